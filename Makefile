@@ -1,0 +1,37 @@
+# Every target sets up .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test lint bench proto clean
+.DEFAULT_GOAL := run
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
+
+run: $(STAMP) ## the demo: a real application whose memory usmd owns
+	@$(BIN)/python -m examples.word_index
+
+test: $(STAMP) ## the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, generated code
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python tools/check_test_files.py
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate_proto.py --check
+
+bench: $(STAMP) ## every benchmark, with its settings
+	@$(BIN)/python -m bench
+
+proto: $(STAMP) ## generate lib_usm/pb from proto/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate_proto.py
+
+clean:
+	rm -rf $(VENV) bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""usmd: a daemon that owns physical memory, swap devices and policies, in user space."""

@@ -1,0 +1,1 @@
+"""The pure core: events in, commands out. Knows no clock, loop, network, disk or thread."""

@@ -1,0 +1,1 @@
+"""usmctl: what an operator types."""

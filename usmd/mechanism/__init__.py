@@ -1,0 +1,1 @@
+"""Mechanisms: how pages become bytes that an application sees."""

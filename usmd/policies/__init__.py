@@ -1,0 +1,1 @@
+"""Policies, one a file, found by name through `usmd.policies.registry`."""

@@ -1,0 +1,1 @@
+"""Allocation policies: how many pages, which frames, now or later."""

@@ -1,0 +1,1 @@
+"""Out-of-memory policies: what then."""

@@ -1,0 +1,1 @@
+"""The shell: one event loop, gRPC services, sessions and device queues around the core."""

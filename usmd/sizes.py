@@ -1,0 +1,30 @@
+"""Sizes as people write them (`64MiB`) and as they read them. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from usmd.errors import InvalidSize
+
+_UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+_PATTERN = re.compile(r"(\d{1,18})\s*([A-Za-z]*)")
+_ALLOWED = "a whole number with one of the units B, KiB, MiB, GiB, TiB, for example 64MiB"
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes in `text`; a bare number is bytes. Raises InvalidSize, which names the text and what is allowed."""
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    match = _PATTERN.fullmatch(text.strip()) if isinstance(text, str) else None
+    unit = _UNITS.get(match[2].upper()) if match else None
+    if match is None or unit is None:
+        raise InvalidSize(f"size {text!r} cannot be read; allowed is {_ALLOWED}")
+    return int(match[1]) * unit
+
+
+def format_size(size: int) -> str:
+    """`size` bytes for people: the largest unit with one decimal where it is not whole."""
+    for name, unit in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= unit:
+            return f"{size // unit} {name}" if size % unit == 0 else f"{size / unit:.1f} {name}"
+    return f"{size} B"

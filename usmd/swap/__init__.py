@@ -1,0 +1,1 @@
+"""Swap devices: where the bytes of evicted pages go."""
