@@ -1,0 +1,247 @@
+"""One suite over every swap device: what is read is what was written, or a typed error."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from usmd.errors import DataLoss, SwapIOError
+from usmd.swap.base import SlotIO
+from usmd.swap.open import SwapSpec, open_devices
+
+PAGE = 4096
+SLOTS = 4096
+
+
+@pytest.fixture(params=["memory", "file"])
+def make(request, tmp_path):
+    devices = []
+
+    def build(slots=SLOTS):
+        path = str(tmp_path / f"swap{len(devices)}") if request.param == "file" else None
+        devices.extend(open_devices([SwapSpec(kind=request.param, size=slots * PAGE, path=path)], PAGE))
+        return devices[-1]
+
+    yield build
+    for device in devices:
+        device.close()
+
+
+@pytest.fixture
+def device(make):
+    return make()
+
+
+def content(seed):
+    return random.Random(seed).randbytes(PAGE)
+
+
+def out(slot, seed=None, *, process=1, page=None, generation=1):
+    """An entry to write whose bytes follow from `seed` (the slot, unless given)."""
+    data = bytearray(content(slot if seed is None else seed))
+    return SlotIO(slot, process, 1000 + slot if page is None else page, generation, memoryview(data))
+
+
+def into(entry, **changes):
+    """An entry that reads into a fresh buffer what `entry` wrote, save for `changes`."""
+    return entry._replace(buffer=memoryview(bytearray(PAGE)), **changes)
+
+
+def kinds(results):
+    return [None if result is None else type(result) for result in results]
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        [0],
+        [SLOTS - 1],
+        list(range(64)),
+        list(range(64))[::-1],
+        list(range(0, 128, 2)),
+        [9, 3, 4, 100, 5, 8, SLOTS - 1, 0],
+        list(range(2500)),
+    ],
+    ids=["first", "last", "adjacent", "descending", "gaps", "mixed", "more_than_one_call_takes"],
+)
+def test_a_batch_comes_back_as_it_was_written(device, slots):
+    written = [out(slot) for slot in slots]
+    assert device.write(written) == [None] * len(slots)
+    targets = [into(entry) for entry in written]
+    random.Random(5).shuffle(targets)
+    assert device.read(targets) == [None] * len(slots)
+    for target in targets:
+        assert target.buffer == content(target.slot)
+
+
+def test_writing_leaves_the_source_and_the_neighbours_alone(device):
+    below, entry, above = out(4), out(5), out(6)
+    device.write([below, above])
+    device.write([entry])
+    assert entry.buffer == content(5)
+    targets = [into(below), into(above)]
+    assert device.read(targets) == [None, None]
+    assert [bytes(target.buffer) for target in targets] == [content(4), content(6)]
+
+
+@pytest.mark.parametrize("field", ["process", "page", "generation"])
+@pytest.mark.parametrize("value", [0, 2, 2**64 - 1])
+def test_another_key_is_data_loss(device, field, value):
+    entry = out(7)
+    device.write([entry])
+    (result,) = device.read([into(entry, **{field: value})])
+    assert isinstance(result, DataLoss)
+    assert f"swap device {device.name}, slot 7" in str(result)
+
+
+def test_exchanged_key_values_are_data_loss(device):
+    entry = out(7, process=3, page=4, generation=5)
+    device.write([entry])
+    for process, page, generation in ((4, 3, 5), (5, 4, 3), (3, 5, 4), (4, 5, 3), (5, 3, 4)):
+        (result,) = device.read([into(entry, process=process, page=page, generation=generation)])
+        assert isinstance(result, DataLoss)
+
+
+def test_the_largest_key_is_as_good_as_any(device):
+    entry = out(7, process=2**64 - 1, page=2**64 - 1, generation=2**64 - 1)
+    assert device.write([entry]) == [None]
+    assert device.read([into(entry)]) == [None]
+
+
+def test_a_slot_never_written_is_data_loss(device):
+    assert kinds(device.read([into(out(11))])) == [DataLoss]
+
+
+def test_a_page_of_zeros_is_kept_like_any_other(device):
+    entry = out(11)._replace(buffer=memoryview(bytearray(PAGE)))
+    device.write([entry])
+    target = entry._replace(buffer=memoryview(bytearray(b"x" * PAGE)))
+    assert device.read([target]) == [None]
+    assert target.buffer == bytes(PAGE)
+
+
+def test_a_discarded_slot_is_data_loss_until_it_is_written_again(device):
+    entries = [out(slot) for slot in range(64)]
+    device.write(entries)
+    device.discard([*range(20, 50), 3, 3])
+    results = device.read([into(entry) for entry in entries])
+    lost = {*range(20, 50), 3}
+    assert kinds(results) == [DataLoss if slot in lost else None for slot in range(64)]
+    again = out(30, seed="new", generation=2)
+    assert device.write([again]) == [None]
+    target = into(again)
+    assert device.read([target]) == [None]
+    assert target.buffer == content("new")
+
+
+def test_discard_takes_any_iterable_and_empty_slots(device):
+    device.discard(iter([1, 2, 3]))
+    device.discard([])
+    device.discard(range(SLOTS))
+
+
+def test_one_bad_entry_does_not_spoil_the_batch(device):
+    entries = [out(slot) for slot in range(40, 50)]
+    device.write(entries)
+    targets = [into(entry) for entry in entries]
+    targets[4] = into(entries[4], generation=2)
+    assert kinds(device.read(targets)) == [None] * 4 + [DataLoss] + [None] * 5
+    assert all(targets[n].buffer == content(40 + n) for n in range(10) if n != 4)
+
+
+def test_after_a_rewrite_only_the_new_generation_is_there(device):
+    old, new = out(9, seed="a", generation=1), out(9, seed="b", generation=2)
+    device.write([old])
+    device.write([new])
+    target = into(new)
+    assert kinds(device.read([into(old)])) == [DataLoss]
+    assert device.read([target]) == [None]
+    assert target.buffer == content("b")
+
+
+def test_reads_and_writes_of_two_threads_do_not_disturb_each_other(device):
+    kept = [out(slot) for slot in range(0, 256, 2)]
+    device.write(kept)
+    begin = threading.Barrier(2)
+    failures = []
+
+    def write():
+        begin.wait(30)
+        for generation in range(2, 30):
+            batch = [out(slot, generation, generation=generation) for slot in (1, 3, 5, 101)]
+            failures.extend(filter(None, device.write(batch)))
+            targets = [into(entry) for entry in batch]
+            failures.extend(filter(None, device.read(targets)))
+            failures.extend(t.slot for t in targets if t.buffer != content(generation))
+
+    def read():
+        begin.wait(30)
+        for _ in range(28):
+            targets = [into(entry) for entry in kept]
+            failures.extend(filter(None, device.read(targets)))
+            failures.extend(t.slot for t in targets if t.buffer != content(t.slot))
+
+    threads = [threading.Thread(target=write), threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+
+
+def test_after_close_every_job_is_an_io_error_and_closing_again_does_nothing(device):
+    entry = out(1)
+    device.write([entry])
+    device.close()
+    device.close()
+    assert kinds(device.write([entry])) == [SwapIOError]
+    assert kinds(device.read([into(entry)])) == [SwapIOError]
+    device.discard([1])
+
+
+def test_a_device_says_what_it_is(device):
+    assert (device.number, device.name, device.slots, device.page_size) == (0, f"{device.kind}0", SLOTS, PAGE)
+    assert (device.path is None) == (device.kind == "memory")
+
+
+def test_two_devices_of_a_kind_share_nothing(make):
+    one, other = make(16), make(16)
+    entry = out(2)
+    one.write([entry])
+    assert kinds(other.read([into(entry)])) == [DataLoss]
+
+
+SMALL = 12
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "read", "discard"]),
+        st.lists(st.integers(0, SMALL - 1), min_size=1, max_size=SMALL, unique=True),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_any_sequence_of_jobs_agrees_with_a_dict(make, steps):
+    device = make(SMALL)
+    model = {}
+    for generation, (what, slots) in enumerate(steps):
+        if what == "write":
+            batch = [out(slot, generation * 100 + slot, generation=generation) for slot in slots]
+            assert device.write(batch) == [None] * len(slots)
+            model.update((entry.slot, entry) for entry in batch)
+        elif what == "discard":
+            device.discard(slots)
+            for slot in slots:
+                model.pop(slot, None)
+        else:
+            targets = [into(model.get(slot, out(slot))) for slot in slots]
+            results = device.read(targets)
+            assert kinds(results) == [None if slot in model else DataLoss for slot in slots]
+            assert all(t.buffer == model[t.slot].buffer for t in targets if t.slot in model)
+    device.close()

@@ -1,0 +1,152 @@
+"""A shell for tests: performs the core's commands on real bytes, and completes I/O when the test says so."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from usmd.core import commands, events
+from usmd.core.machine import Core
+from usmd.core.state import CoreSettings
+from usmd.core.swap_map import DeviceInfo
+from usmd.core.validate import violations
+from usmd.errors import UsmdError
+from usmd.policies import registry
+
+PAGE = 16
+
+
+def make_core(
+    frames=8, devices=(("swap0", 64),), make_policy=registry.make, page_size=PAGE, stopwatch=float, **settings
+) -> Core:
+    settings.setdefault("deny_budget", frames)
+    settings.setdefault("deny_budget_total", frames)
+    return Core(
+        CoreSettings(frames=frames, page_size=page_size, **settings),
+        [DeviceInfo(name, slots) for name, slots in devices],
+        make_policy,
+        stopwatch,
+    )
+
+
+class Shell:
+    """`do(event)` performs what follows; with `auto_io` slow commands complete at once, else `complete_io()` does it."""
+
+    def __init__(self, core: Core, *, auto_io=True):
+        self.core = core
+        self.auto_io = auto_io
+        self.now = 0.0
+        self.page_size = core.state.settings.page_size
+        self.pool = [bytes(self.page_size)] * core.state.settings.frames
+        self.slots: dict[int, tuple[tuple[int, int, int], bytes]] = {}
+        self.pending: deque[tuple[str, commands.SlotPage, bytes]] = deque()
+        self.outcomes: dict[int, list[commands.Outcome]] = {}
+        self.ended: dict[int, commands.Ended] = {}
+        self.notices: list[commands.Notice] = []
+        self.fail_write: UsmdError | None = None
+        self.fail_read: UsmdError | None = None
+
+    def do(self, event):
+        answer = None
+        queue = deque([event])
+        while queue:
+            for command in self.core.handle(queue.popleft(), self.now):
+                if isinstance(command, (commands.Attached, commands.Mapped, commands.HintSet, commands.Accessed)):
+                    answer = command
+                queue.extend(self._perform(command))
+        assert violations(self.core) == []
+        return answer
+
+    def _perform(self, command):
+        match command:
+            case commands.DiscardSlots():
+                for reference in command.slots:
+                    self.slots.pop(reference, None)
+            case commands.ZeroFill():
+                for pfn in command.frames:
+                    self.pool[pfn] = bytes(self.page_size)
+            case commands.Protect():
+                zero = [not any(self.pool[pfn]) for pfn in command.frames]
+                yield events.Protected(command.ticket, command.frames, zero)
+            case commands.WriteSlots():
+                self.pending.extend(("write", page, self.pool[page.pfn]) for page in command.pages)
+                if self.auto_io:
+                    yield from self._complete_all()
+            case commands.ReadSlots():
+                self.pending.extend(("read", page, b"") for page in command.pages)
+                if self.auto_io:
+                    yield from self._complete_all()
+            case commands.Outcomes():
+                self.outcomes.setdefault(command.process_id, []).extend(command.outcomes)
+            case commands.Ended():
+                self.ended[command.process_id] = command
+            case commands.Notice():
+                self.notices.append(command)
+
+    def _complete_all(self):
+        while self.pending:
+            yield self._completion()
+
+    def _completion(self, index=0):
+        kind, page, data = self.pending[index]
+        del self.pending[index]
+        key = (page.process_id, page.page, page.generation)
+        if kind == "write":
+            if self.fail_write is None:
+                self.slots[page.slot] = (key, data)
+            return events.SwapOutDone([page.slot], [self.fail_write])
+        if self.fail_read is None:
+            stored_key, stored = self.slots[page.slot]
+            assert stored_key == key, "a slot was read under another key than it was written"
+            self.pool[page.pfn] = stored
+        return events.SwapInDone([page.pfn], [self.fail_read])
+
+    def complete_io(self, index=0):
+        """Complete one operation under way, in any order the test likes."""
+        self.do(self._completion(index))
+
+    # Conversation helpers
+
+    def attach(self, name="app", alloc="first_fit", evict="fifo", oom="refuse", **more) -> int:
+        return self.do(events.Attach(name, alloc, evict, oom, **more)).process_id
+
+    def map(self, process, pages, name="") -> int:
+        return self.do(events.Map(process, pages * self.page_size, name)).region_id
+
+    def fault(self, process, region, page, count=1, *, write=False, fault_id=1):
+        """Outcomes that the fault brought, this process's only."""
+        before = len(self.outcomes.get(process, []))
+        self.do(events.Faults(process, [events.FaultRequest(fault_id, region, page, count, write)]))
+        return self.outcomes.get(process, [])[before:]
+
+    def access(self, process, region, page, count=1, *, write=False):
+        return self.do(events.Access(process, region, page, count, write))
+
+    def store(self, process, region, page, data: bytes) -> bool:
+        """One try of a store to a whole page; False is a fault."""
+        answer = self.access(process, region, page, write=True)
+        if answer.absent:
+            return False
+        self.pool[answer.frames[0]] = data
+        return True
+
+    def load(self, process, region, page) -> bytes | None:
+        """One try of a load of a whole page; None is a fault."""
+        answer = self.access(process, region, page)
+        return None if answer.absent else self.pool[answer.frames[0]]
+
+    def put(self, process, region, page, data: bytes) -> None:
+        """Store, faulting as often as needed; with auto_io."""
+        while not self.store(process, region, page, data):
+            self._must_allocate(self.fault(process, region, page, write=True))
+
+    def get(self, process, region, page) -> bytes:
+        """Load, faulting as often as needed; with auto_io."""
+        while (data := self.load(process, region, page)) is None:
+            self._must_allocate(self.fault(process, region, page))
+        return data
+
+    @staticmethod
+    def _must_allocate(outcomes):
+        last = outcomes[-1]
+        if isinstance(last, commands.Failed):
+            raise last.error

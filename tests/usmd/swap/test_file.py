@@ -1,0 +1,151 @@
+"""What is particular to pages in a file: truncation, flipped bits, a full or broken disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from usmd.errors import DataLoss, InvalidArgument, SwapIOError
+from usmd.swap.base import SlotIO
+from usmd.swap.file import FileSwapDevice
+
+PAGE = 4096
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "swap"
+
+
+@pytest.fixture
+def device(path):
+    device = FileSwapDevice(number=1, name="disk", path=str(path), slots=64, page_size=PAGE)
+    yield device
+    device.close()
+
+
+def entries(slots, fill=None):
+    return [
+        SlotIO(slot, 1, slot, 1, memoryview(bytearray([slot + 1 if fill is None else fill]) * PAGE)) for slot in slots
+    ]
+
+
+def kinds(results):
+    return [None if result is None else type(result) for result in results]
+
+
+def test_a_slot_lies_behind_the_header_page(device, path):
+    device.write(entries([0, 5]))
+    data = path.read_bytes()
+    assert data[PAGE : 2 * PAGE] == b"\1" * PAGE
+    assert data[6 * PAGE : 7 * PAGE] == b"\6" * PAGE
+
+
+def test_a_flipped_bit_is_data_loss_of_that_slot_alone(device, path):
+    device.write(entries(range(8)))
+    with path.open("r+b") as file:
+        file.seek((3 + 1) * PAGE + 1234)
+        file.write(bytes([4 ^ 0x10]))
+    results = device.read(entries(range(8), 0))
+    assert kinds(results) == [None, None, None, DataLoss, None, None, None, None]
+    assert "swap device disk, slot 3" in str(results[3])
+
+
+@pytest.mark.parametrize("cut", [(4 + 1) * PAGE, (4 + 1) * PAGE + 100])
+def test_a_truncated_file_is_data_loss_of_the_slots_cut_off_alone(device, path, cut):
+    device.write(entries(range(8)))
+    os.truncate(path, cut)
+    targets = entries(range(8), 0)
+    results = device.read(targets)
+    assert kinds(results) == [None] * 4 + [DataLoss] * 4
+    assert all(targets[slot].buffer == bytes([slot + 1]) * PAGE for slot in range(4))
+    assert f"slot 4: the file {path} was truncated" in str(results[4])
+
+
+def test_a_truncated_file_can_be_written_again_and_the_hole_is_data_loss(device, path):
+    device.write(entries(range(8)))
+    os.truncate(path, PAGE)
+    assert device.write(entries([6])) == [None]
+    assert kinds(device.read(entries([5, 6, 7], 0))) == [DataLoss, None, DataLoss]
+
+
+def test_a_disk_that_fills_up_fails_what_was_not_yet_written_alone(device, path, monkeypatch):
+    device.write(entries(range(8), 9))
+    real = os.pwritev
+
+    def full_after_slot_2(descriptor, buffers, offset):
+        room = (3 + 1) * PAGE + 10 - offset
+        if room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, [b"".join(buffers)[:room]], offset)
+
+    monkeypatch.setattr(os, "pwritev", full_after_slot_2)
+    results = device.write(entries(range(6)))
+    monkeypatch.undo()
+    assert kinds(results) == [None] * 3 + [SwapIOError] * 3
+    assert str(results[3]) == (
+        f"swap device disk, slot 3: {path} cannot be written (No space left on device, errno {errno.ENOSPC})"
+    )
+    targets = entries(range(8), 0)
+    former = [target._replace() for target in targets]
+    assert kinds(device.read(former)) == [None] * 3 + [DataLoss] * 3 + [None] * 2
+    assert [former[slot].buffer[0] for slot in (0, 1, 2, 6, 7)] == [1, 2, 3, 9, 9]
+
+
+def test_a_write_that_takes_no_byte_is_an_io_error_not_an_endless_loop(device, monkeypatch):
+    monkeypatch.setattr(os, "pwritev", lambda *_: 0)
+    assert kinds(device.write(entries([0, 1]))) == [SwapIOError, SwapIOError]
+
+
+def test_a_bad_sector_is_an_io_error_of_its_slot_alone(device, monkeypatch):
+    device.write(entries(range(6)))
+    real = os.preadv
+
+    def bad_slot_2(descriptor, buffers, offset):
+        if offset <= (2 + 1) * PAGE < offset + sum(map(len, buffers)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", bad_slot_2)
+    targets = entries(range(6), 0)
+    results = device.read(targets)
+    assert kinds(results) == [None, None, SwapIOError, None, None, None]
+    assert f"cannot be read (Input/output error, errno {errno.EIO})" in str(results[2])
+
+
+def test_neighbouring_slots_in_any_order_take_one_call(device, monkeypatch):
+    real, calls = os.pwritev, []
+
+    def counted(descriptor, buffers, offset):
+        calls.append(len(buffers))
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", counted)
+    device.write(entries([5, 3, 4, 40, 41, 60]))
+    assert calls == [3, 2, 1]
+
+
+def test_pages_survive_the_removal_of_the_file_and_close_removes_no_newer_one(device, path):
+    device.write(entries(range(4)))
+    path.unlink()
+    path.write_text("somebody else's")
+    assert device.read(entries(range(4), 0)) == [None] * 4
+    device.close()
+    assert path.read_text() == "somebody else's"
+
+
+def test_close_removes_the_file_also_from_another_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    device = FileSwapDevice(number=0, name="disk", path="swap", slots=4, page_size=PAGE)
+    assert device.path == str(tmp_path / "swap")
+    monkeypatch.chdir("/")
+    device.close()
+    assert not (tmp_path / "swap").exists()
+
+
+def test_a_bad_number_makes_no_file(path):
+    with pytest.raises(InvalidArgument):
+        FileSwapDevice(number=32, name="disk", path=str(path), slots=4, page_size=PAGE)
+    assert not path.exists()

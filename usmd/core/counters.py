@@ -1,0 +1,77 @@
+"""What happened, counted: one set per process; the daemon's totals are their sum and that of the ended ones."""
+
+from __future__ import annotations
+
+_NAMES = (
+    "accesses",
+    "faults",
+    "minor_faults",
+    "major_faults",
+    "parked_faults",
+    "yields",
+    "zero_fills",
+    "swap_ins",
+    "swap_outs",
+    "read_ahead",
+    "evictions",
+    "clean_drops",
+    "zero_drops",
+    "retaken",
+    "deny_over_budget",
+    "oom_refusals",
+    "oom_kills",
+    "refused_victims",
+    "policy_errors",
+    "swap_read_errors",
+    "swap_write_errors",
+)
+
+
+class Counters:
+    """Counts since the start, by name.
+
+    accesses: page touches by load and store. faults: pages faulted on, of which minor needed no I/O, major needed it,
+    and parked waited on a page in flight. yields: faults answered USM_YIELD. zero_fills, swap_ins, swap_outs: pages.
+    read_ahead: pages filled that no fault asked for. evictions: pages evicted; clean_drops and zero_drops those that
+    needed no write. retaken: evictions that a fault cancelled. deny_over_budget: pages that asked for EVICTION=DENY
+    beyond the budget. oom_refusals, oom_kills: what the oom policy did. refused_victims: victims that were pinned or
+    had no slot to go to, which is no error. policy_errors: answers of a policy that were
+    not used. swap_read_errors, swap_write_errors: pages.
+    """
+
+    __slots__ = _NAMES
+
+    accesses: int
+    faults: int
+    minor_faults: int
+    major_faults: int
+    parked_faults: int
+    yields: int
+    zero_fills: int
+    swap_ins: int
+    swap_outs: int
+    read_ahead: int
+    evictions: int
+    clean_drops: int
+    zero_drops: int
+    retaken: int
+    deny_over_budget: int
+    oom_refusals: int
+    oom_kills: int
+    refused_victims: int
+    policy_errors: int
+    swap_read_errors: int
+    swap_write_errors: int
+
+    def __init__(self) -> None:
+        for name in _NAMES:
+            setattr(self, name, 0)
+
+    def add(self, other: Counters) -> None:
+        """Add another set to this one."""
+        for name in _NAMES:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts by name."""
+        return {name: getattr(self, name) for name in _NAMES}

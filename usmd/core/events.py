@@ -1,0 +1,111 @@
+"""What the shell tells the core. One type per event; time travels beside it (`Core.handle(event, now)`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from usmd.core.hints import Hint
+from usmd.errors import UsmdError
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Base of all events."""
+
+
+class Attach(Event, frozen=True):
+    """A client begins a session. Policies are specifications such as `hint_aware(fallback=lru)`."""
+
+    name: str
+    alloc: str
+    evict: str
+    oom: str
+    pid: int | None = None
+    uid: int | None = None
+    swap_device: str | None = None
+
+
+class Detach(Event, frozen=True):
+    """A session ends, by its own wish or because its client is gone; `reason` is for people."""
+
+    process_id: int
+    reason: str
+
+
+class Map(Event, frozen=True):
+    """A process wants a region of `length` bytes."""
+
+    process_id: int
+    length: int
+    name: str
+
+
+class Unmap(Event, frozen=True):
+    """A process gives a region back."""
+
+    process_id: int
+    region_id: int
+
+
+class SetHint(Event, frozen=True):
+    """A process says something of a byte range; `length` None is to the end, `hint` None clears the range."""
+
+    process_id: int
+    region_id: int
+    offset: int
+    length: int | None
+    hint: Hint | None
+
+
+class FaultRequest(msgspec.Struct, frozen=True, gc=False):
+    """A fault on `page_count` pages from `first_page` on; `fault_id` is the client's."""
+
+    fault_id: int
+    region_id: int
+    first_page: int
+    page_count: int
+    write: bool
+
+
+class Faults(Event, frozen=True):
+    """A batch of faults of one process, in order."""
+
+    process_id: int
+    faults: Sequence[FaultRequest]
+
+
+class Access(Event, frozen=True):
+    """A load or store touches `page_count` pages from `first_page` on."""
+
+    process_id: int
+    region_id: int
+    first_page: int
+    page_count: int
+    write: bool
+
+
+class Protected(Event, frozen=True):
+    """Answer to Protect: which of its frames are all zero, in the order of the command."""
+
+    ticket: int
+    frames: Sequence[int]
+    zero: Sequence[bool]
+
+
+class SwapOutDone(Event, frozen=True):
+    """Answer to WriteSlots: one error or None per slot."""
+
+    slots: Sequence[int]
+    errors: Sequence[UsmdError | None]
+
+
+class SwapInDone(Event, frozen=True):
+    """Answer to ReadSlots: one error or None per frame."""
+
+    frames: Sequence[int]
+    errors: Sequence[UsmdError | None]
+
+
+class Tick(Event, frozen=True):
+    """Time has passed."""

@@ -1,0 +1,364 @@
+"""Faults: from a touch of absent pages to frames, USM_YIELD, or a typed failure.
+
+Life of a fault on a page: present already → done; being evicted → retaken; being filled → parks on it; else the alloc
+policy says what to bring in. Without a free frame the fault waits while victims are evicted, and when nothing can be
+evicted the oom policy decides. A fault waits in order of arrival, so that none is starved.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from usmd.core.commands import Allocated, Failed, Yielded
+from usmd.core.frames import EVICTING, FILLING, PINNED, PRESENT
+from usmd.core.page_life import Filling, Waiter
+from usmd.core.policy import Allocation, Fault
+from usmd.core.region import Region
+from usmd.errors import InvalidArgument, NotFound, OutOfMemory, OutOfRange, Unmapped, UsmdError
+
+if TYPE_CHECKING:
+    from usmd.core.events import FaultRequest
+    from usmd.core.page_life import PageLife
+    from usmd.core.reclaim import Reclaim
+    from usmd.core.region import Process
+    from usmd.core.state import State
+
+
+class Pending:
+    """A fault that is not answered yet: how many of its pages are missing, and its yield token (0: did not yield)."""
+
+    __slots__ = ("failed", "fault_id", "faults", "first", "missing", "page_count", "region", "yield_token")
+
+    def __init__(self, faults: Faults, region: Region, request: FaultRequest) -> None:
+        self.faults = faults
+        self.region = region
+        self.fault_id = request.fault_id
+        self.first = request.first_page
+        self.page_count = request.page_count
+        self.missing = 0
+        self.yield_token = 0
+        self.failed = False
+
+    def waiter(self, page: int) -> Waiter:
+        """What to call when the page is present or has failed."""
+
+        def done(error: UsmdError | None) -> None:
+            self.missing -= 1
+            if error is not None:
+                self.faults.fail(self, page, error)
+                return
+            self.faults.hold(self.region, page)
+            if self.missing == 0 and not self.failed:
+                self.faults.complete(self)
+
+        return done
+
+
+class MemoryWaiter:
+    """A page that waits for a free frame."""
+
+    __slots__ = ("fault", "page", "pending", "plan")
+
+    def __init__(self, pending: Pending, page: int, plan: Allocation, fault: Fault) -> None:
+        self.pending = pending
+        self.page = page
+        self.plan = plan
+        self.fault = fault
+
+
+class Faults:
+    """Handles batches of faults and the pages that wait for memory."""
+
+    def __init__(self, state: State, life: PageLife) -> None:
+        self._state = state
+        self._life = life
+        self.reclaim: Reclaim
+        self.waiting: deque[MemoryWaiter] = deque()
+        self._next_token = 1
+        self.victim_of_oom: int | None = None
+        """Process that the oom policy chose; the machine ends it and clears this."""
+
+    def handle(self, process: Process, requests: Sequence[FaultRequest]) -> None:
+        """A batch of faults; each gets one outcome, now or later, and USM_YIELD before it if the policy says so."""
+        state = self._state
+        for request in requests:
+            try:
+                region = state.region(process.process_id, request.region_id)
+            except NotFound as error:
+                state.outcome(process.process_id, Failed(request.fault_id, error, request.first_page))
+                continue
+            if request.page_count == 1 and 0 <= request.first_page < region.page_count:
+                self._one_page(process, region, request)
+            else:
+                wrong = self._check(region, request)
+                if wrong is None:
+                    self._many_pages(process, region, request)
+                else:
+                    state.outcome(process.process_id, Failed(request.fault_id, wrong, request.first_page))
+
+    def _check(self, region: Region, request: FaultRequest) -> UsmdError | None:
+        limit = self._state.settings.max_fault_pages
+        if not 1 <= request.page_count <= limit:
+            return InvalidArgument(f"a fault on {request.page_count} pages; allowed are 1 to {limit}")
+        if request.first_page < 0 or request.first_page + request.page_count > region.page_count:
+            return OutOfRange(
+                f"a fault on pages {request.first_page} to {request.first_page + request.page_count - 1} of region "
+                f"{region.region_id}, which has pages 0 to {region.page_count - 1}"
+            )
+        return None
+
+    def _one_page(self, process: Process, region: Region, request: FaultRequest) -> None:
+        page = request.first_page
+        entry = region.table[page]
+        if entry > 0 and self._state.frames.state[entry - 1] == PRESENT:
+            region.faults += 1
+            process.counters.faults += 1
+            process.counters.minor_faults += 1
+            self.hold_frame(entry - 1)
+            self._state.outcome(process.process_id, Allocated(request.fault_id, ((page, entry - 1, 1),)))
+            return
+        self._many_pages(process, region, request)
+
+    def _many_pages(self, process: Process, region: Region, request: FaultRequest) -> None:
+        pending = Pending(self, region, request)
+        yields = False
+        low, high = request.first_page, request.first_page + request.page_count
+        for page in range(request.first_page, request.first_page + request.page_count):
+            plan = self._page(process, region, page, pending, write=request.write)
+            if plan is not None:
+                yields = yields or plan[1]
+                low, high = min(low, plan[0].first), max(high, plan[0].first + plan[0].count)
+        if yields and pending.missing:
+            pending.yield_token = self._next_token
+            self._next_token += 1
+            process.counters.yields += 1
+            self._state.outcome(process.process_id, Yielded(request.fault_id, pending.yield_token))
+        elif pending.missing == 0 and not pending.failed:
+            runs = self.runs(region, max(low, 0), min(high, region.page_count))
+            self._state.outcome(process.process_id, Allocated(request.fault_id, runs))
+
+    def _page(
+        self, process: Process, region: Region, page: int, pending: Pending, *, write: bool
+    ) -> tuple[Allocation, bool] | None:
+        """One page of a fault; returns what the policy answered if it was asked, after clipping."""
+        state = self._state
+        counters = process.counters
+        region.faults += 1
+        counters.faults += 1
+        entry = region.table[page]
+        if entry > 0:
+            pfn = entry - 1
+            now_is = state.frames.state[pfn]
+            if now_is == EVICTING:
+                self._life.retake(pfn)
+                now_is = PRESENT
+            if now_is == PRESENT:
+                counters.minor_faults += 1
+                self.hold_frame(pfn)
+                return None
+        swap = entry != 0
+        if swap:
+            counters.major_faults += 1
+            region.major_faults += 1
+        else:
+            counters.minor_faults += 1
+        hint = region.hints.find(page) if region.hints else None
+        fault = Fault(region.region_id, page, region.page_count, write, swap, hint)
+        plan, yields = process.policies.allocate(fault)
+        plan = self._clip(plan, region, fault)
+        if entry > 0:
+            counters.parked_faults += 1
+            pending.missing += 1
+            self._life.filling[entry - 1].waiters.append(pending.waiter(page))
+        elif state.frames.free == 0 or self.waiting:
+            pending.missing += 1
+            self.waiting.append(MemoryWaiter(pending, page, plan, fault))
+        else:
+            filling = self._place(region, page, plan)
+            if filling is not None:
+                pending.missing += 1
+                filling.waiters.append(pending.waiter(page))
+        return plan, yields
+
+    def _clip(self, plan: Allocation, region: Region, fault: Fault) -> Allocation:
+        if plan.count == 1:
+            return plan
+        low, high = 0, region.page_count
+        if fault.hint is not None:
+            low, high = fault.hint.first, min(high, fault.hint.end)
+        limit = self._state.settings.max_fault_pages
+        first = max(plan.first, low, fault.page - limit + 1)
+        end = min(plan.first + plan.count, high, first + limit)
+        return Allocation(first, end - first, plan.frame)
+
+    def _place(self, region: Region, page: int, plan: Allocation) -> Filling | None:
+        """Give the faulting page a free frame, and then the pages beside it as far as frames are to spare."""
+        frames = self._state.frames
+        prefer = plan.frame
+        spare = frames.free - 1 - self._state.settings.low
+        guesses = plan.count - 1
+        run: int | None = None
+        if guesses > 0 and spare > 0 and prefer is None:
+            run = frames.find_run(plan.count)
+            prefer = None if run is None else run + page - plan.first
+        filling = self._bring_in(region, page, prefer)
+        if guesses > 0 and spare > 0:
+            counters = region.process.counters
+            for other in range(plan.first, plan.first + plan.count):
+                if other == page or region.table[other] > 0:
+                    continue
+                if spare <= 0:
+                    break
+                self._bring_in(region, other, None if run is None else run + other - plan.first)
+                counters.read_ahead += 1
+                spare -= 1
+        if filling is None:
+            self.hold(region, page)
+        return filling
+
+    def _bring_in(self, region: Region, page: int, prefer: int | None) -> Filling | None:
+        if region.table[page] == 0:
+            self._life.zero_fill(region, page, prefer)
+            return None
+        return self._life.swap_in(region, page, prefer)
+
+    def prefetch(self, region: Region, first: int, end: int) -> None:
+        """Bring pages in for WILLNEED, as far as frames are to spare; nobody waits and nothing is evicted."""
+        spare = self._state.frames.free - self._state.settings.low
+        for page in range(first, end):
+            if spare <= 0 or self.waiting:
+                return
+            if region.table[page] <= 0:
+                self._bring_in(region, page, None)
+                region.process.counters.read_ahead += 1
+                spare -= 1
+
+    # Waiting for memory
+
+    def serve_waiting(self) -> None:
+        """Give frames to the pages that wait, in order; evict for them, or ask the oom policy when nothing can go."""
+        state = self._state
+        frames = state.frames
+        evicting, filling_now = self._life.evicting, self._life.filling
+        while self.waiting:
+            waiter = self.waiting[0]
+            region, page, pending = waiter.pending.region, waiter.page, waiter.pending
+            if pending.failed or region.region_id not in state.regions:
+                self.waiting.popleft()
+                continue
+            entry = region.table[page]
+            if entry > 0:
+                self.waiting.popleft()
+                self._join(page, entry - 1, pending)
+            elif frames.free:
+                self.waiting.popleft()
+                filling = self._place(region, page, waiter.plan)
+                done = pending.waiter(page)
+                if filling is None:
+                    done(None)
+                else:
+                    filling.waiters.append(done)
+            elif (
+                len(evicting) >= len(self.waiting)
+                or self.reclaim.for_faults(len(self.waiting) - len(evicting))
+                or evicting
+                or filling_now
+                or not self._out_of_memory(waiter)
+            ):
+                return
+
+    def _join(self, page: int, pfn: int, pending: Pending) -> None:
+        """The page got a frame while it waited for one."""
+        state = self._state.frames.state[pfn]
+        if state == FILLING:
+            self._life.filling[pfn].waiters.append(pending.waiter(page))
+            return
+        if state == EVICTING:
+            self._life.retake(pfn)
+        pending.waiter(page)(None)
+
+    def _out_of_memory(self, waiter: MemoryWaiter) -> bool:
+        """Ask the oom policy: refuse and go on with the next page (True), or have a process ended first (False)."""
+        process = waiter.pending.region.process
+        victim = process.policies.out_of_memory(waiter.fault)
+        if victim is not None:
+            process.counters.oom_kills += 1
+            self.victim_of_oom = victim
+            return False
+        process.counters.oom_refusals += 1
+        self.waiting.popleft()
+        frames = self._state.frames
+        waiter.pending.missing -= 1
+        self.fail(
+            waiter.pending,
+            waiter.page,
+            OutOfMemory(
+                f"no frame for page {waiter.page} of region {waiter.pending.region.region_id}: all {frames.count} are "
+                f"in use and none can be evicted ({self._state.denied} denied, {len(self._state.pins)} pinned, "
+                f"{self._state.swap.free} of {self._state.swap.slots} swap slots free)"
+            ),
+        )
+        return True
+
+    def unmapped(self, region: Region) -> None:
+        """The region goes: its pages that wait for memory fail."""
+        gone = [waiter for waiter in self.waiting if waiter.pending.region is region]
+        if gone:
+            self.waiting = deque(waiter for waiter in self.waiting if waiter.pending.region is not region)
+            for waiter in gone:
+                waiter.pending.waiter(waiter.page)(Unmapped(f"region {region.region_id} was unmapped"))
+
+    # Answers
+
+    def complete(self, pending: Pending) -> None:
+        """All pages of a fault came in."""
+        runs = self.runs(pending.region, pending.first, pending.first + pending.page_count)
+        self._state.outcome(pending.region.process.process_id, Allocated(pending.fault_id, runs, pending.yield_token))
+
+    def fail(self, pending: Pending, page: int, error: UsmdError) -> None:
+        """A page of a fault failed, and the fault with it; told once."""
+        if not pending.failed:
+            pending.failed = True
+            self._state.outcome(
+                pending.region.process.process_id, Failed(pending.fault_id, error, page, pending.yield_token)
+            )
+
+    def runs(self, region: Region, first: int, end: int) -> tuple[tuple[int, int, int], ...]:
+        """The present pages of a range as (first page, first frame, pages)."""
+        table, state = region.table, self._state.frames.state
+        found: list[tuple[int, int, int]] = []
+        start = start_frame = length = 0
+        for page in range(first, end):
+            pfn = table[page] - 1
+            if pfn < 0 or state[pfn] != PRESENT:
+                continue
+            if length and page == start + length and pfn == start_frame + length:
+                length += 1
+                continue
+            if length:
+                found.append((start, start_frame, length))
+            start, start_frame, length = page, pfn, 1
+        if length:
+            found.append((start, start_frame, length))
+        return tuple(found)
+
+    def hold(self, region: Region, page: int) -> None:
+        """Pin a page that was faulted in until it is touched, so that the access after the fault finds it."""
+        entry = region.table[page]
+        if entry > 0:
+            self.hold_frame(entry - 1)
+
+    def hold_frame(self, pfn: int) -> None:
+        """Pin a PRESENT frame within the budget; the oldest pin gives way to the newest."""
+        state = self._state
+        settings = state.settings
+        if settings.hold_budget == 0 or state.frames.state[pfn] != PRESENT:
+            return
+        pins = state.pins
+        if state.frames.flags[pfn] & PINNED:
+            del pins[pfn]
+        elif len(pins) >= settings.hold_budget:
+            self._life.unpin(next(iter(pins)))
+        self._life.pin(pfn, state.now + settings.hold_seconds)

@@ -1,0 +1,134 @@
+"""Doubly linked lists of frames for policies, kept in arrays that all lists share.
+
+A frame is in at most one list at a time, so that a million frames in lists cost 12 bytes each however many policies
+and lists there are. Covers order only; what the order means is the policy's.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import Final
+
+_NONE: Final = -1
+
+
+class FrameLinks:
+    """The shared arrays: previous, next, and the number of the list a frame is in (0: none)."""
+
+    __slots__ = ("_list_numbers", "following", "owner", "previous")
+
+    def __init__(self, count: int) -> None:
+        self.previous = array("i", [_NONE]) * count
+        self.following = array("i", [_NONE]) * count
+        self.owner = array("I", [0]) * count
+        self._list_numbers = 0
+
+    def new_list(self) -> FrameList:
+        """An empty list over these arrays."""
+        self._list_numbers += 1
+        return FrameList(self, self._list_numbers)
+
+
+class FrameList:
+    """Frames in an order that a policy chose; every operation is O(1) but for iteration.
+
+    A frame that is in another list is left alone and the call raises ValueError, so a policy cannot hurt another's
+    lists.
+    """
+
+    __slots__ = ("_first", "_last", "_length", "_links", "_number")
+
+    def __init__(self, links: FrameLinks, number: int) -> None:
+        self._links = links
+        self._number = number
+        self._first = _NONE
+        self._last = _NONE
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __contains__(self, pfn: int) -> bool:
+        return self._links.owner[pfn] == self._number
+
+    def __iter__(self) -> Iterator[int]:
+        """From first to last; the frame just given may be removed or moved before the next is asked for."""
+        following = self._links.following
+        pfn = self._first
+        while pfn != _NONE:
+            after = following[pfn]
+            yield pfn
+            pfn = after
+
+    @property
+    def first(self) -> int | None:
+        """The first frame, or None."""
+        return None if self._first == _NONE else self._first
+
+    def append(self, pfn: int) -> None:
+        """Put a frame of no list at the end; raises ValueError if it is in a list."""
+        links = self._links
+        if links.owner[pfn]:
+            raise ValueError(f"frame {pfn} is in list {links.owner[pfn]} already")
+        links.owner[pfn] = self._number
+        last = self._last
+        links.previous[pfn] = last
+        links.following[pfn] = _NONE
+        if last == _NONE:
+            self._first = pfn
+        else:
+            links.following[last] = pfn
+        self._last = pfn
+        self._length += 1
+
+    def remove(self, pfn: int) -> None:
+        """Take a frame out; raises ValueError if it is not in this list."""
+        links = self._links
+        if links.owner[pfn] != self._number:
+            raise ValueError(f"frame {pfn} is not in this list")
+        links.owner[pfn] = 0
+        before, after = links.previous[pfn], links.following[pfn]
+        if before == _NONE:
+            self._first = after
+        else:
+            links.following[before] = after
+        if after == _NONE:
+            self._last = before
+        else:
+            links.previous[after] = before
+        self._length -= 1
+
+    def discard(self, pfn: int) -> bool:
+        """Take a frame out if it is in this list; tells whether it was."""
+        if self._links.owner[pfn] != self._number:
+            return False
+        self.remove(pfn)
+        return True
+
+    def move_to_end(self, pfn: int) -> None:
+        """Make a frame of this list its last; raises ValueError if it is not in this list."""
+        if pfn == self._last and self._length:
+            return
+        links = self._links
+        if links.owner[pfn] != self._number:
+            raise ValueError(f"frame {pfn} is not in this list")
+        previous, following = links.previous, links.following
+        before, after = previous[pfn], following[pfn]
+        if before == _NONE:
+            self._first = after
+        else:
+            following[before] = after
+        previous[after] = before
+        last = self._last
+        following[last] = pfn
+        previous[pfn] = last
+        following[pfn] = _NONE
+        self._last = pfn
+
+    def clear(self) -> None:
+        """Take every frame out."""
+        for pfn in self:
+            self._links.owner[pfn] = 0
+        self._first = self._last = _NONE
+        self._length = 0

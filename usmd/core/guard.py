@@ -1,0 +1,202 @@
+"""The policies of one process, fenced in: whatever they do, the core gets a usable answer.
+
+An exception, an answer that makes no sense, or a call that takes too long is counted and reported; where the answer
+cannot be used, the default stands in: one page on the first free frame, victims by a sweep over the frames, refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from usmd.core.policy import (
+    USM_YIELD,
+    Allocation,
+    AllocPolicy,
+    AsyncRequest,
+    EvictPolicy,
+    Fault,
+    OomPolicy,
+    Policy,
+)
+from usmd.core.view import MemoryView
+from usmd.errors import UsmdError
+
+if TYPE_CHECKING:
+    from usmd.core.region import Process
+    from usmd.core.state import State
+
+_P = TypeVar("_P", bound=Policy)
+_MAX_REASON: Final = 200
+
+
+class GuardedPolicies:
+    """One alloc, one evict and one oom policy for a process.
+
+    `specifications` are the three texts they were made from; `errors` counts answers that were not used, by kind.
+    `on_access` is the evict policy's `page_accessed` where it has one, else None, so that the hot path can skip it.
+    """
+
+    __slots__ = ("_alloc", "_async_rq", "_evict", "_oom", "_process", "_state", "errors", "on_access", "specifications")
+
+    def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:
+        """Make the policies; raises UsmdError where a specification names none. One that breaks is reported."""
+        self._state = state
+        self._process = process
+        self._async_rq = AsyncRequest()
+        self.specifications = specifications
+        self.errors = dict.fromkeys(specifications, 0)
+        view = MemoryView(state, process)
+        self._alloc: AllocPolicy | None = self._make("alloc", AllocPolicy, view)  # type: ignore[type-abstract]
+        self._evict: EvictPolicy | None = self._make("evict", EvictPolicy, view)  # type: ignore[type-abstract]
+        self._oom: OomPolicy | None = self._make("oom", OomPolicy, view)  # type: ignore[type-abstract]
+        listens = self._evict is not None and type(self._evict).page_accessed is not EvictPolicy.page_accessed
+        self.on_access: Callable[[int, bool], None] | None = self._page_accessed if listens else None
+
+    def _make(self, kind: str, base: type[_P], view: MemoryView) -> _P | None:
+        try:
+            policy = self._state.make_policy(kind, self.specifications[kind], view)
+        except UsmdError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a policy's constructor may raise anything
+            self.broke(kind, f"its constructor raised {error!r}")
+            return None
+        if not isinstance(policy, base):
+            self.broke(kind, f"it is a {type(policy).__name__}, not a {base.__name__}")
+            return None
+        return policy
+
+    def broke(self, kind: str, what: str, *, notice: str = "policy_error") -> None:
+        """Count an answer that was not used, and report it at the 1st, 2nd, 4th, 8th … time."""
+        self._process.counters.policy_errors += 1
+        self.errors[kind] += 1
+        count = self.errors[kind]
+        if count & (count - 1) == 0:
+            name = self.specifications[kind]
+            self._state.notice(
+                notice,
+                self._process.process_id,
+                f"{kind} policy {name}: {what} ({count} so far)",
+                {"policy": name, "policy_kind": kind, "count": str(count)},
+            )
+
+    def _timed(self, kind: str, started: float) -> None:
+        took = self._state.stopwatch() - started
+        if took > self._state.settings.policy_slow_seconds:
+            self.broke(kind, f"a call took {took * 1000:.0f} ms", notice="policy_slow")
+
+    def allocate(self, fault: Fault) -> tuple[Allocation, bool]:
+        """What to bring in for a fault, and whether to answer USM_YIELD."""
+        if self._alloc is None:
+            return Allocation(fault.page), False
+        request = self._async_rq
+        request.plan = None
+        started = self._state.stopwatch()
+        try:
+            answer = self._alloc.allocate(fault, request)
+        except Exception as error:  # noqa: BLE001 - a policy may raise anything
+            self.broke("alloc", f"allocate raised {error!r}")
+            return Allocation(fault.page), False
+        self._timed("alloc", started)
+        yields = answer is USM_YIELD
+        plan = request.plan if yields else answer
+        if isinstance(plan, Allocation):
+            first, count, frame = plan.first, plan.count, plan.frame
+            if (
+                isinstance(first, int)
+                and isinstance(count, int)
+                and first <= fault.page < first + count
+                and (frame is None or isinstance(frame, int))
+            ):
+                return plan, yields
+        self.broke("alloc", f"allocate answered {plan!r} to a fault on page {fault.page}")
+        return Allocation(fault.page), False
+
+    def page_filled(self, pfn: int) -> None:
+        """Tell the evict policy of a page that may be evicted."""
+        if self._evict is not None:
+            try:
+                self._evict.page_filled(pfn)
+            except Exception as error:  # noqa: BLE001 - a policy may raise anything
+                self.broke("evict", f"page_filled raised {error!r}")
+
+    def page_left(self, pfn: int) -> None:
+        """Tell the evict policy of a page that may no longer be evicted."""
+        if self._evict is not None:
+            try:
+                self._evict.page_left(pfn)
+            except Exception as error:  # noqa: BLE001 - a policy may raise anything
+                self.broke("evict", f"page_left raised {error!r}")
+
+    def _page_accessed(self, pfn: int, write: bool) -> None:
+        try:
+            self._evict.page_accessed(pfn, write=write)  # type: ignore[union-attr]
+        except Exception as error:  # noqa: BLE001 - a policy may raise anything
+            self.broke("evict", f"page_accessed raised {error!r}")
+
+    def hint_changed(self, pfn: int, priority_before: int) -> None:
+        """Tell the evict policy that another hint is in force."""
+        if self._evict is not None:
+            try:
+                self._evict.hint_changed(pfn, priority_before)
+            except Exception as error:  # noqa: BLE001 - a policy may raise anything
+                self.broke("evict", f"hint_changed raised {error!r}")
+
+    def candidates(self, limit: int) -> Iterator[int]:
+        """At most `limit` frames that the evict policy names, each an int; the caller checks what they are."""
+        if self._evict is None:
+            return
+        started = self._state.stopwatch()
+        try:
+            named: Iterable[object] = self._evict.choose_victims()
+            for number, pfn in enumerate(named):
+                if number >= limit:
+                    break
+                if isinstance(pfn, int):
+                    yield pfn
+                else:
+                    self.broke("evict", f"choose_victims named {pfn!r}, which is no frame")
+        except Exception as error:  # noqa: BLE001 - a policy may raise anything
+            self.broke("evict", f"choose_victims raised {error!r}")
+        self._timed("evict", started)
+
+    def reason(self, pfn: int) -> str:
+        """Why the evict policy chose a frame."""
+        if self._evict is not None:
+            try:
+                return str(self._evict.reason(pfn))[:_MAX_REASON]
+            except Exception as error:  # noqa: BLE001 - a policy may raise anything
+                self.broke("evict", f"reason raised {error!r}")
+        return "no reason given"
+
+    def swap_device(self, pfn: int) -> int | None:
+        """The device that the evict policy wants for a victim, or None."""
+        if self._evict is not None:
+            try:
+                number: object = self._evict.swap_device(pfn)
+            except Exception as error:  # noqa: BLE001 - a policy may raise anything
+                self.broke("evict", f"swap_device raised {error!r}")
+                return None
+            if number is None or (isinstance(number, int) and 0 <= number < len(self._state.swap.devices)):
+                return number
+            self.broke("evict", f"swap_device answered {number!r}, which is no device")
+        return None
+
+    def out_of_memory(self, fault: Fault) -> int | None:
+        """Number of a process that has memory and shall lose it, or None to refuse the fault."""
+        if self._oom is None:
+            return None
+        started = self._state.stopwatch()
+        try:
+            answer = self._oom.choose(fault)
+        except Exception as error:  # noqa: BLE001 - a policy may raise anything
+            self.broke("oom", f"choose raised {error!r}")
+            return None
+        self._timed("oom", started)
+        if answer is None:
+            return None
+        victim = self._state.processes.get(answer) if isinstance(answer, int) else None
+        if victim is None or victim.resident == 0:
+            self.broke("oom", f"choose answered {answer!r}, which is no process with memory")
+            return None
+        return victim.process_id

@@ -1,0 +1,66 @@
+"""The hints of one region: ranges of pages that do not overlap, newest wins, O(log n) lookup without a copy."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+import msgspec
+
+from usmd.core.hints import Hint
+
+
+class HintRange(msgspec.Struct, frozen=True):
+    """A hint in force on pages `first` to `end` - 1. `expires` is a time, or None for never."""
+
+    first: int
+    end: int
+    number: int
+    hint: Hint
+    expires: float | None
+
+
+class HintRanges:
+    """Ranges ordered by first page; setting one cuts what it covers out of the older ones."""
+
+    __slots__ = ("_firsts", "_ranges")
+
+    def __init__(self) -> None:
+        self._firsts: list[int] = []
+        self._ranges: list[HintRange] = []
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    def __iter__(self) -> Iterator[HintRange]:
+        return iter(self._ranges)
+
+    def find(self, page: int) -> HintRange | None:
+        """The range in force on a page, or None."""
+        index = bisect_right(self._firsts, page) - 1
+        if index < 0:
+            return None
+        found = self._ranges[index]
+        return found if page < found.end else None
+
+    def set(self, first: int, end: int, number: int, hint: Hint | None, expires: float | None) -> None:
+        """Put a hint on pages `first` to `end` - 1; None clears them."""
+        start = max(bisect_right(self._firsts, first) - 1, 0)
+        stop = start
+        kept: list[HintRange] = []
+        while stop < len(self._ranges) and self._ranges[stop].first < end:
+            old = self._ranges[stop]
+            if old.first < first:
+                kept.append(msgspec.structs.replace(old, end=min(old.end, first)))
+            if old.end > end:
+                kept.append(msgspec.structs.replace(old, first=max(old.first, end)))
+            stop += 1
+        if hint is not None:
+            kept.append(HintRange(first, end, number, hint, expires))
+            kept.sort(key=lambda each: each.first)
+        self._ranges[start:stop] = kept
+        self._firsts[start:stop] = [each.first for each in kept]
+
+    def expired(self, now: float) -> list[HintRange]:
+        """Ranges whose time has come."""
+        return [each for each in self._ranges if each.expires is not None and each.expires <= now]

@@ -1,0 +1,130 @@
+"""What an application may say of a range: grammar, keys, values. Ranges and their order are in `hint_ranges`.
+
+Grammar: `KEY=VALUE` pairs separated by `;`, blanks ignored, keys case-insensitive, at most 1 KiB. WILLNEED and DONTNEED
+need no value. Keys that begin with `X_` are free-form and reach the policy untouched. Only the daemon parses hints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from usmd.errors import InvalidHint, InvalidSize
+from usmd.sizes import parse_size
+
+MAX_HINT_BYTES: Final = 1024
+
+
+class Priority(IntEnum):
+    """Order of eviction between pages of one process: LOW goes first."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+
+
+class Access(IntEnum):
+    """Expected order of accesses."""
+
+    NORMAL = 0
+    SEQUENTIAL = 1
+    RANDOM = 2
+
+
+class Hint(msgspec.Struct, frozen=True, kw_only=True):
+    """A hint, typed.
+
+    `deny`: EVICTION=DENY. `fhp_bytes`: flexible huge page size, None is not said, 0 is AUTO. `swap_device`: number or
+    name as given, None is not said. `ttl_seconds`: None is forever. `extra`: the X_ keys. `text`: the hint as given.
+    """
+
+    text: str
+    priority: Priority = Priority.NORMAL
+    deny: bool = False
+    access: Access = Access.NORMAL
+    fhp_bytes: int | None = None
+    swap_device: str | None = None
+    ttl_seconds: float | None = None
+    will_need: bool = False
+    dont_need: bool = False
+    extra: dict[str, str] = {}
+
+
+def parse_hint(text: str) -> Hint | None:
+    """The hint that `text` says, or None when it says nothing (which removes hints).
+
+    Raises InvalidHint, which names the key, the value and what is allowed.
+    """
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_HINT_BYTES:
+        raise InvalidHint(f"the hint has {size} bytes; allowed are {MAX_HINT_BYTES}")
+    fields: dict[str, object] = {}
+    extra: dict[str, str] = {}
+    seen: set[str] = set()
+    for part in text.split(";"):
+        if not part.strip():
+            continue
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        key = key.upper()
+        if key in seen:
+            raise InvalidHint(f"hint key {key} is given twice; give it once")
+        seen.add(key)
+        if key.startswith("X_"):
+            extra[key] = value
+            continue
+        if key not in _KEYS:
+            allowed = ", ".join(_KEYS)
+            raise InvalidHint(
+                f"hint key {key!r} is unknown; allowed are {allowed}, and free-form keys that begin with X_"
+            )
+        if not equals and key not in _FLAGS:
+            raise InvalidHint(f"hint key {key} needs a value: {key}={_KEYS[key][1]}")
+        name, allowed, convert = _KEYS[key]
+        try:
+            fields[name] = convert(value.upper() if key != "SWAP" else value)
+        except (ValueError, KeyError, InvalidSize):
+            raise InvalidHint(f"hint {key}={value} is not allowed; allowed is {key}={allowed}") from None
+    if not fields and not extra:
+        return None
+    return msgspec.convert({"text": text.strip(), **fields, "extra": extra}, Hint)
+
+
+def _flag(value: str) -> bool:
+    return {"": True, "TRUE": True, "FALSE": False}[value]
+
+
+def _fhp(value: str) -> int:
+    size = 0 if value == "AUTO" else parse_size(value)
+    if value != "AUTO" and not 0 < size < 1 << 62:
+        raise ValueError(value)
+    return size
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(value)
+    return seconds
+
+
+def _device(value: str) -> str:
+    if not value:
+        raise ValueError(value)
+    return value
+
+
+_FLAGS: Final = frozenset({"WILLNEED", "DONTNEED"})
+_KEYS: Final[dict[str, tuple[str, str, Callable[[str], object]]]] = {
+    "PRIORITY": ("priority", "LOW|NORMAL|HIGH", lambda value: Priority[value]),
+    "EVICTION": ("deny", "ALLOW|DENY", lambda value: {"ALLOW": False, "DENY": True}[value]),
+    "ACCESS": ("access", "NORMAL|SEQUENTIAL|RANDOM", lambda value: Access[value]),
+    "FHP": ("fhp_bytes", "<size>|AUTO", _fhp),
+    "SWAP": ("swap_device", "<device number or name>", _device),
+    "TTL": ("ttl_seconds", "<seconds above 0>", _seconds),
+    "WILLNEED": ("will_need", "TRUE|FALSE", _flag),
+    "DONTNEED": ("dont_need", "TRUE|FALSE", _flag),
+}

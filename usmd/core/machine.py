@@ -1,0 +1,128 @@
+"""The one door of the core: `Core.handle(event, now)` takes an event and returns the commands that follow from it.
+
+A request that cannot be carried out raises a UsmdError and has changed nothing. Everything else that goes wrong is in
+the commands. The core never waits, and two cores given the same events in the same order return the same commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from usmd.core import commands, events
+from usmd.core.faults import Faults
+from usmd.core.frames import DENIED, PINNED, PRESENT
+from usmd.core.mapping import Mapping
+from usmd.core.page_life import PageLife
+from usmd.core.reclaim import Reclaim
+from usmd.core.state import CoreSettings, MakePolicy, State
+from usmd.core.swap_map import DeviceInfo
+from usmd.errors import OutOfRange
+
+
+class Core:
+    """The state machine. `state` and `life` are for reading: reports, invariants and tests."""
+
+    def __init__(
+        self,
+        settings: CoreSettings,
+        devices: Sequence[DeviceInfo],
+        make_policy: MakePolicy,
+        stopwatch: Callable[[], float] = float,
+    ) -> None:
+        """Start with all frames free; `stopwatch` (seconds) measures policy calls, the default measures nothing."""
+        self.state = State(settings, devices, make_policy, stopwatch)
+        self.life = PageLife(self.state)
+        self._reclaim = Reclaim(self.state, self.life)
+        self.faults = Faults(self.state, self.life)
+        self.faults.reclaim = self._reclaim
+        self._mapping = Mapping(self.state, self.life, self.faults, self._reclaim)
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            events.Attach: self._mapping.attach,
+            events.Detach: self._detach,
+            events.Map: self._mapping.map,
+            events.Unmap: self._mapping.unmap,
+            events.SetHint: self._mapping.set_hint,
+            events.Faults: self._faults_event,
+            events.Access: self._access,
+            events.Protected: self._protected,
+            events.SwapOutDone: self._swap_out_done,
+            events.SwapInDone: self._swap_in_done,
+            events.Tick: self._tick,
+        }
+
+    def handle(self, event: events.Event, now: float) -> list[commands.Command]:
+        """Take one event at time `now` (seconds, never falling) and return the commands to perform, in order."""
+        state = self.state
+        state.now = now
+        self._handlers[type(event)](event)
+        if self.faults.waiting:
+            self._serve_waiting()
+        if state.frames.free < state.settings.high:
+            self._reclaim.between_marks()
+        return state.take_commands()
+
+    def _serve_waiting(self) -> None:
+        self.faults.serve_waiting()
+        while self.faults.victim_of_oom is not None:
+            victim = self.state.processes[self.faults.victim_of_oom]
+            self.faults.victim_of_oom = None
+            self._mapping.end(
+                victim,
+                f"out of memory: it held {victim.resident} of {self.state.frames.count} frames and none was left",
+                killed=True,
+            )
+            self.faults.serve_waiting()
+
+    def _detach(self, event: events.Detach) -> None:
+        self._mapping.end(self.state.process(event.process_id), event.reason, killed=False)
+
+    def _faults_event(self, event: events.Faults) -> None:
+        self.faults.handle(self.state.process(event.process_id), event.faults)
+
+    def _access(self, event: events.Access) -> None:
+        state = self.state
+        region = state.regions.get(event.region_id)
+        if region is None or region.process.process_id != event.process_id:
+            region = state.region(event.process_id, event.region_id)
+        first, count = event.first_page, event.page_count
+        if count < 1 or first < 0 or first + count > region.page_count:
+            raise OutOfRange(
+                f"pages {first} to {first + count - 1} of region {region.region_id}, which has pages 0 to "
+                f"{region.page_count - 1}"
+            )
+        frames, table, process = state.frames, region.table, region.process
+        on_access = process.policies.on_access
+        present: list[int] = []
+        absent: list[int] = []
+        for page in range(first, first + count):
+            pfn = table[page] - 1
+            if pfn < 0 or frames.state[pfn] != PRESENT:
+                absent.append(page)
+            elif not absent:
+                present.append(pfn)
+                flags = frames.flags[pfn]
+                if flags & PINNED:
+                    self.life.unpin(pfn)
+                if event.write:
+                    self.life.dirty(pfn)
+                if on_access is not None and not flags & DENIED:
+                    on_access(pfn, event.write)
+        process.counters.accesses += len(present)
+        state.first.append(commands.Accessed(present, absent))
+
+    def _protected(self, event: events.Protected) -> None:
+        for pfn, zero in zip(event.frames, event.zero, strict=True):
+            self.life.protected(event.ticket, pfn, zero)
+
+    def _swap_out_done(self, event: events.SwapOutDone) -> None:
+        for reference, error in zip(event.slots, event.errors, strict=True):
+            self.life.written(reference, error)
+
+    def _swap_in_done(self, event: events.SwapInDone) -> None:
+        for pfn, error in zip(event.frames, event.errors, strict=True):
+            self.life.filled(pfn, error)
+
+    def _tick(self, event: events.Tick) -> None:
+        del event
+        self._mapping.expire()

@@ -1,0 +1,176 @@
+"""Sessions, regions and hints: what exists, and what is said of it. Covers no fault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usmd.core import commands, events
+from usmd.core.frames import DENIED
+from usmd.core.guard import GuardedPolicies
+from usmd.core.hints import Hint
+from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_MASK, Process, Region
+from usmd.errors import InvalidArgument, InvalidHint, LimitExceeded, OutOfRange, Unmapped, UsmdError
+from usmd.sizes import format_size
+
+if TYPE_CHECKING:
+    from usmd.core.faults import Faults
+    from usmd.core.page_life import PageLife
+    from usmd.core.reclaim import Reclaim
+    from usmd.core.state import State
+
+MAX_NAME = 64
+
+
+def check_name(name: str, what: str, *, may_be_empty: bool) -> None:
+    """Raise InvalidArgument unless `name` has at most 64 printable characters (and at least one, if it must)."""
+    if len(name) > MAX_NAME or not name.isprintable() or (not name and not may_be_empty):
+        least = 0 if may_be_empty else 1
+        raise InvalidArgument(f"{what} {name[:80]!r}; allowed are {least} to {MAX_NAME} printable characters")
+
+
+class Mapping:
+    """Handles Attach, Detach, Map, Unmap and SetHint. A request that raises has changed nothing."""
+
+    def __init__(self, state: State, life: PageLife, faults: Faults, reclaim: Reclaim) -> None:
+        self._state = state
+        self._life = life
+        self._faults = faults
+        self._reclaim = reclaim
+
+    def attach(self, event: events.Attach) -> None:
+        """Begin a session; raises UnknownPolicy or InvalidArgument."""
+        state = self._state
+        check_name(event.name, "process name", may_be_empty=False)
+        device = None if event.swap_device is None else self._device(event.swap_device)
+        process = Process(state.next_process, event.name, event.pid, event.uid, device)
+        specifications = {"alloc": event.alloc, "evict": event.evict, "oom": event.oom}
+        process.policies = GuardedPolicies(state, process, specifications)
+        state.next_process += 1
+        state.processes[process.process_id] = process
+        state.first.append(commands.Attached(process.process_id))
+        state.notice(
+            "process_attached",
+            process.process_id,
+            f"{event.name} attached as process {process.process_id}",
+            {"name": event.name, **specifications},
+        )
+
+    def end(self, process: Process, reason: str, *, killed: bool) -> None:
+        """End a session: its regions go, its frames and slots are free (those with I/O in flight when that ends)."""
+        state = self._state
+        del state.processes[process.process_id]
+        for region in list(process.regions.values()):
+            self._discard(region, Unmapped(reason))
+        state.ended_counters.add(process.counters)
+        state.first.append(commands.Ended(process.process_id, reason, killed))
+        state.notice(
+            "process_killed" if killed else "process_detached",
+            process.process_id,
+            f"{process.name} (process {process.process_id}) {'lost its session' if killed else 'ended'}: {reason}",
+            {"name": process.name, "reason": reason},
+        )
+
+    def map(self, event: events.Map) -> None:
+        """Make a region; raises InvalidArgument or LimitExceeded."""
+        state = self._state
+        settings = state.settings
+        process = state.process(event.process_id)
+        check_name(event.name, "region name", may_be_empty=True)
+        room = settings.max_mapped - process.mapped
+        if event.length < 1:
+            raise InvalidArgument(f"a region of {event.length} bytes; allowed is 1 and more")
+        pages = -(-event.length // settings.page_size)
+        size = pages * settings.page_size
+        if size > room or pages > PAGE_MASK or process.address + size + settings.page_size > MAX_ADDRESS:
+            raise LimitExceeded(
+                f"a region of {format_size(event.length)}; the process may map {format_size(room)} more "
+                f"(memory.max_mapped is {format_size(settings.max_mapped)})"
+            )
+        if len(process.regions) >= settings.max_regions:
+            raise LimitExceeded(f"the process has {len(process.regions)} regions; memory.max_regions allows no more")
+        if state.next_region > MAX_REGION_ID:
+            raise LimitExceeded("region numbers are used up; restart usmd")
+        region = Region(state.next_region, process, process.address, event.length, settings.page_size, event.name)
+        state.next_region += 1
+        state.regions[region.region_id] = process.regions[region.region_id] = region
+        process.mapped += size
+        process.address += size + settings.page_size  # a guard page, so that one past the end is nobody's address
+        state.first.append(
+            commands.Mapped(region.region_id, region.address, region.length, region.page_count, region.name)
+        )
+
+    def unmap(self, event: events.Unmap) -> None:
+        """Give a region back; raises NotFound."""
+        self._discard(self._state.region(event.process_id, event.region_id), None)
+
+    def _discard(self, region: Region, reason: UsmdError | None) -> None:
+        state = self._state
+        del state.regions[region.region_id], region.process.regions[region.region_id]
+        region.process.mapped -= region.page_count * state.settings.page_size
+        why = reason or Unmapped(f"region {region.region_id} was unmapped")
+        for page, entry in region.table.entries():
+            self._life.discard(region, page, entry, why)
+        self._faults.unmapped(region)
+
+    def set_hint(self, event: events.SetHint) -> None:
+        """Put a hint on a range; raises NotFound, OutOfRange or InvalidHint."""
+        state = self._state
+        region = state.region(event.process_id, event.region_id)
+        length = region.length - event.offset if event.length is None else event.length
+        if event.offset < 0 or length < 1 or event.offset + length > region.length:
+            raise OutOfRange(
+                f"hint on offset {event.offset}, length {event.length}; region {region.region_id} has {region.length}"
+                " bytes"
+            )
+        hint = event.hint
+        if hint is not None and hint.swap_device is not None:
+            self._device(hint.swap_device)
+        page_size = state.settings.page_size
+        first, end = event.offset // page_size, -(-(event.offset + length) // page_size)
+        number = 0
+        if hint is not None:
+            number = state.next_hint
+            state.next_hint += 1
+        over_budget = self._apply(region, first, end, number, hint)
+        state.first.append(commands.HintSet(number, first, end - first, over_budget))
+        if hint is not None and hint.dont_need:
+            self._reclaim.now([entry - 1 for _, entry in region.table.entries(first, end - first) if entry > 0])
+        if hint is not None and hint.will_need:
+            self._faults.prefetch(region, first, end)
+
+    def _device(self, name: str) -> int:
+        number = self._state.swap.number_of(name)
+        if number is None:
+            allowed = ", ".join(f"{device.number} ({device.name})" for device in self._state.swap.devices)
+            raise InvalidHint(f"swap device {name!r} does not exist; there are {allowed or 'none'}")
+        return number
+
+    def _apply(self, region: Region, first: int, end: int, number: int, hint: Hint | None) -> int:
+        """Set or clear (`hint` None) a range and bring its resident pages in line; returns those over the budget."""
+        state = self._state
+        expires = None if hint is None or hint.ttl_seconds is None else state.now + hint.ttl_seconds
+        region.hints.set(first, end, number, hint, expires)
+        over_budget = 0
+        for page, entry in region.table.entries(first, end - first):
+            if entry > 0 and not self._life.apply_hint(region, page, entry - 1):
+                over_budget += 1
+        return over_budget
+
+    def expire(self) -> None:
+        """End the hints whose time has come and the pins that nobody used."""
+        state = self._state
+        for region in state.regions.values():
+            for found in region.hints.expired(state.now):
+                self._apply(region, found.first, found.end, 0, None)
+        while state.pins:
+            pfn, until = next(iter(state.pins.items()))
+            if until > state.now:
+                break
+            self._life.unpin(pfn)
+
+    def denied_pages(self, region: Region, first: int, end: int) -> int:
+        """Pages of a range that EVICTION=DENY protects."""
+        flags = self._state.frames.flags
+        return sum(
+            1 for _, entry in region.table.entries(first, end - first) if entry > 0 and flags[entry - 1] & DENIED
+        )

@@ -1,0 +1,357 @@
+"""The life of a page: every transition between ABSENT, FILLING, PRESENT, EVICTING and SWAPPED happens here.
+
+ABSENT → PRESENT (zero fill) · SWAPPED → FILLING → PRESENT, or back to SWAPPED when the read failed ·
+PRESENT → EVICTING → SWAPPED, ABSENT (all zero) or back to PRESENT (retaken, or the write failed).
+Who wants a transition, and when, is decided in `faults`, `reclaim` and `mapping`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from usmd.core.commands import SlotPage
+from usmd.core.frames import (
+    DENIED,
+    DIRTY,
+    EVICTING,
+    FILLING,
+    NO_PAGE,
+    NO_SLOT,
+    PINNED,
+    PRESENT,
+    PRIORITY_MASK,
+    PRIORITY_SHIFT,
+)
+from usmd.core.hints import Priority
+from usmd.core.page_table import ABSENT
+from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region, page_key
+from usmd.core.swap_map import SLOT_BITS
+from usmd.errors import UsmdError
+
+if TYPE_CHECKING:
+    from usmd.core.state import State
+
+Waiter = Callable[[UsmdError | None], None]
+"""Called once when a fill ends: with None when the page is present, else with the error."""
+
+_NORMAL = Priority.NORMAL << PRIORITY_SHIFT
+
+
+class Filling:
+    """A swap-in under way. `region` is None once the region has gone: the frame and the slot are freed at the end."""
+
+    __slots__ = ("reference", "region", "waiters")
+
+    def __init__(self, region: Region, reference: int) -> None:
+        self.region: Region | None = region
+        self.reference = reference
+        self.waiters: list[Waiter] = []
+
+
+class Evicting:
+    """An eviction under way: the ticket of its Protect, and the slot once a write began."""
+
+    __slots__ = ("record", "reference", "region", "ticket")
+
+    def __init__(self, region: Region, ticket: int, record: EvictionRecord) -> None:
+        self.region = region
+        self.ticket = ticket
+        self.record = record
+        self.reference = NO_SLOT
+
+
+class PageLife:
+    """Performs transitions on the state and queues the commands that make them true."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.filling: dict[int, Filling] = {}
+        self.evicting: dict[int, Evicting] = {}
+        self.writing: dict[int, int | None] = {}
+        """Slot reference → frame whose write is under way, or None when the bytes will not be wanted."""
+
+    # Into memory
+
+    def zero_fill(self, region: Region, page: int, prefer: int | None) -> int:
+        """ABSENT → PRESENT on a free frame, which is returned."""
+        state = self._state
+        frames = state.frames
+        pfn = frames.take(prefer)
+        state.zero_fills.append(pfn)
+        region.process.counters.zero_fills += 1
+        self._own(region, page, pfn)
+        self._become_present(region, page, pfn, DIRTY)
+        return pfn
+
+    def swap_in(self, region: Region, page: int, prefer: int | None) -> Filling:
+        """SWAPPED → FILLING on a free frame."""
+        state = self._state
+        reference = -region.table[page] - 1
+        pfn = state.frames.take(prefer)
+        self._own(region, page, pfn)
+        region.process.counters.swap_ins += 1
+        state.reads.append(self._slot_page(reference, pfn, region, page))
+        filling = self.filling[pfn] = Filling(region, reference)
+        return filling
+
+    def filled(self, pfn: int, error: UsmdError | None) -> None:
+        """A swap-in ended: FILLING → PRESENT, or SWAPPED again and its waiters get the error."""
+        state = self._state
+        frames = state.frames
+        filling = self.filling.pop(pfn)
+        region = filling.region
+        if region is None:
+            frames.give_back(pfn)
+            self.free_slot(filling.reference)
+            return
+        page = frames.page[pfn] & PAGE_MASK
+        if error is None:
+            frames.slot[pfn] = filling.reference
+            self._become_present(region, page, pfn, 0)
+        else:
+            self._disown(region, pfn)
+            region.table[page] = -filling.reference - 1
+            region.process.counters.swap_read_errors += 1
+            state.notice(
+                "swap_error",
+                region.process.process_id,
+                f"page {page} of region {region.region_id} cannot be read from swap: {error}",
+                {"region_id": str(region.region_id), "page": str(page), "operation": "read"},
+            )
+        for waiter in filling.waiters:
+            waiter(error)
+
+    # Out of memory
+
+    def evict(self, pfn: int, policy: str, reason: str) -> None:
+        """PRESENT → EVICTING; the frame is evictable. Its end is decided when the mechanism has made it stable."""
+        state = self._state
+        frames = state.frames
+        key = frames.page[pfn]
+        region = state.regions[key >> PAGE_BITS]
+        process = region.process
+        frames.state[pfn] = EVICTING
+        record = EvictionRecord(key, state.now, policy, reason)
+        process.evictions.append(record)
+        process.policies.page_left(pfn)
+        self.evicting[pfn] = Evicting(region, state.next_ticket, record)
+        state.protects.append(pfn)
+
+    def protected(self, ticket: int, pfn: int, zero: bool) -> None:
+        """The bytes of an evicted frame are stable: drop it, or begin its write. A retaken one is left alone."""
+        evicting = self.evicting.get(pfn)
+        if evicting is None or evicting.ticket != ticket:
+            return
+        state = self._state
+        frames = state.frames
+        region = evicting.region
+        page = frames.page[pfn] & PAGE_MASK
+        reference = frames.slot[pfn]
+        if zero:
+            if reference != NO_SLOT:
+                self.free_slot(reference)
+            region.process.counters.zero_drops += 1
+            self._gone(pfn, ABSENT, "zero")
+        elif reference != NO_SLOT:
+            region.process.counters.clean_drops += 1
+            self._gone(pfn, -reference - 1, "dropped")
+        else:
+            taken = state.swap.take(self._device_for(region, page, pfn), state.now)
+            if taken is None:
+                self._restore(pfn, "no swap slot")
+                return
+            evicting.reference = taken
+            self.writing[taken] = pfn
+            state.writes.append(self._slot_page(taken, pfn, region, page))
+
+    def written(self, reference: int, error: UsmdError | None) -> None:
+        """A write ended: EVICTING → SWAPPED, or PRESENT again when it failed."""
+        state = self._state
+        pfn = self.writing.pop(reference)
+        if error is not None:
+            device = state.swap.devices[reference >> SLOT_BITS]
+            device.refused_until = state.now + state.settings.write_backoff
+            state.notice(
+                "swap_error",
+                0,
+                f"swap device {device.name} cannot be written: {error}; pages stay in memory meanwhile",
+                {"device": device.name, "operation": "write"},
+            )
+        if pfn is None:
+            self.free_slot(reference)
+            return
+        process = self.evicting[pfn].region.process
+        if error is None:
+            process.counters.swap_outs += 1
+            self._gone(pfn, -reference - 1, "swapped")
+        else:
+            process.counters.swap_write_errors += 1
+            self.free_slot(reference)
+            self._restore(pfn, "write failed")
+
+    def retake(self, pfn: int) -> None:
+        """EVICTING → PRESENT: its bytes are still in place, so the eviction is cancelled (USM's *retaken*)."""
+        evicting = self.evicting[pfn]
+        if evicting.reference != NO_SLOT:
+            self.writing[evicting.reference] = None
+        evicting.region.process.counters.retaken += 1
+        self._restore(pfn, "retaken")
+
+    def dirty(self, pfn: int) -> None:
+        """A PRESENT page was written to: what its slot holds is out of date."""
+        frames = self._state.frames
+        frames.flags[pfn] |= DIRTY
+        reference = frames.slot[pfn]
+        if reference != NO_SLOT:
+            frames.slot[pfn] = NO_SLOT
+            self.free_slot(reference)
+
+    def discard(self, region: Region, page: int, entry: int, reason: UsmdError) -> None:
+        """Any state → ABSENT, because the region goes: frame and slot are free, now or when their I/O has ended."""
+        if entry < 0:
+            self.free_slot(-entry - 1)
+            region.table[page] = ABSENT
+            return
+        pfn = entry - 1
+        state = self._state
+        frames = state.frames
+        if frames.state[pfn] == FILLING:
+            filling = self.filling[pfn]
+            waiters, filling.waiters, filling.region = filling.waiters, [], None
+            self._disown(region, pfn, give_back=False)
+            region.table[page] = ABSENT
+            for waiter in waiters:
+                waiter(reason)
+            return
+        if frames.state[pfn] == EVICTING:
+            evicting = self.evicting.pop(pfn)
+            evicting.record.result = "unmapped"
+            if evicting.reference != NO_SLOT:
+                self.writing[evicting.reference] = None
+        elif not frames.flags[pfn] & DENIED:
+            region.process.policies.page_left(pfn)
+        if frames.slot[pfn] != NO_SLOT:
+            self.free_slot(frames.slot[pfn])
+        self._disown(region, pfn)
+        region.table[page] = ABSENT
+
+    def free_slot(self, reference: int) -> None:
+        """A slot whose bytes are not needed any more."""
+        self._state.swap.give_back(reference)
+        self._state.discards.append(reference)
+
+    # Rights
+
+    def pin(self, pfn: int, until: float) -> None:
+        """A PRESENT page may not be evicted until `until`."""
+        self._state.frames.flags[pfn] |= PINNED
+        self._state.pins[pfn] = until
+
+    def unpin(self, pfn: int) -> None:
+        """The pin of a page ends."""
+        self._state.frames.flags[pfn] &= ~PINNED
+        del self._state.pins[pfn]
+
+    def apply_hint(self, region: Region, page: int, pfn: int) -> bool:
+        """Another hint came into force on a page with a frame; False when it asked for DENY beyond the budget."""
+        frames = self._state.frames
+        if frames.state[pfn] == FILLING:
+            return True
+        found = region.hints.find(page)
+        wants_deny = found is not None and found.hint.deny
+        if wants_deny and frames.state[pfn] == EVICTING:
+            self.retake(pfn)
+        before = frames.flags[pfn]
+        self._undeny(region.process, before)
+        rights = self._rights(region, page)
+        policies = region.process.policies
+        known = frames.state[pfn] == PRESENT and not before & DENIED
+        if known and rights & DENIED:
+            policies.page_left(pfn)
+        frames.flags[pfn] = before & (DIRTY | PINNED) | rights
+        if known and not rights & DENIED:
+            policies.hint_changed(pfn, (before & PRIORITY_MASK) >> PRIORITY_SHIFT)
+        elif frames.state[pfn] == PRESENT and before & DENIED and not rights & DENIED:
+            policies.page_filled(pfn)
+        return bool(rights & DENIED) or not wants_deny
+
+    # Steps
+
+    def _own(self, region: Region, page: int, pfn: int) -> None:
+        self._state.frames.page[pfn] = page_key(region.region_id, page)
+        region.table[page] = pfn + 1
+        region.resident += 1
+        region.process.resident += 1
+
+    def _disown(self, region: Region, pfn: int, *, give_back: bool = True) -> None:
+        state = self._state
+        flags = state.frames.flags[pfn]
+        self._undeny(region.process, flags)
+        if flags & PINNED:
+            self.unpin(pfn)
+        region.resident -= 1
+        region.process.resident -= 1
+        if give_back:
+            state.frames.give_back(pfn)
+        else:
+            state.frames.page[pfn] = NO_PAGE
+
+    def _become_present(self, region: Region, page: int, pfn: int, dirty: int) -> None:
+        frames = self._state.frames
+        rights = self._rights(region, page)
+        frames.flags[pfn] = dirty | rights
+        frames.state[pfn] = PRESENT
+        if not rights & DENIED:
+            region.process.policies.page_filled(pfn)
+
+    def _gone(self, pfn: int, entry: int, result: str) -> None:
+        state = self._state
+        evicting = self.evicting.pop(pfn)
+        evicting.record.result = result
+        region = evicting.region
+        page = state.frames.page[pfn] & PAGE_MASK
+        region.evictions += 1
+        region.process.counters.evictions += 1
+        self._disown(region, pfn)
+        region.table[page] = entry
+
+    def _restore(self, pfn: int, result: str) -> None:
+        evicting = self.evicting.pop(pfn)
+        evicting.record.result = result
+        self._state.frames.state[pfn] = PRESENT
+        evicting.region.process.policies.page_filled(pfn)
+
+    def _rights(self, region: Region, page: int) -> int:
+        """Flag bits for the hint in force on a page; a DENY within the budget is counted."""
+        found = region.hints.find(page) if region.hints else None
+        if found is None:
+            return _NORMAL
+        rights = found.hint.priority << PRIORITY_SHIFT & PRIORITY_MASK
+        if found.hint.deny:
+            state, process = self._state, region.process
+            if process.denied < state.settings.deny_budget and state.denied < state.settings.deny_budget_total:
+                self._count_denied(process, 1)
+                return rights | DENIED
+            process.counters.deny_over_budget += 1
+        return rights
+
+    def _undeny(self, process: Process, flags: int) -> None:
+        if flags & DENIED:
+            self._count_denied(process, -1)
+
+    def _count_denied(self, process: Process, change: int) -> None:
+        process.denied += change
+        self._state.denied += change
+
+    def _device_for(self, region: Region, page: int, pfn: int) -> int | None:
+        """The device a page should go to: by its hint, else by the evict policy, else by its process."""
+        found = region.hints.find(page) if region.hints else None
+        if found is not None and found.hint.swap_device is not None:
+            return self._state.swap.number_of(found.hint.swap_device)
+        number = region.process.policies.swap_device(pfn)
+        return region.process.swap_device if number is None else number
+
+    def _slot_page(self, reference: int, pfn: int, region: Region, page: int) -> SlotPage:
+        key = page_key(region.region_id, page)
+        return SlotPage(reference, pfn, region.process.process_id, key, self._state.swap.generation(reference))

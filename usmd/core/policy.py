@@ -1,0 +1,141 @@
+"""What a policy is: three small base classes, and the types that they speak in.
+
+A policy suggests and the core decides. It sees memory through a read-only `MemoryView`, owns its own lists, and may be
+wrong: an exception or a bad answer is counted, reported, and answered by the default policy instead; state is never
+harmed. Only what is essential is abstract; the other hooks do nothing unless a policy wants them.
+
+A policy's constructor takes the view first and then keyword parameters with defaults, which the configuration sets as
+`name(parameter=value)`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import msgspec
+
+from usmd.core.hint_ranges import HintRange
+
+if TYPE_CHECKING:
+    from usmd.core.view import MemoryView
+
+
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """A touch of one page that is not present.
+
+    `region_id` and `page` name it, `page_count` is the length of its region in pages, `write` the kind of touch.
+    `swap`: its bytes are on a swap device, so that it needs I/O. `hint`: the range in force on it, or None.
+    """
+
+    region_id: int
+    page: int
+    page_count: int
+    write: bool
+    swap: bool
+    hint: HintRange | None
+
+
+class Allocation(msgspec.Struct, frozen=True, gc=False):
+    """Bring `count` pages from page `first` on, which include the faulting one; that goes on `frame` if it is free.
+
+    Pages beyond the region or the hint's range are left out by the core, and the pages beside the faulting one take
+    frames above the low watermark only: nothing is evicted for a guess.
+    """
+
+    first: int
+    count: int = 1
+    frame: int | None = None
+
+
+class UsmYield:
+    """The type of USM_YIELD."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "USM_YIELD"
+
+
+USM_YIELD: Final = UsmYield()
+"""The answer "being done in the background: run another uThread"."""
+
+
+class AsyncRequest:
+    """What an alloc policy hands over to the background before it answers USM_YIELD."""
+
+    __slots__ = ("plan",)
+
+    def __init__(self) -> None:
+        self.plan: Allocation | None = None
+
+    def swap_in(self, plan: Allocation) -> None:
+        """Have these pages filled without anybody waiting in the daemon."""
+        self.plan = plan
+
+
+class Policy:
+    """Base of the three kinds. `builds_on`: parameters that are specifications of policies of the same kind."""
+
+    builds_on: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, memory: MemoryView) -> None:
+        self.memory = memory
+
+
+class AllocPolicy(Policy, ABC):
+    """How many pages, which frames, now or later (USM: `usm_alloc`)."""
+
+    @abstractmethod
+    def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
+        """An allocation to make now, or USM_YIELD after handing one to `async_rq`."""
+
+
+class EvictPolicy(Policy, ABC):
+    """Which victims (USM: `usm_evict_fallback`, `cond_swap_out`), among the evictable pages of one process.
+
+    The policy hears of every page that becomes evictable (`page_filled`) and of every one that ceases to be
+    (`page_left`: evicted, freed, or under EVICTION=DENY), so what it knows is what it may name. The priority of a page
+    is the same at `page_filled` and at `page_left` unless `hint_changed` came between.
+    """
+
+    @abstractmethod
+    def page_filled(self, pfn: int) -> None:
+        """A page of the process came to be in this frame and may be evicted."""
+
+    @abstractmethod
+    def page_left(self, pfn: int) -> None:
+        """The page in this frame was evicted or freed, or may no longer be evicted."""
+
+    @abstractmethod
+    def choose_victims(self) -> Iterable[int]:
+        """Frames to evict, best first; the core takes as many as it needs.
+
+        Nothing changes by asking: for each victim that is taken `page_left` is called afterwards. A pinned frame is
+        passed over; a frame that is not the process's, denied, or empty is an error of the policy.
+        """
+
+    def page_accessed(self, pfn: int, *, write: bool) -> None:
+        """The page in this frame was touched (only where the mechanism sees accesses)."""
+
+    def hint_changed(self, pfn: int, priority_before: int) -> None:
+        """Another hint is in force on the page in this frame; `memory.priority(pfn)` was `priority_before`."""
+
+    def swap_device(self, pfn: int) -> int | None:
+        """Number of the swap device that this victim should go to; None leaves it to the configuration."""
+        del pfn
+        return None
+
+    def reason(self, pfn: int) -> str:
+        """Why this frame is a victim, for `usmctl explain`; asked before `page_left`."""
+        del pfn
+        return "chosen by the policy"
+
+
+class OomPolicy(Policy, ABC):
+    """What then: no frame is free, and none can be freed (USM: `usm_oom`)."""
+
+    @abstractmethod
+    def choose(self, fault: Fault) -> int | None:
+        """Number of the process that loses its session, or None: the fault is refused."""

@@ -1,0 +1,105 @@
+"""Processes and their regions: who owns which pages. Covers bookkeeping, no transitions."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from usmd.core.counters import Counters
+from usmd.core.hint_ranges import HintRanges
+from usmd.core.page_table import PageTable
+
+if TYPE_CHECKING:
+    from usmd.core.guard import GuardedPolicies
+
+PAGE_BITS: Final = 32
+PAGE_MASK: Final = (1 << PAGE_BITS) - 1
+MAX_REGION_ID: Final = (1 << 31) - 1
+
+BASE_ADDRESS: Final = 0x10_0000_0000
+"""First address of a process's managed address space; low addresses stay unused, so that 0 is never valid."""
+MAX_ADDRESS: Final = (1 << 63) - 1
+
+EVICTION_RECORDS: Final = 256
+"""Evictions on record per process."""
+
+
+def page_key(region_id: int, page: int) -> int:
+    """A page of any region as one positive 63-bit integer."""
+    return region_id << PAGE_BITS | page
+
+
+class Region:
+    """A range of addresses of one process, made by map."""
+
+    __slots__ = (
+        "address", "evictions", "faults", "hints", "length", "major_faults", "name", "page_count", "process",
+        "region_id", "resident", "table",
+    )  # fmt: skip
+
+    def __init__(self, region_id: int, process: Process, address: int, length: int, page_size: int, name: str) -> None:
+        self.region_id = region_id
+        self.process = process
+        self.address = address
+        self.length = length
+        self.name = name
+        self.page_count = -(-length // page_size)
+        self.table = PageTable(self.page_count)
+        self.hints = HintRanges()
+        self.resident = 0
+        """Pages with a frame."""
+        self.faults = 0
+        self.major_faults = 0
+        self.evictions = 0
+
+
+class EvictionRecord:
+    """An eviction for `explain`: which page, when, chosen by which policy, why, and what came of it."""
+
+    __slots__ = ("page", "policy", "reason", "result", "time")
+
+    def __init__(self, page: int, time: float, policy: str, reason: str) -> None:
+        self.page = page
+        self.time = time
+        self.policy = policy
+        self.reason = reason
+        self.result = "under way"
+
+
+class Process:
+    """One client session: its regions, policies, counters and last evictions. `uid` and `pid` are None if unvouched."""
+
+    __slots__ = (
+        "address", "counters", "denied", "evictions", "mapped", "name", "pid", "policies", "process_id", "regions",
+        "resident", "swap_device", "uid",
+    )  # fmt: skip
+
+    policies: GuardedPolicies
+
+    def __init__(self, process_id: int, name: str, pid: int | None, uid: int | None, swap_device: int | None) -> None:
+        self.process_id = process_id
+        self.name = name
+        self.pid = pid
+        self.uid = uid
+        self.swap_device = swap_device
+        self.regions: dict[int, Region] = {}
+        self.address = BASE_ADDRESS
+        """Where the next region goes."""
+        self.mapped = 0
+        """Bytes mapped, in whole pages."""
+        self.resident = 0
+        """Pages with a frame."""
+        self.denied = 0
+        """Resident pages that EVICTION=DENY protects."""
+        self.counters = Counters()
+        self.evictions: deque[EvictionRecord] = deque(maxlen=EVICTION_RECORDS)
+
+    def region_at(self, address: int) -> Region | None:
+        """The region that covers an address, or None."""
+        regions = list(self.regions.values())  # in order of address, because addresses only grow
+        index = bisect_right(regions, address, key=lambda region: region.address) - 1
+        if index < 0:
+            return None
+        region = regions[index]
+        return region if address < region.address + region.length else None

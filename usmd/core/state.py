@@ -1,0 +1,170 @@
+"""Everything the core knows, and the commands it has not handed out yet. Covers no decision and no transition."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from usmd.core import commands
+from usmd.core.counters import Counters
+from usmd.core.frame_list import FrameLinks
+from usmd.core.frames import FrameTable
+from usmd.core.policy import Policy
+from usmd.core.region import Process, Region
+from usmd.core.swap_map import DeviceInfo, SwapMap
+from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument, NotFound
+
+MakePolicy = Callable[[str, str, MemoryView], Policy]
+"""Makes a policy from (kind, specification, view); raises UsmdError for a name or parameter that does not exist."""
+
+
+class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers the core works with. Frames unless said otherwise.
+
+    `low`, `high`: watermarks; reclaim begins below `low` free frames and ends at `high`. `deny_budget`: frames that
+    EVICTION=DENY may protect per process, and `deny_budget_total` in all. `hold_budget`: frames whose page was faulted
+    in and not touched yet may be pinned, each for `hold_seconds`, so that a fault and the access after it meet.
+    `max_regions` per process, `max_mapped` bytes per process, `max_fault_pages` pages per fault and per FHP.
+    `reclaim_batch`: most victims per event, which bounds the time an event takes. `scan_limit`: most frames looked at
+    for them. `write_backoff`: seconds without writes on a device after one failed. `reclaim_rest`: seconds that
+    background reclaim rests when nothing can be evicted. `policy_slow_seconds`: a policy call
+    that takes longer is reported.
+    """
+
+    frames: int
+    page_size: int
+    low: int = 0
+    high: int = 0
+    deny_budget: int
+    deny_budget_total: int
+    hold_budget: int = 0
+    hold_seconds: float = 0.25
+    max_regions: int = 1024
+    max_mapped: int = 1 << 36
+    max_fault_pages: int = 512
+    reclaim_batch: int = 64
+    scan_limit: int = 4096
+    write_backoff: float = 1.0
+    reclaim_rest: float = 0.02
+    policy_slow_seconds: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.frames < 1 << 31:
+            raise InvalidArgument(f"{self.frames} frames; allowed are 1 to 2^31 - 1")
+        if not 0 <= self.low <= self.high < self.frames:
+            raise InvalidArgument(
+                f"watermarks low {self.low} and high {self.high}; allowed is 0 <= low <= high < {self.frames} frames"
+            )
+
+
+class State:
+    """Frames, processes, regions, slots and the commands gathered while an event is handled."""
+
+    __slots__ = (
+        "_notices", "_outcomes", "denied", "discards", "ended_counters", "first", "frames", "links",
+        "make_policy", "next_hint", "next_process", "next_region", "next_ticket", "now", "pins", "processes",
+        "protects", "reads", "regions", "settings", "stopwatch", "swap", "writes", "zero_fills",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        settings: CoreSettings,
+        devices: Sequence[DeviceInfo],
+        make_policy: MakePolicy,
+        stopwatch: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.make_policy = make_policy
+        self.stopwatch = stopwatch
+        """Seconds from any start, to see slow policies; a test gives a constant one."""
+        self.frames = FrameTable(settings.frames)
+        self.links = FrameLinks(settings.frames)
+        self.swap = SwapMap(devices)
+        self.processes: dict[int, Process] = {}
+        self.regions: dict[int, Region] = {}
+        self.pins: OrderedDict[int, float] = OrderedDict()
+        """Frame → time at which its pin ends by itself; oldest first."""
+        self.denied = 0
+        self.ended_counters = Counters()
+        self.now = 0.0
+        self.next_process = 1
+        self.next_region = 1
+        self.next_hint = 1
+        self.next_ticket = 1
+        self.first: list[commands.Command] = []
+        """Commands that go out before the batches below: answers to a request, ended sessions."""
+        self.discards: list[int] = []
+        self.zero_fills: list[int] = []
+        self.protects: list[int] = []
+        self.writes: list[commands.SlotPage] = []
+        self.reads: list[commands.SlotPage] = []
+        self._outcomes: dict[int, list[commands.Outcome]] = {}
+        self._notices: list[commands.Notice] = []
+
+    def process(self, process_id: int) -> Process:
+        """A process by number; raises NotFound."""
+        process = self.processes.get(process_id)
+        if process is None:
+            raise NotFound(f"no process {process_id}; `usmctl processes` lists those there are")
+        return process
+
+    def region(self, process_id: int, region_id: int) -> Region:
+        """A region of a process; raises NotFound, also when it is another's."""
+        region = self.regions.get(region_id)
+        if region is None or region.process.process_id != process_id:
+            raise NotFound(f"no region {region_id} in this session")
+        return region
+
+    def outcome(self, process_id: int, outcome: commands.Outcome) -> None:
+        """Queue an outcome for a process; one that has ended hears nothing."""
+        if process_id in self.processes:
+            self._outcomes.setdefault(process_id, []).append(outcome)
+
+    def notice(self, kind: str, process_id: int, message: str, fields: dict[str, str] | None = None) -> None:
+        """Queue something of note."""
+        self._notices.append(commands.Notice(kind, process_id, message, fields or {}))
+
+    def take_commands(self) -> list[commands.Command]:
+        """The gathered commands in the order in which they must be performed; nothing remains.
+
+        Slots are discarded before anything is written to them again; frames are zeroed before they are protected; an
+        outcome comes after everything that makes it true.
+        """
+        out = self.first
+        self.first = []
+        if self.discards:
+            out.append(commands.DiscardSlots(self.discards))
+            self.discards = []
+        if self.zero_fills:
+            out.append(commands.ZeroFill(self.zero_fills))
+            self.zero_fills = []
+        if self.protects:
+            out.append(commands.Protect(self.next_ticket, self.protects))
+            self.next_ticket += 1
+            self.protects = []
+        if self.writes:
+            out.append(commands.WriteSlots(self.writes))
+            self.writes = []
+        if self.reads:
+            out.append(commands.ReadSlots(self.reads))
+            self.reads = []
+        if self._outcomes:
+            for process_id, outcomes in self._outcomes.items():
+                if process_id in self.processes:
+                    out.append(commands.Outcomes(process_id, outcomes))
+            self._outcomes = {}
+        if self._notices:
+            out.extend(self._notices)
+            self._notices = []
+        return out
+
+    def totals(self) -> Counters:
+        """Counters of the daemon: all processes, ended ones included."""
+        total = Counters()
+        total.add(self.ended_counters)
+        for process in self.processes.values():
+            total.add(process.counters)
+        return total

@@ -1,0 +1,108 @@
+"""Which swap slots are used: one map per device. Covers numbers and generations, not bytes and not I/O.
+
+A slot reference is one integer, `device << 40 | slot`, so that it fits beside a frame number in a page table entry.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+SLOT_BITS: Final = 40
+SLOT_MASK: Final = (1 << SLOT_BITS) - 1
+MAX_DEVICES: Final = 32
+
+
+class DeviceInfo(msgspec.Struct, frozen=True):
+    """A device as the core knows it: its name and how many slots it has."""
+
+    name: str
+    slots: int
+
+
+class DeviceMap:
+    """Slots of one device: a byte and a generation each, found by memchr from where the last search ended."""
+
+    __slots__ = ("_cursor", "free", "generation", "name", "number", "refused_until", "slots", "used")
+
+    def __init__(self, number: int, info: DeviceInfo) -> None:
+        self.number = number
+        self.name = info.name
+        self.slots = info.slots
+        self.free = info.slots
+        self.used = bytearray(info.slots)
+        self.generation = array("I", [0]) * info.slots
+        self.refused_until = 0.0
+        """Time until which the device takes no writes because one failed (backpressure)."""
+        self._cursor = 0
+
+    def take(self) -> int:
+        """Reference of a free slot, next to the last one taken where possible; its generation is new.
+
+        The caller has checked that `free` is not 0.
+        """
+        slot = self.used.find(0, self._cursor)
+        if slot < 0:
+            slot = self.used.find(0)
+        self.used[slot] = 1
+        self.free -= 1
+        self._cursor = slot + 1
+        self.generation[slot] = (self.generation[slot] + 1) & 0xFFFFFFFF
+        return self.number << SLOT_BITS | slot
+
+    def give_back(self, slot: int) -> None:
+        """Make a slot free."""
+        self.used[slot] = 0
+        self.free += 1
+
+
+class SwapMap:
+    """The devices by number, and which one takes a page."""
+
+    __slots__ = ("devices",)
+
+    def __init__(self, devices: Sequence[DeviceInfo]) -> None:
+        self.devices = [DeviceMap(number, info) for number, info in enumerate(devices)]
+
+    @property
+    def slots(self) -> int:
+        """Slots of all devices."""
+        return sum(device.slots for device in self.devices)
+
+    @property
+    def free(self) -> int:
+        """Free slots of all devices."""
+        return sum(device.free for device in self.devices)
+
+    def writable(self, now: float) -> int:
+        """Free slots of the devices that take writes now."""
+        return sum(device.free for device in self.devices if device.refused_until <= now)
+
+    def take(self, preferred: int | None, now: float) -> int | None:
+        """A slot on the preferred device, else on the first that has one and takes writes; None when there is none."""
+        if preferred is not None and 0 <= preferred < len(self.devices):
+            device = self.devices[preferred]
+            if device.free and device.refused_until <= now:
+                return device.take()
+        for device in self.devices:
+            if device.free and device.refused_until <= now:
+                return device.take()
+        return None
+
+    def give_back(self, reference: int) -> None:
+        """Make a slot free, by reference."""
+        self.devices[reference >> SLOT_BITS].give_back(reference & SLOT_MASK)
+
+    def generation(self, reference: int) -> int:
+        """Generation of the bytes in a slot, by reference."""
+        return self.devices[reference >> SLOT_BITS].generation[reference & SLOT_MASK]
+
+    def number_of(self, name: str) -> int | None:
+        """Number of the device that has this name or number, or None."""
+        for device in self.devices:
+            if name in (device.name, str(device.number)):
+                return device.number
+        return None

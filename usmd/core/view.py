@@ -1,0 +1,111 @@
+"""The read-only view through which a policy sees memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usmd.core.frame_list import FrameList
+from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT, PRIORITY_MASK, PRIORITY_SHIFT
+from usmd.core.hint_ranges import HintRange
+from usmd.core.hints import Priority
+from usmd.core.policy import AllocPolicy, EvictPolicy
+from usmd.core.region import PAGE_BITS, PAGE_MASK
+
+if TYPE_CHECKING:
+    from usmd.core.region import Process
+    from usmd.core.state import State
+
+
+class ProcessView:
+    """A process as a policy may see it."""
+
+    __slots__ = ("name", "process_id", "resident_pages")
+
+    def __init__(self, process: Process) -> None:
+        self.process_id = process.process_id
+        self.name = process.name
+        self.resident_pages = process.resident
+
+
+class MemoryView:
+    """Memory for the policies of one process. Everything here only reads, but for the lists, which are the policy's."""
+
+    def __init__(self, state: State, process: Process) -> None:
+        self._state = state
+        self._process = process
+        self._flags = state.frames.flags
+
+    @property
+    def page_size(self) -> int:
+        """Bytes in a page."""
+        return self._state.settings.page_size
+
+    @property
+    def frame_count(self) -> int:
+        """Frames in all."""
+        return self._state.frames.count
+
+    @property
+    def free_frames(self) -> int:
+        """Free frames."""
+        return self._state.frames.free
+
+    @property
+    def resident_pages(self) -> int:
+        """Pages of the process that have a frame."""
+        return self._process.resident
+
+    @property
+    def now(self) -> float:
+        """Time of the event being handled, in seconds."""
+        return self._state.now
+
+    def evictable(self, pfn: int) -> bool:
+        """Whether the core would take this frame as a victim of the process now."""
+        frames = self._state.frames
+        if frames.state[pfn] != PRESENT or self._flags[pfn] & (DENIED | PINNED):
+            return False
+        return self._state.regions[frames.page[pfn] >> PAGE_BITS].process is self._process
+
+    def dirty(self, pfn: int) -> bool:
+        """Whether evicting the page needs a write."""
+        return bool(self._flags[pfn] & DIRTY)
+
+    def priority(self, pfn: int) -> int:
+        """Priority of the page in a frame: 0 LOW, 1 NORMAL, 2 HIGH."""
+        return (self._flags[pfn] & PRIORITY_MASK) >> PRIORITY_SHIFT
+
+    def priority_name(self, pfn: int) -> str:
+        """Priority of the page in a frame, by name."""
+        return Priority(self.priority(pfn)).name
+
+    def page(self, pfn: int) -> int:
+        """A number that names the page in a frame for as long as its region lives, whatever frame it is in."""
+        return self._state.frames.page[pfn]
+
+    def hint(self, pfn: int) -> HintRange | None:
+        """The hint in force on the page in a frame."""
+        key = self._state.frames.page[pfn]
+        return self._state.regions[key >> PAGE_BITS].hints.find(key & PAGE_MASK)
+
+    def processes(self) -> list[ProcessView]:
+        """The processes that have a session, for oom policies."""
+        return [ProcessView(process) for process in self._state.processes.values()]
+
+    def new_list(self) -> FrameList:
+        """An empty list of frames; a frame is in at most one list at a time."""
+        return self._state.links.new_list()
+
+    def alloc_policy(self, specification: str) -> AllocPolicy:
+        """Another alloc policy for the same process, by name, to build upon."""
+        policy = self._state.make_policy("alloc", specification, self)
+        if not isinstance(policy, AllocPolicy):
+            raise TypeError(f"{specification} is no alloc policy")
+        return policy
+
+    def evict_policy(self, specification: str) -> EvictPolicy:
+        """Another evict policy for the same process, by name, to build upon."""
+        policy = self._state.make_policy("evict", specification, self)
+        if not isinstance(policy, EvictPolicy):
+            raise TypeError(f"{specification} is no evict policy")
+        return policy

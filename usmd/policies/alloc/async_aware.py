@@ -1,0 +1,27 @@
+"""Asynchronous faults, after "Asynchronous Fault Handling for uThreads" of USM's advanced policy concepts."""
+
+from __future__ import annotations
+
+from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, AsyncRequest, Fault, UsmYield
+from usmd.core.view import MemoryView
+
+
+class AsyncAware(AllocPolicy):
+    """A fault that needs I/O goes to the background and is answered USM_YIELD; all else is done at once.
+
+    `regular` is the alloc policy that says which pages come in.
+    """
+
+    builds_on = ("regular",)
+
+    def __init__(self, memory: MemoryView, regular: str = "first_fit") -> None:
+        super().__init__(memory)
+        self.regular = memory.alloc_policy(regular)
+
+    def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
+        """USM_YIELD for a swap fault, else what the regular policy says."""
+        plan = self.regular.allocate(fault, async_rq)
+        if fault.swap and isinstance(plan, Allocation):
+            async_rq.swap_in(plan)
+            return USM_YIELD
+        return plan

@@ -1,0 +1,14 @@
+"""First fit: one page a fault, on the lowest free frame (USM's first-fit policy)."""
+
+from __future__ import annotations
+
+from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault
+
+
+class FirstFit(AllocPolicy):
+    """One page a fault, on the lowest free frame; the fault waits for its I/O."""
+
+    def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:
+        """The faulting page."""
+        del async_rq
+        return Allocation(fault.page)

@@ -1,0 +1,46 @@
+"""Flexible huge pages: N contiguous pages a fault, for any N (USM's batch allocation)."""
+
+from __future__ import annotations
+
+from usmd.core.hints import Access
+from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault
+from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument
+
+
+class FlexibleHugePages(AllocPolicy):
+    """N contiguous pages around the fault, for any N: fewer faults where neighbours are touched together.
+
+    `pages` is N where no hint says otherwise (`FHP=<size>`); ACCESS=SEQUENTIAL takes the N pages from the fault on,
+    ACCESS=RANDOM only the page itself. `budget` is the share of all frames, 0 to 1, that the process may hold before it
+    gets single pages.
+    """
+
+    def __init__(self, memory: MemoryView, pages: int = 16, budget: float = 1.0) -> None:
+        if pages < 1 or not 0 <= budget <= 1:
+            raise InvalidArgument(
+                f"flexible_huge_pages(pages={pages}, budget={budget}); allowed are pages from 1 and budget from 0 to 1"
+            )
+        super().__init__(memory)
+        self.pages = pages
+        self.budget = budget
+
+    def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:
+        """The huge page around the fault, cut at the ends of its region and hint, and to what the budget leaves."""
+        del async_rq
+        pages, access = self.pages, Access.NORMAL
+        first, end = 0, fault.page_count
+        if fault.hint is not None:
+            hint = fault.hint.hint
+            access = hint.access
+            first, end = fault.hint.first, min(end, fault.hint.end)
+            if hint.fhp_bytes:
+                pages = -(-hint.fhp_bytes // self.memory.page_size)
+        left = int(self.budget * self.memory.frame_count) - self.memory.resident_pages
+        if access is Access.RANDOM or pages == 1 or left <= 1:
+            return Allocation(fault.page)
+        start = fault.page if access is Access.SEQUENTIAL else fault.page - fault.page % pages
+        start, end = max(start, first), min(start + pages, end)
+        if end - start > left:
+            start, end = fault.page, min(fault.page + left, end)
+        return Allocation(start, end - start)

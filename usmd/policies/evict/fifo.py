@@ -1,0 +1,33 @@
+"""First in, first out: the page that came in first goes first (USM's FIFO eviction)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from usmd.core.policy import EvictPolicy
+from usmd.core.view import MemoryView
+
+
+class Fifo(EvictPolicy):
+    """The page that came in first goes first."""
+
+    def __init__(self, memory: MemoryView) -> None:
+        super().__init__(memory)
+        self.queue = memory.new_list()
+
+    def page_filled(self, pfn: int) -> None:
+        """Last in."""
+        self.queue.append(pfn)
+
+    def page_left(self, pfn: int) -> None:
+        """Out."""
+        self.queue.remove(pfn)
+
+    def choose_victims(self) -> Iterable[int]:
+        """First in first."""
+        return self.queue
+
+    def reason(self, pfn: int) -> str:
+        """The order of arrival."""
+        del pfn
+        return "first in of its process"

@@ -1,0 +1,50 @@
+"""Hint-aware eviction, after "Application-Specific Hints" of USM's advanced policy concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+from usmd.core.hints import Priority
+from usmd.core.policy import EvictPolicy
+from usmd.core.view import MemoryView
+
+
+class HintAware(EvictPolicy):
+    """The lowest PRIORITY that is EVICTION=ALLOW goes first; within a priority, the fallback policy decides.
+
+    A page without a hint is NORMAL and ALLOW. Pages under EVICTION=DENY never get here. `fallback` is an evict policy.
+    """
+
+    builds_on = ("fallback",)
+
+    def __init__(self, memory: MemoryView, fallback: str = "lru") -> None:
+        super().__init__(memory)
+        self.classes = [memory.evict_policy(fallback) for _ in Priority]
+
+    def page_filled(self, pfn: int) -> None:
+        """Into the class of its priority."""
+        self.classes[self.memory.priority(pfn)].page_filled(pfn)
+
+    def page_accessed(self, pfn: int, *, write: bool) -> None:
+        """The fallback's business."""
+        self.classes[self.memory.priority(pfn)].page_accessed(pfn, write=write)
+
+    def page_left(self, pfn: int) -> None:
+        """Out of its class."""
+        self.classes[self.memory.priority(pfn)].page_left(pfn)
+
+    def hint_changed(self, pfn: int, priority_before: int) -> None:
+        """Into another class, if its priority is another."""
+        if self.memory.priority(pfn) != priority_before:
+            self.classes[priority_before].page_left(pfn)
+            self.page_filled(pfn)
+
+    def choose_victims(self) -> Iterable[int]:
+        """LOW, then NORMAL, then HIGH, each in the fallback's order."""
+        return chain.from_iterable(policy.choose_victims() for policy in self.classes)
+
+    def reason(self, pfn: int) -> str:
+        """Priority and what the fallback says."""
+        fallback = self.classes[self.memory.priority(pfn)].reason(pfn)
+        return f"PRIORITY={self.memory.priority_name(pfn)}, EVICTION=ALLOW: {fallback}"

@@ -1,0 +1,17 @@
+"""Kill largest: the process with most memory loses its session."""
+
+from __future__ import annotations
+
+from usmd.core.policy import Fault, OomPolicy
+
+
+class KillLargest(OomPolicy):
+    """The process with most memory loses its session, and is told why; the youngest of equals."""
+
+    def choose(self, fault: Fault) -> int | None:
+        """The process with most resident pages, if any has one."""
+        del fault
+        largest = max(
+            self.memory.processes(), key=lambda process: (process.resident_pages, process.process_id), default=None
+        )
+        return None if largest is None or largest.resident_pages == 0 else largest.process_id

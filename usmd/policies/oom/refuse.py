@@ -1,0 +1,14 @@
+"""Refuse: the fault that finds no memory fails."""
+
+from __future__ import annotations
+
+from usmd.core.policy import Fault, OomPolicy
+
+
+class Refuse(OomPolicy):
+    """The fault that finds no memory fails with RESOURCE_EXHAUSTED; nobody else is touched."""
+
+    def choose(self, fault: Fault) -> int | None:
+        """Nobody."""
+        del fault
+        return None

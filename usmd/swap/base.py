@@ -1,0 +1,196 @@
+"""What every swap device does: batches of pages in and out, each checked against what was written.
+
+Covers the interface, the checksums, and closing while jobs run, so that no device can forget them. Does not cover how
+bytes are kept (one module per device) nor which slot a page gets: the core owns slot numbers.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from usmd.errors import DataLoss, InvalidArgument, OutOfRange, SwapDeviceError, SwapIOError, UsmdError
+from usmd.swap.checksum import checksums
+from usmd.swap.slot_io import SlotIO
+
+__all__ = ["MAX_DEVICES", "Results", "SlotIO", "SwapDevice"]
+
+MAX_DEVICES = 32
+"""Devices a daemon can have; their numbers are 0 to 31."""
+
+_ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+
+Results = list[UsmdError | None]
+"""One result per entry of a batch, in order; None is success."""
+
+
+class SwapDevice(ABC):
+    """A numbered place for pages, divided into slots of one page each.
+
+    All methods block; the daemon calls them in worker threads. Jobs on different slots may run at the same time; two
+    jobs on one slot may not. A device defines `_store`, `_fetch` and `_close`, and `_release` where memory can be
+    given back.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, *, number: int, name: str, path: str | None, slots: int, page_size: int) -> None:
+        """Make an empty device. Raises InvalidArgument for a bad number or size, SwapDeviceError without memory."""
+        if not 0 <= number < MAX_DEVICES:
+            raise InvalidArgument(f"swap device {name}: number {number} is not in 0 to {MAX_DEVICES - 1}")
+        if slots < 1 or page_size < 1:
+            raise InvalidArgument(f"swap device {name}: {slots} slots of {page_size} bytes; both must be at least 1")
+        self.number = number
+        self.name = name
+        self.path = path
+        self.slots = slots
+        self.page_size = page_size
+        try:
+            # 8 bytes a slot, 0 for a slot that holds nothing. Mapped, so that only slots in use take memory.
+            self._checksums = memoryview(mmap.mmap(-1, slots * 8, flags=_ANONYMOUS)).cast("Q")
+        except (OSError, OverflowError) as error:
+            raise SwapDeviceError(
+                f"swap device {name}: no memory for the checksums of {slots} slots, 8 bytes each ({error}); "
+                "make the device smaller"
+            ) from error
+        self._gate = threading.Condition()
+        self._jobs = 0
+        self._closed = False
+
+    def write(self, batch: Sequence[SlotIO]) -> Results:
+        """Write each entry's buffer to its slot.
+
+        An entry that fails gets SwapIOError, its slot then holds nothing, and the others are not affected.
+        Raises OutOfRange or InvalidArgument, before anything is written, for an entry that fits no slot.
+        """
+        self._check(batch)
+        if not self._enter():
+            return self._refused(batch)
+        try:
+            kept = self._checksums
+            fresh = checksums(batch)
+            # Forgotten first: a write that fails half-way has spoilt what the slot held before.
+            for entry in batch:
+                kept[entry.slot] = 0
+            results = self._store(batch)
+            for entry, checksum, error in zip(batch, fresh, results, strict=True):
+                if error is None:
+                    kept[entry.slot] = checksum
+        finally:
+            self._leave()
+        return results
+
+    def read(self, batch: Sequence[SlotIO]) -> Results:
+        """Fill each entry's buffer from its slot.
+
+        None promises that the buffer holds exactly the bytes written under the same (process, page, generation).
+        DataLoss: the slot holds nothing, or other bytes, or those of another key. SwapIOError: the device failed.
+        After an error the content of that buffer is unspecified; the other entries are not affected.
+        Raises OutOfRange or InvalidArgument, before anything is read, for an entry that fits no slot.
+        """
+        self._check(batch)
+        if not self._enter():
+            return self._refused(batch)
+        try:
+            kept = self._checksums
+            if all(kept[entry.slot] for entry in batch):
+                return self._verified(batch)
+            verified = iter(self._verified([entry for entry in batch if kept[entry.slot]]))
+            return [
+                next(verified) if kept[entry.slot] else self._lost(entry.slot, "nothing is written in it")
+                for entry in batch
+            ]
+        finally:
+            self._leave()
+
+    def discard(self, slots: Iterable[int]) -> None:
+        """Forget what the slots hold; reading one is then DataLoss. Raises OutOfRange for a slot that is none."""
+        unwanted = list(slots)
+        for slot in unwanted:
+            if not 0 <= slot < self.slots:
+                raise self._no_slot(slot)
+        if not self._enter():
+            return
+        try:
+            for slot in unwanted:
+                self._checksums[slot] = 0
+            self._release(unwanted)
+        finally:
+            self._leave()
+
+    def close(self) -> None:
+        """Wait for the jobs under way, then give everything back; a second call does nothing.
+
+        Later writes and reads answer SwapIOError. Raises SwapIOError for what could not be given back.
+        """
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            while self._jobs:
+                self._gate.wait()
+        self._close()
+
+    @abstractmethod
+    def _store(self, batch: Sequence[SlotIO]) -> Results:
+        """Put each entry's buffer in its slot; one result per entry."""
+
+    @abstractmethod
+    def _fetch(self, batch: Sequence[SlotIO]) -> Results:
+        """Fill each entry's buffer from its slot; one result per entry. The caller verifies the bytes."""
+
+    def _release(self, slots: Sequence[int]) -> None:  # noqa: B027 - an optional hook, not an essential one
+        """Give back what the slots occupy, where that is cheap; by default nothing."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Give everything back; called once, when no job runs."""
+
+    def _verified(self, batch: Sequence[SlotIO]) -> Results:
+        results = self._fetch(batch)
+        for index, found in enumerate(checksums(batch)):
+            entry = batch[index]
+            if found != self._checksums[entry.slot] and results[index] is None:
+                results[index] = self._lost(
+                    entry.slot,
+                    f"its bytes are not those written for process {entry.process}, page {entry.page:#x}, "
+                    f"generation {entry.generation}",
+                )
+        return results
+
+    def _check(self, batch: Sequence[SlotIO]) -> None:
+        slots, page_size = self.slots, self.page_size
+        for slot, _, _, _, buffer in batch:
+            if not 0 <= slot < slots:
+                raise self._no_slot(slot)
+            if buffer.nbytes != page_size:
+                raise InvalidArgument(
+                    f"{self._at(slot)}: a buffer of {buffer.nbytes} bytes; a slot takes exactly {page_size}"
+                )
+
+    def _enter(self) -> bool:
+        with self._gate:
+            if not self._closed:
+                self._jobs += 1
+            return not self._closed
+
+    def _leave(self) -> None:
+        with self._gate:
+            self._jobs -= 1
+            if not self._jobs:
+                self._gate.notify_all()
+
+    def _refused(self, batch: Sequence[SlotIO]) -> Results:
+        return [SwapIOError(f"{self._at(entry.slot)}: the device is closed") for entry in batch]
+
+    def _at(self, slot: int) -> str:
+        return f"swap device {self.name}, slot {slot}"
+
+    def _lost(self, slot: int, why: str) -> DataLoss:
+        return DataLoss(f"{self._at(slot)}: {why}; the page is lost")
+
+    def _no_slot(self, slot: int) -> OutOfRange:
+        return OutOfRange(f"{self._at(slot)}: the device has slots 0 to {self.slots - 1}")

@@ -1,0 +1,26 @@
+"""What a page's bytes are worth together with their owner: one 64-bit number.
+
+Covers the computation. Does not cover where the numbers are kept or what a mismatch means (base).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from xxhash import xxh3_64_intdigest
+
+from usmd.swap.slot_io import SlotIO
+
+_pack_key = struct.Struct("<QQQ").pack
+
+
+def checksums(batch: Sequence[SlotIO]) -> list[int]:
+    """One checksum per entry over its buffer and its (process, page, generation), never 0, which means "nothing".
+
+    The key is hashed into the seed, so that swapped, shifted or neighbouring key values give unrelated checksums.
+    """
+    return [
+        xxh3_64_intdigest(buffer, xxh3_64_intdigest(_pack_key(process, page, generation))) or 1
+        for _, process, page, generation, buffer in batch
+    ]

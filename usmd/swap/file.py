@@ -1,0 +1,67 @@
+"""A swap device in a preallocated file.
+
+Covers pages in and out of the file. Does not cover making and removing the file (swap_file) nor durability: swap means
+nothing after the daemon, so nothing is synced. Discarded slots keep their disk blocks, because those are the promise
+that a later write finds room.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from usmd.errors import SwapIOError
+from usmd.swap.base import Results, SlotIO, SwapDevice
+from usmd.swap.swap_file import create_swap_file, remove_swap_file
+from usmd.swap.vectored import VectoredCall, adjacent_runs, transfer
+
+
+class FileSwapDevice(SwapDevice):
+    """Slots in a file that the device makes, locks, and removes when closed.
+
+    Slot n begins at byte (n + 1) * page_size; the first page is the header. Raises SwapDeviceError when the file
+    cannot be made; no existing file is overwritten, save one that a killed usmd left.
+    """
+
+    kind: ClassVar[str] = "file"
+
+    def __init__(self, *, number: int, name: str, path: str, slots: int, page_size: int) -> None:
+        # Absolute, so that close() finds the file even if the working directory has changed.
+        self._file = Path(path).absolute()
+        super().__init__(number=number, name=name, path=str(self._file), slots=slots, page_size=page_size)
+        self._descriptor = create_swap_file(self._file, page_size, slots)
+
+    def _store(self, batch: Sequence[SlotIO]) -> Results:
+        results, failures = self._transfer(os.pwritev, batch)
+        for index, error in failures.items():
+            results[index] = self._failed(batch[index].slot, "written", error)
+        return results
+
+    def _fetch(self, batch: Sequence[SlotIO]) -> Results:
+        results, failures = self._transfer(os.preadv, batch)
+        for index, error in failures.items():
+            slot = batch[index].slot
+            if isinstance(error, EOFError):
+                results[index] = self._lost(slot, f"the file {self.path} was truncated ({error})")
+            else:
+                results[index] = self._failed(slot, "read", error)
+        return results
+
+    def _close(self) -> None:
+        remove_swap_file(self._file, self._descriptor)
+
+    def _transfer(self, call: VectoredCall, batch: Sequence[SlotIO]) -> tuple[Results, dict[int, OSError | EOFError]]:
+        """Run `call` over the batch; return a list of successes to fill in, and what failed by index."""
+        failures: dict[int, OSError | EOFError] = {}
+        for run in adjacent_runs([entry.slot for entry in batch]):
+            offset = (batch[run[0]].slot + 1) * self.page_size
+            failed = transfer(call, self._descriptor, [batch[index].buffer for index in run], offset)
+            for position, error in failed.items():
+                failures[run[position]] = error
+        return [None] * len(batch), failures
+
+    def _failed(self, slot: int, what: str, error: OSError | EOFError) -> SwapIOError:
+        why = f"{error.strerror}, errno {error.errno}" if isinstance(error, OSError) else str(error)
+        return SwapIOError(f"{self._at(slot)}: {self.path} cannot be {what} ({why})")

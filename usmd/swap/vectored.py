@@ -1,0 +1,65 @@
+"""Many pages in one system call: neighbouring slots are joined, short transfers are taken up again.
+
+Covers runs of slots and the readv/writev loop with one outcome per page. Does not cover files or checksums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+VectoredCall = Callable[[int, Sequence[memoryview], int], int]
+"""os.preadv or os.pwritev: descriptor, buffers, offset in bytes; returns the bytes transferred."""
+
+IOV_MAX = 1024
+"""Buffers that Linux takes in one call (UIO_MAXIOV)."""
+
+
+def adjacent_runs(slots: Sequence[int]) -> list[list[int]]:
+    """Indexes into `slots`, by slot number, split wherever the next slot is not the neighbour of the one before."""
+    runs: list[list[int]] = []
+    run: list[int] = []
+    expected = -1
+    for index in sorted(range(len(slots)), key=slots.__getitem__):
+        slot = slots[index]
+        if slot == expected:
+            run.append(index)
+        else:
+            run = [index]
+            runs.append(run)
+        expected = slot + 1
+    return runs
+
+
+def transfer(
+    call: VectoredCall, descriptor: int, buffers: Sequence[memoryview], offset: int
+) -> dict[int, OSError | EOFError]:
+    """Move every buffer, one behind the other from byte `offset`; return what failed, by index into `buffers`.
+
+    There is at least one buffer, and all have one length.
+    EOFError: no byte moved, for a read the end of the file. A buffer that fails does not keep the others from moving.
+    """
+    failures: dict[int, OSError | EOFError] = {}
+    size = len(buffers[0])
+    total = size * len(buffers)
+    position = 0
+    limit = IOV_MAX
+    while position < total:
+        first, done = divmod(position, size)
+        pending = buffers[first : first + limit]
+        if done:
+            pending = [pending[0][done:], *pending[1:]]
+        try:
+            moved = call(descriptor, pending, offset + position)
+        except OSError as error:
+            if len(pending) > 1:
+                limit = 1  # which of them failed is known once the first is tried alone
+                continue
+            failures[first] = error
+            moved = size - done
+        else:
+            if moved == 0:
+                failures[first] = EOFError(f"no byte at offset {offset + position}")
+                moved = size - done
+        position += moved
+        limit = IOV_MAX
+    return failures
