@@ -510,13 +510,17 @@ class Outcome(_message.Message):
 
     FAULT_ID_FIELD_NUMBER: _builtins.int
     ALLOCATED_FIELD_NUMBER: _builtins.int
-    YIELD_FIELD_NUMBER: _builtins.int
+    YIELDED_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     fault_id: _builtins.int
     """The client's number for the fault."""
     @_builtins.property
     def allocated(self) -> Global___Allocated:
         """The pages are resident."""
+
+    @_builtins.property
+    def yielded(self) -> Global___Yield:
+        """USM_YIELD: the pages are being fetched, run something else; a later Outcome with the same fault_id completes it."""
 
     @_builtins.property
     def failure(self) -> Global___Failure:
@@ -527,13 +531,14 @@ class Outcome(_message.Message):
         *,
         fault_id: _builtins.int = ...,
         allocated: Global___Allocated | None = ...,
+        yielded: Global___Yield | None = ...,
         failure: Global___Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "failure", b"failure", "outcome", b"outcome", "yield", b"yield"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "failure", b"failure", "outcome", b"outcome", "yielded", b"yielded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "failure", b"failure", "fault_id", b"fault_id", "outcome", b"outcome", "yield", b"yield"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "failure", b"failure", "fault_id", b"fault_id", "outcome", b"outcome", "yielded", b"yielded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["allocated", "yield", "failure"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["allocated", "yielded", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 

@@ -1,0 +1,152 @@
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from usmd.config import MemoryConfig, PolicyRule, PolicyRules, ServerConfig, load
+from usmd.config_values import frames_of
+from usmd.runtime_paths import ADMIN_SOCKET_NAME, SOCKET_NAME, runtime_folder
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+CONFIG = DEPLOY / "usmd.toml"
+SECTIONS = {"server": ServerConfig, "memory": MemoryConfig, "policy": PolicyRules}
+PLACES = ("socket", "admin_socket", "state_dir")
+
+
+def unit():
+    """Settings of the unit file, each with its values in order."""
+    found = {}
+    for line in (DEPLOY / "usmd.service").read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def tool(name):
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not on this machine")
+    return path
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_unit_file_verifies_without_a_word(tmp_path):
+    analyze = tool("systemd-analyze")
+    executable = tmp_path / "usmd"
+    executable.write_text("#!/bin/sh\n")
+    executable.chmod(0o755)
+    text = (DEPLOY / "usmd.service").read_text()
+    assert text.count("ExecStart=/usr/bin/usmd ") == 1
+    copy = tmp_path / "usmd.service"
+    copy.write_text(text.replace("ExecStart=/usr/bin/usmd ", f"ExecStart={executable} "))
+    assert run(analyze, "verify", str(copy)) == (0, "", "")
+    copy.write_text(copy.read_text() + "NoSuchSetting=1\n")
+    assert "NoSuchSetting" in run(analyze, "verify", str(copy))[2]
+
+
+def test_the_unit_starts_the_command_that_exists_with_the_configuration_that_is_installed():
+    assert unit()["ExecStart"] == ["/usr/bin/usmd serve --config /etc/usmd/usmd.toml"]
+    assert "install -D -m 0644 deploy/usmd.toml /etc/usmd/usmd.toml" in (DEPLOY / "README.md").read_text()
+
+
+def test_the_unit_keeps_what_the_daemon_relies_on():
+    settings = unit()
+    assert (settings["Type"], settings["NotifyAccess"]) == (["notify"], ["main"])
+    assert "PrivateUsers" not in settings  # or every client would be user 65534
+    assert settings["RestrictAddressFamilies"] == ["AF_UNIX"]
+    assert settings["NoNewPrivileges"] == ["yes"]
+    assert settings["RestartPreventExitStatus"] == ["2 3"]
+
+
+def test_stopping_is_given_longer_than_the_drain():
+    (seconds,) = unit()["TimeoutStopSec"]
+    assert int(seconds.removesuffix("s")) > 2 * load(CONFIG).server.drain_grace
+
+
+def test_the_units_folders_are_those_of_the_configuration():
+    server = load(CONFIG).server
+    assert unit()["RuntimeDirectory"] == [server.socket.parent.name]
+    assert unit()["StateDirectory"] == [server.state_dir.name]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_annotated_configuration_says_every_default(section):
+    struct = SECTIONS[section]
+    said = getattr(load(CONFIG), section)
+    for field in msgspec.structs.fields(struct):
+        if field.name not in PLACES:
+            assert getattr(said, field.name) == field.default, field.name
+
+
+def test_the_annotated_configuration_is_in_the_places_of_a_service():
+    server = load(CONFIG).server
+    folder = runtime_folder({}, uid=0)
+    assert (server.socket, server.admin_socket) == (folder / SOCKET_NAME, folder / ADMIN_SOCKET_NAME)
+    assert server.state_dir == Path("/var/lib/usmd")
+
+
+def test_the_annotated_swap_is_the_default_one():
+    assert load(CONFIG).swap == load(None).swap
+
+
+@pytest.mark.parametrize("struct", [*SECTIONS.values(), PolicyRule])
+def test_the_annotated_configuration_has_every_key(struct):
+    text = CONFIG.read_text()
+    keys = [field for field in struct.__struct_fields__ if field != "rules"]
+    assert [key for key in keys if not re.search(rf"^#?{key} = ", text, re.MULTILINE)] == []
+
+
+def test_what_is_commented_out_can_be_used(tmp_path):
+    path = tmp_path / "usmd.toml"
+    path.write_text(re.sub(r"^#(?=[\[a-z])", "", CONFIG.read_text(), flags=re.MULTILINE))
+    config = load(path)
+    assert [spec.name for spec in config.swap] == [None, "ssd"]
+    assert [(rule.name, rule.glob, rule.uid) for rule in config.policy.rules] == [
+        ("redis", None, None),
+        (None, "web-*", None),
+        (None, None, 1000),
+    ]
+
+
+def test_the_default_watermarks_leave_something_to_reclaim():
+    memory = load(CONFIG).memory
+    low, high = (
+        frames_of(text, memory.frames, memory.page_size) for text in (memory.low_watermark, memory.high_watermark)
+    )
+    assert 0 < low < high < memory.frames
+
+
+def test_the_user_and_its_folders_can_be_made(tmp_path):
+    sysusers, tmpfiles = tool("systemd-sysusers"), tool("systemd-tmpfiles")
+    (tmp_path / "etc").mkdir()
+    state = tmp_path / "var" / "lib" / "usmd"
+    state.mkdir(parents=True)
+    (state / "swap0").touch()
+    (state / "other").touch()
+    code, _, complaint = run(sysusers, f"--root={tmp_path}", str(DEPLOY / "usmd.sysusers.conf"))
+    assert code == 0, complaint
+    _, _, uid, gid, _, home, shell = (tmp_path / "etc" / "passwd").read_text().strip().split(":")
+    assert (home, Path(shell).name) == ("/var/lib/usmd", "nologin")
+    if os.geteuid() != 0:
+        pytest.skip("only root can give folders to another user")
+    arguments = ("--create", "--remove", "--boot", f"--root={tmp_path}", str(DEPLOY / "usmd.tmpfiles.conf"))
+    assert run(tmpfiles, *arguments) == (0, "", "")
+    for folder, mode in ((tmp_path / "run" / "usmd", 0o755), (state, 0o700)):
+        found = folder.stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (int(uid), int(gid), mode)
+    assert [entry.name for entry in state.iterdir()] == ["other"]
+
+
+def test_the_readme_installs_every_file_of_the_folder():
+    text = (DEPLOY / "README.md").read_text()
+    files = {path.name for path in DEPLOY.iterdir()} - {"README.md"}
+    assert {name for name in files if f"install -D -m 0644 deploy/{name} " not in text} == set()

@@ -1,0 +1,226 @@
+"""A daemon that answers from memory: AdminService on a Unix socket, without anything behind it."""
+
+# ruff: noqa: N802 - the wire contract names the methods
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from lib_usm.pb.usm.v1 import admin_pb2_grpc, common_pb2
+from usmd.ctl.cli import main
+
+PAGE_SIZE = 4096
+
+
+class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
+    """Answers with its public attributes; lists come in pages of `page_items`."""
+
+    def __init__(self) -> None:
+        self.status = pb.GetStatusResponse(
+            version="0.1.0", pid=4711, uptime_seconds=3725.5, mechanism="simulated", page_size=PAGE_SIZE,
+            frames=1024, free_frames=256, filling_frames=8, present_frames=752, evicting_frames=8, dirty_frames=300,
+            denied_frames=64, pinned_frames=2, low_watermark_frames=64, high_watermark_frames=128, processes=2,
+            regions=3, swap_slots=4096, free_swap_slots=3072,
+            counters={"faults": 12_345, "major_faults": 678, "evictions": 910, "policy_errors": 0, "odd_thing": 5},
+        )  # fmt: skip
+        self.processes = [
+            pb.Process(
+                process_id=1, name="indexer", pid=211, uid=1000, alloc_policy="flexible_huge_pages(pages=8)",
+                evict_policy="hint_aware", oom_policy="refuse", regions=2, mapped_bytes=8 << 20, resident_pages=700,
+                swapped_pages=900, denied_pages=64, counters={"faults": 9},
+            ),
+            pb.Process(process_id=2, name="cache", alloc_policy="first_fit", evict_policy="lru", oom_policy="refuse"),
+        ]  # fmt: skip
+        self.regions = [
+            pb.RegionInfo(region_id=1, process_id=1, name="index", address=0x10000000, length=4 << 20, page_count=1024),
+            pb.RegionInfo(region_id=2, process_id=1, name="", address=1 << 63, length=100, page_count=1),
+            pb.RegionInfo(region_id=3, process_id=2, name="rows", address=0x10000000, length=PAGE_SIZE, page_count=1),
+        ]
+        self.policies = [
+            pb.Policy(kind="alloc", name="first_fit", summary="the lowest free frames", is_default=True),
+            pb.Policy(kind="evict", name="lru", summary="longest unused first", process_ids=[2], errors=3),
+        ]
+        self.swap_devices = [
+            pb.SwapDevice(
+                number=0, name="file0", kind="file", path="/var/lib/usmd/swap0", slots=4096, free_slots=3072,
+                pages_written=5000, pages_read=1200, errors=1, in_flight=4,
+            )
+        ]  # fmt: skip
+        self.hints = [
+            pb.HintRange(
+                hint_id=7, process_id=1, region_id=1, first_page=0, page_count=64, text="PRIORITY=HIGH; EVICTION=DENY",
+                fields=common_pb2.HintFields(
+                    priority=common_pb2.HintFields.PRIORITY_HIGH, eviction=common_pb2.HintFields.EVICTION_DENY
+                ),
+                expires_in_seconds=12.5, resident_pages=64, denied_pages=64,
+            ),
+            pb.HintRange(hint_id=8, process_id=2, region_id=3, first_page=0, page_count=1, text="PRIORITY=LOW"),
+        ]  # fmt: skip
+        self.page = pb.ExplainPageResponse(
+            process_id=1, region_id=1, region_name="index", page=16, address=0x10010000, state="SWAPPED",
+            slot=pb.SlotInfo(device=0, device_name="file0", slot=42, generation=3), waiting_faults=2,
+            last_eviction=pb.Eviction(seconds_ago=3.2, policy="lru", reason="longest unused", result="swapped"),
+            policies=["first_fit", "lru", "refuse"],
+        )  # fmt: skip
+        self.explained: pb.ExplainPageRequest | None = None
+        self.events = [
+            pb.Event(time_seconds=1.7e9, kind="process_attached", process_id=1, message="indexer came"),
+            pb.Event(time_seconds=1.7e9 + 1, kind="swap_error", message="read failed", fields={"device": "file0"}),
+        ]
+        self.hold_events = threading.Event()  # set: the stream of events ends; clear: it stays open
+        self.hold_events.set()
+        self.drained: pb.DrainRequest | None = None
+        self.page_items = 1000
+        self.requests: list[object] = []
+        self.failure: tuple[grpc.StatusCode, str] | None = None
+        self.answers_before_failure = 0
+
+    def GetStatus(self, request, context):
+        self._note(request, context)
+        return self.status
+
+    def ListProcesses(self, request, context):
+        self._note(request, context)
+        items, token = self._page(self.processes, request.page_token)
+        return pb.ListProcessesResponse(processes=items, next_page_token=token)
+
+    def ListRegions(self, request, context):
+        self._note(request, context)
+        chosen = [r for r in self.regions if request.process_id in (0, r.process_id)]
+        items, token = self._page(chosen, request.page_token)
+        return pb.ListRegionsResponse(regions=items, next_page_token=token)
+
+    def ListPolicies(self, request, context):
+        self._note(request, context)
+        return pb.ListPoliciesResponse(policies=self.policies)
+
+    def ListSwapDevices(self, request, context):
+        self._note(request, context)
+        return pb.ListSwapDevicesResponse(swap_devices=self.swap_devices)
+
+    def GetMemoryMap(self, request, context):
+        self._note(request, context)
+        count = min(request.cells or 1024, self.status.frames)
+        size = self.status.frames // count
+        return pb.GetMemoryMapResponse(frames=self.status.frames, cells=[_cell(n, size) for n in range(count)])
+
+    def ListHints(self, request, context):
+        self._note(request, context)
+        chosen = [h for h in self.hints if request.process_id in (0, h.process_id)]
+        items, token = self._page(chosen, request.page_token)
+        return pb.ListHintsResponse(hint_ranges=items, next_page_token=token)
+
+    def ExplainPage(self, request, context):
+        self._note(request, context)
+        self.explained = request
+        return self.page
+
+    def WatchEvents(self, request, context):
+        self._note(request, context)
+        yield from self.events
+        if not self.hold_events.is_set():
+            context.add_callback(self.hold_events.set)
+            self.hold_events.wait(timeout=30)
+
+    def Drain(self, request, context):
+        self._note(request, context)
+        self.drained = request
+        return pb.DrainResponse(sessions=2)
+
+    def _note(self, request, context) -> None:
+        self.requests.append(request)
+        if self.failure is None:
+            return
+        if self.answers_before_failure:
+            self.answers_before_failure -= 1
+            return
+        code, message = self.failure
+        detail = any_pb2.Any()
+        detail.Pack(error_details_pb2.ErrorInfo(reason=code.name, domain="usmd"))
+        status = status_pb2.Status(code=code.value[0], message=message, details=[detail])
+        context.abort_with_status(rpc_status.to_status(status))
+
+    def _page(self, items: list, token: str) -> tuple[list, str]:
+        start = int(token or 0)
+        end = start + self.page_items
+        return items[start:end], str(end) if end < len(items) else ""
+
+
+def _cell(number: int, size: int) -> pb.MemoryMapCell:
+    """Cells in turn: free, clean, dirty, denied, filling, evicting, and one that is a quarter full."""
+    counts = (
+        {"free": size},
+        {"present": size},
+        {"present": size, "dirty": size},
+        {"present": size, "denied": size},
+        {"filling": size},
+        {"evicting": size},
+        {"free": size - size // 4, "present": size // 4},
+    )[number % 7]
+    owner = 0 if number % 7 == 0 else 1 + number // 7 % 2
+    return pb.MemoryMapCell(first_frame=number * size, frames=size, process_id=owner, **counts)
+
+
+@dataclass
+class Daemon:
+    """A fake daemon under way, and how to call usmctl on it."""
+
+    admin: FakeAdmin
+    path: Path
+    capsys: pytest.CaptureFixture[str] | None = field(default=None)
+
+    @property
+    def address(self) -> str:
+        return f"unix:{self.path}"
+
+    def ctl(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of `usmctl ARGUMENTS --address ...`."""
+        code = main([*arguments, "--address", self.address])
+        out, err = self.capsys.readouterr()
+        return code, out, err
+
+
+@pytest.fixture
+def servers() -> Iterator[list[grpc.Server]]:
+    """Servers that are stopped at the end of the test."""
+    started: list[grpc.Server] = []
+    yield started
+    for server in started:
+        server.stop(grace=None).wait()
+
+
+@pytest.fixture
+def serve_admin(tmp_path, servers) -> Callable[[admin_pb2_grpc.AdminServiceServicer, str], Path]:
+    """Serve a service on a socket of that name; its path."""
+
+    def serve(service: admin_pb2_grpc.AdminServiceServicer, name: str) -> Path:
+        path = tmp_path / name
+        server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(service, server)
+        server.add_insecure_port(f"unix:{path}")
+        server.start()
+        servers.append(server)
+        return path
+
+    return serve
+
+
+@pytest.fixture
+def daemon(serve_admin, capsys, monkeypatch) -> Iterator[Daemon]:
+    """A fake daemon; usmctl sees no terminal and no address but the one given."""
+    for name in ("USM_ADMIN_ADDRESS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    admin = FakeAdmin()
+    yield Daemon(admin, serve_admin(admin, "admin.sock"), capsys)
+    admin.hold_events.set()

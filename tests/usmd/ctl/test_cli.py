@@ -1,0 +1,282 @@
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import grpc
+import pytest
+
+from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usmd.ctl.cli import main
+
+COMMANDS = ["status", "processes", "regions", "policies", "swap", "hints", "map", "explain", "watch", "drain"]
+RUN = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
+
+
+@pytest.fixture
+def start(daemon):
+    """Start usmctl as a process of its own; it is gone at the end of the test."""
+    started = []
+
+    def run(*arguments, **options):
+        environ = {**os.environ, "USM_ADMIN_ADDRESS": daemon.address, "TERM": "xterm-256color"}
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        process = subprocess.Popen([*RUN, *arguments], env=environ, **options)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "count"),
+    [
+        (["processes"], "processes", 2),
+        (["regions"], "regions", 3),
+        (["regions", "2"], "regions", 1),
+        (["regions", "indexer"], "regions", 2),
+        (["policies"], "policies", 2),
+        (["swap"], "swap_devices", 1),
+        (["hints"], "hint_ranges", 2),
+        (["hints", "cache"], "hint_ranges", 1),
+        (["map", "--cells", "16"], "cells", 16),
+    ],
+)
+def test_a_list_is_a_table_for_people_and_one_document_for_programs(daemon, arguments, field, count):
+    code, table, err = daemon.ctl(*arguments)
+    assert (code, err) == (0, "")
+    code, text, err = daemon.ctl(*arguments, "--format", "json")
+    assert (code, err) == (0, "")
+    document = json.loads(text)
+    assert len(document[field]) == count
+    assert "next_page_token" not in document
+    if field != "cells":
+        assert len(table.splitlines()) == count + 1
+    assert "\x1b" not in table
+
+
+def test_json_of_a_long_list_holds_every_page(daemon):
+    daemon.admin.processes = [pb.Process(process_id=n, name=f"p{n}") for n in range(1, 26)]
+    daemon.admin.page_items = 10
+    document = json.loads(daemon.ctl("processes", "--format", "json")[1])
+    assert [process["process_id"] for process in document["processes"]] == list(range(1, 26))
+
+
+def test_status_is_told_as_picture_and_as_document(daemon):
+    code, text, _ = daemon.ctl("status")
+    assert code == 0
+    assert "usmd 0.1.0  pid 4711" in text
+    document = json.loads(daemon.ctl("status", "--format", "json")[1])
+    assert set(document) == {field.name for field in pb.GetStatusResponse.DESCRIPTOR.fields}
+    assert document["counters"]["faults"] == 12345
+
+
+def test_explain_asks_for_the_page_that_was_typed(daemon):
+    code, text, _ = daemon.ctl("explain", "indexer", "index+64KiB")
+    assert code == 0
+    assert "SWAPPED" in text
+    assert daemon.admin.explained.process_id == 1
+    assert daemon.admin.explained.region_offset == pb.RegionOffset(region_name="index", offset=65536)
+    document = json.loads(daemon.ctl("explain", "1", "0x10", "--format", "json")[1])
+    assert daemon.admin.explained.address == 16
+    assert document["state"] == "SWAPPED"
+    assert document["frame"] is None
+
+
+def test_the_map_by_owner_names_the_processes(daemon):
+    text = daemon.ctl("map", "--by", "owner", "--cells", "14")[1]
+    assert "a indexer (process 1, 6 cells)   b cache (process 2, 6 cells)" in text
+    assert re.search(r"^ +0  \.aaaaaa\.bbbbbb$", text, re.MULTILINE)
+
+
+def test_the_map_without_a_size_fits_a_pipe(daemon):
+    rows = [line for line in daemon.ctl("map")[1].splitlines() if re.match(r" *[\d,]+  ", line)]
+    assert len(rows) == 16
+    assert {len(row) for row in rows} == {len("1,024") + 2 + 64}
+
+
+def test_watch_ends_with_the_stream(daemon):
+    code, text, _ = daemon.ctl("watch")
+    assert code == 0
+    assert [line.split()[2] for line in text.splitlines()] == ["process_attached", "swap_error"]
+    lines = daemon.ctl("watch", "--format", "json")[1].splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["process_attached", "swap_error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["watch"], 2),
+        (["watch", "--format", "json"], 2),
+        (["map", "--watch", "--interval", "0.05", "--cells", "8"], 8),
+        (["map", "--watch", "--interval", "0.05", "--cells", "8", "--format", "json"], 2),
+    ],
+)
+def test_an_endless_command_writes_at_once_and_ctrl_c_ends_it_well(daemon, start, arguments, lines):
+    daemon.admin.hold_events.clear()
+    process = start(*arguments)
+    for _ in range(lines):
+        assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["map", "--watch", "--interval", "0.05"], ["watch"], ["watch", "--format", "json"]]
+)
+def test_a_reader_that_leaves_ends_the_command_quietly(daemon, start, arguments):
+    daemon.admin.events = daemon.admin.events * 5000
+    process = start(*arguments)
+    assert process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=30)
+    assert err == b""
+
+
+def test_in_a_terminal_the_map_is_drawn_again_in_colour_until_ctrl_c(daemon, start):
+    leader, follower = pty.openpty()
+    process = start("map", "--watch", "--interval", "0.05", "--cells", "8", stdout=follower)
+    os.close(follower)
+    seen = b""
+    deadline = time.monotonic() + 30
+    while seen.count(b"1,024 frames") < 3 and time.monotonic() < deadline:
+        if select.select([leader], [], [], 1)[0]:
+            seen += os.read(leader, 65536)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    os.close(leader)
+    assert (process.returncode, err) == (0, b"")
+    assert seen.count(b"1,024 frames") >= 3
+    assert "\x1b[33m\u2588".encode() in seen
+
+
+def test_a_watched_map_ends_with_an_error_when_the_daemon_does(daemon):
+    daemon.admin.answers_before_failure = 4
+    daemon.admin.failure = (grpc.StatusCode.UNAVAILABLE, "usmd is draining")
+    code, text, err = daemon.ctl("map", "--watch", "--interval", "0.05")
+    assert (code, err) == (1, "usmctl: usmd is draining\n")
+    assert text.count("1,024 frames") == 2
+
+
+def test_drain_asks_first_and_takes_no_for_an_answer(daemon, start):
+    process = start("drain", stdin=subprocess.PIPE)
+    out, err = process.communicate(b"n\n", timeout=30)
+    assert process.returncode == 1
+    assert out == b""
+    assert b"This ends 2 sessions" in err
+    assert daemon.admin.drained is None
+
+
+def test_drain_with_nobody_to_ask_does_nothing(daemon, start):
+    process = start("drain")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"nothing was done; --yes does not ask" in err
+    assert daemon.admin.drained is None
+
+
+def test_drain_goes_ahead_when_told_so(daemon, start):
+    out, _ = start("drain", "--format", "json", stdin=subprocess.PIPE).communicate(b"y\n", timeout=30)
+    assert json.loads(out) == {"sessions": 2}
+    daemon.admin.drained = None
+    assert daemon.ctl("drain", "--yes", "--grace", "2.5") == (0, "2 sessions ended\n", "")
+    assert daemon.admin.drained.grace_seconds == 2.5
+
+
+def test_the_daemons_no_is_an_error_in_its_words(daemon):
+    daemon.admin.failure = (grpc.StatusCode.NOT_FOUND, "process 9 does not exist")
+    for arguments in (["status"], ["regions", "9"], ["explain", "9", "0"], ["watch"], ["drain", "--yes"]):
+        assert daemon.ctl(*arguments) == (1, "", "usmctl: process 9 does not exist\n")
+
+
+def test_an_ambiguous_name_lists_the_candidates(daemon):
+    daemon.admin.processes[1].name = "indexer"
+    code, _, err = daemon.ctl("regions", "indexer")
+    assert code == 1
+    assert "1 (pid 211), 2 (pid unknown)" in err
+
+
+@pytest.mark.parametrize("command", [["status"], ["watch"], ["map", "--watch"], ["drain", "--yes"]])
+def test_no_daemon_is_an_error_that_says_what_to_do(tmp_path, capsys, command):
+    address = f"unix:{tmp_path}/none.sock"
+    assert main([*command, "--address", address]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"usmctl: no usmd at {address}: start it with 'usmd serve', or name it with --address\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bogus"],
+        ["status", "--format", "xml"],
+        ["status", "--address", "localhost:1"],
+        ["regions", "0"],
+        ["map", "--cells", "0"],
+        ["map", "--cells", "65537"],
+        ["map", "--by", "colour"],
+        ["map", "--interval", "0"],
+        ["explain", "1"],
+        ["explain", "1", "index"],
+        ["explain", "0", "0x10"],
+        ["drain", "--yes", "--grace", "-1"],
+    ],
+)
+def test_bad_usage_exits_2_with_an_explanation_and_asks_the_daemon_nothing(daemon, arguments, monkeypatch, capsys):
+    monkeypatch.setenv("USM_ADMIN_ADDRESS", daemon.address)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err
+    assert not daemon.admin.requests
+
+
+def test_options_may_stand_before_the_command_and_its_own_win(daemon, capsys):
+    assert main(["--address", daemon.address, "--format", "json", "swap"]) == 0
+    assert json.loads(capsys.readouterr().out)["swap_devices"][0]["name"] == "file0"
+    assert (
+        main(
+            [
+                "--address",
+                "unix:/none.sock",
+                "--format",
+                "json",
+                "swap",
+                "--address",
+                daemon.address,
+                "--format",
+                "table",
+            ]
+        )
+        == 0
+    )
+    assert capsys.readouterr().out.startswith("NO  NAME")
+
+
+def test_the_variable_names_the_daemon(daemon, monkeypatch, capsys):
+    monkeypatch.setenv("USM_ADMIN_ADDRESS", daemon.address)
+    assert main(["policies"]) == 0
+    assert "first_fit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_each_command_by_example(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert f"usmctl {command}" in capsys.readouterr().out.split("Example", 1)[1]
+
+
+def test_help_lists_the_commands(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+    assert "usmctl status" in out

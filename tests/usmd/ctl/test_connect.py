@@ -1,0 +1,165 @@
+import os
+import socket
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import status_pb2
+
+from lib_usm.pb.usm.v1 import admin_pb2_grpc
+from usmd.ctl import connect
+from usmd.ctl.connect import Admin, AdminError, admin_socket
+from usmd.ctl.targets import Address, Place
+from usmd.errors import ConfigError, InvalidArgument, NotFound
+
+
+@pytest.fixture
+def admin(daemon):
+    with Admin(daemon.path) as connected:
+        yield connected
+
+
+def test_the_address_given_comes_before_the_variable_and_the_variable_before_the_default():
+    environ = {"USM_ADMIN_ADDRESS": "unix:/variable.sock", "XDG_RUNTIME_DIR": "/run/user/7"}
+    assert admin_socket("unix:/given.sock", environ) == Path("/given.sock")
+    assert admin_socket(None, environ) == Path("/variable.sock")
+    assert admin_socket(None, {**environ, "USM_ADMIN_ADDRESS": ""}) == Path("/run/user/7/usmd/admin.sock")
+
+
+@pytest.mark.parametrize("address", ["localhost:50051", "unix:relative.sock", "unix:/" + "x" * 200])
+def test_an_address_that_is_no_unix_path_is_bad_usage(address):
+    with pytest.raises(ConfigError, match="allow"):
+        admin_socket(address, {})
+
+
+def test_lists_of_several_pages_are_joined(daemon, admin):
+    daemon.admin.page_items = 1
+    assert [process.process_id for process in admin.processes()] == [1, 2]
+    assert [region.region_id for region in admin.regions(0)] == [1, 2, 3]
+    assert [region.region_id for region in admin.regions(1)] == [1, 2]
+    assert [hint.hint_id for hint in admin.hints(0)] == [7, 8]
+    assert [request.page_token for request in daemon.admin.requests[-2:]] == ["", "1"]
+
+
+def test_a_process_is_found_by_number_without_asking_and_by_name_on_any_page(daemon, admin):
+    assert admin.process_id(None) == 0
+    assert admin.process_id("17") == 17
+    assert not daemon.admin.requests
+    daemon.admin.page_items = 1
+    assert admin.process_id("cache") == 2
+
+
+def test_a_process_that_is_not_there_is_said_to_be_not_there(admin):
+    with pytest.raises(NotFound, match="'nobody'"):
+        admin.process_id("nobody")
+    with pytest.raises(InvalidArgument):
+        admin.process_id("0")
+
+
+def test_a_page_is_asked_for_by_address_or_by_place(daemon, admin):
+    admin.explain(1, Address(0))
+    assert daemon.admin.explained.WhichOneof("page") == "address"
+    admin.explain(1, Place(0, "index", 65536))
+    assert daemon.admin.explained.region_offset.region_name == "index"
+    assert daemon.admin.explained.region_offset.offset == 65536
+
+
+def test_the_daemons_own_message_is_passed_on_without_decoration(daemon, admin):
+    daemon.admin.failure = (grpc.StatusCode.NOT_FOUND, "process 9 does not exist")
+    with pytest.raises(AdminError) as caught:
+        admin.status()
+    assert str(caught.value) == "process 9 does not exist"
+
+
+def test_even_unavailable_is_passed_on_when_the_daemon_itself_says_it(daemon, admin):
+    daemon.admin.failure = (grpc.StatusCode.UNAVAILABLE, "usmd is draining")
+    with pytest.raises(AdminError, match=r"^usmd is draining$"):
+        list(admin.events())
+
+
+def test_a_missing_daemon_is_said_to_be_missing(tmp_path):
+    expected = f"no usmd at unix:{tmp_path}/none.sock: start it with 'usmd serve', or name it with --address"
+    with Admin(tmp_path / "none.sock") as admin, pytest.raises(AdminError) as caught:
+        admin.status()
+    assert str(caught.value) == expected
+
+
+def test_the_socket_of_a_dead_daemon_is_no_daemon(tmp_path):
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(os.fspath(tmp_path / "dead.sock"))
+    with Admin(tmp_path / "dead.sock") as admin, pytest.raises(AdminError, match="no usmd at"):
+        admin.status()
+
+
+def test_a_socket_that_does_not_admit_the_user_is_said_to_do_so(tmp_path, monkeypatch):
+    class Refused(socket.socket):
+        def connect(self, address):
+            raise PermissionError(13, "Permission denied", address)
+
+    monkeypatch.setattr(connect.socket, "socket", Refused)
+    with Admin(tmp_path / "none.sock") as admin, pytest.raises(AdminError, match="permission denied at unix:"):
+        admin.status()
+
+
+def test_a_daemon_that_does_not_answer_is_not_waited_for_forever(tmp_path, monkeypatch):
+    monkeypatch.setattr(connect, "ANSWER_SECONDS", 0.2)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(os.fspath(tmp_path / "mute.sock"))
+        mute.listen()
+        with Admin(tmp_path / "mute.sock") as admin, pytest.raises(AdminError, match=r"did not answer within 0\.2 s"):
+            admin.status()
+
+
+def test_a_listener_that_is_not_usmd_is_said_not_to_be(tmp_path, monkeypatch):
+    with Admin(tmp_path / "none.sock") as admin, socket.socket(socket.AF_UNIX) as other:
+        original = admin._why_unreachable
+
+        def appears_meanwhile():
+            other.bind(os.fspath(tmp_path / "none.sock"))
+            other.listen()
+            return original()
+
+        monkeypatch.setattr(admin, "_why_unreachable", appears_meanwhile)
+        with pytest.raises(AdminError, match="does not answer as usmd does"):
+            admin.status()
+
+
+def test_a_grpc_server_without_the_admin_service_is_not_the_admin_socket(serve_admin):
+    path = serve_admin(admin_pb2_grpc.AdminServiceServicer(), "client.sock")
+    with Admin(path) as admin, pytest.raises(AdminError, match="is not the admin socket of this version of usmd"):
+        admin.status()
+
+
+def test_a_daemon_that_goes_away_while_watched_is_a_lost_connection(daemon, admin, servers):
+    daemon.admin.hold_events.clear()
+    events = admin.events()
+    assert next(events).kind == "process_attached"
+    assert next(events).kind == "swap_error"
+    servers[0].stop(grace=None)
+    with pytest.raises(AdminError, match=r"connection to usmd at unix:.* was lost"):
+        next(events)
+
+
+@pytest.mark.parametrize("name", ["a%41b.sock", "with space.sock", "caf\u00e9?#.sock"])
+def test_a_socket_path_is_taken_as_it_is(serve_admin, daemon, tmp_path, name):
+    plain = serve_admin(daemon.admin, "plain.sock")
+    (tmp_path / name).symlink_to(plain)
+    with Admin(tmp_path / name) as admin:
+        assert admin.status().pid == 4711
+
+
+def test_an_error_that_does_not_come_from_usmd_itself_is_told_as_far_as_it_goes(serve_admin):
+    class Strange(admin_pb2_grpc.AdminServiceServicer):
+        def GetStatus(self, request, context):  # noqa: N802 - the wire contract names the method
+            contradiction = status_pb2.Status(code=grpc.StatusCode.NOT_FOUND.value[0], message="something else")
+            context.set_trailing_metadata((("grpc-status-details-bin", contradiction.SerializeToString()),))
+            context.abort(grpc.StatusCode.INTERNAL, "the details")
+
+        def ListPolicies(self, request, context):  # noqa: N802 - the wire contract names the method
+            context.abort(grpc.StatusCode.INTERNAL, "")
+
+    with Admin(serve_admin(Strange(), "strange.sock")) as admin:
+        with pytest.raises(AdminError, match=r"^the details$"):
+            admin.status()
+        with pytest.raises(AdminError, match=r"^usmd at unix:.*strange\.sock answered INTERNAL$"):
+            admin.policies()

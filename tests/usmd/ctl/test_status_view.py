@@ -1,0 +1,104 @@
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usmd.ctl.console import PIPE_WIDTH
+from usmd.ctl.status_view import format_duration, group_counters, show_status, split_bar
+
+
+def shown(status, width=PIPE_WIDTH):
+    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False, color_system=None)
+    show_status(console, status)
+    return console.file.getvalue()
+
+
+def a_status(**fields):
+    base = {
+        "version": "0.1.0", "pid": 7, "uptime_seconds": 61, "mechanism": "simulated", "page_size": 4096, "frames": 1000,
+        "free_frames": 500, "present_frames": 480, "filling_frames": 10, "evicting_frames": 10, "dirty_frames": 240,
+        "denied_frames": 100, "pinned_frames": 1, "low_watermark_frames": 50, "high_watermark_frames": 100,
+        "processes": 2, "regions": 3, "swap_slots": 2048, "free_swap_slots": 1024,
+    }  # fmt: skip
+    return pb.GetStatusResponse(**{**base, **fields})
+
+
+def row(text, name):
+    return next(line.split() for line in text.splitlines() if line.removeprefix("Memory").strip().startswith(name))
+
+
+def test_every_state_of_frames_is_told_in_frames_bytes_and_share():
+    text = shown(a_status())
+    assert row(text, "free")[-4:] == ["500", "2.0", "MiB", "50.0%"]
+    assert row(text, "dirty")[-4:] == ["240", "960", "KiB", "24.0%"]
+    assert row(text, "denied")[-4:] == ["100", "400", "KiB", "10.0%"]
+    for name, count in (
+        ("filling", "10"),
+        ("present", "480"),
+        ("pinned", "1"),
+        ("evicting", "10"),
+        ("frames", "1,000"),
+    ):
+        assert count in row(text, name)
+
+
+def test_the_bar_shows_the_shares():
+    bar = next(line for line in shown(a_status()).splitlines() if line.startswith("["))
+    assert [bar.count(letter) for letter in "CDFE."] == [17, 17, 1, 1, 36]
+    assert len(bar) == 74
+
+
+@pytest.mark.parametrize(
+    ("free", "words"), [(49, "pages are being evicted"), (50, "between low and high"), (100, "at or above high")]
+)
+def test_watermarks_tell_where_free_memory_stands(free, words):
+    assert words in shown(a_status(free_frames=free))
+
+
+def test_swap_sessions_and_draining_are_told():
+    text = shown(a_status(draining=True))
+    assert "1,024 of 2,048 slots used (50.0% of 8 MiB)" in text
+    assert "2 with 3 regions" in text
+    assert "DRAINING" in text
+    assert "DRAINING" not in shown(a_status())
+    assert "Swap        none" in shown(a_status(swap_slots=0, free_swap_slots=0))
+
+
+def test_a_daemon_without_frames_is_no_division_by_zero():
+    assert "0.1.0" in shown(pb.GetStatusResponse(version="0.1.0"))
+
+
+def test_counters_are_shown_in_groups():
+    text = shown(a_status(counters={"major_faults": 12345, "evictions": 6}))
+    assert "Faults      12,345 major faults" in text
+    assert "Eviction    6 evictions" in text
+
+
+def test_a_counter_goes_where_its_name_says_and_an_unknown_one_is_not_lost():
+    groups = group_counters({"policy_errors": 1, "faults": 2, "swap_reads": 3, "unheard_of": 4, "minor_faults": 5})
+    assert list(groups) == ["Faults", "Swap", "Policies", "Other"]
+    assert groups["Faults"] == {"faults": 2, "minor_faults": 5}
+    assert groups["Other"] == {"unheard_of": 4}
+
+
+@given(st.dictionaries(st.text(), st.integers(0, 9)))
+def test_grouping_loses_no_counter(counters):
+    merged = {name: count for group in group_counters(counters).values() for name, count in group.items()}
+    assert merged == counters
+
+
+@given(st.integers(5, 200), st.lists(st.integers(0, 10**12), min_size=5, max_size=5))
+def test_a_bar_is_full_and_shows_all_that_is_there(width, counts):
+    cells = split_bar(width, counts)
+    assert sum(cells) == (width if any(counts) else 0)
+    assert all((cell > 0) == (count > 0) for cell, count in zip(cells, counts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.25, "0.2 s"), (61, "1 min 1 s"), (3725, "1 h 2 min"), (200_000, "2 d 7 h")]
+)
+def test_a_duration_has_the_two_units_that_matter(seconds, text):
+    assert format_duration(seconds) == text

@@ -1,0 +1,151 @@
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from usmd import cli
+from usmd.errors import AlreadyRunning, ConfigError, InvalidSize, SwapDeviceError, UnknownPolicy
+from usmd.swap.open import SwapSpec
+
+
+class Daemon(types.ModuleType):
+    """Stands for usmd.server.daemon: keeps what it was told."""
+
+    def __init__(self):
+        super().__init__("usmd.server.daemon")
+        self.config = None
+        self.error = None
+        self.code = 0
+
+    def serve(self, config):
+        self.config = config
+        if self.error:
+            raise self.error
+        return self.code
+
+
+@pytest.fixture
+def daemon(monkeypatch, tmp_path):
+    fake = Daemon()
+    monkeypatch.setitem(sys.modules, "usmd.server.daemon", fake)
+    monkeypatch.setattr(cli.log, "configure", lambda log_format: setattr(fake, "log_format", log_format))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "120")
+    return fake
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, arguments)
+
+
+def test_serve_without_anything_is_on_defaults_in_a_runtime_folder_it_makes(daemon, tmp_path):
+    assert run("serve").exit_code == 0
+    assert daemon.config.server.socket == tmp_path / "usmd" / "usmd.sock"
+    assert (tmp_path / "usmd").stat().st_mode & 0o777 == 0o700
+    assert daemon.log_format == "auto"
+
+
+def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(
+        *("serve", "--socket", "unix:/a/usmd.sock", "--admin-socket", "/a/admin.sock", "--memory", "32MiB"),
+        *("--page-size", "16KiB", "--swap", "memory:1GiB", "--swap", "file:/a:b/swap:2GiB", "--mechanism", "simulated"),
+        *("--alloc", "first_fit", "--evict", "lru", "--oom", "kill_largest", "--state-dir", "state"),
+        *("--no-uvloop", "--log-format", "json"),
+    )
+    assert result.exit_code == 0, result.stderr
+    server, memory, policy = daemon.config.server, daemon.config.memory, daemon.config.policy
+    assert (server.socket, server.admin_socket) == (Path("/a/usmd.sock"), Path("/a/admin.sock"))
+    assert (server.state_dir, server.uvloop, server.log_format) == (tmp_path / "state", False, "json")
+    assert (memory.size, memory.page_size, memory.mechanism) == (32 << 20, 16384, "simulated")
+    assert daemon.config.swap == (SwapSpec("memory", 1 << 30), SwapSpec("file", 2 << 30, "/a:b/swap"))
+    assert (policy.alloc, policy.evict, policy.oom) == ("first_fit", "lru", "kill_largest")
+    assert not (tmp_path / "usmd").exists()
+    assert daemon.log_format == "json"
+
+
+def test_flags_override_the_file_and_leave_the_rest_of_it(daemon, tmp_path):
+    path = tmp_path / "usmd.toml"
+    path.write_text('[memory]\nsize = "8MiB"\n[policy]\nevict = "lru"\n[server]\nuvloop = false\n')
+    assert run("serve", "--config", str(path), "--evict", "fifo").exit_code == 0
+    assert (daemon.config.memory.size, daemon.config.policy.evict) == (8 << 20, "fifo")
+    assert daemon.config.server.uvloop is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--memory", "64MB"], "memory.size: size '64MB' cannot be read"),
+        (["--page-size", "3KiB"], "memory.page_size = '3KiB' is not allowed"),
+        (["--swap", "tape:1GiB"], "swap device 'tape:1GiB' cannot be read"),
+        (["--config", "absent.toml"], "configuration absent.toml cannot be read"),
+        (["--socket", "usmd.sock"], "server.socket: address 'usmd.sock' is not allowed"),
+        (["--mechanism", "magic"], "memory.mechanism = 'magic' is not allowed; allowed is simulated"),
+    ],
+)
+def test_a_bad_flag_is_one_line_on_stderr_and_exit_code_2(daemon, arguments, said):
+    result = run("serve", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"usmd: {said}")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert daemon.config is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConfigError, 2), (UnknownPolicy, 2), (InvalidSize, 2), (SwapDeviceError, 2), (AlreadyRunning, 3)],
+)
+def test_what_the_daemon_refuses_is_one_line_with_its_exit_code(daemon, error, code):
+    daemon.error = error("first\nsecond")
+    result = run("serve")
+    assert (result.exit_code, result.stderr) == (code, "usmd: first second\n")
+
+
+def test_the_daemons_exit_code_is_that_of_the_command(daemon):
+    daemon.code = 4
+    assert run("serve").exit_code == 4
+
+
+def test_an_unsafe_runtime_folder_is_refused(daemon, tmp_path):
+    (tmp_path / "usmd").symlink_to(tmp_path)
+    result = run("serve")
+    assert result.exit_code == 2
+    assert "symbolic link" in result.stderr
+    assert daemon.config is None
+
+
+def test_an_unknown_flag_is_exit_code_2(daemon):
+    assert run("serve", "--mem", "1GiB").exit_code == 2
+
+
+def test_help_shows_every_flag_and_examples(daemon):
+    text = re.sub(r"\x1b\[[0-9;]*m", "", run("serve", "--help").stdout)
+    flags = "--config --socket --admin-socket --memory --page-size --swap --mechanism --alloc --evict --oom"
+    flags += " --state-dir --no-uvloop --log-format"
+    assert [flag for flag in flags.split() if flag not in text] == []
+    assert "usmd serve --memory 1GiB --swap memory:2GiB" in text
+    assert "[bold]" not in text
+
+
+def test_the_version_is_shown_whether_installed_or_not(daemon, monkeypatch):
+    monkeypatch.setattr(cli, "version", lambda name: f"9.9 of {name}")
+    assert run("--version").stdout == "usmd 9.9 of usmd\n"
+
+    def absent(name):
+        raise cli.PackageNotFoundError(name)
+
+    monkeypatch.setattr(cli, "version", absent)
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, "usmd, from a source tree that is not installed\n")
+
+
+def test_main_runs_the_command_line(daemon, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["usmd", "serve", "--memory", "1B"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usmd: memory.size = 1 B")

@@ -1,0 +1,264 @@
+import msgspec
+import pytest
+
+from usmd.config import Config, MemoryConfig, PolicyNames, PolicyRule, PolicyRules, ServerConfig, frames_of, load
+from usmd.errors import ConfigError
+from usmd.swap.open import SwapSpec
+
+ENVIRON = {"XDG_RUNTIME_DIR": "/run/user/1000"}
+
+
+def read(tmp_path, text, **overrides):
+    path = tmp_path / "usmd.toml"
+    path.write_text(text)
+    return load(path, overrides, environ=ENVIRON)
+
+
+def refusal(tmp_path, text):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    return str(caught.value)
+
+
+def test_without_a_file_the_defaults_are_in_the_users_runtime_folder():
+    config = load(environ=ENVIRON)
+    assert str(config.server.socket) == "/run/user/1000/usmd/usmd.sock"
+    assert str(config.server.admin_socket) == "/run/user/1000/usmd/admin.sock"
+    assert str(config.server.state_dir) == "/run/user/1000/usmd"
+    assert config.memory == MemoryConfig()
+    assert config.policy == PolicyRules()
+
+
+def test_the_default_swap_is_one_memory_device_of_four_times_the_memory(tmp_path):
+    assert read(tmp_path, '[memory]\nsize = "8MiB"').swap == (SwapSpec(kind="memory", size=32 << 20),)
+
+
+def test_every_key_of_a_file_is_read(tmp_path):
+    config = read(
+        tmp_path,
+        """
+        [server]
+        socket = "unix:/a/usmd.sock"
+        admin_socket = "/a/admin.sock"
+        socket_mode = "0666"
+        admin_socket_mode = "660"
+        state_dir = "/var/lib/usmd"
+        max_sessions = 3
+        attach_timeout = 1
+        drain_grace = 0
+        uvloop = false
+        log_format = "json"
+        [memory]
+        size = 1048576
+        page_size = "16KiB"
+        mechanism = "simulated"
+        low_watermark = "10%"
+        high_watermark = "256KiB"
+        deny_budget = "0%"
+        deny_budget_total = "100%"
+        hold_budget = "12.5%"
+        hold_seconds = 2.5
+        max_regions = 7
+        max_mapped = "1GiB"
+        [[swap]]
+        kind = "file"
+        path = "/dev/shm/swap"
+        size = "1GiB"
+        name = "ssd"
+        [[swap]]
+        kind = "memory"
+        size = "64KiB"
+        [policy]
+        alloc = "first_fit"
+        evict = "lru"
+        oom = "kill_largest"
+        [[policy.rules]]
+        uid = 1000
+        evict = "fifo"
+        """,
+    )
+    assert msgspec.structs.asdict(config.server) | {"socket": "", "admin_socket": "", "state_dir": ""} == {
+        "socket": "",
+        "admin_socket": "",
+        "socket_mode": 0o666,
+        "admin_socket_mode": 0o660,
+        "state_dir": "",
+        "max_sessions": 3,
+        "attach_timeout": 1.0,
+        "drain_grace": 0.0,
+        "uvloop": False,
+        "log_format": "json",
+    }
+    paths = [str(path) for path in (config.server.socket, config.server.admin_socket, config.server.state_dir)]
+    assert paths == ["/a/usmd.sock", "/a/admin.sock", "/var/lib/usmd"]
+    assert config.memory == MemoryConfig(
+        size=1 << 20,
+        page_size=16384,
+        low_watermark="10%",
+        high_watermark="256KiB",
+        deny_budget="0%",
+        deny_budget_total="100%",
+        hold_budget="12.5%",
+        hold_seconds=2.5,
+        max_regions=7,
+        max_mapped=1 << 30,
+    )
+    assert config.memory.frames == 64
+    assert config.swap == (
+        SwapSpec(kind="file", size=1 << 30, path="/dev/shm/swap", name="ssd"),
+        SwapSpec(kind="memory", size=65536),
+    )
+    assert config.policy == PolicyRules(
+        alloc="first_fit", evict="lru", oom="kill_largest", rules=(PolicyRule(uid=1000, evict="fifo"),)
+    )
+
+
+def test_overrides_win_over_the_file_and_leave_the_rest(tmp_path):
+    overrides = {"memory.size": "2MiB", "policy.evict": "lru", "server.uvloop": False}
+    text = '[memory]\nsize = "8MiB"\npage_size = "8KiB"\n[[swap]]\nkind = "memory"\nsize = "1GiB"'
+    config = read(tmp_path, text, **overrides)
+    assert (config.memory.size, config.memory.page_size) == (2 << 20, 8192)
+    assert (config.policy.evict, config.policy.alloc, config.server.uvloop) == ("lru", "async_aware", False)
+    path = tmp_path / "usmd.toml"
+    given = [SwapSpec(kind="memory", size=4096)]
+    assert load(path, swap=given, environ=ENVIRON).swap == tuple(given)
+
+
+def test_an_override_is_checked_like_the_file():
+    with pytest.raises(ConfigError, match=r"memory\.page_size = '3KiB' is not allowed"):
+        load(None, {"memory.page_size": "3KiB"}, environ=ENVIRON)
+
+
+@pytest.mark.parametrize(("path", "expected"), [("", "/state/swap1"), ('path = "a/b"', "/state/a/b")])
+def test_swap_files_without_an_absolute_path_are_in_the_state_folder(tmp_path, path, expected):
+    text = f'[server]\nstate_dir="/state"\n[[swap]]\nkind="memory"\nsize=4096\n[[swap]]\nkind="file"\nsize=4096\n{path}'
+    assert read(tmp_path, text).swap[1].path == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[memry]", ["memry is no key", "did you mean memory?", "server, memory, swap, policy"]),
+        ("[memory]\npagesize = 1", ["memory.pagesize is no key", "did you mean memory.page_size?", "hold_seconds"]),
+        ("[memory]\nzzz = 1", ["memory.zzz is no key; allowed are size, page_size"]),
+        ('[[swap]]\nkind = "memory"\nsize = 4096\nsice = 1', ["swap[0].sice is no key", "did you mean swap[0].size?"]),
+        ('[[policy.rules]]\nname = "a"\nevikt = "b"', ["policy.rules[0].evikt", "policy.rules[0].evict?"]),
+    ],
+)
+def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
+    message = refusal(tmp_path, text)
+    assert [part for part in parts if part not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value", "allowed"),
+    [
+        ('[memory]\nsize = "64MB"', "memory.size", "'64MB'", "MiB"),
+        ('[memory]\nsize = "0B"', "memory.size", "'0B'", "from 1B to 256TiB"),
+        ('[memory]\nsize = "999999TiB"', "memory.size", "'999999TiB'", "256TiB"),
+        ("[memory]\nsize = true", "memory.size", "True", "MiB"),
+        ("[memory]\nsize = 1.5", "memory.size", "1.5", "MiB"),
+        ('[memory]\nsize = "6KiB"', "memory.size", "6 KiB", "whole number of pages of 4 KiB"),
+        ('[memory]\nsize = "2KiB"', "memory.size", "2 KiB", "whole number of pages of 4 KiB"),
+        ('[memory]\npage_size = "256B"', "memory.page_size", "'256B'", "512B to 2MiB"),
+        ('[memory]\npage_size = "4MiB"', "memory.page_size", "'4MiB'", "512B to 2MiB"),
+        ("[memory]\npage_size = 5000", "memory.page_size", "5000", "power of two"),
+        ('[memory]\nmechanism = "userfaultfd"', "memory.mechanism", "'userfaultfd'", "simulated"),
+        ('[memory]\nlow_watermark = "101%"', "memory.low_watermark", "'101%'", "0% to 100%"),
+        ('[memory]\nlow_watermark = "-1%"', "memory.low_watermark", "'-1%'", "0% to 100%"),
+        ("[memory]\nlow_watermark = 0.03", "memory.low_watermark", "0.03", "percentage"),
+        ('[memory]\nlow_watermark = "7%"', "memory.low_watermark", "'7%' (1146 frames)", "high_watermark = '6%'"),
+        ('[memory]\nhold_budget = "65MiB"', "memory.hold_budget", "'65MiB' of 64 MiB", "up to all of it"),
+        ("[memory]\nhold_seconds = 0", "memory.hold_seconds", "0", "seconds"),
+        ("[memory]\nhold_seconds = nan", "memory.hold_seconds", "nan", "seconds"),
+        ("[memory]\nmax_regions = 0", "memory.max_regions", "0", "from 1 to"),
+        ("[memory]\nmax_regions = true", "memory.max_regions", "True", "from 1 to"),
+        ("[server]\nattach_timeout = inf", "server.attach_timeout", "inf", "seconds"),
+        ("[server]\ndrain_grace = -1", "server.drain_grace", "-1", "from 0 to 86400"),
+        ("[server]\nuvloop = 1", "server.uvloop", "1", "true or false"),
+        ("[server]\nsocket_mode = 432", "server.socket_mode", "432", '"0660"'),
+        ('[server]\nsocket_mode = "0888"', "server.socket_mode", "'0888'", '"0660"'),
+        ('[server]\nsocket = "usmd.sock"', "server.socket", "'usmd.sock'", "absolute path"),
+        ("[server]\nsocket = 5", "server.socket", "5", "absolute path"),
+        (f'[server]\nsocket = "/{"x" * 98}"', "server.socket", "x" * 98, "at most 98"),
+        ('[server]\nsocket = "/a"\nadmin_socket = "/a"', "server.admin_socket", "'/a'", "server.socket"),
+        ('[server]\nstate_dir = "state"', "server.state_dir", "'state'", "absolute path"),
+        ('[server]\nlog_format = "xml"', "server.log_format", "'xml'", "auto, human, json"),
+        ("server = 1", "server", "1", "a table with the keys socket"),
+        ("memory = []", "memory", "[]", "a table"),
+        ("swap = 1", "swap", "1", "[[swap]]"),
+        ("swap = [1]", "swap[0]", "1", "a table"),
+        ("[[swap]]\nsize = 1", "swap[0].kind", "missing", "one of memory, file"),
+        ('[[swap]]\nkind = "file"', "swap[0].size", "missing", "a size"),
+        ('[[swap]]\nkind = "tape"\nsize = 1', "swap[0].kind", "'tape'", "memory, file"),
+        ('[[swap]]\nkind = "memory"\nsize = 1\npath = "/a"', "swap[0].path", "'/a'", 'kind = "file"'),
+        ('[policy]\nalloc = ""', "policy.alloc", "''", "not empty"),
+        ("[policy]\nevict = 1", "policy.evict", "1", "text"),
+        ("[policy]\nrules = 1", "policy.rules", "1", "[[policy.rules]]"),
+        ('[[policy.rules]]\nalloc = "lru"', "policy.rules[0]", "none of them", "exactly one of name, glob, uid"),
+        ('[[policy.rules]]\nname = "a"\nuid = 1', "policy.rules[0]", "name and uid", "exactly one of name, glob, uid"),
+        ('[[policy.rules]]\nuid = "root"', "policy.rules[0].uid", "'root'", "a whole number from 0"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_key_and_what_is_allowed(tmp_path, text, key, value, allowed):
+    message = refusal(tmp_path, text)
+    assert message.startswith(key)
+    assert value in message
+    assert allowed in message
+
+
+def test_a_file_that_is_missing_or_no_toml_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.toml cannot be read: No such file.*--config"):
+        load(tmp_path / "absent.toml")
+    assert "usmd.toml is not TOML: " in refusal(tmp_path, "[memory")
+    (tmp_path / "usmd.toml").write_bytes(b'a = "\xff"')
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load(tmp_path / "usmd.toml")
+
+
+@pytest.mark.parametrize("struct", [Config, ServerConfig, MemoryConfig, PolicyRules, PolicyRule])
+def test_sections_cannot_be_changed_and_take_no_unknown_field(struct):
+    assert struct.__struct_config__.frozen
+    assert struct.__struct_config__.forbid_unknown_fields
+
+
+RULES = PolicyRules(
+    alloc="A",
+    evict="E",
+    oom="O",
+    rules=(
+        PolicyRule(uid=7, oom="by_uid"),
+        PolicyRule(glob="web-*", evict="first_glob"),
+        PolicyRule(glob="*", evict="last_glob"),
+        PolicyRule(name="web-1", alloc="by_name"),
+        PolicyRule(name="web-1", alloc="never"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "uid", "expected"),
+    [
+        ("web-1", 7, ("by_name", "E", "O")),
+        ("web-2", 7, ("A", "first_glob", "O")),
+        ("WEB-2", 7, ("A", "last_glob", "O")),
+    ],
+)
+def test_an_exact_name_goes_before_a_glob_and_the_first_of_a_kind_decides_alone(name, uid, expected):
+    alloc, evict, oom = expected
+    assert RULES.choose(name, uid) == PolicyNames(alloc=alloc, evict=evict, oom=oom)
+
+
+@pytest.mark.parametrize(("uid", "oom"), [(7, "by_uid"), (0, "root"), (8, "refuse"), (None, "refuse")])
+def test_a_uid_decides_when_no_name_does_and_an_unknown_uid_matches_none(uid, oom):
+    rules = PolicyRules(
+        rules=(PolicyRule(glob="web-*", oom="x"), PolicyRule(uid=7, oom="by_uid"), PolicyRule(uid=0, oom="root"))
+    )
+    assert rules.choose("db", uid).oom == oom
+
+
+def test_shares_round_down_to_frames():
+    assert frames_of("3%", 16384, 4096) == 491
+    assert frames_of("29%", 100, 4096) == 29
+    assert frames_of("12.5 %", 8, 4096) == 1
+    assert frames_of("10KiB", 8, 4096) == 2

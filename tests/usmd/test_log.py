@@ -1,0 +1,153 @@
+import io
+import json
+import logging
+import re
+import warnings
+
+import pytest
+import structlog
+
+from usmd import log
+from usmd.errors import ConfigError
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Gone(io.StringIO):
+    def write(self, text):
+        raise BrokenPipeError
+
+    def flush(self):
+        raise BrokenPipeError
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch):
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = []  # so that the handlers of the test runner are not closed
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def fail():
+    raise ValueError("broken")
+
+
+def lines(stream):
+    return stream.getvalue().splitlines()
+
+
+def test_json_is_one_object_a_line_with_time_level_event_and_fields():
+    stream = io.StringIO()
+    log.configure("json", stream)
+    log.get_logger().info("process_attached", process=7, name="two\nlines")
+    log.get_logger().warning("second")
+    first, second = (json.loads(line) for line in lines(stream))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", first.pop("timestamp"))
+    assert first == {"level": "info", "event": "process_attached", "process": 7, "name": "two\nlines"}
+    assert second["level"] == "warning"
+
+
+def test_human_is_one_plain_line_with_event_and_fields():
+    stream = io.StringIO()
+    log.configure("human", stream)
+    log.get_logger().info("process_attached", process=7, name="two\nlines")
+    (line,) = lines(stream)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d \[info *\] process_attached +name='two\\nlines' process=7", line)
+
+
+def test_auto_is_human_on_a_terminal_and_json_elsewhere():
+    terminal, pipe = Terminal(), io.StringIO()
+    log.configure("auto", terminal)
+    log.get_logger().info("ready")
+    log.configure("auto", pipe)
+    log.get_logger().info("ready")
+    assert "\x1b[" in terminal.getvalue()
+    assert json.loads(pipe.getvalue())["event"] == "ready"
+
+
+def test_the_log_goes_to_stderr_by_default(capsys):
+    log.configure("human")
+    log.get_logger().info("ready")
+    captured = capsys.readouterr()
+    assert "ready" in captured.err
+    assert captured.out == ""
+
+
+def test_an_exception_stays_on_its_json_line():
+    stream = io.StringIO()
+    log.configure("json", stream)
+    try:
+        fail()
+    except ValueError:
+        log.get_logger().exception("policy_error")
+    (line,) = lines(stream)
+    assert "ValueError: broken" in json.loads(line)["exception"]
+
+
+def test_an_exception_is_a_traceback_for_people():
+    stream = io.StringIO()
+    log.configure("human", stream)
+    try:
+        fail()
+    except ValueError:
+        log.get_logger().exception("policy_error")
+    assert lines(stream)[-1] == "ValueError: broken"
+
+
+def test_debug_is_not_written():
+    stream = io.StringIO()
+    log.configure("json", stream)
+    log.get_logger().debug("detail")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("log_format", ["json", "human"])
+def test_warnings_of_other_packages_have_the_same_format_and_their_chatter_is_dropped(log_format):
+    stream = io.StringIO()
+    log.configure(log_format, stream)
+    logging.getLogger("grpc").info("chatter")
+    logging.getLogger("asyncio").error("Task %s failed", "x")
+    (line,) = lines(stream)
+    assert "Task x failed" in line
+    assert "asyncio" in line
+    if log_format == "json":
+        assert json.loads(line)["logger"] == "asyncio"
+
+
+def test_python_warnings_are_log_lines():
+    stream = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        log.configure("json", stream)
+        warnings.warn("old", UserWarning, stacklevel=1)
+        logging.captureWarnings(capture=False)
+    assert "UserWarning: old" in json.loads(stream.getvalue())["event"]
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nothing():
+    log.configure("json", Gone())
+    log.get_logger().info("ready")
+    logging.getLogger("asyncio").error("failed")
+
+
+def test_an_unknown_format_lists_those_that_exist():
+    with pytest.raises(ConfigError, match="'xml' is not allowed; allowed is one of auto, human, json"):
+        log.configure("xml")
+
+
+def test_grpc_is_told_to_be_silent_unless_the_user_said_otherwise(monkeypatch):
+    monkeypatch.setenv("GRPC_VERBOSITY", "DEBUG")
+    log.configure("json", io.StringIO())
+    assert log.os.environ["GRPC_VERBOSITY"] == "DEBUG"
+    monkeypatch.delenv("GRPC_VERBOSITY")
+    log.configure("json", io.StringIO())
+    assert log.os.environ["GRPC_VERBOSITY"] == "NONE"

@@ -1,0 +1,167 @@
+"""The command line of the daemon: `usmd serve`.
+
+Covers flags, their way into the configuration, and exit codes: 0 after a drain, 2 for a configuration that cannot be
+used, 3 when another daemon serves the socket. What the daemon does is usmd/server's; operators' commands are usmctl's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from usmd import log
+from usmd.config import Config, load
+from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdError
+from usmd.runtime_paths import prepare_folder, runtime_folder
+from usmd.swap.open import parse_swap_spec
+from usmd.version import VERSION
+
+EXIT_CONFIG = 2
+EXIT_ALREADY_RUNNING = 3
+
+app = typer.Typer(
+    name="usmd",
+    epilog="Operators' commands are in [bold]usmctl[/bold]; begin with [bold]usmctl status[/bold].",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+_EXAMPLES = """[bold]Examples[/bold]
+
+Serve 64 MiB on defaults, in your runtime folder:  [bold]usmd serve[/bold]
+
+More memory, one swap device in memory and one in a file:
+[bold]usmd serve --memory 1GiB --swap memory:2GiB --swap file:/var/lib/usmd/swap0:8GiB[/bold]
+
+As a service, from a file, with one setting changed:
+[bold]usmd serve --config /etc/usmd/usmd.toml --evict lru[/bold]
+
+Sizes are written 4096, 4KiB, 64MiB, 1GiB.
+
+Ctrl-C or SIGTERM ends the sessions, stops usmd, and removes what it created.
+"""
+
+_PLACES = "Places"
+_MEMORY = "Memory"
+_POLICIES = "Policies"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"usmd {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def usmd(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, metavar=" ", help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Own memory in user space: frames, swap devices, and the policies that rule them."""
+
+
+@app.command(epilog=_EXAMPLES)
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Configuration; a flag given here overrides it.")
+    ] = None,
+    socket: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Clients' socket.", rich_help_panel=_PLACES)
+    ] = None,
+    admin_socket: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Operators' socket.", rich_help_panel=_PLACES)
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Folder of swap files without a path.", rich_help_panel=_PLACES)
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory in all, for example 64MiB.", rich_help_panel=_MEMORY)
+    ] = None,
+    page_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Bytes in a page, a power of two, 512B to 2MiB.", rich_help_panel=_MEMORY),
+    ] = None,
+    swap: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="memory:SIZE | file:PATH:SIZE",
+            help="A swap device; repeat for several. They replace the configured ones.",
+            rich_help_panel=_MEMORY,
+        ),
+    ] = None,
+    mechanism: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where bytes live: simulated.", rich_help_panel=_MEMORY)
+    ] = None,
+    alloc: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Default alloc policy: how a fault is served.", rich_help_panel=_POLICIES),
+    ] = None,
+    evict: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Default evict policy: which pages go.", rich_help_panel=_POLICIES),
+    ] = None,
+    oom: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Default oom policy: what when none can go.", rich_help_panel=_POLICIES),
+    ] = None,
+    no_uvloop: Annotated[
+        bool, typer.Option("--no-uvloop", metavar=" ", help="Run on asyncio's own event loop.")
+    ] = False,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="auto|human|json", help="auto: human on a terminal, else json.")
+    ] = None,
+) -> None:
+    """Own memory and serve it to applications, until SIGTERM or SIGINT."""
+    overrides = {
+        "server.socket": socket,
+        "server.admin_socket": admin_socket,
+        "server.state_dir": str(state_dir.absolute()) if state_dir is not None else None,
+        "server.uvloop": False if no_uvloop else None,
+        "server.log_format": log_format,
+        "memory.size": memory,
+        "memory.page_size": page_size,
+        "memory.mechanism": mechanism,
+        "policy.alloc": alloc,
+        "policy.evict": evict,
+        "policy.oom": oom,
+    }
+    try:
+        devices = [parse_swap_spec(text) for text in swap or []]
+        settings = load(config, {key: value for key, value in overrides.items() if value is not None}, devices)
+        code = _run(settings)
+    except (InvalidArgument, SwapDeviceError) as error:
+        raise _complaint(error, EXIT_CONFIG) from error
+    except AlreadyRunning as error:
+        raise _complaint(error, EXIT_ALREADY_RUNNING) from error
+    raise typer.Exit(code)
+
+
+def _run(config: Config) -> int:
+    """Prepare the log and the runtime folder, serve, and return the exit code."""
+    log.configure(config.server.log_format)
+    server = config.server
+    if runtime_folder() in (server.socket.parent, server.admin_socket.parent, server.state_dir):
+        prepare_folder(runtime_folder())
+    # Imported here, because grpc must not be imported before the log is configured, and `--help` needs none of it.
+    from usmd.server.daemon import serve as serve_until_stopped
+
+    return serve_until_stopped(config)
+
+
+def _complaint(error: UsmdError, code: int) -> typer.Exit:
+    """Say on stderr what was wrong, on one line; the exit is for the caller to raise."""
+    typer.echo(f"usmd: {' '.join(str(error).split())}", err=True)
+    return typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of `usmd`."""
+    app()

@@ -1,0 +1,309 @@
+"""The configuration: one class per section, and `load`, which reads TOML and lays the command line over it.
+
+Every value is checked here, with an error that names its key, what was found and what is allowed. Not here: whether a
+policy of that name exists (usmd.policies.registry), and opening sockets and swap devices. Keys and units are described
+on the fields below, once; deploy/usmd.toml repeats them for operators and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal, cast
+
+import msgspec
+
+from usmd import config_values as values
+from usmd.config_values import check_keys, frames_of, not_allowed, read_table
+from usmd.errors import ConfigError
+from usmd.runtime_paths import ADMIN_SOCKET_NAME, SOCKET_NAME, runtime_folder
+from usmd.sizes import format_size
+from usmd.swap.open import SwapSpec
+
+__all__ = ["Config", "MemoryConfig", "PolicyNames", "PolicyRule", "PolicyRules", "ServerConfig", "frames_of", "load"]
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[server]`: sockets, sessions, the event loop, the log."""
+
+    socket: values.ClientSocket
+    """Path of the clients' socket; the identity socket is at this path plus `.identity`. Default: `usmd.sock` in the
+    user's runtime folder, where lib_usm looks for it."""
+
+    admin_socket: values.AdminSocket
+    """Path of the operators' socket. Default: `admin.sock` in the user's runtime folder, where usmctl looks for it."""
+
+    socket_mode: values.Mode = 0o660
+    """Mode of the clients' socket and of its identity socket. The default admits the daemon's group."""
+
+    admin_socket_mode: values.Mode = 0o600
+    """Mode of the operators' socket. It is the right to see and steer everything, so the default admits the owner."""
+
+    state_dir: values.AbsolutePath
+    """Folder of swap files that have no path or a relative one. Default: the user's runtime folder, because what a
+    swap file holds is worth nothing after the daemon has ended."""
+
+    max_sessions: values.Count = 1024
+    """Most client sessions at a time. The default holds the daemon's own memory for them to some tens of MiB."""
+
+    attach_timeout: values.Seconds = 10.0
+    """Seconds that a session may live without a fault stream. The default is far above what a loaded machine needs to
+    open a stream, and bounds what a client that dies in between leaves behind."""
+
+    drain_grace: values.SecondsOrZero = 5.0
+    """Seconds that running calls get when the daemon drains; 0 ends them at once. The default is well below the time
+    that a service manager grants for stopping."""
+
+    uvloop: values.Switch = True
+    """Run on uvloop instead of asyncio's own loop; it is the faster one."""
+
+    log_format: values.LogFormat = "auto"
+    """`human`, `json`, or `auto`: human on a terminal and json elsewhere, so that collectors get what they can read."""
+
+
+class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[memory]`: how much memory usmd owns, and who may hold how much of it.
+
+    A share is a percentage of the memory ("3%") or a size ("2MiB"); `frames_of` turns it into frames. Raises
+    ConfigError for values that contradict each other.
+    """
+
+    size: values.Size = 64 << 20
+    """Bytes of memory in all, a whole number of pages. The default is enough to try things and small enough for any
+    machine."""
+
+    page_size: values.PageSize = 4096
+    """Bytes in a page, a power of two. The default is the hardware's on x86."""
+
+    mechanism: values.Mechanism = "simulated"
+    """Where the bytes live. `simulated`: in one pool of the daemon, loaded and stored through calls."""
+
+    low_watermark: values.Share = "3%"
+    """Free memory below which reclaim begins. The default leaves room for a burst of faults while victims are
+    written."""
+
+    high_watermark: values.Share = "6%"
+    """Free memory at which reclaim ends, at least the low watermark. The default makes each run worth its batch."""
+
+    deny_budget: values.Share = "50%"
+    """Memory that one process may keep with EVICTION=DENY. With the default no process alone can stop reclaim."""
+
+    deny_budget_total: values.Share = "75%"
+    """Memory that all processes together may keep with EVICTION=DENY. The default leaves a quarter that can always be
+    reclaimed."""
+
+    hold_budget: values.Share = "25%"
+    """Memory that pages may hold which were faulted in and not touched yet. Holding them lets the fault's owner get to
+    its page before it is a victim again; the default bounds what owners who never come back can tie up."""
+
+    hold_seconds: values.Seconds = 0.25
+    """Seconds for which such a page is held. The default is many round trips long, and short for everybody else."""
+
+    max_regions: values.Count = 1024
+    """Most regions of one process. The default is above what programs make and bounds the daemon's tables."""
+
+    max_mapped: values.Size = 64 << 30
+    """Bytes that one process may map. Mapped pages cost memory only when touched, so the default is generous."""
+
+    def __post_init__(self) -> None:
+        if self.size % self.page_size:
+            raise ConfigError(
+                f"memory.size = {format_size(self.size)} is not allowed; "
+                f"allowed is a whole number of pages of {format_size(self.page_size)} (memory.page_size)"
+            )
+        for name in ("low_watermark", "high_watermark", "deny_budget", "deny_budget_total", "hold_budget"):
+            try:
+                frames_of(getattr(self, name), self.frames, self.page_size)
+            except ConfigError as error:
+                raise ConfigError(f"memory.{name}: {error}") from error
+        low, high = (frames_of(text, self.frames, self.page_size) for text in (self.low_watermark, self.high_watermark))
+        if low > high:
+            raise ConfigError(
+                f"memory.low_watermark = {self.low_watermark!r} ({low} frames) is not allowed; "
+                f"allowed is at most memory.high_watermark = {self.high_watermark!r} ({high} frames)"
+            )
+
+    @property
+    def frames(self) -> int:
+        """Frames in the memory."""
+        return self.size // self.page_size
+
+
+class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
+    """The three policies of one process, by name, and the swap device it prefers (None: the first with room)."""
+
+    alloc: str
+    evict: str
+    oom: str
+    swap: str | None = None
+
+
+class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[policy.rules]]`: which processes it is for, by exactly one of name, glob and uid."""
+
+    name: values.Word | None = None
+    """Exact name that the process gave; None: the rule does not go by name."""
+
+    glob: values.Word | None = None
+    """Shell pattern for the name, case-sensitive; None: the rule does not go by pattern."""
+
+    uid: values.Uid | None = None
+    """User of the process, as the kernel vouched for it; None: the rule does not go by user."""
+
+    alloc: values.Word | None = None
+    """Name of the alloc policy; None: the default of `[policy]`."""
+
+    evict: values.Word | None = None
+    """Name of the evict policy; None: the default of `[policy]`."""
+
+    oom: values.Word | None = None
+    """Name of the oom policy; None: the default of `[policy]`."""
+
+    swap: values.Word | None = None
+    """Number or name of the swap device for its pages; None: the default of `[policy]`."""
+
+
+class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[policy]`: the default policies and the rules that deviate from them. Names are not checked here."""
+
+    alloc: values.Word = "async_aware"
+    """Name of the alloc policy. The default yields on swap faults, so that a fault need not block its thread."""
+
+    evict: values.Word = "hint_aware"
+    """Name of the evict policy. The default does what hints say, and without hints what its fallback does."""
+
+    oom: values.Word = "refuse"
+    """Name of the oom policy. The default harms nobody but the one who asked."""
+
+    swap: values.Word | None = None
+    """Number or name of the swap device that evicted pages go to; None: the first that has room. A hint `SWAP=` on a
+    page comes before it, and a device that is full or failing is passed over."""
+
+    rules: tuple[PolicyRule, ...] = ()
+    """Rules in the order of the file; none: every process gets the defaults."""
+
+    def __post_init__(self) -> None:
+        for number, rule in enumerate(self.rules):
+            given = [key for key in ("name", "glob", "uid") if getattr(rule, key) is not None]
+            if len(given) != 1:
+                found = " and ".join(given) or "none of them"
+                raise ConfigError(f"policy.rules[{number}] has {found}; allowed is exactly one of name, glob, uid")
+
+    def choose(self, name: str, uid: int | None) -> PolicyNames:
+        """Choose the policies of a process called `name` of user `uid` (None: unknown, and matched by no uid rule).
+
+        One rule decides: the first with the exact name, else the first whose glob matches, else the first with the uid.
+        """
+        ordered = (
+            *(rule for rule in self.rules if rule.name == name),
+            *(rule for rule in self.rules if rule.glob is not None and fnmatchcase(name, rule.glob)),
+            *(rule for rule in self.rules if rule.uid is not None and rule.uid == uid),
+        )
+        rule = ordered[0] if ordered else PolicyRule(name=name)
+        return PolicyNames(
+            alloc=rule.alloc or self.alloc,
+            evict=rule.evict or self.evict,
+            oom=rule.oom or self.oom,
+            swap=rule.swap or self.swap,
+        )
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that the daemon is told."""
+
+    server: ServerConfig
+    """Sockets, sessions, loop, log."""
+
+    memory: MemoryConfig
+    """Memory and its shares."""
+
+    swap: tuple[SwapSpec, ...]
+    """Swap devices by number, at least one. Default: one memory device of 4 times the memory."""
+
+    policy: PolicyRules
+    """Which process gets which policies."""
+
+
+class _SwapTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[swap]]`."""
+
+    kind: values.SwapKind
+    size: values.Size
+    path: values.Word | None = None
+    name: values.Word | None = None
+
+
+def _default_swap(memory: MemoryConfig) -> tuple[SwapSpec, ...]:
+    """Make what a configuration without `[[swap]]` gets: one memory device, 4 times as large as `memory`."""
+    return (SwapSpec(kind="memory", size=4 * memory.size),)
+
+
+def load(
+    path: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    swap: Sequence[SwapSpec] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """Read the configuration file at `path` (None: defaults alone) and lay the command line over it.
+
+    `overrides` goes by whole key, for example {"memory.size": "64MiB"}, with values as they stand in the file; `swap`
+    replaces the file's devices when it is not empty. Nothing is created or opened but the file. Raises ConfigError,
+    which names the key, the value and what is allowed.
+    """
+    document = _read_file(path) if path is not None else {}
+    check_keys(document, Config.__struct_fields__, "")
+    for key, value in (overrides or {}).items():
+        section, _, name = key.partition(".")
+        table = document.setdefault(section, {})
+        if isinstance(table, dict):  # what is no table is refused below, with the section's name
+            table[name] = value
+    server = _read_server(document.get("server", {}), environ)
+    memory = read_table(MemoryConfig, document.get("memory", {}), "memory")
+    return Config(
+        server=server,
+        memory=memory,
+        swap=tuple(swap) or _read_swap(document.get("swap", []), server.state_dir) or _default_swap(memory),
+        policy=read_table(PolicyRules, document.get("policy", {}), "policy"),
+    )
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"configuration {path} cannot be read: {error.strerror}; check --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {path} is not TOML: {error}") from error
+
+
+def _read_server(table: object, environ: Mapping[str, str]) -> ServerConfig:
+    """Read `[server]`, with the runtime folder's paths for those that are not given."""
+    folder = runtime_folder(environ)
+    places = {
+        "socket": str(folder / SOCKET_NAME),
+        "admin_socket": str(folder / ADMIN_SOCKET_NAME),
+        "state_dir": str(folder),
+    }
+    server = read_table(ServerConfig, places | table if isinstance(table, dict) else table, "server")
+    if server.socket == server.admin_socket:
+        raise not_allowed("server.admin_socket", str(server.admin_socket), "any path but that of server.socket")
+    return server
+
+
+def _read_swap(tables: object, state_dir: Path) -> tuple[SwapSpec, ...]:
+    """Read every `[[swap]]`; a relative path, or none, is a file in `state_dir`."""
+    if not isinstance(tables, list):
+        raise not_allowed("swap", tables, "an array of tables: [[swap]]")
+    found = []
+    for number, raw in enumerate(tables):
+        key = f"swap[{number}]"
+        table = read_table(_SwapTable, raw, key)
+        if table.kind == "memory" and table.path is not None:
+            raise not_allowed(f"{key}.path", table.path, 'no path for kind = "memory"; remove it, or use kind = "file"')
+        path = str(state_dir / (table.path or f"swap{number}")) if table.kind == "file" else None
+        kind = cast(Literal["memory", "file"], table.kind)  # _SwapTable allows no other
+        found.append(SwapSpec(kind=kind, size=table.size, path=path, name=table.name))
+    return tuple(found)

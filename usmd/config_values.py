@@ -1,0 +1,205 @@
+"""How single values of the configuration are read, with errors that name the key, the value and what is allowed.
+
+`read_table` turns a TOML table into a struct whose fields are annotated with a `Kind`. Which sections and keys there
+are is usmd/config.py's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from usmd.errors import ConfigError, InvalidSize
+from usmd.runtime_paths import parse_address
+from usmd.sizes import format_size, parse_size
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%")
+_SHARE = 'a percentage from 0% to 100% of the memory, or a size up to all of it, for example "3%" or "2MiB"'
+_MOST_BYTES = 256 << 40
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of value: what is allowed, in words, and the function that reads it.
+
+    `read` raises ValueError for a value that is not allowed, or ConfigError or InvalidSize where it can say more.
+    """
+
+    allowed: str
+    read: Callable[[object], object]
+
+
+def frames_of(text: str, total_frames: int, page_size: int) -> int:
+    """Frames in a share of memory: "3%" of `total_frames`, or a size over `page_size` bytes; rounded down.
+
+    Raises ConfigError for text that is neither, and for more than there is.
+    """
+    percent = _PERCENT.fullmatch(text.strip())
+    try:
+        part = Fraction(percent[1]) * total_frames / 100 if percent else Fraction(parse_size(text), page_size)
+    except InvalidSize:
+        part = Fraction(-1)
+    if not 0 <= part <= total_frames:
+        raise ConfigError(f"share {text!r} of {format_size(total_frames * page_size)}; allowed is {_SHARE}")
+    return int(part)
+
+
+def not_allowed(key: str, value: object, allowed: str) -> ConfigError:
+    """Make the error for `value` at `key`."""
+    return ConfigError(f"{key} = {value!r} is not allowed; allowed is {allowed}")
+
+
+def read_table(struct: type[_Struct], table: object, key: str) -> _Struct:
+    """Read a TOML table into `struct`; `key` is where the table stands, "" for the document.
+
+    Raises ConfigError, which names the whole key, for an unknown or missing key and for a value that is not allowed.
+    """
+    if not isinstance(table, dict):
+        raise not_allowed(key, table, f"a table with the keys {', '.join(struct.__struct_fields__)}")
+    check_keys(table, struct.__struct_fields__, key)
+    hints = get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        if field.required and field.name not in table:
+            kind = _kind(hints[field.name])
+            raise ConfigError(f"{_join(key, field.name)} is missing; allowed is {kind.allowed}")
+    found = {name: _read(hints[name], value, _join(key, name)) for name, value in table.items()}
+    return struct(**found)
+
+
+def check_keys(table: dict[str, object], allowed: Sequence[str], key: str) -> None:
+    """Raise ConfigError for the first key of `table` that is not `allowed`; it names the one that was likely meant."""
+    for name in table:
+        if name not in allowed:
+            likely = difflib.get_close_matches(name, allowed, n=1)
+            meant = f"did you mean {_join(key, likely[0])}? " if likely else ""
+            raise ConfigError(f"{_join(key, name)} is no key; {meant}allowed are {', '.join(allowed)}")
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _kind(hint: object) -> Kind:
+    """Find the Kind of an annotation, through `| None`."""
+    if get_origin(hint) is not Annotated:
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    return cast(Kind, get_args(hint)[1])
+
+
+def _read(hint: object, value: object, key: str) -> object:
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise not_allowed(key, value, f"an array of tables: [[{key}]]")
+        return tuple(read_table(get_args(hint)[0], table, f"{key}[{index}]") for index, table in enumerate(value))
+    kind = _kind(hint)
+    try:
+        return kind.read(value)
+    except (ConfigError, InvalidSize) as error:
+        raise ConfigError(f"{key}: {error}") from error
+    except ValueError:
+        raise not_allowed(key, value, kind.allowed) from None
+
+
+def _whole(low: int, high: int) -> Kind:
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError
+        return value
+
+    return Kind(f"a whole number from {low} to {high}", read)
+
+
+def _seconds(allowed: str, low: float) -> Kind:
+    def read(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 86_400:
+            raise ValueError
+        return float(value)
+
+    return Kind(allowed, read)
+
+
+def _one_of(*names: str) -> Kind:
+    def read(value: object) -> object:
+        if value not in names:
+            raise ValueError
+        return value
+
+    return Kind(f"one of {', '.join(names)}" if len(names) > 1 else f"{names[0]}, the only one there is", read)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError  # noqa: TRY004 - readers refuse with ValueError, whatever the reason
+    return value
+
+
+def _mode(value: object) -> int:
+    if not isinstance(value, str) or not re.fullmatch("0?[0-7]{3}", value):
+        raise ValueError
+    return int(value, 8)
+
+
+def _size(value: object) -> int:
+    size = parse_size(cast(str, value))  # which refuses what is neither text nor a number
+    if not 0 < size <= _MOST_BYTES:
+        raise ValueError
+    return size
+
+
+def _page_size(value: object) -> int:
+    size = _size(value)
+    if not 512 <= size <= 2 << 20 or size & (size - 1):
+        raise ValueError
+    return size
+
+
+def _share(value: object) -> str:
+    text = _text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+    try:
+        frames_of(text, _MOST_BYTES, 1)  # how much memory there is, only the section knows
+    except ConfigError as error:
+        raise ValueError from error
+    return text
+
+
+def _absolute(value: object) -> Path:
+    path = Path(_text(value))
+    if not path.is_absolute():
+        raise ValueError
+    return path
+
+
+_ADDRESS = "the absolute path of a Unix socket"
+
+Count = Annotated[int, _whole(1, 1_000_000)]
+Uid = Annotated[int, _whole(0, 2**32 - 2)]
+Seconds = Annotated[float, _seconds("a number of seconds from 0.001 to 86400", 0.001)]
+SecondsOrZero = Annotated[float, _seconds("a number of seconds from 0 to 86400", 0)]
+Switch = Annotated[bool, Kind("true or false", _switch)]
+Mode = Annotated[int, Kind('an octal file mode as text, for example "0660"', _mode)]
+Size = Annotated[int, Kind('a size from 1B to 256TiB, for example "64MiB"', _size)]
+PageSize = Annotated[int, Kind("a power of two from 512B to 2MiB", _page_size)]
+Share = Annotated[str, Kind(_SHARE, _share)]
+Word = Annotated[str, Kind("printable text, not empty", _text)]
+AbsolutePath = Annotated[Path, Kind("an absolute path", _absolute)]
+ClientSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value)))]
+AdminSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value), identity=False))]
+LogFormat = Annotated[str, _one_of("auto", "human", "json")]
+Mechanism = Annotated[str, _one_of("simulated")]
+SwapKind = Annotated[str, _one_of("memory", "file")]

@@ -1,0 +1,195 @@
+"""Read-only reports for operators: status, memory map, hints, and all that is known of a page. Changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from usmd.core.frames import (
+    DENIED,
+    DIRTY,
+    EVICTING,
+    FILLING,
+    FREE,
+    NO_PAGE,
+    NO_SLOT,
+    PINNED,
+    PRESENT,
+    STATE_NAMES,
+)
+from usmd.core.hint_ranges import HintRange
+from usmd.core.region import PAGE_BITS, EvictionRecord, Process, Region, page_key
+from usmd.errors import NotFound
+
+if TYPE_CHECKING:
+    from usmd.core.machine import Core
+
+_OWNER_SAMPLES = 16
+
+
+def _mask_table(bit: int) -> bytes:
+    return bytes(1 if flags & bit else 0 for flags in range(256))
+
+
+_HAS = {bit: _mask_table(bit) for bit in (DIRTY, DENIED, PINNED)}
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """A group of neighbouring frames, counted by state and flag; `process_id` has most of them (0: all free)."""
+
+    first_frame: int
+    frames: int
+    free: int
+    filling: int
+    present: int
+    evicting: int
+    dirty: int
+    denied: int
+    pinned: int
+    process_id: int
+
+
+def memory_cell(core: Core, first: int, end: int) -> Cell:
+    """Frames `first` to `end` - 1 as one cell; the owner is found from up to 16 samples."""
+    frames = core.state.frames
+    states, flags = frames.state[first:end], frames.flags[first:end]
+    owners: Counter[int] = Counter()
+    for key in frames.page[first : end : max((end - first) // _OWNER_SAMPLES, 1)]:
+        if key != NO_PAGE and (region := core.state.regions.get(key >> PAGE_BITS)) is not None:
+            owners[region.process.process_id] += 1
+    return Cell(
+        first_frame=first,
+        frames=end - first,
+        free=states.count(FREE),
+        filling=states.count(FILLING),
+        present=states.count(PRESENT),
+        evicting=states.count(EVICTING),
+        dirty=flags.translate(_HAS[DIRTY]).count(1),
+        denied=flags.translate(_HAS[DENIED]).count(1),
+        pinned=flags.translate(_HAS[PINNED]).count(1),
+        process_id=owners.most_common(1)[0][0] if owners else 0,
+    )
+
+
+def memory_map(core: Core, cells: int) -> list[Cell]:
+    """All frames in `cells` cells of nearly equal size; never more cells than frames."""
+    count = core.state.frames.count
+    cells = min(cells, count)
+    edges = [count * number // cells for number in range(cells + 1)]
+    return [memory_cell(core, first, end) for first, end in pairwise(edges)]
+
+
+def swapped_pages(region: Region) -> int:
+    """Pages of a region that are in swap only."""
+    return sum(1 for _, entry in region.table.entries() if entry < 0)
+
+
+def slots_in_use(core: Core, process: Process) -> int:
+    """Pages of a process in swap, resident ones with a valid slot included."""
+    slot = core.state.frames.slot
+    return sum(
+        1
+        for region in process.regions.values()
+        for _, entry in region.table.entries()
+        if entry < 0 or slot[entry - 1] != NO_SLOT
+    )
+
+
+class HintReport(msgspec.Struct, frozen=True):
+    """A range on which a hint is in force, and what it covers now."""
+
+    process_id: int
+    region_id: int
+    range: HintRange
+    resident: int
+    denied: int
+
+
+def hint_ranges(core: Core, process: Process | None) -> list[tuple[Region, HintRange]]:
+    """Hints in force, of one process or of all, by region and page."""
+    return [
+        (region, found)
+        for region in core.state.regions.values()
+        if process is None or region.process is process
+        for found in region.hints
+    ]
+
+
+def hint_report(core: Core, region: Region, found: HintRange) -> HintReport:
+    """One range with the resident and denied pages in it."""
+    flags = core.state.frames.flags
+    resident = [entry - 1 for _, entry in region.table.entries(found.first, found.end - found.first) if entry > 0]
+    denied = sum(1 for pfn in resident if flags[pfn] & DENIED)
+    return HintReport(region.process.process_id, region.region_id, found, len(resident), denied)
+
+
+class PageReport(msgspec.Struct, frozen=True):
+    """All that is known of one page; `slot` is a slot reference."""
+
+    region_id: int
+    page: int
+    state: str
+    frame: int | None
+    slot: int | None
+    generation: int
+    dirty: bool
+    pinned: bool
+    denied: bool
+    waiting: int
+    hint: HintReport | None
+    last_eviction: EvictionRecord | None
+
+
+def find_region(process: Process, region_id: int, name: str) -> Region:
+    """A region of a process by number, or by name where the number is 0; raises NotFound."""
+    if region_id:
+        found = process.regions.get(region_id)
+        if found is None:
+            raise NotFound(f"process {process.process_id} has no region {region_id}")
+        return found
+    named = [region for region in process.regions.values() if region.name == name]
+    if len(named) != 1:
+        count = "no region" if not named else f"{len(named)} regions"
+        raise NotFound(f"process {process.process_id} has {count} called {name!r}; `usmctl regions` lists them")
+    return named[0]
+
+
+def explain(core: Core, region: Region, page: int) -> PageReport:
+    """All that is known of a page of a region; the page exists."""
+    state, life = core.state, core.life
+    frames = state.frames
+    key = page_key(region.region_id, page)
+    entry = region.table[page]
+    pfn = entry - 1 if entry > 0 else None
+    flags = 0 if pfn is None else frames.flags[pfn]
+    reference: int | None = -entry - 1 if entry < 0 else None
+    waiting = sum(1 for waiter in core.faults.waiting if waiter.pending.region is region and waiter.page == page)
+    if pfn is not None:
+        if frames.slot[pfn] != NO_SLOT:
+            reference = frames.slot[pfn]
+        if pfn in life.filling:
+            reference = life.filling[pfn].reference
+            waiting += len(life.filling[pfn].waiters)
+    found = region.hints.find(page)
+    records = [record for record in region.process.evictions if record.page == key]
+    if pfn is not None:
+        name = STATE_NAMES[frames.state[pfn]]
+    else:
+        name = "SWAPPED" if entry < 0 else "ABSENT"
+    return PageReport(
+        region_id=region.region_id,
+        page=page,
+        state=name,
+        frame=pfn,
+        slot=reference,
+        generation=0 if reference is None else state.swap.generation(reference),
+        dirty=bool(flags & DIRTY),
+        pinned=bool(flags & PINNED),
+        denied=bool(flags & DENIED),
+        waiting=waiting,
+        hint=None if found is None else hint_report(core, region, found),
+        last_eviction=records[-1] if records else None,
+    )

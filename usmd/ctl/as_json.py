@@ -1,0 +1,58 @@
+"""Answers of the daemon as JSON documents with the field names of the wire.
+
+Covers the translation of a message into plain values: 64-bit integers stay numbers (protobuf's own JSON writes them as
+text), fields at their default are present, optional fields that are unset are null, enum values go by name without
+their prefix. Does not decide which message a command prints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+import msgspec
+from google.protobuf.message import Message
+
+
+def plain(message: Message) -> dict[str, object]:
+    """Every field of `message` by its name on the wire, as values that JSON knows."""
+    document: dict[str, object] = {}
+    for field in message.DESCRIPTOR.fields:
+        if field.has_presence and not message.HasField(field.name):
+            document[field.name] = None
+            continue
+        enum = field.enum_type
+        names = {} if enum is None else {v.number: _without_prefix(v.name, enum.name) for v in enum.values}
+        document[field.name] = _plain(getattr(message, field.name), names)
+    return document
+
+
+def write_document(document: object, file: TextIO) -> None:
+    """Write one document, indented, and a line end."""
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    file.write(text + "\n")
+    file.flush()
+
+
+def write_line(document: object, file: TextIO) -> None:
+    """Write one document on a line of its own and flush, so that a reader of the pipe sees it at once."""
+    file.write(msgspec.json.encode(document).decode() + "\n")
+    file.flush()
+
+
+def _plain(value: object, enum_names: Mapping[int, str]) -> object:
+    if isinstance(value, Message):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(value[key], enum_names) for key in sorted(value)}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item, enum_names) for item in value]
+    if isinstance(value, int):
+        return enum_names.get(value, value)  # an enum value that this version does not know stays a number
+    return value
+
+
+def _without_prefix(value_name: str, enum_name: str) -> str:
+    prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum_name).upper() + "_"
+    return value_name.removeprefix(prefix)

@@ -1,0 +1,311 @@
+"""usmctl: the commands and their options.
+
+Covers reading the command line, exit codes (0 done, 1 the daemon cannot be reached or says no, 2 bad usage), and the
+end of a pipe. What is asked is connect's; how it looks is the view modules'.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from google.protobuf.message import Message
+from rich.console import Console, Group
+from rich.live import Live
+
+from usmd.ctl import explain_view, memory_map, status_view, tables
+from usmd.ctl.as_json import plain, write_document, write_line
+from usmd.ctl.connect import ADDRESS_VARIABLE, Admin, admin_socket
+from usmd.ctl.console import is_piped, make_console
+from usmd.ctl.targets import parse_page
+from usmd.errors import InvalidArgument, UsmdError
+
+FAILED = 1
+BAD_USAGE = 2
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Options given before the command; the command's own come first."""
+
+    address: str | None
+    output: Format | None
+
+
+app = typer.Typer(
+    name="usmctl",
+    help="Look into usmd and steer it.\n\n"
+    "Every command takes --format json for programs. The daemon is found at --address, else at "
+    f"${ADDRESS_VARIABLE}, else where a daemon of the same user serves by default.",
+    epilog="Start with: usmctl status",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", metavar="unix:PATH", help=f"Admin socket of usmd; default: ${ADDRESS_VARIABLE}, else the "
+                 "user's own daemon."),
+]  # fmt: skip
+FormatOption = Annotated[Format | None, typer.Option("--format", help="table for people (default), json for programs.")]
+ProcessFilter = Annotated[
+    str | None,
+    typer.Argument(metavar="PROCESS", help="Number or name of a process; default: all.", show_default=False),
+]
+
+
+@app.callback()
+def usmctl(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
+    """Keep the options given before the command."""
+    context.obj = Shared(address, output)
+
+
+@app.command(epilog="Example: usmctl status")
+def status(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
+    """Show the daemon at a glance: memory, watermarks, swap, sessions, counters."""
+    with _connected(context, address) as admin:
+        answer = admin.status()
+    _show(context, output, lambda: plain(answer), lambda console: status_view.show_status(console, answer))
+
+
+@app.command(epilog="Example: usmctl processes --format json")
+def processes(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
+    """List the processes (client sessions) with their policies and memory."""
+    with _connected(context, address) as admin:
+        found = admin.processes()
+    _show(context, output, lambda: _listed("processes", found), lambda console: tables.show_processes(console, found))
+
+
+@app.command(epilog="Example: usmctl regions indexer")
+def regions(
+    context: typer.Context, process: ProcessFilter = None, address: AddressOption = None, output: FormatOption = None
+) -> None:
+    """List the regions of one process, or of all."""
+    with _connected(context, address) as admin:
+        found = admin.regions(admin.process_id(process))
+    _show(context, output, lambda: _listed("regions", found), lambda console: tables.show_regions(console, found))
+
+
+@app.command(epilog="Example: usmctl policies")
+def policies(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
+    """List the policies there are, who uses them, and how often they erred."""
+    with _connected(context, address) as admin:
+        found = admin.policies()
+    _show(context, output, lambda: _listed("policies", found), lambda console: tables.show_policies(console, found))
+
+
+@app.command(epilog="Example: usmctl swap")
+def swap(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
+    """List the swap devices with their slots, traffic and errors."""
+    with _connected(context, address) as admin:
+        found = admin.swap_devices()
+    _show(
+        context,
+        output,
+        lambda: _listed("swap_devices", found),
+        lambda console: tables.show_swap_devices(console, found),
+    )
+
+
+@app.command(epilog="Example: usmctl hints 3")
+def hints(
+    context: typer.Context, process: ProcessFilter = None, address: AddressOption = None, output: FormatOption = None
+) -> None:
+    """List the ranges on which a hint is in force, of one process or of all."""
+    with _connected(context, address) as admin:
+        found = admin.hints(admin.process_id(process))
+    _show(context, output, lambda: _listed("hint_ranges", found), lambda console: tables.show_hints(console, found))
+
+
+@app.command("map", epilog="Example: usmctl map --by owner --watch")
+def map_(
+    context: typer.Context,
+    by: Annotated[memory_map.By, typer.Option(help="What a cell shows: its state or its owner.")] = memory_map.By.STATE,
+    cells: Annotated[
+        int | None,
+        typer.Option(min=1, max=memory_map.MAX_CELLS, help="Cells of the picture; default: as fits the terminal."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Draw again until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.05, max=3600, help="Seconds between pictures of --watch.")] = 1.0,
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
+    """Draw memory as a picture: one cell per group of neighbouring frames."""
+    with _connected(context, address) as admin:
+        if _chosen(context, output) is Format.JSON:
+            _map_as_json(admin, cells, interval if watch else None)
+        elif watch:
+            _watch_map(admin, by, cells, interval)
+        else:
+            console = make_console()
+            console.print(_picture(console, admin, by, cells))
+
+
+@app.command(epilog="Examples:\n\nusmctl explain indexer index+64KiB\n\nusmctl explain 3 0x10000000")
+def explain(
+    context: typer.Context,
+    process: Annotated[str, typer.Argument(metavar="PROCESS", help="Number or name of a process.", show_default=False)],
+    page: Annotated[
+        str,
+        typer.Argument(
+            metavar="ADDRESS|REGION+OFFSET",
+            help="Any address of the page (decimal or 0x hex), or a region's number or name and an offset in bytes "
+            "(decimal, 0x hex or a size such as 64KiB).",
+            show_default=False,
+        ),
+    ],
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
+    """Tell all about one page: state, frame, slot, hint in force, waiting faults, last eviction and why."""
+    place = parse_page(page)
+    with _connected(context, address) as admin:
+        answer = admin.explain(admin.process_id(process), place)
+    _show(context, output, lambda: plain(answer), lambda console: explain_view.show_page(console, answer))
+
+
+@app.command(epilog="Examples:\n\nusmctl watch\n\nusmctl watch --format json | grep process_killed")
+def watch(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
+    """Print events as they happen, one a line, until Ctrl-C."""
+    as_json = _chosen(context, output) is Format.JSON
+    console = make_console()
+    with _connected(context, address) as admin, _until_interrupted():
+        for event in admin.events():
+            if as_json:
+                write_line(plain(event), sys.stdout)
+            else:
+                console.print(tables.event_line(event), soft_wrap=True)
+                sys.stdout.flush()
+
+
+@app.command(epilog="Examples:\n\nusmctl drain\n\nusmctl drain --yes --grace 30")
+def drain(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    grace: Annotated[
+        float, typer.Option(min=0, max=86_400, help="Seconds that running calls get; 0 is the daemon's setting.")
+    ] = 0.0,
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
+    """End all sessions and stop the daemon; asks first."""
+    with _connected(context, address) as admin:
+        if not yes:
+            _ask(f"Stop usmd at {admin.address}? This ends {_sessions(admin.status().processes)}.")
+        answer = admin.drain(grace)
+    _show(context, output, lambda: plain(answer), lambda console: console.print(f"{_sessions(answer.sessions)} ended"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run usmctl on `arguments`, or on those of the process, and return the exit code."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log says nothing that usmctl does not say better
+    try:
+        app(None if arguments is None else list(arguments), prog_name="usmctl")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except InvalidArgument as error:
+        return _complain(error, BAD_USAGE)
+    except UsmdError as error:
+        return _complain(error, FAILED)
+    return 0
+
+
+def _complain(error: UsmdError, code: int) -> int:
+    sys.stderr.write(f"usmctl: {error}\n")
+    return code
+
+
+@contextmanager
+def _connected(context: typer.Context, address: str | None) -> Iterator[Admin]:
+    with Admin(admin_socket(address or context.obj.address)) as admin:
+        yield admin
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """Ctrl-C is how an endless command is meant to end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+def _chosen(context: typer.Context, output: Format | None) -> Format:
+    return output or context.obj.output or Format.TABLE
+
+
+def _show(
+    context: typer.Context,
+    output: Format | None,
+    as_json: Callable[[], dict[str, object]],
+    as_table: Callable[[Console], None],
+) -> None:
+    if _chosen(context, output) is Format.JSON:
+        write_document(as_json(), sys.stdout)
+    else:
+        as_table(make_console())
+
+
+def _listed(name: str, messages: Sequence[Message]) -> dict[str, object]:
+    return {name: [plain(message) for message in messages]}
+
+
+def _picture(console: Console, admin: Admin, by: memory_map.By, cells: int | None) -> Group:
+    status = admin.status()
+    layout = memory_map.choose_layout(console, status.frames, cells)
+    memory = admin.memory_map(cells or layout.cells)
+    owners = {process.process_id: process.name for process in admin.processes()} if by is memory_map.By.OWNER else {}
+    return memory_map.draw_map(console, memory, status, owners, layout.columns, by)
+
+
+def _watch_map(admin: Admin, by: memory_map.By, cells: int | None, interval: float) -> None:
+    console = make_console()
+    with _until_interrupted():
+        if is_piped(console):
+            while True:
+                console.print(_picture(console, admin, by, cells))
+                sys.stdout.flush()
+                time.sleep(interval)
+        with Live(_picture(console, admin, by, cells), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(interval)
+                live.update(_picture(console, admin, by, cells), refresh=True)
+
+
+def _map_as_json(admin: Admin, cells: int | None, interval: float | None) -> None:
+    """One document, or with an interval one a line."""
+    if interval is None:
+        write_document(plain(admin.memory_map(cells or 0)), sys.stdout)
+        return
+    with _until_interrupted():
+        while True:
+            write_line(plain(admin.memory_map(cells or 0)), sys.stdout)
+            time.sleep(interval)
+
+
+def _ask(question: str) -> None:
+    """Go on only after a yes. The question goes to standard error, so that standard output holds the answer alone."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        sys.stderr.write("usmctl: not confirmed, so nothing was done; --yes does not ask\n")
+        raise typer.Exit(FAILED)
+
+
+def _sessions(count: int) -> str:
+    return f"{count:,} session" if count == 1 else f"{count:,} sessions"

@@ -1,0 +1,206 @@
+"""The connection to the daemon's admin socket, and what its failures mean to an operator.
+
+Covers the channel, one method per call with the pages of a list joined, and the translation of gRPC errors. Does not
+print, and does not decide exit codes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TypeVar, cast
+from urllib.parse import quote
+
+import grpc
+from grpc_status import rpc_status
+
+from lib_usm.pb.usm.v1 import admin_pb2, admin_pb2_grpc
+from usmd.ctl.targets import Address, Place, find_process, parse_process
+from usmd.errors import UsmdError
+from usmd.runtime_paths import ADMIN_SOCKET_NAME, parse_address, runtime_folder
+
+ADDRESS_VARIABLE = "USM_ADMIN_ADDRESS"
+ANSWER_SECONDS = (
+    10.0  # an inspection takes milliseconds; a daemon that needs longer is stuck, and the operator must know
+)
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+_Item = TypeVar("_Item")
+
+
+class AdminError(UsmdError):
+    """The daemon could not be reached, or said no; the message is for the operator."""
+
+
+class _Page(Protocol):
+    next_page_token: str
+
+
+_PageT = TypeVar("_PageT", bound=_Page)
+
+
+def admin_socket(address: str | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Socket to use: `address`, else $USM_ADMIN_ADDRESS, else where a daemon of this user serves by default.
+
+    Raises ConfigError for an address that is no `unix:PATH`.
+    """
+    text = address or environ.get(ADDRESS_VARIABLE, "")
+    if text:
+        return parse_address(text, identity=False)
+    return runtime_folder(environ) / ADMIN_SOCKET_NAME
+
+
+class Admin:
+    """A connection to one daemon. Every call raises AdminError with a message for the operator."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.address = f"unix:{path}"
+        self._channel = grpc.insecure_channel("unix:" + quote(os.fsencode(path)))  # gRPC decodes %XX in the path
+        self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def status(self) -> admin_pb2.GetStatusResponse:
+        """State of the daemon."""
+        return self._call(self._stub.GetStatus, admin_pb2.GetStatusRequest())
+
+    def processes(self) -> list[admin_pb2.Process]:
+        """All processes."""
+
+        def fetch(token: str) -> admin_pb2.ListProcessesResponse:
+            return self._call(self._stub.ListProcesses, admin_pb2.ListProcessesRequest(page_token=token))
+
+        return _all_pages(fetch, lambda page: page.processes)
+
+    def process_id(self, process: str | None) -> int:
+        """Find the number of the process that `process` numbers or names; 0, which means all, for None.
+
+        Raises InvalidArgument for text that is neither, and NotFound for a name that none or several have.
+        """
+        if process is None:
+            return 0
+        parsed = parse_process(process)
+        return parsed if isinstance(parsed, int) else find_process(parsed, self.processes())
+
+    def regions(self, process_id: int) -> list[admin_pb2.RegionInfo]:
+        """All regions of a process; of all processes for 0."""
+
+        def fetch(token: str) -> admin_pb2.ListRegionsResponse:
+            request = admin_pb2.ListRegionsRequest(process_id=process_id, page_token=token)
+            return self._call(self._stub.ListRegions, request)
+
+        return _all_pages(fetch, lambda page: page.regions)
+
+    def policies(self) -> list[admin_pb2.Policy]:
+        """All policies."""
+        return list(self._call(self._stub.ListPolicies, admin_pb2.ListPoliciesRequest()).policies)
+
+    def swap_devices(self) -> list[admin_pb2.SwapDevice]:
+        """All swap devices."""
+        return list(self._call(self._stub.ListSwapDevices, admin_pb2.ListSwapDevicesRequest()).swap_devices)
+
+    def hints(self, process_id: int) -> list[admin_pb2.HintRange]:
+        """All ranges of a process on which a hint is in force; of all processes for 0."""
+
+        def fetch(token: str) -> admin_pb2.ListHintsResponse:
+            request = admin_pb2.ListHintsRequest(process_id=process_id, page_token=token)
+            return self._call(self._stub.ListHints, request)
+
+        return _all_pages(fetch, lambda page: page.hint_ranges)
+
+    def memory_map(self, cells: int) -> admin_pb2.GetMemoryMapResponse:
+        """Memory in at most `cells` cells."""
+        return self._call(self._stub.GetMemoryMap, admin_pb2.GetMemoryMapRequest(cells=cells))
+
+    def explain(self, process_id: int, page: Address | Place) -> admin_pb2.ExplainPageResponse:
+        """All that is known of one page."""
+        request = admin_pb2.ExplainPageRequest(process_id=process_id)
+        if isinstance(page, Address):
+            request.address = page.address
+        else:
+            place = admin_pb2.RegionOffset(region_id=page.region_id, region_name=page.region_name, offset=page.offset)
+            request.region_offset.CopyFrom(place)
+        return self._call(self._stub.ExplainPage, request)
+
+    def events(self) -> Iterator[admin_pb2.Event]:
+        """Events as they happen, until the daemon ends the stream."""
+        seen = False
+        with self._explained(lambda: seen):
+            for event in self._stub.WatchEvents(admin_pb2.WatchEventsRequest()):
+                seen = True
+                yield event
+
+    def drain(self, grace_seconds: float) -> admin_pb2.DrainResponse:
+        """Drains the daemon; waits as long as that takes. 0 seconds is the daemon's setting."""
+        with self._explained():
+            return self._stub.Drain(admin_pb2.DrainRequest(grace_seconds=grace_seconds))
+
+    def _call(self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request) -> _Response:
+        with self._explained():
+            return method(request, timeout=ANSWER_SECONDS)
+
+    @contextmanager
+    def _explained(self, was_connected: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            call = cast("grpc.Call", error)  # what a stub raises is both
+            raise AdminError(self._explain(call, was_connected())) from error
+
+    def _explain(self, error: grpc.Call, was_connected: bool) -> str:
+        status = _status_message(error)
+        if status:
+            return status
+        match error.code():
+            case grpc.StatusCode.UNAVAILABLE if was_connected:
+                return f"the connection to usmd at {self.address} was lost"
+            case grpc.StatusCode.UNAVAILABLE:
+                return self._why_unreachable()
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return f"usmd at {self.address} did not answer within {ANSWER_SECONDS:g} s; its log may say why"
+            case grpc.StatusCode.UNIMPLEMENTED:
+                return f"{self.address} is not the admin socket of this version of usmd; name that one with --address"
+            case code:
+                return error.details() or f"usmd at {self.address} answered {code.name}"
+
+    def _why_unreachable(self) -> str:
+        """Asks the kernel, whose answer is exact where gRPC's is prose."""
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with probe:
+            try:
+                probe.connect(os.fspath(self._path))
+            except PermissionError:
+                return f"permission denied at {self.address}: run usmctl as a user whom the socket's mode admits"
+            except OSError:
+                return f"no usmd at {self.address}: start it with 'usmd serve', or name it with --address"
+        return f"something listens at {self.address}, but it does not answer as usmd does; name usmd with --address"
+
+
+def _status_message(call: grpc.Call) -> str:
+    """Message of the google.rpc.Status that usmd sends with its errors; empty when there is none."""
+    try:
+        status = rpc_status.from_call(call)
+    except ValueError:  # the trailer contradicts the call, so it is not usmd's
+        return ""
+    return status.message if status is not None else ""
+
+
+def _all_pages(fetch: Callable[[str], _PageT], items: Callable[[_PageT], Iterable[_Item]]) -> list[_Item]:
+    page = fetch("")
+    found = list(items(page))
+    while page.next_page_token:
+        page = fetch(page.next_page_token)
+        found.extend(items(page))
+    return found

@@ -1,0 +1,97 @@
+"""One page in sentences: where its bytes are, what holds it, and what last happened to it.
+
+Covers wording. What is known of the page, the daemon says.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.ctl.console import printable
+from usmd.ctl.tables import page_range
+
+_STATES = {
+    "ABSENT": "it was never touched; the first touch gets a page of zeros, a minor fault",
+    "FILLING": "its bytes are on their way into a frame; faults on it wait",
+    "PRESENT": "its bytes are in a frame; a touch is no fault",
+    "EVICTING": "its bytes are on their way out; a fault takes it back or waits",
+    "SWAPPED": "its bytes are in swap only; the next touch is a major fault",
+}
+_RESULTS = {
+    "dropped": "its slot was still valid, so the frame was freed without I/O",
+    "zero": "it held only zeros, so it took no slot",
+    "swapped": "its bytes were written to swap",
+    "retaken": "a fault came while it was on its way out, and it stayed",
+    "failed": "it could not be written and stayed in memory",
+}
+_HAS_FRAME = ("PRESENT", "EVICTING")
+
+
+def show_page(console: Console, page: admin_pb2.ExplainPageResponse) -> None:
+    """Print all that is known of the page."""
+    name = f" '{printable(page.region_name)}'" if page.region_name else ""
+    heading = f"Page {page.page:,} of region {page.region_id}{name} of process {page.process_id}, at {page.address:#x}"
+    console.print(Text(heading, style="bold"), soft_wrap=True)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    for fact, text in _facts(page):
+        facts.add_row(f"  {fact}", text)
+    console.print(facts)
+
+
+def _facts(page: admin_pb2.ExplainPageResponse) -> list[tuple[str, str]]:
+    meaning = _STATES.get(page.state)
+    return [
+        ("State", f"{page.state}: {meaning}" if meaning else printable(page.state)),
+        ("Frame", f"{page.frame:,}" if page.HasField("frame") else "none"),
+        ("Slot", _slot(page)),
+        ("Eviction", _may_go(page)),
+        ("Hint", _hint(page.hint) if page.HasField("hint") else "none in force"),
+        ("Waiting", _waiting(page.waiting_faults)),
+        ("Last eviction", _eviction(page.last_eviction) if page.HasField("last_eviction") else "none on record"),
+        ("Policies", printable(", ".join(page.policies)) or "-"),
+    ]
+
+
+def _slot(page: admin_pb2.ExplainPageResponse) -> str:
+    if not page.HasField("slot"):
+        return "none: its bytes are in the frame only" if page.HasField("frame") else "none"
+    slot = page.slot
+    where = f"{slot.slot:,} on device {slot.device} ({printable(slot.device_name)}), generation {slot.generation:,}"
+    if not page.HasField("frame"):
+        return where
+    return f"{where}; the frame is {'newer (dirty)' if page.dirty else 'the same (clean)'}"
+
+
+def _may_go(page: admin_pb2.ExplainPageResponse) -> str:
+    if page.pinned:
+        return "not now: the page is pinned, because it is in use"
+    if page.denied:
+        return "not allowed: EVICTION=DENY protects it, within the budget"
+    if page.state not in _HAS_FRAME:
+        return "not in question: the page is not in memory"
+    if page.HasField("hint") and page.hint.fields.eviction == page.hint.fields.EVICTION_DENY:
+        return "allowed: its hint says EVICTION=DENY, but the budget for that is spent"
+    if page.dirty:
+        return "allowed: the page is dirty, so it would be written to swap, unless it is all zeros"
+    return "allowed: the page is clean, so its frame can be freed without I/O"
+
+
+def _hint(hint: admin_pb2.HintRange) -> str:
+    end = f"ends in {hint.expires_in_seconds:.1f} s" if hint.HasField("expires_in_seconds") else "without end"
+    return f"{printable(hint.text)} (hint {hint.hint_id}, pages {page_range(hint)}, {end})"
+
+
+def _waiting(faults: int) -> str:
+    return f"{faults or 'no'} fault waits for it" if faults < 2 else f"{faults:,} faults wait for it"
+
+
+def _eviction(eviction: admin_pb2.Eviction) -> str:
+    meaning = _RESULTS.get(eviction.result)
+    result = f"{eviction.result} ({meaning})" if meaning else printable(eviction.result)
+    reason = printable(eviction.reason) or "no reason given"
+    return f"{eviction.seconds_ago:,.1f} s ago by {printable(eviction.policy)}: {reason}; {result}"

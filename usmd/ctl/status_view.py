@@ -1,0 +1,158 @@
+"""The daemon's state at a glance: the memory bar, watermarks, swap, sessions and counters.
+
+Covers wording and order. Counters come by name from the daemon; they are grouped by what the name is about, so that a
+counter this version does not know still has its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.ctl.console import is_piped, printable
+from usmd.ctl.memory_map import CLEAN, DIRTY, EVICTING, FILLING, FREE, State, state_glyph
+from usmd.sizes import format_size
+
+MAX_BAR = 72
+COUNTER_GROUPS = (
+    ("Policies", ("policy", "policies", "suggest")),
+    ("Hints", ("hint", "deny", "denied")),
+    ("Swap", ("swap", "slot")),
+    ("Eviction", ("evict", "reclaim", "victim", "retaken", "drop", "oom")),
+    ("Faults", ("fault", "yield", "fill", "access", "read_ahead")),
+    ("Sessions", ("session", "process", "region", "attach")),
+)
+OTHER_COUNTERS = "Other"
+_GROUP_NAMES = tuple(name for name, _ in COUNTER_GROUPS)
+
+
+def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
+    """Print everything of `status`."""
+    heading = Text(f"usmd {printable(status.version)}", style="bold")
+    heading.append(f"  pid {status.pid}, up {format_duration(status.uptime_seconds)}, ", style="not bold")
+    heading.append(f"mechanism {printable(status.mechanism)}, pages of {format_size(status.page_size)}", "not bold")
+    if status.draining:
+        heading.append("  DRAINING: no new session is taken", style="bold red")
+    console.print(heading, soft_wrap=True)
+    console.print()
+    console.print(_bar(console, status), soft_wrap=True)
+    console.print()
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column()
+    facts.add_row("Memory", _memory(status))
+    facts.add_row("Watermarks", _watermarks(status))
+    facts.add_row("Swap", _swap(status))
+    facts.add_row("Sessions", f"{status.processes:,} with {status.regions:,} regions")
+    for group, counters in group_counters(status.counters).items():
+        facts.add_row(group, _counters(counters))
+    console.print(facts)
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds for people, with the two units that matter."""
+    whole = int(seconds)
+    days, hours, minutes = whole // 86_400, whole // 3_600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    if minutes:
+        return f"{minutes} min {whole % 60} s"
+    return f"{seconds:.1f} s"
+
+
+def group_counters(counters: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Counters by subject, each group in order of name; groups without counters are left out."""
+    groups: dict[str, dict[str, int]] = {name: {} for name in (*_GROUP_NAMES, OTHER_COUNTERS)}
+    for name in sorted(counters):
+        group = next((g for g, words in COUNTER_GROUPS if any(word in name for word in words)), OTHER_COUNTERS)
+        groups[group][name] = counters[name]
+    return {name: groups[name] for name in (*reversed(_GROUP_NAMES), OTHER_COUNTERS) if groups[name]}
+
+
+def split_bar(width: int, counts: list[int]) -> list[int]:
+    """`width` cells divided as `counts` are: what is there at all gets a cell, and the largest share takes the rest.
+
+    `width` is at least the number of counts.
+    """
+    total = sum(counts)
+    if not total:
+        return [0] * len(counts)
+    to_share = width - sum(count > 0 for count in counts)
+    cells = [1 + count * to_share // total if count else 0 for count in counts]
+    largest = max(range(len(counts)), key=counts.__getitem__)
+    cells[largest] += width - sum(cells)
+    return cells
+
+
+def _bar(console: Console, status: admin_pb2.GetStatusResponse) -> Text:
+    parts: list[tuple[State, int]] = [
+        (CLEAN, max(status.present_frames - status.dirty_frames, 0)),
+        (DIRTY, status.dirty_frames),
+        (FILLING, status.filling_frames),
+        (EVICTING, status.evicting_frames),
+        (FREE, status.free_frames),
+    ]
+    width = MAX_BAR if is_piped(console) else max(min(console.width - 2, MAX_BAR), len(parts))
+    bar = Text("[")
+    for (state, _), cells in zip(parts, split_bar(width, [count for _, count in parts]), strict=True):
+        bar.append(state_glyph(state, 1.0, console) * cells, style=state.colour)
+    bar.append("]\n ")
+    for state, count in parts:
+        bar.append(state_glyph(state, 1.0, console), style=state.colour)
+        bar.append(f" {state.name} {_share(count, status.frames)}  ")
+    return bar
+
+
+def _memory(status: admin_pb2.GetStatusResponse) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for justify in ("left", "right", "right", "right"):
+        table.add_column(justify="right" if justify == "right" else "left", no_wrap=True)
+    rows = (
+        ("frames", status.frames),
+        ("free", status.free_frames),
+        ("filling", status.filling_frames),
+        ("present", status.present_frames),
+        ("  dirty", status.dirty_frames),
+        ("  denied", status.denied_frames),
+        ("  pinned", status.pinned_frames),
+        ("evicting", status.evicting_frames),
+    )
+    for name, count in rows:
+        table.add_row(name, f"{count:,}", format_size(count * status.page_size), _share(count, status.frames))
+    return table
+
+
+def _watermarks(status: admin_pb2.GetStatusResponse) -> str:
+    low, high, free = status.low_watermark_frames, status.high_watermark_frames, status.free_frames
+    if free < low:
+        state = "free memory is below low, so pages are being evicted"
+    elif free < high:
+        state = "free memory is between low and high"
+    else:
+        state = "free memory is at or above high"
+    sizes = [f"{count:,} frames ({format_size(count * status.page_size)})" for count in (low, high)]
+    return f"low {sizes[0]}, high {sizes[1]}: {state}"
+
+
+def _swap(status: admin_pb2.GetStatusResponse) -> str:
+    if not status.swap_slots:
+        return "none"
+    used = status.swap_slots - status.free_swap_slots
+    size = format_size(status.swap_slots * status.page_size)
+    return f"{used:,} of {status.swap_slots:,} slots used ({_share(used, status.swap_slots)} of {size})"
+
+
+def _counters(counters: Mapping[str, int]) -> Columns:
+    pairs = [Text(f"{count:,} {printable(name).replace('_', ' ')}", no_wrap=True) for name, count in counters.items()]
+    return Columns(pairs, padding=(0, 3))
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.1%}" if total else "-"

@@ -1,0 +1,109 @@
+"""What an operator names: a process, and a page of it. Pure.
+
+Covers the text forms and their limits. Whether the thing exists is for the daemon to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.errors import InvalidArgument, InvalidSize, NotFound
+from usmd.sizes import parse_size
+
+MAX_NUMBER = (1 << 64) - 1
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Any address of a page, in bytes."""
+
+    address: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A byte in a region; the region by number, or by name where the number is 0."""
+
+    region_id: int
+    region_name: str
+    offset: int
+
+
+def parse_number(text: str) -> int | None:
+    """Decimal or 0x number of at most 64 bits; None where `text` is none."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = int(text, 16) if text[:2].lower() == "0x" else int(text)
+    return number if number <= MAX_NUMBER else None
+
+
+def parse_process(text: str) -> int | str:
+    """Process number (at least 1) or a process name. Raises InvalidArgument for neither."""
+    if not text.isascii() or not text.isdecimal():
+        if not text:
+            raise InvalidArgument("the process is empty; allowed is a process number or a process name")
+        return text
+    number = parse_number(text)
+    if not number:
+        raise InvalidArgument(f"process number {text} does not exist; allowed is 1 to {MAX_NUMBER}, or a process name")
+    return number
+
+
+def parse_page(text: str) -> Address | Place:
+    """Address, or REGION+OFFSET. Raises InvalidArgument, which names the text and what is allowed."""
+    region, plus, offset = text.rpartition("+")
+    if plus:
+        return _parse_place(text, region, offset)
+    address = parse_number(text)
+    if address is None:
+        raise InvalidArgument(
+            f"page {text!r} cannot be read; allowed is an address (decimal or 0x hex, 64 bits) "
+            f"or REGION+OFFSET, for example {_example(text)}"
+        )
+    return Address(address)
+
+
+def find_process(name: str, processes: Iterable[admin_pb2.Process]) -> int:
+    """Find the number of the one process called `name`. Raises NotFound for none, and for several, which it lists."""
+    found = [process for process in processes if process.name == name]
+    if not found:
+        raise NotFound(f"no process is named {name!r}; `usmctl processes` lists those there are")
+    if len(found) > 1:
+        listed = ", ".join(f"{process.process_id} (pid {process.pid or 'unknown'})" for process in found)
+        raise NotFound(f"{len(found)} processes are named {name!r}: {listed}; name one by its number")
+    return found[0].process_id
+
+
+def _parse_place(text: str, region: str, offset_text: str) -> Place:
+    if not region:
+        raise InvalidArgument(f"page {text!r} names no region; allowed is REGION+OFFSET, for example index+64KiB")
+    offset = _parse_offset(text, offset_text)
+    if not region.isascii() or not region.isdecimal():
+        return Place(0, region, offset)
+    number = parse_number(region)
+    if not number:
+        raise InvalidArgument(f"region number {region} does not exist; allowed is 1 to {MAX_NUMBER}, or a region name")
+    return Place(number, "", offset)
+
+
+def _parse_offset(text: str, offset_text: str) -> int:
+    offset = parse_number(offset_text)
+    if offset is None:
+        try:
+            offset = parse_size(offset_text)
+        except InvalidSize:
+            offset = MAX_NUMBER + 1
+    if offset > MAX_NUMBER:
+        raise InvalidArgument(
+            f"offset {offset_text!r} of page {text!r} cannot be read; allowed is decimal, 0x hex, "
+            "or a size such as 64KiB, within 64 bits"
+        )
+    return offset
+
+
+def _example(text: str) -> str:
+    return f"{text}+64KiB" if text.isidentifier() else "index+64KiB"

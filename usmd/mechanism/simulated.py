@@ -1,0 +1,81 @@
+"""Mechanism `simulated`: one pool of real bytes in the daemon, frames contiguous; applications load and store by call.
+
+Runs everywhere, and needs no right and no kernel feature. Covers bytes in frames; which page is in which is the core's.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from typing import Final
+
+from usmd.errors import ConfigError
+from usmd.sizes import format_size
+
+NAME: Final = "simulated"
+
+
+class SimulatedMemory:
+    """`frames` frames of `page_size` bytes each. Numbers of frames are trusted: they come from the core."""
+
+    name: Final = NAME
+
+    def __init__(self, frames: int, page_size: int) -> None:
+        """Reserve the pool; raises ConfigError where the machine refuses it."""
+        size = frames * page_size
+        try:
+            self._pool = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"memory.size = {format_size(size)} cannot be had from this machine ({error}); choose less"
+            ) from error
+        self._view = memoryview(self._pool)
+        self._page_size = page_size
+        self._zeros = bytes(page_size)
+
+    def buffer(self, pfn: int) -> memoryview:
+        """The bytes of a frame, writable, for a swap device."""
+        start = pfn * self._page_size
+        return self._view[start : start + self._page_size]
+
+    def zero(self, frames: Sequence[int]) -> None:
+        """Make frames all zero."""
+        view, size, zeros = self._view, self._page_size, self._zeros
+        for pfn in frames:
+            view[pfn * size : (pfn + 1) * size] = zeros
+
+    def protect(self, frames: Sequence[int]) -> list[bool]:
+        """Make the bytes of frames stable and say which are all zero. Here only calls write, so they are stable."""
+        pool, size, zeros = self._pool, self._page_size, self._zeros
+        return [pool[pfn * size : (pfn + 1) * size] == zeros for pfn in frames]
+
+    def load(self, frames: Sequence[int], offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` on, counted from the start of the first frame; frames are in page order."""
+        size = self._page_size
+        view = self._view
+        parts = []
+        for pfn in frames:
+            take = min(size - offset, length)
+            start = pfn * size + offset
+            parts.append(view[start : start + take])
+            length -= take
+            offset = 0
+        return b"".join(parts)
+
+    def store(self, frames: Sequence[int], offset: int, data: memoryview) -> int:
+        """Write `data` from `offset` on, counted from the start of the first frame; returns the bytes written."""
+        size = self._page_size
+        view = self._view
+        done = 0
+        for pfn in frames:
+            take = min(size - offset, len(data) - done)
+            start = pfn * size + offset
+            view[start : start + take] = data[done : done + take]
+            done += take
+            offset = 0
+        return done
+
+    def close(self) -> None:
+        """Give the pool back. Nobody may hold a buffer of it any more."""
+        self._view.release()
+        self._pool.close()

@@ -1,0 +1,323 @@
+"""The admin service: what an operator may ask. Reads the core between two events.
+
+Who may ask is decided by the file mode of the admin socket, not here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.core import report
+from usmd.core.region import EvictionRecord, Process, Region
+from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
+from usmd.errors import InvalidArgument, NotFound
+from usmd.policies import registry
+from usmd.server.engine import Engine
+from usmd.server.hint_messages import fields_from_hint
+from usmd.server.rpc import Context
+from usmd.server.watch import Watch
+from usmd.version import VERSION
+
+DEFAULT_PAGE: Final = 1000
+MAX_CELLS: Final = 65536
+DEFAULT_CELLS: Final = 1024
+_T = TypeVar("_T")
+
+
+def paginate(items: Sequence[_T], page_size: int, page_token: str) -> tuple[Sequence[_T], str]:
+    """A page of a list and the token of the next one; raises InvalidArgument for a size or token that is none."""
+    if page_size < 0 or not (page_token or "0").isdecimal():
+        raise InvalidArgument(f"page_size {page_size}, page_token {page_token!r}; use 0 or more, and a token as given")
+    start = int(page_token or 0)
+    end = start + (page_size or DEFAULT_PAGE)
+    return items[start:end], str(end) if end < len(items) else ""
+
+
+class AdminService:
+    """usm.v1.AdminService; the methods have the names of the proto. `drain` stops the daemon, given a grace or None."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        watch: Watch,
+        defaults: dict[str, str],
+        *,
+        started: float,
+        draining: Callable[[], bool],
+        drain: Callable[[float | None], int],
+    ) -> None:
+        self._engine = engine
+        self._core = engine.core
+        self._watch = watch
+        self._defaults = defaults
+        self._started = started
+        self._draining = draining
+        self._drain = drain
+
+    async def GetStatus(  # noqa: N802
+        self, request: admin_pb2.GetStatusRequest, context: Context
+    ) -> admin_pb2.GetStatusResponse:
+        """State of the daemon."""
+        del request, context
+        state = self._core.state
+        frames = state.frames
+        cell = report.memory_cell(self._core, 0, frames.count)
+        return admin_pb2.GetStatusResponse(
+            version=VERSION,
+            pid=os.getpid(),
+            uptime_seconds=self._engine.now() - self._started,
+            draining=self._draining(),
+            mechanism=self._engine.memory.name,
+            page_size=state.settings.page_size,
+            frames=frames.count,
+            free_frames=cell.free,
+            filling_frames=cell.filling,
+            present_frames=cell.present,
+            evicting_frames=cell.evicting,
+            dirty_frames=cell.dirty,
+            denied_frames=cell.denied,
+            pinned_frames=cell.pinned,
+            low_watermark_frames=state.settings.low,
+            high_watermark_frames=state.settings.high,
+            processes=len(state.processes),
+            regions=len(state.regions),
+            swap_slots=state.swap.slots,
+            free_swap_slots=state.swap.free,
+            counters=state.totals().as_dict(),
+        )
+
+    async def ListProcesses(  # noqa: N802
+        self, request: admin_pb2.ListProcessesRequest, context: Context
+    ) -> admin_pb2.ListProcessesResponse:
+        """Processes by number."""
+        del context
+        page, token = paginate(list(self._core.state.processes.values()), request.page_size, request.page_token)
+        return admin_pb2.ListProcessesResponse(processes=[self._process(each) for each in page], next_page_token=token)
+
+    def _process(self, process: Process) -> admin_pb2.Process:
+        specifications = process.policies.specifications
+        return admin_pb2.Process(
+            process_id=process.process_id,
+            name=process.name,
+            pid=process.pid or 0,
+            uid=process.uid,
+            alloc_policy=specifications["alloc"],
+            evict_policy=specifications["evict"],
+            oom_policy=specifications["oom"],
+            regions=len(process.regions),
+            mapped_bytes=process.mapped,
+            resident_pages=process.resident,
+            swapped_pages=report.slots_in_use(self._core, process),
+            denied_pages=process.denied,
+            counters=process.counters.as_dict(),
+        )
+
+    def _regions(self, process_id: int) -> list[Region]:
+        if process_id:
+            return list(self._core.state.process(process_id).regions.values())
+        return list(self._core.state.regions.values())
+
+    async def ListRegions(  # noqa: N802
+        self, request: admin_pb2.ListRegionsRequest, context: Context
+    ) -> admin_pb2.ListRegionsResponse:
+        """Regions by number."""
+        del context
+        page, token = paginate(self._regions(request.process_id), request.page_size, request.page_token)
+        return admin_pb2.ListRegionsResponse(
+            regions=[
+                admin_pb2.RegionInfo(
+                    region_id=region.region_id,
+                    process_id=region.process.process_id,
+                    name=region.name,
+                    address=region.address,
+                    length=region.length,
+                    page_count=region.page_count,
+                    resident_pages=region.resident,
+                    swapped_pages=report.swapped_pages(region),
+                    faults=region.faults,
+                    major_faults=region.major_faults,
+                    evictions=region.evictions,
+                )
+                for region in page
+            ],
+            next_page_token=token,
+        )
+
+    async def ListPolicies(  # noqa: N802
+        self, request: admin_pb2.ListPoliciesRequest, context: Context
+    ) -> admin_pb2.ListPoliciesResponse:
+        """Policies by kind and name."""
+        del request, context
+        return admin_pb2.ListPoliciesResponse(
+            policies=[self._policy(kind, name) for kind, table in registry.TABLES.items() for name in sorted(table)]
+        )
+
+    def _policy(self, kind: str, name: str) -> admin_pb2.Policy:
+        users = [
+            process
+            for process in self._core.state.processes.values()
+            if registry.parse(process.policies.specifications[kind])[0] == name
+        ]
+        return admin_pb2.Policy(
+            kind=kind,
+            name=name,
+            summary=registry.summary(kind, name),
+            is_default=registry.parse(self._defaults[kind])[0] == name,
+            process_ids=[process.process_id for process in users],
+            errors=sum(process.policies.errors[kind] for process in users),
+        )
+
+    async def ListSwapDevices(  # noqa: N802
+        self, request: admin_pb2.ListSwapDevicesRequest, context: Context
+    ) -> admin_pb2.ListSwapDevicesResponse:
+        """Swap devices by number."""
+        del request, context
+        maps = self._core.state.swap.devices
+        return admin_pb2.ListSwapDevicesResponse(
+            swap_devices=[
+                admin_pb2.SwapDevice(
+                    number=queue.device.number,
+                    name=queue.device.name,
+                    kind=queue.device.kind,
+                    path=queue.device.path or "",
+                    slots=queue.device.slots,
+                    free_slots=maps[queue.device.number].free,
+                    pages_written=queue.pages_written,
+                    pages_read=queue.pages_read,
+                    errors=queue.errors,
+                    in_flight=queue.in_flight,
+                )
+                for queue in self._engine.queues
+            ]
+        )
+
+    async def GetMemoryMap(  # noqa: N802
+        self, request: admin_pb2.GetMemoryMapRequest, context: Context
+    ) -> admin_pb2.GetMemoryMapResponse:
+        """Memory in cells."""
+        del context
+        if request.cells > MAX_CELLS:
+            raise InvalidArgument(f"{request.cells} cells; allowed are 1 to {MAX_CELLS}")
+        cells = report.memory_map(self._core, request.cells or DEFAULT_CELLS)
+        return admin_pb2.GetMemoryMapResponse(
+            cells=[
+                admin_pb2.MemoryMapCell(**{name: getattr(cell, name) for name in cell.__struct_fields__})
+                for cell in cells
+            ],
+            frames=self._core.state.frames.count,
+        )
+
+    async def ListHints(  # noqa: N802
+        self, request: admin_pb2.ListHintsRequest, context: Context
+    ) -> admin_pb2.ListHintsResponse:
+        """Hints in force, by region and page."""
+        del context
+        process = self._core.state.process(request.process_id) if request.process_id else None
+        ranges = report.hint_ranges(self._core, process)
+        page, token = paginate(ranges, request.page_size, request.page_token)
+        return admin_pb2.ListHintsResponse(
+            hint_ranges=[self._hint(report.hint_report(self._core, region, found)) for region, found in page],
+            next_page_token=token,
+        )
+
+    def _hint(self, found: report.HintReport) -> admin_pb2.HintRange:
+        expires = found.range.expires
+        return admin_pb2.HintRange(
+            hint_id=found.range.number,
+            process_id=found.process_id,
+            region_id=found.region_id,
+            first_page=found.range.first,
+            page_count=found.range.end - found.range.first,
+            text=found.range.hint.text,
+            fields=fields_from_hint(found.range.hint),
+            expires_in_seconds=None if expires is None else max(expires - self._engine.now(), 0.0),
+            resident_pages=found.resident,
+            denied_pages=found.denied,
+        )
+
+    async def ExplainPage(  # noqa: N802
+        self, request: admin_pb2.ExplainPageRequest, context: Context
+    ) -> admin_pb2.ExplainPageResponse:
+        """All that is known of one page."""
+        del context
+        process = self._core.state.process(request.process_id)
+        region, page = self._locate(process, request)
+        found = report.explain(self._core, region, page)
+        answer = admin_pb2.ExplainPageResponse(
+            process_id=process.process_id,
+            region_id=region.region_id,
+            region_name=region.name,
+            page=page,
+            address=region.address + page * self._core.state.settings.page_size,
+            state=found.state,
+            frame=found.frame,
+            dirty=found.dirty,
+            pinned=found.pinned,
+            denied=found.denied,
+            waiting_faults=found.waiting,
+            policies=[process.policies.specifications[kind] for kind in ("alloc", "evict", "oom")],
+        )
+        if found.slot is not None:
+            device = self._core.state.swap.devices[found.slot >> SLOT_BITS]
+            answer.slot.device = device.number
+            answer.slot.device_name = device.name
+            answer.slot.slot = found.slot & SLOT_MASK
+            answer.slot.generation = found.generation
+        if found.hint is not None:
+            answer.hint.CopyFrom(self._hint(found.hint))
+        if found.last_eviction is not None:
+            answer.last_eviction.CopyFrom(self._eviction(found.last_eviction))
+        return answer
+
+    def _eviction(self, record: EvictionRecord) -> admin_pb2.Eviction:
+        return admin_pb2.Eviction(
+            seconds_ago=max(self._engine.now() - record.time, 0.0),
+            policy=record.policy,
+            reason=record.reason,
+            result=record.result,
+        )
+
+    def _locate(self, process: Process, request: admin_pb2.ExplainPageRequest) -> tuple[Region, int]:
+        page_size = self._core.state.settings.page_size
+        which = request.WhichOneof("page")
+        if which == "address":
+            region = process.region_at(request.address)
+            if region is None:
+                raise NotFound(f"process {process.process_id} has no region at address {request.address:#x}")
+            return region, (request.address - region.address) // page_size
+        if which is None:
+            raise InvalidArgument("no page is given; give an address, or a region and an offset")
+        place = request.region_offset
+        region = report.find_region(process, place.region_id, place.region_name)
+        if place.offset >= region.length:
+            raise NotFound(f"region {region.region_id} has {region.length} bytes, none at offset {place.offset}")
+        return region, place.offset // page_size
+
+    async def WatchEvents(  # noqa: N802
+        self, request: admin_pb2.WatchEventsRequest, context: Context
+    ) -> None:
+        """Events as they happen, until the watcher leaves or the daemon drains."""
+        del request
+        with self._watch.watcher() as watcher:
+            await context.send_initial_metadata(())
+            while (event := await watcher.next()) is not None:
+                notice = event.notice
+                await context.write(
+                    admin_pb2.Event(
+                        time_seconds=event.time,
+                        kind=notice.kind,
+                        process_id=notice.process_id,
+                        message=notice.message,
+                        fields=notice.fields,
+                    )
+                )
+
+    async def Drain(  # noqa: N802
+        self, request: admin_pb2.DrainRequest, context: Context
+    ) -> admin_pb2.DrainResponse:
+        """Begin to drain."""
+        del context
+        return admin_pb2.DrainResponse(sessions=self._drain(request.grace_seconds or None))

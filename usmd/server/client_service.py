@@ -1,0 +1,243 @@
+"""The client service: what an application may ask. Every call but Attach is made in the name of its session's token.
+
+Covers the wire: tokens, messages, and back-pressure. A stream whose client does not read holds up that stream alone,
+because no further faults are taken from it until it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import grpc.aio
+
+from lib_usm.pb.usm.v1 import client_pb2, common_pb2
+from usmd.core import commands, events
+from usmd.core.hints import Hint, parse_hint
+from usmd.core.region import Region
+from usmd.errors import InvalidArgument, OutOfRange, UsmdError
+from usmd.server.engine import Engine
+from usmd.server.hint_messages import hint_from_fields
+from usmd.server.rpc import Context, check_message
+from usmd.server.sessions import Session, Sessions
+
+TOKEN_KEY: Final = "usm-session-token"  # noqa: S105 - the name of a key
+MAX_TRANSFER_BYTES: Final = 1 << 20
+MAX_BATCH_FAULTS: Final = 4096
+MAX_IN_FLIGHT: Final = 16384
+"""Faults of one session without a final outcome, beyond which its stream is not read."""
+_BATCH_OUTCOMES: Final = 4096
+_EOF: Final = grpc.aio.EOF
+
+
+class ClientService:
+    """usm.v1.ClientService; the methods have the names of the proto."""
+
+    def __init__(self, engine: Engine, sessions: Sessions) -> None:
+        self._engine = engine
+        self._sessions = sessions
+        self._page_size = engine.core.state.settings.page_size
+
+    def _session(self, context: Context) -> Session:
+        for key, value in context.invocation_metadata() or ():
+            if key == TOKEN_KEY:
+                return self._sessions.find(value if isinstance(value, str) else None)
+        return self._sessions.find(None)
+
+    async def Attach(  # noqa: N802
+        self, request: client_pb2.AttachRequest, context: Context
+    ) -> client_pb2.AttachResponse:
+        """Begin a session."""
+        del context
+        session = self._sessions.attach(request.name, request.ticket)
+        return client_pb2.AttachResponse(
+            session_token=session.token,
+            process_id=session.process_id,
+            page_size=self._page_size,
+            max_transfer_bytes=max(MAX_TRANSFER_BYTES, self._page_size),
+            max_fault_pages=self._engine.core.state.settings.max_fault_pages,
+            max_batch_faults=MAX_BATCH_FAULTS,
+        )
+
+    async def Detach(  # noqa: N802
+        self, request: client_pb2.DetachRequest, context: Context
+    ) -> client_pb2.DetachResponse:
+        """End the session."""
+        del request
+        self._sessions.end(self._session(context), "detached")
+        return client_pb2.DetachResponse()
+
+    async def MapRegion(self, request: client_pb2.MapRegionRequest, context: Context) -> client_pb2.Region:  # noqa: N802
+        """Make a region."""
+        session = self._session(context)
+        mapped = self._engine.submit(events.Map(session.process_id, request.length, request.name))
+        if not isinstance(mapped, commands.Mapped):
+            raise TypeError(f"the core answered {mapped!r} to Map")
+        return client_pb2.Region(
+            region_id=mapped.region_id,
+            address=mapped.address,
+            length=mapped.length,
+            page_count=mapped.page_count,
+            name=mapped.name,
+        )
+
+    async def UnmapRegion(  # noqa: N802
+        self, request: client_pb2.UnmapRegionRequest, context: Context
+    ) -> client_pb2.UnmapRegionResponse:
+        """Give a region back."""
+        session = self._session(context)
+        self._engine.submit(events.Unmap(session.process_id, request.region_id))
+        return client_pb2.UnmapRegionResponse()
+
+    async def HintRegion(  # noqa: N802
+        self, request: client_pb2.HintRegionRequest, context: Context
+    ) -> client_pb2.HintRegionResponse:
+        """Put a hint on a range, or clear it."""
+        session = self._session(context)
+        answer = self._engine.submit(
+            events.SetHint(
+                session.process_id, request.region_id, request.offset, request.length or None, _hint_of(request)
+            )
+        )
+        if not isinstance(answer, commands.HintSet):
+            raise TypeError(f"the core answered {answer!r} to SetHint")
+        return client_pb2.HintRegionResponse(
+            hint_id=answer.hint_id,
+            first_page=answer.first_page,
+            page_count=answer.page_count,
+            over_budget_pages=answer.over_budget,
+        )
+
+    async def Load(self, request: client_pb2.LoadRequest, context: Context) -> client_pb2.LoadResponse:  # noqa: N802
+        """Read what is resident."""
+        session = self._session(context)
+        length = request.length
+        accessed = self._access(session, request.region_id, request.offset, length, write=False)
+        within = request.offset % self._page_size
+        resident = min(length, max(len(accessed.frames) * self._page_size - within, 0))
+        return client_pb2.LoadResponse(
+            data=self._engine.memory.load(accessed.frames, within, resident), absent_pages=accessed.absent
+        )
+
+    async def Store(self, request: client_pb2.StoreRequest, context: Context) -> client_pb2.StoreResponse:  # noqa: N802
+        """Write where it is resident."""
+        session = self._session(context)
+        accessed = self._access(session, request.region_id, request.offset, len(request.data), write=True)
+        within = request.offset % self._page_size
+        stored = self._engine.memory.store(accessed.frames, within, memoryview(request.data))
+        return client_pb2.StoreResponse(stored=stored, absent_pages=accessed.absent)
+
+    def _access(self, session: Session, region_id: int, offset: int, length: int, *, write: bool) -> commands.Accessed:
+        region: Region = self._engine.core.state.region(session.process_id, region_id)
+        limit = max(MAX_TRANSFER_BYTES, self._page_size)
+        if not 1 <= length <= limit:
+            raise InvalidArgument(f"{length} bytes in one call; allowed are 1 to {limit}")
+        if offset + length > region.length:
+            raise OutOfRange(
+                f"bytes {offset} to {offset + length - 1} of region {region_id}, which has {region.length} bytes"
+            )
+        first = offset // self._page_size
+        count = (offset + length - 1) // self._page_size - first + 1
+        accessed = self._engine.submit(events.Access(session.process_id, region_id, first, count, write))
+        if not isinstance(accessed, commands.Accessed):
+            raise TypeError(f"the core answered {accessed!r} to Access")
+        return accessed
+
+    async def StreamFaults(self, context: Context) -> None:  # noqa: N802
+        """Take faults and give outcomes until either side ends; the session ends with its stream."""
+        session = self._session(context)
+        if session.streaming:
+            raise InvalidArgument("this session has a fault stream already; there is one per session")
+        session.streaming = True
+        gate = asyncio.Lock()
+        reader = asyncio.create_task(self._read_faults(session, context, gate))
+        writer = asyncio.create_task(self._write_late_outcomes(session, context, gate))
+        ended = asyncio.create_task(session.ended.wait())
+        tasks = (reader, writer, ended)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._sessions.end(session, "its fault stream ended")
+        if session.end_error is not None:
+            raise session.end_error
+
+    async def _read_faults(self, session: Session, context: Context, gate: asyncio.Lock) -> None:
+        while (message := await context.read()) is not _EOF:
+            check_message(message, "StreamFaultsRequest")
+            faults = message.faults
+            if len(faults) > MAX_BATCH_FAULTS:
+                raise InvalidArgument(f"{len(faults)} faults in one message; allowed are {MAX_BATCH_FAULTS}")
+            batch = [
+                events.FaultRequest(fault.fault_id, fault.region_id, fault.first_page, fault.page_count, fault.write)
+                for fault in faults
+            ]
+            if session.ended.is_set():
+                return
+            session.in_flight += len(batch)
+            session.direct = True
+            try:
+                self._engine.submit(events.Faults(session.process_id, batch))
+            finally:
+                session.direct = False
+            await _flush(session, context, gate)
+            while session.in_flight > MAX_IN_FLIGHT:
+                session.room.clear()
+                await session.room.wait()
+
+    async def _write_late_outcomes(self, session: Session, context: Context, gate: asyncio.Lock) -> None:
+        while True:
+            await session.wake.wait()
+            session.wake.clear()
+            await _flush(session, context, gate)
+
+
+async def _flush(session: Session, context: Context, gate: asyncio.Lock) -> None:
+    """Write what is in the outbox; waits as long as the client does not read."""
+    async with gate:
+        while session.outbox:
+            outcomes = session.outbox[:_BATCH_OUTCOMES]
+            del session.outbox[:_BATCH_OUTCOMES]
+            session.in_flight -= sum(1 for outcome in outcomes if not isinstance(outcome, commands.Yielded))
+            if session.in_flight <= MAX_IN_FLIGHT:
+                session.room.set()
+            await context.write(_message_of(outcomes))
+
+
+def _message_of(outcomes: Sequence[commands.Outcome]) -> client_pb2.StreamFaultsResponse:
+    message = client_pb2.StreamFaultsResponse()
+    add = message.outcomes.add
+    for outcome in outcomes:
+        entry = add()
+        entry.fault_id = outcome.fault_id
+        if isinstance(outcome, commands.Allocated):
+            allocated = entry.allocated
+            allocated.yield_token = outcome.yield_token
+            for first_page, first_frame, page_count in outcome.runs:
+                allocated.runs.add(first_page=first_page, first_frame=first_frame, page_count=page_count)
+        elif isinstance(outcome, commands.Yielded):
+            entry.yielded.yield_token = outcome.yield_token
+        else:
+            failure = entry.failure
+            failure.reason = failure_reason(outcome.error)
+            failure.message = str(outcome.error)
+            failure.page = max(outcome.page, 0)
+            failure.yield_token = outcome.yield_token
+    return message
+
+
+def failure_reason(error: UsmdError) -> common_pb2.FailureReason.ValueType:
+    """The wire's name for an error's cause."""
+    return common_pb2.FailureReason.Value(f"FAILURE_REASON_{error.reason}")
+
+
+def _hint_of(request: client_pb2.HintRegionRequest) -> Hint | None:
+    which = request.WhichOneof("hint")
+    if which == "fields":
+        return hint_from_fields(request.fields)
+    return parse_hint(request.text)

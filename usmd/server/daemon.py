@@ -1,0 +1,232 @@
+"""The daemon's life: locks, devices, sockets, ready, drain, and nothing left behind.
+
+Drain is: health says NOT_SERVING, new sessions are refused, the running ones end, both servers stop within the grace,
+the devices finish and close, and what was created is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import grpc.aio
+import uvloop
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from lib_usm.pb.usm.v1 import admin_pb2, client_pb2
+from usmd.config import Config, MemoryConfig, PolicyNames, frames_of
+from usmd.core import events
+from usmd.core.state import CoreSettings
+from usmd.errors import ConfigError, UsmdError
+from usmd.log import get_logger
+from usmd.mechanism.simulated import SimulatedMemory
+from usmd.policies import registry
+from usmd.runtime_paths import IDENTITY_SUFFIX
+from usmd.server.admin_service import AdminService
+from usmd.server.client_service import ClientService
+from usmd.server.engine import Engine
+from usmd.server.identity import Identities
+from usmd.server.lock import SocketLock
+from usmd.server.notify import notify
+from usmd.server.rpc import service_handler
+from usmd.server.sessions import Sessions
+from usmd.server.watch import Watch
+from usmd.swap.base import SwapDevice
+from usmd.swap.open import open_devices
+from usmd.version import VERSION
+
+TICK_SECONDS: Final = 0.1
+MAX_HOLD: Final = 1024
+"""Frames that the hold budget never exceeds; more would only make reclaim look at more pinned frames."""
+_log = get_logger()
+
+
+def core_settings(memory: MemoryConfig) -> CoreSettings:
+    """The configuration's shares in frames."""
+    total = memory.frames
+
+    def frames(share: str) -> int:
+        return frames_of(share, total, memory.page_size)
+
+    high = min(frames(memory.high_watermark), total - 1)
+    return CoreSettings(
+        frames=total,
+        page_size=memory.page_size,
+        low=min(frames(memory.low_watermark), high),
+        high=high,
+        deny_budget=frames(memory.deny_budget),
+        deny_budget_total=frames(memory.deny_budget_total),
+        hold_budget=min(frames(memory.hold_budget), MAX_HOLD),
+        hold_seconds=memory.hold_seconds,
+        max_regions=memory.max_regions,
+        max_mapped=memory.max_mapped,
+    )
+
+
+def check_policies(config: Config, devices: list[SwapDevice]) -> None:
+    """Raise UnknownPolicy, InvalidArgument or ConfigError unless every policy and device that is named exists."""
+    names = {word for device in devices for word in (device.name, str(device.number))}
+    rules = config.policy
+    choices = [PolicyNames(alloc=rules.alloc, evict=rules.evict, oom=rules.oom, swap=rules.swap)]
+    choices += [
+        PolicyNames(
+            alloc=rule.alloc or rules.alloc, evict=rule.evict or rules.evict, oom=rule.oom or rules.oom, swap=rule.swap
+        )
+        for rule in rules.rules
+    ]
+    for choice in choices:
+        for kind in registry.TABLES:
+            registry.find(kind, getattr(choice, kind))
+        if choice.swap is not None and choice.swap not in names:
+            raise ConfigError(f"policy.swap = {choice.swap!r} is no swap device; there are {', '.join(sorted(names))}")
+
+
+class Daemon:
+    """One run of usmd, from locked sockets to nothing left behind."""
+
+    def __init__(self, config: Config, devices: list[SwapDevice]) -> None:
+        self._config = config
+        memory = config.memory
+        self.engine = Engine(core_settings(memory), SimulatedMemory(memory.frames, memory.page_size), devices)
+        self.watch = Watch()
+        self.engine.on_notice = self.watch.publish
+        self._identities = Identities(timeout=config.server.attach_timeout)
+        self.sessions = Sessions(
+            self.engine,
+            self._identities,
+            config.policy,
+            max_sessions=config.server.max_sessions,
+            attach_timeout=config.server.attach_timeout,
+        )
+        self._grace = config.server.drain_grace
+        self._stop = asyncio.Event()
+        self._health = HealthServicer()
+
+    async def run(self) -> int:
+        """Serve until a signal or Drain; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        server = self._config.server
+        admin = AdminService(
+            self.engine,
+            self.watch,
+            {kind: getattr(self._config.policy, kind) for kind in registry.TABLES},
+            started=self.engine.now(),
+            draining=lambda: self.sessions.draining,
+            drain=self._drain_asked,
+        )
+        client_server = await self._serve(
+            server.socket, server.socket_mode, client_pb2.DESCRIPTOR.services_by_name["ClientService"],
+            ClientService(self.engine, self.sessions),
+        )  # fmt: skip
+        admin_server = await self._serve(
+            server.admin_socket, server.admin_socket_mode, admin_pb2.DESCRIPTOR.services_by_name["AdminService"], admin
+        )
+        await self._identities.serve(Path(f"{server.socket}{IDENTITY_SUFFIX}"), server.socket_mode)
+        ticker = loop.create_task(self._tick())
+        _log.info(
+            "ready",
+            socket=f"unix:{server.socket}",
+            admin_socket=f"unix:{server.admin_socket}",
+            pid=os.getpid(),
+            frames=self.engine.core.state.frames.count,
+            page_size=self._config.memory.page_size,
+            mechanism=self.engine.memory.name,
+            swap=", ".join(f"{each.device.number} {each.device.name}" for each in self.engine.queues),
+            version=VERSION,
+        )
+        notify("READY=1")
+        waits = {loop.create_task(self._stop.wait()), ticker}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        notify("STOPPING=1")
+        await self._drain(client_server, admin_server)
+        if ticker.done():
+            ticker.result()  # the ticker ends by a defect alone: let it be seen
+        ticker.cancel()
+        return 0
+
+    async def _serve(
+        self, path: Path, mode: int, descriptor: ServiceDescriptor, servicer: ClientService | AdminService
+    ) -> grpc.aio.Server:
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers((service_handler(descriptor, servicer),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        name = descriptor.full_name
+        reflection.enable_server_reflection(
+            (name, reflection.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), server
+        )
+        await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        before = os.umask(0o777 & ~mode)
+        try:
+            server.add_insecure_port(f"unix:{quote(str(path))}")
+        except RuntimeError as error:
+            raise ConfigError(f"socket {path} cannot be bound ({error}); choose another path") from error
+        finally:
+            os.umask(before)
+        await server.start()
+        return server
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.engine.submit(events.Tick())
+
+    def _signalled(self, number: int) -> None:
+        _log.info("signal", signal=signal.Signals(number).name)
+        self._stop.set()
+
+    def _drain_asked(self, grace: float | None) -> int:
+        sessions = len(self.sessions)
+        if grace is not None:
+            self._grace = grace
+        self._stop.set()
+        return sessions
+
+    async def _drain(self, client_server: grpc.aio.Server, admin_server: grpc.aio.Server) -> None:
+        _log.info("draining", sessions=len(self.sessions), grace_seconds=self._grace)
+        await self._health.enter_graceful_shutdown()
+        self.sessions.draining = True
+        self.sessions.end_all("usmd is draining")
+        self.watch.end()
+        await client_server.stop(self._grace)
+        await self._identities.close()
+        await admin_server.stop(self._grace)
+        await self.engine.close()
+        _log.info("stopped")
+
+
+def serve(config: Config) -> int:
+    """Serve until told to stop; returns the exit code. Raises UsmdError when it cannot start."""
+    with ExitStack() as stack:
+        for path in (config.server.socket, config.server.admin_socket):
+            stack.enter_context(SocketLock(path))
+        devices = open_devices(config.swap, config.memory.page_size)
+        try:
+            check_policies(config, devices)
+            factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
+            with asyncio.Runner(loop_factory=factory) as runner:
+                return runner.run(_run(config, devices))
+        finally:
+            for device in devices:
+                _close(device)
+
+
+async def _run(config: Config, devices: list[SwapDevice]) -> int:
+    return await Daemon(config, devices).run()
+
+
+def _close(device: SwapDevice) -> None:
+    """Close a device again where the daemon did not get to it; closing twice does nothing."""
+    try:
+        device.close()
+    except UsmdError as error:
+        _log.error("swap_device_not_closed", device=device.name, error=str(error))

@@ -1,0 +1,103 @@
+"""The identity socket: the kernel vouches for a client's pid and uid, and tells of its death.
+
+gRPC over a Unix socket knows no peer, so a client first connects here. It reads one line, a ticket, which it hands over
+when it attaches; it keeps the connection open, and when that closes, the session ends. Nothing a client writes is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from usmd.errors import UnknownSession
+
+MAX_CONNECTIONS: Final = 4096
+_PEER = struct.Struct("iII")
+
+
+class Identity:
+    """Who connected. `on_gone` is called when the connection closes, once a session has claimed the identity."""
+
+    __slots__ = ("gid", "on_gone", "pid", "uid")
+
+    def __init__(self, pid: int, uid: int, gid: int) -> None:
+        self.pid = pid
+        self.uid = uid
+        self.gid = gid
+        self.on_gone: Callable[[], None] | None = None
+
+
+class Identities:
+    """Tickets that can be claimed, each once, within `timeout` seconds."""
+
+    def __init__(self, *, timeout: float) -> None:
+        self._timeout = timeout
+        self._unclaimed: dict[str, Identity] = {}
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._connections)
+
+    def find(self, ticket: str) -> Identity:
+        """Claim the identity that a ticket stands for; raises UnknownSession when it is unknown, used or too old."""
+        identity = self._unclaimed.pop(ticket, None)
+        if identity is None:
+            raise UnknownSession(
+                "this identity ticket is unknown, used or too old; connect to the identity socket again"
+            )
+        return identity
+
+    async def serve(self, path: Path, mode: int) -> None:
+        """Listen on `path`, with this file mode from the first moment on."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o777 & ~mode)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        self._server = await asyncio.start_unix_server(self._connected, sock=listener)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection: socket.socket = writer.get_extra_info("socket")
+        pid, uid, gid = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        if len(self._connections) >= MAX_CONNECTIONS:
+            writer.close()
+            return
+        identity = Identity(pid, uid, gid)
+        ticket = secrets.token_urlsafe(24)
+        self._unclaimed[ticket] = identity
+        self._connections.add(writer)
+        expiry = asyncio.get_running_loop().call_later(self._timeout, self._expire, ticket, writer)
+        try:
+            writer.write(f"{ticket}\n".encode())
+            while await reader.read(4096):
+                pass  # what it says is not for us; only the end counts
+        except ConnectionError:
+            pass  # a reset is an end
+        finally:
+            expiry.cancel()
+            self._unclaimed.pop(ticket, None)
+            self._connections.discard(writer)
+            writer.close()
+            if identity.on_gone is not None:
+                identity.on_gone()
+
+    def _expire(self, ticket: str, writer: asyncio.StreamWriter) -> None:
+        if self._unclaimed.pop(ticket, None) is not None:
+            writer.close()
+
+    async def close(self) -> None:
+        """Stop listening and close all connections; claimed identities are told."""
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._connections):
+            writer.close()

@@ -1,0 +1,102 @@
+"""How calls reach methods: messages that cannot be read, errors with a cause, and nothing of the daemon's insides.
+
+Handlers are registered here rather than by generated code, because a message that cannot be parsed must be an
+INVALID_ARGUMENT without the parser's text, and every UsmdError must carry its reason to the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2, message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from usmd.errors import InvalidArgument, UsmdError
+from usmd.log import get_logger
+
+DOMAIN: Final = "usmd"
+_log = get_logger()
+
+
+class Malformed:
+    """What a message that cannot be parsed becomes."""
+
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def safe_parser(parse: Callable[[bytes], Message]) -> Callable[[bytes], Message | Malformed]:
+    """A deserializer that never raises."""
+
+    def deserialize(data: bytes) -> Message | Malformed:
+        try:
+            return parse(data)
+        except DecodeError:
+            return Malformed()
+
+    return deserialize
+
+
+def check_message(message: object, name: str) -> None:
+    """Raise InvalidArgument for a message that could not be parsed."""
+    if isinstance(message, Malformed):
+        raise InvalidArgument(f"the message is no {name}")
+
+
+async def abort(context: Context, error: UsmdError) -> NoReturn:
+    """End a call with an error's status and its reason."""
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
+    code: grpc.StatusCode = getattr(grpc.StatusCode, error.code)
+    status = rpc_status.to_status(status_pb2.Status(code=code.value[0], message=str(error), details=[detail]))
+    await context.abort(status.code, status.details, status.trailing_metadata)
+
+
+def service_handler(descriptor: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
+    """Handlers for all methods of a service, found on `servicer` by the method's name.
+
+    A method is a coroutine. With a single request it gets (request, context); with a stream of them (context) alone,
+    and reads by `context.read()`. With a single response it returns it; with a stream it writes by `context.write()`.
+    """
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    for method in descriptor.methods:
+        work: Callable[..., Awaitable[Any]] = getattr(servicer, method.name)
+        parse = safe_parser(message_factory.GetMessageClass(method.input_type).FromString)
+        if method.client_streaming:
+            handlers[method.name] = grpc.stream_stream_rpc_method_handler(_guarded(method, work), parse, _serialize)
+        elif method.server_streaming:
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_guarded(method, work), parse, _serialize)
+        else:
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_guarded(method, work), parse, _serialize)
+    return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _guarded(method: MethodDescriptor, work: Callable[..., Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
+    """The method, with a UsmdError made its status, and anything else INTERNAL with the details in the log alone."""
+
+    async def call(request: object, context: Context) -> object:
+        try:
+            if method.client_streaming:
+                return await work(context)
+            check_message(request, method.input_type.name)
+            return await work(request, context)
+        except UsmdError as error:
+            await abort(context, error)
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except Exception:  # noqa: BLE001 - logged with its traceback, and the caller is told
+            _log.exception("defect", method=method.full_name)
+            await abort(context, UsmdError("a defect of usmd; its log has the details"))
+
+    return call

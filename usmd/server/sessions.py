@@ -1,0 +1,154 @@
+"""Sessions: who may say what. Tokens, the outbox of each fault stream, and how sessions end.
+
+A session is found by its token alone, so another's region, page or token does not exist for a client. Everything here
+runs on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from usmd.config import PolicyRules
+from usmd.core import commands, events
+from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, UsmdError
+from usmd.server.engine import Engine
+from usmd.server.identity import Identities
+
+REMEMBERED: Final = 1024
+"""Killed sessions whose owners can still be told why."""
+
+
+class Session:
+    """One client. `outbox` holds outcomes for its stream; `wake` is set when there are some, or when it has ended."""
+
+    __slots__ = (
+        "direct",
+        "end_error",
+        "ended",
+        "in_flight",
+        "outbox",
+        "process_id",
+        "room",
+        "streaming",
+        "token",
+        "wake",
+    )
+
+    def __init__(self, token: str, process_id: int) -> None:
+        self.token = token
+        self.process_id = process_id
+        self.outbox: list[commands.Outcome] = []
+        self.wake = asyncio.Event()
+        self.streaming = False
+        self.direct = False
+        """Whoever files faults now writes their outcomes itself, so that nobody need be woken for them."""
+        self.room = asyncio.Event()
+        self.in_flight = 0
+        """Faults without a final outcome."""
+        self.ended = asyncio.Event()
+        self.end_error: UsmdError | None = None
+        """What the stream ends with; None after a Detach."""
+
+
+class Sessions:
+    """All sessions of the daemon."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        identities: Identities,
+        rules: PolicyRules,
+        *,
+        max_sessions: int,
+        attach_timeout: float,
+    ) -> None:
+        self._engine = engine
+        self._identities = identities
+        self._rules = rules
+        self._max_sessions = max_sessions
+        self._attach_timeout = attach_timeout
+        self._by_token: dict[str, Session] = {}
+        self._by_process: dict[int, Session] = {}
+        self._killed: OrderedDict[str, str] = OrderedDict()
+        self.draining = False
+        engine.on_outcomes = self._deliver
+        engine.on_ended = self._process_ended
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    def attach(self, name: str, ticket: str) -> Session:
+        """Begin a session; raises Draining, LimitExceeded, InvalidArgument or UnknownSession (a ticket nobody gave)."""
+        if self.draining:
+            raise Draining("usmd is draining and takes no new sessions")
+        if len(self._by_token) >= self._max_sessions:
+            raise LimitExceeded(f"there are {len(self._by_token)} sessions; server.max_sessions allows no more")
+        identity = self._identities.find(ticket) if ticket else None
+        policies = self._rules.choose(name, None if identity is None else identity.uid)
+        attached = self._engine.submit(
+            events.Attach(
+                name,
+                policies.alloc,
+                policies.evict,
+                policies.oom,
+                pid=None if identity is None else identity.pid,
+                uid=None if identity is None else identity.uid,
+                swap_device=policies.swap,
+            )
+        )
+        if not isinstance(attached, commands.Attached):
+            raise TypeError(f"the core answered {attached!r} to Attach")
+        session = Session(secrets.token_urlsafe(32), attached.process_id)
+        self._by_token[session.token] = self._by_process[session.process_id] = session
+        if identity is not None:
+            identity.on_gone = lambda: self.end(session, "its client is gone")
+        asyncio.get_running_loop().call_later(self._attach_timeout, self._expect_stream, session)
+        return session
+
+    def find(self, token: str | None) -> Session:
+        """The session of a token; raises SessionKilled with the reason, or UnknownSession."""
+        session = self._by_token.get(token) if token else None
+        if session is not None:
+            return session
+        if token is not None and token in self._killed:
+            raise SessionKilled(self._killed[token])
+        raise UnknownSession("no session has this token; attach first and send it as metadata usm-session-token")
+
+    def end(self, session: Session, reason: str, error: UsmdError | None = None) -> None:
+        """End a session if it has not ended; its stream ends with `error`."""
+        if session.token in self._by_token:
+            session.end_error = error
+            self._engine.submit(events.Detach(session.process_id, reason))
+
+    def end_all(self, reason: str) -> int:
+        """End all sessions because the daemon drains; returns how many."""
+        sessions = list(self._by_token.values())
+        for session in sessions:
+            self.end(session, reason, Draining(reason))
+        return len(sessions)
+
+    def _expect_stream(self, session: Session) -> None:
+        if not session.streaming:
+            self.end(session, f"no fault stream was opened within {self._attach_timeout:g} s")
+
+    def _deliver(self, process_id: int, outcomes: Sequence[commands.Outcome]) -> None:
+        session = self._by_process.get(process_id)
+        if session is not None:
+            session.outbox.extend(outcomes)
+            if not session.direct:
+                session.wake.set()
+
+    def _process_ended(self, ended: commands.Ended) -> None:
+        session = self._by_process.pop(ended.process_id)
+        del self._by_token[session.token]
+        if ended.killed:
+            session.end_error = SessionKilled(ended.reason)
+            self._killed[session.token] = ended.reason
+            if len(self._killed) > REMEMBERED:
+                self._killed.popitem(last=False)
+        session.ended.set()
+        session.wake.set()

@@ -1,0 +1,89 @@
+"""Events of note on their way to operators: to the log, and to whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from usmd.core.commands import Notice
+from usmd.log import get_logger
+
+BACKLOG: Final = 1000
+"""Events kept for a watcher that does not read; the newer ones are dropped, and it is told how many."""
+
+_QUIET: Final = frozenset({"pages_evicted"})
+"""Kinds that come too often for the log; watchers get them."""
+_BAD: Final = frozenset({"policy_error", "policy_slow", "process_killed", "swap_error"})
+_log = get_logger()
+
+
+class WatchedEvent:
+    """A notice and the wall clock at which it came."""
+
+    __slots__ = ("notice", "time")
+
+    def __init__(self, notice: Notice, when: float) -> None:
+        self.notice = notice
+        self.time = when
+
+
+class Watcher:
+    """One who watches: `next()` waits for an event; None is the end."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[WatchedEvent | None] = asyncio.Queue(BACKLOG)
+        self._missed = 0
+
+    def put(self, event: WatchedEvent | None) -> None:
+        """Hand over an event, or count it as missed; None ends the watch in any case."""
+        if event is None and self._queue.full():
+            self._queue.get_nowait()
+            self._missed += 1
+        if self._queue.full():
+            self._missed += 1
+        else:
+            self._queue.put_nowait(event)
+
+    async def next(self) -> WatchedEvent | None:
+        """The next event."""
+        if self._missed and self._queue.empty():
+            missed, self._missed = self._missed, 0
+            text = f"{missed} events were missed, because they were not read in time"
+            return WatchedEvent(Notice("events_missed", 0, text, {"missed": str(missed)}), time.time())
+        return await self._queue.get()
+
+
+class Watch:
+    """Hands notices to the log and to all watchers. `clock` is the wall clock, seconds since 1970."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._watchers: set[Watcher] = set()
+        self._clock = clock
+
+    def publish(self, notice: Notice) -> None:
+        """Tell everybody."""
+        if notice.kind not in _QUIET:
+            report = _log.warning if notice.kind in _BAD else _log.info
+            report(notice.kind, process_id=notice.process_id, message=notice.message, **notice.fields)
+        if self._watchers:
+            event = WatchedEvent(notice, self._clock())
+            for watcher in self._watchers:
+                watcher.put(event)
+
+    @contextmanager
+    def watcher(self) -> Iterator[Watcher]:
+        """A watcher for as long as the block lasts."""
+        watcher = Watcher()
+        self._watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
+
+    def end(self) -> None:
+        """End all watches, because the daemon drains."""
+        for watcher in self._watchers:
+            watcher.put(None)
