@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from usmd.core.commands import Allocated, Failed, Yielded
 from usmd.core.frames import EVICTING, FILLING, PINNED, PRESENT
 from usmd.core.page_life import Filling, Waiter
+from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
 from usmd.core.policy import Allocation, Fault
 from usmd.core.region import Region
 from usmd.errors import InvalidArgument, NotFound, OutOfMemory, OutOfRange, Unmapped, UsmdError
 
 if TYPE_CHECKING:
     from usmd.core.events import FaultRequest
+    from usmd.core.hint_ranges import HintRange
     from usmd.core.page_life import PageLife
     from usmd.core.reclaim import Reclaim
     from usmd.core.region import Process
@@ -59,13 +61,13 @@ class Pending:
 class MemoryWaiter:
     """A page that waits for a free frame."""
 
-    __slots__ = ("fault", "page", "pending", "plan")
+    __slots__ = ("page", "pending", "plan", "write")
 
-    def __init__(self, pending: Pending, page: int, plan: Allocation, fault: Fault) -> None:
+    def __init__(self, pending: Pending, page: int, plan: Allocation, *, write: bool) -> None:
         self.pending = pending
         self.page = page
         self.plan = plan
-        self.fault = fault
+        self.write = write
 
 
 class Faults:
@@ -94,7 +96,7 @@ class Faults:
             else:
                 wrong = self._check(region, request)
                 if wrong is None:
-                    self._many_pages(process, region, request)
+                    self._pages(process, region, request)
                 else:
                     state.outcome(process.process_id, Failed(request.fault_id, wrong, request.first_page))
 
@@ -110,23 +112,50 @@ class Faults:
         return None
 
     def _one_page(self, process: Process, region: Region, request: FaultRequest) -> None:
+        """The two usual cases without detours: present already, or one page to be filled with zeros at once."""
         page = request.first_page
-        entry = region.table[page]
-        if entry > 0 and self._state.frames.state[entry - 1] == PRESENT:
-            region.faults += 1
-            process.counters.faults += 1
-            process.counters.minor_faults += 1
-            self.hold_frame(entry - 1)
-            self._state.outcome(process.process_id, Allocated(request.fault_id, ((page, entry - 1, 1),)))
+        chunk = region.table.chunks[page >> CHUNK_BITS]
+        entry = 0 if chunk is None else chunk[page & CHUNK_MASK]
+        frames = self._state.frames
+        if entry == 0 and frames.free and not self.waiting:
+            answer = self._ask(process, region, page, swap=False, write=request.write)
+            if answer[0].count != 1 or answer[1]:
+                self._pages(process, region, request, answer)
+                return
+            pfn = self._life.zero_fill(region, page, answer[0].frame)
+        elif entry > 0 and frames.state[entry - 1] == PRESENT:
+            pfn = entry - 1
+        else:
+            self._pages(process, region, request)
             return
-        self._many_pages(process, region, request)
+        region.faults += 1
+        counters = process.counters
+        counters.faults += 1
+        counters.minor_faults += 1
+        self.hold_frame(pfn)
+        self._state.outcome(process.process_id, Allocated(request.fault_id, ((page, pfn, 1),)))
 
-    def _many_pages(self, process: Process, region: Region, request: FaultRequest) -> None:
+    def _ask(self, process: Process, region: Region, page: int, *, swap: bool, write: bool) -> tuple[Allocation, bool]:
+        """What the alloc policy says to a fault on a page without a frame, after clipping, and whether it yields."""
+        hint = region.hints.find(page) if region.hints else None
+        answer = process.policies.allocate(Fault(region.region_id, page, region.page_count, write, swap, hint))
+        if answer[0].count == 1:
+            return answer
+        return self._clip(answer[0], region, page, hint), answer[1]
+
+    def _pages(
+        self,
+        process: Process,
+        region: Region,
+        request: FaultRequest,
+        answer: tuple[Allocation, bool] | None = None,
+    ) -> None:
+        """All pages of a fault; `answer` is what the policy said to its only page, if it was asked already."""
         pending = Pending(self, region, request)
         yields = False
         low, high = request.first_page, request.first_page + request.page_count
         for page in range(request.first_page, request.first_page + request.page_count):
-            plan = self._page(process, region, page, pending, write=request.write)
+            plan = self._page(process, region, page, pending, answer, write=request.write)
             if plan is not None:
                 yields = yields or plan[1]
                 low, high = min(low, plan[0].first), max(high, plan[0].first + plan[0].count)
@@ -140,9 +169,16 @@ class Faults:
             self._state.outcome(process.process_id, Allocated(request.fault_id, runs))
 
     def _page(
-        self, process: Process, region: Region, page: int, pending: Pending, *, write: bool
+        self,
+        process: Process,
+        region: Region,
+        page: int,
+        pending: Pending,
+        answer: tuple[Allocation, bool] | None,
+        *,
+        write: bool,
     ) -> tuple[Allocation, bool] | None:
-        """One page of a fault; returns what the policy answered if it was asked, after clipping."""
+        """One page of a fault; returns what the policy answered if it was asked."""
         state = self._state
         counters = process.counters
         region.faults += 1
@@ -164,17 +200,14 @@ class Faults:
             region.major_faults += 1
         else:
             counters.minor_faults += 1
-        hint = region.hints.find(page) if region.hints else None
-        fault = Fault(region.region_id, page, region.page_count, write, swap, hint)
-        plan, yields = process.policies.allocate(fault)
-        plan = self._clip(plan, region, fault)
+        plan, yields = answer or self._ask(process, region, page, swap=swap, write=write)
         if entry > 0:
             counters.parked_faults += 1
             pending.missing += 1
             self._life.filling[entry - 1].waiters.append(pending.waiter(page))
         elif state.frames.free == 0 or self.waiting:
             pending.missing += 1
-            self.waiting.append(MemoryWaiter(pending, page, plan, fault))
+            self.waiting.append(MemoryWaiter(pending, page, plan, write=write))
         else:
             filling = self._place(region, page, plan)
             if filling is not None:
@@ -182,14 +215,12 @@ class Faults:
                 filling.waiters.append(pending.waiter(page))
         return plan, yields
 
-    def _clip(self, plan: Allocation, region: Region, fault: Fault) -> Allocation:
-        if plan.count == 1:
-            return plan
+    def _clip(self, plan: Allocation, region: Region, page: int, hint: HintRange | None) -> Allocation:
         low, high = 0, region.page_count
-        if fault.hint is not None:
-            low, high = fault.hint.first, min(high, fault.hint.end)
+        if hint is not None:
+            low, high = hint.first, min(high, hint.end)
         limit = self._state.settings.max_fault_pages
-        first = max(plan.first, low, fault.page - limit + 1)
+        first = max(plan.first, low, page - limit + 1)
         end = min(plan.first + plan.count, high, first + limit)
         return Allocation(first, end - first, plan.frame)
 
@@ -282,7 +313,10 @@ class Faults:
     def _out_of_memory(self, waiter: MemoryWaiter) -> bool:
         """Ask the oom policy: refuse and go on with the next page (True), or have a process ended first (False)."""
         process = waiter.pending.region.process
-        victim = process.policies.out_of_memory(waiter.fault)
+        region, page = waiter.pending.region, waiter.page
+        hint = region.hints.find(page)
+        fault = Fault(region.region_id, page, region.page_count, waiter.write, region.table[page] < 0, hint)
+        victim = process.policies.out_of_memory(fault)
         if victim is not None:
             process.counters.oom_kills += 1
             self.victim_of_oom = victim
@@ -356,9 +390,12 @@ class Faults:
         settings = state.settings
         if settings.hold_budget == 0 or state.frames.state[pfn] != PRESENT:
             return
-        pins = state.pins
-        if state.frames.flags[pfn] & PINNED:
-            del pins[pfn]
-        elif len(pins) >= settings.hold_budget:
-            self._life.unpin(next(iter(pins)))
-        self._life.pin(pfn, state.now + settings.hold_seconds)
+        pins, flags = state.pins, state.frames.flags
+        if flags[pfn] & PINNED:
+            pins.move_to_end(pfn)
+        else:
+            if len(pins) >= settings.hold_budget:
+                oldest, _ = pins.popitem(last=False)
+                flags[oldest] &= ~PINNED
+            flags[pfn] |= PINNED
+        pins[pfn] = state.now + settings.hold_seconds

@@ -25,6 +25,9 @@ PRIORITY_SHIFT: Final = 3
 PRIORITY_MASK: Final = 3 << PRIORITY_SHIFT
 """Two bits: the priority of the hint in force, see `hints.Priority`."""
 
+PRIORITY_OF: Final = bytes((flags & PRIORITY_MASK) >> PRIORITY_SHIFT for flags in range(256))
+"""Priority by flags."""
+
 NO_PAGE: Final = -1
 NO_SLOT: Final = -1
 

@@ -6,7 +6,7 @@ cannot be used, the default stands in: one page on the first free frame, victims
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from usmd.core.policy import (
@@ -34,10 +34,13 @@ class GuardedPolicies:
     """One alloc, one evict and one oom policy for a process.
 
     `specifications` are the three texts they were made from; `errors` counts answers that were not used, by kind.
-    `on_access` is the evict policy's `page_accessed` where it has one, else None, so that the hot path can skip it.
+    `on_access` is the evict policy's `page_accessed` where it has one, else None. The hot path calls it directly, and
+    `broke` when it raises.
     """
 
-    __slots__ = ("_alloc", "_async_rq", "_evict", "_oom", "_process", "_state", "errors", "on_access", "specifications")
+    __slots__ = (
+        "_alloc", "_async_rq", "_evict", "_oom", "_process", "_slow", "_state", "errors", "on_access", "specifications",
+    )  # fmt: skip
 
     def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:
         """Make the policies; raises UsmdError where a specification names none. One that breaks is reported."""
@@ -51,7 +54,8 @@ class GuardedPolicies:
         self._evict: EvictPolicy | None = self._make("evict", EvictPolicy, view)  # type: ignore[type-abstract]
         self._oom: OomPolicy | None = self._make("oom", OomPolicy, view)  # type: ignore[type-abstract]
         listens = self._evict is not None and type(self._evict).page_accessed is not EvictPolicy.page_accessed
-        self.on_access: Callable[[int, bool], None] | None = self._page_accessed if listens else None
+        self.on_access = self._evict.page_accessed if self._evict is not None and listens else None
+        self._slow = state.settings.policy_slow_seconds
 
     def _make(self, kind: str, base: type[_P], view: MemoryView) -> _P | None:
         try:
@@ -82,7 +86,7 @@ class GuardedPolicies:
 
     def _timed(self, kind: str, started: float) -> None:
         took = self._state.stopwatch() - started
-        if took > self._state.settings.policy_slow_seconds:
+        if took > self._slow:
             self.broke(kind, f"a call took {took * 1000:.0f} ms", notice="policy_slow")
 
     def allocate(self, fault: Fault) -> tuple[Allocation, bool]:
@@ -91,16 +95,20 @@ class GuardedPolicies:
             return Allocation(fault.page), False
         request = self._async_rq
         request.plan = None
-        started = self._state.stopwatch()
+        stopwatch = self._state.stopwatch
+        started = stopwatch()
         try:
             answer = self._alloc.allocate(fault, request)
         except Exception as error:  # noqa: BLE001 - a policy may raise anything
             self.broke("alloc", f"allocate raised {error!r}")
             return Allocation(fault.page), False
-        self._timed("alloc", started)
+        if stopwatch() - started > self._slow:
+            self._timed("alloc", started)
         yields = answer is USM_YIELD
         plan = request.plan if yields else answer
         if isinstance(plan, Allocation):
+            if plan.count == 1 and plan.first == fault.page and plan.frame is None:
+                return plan, yields  # the usual answer
             first, count, frame = plan.first, plan.count, plan.frame
             if (
                 isinstance(first, int)
@@ -127,12 +135,6 @@ class GuardedPolicies:
                 self._evict.page_left(pfn)
             except Exception as error:  # noqa: BLE001 - a policy may raise anything
                 self.broke("evict", f"page_left raised {error!r}")
-
-    def _page_accessed(self, pfn: int, write: bool) -> None:
-        try:
-            self._evict.page_accessed(pfn, write=write)  # type: ignore[union-attr]
-        except Exception as error:  # noqa: BLE001 - a policy may raise anything
-            self.broke("evict", f"page_accessed raised {error!r}")
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Tell the evict policy that another hint is in force."""

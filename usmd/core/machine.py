@@ -11,9 +11,10 @@ from typing import Any
 
 from usmd.core import commands, events
 from usmd.core.faults import Faults
-from usmd.core.frames import DENIED, PINNED, PRESENT
+from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT
 from usmd.core.mapping import Mapping
 from usmd.core.page_life import PageLife
+from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
 from usmd.core.reclaim import Reclaim
 from usmd.core.state import CoreSettings, MakePolicy, State
 from usmd.core.swap_map import DeviceInfo
@@ -91,12 +92,14 @@ class Core:
                 f"pages {first} to {first + count - 1} of region {region.region_id}, which has pages 0 to "
                 f"{region.page_count - 1}"
             )
-        frames, table, process = state.frames, region.table, region.process
-        on_access = process.policies.on_access
+        frames, chunks, write = state.frames, region.table.chunks, event.write
+        policies = region.process.policies
+        on_access = policies.on_access
         present: list[int] = []
         absent: list[int] = []
         for page in range(first, first + count):
-            pfn = table[page] - 1
+            chunk = chunks[page >> CHUNK_BITS]
+            pfn = -1 if chunk is None else chunk[page & CHUNK_MASK] - 1
             if pfn < 0 or frames.state[pfn] != PRESENT:
                 absent.append(page)
             elif not absent:
@@ -104,11 +107,14 @@ class Core:
                 flags = frames.flags[pfn]
                 if flags & PINNED:
                     self.life.unpin(pfn)
-                if event.write:
+                if write and not flags & DIRTY:
                     self.life.dirty(pfn)
                 if on_access is not None and not flags & DENIED:
-                    on_access(pfn, event.write)
-        process.counters.accesses += len(present)
+                    try:
+                        on_access(pfn, write)
+                    except Exception as error:  # noqa: BLE001 - a policy may raise anything
+                        policies.broke("evict", f"page_accessed raised {error!r}")
+        region.process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))
 
     def _protected(self, event: events.Protected) -> None:

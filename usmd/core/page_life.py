@@ -243,11 +243,6 @@ class PageLife:
 
     # Rights
 
-    def pin(self, pfn: int, until: float) -> None:
-        """A PRESENT page may not be evicted until `until`."""
-        self._state.frames.flags[pfn] |= PINNED
-        self._state.pins[pfn] = until
-
     def unpin(self, pfn: int) -> None:
         """The pin of a page ends."""
         self._state.frames.flags[pfn] &= ~PINNED

@@ -8,7 +8,7 @@ from typing import Final
 
 CHUNK_BITS: Final = 9
 CHUNK: Final = 1 << CHUNK_BITS
-_MASK: Final = CHUNK - 1
+CHUNK_MASK: Final = CHUNK - 1
 _EMPTY: Final = array("q", [0]) * CHUNK
 
 ABSENT: Final = 0
@@ -17,31 +17,34 @@ ABSENT: Final = 0
 
 
 class PageTable:
-    """Entries of `page_count` pages. The caller keeps page numbers in range."""
+    """Entries of `page_count` pages. The caller keeps page numbers in range.
 
-    __slots__ = ("_chunks", "page_count")
+    `chunks[page >> CHUNK_BITS][page & CHUNKCHUNK_MASK]` is the entry where the chunk is not None, for the hot path.
+    """
+
+    __slots__ = ("chunks", "page_count")
 
     def __init__(self, page_count: int) -> None:
         self.page_count = page_count
-        self._chunks: list[array[int] | None] = [None] * ((page_count + _MASK) >> CHUNK_BITS)
+        self.chunks: list[array[int] | None] = [None] * ((page_count + CHUNK_MASK) >> CHUNK_BITS)
 
     def __getitem__(self, page: int) -> int:
-        chunk = self._chunks[page >> CHUNK_BITS]
-        return 0 if chunk is None else chunk[page & _MASK]
+        chunk = self.chunks[page >> CHUNK_BITS]
+        return 0 if chunk is None else chunk[page & CHUNK_MASK]
 
     def __setitem__(self, page: int, entry: int) -> None:
-        chunk = self._chunks[page >> CHUNK_BITS]
+        chunk = self.chunks[page >> CHUNK_BITS]
         if chunk is None:
             if entry == ABSENT:
                 return
-            chunk = self._chunks[page >> CHUNK_BITS] = array("q", _EMPTY)
-        chunk[page & _MASK] = entry
+            chunk = self.chunks[page >> CHUNK_BITS] = array("q", _EMPTY)
+        chunk[page & CHUNK_MASK] = entry
 
     def entries(self, first: int = 0, count: int | None = None) -> Iterator[tuple[int, int]]:
         """(page, entry) of the pages that are not ABSENT, ascending, from `first` on; untouched chunks cost nothing."""
         end = self.page_count if count is None else min(first + count, self.page_count)
-        for number in range(first >> CHUNK_BITS, (end + _MASK) >> CHUNK_BITS):
-            chunk = self._chunks[number]
+        for number in range(first >> CHUNK_BITS, (end + CHUNK_MASK) >> CHUNK_BITS):
+            chunk = self.chunks[number]
             if chunk is None:
                 continue
             base = number << CHUNK_BITS

@@ -116,7 +116,7 @@ class EvictPolicy(Policy, ABC):
         passed over; a frame that is not the process's, denied, or empty is an error of the policy.
         """
 
-    def page_accessed(self, pfn: int, *, write: bool) -> None:
+    def page_accessed(self, pfn: int, write: bool) -> None:
         """The page in this frame was touched (only where the mechanism sees accesses)."""
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usmd.core.frame_list import FrameList
-from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT, PRIORITY_MASK, PRIORITY_SHIFT
+from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT, PRIORITY_OF
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import Priority
 from usmd.core.policy import AllocPolicy, EvictPolicy
@@ -29,6 +29,8 @@ class ProcessView:
 
 class MemoryView:
     """Memory for the policies of one process. Everything here only reads, but for the lists, which are the policy's."""
+
+    __slots__ = ("_flags", "_process", "_state")
 
     def __init__(self, state: State, process: Process) -> None:
         self._state = state
@@ -73,7 +75,7 @@ class MemoryView:
 
     def priority(self, pfn: int) -> int:
         """Priority of the page in a frame: 0 LOW, 1 NORMAL, 2 HIGH."""
-        return (self._flags[pfn] & PRIORITY_MASK) >> PRIORITY_SHIFT
+        return PRIORITY_OF[self._flags[pfn]]
 
     def priority_name(self, pfn: int) -> str:
         """Priority of the page in a frame, by name."""

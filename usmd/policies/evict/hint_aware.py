@@ -26,9 +26,9 @@ class HintAware(EvictPolicy):
         """Into the class of its priority."""
         self.classes[self.memory.priority(pfn)].page_filled(pfn)
 
-    def page_accessed(self, pfn: int, *, write: bool) -> None:
+    def page_accessed(self, pfn: int, write: bool) -> None:
         """The fallback's business."""
-        self.classes[self.memory.priority(pfn)].page_accessed(pfn, write=write)
+        self.classes[self.memory.priority(pfn)].page_accessed(pfn, write)
 
     def page_left(self, pfn: int) -> None:
         """Out of its class."""

@@ -19,7 +19,7 @@ class Lru(EvictPolicy):
         """A fill is a touch."""
         self.recency.append(pfn)
 
-    def page_accessed(self, pfn: int, *, write: bool) -> None:
+    def page_accessed(self, pfn: int, write: bool) -> None:
         """A touch makes the page the most recent one."""
         del write
         self.recency.move_to_end(pfn)

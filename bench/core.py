@@ -1,0 +1,142 @@
+"""Time in the core alone: a minor fault, a resident access, and a fault that evicts. No wire, no bytes, no devices.
+
+Every policy default of the daemon is in it, and so is the handling of what follows from each event.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from usmd.core import commands, events
+from usmd.core.machine import Core
+from usmd.core.state import CoreSettings
+from usmd.core.swap_map import DeviceInfo
+from usmd.policies import registry
+
+FRAMES: Final = 65536
+ROUNDS: Final = 7
+EVENTS: Final = 20000
+ALLOC: Final = "async_aware"
+EVICT: Final = "hint_aware"
+
+
+def make_core(frames: int) -> tuple[Core, int, int]:
+    """A core with the daemon's defaults and one process with one region: (core, process, region)."""
+    settings = CoreSettings(
+        frames=frames,
+        page_size=4096,
+        low=frames * 3 // 100,
+        high=frames * 6 // 100,
+        deny_budget=frames // 2,
+        deny_budget_total=frames * 3 // 4,
+        hold_budget=min(frames // 4, 1024),
+    )
+    core = Core(settings, [DeviceInfo("memory0", frames * 8)], registry.make, time.perf_counter)
+    process = answer(core, events.Attach("bench", ALLOC, EVICT, "refuse"), commands.Attached).process_id
+    region = answer(core, events.Map(process, frames * 8 * 4096, ""), commands.Mapped).region_id
+    return core, process, region
+
+
+_T = TypeVar("_T")
+
+
+def answer(core: Core, event: events.Event, kind: type[_T]) -> _T:
+    """The answer of one type to an event."""
+    return next(command for command in core.handle(event, 0.0) if isinstance(command, kind))
+
+
+def settle(core: Core, todo: list[commands.Command]) -> None:
+    """Complete what commands began: nothing is all zero, every write and read succeeds."""
+    while todo:
+        follow: list[commands.Command] = []
+        for command in todo:
+            if isinstance(command, commands.Protect):
+                follow += core.handle(
+                    events.Protected(command.ticket, command.frames, [False] * len(command.frames)), 0.0
+                )
+            elif isinstance(command, commands.WriteSlots):
+                slots = [page.slot for page in command.pages]
+                follow += core.handle(events.SwapOutDone(slots, [None] * len(slots)), 0.0)
+            elif isinstance(command, commands.ReadSlots):
+                frames = [page.pfn for page in command.pages]
+                follow += core.handle(events.SwapInDone(frames, [None] * len(frames)), 0.0)
+        todo = follow
+
+
+def fault(process: int, region: int, page: int) -> events.Faults:
+    """A fault on one page."""
+    return events.Faults(process, [events.FaultRequest(1, region, page, 1, False)])
+
+
+def minor_faults() -> float:
+    """Microseconds of a minor fault on a page never touched, with free frames."""
+    core, process, region = make_core(FRAMES)
+    todo = [fault(process, region, page) for page in range(EVENTS)]
+    return per_event(lambda: [core.handle(event, 0.0) for event in todo], EVENTS)
+
+
+def batched_faults() -> float:
+    """Microseconds of a minor fault in a batch of 64."""
+    core, process, region = make_core(FRAMES)
+    todo = [
+        events.Faults(process, [events.FaultRequest(1, region, page, 1, False) for page in range(first, first + 64)])
+        for first in range(0, EVENTS, 64)
+    ]
+    return per_event(lambda: [core.handle(event, 0.0) for event in todo], len(todo) * 64)
+
+
+def resident_accesses() -> float:
+    """Microseconds of an access to one resident page, reads and writes in turn, in an order that moves the lists."""
+    core, process, region = make_core(FRAMES)
+    pages = EVENTS // 4
+    for page in range(pages):
+        core.handle(fault(process, region, page), 0.0)
+    order = [number * 7919 % pages for number in range(EVENTS)]
+    todo = [events.Access(process, region, page, 1, number % 2 == 0) for number, page in enumerate(order)]
+    return per_event(lambda: [core.handle(event, 0.0) for event in todo], EVENTS)
+
+
+def evicting_faults() -> float:
+    """Microseconds of a fault in full memory: its own work, and a write-back and a swap-in for every page."""
+    frames = 4096
+    core, process, region = make_core(frames)
+    pages = frames * 4
+    for page in range(pages):
+        settle(core, core.handle(fault(process, region, page), 0.0))
+        settle(core, core.handle(events.Access(process, region, page, 1, True), 0.0))
+
+    def work() -> None:
+        for page in range(EVENTS // 2):
+            settle(core, core.handle(fault(process, region, page % pages), 0.0))
+
+    return per_event(work, EVENTS // 2)
+
+
+def per_event(work: Callable[[], object], count: int) -> float:
+    """Microseconds of one of `count` pieces of `work`."""
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) / count * 1e6
+
+
+MEASURES: Final[tuple[tuple[str, Callable[[], float], str], ...]] = (
+    ("minor fault, one a batch", minor_faults, "aim 8"),
+    ("minor fault, 64 a batch", batched_faults, "aim 8"),
+    ("resident access", resident_accesses, "aim 1.5"),
+    ("fault in full memory, clean victim, swap-in", evicting_faults, "no aim"),
+)
+
+
+def main() -> None:
+    """Print a line for each measure."""
+    print(f"time in the core (alloc {ALLOC}, evict {EVICT}, {FRAMES} frames, median of {ROUNDS} rounds)")
+    for name, measure, aim in MEASURES:
+        times = [measure() for _ in range(ROUNDS)]
+        print(f"  {name:45} {statistics.median(times):6.2f} us   (best {min(times):.2f}, {aim})")
+
+
+if __name__ == "__main__":
+    main()

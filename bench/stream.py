@@ -1,0 +1,110 @@
+"""Fault round trips over the stream, beside a bare gRPC stream of the same messages, in alternating rounds of one run.
+
+Minor faults on pages never touched before, through lib_usm, so client, wire, core and zero-fill are all in it. The bare
+stream has a client that builds the same requests and a server that parses them and sends outcomes made beforehand.
+"""
+
+from __future__ import annotations
+
+import queue
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+import lib_usm
+from bench.daemon import running, started
+from lib_usm.pb.usm.v1 import client_pb2, client_pb2_grpc
+
+MEMORY: Final = "256MiB"
+PAGES: Final = 49152
+ROUNDS: Final = 8
+TRIPS: Final = {1: 400, 64: 80}
+
+
+class Echo:
+    """A client of the bare stream."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.insecure_channel(address)
+        self._requests: queue.SimpleQueue[client_pb2.StreamFaultsRequest | None] = queue.SimpleQueue()
+        self._responses = client_pb2_grpc.ClientServiceStub(self._channel).StreamFaults(self._outgoing())
+
+    def _outgoing(self) -> Iterator[client_pb2.StreamFaultsRequest]:
+        while (request := self._requests.get()) is not None:
+            yield request
+
+    def trip(self, batch: int) -> None:
+        """Send `batch` faults and look at every outcome."""
+        request = client_pb2.StreamFaultsRequest()
+        for number in range(batch):
+            fault = request.faults.add()
+            fault.fault_id = number + 1
+            fault.region_id = 1
+            fault.first_page = number
+            fault.page_count = 1
+        self._requests.put(request)
+        response = next(self._responses)
+        if sum(outcome.HasField("allocated") for outcome in response.outcomes) != batch:
+            raise RuntimeError("the bare stream answered with something else")
+
+    def close(self) -> None:
+        """End the stream."""
+        self._requests.put(None)
+        self._channel.close()
+
+
+def timed(trip: Callable[[int], None], batch: int, trips: int) -> float:
+    """Median microseconds of a trip of `batch` faults."""
+    times = []
+    for _ in range(trips):
+        start = time.perf_counter()
+        trip(batch)
+        times.append((time.perf_counter() - start) * 1e6)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Print a line for each batch size: microseconds a round trip, and their ratio."""
+    print(f"fault round trips over the stream (minor faults, --memory {MEMORY}, default policies)")
+    print(f"  median of {ROUNDS} alternating rounds; a bare gRPC stream of the same messages beside it")
+    with tempfile.TemporaryDirectory(prefix="usmd-bench-") as folder:
+        path = str(Path(folder) / "echo.sock")
+        with running("--memory", MEMORY) as address, started([sys.executable, "-m", "bench.echo_server", path]):
+            with lib_usm.connect(address, name="bench") as client:
+                echo = Echo(f"unix:{path}")
+                for batch, trips in TRIPS.items():
+                    report(client, echo, batch, trips)
+                echo.close()
+
+
+def report(client: lib_usm.Client, echo: Echo, batch: int, trips: int) -> None:
+    """One line: usmd and the bare stream at one batch size."""
+    ours, bare = [], []
+    for _ in range(ROUNDS):
+        region = client.mmap(PAGES * client.page_size)
+        fresh = iter(range(PAGES))
+
+        def trip(count: int, region: lib_usm.Region = region, fresh: Iterator[int] = fresh) -> None:
+            answers = client.fault_many([(region, next(fresh), 1) for _ in range(count)])
+            if not all(isinstance(answer, lib_usm.Allocated) for answer in answers):
+                raise RuntimeError(f"a fault failed: {answers}")
+
+        bare.append(timed(echo.trip, batch, trips))
+        ours.append(timed(trip, batch, trips))
+        region.close()
+    a, b = statistics.median(ours), statistics.median(bare)
+    ratio = statistics.median(x / y for x, y in zip(ours, bare, strict=True))
+    print(
+        f"  batch {batch:3}: usmd {a:7.1f} us ({batch / a * 1e6:9,.0f} faults/s)   bare {b:7.1f} us   "
+        f"ratio {ratio:.2f} (aim 1.50)"
+    )
+
+
+if __name__ == "__main__":
+    main()
