@@ -5,6 +5,7 @@ Runs everywhere, and needs no right and no kernel feature. Covers bytes in frame
 
 from __future__ import annotations
 
+import errno
 import mmap
 from collections.abc import Sequence
 from typing import Final
@@ -15,16 +16,34 @@ from usmd.sizes import format_size
 NAME: Final = "simulated"
 
 
+_MADV_POPULATE_WRITE: Final = 23
+"""Linux 5.14; Python 3.11 has no name for it."""
+
+
+def _populate(pool: mmap.mmap) -> None:
+    """Have the kernel back the pool with memory, so that no fault of a client pays for it; raises OSError without it.
+
+    A kernel that does not know the advice backs the pool bit by bit, as it is used.
+    """
+    for advice in (mmap.MADV_HUGEPAGE, _MADV_POPULATE_WRITE):
+        try:
+            pool.madvise(advice)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+
+
 class SimulatedMemory:
     """`frames` frames of `page_size` bytes each. Numbers of frames are trusted: they come from the core."""
 
     name: Final = NAME
 
     def __init__(self, frames: int, page_size: int) -> None:
-        """Reserve the pool; raises ConfigError where the machine refuses it."""
+        """Take the pool from the machine, all of it and now; raises ConfigError where that is refused."""
         size = frames * page_size
         try:
             self._pool = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            _populate(self._pool)
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"memory.size = {format_size(size)} cannot be had from this machine ({error}); choose less"

@@ -217,9 +217,16 @@ def _message_of(outcomes: Sequence[commands.Outcome]) -> client_pb2.StreamFaults
         entry.fault_id = outcome.fault_id
         if isinstance(outcome, commands.Allocated):
             allocated = entry.allocated
-            allocated.yield_token = outcome.yield_token
+            if outcome.yield_token:
+                allocated.yield_token = outcome.yield_token
+            runs = allocated.runs
             for first_page, first_frame, page_count in outcome.runs:
-                allocated.runs.add(first_page=first_page, first_frame=first_frame, page_count=page_count)
+                run = runs.add()  # field by field, because keywords take half as long again
+                run.first_page = first_page
+                run.first_frame = first_frame
+                run.page_count = page_count
+            if not outcome.runs:
+                allocated.SetInParent()
         elif isinstance(outcome, commands.Yielded):
             entry.yielded.yield_token = outcome.yield_token
         else:
