@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml
 	@touch $(STAMP)
 
 run: $(STAMP) ## the demo: a real application whose memory usmd owns
-	@$(BIN)/python -m examples.word_index
+	@$(BIN)/python -m examples.demo
 
 test: $(STAMP) ## the whole test suite
 	@$(BIN)/python -m pytest

@@ -9,17 +9,15 @@ from __future__ import annotations
 import queue
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 import grpc
 
 import lib_usm
-from bench.daemon import running, started
 from lib_usm.pb.usm.v1 import client_pb2, client_pb2_grpc
+from tools.own_daemon import running, started
 
 MEMORY: Final = "256MiB"
 PAGES: Final = 49152
@@ -73,14 +71,16 @@ def main() -> None:
     """Print a line for each batch size: microseconds a round trip, and their ratio."""
     print(f"fault round trips over the stream (minor faults, --memory {MEMORY}, default policies)")
     print(f"  median of {ROUNDS} alternating rounds; a bare gRPC stream of the same messages beside it")
-    with tempfile.TemporaryDirectory(prefix="usmd-bench-") as folder:
-        path = str(Path(folder) / "echo.sock")
-        with running("--memory", MEMORY) as address, started([sys.executable, "-m", "bench.echo_server", path]):
-            with lib_usm.connect(address, name="bench") as client:
-                echo = Echo(f"unix:{path}")
-                for batch, trips in TRIPS.items():
-                    report(client, echo, batch, trips)
-                echo.close()
+    with running("--memory", MEMORY) as daemon:
+        path = str(daemon.folder / "echo.sock")
+        with (
+            started([sys.executable, "-m", "bench.echo_server", path]),
+            lib_usm.connect(daemon.address, name="bench") as client,
+        ):
+            echo = Echo(f"unix:{path}")
+            for batch, trips in TRIPS.items():
+                report(client, echo, batch, trips)
+            echo.close()
 
 
 def report(client: lib_usm.Client, echo: Echo, batch: int, trips: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from typing import Final
+from weakref import WeakValueDictionary
 
 _NONE: Final = -1
 
@@ -16,18 +17,28 @@ _NONE: Final = -1
 class FrameLinks:
     """The shared arrays: previous, next, and the number of the list a frame is in (0: none)."""
 
-    __slots__ = ("_list_numbers", "following", "owner", "previous")
+    __slots__ = ("_list_numbers", "_lists", "following", "owner", "previous")
 
     def __init__(self, count: int) -> None:
         self.previous = array("i", [_NONE]) * count
         self.following = array("i", [_NONE]) * count
         self.owner = array("I", [0]) * count
         self._list_numbers = 0
+        self._lists: WeakValueDictionary[int, FrameList] = WeakValueDictionary()
 
     def new_list(self) -> FrameList:
         """An empty list over these arrays."""
         self._list_numbers += 1
-        return FrameList(self, self._list_numbers)
+        made = self._lists[self._list_numbers] = FrameList(self, self._list_numbers)
+        return made
+
+    def release(self, pfn: int) -> None:
+        """Take a frame out of the list it is in, if any, so that a policy that forgot it there harms no other."""
+        holder = self._lists.get(self.owner[pfn])
+        if holder is None:
+            self.owner[pfn] = 0  # its list is gone
+        else:
+            holder.remove(pfn)
 
 
 class FrameList:
@@ -37,7 +48,7 @@ class FrameList:
     lists.
     """
 
-    __slots__ = ("_first", "_last", "_length", "_links", "_number")
+    __slots__ = ("__weakref__", "_first", "_last", "_length", "_links", "_number")
 
     def __init__(self, links: FrameLinks, number: int) -> None:
         self._links = links

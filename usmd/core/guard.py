@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 _P = TypeVar("_P", bound=Policy)
-_MAX_REASON: Final = 200
+_MAX_SHOWN: Final = 200
+
+
+def shown(value: object) -> str:
+    """What a policy gave, for a message: short, and whatever its repr does."""
+    try:
+        return repr(value)[:_MAX_SHOWN]
+    except Exception:  # noqa: BLE001 - a policy's object may raise anything, and so does an int of 5,000 digits
+        return f"a {type(value).__name__} that cannot be shown"
 
 
 class GuardedPolicies:
@@ -63,7 +71,7 @@ class GuardedPolicies:
         except UsmdError:
             raise
         except Exception as error:  # noqa: BLE001 - a policy's constructor may raise anything
-            self.broke(kind, f"its constructor raised {error!r}")
+            self.broke(kind, f"its constructor raised {shown(error)}")
             return None
         if not isinstance(policy, base):
             self.broke(kind, f"it is a {type(policy).__name__}, not a {base.__name__}")
@@ -100,7 +108,7 @@ class GuardedPolicies:
         try:
             answer = self._alloc.allocate(fault, request)
         except Exception as error:  # noqa: BLE001 - a policy may raise anything
-            self.broke("alloc", f"allocate raised {error!r}")
+            self.broke("alloc", f"allocate raised {shown(error)}")
             return Allocation(fault.page), False
         if stopwatch() - started > self._slow:
             self._timed("alloc", started)
@@ -117,16 +125,19 @@ class GuardedPolicies:
                 and (frame is None or isinstance(frame, int))
             ):
                 return plan, yields
-        self.broke("alloc", f"allocate answered {plan!r} to a fault on page {fault.page}")
+        self.broke("alloc", f"allocate answered {shown(plan)} to a fault on page {fault.page}")
         return Allocation(fault.page), False
 
     def page_filled(self, pfn: int) -> None:
-        """Tell the evict policy of a page that may be evicted."""
+        """Tell the evict policy of a page that may be evicted; its frame is in no list, whoever forgot it there."""
+        links = self._state.links
+        if links.owner[pfn]:
+            links.release(pfn)
         if self._evict is not None:
             try:
                 self._evict.page_filled(pfn)
             except Exception as error:  # noqa: BLE001 - a policy may raise anything
-                self.broke("evict", f"page_filled raised {error!r}")
+                self.broke("evict", f"page_filled raised {shown(error)}")
 
     def page_left(self, pfn: int) -> None:
         """Tell the evict policy of a page that may no longer be evicted."""
@@ -134,7 +145,7 @@ class GuardedPolicies:
             try:
                 self._evict.page_left(pfn)
             except Exception as error:  # noqa: BLE001 - a policy may raise anything
-                self.broke("evict", f"page_left raised {error!r}")
+                self.broke("evict", f"page_left raised {shown(error)}")
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Tell the evict policy that another hint is in force."""
@@ -142,7 +153,7 @@ class GuardedPolicies:
             try:
                 self._evict.hint_changed(pfn, priority_before)
             except Exception as error:  # noqa: BLE001 - a policy may raise anything
-                self.broke("evict", f"hint_changed raised {error!r}")
+                self.broke("evict", f"hint_changed raised {shown(error)}")
 
     def candidates(self, limit: int) -> Iterator[int]:
         """At most `limit` frames that the evict policy names, each an int; the caller checks what they are."""
@@ -157,18 +168,19 @@ class GuardedPolicies:
                 if isinstance(pfn, int):
                     yield pfn
                 else:
-                    self.broke("evict", f"choose_victims named {pfn!r}, which is no frame")
+                    self.broke("evict", f"choose_victims named {shown(pfn)}, which is no frame")
         except Exception as error:  # noqa: BLE001 - a policy may raise anything
-            self.broke("evict", f"choose_victims raised {error!r}")
-        self._timed("evict", started)
+            self.broke("evict", f"choose_victims raised {shown(error)}")
+        finally:  # also when the caller has enough and asks for no more
+            self._timed("evict", started)
 
     def reason(self, pfn: int) -> str:
         """Why the evict policy chose a frame."""
         if self._evict is not None:
             try:
-                return str(self._evict.reason(pfn))[:_MAX_REASON]
+                return str(self._evict.reason(pfn))[:_MAX_SHOWN]
             except Exception as error:  # noqa: BLE001 - a policy may raise anything
-                self.broke("evict", f"reason raised {error!r}")
+                self.broke("evict", f"reason raised {shown(error)}")
         return "no reason given"
 
     def swap_device(self, pfn: int) -> int | None:
@@ -177,11 +189,11 @@ class GuardedPolicies:
             try:
                 number: object = self._evict.swap_device(pfn)
             except Exception as error:  # noqa: BLE001 - a policy may raise anything
-                self.broke("evict", f"swap_device raised {error!r}")
+                self.broke("evict", f"swap_device raised {shown(error)}")
                 return None
             if number is None or (isinstance(number, int) and 0 <= number < len(self._state.swap.devices)):
                 return number
-            self.broke("evict", f"swap_device answered {number!r}, which is no device")
+            self.broke("evict", f"swap_device answered {shown(number)}, which is no device")
         return None
 
     def out_of_memory(self, fault: Fault) -> int | None:
@@ -192,13 +204,13 @@ class GuardedPolicies:
         try:
             answer = self._oom.choose(fault)
         except Exception as error:  # noqa: BLE001 - a policy may raise anything
-            self.broke("oom", f"choose raised {error!r}")
+            self.broke("oom", f"choose raised {shown(error)}")
             return None
         self._timed("oom", started)
         if answer is None:
             return None
         victim = self._state.processes.get(answer) if isinstance(answer, int) else None
         if victim is None or victim.resident == 0:
-            self.broke("oom", f"choose answered {answer!r}, which is no process with memory")
+            self.broke("oom", f"choose answered {shown(answer)}, which is no process with memory")
             return None
         return victim.process_id

@@ -61,6 +61,8 @@ class Core:
             self._serve_waiting()
         if state.frames.free < state.settings.high:
             self._reclaim.between_marks()
+        else:
+            self._reclaim.reclaiming = False
         return state.take_commands()
 
     def _serve_waiting(self) -> None:

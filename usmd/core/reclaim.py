@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT
+from usmd.core.guard import shown
 from usmd.core.region import PAGE_BITS
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Reclaim:
     def __init__(self, state: State, life: PageLife) -> None:
         self._state = state
         self._life = life
-        self._reclaiming = False
+        self.reclaiming = False
+        """Background reclaim is on its way from below the low watermark up to the high one."""
         self._idle_until = 0.0
         """Time until which background reclaim rests, because it found nothing that can go."""
         self._hand = 0
@@ -35,10 +37,10 @@ class Reclaim:
         settings = state.settings
         coming = state.frames.free + len(self._life.evicting)
         if coming < settings.low:
-            self._reclaiming = True
+            self.reclaiming = True
         elif coming >= settings.high:
-            self._reclaiming = False
-        if not self._reclaiming or state.now < self._idle_until:
+            self.reclaiming = False
+        if not self.reclaiming or state.now < self._idle_until:
             return
         if self.evict(min(settings.high - coming, settings.reclaim_batch)) == 0:
             self._idle_until = state.now + settings.reclaim_rest
@@ -76,7 +78,7 @@ class Reclaim:
         for pfn in policies.candidates(max(state.settings.scan_limit, wanted)):
             wrong = self._objection(process, pfn)
             if wrong is not None or pfn in chosen:
-                policies.broke("evict", f"choose_victims named frame {pfn}, which is {wrong or 'named already'}")
+                policies.broke("evict", f"choose_victims named frame {shown(pfn)}, which is {wrong or 'named already'}")
                 continue
             if state.frames.flags[pfn] & PINNED or (slots <= 0 and self._needs_slot(pfn)):
                 process.counters.refused_victims += 1

@@ -1,0 +1,1 @@
+"""Programs that use usmd; each runs as `python -m examples.NAME`."""

@@ -1,0 +1,55 @@
+"""A usmd of one's own, in a process of its own, for a benchmark or an example."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+
+class OwnDaemon(NamedTuple):
+    """Where it listens: `address` for lib_usm, `admin_address` for usmctl. `folder` is its own and ends with it."""
+
+    address: str
+    admin_address: str
+    folder: Path
+
+
+@contextmanager
+def running(*flags: str, swap_file: str | None = None) -> Iterator[OwnDaemon]:
+    """Run `usmd serve` with these flags and a swap file of size `swap_file` (None: the default); drain it at the end."""
+    with tempfile.TemporaryDirectory(prefix="usmd-") as name:
+        folder = Path(name)
+        socket, admin = folder / "usmd.sock", folder / "admin.sock"
+        command = [sys.executable, "-m", "usmd", "serve", "--socket", str(socket), "--admin-socket", str(admin)]
+        command += ["--state-dir", str(folder), "--log-format", "json", *flags]
+        if swap_file is not None:
+            command += ["--swap", f"file:{folder / 'swap'}:{swap_file}"]
+        with started(command):
+            yield OwnDaemon(f"unix:{socket}", f"unix:{admin}", folder)
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[None]:
+    """A process that says `ready` on stderr before the block runs, and gets SIGTERM after it.
+
+    Raises RuntimeError with what it said when it ends before that.
+    """
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with process:
+        said: list[str] = []
+        for line in process.stderr or ():
+            said.append(line)
+            if "ready" in line:
+                break
+        else:
+            raise RuntimeError(f"{' '.join(command)} ended before it was ready: {''.join(said)}")
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.communicate()
