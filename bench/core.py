@@ -23,8 +23,11 @@ ALLOC: Final = "async_aware"
 EVICT: Final = "hint_aware"
 
 
-def make_core(frames: int) -> tuple[Core, int, int]:
-    """A core with the daemon's defaults and one process with one region: (core, process, region)."""
+def make_core(frames: int, overcommit: int = 8) -> tuple[Core, int, int]:
+    """A core with the daemon's defaults and a process with a region `overcommit` times the frames.
+
+    Returns (core, process, region). There are as many swap slots as pages in the region.
+    """
     settings = CoreSettings(
         frames=frames,
         page_size=4096,
@@ -34,9 +37,9 @@ def make_core(frames: int) -> tuple[Core, int, int]:
         deny_budget_total=frames * 3 // 4,
         hold_budget=min(frames // 4, 1024),
     )
-    core = Core(settings, [DeviceInfo("memory0", frames * 8)], registry.make, time.perf_counter)
+    core = Core(settings, [DeviceInfo("memory0", frames * overcommit)], registry.make, time.perf_counter)
     process = answer(core, events.Attach("bench", ALLOC, EVICT, "refuse"), commands.Attached).process_id
-    region = answer(core, events.Map(process, frames * 8 * 4096, ""), commands.Mapped).region_id
+    region = answer(core, events.Map(process, frames * overcommit * 4096, ""), commands.Mapped).region_id
     return core, process, region
 
 

@@ -24,7 +24,7 @@ from tools.own_daemon import OwnDaemon, running
 from usmd.ctl.connect import Admin, admin_socket
 from usmd.sizes import format_size
 
-QUERIES: Final = 1500
+QUERIES: Final = 1000
 SEED: Final = 20
 PAGE: Final = 4096
 ALLOC: Final = "async_aware(regular=flexible_huge_pages(pages=4))"

@@ -21,7 +21,7 @@ class OwnDaemon(NamedTuple):
 
 @contextmanager
 def running(*flags: str, swap_file: str | None = None) -> Iterator[OwnDaemon]:
-    """Run `usmd serve` with these flags and a swap file of size `swap_file` (None: the default); drain it at the end."""
+    """Run `usmd serve` with these flags and a swap file of size `swap_file`, if any; drain it at the end."""
     with tempfile.TemporaryDirectory(prefix="usmd-") as name:
         folder = Path(name)
         socket, admin = folder / "usmd.sock", folder / "admin.sock"

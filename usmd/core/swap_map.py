@@ -24,7 +24,7 @@ class DeviceInfo(msgspec.Struct, frozen=True):
 
 
 class DeviceMap:
-    """Slots of one device: a byte and a generation each, found by memchr from where the last search ended."""
+    """Slots of one device, found by memchr from where the last search ended: a byte and a generation (16 bits) each."""
 
     __slots__ = ("_cursor", "free", "generation", "name", "number", "refused_until", "slots", "used")
 
@@ -34,7 +34,7 @@ class DeviceMap:
         self.slots = info.slots
         self.free = info.slots
         self.used = bytearray(info.slots)
-        self.generation = array("I", [0]) * info.slots
+        self.generation = array("H", [0]) * info.slots
         self.refused_until = 0.0
         """Time until which the device takes no writes because one failed (backpressure)."""
         self._cursor = 0
@@ -50,7 +50,7 @@ class DeviceMap:
         self.used[slot] = 1
         self.free -= 1
         self._cursor = slot + 1
-        self.generation[slot] = (self.generation[slot] + 1) & 0xFFFFFFFF
+        self.generation[slot] = (self.generation[slot] + 1) & 0xFFFF
         return self.number << SLOT_BITS | slot
 
     def give_back(self, slot: int) -> None:

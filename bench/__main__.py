@@ -1,0 +1,29 @@
+"""`python -m bench [NAME …]`: run all benchmarks, or those named."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from bench import core, frames, stream
+
+BENCHES: Final[dict[str, Callable[[], None]]] = {"stream": stream.main, "core": core.main, "frames": frames.main}
+
+
+def main() -> None:
+    """Say what machine this is, then run."""
+    names = sys.argv[1:] or list(BENCHES)
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    print(f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} CPUs\n")
+    for name in names:
+        BENCHES[name]()
+        print()
+
+
+if __name__ == "__main__":
+    main()
