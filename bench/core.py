@@ -69,9 +69,9 @@ def settle(core: Core, todo: list[commands.Command]) -> None:
         todo = follow
 
 
-def fault(process: int, region: int, page: int) -> events.Faults:
-    """A fault on one page."""
-    return events.Faults(process, [events.FaultRequest(1, region, page, 1, False)])
+def fault(process: int, region: int, page: int, count: int = 1) -> events.Faults:
+    """A fault on `count` pages."""
+    return events.Faults(process, [events.FaultRequest(1, region, page, count, False)])
 
 
 def minor_faults() -> float:

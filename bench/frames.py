@@ -13,7 +13,8 @@ from typing import Final
 
 from bench.core import fault, make_core, settle
 
-FRAMES: Final = 8192
+FRAMES: Final = 32768
+RANGE: Final = 256
 CHECKSUM_BYTES: Final = 8
 
 
@@ -23,8 +24,8 @@ def bytes_per_frame(overcommit: int) -> tuple[float, int]:
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     core, process, region = make_core(FRAMES, overcommit)
-    for page in range(FRAMES * overcommit):
-        settle(core, core.handle(fault(process, region, page), 0.0))
+    for page in range(0, FRAMES * overcommit, RANGE):
+        settle(core, core.handle(fault(process, region, page, RANGE), 0.0))
     gc.collect()
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()

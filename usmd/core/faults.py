@@ -40,11 +40,13 @@ class Pending:
         self.first = request.first_page
         self.page_count = request.page_count
         self.missing = 0
+        """Pages that are neither present nor failed."""
         self.yield_token = 0
         self.failed = False
 
-    def waiter(self, page: int) -> Waiter:
-        """What to call when the page is present or has failed."""
+    def wait_for(self, page: int) -> Waiter:
+        """Count a page as missing; what is returned must be called once when it is present or has failed."""
+        self.missing += 1
 
         def done(error: UsmdError | None) -> None:
             self.missing -= 1
@@ -61,9 +63,10 @@ class Pending:
 class MemoryWaiter:
     """A page that waits for a free frame."""
 
-    __slots__ = ("page", "pending", "plan", "write")
+    __slots__ = ("done", "page", "pending", "plan", "write")
 
     def __init__(self, pending: Pending, page: int, plan: Allocation, *, write: bool) -> None:
+        self.done = pending.wait_for(page)
         self.pending = pending
         self.page = page
         self.plan = plan
@@ -203,16 +206,13 @@ class Faults:
         plan, yields = answer or self._ask(process, region, page, swap=swap, write=write)
         if entry > 0:
             counters.parked_faults += 1
-            pending.missing += 1
-            self._life.filling[entry - 1].waiters.append(pending.waiter(page))
+            self._life.filling[entry - 1].waiters.append(pending.wait_for(page))
         elif state.frames.free == 0 or self.waiting:
-            pending.missing += 1
             self.waiting.append(MemoryWaiter(pending, page, plan, write=write))
         else:
             filling = self._place(region, page, plan)
             if filling is not None:
-                pending.missing += 1
-                filling.waiters.append(pending.waiter(page))
+                filling.waiters.append(pending.wait_for(page))
         return plan, yields
 
     def _clip(self, plan: Allocation, region: Region, page: int, hint: HintRange | None) -> Allocation:
@@ -228,7 +228,7 @@ class Faults:
         """Give the faulting page a free frame, and then the pages beside it as far as frames are to spare."""
         frames = self._state.frames
         prefer = plan.frame
-        spare = frames.free - 1 - self._state.settings.low
+        spare = frames.free - 1 - self._state.settings.low - len(self.waiting)
         guesses = plan.count - 1
         run: int | None = None
         if guesses > 0 and spare > 0 and prefer is None:
@@ -276,21 +276,20 @@ class Faults:
         while self.waiting:
             waiter = self.waiting[0]
             region, page, pending = waiter.pending.region, waiter.page, waiter.pending
-            if pending.failed or region.region_id not in state.regions:
-                self.waiting.popleft()
-                continue
             entry = region.table[page]
-            if entry > 0:
+            if pending.failed:
                 self.waiting.popleft()
-                self._join(page, entry - 1, pending)
+                waiter.done(None)
+            elif entry > 0:
+                self.waiting.popleft()
+                self._join(entry - 1, waiter)
             elif frames.free:
                 self.waiting.popleft()
                 filling = self._place(region, page, waiter.plan)
-                done = pending.waiter(page)
                 if filling is None:
-                    done(None)
+                    waiter.done(None)
                 else:
-                    filling.waiters.append(done)
+                    filling.waiters.append(waiter.done)
             elif (
                 len(evicting) >= len(self.waiting)
                 or self.reclaim.for_faults(len(self.waiting) - len(evicting))
@@ -300,15 +299,15 @@ class Faults:
             ):
                 return
 
-    def _join(self, page: int, pfn: int, pending: Pending) -> None:
+    def _join(self, pfn: int, waiter: MemoryWaiter) -> None:
         """The page got a frame while it waited for one."""
         state = self._state.frames.state[pfn]
         if state == FILLING:
-            self._life.filling[pfn].waiters.append(pending.waiter(page))
+            self._life.filling[pfn].waiters.append(waiter.done)
             return
         if state == EVICTING:
             self._life.retake(pfn)
-        pending.waiter(page)(None)
+        waiter.done(None)
 
     def _out_of_memory(self, waiter: MemoryWaiter) -> bool:
         """Ask the oom policy: refuse and go on with the next page (True), or have a process ended first (False)."""
@@ -324,10 +323,7 @@ class Faults:
         process.counters.oom_refusals += 1
         self.waiting.popleft()
         frames = self._state.frames
-        waiter.pending.missing -= 1
-        self.fail(
-            waiter.pending,
-            waiter.page,
+        waiter.done(
             OutOfMemory(
                 f"no frame for page {waiter.page} of region {waiter.pending.region.region_id}: all {frames.count} are "
                 f"in use and none can be evicted ({self._state.denied} denied, {len(self._state.pins)} pinned, "
@@ -342,7 +338,7 @@ class Faults:
         if gone:
             self.waiting = deque(waiter for waiter in self.waiting if waiter.pending.region is not region)
             for waiter in gone:
-                waiter.pending.waiter(waiter.page)(Unmapped(f"region {region.region_id} was unmapped"))
+                waiter.done(Unmapped(f"region {region.region_id} was unmapped"))
 
     # Answers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from math import inf
 
 import msgspec
 
@@ -60,6 +61,10 @@ class HintRanges:
             kept.sort(key=lambda each: each.first)
         self._ranges[start:stop] = kept
         self._firsts[start:stop] = [each.first for each in kept]
+
+    def next_expiry(self) -> float:
+        """Time at which the next range ends by itself; infinity when none does."""
+        return min((each.expires for each in self._ranges if each.expires is not None), default=inf)
 
     def expired(self, now: float) -> list[HintRange]:
         """Ranges whose time has come."""

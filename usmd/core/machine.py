@@ -12,6 +12,7 @@ from typing import Any
 from usmd.core import commands, events
 from usmd.core.faults import Faults
 from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT
+from usmd.core.guard import shown
 from usmd.core.mapping import Mapping
 from usmd.core.page_life import PageLife
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
@@ -115,7 +116,7 @@ class Core:
                     try:
                         on_access(pfn, write)
                     except Exception as error:  # noqa: BLE001 - a policy may raise anything
-                        policies.broke("evict", f"page_accessed raised {error!r}")
+                        policies.broke("evict", f"page_accessed raised {shown(error)}")
         region.process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from usmd.core import commands, events
@@ -125,6 +126,11 @@ class Mapping:
         hint = event.hint
         if hint is not None and hint.swap_device is not None:
             self._device(hint.swap_device)
+        ranges = sum(len(each.hints) for each in region.process.regions.values())
+        if hint is not None and ranges >= state.settings.max_hint_ranges:
+            raise LimitExceeded(
+                f"{ranges} ranges of the process have a hint, no more are allowed; hint larger ranges, or clear some"
+            )
         page_size = state.settings.page_size
         first, end = event.offset // page_size, -(-(event.offset + length) // page_size)
         number = 0
@@ -150,6 +156,8 @@ class Mapping:
         state = self._state
         expires = None if hint is None or hint.ttl_seconds is None else state.now + hint.ttl_seconds
         region.hints.set(first, end, number, hint, expires)
+        if expires is not None:
+            state.hint_expiry = min(state.hint_expiry, expires)
         over_budget = 0
         for page, entry in region.table.entries(first, end - first):
             if entry > 0 and not self._life.apply_hint(region, page, entry - 1):
@@ -159,9 +167,12 @@ class Mapping:
     def expire(self) -> None:
         """End the hints whose time has come and the pins that nobody used."""
         state = self._state
-        for region in state.regions.values():
-            for found in region.hints.expired(state.now):
-                self._apply(region, found.first, found.end, 0, None)
+        if state.now >= state.hint_expiry:
+            state.hint_expiry = inf
+            for region in state.regions.values():
+                for found in region.hints.expired(state.now):
+                    self._apply(region, found.first, found.end, 0, None)
+                state.hint_expiry = min(state.hint_expiry, region.hints.next_expiry())
         while state.pins:
             pfn, until = next(iter(state.pins.items()))
             if until > state.now:

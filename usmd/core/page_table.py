@@ -19,7 +19,7 @@ ABSENT: Final = 0
 class PageTable:
     """Entries of `page_count` pages. The caller keeps page numbers in range.
 
-    `chunks[page >> CHUNK_BITS][page & CHUNKCHUNK_MASK]` is the entry where the chunk is not None, for the hot path.
+    `chunks[page >> CHUNK_BITS][page & CHUNK_MASK]` is the entry where the chunk is not None, for the hot path.
     """
 
     __slots__ = ("chunks", "page_count")

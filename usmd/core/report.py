@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
 _OWNER_SAMPLES = 16
 
 
+def _owner(core: Core, keys: Iterable[int]) -> int:
+    """The process with most of these pages; 0 when there is none."""
+    regions = core.state.regions
+    owners = Counter(
+        regions[key >> PAGE_BITS].process.process_id for key in keys if key != NO_PAGE and key >> PAGE_BITS in regions
+    )
+    return owners.most_common(1)[0][0] if owners else 0
+
+
 def _mask_table(bit: int) -> bytes:
     return bytes(1 if flags & bit else 0 for flags in range(256))
 
@@ -53,24 +63,27 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 def memory_cell(core: Core, first: int, end: int) -> Cell:
-    """Frames `first` to `end` - 1 as one cell; the owner is found from up to 16 samples."""
+    """Frames `first` to `end` - 1 as one cell.
+
+    The owner is found from at least 16 samples, or from all frames where the samples are free and others are not.
+    """
     frames = core.state.frames
     states, flags = frames.state[first:end], frames.flags[first:end]
-    owners: Counter[int] = Counter()
-    for key in frames.page[first : end : max((end - first) // _OWNER_SAMPLES, 1)]:
-        if key != NO_PAGE and (region := core.state.regions.get(key >> PAGE_BITS)) is not None:
-            owners[region.process.process_id] += 1
+    free = states.count(FREE)
+    owner = _owner(core, frames.page[first : end : max((end - first) // _OWNER_SAMPLES, 1)])
+    if owner == 0 and free < end - first:
+        owner = _owner(core, frames.page[first:end])
     return Cell(
         first_frame=first,
         frames=end - first,
-        free=states.count(FREE),
+        free=free,
         filling=states.count(FILLING),
         present=states.count(PRESENT),
         evicting=states.count(EVICTING),
         dirty=flags.translate(_HAS[DIRTY]).count(1),
         denied=flags.translate(_HAS[DENIED]).count(1),
         pinned=flags.translate(_HAS[PINNED]).count(1),
-        process_id=owners.most_common(1)[0][0] if owners else 0,
+        process_id=owner,
     )
 
 

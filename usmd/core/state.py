@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from math import inf
 
 import msgspec
 
@@ -27,9 +28,9 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     `low`, `high`: watermarks; reclaim begins below `low` free frames and ends at `high`. `deny_budget`: frames that
     EVICTION=DENY may protect per process, and `deny_budget_total` in all. `hold_budget`: frames whose page was faulted
     in and not touched yet may be pinned, each for `hold_seconds`, so that a fault and the access after it meet.
-    `max_regions` per process, `max_mapped` bytes per process, `max_fault_pages` pages per fault and per FHP.
-    `reclaim_batch`: most victims per event, which bounds the time an event takes. `scan_limit`: most frames looked at
-    for them. `write_backoff`: seconds without writes on a device after one failed. `reclaim_rest`: seconds that
+    `max_regions`, `max_mapped` bytes and `max_hint_ranges` are per process. `max_fault_pages` pages per fault and per
+    FHP. `reclaim_batch`: most victims per event, which bounds the time an event takes. `scan_limit`: most frames looked
+    at for them. `write_backoff`: seconds without writes on a device after one failed. `reclaim_rest`: seconds that
     background reclaim rests when nothing can be evicted. `policy_slow_seconds`: a policy call
     that takes longer is reported.
     """
@@ -44,6 +45,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     hold_seconds: float = 0.25
     max_regions: int = 1024
     max_mapped: int = 1 << 36
+    max_hint_ranges: int = 65536
     max_fault_pages: int = 512
     reclaim_batch: int = 64
     scan_limit: int = 4096
@@ -64,7 +66,7 @@ class State:
     """Frames, processes, regions, slots and the commands gathered while an event is handled."""
 
     __slots__ = (
-        "_notices", "_outcomes", "denied", "discards", "ended_counters", "first", "frames", "links",
+        "_notices", "_outcomes", "denied", "discards", "ended_counters", "first", "frames", "hint_expiry", "links",
         "make_policy", "next_hint", "next_process", "next_region", "next_ticket", "now", "pins", "processes",
         "protects", "reads", "regions", "settings", "stopwatch", "swap", "writes", "zero_fills",
     )  # fmt: skip
@@ -94,6 +96,8 @@ class State:
         self.next_region = 1
         self.next_hint = 1
         self.next_ticket = 1
+        self.hint_expiry = inf
+        """Time of the next hint that ends by itself, or earlier."""
         self.first: list[commands.Command] = []
         """Commands that go out before the batches below: answers to a request, ended sessions."""
         self.discards: list[int] = []

@@ -6,6 +6,7 @@ Who may ask is decided by the file mode of the admin socket, not here.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -21,7 +22,10 @@ from usmd.server.rpc import Context
 from usmd.server.watch import Watch
 from usmd.version import VERSION
 
-DEFAULT_PAGE: Final = 1000
+MAX_PAGE: Final = 1000
+"""Items in a page, so that it fits in a message of gRPC's usual 4 MiB however much the items hold."""
+MAX_GRACE: Final = 86400.0
+_TOKEN: Final = re.compile("[0-9]{0,18}")
 MAX_CELLS: Final = 65536
 DEFAULT_CELLS: Final = 1024
 _T = TypeVar("_T")
@@ -29,10 +33,12 @@ _T = TypeVar("_T")
 
 def paginate(items: Sequence[_T], page_size: int, page_token: str) -> tuple[Sequence[_T], str]:
     """A page of a list and the token of the next one; raises InvalidArgument for a size or token that is none."""
-    if page_size < 0 or not (page_token or "0").isdecimal():
-        raise InvalidArgument(f"page_size {page_size}, page_token {page_token!r}; use 0 or more, and a token as given")
+    if page_size < 0 or not _TOKEN.fullmatch(page_token):
+        raise InvalidArgument(
+            f"page_size {page_size}, page_token {page_token[:40]!r}; use 0 or more, and a token as given"
+        )
     start = int(page_token or 0)
-    end = start + (page_size or DEFAULT_PAGE)
+    end = start + min(page_size or MAX_PAGE, MAX_PAGE)
     return items[start:end], str(end) if end < len(items) else ""
 
 
@@ -320,4 +326,6 @@ class AdminService:
     ) -> admin_pb2.DrainResponse:
         """Begin to drain."""
         del context
+        if not 0 <= request.grace_seconds <= MAX_GRACE:
+            raise InvalidArgument(f"grace_seconds {request.grace_seconds:g}; allowed are 0 to {MAX_GRACE:g}")
         return admin_pb2.DrainResponse(sessions=self._drain(request.grace_seconds or None))

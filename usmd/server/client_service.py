@@ -17,7 +17,7 @@ from usmd.core import commands, events
 from usmd.core.hints import Hint, parse_hint
 from usmd.core.region import Region
 from usmd.errors import InvalidArgument, OutOfRange, UsmdError
-from usmd.server.engine import Engine
+from usmd.server.engine import Engine, Touch
 from usmd.server.hint_messages import hint_from_fields
 from usmd.server.rpc import Context, check_message
 from usmd.server.sessions import Session, Sessions
@@ -26,7 +26,9 @@ TOKEN_KEY: Final = "usm-session-token"  # noqa: S105 - the name of a key
 MAX_TRANSFER_BYTES: Final = 1 << 20
 MAX_BATCH_FAULTS: Final = 4096
 MAX_IN_FLIGHT: Final = 16384
-"""Faults of one session without a final outcome, beyond which its stream is not read."""
+"""Pages of one session's faults without a final outcome, beyond which its stream is not read."""
+PART_PAGES: Final = 512
+"""Pages of a batch of faults handled at a stretch; then the loop has its turn."""
 _BATCH_OUTCOMES: Final = 4096
 _EOF: Final = grpc.aio.EOF
 
@@ -113,22 +115,33 @@ class ClientService:
         """Read what is resident."""
         session = self._session(context)
         length = request.length
-        accessed = self._access(session, request.region_id, request.offset, length, write=False)
         within = request.offset % self._page_size
-        resident = min(length, max(len(accessed.frames) * self._page_size - within, 0))
-        return client_pb2.LoadResponse(
-            data=self._engine.memory.load(accessed.frames, within, resident), absent_pages=accessed.absent
-        )
+        data = b""
+
+        def load(frames: Sequence[int]) -> None:
+            nonlocal data
+            resident = min(length, max(len(frames) * self._page_size - within, 0))
+            data = self._engine.memory.load(frames, within, resident)
+
+        accessed = self._access(session, request.region_id, request.offset, length, load, write=False)
+        return client_pb2.LoadResponse(data=data, absent_pages=accessed.absent)
 
     async def Store(self, request: client_pb2.StoreRequest, context: Context) -> client_pb2.StoreResponse:  # noqa: N802
         """Write where it is resident."""
         session = self._session(context)
-        accessed = self._access(session, request.region_id, request.offset, len(request.data), write=True)
         within = request.offset % self._page_size
-        stored = self._engine.memory.store(accessed.frames, within, memoryview(request.data))
+        stored = 0
+
+        def store(frames: Sequence[int]) -> None:
+            nonlocal stored
+            stored = self._engine.memory.store(frames, within, memoryview(request.data))
+
+        accessed = self._access(session, request.region_id, request.offset, len(request.data), store, write=True)
         return client_pb2.StoreResponse(stored=stored, absent_pages=accessed.absent)
 
-    def _access(self, session: Session, region_id: int, offset: int, length: int, *, write: bool) -> commands.Accessed:
+    def _access(
+        self, session: Session, region_id: int, offset: int, length: int, touch: Touch, *, write: bool
+    ) -> commands.Accessed:
         region: Region = self._engine.core.state.region(session.process_id, region_id)
         limit = max(MAX_TRANSFER_BYTES, self._page_size)
         if not 1 <= length <= limit:
@@ -139,10 +152,7 @@ class ClientService:
             )
         first = offset // self._page_size
         count = (offset + length - 1) // self._page_size - first + 1
-        accessed = self._engine.submit(events.Access(session.process_id, region_id, first, count, write))
-        if not isinstance(accessed, commands.Accessed):
-            raise TypeError(f"the core answered {accessed!r} to Access")
-        return accessed
+        return self._engine.access(events.Access(session.process_id, region_id, first, count, write), touch)
 
     async def StreamFaults(self, context: Context) -> None:  # noqa: N802
         """Take faults and give outcomes until either side ends; the session ends with its stream."""
@@ -173,22 +183,34 @@ class ClientService:
             faults = message.faults
             if len(faults) > MAX_BATCH_FAULTS:
                 raise InvalidArgument(f"{len(faults)} faults in one message; allowed are {MAX_BATCH_FAULTS}")
-            batch = [
-                events.FaultRequest(fault.fault_id, fault.region_id, fault.first_page, fault.page_count, fault.write)
-                for fault in faults
-            ]
-            if session.ended.is_set():
-                return
-            session.in_flight += len(batch)
-            session.direct = True
-            try:
-                self._engine.submit(events.Faults(session.process_id, batch))
-            finally:
-                session.direct = False
-            await _flush(session, context, gate)
-            while session.in_flight > MAX_IN_FLIGHT:
-                session.room.clear()
-                await session.room.wait()
+            part: list[events.FaultRequest] = []
+            pages = 0
+            for fault in faults:
+                count = fault.page_count
+                if part and pages + count > PART_PAGES:
+                    await self._handle_faults(session, part, context, gate)
+                    part, pages = [], 0
+                    await asyncio.sleep(0)
+                part.append(events.FaultRequest(fault.fault_id, fault.region_id, fault.first_page, count, fault.write))
+                pages += count
+            await self._handle_faults(session, part, context, gate)
+
+    async def _handle_faults(
+        self, session: Session, part: list[events.FaultRequest], context: Context, gate: asyncio.Lock
+    ) -> None:
+        """Part of a batch; waits until the client has read what came of it, and there is room for more."""
+        if session.ended.is_set():
+            return
+        session.begin(part)
+        session.direct = True
+        try:
+            self._engine.submit(events.Faults(session.process_id, part))
+        finally:
+            session.direct = False
+        await _flush(session, context, gate)
+        while session.in_flight > MAX_IN_FLIGHT:
+            session.room.clear()
+            await session.room.wait()
 
     async def _write_late_outcomes(self, session: Session, context: Context, gate: asyncio.Lock) -> None:
         while True:
@@ -203,7 +225,7 @@ async def _flush(session: Session, context: Context, gate: asyncio.Lock) -> None
         while session.outbox:
             outcomes = session.outbox[:_BATCH_OUTCOMES]
             del session.outbox[:_BATCH_OUTCOMES]
-            session.in_flight -= sum(1 for outcome in outcomes if not isinstance(outcome, commands.Yielded))
+            session.finish(outcomes)
             if session.in_flight <= MAX_IN_FLIGHT:
                 session.room.set()
             await context.write(_message_of(outcomes))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +25,9 @@ from grpc_reflection.v1alpha import reflection
 from lib_usm.pb.usm.v1 import admin_pb2, client_pb2
 from usmd.config import Config, MemoryConfig, PolicyNames, frames_of
 from usmd.core import events
-from usmd.core.state import CoreSettings
+from usmd.core.region import Process
+from usmd.core.state import CoreSettings, State
+from usmd.core.view import MemoryView
 from usmd.errors import ConfigError, UsmdError
 from usmd.log import get_logger
 from usmd.mechanism.simulated import SimulatedMemory
@@ -33,7 +36,7 @@ from usmd.runtime_paths import IDENTITY_SUFFIX
 from usmd.server.admin_service import AdminService
 from usmd.server.client_service import ClientService
 from usmd.server.engine import Engine
-from usmd.server.identity import Identities
+from usmd.server.identity import MAX_CONNECTIONS, Identities
 from usmd.server.lock import SocketLock
 from usmd.server.notify import notify
 from usmd.server.rpc import service_handler
@@ -46,6 +49,8 @@ from usmd.version import VERSION
 TICK_SECONDS: Final = 0.1
 MAX_HOLD: Final = 1024
 """Frames that the hold budget never exceeds; more would only make reclaim look at more pinned frames."""
+SPARE_DESCRIPTORS: Final = 256
+"""For sockets, swap files, operators, and what libraries open."""
 _log = get_logger()
 
 
@@ -72,7 +77,12 @@ def core_settings(memory: MemoryConfig) -> CoreSettings:
 
 
 def check_policies(config: Config, devices: list[SwapDevice]) -> None:
-    """Raise UnknownPolicy, InvalidArgument or ConfigError unless every policy and device that is named exists."""
+    """Raise UnknownPolicy, InvalidArgument or ConfigError unless a process could get each policy and device named.
+
+    Each policy is made once, for nobody, so that a parameter it refuses is an error of the start and not of a client.
+    """
+    scratch = State(CoreSettings(frames=1, page_size=1, deny_budget=0, deny_budget_total=0), [], registry.make, float)
+    nobody = MemoryView(scratch, Process(0, "check", None, None, None))
     names = {word for device in devices for word in (device.name, str(device.number))}
     rules = config.policy
     choices = [PolicyNames(alloc=rules.alloc, evict=rules.evict, oom=rules.oom, swap=rules.swap)]
@@ -84,7 +94,7 @@ def check_policies(config: Config, devices: list[SwapDevice]) -> None:
     ]
     for choice in choices:
         for kind in registry.TABLES:
-            registry.find(kind, getattr(choice, kind))
+            registry.make(kind, getattr(choice, kind), nobody)
         if choice.swap is not None and choice.swap not in names:
             raise ConfigError(f"policy.swap = {choice.swap!r} is no swap device; there are {', '.join(sorted(names))}")
 
@@ -204,11 +214,25 @@ class Daemon:
         _log.info("stopped")
 
 
+def raise_file_limit(config: Config) -> None:
+    """Allow the descriptors that the sessions need, as far as the system lets this process.
+
+    A session takes two: its gRPC connection and its identity connection.
+    """
+    needed = 2 * config.server.max_sessions + MAX_CONNECTIONS + SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        needed = min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def serve(config: Config) -> int:
     """Serve until told to stop; returns the exit code. Raises UsmdError when it cannot start."""
     with ExitStack() as stack:
         for path in (config.server.socket, config.server.admin_socket):
             stack.enter_context(SocketLock(path))
+        raise_file_limit(config)
         devices = open_devices(config.swap, config.memory.page_size)
         try:
             check_policies(config, devices)

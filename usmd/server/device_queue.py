@@ -69,6 +69,8 @@ class DeviceQueue:
                 errors: Sequence[UsmdError | None]
                 try:
                     errors = await loop.run_in_executor(self._workers, job, batch)
+                    if len(errors) != len(batch):
+                        raise ValueError(f"{len(errors)} results for {len(batch)} entries")
                 except Exception as error:  # noqa: BLE001 - logged with its traceback, and every entry has failed
                     # A device answers per entry and never raises for I/O: this is a defect, and every entry has failed.
                     _log.exception("swap_device_defect", device=self.device.name)
@@ -76,12 +78,13 @@ class DeviceQueue:
                 for entry in batch:
                     entry.buffer.release()
                 self.in_flight -= len(pages)
-                self.errors += sum(1 for error in errors if error is not None)
+                failed = sum(1 for error in errors if error is not None)
+                self.errors += failed
                 if writing:
-                    self.pages_written += len(pages)
+                    self.pages_written += len(pages) - failed
                     self._deliver(SwapOutDone([page.slot for page in pages], errors))
                 else:
-                    self.pages_read += len(pages)
+                    self.pages_read += len(pages) - failed
                     self._deliver(SwapInDone([page.pfn for page in pages], errors))
         finally:
             self._running[writing] = None

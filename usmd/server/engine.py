@@ -5,9 +5,11 @@ Covers time, bytes and devices. Who may send which event is `client_service`'s b
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from usmd.core import commands, events
 from usmd.core.machine import Core
@@ -21,6 +23,11 @@ from usmd.swap.base import SwapDevice
 OnOutcomes = Callable[[int, Sequence[commands.Outcome]], None]
 OnEnded = Callable[[commands.Ended], None]
 OnNotice = Callable[[commands.Notice], None]
+Touch = Callable[[Sequence[int]], None]
+
+EVENTS_A_TURN: Final = 4
+"""Events that follow from each other handled at a stretch; then the loop has its turn, so that a long chain of
+evictions and fills for one client holds up nobody else."""
 
 
 class Engine:
@@ -40,6 +47,8 @@ class Engine:
         self.on_notice: OnNotice = lambda _notice: None
         self._events: deque[events.Event] = deque()
         self._pumping = False
+        self._goes_on = False
+        self._touch: Touch | None = None
 
     @staticmethod
     def now() -> float:
@@ -47,7 +56,9 @@ class Engine:
         return time.monotonic()
 
     def submit(self, event: events.Event) -> commands.Command | None:
-        """Handle an event and all that follows at once; returns the core's answer to it, if it has one.
+        """Handle an event and what follows at once; returns the core's answer to it, if it has one.
+
+        A long chain of what follows goes on in the loop's next turns.
 
         Raises what the core raises for a request that cannot be carried out; then nothing has changed.
         """
@@ -57,11 +68,41 @@ class Engine:
         self._pumping = True
         try:
             answer = self._perform(self.core.handle(event, time.monotonic()))
-            while self._events:
-                self._perform(self.core.handle(self._events.popleft(), time.monotonic()))
+            self._pump()
         finally:
             self._pumping = False
         return answer
+
+    def access(self, event: events.Access, touch: Touch) -> commands.Accessed:
+        """Handle a load or store: `touch` moves the bytes of the frames that are present, and the answer is returned.
+
+        It is called before any command that follows is performed, because such a command may take a frame away.
+        """
+        self._touch = touch
+        try:
+            answer = self.submit(event)
+        finally:
+            self._touch = None
+        if not isinstance(answer, commands.Accessed):
+            raise TypeError(f"the core answered {answer!r} to Access")
+        return answer
+
+    def _pump(self) -> None:
+        for _ in range(EVENTS_A_TURN):
+            if not self._events:
+                return
+            self._perform(self.core.handle(self._events.popleft(), time.monotonic()))
+        if self._events and not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._pumping = True
+        try:
+            self._pump()
+        finally:
+            self._pumping = False
 
     def _perform(self, todo: Sequence[commands.Command]) -> commands.Command | None:
         answer: commands.Command | None = None
@@ -69,6 +110,10 @@ class Engine:
             match command:
                 case commands.Outcomes():
                     self.on_outcomes(command.process_id, command.outcomes)
+                case commands.Accessed():
+                    answer = command
+                    if self._touch is not None:
+                        self._touch(command.frames)
                 case commands.ZeroFill():
                     self.memory.zero(command.frames)
                 case commands.Protect():

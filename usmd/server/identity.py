@@ -24,13 +24,18 @@ _PEER = struct.Struct("iII")
 class Identity:
     """Who connected. `on_gone` is called when the connection closes, once a session has claimed the identity."""
 
-    __slots__ = ("gid", "on_gone", "pid", "uid")
+    __slots__ = ("_writer", "gid", "on_gone", "pid", "uid")
 
-    def __init__(self, pid: int, uid: int, gid: int) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, pid: int, uid: int, gid: int) -> None:
+        self._writer = writer
         self.pid = pid
         self.uid = uid
         self.gid = gid
         self.on_gone: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """Close the connection, because nobody needs it to be known any more."""
+        self._writer.close()
 
 
 class Identities:
@@ -72,7 +77,7 @@ class Identities:
         if len(self._connections) >= MAX_CONNECTIONS:
             writer.close()
             return
-        identity = Identity(pid, uid, gid)
+        identity = Identity(writer, pid, uid, gid)
         ticket = secrets.token_urlsafe(24)
         self._unclaimed[ticket] = identity
         self._connections.add(writer)

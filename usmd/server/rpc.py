@@ -22,6 +22,9 @@ from usmd.errors import InvalidArgument, UsmdError
 from usmd.log import get_logger
 
 DOMAIN: Final = "usmd"
+MAX_MESSAGE_BYTES: Final = 1000
+"""Of an error's text, which may quote what the client sent. It travels in the trailers, twice, once with up to three
+characters a byte, and gRPC refuses more than 8 KiB of them."""
 _log = get_logger()
 
 
@@ -55,8 +58,15 @@ async def abort(context: Context, error: UsmdError) -> NoReturn:
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
     code: grpc.StatusCode = getattr(grpc.StatusCode, error.code)
-    status = rpc_status.to_status(status_pb2.Status(code=code.value[0], message=str(error), details=[detail]))
+    status = rpc_status.to_status(status_pb2.Status(code=code.value[0], message=_short(str(error)), details=[detail]))
     await context.abort(status.code, status.details, status.trailing_metadata)
+
+
+def _short(text: str) -> str:
+    data = text.encode()
+    if len(data) <= MAX_MESSAGE_BYTES:
+        return text
+    return f"{data[: MAX_MESSAGE_BYTES // 2].decode(errors='ignore')} … {data[-MAX_MESSAGE_BYTES // 2 :].decode(errors='ignore')}"
 
 
 def service_handler(descriptor: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:

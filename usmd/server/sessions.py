@@ -16,19 +16,21 @@ from usmd.config import PolicyRules
 from usmd.core import commands, events
 from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, UsmdError
 from usmd.server.engine import Engine
-from usmd.server.identity import Identities
+from usmd.server.identity import Identities, Identity
 
 REMEMBERED: Final = 1024
-"""Killed sessions whose owners can still be told why."""
+"""Sessions that usmd ended whose owners can still be told why."""
 
 
 class Session:
     """One client. `outbox` holds outcomes for its stream; `wake` is set when there are some, or when it has ended."""
 
     __slots__ = (
+        "_page_counts",
         "direct",
         "end_error",
         "ended",
+        "identity",
         "in_flight",
         "outbox",
         "process_id",
@@ -48,10 +50,32 @@ class Session:
         """Whoever files faults now writes their outcomes itself, so that nobody need be woken for them."""
         self.room = asyncio.Event()
         self.in_flight = 0
-        """Faults without a final outcome."""
+        """Pages of faults without a final outcome; at least 1 a fault."""
+        self._page_counts: dict[int, list[int]] = {}
+        """Fault number → pages of its faults in flight, for those of more than one page."""
+        self.identity: Identity | None = None
         self.ended = asyncio.Event()
         self.end_error: UsmdError | None = None
         """What the stream ends with; None after a Detach."""
+
+    def begin(self, faults: Sequence[events.FaultRequest]) -> None:
+        """Count faults as in flight."""
+        self.in_flight += len(faults)
+        for fault in faults:
+            if fault.page_count > 1:
+                self._page_counts.setdefault(fault.fault_id, []).append(fault.page_count)
+                self.in_flight += fault.page_count - 1
+
+    def finish(self, outcomes: Sequence[commands.Outcome]) -> None:
+        """Count faults as no longer in flight where an outcome is final."""
+        for outcome in outcomes:
+            if isinstance(outcome, commands.Yielded):
+                continue
+            self.in_flight -= 1
+            if self._page_counts and (counts := self._page_counts.get(outcome.fault_id)):
+                self.in_flight -= counts.pop() - 1
+                if not counts:
+                    del self._page_counts[outcome.fault_id]
 
 
 class Sessions:
@@ -73,7 +97,7 @@ class Sessions:
         self._attach_timeout = attach_timeout
         self._by_token: dict[str, Session] = {}
         self._by_process: dict[int, Session] = {}
-        self._killed: OrderedDict[str, str] = OrderedDict()
+        self._end_errors: OrderedDict[str, UsmdError] = OrderedDict()
         self.draining = False
         engine.on_outcomes = self._deliver
         engine.on_ended = self._process_ended
@@ -88,6 +112,16 @@ class Sessions:
         if len(self._by_token) >= self._max_sessions:
             raise LimitExceeded(f"there are {len(self._by_token)} sessions; server.max_sessions allows no more")
         identity = self._identities.find(ticket) if ticket else None
+        try:
+            session = self._begin(name, identity)
+        except UsmdError:
+            if identity is not None:
+                identity.close()  # its ticket is used, and without a session it vouches for nobody
+            raise
+        asyncio.get_running_loop().call_later(self._attach_timeout, self._expect_stream, session)
+        return session
+
+    def _begin(self, name: str, identity: Identity | None) -> Session:
         policies = self._rules.choose(name, None if identity is None else identity.uid)
         attached = self._engine.submit(
             events.Attach(
@@ -105,17 +139,18 @@ class Sessions:
         session = Session(secrets.token_urlsafe(32), attached.process_id)
         self._by_token[session.token] = self._by_process[session.process_id] = session
         if identity is not None:
+            session.identity = identity
             identity.on_gone = lambda: self.end(session, "its client is gone")
-        asyncio.get_running_loop().call_later(self._attach_timeout, self._expect_stream, session)
         return session
 
     def find(self, token: str | None) -> Session:
-        """The session of a token; raises SessionKilled with the reason, or UnknownSession."""
+        """The session of a token; raises what usmd ended it with (SessionKilled, Draining), or UnknownSession."""
         session = self._by_token.get(token) if token else None
         if session is not None:
             return session
-        if token is not None and token in self._killed:
-            raise SessionKilled(self._killed[token])
+        end_error = self._end_errors.get(token) if token else None
+        if end_error is not None:
+            raise type(end_error)(*end_error.args)
         raise UnknownSession("no session has this token; attach first and send it as metadata usm-session-token")
 
     def end(self, session: Session, reason: str, error: UsmdError | None = None) -> None:
@@ -147,8 +182,11 @@ class Sessions:
         del self._by_token[session.token]
         if ended.killed:
             session.end_error = SessionKilled(ended.reason)
-            self._killed[session.token] = ended.reason
-            if len(self._killed) > REMEMBERED:
-                self._killed.popitem(last=False)
+        if session.end_error is not None:
+            self._end_errors[session.token] = session.end_error
+            if len(self._end_errors) > REMEMBERED:
+                self._end_errors.popitem(last=False)
+        if session.identity is not None:
+            session.identity.close()  # or a client could pile up connections that no session needs
         session.ended.set()
         session.wake.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -34,26 +35,34 @@ class Watcher:
     """One who watches: `next()` waits for an event; None is the end."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[WatchedEvent | None] = asyncio.Queue(BACKLOG)
+        self._waiting: deque[WatchedEvent | None] = deque()
+        self._arrived = asyncio.Event()
         self._missed = 0
 
     def put(self, event: WatchedEvent | None) -> None:
         """Hand over an event, or count it as missed; None ends the watch in any case."""
-        if event is None and self._queue.full():
-            self._queue.get_nowait()
+        if event is not None and len(self._waiting) >= BACKLOG:
             self._missed += 1
-        if self._queue.full():
-            self._missed += 1
-        else:
-            self._queue.put_nowait(event)
+            return
+        if self._missed:
+            self._waiting.append(self._gap())
+        self._waiting.append(event)
+        self._arrived.set()
 
     async def next(self) -> WatchedEvent | None:
         """The next event."""
-        if self._missed and self._queue.empty():
-            missed, self._missed = self._missed, 0
-            text = f"{missed} events were missed, because they were not read in time"
-            return WatchedEvent(Notice("events_missed", 0, text, {"missed": str(missed)}), time.time())
-        return await self._queue.get()
+        if not self._waiting and self._missed:
+            return self._gap()
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._waiting.popleft()
+
+    def _gap(self) -> WatchedEvent:
+        """What stands in the place of the events that were missed."""
+        missed, self._missed = self._missed, 0
+        text = f"{missed} events were missed, because they were not read in time"
+        return WatchedEvent(Notice("events_missed", 0, text, {"missed": str(missed)}), time.time())
 
 
 class Watch:

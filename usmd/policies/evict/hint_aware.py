@@ -35,14 +35,20 @@ class HintAware(EvictPolicy):
         self.classes[self.memory.priority(pfn)].page_left(pfn)
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
-        """Into another class, if its priority is another."""
+        """Into another class, if its priority is another; the fallback hears of it first, as it would by itself."""
+        holder = self.classes[priority_before]
+        holder.hint_changed(pfn, priority_before)
         if self.memory.priority(pfn) != priority_before:
-            self.classes[priority_before].page_left(pfn)
+            holder.page_left(pfn)
             self.page_filled(pfn)
 
     def choose_victims(self) -> Iterable[int]:
         """LOW, then NORMAL, then HIGH, each in the fallback's order."""
         return chain.from_iterable(policy.choose_victims() for policy in self.classes)
+
+    def swap_device(self, pfn: int) -> int | None:
+        """The fallback's business."""
+        return self.classes[self.memory.priority(pfn)].swap_device(pfn)
 
     def reason(self, pfn: int) -> str:
         """Priority and what the fallback says."""

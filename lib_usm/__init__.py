@@ -1,0 +1,90 @@
+"""Memory that usmd manages, for applications.
+
+    import lib_usm
+
+    with lib_usm.connect() as client:
+        region = client.mmap(64 << 20, name="index")
+        client.usm_hint(region, "PRIORITY=HIGH; EVICTION=DENY")
+        region[0:5] = b"hello"
+        assert region[0:5] == b"hello"
+
+or, with a client made behind the scenes, `lib_usm.mmap(length)` and `lib_usm.usm_hint(region, text)`.
+
+The daemon is found at the address given, else at $USM_ADDRESS (`unix:PATH`), else at its default socket. Everything is
+synchronous and may be used from several threads. Every byte stored comes back, or an error of the tree in
+`lib_usm.errors` says why not.
+"""
+
+from __future__ import annotations
+
+from lib_usm.client import Client, Hint
+from lib_usm.default import default_client, mmap, usm_hint
+from lib_usm.errors import (
+    ClosedError,
+    ConnectionLost,
+    DaemonUnavailable,
+    DataLoss,
+    Draining,
+    ForkedChild,
+    InternalError,
+    InvalidArgument,
+    InvalidHint,
+    LimitExceeded,
+    NotFound,
+    OutOfMemory,
+    OutOfRange,
+    SessionKilled,
+    SwapIOError,
+    Thrashing,
+    UnknownSession,
+    UnknownToken,
+    Unmapped,
+    UsmError,
+    WaitTimeout,
+)
+from lib_usm.outcomes import Allocated, FrameRun, Outcome, Yielded
+from lib_usm.region import Region
+
+__all__ = [
+    "Allocated",
+    "Client",
+    "ClosedError",
+    "ConnectionLost",
+    "DaemonUnavailable",
+    "DataLoss",
+    "Draining",
+    "ForkedChild",
+    "FrameRun",
+    "Hint",
+    "InternalError",
+    "InvalidArgument",
+    "InvalidHint",
+    "LimitExceeded",
+    "NotFound",
+    "OutOfMemory",
+    "OutOfRange",
+    "Outcome",
+    "Region",
+    "SessionKilled",
+    "SwapIOError",
+    "Thrashing",
+    "UnknownSession",
+    "UnknownToken",
+    "Unmapped",
+    "UsmError",
+    "WaitTimeout",
+    "Yielded",
+    "connect",
+    "default_client",
+    "mmap",
+    "usm_hint",
+]
+
+
+def connect(address: str | None = None, *, name: str | None = None) -> Client:
+    """Begin a session with the daemon at `address` (`unix:PATH`; None: $USM_ADDRESS, else the default socket).
+
+    `name` (1 to 64 printable characters; None: the program's) is what the daemon assigns policies by. Raises
+    DaemonUnavailable within about 2 s when no daemon listens, InvalidArgument, LimitExceeded or Draining.
+    """
+    return Client(address, name=name)

@@ -1,0 +1,65 @@
+"""Where the daemon listens: the address an application gives, and the default. Opens nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+from lib_usm.errors import InvalidArgument
+
+_SCHEME = "unix:"
+_SYSTEM_SOCKET = Path("/run/usmd/usmd.sock")
+_IDENTITY_SUFFIX = ".identity"
+# sun_path has 108 bytes with its final zero; the identity socket's longer name must fit too.
+_MAX_PATH_BYTES = 107 - len(_IDENTITY_SUFFIX)
+
+
+class SocketAddress:
+    """A Unix socket of the daemon. Raises InvalidArgument when `text` is not `unix:PATH` or PATH is too long."""
+
+    def __init__(self, text: str) -> None:
+        path = text.removeprefix(_SCHEME)
+        if path == text or not path or "\0" in path:
+            raise InvalidArgument(f"address {text!r} cannot be used; allowed is unix:PATH, e.g. unix:{_SYSTEM_SOCKET}")
+        # unix:///PATH is the same socket in URI spelling.
+        self.path = Path("/" + path.lstrip("/")) if path.startswith("//") else Path(path).absolute()
+        size = len(os.fsencode(self.path))
+        if size > _MAX_PATH_BYTES:
+            raise InvalidArgument(
+                f"socket path {str(self.path)!r} has {size} bytes; at most {_MAX_PATH_BYTES} are allowed: "
+                "let the daemon listen on a shorter path"
+            )
+
+    @property
+    def identity_path(self) -> Path:
+        """The socket that vouches for this process."""
+        return self.path.with_name(self.path.name + _IDENTITY_SUFFIX)
+
+    @property
+    def grpc_target(self) -> str:
+        """The address as gRPC reads it: a URI, in which special characters of the path are escaped."""
+        return _SCHEME + quote(os.fsencode(self.path))
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{self.path}"
+
+
+def resolve_address(address: str | None) -> SocketAddress:
+    """`address`, else $USM_ADDRESS, else the daemon's default socket. Raises InvalidArgument."""
+    return SocketAddress(address or os.environ.get("USM_ADDRESS") or f"{_SCHEME}{default_socket()}")
+
+
+def default_socket(system_socket: Path = _SYSTEM_SOCKET) -> Path:
+    """Socket on which `usmd serve` listens by default, for this user or else for the whole system."""
+    uid = os.getuid()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        own = Path(runtime) / "usmd" / "usmd.sock"
+    elif uid == 0:
+        own = system_socket
+    else:
+        own = Path(f"/tmp/usmd-{uid}/usmd.sock")  # noqa: S108 - the daemon's folder of that name is the user's own
+    if uid != 0 and not own.exists() and system_socket.exists():
+        return system_socket
+    return own

@@ -1,0 +1,112 @@
+"""The gRPC channel of one session: attach, calls that carry the session token, and their errors.
+
+Faults travel on a stream of their own, see lib_usm.faults.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from lib_usm.address import SocketAddress
+from lib_usm.errors import (
+    ClosedError,
+    ConnectionLost,
+    DaemonUnavailable,
+    InternalError,
+    SessionKilled,
+    UnknownSession,
+    UsmError,
+    error_of_call,
+)
+from lib_usm.faults import FaultCall
+from lib_usm.pb.usm.v1 import client_pb2, client_pb2_grpc
+
+_ATTACH_TIMEOUT_SECONDS = 2.0
+# A call may learn that the session is over a little before the fault stream learns why.
+_WHY_TIMEOUT_SECONDS = 1.0
+_TOKEN_KEY = "usm-session-token"  # noqa: S105 - the name of the metadata entry, no secret
+_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),  # a proxy of the environment must not see local sockets
+    ("grpc.enable_retries", 0),  # a store is not to be sent twice, and a broken session does not come back
+    ("grpc.max_receive_message_length", -1),  # AttachResponse tells the limits that count
+    ("grpc.max_send_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),  # a connection of its own for each client
+)
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+class SessionChannel:
+    """A channel to the daemon at `address`, useful after `attach`."""
+
+    def __init__(self, address: SocketAddress) -> None:
+        self._address = address
+        self._channel = grpc.insecure_channel(address.grpc_target, options=_OPTIONS)
+        self._metadata: tuple[tuple[str, str], ...] = ()
+        self._closed = False
+        self._stream: FaultCall | None = None
+        self._stream_over = threading.Event()
+        self.killed: SessionKilled | None = None
+        """What a call said of the end of the session; the fault stream may not have told yet."""
+        self.stub = client_pb2_grpc.ClientServiceStub(self._channel)
+
+    def attach(self, name: str, ticket: str) -> client_pb2.AttachResponse:
+        """Begin a session. Raises DaemonUnavailable after at most 2 s, and what the daemon answers otherwise."""
+        request = client_pb2.AttachRequest(name=name, ticket=ticket)
+        try:
+            answer = self.call(self.stub.Attach, request, timeout=_ATTACH_TIMEOUT_SECONDS)
+        except ConnectionLost as error:
+            raise DaemonUnavailable(
+                f"no daemon answers at {self._address}: {error}; start it with `usmd serve`, "
+                "or give the address of a running one (argument `address`, or $USM_ADDRESS)"
+            ) from error
+        if not (answer.page_size and answer.max_transfer_bytes and answer.max_fault_pages and answer.max_batch_faults):
+            raise InternalError(f"the daemon at {self._address} gave a session with a limit of 0: {answer}")
+        self._metadata = ((_TOKEN_KEY, answer.session_token),)
+        return answer
+
+    def call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT],
+        request: RequestT,
+        timeout: float | None = None,
+    ) -> ResponseT:
+        """Call `method` of `self.stub`; raise the UsmError that its failure stands for. `timeout` in seconds."""
+        try:
+            return method(request, timeout=timeout, metadata=self._metadata)
+        except (grpc.RpcError, ValueError) as error:
+            # ValueError is what gRPC raises on a closed channel; another thread may close it at any time.
+            if self._closed:
+                raise ClosedError(f"the client of {self._address} was closed") from error
+            if isinstance(error, ValueError):
+                raise
+            failure = error_of_call(error)
+            if isinstance(failure, (ConnectionLost, UnknownSession)):
+                failure = self._why_over() or failure
+            if isinstance(failure, SessionKilled):
+                self.killed = SessionKilled(*failure.args)
+            raise failure from error
+
+    def open_faults(self, requests: Iterator[client_pb2.StreamFaultsRequest]) -> FaultCall:
+        """Open the session's one fault stream."""
+        self._stream = self.stub.StreamFaults(requests, metadata=self._metadata)
+        if not self._stream.add_callback(self._stream_over.set):
+            self._stream_over.set()
+        return self._stream
+
+    def _why_over(self) -> UsmError | None:
+        """What the daemon ended the fault stream with, which says more than that a call found no session."""
+        if self._stream is None or not self._stream_over.wait(_WHY_TIMEOUT_SECONDS):
+            return None
+        return None if self._stream.code() is grpc.StatusCode.OK else error_of_call(self._stream)
+
+    def close(self) -> None:
+        """End every call that is still under way and close the connection."""
+        self._closed = True
+        self._channel.close()

@@ -1,0 +1,196 @@
+"""Every error that lib_usm raises on purpose, as one tree, and how the daemon's failures become them.
+
+    UsmError
+    ├── InvalidArgument (ValueError)   a value outside what is allowed
+    │   ├── OutOfRange (IndexError)    an offset or length outside its region
+    │   └── InvalidHint                unknown key, bad value, duplicate key, too long
+    ├── NotFound                       no such region for this client
+    ├── UnknownToken                   no yielded fault has this token
+    ├── WaitTimeout (TimeoutError)     the fault is still being served; wait again with the same token
+    ├── OutOfMemory                    no frame, and the oom policy refused
+    │   └── Thrashing                  a page was evicted again and again before it could be used
+    ├── LimitExceeded                  a limit of the daemon
+    ├── DataLoss                       the page's bytes in swap are damaged, and nothing was made up in their place
+    ├── SwapIOError                    a swap device could not be read or written; trying again may succeed
+    ├── Unmapped                       the region went away while a fault waited
+    ├── ClosedError                    the client or the region was closed
+    ├── ForkedChild                    the client belongs to the parent process
+    ├── DaemonUnavailable              no daemon answers at the address
+    ├── Draining                       the daemon takes no new work
+    ├── SessionKilled                  the daemon ended the session; the message says why
+    ├── UnknownSession                 the daemon does not know the session (any more)
+    ├── ConnectionLost                 the session ended because the connection broke
+    └── InternalError                  a defect of the daemon, or not a usmd at all
+
+Nothing here talks to the daemon.
+"""
+
+from __future__ import annotations
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from lib_usm.pb.usm.v1 import client_pb2, common_pb2
+
+_DOMAIN = "usmd"
+_PREFIX = "FAILURE_REASON_"
+
+
+class UsmError(Exception):
+    """Base of all errors of lib_usm; the message is for the person who can act on it."""
+
+    page: int | None = None
+    """The page that failed, counted from the start of its region, where one page is to blame."""
+
+
+class InvalidArgument(UsmError, ValueError):
+    """A value outside what is allowed."""
+
+
+class OutOfRange(InvalidArgument, IndexError):
+    """An offset or a length outside its region."""
+
+
+class InvalidHint(InvalidArgument):
+    """A hint with an unknown key, a bad value, a duplicate key, or too much text."""
+
+
+class NotFound(UsmError):
+    """No such region for this client; whether it exists for another is not told."""
+
+
+class UnknownToken(UsmError):
+    """No yielded fault has this token, or its completion was already taken."""
+
+
+class WaitTimeout(UsmError, TimeoutError):
+    """The yielded fault was not completed in time; its token stays good."""
+
+
+class OutOfMemory(UsmError):
+    """No frame could be freed, and the oom policy refused."""
+
+
+class Thrashing(OutOfMemory):
+    """A page was evicted again and again between its fault and its use."""
+
+
+class LimitExceeded(UsmError):
+    """A limit of the daemon is reached."""
+
+
+class DataLoss(UsmError):
+    """The bytes of a swapped page do not match their checksum; nothing is made up in their place."""
+
+
+class SwapIOError(UsmError):
+    """A swap device could not be read or written; trying again may succeed."""
+
+
+class Unmapped(UsmError):
+    """The region went away while a fault waited for one of its pages."""
+
+
+class ClosedError(UsmError):
+    """The client or the region was closed."""
+
+
+class ForkedChild(UsmError):
+    """The client was made before fork() and belongs to the parent process."""
+
+
+class DaemonUnavailable(UsmError):
+    """No daemon answers at the address."""
+
+
+class Draining(UsmError):
+    """The daemon is draining and takes no new work."""
+
+
+class SessionKilled(UsmError):
+    """The daemon ended the session; the message says why."""
+
+
+class UnknownSession(UsmError):
+    """The daemon does not know the session, or no longer."""
+
+
+class ConnectionLost(UsmError):
+    """The connection to the daemon broke, and with it the session and its regions ended."""
+
+
+class InternalError(UsmError):
+    """A defect of the daemon (its log has the details), or an answer that no usmd gives."""
+
+
+_BY_REASON: dict[str, type[UsmError]] = {
+    "INVALID_ARGUMENT": InvalidArgument,
+    "OUT_OF_RANGE": OutOfRange,
+    "INVALID_HINT": InvalidHint,
+    "UNKNOWN_SESSION": UnknownSession,
+    "SESSION_KILLED": SessionKilled,
+    "NOT_FOUND": NotFound,
+    "OUT_OF_MEMORY": OutOfMemory,
+    "LIMIT_EXCEEDED": LimitExceeded,
+    "DATA_LOSS": DataLoss,
+    "SWAP_IO": SwapIOError,
+    "UNMAPPED": Unmapped,
+    "DRAINING": Draining,
+    "INTERNAL": InternalError,
+}
+
+# For failures that gRPC itself reports (no ErrorInfo): the connection, a deadline, a message over a limit.
+_BY_CODE: dict[grpc.StatusCode, type[UsmError]] = {
+    grpc.StatusCode.UNAVAILABLE: ConnectionLost,
+    grpc.StatusCode.CANCELLED: ConnectionLost,
+    grpc.StatusCode.DEADLINE_EXCEEDED: ConnectionLost,
+    grpc.StatusCode.UNAUTHENTICATED: UnknownSession,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.OUT_OF_RANGE: OutOfRange,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceeded,
+    grpc.StatusCode.DATA_LOSS: DataLoss,
+}
+
+
+def error_of_call(call: grpc.RpcError | grpc.Call) -> UsmError:
+    """Error that a failed or ended call stands for: by the daemon's reason, else by the gRPC code."""
+    if not isinstance(call, grpc.Call):
+        return InternalError(f"the call failed without a status: {call}")
+    text = call.details() or ""
+    reason = _reason_of(call)
+    if reason in _BY_REASON:
+        return _BY_REASON[reason](text)
+    code = call.code()
+    kind = _BY_CODE.get(code, InternalError)
+    return kind(f"{text or 'no details'} (gRPC status {code.name})")
+
+
+def error_of_failure(failure: client_pb2.Failure) -> UsmError:
+    """Error that a failed fault stands for; its `page` is the page to blame."""
+    known = failure.reason in common_pb2.FailureReason.values()
+    reason = common_pb2.FailureReason.Name(failure.reason).removeprefix(_PREFIX) if known else ""
+    error = _BY_REASON.get(reason, InternalError)(failure.message)
+    error.page = failure.page
+    return error
+
+
+def again(error: UsmError) -> UsmError:
+    """Copy to raise: one instance raised by several threads would collect all their tracebacks."""
+    copy = type(error)(*error.args)
+    copy.page = error.page
+    return copy
+
+
+def _reason_of(call: grpc.Call) -> str:
+    try:
+        status = rpc_status.from_call(call)
+    except ValueError:
+        # The rich status contradicts the plain one; only the plain one is then believed.
+        return ""
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == _DOMAIN:
+            return str(info.reason)
+    return ""

@@ -1,0 +1,63 @@
+"""The identity socket: it proves pid and uid to the daemon, and shows it the death of this process at once.
+
+gRPC over a Unix socket does not tell the daemon who calls. A plain socket beside it does: the daemon reads the peer's
+credentials from the kernel and answers with a one-time ticket, which Attach then carries.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from lib_usm.address import SocketAddress
+from lib_usm.errors import DaemonUnavailable
+
+_TIMEOUT_SECONDS = 5.0
+_MAX_TICKET_BYTES = 128
+
+
+class Identity:
+    """A ticket and the socket that it came from, to be kept open as long as the session lives.
+
+    A daemon without an identity socket leaves the ticket empty; pid and uid are then unknown to it. Raises
+    DaemonUnavailable when something listens there but gives no ticket in time, or the socket may not be used.
+    """
+
+    def __init__(self, address: SocketAddress, timeout: float = _TIMEOUT_SECONDS) -> None:
+        self.ticket = ""
+        self._socket: socket.socket | None = None
+        # Python's sockets are close-on-exec, so a program started by the application does not keep the session alive.
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout)
+        try:
+            connection.connect(str(address.identity_path))
+            self.ticket = _read_ticket(connection)
+            connection.settimeout(None)
+            self._socket = connection
+        except (FileNotFoundError, NotADirectoryError, ConnectionError):
+            self.ticket = ""
+        except (OSError, ValueError) as error:
+            raise DaemonUnavailable(
+                f"the identity socket {address.identity_path} gave no ticket: {error or 'no answer'}; "
+                "check that a usmd runs there and that its sockets are open to this user"
+            ) from error
+        finally:
+            if self._socket is None:
+                connection.close()
+
+    def close(self) -> None:
+        """Close the socket, by which the daemon knows that the session may end."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _read_ticket(connection: socket.socket) -> str:
+    line = b""
+    while not line.endswith(b"\n"):
+        if len(line) >= _MAX_TICKET_BYTES:
+            raise ValueError(f"more than {_MAX_TICKET_BYTES} bytes without a line end")
+        piece = connection.recv(_MAX_TICKET_BYTES - len(line))
+        if not piece:
+            raise ConnectionAbortedError("closed before the ticket was complete")
+        line += piece
+    return line[:-1].decode("ascii")

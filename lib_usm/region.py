@@ -1,0 +1,161 @@
+"""A region: a range of managed memory, used like a bytearray of fixed length.
+
+Every range is checked here, before anything is sent. How the bytes travel is in lib_usm.transfer.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, SupportsIndex, overload
+
+from lib_usm.errors import ClosedError, InvalidArgument, OutOfRange
+from lib_usm.page_table import PageTable
+from lib_usm.pb.usm.v1 import client_pb2
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from lib_usm.client import Client
+
+_ITERATION_BYTES = 1 << 16
+
+
+class Region:
+    """Made by `Client.mmap`. Bytes are zero until written; indexes and slices mean what they mean for a bytearray.
+
+    Each method may be called from any thread. Besides what it names, each raises ClosedError after `close`, and what
+    ended the session (SessionKilled, ConnectionLost, ...) when that is over.
+    """
+
+    def __init__(self, client: Client, message: client_pb2.Region, page_size: int) -> None:
+        self._client = client
+        self._page_size = page_size
+        self._closed = False
+        self.table = PageTable(message.page_count)
+        self.region_id = message.region_id
+        """Number of the region in usmctl."""
+        self.address = message.address
+        """First address in the process's managed address space, in bytes."""
+        self.name = message.name
+        """Name for people; may be empty."""
+        self.page_count = message.page_count
+        """Pages that cover the region."""
+        self._length = message.length
+
+    @property
+    def client(self) -> Client:
+        """The client that made the region."""
+        return self._client
+
+    @property
+    def closed(self) -> bool:
+        """The region was given back."""
+        return self._closed
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, offset: int, n: int) -> bytes:
+        """Return the `n` bytes from `offset` on, faulting in what is absent.
+
+        Raises OutOfRange, OutOfMemory, DataLoss or SwapIOError.
+        """
+        self.check_range(offset, n)
+        self.check_open()
+        return self._client.transfer.load(self.region_id, self.table, offset, n) if n else b""
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Store `data` (anything with a contiguous buffer) from `offset` on, faulting in what is absent.
+
+        Raises as `read` does. After an error, a part from the start of `data` may have been stored.
+        """
+        with memoryview(data) as buffer, buffer.cast("B") as view:
+            self.check_range(offset, len(view))
+            self.check_open()
+            if len(view):
+                self._client.transfer.store(self.region_id, self.table, offset, view)
+
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> int: ...
+    def __getitem__(self, key: slice | SupportsIndex) -> bytes | int:
+        if isinstance(key, slice):
+            start, stop = self._bounds(key)
+            return self.read(start, stop - start)
+        return self.read(self._index(key), 1)[0]
+
+    @overload
+    def __setitem__(self, key: slice, value: Buffer) -> None: ...
+    @overload
+    def __setitem__(self, key: SupportsIndex, value: int) -> None: ...
+    def __setitem__(self, key: slice | SupportsIndex, value: Buffer | int) -> None:
+        if isinstance(value, int):
+            if isinstance(key, slice):
+                raise InvalidArgument(f"a slice of a region takes bytes, not the number {value}")
+            if not 0 <= value <= 255:
+                raise InvalidArgument(f"byte value {value} cannot be stored; allowed is 0 to 255")
+            self.write(self._index(key), bytes((value,)))
+            return
+        if not isinstance(key, slice):
+            raise InvalidArgument(f"one byte of a region takes a number of 0 to 255, not {type(value).__name__}")
+        start, stop = self._bounds(key)
+        with memoryview(value) as view:
+            if view.nbytes != stop - start:
+                raise InvalidArgument(
+                    f"{view.nbytes} bytes cannot replace the {stop - start} bytes at {start}: a region keeps its length"
+                )
+        self.write(start, value)
+
+    def __iter__(self) -> Iterator[int]:
+        # Without this, iteration would ask the daemon byte by byte.
+        for start in range(0, self._length, _ITERATION_BYTES):
+            yield from self.read(start, min(_ITERATION_BYTES, self._length - start))
+
+    def close(self) -> None:
+        """Give the region back; waiting faults of its pages fail with Unmapped. May be called again."""
+        if not self._closed:
+            self._closed = True
+            self._client.unmap(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        return f"<Region {self.region_id}{name}, {self._length} bytes{', closed' if self._closed else ''}>"
+
+    def check_open(self) -> None:
+        """Raise ClosedError after `close`, ForkedChild, and what ended the session when it is over."""
+        self._client.check_open()
+        if self._closed:
+            raise ClosedError(f"region {self.region_id} was closed")
+
+    def check_range(self, offset: int, n: int) -> None:
+        """Raise OutOfRange unless the `n` bytes from `offset` on lie in the region."""
+        if not (0 <= operator.index(offset) <= self._length and 0 <= operator.index(n) <= self._length - offset):
+            raise OutOfRange(f"{n} bytes at offset {offset} do not lie in the region, which has {self._length} bytes")
+
+    def pages(self, offset: int, n: int) -> tuple[int, int]:
+        """First page and number of pages that cover the `n` (at least 1) bytes from `offset` on."""
+        first = offset // self._page_size
+        return first, -(-(offset + n) // self._page_size) - first
+
+    def _index(self, key: SupportsIndex) -> int:
+        index = operator.index(key)
+        if not -self._length <= index < self._length:
+            raise OutOfRange(f"index {index} lies outside the region, which has {self._length} bytes")
+        return index + self._length if index < 0 else index
+
+    def _bounds(self, key: slice) -> tuple[int, int]:
+        start, stop, step = key.indices(self._length)
+        if step != 1:
+            raise InvalidArgument(f"slice step {step} is not supported; allowed is 1")
+        return start, max(start, stop)

@@ -1,0 +1,106 @@
+"""The error tree, and how the daemon's failures become errors."""
+
+import inspect
+
+import grpc
+import pytest
+
+import lib_usm
+from lib_usm import errors
+from lib_usm.pb.usm.v1 import client_pb2, common_pb2
+
+REASONS = {
+    "INVALID_ARGUMENT": lib_usm.InvalidArgument,
+    "OUT_OF_RANGE": lib_usm.OutOfRange,
+    "INVALID_HINT": lib_usm.InvalidHint,
+    "UNKNOWN_SESSION": lib_usm.UnknownSession,
+    "SESSION_KILLED": lib_usm.SessionKilled,
+    "NOT_FOUND": lib_usm.NotFound,
+    "OUT_OF_MEMORY": lib_usm.OutOfMemory,
+    "LIMIT_EXCEEDED": lib_usm.LimitExceeded,
+    "DATA_LOSS": lib_usm.DataLoss,
+    "SWAP_IO": lib_usm.SwapIOError,
+    "UNMAPPED": lib_usm.Unmapped,
+    "DRAINING": lib_usm.Draining,
+    "INTERNAL": lib_usm.InternalError,
+}
+
+
+def test_every_reason_of_the_wire_contract_has_a_class_of_its_own():
+    named = {name.removeprefix("FAILURE_REASON_") for name, _ in common_pb2.FailureReason.items()} - {"UNSPECIFIED"}
+    assert named == set(REASONS)
+    assert len(set(REASONS.values())) == len(REASONS)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_call_failed_for_a_reason_raises_its_class_with_the_daemons_text(daemon, client, wire, reason):
+    daemon.refusals["MapRegion"] = wire.rich_status(grpc.StatusCode.ABORTED, reason, "what the daemon says")
+    with pytest.raises(lib_usm.UsmError) as caught:
+        client.mmap(10)
+    assert type(caught.value) is REASONS[reason]
+    assert str(caught.value) == "what the daemon says"
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_fault_failed_for_a_reason_raises_its_class_with_text_and_page(daemon, client, wire, reason):
+    region = client.mmap(64)
+    daemon.answers = lambda fault: wire.failed(fault, reason, "what the daemon says")
+    with pytest.raises(lib_usm.UsmError) as caught:
+        client.fault(region, 32, 16)
+    assert type(caught.value) is REASONS[reason]
+    assert str(caught.value) == "what the daemon says"
+    assert caught.value.page == 2
+
+
+def test_a_reason_from_a_later_version_is_an_internal_error_with_its_text():
+    failure = client_pb2.Failure(message="something new")
+    failure.MergeFromString(b"\x08\xe7\x07")  # reason = 999
+    error = errors.error_of_failure(failure)
+    assert type(error) is lib_usm.InternalError
+    assert str(error) == "something new"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, lib_usm.ConnectionLost),
+        (grpc.StatusCode.UNAUTHENTICATED, lib_usm.UnknownSession),
+        (grpc.StatusCode.NOT_FOUND, lib_usm.NotFound),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, lib_usm.LimitExceeded),
+        (grpc.StatusCode.UNIMPLEMENTED, lib_usm.InternalError),
+    ],
+)
+def test_a_call_failed_without_a_known_reason_goes_by_its_code(daemon, client, wire, code, kind):
+    daemon.refusals["MapRegion"] = wire.rich_status(code, "FROM_THE_FUTURE", "text")
+    with pytest.raises(lib_usm.UsmError) as caught:
+        client.mmap(10)
+    assert type(caught.value) is kind
+    assert str(caught.value) == f"text (gRPC status {code.name})"
+
+
+def test_a_failure_of_grpc_itself_or_of_another_service_goes_by_its_code(daemon, client, wire):
+    plain = wire.plain_status(grpc.StatusCode.NOT_FOUND, "nowhere")
+    contradiction = wire.contradicting_status(grpc.StatusCode.NOT_FOUND, "nowhere")
+    for refusal in (plain, contradiction):
+        daemon.refusals["MapRegion"] = refusal
+        with pytest.raises(lib_usm.NotFound, match=r"^nowhere \(gRPC status NOT_FOUND\)$"):
+            client.mmap(10)
+
+
+def test_an_error_without_a_status_keeps_its_text():
+    error = errors.error_of_call(grpc.RpcError("odd"))
+    assert (type(error), str(error)) == (lib_usm.InternalError, "the call failed without a status: odd")
+
+
+def test_all_errors_derive_from_usm_error_and_are_exported():
+    classes = [item for _, item in inspect.getmembers(errors, inspect.isclass) if item.__module__ == errors.__name__]
+    assert all(issubclass(item, lib_usm.UsmError) for item in classes)
+    assert {item.__name__ for item in classes} <= set(lib_usm.__all__)
+
+
+def test_a_copy_to_raise_keeps_kind_text_and_page():
+    error = lib_usm.DataLoss("gone")
+    error.page = 5
+    copy = errors.again(error)
+    assert copy is not error
+    assert (type(copy), str(copy), copy.page) == (lib_usm.DataLoss, "gone", 5)
