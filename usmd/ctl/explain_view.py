@@ -14,7 +14,7 @@ from usmd.ctl.console import printable
 from usmd.ctl.tables import page_range
 
 _STATES = {
-    "ABSENT": "it was never touched; the first touch gets a page of zeros, a minor fault",
+    "ABSENT": "it was never touched, or holds only zeros; the next touch gets a page of zeros, a minor fault",
     "FILLING": "its bytes are on their way into a frame; faults on it wait",
     "PRESENT": "its bytes are in a frame; a touch is no fault",
     "EVICTING": "its bytes are on their way out; a fault takes it back or waits",

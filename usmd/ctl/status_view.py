@@ -50,7 +50,7 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     facts.add_row("Swap", _swap(status))
     facts.add_row("Sessions", f"{status.processes:,} with {status.regions:,} regions")
     for group, counters in group_counters(status.counters).items():
-        facts.add_row(group, _counters(counters))
+        facts.add_row(group, _counters(console, counters))
     console.print(facts)
 
 
@@ -149,9 +149,10 @@ def _swap(status: admin_pb2.GetStatusResponse) -> str:
     return f"{used:,} of {status.swap_slots:,} slots used ({_share(used, status.swap_slots)} of {size})"
 
 
-def _counters(counters: Mapping[str, int]) -> Columns:
+def _counters(console: Console, counters: Mapping[str, int]) -> Columns | Text:
+    """Counters side by side: in columns on a terminal, on one line for a pipe, where columns would fill its width."""
     pairs = [Text(f"{count:,} {printable(name).replace('_', ' ')}", no_wrap=True) for name, count in counters.items()]
-    return Columns(pairs, padding=(0, 3))
+    return Text("   ").join(pairs) if is_piped(console) else Columns(pairs, padding=(0, 3))
 
 
 def _share(count: int, total: int) -> str:

@@ -71,6 +71,11 @@ def test_a_daemon_without_frames_is_no_division_by_zero():
     assert "0.1.0" in shown(pb.GetStatusResponse(version="0.1.0"))
 
 
+def test_a_pipe_gets_no_padding_to_its_width():
+    text = shown(a_status(counters={"faults": 5, "evictions": 2}))
+    assert max(len(line) for line in text.splitlines()) < 200
+
+
 def test_counters_are_shown_in_groups():
     text = shown(a_status(counters={"major_faults": 12345, "evictions": 6}))
     assert "Faults      12,345 major faults" in text
