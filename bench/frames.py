@@ -18,20 +18,20 @@ RANGE: Final = 256
 CHECKSUM_BYTES: Final = 8
 
 
-def bytes_per_frame(overcommit: int) -> tuple[float, int]:
+def bytes_per_frame(overcommit: int, frames: int = FRAMES) -> tuple[float, int]:
     """Bytes a frame when a region of `overcommit` times the frames was touched in full; and the frames in use."""
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    core, process, region = make_core(FRAMES, overcommit)
-    for page in range(0, FRAMES * overcommit, RANGE):
+    core, process, region = make_core(frames, overcommit)
+    for page in range(0, frames * overcommit, RANGE):
         settle(core, core.handle(fault(process, region, page, RANGE), 0.0))
     gc.collect()
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     slots = core.state.swap.slots
     in_use = core.state.frames.count - core.state.frames.free
-    return (used + slots * CHECKSUM_BYTES) / FRAMES, in_use
+    return (used + slots * CHECKSUM_BYTES) / frames, in_use
 
 
 def main() -> None:

@@ -64,9 +64,10 @@ def standard_library() -> list[Path]:
 class Demo:
     """The steps, with a bar each."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, paths: list[Path], queries: int) -> None:
         self._progress = progress
-        self.corpus = Corpus(standard_library())
+        self.queries = queries
+        self.corpus = Corpus(paths)
         self.scan = Scan()
 
     def read(self) -> bytes:
@@ -94,8 +95,8 @@ class Demo:
     def query(self, index: WordIndex, admin: Admin, title: str) -> Measured:
         """Run the queries, the same ones each time, and say what they cost."""
         words = sorted(self.scan.words)
-        picks = random.Random(SEED).choices(words, k=QUERIES)
-        bar = self._progress.add_task(title, total=QUERIES)
+        picks = random.Random(SEED).choices(words, k=self.queries)
+        bar = self._progress.add_task(f"{self.queries} queries {title}", total=self.queries)
         before, started, answers = counts(admin), time.perf_counter(), 0
         for word in picks:
             lines = index.find(word)
@@ -146,11 +147,11 @@ def run_in(daemon: OwnDaemon, demo: Demo, packed: bytes) -> tuple[Measured, Meas
     ):
         index = demo.store(client, packed)
         cold(client, index)
-        without = demo.query(index, admin, f"{QUERIES} queries without hints")
+        without = demo.query(index, admin, "without hints")
         cold(client, index)
         client.usm_hint(index.index, INDEX_HINT)
         client.usm_hint(index.text, TEXT_HINT)
-        with_hints = demo.query(index, admin, f"{QUERIES} queries with hints")
+        with_hints = demo.query(index, admin, "with hints")
         demo.verify(index)
     return without, with_hints
 
@@ -173,11 +174,11 @@ def show(without: Measured, with_hints: Measured) -> None:
     console.print(table)
 
 
-def main() -> None:
-    """Run the demo."""
+def main(paths: list[Path] | None = None, queries: int = QUERIES) -> tuple[Measured, Measured]:
+    """Run the demo over these files (None: the standard library); returns what the runs without and with hints cost."""
     columns = (TextColumn("{task.description:34}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        demo = Demo(progress)
+        demo = Demo(progress, standard_library() if paths is None else paths, queries)
         packed = demo.read()
         total = demo.corpus.length + len(packed)
         memory = total // 4 // PAGE * PAGE
@@ -201,6 +202,7 @@ def main() -> None:
         "       .venv/bin/usmctl status     look in; then map, regions, explain\n"
         "       README.md                   ten lines that use it; docs/ for the rest"
     )
+    return without, with_hints
 
 
 if __name__ == "__main__":

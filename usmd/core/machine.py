@@ -35,6 +35,8 @@ class Core:
         """Start with all frames free; `stopwatch` (seconds) measures policy calls, the default measures nothing."""
         self.state = State(settings, devices, make_policy, stopwatch)
         self.life = PageLife(self.state)
+        self._frames = self.state.frames
+        self._high = settings.high
         self._reclaim = Reclaim(self.state, self.life)
         self.faults = Faults(self.state, self.life)
         self.faults.reclaim = self._reclaim
@@ -60,7 +62,7 @@ class Core:
         self._handlers[type(event)](event)
         if self.faults.waiting:
             self._serve_waiting()
-        if state.frames.free < state.settings.high:
+        if self._frames.free < self._high:
             self._reclaim.between_marks()
         else:
             self._reclaim.reclaiming = False
@@ -86,28 +88,27 @@ class Core:
 
     def _access(self, event: events.Access) -> None:
         state = self.state
-        region = state.regions.get(event.region_id)
-        if region is None or region.process.process_id != event.process_id:
-            region = state.region(event.process_id, event.region_id)
+        region = state.region(event.process_id, event.region_id)
         first, count = event.first_page, event.page_count
         if count < 1 or first < 0 or first + count > region.page_count:
             raise OutOfRange(
                 f"pages {first} to {first + count - 1} of region {region.region_id}, which has pages 0 to "
                 f"{region.page_count - 1}"
             )
-        frames, chunks, write = state.frames, region.table.chunks, event.write
-        policies = region.process.policies
-        on_access = policies.on_access
+        frames, chunks, write = self._frames, region.table.chunks, event.write
+        states, all_flags = frames.state, frames.flags
+        process = region.process
+        on_access = process.policies.on_access
         present: list[int] = []
         absent: list[int] = []
         for page in range(first, first + count):
             chunk = chunks[page >> CHUNK_BITS]
             pfn = -1 if chunk is None else chunk[page & CHUNK_MASK] - 1
-            if pfn < 0 or frames.state[pfn] != PRESENT:
+            if pfn < 0 or states[pfn] != PRESENT:
                 absent.append(page)
             elif not absent:
                 present.append(pfn)
-                flags = frames.flags[pfn]
+                flags = all_flags[pfn]
                 if flags & PINNED:
                     self.life.unpin(pfn)
                 if write and not flags & DIRTY:
@@ -116,8 +117,8 @@ class Core:
                     try:
                         on_access(pfn, write)
                     except Exception as error:  # noqa: BLE001 - a policy may raise anything
-                        policies.broke("evict", f"page_accessed raised {shown(error)}")
-        region.process.counters.accesses += len(present)
+                        process.policies.broke("evict", f"page_accessed raised {shown(error)}")
+        process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))
 
     def _protected(self, event: events.Protected) -> None:

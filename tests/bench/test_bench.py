@@ -1,0 +1,53 @@
+"""The benchmarks run and measure what they say; no time is asserted."""
+
+import pytest
+
+from bench import __main__ as bench
+from bench import core, frames, stream
+from lib_usm.pb.usm.v1 import client_pb2
+
+
+def test_the_daemon_takes_at_most_200_bytes_a_frame():
+    each, in_use = frames.bytes_per_frame(overcommit=4, frames=8192)
+    assert each <= 200
+    assert in_use > 8192 * 0.9
+
+
+@pytest.mark.parametrize(("name", "measure", "aim"), core.MEASURES)
+def test_each_measure_of_the_core_runs(monkeypatch, name, measure, aim):
+    monkeypatch.setattr(core, "EVENTS", 640)
+    monkeypatch.setattr(core, "FRAMES", 4096)
+    assert measure() > 0
+
+
+def test_the_core_bench_faults_pages_in_and_evicts_others():
+    machine, process, region = core.make_core(64)
+    for page in range(256):
+        core.settle(machine, machine.handle(core.fault(process, region, page), 0.0))
+    counters = machine.state.totals()
+    assert counters.faults == 256
+    assert counters.swap_outs > 150
+
+
+def test_the_stream_bench_prints_a_ratio_for_each_batch(monkeypatch, capsys):
+    monkeypatch.setattr(stream, "ROUNDS", 1)
+    monkeypatch.setattr(stream, "MEMORY", "16MiB")
+    monkeypatch.setattr(stream, "PAGES", 2048)
+    monkeypatch.setattr(stream, "TRIPS", {1: 5, 64: 3})
+    stream.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1].rstrip(":") for line in lines if "ratio" in line] == ["1", "64"]
+
+
+def test_the_bare_stream_answers_each_fault_of_a_batch():
+    from bench.echo_server import answer
+
+    message = client_pb2.StreamFaultsResponse.FromString(answer(3).SerializeToString())
+    assert [outcome.fault_id for outcome in message.outcomes] == [1, 2, 3]
+    assert all(outcome.HasField("allocated") for outcome in message.outcomes)
+
+
+def test_an_unknown_name_lists_the_benchmarks(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["bench", "speed"])
+    with pytest.raises(SystemExit, match="no benchmark speed; there are stream, core, frames"):
+        bench.main()

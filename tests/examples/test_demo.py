@@ -1,0 +1,30 @@
+"""The demo itself, on fewer files and queries: a real daemon, real swap, every byte compared."""
+
+import pytest
+
+from examples import demo
+
+
+def test_hints_keep_the_index_in_memory_and_every_byte_is_right(capsys):
+    paths = demo.standard_library()[:250]
+    without, with_hints = demo.main(paths, queries=120)
+    said = capsys.readouterr().out
+    assert f"every byte of {len(paths)} files is right" in said
+    assert "on the index" in said
+    assert with_hints.index_faults < without.index_faults
+    assert without.answers == with_hints.answers > 0
+    assert min(without.evictions, with_hints.evictions, without.yields, with_hints.yields) > 0
+
+
+def test_the_standard_library_is_real_text_without_its_tests():
+    paths = demo.standard_library()
+    assert any(path.name == "argparse.py" for path in paths)
+    assert not any("test" in path.parts for path in paths)
+    assert sum(path.stat().st_size for path in paths) <= demo.MAX_TEXT
+
+
+def test_a_byte_that_comes_back_different_ends_the_demo(monkeypatch):
+    monkeypatch.setattr(demo.WordIndex, "store_text", lambda self, offset, data: None)
+    monkeypatch.setattr(demo.Demo, "query", lambda self, index, admin, title: None)
+    with pytest.raises(SystemExit, match="came back different"):
+        demo.main(demo.standard_library()[:40], queries=1)
