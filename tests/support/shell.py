@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 from usmd.core import commands, events
+from usmd.core.frames import STATE_NAMES
+from usmd.core.hints import parse_hint
 from usmd.core.machine import Core
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
@@ -13,6 +15,7 @@ from usmd.errors import UsmdError
 from usmd.policies import registry
 
 PAGE = 16
+_TRIES = 100
 
 
 def make_core(
@@ -29,16 +32,23 @@ def make_core(
 
 
 class Shell:
-    """`do(event)` performs what follows; with `auto_io` slow commands complete at once, else `complete_io()` does it."""
+    """`do(event)` performs what follows; with `auto_io` slow commands complete at once, else `complete_io()` does it.
 
-    def __init__(self, core: Core, *, auto_io=True):
+    Commands are performed in their order, so the bytes of a load or store move when Accessed comes up: a later Protect
+    may take the same frame. A write takes its bytes when it completes, which a core that lets go of the frame too early
+    does not survive. `check`: look for violations after every event.
+    """
+
+    def __init__(self, core: Core, *, auto_io=True, check=True):
         self.core = core
         self.auto_io = auto_io
+        self.check = check
+        self._touch = None
         self.now = 0.0
         self.page_size = core.state.settings.page_size
         self.pool = [bytes(self.page_size)] * core.state.settings.frames
         self.slots: dict[int, tuple[tuple[int, int, int], bytes]] = {}
-        self.pending: deque[tuple[str, commands.SlotPage, bytes]] = deque()
+        self.pending: deque[tuple[str, commands.SlotPage]] = deque()
         self.outcomes: dict[int, list[commands.Outcome]] = {}
         self.ended: dict[int, commands.Ended] = {}
         self.notices: list[commands.Notice] = []
@@ -49,15 +59,20 @@ class Shell:
         answer = None
         queue = deque([event])
         while queue:
-            for command in self.core.handle(queue.popleft(), self.now):
+            happened = self.core.handle(queue.popleft(), self.now)
+            if self.check:
+                assert violations(self.core) == []
+            for command in happened:
                 if isinstance(command, (commands.Attached, commands.Mapped, commands.HintSet, commands.Accessed)):
                     answer = command
                 queue.extend(self._perform(command))
-        assert violations(self.core) == []
         return answer
 
     def _perform(self, command):
         match command:
+            case commands.Accessed():
+                if self._touch is not None:
+                    self._touch(command)
             case commands.DiscardSlots():
                 for reference in command.slots:
                     self.slots.pop(reference, None)
@@ -68,11 +83,11 @@ class Shell:
                 zero = [not any(self.pool[pfn]) for pfn in command.frames]
                 yield events.Protected(command.ticket, command.frames, zero)
             case commands.WriteSlots():
-                self.pending.extend(("write", page, self.pool[page.pfn]) for page in command.pages)
+                self.pending.extend(("write", page) for page in command.pages)
                 if self.auto_io:
                     yield from self._complete_all()
             case commands.ReadSlots():
-                self.pending.extend(("read", page, b"") for page in command.pages)
+                self.pending.extend(("read", page) for page in command.pages)
                 if self.auto_io:
                     yield from self._complete_all()
             case commands.Outcomes():
@@ -87,12 +102,12 @@ class Shell:
             yield self._completion()
 
     def _completion(self, index=0):
-        kind, page, data = self.pending[index]
+        kind, page = self.pending[index]
         del self.pending[index]
         key = (page.process_id, page.page, page.generation)
         if kind == "write":
             if self.fail_write is None:
-                self.slots[page.slot] = (key, data)
+                self.slots[page.slot] = (key, self.pool[page.pfn])
             return events.SwapOutDone([page.slot], [self.fail_write])
         if self.fail_read is None:
             stored_key, stored = self.slots[page.slot]
@@ -118,32 +133,83 @@ class Shell:
         self.do(events.Faults(process, [events.FaultRequest(fault_id, region, page, count, write)]))
         return self.outcomes.get(process, [])[before:]
 
-    def access(self, process, region, page, count=1, *, write=False):
-        return self.do(events.Access(process, region, page, count, write))
+    def access(self, process, region, page, count=1, *, write=False, touch=None):
+        """The answer to an access; `touch` is called with it when its turn among the commands has come."""
+        self._touch = touch
+        try:
+            return self.do(events.Access(process, region, page, count, write))
+        finally:
+            self._touch = None
 
     def store(self, process, region, page, data: bytes) -> bool:
         """One try of a store to a whole page; False is a fault."""
-        answer = self.access(process, region, page, write=True)
-        if answer.absent:
-            return False
-        self.pool[answer.frames[0]] = data
-        return True
+
+        def write(accessed):
+            for pfn in accessed.frames:
+                self.pool[pfn] = data
+
+        return not self.access(process, region, page, write=True, touch=write).absent
 
     def load(self, process, region, page) -> bytes | None:
         """One try of a load of a whole page; None is a fault."""
-        answer = self.access(process, region, page)
-        return None if answer.absent else self.pool[answer.frames[0]]
+        loaded = []
+        self.access(
+            process, region, page, touch=lambda accessed: loaded.extend(map(self.pool.__getitem__, accessed.frames))
+        )
+        return loaded[0] if loaded else None
+
+    def hint(self, process, region, text, page=0, count=None):
+        """Set (or, by an empty text, clear) a hint on a range of pages; the answer."""
+        length = None if count is None else count * self.page_size
+        return self.do(events.SetHint(process, region, page * self.page_size, length, parse_hint(text)))
+
+    def tick(self, seconds=0.0) -> None:
+        """Time passes."""
+        self.now += seconds
+        self.do(events.Tick())
+
+    def evict(self, process, region, page=0, count=None) -> None:
+        """Send pages to swap (DONTNEED) and clear the hint again."""
+        self.hint(process, region, "DONTNEED", page, count)
+        self.hint(process, region, "", page, count)
+
+    def state_of(self, region, page) -> str:
+        """ABSENT, SWAPPED, or the state of the page's frame."""
+        entry = self.core.state.regions[region].table[page]
+        if entry > 0:
+            return STATE_NAMES[self.core.state.frames.state[entry - 1]]
+        return "SWAPPED" if entry else "ABSENT"
+
+    def bytes_of(self, region, page) -> bytes:
+        """The bytes of a page wherever they are, without touching it."""
+        entry = self.core.state.regions[region].table[page]
+        if entry == 0:
+            return bytes(self.page_size)
+        if entry > 0 and entry - 1 not in self.core.life.filling:
+            return self.pool[entry - 1]
+        reference = self.core.life.filling[entry - 1].reference if entry > 0 else -entry - 1
+        return self.slots[reference][1]
+
+    def counters(self) -> dict[str, int]:
+        """Counters of the daemon."""
+        return self.core.state.totals().as_dict()
 
     def put(self, process, region, page, data: bytes) -> None:
         """Store, faulting as often as needed; with auto_io."""
-        while not self.store(process, region, page, data):
+        for _ in range(_TRIES):
+            if self.store(process, region, page, data):
+                return
             self._must_allocate(self.fault(process, region, page, write=True))
+        raise AssertionError(f"page {page} of region {region} never stays")
 
     def get(self, process, region, page) -> bytes:
         """Load, faulting as often as needed; with auto_io."""
-        while (data := self.load(process, region, page)) is None:
+        for _ in range(_TRIES):
+            data = self.load(process, region, page)
+            if data is not None:
+                return data
             self._must_allocate(self.fault(process, region, page))
-        return data
+        raise AssertionError(f"page {page} of region {region} never stays")
 
     @staticmethod
     def _must_allocate(outcomes):

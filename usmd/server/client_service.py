@@ -170,10 +170,11 @@ class ClientService:
             for task in done:
                 task.result()
         finally:
+            # Before anything is awaited: gRPC may cancel this call more than once.
+            self._sessions.end(session, "its fault stream ended")
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._sessions.end(session, "its fault stream ended")
         if session.end_error is not None:
             raise session.end_error
 

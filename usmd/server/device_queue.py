@@ -16,10 +16,18 @@ from usmd.core.events import Event, SwapInDone, SwapOutDone
 from usmd.core.swap_map import SLOT_MASK
 from usmd.errors import SwapIOError, UsmdError
 from usmd.log import get_logger
-from usmd.swap.base import SlotIO, SwapDevice
+from usmd.swap.base import Results, SlotIO, SwapDevice
 
 BATCH: Final = 64
 _log = get_logger()
+
+
+def _run(job: Callable[[Sequence[SlotIO]], Results], batch: Sequence[SlotIO]) -> Results:
+    """Run a job in a worker; raises ValueError when the device does not answer for each entry."""
+    results = job(batch)
+    if len(results) != len(batch):
+        raise ValueError(f"{len(results)} results for {len(batch)} entries")
+    return results
 
 
 class DeviceQueue:
@@ -68,9 +76,7 @@ class DeviceQueue:
                 ]
                 errors: Sequence[UsmdError | None]
                 try:
-                    errors = await loop.run_in_executor(self._workers, job, batch)
-                    if len(errors) != len(batch):
-                        raise ValueError(f"{len(errors)} results for {len(batch)} entries")
+                    errors = await loop.run_in_executor(self._workers, _run, job, batch)
                 except Exception as error:  # noqa: BLE001 - logged with its traceback, and every entry has failed
                     # A device answers per entry and never raises for I/O: this is a defect, and every entry has failed.
                     _log.exception("swap_device_defect", device=self.device.name)

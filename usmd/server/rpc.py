@@ -63,10 +63,12 @@ async def abort(context: Context, error: UsmdError) -> NoReturn:
 
 
 def _short(text: str) -> str:
-    data = text.encode()
+    """The text, or its beginning and its end where it is too long."""
+    data = text.encode(errors="replace")
     if len(data) <= MAX_MESSAGE_BYTES:
         return text
-    return f"{data[: MAX_MESSAGE_BYTES // 2].decode(errors='ignore')} … {data[-MAX_MESSAGE_BYTES // 2 :].decode(errors='ignore')}"
+    half = MAX_MESSAGE_BYTES // 2
+    return f"{data[:half].decode(errors='ignore')} ... {data[-half:].decode(errors='ignore')}"
 
 
 def service_handler(descriptor: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:

@@ -1,0 +1,324 @@
+"""Policies that raise, answer nonsense, name the wrong frames or take their time: no byte is lost, nobody waits for
+ever, the mistake is counted and reported, and the default answers.
+"""
+
+import itertools
+
+import pytest
+
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import commands
+from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, EvictPolicy, OomPolicy
+from usmd.errors import InvalidArgument
+from usmd.policies import registry
+
+PAGES = 12
+
+
+class Unshowable:
+    """An object that cannot even be printed."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+class Boom(Exception):
+    """An error that cannot be printed either."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+HUGE = 10**5000
+"""An int that Python refuses to print."""
+
+
+class Quiet(EvictPolicy):
+    """Knows nothing and names nobody."""
+
+    def page_filled(self, pfn):
+        """Nothing."""
+
+    def page_left(self, pfn):
+        """Nothing."""
+
+    def choose_victims(self):
+        return ()
+
+
+def shell_with(policies, **settings):
+    """A shell whose specification `hostile` is one of `policies`, by kind."""
+
+    def make(kind, specification, memory):
+        if specification == "hostile":
+            return policies[kind](memory)
+        return registry.make(kind, specification, memory)
+
+    return Shell(make_core(make_policy=make, **{"frames": 4, "hold_budget": 2, **settings}))
+
+
+def work(shell, process):
+    """Three times more pages than frames, all of them right."""
+    region = shell.map(process, PAGES)
+    for page in range(PAGES):
+        shell.put(process, region, page, bytes([page + 1]) * PAGE)
+    for page in range(PAGES):
+        assert shell.get(process, region, page) == bytes([page + 1]) * PAGE
+
+
+def assert_reported(shell, kind, *, notice="policy_error"):
+    assert shell.counters()["policy_errors"] > 0
+    told = [each for each in shell.notices if each.kind == notice]
+    assert told
+    assert all(each.fields["policy_kind"] == kind for each in told)
+    assert all(len(each.message) < 500 for each in told)
+
+
+ANSWERS = {
+    "None": lambda fault: None,
+    "text": lambda fault: "four pages, please",
+    "unshowable": lambda fault: Unshowable(),
+    "yield of nothing": lambda fault: USM_YIELD,
+    "negative first": lambda fault: Allocation(-5, 2),
+    "not the page": lambda fault: Allocation(fault.page + 1, 3),
+    "no pages": lambda fault: Allocation(fault.page, 0),
+    "negative count": lambda fault: Allocation(fault.page, -3),
+    "text for a count": lambda fault: Allocation(fault.page, "3"),
+    "text for a frame": lambda fault: Allocation(fault.page, 1, "first"),
+    "far away": lambda fault: Allocation(HUGE, HUGE),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_nonsense_of_an_alloc_policy_is_one_page(answer):
+    class Nonsense(AllocPolicy):
+        def allocate(self, fault, async_rq):
+            return answer(fault)
+
+    shell = shell_with({"alloc": Nonsense})
+    work(shell, shell.attach(alloc="hostile"))
+    assert_reported(shell, "alloc")
+    assert shell.counters()["read_ahead"] == 0
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        lambda fault: Allocation(0, HUGE),
+        lambda fault: Allocation(-HUGE, 2 * HUGE),
+        lambda fault: Allocation(fault.page, 1, HUGE),
+        lambda fault: Allocation(fault.page, 1, -1),
+        lambda fault: Allocation(fault.page, 3, 0),
+        lambda fault: Allocation(True if fault.page == 1 else fault.page),
+    ],
+)
+def test_too_much_of_an_alloc_policy_is_cut_to_what_there_is(plan):
+    class Greedy(AllocPolicy):
+        def allocate(self, fault, async_rq):
+            return plan(fault)
+
+    shell = shell_with({"alloc": Greedy})
+    work(shell, shell.attach(alloc="hostile"))
+    assert shell.counters()["policy_errors"] == 0
+
+
+def raiser(error):
+    def hook(*args, **kwargs):
+        raise error.with_traceback(None)
+
+    return hook
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bad"), Boom(), RecursionError(), InvalidArgument("mine"), StopIteration()]
+)
+@pytest.mark.parametrize(
+    ("kind", "hook"),
+    [
+        ("alloc", "allocate"),
+        *[
+            ("evict", hook)
+            for hook in ("page_filled", "page_left", "choose_victims", "page_accessed", "reason", "swap_device")
+        ],
+    ],
+)
+def test_a_hook_that_raises_is_survived(kind, hook, error):
+    base = {"alloc": registry.find("alloc", "first_fit")[0], "evict": registry.find("evict", "fifo")[0]}[kind]
+    broken = type("Broken", (base,), {hook: raiser(error)})
+    shell = shell_with({kind: broken})
+    work(shell, shell.attach(**{kind: "hostile"}))
+    assert_reported(shell, kind)
+
+
+def test_hint_changed_that_raises_is_survived():
+    broken = type("Broken", (registry.find("evict", "fifo")[0],), {"hint_changed": raiser(ValueError("bad"))})
+    shell = shell_with({"evict": broken})
+    process = shell.attach(evict="hostile")
+    region = shell.map(process, 2)
+    shell.put(process, region, 0, b"x" * PAGE)
+    assert shell.hint(process, region, "PRIORITY=LOW").hint_id == 1
+    assert_reported(shell, "evict")
+
+
+VICTIMS = {
+    "nobody": lambda self: (),
+    "None": lambda self: None,
+    "out of range": lambda self: [-1, 99, HUGE, -HUGE],
+    "no numbers": lambda self: ["a", None, 1.5, Unshowable()],
+    "every frame, twice": lambda self: [0, 1, 2, 3, 0, 1, 2, 3],
+    "for ever the same": lambda self: itertools.repeat(0),
+    "for ever nonsense": lambda self: itertools.repeat("x"),
+    "for ever more": lambda self: itertools.count(),
+    "one, then an error": lambda self: (0 if n == 0 else 1 // 0 for n in range(2)),
+    "true": lambda self: [True],
+}
+
+
+@pytest.mark.parametrize("victims", VICTIMS.values(), ids=VICTIMS)
+def test_wrong_victims_are_passed_over(victims):
+    shell = shell_with({"evict": type("Wrong", (Quiet,), {"choose_victims": victims})}, scan_limit=64)
+    neighbour = shell.attach()
+    region = shell.map(neighbour, 2)
+    shell.hint(neighbour, region, "EVICTION=DENY", 0, 1)
+    shell.put(neighbour, region, 0, b"d" * PAGE)
+    shell.put(neighbour, region, 1, b"n" * PAGE)
+    work(shell, shell.attach(evict="hostile"))
+    assert shell.state_of(region, 0) == "PRESENT"
+    assert shell.get(neighbour, region, 1) == b"n" * PAGE
+    policies = shell.core.state.processes[neighbour].policies
+    assert policies.errors == {"alloc": 0, "evict": 0, "oom": 0}
+
+
+def test_foreign_and_denied_victims_are_errors_and_pinned_ones_are_not():
+    class NamesAll(Quiet):
+        def choose_victims(self):
+            return range(self.memory.frame_count)
+
+    shell = shell_with({"evict": NamesAll}, hold_seconds=100.0)
+    other = shell.attach()
+    foreign = shell.map(other, 1)
+    shell.put(other, foreign, 0, b"f" * PAGE)  # frame 0
+    process = shell.attach(evict="hostile")
+    region = shell.map(process, 4)
+    shell.hint(process, region, "EVICTION=DENY", 0, 1)
+    shell.put(process, region, 0, b"d" * PAGE)  # frame 1
+    shell.fault(process, region, 1)  # frame 2, pinned
+    shell.put(process, region, 2, b"x" * PAGE)  # frame 3
+    shell.put(process, region, 3, b"y" * PAGE)
+    counters = shell.core.state.processes[process].counters
+    assert (counters.policy_errors, counters.refused_victims, counters.evictions) == (2, 1, 1)
+    assert [shell.state_of(region, page) for page in range(3)] == ["PRESENT", "PRESENT", "SWAPPED"]
+    assert shell.state_of(foreign, 0) == "PRESENT"
+    assert "not the process's" in next(each for each in shell.notices if each.kind == "policy_error").message
+
+
+def test_errors_are_reported_at_powers_of_two_only():
+    shell = shell_with({"alloc": type("Broken", (AllocPolicy,), {"allocate": raiser(ValueError("bad"))})}, frames=16)
+    process = shell.attach(alloc="hostile")
+    region = shell.map(process, 9)
+    for page in range(9):
+        shell.fault(process, region, page)
+    told = [each.fields["count"] for each in shell.notices if each.kind == "policy_error"]
+    assert told == ["1", "2", "4", "8"]
+    assert shell.counters()["policy_errors"] == 9
+
+
+@pytest.mark.parametrize("device", [99, -1, HUGE, "fast", Unshowable()], ids=["99", "-1", "huge", "text", "unshowable"])
+def test_a_device_that_does_not_exist_is_ignored(device):
+    broken = type("Broken", (registry.find("evict", "fifo")[0],), {"swap_device": lambda self, pfn: device})
+    shell = shell_with({"evict": broken})
+    work(shell, shell.attach(evict="hostile"))
+    assert_reported(shell, "evict")
+
+
+@pytest.mark.parametrize("kind", ["alloc", "evict", "oom"])
+@pytest.mark.parametrize(
+    "made", [raiser(ValueError("no")), raiser(Boom()), lambda memory: None, lambda memory: Unshowable()]
+)
+def test_a_constructor_that_fails_leaves_the_default_policy(kind, made):
+    shell = shell_with({kind: made})
+    work(shell, shell.attach(**{kind: "hostile"}))
+    assert_reported(shell, kind)
+
+
+@pytest.mark.parametrize(
+    "answer", [0, 99, -1, HUGE, "app", Unshowable()], ids=["0", "99", "-1", "huge", "text", "unshowable"]
+)
+def test_an_oom_victim_that_does_not_exist_is_a_refusal(answer):
+    shell = shell_with({"oom": type("Wrong", (OomPolicy,), {"choose": lambda self, fault: answer})}, devices=())
+    process = shell.attach(oom="hostile")
+    region = shell.map(process, 5)
+    for page in range(4):
+        shell.put(process, region, page, b"x" * PAGE)
+    assert shell.fault(process, region, 4)[-1].error.reason == "OUT_OF_MEMORY"
+    assert_reported(shell, "oom")
+
+
+def test_an_oom_policy_that_raises_or_kills_the_empty_is_a_refusal():
+    class KillsTheEmpty(OomPolicy):
+        def choose(self, fault):
+            return 2
+
+    for policy in (KillsTheEmpty, type("Broken", (OomPolicy,), {"choose": raiser(Boom())})):
+        shell = shell_with({"oom": policy}, devices=(), frames=1)
+        process, empty = shell.attach(oom="hostile"), shell.attach()
+        region = shell.map(process, 2)
+        shell.put(process, region, 0, b"x" * PAGE)
+        assert isinstance(shell.fault(process, region, 1)[-1], commands.Failed)
+        assert empty not in shell.ended
+        assert_reported(shell, "oom")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "hook"),
+    [("alloc", "first_fit", "allocate"), ("evict", "fifo", "choose_victims"), ("oom", "refuse", "choose")],
+)
+def test_a_slow_call_is_reported_and_its_answer_used(kind, name, hook):
+    clock = [0.0]
+    base = registry.find(kind, name)[0]
+
+    def slow(self, *args):
+        clock[0] += 0.2
+        return getattr(base, hook)(self, *args)
+
+    shell = shell_with(
+        {kind: type("Slow", (base,), {hook: slow})}, frames=1, devices=(("tiny", 1),), stopwatch=lambda: clock[0]
+    )
+    process = shell.attach(**{kind: "hostile"})
+    region = shell.map(process, 3)
+    shell.put(process, region, 0, b"x" * PAGE)
+    shell.put(process, region, 1, b"y" * PAGE)
+    assert isinstance(shell.fault(process, region, 2)[-1], commands.Failed)
+    assert_reported(shell, kind, notice="policy_slow")
+    assert "200 ms" in next(each.message for each in shell.notices if each.kind == "policy_slow")
+
+
+def test_frames_that_a_policy_forgot_in_its_list_harm_no_other_policy():
+    class Forgets(registry.find("evict", "fifo")[0]):
+        def page_left(self, pfn):
+            raise ValueError("forgot it")
+
+    shell = shell_with({"evict": Forgets})
+    process = shell.attach(evict="hostile")
+    work(shell, process)
+    neighbour = shell.attach(evict="lru")
+    work(shell, neighbour)
+    assert shell.core.state.processes[neighbour].policies.errors["evict"] == 0
+
+
+def test_frames_that_a_policy_seized_harm_no_other_policy():
+    class Seizes(Quiet):
+        def __init__(self, memory):
+            super().__init__(memory)
+            self.mine = memory.new_list()
+            for pfn in range(memory.frame_count):
+                self.mine.append(pfn)
+
+        def choose_victims(self):
+            return self.mine
+
+    shell = shell_with({"evict": Seizes})
+    shell.attach(evict="hostile")
+    neighbour = shell.attach(evict="hint_aware")
+    work(shell, neighbour)
+    assert shell.core.state.processes[neighbour].policies.errors["evict"] == 0

@@ -1,0 +1,81 @@
+"""Lists of frames, against plain Python lists."""
+
+import gc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from usmd.core.frame_list import FrameLinks
+
+FRAMES = 6
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["append", "remove", "discard", "move_to_end", "clear"]), st.integers(0, 1), st.integers(0, 5)
+    )
+)
+
+
+@settings(deadline=None)
+@given(steps=STEPS)
+def test_two_lists_behave_like_plain_lists_that_share_no_frame(steps):
+    links = FrameLinks(FRAMES)
+    lists, model = [links.new_list(), links.new_list()], [[], []]
+    for step, which, pfn in steps:
+        frames, plain = lists[which], model[which]
+        if step == "append" and pfn not in model[0] + model[1]:
+            frames.append(pfn)
+            plain.append(pfn)
+        elif step == "discard":
+            assert frames.discard(pfn) == (pfn in plain)
+            model[which] = [each for each in plain if each != pfn]
+        elif step == "clear":
+            frames.clear()
+            plain.clear()
+        elif step == "append" or pfn not in plain:
+            with pytest.raises(ValueError, match=f"frame {pfn}"):
+                getattr(frames, step)(pfn)
+        else:
+            getattr(frames, step)(pfn)
+            plain.remove(pfn)
+            if step == "move_to_end":
+                plain.append(pfn)
+        for found, expected in zip(lists, model, strict=True):
+            assert list(found) == expected
+            assert len(found) == len(expected)
+            assert found.first == (expected[0] if expected else None)
+            assert [each for each in range(FRAMES) if each in found] == sorted(expected)
+
+
+def test_the_frame_just_given_may_be_removed_or_moved():
+    frames = FrameLinks(4).new_list()
+    for pfn in range(4):
+        frames.append(pfn)
+    seen = []
+    for pfn in frames:
+        seen.append(pfn)
+        if pfn % 2:
+            frames.remove(pfn)
+    assert seen == [0, 1, 2, 3]
+    assert list(frames) == [0, 2]
+
+
+def test_a_released_frame_is_in_no_list_and_the_rest_stays_in_order():
+    links = FrameLinks(3)
+    frames = links.new_list()
+    for pfn in range(3):
+        frames.append(pfn)
+    links.release(1)
+    assert (list(frames), 1 in frames, links.owner[1]) == ([0, 2], False, 0)
+
+
+def test_a_frame_of_a_list_that_is_gone_can_be_released():
+    links = FrameLinks(1)
+    frames = links.new_list()
+    frames.append(0)
+    del frames
+    gc.collect()
+    links.release(0)
+    other = links.new_list()
+    other.append(0)
+    assert list(other) == [0]

@@ -1,0 +1,41 @@
+"""The frame table."""
+
+from usmd.core.frames import DIRTY, EVICTING, FILLING, FREE, NO_PAGE, NO_SLOT, PRESENT, FrameTable
+
+
+def test_the_lowest_free_frame_is_taken_and_is_filling():
+    frames = FrameTable(3)
+    assert [frames.take(), frames.take()] == [0, 1]
+    assert (frames.state[0], frames.free) == (FILLING, 1)
+
+
+def test_a_preferred_frame_is_taken_if_it_is_free_and_exists():
+    frames = FrameTable(4)
+    assert frames.take(2) == 2
+    assert [frames.take(2), frames.take(-1), frames.take(4)] == [0, 1, 3]
+    assert frames.free == 0
+
+
+def test_a_frame_given_back_forgets_all_and_is_found_again():
+    frames = FrameTable(3)
+    for _ in range(3):
+        frames.take()
+    frames.flags[1], frames.page[1], frames.slot[1] = DIRTY, 77, 5
+    frames.give_back(1)
+    assert (frames.state[1], frames.flags[1], frames.page[1], frames.slot[1]) == (FREE, 0, NO_PAGE, NO_SLOT)
+    assert (frames.free, frames.take()) == (1, 1)
+
+
+def test_a_run_is_found_without_taking_it():
+    frames = FrameTable(8)
+    for pfn in (0, 3):
+        frames.take(pfn)
+    assert (frames.find_run(2), frames.find_run(3), frames.find_run(5)) == (1, 4, None)
+    assert frames.free == 6
+
+
+def test_frames_are_counted_by_state():
+    frames = FrameTable(5)
+    for state in (PRESENT, PRESENT, EVICTING):
+        frames.state[frames.take()] = state
+    assert [frames.count_state(state) for state in (FREE, FILLING, PRESENT, EVICTING)] == [2, 0, 2, 1]

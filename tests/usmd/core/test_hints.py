@@ -1,0 +1,93 @@
+"""The grammar of hints: each error names the key, the value and what is allowed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usmd.core.hints import MAX_HINT_BYTES, Access, Hint, Priority, parse_hint
+from usmd.errors import InvalidHint
+
+
+def test_all_keys_at_once():
+    text = (
+        "PRIORITY=HIGH;EVICTION=DENY;ACCESS=SEQUENTIAL;FHP=64KiB;SWAP=Far;TTL=1.5;WILLNEED;DONTNEED=false;X_Mine=As Is"
+    )
+    assert parse_hint(text) == Hint(
+        text=text,
+        priority=Priority.HIGH,
+        deny=True,
+        access=Access.SEQUENTIAL,
+        fhp_bytes=65536,
+        swap_device="Far",
+        ttl_seconds=1.5,
+        will_need=True,
+        dont_need=False,
+        extra={"X_MINE": "As Is"},
+    )
+
+
+def test_blanks_and_case_do_not_matter():
+    assert parse_hint("  priority = low ;; eviction=Allow ; ").priority is Priority.LOW
+
+
+@pytest.mark.parametrize("text", ["", "  ", ";", " ; ; "])
+def test_a_hint_that_says_nothing_is_none(text):
+    assert parse_hint(text) is None
+
+
+def test_what_is_not_said_has_the_base_value():
+    assert parse_hint("X_ONLY=1") == Hint(text="X_ONLY=1", extra={"X_ONLY": "1"})
+
+
+def test_fhp_auto_is_zero():
+    assert parse_hint("FHP=auto").fhp_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("PRIORITY=URGENT", ["PRIORITY=URGENT", "LOW|NORMAL|HIGH"]),
+        ("EVICTION=NEVER", ["EVICTION=NEVER", "ALLOW|DENY"]),
+        ("ACCESS=SLOW", ["ACCESS=SLOW", "NORMAL|SEQUENTIAL|RANDOM"]),
+        ("FHP=0", ["FHP=0", "<size>|AUTO"]),
+        ("FHP=-1", ["FHP=-1", "<size>|AUTO"]),
+        ("FHP=12parsecs", ["FHP=12parsecs", "<size>|AUTO"]),
+        ("FHP=999999999TiB", ["FHP=999999999TiB", "<size>|AUTO"]),
+        ("SWAP=", ["SWAP=", "<device number or name>"]),
+        ("TTL=0", ["TTL=0", "<seconds above 0>"]),
+        ("TTL=-3", ["TTL=-3", "<seconds above 0>"]),
+        ("TTL=nan", ["TTL=nan", "<seconds above 0>"]),
+        ("TTL=inf", ["TTL=inf", "<seconds above 0>"]),
+        ("TTL=soon", ["TTL=soon", "<seconds above 0>"]),
+        ("WILLNEED=MAYBE", ["WILLNEED=MAYBE", "TRUE|FALSE"]),
+        ("DONTNEED=1", ["DONTNEED=1", "TRUE|FALSE"]),
+        ("PRIORITY", ["PRIORITY", "LOW|NORMAL|HIGH"]),
+        ("PRIORITY=", ["PRIORITY=", "LOW|NORMAL|HIGH"]),
+        ("COLOUR=RED", ["'COLOUR'", "PRIORITY, EVICTION", "X_"]),
+        ("=RED", ["''", "PRIORITY, EVICTION"]),
+        ("PRIORITY=LOW;priority=LOW", ["PRIORITY", "twice"]),
+        ("X_A=1;x_a=2", ["X_A", "twice"]),
+    ],
+)
+def test_an_error_names_key_value_and_what_is_allowed(text, names):
+    with pytest.raises(InvalidHint) as caught:
+        parse_hint(text)
+    assert all(name in str(caught.value) for name in names), str(caught.value)
+
+
+def test_a_kib_of_bytes_is_the_most():
+    fits = "X_A=" + "b" * (MAX_HINT_BYTES - 4)
+    assert parse_hint(fits).extra == {"X_A": "b" * 1020}
+    with pytest.raises(InvalidHint, match="1025 bytes; allowed are 1024"):
+        parse_hint(fits + "b")
+    with pytest.raises(InvalidHint, match="allowed are 1024"):
+        parse_hint("X_A=" + "\N{SNOWMAN}" * 400)
+
+
+@given(st.text(alphabet=st.sampled_from("PRIOTYLWX_=; 1aN\x00\N{SNOWMAN}"), max_size=40) | st.text(max_size=40))
+def test_any_text_is_a_hint_or_an_invalid_hint(text):
+    try:
+        hint = parse_hint(text)
+    except InvalidHint:
+        return
+    assert hint is None or isinstance(hint, Hint)

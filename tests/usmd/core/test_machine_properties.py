@@ -1,0 +1,279 @@
+"""The core, driven by any sequence of events in any order of I/O, against a plain dict of what was stored.
+
+Covers safety (invariants, every byte) and liveness (every fault ends). Particular behaviours are in the other files.
+"""
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import commands, events
+from usmd.core.frames import FREE
+from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.errors import DataLoss, SwapIOError
+
+ALLOC = st.sampled_from(
+    [
+        "first_fit",
+        "async_aware",
+        "flexible_huge_pages(pages=4)",
+        "flexible_huge_pages(pages=4, budget=0.5)",
+        "async_aware(regular=flexible_huge_pages(pages=3))",
+    ]
+)
+EVICT = st.sampled_from(["fifo", "lru", "hint_aware", "hint_aware(fallback=fifo)"])
+OOM = st.sampled_from(["refuse", "refuse", "kill_largest"])
+HINT = st.sampled_from(
+    [
+        "EVICTION=DENY",
+        "PRIORITY=HIGH; EVICTION=DENY",
+        "PRIORITY=LOW",
+        "PRIORITY=HIGH",
+        "DONTNEED",
+        "EVICTION=DENY; DONTNEED",
+        "WILLNEED",
+        "WILLNEED; DONTNEED; TTL=1",
+        "EVICTION=DENY; TTL=1",
+        "SWAP=slow",
+        "SWAP=0; FHP=48B",
+        "ACCESS=SEQUENTIAL; FHP=AUTO",
+        "ACCESS=RANDOM; X_NOTE=mine",
+        "",
+    ]
+)
+INDEX = st.integers(0, 40)
+"""Picks one of whatever there is."""
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """Some processes and regions, and what their owners believe."""
+
+    @initialize(
+        frames=st.sampled_from([3, 3, 4, 5, 8, 12]),
+        marks=st.sampled_from([(0, 0), (1, 2), (2, 2)]),
+        hold_budget=st.sampled_from([0, 0, 1, 3]),
+        deny=st.sampled_from([(12, 12), (2, 3), (1, 1)]),
+        slots=st.sampled_from([(1, 1), (3, 2), (8, 4), (40, 40), (40, 40)]),
+        policies=st.tuples(ALLOC, EVICT, OOM),
+    )
+    def start(self, frames, marks, hold_budget, deny, slots, policies):
+        self.shell = Shell(
+            make_core(
+                frames=frames,
+                devices=(("fast", slots[0]), ("slow", slots[1])),
+                low=marks[0],
+                high=marks[1],
+                hold_budget=hold_budget,
+                deny_budget=deny[0],
+                deny_budget_total=deny[1],
+                max_fault_pages=6,
+                reclaim_batch=3,
+                scan_limit=6,
+            ),
+            auto_io=False,
+        )
+        self.model: dict[tuple[int, int], list[bytes]] = {}
+        """(process, region) → pages."""
+        self.open_faults: dict[tuple[int, int], int] = {}
+        """(process, fault) → yield token, 0: none."""
+        self.tokens: set[int] = set()
+        self.heard: dict[int, int] = {}
+        self.next_fault = 1
+        self.attach(*policies, None)
+        self.map(0, 9)
+        self.churn(0, 0, 9)
+
+    def some_region(self, pick):
+        keys = sorted(self.model)
+        return keys[pick % len(keys)]
+
+    def some_pages(self, region, first, count):
+        pages = len(self.model[region])
+        first %= pages
+        return first, 1 + count % min(pages - first, 6)
+
+    def live(self):
+        return [process for process in sorted(self.heard) if process not in self.shell.ended]
+
+    @precondition(lambda self: len(self.live()) < 3)
+    @rule(alloc=ALLOC, evict=EVICT, oom=OOM, device=st.sampled_from([None, "0", "slow"]))
+    def attach(self, alloc, evict, oom, device):
+        self.heard[self.shell.attach("app", alloc, evict, oom, swap_device=device)] = 0
+
+    @precondition(lambda self: self.live() and len(self.model) < 5)
+    @rule(pick=INDEX, pages=st.integers(1, 9))
+    def map(self, pick, pages):
+        process = self.live()[pick % len(self.live())]
+        self.model[process, self.shell.map(process, pages)] = [bytes(PAGE)] * pages
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX, count=INDEX, write=st.booleans(), times=st.integers(1, 3))
+    def fault(self, pick, first, count, write, times):
+        process, region = key = self.some_region(pick)
+        requests = []
+        for step in range(times):
+            page, pages = self.some_pages(key, first + 2 * step, count)
+            self.open_faults[process, self.next_fault] = 0
+            requests.append(events.FaultRequest(self.next_fault, region, page, pages, write))
+            self.next_fault += 1
+        self.shell.do(events.Faults(process, requests))
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX, byte=st.integers(0, 255))
+    def fault_and_store(self, pick, first, byte):
+        process, region = key = self.some_region(pick)
+        page, _ = self.some_pages(key, first, 0)
+        self.open_faults[process, self.next_fault] = 0
+        self.shell.fault(process, region, page, write=True, fault_id=self.next_fault)
+        self.next_fault += 1
+        self.hear()
+        if key in self.model:
+            self.store(pick=sorted(self.model).index(key), first=first, byte=byte)
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX, count=st.integers(2, 9))
+    def churn(self, pick, first, count):
+        """Store to pages one after the other, so that others must go; what I/O they need ends in order."""
+        for step in range(count):
+            if not self.model:
+                return
+            self.fault_and_store(pick, first + step, 1 + step)
+            if self.shell.pending and self.model:
+                self.shell.complete_io()
+                self.hear()
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX, byte=st.integers(0, 255))
+    def store(self, pick, first, byte):
+        key = self.some_region(pick)
+        page, _ = self.some_pages(key, first, 0)
+        if self.shell.store(*key, page, bytes([byte]) * PAGE):
+            self.model[key][page] = bytes([byte]) * PAGE
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX)
+    def load(self, pick, first):
+        key = self.some_region(pick)
+        page, _ = self.some_pages(key, first, 0)
+        assert self.shell.load(*key, page) in (None, self.model[key][page])
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, text=HINT, first=INDEX, count=INDEX)
+    def hint(self, pick, text, first, count):
+        key = self.some_region(pick)
+        self.shell.hint(*key, text, *self.some_pages(key, first, count))
+
+    @precondition(lambda self: self.shell.core.life.evicting)
+    @rule(pick=INDEX, byte=st.integers(0, 255))
+    def fault_on_a_page_that_is_going(self, pick, byte):
+        key = self.shell.core.state.frames.page[
+            sorted(self.shell.core.life.evicting)[pick % len(self.shell.core.life.evicting)]
+        ]
+        regions = sorted(self.model)
+        number = next(at for at, (_, region) in enumerate(regions) if region == key >> PAGE_BITS)
+        self.fault_and_store(number, key & PAGE_MASK, byte)
+
+    @precondition(lambda self: self.shell.pending)
+    @rule(pick=INDEX)
+    def complete(self, pick):
+        self.shell.complete_io(pick % len(self.shell.pending))
+
+    @precondition(lambda self: self.shell.pending)
+    @rule(pick=INDEX, error=st.sampled_from([SwapIOError("the device said no"), DataLoss("the checksum is wrong")]))
+    def fail(self, pick, error):
+        self.shell.fail_read = self.shell.fail_write = error
+        self.shell.complete_io(pick % len(self.shell.pending))
+        self.shell.fail_read = self.shell.fail_write = None
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX)
+    def unmap(self, pick):
+        process, region = self.some_region(pick)
+        self.shell.do(events.Unmap(process, region))
+        del self.model[process, region]
+
+    @precondition(lambda self: self.live())
+    @rule(pick=INDEX)
+    def detach(self, pick):
+        self.shell.do(events.Detach(self.live()[pick % len(self.live())], "bye"))
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 0.3, 1.5]))
+    def tick(self, seconds):
+        self.shell.tick(seconds)
+
+    def hear(self):
+        """Take note of outcomes and ended sessions; each fault yields at most once and ends exactly once."""
+        for process in list(self.heard):
+            outcomes = self.shell.outcomes.get(process, [])
+            for outcome in outcomes[self.heard[process] :]:
+                token = self.open_faults[process, outcome.fault_id]
+                if isinstance(outcome, commands.Yielded):
+                    assert token == 0
+                    assert outcome.yield_token not in self.tokens | {0}
+                    self.tokens.add(outcome.yield_token)
+                    self.open_faults[process, outcome.fault_id] = outcome.yield_token
+                else:
+                    assert outcome.yield_token == token
+                    del self.open_faults[process, outcome.fault_id]
+            self.heard[process] = len(outcomes)
+            if process in self.shell.ended:
+                del self.heard[process]
+                self.model = {key: pages for key, pages in self.model.items() if key[0] != process}
+                self.open_faults = {key: token for key, token in self.open_faults.items() if key[0] != process}
+
+    @invariant()
+    def all_is_well(self):
+        """Nothing waits for nothing, every byte is somewhere, and the built-in policies make no mistake."""
+        self.hear()
+        if not self.shell.pending:
+            assert self.open_faults == {}
+            assert not self.shell.core.faults.waiting
+        for (_, region), pages in self.model.items():
+            assert [self.shell.bytes_of(region, page) for page in range(len(pages))] == pages
+        assert self.shell.counters()["policy_errors"] == 0
+
+    def teardown(self):
+        if not hasattr(self, "shell"):
+            return
+        shell = self.shell
+        while shell.pending:
+            shell.complete_io()
+        self.all_is_well()
+        shell.auto_io = True
+        shell.tick(10)
+        for (process, region), pages in list(self.model.items()):
+            for page, expected in enumerate(pages):
+                if process not in shell.ended:
+                    self.read_back(process, region, page, expected)
+        for process in list(shell.core.state.processes):
+            shell.do(events.Detach(process, "the end"))
+        state = shell.core.state
+        assert state.frames.count_state(FREE) == state.frames.count == state.frames.free
+        assert state.swap.free == state.swap.slots
+        assert shell.slots == {}
+
+    def read_back(self, process, region, page, expected):
+        """The page can be read, or its owner is told why not; without pins a reader may lose the race for ever."""
+        for _ in range(4):
+            data = self.shell.load(process, region, page)
+            if data is not None:
+                assert data == expected
+                return
+            outcomes = self.shell.fault(process, region, page, fault_id=self.next_fault)
+            if process in self.shell.ended or isinstance(outcomes[-1], commands.Failed):
+                return
+            assert isinstance(outcomes[-1], commands.Allocated)
+        assert self.shell.core.state.settings.hold_budget == 0
+
+
+CoreMachine.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
+class TestCore(CoreMachine.TestCase):
+    """Run by pytest."""

@@ -1,0 +1,42 @@
+"""Page tables, against a plain dict."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from usmd.core.page_table import CHUNK, PageTable
+
+PAGES = 3 * CHUNK + 7
+PAGE = st.integers(0, PAGES - 1) | st.sampled_from([0, CHUNK - 1, CHUNK, 2 * CHUNK, PAGES - 1])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    writes=st.lists(st.tuples(PAGE, st.sampled_from([0, 1, -1, 1 << 40, -(1 << 45)])), max_size=20),
+    first=PAGE,
+    count=st.none() | st.integers(0, PAGES + 9),
+)
+def test_entries_are_those_of_a_dict(writes, first, count):
+    table, model = PageTable(PAGES), {}
+    for page, entry in writes:
+        table[page] = entry
+        model[page] = entry
+    assert all(table[page] == entry for page, entry in model.items())
+    end = PAGES if count is None else min(first + count, PAGES)
+    expected = [(page, entry) for page, entry in sorted(model.items()) if entry and first <= page < end]
+    assert list(table.entries(first, count)) == expected
+
+
+def test_an_untouched_chunk_takes_no_memory():
+    table = PageTable(4 * CHUNK)
+    table[CHUNK + 1] = 5
+    table[3 * CHUNK] = 0
+    assert [chunk is not None for chunk in table.chunks] == [False, True, False, False]
+
+
+def test_an_entry_may_become_absent_while_entries_are_read():
+    table = PageTable(8)
+    for page in range(8):
+        table[page] = page + 1
+    for page, _ in table.entries():
+        table[page] = 0
+    assert list(table.entries()) == []

@@ -1,0 +1,201 @@
+"""Reclaim: watermarks, who gives, what can go where."""
+
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import commands, events
+from usmd.errors import SwapIOError
+
+DATA = b"x" * PAGE
+
+
+def fill(shell, process, region, pages, data=DATA):
+    for page in pages:
+        shell.put(process, region, page, data)
+
+
+def test_reclaim_begins_below_low_and_ends_at_high():
+    shell = Shell(make_core(frames=8, low=2, high=4))
+    process = shell.attach()
+    region = shell.map(process, 8)
+    fill(shell, process, region, range(6))
+    assert shell.core.state.frames.free == 2
+    shell.put(process, region, 6, DATA)
+    assert shell.core.state.frames.free == 4
+
+
+def test_nothing_is_reclaimed_between_the_marks_after_memory_came_back_by_itself():
+    shell = Shell(make_core(frames=8, low=1, high=4))
+    process = shell.attach()
+    stuck, other = shell.map(process, 8), shell.map(process, 8)
+    shell.hint(process, stuck, "EVICTION=DENY")
+    fill(shell, process, stuck, range(8))  # below the low mark, and nothing can go
+    shell.do(events.Unmap(process, stuck))
+    shell.tick(1)
+    fill(shell, process, other, range(7))
+    assert shell.core.state.frames.free == 1
+    assert shell.counters()["evictions"] == 0
+
+
+def test_a_waiting_fault_gets_the_frame_of_a_victim_when_its_write_has_ended():
+    shell = Shell(make_core(frames=2), auto_io=False)
+    process = shell.attach()
+    region = shell.map(process, 3)
+    fill(shell, process, region, range(2))
+    assert shell.fault(process, region, 2, fault_id=7) == []
+    assert shell.state_of(region, 0) == "EVICTING"
+    shell.complete_io()
+    assert shell.outcomes[process][-1] == commands.Allocated(7, ((2, 0, 1),))
+    assert shell.state_of(region, 0) == "SWAPPED"
+
+
+def test_the_process_with_most_evictable_pages_gives_first():
+    shell = Shell(make_core(frames=5))
+    small, large = shell.attach("small"), shell.attach("large")
+    region, wide = shell.map(small, 3), shell.map(large, 4)
+    fill(shell, large, wide, range(3))
+    fill(shell, small, region, range(2))
+    shell.put(small, region, 2, DATA)
+    assert shell.core.state.processes[large].counters.evictions == 1
+    assert shell.core.state.processes[small].counters.evictions == 0
+
+
+def test_dirty_pages_only_are_written():
+    shell = Shell(make_core(frames=4))
+    process = shell.attach()
+    region = shell.map(process, 2)
+    fill(shell, process, region, range(2))
+    shell.evict(process, region)
+    assert shell.get(process, region, 0) == DATA
+    shell.put(process, region, 1, b"y" * PAGE)
+    shell.evict(process, region)
+    counters = shell.counters()
+    assert (counters["swap_outs"], counters["clean_drops"], counters["evictions"]) == (3, 1, 4)
+    assert (shell.get(process, region, 0), shell.get(process, region, 1)) == (DATA, b"y" * PAGE)
+
+
+def test_a_zero_page_takes_no_slot():
+    shell = Shell(make_core())
+    process = shell.attach()
+    region = shell.map(process, 1)
+    shell.put(process, region, 0, bytes(PAGE))
+    shell.evict(process, region)
+    assert shell.state_of(region, 0) == "ABSENT"
+    assert shell.core.state.swap.free == shell.core.state.swap.slots
+    assert shell.counters()["zero_drops"] == 1
+    assert shell.counters()["swap_outs"] == 0
+
+
+def test_a_page_that_became_zero_gives_its_slot_back():
+    shell = Shell(make_core())
+    process = shell.attach()
+    region = shell.map(process, 1)
+    shell.put(process, region, 0, DATA)
+    shell.evict(process, region)
+    shell.put(process, region, 0, bytes(PAGE))
+    shell.evict(process, region)
+    assert shell.core.state.swap.free == shell.core.state.swap.slots
+    assert shell.get(process, region, 0) == bytes(PAGE)
+
+
+def test_a_clean_page_goes_without_io_when_no_slot_is_free():
+    shell = Shell(make_core(frames=2, devices=(("tiny", 1),)))
+    process = shell.attach()
+    region = shell.map(process, 3)
+    shell.put(process, region, 0, DATA)
+    shell.evict(process, region)
+    shell.get(process, region, 0)  # clean, in the only slot
+    shell.put(process, region, 1, DATA)
+    shell.put(process, region, 2, DATA)
+    assert shell.state_of(region, 0) == "SWAPPED"
+    assert shell.counters()["clean_drops"] == 1
+    assert shell.counters()["refused_victims"] == 0
+
+
+def test_full_swap_keeps_pages_in_memory_and_refuses_the_fault():
+    shell = Shell(make_core(frames=2, devices=(("tiny", 1),)))
+    process = shell.attach()
+    region = shell.map(process, 4)
+    fill(shell, process, region, range(3))
+    failed = shell.fault(process, region, 3)[-1]
+    assert failed.error.reason == "OUT_OF_MEMORY"
+    assert "0 of 1 swap slots free" in str(failed.error)
+    assert [shell.bytes_of(region, page) for page in range(3)] == [DATA] * 3
+
+
+def test_a_device_that_failed_rests_and_another_takes_over():
+    shell = Shell(make_core(frames=2, devices=(("bad", 4), ("good", 4)), write_backoff=5.0), auto_io=False)
+    process = shell.attach()
+    region = shell.map(process, 3)
+    fill(shell, process, region, range(2))
+    shell.fault(process, region, 2)
+    shell.fail_write = SwapIOError("no")
+    shell.complete_io()
+    shell.fail_write = None
+    assert shell.core.state.swap.devices[0].refused_until == 5.0
+    assert shell.core.state.swap.devices[0].free == 4
+    assert shell.pending[0][1].slot >> 40 == 1  # tried again at once, on the other device
+    shell.complete_io()
+    assert isinstance(shell.outcomes[process][-1], commands.Allocated)
+    assert [shell.bytes_of(region, page) for page in range(2)] == [DATA] * 2
+    assert [notice.kind for notice in shell.notices].count("swap_error") == 1
+
+
+def test_a_failed_write_keeps_the_page_and_the_device_is_tried_again_after_its_rest():
+    shell = Shell(make_core(write_backoff=5.0))
+    process = shell.attach()
+    region = shell.map(process, 1)
+    shell.put(process, region, 0, DATA)
+    shell.fail_write = SwapIOError("no")
+    shell.evict(process, region)
+    shell.fail_write = None
+    assert (shell.state_of(region, 0), shell.load(process, region, 0)) == ("PRESENT", DATA)
+    shell.evict(process, region)
+    assert shell.state_of(region, 0) == "PRESENT"
+    shell.now = 5.0
+    shell.evict(process, region)
+    assert shell.state_of(region, 0) == "SWAPPED"
+    assert shell.counters()["swap_write_errors"] == 1
+
+
+def test_background_reclaim_rests_when_nothing_can_go():
+    calls = []
+    shell = Shell(make_core(frames=4, low=2, high=3, devices=(), reclaim_rest=1.0))
+    process = shell.attach()
+    region = shell.map(process, 3)
+    fill(shell, process, region, range(3))
+    policies = shell.core.state.processes[process].policies
+    policies._evict.choose_victims = lambda: calls.append(shell.now) or []
+    for _ in range(5):
+        shell.tick(0.3)
+    assert len(calls) <= 2
+
+
+def test_dontneed_evicts_and_loses_no_byte():
+    shell = Shell(make_core())
+    process = shell.attach()
+    region = shell.map(process, 4)
+    fill(shell, process, region, range(4))
+    shell.hint(process, region, "DONTNEED", 1, 2)
+    assert [shell.state_of(region, page) for page in range(4)] == ["PRESENT", "SWAPPED", "SWAPPED", "PRESENT"]
+    assert all(shell.get(process, region, page) == DATA for page in range(4))
+
+
+def test_a_pinned_page_is_passed_over_until_nothing_else_is_left():
+    shell = Shell(make_core(frames=2, hold_budget=2, hold_seconds=100.0))
+    process = shell.attach()
+    region = shell.map(process, 4)
+    shell.fault(process, region, 0)  # pinned
+    shell.put(process, region, 1, DATA)  # touched, so no longer
+    shell.fault(process, region, 2)
+    assert [shell.state_of(region, page) for page in range(3)] == ["PRESENT", "SWAPPED", "PRESENT"]
+    assert shell.counters()["refused_victims"] == 1
+    assert isinstance(shell.fault(process, region, 3)[-1], commands.Allocated)
+    assert shell.counters()["policy_errors"] == 0
+
+
+def test_an_eviction_is_on_record_with_policy_and_reason():
+    shell = Shell(make_core(frames=1))
+    process = shell.attach(evict="lru")
+    region = shell.map(process, 2)
+    fill(shell, process, region, range(2))
+    record = shell.core.state.processes[process].evictions[-1]
+    assert (record.policy, record.reason, record.result) == ("lru", "least recently used of its process", "swapped")

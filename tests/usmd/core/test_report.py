@@ -1,0 +1,206 @@
+"""Reports for operators: cells, hints, and all that is known of a page in every state."""
+
+import pytest
+
+from tests.support.shell import Shell, make_core
+from usmd.core import events, report
+from usmd.core.swap_map import SLOT_BITS
+from usmd.errors import NotFound
+
+
+@pytest.fixture
+def shell():
+    return Shell(make_core(frames=8, devices=(("swap0", 64), ("swap1", 64))))
+
+
+@pytest.fixture
+def slow():
+    """Slow commands complete when the test says so."""
+    return Shell(make_core(frames=8), auto_io=False)
+
+
+def explain(shell, region, page):
+    return report.explain(shell.core, shell.core.state.regions[region], page)
+
+
+# Memory
+
+
+def test_a_cell_counts_frames_by_state_and_flag(shell):
+    process = shell.attach()
+    region = shell.map(process, 4)
+    shell.fault(process, region, 0, 3)
+    shell.hint(process, region, "EVICTION=DENY", 1, 1)
+    cell = report.memory_cell(shell.core, 0, 8)
+    assert (cell.frames, cell.free, cell.present, cell.dirty, cell.denied) == (8, 5, 3, 3, 1)
+    assert (cell.filling, cell.evicting, cell.pinned, cell.process_id) == (0, 0, 0, process)
+
+
+def test_frames_in_flight_are_counted(slow):
+    process = slow.attach()
+    region = slow.map(process, 2)
+    slow.put(process, region, 0, b"a" * 16)
+    slow.put(process, region, 1, b"b" * 16)
+    slow.hint(process, region, "DONTNEED", 0, 1)
+    assert report.memory_cell(slow.core, 0, 8).evicting == 1
+    slow.complete_io()
+    slow.fault(process, region, 0)
+    cell = report.memory_cell(slow.core, 0, 8)
+    assert (cell.filling, cell.evicting, cell.present) == (1, 0, 1)
+
+
+def test_the_map_has_neighbouring_cells_of_nearly_equal_size_that_cover_all_frames():
+    shell = Shell(make_core(frames=10))
+    for wanted in (1, 3, 7, 10, 11, 1 << 40):
+        cells = report.memory_map(shell.core, wanted)
+        assert len(cells) == min(wanted, 10)
+        assert [cell.first_frame for cell in cells[1:]] == [cell.first_frame + cell.frames for cell in cells[:-1]]
+        assert cells[-1].first_frame + cells[-1].frames == 10
+        assert max(cell.frames for cell in cells) - min(cell.frames for cell in cells) <= 1
+
+
+def test_a_cell_belongs_to_the_process_with_most_frames(shell):
+    one, two = shell.attach("one"), shell.attach("two")
+    shell.fault(one, shell.map(one, 4), 0, 2)
+    shell.fault(two, shell.map(two, 4), 0, 3)
+    assert report.memory_cell(shell.core, 0, 8).process_id == two
+    shell.do(events.Detach(two, "over"))
+    assert report.memory_cell(shell.core, 0, 8).process_id == one
+
+
+def test_a_large_cell_with_a_single_used_frame_still_has_its_owner():
+    shell = Shell(make_core(frames=1024))
+    process = shell.attach()
+    region = shell.map(process, 2)
+    shell.fault(process, region, 0)
+    shell.fault(process, region, 1)
+    shell.hint(process, region, "DONTNEED", 0, 1)  # leaves frame 1 alone, which no sample of every 64th hits
+    cell = report.memory_cell(shell.core, 0, 1024)
+    assert (cell.free, cell.process_id) == (1023, process)
+    assert report.memory_cell(shell.core, 2, 1024).process_id == 0
+
+
+# Swap
+
+
+def test_swapped_pages_and_slots_in_use_differ_by_what_is_in_memory_as_well(shell):
+    process = shell.attach()
+    region = shell.map(process, 4)
+    for page in range(3):
+        shell.put(process, region, page, bytes([page + 1]) * 16)
+    shell.evict(process, region)
+    shell.get(process, region, 0)
+    state = shell.core.state
+    assert report.swapped_pages(state.regions[region]) == 2
+    assert report.slots_in_use(shell.core, state.processes[process]) == 3
+    shell.store(process, region, 0, b"z" * 16)
+    assert report.slots_in_use(shell.core, state.processes[process]) == 2
+
+
+# Hints
+
+
+def test_hints_are_listed_of_one_process_or_of_all_with_what_they_cover_now(shell):
+    one, two = shell.attach("one"), shell.attach("two")
+    first, second = shell.map(one, 6), shell.map(two, 4)
+    shell.fault(one, first, 0, 3)
+    shell.hint(one, first, "EVICTION=DENY", 2, 2)
+    shell.hint(one, first, "PRIORITY=LOW", 0, 1)
+    shell.hint(two, second, "PRIORITY=HIGH")
+    state = shell.core.state
+    mine = [report.hint_report(shell.core, *each) for each in report.hint_ranges(shell.core, state.processes[one])]
+    assert [(each.region_id, each.range.first, each.range.end) for each in mine] == [(first, 0, 1), (first, 2, 4)]
+    assert [(each.process_id, each.resident, each.denied) for each in mine] == [(one, 1, 0), (one, 1, 1)]
+    everyone = report.hint_ranges(shell.core, None)
+    assert [region.region_id for region, _ in everyone] == [first, first, second]
+
+
+# Regions and pages
+
+
+def test_a_region_is_found_by_number_or_by_a_name_that_only_one_has(shell):
+    process, other = shell.attach(), shell.attach("other")
+    index, cache = shell.map(process, 1, "index"), shell.map(process, 1, "cache")
+    shell.map(process, 1, "cache")
+    foreign = shell.map(other, 1, "foreign")
+    owner = shell.core.state.processes[process]
+    assert report.find_region(owner, index, "").region_id == index
+    assert report.find_region(owner, 0, "index").region_id == index
+    assert report.find_region(owner, cache, "ignored").region_id == cache
+    for number, name, said in ((0, "cache", "2 regions"), (0, "foreign", "no region"), (foreign, "", f"{foreign}")):
+        with pytest.raises(NotFound, match=said):
+            report.find_region(owner, number, name)
+
+
+def test_an_absent_page_has_nothing(shell):
+    process = shell.attach()
+    found = explain(shell, shell.map(process, 2), 1)
+    assert (found.state, found.frame, found.slot, found.generation) == ("ABSENT", None, None, 0)
+    assert (found.dirty, found.pinned, found.denied, found.waiting) == (False, False, False, 0)
+    assert (found.hint, found.last_eviction) == (None, None)
+
+
+def test_a_present_page_has_its_frame_flags_and_hint():
+    shell = Shell(make_core(frames=8, hold_budget=4))
+    process = shell.attach()
+    region = shell.map(process, 2)
+    shell.hint(process, region, "EVICTION=DENY; PRIORITY=HIGH")
+    (outcome,) = shell.fault(process, region, 1)
+    found = explain(shell, region, 1)
+    assert (found.state, found.frame) == ("PRESENT", outcome.runs[0][1])
+    assert (found.dirty, found.pinned, found.denied) == (True, True, True)
+    assert (found.hint.range.hint.text, found.hint.resident) == ("EVICTION=DENY; PRIORITY=HIGH", 1)
+
+
+def test_a_swapped_page_has_its_slot_and_its_last_eviction(shell):
+    process = shell.attach()
+    region = shell.map(process, 1)
+    shell.put(process, region, 0, b"a" * 16)
+    shell.hint(process, region, "SWAP=swap1")
+    shell.tick(5.0)
+    shell.hint(process, region, "SWAP=swap1; DONTNEED")
+    found = explain(shell, region, 0)
+    assert (found.state, found.frame, found.slot >> SLOT_BITS, found.generation) == ("SWAPPED", None, 1, 1)
+    record = found.last_eviction
+    assert (record.time, record.policy, record.reason, record.result) == (5.0, "hint", "DONTNEED", "swapped")
+
+
+def test_a_page_in_memory_and_in_swap_has_both_and_its_newest_eviction(shell):
+    process = shell.attach()
+    region = shell.map(process, 1)
+    shell.put(process, region, 0, b"a" * 16)
+    shell.evict(process, region)
+    shell.get(process, region, 0)
+    found = explain(shell, region, 0)
+    assert (found.state, found.dirty) == ("PRESENT", False)
+    assert None not in (found.frame, found.slot)
+    shell.evict(process, region)
+    assert explain(shell, region, 0).last_eviction.result == "dropped"
+
+
+def test_pages_in_flight_say_so_and_how_many_faults_wait(slow):
+    process = slow.attach()
+    region = slow.map(process, 1)
+    slow.put(process, region, 0, b"a" * 16)
+    slow.hint(process, region, "DONTNEED")
+    evicting = explain(slow, region, 0)
+    assert (evicting.state, evicting.last_eviction.result) == ("EVICTING", "under way")
+    slow.complete_io()
+    assert explain(slow, region, 0).state == "SWAPPED"
+    slow.fault(process, region, 0, fault_id=1)
+    slow.fault(process, region, 0, fault_id=2)
+    filling = explain(slow, region, 0)
+    assert (filling.state, filling.waiting, filling.dirty) == ("FILLING", 2, False)
+    assert filling.slot is not None
+    slow.complete_io()
+
+
+def test_faults_that_wait_for_memory_are_counted():
+    shell = Shell(make_core(frames=1), auto_io=False)
+    process = shell.attach()
+    region = shell.map(process, 3)
+    shell.put(process, region, 0, b"a" * 16)
+    shell.fault(process, region, 2, fault_id=7)
+    found = explain(shell, region, 2)
+    assert (found.state, found.waiting) == ("ABSENT", 1)
+    assert explain(shell, region, 1).waiting == 0

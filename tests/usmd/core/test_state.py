@@ -1,0 +1,74 @@
+"""Settings, lookups, and the order in which commands go out."""
+
+import pytest
+
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import commands, events
+from usmd.core.state import CoreSettings
+from usmd.errors import InvalidArgument, NotFound
+
+
+@pytest.mark.parametrize("frames", [0, -1, 1 << 31])
+def test_a_number_of_frames_that_cannot_be_is_refused(frames):
+    with pytest.raises(InvalidArgument, match=f"{frames} frames; allowed are 1 to"):
+        CoreSettings(frames=frames, page_size=16, deny_budget=1, deny_budget_total=1)
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 1), (-1, 1), (1, 8), (8, 8)])
+def test_watermarks_are_in_order_and_below_the_number_of_frames(low, high):
+    with pytest.raises(InvalidArgument, match=f"low {low} and high {high}; allowed is"):
+        CoreSettings(frames=8, page_size=16, low=low, high=high, deny_budget=1, deny_budget_total=1)
+
+
+def test_a_region_of_another_session_does_not_exist():
+    shell = Shell(make_core())
+    owner, stranger = shell.attach(), shell.attach()
+    region = shell.map(owner, 1)
+    state = shell.core.state
+    assert state.region(owner, region).region_id == region
+    with pytest.raises(NotFound) as not_mine:
+        state.region(stranger, region)
+    with pytest.raises(NotFound) as not_there:
+        state.region(stranger, 99)
+    assert str(not_mine.value).replace(str(region), "N") == str(not_there.value).replace("99", "N")
+    with pytest.raises(NotFound, match="no process 77"):
+        state.process(77)
+
+
+def test_commands_go_out_in_the_order_in_which_they_are_safe():
+    core = make_core()
+    shell = Shell(core)
+    process = shell.attach()
+    state = core.state
+    state.notice("note", 0, "hello")
+    state.outcome(process, commands.Yielded(1, 1))
+    page = commands.SlotPage(0, 0, process, 0, 0)
+    state.reads.append(page)
+    state.writes.append(page)
+    state.protects.append(3)
+    state.zero_fills.append(2)
+    state.discards.append(1)
+    state.first.append(commands.Attached(9))
+    kinds = [type(command).__name__ for command in state.take_commands()]
+    assert kinds == [
+        "Attached", "DiscardSlots", "ZeroFill", "Protect", "WriteSlots", "ReadSlots", "Outcomes", "Notice",
+    ]  # fmt: skip
+    assert state.take_commands() == []
+
+
+def test_a_process_that_has_ended_hears_nothing():
+    core = make_core()
+    process = Shell(core).attach()
+    core.state.outcome(process, commands.Yielded(1, 1))
+    del core.state.processes[process]
+    core.state.outcome(process, commands.Yielded(2, 2))
+    assert core.state.take_commands() == []
+
+
+def test_totals_keep_the_counts_of_ended_sessions():
+    shell = Shell(make_core())
+    one, two = shell.attach(), shell.attach()
+    for process in (one, two):
+        shell.put(process, shell.map(process, 1), 0, b"x" * PAGE)
+    shell.do(events.Detach(one, "bye"))
+    assert shell.counters()["zero_fills"] == 2

@@ -1,0 +1,51 @@
+"""Slots and devices."""
+
+import pytest
+
+from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceInfo, SwapMap
+
+
+@pytest.fixture
+def swap():
+    return SwapMap([DeviceInfo("fast", 2), DeviceInfo("slow", 3)])
+
+
+def test_slots_come_from_the_preferred_device_then_from_the_first_that_has_one(swap):
+    assert [swap.take(1, 0.0) >> SLOT_BITS for _ in range(5)] == [1, 1, 1, 0, 0]
+    assert swap.take(1, 0.0) is None
+    assert (swap.slots, swap.free) == (5, 0)
+
+
+def test_a_preferred_device_that_does_not_exist_is_ignored(swap):
+    assert [swap.take(number, 0.0) >> SLOT_BITS for number in (7, -1)] == [0, 0]
+
+
+def test_a_slot_taken_again_has_another_generation(swap):
+    first = swap.take(0, 0.0)
+    generation = swap.generation(first)
+    swap.give_back(first)
+    other, again = swap.take(0, 0.0), swap.take(0, 0.0)
+    assert (again & SLOT_MASK, other & SLOT_MASK) == (0, 1), "slots go round before they come again"
+    assert swap.generation(again) == generation + 1
+
+
+def test_a_generation_wraps(swap):
+    swap.devices[0].generation[0] = (1 << 8 * swap.devices[0].generation.itemsize) - 1
+    assert swap.generation(swap.take(0, 0.0)) == 0
+
+
+def test_a_device_that_rests_takes_no_writes(swap):
+    swap.devices[0].refused_until = 5.0
+    assert swap.writable(4.9) == 3
+    assert swap.take(0, 4.9) >> SLOT_BITS == 1
+    assert swap.writable(5.0) == 4
+    assert swap.take(0, 5.0) >> SLOT_BITS == 0
+
+
+def test_devices_are_found_by_name_or_number(swap):
+    assert [swap.number_of(name) for name in ("fast", "1", "slow", "2", "")] == [0, 1, 1, None, None]
+
+
+def test_no_devices_take_nothing():
+    empty = SwapMap([])
+    assert (empty.slots, empty.free, empty.take(None, 0.0)) == (0, 0, None)

@@ -1,0 +1,107 @@
+"""Each invariant is broken on purpose, and the checker says so."""
+
+import pytest
+
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import events
+from usmd.core.frames import DENIED, DIRTY, EVICTING, FREE, PINNED, PRESENT
+from usmd.core.validate import violations
+
+
+@pytest.fixture
+def shell():
+    """Frame 0: present, dirty. 1: clean, with a slot. 2: filling. 3: being written. 4: free. Page 4: swapped."""
+    shell = Shell(make_core(frames=5, deny_budget=2, deny_budget_total=2), auto_io=False)
+    process = shell.attach()
+    region = shell.map(process, 8)
+    for page in range(5):
+        shell.put(process, region, page, bytes([page + 1]) * PAGE)
+    for page in (1, 2, 4):
+        shell.evict(process, region, page, 1)
+        shell.complete_io()
+    shell.fault(process, region, 1)
+    shell.complete_io()
+    shell.fault(process, region, 2)
+    shell.evict(process, region, 3, 1)
+    assert [kind for kind, _ in shell.pending] == ["read", "write"]
+    assert violations(shell.core) == []
+    return shell
+
+
+def set_frame(name, pfn, value):
+    def corrupt(core):
+        getattr(core.state.frames, name)[pfn] = value
+
+    return corrupt
+
+
+def set_attribute(find, name, value):
+    def corrupt(core):
+        setattr(find(core), name, value)
+
+    return corrupt
+
+
+def set_entry(page, entry):
+    def corrupt(core):
+        core.state.regions[1].table[page] = entry
+
+    return corrupt
+
+
+CORRUPTIONS = {
+    "free count": (set_attribute(lambda core: core.state.frames, "free", 3), "free is 3, but 1 frames are"),
+    "no state": (set_frame("state", 0, 9), "a state that is none"),
+    "page of a free frame": (set_frame("page", 4, 77), "frame 4 in state 0 has page 77"),
+    "present without a page": (set_frame("page", 0, -1), "frame 0 in state 2 has page -1"),
+    "flags of a free frame": (set_frame("flags", 4, DIRTY), "free frame 4 has flags 1"),
+    "slot of a free frame": (set_frame("slot", 4, 60), "free frame 4 has flags 0 or slot 60"),
+    "denied victim": (set_frame("flags", 3, DIRTY | DENIED), "frame 3 is being evicted with flags 3"),
+    "pinned victim": (set_frame("flags", 3, DIRTY | PINNED), "frame 3 is being evicted with flags 5"),
+    "filling unknown": (lambda core: core.life.filling.clear(), "frame 2 in state 1 disagrees"),
+    "evicting unknown": (set_frame("state", 0, EVICTING), "frame 0 in state 3 disagrees"),
+    "evicting forgotten": (set_frame("state", 3, PRESENT), "frame 3 in state 2 disagrees"),
+    "pin without a time": (set_frame("flags", 0, DIRTY | PINNED), "frame 0 disagrees with the pins"),
+    "pin without a flag": (lambda core: core.state.pins.update({0: 1.0}), "frame 0 disagrees with the pins"),
+    "clean without a slot": (set_frame("flags", 0, 0), "frame 0 is clean with slot -1"),
+    "dirty with a slot": (set_frame("flags", 1, DIRTY), "frame 1 is dirty with slot"),
+    "wrong frame": (set_entry(0, 2), "page 0 of region 1 is not in its frame 1"),
+    "resident count": (set_attribute(lambda core: core.state.regions[1], "resident", 9), "region 1 counts 9 resident"),
+    "orphan region": (lambda core: core.state.processes.clear(), "region 1 has no process"),
+    "frame without an entry": (set_entry(0, 0), "3 pages are mapped to frames that hold another number"),
+    "slot used twice": (set_entry(7, -1), "has 2 users"),
+    "slot not marked": (set_entry(7, -60), "device swap0: slots [59] are used or marked, but not both"),
+    "slot without a page": (set_entry(4, 0), "are used or marked, but not both"),
+    "free slots": (set_attribute(lambda core: core.state.swap.devices[0], "free", 1), "swap0 counts 1 free slots"),
+    "denied count": (set_attribute(lambda core: core.state, "denied", 1), "1 denied frames are counted, there are 0"),
+    "process's denied": (
+        set_attribute(lambda core: core.state.processes[1], "denied", 3),
+        "process 1 has 3 denied frames, beyond its budget",
+    ),
+    "process's resident": (
+        set_attribute(lambda core: core.state.processes[1], "resident", 1),
+        "process 1 counts 1 resident pages wrongly",
+    ),
+    "write from nowhere": (
+        lambda core: core.life.writing.update({next(iter(core.life.writing)): 0}),
+        "is being written from frame 0, which is not being evicted",
+    ),
+}
+
+
+@pytest.mark.parametrize(("corrupt", "says"), CORRUPTIONS.values(), ids=CORRUPTIONS)
+def test_what_does_not_hold_is_found(shell, corrupt, says):
+    corrupt(shell.core)
+    assert any(says in each for each in violations(shell.core)), violations(shell.core)
+
+
+def test_denied_frames_beyond_the_budget_of_all_are_found(shell):
+    for pfn in (0, 1, 2):
+        shell.core.state.frames.flags[pfn] |= DENIED
+    assert any("3 denied frames exceed the budget of 2" in each for each in violations(shell.core))
+
+
+def test_a_fill_whose_region_has_gone_is_no_violation(shell):
+    shell.do(events.Unmap(1, 1))
+    assert shell.core.state.frames.count_state(FREE) == 4
+    assert violations(shell.core) == []

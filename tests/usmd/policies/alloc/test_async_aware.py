@@ -1,0 +1,27 @@
+"""async_aware: swap faults to the background, all else at once."""
+
+import pytest
+
+from usmd.core.policy import USM_YIELD, Allocation, AsyncRequest, Fault
+from usmd.policies.alloc.async_aware import AsyncAware
+from usmd.policies.alloc.first_fit import FirstFit
+
+
+class Memory:
+    """A view that can make policies."""
+
+    def alloc_policy(self, specification):
+        return {"first_fit": FirstFit, "again": AsyncAware}[specification](self)
+
+
+@pytest.mark.parametrize("regular", ["first_fit", "again"])
+def test_a_swap_fault_is_handed_over_and_answered_usm_yield(regular):
+    request = AsyncRequest()
+    assert AsyncAware(Memory(), regular).allocate(Fault(1, 3, 9, False, True, None), request) is USM_YIELD
+    assert request.plan == Allocation(3)
+
+
+def test_all_else_is_what_the_regular_policy_says():
+    request = AsyncRequest()
+    assert AsyncAware(Memory()).allocate(Fault(1, 3, 9, True, False, None), request) == Allocation(3)
+    assert request.plan is None

@@ -1,0 +1,54 @@
+"""flexible_huge_pages: N pages around the fault, within region, hint and budget."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from usmd.core.hint_ranges import HintRange
+from usmd.core.hints import parse_hint
+from usmd.core.policy import Allocation, AsyncRequest, Fault
+from usmd.errors import InvalidArgument
+from usmd.policies.alloc.flexible_huge_pages import FlexibleHugePages
+
+
+def plan(page, *, hint=None, span=(0, 100), resident=0, frames=100, region=100, **parameters):
+    memory = SimpleNamespace(page_size=16, frame_count=frames, resident_pages=resident)
+    found = None if hint is None else HintRange(*span, 1, parse_hint(hint), None)
+    return FlexibleHugePages(memory, **parameters).allocate(Fault(1, page, region, False, True, found), AsyncRequest())
+
+
+def test_pages_come_in_groups_that_begin_at_multiples_of_n():
+    assert [plan(page, pages=5) for page in (0, 4, 5, 7)] == [
+        Allocation(0, 5), Allocation(0, 5), Allocation(5, 5), Allocation(5, 5),
+    ]  # fmt: skip
+
+
+def test_a_group_ends_with_its_region_and_its_hint():
+    assert plan(7, pages=5, region=8) == Allocation(5, 3)
+    assert plan(7, pages=5, hint="FHP=AUTO", span=(6, 9)) == Allocation(6, 3)
+
+
+def test_a_hint_says_how_many_bytes_rounded_up_to_pages():
+    assert plan(9, hint="FHP=33B") == Allocation(9, 3)
+    assert plan(9, hint="FHP=1B") == Allocation(9)
+    assert plan(9, hint="FHP=AUTO", pages=4) == plan(9, pages=4) == Allocation(8, 4)
+
+
+def test_sequential_takes_what_follows_and_random_only_the_page():
+    assert plan(7, pages=4, hint="ACCESS=SEQUENTIAL") == Allocation(7, 4)
+    assert plan(7, pages=4, hint="ACCESS=RANDOM; FHP=1KiB") == Allocation(7)
+
+
+@pytest.mark.parametrize(
+    ("resident", "expected"), [(46, Allocation(4, 4)), (47, Allocation(5, 3)), (49, Allocation(5)), (60, Allocation(5))]
+)
+def test_the_budget_is_a_share_of_all_frames(resident, expected):
+    assert plan(5, pages=4, resident=resident, budget=0.5) == expected
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"pages": 0}, {"pages": -1}, {"budget": 1.1}, {"budget": -0.1}, {"budget": float("nan")}]
+)
+def test_a_parameter_outside_what_is_allowed_is_refused(parameters):
+    with pytest.raises(InvalidArgument, match="allowed are pages from 1 and budget from 0 to 1"):
+        plan(0, **parameters)

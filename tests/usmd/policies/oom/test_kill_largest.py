@@ -1,0 +1,17 @@
+"""kill_largest: the process with most memory, the youngest of equals."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from usmd.core.policy import Fault
+from usmd.policies.oom.kill_largest import KillLargest
+
+
+@pytest.mark.parametrize(
+    ("resident", "victim"), [({}, None), ({1: 0, 2: 0}, None), ({1: 5, 2: 9, 3: 1}, 2), ({1: 5, 2: 5, 3: 4}, 2)]
+)
+def test_the_largest_is_chosen_if_it_has_memory(resident, victim):
+    processes = [SimpleNamespace(process_id=each, resident_pages=pages) for each, pages in resident.items()]
+    memory = SimpleNamespace(processes=lambda: processes)
+    assert KillLargest(memory).choose(Fault(1, 0, 1, True, False, None)) == victim
