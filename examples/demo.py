@@ -133,10 +133,9 @@ def counts(admin: Admin) -> dict[str, int]:
 
 
 def cold(client: lib_usm.Client, index: WordIndex) -> None:
-    """Have everything evicted, and leave no hint behind: the start of each run."""
+    """Have everything evicted: the start of each run."""
     for region in (index.index, index.text):
         client.usm_hint(region, "DONTNEED")
-        client.usm_hint(region, "")
 
 
 def run_in(daemon: OwnDaemon, demo: Demo, packed: bytes) -> tuple[Measured, Measured]:

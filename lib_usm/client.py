@@ -41,7 +41,7 @@ class Hint(NamedTuple):
     """A hint as the daemon took it: byte ranges are rounded outward to pages."""
 
     hint_id: int
-    """Number of the hint in usmctl; 0 when hints were removed."""
+    """Number of the hint in usmctl; 0 when hints were removed, and for WILLNEED or DONTNEED alone, done at once."""
     first_page: int
     page_count: int
     over_budget_pages: int

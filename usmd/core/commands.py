@@ -30,7 +30,7 @@ class Mapped(Command, frozen=True):
 
 
 class HintSet(Command, frozen=True):
-    """Answer to SetHint: the hint's number (0: cleared), its pages, and resident ones refused for want of budget."""
+    """Answer to SetHint: the hint's number (0: it left none), its pages, and resident ones over the budget."""
 
     hint_id: int
     first_page: int

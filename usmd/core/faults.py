@@ -120,7 +120,7 @@ class Faults:
         chunk = region.table.chunks[page >> CHUNK_BITS]
         entry = 0 if chunk is None else chunk[page & CHUNK_MASK]
         frames = self._state.frames
-        if entry == 0 and frames.free and not self.waiting:
+        if entry == 0 and frames.free > 1 and not self.waiting:
             answer = self._ask(process, region, page, swap=False, write=request.write)
             if answer[0].count != 1 or answer[1]:
                 self._pages(process, region, request, answer)
@@ -207,7 +207,7 @@ class Faults:
         if entry > 0:
             counters.parked_faults += 1
             self._life.filling[entry - 1].waiters.append(pending.wait_for(page))
-        elif state.frames.free == 0 or self.waiting:
+        elif self.waiting or not self._room(swap=swap):
             self.waiting.append(MemoryWaiter(pending, page, plan, write=write))
         else:
             filling = self._place(region, page, plan)
@@ -228,7 +228,7 @@ class Faults:
         """Give the faulting page a free frame, and then the pages beside it as far as frames are to spare."""
         frames = self._state.frames
         prefer = plan.frame
-        spare = frames.free - 1 - self._state.settings.low - len(self.waiting)
+        spare = frames.free - 1 - max(self._state.settings.low, self._reserve()) - len(self.waiting)
         guesses = plan.count - 1
         run: int | None = None
         if guesses > 0 and spare > 0 and prefer is None:
@@ -257,7 +257,7 @@ class Faults:
 
     def prefetch(self, region: Region, first: int, end: int) -> None:
         """Bring pages in for WILLNEED, as far as frames are to spare; nobody waits and nothing is evicted."""
-        spare = self._state.frames.free - self._state.settings.low
+        spare = self._state.frames.free - max(self._state.settings.low, self._reserve())
         for page in range(first, end):
             if spare <= 0 or self.waiting:
                 return
@@ -268,10 +268,23 @@ class Faults:
 
     # Waiting for memory
 
+    def _reserve(self) -> int:
+        """Frames that only pages from swap may take: one of several, once swap takes no more pages.
+
+        A page that came from swap can always go again, to the slot that it still has. So with one frame for such pages
+        all that was stored can be read, also when memory and swap are full.
+        """
+        swap = self._state.swap
+        needed = self._state.frames.count > 1 and swap.free < swap.slots and swap.writable(self._state.now) == 0
+        return 1 if needed else 0
+
+    def _room(self, *, swap: bool) -> bool:
+        """Whether a page may take a frame now; `swap`: it comes from swap."""
+        free = self._state.frames.free
+        return free > 1 or (free == 1 and (swap or not self._reserve()))
+
     def serve_waiting(self) -> None:
         """Give frames to the pages that wait, in order; evict for them, or ask the oom policy when nothing can go."""
-        state = self._state
-        frames = state.frames
         evicting, filling_now = self._life.evicting, self._life.filling
         while self.waiting:
             waiter = self.waiting[0]
@@ -283,7 +296,7 @@ class Faults:
             elif entry > 0:
                 self.waiting.popleft()
                 self._join(entry - 1, waiter)
-            elif frames.free:
+            elif self._room(swap=entry < 0):
                 self.waiting.popleft()
                 filling = self._place(region, page, waiter.plan)
                 if filling is None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 _P = TypeVar("_P", bound=Policy)
+ANYTHING: Final = (Exception, SystemExit)
+"""What a policy may raise without hurting the daemon; SystemExit is what `sys.exit` raises."""
+
 _MAX_SHOWN: Final = 200
 
 
@@ -34,7 +37,7 @@ def shown(value: object) -> str:
     """What a policy gave, for a message: short, and whatever its repr does."""
     try:
         return repr(value)[:_MAX_SHOWN]
-    except Exception:  # noqa: BLE001 - a policy's object may raise anything, and so does an int of 5,000 digits
+    except ANYTHING:  # a policy's object may raise anything, and so does an int of 5,000 digits
         return f"a {type(value).__name__} that cannot be shown"
 
 
@@ -70,7 +73,7 @@ class GuardedPolicies:
             policy = self._state.make_policy(kind, self.specifications[kind], view)
         except UsmdError:
             raise
-        except Exception as error:  # noqa: BLE001 - a policy's constructor may raise anything
+        except ANYTHING as error:  # a policy's constructor may raise anything
             self.broke(kind, f"its constructor raised {shown(error)}")
             return None
         if not isinstance(policy, base):
@@ -107,7 +110,7 @@ class GuardedPolicies:
         started = stopwatch()
         try:
             answer = self._alloc.allocate(fault, request)
-        except Exception as error:  # noqa: BLE001 - a policy may raise anything
+        except ANYTHING as error:  # a policy may raise anything
             self.broke("alloc", f"allocate raised {shown(error)}")
             return Allocation(fault.page), False
         if stopwatch() - started > self._slow:
@@ -136,7 +139,7 @@ class GuardedPolicies:
         if self._evict is not None:
             try:
                 self._evict.page_filled(pfn)
-            except Exception as error:  # noqa: BLE001 - a policy may raise anything
+            except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"page_filled raised {shown(error)}")
 
     def page_left(self, pfn: int) -> None:
@@ -144,7 +147,7 @@ class GuardedPolicies:
         if self._evict is not None:
             try:
                 self._evict.page_left(pfn)
-            except Exception as error:  # noqa: BLE001 - a policy may raise anything
+            except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"page_left raised {shown(error)}")
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
@@ -152,7 +155,7 @@ class GuardedPolicies:
         if self._evict is not None:
             try:
                 self._evict.hint_changed(pfn, priority_before)
-            except Exception as error:  # noqa: BLE001 - a policy may raise anything
+            except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"hint_changed raised {shown(error)}")
 
     def candidates(self, limit: int) -> Iterator[int]:
@@ -169,7 +172,7 @@ class GuardedPolicies:
                     yield pfn
                 else:
                     self.broke("evict", f"choose_victims named {shown(pfn)}, which is no frame")
-        except Exception as error:  # noqa: BLE001 - a policy may raise anything
+        except ANYTHING as error:  # a policy may raise anything
             self.broke("evict", f"choose_victims raised {shown(error)}")
         finally:  # also when the caller has enough and asks for no more
             self._timed("evict", started)
@@ -179,7 +182,7 @@ class GuardedPolicies:
         if self._evict is not None:
             try:
                 return str(self._evict.reason(pfn))[:_MAX_SHOWN]
-            except Exception as error:  # noqa: BLE001 - a policy may raise anything
+            except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"reason raised {shown(error)}")
         return "no reason given"
 
@@ -188,7 +191,7 @@ class GuardedPolicies:
         if self._evict is not None:
             try:
                 number: object = self._evict.swap_device(pfn)
-            except Exception as error:  # noqa: BLE001 - a policy may raise anything
+            except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"swap_device raised {shown(error)}")
                 return None
             if number is None or (isinstance(number, int) and 0 <= number < len(self._state.swap.devices)):
@@ -203,7 +206,7 @@ class GuardedPolicies:
         started = self._state.stopwatch()
         try:
             answer = self._oom.choose(fault)
-        except Exception as error:  # noqa: BLE001 - a policy may raise anything
+        except ANYTHING as error:  # a policy may raise anything
             self.broke("oom", f"choose raised {shown(error)}")
             return None
         self._timed("oom", started)

@@ -40,6 +40,7 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True):
 
     `deny`: EVICTION=DENY. `fhp_bytes`: flexible huge page size, None is not said, 0 is AUTO. `swap_device`: number or
     name as given, None is not said. `ttl_seconds`: None is forever. `extra`: the X_ keys. `text`: the hint as given.
+    `lasting`: it says more than WILLNEED or DONTNEED, which are done once and leave other hints in force.
     """
 
     text: str
@@ -51,6 +52,7 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True):
     ttl_seconds: float | None = None
     will_need: bool = False
     dont_need: bool = False
+    lasting: bool = True
     extra: dict[str, str] = {}
 
 
@@ -90,7 +92,8 @@ def parse_hint(text: str) -> Hint | None:
             raise InvalidHint(f"hint {key}={value} is not allowed; allowed is {key}={allowed}") from None
     if not fields and not extra:
         return None
-    return msgspec.convert({"text": text.strip(), **fields, "extra": extra}, Hint)
+    lasting = bool(extra or fields.keys() - {"will_need", "dont_need"})
+    return msgspec.convert({"text": text.strip(), **fields, "lasting": lasting, "extra": extra}, Hint)
 
 
 def _flag(value: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from usmd.core import commands, events
 from usmd.core.faults import Faults
 from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT
-from usmd.core.guard import shown
+from usmd.core.guard import ANYTHING, shown
 from usmd.core.mapping import Mapping
 from usmd.core.page_life import PageLife
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
@@ -118,7 +118,7 @@ class Core:
                 if on_access is not None and not flags & DENIED:
                     try:
                         on_access(pfn, write)
-                    except Exception as error:  # noqa: BLE001 - a policy may raise anything
+                    except ANYTHING as error:  # a policy may raise anything
                         process.policies.broke("evict", f"page_accessed raised {shown(error)}")
         process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))

@@ -133,11 +133,12 @@ class Mapping:
             )
         page_size = state.settings.page_size
         first, end = event.offset // page_size, -(-(event.offset + length) // page_size)
-        number = 0
-        if hint is not None:
+        number = over_budget = 0
+        if hint is not None and hint.lasting:
             number = state.next_hint
             state.next_hint += 1
-        over_budget = self._apply(region, first, end, number, hint)
+        if hint is None or hint.lasting:
+            over_budget = self._apply(region, first, end, number, hint)
         state.first.append(commands.HintSet(number, first, end - first, over_budget))
         if hint is not None and hint.dont_need:
             self._reclaim.now([entry - 1 for _, entry in region.table.entries(first, end - first) if entry > 0])

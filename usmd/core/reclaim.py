@@ -46,14 +46,24 @@ class Reclaim:
             self._idle_until = state.now + settings.reclaim_rest
 
     def for_faults(self, wanted: int) -> int:
-        """Begin evictions for faults that wait; returns how many. Ends pins when nothing else can go."""
-        wanted = min(wanted, self._state.settings.reclaim_batch)
+        """Begin evictions for faults that wait; returns how many.
+
+        When nothing can go it rests while I/O is in flight, which will bring frames. Without any, pins end and every
+        frame is looked at, before the oom policy has its say.
+        """
+        state = self._state
+        wanted = min(wanted, state.settings.reclaim_batch)
+        in_flight = bool(self._life.evicting or self._life.filling)
+        if in_flight and state.now < self._idle_until:
+            return 0
         begun = self.evict(wanted)
-        if begun == 0 and self._state.pins:
-            for pfn in list(self._state.pins):
+        if begun == 0 and in_flight:
+            self._idle_until = state.now + state.settings.reclaim_rest
+        elif begun == 0:
+            for pfn in list(state.pins):
                 self._life.unpin(pfn)
-            begun = self.evict(wanted)
-        return begun or self._sweep(None, wanted, self._state.frames.count)
+            begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count)
+        return begun
 
     def evict(self, wanted: int) -> int:
         """Begin up to `wanted` evictions, from the largest process down; returns how many."""

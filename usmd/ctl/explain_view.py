@@ -17,7 +17,7 @@ _STATES = {
     "ABSENT": "it was never touched, or holds only zeros; the next touch gets a page of zeros, a minor fault",
     "FILLING": "its bytes are on their way into a frame; faults on it wait",
     "PRESENT": "its bytes are in a frame; a touch is no fault",
-    "EVICTING": "its bytes are on their way out; a fault takes it back or waits",
+    "EVICTING": "its bytes are on their way out; a fault takes it back",
     "SWAPPED": "its bytes are in swap only; the next touch is a major fault",
 }
 _RESULTS = {
@@ -25,7 +25,10 @@ _RESULTS = {
     "zero": "it held only zeros, so it took no slot",
     "swapped": "its bytes were written to swap",
     "retaken": "a fault came while it was on its way out, and it stayed",
-    "failed": "it could not be written and stayed in memory",
+    "write failed": "its swap device could not be written, and it stayed in memory",
+    "no swap slot": "no swap device had room, and it stayed in memory",
+    "unmapped": "its region went away meanwhile",
+    "under way": "its bytes are being looked at or written",
 }
 _HAS_FRAME = ("PRESENT", "EVICTING")
 

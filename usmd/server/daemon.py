@@ -48,7 +48,8 @@ from usmd.version import VERSION
 
 TICK_SECONDS: Final = 0.1
 MAX_HOLD: Final = 1024
-"""Frames that the hold budget never exceeds; more would only make reclaim look at more pinned frames."""
+"""Frames that the hold budget never exceeds; more would only make reclaim look at more pinned frames. It is never 0
+either: without a hold, reclaim could take each page between its fault and its first touch, for ever."""
 SPARE_DESCRIPTORS: Final = 256
 """For sockets, swap files, operators, and what libraries open."""
 _log = get_logger()
@@ -69,7 +70,7 @@ def core_settings(memory: MemoryConfig) -> CoreSettings:
         high=high,
         deny_budget=frames(memory.deny_budget),
         deny_budget_total=frames(memory.deny_budget_total),
-        hold_budget=min(frames(memory.hold_budget), MAX_HOLD),
+        hold_budget=max(1, min(frames(memory.hold_budget), MAX_HOLD)),
         hold_seconds=memory.hold_seconds,
         max_regions=memory.max_regions,
         max_mapped=memory.max_mapped,

@@ -189,3 +189,17 @@ def test_pages_go_to_the_device_of_the_hint_else_of_the_process():
     shell.hint(process, region, "SWAP=b; DONTNEED", 0, 1)
     shell.hint(process, region, "DONTNEED", 1, 1)
     assert [device.free for device in shell.core.state.swap.devices] == [4, 3, 3]
+
+
+def test_advice_that_is_done_once_leaves_the_hint_in_force():
+    shell = Shell(make_core(frames=4))
+    process = shell.attach()
+    region = shell.map(process, 2)
+    shell.put(process, region, 0, DATA)
+    shell.hint(process, region, "PRIORITY=HIGH")
+    done = shell.hint(process, region, "DONTNEED", 0, 1)
+    assert (done.hint_id, done.page_count) == (0, 1)
+    assert shell.state_of(region, 0) == "SWAPPED"
+    assert [each.hint.text for each in shell.core.state.regions[region].hints] == ["PRIORITY=HIGH"]
+    assert shell.hint(process, region, "WILLNEED; PRIORITY=LOW").hint_id == 2
+    assert shell.state_of(region, 0) == "PRESENT"

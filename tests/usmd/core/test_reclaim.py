@@ -97,28 +97,30 @@ def test_a_page_that_became_zero_gives_its_slot_back():
 
 
 def test_a_clean_page_goes_without_io_when_no_slot_is_free():
-    shell = Shell(make_core(frames=2, devices=(("tiny", 1),)))
+    shell = Shell(make_core(frames=2, devices=(("tiny", 2),)))
     process = shell.attach()
     region = shell.map(process, 3)
-    shell.put(process, region, 0, DATA)
+    fill(shell, process, region, range(2))
     shell.evict(process, region)
-    shell.get(process, region, 0)  # clean, in the only slot
-    shell.put(process, region, 1, DATA)
+    for page in range(2):
+        shell.get(process, region, page)  # clean, and between them they have all slots
     shell.put(process, region, 2, DATA)
-    assert shell.state_of(region, 0) == "SWAPPED"
-    assert shell.counters()["clean_drops"] == 1
+    assert [shell.state_of(region, page) for page in range(2)] == ["SWAPPED"] * 2
+    assert shell.counters()["clean_drops"] == 2
     assert shell.counters()["refused_victims"] == 0
 
 
-def test_full_swap_keeps_pages_in_memory_and_refuses_the_fault():
-    shell = Shell(make_core(frames=2, devices=(("tiny", 1),)))
+def test_full_swap_refuses_the_fault_and_all_that_is_stored_can_be_read_and_written():
+    shell = Shell(make_core(frames=3, devices=(("tiny", 1),)))
     process = shell.attach()
     region = shell.map(process, 4)
     fill(shell, process, region, range(3))
     failed = shell.fault(process, region, 3)[-1]
     assert failed.error.reason == "OUT_OF_MEMORY"
     assert "0 of 1 swap slots free" in str(failed.error)
-    assert [shell.bytes_of(region, page) for page in range(3)] == [DATA] * 3
+    for page in (0, 1, 2, 0):
+        assert shell.get(process, region, page) == DATA
+        shell.put(process, region, page, DATA)
 
 
 def test_a_device_that_failed_rests_and_another_takes_over():

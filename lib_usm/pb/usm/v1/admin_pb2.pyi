@@ -1056,7 +1056,7 @@ class Eviction(_message.Message):
     reason: _builtins.str
     """Why it chose it."""
     result: _builtins.str
-    """What came of it: dropped, zero, swapped, retaken or failed."""
+    """What came of it: under way, dropped, zero, swapped, retaken, unmapped, write failed or no swap slot."""
     def __init__(
         self,
         *,

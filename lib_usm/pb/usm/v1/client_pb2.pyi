@@ -277,7 +277,7 @@ class HintRegionResponse(_message.Message):
     PAGE_COUNT_FIELD_NUMBER: _builtins.int
     OVER_BUDGET_PAGES_FIELD_NUMBER: _builtins.int
     hint_id: _builtins.int
-    """Number of the hint; 0 when hints were removed."""
+    """Number of the hint; 0 when hints were removed, and for WILLNEED or DONTNEED alone, which are done at once."""
     first_page: _builtins.int
     """First page it covers."""
     page_count: _builtins.int

@@ -1,0 +1,58 @@
+"""Client processes for end-to-end tests: the busy client of tests/e2e as a subprocess, and what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.daemon import environment
+
+_BUSY = Path(__file__).parents[1] / "e2e" / "busy_client.py"
+
+
+class BusyClient:
+    """A process that faults and writes without end."""
+
+    def __init__(self, address: str, name: str, length: int, chunk: int) -> None:
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, str(_BUSY), address, name, str(length), str(chunk)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        )  # fmt: skip
+
+    def wait_busy(self) -> None:
+        """Wait until it has written all of its memory once and goes on."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if line != "busy\n":
+            _, complaint = self.process.communicate(timeout=20)
+            raise AssertionError(f"client {self.name} said {line!r}: {complaint}")
+
+    def error(self) -> tuple[str, str]:
+        """Class and text of the error that ended it; waits for its end."""
+        out, complaint = self.process.communicate(timeout=30)
+        assert self.process.returncode == 0, f"client {self.name}: {complaint}"
+        found = json.loads(out)
+        return found["error"], found["message"]
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for its end."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextlib.contextmanager
+def busy_clients(address: str, *names: str, length: int, chunk: int) -> Iterator[list[BusyClient]]:
+    """Clients of these names, each busy; they are killed at the end of the block if they still run."""
+    clients = [BusyClient(address, name, length, chunk) for name in names]
+    try:
+        for client in clients:
+            client.wait_busy()
+        yield clients
+    finally:
+        for client in clients:
+            client.kill()

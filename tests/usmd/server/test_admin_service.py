@@ -1,0 +1,321 @@
+"""The admin service on the wire: every call, its limits, and what it answers to nonsense."""
+
+import queue
+import threading
+
+import grpc
+import pytest
+
+from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from lib_usm.pb.usm.v1 import client_pb2
+from tests.support.raw_client import RawClient, admin_stub, open_channel, refused
+from usmd.errors import InvalidArgument
+from usmd.server.admin_service import MAX_PAGE, paginate
+from usmd.version import VERSION
+
+PAGE = 4096
+TOP = (1 << 64) - 1
+INVALID = ("INVALID_ARGUMENT", "INVALID_ARGUMENT")
+NOT_FOUND = ("NOT_FOUND", "NOT_FOUND")
+
+
+@pytest.fixture
+def admin(daemon):
+    channel = open_channel(daemon.admin_address)
+    stub = admin_stub(channel)
+    methods = {
+        method.name: getattr(stub, method.name) for method in pb.DESCRIPTOR.services_by_name["AdminService"].methods
+    }
+    yield type("Calls", (), {name: staticmethod(_with_deadline(call)) for name, call in methods.items()})
+    channel.close()
+
+
+def _with_deadline(call):
+    return lambda request: call(request, timeout=20)
+
+
+@pytest.fixture
+def region(client):
+    """Four pages, of which 0 and 2 hold bytes."""
+    region = client.map(4 * PAGE, "index")
+    client.put(region, 0, b"zero")
+    client.put(region, 2, b"two")
+    return region
+
+
+def process_of(client):
+    return client.attached.process_id
+
+
+# Lists
+
+
+def test_pages_of_a_list_follow_each_other_and_end():
+    items = list(range(25))
+    found, token = [], ""
+    while True:
+        page, token = paginate(items, 10, token)
+        found.append(len(page))
+        if not token:
+            break
+    assert found == [10, 10, 5]
+    assert paginate(items, 25, "") == (items, "")
+    assert paginate(items, 0, "24") == ([24], "")
+    assert paginate(items, 5, "999999999999999999") == ([], "")
+
+
+def test_a_page_has_no_more_than_fits_in_a_message():
+    items = list(range(MAX_PAGE + 1))
+    for size in (0, MAX_PAGE, (1 << 31) - 1):
+        page, token = paginate(items, size, "")
+        assert (len(page), token) == (MAX_PAGE, str(MAX_PAGE))
+
+
+@pytest.mark.parametrize(
+    ("size", "token"), [(-1, ""), (0, "x"), (0, "-1"), (0, "1.5"), (0, " 1"), (0, "٣"), (0, "²"), (0, "9" * 100_000)]
+)
+def test_a_page_size_or_token_that_is_none_is_refused_in_few_words(size, token):
+    with pytest.raises(InvalidArgument) as caught:
+        paginate([1, 2], size, token)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("method", "request_type"),
+    [
+        ("ListProcesses", pb.ListProcessesRequest),
+        ("ListRegions", pb.ListRegionsRequest),
+        ("ListHints", pb.ListHintsRequest),
+    ],
+)
+def test_every_list_refuses_a_bad_token_and_size(admin, method, request_type):
+    for request in (request_type(page_token="forged"), request_type(page_size=-5)):
+        assert refused(getattr(admin, method), request)[:2] == INVALID
+
+
+def test_processes_come_by_page(daemon, admin, client, other):
+    with RawClient(daemon.address, "third"):
+        found, token = [], ""
+        while True:
+            answer = admin.ListProcesses(pb.ListProcessesRequest(page_size=1, page_token=token))
+            assert len(answer.processes) == 1
+            found += answer.processes
+            if not (token := answer.next_page_token):
+                break
+    assert [process.name for process in found][-3:] == ["first", "second", "third"]
+    numbers = [process.process_id for process in found]
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_process_shows_what_it_has_and_does(admin, client, region):
+    client.hint(region, "EVICTION=DENY", 0, PAGE)
+    processes = admin.ListProcesses(pb.ListProcessesRequest()).processes
+    process = next(each for each in processes if each.process_id == process_of(client))
+    assert (process.name, process.regions, process.mapped_bytes) == ("first", 1, 4 * PAGE)
+    assert (process.resident_pages, process.swapped_pages, process.denied_pages) == (2, 0, 1)
+    assert (process.alloc_policy, process.evict_policy, process.oom_policy) == ("async_aware", "hint_aware", "refuse")
+    assert (process.pid, process.HasField("uid"), process.counters["faults"]) == (0, False, 2)
+
+
+def test_regions_are_those_of_one_process_or_of_all(admin, client, other, region):
+    theirs = other.map(1)
+    client.hint(region, "DONTNEED", 2 * PAGE, PAGE)
+    (mine,) = admin.ListRegions(pb.ListRegionsRequest(process_id=process_of(client))).regions
+    assert (mine.region_id, mine.name, mine.length, mine.page_count) == (region, "index", 4 * PAGE, 4)
+    assert (mine.faults, mine.major_faults, mine.process_id) == (2, 0, process_of(client))
+    assert mine.resident_pages + mine.swapped_pages == 2
+    everyone = [each.region_id for each in admin.ListRegions(pb.ListRegionsRequest()).regions]
+    assert everyone[-2:] == [region, theirs]
+
+
+@pytest.mark.parametrize("method", ["ListRegions", "ListHints", "ExplainPage"])
+@pytest.mark.parametrize("number", [1 << 50, TOP])
+def test_a_process_that_does_not_exist_is_not_found(admin, method, number):
+    request = getattr(pb, f"{method}Request")(process_id=number)
+    answer = refused(getattr(admin, method), request)
+    assert answer[:2] == NOT_FOUND
+    assert "usmctl processes" in answer[2]
+
+
+def test_hints_in_force_are_listed_with_what_they_cover(admin, client, region):
+    client.hint(region, "PRIORITY=HIGH; EVICTION=DENY; TTL=1000; X_A=b", 0, 3 * PAGE)
+    client.hint(region, "FHP=AUTO", PAGE, PAGE)
+    ranges = admin.ListHints(pb.ListHintsRequest(process_id=process_of(client))).hint_ranges
+    assert [(each.first_page, each.page_count, each.resident_pages, each.denied_pages) for each in ranges] == [
+        (0, 1, 1, 1),
+        (1, 1, 0, 0),
+        (2, 1, 1, 1),
+    ]
+    assert ranges[0].hint_id == ranges[2].hint_id < ranges[1].hint_id
+    assert 900 < ranges[0].expires_in_seconds <= 1000
+    assert not ranges[1].HasField("expires_in_seconds")
+    assert (ranges[0].text, ranges[0].fields.extra["X_A"]) == ("PRIORITY=HIGH; EVICTION=DENY; TTL=1000; X_A=b", "b")
+    assert ranges[1].fields.fhp_auto
+
+
+def test_policies_are_listed_with_their_users(admin, client):
+    policies = admin.ListPolicies(pb.ListPoliciesRequest()).policies
+    assert {policy.kind for policy in policies} == {"alloc", "evict", "oom"}
+    assert all(policy.summary and not policy.errors for policy in policies)
+    defaults = {policy.name for policy in policies if policy.is_default}
+    assert defaults == {"async_aware", "hint_aware", "refuse"}
+    assert {policy.name for policy in policies if process_of(client) in policy.process_ids} == defaults
+
+
+def test_swap_devices_are_listed_by_number(admin, client, region):
+    client.hint(region, "SWAP=memory1; DONTNEED")
+    assert client.get(region, 0, 4) == b"zero"
+    zero, one = admin.ListSwapDevices(pb.ListSwapDevicesRequest()).swap_devices
+    assert (zero.number, zero.name, zero.kind, zero.path, zero.slots) == (0, "memory0", "memory", "", 512)
+    assert (one.number, one.name, one.slots, one.errors) == (1, "memory1", 256, 0)
+    assert one.pages_written >= 2
+    assert one.pages_read >= 1
+    assert one.free_slots < one.slots
+
+
+# Status and map
+
+
+def test_the_status_adds_up(daemon, admin, client, region):
+    status = admin.GetStatus(pb.GetStatusRequest())
+    assert (status.version, status.pid, status.mechanism, status.page_size) == (
+        VERSION,
+        daemon.process.pid,
+        "simulated",
+        PAGE,
+    )
+    in_use = status.filling_frames + status.present_frames + status.evicting_frames
+    assert status.free_frames + in_use == status.frames == 64
+    assert status.dirty_frames >= 2
+    assert (status.low_watermark_frames, status.high_watermark_frames) == (1, 3)
+    assert (status.swap_slots, status.draining) == (768, False)
+    assert status.processes >= 1
+    assert status.counters["faults"] >= 2
+    assert status.uptime_seconds > 0
+
+
+@pytest.mark.parametrize(("wanted", "cells"), [(0, 64), (1, 1), (7, 7), (64, 64), (65, 64), (65536, 64)])
+def test_the_map_covers_all_frames_in_the_cells_asked_for(admin, client, region, wanted, cells):
+    answer = admin.GetMemoryMap(pb.GetMemoryMapRequest(cells=wanted))
+    assert (len(answer.cells), answer.frames) == (cells, 64)
+    assert sum(cell.frames for cell in answer.cells) == 64
+    for cell in answer.cells:
+        assert cell.free + cell.filling + cell.present + cell.evicting == cell.frames
+    assert process_of(client) in {cell.process_id for cell in answer.cells}
+
+
+@pytest.mark.parametrize("wanted", [65537, (1 << 32) - 1])
+def test_too_many_cells_are_refused(admin, wanted):
+    answer = refused(admin.GetMemoryMap, pb.GetMemoryMapRequest(cells=wanted))
+    assert answer[:2] == INVALID
+    assert "65536" in answer[2]
+
+
+# A page
+
+
+def explain(admin, process, **where):
+    return admin.ExplainPage(pb.ExplainPageRequest(process_id=process, **where))
+
+
+def test_a_page_is_explained_by_address_by_region_number_and_by_region_name(admin, client, region):
+    client.hint(region, "PRIORITY=HIGH")
+    process = process_of(client)
+    address = admin.ListRegions(pb.ListRegionsRequest(process_id=process)).regions[0].address
+    answers = [
+        explain(admin, process, address=address + 2 * PAGE + 17),
+        explain(admin, process, region_offset=pb.RegionOffset(region_id=region, offset=3 * PAGE - 1)),
+        explain(admin, process, region_offset=pb.RegionOffset(region_name="index", offset=2 * PAGE)),
+    ]
+    assert answers[0] == answers[1] == answers[2]
+    page = answers[0]
+    assert (page.region_id, page.region_name, page.page, page.address) == (region, "index", 2, address + 2 * PAGE)
+    assert (page.state, page.HasField("frame"), page.dirty, page.hint.text) == ("PRESENT", True, True, "PRIORITY=HIGH")
+    assert list(page.policies) == ["async_aware", "hint_aware", "refuse"]
+    assert not page.HasField("slot")
+
+
+def test_a_page_in_swap_has_its_slot_and_last_eviction(admin, client, region):
+    client.hint(region, "SWAP=memory1; DONTNEED", 0, PAGE)
+    assert client.get(region, 0, 4) == b"zero"  # back from swap, so the eviction is over
+    page = explain(admin, process_of(client), region_offset=pb.RegionOffset(region_id=region))
+    assert (page.state, page.dirty) == ("PRESENT", False)
+    assert (page.slot.device, page.slot.device_name, page.slot.generation) == (1, "memory1", page.slot.generation)
+    eviction = page.last_eviction
+    assert (eviction.policy, eviction.reason, eviction.result) == ("hint", "DONTNEED", "swapped")
+    assert 0 <= eviction.seconds_ago < 20
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"address": 0},
+        {"address": TOP},
+        {"region_offset": pb.RegionOffset(region_name="nowhere")},
+        {"region_offset": pb.RegionOffset(region_name="n" * (1 << 20))},
+        {"region_offset": pb.RegionOffset(region_id=TOP)},
+        {"region_offset": pb.RegionOffset(region_name="index", offset=4 * PAGE)},
+        {"region_offset": pb.RegionOffset(region_name="index", offset=TOP)},
+    ],
+)
+def test_a_page_that_does_not_exist_is_not_found(admin, client, region, where):
+    request = pb.ExplainPageRequest(process_id=process_of(client), **where)
+    assert refused(admin.ExplainPage, request)[:2] == NOT_FOUND
+
+
+def test_a_region_of_another_process_is_not_found(admin, client, other, region):
+    request = pb.ExplainPageRequest(process_id=process_of(other), region_offset=pb.RegionOffset(region_id=region))
+    assert refused(admin.ExplainPage, request)[:2] == NOT_FOUND
+
+
+def test_no_page_at_all_is_refused(admin, client):
+    answer = refused(admin.ExplainPage, pb.ExplainPageRequest(process_id=process_of(client)))
+    assert answer[:2] == INVALID
+
+
+# Events and drain
+
+
+def test_a_watcher_hears_of_sessions_from_the_moment_it_is_told_that_it_watches(daemon, admin):
+    watching = admin.WatchEvents(pb.WatchEventsRequest())
+    watching.initial_metadata()
+    heard = queue.SimpleQueue()
+
+    def listen():
+        try:
+            for event in watching:
+                heard.put(event)
+        except grpc.RpcError as error:
+            heard.put(error.code())
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    with RawClient(daemon.address, "watched") as session:
+        session.call("Detach", client_pb2.DetachRequest())
+    found = {}
+    while "process_detached" not in found:
+        event = heard.get(timeout=20)
+        if event.process_id == session.attached.process_id:
+            found[event.kind] = event
+    assert found["process_attached"].fields["name"] == "watched"
+    assert found["process_attached"].time_seconds > 1.6e9
+    assert "watched" in found["process_detached"].message
+    watching.cancel()
+    thread.join(20)
+    assert heard.get(timeout=20) is grpc.StatusCode.CANCELLED
+
+
+@pytest.mark.parametrize("grace", [-1.0, float("nan"), float("inf"), 1e300])
+def test_a_drain_with_a_grace_that_is_none_is_refused_and_nothing_drains(admin, grace):
+    assert refused(admin.Drain, pb.DrainRequest(grace_seconds=grace))[:2] == INVALID
+    assert not admin.GetStatus(pb.GetStatusRequest()).draining
+
+
+def test_bytes_that_are_no_message_are_an_invalid_argument(daemon):
+    channel = open_channel(daemon.admin_address)
+    for method in ("ListProcesses", "ExplainPage", "Drain"):
+        answer = refused(channel.unary_unary(f"/usm.v1.AdminService/{method}"), b"\xff", timeout=20)
+        assert answer == (*INVALID, f"the message is no {method}Request")
+    watch = channel.unary_stream("/usm.v1.AdminService/WatchEvents")(b"\xff", timeout=20)
+    assert refused(next, watch) == (*INVALID, "the message is no WatchEventsRequest")
+    channel.close()

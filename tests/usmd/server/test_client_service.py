@@ -1,0 +1,255 @@
+"""The client service on the wire: sessions, whose region is whose, and numbers out of range.
+
+Bytes that are no message, hints, and clients that overload the daemon are in test_client_service_abuse.py.
+"""
+
+import grpc
+import pytest
+
+from lib_usm.pb.usm.v1 import client_pb2 as pb
+from lib_usm.pb.usm.v1 import client_pb2_grpc, common_pb2
+from tests.support.daemon import wait_until
+from tests.support.raw_client import FaultStream, RawClient, open_channel, refused
+from usmd import errors
+from usmd.core import commands
+from usmd.server.client_service import MAX_BATCH_FAULTS, MAX_TRANSFER_BYTES, _message_of, failure_reason
+
+PAGE = 4096
+TOP = (1 << 64) - 1
+UNKNOWN = ("UNAUTHENTICATED", "UNKNOWN_SESSION")
+INVALID = ("INVALID_ARGUMENT", "INVALID_ARGUMENT")
+OUTSIDE = ("OUT_OF_RANGE", "OUT_OF_RANGE")
+NOT_FOUND = ("NOT_FOUND", "NOT_FOUND")
+NO_REGION = 1 << 40
+
+CALLS = {
+    "Detach": pb.DetachRequest(),
+    "MapRegion": pb.MapRegionRequest(length=1),
+    "UnmapRegion": pb.UnmapRegionRequest(region_id=1),
+    "HintRegion": pb.HintRegionRequest(region_id=1, text="PRIORITY=LOW"),
+    "Load": pb.LoadRequest(region_id=1, length=1),
+    "Store": pb.StoreRequest(region_id=1, data=b"x"),
+}
+
+
+def reason_of(outcome):
+    return common_pb2.FailureReason.Name(outcome.failure.reason).removeprefix("FAILURE_REASON_")
+
+
+# Sessions
+
+
+@pytest.mark.parametrize("token", [None, "", "forged", "A" * 43, "x" * 4000])
+def test_no_call_is_answered_without_the_token_of_a_session(client, token):
+    client.token = token
+    for method, request in CALLS.items():
+        assert client.refused(method, request)[:2] == UNKNOWN, method
+    assert FaultStream(client.channel, token).ends_with()[:2] == UNKNOWN
+
+
+def test_the_token_of_an_ended_session_is_unknown(client):
+    client.call("Detach", pb.DetachRequest())
+    assert client.refused("MapRegion", pb.MapRegionRequest(length=1))[:2] == UNKNOWN
+
+
+def test_detach_ends_the_stream_without_an_error(client):
+    stream = client.stream()
+    region = client.map(1)
+    assert stream.fault(region, 0).HasField("allocated")
+    client.call("Detach", pb.DetachRequest())
+    assert stream.ends_with()[0] == "OK"
+
+
+def test_attach_tells_the_limits(client):
+    attached = client.attached
+    assert (attached.page_size, attached.max_transfer_bytes) == (PAGE, MAX_TRANSFER_BYTES)
+    assert (attached.max_fault_pages, attached.max_batch_faults) == (512, MAX_BATCH_FAULTS)
+    assert len(attached.session_token) >= 43
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "new\nline", "\x1b[31m", "\u202e"])
+def test_a_name_that_is_none_is_refused(daemon, name):
+    channel = open_channel(daemon.address)
+    answer = refused(client_pb2_grpc.ClientServiceStub(channel).Attach, pb.AttachRequest(name=name), timeout=10)
+    channel.close()
+    assert answer[:2] == INVALID
+    assert "1 to 64 printable characters" in answer[2]
+
+
+def test_a_second_stream_is_refused_and_the_first_goes_on(client):
+    region = client.map(PAGE)
+    first = client.stream()
+    assert first.fault(region, 0).HasField("allocated")
+    assert FaultStream(client.channel, client.token).ends_with()[:2] == INVALID
+    assert first.fault(region, 0).HasField("allocated")
+
+
+def test_a_session_whose_connection_breaks_ends_and_gives_its_memory_back(daemon):
+    wait_until(lambda: daemon.admin.status().free_frames == 64, "the end of earlier sessions")
+    with RawClient(daemon.address, "dies") as dying:
+        dying.put(dying.map(8 * PAGE), 0, b"x")
+        assert daemon.admin.status().free_frames == 63
+    daemon.wait_for("process_detached", name="dies", reason="its fault stream ended")
+    wait_until(lambda: daemon.admin.status().free_frames == 64, "its frame")
+
+
+# Another's region
+
+
+@pytest.mark.parametrize(
+    ("method", "request_of"),
+    [
+        ("UnmapRegion", lambda region: pb.UnmapRegionRequest(region_id=region)),
+        ("HintRegion", lambda region: pb.HintRegionRequest(region_id=region, text="PRIORITY=LOW")),
+        ("HintRegion", lambda region: pb.HintRegionRequest(region_id=region, text="")),
+        ("Load", lambda region: pb.LoadRequest(region_id=region, length=1)),
+        ("Load", lambda region: pb.LoadRequest(region_id=region, offset=TOP, length=TOP)),
+        ("Load", lambda region: pb.LoadRequest(region_id=region)),
+        ("Store", lambda region: pb.StoreRequest(region_id=region, data=b"stolen")),
+        ("Store", lambda region: pb.StoreRequest(region_id=region, offset=TOP)),
+    ],
+)
+def test_anothers_region_does_not_exist(client, other, method, request_of):
+    mine = client.map(PAGE, "secret")
+    client.put(mine, 0, b"secret")
+    foreign = other.refused(method, request_of(mine))
+    never = other.refused(method, request_of(NO_REGION))
+    assert foreign[:2] == NOT_FOUND
+    assert foreign[2].replace(str(mine), "") == never[2].replace(str(NO_REGION), "")
+    assert client.get(mine, 0, 6) == b"secret"
+
+
+def test_a_fault_on_anothers_region_fails_as_if_there_were_none_and_the_stream_goes_on(client, other):
+    mine = client.map(PAGE)
+    own = other.map(PAGE)
+    stream = other.stream()
+    stream.send((1, mine, 0, 1), (2, NO_REGION, 0, 1), (3, TOP, TOP, 1), (4, own, 0, 1))
+    foreign, never, top, good = sorted(stream.outcomes(4), key=lambda outcome: outcome.fault_id)
+    assert [reason_of(each) for each in (foreign, never, top)] == ["NOT_FOUND"] * 3
+    assert foreign.failure.message.replace(str(mine), "") == never.failure.message.replace(str(NO_REGION), "")
+    assert good.allocated.runs[0].page_count == 1
+
+
+def test_an_unmapped_region_does_not_exist(client):
+    region = client.map(PAGE)
+    client.call("UnmapRegion", pb.UnmapRegionRequest(region_id=region))
+    assert client.refused("UnmapRegion", pb.UnmapRegionRequest(region_id=region))[:2] == NOT_FOUND
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("length", [1 << 37, 1 << 63, TOP])
+def test_a_region_beyond_what_may_be_mapped_is_refused(client, length):
+    answer = client.refused("MapRegion", pb.MapRegionRequest(length=length))
+    assert answer[:2] == ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
+    assert "memory.max_mapped" in answer[2]
+
+
+@pytest.mark.parametrize("request_", [pb.MapRegionRequest(), pb.MapRegionRequest(length=1, name="x" * 65)])
+def test_a_region_without_length_or_with_a_long_name_is_refused(client, request_):
+    assert client.refused("MapRegion", request_)[:2] == INVALID
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "expected"),
+    [
+        (0, 0, INVALID),
+        (0, TOP, INVALID),
+        (TOP, TOP, INVALID),
+        (0, MAX_TRANSFER_BYTES + 1, INVALID),
+        (TOP, 1, OUTSIDE),
+        (2 * PAGE + 10, 1, OUTSIDE),
+        (2 * PAGE, 11, OUTSIDE),
+        (TOP - 5, 10, OUTSIDE),
+        (0, MAX_TRANSFER_BYTES, OUTSIDE),
+    ],
+)
+def test_a_load_outside_its_region_or_of_no_or_too_many_bytes_is_refused(client, offset, length, expected):
+    region = client.map(2 * PAGE + 10)
+    request = pb.LoadRequest(region_id=region, offset=offset, length=length)
+    assert client.refused("Load", request)[:2] == expected
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "expected"),
+    [(0, 0, INVALID), (0, MAX_TRANSFER_BYTES + 1, INVALID), (TOP, 1, OUTSIDE), (2 * PAGE + 9, 2, OUTSIDE)],
+)
+def test_a_store_outside_its_region_or_of_no_or_too_many_bytes_is_refused(client, offset, size, expected):
+    region = client.map(2 * PAGE + 10)
+    request = pb.StoreRequest(region_id=region, offset=offset, data=bytes(size))
+    assert client.refused("Store", request)[:2] == expected
+
+
+def test_the_last_byte_of_a_region_can_be_stored_and_loaded_across_a_page(client):
+    region = client.map(2 * PAGE + 10)
+    client.put(region, 1, b"-")
+    client.put(region, 2, b"-")
+    assert client.store(region, 2 * PAGE - 3, b"abcdef").stored == 6
+    assert client.store(region, 2 * PAGE + 9, b"z").stored == 1
+    answer = client.load(region, 2 * PAGE - 3, 13)
+    assert (answer.data, list(answer.absent_pages)) == (b"abcdef" + bytes(6) + b"z", [])
+
+
+def test_a_load_and_a_store_stop_at_the_first_absent_page_and_name_all_of_them(client):
+    region = client.map(5 * PAGE)
+    client.put(region, 0, b"head")
+    client.put(region, 2, b"mid")
+    answer = client.load(region, 0, 5 * PAGE)
+    assert (len(answer.data), list(answer.absent_pages)) == (PAGE, [1, 3, 4])
+    stored = client.store(region, PAGE - 2, b"xyz")
+    assert (stored.stored, list(stored.absent_pages)) == (2, [1])
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "expected"),
+    [
+        (0, 0, "INVALID_ARGUMENT"),
+        (0, 513, "INVALID_ARGUMENT"),
+        (0, (1 << 32) - 1, "INVALID_ARGUMENT"),
+        (TOP, (1 << 32) - 1, "INVALID_ARGUMENT"),
+        (TOP, 1, "OUT_OF_RANGE"),
+        (TOP, 512, "OUT_OF_RANGE"),
+        (4, 1, "OUT_OF_RANGE"),
+        (3, 2, "OUT_OF_RANGE"),
+        (0, 512, "OUT_OF_RANGE"),
+    ],
+)
+def test_a_fault_outside_its_region_or_on_no_or_too_many_pages_fails_and_the_stream_goes_on(
+    client, first, count, expected
+):
+    region = client.map(4 * PAGE)
+    outcome = client.stream().fault(region, first, count)
+    assert (reason_of(outcome), outcome.failure.page) == (expected, first)
+    assert client.stream().fault(region, 0, 4).allocated.runs[0].page_count >= 1
+
+
+# Messages
+
+
+def test_every_error_has_a_name_on_the_wire():
+    def tree(error):
+        yield error
+        for below in error.__subclasses__():
+            yield from tree(below)
+
+    for error in tree(errors.UsmdError):
+        assert common_pb2.FailureReason.Name(failure_reason(error("x"))) == f"FAILURE_REASON_{error.reason}"
+        assert hasattr(grpc.StatusCode, error.code)
+
+
+def test_outcomes_keep_their_order_and_say_everything():
+    message = _message_of(
+        [
+            commands.Allocated(1, ((5, 7, 2), (9, 1, 1))),
+            commands.Yielded(2, 11),
+            commands.Allocated(2, (), 11),
+            commands.Failed(3, errors.DataLoss("gone"), 4, 12),
+        ]
+    )
+    first, second, third, fourth = message.outcomes
+    assert [(run.first_page, run.first_frame, run.page_count) for run in first.allocated.runs] == [(5, 7, 2), (9, 1, 1)]
+    assert second.yielded.yield_token == 11
+    assert (third.WhichOneof("outcome"), third.allocated.yield_token) == ("allocated", 11)
+    assert (fourth.failure.message, fourth.failure.page, fourth.failure.yield_token) == ("gone", 4, 12)
+    assert fourth.failure.reason == common_pb2.FAILURE_REASON_DATA_LOSS

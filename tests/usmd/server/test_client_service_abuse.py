@@ -1,0 +1,160 @@
+"""The client service on the wire against clients that send broken bytes, bad hints, or more than their share."""
+
+import pytest
+
+from lib_usm.pb.usm.v1 import client_pb2 as pb
+from lib_usm.pb.usm.v1 import common_pb2
+from tests.support.raw_client import RawClient, refused
+from usmd.server.client_service import MAX_BATCH_FAULTS
+
+PAGE = 4096
+TOP = (1 << 64) - 1
+UNKNOWN = ("UNAUTHENTICATED", "UNKNOWN_SESSION")
+INVALID = ("INVALID_ARGUMENT", "INVALID_ARGUMENT")
+OUTSIDE = ("OUT_OF_RANGE", "OUT_OF_RANGE")
+
+
+# Bytes that are no message
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\xff\xff\xff\xff\x0f", b"\x0b", b"\x12\x02\xff\xfe"])
+@pytest.mark.parametrize("method", ["Attach", "MapRegion"])
+def test_bytes_that_are_no_message_are_an_invalid_argument_without_the_parsers_words(client, method, data):
+    status, reason, text = refused(client.call_bytes, method, data)
+    assert (status, reason) == INVALID
+    assert text == f"the message is no {method}Request"
+
+
+def test_bytes_that_are_no_message_end_the_stream_and_its_session(client):
+    stream = client.stream()
+    stream.send_bytes(b"\xff\xff")
+    assert stream.ends_with() == (*INVALID, "the message is no StreamFaultsRequest")
+    assert client.refused("MapRegion", pb.MapRegionRequest(length=1))[:2] == UNKNOWN
+
+
+def test_a_batch_of_too_many_faults_ends_the_stream(client):
+    region = client.map(PAGE)
+    stream = client.stream()
+    stream.send(*[(number, region, 0, 1) for number in range(MAX_BATCH_FAULTS + 1)])
+    status, reason, text = stream.ends_with()
+    assert (status, reason) == INVALID
+    assert "4097 faults" in text
+    assert "4096" in text
+
+
+def test_the_largest_batch_is_answered_fault_by_fault(client):
+    region = client.map(4 * PAGE)
+    stream = client.stream()
+    stream.send(*[(number, region, number % 4, 1) for number in range(MAX_BATCH_FAULTS)])
+    assert {outcome.fault_id for outcome in stream.outcomes(MAX_BATCH_FAULTS)} == set(range(MAX_BATCH_FAULTS))
+
+
+def test_a_message_of_5_mib_is_refused_on_a_call_and_on_the_stream_and_the_daemon_goes_on(client, other):
+    huge = pb.StoreRequest(region_id=1, data=bytes(5 << 20))
+    assert client.refused("Store", huge)[0] == "RESOURCE_EXHAUSTED"
+    stream = client.stream()
+    stream.send_bytes(bytes(5 << 20))
+    assert stream.ends_with()[0] == "RESOURCE_EXHAUSTED"
+    region = other.map(PAGE)
+    other.put(region, 0, b"here")
+    assert other.get(region, 0, 4) == b"here"
+
+
+# Hints
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("COLOUR=RED", ["COLOUR", "PRIORITY", "X_"]),
+        ("PRIORITY=URGENT", ["PRIORITY=URGENT", "LOW|NORMAL|HIGH"]),
+        ("PRIORITY=LOW;priority=HIGH", ["PRIORITY", "twice"]),
+        ("TTL=-1", ["TTL=-1", "seconds above 0"]),
+        ("SWAP=nowhere", ["'nowhere'", "0 (memory0)", "1 (memory1)"]),
+        ("SWAP=2", ["'2'", "1 (memory1)"]),
+        ("X_A=" + "x" * 2048, ["2052 bytes", "1024"]),
+    ],
+)
+def test_a_bad_hint_names_the_key_the_value_and_what_is_allowed(client, text, said):
+    region = client.map(PAGE)
+    answer = client.refused("HintRegion", pb.HintRegionRequest(region_id=region, text=text))
+    assert answer[:2] == ("INVALID_ARGUMENT", "INVALID_HINT")
+    assert [word for word in said if word not in answer[2]] == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        common_pb2.HintFields(priority=99),
+        common_pb2.HintFields(access=4),
+        common_pb2.HintFields(eviction=-1),
+        common_pb2.HintFields(fhp_bytes=TOP),
+        common_pb2.HintFields(ttl_seconds=float("inf")),
+        common_pb2.HintFields(ttl_seconds=float("nan")),
+        common_pb2.HintFields(swap_device="nowhere"),
+        common_pb2.HintFields(extra={"X_A": "v;PRIORITY=HIGH"}),
+        common_pb2.HintFields(extra={"X_A": ";" * (1 << 20)}),
+        common_pb2.HintFields(extra={"k" * (1 << 20): ""}),
+        common_pb2.HintFields(extra={"X_A": "\U0001f600" * 200 + ";"}),
+        common_pb2.HintFields(swap_device="\U0001f600" * 240),
+    ],
+)
+def test_bad_fields_are_an_invalid_hint_however_long(client, fields):
+    region = client.map(PAGE)
+    answer = client.refused("HintRegion", pb.HintRegionRequest(region_id=region, fields=fields))
+    assert answer[:2] == ("INVALID_ARGUMENT", "INVALID_HINT")
+    assert len(answer[2]) < 1100
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"), [(TOP, 0), (0, TOP), (TOP, TOP), (2 * PAGE, 0), (0, 2 * PAGE + 1), (2 * PAGE, 1)]
+)
+def test_a_hint_outside_its_region_is_refused(client, offset, length):
+    region = client.map(2 * PAGE)
+    request = pb.HintRegionRequest(region_id=region, text="PRIORITY=LOW", offset=offset, length=length)
+    assert client.refused("HintRegion", request)[:2] == OUTSIDE
+
+
+def test_a_hint_covers_its_range_rounded_outward_and_empty_text_removes_it(client):
+    region = client.map(4 * PAGE)
+    answer = client.hint(region, "PRIORITY=HIGH", PAGE + 1, PAGE)
+    assert (answer.first_page, answer.page_count) == (1, 2)
+    assert answer.hint_id > 0
+    assert client.hint(region, "", PAGE, PAGE).hint_id == 0
+
+
+# A client that does not read
+
+
+def test_a_client_that_never_reads_holds_up_nobody_and_its_end_frees_everything(daemon, client):
+    def resident_kib():
+        with open(f"/proc/{daemon.process.pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+    region = client.map(16 * PAGE)
+    client.put(region, 0, b"served")
+    before = resident_kib()
+    with RawClient(daemon.address, "mute") as mute:
+        other = mute.map(64 * PAGE)
+        stream = mute.stream()
+        for _ in range(100):  # 409,600 faults, whose outcomes are more than the flow-control windows hold
+            stream.send(*[(number, other, number % 16, 1) for number in range(MAX_BATCH_FAULTS)])
+        for _ in range(20):
+            assert client.get(region, 0, 6) == b"served"
+        assert resident_kib() - before < 40 << 10
+    daemon.wait_for("process_detached", name="mute")
+    assert client.get(region, 0, 6) == b"served"
+
+
+def test_the_largest_batch_of_the_largest_faults_holds_up_nobody(daemon, client, other):
+    served = client.map(PAGE)
+    client.put(served, 0, b"served")
+    region = other.map(512 * PAGE)
+    stream = other.stream()
+    stream.send((0, region, 0, 1))
+    stream.outcomes(1)
+    stream.send(*[(number, region, 0, 512) for number in range(MAX_BATCH_FAULTS)])  # two million pages
+    for _ in range(10):
+        client.load(served, 0, 1)  # each has a deadline far below the time that all those pages take
+    other.close()
+    daemon.wait_for("process_detached", process_id=other.attached.process_id)

@@ -1,0 +1,306 @@
+"""The daemon's life: what it refuses at the start, its sockets, health and reflection, drain, and what it leaves."""
+
+import os
+import re
+import resource
+import socket
+import stat
+import subprocess
+import time
+
+import msgspec
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from lib_usm.pb.usm.v1 import admin_pb2, client_pb2, client_pb2_grpc
+from tests.support.daemon import USMD, environment, running_daemon, wait_until
+from tests.support.raw_client import RawClient, admin_stub, open_channel, refused
+from usmd import config
+from usmd.config import MemoryConfig, PolicyRule, PolicyRules
+from usmd.errors import ConfigError, InvalidArgument, UnknownPolicy
+from usmd.server.daemon import MAX_HOLD, check_policies, core_settings
+from usmd.swap.open import SwapSpec, open_devices
+
+PAGE = 4096
+SMALL = ("--memory", "64KiB", "--swap", "memory:64KiB")
+MUTE_FAULTS = 200
+SERVICES = {"usm.v1.ClientService", "usm.v1.AdminService"}
+
+
+# Before it serves
+
+
+def test_shares_become_frames():
+    settings = core_settings(
+        MemoryConfig(size=1000 * PAGE, low_watermark="1%", high_watermark="80KiB", deny_budget="10%", hold_budget="0%")
+    )
+    assert (settings.frames, settings.page_size, settings.low, settings.high) == (1000, PAGE, 10, 20)
+    assert (settings.deny_budget, settings.deny_budget_total, settings.hold_budget) == (100, 750, 0)
+
+
+def test_watermarks_leave_a_frame_and_holding_has_an_upper_bound():
+    one = core_settings(MemoryConfig(size=PAGE, low_watermark="100%", high_watermark="100%"))
+    assert (one.frames, one.low, one.high) == (1, 0, 0)
+    large = core_settings(MemoryConfig(size=1 << 30, hold_budget="100%"))
+    assert large.hold_budget == MAX_HOLD
+
+
+def settings_with(**policy):
+    loaded = config.load()
+    return msgspec.structs.replace(loaded, policy=PolicyRules(**policy))
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "said"),
+    [
+        ({"alloc": "nothing"}, UnknownPolicy, "alloc policy 'nothing' does not exist; there are async_aware"),
+        ({"evict": "hint_aware(fallback=nothing)"}, UnknownPolicy, "evict policy 'nothing'"),
+        ({"alloc": "flexible_huge_pages(pages=0)"}, InvalidArgument, "allowed are pages from 1"),
+        ({"alloc": "flexible_huge_pages(budget=nan)"}, InvalidArgument, "budget from 0 to 1"),
+        ({"rules": (PolicyRule(name="a", alloc="flexible_huge_pages(pages=-1)"),)}, InvalidArgument, "pages=-1"),
+        ({"rules": (PolicyRule(name="a", oom="nothing"),)}, UnknownPolicy, "oom policy 'nothing'"),
+        ({"swap": "3"}, ConfigError, "policy.swap = '3' is no swap device"),
+        ({"rules": (PolicyRule(name="a", swap="nowhere"),)}, ConfigError, "'nowhere'"),
+    ],
+)
+def test_policies_and_devices_that_no_process_could_get_are_refused(policy, error, said):
+    devices = open_devices([SwapSpec("memory", PAGE)], PAGE)
+    with pytest.raises(error, match=re.escape(said)):
+        check_policies(settings_with(**policy), devices)
+    devices[0].close()
+
+
+def test_policies_and_devices_that_exist_are_accepted():
+    devices = open_devices([SwapSpec("memory", PAGE), SwapSpec("memory", PAGE, name="fast")], PAGE)
+    rules = (PolicyRule(glob="a*", alloc="flexible_huge_pages(pages=7)", swap="fast"), PolicyRule(uid=0, swap="0"))
+    check_policies(settings_with(evict="hint_aware(fallback=lru)", swap="1", rules=rules), devices)
+    for device in devices:
+        device.close()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--alloc", "flexible_huge_pages(pages=0)"), "flexible_huge_pages(pages=0, budget=1.0)"),
+        (("--evict", "nothing"), "evict policy 'nothing' does not exist; there are fifo, hint_aware, lru"),
+        (("--memory", "200TiB", "--page-size", "1MiB"), "memory.size = 200 TiB cannot be had from this machine"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line_exit_code_2_and_leaves_nothing(tmp_path, flags, said):
+    places = ("--socket", f"{tmp_path}/s", "--admin-socket", f"{tmp_path}/a", "--swap", f"file:{tmp_path}/swap:1MiB")
+    done = subprocess.run(
+        [*USMD, *places, *flags], env=environment(), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# While it serves
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A daemon with odd modes, short timeouts, and a low limit of descriptors to start with."""
+    text = """
+        [server]
+        socket_mode = "0622"
+        admin_socket_mode = "0640"
+        attach_timeout = 1.0
+        max_sessions = 3
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        started = running_daemon(tmp_path_factory.mktemp("served"), *SMALL, config=text)
+        running = started.__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    yield running
+    started.__exit__(None, None, None)
+    assert running.events("defect") == []
+    assert running.stray == []
+
+
+def descriptors(daemon):
+    return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+
+def ticket_from(daemon):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(20)
+    connection.connect(daemon.address.removeprefix("unix:") + ".identity")
+    return connection, connection.recv(100).decode().strip()
+
+
+def test_the_sockets_have_the_modes_of_the_configuration(served):
+    def mode(path):
+        return stat.S_IMODE(os.stat(path.removeprefix("unix:")).st_mode)
+
+    modes = [mode(path) for path in (served.address, served.address + ".identity", served.admin_address)]
+    assert modes == [0o622, 0o622, 0o640]
+
+
+def test_it_allows_itself_the_descriptors_that_its_sessions_need(served):
+    with open(f"/proc/{served.process.pid}/limits") as limits:
+        line = next(line for line in limits if line.startswith("Max open files"))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert int(line.split()[3]) >= min(4096 + 2 * 3, hard)
+
+
+@pytest.mark.parametrize(("service", "place"), [("ClientService", "address"), ("AdminService", "admin_address")])
+def test_each_socket_serves_its_service_health_and_reflection_and_not_the_other_service(served, service, place):
+    channel = open_channel(getattr(served, place))
+    check = health_pb2_grpc.HealthStub(channel).Check
+    for name in ("", f"usm.v1.{service}"):
+        status = check(health_pb2.HealthCheckRequest(service=name), timeout=10).status
+        assert status == health_pb2.HealthCheckResponse.SERVING
+    ask = reflection_pb2.ServerReflectionRequest(list_services="")
+    answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([ask]), timeout=10))
+    names = {each.name for each in answer.list_services_response.service}
+    assert names & SERVICES == {f"usm.v1.{service}"}
+    assert "grpc.health.v1.Health" in names
+    ask = reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"usm.v1.{service}")
+    answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([ask]), timeout=10))
+    assert answer.file_descriptor_response.file_descriptor_proto
+    (foreign,) = SERVICES - {f"usm.v1.{service}"}
+    for method in ("Attach", "GetStatus", "Drain"):
+        assert refused(channel.unary_unary(f"/{foreign}/{method}"), b"", timeout=10)[0] == "UNIMPLEMENTED"
+    channel.close()
+
+
+def test_a_session_without_a_stream_is_ended_and_one_with_a_stream_is_not(served):
+    with RawClient(served.address, "busy") as busy, RawClient(served.address, "idle") as idle:
+        busy.put(busy.map(PAGE), 0, b"x")
+        served.wait_for("process_detached", process_id=idle.attached.process_id)
+        assert idle.refused("MapRegion", client_pb2.MapRegionRequest(length=1))[:2] == (
+            "UNAUTHENTICATED",
+            "UNKNOWN_SESSION",
+        )
+        busy.map(PAGE)
+
+
+def test_there_are_no_more_sessions_than_configured(served):
+    wait_until(lambda: served.admin.status().processes == 0, "the end of earlier sessions")
+    sessions = [RawClient(served.address, f"app{number}") for number in range(3)]
+    stub = client_pb2_grpc.ClientServiceStub(sessions[0].channel)
+    answer = refused(stub.Attach, client_pb2.AttachRequest(name="one too many"), timeout=10)
+    assert answer[:2] == ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
+    sessions[0].call("Detach", client_pb2.DetachRequest())
+    sessions.append(RawClient(served.address, "now"))
+    for session in sessions:
+        session.close()
+
+
+def test_a_ticket_vouches_for_one_attach_and_its_connections_end_ends_the_session(served):
+    wait_until(lambda: served.admin.status().processes == 0, "the end of earlier sessions")
+    connection, ticket = ticket_from(served)
+    with RawClient(served.address, "vouched", ticket) as session:
+        stream = session.stream()
+        assert stream.fault(session.map(PAGE), 0).HasField("allocated")
+        channel = open_channel(served.admin_address)
+        process = admin_stub(channel).ListProcesses(admin_pb2.ListProcessesRequest(), timeout=10).processes[0]
+        channel.close()
+        assert (process.pid, process.uid) == (os.getpid(), os.getuid())
+        for again in (ticket, "forged", "\U0001f600" * 1000):
+            answer = refused(session.stub.Attach, client_pb2.AttachRequest(name="thief", ticket=again), timeout=10)
+            assert answer[:2] == ("UNAUTHENTICATED", "UNKNOWN_SESSION")
+        connection.send(b"\xff garbage \x00" * 1000)
+        assert session.refused("Load", client_pb2.LoadRequest(region_id=99, length=1))[0] == "NOT_FOUND"
+        connection.close()
+        served.wait_for("process_detached", name="vouched", reason="its client is gone")
+        assert stream.ends_with()[0] == "OK"
+
+
+def test_connections_that_never_attach_are_closed_and_no_descriptor_is_left(served):
+    wait_until(lambda: served.admin.status().processes == 0, "the end of earlier sessions")
+    before = descriptors(served)
+    silent = [ticket_from(served)[0] for _ in range(20)]
+    for connection in silent:
+        assert connection.recv(1) == b""  # after the timeout
+        connection.close()
+    for _ in range(20):
+        ticket_from(served)[0].close()
+        with RawClient(served.address) as session:
+            session.call("Detach", client_pb2.DetachRequest())
+    wait_until(lambda: descriptors(served) <= before, "the descriptors of before")
+
+
+# Its end
+
+
+@pytest.fixture
+def folder(tmp_path):
+    yield tmp_path
+    assert sorted(path.name for path in tmp_path.iterdir()) in ([], ["usmd.toml"])
+
+
+def with_swap_file(folder):
+    return ("--memory", "64KiB", "--swap", f"file:{folder}/swap:128KiB")
+
+
+def test_drain_ends_sessions_with_the_cause_refuses_new_ones_and_leaves_nothing(folder):
+    with running_daemon(folder, *with_swap_file(folder), exit_code=None) as daemon:
+        assert (folder / "swap").exists()
+        assert (folder / "usmd.sock.lock").exists()
+        sessions = [RawClient(daemon.address, name) for name in ("one", "two")]
+        for session in sessions:
+            session.put(session.map(PAGE), 0, b"x")
+        channel, other = open_channel(daemon.admin_address), open_channel(daemon.address)
+        watching = admin_stub(channel).WatchEvents(admin_pb2.WatchEventsRequest(), timeout=20)
+        watching.initial_metadata()
+        health = health_pb2_grpc.HealthStub(other).Watch(
+            health_pb2.HealthCheckRequest(service="usm.v1.ClientService"), timeout=20
+        )
+        states = [next(health).status]
+        # The health watcher never leaves by itself, so the grace is what it is given.
+        answer = admin_stub(channel).Drain(admin_pb2.DrainRequest(grace_seconds=0.2), timeout=20)
+        assert answer.sessions == 2
+        states.append(next(health).status)
+        assert states == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
+        for session in sessions:
+            assert session.stream().ends_with()[:2] == ("UNAVAILABLE", "DRAINING")
+            assert session.refused("MapRegion", client_pb2.MapRegionRequest(length=1))[0] == "UNAVAILABLE"
+        attach = client_pb2_grpc.ClientServiceStub(other).Attach
+        assert refused(attach, client_pb2.AttachRequest(name="late"), timeout=20)[0] == "UNAVAILABLE"
+        assert {event.kind for event in watching} == {"process_detached"}
+        assert daemon.wait_exit() == 0
+        for session in sessions:
+            session.close()
+        channel.close()
+        other.close()
+    assert [line["event"] for line in daemon.log if line["level"] != "info"] == []
+    assert daemon.stray == []
+    assert daemon.log[-1]["event"] == "stopped"
+
+
+def test_a_client_that_does_not_read_cannot_hold_up_the_end_beyond_the_grace(folder):
+    with running_daemon(folder, *SMALL, "--log-format", "json", config="[server]\ndrain_grace = 0.3\n") as daemon:
+        mute = RawClient(daemon.address, "mute")
+        region = mute.map(16 * PAGE)
+        stream = mute.stream()
+        for _ in range(MUTE_FAULTS):
+            stream.send(*[(number, region, number % 16, 1) for number in range(4096)])
+        wait_until(lambda: daemon.counters()["faults"] > 4096, "faults of the mute client")
+        started = time.monotonic()
+        daemon.process.terminate()
+        assert daemon.wait_exit() == 0
+        assert time.monotonic() - started < 5
+        mute.close()
+    assert daemon.events("defect") == []
+    assert daemon.stray == []
+
+
+def test_a_second_daemon_on_the_socket_is_refused_and_the_first_goes_on(folder):
+    with running_daemon(folder, *SMALL) as daemon:
+        places = ("--socket", daemon.address, "--admin-socket", f"{folder}/other.sock")
+        done = subprocess.run(
+            [*USMD, *SMALL, *places], env=environment(), capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 3
+        assert f"pid {daemon.process.pid}" in done.stderr
+        with RawClient(daemon.address) as session:
+            region = session.map(PAGE)
+            session.put(region, 0, b"here")
+            assert session.get(region, 0, 4) == b"here"

@@ -1,0 +1,163 @@
+"""The identity socket: tickets for those who connect, each once and not for long, and their end told at once."""
+
+import asyncio
+import os
+import stat
+
+import pytest
+
+from usmd.errors import UnknownSession
+from usmd.server import identity as module
+from usmd.server.identity import Identities
+
+SECONDS = 10
+
+
+def run(tmp_path, conversation, timeout=SECONDS):
+    async def main():
+        identities = Identities(timeout=timeout)
+        path = tmp_path / "s.identity"
+        await identities.serve(path, 0o640)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        try:
+            await conversation(identities, path)
+            await until(lambda: identities.connections == 0)
+            await until(lambda: len(os.listdir("/proc/self/fd")) == descriptors)
+        finally:
+            await identities.close()
+
+    asyncio.run(main())
+
+
+async def until(condition):
+    async def poll():
+        while not condition():  # noqa: ASYNC110 - what others do, of which nothing tells here
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(poll(), SECONDS)
+
+
+async def connect(path):
+    reader, writer = await asyncio.open_unix_connection(path)
+    ticket = (await asyncio.wait_for(reader.readline(), SECONDS)).decode().strip()
+    return ticket, reader, writer
+
+
+def test_a_ticket_stands_for_the_process_and_user_at_the_other_end(tmp_path):
+    async def conversation(identities, path):
+        ticket, _, writer = await connect(path)
+        identity = identities.find(ticket)
+        assert (identity.pid, identity.uid, identity.gid) == (os.getpid(), os.getuid(), os.getgid())
+        writer.close()
+
+    run(tmp_path, conversation)
+
+
+def test_a_ticket_is_good_once_and_a_forged_one_never(tmp_path):
+    async def conversation(identities, path):
+        ticket, _, writer = await connect(path)
+        for forged in ("", "forged", ticket[:-1], ticket + "\n"):
+            with pytest.raises(UnknownSession):
+                identities.find(forged)
+        identities.find(ticket)
+        with pytest.raises(UnknownSession, match="unknown, used or too old"):
+            identities.find(ticket)
+        writer.close()
+
+    run(tmp_path, conversation)
+
+
+def test_one_who_does_not_attach_is_closed_after_the_timeout_and_its_ticket_is_void(tmp_path):
+    async def conversation(identities, path):
+        ticket, reader, writer = await connect(path)
+        assert await asyncio.wait_for(reader.read(), SECONDS) == b""
+        with pytest.raises(UnknownSession):
+            identities.find(ticket)
+        writer.close()
+
+    run(tmp_path, conversation, timeout=0.02)
+
+
+def test_a_claimed_identity_outlives_the_timeout_and_its_end_is_told(tmp_path):
+    async def conversation(identities, path):
+        ticket, _, writer = await connect(path)
+        gone = asyncio.Event()
+        identities.find(ticket).on_gone = gone.set
+        _, reader, other = await connect(path)
+        assert await asyncio.wait_for(reader.read(), SECONDS) == b""
+        assert identities.connections == 1
+        writer.write(b"\xff\x00garbage" * 10000)
+        await writer.drain()
+        assert not gone.is_set()
+        writer.close()
+        await asyncio.wait_for(gone.wait(), SECONDS)
+        other.close()
+
+    run(tmp_path, conversation, timeout=0.02)
+
+
+def test_one_who_leaves_before_attaching_leaves_nothing_behind(tmp_path):
+    async def conversation(identities, path):
+        for _ in range(50):
+            ticket, _, writer = await connect(path)
+            writer.transport.abort()
+        await until(lambda: identities.connections == 0)
+        with pytest.raises(UnknownSession):
+            identities.find(ticket)
+
+    run(tmp_path, conversation)
+
+
+def test_the_daemon_may_close_the_connection_and_the_end_is_told(tmp_path):
+    async def conversation(identities, path):
+        ticket, reader, writer = await connect(path)
+        identity = identities.find(ticket)
+        gone = asyncio.Event()
+        identity.on_gone = gone.set
+        identity.close()
+        assert await asyncio.wait_for(reader.read(), SECONDS) == b""
+        await asyncio.wait_for(gone.wait(), SECONDS)
+        writer.close()
+
+    run(tmp_path, conversation)
+
+
+def test_connections_beyond_the_limit_get_no_ticket(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 2)
+
+    async def conversation(identities, path):
+        first, second, third = await connect(path), await connect(path), await connect(path)
+        assert (first[0] != second[0], third[0]) == (True, "")
+        first[2].close()
+        await until(lambda: identities.connections == 1)
+        fourth = await connect(path)
+        assert fourth[0] != ""
+        for _, _, writer in (second, third, fourth):
+            writer.close()
+
+    run(tmp_path, conversation)
+
+
+def test_the_socket_has_its_mode(tmp_path):
+    async def conversation(identities, path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+    run(tmp_path, conversation)
+
+
+def test_close_ends_every_connection_and_tells(tmp_path):
+    async def conversation(identities, path):
+        ticket, reader, writer = await connect(path)
+        gone = asyncio.Event()
+        identities.find(ticket).on_gone = gone.set
+        await identities.close()
+        await asyncio.wait_for(gone.wait(), SECONDS)
+        assert await reader.read() == b""
+        writer.close()
+
+    async def main():
+        identities = Identities(timeout=SECONDS)
+        await identities.serve(tmp_path / "s.identity", 0o600)
+        await conversation(identities, tmp_path / "s.identity")
+
+    asyncio.run(main())

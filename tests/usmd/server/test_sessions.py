@@ -1,0 +1,279 @@
+"""Sessions: who gets one, what they are told at the end, and what they count. The wire is in test_client_service.py."""
+
+import asyncio
+
+import pytest
+
+from usmd.config import PolicyRule, PolicyRules
+from usmd.core import commands, events
+from usmd.core.hints import parse_hint
+from usmd.core.state import CoreSettings
+from usmd.errors import Draining, InvalidArgument, LimitExceeded, SessionKilled, UnknownSession, Unmapped
+from usmd.mechanism.simulated import SimulatedMemory
+from usmd.server import sessions as module
+from usmd.server.engine import Engine
+from usmd.server.sessions import Session, Sessions
+from usmd.swap.memory import MemorySwapDevice
+
+PAGE = 16
+SECONDS = 10
+
+
+class FakeIdentity:
+    def __init__(self, uid):
+        self.pid = 4711
+        self.uid = uid
+        self.on_gone = None
+        self.closed = 0
+
+    def close(self):
+        self.closed += 1
+
+
+class FakeIdentities:
+    """Tickets as a test gives them out."""
+
+    def __init__(self):
+        self.tickets = {}
+
+    def find(self, ticket):
+        if ticket not in self.tickets:
+            raise UnknownSession("no such ticket")
+        return self.tickets.pop(ticket)
+
+
+class Bench:
+    def __init__(self, max_sessions=4, attach_timeout=1000.0, frames=2, **rules):
+        devices = [MemorySwapDevice(number=0, name="memory0", slots=1, page_size=PAGE)]
+        settings = CoreSettings(frames=frames, page_size=PAGE, deny_budget=frames, deny_budget_total=frames)
+        self.engine = Engine(settings, SimulatedMemory(frames, PAGE), devices)
+        self.identities = FakeIdentities()
+        self.sessions = Sessions(
+            self.engine,
+            self.identities,
+            PolicyRules(**rules),
+            max_sessions=max_sessions,
+            attach_timeout=attach_timeout,
+        )
+
+    def processes(self):
+        return list(self.engine.core.state.processes.values())
+
+
+def run(conversation, **settings):
+    async def main():
+        bench = Bench(**settings)
+        try:
+            await conversation(bench)
+        finally:
+            bench.sessions.end_all("over")
+            await bench.engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_session_is_found_by_its_own_token_alone():
+    async def conversation(bench):
+        one, two = bench.sessions.attach("one", ""), bench.sessions.attach("two", "")
+        assert one.token != two.token
+        assert bench.sessions.find(one.token) is one
+        for token in (None, "", one.token[:-1], one.token.swapcase(), str(one.process_id)):
+            with pytest.raises(UnknownSession):
+                bench.sessions.find(token)
+
+    run(conversation)
+
+
+def test_there_are_no_more_sessions_than_allowed_until_one_ends():
+    async def conversation(bench):
+        first = bench.sessions.attach("a", "")
+        bench.sessions.attach("b", "")
+        with pytest.raises(LimitExceeded, match=r"server\.max_sessions"):
+            bench.sessions.attach("c", "")
+        bench.sessions.end(first, "detached")
+        bench.sessions.attach("c", "")
+        assert len(bench.sessions) == 2
+
+    run(conversation, max_sessions=2)
+
+
+def test_the_kernels_word_decides_by_rule_and_is_on_record():
+    async def conversation(bench):
+        bench.identities.tickets["t"] = FakeIdentity(1234)
+        bench.sessions.attach("app", "t")
+        bench.sessions.attach("app", "")
+        vouched, stranger = bench.processes()
+        assert (vouched.pid, vouched.uid, vouched.policies.specifications["evict"]) == (4711, 1234, "lru")
+        assert (stranger.pid, stranger.uid, stranger.policies.specifications["evict"]) == (None, None, "fifo")
+
+    run(conversation, evict="fifo", rules=(PolicyRule(uid=1234, evict="lru"),))
+
+
+def test_a_forged_or_used_ticket_gets_no_session():
+    async def conversation(bench):
+        bench.identities.tickets["t"] = FakeIdentity(1)
+        with pytest.raises(UnknownSession):
+            bench.sessions.attach("app", "forged")
+        bench.sessions.attach("app", "t")
+        with pytest.raises(UnknownSession):
+            bench.sessions.attach("app", "t")
+        assert len(bench.processes()) == 1
+
+    run(conversation)
+
+
+def test_the_end_of_the_identity_connection_ends_the_session():
+    async def conversation(bench):
+        identity = bench.identities.tickets["t"] = FakeIdentity(1)
+        session = bench.sessions.attach("app", "t")
+        identity.on_gone()
+        assert session.ended.is_set()
+        assert bench.processes() == []
+        identity.on_gone()
+
+    run(conversation)
+
+
+def test_the_end_of_the_session_and_a_refused_attach_close_the_identity_connection():
+    async def conversation(bench):
+        ended, refused = FakeIdentity(1), FakeIdentity(1)
+        bench.identities.tickets = {"ended": ended, "refused": refused}
+        session = bench.sessions.attach("app", "ended")
+        assert ended.closed == 0
+        bench.sessions.end(session, "detached")
+        assert ended.closed == 1
+        with pytest.raises(InvalidArgument):
+            bench.sessions.attach("", "refused")
+        assert refused.closed == 1
+        assert len(bench.sessions) == 0
+
+    run(conversation)
+
+
+def test_a_session_that_opens_no_stream_ends_and_one_that_did_lives_on():
+    async def conversation(bench):
+        idle, busy = bench.sessions.attach("idle", ""), bench.sessions.attach("busy", "")
+        busy.streaming = True
+        notices = []
+        bench.engine.on_notice = notices.append
+        await asyncio.wait_for(idle.ended.wait(), SECONDS)
+        assert "no fault stream was opened within 0.02 s" in notices[0].message
+        assert bench.sessions.find(busy.token) is busy
+
+    run(conversation, attach_timeout=0.02)
+
+
+def test_a_detached_session_is_unknown_and_its_stream_ends_well():
+    async def conversation(bench):
+        session = bench.sessions.attach("app", "")
+        bench.sessions.end(session, "detached")
+        assert session.end_error is None
+        assert session.wake.is_set()
+        with pytest.raises(UnknownSession):
+            bench.sessions.find(session.token)
+        bench.sessions.end(session, "twice does nothing")
+
+    run(conversation)
+
+
+def test_drain_ends_every_session_with_the_cause_and_refuses_new_ones():
+    async def conversation(bench):
+        ended = [bench.sessions.attach(name, "") for name in ("a", "b")]
+        bench.sessions.draining = True
+        assert bench.sessions.end_all("usmd is draining") == 2
+        for session in ended:
+            assert isinstance(session.end_error, Draining)
+            with pytest.raises(Draining, match="usmd is draining"):
+                bench.sessions.find(session.token)
+        with pytest.raises(Draining):
+            bench.sessions.attach("late", "")
+
+    run(conversation)
+
+
+def fill(bench, session, pages):
+    region = bench.engine.submit(events.Map(session.process_id, 8 * PAGE, "")).region_id
+    for page in range(pages):
+        fault = events.FaultRequest(page, region, page, 1, True)
+        bench.engine.submit(events.Faults(session.process_id, [fault]))
+        touch = lambda frames: bench.engine.memory.store(frames, 0, memoryview(b"x" * PAGE))  # noqa: E731
+        bench.engine.access(events.Access(session.process_id, region, page, 1, True), touch)
+    return region
+
+
+def kill(bench, name="large"):
+    """A session that the oom policy has killed."""
+    large = bench.sessions.attach(name, "")
+    region = fill(bench, large, 2)
+    bench.engine.submit(events.SetHint(large.process_id, region, 0, None, parse_hint("EVICTION=DENY")))
+    small = bench.sessions.attach("small", "")
+    fill_one = bench.engine.submit(events.Map(small.process_id, PAGE, "")).region_id
+    bench.engine.submit(events.Faults(small.process_id, [events.FaultRequest(1, fill_one, 0, 1, True)]))
+    bench.sessions.end(small, "done")
+    return large
+
+
+def test_a_killed_session_is_told_why_at_every_call():
+    async def conversation(bench):
+        large = kill(bench)
+        assert isinstance(large.end_error, SessionKilled)
+        for _ in range(2):
+            with pytest.raises(SessionKilled, match="out of memory: it held 2 of 2 frames"):
+                bench.sessions.find(large.token)
+
+    run(conversation, oom="kill_largest", evict="fifo", alloc="first_fit")
+
+
+def test_only_so_many_ends_are_remembered(monkeypatch):
+    monkeypatch.setattr(module, "REMEMBERED", 2)
+
+    async def conversation(bench):
+        oldest, *others = [kill(bench) for _ in range(3)]
+        with pytest.raises(UnknownSession):
+            bench.sessions.find(oldest.token)
+        for session in others:
+            with pytest.raises(SessionKilled):
+                bench.sessions.find(session.token)
+
+    run(conversation, oom="kill_largest", evict="fifo", alloc="first_fit")
+
+
+def test_outcomes_reach_the_outbox_of_their_process_and_wake_its_stream():
+    async def conversation(bench):
+        one, two = bench.sessions.attach("one", ""), bench.sessions.attach("two", "")
+        fill(bench, one, 1)
+        assert len(one.outbox) == 1
+        assert one.wake.is_set()
+        assert two.outbox == []
+        assert not two.wake.is_set()
+
+    run(conversation)
+
+
+def faults(*counts):
+    return [events.FaultRequest(fault_id, 1, 0, pages, False) for fault_id, pages in counts]
+
+
+def allocated(*fault_ids):
+    return [commands.Allocated(fault_id, ()) for fault_id in fault_ids]
+
+
+def test_pages_in_flight_are_counted_until_the_final_outcome():
+    session = Session("token", 1)
+    session.begin(faults((1, 1), (2, 512), (3, 1)))
+    assert session.in_flight == 514
+    session.finish([commands.Yielded(2, 9)])
+    assert session.in_flight == 514
+    session.finish([*allocated(1), commands.Failed(2, Unmapped("gone"), 0, 9)])
+    assert session.in_flight == 1
+    session.finish(allocated(3))
+    assert session.in_flight == 0
+
+
+def test_the_count_is_right_in_the_end_where_a_client_repeats_its_numbers():
+    session = Session("token", 1)
+    session.begin(faults((5, 512), (5, 1), (5, 16), (5, 0), (5, (1 << 32) - 1)))
+    assert session.in_flight > 1 << 32
+    session.finish(allocated(5, 5, 5, 5))
+    session.finish(allocated(5))
+    assert session.in_flight == 0

@@ -1,0 +1,17 @@
+"""`python -m usmd` is the command line."""
+
+import subprocess
+import sys
+
+from usmd.version import VERSION
+
+
+def test_python_m_usmd_runs_the_command_line():
+    done = subprocess.run([sys.executable, "-m", "usmd", "--version"], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout.strip()) == (0, f"usmd {VERSION}")
+
+
+def test_importing_it_runs_nothing():
+    code = "import usmd.__main__; print('imported')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "imported\n")
