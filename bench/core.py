@@ -63,6 +63,8 @@ def settle(core: Core, todo: list[commands.Command]) -> None:
             elif isinstance(command, commands.WriteSlots):
                 slots = [page.slot for page in command.pages]
                 follow += core.handle(events.SwapOutDone(slots, [None] * len(slots)), 0.0)
+            elif isinstance(command, commands.GoOn):
+                follow += core.handle(events.GoOn(), 0.0)
             elif isinstance(command, commands.ReadSlots):
                 frames = [page.pfn for page in command.pages]
                 follow += core.handle(events.SwapInDone(frames, [None] * len(frames)), 0.0)

@@ -90,6 +90,8 @@ class Shell:
                 self.pending.extend(("read", page) for page in command.pages)
                 if self.auto_io:
                     yield from self._complete_all()
+            case commands.GoOn():
+                yield events.GoOn()
             case commands.Outcomes():
                 self.outcomes.setdefault(command.process_id, []).extend(command.outcomes)
             case commands.Ended():

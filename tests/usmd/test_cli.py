@@ -136,7 +136,6 @@ def test_the_version_is_shown(daemon, monkeypatch):
     assert run("--version").stdout == "usmd 9.9\n"
 
 
-
 def test_main_runs_the_command_line(daemon, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["usmd", "serve", "--memory", "1B"])
     with pytest.raises(SystemExit) as caught:

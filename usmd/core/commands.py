@@ -131,6 +131,10 @@ class DiscardSlots(Command, frozen=True):
     slots: Sequence[int]
 
 
+class GoOn(Command, frozen=True):
+    """There is more to do than one event should take: GoOn, soon, after whatever else has arrived."""
+
+
 class Notice(Command, frozen=True):
     """Something of note for operators: `kind` for programs, `message` for people."""
 

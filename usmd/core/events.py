@@ -107,5 +107,9 @@ class SwapInDone(Event, frozen=True):
     errors: Sequence[UsmdError | None]
 
 
+class GoOn(Event, frozen=True):
+    """Answer to GoOn: others had their turn."""
+
+
 class Tick(Event, frozen=True):
     """Time has passed."""

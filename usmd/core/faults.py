@@ -8,9 +8,10 @@ evicted the oom policy decides. A fault waits in order of arrival, so that none 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
+from usmd.core.chores import Chore
 from usmd.core.commands import Allocated, Failed, Yielded
 from usmd.core.frames import EVICTING, FILLING, PINNED, PRESENT
 from usmd.core.page_life import Filling, Waiter
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from usmd.core.reclaim import Reclaim
     from usmd.core.region import Process
     from usmd.core.state import State
+
+
+MAX_GUESSES: Final = 1024
+"""Pages that come along with the faults of one batch (FHP), which bounds the time that a batch takes."""
 
 
 class Pending:
@@ -47,9 +52,11 @@ class Pending:
     def wait_for(self, page: int) -> Waiter:
         """Count a page as missing; what is returned must be called once when it is present or has failed."""
         self.missing += 1
+        self.region.process.missing += 1
 
         def done(error: UsmdError | None) -> None:
             self.missing -= 1
+            self.region.process.missing -= 1
             if error is not None:
                 self.faults.fail(self, page, error)
                 return
@@ -82,12 +89,14 @@ class Faults:
         self.reclaim: Reclaim
         self.waiting: deque[MemoryWaiter] = deque()
         self._next_token = 1
+        self._guesses_left = MAX_GUESSES
         self.victim_of_oom: int | None = None
         """Process that the oom policy chose; the machine ends it and clears this."""
 
     def handle(self, process: Process, requests: Sequence[FaultRequest]) -> None:
         """A batch of faults; each gets one outcome, now or later, and USM_YIELD before it if the policy says so."""
         state = self._state
+        self._guesses_left = MAX_GUESSES
         for request in requests:
             try:
                 region = state.region(process.process_id, request.region_id)
@@ -229,6 +238,7 @@ class Faults:
         frames = self._state.frames
         prefer = plan.frame
         spare = frames.free - 1 - max(self._state.settings.low, self._reserve()) - len(self.waiting)
+        spare = min(spare, self._guesses_left)
         guesses = plan.count - 1
         run: int | None = None
         if guesses > 0 and spare > 0 and prefer is None:
@@ -244,6 +254,7 @@ class Faults:
                     break
                 self._bring_in(region, other, None if run is None else run + other - plan.first)
                 counters.read_ahead += 1
+                self._guesses_left -= 1
                 spare -= 1
         if filling is None:
             self.hold(region, page)
@@ -255,16 +266,17 @@ class Faults:
             return None
         return self._life.swap_in(region, page, prefer)
 
-    def prefetch(self, region: Region, first: int, end: int) -> None:
+    def prefetch(self, region: Region, first: int, end: int) -> Chore:
         """Bring pages in for WILLNEED, as far as frames are to spare; nobody waits and nothing is evicted."""
-        spare = self._state.frames.free - max(self._state.settings.low, self._reserve())
+        state = self._state
         for page in range(first, end):
-            if spare <= 0 or self.waiting:
+            spare = state.frames.free - max(state.settings.low, self._reserve())
+            if spare <= 0 or self.waiting or region.region_id not in state.regions:
                 return
             if region.table[page] <= 0:
                 self._bring_in(region, page, None)
                 region.process.counters.read_ahead += 1
-                spare -= 1
+            yield True
 
     # Waiting for memory
 
@@ -285,7 +297,8 @@ class Faults:
 
     def serve_waiting(self) -> None:
         """Give frames to the pages that wait, in order; evict for them, or ask the oom policy when nothing can go."""
-        evicting, filling_now = self._life.evicting, self._life.filling
+        life = self._life
+        nothing_goes = False
         while self.waiting:
             waiter = self.waiting[0]
             region, page, pending = waiter.pending.region, waiter.page, waiter.pending
@@ -303,14 +316,16 @@ class Faults:
                     waiter.done(None)
                 else:
                     filling.waiters.append(waiter.done)
-            elif (
-                len(evicting) >= len(self.waiting)
-                or self.reclaim.for_faults(len(self.waiting) - len(evicting))
-                or evicting
-                or filling_now
-                or not self._out_of_memory(waiter)
+            elif len(life.evicting) >= len(self.waiting) or (
+                not nothing_goes and self.reclaim.for_faults(len(self.waiting) - len(life.evicting))
             ):
                 return
+            elif life.evicting or life.filling or life.writing or self._state.swap.recovering(self._state.now):
+                return  # frames or slots will be free, and this goes on
+            else:
+                nothing_goes = True  # a refusal frees nothing, so the next page need not look again
+                if not self._out_of_memory(waiter):
+                    return
 
     def _join(self, pfn: int, waiter: MemoryWaiter) -> None:
         """The page got a frame while it waited for one."""
@@ -345,13 +360,14 @@ class Faults:
         )
         return True
 
-    def unmapped(self, region: Region) -> None:
-        """The region goes: its pages that wait for memory fail."""
-        gone = [waiter for waiter in self.waiting if waiter.pending.region is region]
+    def unmapped(self, regions: Collection[Region]) -> None:
+        """The regions go: their pages that wait for memory fail."""
+        ids = {region.region_id for region in regions}
+        gone = [waiter for waiter in self.waiting if waiter.pending.region.region_id in ids]
         if gone:
-            self.waiting = deque(waiter for waiter in self.waiting if waiter.pending.region is not region)
+            self.waiting = deque(waiter for waiter in self.waiting if waiter.pending.region.region_id not in ids)
             for waiter in gone:
-                waiter.done(Unmapped(f"region {region.region_id} was unmapped"))
+                waiter.done(Unmapped(f"region {waiter.pending.region.region_id} was unmapped"))
 
     # Answers
 

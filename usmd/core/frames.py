@@ -25,6 +25,9 @@ PRIORITY_SHIFT: Final = 3
 PRIORITY_MASK: Final = 3 << PRIORITY_SHIFT
 """Two bits: the priority of the hint in force, see `hints.Priority`."""
 
+WITHOUT: Final = {bits: bytes(not flags & bits for flags in range(256)) for bits in (DENIED, DENIED | DIRTY)}
+"""For `bytes.translate`: 1 where flags have none of the bits."""
+
 PRIORITY_OF: Final = bytes((flags & PRIORITY_MASK) >> PRIORITY_SHIFT for flags in range(256))
 """Priority by flags."""
 

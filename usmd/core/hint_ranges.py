@@ -66,6 +66,10 @@ class HintRanges:
         """Time at which the next range ends by itself; infinity when none does."""
         return min((each.expires for each in self._ranges if each.expires is not None), default=inf)
 
-    def expired(self, now: float) -> list[HintRange]:
-        """Ranges whose time has come."""
-        return [each for each in self._ranges if each.expires is not None and each.expires <= now]
+    def take_expired(self, now: float) -> list[HintRange]:
+        """Take out the ranges whose time has come, and return them."""
+        expired = [each for each in self._ranges if each.expires is not None and each.expires <= now]
+        if expired:
+            self._ranges = [each for each in self._ranges if each.expires is None or each.expires > now]
+            self._firsts = [each.first for each in self._ranges]
+        return expired

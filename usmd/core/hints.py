@@ -17,6 +17,7 @@ from usmd.errors import InvalidHint, InvalidSize
 from usmd.sizes import parse_size
 
 MAX_HINT_BYTES: Final = 1024
+MAX_EXTRA_KEYS: Final = 16
 
 
 class Priority(IntEnum):
@@ -77,6 +78,8 @@ def parse_hint(text: str) -> Hint | None:
         seen.add(key)
         if key.startswith("X_"):
             extra[key] = value
+            if len(extra) > MAX_EXTRA_KEYS:
+                raise InvalidHint(f"the hint has more than {MAX_EXTRA_KEYS} keys that begin with X_; {key} is too many")
             continue
         if key not in _KEYS:
             allowed = ", ".join(_KEYS)

@@ -37,6 +37,7 @@ class Core:
         self.life = PageLife(self.state)
         self._frames = self.state.frames
         self._high = settings.high
+        self._asked_to_go_on = False
         self._reclaim = Reclaim(self.state, self.life)
         self.faults = Faults(self.state, self.life)
         self.faults.reclaim = self._reclaim
@@ -53,6 +54,7 @@ class Core:
             events.SwapOutDone: self._swap_out_done,
             events.SwapInDone: self._swap_in_done,
             events.Tick: self._tick,
+            events.GoOn: self._gone_on,
         }
 
     def handle(self, event: events.Event, now: float) -> list[commands.Command]:
@@ -62,6 +64,8 @@ class Core:
         self._handlers[type(event)](event)
         if self.faults.waiting:
             self._serve_waiting()
+        if state.chores:
+            self._go_on()
         if self._frames.free < self._high:
             self._reclaim.between_marks()
         else:
@@ -79,6 +83,18 @@ class Core:
                 killed=True,
             )
             self.faults.serve_waiting()
+
+    def _go_on(self) -> None:
+        """Do a part of the oldest chore, and see to it that the next part is asked for, once."""
+        if self.state.chores.go_on() and not self._asked_to_go_on:
+            self._asked_to_go_on = True
+            self.state.first.append(commands.GoOn())
+        if self.faults.waiting:
+            self._serve_waiting()
+
+    def _gone_on(self, event: events.GoOn) -> None:
+        del event  # the part itself is done with every event
+        self._asked_to_go_on = False
 
     def _detach(self, event: events.Detach) -> None:
         self._mapping.end(self.state.process(event.process_id), event.reason, killed=False)

@@ -60,8 +60,10 @@ class Mapping:
         """End a session: its regions go, its frames and slots are free (those with I/O in flight when that ends)."""
         state = self._state
         del state.processes[process.process_id]
-        for region in list(process.regions.values()):
+        regions = list(process.regions.values())
+        for region in regions:
             self._discard(region, Unmapped(reason))
+        self._faults.unmapped(regions)
         state.ended_counters.add(process.counters)
         state.first.append(commands.Ended(process.process_id, reason, killed))
         state.notice(
@@ -102,16 +104,19 @@ class Mapping:
 
     def unmap(self, event: events.Unmap) -> None:
         """Give a region back; raises NotFound."""
-        self._discard(self._state.region(event.process_id, event.region_id), None)
+        region = self._state.region(event.process_id, event.region_id)
+        self._discard(region, Unmapped(f"region {region.region_id} was unmapped"))
+        self._faults.unmapped([region])
 
-    def _discard(self, region: Region, reason: UsmdError | None) -> None:
+    def _discard(self, region: Region, reason: UsmdError) -> None:
         state = self._state
         del state.regions[region.region_id], region.process.regions[region.region_id]
         region.process.mapped -= region.page_count * state.settings.page_size
-        why = reason or Unmapped(f"region {region.region_id} was unmapped")
-        for page, entry in region.table.entries():
-            self._life.discard(region, page, entry, why)
-        self._faults.unmapped(region)
+        for page, pfn in region.table.resident():
+            self._life.discard(region, page, pfn, reason)
+        if region.swapped:
+            state.dying[region.region_id] = region
+            state.chores.add(self._life.discard_swapped(region))
 
     def set_hint(self, event: events.SetHint) -> None:
         """Put a hint on a range; raises NotFound, OutOfRange or InvalidHint."""
@@ -126,13 +131,10 @@ class Mapping:
         hint = event.hint
         if hint is not None and hint.swap_device is not None:
             self._device(hint.swap_device)
-        ranges = sum(len(each.hints) for each in region.process.regions.values())
-        if hint is not None and ranges >= state.settings.max_hint_ranges:
-            raise LimitExceeded(
-                f"{ranges} ranges of the process have a hint, no more are allowed; hint larger ranges, or clear some"
-            )
         page_size = state.settings.page_size
         first, end = event.offset // page_size, -(-(event.offset + length) // page_size)
+        if hint is None or hint.lasting:
+            self._check_hint_ranges(region, first, end, hint)
         number = over_budget = 0
         if hint is not None and hint.lasting:
             number = state.next_hint
@@ -141,9 +143,20 @@ class Mapping:
             over_budget = self._apply(region, first, end, number, hint)
         state.first.append(commands.HintSet(number, first, end - first, over_budget))
         if hint is not None and hint.dont_need:
-            self._reclaim.now([entry - 1 for _, entry in region.table.entries(first, end - first) if entry > 0])
+            state.chores.add(self._reclaim.evict_range(region, first, end))
         if hint is not None and hint.will_need:
-            self._faults.prefetch(region, first, end)
+            state.chores.add(self._faults.prefetch(region, first, end))
+
+    def _check_hint_ranges(self, region: Region, first: int, end: int, hint: Hint | None) -> None:
+        """Raise LimitExceeded when the process has all the ranges it may have and this would make one more."""
+        ranges = sum(len(each.hints) for each in region.process.regions.values())
+        if ranges < self._state.settings.max_hint_ranges:
+            return
+        before = region.hints.find(first - 1) if first else None
+        if hint is not None or (before is not None and before.end > end):
+            raise LimitExceeded(
+                f"{ranges} ranges of the process have a hint, no more are allowed; hint larger ranges, or clear some"
+            )
 
     def _device(self, name: str) -> int:
         number = self._state.swap.number_of(name)
@@ -159,6 +172,10 @@ class Mapping:
         region.hints.set(first, end, number, hint, expires)
         if expires is not None:
             state.hint_expiry = min(state.hint_expiry, expires)
+        return self._refresh(region, first, end)
+
+    def _refresh(self, region: Region, first: int, end: int) -> int:
+        """Bring the resident pages of a range in line with the hints in force; returns those over the budget."""
         over_budget = 0
         for page, entry in region.table.entries(first, end - first):
             if entry > 0 and not self._life.apply_hint(region, page, entry - 1):
@@ -171,8 +188,8 @@ class Mapping:
         if state.now >= state.hint_expiry:
             state.hint_expiry = inf
             for region in state.regions.values():
-                for found in region.hints.expired(state.now):
-                    self._apply(region, found.first, found.end, 0, None)
+                for found in region.hints.take_expired(state.now):
+                    self._refresh(region, found.first, found.end)
                 state.hint_expiry = min(state.hint_expiry, region.hints.next_expiry())
         while state.pins:
             pfn, until = next(iter(state.pins.items()))

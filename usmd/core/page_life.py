@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from usmd.core.chores import Chore
 from usmd.core.commands import SlotPage
 from usmd.core.frames import (
     DENIED,
@@ -26,7 +27,7 @@ from usmd.core.frames import (
 from usmd.core.hints import Priority
 from usmd.core.page_table import ABSENT
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region, page_key
-from usmd.core.swap_map import SLOT_BITS
+from usmd.core.swap_map import SLOT_BITS, DeviceMap
 from usmd.errors import UsmdError
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class PageLife:
         self._state = state
         self.filling: dict[int, Filling] = {}
         self.evicting: dict[int, Evicting] = {}
+        self.unwritten = 0
+        """Evictions under way that have no slot yet, and may need one."""
         self.writing: dict[int, int | None] = {}
         """Slot reference → frame whose write is under way, or None when the bytes will not be wanted."""
 
@@ -88,6 +91,7 @@ class PageLife:
         """SWAPPED → FILLING on a free frame."""
         state = self._state
         reference = -region.table[page] - 1
+        region.swapped -= 1
         pfn = state.frames.take(prefer)
         self._own(region, page, pfn)
         region.process.counters.swap_ins += 1
@@ -112,6 +116,7 @@ class PageLife:
         else:
             self._disown(region, pfn)
             region.table[page] = -filling.reference - 1
+            region.swapped += 1
             region.process.counters.swap_read_errors += 1
             state.notice(
                 "swap_error",
@@ -136,12 +141,13 @@ class PageLife:
         process.evictions.append(record)
         process.policies.page_left(pfn)
         self.evicting[pfn] = Evicting(region, state.next_ticket, record)
+        self.unwritten += 1
         state.protects.append(pfn)
 
     def protected(self, ticket: int, pfn: int, zero: bool) -> None:
         """The bytes of an evicted frame are stable: drop it, or begin its write. A retaken one is left alone."""
         evicting = self.evicting.get(pfn)
-        if evicting is None or evicting.ticket != ticket:
+        if evicting is None or evicting.ticket != ticket or evicting.reference != NO_SLOT:
             return
         state = self._state
         frames = state.frames
@@ -162,6 +168,7 @@ class PageLife:
                 self._restore(pfn, "no swap slot")
                 return
             evicting.reference = taken
+            self.unwritten -= 1
             self.writing[taken] = pfn
             state.writes.append(self._slot_page(taken, pfn, region, page))
 
@@ -170,25 +177,32 @@ class PageLife:
         state = self._state
         pfn = self.writing.pop(reference)
         if error is not None:
-            device = state.swap.devices[reference >> SLOT_BITS]
-            device.refused_until = state.now + state.settings.write_backoff
-            state.notice(
-                "swap_error",
-                0,
-                f"swap device {device.name} cannot be written: {error}; pages stay in memory meanwhile",
-                {"device": device.name, "operation": "write"},
-            )
+            self._write_failed(state.swap.devices[reference >> SLOT_BITS], error)
         if pfn is None:
             self.free_slot(reference)
             return
         process = self.evicting[pfn].region.process
         if error is None:
             process.counters.swap_outs += 1
+            state.swap.devices[reference >> SLOT_BITS].failures = 0
             self._gone(pfn, -reference - 1, "swapped")
         else:
             process.counters.swap_write_errors += 1
             self.free_slot(reference)
             self._restore(pfn, "write failed")
+
+    def _write_failed(self, device: DeviceMap, error: UsmdError) -> None:
+        """Give the device a rest, and report it once a rest."""
+        state = self._state
+        if device.refused_until <= state.now:
+            device.failures += 1
+            state.notice(
+                "swap_error",
+                0,
+                f"swap device {device.name} cannot be written: {error}; pages stay in memory meanwhile",
+                {"device": device.name, "operation": "write", "failures": str(device.failures)},
+            )
+        device.refused_until = state.now + state.settings.write_backoff
 
     def retake(self, pfn: int) -> None:
         """EVICTING → PRESENT: its bytes are still in place, so the eviction is cancelled (USM's *retaken*)."""
@@ -207,13 +221,19 @@ class PageLife:
             frames.slot[pfn] = NO_SLOT
             self.free_slot(reference)
 
-    def discard(self, region: Region, page: int, entry: int, reason: UsmdError) -> None:
-        """Any state → ABSENT, because the region goes: frame and slot are free, now or when their I/O has ended."""
-        if entry < 0:
+    def discard_swapped(self, region: Region) -> Chore:
+        """SWAPPED → ABSENT for all pages of a region that is gone: its slots are free, part by part."""
+        for page, entry in region.table.entries():
             self.free_slot(-entry - 1)
             region.table[page] = ABSENT
-            return
-        pfn = entry - 1
+            yield True
+        del self._state.dying[region.region_id]
+
+    def discard(self, region: Region, page: int, pfn: int, reason: UsmdError) -> None:
+        """A page with a frame → ABSENT, because its region goes.
+
+        Frame and slot are free now, but for a swap-in under way: then when that has ended.
+        """
         state = self._state
         frames = state.frames
         if frames.state[pfn] == FILLING:
@@ -225,8 +245,7 @@ class PageLife:
                 waiter(reason)
             return
         if frames.state[pfn] == EVICTING:
-            evicting = self.evicting.pop(pfn)
-            evicting.record.result = "unmapped"
+            evicting = self._end_eviction(pfn, "unmapped")
             if evicting.reference != NO_SLOT:
                 self.writing[evicting.reference] = None
         elif not frames.flags[pfn] & DENIED:
@@ -300,20 +319,28 @@ class PageLife:
         if not rights & DENIED:
             region.process.policies.page_filled(pfn)
 
-    def _gone(self, pfn: int, entry: int, result: str) -> None:
-        state = self._state
+    def _end_eviction(self, pfn: int, result: str) -> Evicting:
         evicting = self.evicting.pop(pfn)
         evicting.record.result = result
-        region = evicting.region
+        if evicting.reference == NO_SLOT:
+            self.unwritten -= 1
+        return evicting
+
+    def _gone(self, pfn: int, entry: int, result: str) -> None:
+        state = self._state
+        region = self._end_eviction(pfn, result).region
         page = state.frames.page[pfn] & PAGE_MASK
         region.evictions += 1
         region.process.counters.evictions += 1
         self._disown(region, pfn)
-        region.table[page] = entry
+        if entry == ABSENT:
+            region.table.clear(page)
+        else:
+            region.table[page] = entry
+            region.swapped += 1
 
     def _restore(self, pfn: int, result: str) -> None:
-        evicting = self.evicting.pop(pfn)
-        evicting.record.result = result
+        evicting = self._end_eviction(pfn, result)
         self._state.frames.state[pfn] = PRESENT
         evicting.region.process.policies.page_filled(pfn)
 

@@ -40,6 +40,24 @@ class PageTable:
             chunk = self.chunks[page >> CHUNK_BITS] = array("q", _EMPTY)
         chunk[page & CHUNK_MASK] = entry
 
+    def resident(self) -> Iterator[tuple[int, int]]:
+        """(page, frame) of the pages that have a frame, ascending; chunks without one are passed over quickly."""
+        for number, chunk in enumerate(self.chunks):
+            if chunk is not None and max(chunk) > 0:
+                base = number << CHUNK_BITS
+                for index in range(CHUNK):
+                    if chunk[index] > 0:
+                        yield base + index, chunk[index] - 1
+
+    def clear(self, page: int) -> None:
+        """Make a page ABSENT, and forget its chunk if it was the last one in it."""
+        number = page >> CHUNK_BITS
+        chunk = self.chunks[number]
+        if chunk is not None:
+            chunk[page & CHUNK_MASK] = ABSENT
+            if chunk.count(ABSENT) == CHUNK:
+                self.chunks[number] = None
+
     def entries(self, first: int = 0, count: int | None = None) -> Iterator[tuple[int, int]]:
         """(page, entry) of the pages that are not ABSENT, ascending, from `first` on; untouched chunks cost nothing."""
         end = self.page_count if count is None else min(first + count, self.page_count)

@@ -6,16 +6,20 @@ evictable pages gives first, so that no process pays for another that has more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT
+from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT, WITHOUT
 from usmd.core.guard import shown
 from usmd.core.region import PAGE_BITS
 
 if TYPE_CHECKING:
+    from usmd.core.chores import Chore
     from usmd.core.page_life import PageLife
-    from usmd.core.region import Process
+    from usmd.core.region import Process, Region
     from usmd.core.state import State
+
+MAX_EVICTING_FOR_HINTS: Final = 1024
+"""Pages on their way out beyond which DONTNEED waits."""
 
 
 class Reclaim:
@@ -59,15 +63,24 @@ class Reclaim:
         begun = self.evict(wanted)
         if begun == 0 and in_flight:
             self._idle_until = state.now + state.settings.reclaim_rest
-        elif begun == 0:
+        elif begun == 0 and self._something_could_go():
             for pfn in list(state.pins):
                 self._life.unpin(pfn)
             begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count)
         return begun
 
+    def _something_could_go(self) -> bool:
+        """Whether any frame is neither denied nor, for want of slots, bound to stay dirty; one pass at memory speed."""
+        frames = self._state.frames
+        stays = DENIED if self._slots_to_spare() > 0 else DENIED | DIRTY
+        free_to_go = frames.flags.translate(WITHOUT[stays]).count(1)
+        return free_to_go > frames.free + len(self._life.filling)  # those have no flags either
+
     def evict(self, wanted: int) -> int:
         """Begin up to `wanted` evictions, from the largest process down; returns how many."""
         begun = 0
+        if self._slots_to_spare() <= 0 and not self._something_could_go():
+            return 0
         givers = [process for process in self._state.processes.values() if process.resident > process.denied]
         givers.sort(key=lambda process: process.denied - process.resident)
         for process in givers:
@@ -115,8 +128,7 @@ class Reclaim:
 
     def _slots_to_spare(self) -> int:
         """Free slots that no eviction under way will need."""
-        unwritten = sum(1 for evicting in self._life.evicting.values() if evicting.reference < 0)
-        return self._state.swap.writable(self._state.now) - unwritten
+        return self._state.swap.writable(self._state.now) - self._life.unwritten
 
     def _needs_slot(self, pfn: int) -> bool:
         return bool(self._state.frames.flags[pfn] & DIRTY)
@@ -144,14 +156,17 @@ class Reclaim:
                 break
         return begun
 
-    def now(self, pfns: list[int]) -> None:
-        """Evict these frames for DONTNEED, where they can go."""
-        slots = self._slots_to_spare()
-        for pfn in pfns:
-            if self._state.frames.state[pfn] != PRESENT or self._state.frames.flags[pfn] & (DENIED | PINNED):
-                continue
-            if self._needs_slot(pfn):
-                if slots <= 0:
-                    continue
-                slots -= 1
-            self._life.evict(pfn, "hint", "DONTNEED")
+    def evict_range(self, region: Region, first: int, end: int) -> Chore:
+        """Evict the pages of a range that can go, for DONTNEED; waits while many are on their way out already."""
+        state = self._state
+        frames = state.frames
+        for page, _ in region.table.entries(first, end - first):
+            while len(self._life.evicting) >= MAX_EVICTING_FOR_HINTS:
+                yield False
+            if region.region_id not in state.regions:
+                return
+            pfn = region.table[page] - 1
+            can_go = pfn >= 0 and frames.state[pfn] == PRESENT and not frames.flags[pfn] & (DENIED | PINNED)
+            if can_go and (not self._needs_slot(pfn) or self._slots_to_spare() > 0):
+                self._life.evict(pfn, "hint", "DONTNEED")
+            yield True

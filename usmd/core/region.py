@@ -35,7 +35,7 @@ class Region:
 
     __slots__ = (
         "address", "evictions", "faults", "hints", "length", "major_faults", "name", "page_count", "process",
-        "region_id", "resident", "table",
+        "region_id", "resident", "swapped", "table",
     )  # fmt: skip
 
     def __init__(self, region_id: int, process: Process, address: int, length: int, page_size: int, name: str) -> None:
@@ -49,6 +49,8 @@ class Region:
         self.hints = HintRanges()
         self.resident = 0
         """Pages with a frame."""
+        self.swapped = 0
+        """Pages that are in swap only."""
         self.faults = 0
         self.major_faults = 0
         self.evictions = 0
@@ -71,8 +73,8 @@ class Process:
     """One client session: its regions, policies, counters and last evictions. `uid` and `pid` are None if unvouched."""
 
     __slots__ = (
-        "address", "counters", "denied", "evictions", "mapped", "name", "pid", "policies", "process_id", "regions",
-        "resident", "swap_device", "uid",
+        "address", "counters", "denied", "evictions", "mapped", "missing", "name", "pid", "policies", "process_id",
+        "regions", "resident", "swap_device", "uid",
     )  # fmt: skip
 
     policies: GuardedPolicies
@@ -92,6 +94,8 @@ class Process:
         """Pages with a frame."""
         self.denied = 0
         """Resident pages that EVICTION=DENY protects."""
+        self.missing = 0
+        """Pages that its unanswered faults wait for."""
         self.counters = Counters()
         self.evictions: deque[EvictionRecord] = deque(maxlen=EVICTION_RECORDS)
 

@@ -95,20 +95,14 @@ def memory_map(core: Core, cells: int) -> list[Cell]:
     return [memory_cell(core, first, end) for first, end in pairwise(edges)]
 
 
-def swapped_pages(region: Region) -> int:
-    """Pages of a region that are in swap only."""
-    return sum(1 for _, entry in region.table.entries() if entry < 0)
-
-
-def slots_in_use(core: Core, process: Process) -> int:
-    """Pages of a process in swap, resident ones with a valid slot included."""
-    slot = core.state.frames.slot
-    return sum(
-        1
-        for region in process.regions.values()
-        for _, entry in region.table.entries()
-        if entry < 0 or slot[entry - 1] != NO_SLOT
-    )
+def hint_ranges(core: Core, process: Process | None) -> list[tuple[Region, HintRange]]:
+    """Hints in force, of one process or of all, by region and page."""
+    return [
+        (region, found)
+        for region in core.state.regions.values()
+        if process is None or region.process is process
+        for found in region.hints
+    ]
 
 
 class HintReport(msgspec.Struct, frozen=True):
@@ -119,16 +113,6 @@ class HintReport(msgspec.Struct, frozen=True):
     range: HintRange
     resident: int
     denied: int
-
-
-def hint_ranges(core: Core, process: Process | None) -> list[tuple[Region, HintRange]]:
-    """Hints in force, of one process or of all, by region and page."""
-    return [
-        (region, found)
-        for region in core.state.regions.values()
-        if process is None or region.process is process
-        for found in region.hints
-    ]
 
 
 def hint_report(core: Core, region: Region, found: HintRange) -> HintReport:

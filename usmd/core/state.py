@@ -9,6 +9,7 @@ from math import inf
 import msgspec
 
 from usmd.core import commands
+from usmd.core.chores import Chores
 from usmd.core.counters import Counters
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
@@ -45,7 +46,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     hold_seconds: float = 0.25
     max_regions: int = 1024
     max_mapped: int = 1 << 36
-    max_hint_ranges: int = 65536
+    max_hint_ranges: int = 16384
     max_fault_pages: int = 512
     reclaim_batch: int = 64
     scan_limit: int = 4096
@@ -66,9 +67,9 @@ class State:
     """Frames, processes, regions, slots and the commands gathered while an event is handled."""
 
     __slots__ = (
-        "_notices", "_outcomes", "denied", "discards", "ended_counters", "first", "frames", "hint_expiry", "links",
-        "make_policy", "next_hint", "next_process", "next_region", "next_ticket", "now", "pins", "processes",
-        "protects", "reads", "regions", "settings", "stopwatch", "swap", "writes", "zero_fills",
+        "_notices", "_outcomes", "chores", "denied", "discards", "dying", "ended_counters", "first", "frames",
+        "hint_expiry", "links", "make_policy", "next_hint", "next_process", "next_region", "next_ticket", "now", "pins",
+        "processes", "protects", "reads", "regions", "settings", "stopwatch", "swap", "writes", "zero_fills",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +90,9 @@ class State:
         self.regions: dict[int, Region] = {}
         self.pins: OrderedDict[int, float] = OrderedDict()
         """Frame → time at which its pin ends by itself; oldest first."""
+        self.chores = Chores()
+        self.dying: dict[int, Region] = {}
+        """Regions that are gone but for slots which a chore still frees."""
         self.denied = 0
         self.ended_counters = Counters()
         self.now = 0.0

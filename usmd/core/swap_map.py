@@ -14,6 +14,8 @@ import msgspec
 SLOT_BITS: Final = 40
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
 MAX_DEVICES: Final = 32
+MAX_FAILURES: Final = 3
+"""Failures in a row after which nothing waits for a device any more."""
 
 
 class DeviceInfo(msgspec.Struct, frozen=True):
@@ -26,7 +28,7 @@ class DeviceInfo(msgspec.Struct, frozen=True):
 class DeviceMap:
     """Slots of one device, found by memchr from where the last search ended: a byte and a generation (16 bits) each."""
 
-    __slots__ = ("_cursor", "free", "generation", "name", "number", "refused_until", "slots", "used")
+    __slots__ = ("_cursor", "failures", "free", "generation", "name", "number", "refused_until", "slots", "used")
 
     def __init__(self, number: int, info: DeviceInfo) -> None:
         self.number = number
@@ -37,6 +39,8 @@ class DeviceMap:
         self.generation = array("H", [0]) * info.slots
         self.refused_until = 0.0
         """Time until which the device takes no writes because one failed (backpressure)."""
+        self.failures = 0
+        """Times in a row that it began to refuse writes, without a write that succeeded in between."""
         self._cursor = 0
 
     def take(self) -> int:
@@ -80,6 +84,10 @@ class SwapMap:
     def writable(self, now: float) -> int:
         """Free slots of the devices that take writes now."""
         return sum(device.free for device in self.devices if device.refused_until <= now)
+
+    def recovering(self, now: float) -> bool:
+        """Whether a device with free slots refuses writes now, and has not failed so often that it counts as dead."""
+        return any(each.free and each.refused_until > now and each.failures < MAX_FAILURES for each in self.devices)
 
     def take(self, preferred: int | None, now: float) -> int | None:
         """A slot on the preferred device, else on the first that has one and takes writes; None when there is none."""

@@ -78,7 +78,7 @@ def _slots(core: Core) -> list[str]:
     users: Counter[int] = Counter(reference for reference in state.frames.slot if reference != NO_SLOT)
     users.update(life.writing.keys())
     users.update(filling.reference for filling in life.filling.values())
-    for region in state.regions.values():
+    for region in (*state.regions.values(), *state.dying.values()):
         users.update(-entry - 1 for _, entry in region.table.entries() if entry < 0)
     found = [f"slot {reference} has {count} users" for reference, count in users.items() if count != 1]
     for device in state.swap.devices:
@@ -106,6 +106,13 @@ def _counts(core: Core) -> list[str]:
             found.append(f"process {process.process_id} counts {process.resident} resident pages wrongly")
         if process.denied > state.settings.deny_budget:
             found.append(f"process {process.process_id} has {process.denied} denied frames, beyond its budget")
+    for region in state.regions.values():
+        swapped = sum(1 for _, entry in region.table.entries() if entry < 0)
+        if region.swapped != swapped:
+            found.append(f"region {region.region_id} counts {region.swapped} swapped pages, there are {swapped}")
+    unwritten = sum(1 for evicting in core.life.evicting.values() if evicting.reference == NO_SLOT)
+    if core.life.unwritten != unwritten:
+        found.append(f"{core.life.unwritten} evictions without a slot are counted, there are {unwritten}")
     for reference, pfn in core.life.writing.items():
         if pfn is not None and (pfn not in core.life.evicting or core.life.evicting[pfn].reference != reference):
             found.append(f"slot {reference} is being written from frame {pfn}, which is not being evicted to it")

@@ -116,7 +116,7 @@ class AdminService:
             regions=len(process.regions),
             mapped_bytes=process.mapped,
             resident_pages=process.resident,
-            swapped_pages=report.slots_in_use(self._core, process),
+            swapped_pages=sum(region.swapped for region in process.regions.values()),
             denied_pages=process.denied,
             counters=process.counters.as_dict(),
         )
@@ -142,7 +142,7 @@ class AdminService:
                     length=region.length,
                     page_count=region.page_count,
                     resident_pages=region.resident,
-                    swapped_pages=report.swapped_pages(region),
+                    swapped_pages=region.swapped,
                     faults=region.faults,
                     major_faults=region.major_faults,
                     evictions=region.evictions,

@@ -25,11 +25,14 @@ from usmd.server.sessions import Session, Sessions
 TOKEN_KEY: Final = "usm-session-token"  # noqa: S105 - the name of a key
 MAX_TRANSFER_BYTES: Final = 1 << 20
 MAX_BATCH_FAULTS: Final = 4096
-MAX_IN_FLIGHT: Final = 16384
-"""Pages of one session's faults without a final outcome, beyond which its stream is not read."""
+MAX_MISSING_PAGES: Final = 16384
+"""Pages that the faults of one session wait for, beyond which its stream is not read."""
 PART_PAGES: Final = 512
 """Pages of a batch of faults handled at a stretch; then the loop has its turn."""
-_BATCH_OUTCOMES: Final = 4096
+REQUEST_LIMITS: Final = {"Store": (2 << 20) + (64 << 10), "StreamFaults": 256 << 10}
+"""Bytes of a request message, where they are not the usual ones: a page is at most 2 MiB, a batch 4,096 faults."""
+_MESSAGE_RUNS: Final = 16384
+"""Outcomes and runs of pages in one message, which so stays well below 1 MiB."""
 _EOF: Final = grpc.aio.EOF
 
 
@@ -180,7 +183,7 @@ class ClientService:
 
     async def _read_faults(self, session: Session, context: Context, gate: asyncio.Lock) -> None:
         while (message := await context.read()) is not _EOF:
-            check_message(message, "StreamFaultsRequest")
+            check_message(message)
             faults = message.faults
             if len(faults) > MAX_BATCH_FAULTS:
                 raise InvalidArgument(f"{len(faults)} faults in one message; allowed are {MAX_BATCH_FAULTS}")
@@ -202,16 +205,20 @@ class ClientService:
         """Part of a batch; waits until the client has read what came of it, and there is room for more."""
         if session.ended.is_set():
             return
-        session.begin(part)
         session.direct = True
         try:
             self._engine.submit(events.Faults(session.process_id, part))
         finally:
             session.direct = False
         await _flush(session, context, gate)
-        while session.in_flight > MAX_IN_FLIGHT:
+        while self._missing(session) > MAX_MISSING_PAGES:
             session.room.clear()
             await session.room.wait()
+
+    def _missing(self, session: Session) -> int:
+        """Pages that the session's unanswered faults wait for."""
+        process = self._engine.core.state.processes.get(session.process_id)
+        return 0 if process is None else process.missing
 
     async def _write_late_outcomes(self, session: Session, context: Context, gate: asyncio.Lock) -> None:
         while True:
@@ -224,12 +231,19 @@ async def _flush(session: Session, context: Context, gate: asyncio.Lock) -> None
     """Write what is in the outbox; waits as long as the client does not read."""
     async with gate:
         while session.outbox:
-            outcomes = session.outbox[:_BATCH_OUTCOMES]
-            del session.outbox[:_BATCH_OUTCOMES]
-            session.finish(outcomes)
-            if session.in_flight <= MAX_IN_FLIGHT:
-                session.room.set()
+            outcomes = _message_full(session.outbox)
+            del session.outbox[: len(outcomes)]
             await context.write(_message_of(outcomes))
+
+
+def _message_full(outbox: Sequence[commands.Outcome]) -> Sequence[commands.Outcome]:
+    """As many of the first outcomes as one message takes."""
+    size = 0
+    for count, outcome in enumerate(outbox):
+        size += 1 + (len(outcome.runs) if isinstance(outcome, commands.Allocated) else 0)
+        if size > _MESSAGE_RUNS and count:
+            return outbox[:count]
+    return outbox[:]
 
 
 def _message_of(outcomes: Sequence[commands.Outcome]) -> client_pb2.StreamFaultsResponse:

@@ -34,7 +34,7 @@ from usmd.mechanism.simulated import SimulatedMemory
 from usmd.policies import registry
 from usmd.runtime_paths import IDENTITY_SUFFIX
 from usmd.server.admin_service import AdminService
-from usmd.server.client_service import ClientService
+from usmd.server.client_service import REQUEST_LIMITS, ClientService
 from usmd.server.engine import Engine
 from usmd.server.identity import MAX_CONNECTIONS, Identities
 from usmd.server.lock import SocketLock
@@ -47,6 +47,8 @@ from usmd.swap.open import open_devices
 from usmd.version import VERSION
 
 TICK_SECONDS: Final = 0.1
+MAX_CONCURRENT_CALLS: Final = 32
+"""Calls of one connection at a time. Answers of up to 1 MiB are kept for a client that does not read them."""
 MAX_HOLD: Final = 1024
 """Frames that the hold budget never exceeds; more would only make reclaim look at more pinned frames. It is never 0
 either: without a hold, reclaim could take each page between its fault and its first touch, for ever."""
@@ -168,8 +170,10 @@ class Daemon:
     async def _serve(
         self, path: Path, mode: int, descriptor: ServiceDescriptor, servicer: ClientService | AdminService
     ) -> grpc.aio.Server:
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        server.add_generic_rpc_handlers((service_handler(descriptor, servicer),))
+        server = grpc.aio.server(
+            options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", MAX_CONCURRENT_CALLS)]
+        )
+        server.add_generic_rpc_handlers((service_handler(descriptor, servicer, REQUEST_LIMITS),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         name = descriptor.full_name
         reflection.enable_server_reflection(

@@ -128,6 +128,8 @@ class Engine:
                 case commands.DiscardSlots():
                     for number, references in self._split(command.slots):
                         self.queues[number].device.discard(references)
+                case commands.GoOn():
+                    self._events.append(events.GoOn())
                 case commands.Ended():
                     self.on_ended(command)
                 case commands.Notice():

@@ -26,12 +26,10 @@ class Session:
     """One client. `outbox` holds outcomes for its stream; `wake` is set when there are some, or when it has ended."""
 
     __slots__ = (
-        "_page_counts",
         "direct",
         "end_error",
         "ended",
         "identity",
-        "in_flight",
         "outbox",
         "process_id",
         "room",
@@ -49,33 +47,11 @@ class Session:
         self.direct = False
         """Whoever files faults now writes their outcomes itself, so that nobody need be woken for them."""
         self.room = asyncio.Event()
-        self.in_flight = 0
-        """Pages of faults without a final outcome; at least 1 a fault."""
-        self._page_counts: dict[int, list[int]] = {}
-        """Fault number → pages of its faults in flight, for those of more than one page."""
+        """Some fault of the session was answered."""
         self.identity: Identity | None = None
         self.ended = asyncio.Event()
         self.end_error: UsmdError | None = None
         """What the stream ends with; None after a Detach."""
-
-    def begin(self, faults: Sequence[events.FaultRequest]) -> None:
-        """Count faults as in flight."""
-        self.in_flight += len(faults)
-        for fault in faults:
-            if fault.page_count > 1:
-                self._page_counts.setdefault(fault.fault_id, []).append(fault.page_count)
-                self.in_flight += fault.page_count - 1
-
-    def finish(self, outcomes: Sequence[commands.Outcome]) -> None:
-        """Count faults as no longer in flight where an outcome is final."""
-        for outcome in outcomes:
-            if isinstance(outcome, commands.Yielded):
-                continue
-            self.in_flight -= 1
-            if self._page_counts and (counts := self._page_counts.get(outcome.fault_id)):
-                self.in_flight -= counts.pop() - 1
-                if not counts:
-                    del self._page_counts[outcome.fault_id]
 
 
 class Sessions:
@@ -174,6 +150,7 @@ class Sessions:
         session = self._by_process.get(process_id)
         if session is not None:
             session.outbox.extend(outcomes)
+            session.room.set()
             if not session.direct:
                 session.wake.set()
 

@@ -5,6 +5,7 @@ import pytest
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.commands import Allocated, Yielded
+from usmd.core.faults import MAX_GUESSES
 
 DATA = b"x" * PAGE
 
@@ -247,3 +248,28 @@ def test_a_fault_that_failed_on_one_page_is_told_once():
     shell.put(process, region, 0, DATA)
     outcomes = shell.fault(process, region, 0, 4)
     assert [(each.fault_id, each.page) for each in outcomes] == [(1, 1)]
+
+
+def test_the_pages_that_a_process_waits_for_are_counted_until_they_are_there_or_failed():
+    shell = Shell(make_core(frames=4), auto_io=False)
+    process = shell.attach()
+    region = shell.map(process, 8)
+    for page in range(3):
+        shell.put(process, region, page, b"z" * PAGE)
+    shell.evict(process, region)
+    while shell.pending:
+        shell.complete_io()
+    shell.fault(process, region, 0, 3)
+    assert shell.core.state.processes[process].missing == 3
+    shell.complete_io()
+    assert shell.core.state.processes[process].missing == 2
+    shell.do(events.Unmap(process, region))
+    assert shell.core.state.processes[process].missing == 0
+
+
+def test_guesses_of_one_batch_are_bounded():
+    shell = Shell(make_core(frames=3 * MAX_GUESSES, page_size=1), check=False)
+    process = shell.attach(alloc="flexible_huge_pages(pages=256)")
+    region = shell.map(process, 3 * MAX_GUESSES)
+    shell.do(events.Faults(process, [events.FaultRequest(n, region, n * 256, 1, False) for n in range(10)]))
+    assert shell.core.state.regions[region].resident == 10 + MAX_GUESSES

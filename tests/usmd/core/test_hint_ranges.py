@@ -38,5 +38,10 @@ def test_ranges_expire_at_their_time_and_what_was_cut_keeps_it():
     ranges = HintRanges()
     ranges.set(0, 10, 1, Hint(text="a"), 5.0)
     ranges.set(4, 6, 2, Hint(text="b"), None)
-    assert ranges.expired(4.9) == []
-    assert [(each.first, each.end) for each in ranges.expired(5.0)] == [(0, 4), (6, 10)]
+    assert ranges.next_expiry() == 5.0
+    assert ranges.take_expired(4.9) == []
+    assert [(each.first, each.end) for each in ranges.take_expired(5.0)] == [(0, 4), (6, 10)]
+    assert [(each.first, each.end) for each in ranges] == [(4, 6)]
+    assert ranges.find(5).number == 2
+    assert ranges.find(3) is None
+    assert ranges.next_expiry() == float("inf")

@@ -105,6 +105,6 @@ def conversation(seed):
 
 def test_the_same_events_have_the_same_commands():
     first = conversation(5)
-    assert len(first) > 200
+    assert len(first) > 150
     assert first == conversation(5)
     assert first != conversation(6)

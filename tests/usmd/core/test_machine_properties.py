@@ -226,7 +226,7 @@ class CoreMachine(RuleBasedStateMachine):
     def all_is_well(self):
         """Nothing waits for nothing, every byte is somewhere, and the built-in policies make no mistake."""
         self.hear()
-        if not self.shell.pending:
+        if not self.shell.pending and not self.recovering():
             assert self.open_faults == {}
             assert not self.shell.core.faults.waiting
         for (_, region), pages in self.model.items():
@@ -237,8 +237,11 @@ class CoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "shell"):
             return
         shell = self.shell
-        while shell.pending:
-            shell.complete_io()
+        while shell.pending or self.recovering():
+            if shell.pending:
+                shell.complete_io()
+            else:
+                shell.tick(1.0)
         self.all_is_well()
         shell.auto_io = True
         shell.tick(10)
@@ -252,6 +255,10 @@ class CoreMachine(RuleBasedStateMachine):
         assert state.frames.count_state(FREE) == state.frames.count == state.frames.free
         assert state.swap.free == state.swap.slots
         assert shell.slots == {}
+
+    def recovering(self):
+        """A device that failed to write rests, and faults wait for it."""
+        return self.shell.core.state.swap.recovering(self.shell.now)
 
     def read_back(self, process, region, page, expected):
         """The page can be read, or its owner is told why not; without pins a reader may lose the race for ever."""

@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
+from usmd.core.hints import parse_hint
 from usmd.errors import InvalidArgument, InvalidHint, LimitExceeded, NotFound, OutOfRange
 
 DATA = b"x" * PAGE
@@ -203,3 +204,25 @@ def test_advice_that_is_done_once_leaves_the_hint_in_force():
     assert [each.hint.text for each in shell.core.state.regions[region].hints] == ["PRIORITY=HIGH"]
     assert shell.hint(process, region, "WILLNEED; PRIORITY=LOW").hint_id == 2
     assert shell.state_of(region, 0) == "PRESENT"
+
+
+def test_the_number_of_hinted_ranges_is_bounded_also_by_cutting_holes():
+    shell = Shell(make_core(max_hint_ranges=3))
+    process = shell.attach()
+    region = shell.map(process, 20)
+    shell.hint(process, region, "PRIORITY=HIGH")
+    shell.hint(process, region, "", 4, 1)
+    shell.hint(process, region, "", 8, 1)
+    with pytest.raises(LimitExceeded, match="3 ranges"):
+        shell.hint(process, region, "", 12, 1)
+    with pytest.raises(LimitExceeded, match="3 ranges"):
+        shell.hint(process, region, "PRIORITY=LOW", 12, 1)
+    shell.hint(process, region, "", 9, 11)  # makes none
+    shell.hint(process, region, "DONTNEED", 0, 1)
+    shell.hint(process, region, "PRIORITY=LOW", 12, 1)
+
+
+def test_a_hint_has_at_most_16_free_form_keys():
+    assert len(parse_hint(";".join(f"X_{number}" for number in range(16))).extra) == 16
+    with pytest.raises(InvalidHint, match="16"):
+        parse_hint(";".join(f"X_{number}" for number in range(17)))

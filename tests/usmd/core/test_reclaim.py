@@ -2,6 +2,7 @@
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
+from usmd.core.reclaim import Reclaim
 from usmd.errors import SwapIOError
 
 DATA = b"x" * PAGE
@@ -201,3 +202,56 @@ def test_an_eviction_is_on_record_with_policy_and_reason():
     fill(shell, process, region, range(2))
     record = shell.core.state.processes[process].evictions[-1]
     assert (record.policy, record.reason, record.result) == ("lru", "least recently used of its process", "swapped")
+
+
+def test_one_look_is_enough_for_all_that_wait_when_nothing_can_go(monkeypatch):
+    shell = Shell(make_core(frames=8, devices=(("tiny", 2),)))
+    process = shell.attach()
+    region = shell.map(process, 64)
+    fill(shell, process, region, range(9))
+    looks = []
+    evict = Reclaim.evict
+    monkeypatch.setattr(Reclaim, "evict", lambda self, wanted: looks.append(wanted) or evict(self, wanted))
+    shell.do(events.Faults(process, [events.FaultRequest(100 + page, region, page, 1, True) for page in range(20, 60)]))
+    failed = [each for each in shell.outcomes[process] if each.fault_id >= 100]
+    assert [each.error.reason for each in failed] == ["OUT_OF_MEMORY"] * 40
+    assert len(looks) <= 3
+
+
+def test_a_fault_waits_for_the_slot_of_a_cancelled_write_instead_of_killing_for_it():
+    shell = Shell(make_core(frames=1, devices=(("tiny", 1),)), auto_io=False)
+    process = shell.attach(oom="kill_largest")
+    region = shell.map(process, 2)
+    shell.put(process, region, 0, DATA)
+    shell.fault(process, region, 1, fault_id=5)
+    assert shell.state_of(region, 0) == "EVICTING"
+    shell.fault(process, region, 0, fault_id=6)  # takes it back, and its write goes on for nothing
+    assert process not in shell.ended
+    assert shell.core.faults.waiting
+    while shell.pending:
+        shell.complete_io()
+    assert process not in shell.ended
+    assert not shell.core.faults.waiting
+
+
+def test_faults_wait_for_a_device_that_failed_once_and_not_for_a_dead_one():
+    shell = Shell(make_core(frames=1, devices=(("bad", 4),), write_backoff=1.0), auto_io=False)
+    process = shell.attach()
+    region = shell.map(process, 2)
+    shell.put(process, region, 0, DATA)
+    shell.fail_write = SwapIOError("no")
+    shell.fault(process, region, 1, fault_id=5)
+    for failures in (1, 2):
+        shell.complete_io()
+        assert shell.core.state.swap.devices[0].failures == failures
+        assert shell.core.faults.waiting
+        shell.tick(1.1)
+    shell.complete_io()
+    assert [each.error.reason for each in shell.outcomes[process] if each.fault_id == 5] == ["OUT_OF_MEMORY"]
+    assert [each.fields["failures"] for each in shell.notices if each.kind == "swap_error"] == ["1", "2", "3"]
+    shell.fail_write = None
+    shell.tick(1.1)
+    shell.fault(process, region, 1, fault_id=6)
+    shell.complete_io()
+    assert shell.core.state.swap.devices[0].failures == 0
+    assert shell.state_of(region, 1) == "PRESENT"

@@ -252,7 +252,7 @@ def test_a_page_in_swap_has_its_slot_and_last_eviction(admin, client, region):
         {"address": 0},
         {"address": TOP},
         {"region_offset": pb.RegionOffset(region_name="nowhere")},
-        {"region_offset": pb.RegionOffset(region_name="n" * (1 << 20))},
+        {"region_offset": pb.RegionOffset(region_name="n" * (1 << 15))},
         {"region_offset": pb.RegionOffset(region_id=TOP)},
         {"region_offset": pb.RegionOffset(region_name="index", offset=4 * PAGE)},
         {"region_offset": pb.RegionOffset(region_name="index", offset=TOP)},

@@ -36,7 +36,7 @@ def test_shares_become_frames():
         MemoryConfig(size=1000 * PAGE, low_watermark="1%", high_watermark="80KiB", deny_budget="10%", hold_budget="0%")
     )
     assert (settings.frames, settings.page_size, settings.low, settings.high) == (1000, PAGE, 10, 20)
-    assert (settings.deny_budget, settings.deny_budget_total, settings.hold_budget) == (100, 750, 0)
+    assert (settings.deny_budget, settings.deny_budget_total, settings.hold_budget) == (100, 750, 1)
 
 
 def test_watermarks_leave_a_frame_and_holding_has_an_upper_bound():

@@ -156,10 +156,16 @@ def test_a_method_that_does_not_exist_is_unimplemented(ask):
 
 
 def test_bytes_that_are_no_message_become_an_error_that_names_the_message():
-    parse = safe_parser(admin_pb2.GetMemoryMapRequest.FromString)
+    parse = safe_parser(admin_pb2.GetMemoryMapRequest.FromString, "GetMemoryMapRequest", limit=10)
     assert parse(b"\x08\x05").cells == 5
     broken = parse(b"\xff")
     assert isinstance(broken, Malformed)
     with pytest.raises(InvalidArgument, match=r"^the message is no GetMemoryMapRequest$"):
-        check_message(broken, "GetMemoryMapRequest")
-    check_message(parse(b""), "GetMemoryMapRequest")
+        check_message(broken)
+    check_message(parse(b""))
+
+
+def test_a_message_over_its_limit_is_refused_before_it_is_parsed():
+    parse = safe_parser(admin_pb2.GetMemoryMapRequest.FromString, "GetMemoryMapRequest", limit=10)
+    with pytest.raises(InvalidArgument, match=r"^a GetMemoryMapRequest of 11 bytes; allowed are 10$"):
+        check_message(parse(b"\xff" * 11))

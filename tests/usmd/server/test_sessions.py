@@ -5,14 +5,14 @@ import asyncio
 import pytest
 
 from usmd.config import PolicyRule, PolicyRules
-from usmd.core import commands, events
+from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.core.state import CoreSettings
-from usmd.errors import Draining, InvalidArgument, LimitExceeded, SessionKilled, UnknownSession, Unmapped
+from usmd.errors import Draining, InvalidArgument, LimitExceeded, SessionKilled, UnknownSession
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server import sessions as module
 from usmd.server.engine import Engine
-from usmd.server.sessions import Session, Sessions
+from usmd.server.sessions import Sessions
 from usmd.swap.memory import MemorySwapDevice
 
 PAGE = 16
@@ -248,32 +248,3 @@ def test_outcomes_reach_the_outbox_of_their_process_and_wake_its_stream():
         assert not two.wake.is_set()
 
     run(conversation)
-
-
-def faults(*counts):
-    return [events.FaultRequest(fault_id, 1, 0, pages, False) for fault_id, pages in counts]
-
-
-def allocated(*fault_ids):
-    return [commands.Allocated(fault_id, ()) for fault_id in fault_ids]
-
-
-def test_pages_in_flight_are_counted_until_the_final_outcome():
-    session = Session("token", 1)
-    session.begin(faults((1, 1), (2, 512), (3, 1)))
-    assert session.in_flight == 514
-    session.finish([commands.Yielded(2, 9)])
-    assert session.in_flight == 514
-    session.finish([*allocated(1), commands.Failed(2, Unmapped("gone"), 0, 9)])
-    assert session.in_flight == 1
-    session.finish(allocated(3))
-    assert session.in_flight == 0
-
-
-def test_the_count_is_right_in_the_end_where_a_client_repeats_its_numbers():
-    session = Session("token", 1)
-    session.begin(faults((5, 512), (5, 1), (5, 16), (5, 0), (5, (1 << 32) - 1)))
-    assert session.in_flight > 1 << 32
-    session.finish(allocated(5, 5, 5, 5))
-    session.finish(allocated(5))
-    assert session.in_flight == 0

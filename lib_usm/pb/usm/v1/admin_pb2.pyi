@@ -274,7 +274,7 @@ class Process(_message.Message):
     resident_pages: _builtins.int
     """Pages in memory."""
     swapped_pages: _builtins.int
-    """Pages in swap, resident ones with a valid slot included."""
+    """Pages that are in swap only."""
     denied_pages: _builtins.int
     """Pages that EVICTION=DENY protects."""
     @_builtins.property

@@ -1,0 +1,124 @@
+"""A client process for test_data: random reads, writes, hints and regions, each byte compared with a model.
+
+Run as `random_client.py ADDRESS NAME SEED SECONDS BYTES`. It prints one JSON line of what it did and exits with 0, or
+says which byte was wrong and exits with 1.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+
+import lib_usm
+
+HINTS = (
+    "PRIORITY=LOW",
+    "PRIORITY=HIGH; EVICTION=ALLOW",
+    "EVICTION=DENY; TTL=0.2",
+    "FHP=32KiB",
+    "FHP=12KiB; ACCESS=SEQUENTIAL",
+    "ACCESS=RANDOM; SWAP=0",
+    "WILLNEED",
+    "DONTNEED",
+    "X_NOTE=kept for the policy",
+    "",
+)
+MOST_EXTRA_REGIONS = 3
+
+
+class WrongByte(Exception):
+    """Memory does not hold what was stored."""
+
+
+class Checked:
+    """A region and what it must hold."""
+
+    def __init__(self, client: lib_usm.Client, length: int) -> None:
+        self.region = client.mmap(length, name="data")
+        self.model = bytearray(length)
+
+    def check(self, offset: int, n: int) -> None:
+        """Read and compare; raises WrongByte with the first that differs."""
+        found, wanted = self.region.read(offset, n), self.model[offset : offset + n]
+        if found != wanted:
+            if len(found) != n:
+                raise WrongByte(f"{self.region!r}: {len(found)} bytes came for {n} from {offset} on")
+            at = next(i for i in range(n) if found[i] != wanted[i])
+            raise WrongByte(
+                f"{self.region!r}: byte {offset + at} (of a read of {n} from {offset} on) is {found[at]}, "
+                f"stored was {wanted[at]}"
+            )
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Store in memory and in the model."""
+        self.region.write(offset, data)
+        self.model[offset : offset + len(data)] = data
+
+
+def random_range(source: random.Random, length: int, page_size: int) -> tuple[int, int]:
+    """Offset and length of 1 byte to several pages, often across a page's end, now and then of many pages."""
+    kind = source.random()
+    if kind < 0.3:
+        n = source.randint(1, 64)
+    elif kind < 0.9:
+        n = source.randint(1, 5 * page_size)
+    else:
+        n = source.randint(5 * page_size, 40 * page_size)
+    n = min(n, length)
+    if length > page_size and source.random() < 0.3:
+        edge = source.randrange(page_size, length + 1, page_size)
+        return max(min(edge - source.randint(1, n), length - n), 0), n
+    return source.randint(0, length - n), n
+
+
+def step(client: lib_usm.Client, source: random.Random, regions: list[Checked], done: dict[str, int]) -> None:
+    """One random thing."""
+    choice = source.random()
+    target = source.choice(regions) if source.random() < 0.2 else regions[0]
+    offset, n = random_range(source, len(target.model), client.page_size)
+    if choice < 0.45:
+        kind = "writes"
+        # Half of the bytes repeat, so that pages can be told apart and be partly zero as well.
+        data = source.randbytes(n) if source.random() < 0.7 else bytes(n)
+        target.write(offset, data)
+    elif choice < 0.93:
+        kind = "reads"
+        target.check(offset, n)
+    elif choice < 0.97:
+        kind = "hints"
+        client.usm_hint(target.region, source.choice(HINTS), offset, n)
+    elif len(regions) <= MOST_EXTRA_REGIONS:
+        kind = "maps"
+        regions.append(Checked(client, source.randint(1, 16 * client.page_size)))
+    else:
+        kind = "closes"
+        regions.pop(source.randrange(1, len(regions))).region.close()
+    done[kind] = done.get(kind, 0) + 1
+
+
+def main(address: str, name: str, seed: int, seconds: float, length: int) -> int:
+    """Work for `seconds`, then compare every byte of every region."""
+    source = random.Random(seed)
+    done: dict[str, int] = {}
+    with lib_usm.connect(address, name=name) as client:
+        regions = [Checked(client, length)]
+        # Every page is written first, so that the working set is really as large as the region.
+        for offset in range(0, length, 16 * client.page_size):
+            regions[0].write(offset, source.randbytes(min(16 * client.page_size, length - offset)))
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            step(client, source, regions, done)
+        for checked in regions:
+            checked.check(0, len(checked.model))
+    sys.stdout.write(json.dumps(done) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    _, where, called, number, duration, size = sys.argv
+    try:
+        sys.exit(main(where, called, int(number), float(duration), int(size)))
+    except WrongByte as wrong:
+        sys.exit(f"wrong byte: {wrong}")

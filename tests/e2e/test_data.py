@@ -1,0 +1,73 @@
+"""Every byte comes back: four client processes over 8 times more memory than there is, once per evict policy.
+
+The client is random_client.py. Seconds of work per evict policy: $USMD_E2E_SECONDS, else 20.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import environment, running_daemon, wait_until
+from usmd.policies.registry import TABLES
+
+CLIENT = Path(__file__).with_name("random_client.py")
+SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "20"))
+MEMORY = 2 << 20
+CLIENTS = {
+    "plain": "first_fit",
+    "yielding": "async_aware",
+    "huge": "flexible_huge_pages",
+    "both": "async_aware(regular=flexible_huge_pages)",
+}
+CONFIG = "".join(f'[[policy.rules]]\nname = "{name}"\nalloc = "{alloc}"\n' for name, alloc in CLIENTS.items())
+
+
+def start_client(address: str, name: str, seed: int) -> subprocess.Popen[str]:
+    length = 8 * MEMORY // len(CLIENTS)
+    return subprocess.Popen(
+        [sys.executable, str(CLIENT), address, name, str(seed), str(SECONDS), str(length)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(SECONDS + 180)
+@pytest.mark.parametrize("evict", sorted(TABLES["evict"]))
+def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, evict):
+    flags = ("--memory", str(MEMORY), "--evict", evict, "--swap", f"file:{tmp_path / 'swap'}:20MiB")
+    with running_daemon(tmp_path, *flags, config=CONFIG) as daemon:
+        clients = {
+            name: start_client(daemon.address, name, seed) for seed, name in enumerate(CLIENTS, 1000 * len(evict))
+        }
+        try:
+            attached = wait_until(
+                lambda: len(found := daemon.admin.processes()) == len(CLIENTS) and found, "all clients attached", 30
+            )
+            used = {each.name: (each.alloc_policy, each.evict_policy) for each in attached}
+            assert used == {name: (alloc, evict) for name, alloc in CLIENTS.items()}
+            for name, client in clients.items():
+                out, err = client.communicate(timeout=SECONDS + 120)
+                assert client.returncode == 0, f"client {name}: {err}"
+                done = json.loads(out)
+                assert done["reads"] > 0
+                assert done["writes"] > 0
+        finally:
+            for client in clients.values():
+                client.kill()
+                client.communicate()
+        counters = daemon.counters()
+        assert min(counters[key] for key in ("swap_ins", "swap_outs", "evictions", "yields", "read_ahead")) > 0
+        assert [counters[key] for key in ("policy_errors", "swap_read_errors", "swap_write_errors")] == [0, 0, 0]
+        (device,) = daemon.admin.swap_devices()
+        assert device.errors == 0
+
+        def all_free():
+            status = daemon.admin.status()
+            return (status.processes, status.regions) == (0, 0) and (
+                (status.free_frames, status.free_swap_slots) == (status.frames, status.swap_slots)
+            )
+
+        wait_until(all_free, "frames and slots are free once the clients are gone")

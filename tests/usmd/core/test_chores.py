@@ -1,0 +1,81 @@
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import commands, events
+from usmd.core.chores import PAGES_AN_EVENT, Chores
+from usmd.core.hints import parse_hint
+from usmd.core.reclaim import MAX_EVICTING_FOR_HINTS
+
+
+def steps(log, name, *answers):
+    for answer in answers:
+        log.append(name)
+        yield answer
+
+
+def test_a_part_is_bounded_and_the_rest_is_done_later():
+    chores, log = Chores(), []
+    chores.add(steps(log, "a", *[True] * (PAGES_AN_EVENT + 10)))
+    assert chores.go_on()
+    assert len(log) == PAGES_AN_EVENT
+    assert not chores.go_on()
+    assert (len(log), len(chores)) == (PAGES_AN_EVENT + 10, 0)
+
+
+def test_a_chore_that_waits_lets_another_go_on_and_asks_for_nothing():
+    chores, log = Chores(), []
+    chores.add(steps(log, "waits", False, False, True))
+    chores.add(steps(log, "works", True, True))
+    assert not chores.go_on()
+    assert log == ["waits", "works", "works", "waits"]
+    assert not chores.go_on()
+    assert len(chores) == 0
+
+
+def test_long_work_takes_many_events_and_asks_for_each_once():
+    pages = 3 * PAGES_AN_EVENT
+    core = make_core(frames=pages + 10)
+    shell = Shell(core)
+    process = shell.attach()
+    region = shell.map(process, pages)
+    todo = core.handle(events.SetHint(process, region, 0, None, parse_hint("WILLNEED")), 0.0)
+    parts = 0
+    while asked := [command for command in todo if isinstance(command, commands.GoOn)]:
+        assert len(asked) == 1
+        assert not [each for each in core.handle(events.Tick(), 0.0) if isinstance(each, commands.GoOn)]
+        todo = core.handle(events.GoOn(), 0.0)
+        parts += 1
+    assert parts >= 1
+    assert core.state.regions[region].resident == pages
+
+
+def test_slots_of_an_unmapped_region_are_freed_part_by_part_and_nothing_sees_it():
+    pages = 3 * PAGES_AN_EVENT
+    shell = Shell(make_core(frames=8, devices=(("swap0", pages),)), check=False)
+    process = shell.attach()
+    region = shell.map(process, pages)
+    for page in range(pages):
+        shell.put(process, region, page, b"x" * PAGE)
+    core = shell.core
+    core.handle(events.Unmap(process, region), 0.0)
+    assert region not in core.state.regions
+    assert core.state.frames.free == 8
+    assert 0 < core.state.swap.free < pages
+    shell.do(events.Tick())
+    while core.state.dying:
+        shell.do(events.GoOn())
+    assert core.state.swap.free == pages
+
+
+def test_dontneed_waits_while_many_pages_are_on_their_way_out():
+    pages = MAX_EVICTING_FOR_HINTS + 50
+    shell = Shell(make_core(frames=pages, devices=(("swap0", pages),)), auto_io=False, check=False)
+    process = shell.attach()
+    region = shell.map(process, pages)
+    for page in range(pages):
+        shell.put(process, region, page, b"x" * PAGE)
+    shell.do(events.SetHint(process, region, 0, None, parse_hint("DONTNEED")))
+    while shell.core.state.chores and len(shell.core.life.evicting) < MAX_EVICTING_FOR_HINTS:
+        shell.do(events.GoOn())
+    assert len(shell.core.life.evicting) == MAX_EVICTING_FOR_HINTS
+    while shell.pending:
+        shell.complete_io()
+    assert shell.core.state.regions[region].swapped == pages

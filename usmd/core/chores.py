@@ -1,0 +1,50 @@
+"""Long work in parts, so that no event takes long: what one hint or unmap asks of many pages.
+
+A chore is a generator that yields after each page: True when it can go on at once, False when it waits for I/O that is
+in flight. Every event advances the oldest chore by a bounded number of pages. While one can go on, the core asks for a
+GoOn event; a waiting one goes on with the completion that it waits for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+Chore = Iterator[bool]
+
+PAGES_AN_EVENT: Final = 256
+
+
+class Chores:
+    """The chores under way, oldest first."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self) -> None:
+        self._queue: deque[Chore] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, chore: Chore) -> None:
+        """Begin a chore; its first part is done with the event that asked for it."""
+        self._queue.append(chore)
+
+    def go_on(self) -> bool:
+        """Do a part; tells whether there is more that can be done without waiting."""
+        queue = self._queue
+        waiting = 0
+        for _ in range(PAGES_AN_EVENT):
+            can_go_on = next(queue[0], None)
+            if can_go_on:
+                waiting = 0
+                continue
+            if can_go_on is None:
+                queue.popleft()
+            else:
+                queue.rotate(-1)  # let another have its turn
+                waiting += 1
+            if waiting >= len(queue):
+                return False
+        return True
