@@ -19,21 +19,19 @@ PAGES_AN_EVENT: Final = 256
 class Chores:
     """The chores under way, oldest first."""
 
-    __slots__ = ("_queue",)
+    __slots__ = ("queue",)
 
     def __init__(self) -> None:
-        self._queue: deque[Chore] = deque()
-
-    def __len__(self) -> int:
-        return len(self._queue)
+        self.queue: deque[Chore] = deque()
+        """Looked at after every event: whether it is empty."""
 
     def add(self, chore: Chore) -> None:
         """Begin a chore; its first part is done with the event that asked for it."""
-        self._queue.append(chore)
+        self.queue.append(chore)
 
     def go_on(self) -> bool:
         """Do a part; tells whether there is more that can be done without waiting."""
-        queue = self._queue
+        queue = self.queue
         waiting = 0
         for _ in range(PAGES_AN_EVENT):
             can_go_on = next(queue[0], None)

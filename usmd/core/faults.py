@@ -365,7 +365,9 @@ class Faults:
         ids = {region.region_id for region in regions}
         gone = [waiter for waiter in self.waiting if waiter.pending.region.region_id in ids]
         if gone:
-            self.waiting = deque(waiter for waiter in self.waiting if waiter.pending.region.region_id not in ids)
+            kept = [waiter for waiter in self.waiting if waiter.pending.region.region_id not in ids]
+            self.waiting.clear()
+            self.waiting.extend(kept)
             for waiter in gone:
                 waiter.done(Unmapped(f"region {waiter.pending.region.region_id} was unmapped"))
 

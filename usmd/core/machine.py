@@ -41,6 +41,8 @@ class Core:
         self._reclaim = Reclaim(self.state, self.life)
         self.faults = Faults(self.state, self.life)
         self.faults.reclaim = self._reclaim
+        self._waiting = self.faults.waiting
+        self._chores = self.state.chores.queue
         self._mapping = Mapping(self.state, self.life, self.faults, self._reclaim)
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Attach: self._mapping.attach,
@@ -62,9 +64,9 @@ class Core:
         state = self.state
         state.now = now
         self._handlers[type(event)](event)
-        if self.faults.waiting:
+        if self._waiting:
             self._serve_waiting()
-        if state.chores:
+        if self._chores:
             self._go_on()
         if self._frames.free < self._high:
             self._reclaim.between_marks()

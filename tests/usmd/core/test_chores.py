@@ -17,7 +17,7 @@ def test_a_part_is_bounded_and_the_rest_is_done_later():
     assert chores.go_on()
     assert len(log) == PAGES_AN_EVENT
     assert not chores.go_on()
-    assert (len(log), len(chores)) == (PAGES_AN_EVENT + 10, 0)
+    assert (len(log), len(chores.queue)) == (PAGES_AN_EVENT + 10, 0)
 
 
 def test_a_chore_that_waits_lets_another_go_on_and_asks_for_nothing():
@@ -27,7 +27,7 @@ def test_a_chore_that_waits_lets_another_go_on_and_asks_for_nothing():
     assert not chores.go_on()
     assert log == ["waits", "works", "works", "waits"]
     assert not chores.go_on()
-    assert len(chores) == 0
+    assert len(chores.queue) == 0
 
 
 def test_long_work_takes_many_events_and_asks_for_each_once():
@@ -73,7 +73,7 @@ def test_dontneed_waits_while_many_pages_are_on_their_way_out():
     for page in range(pages):
         shell.put(process, region, page, b"x" * PAGE)
     shell.do(events.SetHint(process, region, 0, None, parse_hint("DONTNEED")))
-    while shell.core.state.chores and len(shell.core.life.evicting) < MAX_EVICTING_FOR_HINTS:
+    while shell.core.state.chores.queue and len(shell.core.life.evicting) < MAX_EVICTING_FOR_HINTS:
         shell.do(events.GoOn())
     assert len(shell.core.life.evicting) == MAX_EVICTING_FOR_HINTS
     while shell.pending:
