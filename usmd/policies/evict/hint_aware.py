@@ -21,7 +21,6 @@ class HintAware(EvictPolicy):
     def __init__(self, memory: MemoryView, fallback: str = "lru") -> None:
         super().__init__(memory)
         self.classes = [memory.evict_policy(fallback) for _ in Priority]
-        self.accessed = [policy.page_accessed for policy in self.classes]  # looked up once: every touch comes by
 
     def page_filled(self, pfn: int) -> None:
         """Into the class of its priority."""
@@ -29,7 +28,7 @@ class HintAware(EvictPolicy):
 
     def page_accessed(self, pfn: int, write: bool) -> None:
         """The fallback's business."""
-        self.accessed[self.memory.priority(pfn)](pfn, write)
+        self.classes[self.memory.priority(pfn)].page_accessed(pfn, write)
 
     def page_left(self, pfn: int) -> None:
         """Out of its class."""
