@@ -98,12 +98,11 @@ class Faults:
         state = self._state
         self._guesses_left = MAX_GUESSES
         for request in requests:
-            try:
-                region = state.region(process.process_id, request.region_id)
-            except NotFound as error:
-                state.outcome(process.process_id, Failed(request.fault_id, error, request.first_page))
-                continue
-            if request.page_count == 1 and 0 <= request.first_page < region.page_count:
+            region = process.regions.get(request.region_id)
+            if region is None:
+                missing = NotFound(f"no region {request.region_id} in this session")
+                state.outcome(process.process_id, Failed(request.fault_id, missing, request.first_page))
+            elif request.page_count == 1 and 0 <= request.first_page < region.page_count:
                 self._one_page(process, region, request)
             else:
                 wrong = self._check(region, request)
@@ -149,7 +148,7 @@ class Faults:
 
     def _ask(self, process: Process, region: Region, page: int, *, swap: bool, write: bool) -> tuple[Allocation, bool]:
         """What the alloc policy says to a fault on a page without a frame, after clipping, and whether it yields."""
-        hint = region.hints.find(page) if region.hints else None
+        hint = region.hints.find(page) if region.hints.ranges else None
         answer = process.policies.allocate(Fault(region.region_id, page, region.page_count, write, swap, hint))
         if answer[0].count == 1:
             return answer

@@ -24,24 +24,25 @@ class HintRange(msgspec.Struct, frozen=True):
 class HintRanges:
     """Ranges ordered by first page; setting one cuts what it covers out of the older ones."""
 
-    __slots__ = ("_firsts", "_ranges")
+    __slots__ = ("_firsts", "ranges")
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
-        self._ranges: list[HintRange] = []
+        self.ranges: list[HintRange] = []
+        """For reading: the hot path asks whether there are any."""
 
     def __len__(self) -> int:
-        return len(self._ranges)
+        return len(self.ranges)
 
     def __iter__(self) -> Iterator[HintRange]:
-        return iter(self._ranges)
+        return iter(self.ranges)
 
     def find(self, page: int) -> HintRange | None:
         """The range in force on a page, or None."""
         index = bisect_right(self._firsts, page) - 1
         if index < 0:
             return None
-        found = self._ranges[index]
+        found = self.ranges[index]
         return found if page < found.end else None
 
     def set(self, first: int, end: int, number: int, hint: Hint | None, expires: float | None) -> None:
@@ -49,8 +50,8 @@ class HintRanges:
         start = max(bisect_right(self._firsts, first) - 1, 0)
         stop = start
         kept: list[HintRange] = []
-        while stop < len(self._ranges) and self._ranges[stop].first < end:
-            old = self._ranges[stop]
+        while stop < len(self.ranges) and self.ranges[stop].first < end:
+            old = self.ranges[stop]
             if old.first < first:
                 kept.append(msgspec.structs.replace(old, end=min(old.end, first)))
             if old.end > end:
@@ -59,17 +60,17 @@ class HintRanges:
         if hint is not None:
             kept.append(HintRange(first, end, number, hint, expires))
             kept.sort(key=lambda each: each.first)
-        self._ranges[start:stop] = kept
+        self.ranges[start:stop] = kept
         self._firsts[start:stop] = [each.first for each in kept]
 
     def next_expiry(self) -> float:
         """Time at which the next range ends by itself; infinity when none does."""
-        return min((each.expires for each in self._ranges if each.expires is not None), default=inf)
+        return min((each.expires for each in self.ranges if each.expires is not None), default=inf)
 
     def take_expired(self, now: float) -> list[HintRange]:
         """Take out the ranges whose time has come, and return them."""
-        expired = [each for each in self._ranges if each.expires is not None and each.expires <= now]
+        expired = [each for each in self.ranges if each.expires is not None and each.expires <= now]
         if expired:
-            self._ranges = [each for each in self._ranges if each.expires is None or each.expires > now]
-            self._firsts = [each.first for each in self._ranges]
+            self.ranges = [each for each in self.ranges if each.expires is None or each.expires > now]
+            self._firsts = [each.first for each in self.ranges]
         return expired

@@ -26,7 +26,7 @@ from usmd.core.frames import (
 )
 from usmd.core.hints import Priority
 from usmd.core.page_table import ABSENT
-from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region, page_key
+from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.swap_map import SLOT_BITS, DeviceMap
 from usmd.errors import UsmdError
 
@@ -293,7 +293,7 @@ class PageLife:
     # Steps
 
     def _own(self, region: Region, page: int, pfn: int) -> None:
-        self._state.frames.page[pfn] = page_key(region.region_id, page)
+        self._state.frames.page[pfn] = region.first_key + page
         region.table[page] = pfn + 1
         region.resident += 1
         region.process.resident += 1
@@ -346,7 +346,7 @@ class PageLife:
 
     def _rights(self, region: Region, page: int) -> int:
         """Flag bits for the hint in force on a page; a DENY within the budget is counted."""
-        found = region.hints.find(page) if region.hints else None
+        found = region.hints.find(page) if region.hints.ranges else None
         if found is None:
             return _NORMAL
         rights = found.hint.priority << PRIORITY_SHIFT & PRIORITY_MASK
@@ -368,12 +368,12 @@ class PageLife:
 
     def _device_for(self, region: Region, page: int, pfn: int) -> int | None:
         """The device a page should go to: by its hint, else by the evict policy, else by its process."""
-        found = region.hints.find(page) if region.hints else None
+        found = region.hints.find(page) if region.hints.ranges else None
         if found is not None and found.hint.swap_device is not None:
             return self._state.swap.number_of(found.hint.swap_device)
         number = region.process.policies.swap_device(pfn)
         return region.process.swap_device if number is None else number
 
     def _slot_page(self, reference: int, pfn: int, region: Region, page: int) -> SlotPage:
-        key = page_key(region.region_id, page)
+        key = region.first_key + page
         return SlotPage(reference, pfn, region.process.process_id, key, self._state.swap.generation(reference))

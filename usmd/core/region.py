@@ -34,12 +34,14 @@ class Region:
     """A range of addresses of one process, made by map."""
 
     __slots__ = (
-        "address", "evictions", "faults", "hints", "length", "major_faults", "name", "page_count", "process",
-        "region_id", "resident", "swapped", "table",
+        "address", "evictions", "faults", "first_key", "hints", "length", "major_faults", "name", "page_count",
+        "process", "region_id", "resident", "swapped", "table",
     )  # fmt: skip
 
     def __init__(self, region_id: int, process: Process, address: int, length: int, page_size: int, name: str) -> None:
         self.region_id = region_id
+        self.first_key = page_key(region_id, 0)
+        """Key of its first page; those of the others follow."""
         self.process = process
         self.address = address
         self.length = length
