@@ -47,6 +47,8 @@ class SocketAddress:
 
 def resolve_address(address: str | None) -> SocketAddress:
     """`address`, else $USM_ADDRESS, else the daemon's default socket. Raises InvalidArgument."""
+    if not isinstance(address, str | None):
+        raise InvalidArgument(f"address {address!r} is a {type(address).__name__}; a str such as unix:PATH is needed")
     return SocketAddress(address or os.environ.get("USM_ADDRESS") or f"{_SCHEME}{default_socket()}")
 
 

@@ -61,6 +61,13 @@ class SessionChannel:
         request = client_pb2.AttachRequest(name=name, ticket=ticket)
         try:
             answer = self.call(self.stub.Attach, request, timeout=_ATTACH_TIMEOUT_SECONDS)
+        except InternalError as error:
+            if "UNIMPLEMENTED" in str(error):
+                raise DaemonUnavailable(
+                    f"{self._address} is not usmd's client socket (perhaps its admin socket); give the one that `usmd "
+                    "serve` names as socket"
+                ) from error
+            raise
         except ConnectionLost as error:
             raise DaemonUnavailable(
                 f"no daemon answers at {self._address}: {error}; start it with `usmd serve`, "

@@ -101,7 +101,7 @@ class Client:
         self.check_open()
         if not 1 <= operator.index(length) <= sys.maxsize:
             raise InvalidArgument(f"a region of {length} bytes cannot be made; allowed is 1 to {sys.maxsize}")
-        label = _encodable(name or "", "region name", InvalidArgument)
+        label = _encodable("" if name is None else name, "region name", InvalidArgument)
         message = self._channel.call(
             self._channel.stub.MapRegion, client_pb2.MapRegionRequest(length=length, name=label)
         )
@@ -114,7 +114,7 @@ class Client:
         key, the value and what is allowed, or OutOfRange.
         """
         self._check_own(region)
-        n = len(region) - offset if length is None else length
+        n = max(len(region) - offset, 0) if length is None else length
         _check_not_empty(region, offset, n)
         request = client_pb2.HintRegionRequest(
             region_id=region.region_id, offset=offset, length=n, text=_encodable(text, "hint", InvalidHint)
@@ -227,6 +227,8 @@ class Client:
             )
 
     def _check_own(self, region: Region) -> None:
+        if not isinstance(region, Region):
+            raise InvalidArgument(f"{region!r} is no region; use one that `mmap` of this client gave")
         if region.client is not self:
             raise InvalidArgument(f"{region!r} belongs to another client; use the client that made it")
         region.check_open()
@@ -254,6 +256,8 @@ def _check_not_empty(region: Region, offset: int, n: int) -> None:
 
 
 def _encodable(text: str, what: str, error: type[UsmError]) -> str:
+    if not isinstance(text, str):
+        raise error(f"{what} {text!r} is a {type(text).__name__}; a str is needed")
     try:
         text.encode()
     except UnicodeEncodeError as cause:

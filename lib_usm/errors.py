@@ -164,7 +164,8 @@ def error_of_call(call: grpc.RpcError | grpc.Call) -> UsmError:
         return _BY_REASON[reason](text)
     code = call.code()
     kind = _BY_CODE.get(code, InternalError)
-    return kind(f"{text or 'no details'} (gRPC status {code.name})")
+    advice = "; the daemon or the connection is gone, and the session's regions with it: connect again"
+    return kind(f"{text or 'no details'} (gRPC status {code.name}){advice if kind is ConnectionLost else ''}")
 
 
 def error_of_failure(failure: client_pb2.Failure) -> UsmError:

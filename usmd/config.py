@@ -26,6 +26,10 @@ from usmd.swap.open import SwapSpec
 __all__ = ["Config", "MemoryConfig", "PolicyNames", "PolicyRule", "PolicyRules", "ServerConfig", "frames_of", "load"]
 
 
+MAX_FRAMES = (1 << 31) - 1
+"""Frame numbers have 31 bits."""
+
+
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section `[server]`: sockets, sessions, the event loop, the log."""
 
@@ -114,6 +118,12 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"memory.size = {format_size(self.size)} is not allowed; "
                 f"allowed is a whole number of pages of {format_size(self.page_size)} (memory.page_size)"
             )
+        if self.frames > MAX_FRAMES:
+            raise ConfigError(
+                f"memory.size = {format_size(self.size)} is not allowed; allowed are up to {MAX_FRAMES:,} pages of "
+                f"{format_size(self.page_size)}: {format_size(MAX_FRAMES * self.page_size)} (a larger memory.page_size "
+                "allows more)"
+            )
         for name in ("low_watermark", "high_watermark", "deny_budget", "deny_budget_total", "hold_budget"):
             try:
                 frames_of(getattr(self, name), self.frames, self.page_size)
@@ -191,6 +201,10 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if len(given) != 1:
                 found = " and ".join(given) or "none of them"
                 raise ConfigError(f"policy.rules[{number}] has {found}; allowed is exactly one of name, glob, uid")
+            if not any((rule.alloc, rule.evict, rule.oom, rule.swap)):
+                raise ConfigError(
+                    f"policy.rules[{number}] changes nothing; give it at least one of alloc, evict, oom, swap"
+                )
 
     def choose(self, name: str, uid: int | None) -> PolicyNames:
         """Choose the policies of a process called `name` of user `uid` (None: unknown, and matched by no uid rule).

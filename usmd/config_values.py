@@ -49,6 +49,8 @@ def frames_of(text: str, total_frames: int, page_size: int) -> int:
         part = Fraction(percent[1]) * total_frames / 100 if percent else Fraction(parse_size(text), page_size)
     except InvalidSize:
         part = Fraction(-1)
+    if 0 < part < 1 and not percent:
+        raise ConfigError(f"share {text!r} is less than a page of {format_size(page_size)}; allowed is {_SHARE}")
     if not 0 <= part <= total_frames:
         raise ConfigError(f"share {text!r} of {format_size(total_frames * page_size)}; allowed is {_SHARE}")
     return int(part)

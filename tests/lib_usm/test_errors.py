@@ -75,7 +75,8 @@ def test_a_call_failed_without_a_known_reason_goes_by_its_code(daemon, client, w
     with pytest.raises(lib_usm.UsmError) as caught:
         client.mmap(10)
     assert type(caught.value) is kind
-    assert str(caught.value) == f"text (gRPC status {code.name})"
+    assert str(caught.value).startswith(f"text (gRPC status {code.name})")
+    assert ("connect again" in str(caught.value)) == (kind is lib_usm.ConnectionLost)
 
 
 def test_a_failure_of_grpc_itself_or_of_another_service_goes_by_its_code(daemon, client, wire):

@@ -262,3 +262,13 @@ def test_shares_round_down_to_frames():
     assert frames_of("29%", 100, 4096) == 29
     assert frames_of("12.5 %", 8, 4096) == 1
     assert frames_of("10KiB", 8, 4096) == 2
+
+
+def test_a_rule_that_changes_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"policy.rules\[0\] changes nothing"):
+        PolicyRules(rules=(PolicyRule(name="a"),))
+
+
+def test_more_frames_than_have_numbers_are_refused_by_the_name_of_the_key():
+    with pytest.raises(ConfigError, match=r"memory.size = 100 TiB is not allowed; .* 2,147,483,647 pages"):
+        MemoryConfig(size=100 << 40)

@@ -70,7 +70,7 @@ def test_the_error_of_a_value_names_it():
 
 
 @pytest.mark.parametrize(
-    ("text", "frames"), [("0%", 0), ("100%", 10), ("1%", 0), ("99.999999%", 9), ("4096", 1), ("40KiB", 10), ("1B", 0)]
+    ("text", "frames"), [("0%", 0), ("100%", 10), ("1%", 0), ("99.999999%", 9), ("4096", 1), ("40KiB", 10), ("0", 0)]
 )
 def test_a_share_is_a_whole_number_of_frames_rounded_down(text, frames):
     assert frames_of(text, 10, 4096) == frames
@@ -80,3 +80,8 @@ def test_a_share_is_a_whole_number_of_frames_rounded_down(text, frames):
 def test_a_share_of_more_than_there_is_or_of_no_meaning_is_refused(text):
     with pytest.raises(ConfigError, match="40 KiB; allowed is a percentage"):
         frames_of(text, 10, 4096)
+
+
+def test_a_size_below_a_page_is_no_share():
+    with pytest.raises(ConfigError, match=r"'3' is less than a page of 4 KiB; allowed is a percentage"):
+        frames_of("3", 10, 4096)

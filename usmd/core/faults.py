@@ -350,10 +350,11 @@ class Faults:
         process.counters.oom_refusals += 1
         self.waiting.popleft()
         frames = self._state.frames
+        kept = f", or kept for pages from swap ({frames.free} free)," if frames.free else ""
         waiter.done(
             OutOfMemory(
                 f"no frame for page {waiter.page} of region {waiter.pending.region.region_id}: all {frames.count} are "
-                f"in use and none can be evicted ({self._state.denied} denied, {len(self._state.pins)} pinned, "
+                f"in use{kept} and none can be evicted ({self._state.denied} denied, {len(self._state.pins)} pinned, "
                 f"{self._state.swap.free} of {self._state.swap.slots} swap slots free)"
             ),
         )

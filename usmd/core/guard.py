@@ -41,6 +41,16 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__} that cannot be shown"
 
 
+def place(error: BaseException) -> str:
+    """Where an exception was raised, for a message: ` (file:line)`, or nothing when nobody knows."""
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
+
+
 class GuardedPolicies:
     """One alloc, one evict and one oom policy for a process.
 
@@ -74,7 +84,7 @@ class GuardedPolicies:
         except UsmdError:
             raise
         except ANYTHING as error:  # a policy's constructor may raise anything
-            self.broke(kind, f"its constructor raised {shown(error)}")
+            self.broke(kind, f"its constructor raised {shown(error)}{place(error)}")
             return None
         if not isinstance(policy, base):
             self.broke(kind, f"it is a {type(policy).__name__}, not a {base.__name__}")
@@ -111,7 +121,7 @@ class GuardedPolicies:
         try:
             answer = self._alloc.allocate(fault, request)
         except ANYTHING as error:  # a policy may raise anything
-            self.broke("alloc", f"allocate raised {shown(error)}")
+            self.broke("alloc", f"allocate raised {shown(error)}{place(error)}")
             return Allocation(fault.page), False
         if stopwatch() - started > self._slow:
             self._timed("alloc", started)
@@ -140,7 +150,7 @@ class GuardedPolicies:
             try:
                 self._evict.page_filled(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"page_filled raised {shown(error)}")
+                self.broke("evict", f"page_filled raised {shown(error)}{place(error)}")
 
     def page_left(self, pfn: int) -> None:
         """Tell the evict policy of a page that may no longer be evicted."""
@@ -148,7 +158,7 @@ class GuardedPolicies:
             try:
                 self._evict.page_left(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"page_left raised {shown(error)}")
+                self.broke("evict", f"page_left raised {shown(error)}{place(error)}")
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Tell the evict policy that another hint is in force."""
@@ -156,7 +166,7 @@ class GuardedPolicies:
             try:
                 self._evict.hint_changed(pfn, priority_before)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"hint_changed raised {shown(error)}")
+                self.broke("evict", f"hint_changed raised {shown(error)}{place(error)}")
 
     def candidates(self, limit: int) -> Iterator[int]:
         """At most `limit` frames that the evict policy names, each an int; the caller checks what they are."""
@@ -173,7 +183,7 @@ class GuardedPolicies:
                 else:
                     self.broke("evict", f"choose_victims named {shown(pfn)}, which is no frame")
         except ANYTHING as error:  # a policy may raise anything
-            self.broke("evict", f"choose_victims raised {shown(error)}")
+            self.broke("evict", f"choose_victims raised {shown(error)}{place(error)}")
         finally:  # also when the caller has enough and asks for no more
             self._timed("evict", started)
 
@@ -183,7 +193,7 @@ class GuardedPolicies:
             try:
                 return str(self._evict.reason(pfn))[:_MAX_SHOWN]
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"reason raised {shown(error)}")
+                self.broke("evict", f"reason raised {shown(error)}{place(error)}")
         return "no reason given"
 
     def swap_device(self, pfn: int) -> int | None:
@@ -192,7 +202,7 @@ class GuardedPolicies:
             try:
                 number: object = self._evict.swap_device(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"swap_device raised {shown(error)}")
+                self.broke("evict", f"swap_device raised {shown(error)}{place(error)}")
                 return None
             if number is None or (isinstance(number, int) and 0 <= number < len(self._state.swap.devices)):
                 return number
@@ -207,7 +217,7 @@ class GuardedPolicies:
         try:
             answer = self._oom.choose(fault)
         except ANYTHING as error:  # a policy may raise anything
-            self.broke("oom", f"choose raised {shown(error)}")
+            self.broke("oom", f"choose raised {shown(error)}{place(error)}")
             return None
         self._timed("oom", started)
         if answer is None:

@@ -128,7 +128,7 @@ _KEYS: Final[dict[str, tuple[str, str, Callable[[str], object]]]] = {
     "PRIORITY": ("priority", "LOW|NORMAL|HIGH", lambda value: Priority[value]),
     "EVICTION": ("deny", "ALLOW|DENY", lambda value: {"ALLOW": False, "DENY": True}[value]),
     "ACCESS": ("access", "NORMAL|SEQUENTIAL|RANDOM", lambda value: Access[value]),
-    "FHP": ("fhp_bytes", "<size>|AUTO", _fhp),
+    "FHP": ("fhp_bytes", "<size, such as 64KiB>|AUTO", _fhp),
     "SWAP": ("swap_device", "<device number or name>", _device),
     "TTL": ("ttl_seconds", "<seconds above 0>", _seconds),
     "WILLNEED": ("will_need", "TRUE|FALSE", _flag),

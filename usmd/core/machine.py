@@ -12,7 +12,7 @@ from typing import Any
 from usmd.core import commands, events
 from usmd.core.faults import Faults
 from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT
-from usmd.core.guard import ANYTHING, shown
+from usmd.core.guard import ANYTHING, place, shown
 from usmd.core.mapping import Mapping
 from usmd.core.page_life import PageLife
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
@@ -137,7 +137,7 @@ class Core:
                     try:
                         on_access(pfn, write)
                     except ANYTHING as error:  # a policy may raise anything
-                        process.policies.broke("evict", f"page_accessed raised {shown(error)}")
+                        process.policies.broke("evict", f"page_accessed raised {shown(error)}{place(error)}")
         process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))
 

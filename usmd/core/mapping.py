@@ -162,7 +162,7 @@ class Mapping:
         number = self._state.swap.number_of(name)
         if number is None:
             allowed = ", ".join(f"{device.number} ({device.name})" for device in self._state.swap.devices)
-            raise InvalidHint(f"swap device {name!r} does not exist; there are {allowed or 'none'}")
+            raise InvalidHint(f"swap device {name!r} does not exist; allowed are {allowed or 'none'}")
         return number
 
     def _apply(self, region: Region, first: int, end: int, number: int, hint: Hint | None) -> int:

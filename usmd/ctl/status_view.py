@@ -132,7 +132,7 @@ def _memory(status: admin_pb2.GetStatusResponse) -> Table:
 def _watermarks(status: admin_pb2.GetStatusResponse) -> str:
     low, high, free = status.low_watermark_frames, status.high_watermark_frames, status.free_frames
     if free < low:
-        state = "free memory is below low, so pages are being evicted"
+        state = "free memory is below low, and pages are evicted where they can go"
     elif free < high:
         state = "free memory is between low and high"
     else:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.console import PIPE_WIDTH, printable
+from usmd.ctl.console import printable
 from usmd.sizes import format_size
 
 LAST_COLUMN = 24  # characters below which the last column, which alone may wrap, is hard to read
@@ -151,13 +151,17 @@ def _show(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]
             table.add_column(column, overflow="fold", min_width=LAST_COLUMN)
         else:
             table.add_column(column, no_wrap=True)
+    cells = [[column.removeprefix(">") for column in columns]]
     for row in rows:
         table.add_row(*row)
+        cells.append(list(row))
     if not table.row_count:
         console.print(when_empty, soft_wrap=True)
         return
     # A terminal that is too narrow wraps the lines by itself; a number cut short would be a wrong number.
-    measured = Measurement.get(console, console.options.update(max_width=PIPE_WIDTH), table)
-    if measured.minimum > console.width:
-        console.width = measured.maximum
+    widths = [max(cell_len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    padded = sum(widths) + 2 * len(widths)
+    wrapped = 0 if columns[-1].startswith(">") else max(widths[-1] - LAST_COLUMN, 0)
+    if padded - wrapped > console.width:
+        console.width = padded
     console.print(table)

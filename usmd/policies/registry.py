@@ -90,8 +90,7 @@ def find(kind: str, specification: str) -> tuple[type[Policy], dict[str, Value]]
     table = TABLES[kind]
     if name not in table:
         raise UnknownPolicy(f"{kind} policy {name!r} does not exist; there are {', '.join(sorted(table))}")
-    module, _, attribute = table[name].partition(":")
-    found: type[Policy] = getattr(importlib.import_module(module), attribute)
+    found = _load(kind, name, table[name])
     allowed = list(inspect.signature(found).parameters.values())[1:]
     names = {parameter.name: parameter for parameter in allowed}
     for key, value in parameters.items():
@@ -108,6 +107,22 @@ def find(kind: str, specification: str) -> tuple[type[Policy], dict[str, Value]]
     return found, parameters
 
 
+def _load(kind: str, name: str, target: str) -> type[Policy]:
+    """The class that a table names as `module:Class`; raises InvalidArgument when it cannot be loaded or is none."""
+    module, _, attribute = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, SyntaxError, AttributeError) as error:
+        raise InvalidArgument(f"{kind} policy {name} ({target}) cannot be loaded: {error}") from error
+    base = _BASES[kind]
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InvalidArgument(f"{kind} policy {name} ({target}) is no subclass of {base.__name__}")
+    missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+    if missing:
+        raise InvalidArgument(f"{kind} policy {name} ({target}) does not define {missing}")
+    return found
+
+
 def make(kind: str, specification: str, memory: MemoryView) -> Policy:
     """A policy for one process; raises UnknownPolicy or InvalidArgument."""
     found, parameters = find(kind, specification)
@@ -115,6 +130,9 @@ def make(kind: str, specification: str, memory: MemoryView) -> Policy:
 
 
 def summary(kind: str, name: str) -> str:
-    """What a policy does, in one line: the first line of its docstring."""
-    found, _ = find(kind, name)
+    """What a policy does, in one line: the first line of its docstring, or why it cannot be loaded."""
+    try:
+        found, _ = find(kind, name)
+    except InvalidArgument as error:
+        return f"unusable: {error}"
     return (inspect.getdoc(found) or "").partition("\n")[0]

@@ -23,8 +23,9 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from lib_usm.pb.usm.v1 import admin_pb2, client_pb2
-from usmd.config import Config, MemoryConfig, PolicyNames, frames_of
+from usmd.config import Config, MemoryConfig, PolicyRule, PolicyRules, frames_of
 from usmd.core import events
+from usmd.core.guard import ANYTHING, place, shown
 from usmd.core.region import Process
 from usmd.core.state import CoreSettings, State
 from usmd.core.view import MemoryView
@@ -88,18 +89,27 @@ def check_policies(config: Config, devices: list[SwapDevice]) -> None:
     nobody = MemoryView(scratch, Process(0, "check", None, None, None))
     names = {word for device in devices for word in (device.name, str(device.number))}
     rules = config.policy
-    choices = [PolicyNames(alloc=rules.alloc, evict=rules.evict, oom=rules.oom, swap=rules.swap)]
-    choices += [
-        PolicyNames(
-            alloc=rule.alloc or rules.alloc, evict=rule.evict or rules.evict, oom=rule.oom or rules.oom, swap=rule.swap
-        )
-        for rule in rules.rules
-    ]
-    for choice in choices:
+    choices: list[tuple[str, PolicyRules | PolicyRule]] = [("policy", rules)]
+    choices += [(f"policy.rules[{number}]", rule) for number, rule in enumerate(rules.rules)]
+    for where, choice in choices:
         for kind in registry.TABLES:
-            registry.make(kind, getattr(choice, kind), nobody)
+            specification = getattr(choice, kind)
+            if specification is not None:
+                _check_policy(f"{where}.{kind}", kind, specification, nobody)
         if choice.swap is not None and choice.swap not in names:
-            raise ConfigError(f"policy.swap = {choice.swap!r} is no swap device; there are {', '.join(sorted(names))}")
+            raise ConfigError(f"{where}.swap = {choice.swap!r} is no swap device; there are {', '.join(sorted(names))}")
+
+
+def _check_policy(key: str, kind: str, specification: str, nobody: MemoryView) -> None:
+    """Make a policy; raise ConfigError, which names the key and the place, when it cannot be made."""
+    try:
+        registry.make(kind, specification, nobody)
+    except UsmdError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    except ANYTHING as error:
+        raise ConfigError(
+            f"{key} = {specification!r} cannot be made: {shown(error)}{place(error)}; correct it, or name another"
+        ) from error
 
 
 class Daemon:

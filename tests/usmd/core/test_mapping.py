@@ -30,7 +30,7 @@ def test_a_process_name_is_1_to_64_printable_characters(shell, name):
 
 
 def test_a_swap_device_that_does_not_exist_is_refused_with_those_that_do(shell):
-    with pytest.raises(InvalidHint, match=r"'far' does not exist; there are 0 \(swap0\)"):
+    with pytest.raises(InvalidHint, match=r"'far' does not exist; allowed are 0 \(swap0\)"):
         shell.attach(swap_device="far")
     process = shell.attach(swap_device="swap0")
     with pytest.raises(InvalidHint, match="'9' does not exist"):

@@ -107,3 +107,30 @@ def test_an_event_is_one_line_with_its_details():
     )
     assert any("red" in str(span.style) for span in line.spans)
     assert not any("red" in str(span.style) for span in tables.event_line(pb.Event(kind="process_attached")).spans)
+
+
+HINT = pb.HintRange(
+    hint_id=5, process_id=2, region_id=3, page_count=6144, text="PRIORITY=LOW; SWAP=ssd; TTL=600; X_NOTE=a long one",
+    expires_in_seconds=593.7, resident_pages=1_234,
+)  # fmt: skip
+REGION = pb.RegionInfo(
+    region_id=1, process_id=2, name="index of everything", address=0x1000000000, length=24 << 20, resident_pages=1_024,
+    swapped_pages=3_712, faults=4_736, major_faults=12, evictions=900,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", range(60, 131))
+def test_no_character_is_lost_at_any_width(width):
+    for show, message, cells in (
+        (tables.show_hints, HINT, [HINT.text, "593.7 s", "1,234", "0-6143"]),
+        (tables.show_regions, REGION, [REGION.name, "24 MiB", "0x1000000000", "1,024", "3,712", "4,736", "900"]),
+    ):
+        lines = shown(show, [message], width)
+        assert "\u2026" not in "".join(lines)
+        text = "".join("".join(lines[1:]).split())
+        for cell in cells[1:]:
+            assert "".join(cell.split()) in text
+        column = lines[0].index("TEXT") if message is HINT else lines[0].index("NAME")
+        if message is HINT:  # the only cell that wraps stands alone in the last column
+            text = "".join("".join(line[column:].split()) for line in lines[1:])
+        assert "".join(cells[0].split()) in text

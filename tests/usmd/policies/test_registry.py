@@ -1,5 +1,7 @@
 """Policies by name: specifications, parameters, and what the errors say."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,3 +87,26 @@ def test_any_text_is_read_or_refused(text):
     except InvalidArgument:
         return
     assert name.strip() == name != ""
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("class Mine(:", "cannot be loaded: invalid syntax"),
+        ("import nothing_of_this_name", "cannot be loaded: No module named 'nothing_of_this_name'"),
+        ("class Other: pass", "cannot be loaded: .*Mine"),
+        ("class Mine: pass", "is no subclass of EvictPolicy"),
+        (
+            "from usmd.core.policy import EvictPolicy\nclass Mine(EvictPolicy):\n    def page_left(self, pfn): pass",
+            "does not define choose_victims, page_filled",
+        ),
+    ],
+)
+def test_a_policy_that_cannot_be_loaded_says_why_and_its_summary_too(tmp_path, monkeypatch, source, said):
+    (tmp_path / "mine_policy.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine_policy", raising=False)
+    monkeypatch.setitem(registry.TABLES["evict"], "mine", "mine_policy:Mine")
+    with pytest.raises(InvalidArgument, match=rf"evict policy mine \(mine_policy:Mine\) {said}"):
+        registry.find("evict", "mine")
+    assert registry.summary("evict", "mine").startswith("unusable: evict policy mine")

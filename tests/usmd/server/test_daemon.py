@@ -18,7 +18,7 @@ from tests.support.daemon import USMD, environment, running_daemon, wait_until
 from tests.support.raw_client import RawClient, admin_stub, open_channel, refused
 from usmd import config
 from usmd.config import MemoryConfig, PolicyRule, PolicyRules
-from usmd.errors import ConfigError, InvalidArgument, UnknownPolicy
+from usmd.errors import ConfigError, InvalidArgument
 from usmd.server.daemon import MAX_HOLD, check_policies, core_settings
 from usmd.swap.open import SwapSpec, open_devices
 
@@ -54,12 +54,20 @@ def settings_with(**policy):
 @pytest.mark.parametrize(
     ("policy", "error", "said"),
     [
-        ({"alloc": "nothing"}, UnknownPolicy, "alloc policy 'nothing' does not exist; there are async_aware"),
-        ({"evict": "hint_aware(fallback=nothing)"}, UnknownPolicy, "evict policy 'nothing'"),
+        (
+            {"alloc": "nothing"},
+            ConfigError,
+            "policy.alloc: alloc policy 'nothing' does not exist; there are async",
+        ),
+        ({"evict": "hint_aware(fallback=nothing)"}, ConfigError, "policy.evict: evict policy 'nothing'"),
         ({"alloc": "flexible_huge_pages(pages=0)"}, InvalidArgument, "allowed are pages from 1"),
         ({"alloc": "flexible_huge_pages(budget=nan)"}, InvalidArgument, "budget from 0 to 1"),
         ({"rules": (PolicyRule(name="a", alloc="flexible_huge_pages(pages=-1)"),)}, InvalidArgument, "pages=-1"),
-        ({"rules": (PolicyRule(name="a", oom="nothing"),)}, UnknownPolicy, "oom policy 'nothing'"),
+        (
+            {"rules": (PolicyRule(name="a", oom="nothing"),)},
+            ConfigError,
+            "policy.rules[0].oom: oom policy 'nothing'",
+        ),
         ({"swap": "3"}, ConfigError, "policy.swap = '3' is no swap device"),
         ({"rules": (PolicyRule(name="a", swap="nowhere"),)}, ConfigError, "'nowhere'"),
     ],
