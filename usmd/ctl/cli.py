@@ -26,6 +26,7 @@ from usmd.ctl.connect import ADDRESS_VARIABLE, Admin, admin_socket
 from usmd.ctl.console import is_piped, make_console
 from usmd.ctl.targets import parse_page
 from usmd.errors import InvalidArgument, UsmdError
+from usmd.version import VERSION
 
 FAILED = 1
 BAD_USAGE = 2
@@ -69,8 +70,24 @@ ProcessFilter = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"usmctl {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
-def usmctl(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
+def usmctl(
+    context: typer.Context,
+    address: AddressOption = None,
+    output: FormatOption = None,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, metavar=" ", help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Keep the options given before the command."""
     context.obj = Shared(address, output)
 

@@ -6,8 +6,9 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
-from usmd.core.guard import shown
+from usmd.core.guard import place, shown
 from usmd.errors import UnknownPolicy
+from usmd.policies import registry
 
 
 def test_what_cannot_be_shown_is_shown_by_its_type():
@@ -51,3 +52,24 @@ def test_a_long_reason_is_cut():
     policies = shell.core.state.processes[shell.attach()].policies
     policies._evict.reason = lambda pfn: "because " * 100
     assert len(policies.reason(0)) == 200
+
+
+def test_a_report_says_where_the_policy_raised():
+    class Broken(registry.find("evict", "fifo")[0]):
+        def page_filled(self, pfn):
+            self.helper()
+
+        def helper(self):
+            raise KeyError("no such thing")
+
+    shell = Shell(
+        make_core(
+            make_policy=lambda kind, text, view: Broken(view) if kind == "evict" else registry.make(kind, text, view)
+        )
+    )
+    process = shell.attach()
+    shell.fault(process, shell.map(process, 1), 0)
+    (message,) = [each.message for each in shell.notices if each.kind == "policy_error"]
+    line = Broken.helper.__code__.co_firstlineno + 1
+    assert f"page_filled raised KeyError('no such thing') ({__file__}:{line})" in message
+    assert place(KeyError()) == ""

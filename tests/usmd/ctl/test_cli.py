@@ -13,6 +13,7 @@ import pytest
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.cli import main
+from usmd.version import VERSION
 
 COMMANDS = ["status", "processes", "regions", "policies", "swap", "hints", "map", "explain", "watch", "drain"]
 RUN = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
@@ -280,3 +281,8 @@ def test_help_lists_the_commands(capsys):
     out = capsys.readouterr().out
     assert all(command in out for command in COMMANDS)
     assert "usmctl status" in out
+
+
+def test_the_version_is_told_without_a_daemon(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"usmctl {VERSION}\n"
