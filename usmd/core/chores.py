@@ -14,6 +14,10 @@ from typing import Final
 Chore = Iterator[bool]
 
 PAGES_AN_EVENT: Final = 256
+END_COSTS: Final = 64
+"""What the end of a chore counts in pages: it may have passed over a large range that held nothing."""
+MAX_CHORES: Final = 256
+"""Chores beyond which no hint may ask for another."""
 
 
 class Chores:
@@ -32,13 +36,16 @@ class Chores:
     def go_on(self) -> bool:
         """Do a part; tells whether there is more that can be done without waiting."""
         queue = self.queue
+        left = PAGES_AN_EVENT
         waiting = 0
-        for _ in range(PAGES_AN_EVENT):
+        while left > 0:
             can_go_on = next(queue[0], None)
             if can_go_on:
+                left -= 1
                 waiting = 0
                 continue
             if can_go_on is None:
+                left -= END_COSTS
                 queue.popleft()
             else:
                 queue.rotate(-1)  # let another have its turn

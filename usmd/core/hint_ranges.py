@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from math import inf
 
@@ -62,6 +62,13 @@ class HintRanges:
             kept.sort(key=lambda each: each.first)
         self.ranges[start:stop] = kept
         self._firsts[start:stop] = [each.first for each in kept]
+
+    def growth(self, first: int, end: int, *, clear: bool) -> int:
+        """How many ranges there are more (or, negative, fewer) once pages `first` to `end` - 1 are set or cleared."""
+        start = max(bisect_right(self._firsts, first) - 1, 0)
+        met = [each for each in self.ranges[start : bisect_left(self._firsts, end)] if each.end > first]
+        pieces = sum((each.first < first) + (each.end > end) for each in met)
+        return pieces + (not clear) - len(met)
 
     def next_expiry(self) -> float:
         """Time at which the next range ends by itself; infinity when none does."""

@@ -6,6 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from usmd.core import commands, events
+from usmd.core.chores import MAX_CHORES
 from usmd.core.frames import DENIED
 from usmd.core.guard import GuardedPolicies
 from usmd.core.hints import Hint
@@ -135,6 +136,10 @@ class Mapping:
         first, end = event.offset // page_size, -(-(event.offset + length) // page_size)
         if hint is None or hint.lasting:
             self._check_hint_ranges(region, first, end, hint)
+        if hint is not None and (hint.will_need or hint.dont_need) and len(state.chores.queue) >= MAX_CHORES:
+            raise LimitExceeded(
+                f"{len(state.chores.queue)} hints with WILLNEED or DONTNEED are still being done; try again later"
+            )
         number = over_budget = 0
         if hint is not None and hint.lasting:
             number = state.next_hint
@@ -150,12 +155,11 @@ class Mapping:
     def _check_hint_ranges(self, region: Region, first: int, end: int, hint: Hint | None) -> None:
         """Raise LimitExceeded when the process has all the ranges it may have and this would make one more."""
         ranges = sum(len(each.hints) for each in region.process.regions.values())
-        if ranges < self._state.settings.max_hint_ranges:
-            return
-        before = region.hints.find(first - 1) if first else None
-        if hint is not None or (before is not None and before.end > end):
+        growth = region.hints.growth(first, end, clear=hint is None)
+        if growth > 0 and ranges + growth > self._state.settings.max_hint_ranges:
             raise LimitExceeded(
-                f"{ranges} ranges of the process have a hint, no more are allowed; hint larger ranges, or clear some"
+                f"{ranges} ranges of the process have a hint, this would make {growth} more, and "
+                f"{self._state.settings.max_hint_ranges} are allowed; hint larger ranges, or clear some"
             )
 
     def _device(self, name: str) -> int:

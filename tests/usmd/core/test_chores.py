@@ -1,8 +1,11 @@
+import pytest
+
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.chores import PAGES_AN_EVENT, Chores
+from usmd.core.chores import END_COSTS, MAX_CHORES, PAGES_AN_EVENT, Chores
 from usmd.core.hints import parse_hint
 from usmd.core.reclaim import MAX_EVICTING_FOR_HINTS
+from usmd.errors import LimitExceeded
 
 
 def steps(log, name, *answers):
@@ -79,3 +82,33 @@ def test_dontneed_waits_while_many_pages_are_on_their_way_out():
     while shell.pending:
         shell.complete_io()
     assert shell.core.state.regions[region].swapped == pages
+
+
+def test_many_that_wait_ask_for_nothing():
+    chores, log = Chores(), []
+    for _ in range(2 * PAGES_AN_EVENT):
+        chores.add(steps(log, "waits", *[False] * 10))
+    assert not chores.go_on()
+    assert len(log) == 2 * PAGES_AN_EVENT
+
+
+def test_an_end_counts_because_it_may_have_passed_over_much():
+    chores = Chores()
+    for _ in range(100):
+        chores.add(iter(()))
+    assert chores.go_on()
+    assert len(chores.queue) == 100 - PAGES_AN_EVENT // END_COSTS
+
+
+def test_hints_may_not_pile_up_chores():
+    shell = Shell(make_core(frames=MAX_EVICTING_FOR_HINTS + 8, devices=(("swap0", 4096),)), auto_io=False, check=False)
+    process = shell.attach()
+    region = shell.map(process, MAX_EVICTING_FOR_HINTS + 4)
+    for page in range(MAX_EVICTING_FOR_HINTS + 4):
+        shell.put(process, region, page, b"x" * PAGE)
+    everything = events.SetHint(process, region, 0, None, parse_hint("DONTNEED"))
+    while len(shell.core.state.chores.queue) < MAX_CHORES:
+        shell.do(everything)
+    with pytest.raises(LimitExceeded, match=f"{MAX_CHORES} hints with WILLNEED or DONTNEED"):
+        shell.do(everything)
+    shell.do(events.SetHint(process, region, 0, None, parse_hint("PRIORITY=LOW")))

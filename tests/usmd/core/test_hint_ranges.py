@@ -45,3 +45,17 @@ def test_ranges_expire_at_their_time_and_what_was_cut_keeps_it():
     assert ranges.find(5).number == 2
     assert ranges.find(3) is None
     assert ranges.next_expiry() == float("inf")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 19), st.integers(1, 8), st.booleans()), max_size=12),
+    st.tuples(st.integers(0, 19), st.integers(1, 8), st.booleans()),
+)
+def test_growth_says_how_many_ranges_there_are_afterwards(steps, last):
+    ranges = HintRanges()
+    for first, length, clear in steps:
+        ranges.set(first, first + length, 1, None if clear else Hint(text="a"), None)
+    first, length, clear = last
+    expected = len(ranges) + ranges.growth(first, first + length, clear=clear)
+    ranges.set(first, first + length, 2, None if clear else Hint(text="b"), None)
+    assert len(ranges) == expected
