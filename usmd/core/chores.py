@@ -16,8 +16,8 @@ Chore = Iterator[bool]
 PAGES_AN_EVENT: Final = 256
 END_COSTS: Final = 64
 """What the end of a chore counts in pages: it may have passed over a large range that held nothing."""
-MAX_CHORES: Final = 256
-"""Chores beyond which no hint may ask for another."""
+MAX_CHORES: Final = 64
+"""Chores that the hints of one process may have under way."""
 
 
 class Chores:
@@ -32,6 +32,10 @@ class Chores:
     def add(self, chore: Chore) -> None:
         """Begin a chore; its first part is done with the event that asked for it."""
         self.queue.append(chore)
+
+    def add_first(self, chore: Chore) -> None:
+        """Begin a chore that others wait for: it frees what they need."""
+        self.queue.appendleft(chore)
 
     def go_on(self) -> bool:
         """Do a part; tells whether there is more that can be done without waiting."""

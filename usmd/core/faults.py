@@ -56,7 +56,8 @@ class Pending:
 
         def done(error: UsmdError | None) -> None:
             self.missing -= 1
-            self.region.process.missing -= 1
+            if not self.failed:
+                self.region.process.missing -= 1
             if error is not None:
                 self.faults.fail(self, page, error)
                 return
@@ -319,7 +320,13 @@ class Faults:
                 not nothing_goes and self.reclaim.for_faults(len(self.waiting) - len(life.evicting))
             ):
                 return
-            elif life.evicting or life.filling or life.writing or self._state.swap.recovering(self._state.now):
+            elif (
+                life.evicting
+                or life.filling
+                or life.writing
+                or self._state.dying
+                or self._state.swap.recovering(self._state.now)
+            ):
                 return  # frames or slots will be free, and this goes on
             else:
                 nothing_goes = True  # a refusal frees nothing, so the next page need not look again
@@ -382,6 +389,7 @@ class Faults:
         """A page of a fault failed, and the fault with it; told once."""
         if not pending.failed:
             pending.failed = True
+            pending.region.process.missing -= pending.missing  # it is answered, whatever its other pages do
             self._state.outcome(
                 pending.region.process.process_id, Failed(pending.fault_id, error, page, pending.yield_token)
             )

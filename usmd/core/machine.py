@@ -88,11 +88,13 @@ class Core:
 
     def _go_on(self) -> None:
         """Do a part of the oldest chore, and see to it that the next part is asked for, once."""
-        if self.state.chores.go_on() and not self._asked_to_go_on:
-            self._asked_to_go_on = True
-            self.state.first.append(commands.GoOn())
+        more = self.state.chores.go_on()
+        chores = len(self._chores)
         if self.faults.waiting:
             self._serve_waiting()
+        if (more or len(self._chores) > chores) and not self._asked_to_go_on:
+            self._asked_to_go_on = True
+            self.state.first.append(commands.GoOn())
 
     def _gone_on(self, event: events.GoOn) -> None:
         del event  # the part itself is done with every event

@@ -15,6 +15,7 @@ from usmd.errors import InvalidArgument, InvalidHint, LimitExceeded, OutOfRange,
 from usmd.sizes import format_size
 
 if TYPE_CHECKING:
+    from usmd.core.chores import Chore
     from usmd.core.faults import Faults
     from usmd.core.page_life import PageLife
     from usmd.core.reclaim import Reclaim
@@ -117,7 +118,7 @@ class Mapping:
             self._life.discard(region, page, pfn, reason)
         if region.swapped:
             state.dying[region.region_id] = region
-            state.chores.add(self._life.discard_swapped(region))
+            state.chores.add_first(self._life.discard_swapped(region))
 
     def set_hint(self, event: events.SetHint) -> None:
         """Put a hint on a range; raises NotFound, OutOfRange or InvalidHint."""
@@ -136,9 +137,9 @@ class Mapping:
         first, end = event.offset // page_size, -(-(event.offset + length) // page_size)
         if hint is None or hint.lasting:
             self._check_hint_ranges(region, first, end, hint)
-        if hint is not None and (hint.will_need or hint.dont_need) and len(state.chores.queue) >= MAX_CHORES:
+        if hint is not None and (hint.will_need or hint.dont_need) and region.process.chores >= MAX_CHORES:
             raise LimitExceeded(
-                f"{len(state.chores.queue)} hints with WILLNEED or DONTNEED are still being done; try again later"
+                f"{region.process.chores} hints with WILLNEED or DONTNEED are still being done; try again later"
             )
         number = over_budget = 0
         if hint is not None and hint.lasting:
@@ -148,9 +149,19 @@ class Mapping:
             over_budget = self._apply(region, first, end, number, hint)
         state.first.append(commands.HintSet(number, first, end - first, over_budget))
         if hint is not None and hint.dont_need:
-            state.chores.add(self._reclaim.evict_range(region, first, end))
+            self._add_chore(region.process, self._reclaim.evict_range(region, first, end))
         if hint is not None and hint.will_need:
-            state.chores.add(self._faults.prefetch(region, first, end))
+            self._add_chore(region.process, self._faults.prefetch(region, first, end))
+
+    def _add_chore(self, process: Process, chore: Chore) -> None:
+        """Begin a chore that counts as the process's until it has ended."""
+
+        def counted() -> Chore:
+            yield from chore
+            process.chores -= 1
+
+        process.chores += 1
+        self._state.chores.add(counted())
 
     def _check_hint_ranges(self, region: Region, first: int, end: int, hint: Hint | None) -> None:
         """Raise LimitExceeded when the process has all the ranges it may have and this would make one more."""

@@ -75,8 +75,8 @@ class Process:
     """One client session: its regions, policies, counters and last evictions. `uid` and `pid` are None if unvouched."""
 
     __slots__ = (
-        "address", "counters", "denied", "evictions", "mapped", "missing", "name", "pid", "policies", "process_id",
-        "regions", "resident", "swap_device", "uid",
+        "address", "chores", "counters", "denied", "evictions", "mapped", "missing", "name", "pid", "policies",
+        "process_id", "regions", "resident", "swap_device", "uid",
     )  # fmt: skip
 
     policies: GuardedPolicies
@@ -96,6 +96,8 @@ class Process:
         """Pages with a frame."""
         self.denied = 0
         """Resident pages that EVICTION=DENY protects."""
+        self.chores = 0
+        """Hints with WILLNEED or DONTNEED that are still being done."""
         self.missing = 0
         """Pages that its unanswered faults wait for."""
         self.counters = Counters()

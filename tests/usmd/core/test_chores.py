@@ -112,3 +112,28 @@ def test_hints_may_not_pile_up_chores():
     with pytest.raises(LimitExceeded, match=f"{MAX_CHORES} hints with WILLNEED or DONTNEED"):
         shell.do(everything)
     shell.do(events.SetHint(process, region, 0, None, parse_hint("PRIORITY=LOW")))
+    other = shell.attach()
+    theirs = shell.map(other, 1)
+    shell.do(events.SetHint(other, theirs, 0, None, parse_hint("DONTNEED")))  # another's chores are not its own
+
+
+def test_what_is_counted_for_a_process_ends_with_its_chores():
+    shell = Shell(make_core(frames=8))
+    process = shell.attach()
+    region = shell.map(process, 4)
+    for _ in range(3 * MAX_CHORES):
+        shell.do(events.SetHint(process, region, 0, None, parse_hint("WILLNEED; DONTNEED")))
+    assert shell.core.state.processes[process].chores == 0
+
+
+def test_nobody_is_killed_or_refused_while_slots_of_a_dead_region_are_being_freed():
+    pages = 4 * PAGES_AN_EVENT
+    shell = Shell(make_core(frames=4, devices=(("swap0", pages),)), check=False)
+    large, small = shell.attach("large"), shell.attach("small", oom="kill_largest")
+    region, mine = shell.map(large, pages + 3), shell.map(small, 7)
+    for page in range(pages + 3):
+        shell.put(large, region, page, b"x" * PAGE)
+    assert shell.core.state.swap.free <= 1
+    shell.do(events.Faults(small, [events.FaultRequest(n, mine, n, 1, True) for n in range(7)]))
+    assert list(shell.ended) == [large]
+    assert [type(each).__name__ for each in shell.outcomes[small]] == ["Allocated"] * 7

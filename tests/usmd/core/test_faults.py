@@ -6,6 +6,7 @@ from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.commands import Allocated, Yielded
 from usmd.core.faults import MAX_GUESSES
+from usmd.errors import DataLoss
 
 DATA = b"x" * PAGE
 
@@ -273,3 +274,22 @@ def test_guesses_of_one_batch_are_bounded():
     region = shell.map(process, 3 * MAX_GUESSES)
     shell.do(events.Faults(process, [events.FaultRequest(n, region, n * 256, 1, False) for n in range(10)]))
     assert shell.core.state.regions[region].resident == 10 + MAX_GUESSES
+
+
+def test_a_fault_that_failed_waits_for_none_of_its_other_pages():
+    shell = Shell(make_core(frames=4), auto_io=False)
+    process = shell.attach()
+    region = shell.map(process, 3)
+    for page in range(3):
+        shell.put(process, region, page, b"z" * PAGE)
+    shell.evict(process, region)
+    while shell.pending:
+        shell.complete_io()
+    shell.fault(process, region, 0, 3)
+    shell.fail_read = DataLoss("flipped")
+    shell.complete_io()
+    assert shell.core.state.processes[process].missing == 0
+    shell.fail_read = None
+    while shell.pending:
+        shell.complete_io()
+    assert shell.core.state.processes[process].missing == 0
