@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 from usmd.core import commands, events
 from usmd.core.machine import Core
 from usmd.core.state import CoreSettings
-from usmd.core.swap_map import SLOT_BITS, DeviceInfo
+from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceInfo
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.policies import registry
 from usmd.server.device_queue import DeviceQueue
@@ -24,6 +24,7 @@ OnOutcomes = Callable[[int, Sequence[commands.Outcome]], None]
 OnEnded = Callable[[commands.Ended], None]
 OnNotice = Callable[[commands.Notice], None]
 Touch = Callable[[Sequence[int]], None]
+_T = TypeVar("_T")
 
 EVENTS_A_TURN: Final = 4
 """Events that follow from each other handled at a stretch; then the loop has its turn, so that a long chain of
@@ -120,14 +121,14 @@ class Engine:
                     zero = self.memory.protect(command.frames)
                     self._events.append(events.Protected(command.ticket, command.frames, zero))
                 case commands.WriteSlots():
-                    for number, pages in self._by_device(command.pages):
+                    for number, pages in _by_device(command.pages, lambda page: page.slot):
                         self.queues[number].write(pages)
                 case commands.ReadSlots():
-                    for number, pages in self._by_device(command.pages):
+                    for number, pages in _by_device(command.pages, lambda page: page.slot):
                         self.queues[number].read(pages)
                 case commands.DiscardSlots():
-                    for number, references in self._split(command.slots):
-                        self.queues[number].device.discard(references)
+                    for number, references in _by_device(command.slots, lambda reference: reference):
+                        self.queues[number].device.discard([reference & SLOT_MASK for reference in references])
                 case commands.GoOn():
                     self._events.append(events.GoOn())
                 case commands.Ended():
@@ -138,20 +139,16 @@ class Engine:
                     answer = command
         return answer
 
-    def _by_device(self, pages: Sequence[commands.SlotPage]) -> list[tuple[int, list[commands.SlotPage]]]:
-        found: dict[int, list[commands.SlotPage]] = {}
-        for page in pages:
-            found.setdefault(page.slot >> SLOT_BITS, []).append(page)
-        return list(found.items())
-
-    def _split(self, references: Sequence[int]) -> list[tuple[int, list[int]]]:
-        found: dict[int, list[int]] = {}
-        for reference in references:
-            found.setdefault(reference >> SLOT_BITS, []).append(reference & ((1 << SLOT_BITS) - 1))
-        return list(found.items())
-
     async def close(self) -> None:
         """Wait for the devices, close them, and give the memory back."""
         for queue in self.queues:
             await queue.close()
         self.memory.close()
+
+
+def _by_device(items: Iterable[_T], reference_of: Callable[[_T], int]) -> Iterable[tuple[int, list[_T]]]:
+    """Items grouped by the device of their slot reference, in their order."""
+    found: dict[int, list[_T]] = {}
+    for item in items:
+        found.setdefault(reference_of(item) >> SLOT_BITS, []).append(item)
+    return found.items()

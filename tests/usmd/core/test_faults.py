@@ -11,6 +11,14 @@ from usmd.errors import DataLoss
 DATA = b"x" * PAGE
 
 
+def swap_out(shell, process, region, pages, data=DATA):
+    for page in range(pages):
+        shell.put(process, region, page, data)
+    shell.evict(process, region)
+    while shell.pending:
+        shell.complete_io()
+
+
 def resident(shell, process, pages, data=DATA):
     region = shell.map(process, pages)
     for page in range(pages):
@@ -255,11 +263,7 @@ def test_the_pages_that_a_process_waits_for_are_counted_until_they_are_there_or_
     shell = Shell(make_core(frames=4), auto_io=False)
     process = shell.attach()
     region = shell.map(process, 8)
-    for page in range(3):
-        shell.put(process, region, page, b"z" * PAGE)
-    shell.evict(process, region)
-    while shell.pending:
-        shell.complete_io()
+    swap_out(shell, process, region, 3)
     shell.fault(process, region, 0, 3)
     assert shell.core.state.processes[process].missing == 3
     shell.complete_io()
@@ -280,11 +284,7 @@ def test_a_fault_that_failed_waits_for_none_of_its_other_pages():
     shell = Shell(make_core(frames=4), auto_io=False)
     process = shell.attach()
     region = shell.map(process, 3)
-    for page in range(3):
-        shell.put(process, region, page, b"z" * PAGE)
-    shell.evict(process, region)
-    while shell.pending:
-        shell.complete_io()
+    swap_out(shell, process, region, 3)
     shell.fault(process, region, 0, 3)
     shell.fail_read = DataLoss("flipped")
     shell.complete_io()
