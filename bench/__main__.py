@@ -8,9 +8,15 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import core, frames, stream
+from bench import core, frames, real_faults, side_by_side, stream
 
-BENCHES: Final[dict[str, Callable[[], None]]] = {"stream": stream.main, "core": core.main, "frames": frames.main}
+BENCHES: Final[dict[str, Callable[[], None]]] = {
+    "stream": stream.main,
+    "core": core.main,
+    "frames": frames.main,
+    "real_faults": real_faults.main,
+    "side_by_side": side_by_side.main,
+}
 
 
 def main() -> None:

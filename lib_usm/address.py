@@ -11,6 +11,7 @@ from lib_usm.errors import InvalidArgument
 _SCHEME = "unix:"
 _SYSTEM_SOCKET = Path("/run/usmd/usmd.sock")
 _IDENTITY_SUFFIX = ".identity"
+_MEMORY_SUFFIX = ".memory"
 # sun_path has 108 bytes with its final zero; the identity socket's longer name must fit too.
 _MAX_PATH_BYTES = 107 - len(_IDENTITY_SUFFIX)
 
@@ -35,6 +36,11 @@ class SocketAddress:
     def identity_path(self) -> Path:
         """The socket that vouches for this process."""
         return self.path.with_name(self.path.name + _IDENTITY_SUFFIX)
+
+    @property
+    def memory_path(self) -> Path:
+        """The socket over which memory is exchanged."""
+        return self.path.with_name(self.path.name + _MEMORY_SUFFIX)
 
     @property
     def grpc_target(self) -> str:

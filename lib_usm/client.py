@@ -10,24 +10,29 @@ import operator
 import os
 import sys
 import threading
+import warnings
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, cast
 
-from lib_usm.address import resolve_address
+from lib_usm.address import SocketAddress, resolve_address
 from lib_usm.channel import SessionChannel
 from lib_usm.errors import (
     ClosedError,
     ForkedChild,
     InvalidArgument,
     InvalidHint,
+    LimitExceeded,
     OutOfRange,
+    Thrashing,
     UsmError,
     again,
 )
 from lib_usm.faults import FaultRange, FaultStream, allocated
 from lib_usm.identity import Identity
+from lib_usm.memory import Memory
 from lib_usm.outcomes import Allocated, Outcome, Yielded
 from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.region import Region
@@ -35,6 +40,9 @@ from lib_usm.transfer import Limits, Transfer
 
 _DETACH_TIMEOUT_SECONDS = 5.0
 _MAX_NAME_CHARACTERS = 64
+_REAL = "userfaultfd"
+# A page that is gone this often between its fault and its pin will not stay.
+_MAX_PIN_ROUNDS = 1000
 
 
 class Hint(NamedTuple):
@@ -62,6 +70,8 @@ class Client:
         self._pid = os.getpid()
         self._close_lock = threading.Lock()
         self._closed = False
+        self._memory: Memory | None = None
+        self._regions: weakref.WeakSet[Region] = weakref.WeakSet()
         with contextlib.ExitStack() as undo:
             self._identity = Identity(where)
             undo.callback(self._identity.close)
@@ -71,6 +81,9 @@ class Client:
             session = self._channel.attach(label, self._identity.ticket)
             self._limits = Limits(session.page_size, session.max_transfer_bytes, session.max_fault_pages)
             self._faults = FaultStream(self._channel.open_faults, session.max_batch_faults)
+            undo.callback(self._faults.close)
+            self.why_no_buffer = self._connect_memory(where, session)
+            """Empty where regions have a buffer, that is, are mapped into this process; else why not."""
             undo.pop_all()
         self.transfer = Transfer(self._channel, self._faults, self._limits)
         self.address = str(where)
@@ -93,6 +106,23 @@ class Client:
         """Most pages that one fault may cover."""
         return self._limits.max_fault_pages
 
+    def _connect_memory(self, where: SocketAddress, session: client_pb2.AttachResponse) -> str:
+        if session.mechanism != _REAL:
+            return f"usmd at {where} has simulated memory; run it with real memory (`usmctl doctor` says if it can)"
+        try:
+            self._memory = Memory(where, session.session_token)
+        except (OSError, UsmError) as error:
+            return f"this process cannot have its page faults served: {error}; `usmctl doctor` says what to do"
+        return ""
+
+    @property
+    def faults_of_system_calls(self) -> bool:
+        """Whether a system call that meets a missing page of a buffer waits for it; else it fails with EFAULT.
+
+        Without that, call `Region.ensure` before a buffer is given to `readinto`, `send` and the like.
+        """
+        return self._memory is not None and self._memory.way != "user-mode"
+
     def mmap(self, length: int, *, name: str | None = None) -> Region:
         """Make a region of `length` zero bytes; no memory is used until it is touched.
 
@@ -105,7 +135,19 @@ class Client:
         message = self._channel.call(
             self._channel.stub.MapRegion, client_pb2.MapRegionRequest(length=length, name=label)
         )
-        return Region(self, message, self.page_size)
+        mapping = None
+        if self._memory is not None:
+            try:
+                mapping = self._memory.map(message.region_id, message.length, message.page_count)
+            except OSError as error:
+                self._unmap(message.region_id)
+                raise LimitExceeded(f"a region of {length} bytes cannot be mapped: {error}") from error
+            except UsmError:
+                self._unmap(message.region_id)
+                raise
+        region = Region(self, message, self.page_size, mapping)
+        self._regions.add(region)
+        return region
 
     def usm_hint(self, region: Region, text: str, offset: int = 0, length: int | None = None) -> Hint:
         """Say something about `length` bytes from `offset` on (None: to the end), e.g. "PRIORITY=HIGH; FHP=64KiB".
@@ -168,19 +210,22 @@ class Client:
         Raises the error of the fault, UnknownToken, or WaitTimeout, after which the token may be waited for again. Of
         yields that nobody waits for the newest 65,536 are remembered.
         """
-        self._check_process()
+        self.check_process()
         return self._faults.wait_token(token, timeout)
 
     def close(self) -> None:
         """End the session: its regions and all their bytes are given back. May be called again."""
         if os.getpid() != self._pid:
-            # Only this copy of the descriptor is ours; by it the daemon would miss the parent's death.
+            # Only these copies of the descriptors are ours; by them the daemon would miss the parent's death.
             self._identity.close()
+            if self._memory is not None:
+                self._memory.close()
             return
         with self._close_lock:
             if self._closed:
                 return
             self._closed = True
+        in_use = [region for region in self._regions if not region.unmap()]
         if self._faults.end is None:
             # A daemon that does not answer ends the session all the same, when the stream goes.
             with contextlib.suppress(UsmError):
@@ -190,18 +235,84 @@ class Client:
         self._faults.close()
         self._channel.close()
         self._identity.close()
+        if in_use:
+            # The descriptors stay open for as long as this process lives: without them the arrays would be zeros.
+            names = ", ".join(repr(region) for region in in_use)
+            warnings.warn(
+                f"arrays or memoryviews of {names} are in use, and a touch of them is SIGBUS from now on; "
+                "delete them before the client is closed",
+                ResourceWarning,
+                stacklevel=2,
+            )
+        elif self._memory is not None:
+            self._memory.close()
+
+    def ensure(self, region: Region, first_page: int, page_count: int) -> None:
+        """Make pages of `region` resident; `Region.ensure` calls it."""
+        self._check_own(region)
+        longest = self._limits.max_fault_pages
+        ranges = [
+            self._fault_range(region, page, count)
+            for page, count in region.absent_runs(first_page, page_count, longest)
+        ]
+        if ranges:
+            batch = self._faults.file(ranges, write=False)
+            self._faults.wait(batch)
+            for answer in batch.results():
+                allocated(answer)
+
+    def pin(self, region: Region, first_page: int, page_count: int) -> None:
+        """Have pages stay in memory; `Region.pin` calls it."""
+        self._check_own(region)
+        for first, count in self._parts(first_page, page_count):
+            try:
+                self._pin_part(region, first, count)
+            except UsmError:
+                self.unpin(region, first_page, first - first_page)
+                raise
+
+    def _pin_part(self, region: Region, first: int, count: int) -> None:
+        request = client_pb2.PinRegionRequest(region_id=region.region_id, first_page=first, page_count=count)
+        for _ in range(_MAX_PIN_ROUNDS):
+            self.ensure(region, first, count)
+            absent = self._channel.call(self._channel.stub.PinRegion, request).absent_pages
+            if not absent:
+                return
+            for page in absent:
+                region.table.clear(page)
+        raise Thrashing(
+            f"pages {first} to {first + count - 1} of {region!r} are not in memory together, {_MAX_PIN_ROUNDS} times "
+            "tried; the daemon needs more memory, or pin less"
+        )
+
+    def unpin(self, region: Region, first_page: int, page_count: int) -> None:
+        """End a pin; with an ended session, or a closed region, there is none."""
+        for first, count in self._parts(first_page, page_count):
+            if self._over() or region.closed:
+                return
+            request = client_pb2.UnpinRegionRequest(region_id=region.region_id, first_page=first, page_count=count)
+            self._channel.call(self._channel.stub.UnpinRegion, request)
+
+    def _parts(self, first_page: int, page_count: int) -> list[tuple[int, int]]:
+        """A range of pages in parts that one call takes."""
+        longest, end = self._limits.max_fault_pages, first_page + page_count
+        return [(page, min(longest, end - page)) for page in range(first_page, end, longest)]
+
+    def _over(self) -> bool:
+        return self._closed or self._channel.killed is not None or self._faults.end is not None
 
     def unmap(self, region: Region) -> None:
         """Give `region` back; `Region.close` calls it. With an ended session there is nothing left to give back."""
-        self._check_process()
-        if not self._closed and self._channel.killed is None and self._faults.end is None:
-            self._channel.call(
-                self._channel.stub.UnmapRegion, client_pb2.UnmapRegionRequest(region_id=region.region_id)
-            )
+        self.check_process()
+        self._unmap(region.region_id)
+
+    def _unmap(self, region_id: int) -> None:
+        if not self._over():
+            self._channel.call(self._channel.stub.UnmapRegion, client_pb2.UnmapRegionRequest(region_id=region_id))
 
     def check_open(self) -> None:
         """Raise ForkedChild, ClosedError, or what ended the session; nothing while the session lives."""
-        self._check_process()
+        self.check_process()
         if self._closed:
             raise ClosedError(f"the client of {self.address} was closed")
         end = self._channel.killed or self._faults.end
@@ -219,7 +330,8 @@ class Client:
     def __repr__(self) -> str:
         return f"<Client {self.process_id} of {self.address}{', closed' if self._closed else ''}>"
 
-    def _check_process(self) -> None:
+    def check_process(self) -> None:
+        """Raise ForkedChild in a process that did not make the client."""
         if os.getpid() != self._pid:
             raise ForkedChild(
                 f"this client was made by process {self._pid} before fork(); "

@@ -14,6 +14,8 @@
     ├── SwapIOError                    a swap device could not be read or written; trying again may succeed
     ├── Unmapped                       the region went away while a fault waited
     ├── ClosedError                    the client or the region was closed
+    ├── NoBuffer                       the region is not mapped into this process
+    ├── InUse                          arrays or views of the region's memory are in use
     ├── ForkedChild                    the client belongs to the parent process
     ├── DaemonUnavailable              no daemon answers at the address
     ├── Draining                       the daemon takes no new work
@@ -96,6 +98,14 @@ class ClosedError(UsmError):
     """The client or the region was closed."""
 
 
+class NoBuffer(UsmError):
+    """The region is not mapped into this process: it is loaded and stored by calls. The message says why."""
+
+
+class InUse(UsmError):
+    """Arrays or memoryviews of the region's memory are in use, so that it cannot be closed."""
+
+
 class ForkedChild(UsmError):
     """The client was made before fork() and belongs to the parent process."""
 
@@ -175,6 +185,13 @@ def error_of_failure(failure: client_pb2.Failure) -> UsmError:
     error = _BY_REASON.get(reason, InternalError)(failure.message)
     error.page = failure.page
     return error
+
+
+def error_of_reply(reply: client_pb2.MemoryReply) -> UsmError:
+    """Error that a refusal on the memory socket stands for."""
+    known = reply.reason in common_pb2.FailureReason.values()
+    reason = common_pb2.FailureReason.Name(reply.reason).removeprefix(_PREFIX) if known else ""
+    return _BY_REASON.get(reason, InternalError)(reply.message)
 
 
 def again(error: UsmError) -> UsmError:

@@ -5,16 +5,20 @@ Every range is checked here, before anything is sent. How the bytes travel is in
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, overload
 
-from lib_usm.errors import ClosedError, InvalidArgument, OutOfRange
+from lib_usm.errors import ClosedError, InUse, InvalidArgument, NoBuffer, OutOfRange
+from lib_usm.mapping import Mapping
 from lib_usm.page_table import PageTable
 from lib_usm.pb.usm.v1 import client_pb2
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
     from typing_extensions import Buffer
 
     from lib_usm.client import Client
@@ -29,8 +33,11 @@ class Region:
     ended the session (SessionKilled, ConnectionLost, ...) when that is over.
     """
 
-    def __init__(self, client: Client, message: client_pb2.Region, page_size: int) -> None:
+    def __init__(
+        self, client: Client, message: client_pb2.Region, page_size: int, mapping: Mapping | None = None
+    ) -> None:
         self._client = client
+        self._mapping = mapping
         self._page_size = page_size
         self._closed = False
         self.table = PageTable(message.page_count)
@@ -57,6 +64,90 @@ class Region:
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def buffer(self) -> memoryview:
+        """The bytes of the region, writable; a touch of a page that is not in memory waits for it in the kernel.
+
+        While it waits, this process's other Python threads wait as well, unless the touch is in code that lets them
+        run; `ensure` does not have that drawback, and raises an error where a touch ends in SIGBUS. Raises NoBuffer.
+        """
+        return self._mapped().view
+
+    def ndarray(self, dtype: DTypeLike, shape: int | tuple[int, ...] | None = None, offset: int = 0) -> NDArray[Any]:
+        """A NumPy array over the bytes from `offset` on; `shape` None: one dimension, as many as there is room for.
+
+        Raises NoBuffer, OutOfRange where the array would not lie in the region, and ImportError without NumPy.
+        """
+        import numpy as np
+
+        item = np.dtype(dtype)
+        view = self._mapped().view
+        self.check_range(offset, 0)
+        if shape is None:
+            shape = (self._length - offset) // item.itemsize if item.itemsize else 0
+        dimensions = (shape,) if isinstance(shape, int) else tuple(shape)
+        count = math.prod(dimensions)
+        self.check_range(offset, count * item.itemsize)
+        return np.frombuffer(view, item, count, offset).reshape(dimensions)
+
+    def _mapped(self) -> Mapping:
+        self.check_open()
+        if self._mapping is None:
+            raise NoBuffer(f"{self!r} has no buffer: {self._client.why_no_buffer}")
+        return self._mapping
+
+    def ensure(self, offset: int = 0, n: int | None = None) -> None:
+        """Make the pages of the `n` bytes (None: to the end) from `offset` on resident, and wait for them.
+
+        Unlike by a touch, other Python threads run meanwhile. For a moment after that the pages are not evicted. Raises
+        OutOfRange, OutOfMemory, DataLoss or SwapIOError.
+        """
+        pages = self._page_range(offset, n)
+        if pages[1]:
+            self._client.ensure(self, *pages)
+
+    @contextmanager
+    def pin(self, offset: int = 0, n: int | None = None) -> Iterator[None]:
+        """Keep the pages of the `n` bytes (None: to the end) from `offset` on in memory inside the `with` block.
+
+        Raises LimitExceeded beyond the budget, which EVICTION=DENY shares, and as `ensure` does.
+        """
+        first_page, page_count = self._page_range(offset, n)
+        self._client.pin(self, first_page, page_count)
+        try:
+            yield
+        finally:
+            self._client.unpin(self, first_page, page_count)
+
+    def evict(self, offset: int = 0, n: int | None = None) -> None:
+        """Ask for the eviction of the pages of the `n` bytes (None: to the end) from `offset` on; does not wait for it.
+
+        No byte is lost. Pages that are pinned, denied, or about to be used stay.
+        """
+        if self._page_range(offset, n)[1]:
+            self._client.usm_hint(self, "DONTNEED", offset, n)
+
+    def resident(self, offset: int = 0, n: int | None = None) -> bool:
+        """Whether the pages of the `n` bytes (None: to the end) from `offset` on are all in memory; without a call.
+
+        A mapped region knows. For another it is what this client last heard: it may be out of date.
+        """
+        first_page, page_count = self._page_range(offset, n)
+        self.check_open()
+        return not self.absent_runs(first_page, page_count, max(page_count, 1))
+
+    def absent_runs(self, first_page: int, page_count: int, longest: int) -> list[tuple[int, int]]:
+        """Runs of pages (first page, pages) that `resident` would not call so, none over `longest` pages."""
+        if self._mapping is not None:
+            return self._mapping.absent_runs(first_page, page_count, longest)
+        return self.table.absent_runs(first_page, first_page + page_count, longest)
+
+    def _page_range(self, offset: int, n: int | None) -> tuple[int, int]:
+        """First page and number of pages of a range of bytes, which may be empty. Raises OutOfRange."""
+        length = max(self._length - offset, 0) if n is None else n
+        self.check_range(offset, length)
+        return self.pages(offset, length) if length else (0, 0)
+
     def read(self, offset: int, n: int) -> bytes:
         """Return the `n` bytes from `offset` on, faulting in what is absent.
 
@@ -64,6 +155,8 @@ class Region:
         """
         self.check_range(offset, n)
         self.check_open()
+        if self._mapping is not None:
+            return bytes(self._mapping.view[offset : offset + n])
         return self._client.transfer.load(self.region_id, self.table, offset, n) if n else b""
 
     def write(self, offset: int, data: Buffer) -> None:
@@ -74,7 +167,9 @@ class Region:
         with memoryview(data) as buffer, buffer.cast("B") as view:
             self.check_range(offset, len(view))
             self.check_open()
-            if len(view):
+            if self._mapping is not None:
+                self._mapping.view[offset : offset + len(view)] = view
+            elif len(view):
                 self._client.transfer.store(self.region_id, self.table, offset, view)
 
     @overload
@@ -117,8 +212,22 @@ class Region:
     def close(self) -> None:
         """Give the region back; waiting faults of its pages fail with Unmapped. May be called again."""
         if not self._closed:
+            self._client.check_process()
+            if self._mapping is not None:
+                self._mapping.close(repr(self))
             self._closed = True
             self._client.unmap(self)
+
+    def unmap(self) -> bool:
+        """Unmap the bytes from this process, because the session ends; False where they are in use, and stay."""
+        if self._mapping is None or self._closed:
+            return True
+        try:
+            self._mapping.close(repr(self))
+        except InUse:
+            return False
+        self._closed = True
+        return True
 
     def __enter__(self) -> Self:
         return self

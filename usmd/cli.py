@@ -98,7 +98,20 @@ def serve(
         ),
     ] = None,
     mechanism: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where bytes live: simulated.", rich_help_panel=_MEMORY)
+        str | None,
+        typer.Option(
+            metavar="auto|userfaultfd|simulated",
+            help="Where bytes live: in memory that clients map, or in a pool behind calls. auto: the first if it can.",
+            rich_help_panel=_MEMORY,
+        ),
+    ] = None,
+    fault_wakeup: Annotated[
+        str | None,
+        typer.Option(
+            metavar="sleep|spin:US|follow",
+            help="How to wait for real page faults; spin takes a CPU for US microseconds after each.",
+            rich_help_panel=_MEMORY,
+        ),
     ] = None,
     alloc: Annotated[
         str | None,
@@ -129,6 +142,7 @@ def serve(
         "memory.size": memory,
         "memory.page_size": page_size,
         "memory.mechanism": mechanism,
+        "memory.fault_wakeup": fault_wakeup,
         "policy.alloc": alloc,
         "policy.evict": evict,
         "policy.oom": oom,

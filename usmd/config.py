@@ -82,8 +82,15 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     page_size: values.PageSize = 4096
     """Bytes in a page, a power of two. The default is the hardware's on x86."""
 
-    mechanism: values.Mechanism = "simulated"
-    """Where the bytes live. `simulated`: in one pool of the daemon, loaded and stored through calls."""
+    mechanism: values.Mechanism = "auto"
+    """Where the bytes live. `userfaultfd`: in memory that clients map, whose page faults the daemon serves.
+    `simulated`: in one pool of the daemon, loaded and stored through calls. The default is the first where the machine
+    can, else the second, and the log says why."""
+
+    fault_wakeup: values.FaultWakeup = "follow"
+    """How the daemon waits for real page faults. `sleep`: as for everything else. `spin:US`: looking again and again
+    for so many microseconds after each fault, which takes a CPU. `follow`: on the CPU where the last fault happened;
+    the default, because then no other CPU has to be woken."""
 
     low_watermark: values.Share = "3%"
     """Free memory below which reclaim begins. The default leaves room for a burst of faults while victims are

@@ -187,6 +187,14 @@ def _absolute(value: object) -> Path:
     return path
 
 
+def _fault_wakeup(value: object) -> str:
+    text = _text(value)
+    match = re.fullmatch(r"sleep|follow|spin:(\d{1,5})", text)
+    if match is None or (match[1] is not None and not 1 <= int(match[1]) <= 10_000):
+        raise ValueError
+    return text
+
+
 _ADDRESS = "the absolute path of a Unix socket"
 
 Count = Annotated[int, _whole(1, 1_000_000)]
@@ -203,5 +211,6 @@ AbsolutePath = Annotated[Path, Kind("an absolute path", _absolute)]
 ClientSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value)))]
 AdminSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value), identity=False))]
 LogFormat = Annotated[str, _one_of("auto", "human", "json")]
-Mechanism = Annotated[str, _one_of("simulated")]
+Mechanism = Annotated[str, _one_of("auto", "simulated", "userfaultfd")]
+FaultWakeup = Annotated[str, Kind('"sleep", "follow", or "spin:US" with 1 to 10000 microseconds', _fault_wakeup)]
 SwapKind = Annotated[str, _one_of("memory", "file")]

@@ -19,6 +19,9 @@ MAX_SOCKET_PATH_BYTES = 107
 IDENTITY_SUFFIX = ".identity"
 """The identity socket that vouches for a client's pid and uid is bound at the client socket's path plus this."""
 
+MEMORY_SUFFIX = ".memory"
+"""The memory socket, over which clients and the daemon exchange memory, is at the client socket's path plus this."""
+
 SOCKET_NAME = "usmd.sock"
 ADMIN_SOCKET_NAME = "admin.sock"
 

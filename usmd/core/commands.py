@@ -38,6 +38,12 @@ class HintSet(Command, frozen=True):
     over_budget: int
 
 
+class Pinned(Command, frozen=True):
+    """Answer to Pin: the absent pages of the range. With one of them nothing is pinned."""
+
+    absent: Sequence[int]
+
+
 class Accessed(Command, frozen=True):
     """Answer to Access: frames of the pages present up to the first absent one, and the absent pages of the range."""
 
@@ -90,10 +96,52 @@ class Outcomes(Command, frozen=True):
     outcomes: Sequence[Outcome]
 
 
+class RegionGone(Command, frozen=True):
+    """A region and all its pages are gone, with what is in flight for them; its owner's next touch of one is an error.
+
+    `ended`: its session is over; else its owner gave it back.
+    """
+
+    region_id: int
+    ended: bool
+
+
+class Release(Command, frozen=True):
+    """These pages (by their keys, as in the commands below) have left their frames: a touch of one faults again."""
+
+    pages: Sequence[int]
+
+
+class Restore(Command, frozen=True):
+    """These pages stay, or may be written to from now on; whoever waits for one goes on.
+
+    Writes to those that are not `writable` still fault, so that the core hears of the first.
+    """
+
+    pages: Sequence[int]
+    writable: Sequence[bool]
+
+
+class Wake(Command, frozen=True):
+    """These pages are there: whoever waits for one goes on.
+
+    One that its own client has emptied gets zeros: Emptied, at once.
+    """
+
+    pages: Sequence[int]
+
+
 class ZeroFill(Command, frozen=True):
-    """Make these frames all zero; done before any later command."""
+    """Make these frames all zero and give them to these pages; done before any later command."""
 
     frames: Sequence[int]
+    pages: Sequence[int]
+
+
+class Poison(Command, frozen=True):
+    """Nobody can have these pages: whoever waits for one, or touches it, gets SIGBUS."""
+
+    pages: Sequence[int]
 
 
 class Protect(Command, frozen=True):
@@ -101,16 +149,21 @@ class Protect(Command, frozen=True):
 
     ticket: int
     frames: Sequence[int]
+    pages: Sequence[int]
 
 
 class SlotPage(msgspec.Struct, frozen=True, gc=False):
-    """A slot and the frame its bytes come from or go to, with what their checksum covers."""
+    """A slot and the frame its bytes come from or go to, with what their checksum covers.
+
+    `writable`: a page that comes in may be written to at once; else its first write faults.
+    """
 
     slot: int
     pfn: int
     process_id: int
     page: int
     generation: int
+    writable: bool = False
 
 
 class WriteSlots(Command, frozen=True):

@@ -24,6 +24,8 @@ _NAMES = (
     "policy_errors",
     "swap_read_errors",
     "swap_write_errors",
+    "protect_faults",
+    "poisoned",
 )
 
 
@@ -36,7 +38,8 @@ class Counters:
     needed no write. retaken: evictions that a fault cancelled. deny_over_budget: pages that asked for EVICTION=DENY
     beyond the budget. oom_refusals, oom_kills: what the oom policy did. refused_victims: victims that were pinned or
     had no slot to go to, which is no error. policy_errors: answers of a policy that were
-    not used. swap_read_errors, swap_write_errors: pages.
+    not used. swap_read_errors, swap_write_errors: pages. protect_faults: real first writes to clean pages. poisoned:
+    real faults that ended in SIGBUS, because their page could not be had.
     """
 
     __slots__ = _NAMES
@@ -62,6 +65,8 @@ class Counters:
     policy_errors: int
     swap_read_errors: int
     swap_write_errors: int
+    protect_faults: int
+    poisoned: int
 
     def __init__(self) -> None:
         for name in _NAMES:

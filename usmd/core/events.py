@@ -75,6 +75,46 @@ class Faults(Event, frozen=True):
     faults: Sequence[FaultRequest]
 
 
+class PageFault(msgspec.Struct, frozen=True, gc=False):
+    """A real page fault on one page: a touch of a missing page, to read or to `write`.
+
+    `protected`: it is a write to a page that is there and write-protected.
+    """
+
+    region_id: int
+    page: int
+    write: bool
+    protected: bool = False
+
+
+class PageFaults(Event, frozen=True):
+    """Real page faults of one process, in order.
+
+    Their threads wait in the kernel, and go on when the page comes or is restored; no outcome answers them.
+    """
+
+    process_id: int
+    faults: Sequence[PageFault]
+
+
+class Pin(Event, frozen=True):
+    """A process wants `page_count` pages from `first_page` on to stay, all or none, until as many Unpin."""
+
+    process_id: int
+    region_id: int
+    first_page: int
+    page_count: int
+
+
+class Unpin(Event, frozen=True):
+    """The end of a Pin of the same range."""
+
+    process_id: int
+    region_id: int
+    first_page: int
+    page_count: int
+
+
 class Access(Event, frozen=True):
     """A load or store touches `page_count` pages from `first_page` on."""
 
@@ -86,11 +126,20 @@ class Access(Event, frozen=True):
 
 
 class Protected(Event, frozen=True):
-    """Answer to Protect: which of its frames are all zero, in the order of the command."""
+    """Answer to Protect: which of its frames are all zero, in the order of the command.
+
+    None: the frame cannot be protected now, and its page stays.
+    """
 
     ticket: int
     frames: Sequence[int]
-    zero: Sequence[bool]
+    zero: Sequence[bool | None]
+
+
+class Emptied(Event, frozen=True):
+    """These pages, which should be there, were not, because their own client punched them; they hold zeros now."""
+
+    pages: Sequence[int]
 
 
 class SwapOutDone(Event, frozen=True):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from usmd.core.chores import Chore
 from usmd.core.commands import Allocated, Failed, Yielded
+from usmd.core.events import FaultRequest
 from usmd.core.frames import EVICTING, FILLING, PINNED, PRESENT
 from usmd.core.page_life import Filling, Waiter
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
@@ -21,7 +22,7 @@ from usmd.core.region import Region
 from usmd.errors import InvalidArgument, NotFound, OutOfMemory, OutOfRange, Unmapped, UsmdError
 
 if TYPE_CHECKING:
-    from usmd.core.events import FaultRequest
+    from usmd.core.events import PageFault
     from usmd.core.hint_ranges import HintRange
     from usmd.core.page_life import PageLife
     from usmd.core.reclaim import Reclaim
@@ -34,13 +35,17 @@ MAX_GUESSES: Final = 1024
 
 
 class Pending:
-    """A fault that is not answered yet: how many of its pages are missing, and its yield token (0: did not yield)."""
+    """A fault that is not answered yet: how many of its pages are missing, and its yield token (0: did not yield).
 
-    __slots__ = ("failed", "fault_id", "faults", "first", "missing", "page_count", "region", "yield_token")
+    `real`: a thread waits for it in the kernel, and goes on by what is done to the page.
+    """
 
-    def __init__(self, faults: Faults, region: Region, request: FaultRequest) -> None:
+    __slots__ = ("failed", "fault_id", "faults", "first", "missing", "page_count", "real", "region", "yield_token")
+
+    def __init__(self, faults: Faults, region: Region, request: FaultRequest, *, real: bool) -> None:
         self.faults = faults
         self.region = region
+        self.real = real
         self.fault_id = request.fault_id
         self.first = request.first_page
         self.page_count = request.page_count
@@ -112,6 +117,51 @@ class Faults:
                 else:
                     state.outcome(process.process_id, Failed(request.fault_id, wrong, request.first_page))
 
+    def page_faults(self, process: Process, faults: Sequence[PageFault]) -> None:
+        """Real page faults; each ends by what is done to its page: filled, restored, or poisoned."""
+        state = self._state
+        frames = state.frames
+        self._guesses_left = MAX_GUESSES
+        for fault in faults:
+            region = process.regions.get(fault.region_id)
+            page = fault.page
+            if region is None or not 0 <= page < region.page_count:
+                continue  # gone meanwhile; the shell has told whoever waits
+            chunk = region.table.chunks[page >> CHUNK_BITS]
+            entry = 0 if chunk is None else chunk[page & CHUNK_MASK]
+            answer: tuple[Allocation, bool] | None = None
+            if entry == 0 and frames.free > 1 and not self.waiting:
+                answer = self._ask(process, region, page, swap=False, write=fault.write)
+                if answer[0].count == 1:
+                    pfn = self._life.zero_fill(region, page, answer[0].frame)
+                    self._count_minor(process, region)
+                    self.hold_frame(pfn)
+                    continue
+            elif entry > 0 and frames.state[entry - 1] in (PRESENT, EVICTING):
+                self._count_minor(process, region)
+                self._touched(process, entry - 1, fault)
+                continue
+            request = FaultRequest(0, region.region_id, page, 1, fault.write or fault.protected)
+            self._pages(process, region, request, answer, real=True)
+
+    def _touched(self, process: Process, pfn: int, fault: PageFault) -> None:
+        """A real fault on a page that has its bytes: on its way out, or not to be written to without our hearing."""
+        life, state = self._life, self._state
+        if state.frames.state[pfn] == EVICTING:
+            life.retake(pfn)
+        if fault.protected:
+            process.counters.protect_faults += 1
+            life.dirty(pfn)
+            life.restore(pfn)
+        else:
+            state.wakes.append(state.frames.page[pfn])
+        self.hold_frame(pfn)
+
+    def _count_minor(self, process: Process, region: Region) -> None:
+        region.faults += 1
+        process.counters.faults += 1
+        process.counters.minor_faults += 1
+
     def _check(self, region: Region, request: FaultRequest) -> UsmdError | None:
         limit = self._state.settings.max_fault_pages
         if not 1 <= request.page_count <= limit:
@@ -140,10 +190,7 @@ class Faults:
         else:
             self._pages(process, region, request)
             return
-        region.faults += 1
-        counters = process.counters
-        counters.faults += 1
-        counters.minor_faults += 1
+        self._count_minor(process, region)
         self.hold_frame(pfn)
         self._state.outcome(process.process_id, Allocated(request.fault_id, ((page, pfn, 1),)))
 
@@ -161,9 +208,11 @@ class Faults:
         region: Region,
         request: FaultRequest,
         answer: tuple[Allocation, bool] | None = None,
+        *,
+        real: bool = False,
     ) -> None:
         """All pages of a fault; `answer` is what the policy said to its only page, if it was asked already."""
-        pending = Pending(self, region, request)
+        pending = Pending(self, region, request, real=real)
         yields = False
         low, high = request.first_page, request.first_page + request.page_count
         for page in range(request.first_page, request.first_page + request.page_count):
@@ -171,6 +220,8 @@ class Faults:
             if plan is not None:
                 yields = yields or plan[1]
                 low, high = min(low, plan[0].first), max(high, plan[0].first + plan[0].count)
+        if real:
+            return
         if yields and pending.missing:
             pending.yield_token = self._next_token
             self._next_token += 1
@@ -219,7 +270,7 @@ class Faults:
         elif self.waiting or not self._room(swap=swap):
             self.waiting.append(MemoryWaiter(pending, page, plan, write=write))
         else:
-            filling = self._place(region, page, plan)
+            filling = self._place(region, page, plan, writable=pending.real and write)
             if filling is not None:
                 filling.waiters.append(pending.wait_for(page))
         return plan, yields
@@ -233,8 +284,11 @@ class Faults:
         end = min(plan.first + plan.count, high, first + limit)
         return Allocation(first, end - first, plan.frame)
 
-    def _place(self, region: Region, page: int, plan: Allocation) -> Filling | None:
-        """Give the faulting page a free frame, and then the pages beside it as far as frames are to spare."""
+    def _place(self, region: Region, page: int, plan: Allocation, *, writable: bool) -> Filling | None:
+        """Give the faulting page a free frame, and then the pages beside it as far as frames are to spare.
+
+        `writable`: as for `PageLife.swap_in`, of the faulting page.
+        """
         frames = self._state.frames
         prefer = plan.frame
         spare = frames.free - 1 - max(self._state.settings.low, self._reserve()) - len(self.waiting)
@@ -244,7 +298,7 @@ class Faults:
         if guesses > 0 and spare > 0 and prefer is None:
             run = frames.find_run(plan.count)
             prefer = None if run is None else run + page - plan.first
-        filling = self._bring_in(region, page, prefer)
+        filling = self._bring_in(region, page, prefer, writable=writable)
         if guesses > 0 and spare > 0:
             counters = region.process.counters
             for other in range(plan.first, plan.first + plan.count):
@@ -260,11 +314,11 @@ class Faults:
             self.hold(region, page)
         return filling
 
-    def _bring_in(self, region: Region, page: int, prefer: int | None) -> Filling | None:
+    def _bring_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:
         if region.table[page] == 0:
             self._life.zero_fill(region, page, prefer)
             return None
-        return self._life.swap_in(region, page, prefer)
+        return self._life.swap_in(region, page, prefer, writable=writable)
 
     def prefetch(self, region: Region, first: int, end: int) -> Chore:
         """Bring pages in for WILLNEED, as far as frames are to spare; nobody waits and nothing is evicted."""
@@ -311,7 +365,7 @@ class Faults:
                 self._join(entry - 1, waiter)
             elif self._room(swap=entry < 0):
                 self.waiting.popleft()
-                filling = self._place(region, page, waiter.plan)
+                filling = self._place(region, page, waiter.plan, writable=pending.real and waiter.write)
                 if filling is None:
                     waiter.done(None)
                 else:
@@ -381,7 +435,9 @@ class Faults:
     # Answers
 
     def complete(self, pending: Pending) -> None:
-        """All pages of a fault came in."""
+        """All pages of a fault came in; a real one went on by that."""
+        if pending.real:
+            return
         runs = self.runs(pending.region, pending.first, pending.first + pending.page_count)
         self._state.outcome(pending.region.process.process_id, Allocated(pending.fault_id, runs, pending.yield_token))
 
@@ -390,9 +446,24 @@ class Faults:
         if not pending.failed:
             pending.failed = True
             pending.region.process.missing -= pending.missing  # it is answered, whatever its other pages do
+            if pending.real:
+                self._poison(pending.region, page, error)
+                return
             self._state.outcome(
                 pending.region.process.process_id, Failed(pending.fault_id, error, page, pending.yield_token)
             )
+
+    def _poison(self, region: Region, page: int, error: UsmdError) -> None:
+        """A real fault cannot be served: an error for whoever waits, in the one form that the kernel has."""
+        process = region.process
+        process.counters.poisoned += 1
+        self._state.poisons.append(region.first_key + page)
+        self._state.notice(
+            "page_poisoned",
+            process.process_id,
+            f"page {page} of region {region.region_id} of {process.name}: a touch of it is SIGBUS now, because {error}",
+            {"region_id": str(region.region_id), "page": str(page), "reason": error.reason},
+        )
 
     def runs(self, region: Region, first: int, end: int) -> tuple[tuple[int, int, int], ...]:
         """The present pages of a range as (first page, first frame, pages)."""

@@ -20,12 +20,16 @@ DIRTY: Final = 1
 DENIED: Final = 2
 """EVICTION=DENY protects the page within the budget."""
 PINNED: Final = 4
-"""The page is in use and may not be evicted now."""
+"""The page was faulted in and not touched yet: it may not be evicted for a moment."""
+LOCKED: Final = 32
+"""Its process pinned the page, for as long as it likes, within the budget that DENIED has too."""
+KEPT: Final = DENIED | LOCKED
+"""The page is not evictable, and its evict policy does not know it."""
 PRIORITY_SHIFT: Final = 3
 PRIORITY_MASK: Final = 3 << PRIORITY_SHIFT
 """Two bits: the priority of the hint in force, see `hints.Priority`."""
 
-WITHOUT: Final = {bits: bytes(not flags & bits for flags in range(256)) for bits in (DENIED, DENIED | DIRTY)}
+WITHOUT: Final = {bits: bytes(not flags & bits for flags in range(256)) for bits in (KEPT, KEPT | DIRTY)}
 """For `bytes.translate`: 1 where flags have none of the bits."""
 
 PRIORITY_OF: Final = bytes((flags & PRIORITY_MASK) >> PRIORITY_SHIFT for flags in range(256))

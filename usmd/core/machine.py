@@ -11,12 +11,13 @@ from typing import Any
 
 from usmd.core import commands, events
 from usmd.core.faults import Faults
-from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT
+from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT
 from usmd.core.guard import ANYTHING, place, shown
 from usmd.core.mapping import Mapping
 from usmd.core.page_life import PageLife
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
 from usmd.core.reclaim import Reclaim
+from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.state import CoreSettings, MakePolicy, State
 from usmd.core.swap_map import DeviceInfo
 from usmd.errors import OutOfRange
@@ -51,8 +52,12 @@ class Core:
             events.Unmap: self._mapping.unmap,
             events.SetHint: self._mapping.set_hint,
             events.Faults: self._faults_event,
+            events.PageFaults: self._page_faults,
+            events.Pin: self._mapping.pin,
+            events.Unpin: self._mapping.unpin,
             events.Access: self._access,
             events.Protected: self._protected,
+            events.Emptied: self._emptied,
             events.SwapOutDone: self._swap_out_done,
             events.SwapInDone: self._swap_in_done,
             events.Tick: self._tick,
@@ -106,6 +111,11 @@ class Core:
     def _faults_event(self, event: events.Faults) -> None:
         self.faults.handle(self.state.process(event.process_id), event.faults)
 
+    def _page_faults(self, event: events.PageFaults) -> None:
+        process = self.state.processes.get(event.process_id)
+        if process is not None:  # else its session has just ended, and its pages are gone
+            self.faults.page_faults(process, event.faults)
+
     def _access(self, event: events.Access) -> None:
         state = self.state
         region = state.regions.get(event.region_id)
@@ -135,7 +145,7 @@ class Core:
                     self.life.unpin(pfn)
                 if write and not flags & DIRTY:
                     self.life.dirty(pfn)
-                if on_access is not None and not flags & DENIED:
+                if on_access is not None and not flags & KEPT:
                     try:
                         on_access(pfn, write)
                     except ANYTHING as error:  # a policy may raise anything
@@ -146,6 +156,13 @@ class Core:
     def _protected(self, event: events.Protected) -> None:
         for pfn, zero in zip(event.frames, event.zero, strict=True):
             self.life.protected(event.ticket, pfn, zero)
+
+    def _emptied(self, event: events.Emptied) -> None:
+        for key in event.pages:
+            region = self.state.regions.get(key >> PAGE_BITS)
+            pfn = -1 if region is None else region.table[key & PAGE_MASK] - 1
+            if pfn >= 0 and self._frames.state[pfn] == PRESENT:
+                self.life.dirty(pfn)
 
     def _swap_out_done(self, event: events.SwapOutDone) -> None:
         for reference, error in zip(event.slots, event.errors, strict=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from usmd.core import commands, events
 from usmd.core.chores import MAX_CHORES
-from usmd.core.frames import DENIED
+from usmd.core.frames import DENIED, EVICTING, LOCKED, PRESENT
 from usmd.core.guard import GuardedPolicies
 from usmd.core.hints import Hint
 from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_MASK, Process, Region
@@ -113,12 +113,62 @@ class Mapping:
     def _discard(self, region: Region, reason: UsmdError) -> None:
         state = self._state
         del state.regions[region.region_id], region.process.regions[region.region_id]
+        state.first.append(commands.RegionGone(region.region_id, region.process.process_id not in state.processes))
         region.process.mapped -= region.page_count * state.settings.page_size
         for page, pfn in region.table.resident():
             self._life.discard(region, page, pfn, reason)
         if region.swapped:
             state.dying[region.region_id] = region
             state.chores.add_first(self._life.discard_swapped(region))
+
+    def pin(self, event: events.Pin) -> None:
+        """Keep a range in memory if all of it is there, else tell what is not; raises LimitExceeded."""
+        region, pages = self._range(event)
+        process = region.process
+        frames = self._state.frames
+        found = [region.table[page] - 1 for page in pages]
+        absent = [
+            page
+            for page, pfn in zip(pages, found, strict=True)
+            if pfn < 0 or frames.state[pfn] not in (PRESENT, EVICTING)
+        ]
+        if not absent:
+            more = sum(1 for pfn in found if not frames.flags[pfn] & LOCKED)
+            room = self._life.kept_room(process)
+            if more > room:
+                raise LimitExceeded(
+                    f"pinning {len(pages)} pages would keep {more} more frames in memory, and {max(room, 0)} may be "
+                    "(memory.deny_budget, of which EVICTION=DENY takes as well); pin less at a time"
+                )
+            for pfn in found:
+                if frames.state[pfn] == EVICTING:
+                    self._life.retake(pfn)
+                self._life.lock(pfn)
+        self._state.first.append(commands.Pinned(absent))
+
+    def unpin(self, event: events.Unpin) -> None:
+        """End a pin of the range; raises InvalidArgument when it is not pinned."""
+        region, pages = self._range(event)
+        process = region.process
+        loose = next((page for page in pages if region.first_key + page not in process.pins), None)
+        if loose is not None:
+            raise InvalidArgument(f"page {loose} of region {region.region_id} is not pinned; unpin what was pinned")
+        for page in pages:
+            self._life.unlock(process, region.first_key + page, region.table[page] - 1)
+
+    def _range(self, event: events.Pin | events.Unpin) -> tuple[Region, range]:
+        """The region and the pages that an event names; raises NotFound, InvalidArgument or OutOfRange."""
+        region = self._state.region(event.process_id, event.region_id)
+        limit = self._state.settings.frames
+        if not 1 <= event.page_count <= limit:
+            raise InvalidArgument(f"a pin of {event.page_count} pages; allowed are 1 to {limit}")
+        end = event.first_page + event.page_count
+        if event.first_page < 0 or end > region.page_count:
+            raise OutOfRange(
+                f"a pin of pages {event.first_page} to {end - 1} of region {region.region_id}, which has pages 0 to "
+                f"{region.page_count - 1}"
+            )
+        return region, range(event.first_page, end)
 
     def set_hint(self, event: events.SetHint) -> None:
         """Put a hint on a range; raises NotFound, OutOfRange or InvalidHint."""

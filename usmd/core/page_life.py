@@ -17,6 +17,8 @@ from usmd.core.frames import (
     DIRTY,
     EVICTING,
     FILLING,
+    KEPT,
+    LOCKED,
     NO_PAGE,
     NO_SLOT,
     PINNED,
@@ -40,13 +42,17 @@ _NORMAL = Priority.NORMAL << PRIORITY_SHIFT
 
 
 class Filling:
-    """A swap-in under way. `region` is None once the region has gone: the frame and the slot are freed at the end."""
+    """A swap-in under way. `region` is None once the region has gone: the frame and the slot are freed at the end.
 
-    __slots__ = ("reference", "region", "waiters")
+    `writable`: the page comes in for a write, which nobody will report again.
+    """
 
-    def __init__(self, region: Region, reference: int) -> None:
+    __slots__ = ("reference", "region", "waiters", "writable")
+
+    def __init__(self, region: Region, reference: int, *, writable: bool) -> None:
         self.region: Region | None = region
         self.reference = reference
+        self.writable = writable
         self.waiters: list[Waiter] = []
 
 
@@ -82,21 +88,22 @@ class PageLife:
         frames = state.frames
         pfn = frames.take(prefer)
         state.zero_fills.append(pfn)
+        state.zero_pages.append(region.first_key + page)
         region.process.counters.zero_fills += 1
         self._own(region, page, pfn)
         self._become_present(region, page, pfn, DIRTY)
         return pfn
 
-    def swap_in(self, region: Region, page: int, prefer: int | None) -> Filling:
-        """SWAPPED → FILLING on a free frame."""
+    def swap_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling:
+        """SWAPPED → FILLING on a free frame; `writable`: for a real write, so that the page comes in dirty."""
         state = self._state
         reference = -region.table[page] - 1
         region.swapped -= 1
         pfn = state.frames.take(prefer)
         self._own(region, page, pfn)
         region.process.counters.swap_ins += 1
-        state.reads.append(self._slot_page(reference, pfn, region, page))
-        filling = self.filling[pfn] = Filling(region, reference)
+        state.reads.append(self._slot_page(reference, pfn, region, page, writable=writable))
+        filling = self.filling[pfn] = Filling(region, reference, writable=writable)
         return filling
 
     def filled(self, pfn: int, error: UsmdError | None) -> None:
@@ -113,6 +120,8 @@ class PageLife:
         if error is None:
             frames.slot[pfn] = filling.reference
             self._become_present(region, page, pfn, 0)
+            if filling.writable:
+                self.dirty(pfn)
         else:
             self._disown(region, pfn)
             region.table[page] = -filling.reference - 1
@@ -143,9 +152,13 @@ class PageLife:
         self.evicting[pfn] = Evicting(region, state.next_ticket, record)
         self.unwritten += 1
         state.protects.append(pfn)
+        state.protect_pages.append(key)
 
-    def protected(self, ticket: int, pfn: int, zero: bool) -> None:
-        """The bytes of an evicted frame are stable: drop it, or begin its write. A retaken one is left alone."""
+    def protected(self, ticket: int, pfn: int, zero: bool | None) -> None:
+        """The bytes of an evicted frame are stable: drop it, or begin its write. A retaken one is left alone.
+
+        `zero`: they are all zero; None: they cannot be stable now, and the page stays.
+        """
         evicting = self.evicting.get(pfn)
         if evicting is None or evicting.ticket != ticket or evicting.reference != NO_SLOT:
             return
@@ -154,7 +167,9 @@ class PageLife:
         region = evicting.region
         page = frames.page[pfn] & PAGE_MASK
         reference = frames.slot[pfn]
-        if zero:
+        if zero is None:
+            self._restore(pfn, "cannot be protected")
+        elif zero:
             if reference != NO_SLOT:
                 self.free_slot(reference)
             region.process.counters.zero_drops += 1
@@ -209,11 +224,14 @@ class PageLife:
         evicting = self.evicting[pfn]
         if evicting.reference != NO_SLOT:
             self.writing[evicting.reference] = None
+        elif evicting.ticket == self._state.next_ticket:  # the Protect has not gone out, and must not come after this
+            index = self._state.protects.index(pfn)
+            del self._state.protects[index], self._state.protect_pages[index]
         evicting.region.process.counters.retaken += 1
         self._restore(pfn, "retaken")
 
     def dirty(self, pfn: int) -> None:
-        """A PRESENT page was written to: what its slot holds is out of date."""
+        """A PRESENT page was, or may be, written to: what its slot holds is out of date."""
         frames = self._state.frames
         frames.flags[pfn] |= DIRTY
         reference = frames.slot[pfn]
@@ -248,7 +266,7 @@ class PageLife:
             evicting = self._end_eviction(pfn, "unmapped")
             if evicting.reference != NO_SLOT:
                 self.writing[evicting.reference] = None
-        elif not frames.flags[pfn] & DENIED:
+        elif not frames.flags[pfn] & KEPT:
             region.process.policies.page_left(pfn)
         if frames.slot[pfn] != NO_SLOT:
             self.free_slot(frames.slot[pfn])
@@ -267,6 +285,37 @@ class PageLife:
         self._state.frames.flags[pfn] &= ~PINNED
         del self._state.pins[pfn]
 
+    def restore(self, pfn: int) -> None:
+        """Have the shell let those go on who wait for a PRESENT page; to a dirty one they may write."""
+        frames = self._state.frames
+        self._state.restores[frames.page[pfn]] = bool(frames.flags[pfn] & DIRTY)
+
+    def lock(self, pfn: int) -> None:
+        """Its process pins a PRESENT page, once more; the budget is the caller's business."""
+        state = self._state
+        key = state.frames.page[pfn]
+        process = state.regions[key >> PAGE_BITS].process
+        count = process.pins.get(key, 0)
+        process.pins[key] = count + 1
+        if count == 0:
+            if not state.frames.flags[pfn] & KEPT:
+                process.policies.page_left(pfn)
+            state.frames.flags[pfn] |= LOCKED
+            self._count_locked(process, 1)
+
+    def unlock(self, process: Process, key: int, pfn: int) -> None:
+        """One pin of a page ends; with the last one it may be evicted again."""
+        count = process.pins[key] - 1
+        if count:
+            process.pins[key] = count
+            return
+        del process.pins[key]
+        frames = self._state.frames
+        frames.flags[pfn] &= ~LOCKED
+        self._count_locked(process, -1)
+        if not frames.flags[pfn] & KEPT:
+            process.policies.page_filled(pfn)
+
     def apply_hint(self, region: Region, page: int, pfn: int) -> bool:
         """Another hint came into force on a page with a frame; False when it asked for DENY beyond the budget."""
         frames = self._state.frames
@@ -280,13 +329,14 @@ class PageLife:
         self._undeny(region.process, before)
         rights = self._rights(region, page)
         policies = region.process.policies
-        known = frames.state[pfn] == PRESENT and not before & DENIED
-        if known and rights & DENIED:
+        after = before & (DIRTY | PINNED | LOCKED) | rights
+        known = frames.state[pfn] == PRESENT and not before & KEPT
+        if known and after & KEPT:
             policies.page_left(pfn)
-        frames.flags[pfn] = before & (DIRTY | PINNED) | rights
-        if known and not rights & DENIED:
+        frames.flags[pfn] = after
+        if known and not after & KEPT:
             policies.hint_changed(pfn, (before & PRIORITY_MASK) >> PRIORITY_SHIFT)
-        elif frames.state[pfn] == PRESENT and before & DENIED and not rights & DENIED:
+        elif frames.state[pfn] == PRESENT and before & KEPT and not after & KEPT:
             policies.page_filled(pfn)
         return bool(rights & DENIED) or not wants_deny
 
@@ -304,6 +354,9 @@ class PageLife:
         self._undeny(region.process, flags)
         if flags & PINNED:
             self.unpin(pfn)
+        if flags & LOCKED:
+            del region.process.pins[state.frames.page[pfn]]
+            self._count_locked(region.process, -1)
         region.resident -= 1
         region.process.resident -= 1
         if give_back:
@@ -329,7 +382,9 @@ class PageLife:
     def _gone(self, pfn: int, entry: int, result: str) -> None:
         state = self._state
         region = self._end_eviction(pfn, result).region
-        page = state.frames.page[pfn] & PAGE_MASK
+        key = state.frames.page[pfn]
+        page = key & PAGE_MASK
+        state.releases.append(key)
         region.evictions += 1
         region.process.counters.evictions += 1
         self._disown(region, pfn)
@@ -342,6 +397,7 @@ class PageLife:
     def _restore(self, pfn: int, result: str) -> None:
         evicting = self._end_eviction(pfn, result)
         self._state.frames.state[pfn] = PRESENT
+        self.restore(pfn)
         evicting.region.process.policies.page_filled(pfn)
 
     def _rights(self, region: Region, page: int) -> int:
@@ -351,12 +407,21 @@ class PageLife:
             return _NORMAL
         rights = found.hint.priority << PRIORITY_SHIFT & PRIORITY_MASK
         if found.hint.deny:
-            state, process = self._state, region.process
-            if process.denied < state.settings.deny_budget and state.denied < state.settings.deny_budget_total:
+            process = region.process
+            if self.kept_room(process) > 0:
                 self._count_denied(process, 1)
                 return rights | DENIED
             process.counters.deny_over_budget += 1
         return rights
+
+    def kept_room(self, process: Process) -> int:
+        """Frames that a process may still keep, by EVICTION=DENY or by pins."""
+        state = self._state
+        settings = state.settings
+        return min(
+            settings.deny_budget - process.denied - process.locked,
+            settings.deny_budget_total - state.denied - state.locked,
+        )
 
     def _undeny(self, process: Process, flags: int) -> None:
         if flags & DENIED:
@@ -366,6 +431,10 @@ class PageLife:
         process.denied += change
         self._state.denied += change
 
+    def _count_locked(self, process: Process, change: int) -> None:
+        process.locked += change
+        self._state.locked += change
+
     def _device_for(self, region: Region, page: int, pfn: int) -> int | None:
         """The device a page should go to: by its hint, else by the evict policy, else by its process."""
         found = region.hints.find(page) if region.hints.ranges else None
@@ -374,6 +443,7 @@ class PageLife:
         number = region.process.policies.swap_device(pfn)
         return region.process.swap_device if number is None else number
 
-    def _slot_page(self, reference: int, pfn: int, region: Region, page: int) -> SlotPage:
+    def _slot_page(self, reference: int, pfn: int, region: Region, page: int, *, writable: bool = False) -> SlotPage:
         key = region.first_key + page
-        return SlotPage(reference, pfn, region.process.process_id, key, self._state.swap.generation(reference))
+        generation = self._state.swap.generation(reference)
+        return SlotPage(reference, pfn, region.process.process_id, key, generation, writable)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT, WITHOUT
+from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT, WITHOUT
 from usmd.core.guard import shown
 from usmd.core.region import PAGE_BITS
 
@@ -72,7 +72,7 @@ class Reclaim:
     def _something_could_go(self) -> bool:
         """Whether any frame is neither denied nor, for want of slots, bound to stay dirty; one pass at memory speed."""
         frames = self._state.frames
-        stays = DENIED if self._slots_to_spare() > 0 else DENIED | DIRTY
+        stays = KEPT if self._slots_to_spare() > 0 else KEPT | DIRTY
         free_to_go = frames.flags.translate(WITHOUT[stays]).count(1)
         return free_to_go > frames.free + len(self._life.filling)  # those have no flags either
 
@@ -124,7 +124,7 @@ class Reclaim:
             return "not present"
         if self._state.regions[frames.page[pfn] >> PAGE_BITS].process is not process:
             return "not the process's"
-        return "denied" if frames.flags[pfn] & DENIED else None
+        return "denied or pinned by its process" if frames.flags[pfn] & KEPT else None
 
     def _slots_to_spare(self) -> int:
         """Free slots that no eviction under way will need."""
@@ -142,7 +142,7 @@ class Reclaim:
         for _ in range(min(limit, frames.count)):
             pfn = self._hand
             self._hand = pfn + 1 if pfn + 1 < frames.count else 0
-            if frames.state[pfn] != PRESENT or frames.flags[pfn] & (DENIED | PINNED):
+            if frames.state[pfn] != PRESENT or frames.flags[pfn] & (KEPT | PINNED):
                 continue
             if slots <= 0 and self._needs_slot(pfn):
                 continue
@@ -166,7 +166,7 @@ class Reclaim:
             if region.region_id not in state.regions:
                 return
             pfn = region.table[page] - 1
-            can_go = pfn >= 0 and frames.state[pfn] == PRESENT and not frames.flags[pfn] & (DENIED | PINNED)
+            can_go = pfn >= 0 and frames.state[pfn] == PRESENT and not frames.flags[pfn] & (KEPT | PINNED)
             if can_go and (not self._needs_slot(pfn) or self._slots_to_spare() > 0):
                 self._life.evict(pfn, "hint", "DONTNEED")
             yield True

@@ -75,8 +75,8 @@ class Process:
     """One client session: its regions, policies, counters and last evictions. `uid` and `pid` are None if unvouched."""
 
     __slots__ = (
-        "address", "chores", "counters", "denied", "evictions", "mapped", "missing", "name", "pid", "policies",
-        "process_id", "regions", "resident", "swap_device", "uid",
+        "address", "chores", "counters", "denied", "evictions", "locked", "mapped", "missing", "name", "pid", "pins",
+        "policies", "process_id", "regions", "resident", "swap_device", "uid",
     )  # fmt: skip
 
     policies: GuardedPolicies
@@ -96,6 +96,10 @@ class Process:
         """Pages with a frame."""
         self.denied = 0
         """Resident pages that EVICTION=DENY protects."""
+        self.locked = 0
+        """Resident pages that it pinned."""
+        self.pins: dict[int, int] = {}
+        """Page key → how often the page is pinned."""
         self.chores = 0
         """Hints with WILLNEED or DONTNEED that are still being done."""
         self.missing = 0

@@ -15,6 +15,7 @@ from usmd.core.frames import (
     EVICTING,
     FILLING,
     FREE,
+    LOCKED,
     NO_PAGE,
     NO_SLOT,
     PINNED,
@@ -44,7 +45,7 @@ def _mask_table(bit: int) -> bytes:
     return bytes(1 if flags & bit else 0 for flags in range(256))
 
 
-_HAS = {bit: _mask_table(bit) for bit in (DIRTY, DENIED, PINNED)}
+_HAS = {bit: _mask_table(bit) for bit in (DIRTY, DENIED, PINNED | LOCKED)}
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -82,7 +83,7 @@ def memory_cell(core: Core, first: int, end: int) -> Cell:
         evicting=states.count(EVICTING),
         dirty=flags.translate(_HAS[DIRTY]).count(1),
         denied=flags.translate(_HAS[DENIED]).count(1),
-        pinned=flags.translate(_HAS[PINNED]).count(1),
+        pinned=flags.translate(_HAS[PINNED | LOCKED]).count(1),
         process_id=owner,
     )
 
@@ -184,7 +185,7 @@ def explain(core: Core, region: Region, page: int) -> PageReport:
         slot=reference,
         generation=0 if reference is None else state.swap.generation(reference),
         dirty=bool(flags & DIRTY),
-        pinned=bool(flags & PINNED),
+        pinned=bool(flags & (PINNED | LOCKED)),
         denied=bool(flags & DENIED),
         waiting=waiting,
         hint=None if found is None else hint_report(core, region, found),

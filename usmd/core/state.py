@@ -68,8 +68,9 @@ class State:
 
     __slots__ = (
         "_notices", "_outcomes", "chores", "denied", "discards", "dying", "ended_counters", "first", "frames",
-        "hint_expiry", "links", "make_policy", "next_hint", "next_process", "next_region", "next_ticket", "now", "pins",
-        "processes", "protects", "reads", "regions", "settings", "stopwatch", "swap", "writes", "zero_fills",
+        "hint_expiry", "links", "locked", "make_policy", "next_hint", "next_process", "next_region", "next_ticket",
+        "now", "pins", "poisons", "processes", "protect_pages", "protects", "reads", "regions", "releases", "restores",
+        "settings", "stopwatch", "swap", "wakes", "writes", "zero_fills", "zero_pages",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +95,7 @@ class State:
         self.dying: dict[int, Region] = {}
         """Regions that are gone but for slots which a chore still frees."""
         self.denied = 0
+        self.locked = 0
         self.ended_counters = Counters()
         self.now = 0.0
         self.next_process = 1
@@ -105,8 +107,17 @@ class State:
         self.first: list[commands.Command] = []
         """Commands that go out before the batches below: answers to a request, ended sessions."""
         self.discards: list[int] = []
+        self.releases: list[int] = []
+        """Keys of pages that have left their frames."""
+        self.restores: dict[int, bool] = {}
+        """Page key → writable."""
+        self.wakes: list[int] = []
         self.zero_fills: list[int] = []
+        self.zero_pages: list[int] = []
+        """Keys of the pages on the frames of `zero_fills`, and below of those of `protects`."""
+        self.poisons: list[int] = []
         self.protects: list[int] = []
+        self.protect_pages: list[int] = []
         self.writes: list[commands.SlotPage] = []
         self.reads: list[commands.SlotPage] = []
         self._outcomes: dict[int, list[commands.Outcome]] = {}
@@ -138,21 +149,34 @@ class State:
     def take_commands(self) -> list[commands.Command]:
         """The gathered commands in the order in which they must be performed; nothing remains.
 
-        Slots are discarded before anything is written to them again; frames are zeroed before they are protected; an
-        outcome comes after everything that makes it true.
+        Slots are discarded before anything is written to them again; pages leave their frames before others come into
+        them; what is restored or zeroed is so before it is protected; an outcome comes after everything that makes it
+        true.
         """
         out = self.first
         self.first = []
         if self.discards:
             out.append(commands.DiscardSlots(self.discards))
             self.discards = []
+        if self.releases:
+            out.append(commands.Release(self.releases))
+            self.releases = []
+        if self.restores:
+            out.append(commands.Restore(list(self.restores), list(self.restores.values())))
+            self.restores = {}
+        if self.wakes:
+            out.append(commands.Wake(self.wakes))
+            self.wakes = []
         if self.zero_fills:
-            out.append(commands.ZeroFill(self.zero_fills))
-            self.zero_fills = []
+            out.append(commands.ZeroFill(self.zero_fills, self.zero_pages))
+            self.zero_fills, self.zero_pages = [], []
+        if self.poisons:
+            out.append(commands.Poison(self.poisons))
+            self.poisons = []
         if self.protects:
-            out.append(commands.Protect(self.next_ticket, self.protects))
+            out.append(commands.Protect(self.next_ticket, self.protects, self.protect_pages))
             self.next_ticket += 1
-            self.protects = []
+            self.protects, self.protect_pages = [], []
         if self.writes:
             out.append(commands.WriteSlots(self.writes))
             self.writes = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from usmd.core.frames import DENIED, DIRTY, EVICTING, FILLING, FREE, NO_PAGE, NO_SLOT, PINNED, PRESENT
+from usmd.core.frames import DENIED, DIRTY, EVICTING, FILLING, FREE, KEPT, LOCKED, NO_PAGE, NO_SLOT, PINNED, PRESENT
 from usmd.core.region import page_key
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
 
@@ -41,7 +41,7 @@ def _frames(core: Core) -> list[str]:
             found.append(f"frame {pfn} in state {state} has page {key}")
         if state == FREE and (flags or frames.slot[pfn] != NO_SLOT):
             found.append(f"free frame {pfn} has flags {flags} or slot {frames.slot[pfn]}")
-        if state == EVICTING and flags & (DENIED | PINNED):
+        if state == EVICTING and flags & (KEPT | PINNED):
             found.append(f"frame {pfn} is being evicted with flags {flags}")
         if (pfn in life.filling) != (state == FILLING) or (pfn in life.evicting) != (state == EVICTING):
             found.append(f"frame {pfn} in state {state} disagrees with what is in flight")
@@ -99,13 +99,16 @@ def _counts(core: Core) -> list[str]:
     denied = sum(1 for flags in state.frames.flags if flags & DENIED)
     if state.denied != denied or sum(process.denied for process in state.processes.values()) != denied:
         found.append(f"{state.denied} denied frames are counted, there are {denied}")
-    if denied > state.settings.deny_budget_total:
-        found.append(f"{denied} denied frames exceed the budget of {state.settings.deny_budget_total}")
+    locked = sum(1 for flags in state.frames.flags if flags & LOCKED)
+    if state.locked != locked or sum(len(process.pins) for process in state.processes.values()) != locked:
+        found.append(f"{state.locked} pinned frames are counted, there are {locked}")
+    if denied + locked > state.settings.deny_budget_total:
+        found.append(f"{denied + locked} kept frames exceed the budget of {state.settings.deny_budget_total}")
     for process in state.processes.values():
         if process.resident != sum(region.resident for region in process.regions.values()):
             found.append(f"process {process.process_id} counts {process.resident} resident pages wrongly")
-        if process.denied > state.settings.deny_budget:
-            found.append(f"process {process.process_id} has {process.denied} denied frames, beyond its budget")
+        if process.denied + process.locked > state.settings.deny_budget or process.locked != len(process.pins):
+            found.append(f"process {process.process_id} keeps more frames than its budget, or counts them wrongly")
     for region in state.regions.values():
         swapped = sum(1 for _, entry in region.table.entries() if entry < 0)
         if region.swapped != swapped:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usmd.core.frame_list import FrameList
-from usmd.core.frames import DENIED, DIRTY, PINNED, PRESENT, PRIORITY_OF
+from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT, PRIORITY_OF
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import Priority
 from usmd.core.policy import AllocPolicy, EvictPolicy
@@ -65,7 +65,7 @@ class MemoryView:
     def evictable(self, pfn: int) -> bool:
         """Whether the core would take this frame as a victim of the process now."""
         frames = self._state.frames
-        if frames.state[pfn] != PRESENT or self._flags[pfn] & (DENIED | PINNED):
+        if frames.state[pfn] != PRESENT or self._flags[pfn] & (KEPT | PINNED):
             return False
         return self._state.regions[frames.page[pfn] >> PAGE_BITS].process is self._process
 

@@ -1,7 +1,7 @@
 """usmctl: the commands and their options.
 
-Covers reading the command line, exit codes (0 done, 1 the daemon cannot be reached or says no, 2 bad usage), and the
-end of a pipe. What is asked is connect's; how it looks is the view modules'.
+Covers reading the command line, exit codes (0 done, 1 the daemon cannot be reached or says no, 2 bad usage; those of
+`doctor` are its own), and the end of a pipe. What is asked is connect's; how it looks is the view modules'.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from google.protobuf.message import Message
 from rich.console import Console, Group
 from rich.live import Live
 
-from usmd.ctl import explain_view, memory_map, status_view, tables
+from usmd.ctl import doctor_view, explain_view, memory_map, status_view, tables
 from usmd.ctl.as_json import plain, write_document, write_line
 from usmd.ctl.connect import ADDRESS_VARIABLE, Admin, admin_socket
 from usmd.ctl.console import is_piped, make_console
+from usmd.ctl.doctor import diagnose
+from usmd.ctl.doctor_probe import look
 from usmd.ctl.targets import parse_page
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.version import VERSION
@@ -226,6 +228,24 @@ def drain(
             _ask(f"Stop usmd at {admin.address}? This ends {_sessions(admin.status().processes)}.")
         answer = admin.drain(grace)
     _show(context, output, lambda: plain(answer), lambda console: console.print(f"{_sessions(answer.sessions)} ended"))
+
+
+@app.command(epilog="Examples:\n\nusmctl doctor\n\nusmctl doctor --format json")
+def doctor(context: typer.Context, output: FormatOption = None) -> None:
+    """Tell what this machine offers for real memory, what usmd will use, and how to get what is missing.
+
+    Needs no daemon. Run it as the user whose program will use the memory: rights are that user's.
+
+    Exit code: 0 where real memory (userfaultfd) can be used, 1 where only simulated memory can.
+    """
+    report = diagnose(look())
+    _show(
+        context,
+        output,
+        lambda: doctor_view.as_document(report),
+        lambda console: doctor_view.show_report(console, report),
+    )
+    raise typer.Exit(FAILED if report.reason else 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

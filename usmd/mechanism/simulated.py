@@ -10,7 +10,9 @@ import mmap
 from collections.abc import Sequence
 from typing import Final
 
-from usmd.errors import ConfigError
+from usmd.core.commands import SlotPage
+from usmd.errors import ConfigError, UsmdError
+from usmd.mechanism.base import Errors, Mechanism, Stage
 from usmd.sizes import format_size
 
 NAME: Final = "simulated"
@@ -33,10 +35,10 @@ def _populate(pool: mmap.mmap) -> None:
                 raise
 
 
-class SimulatedMemory:
+class SimulatedMemory(Mechanism):
     """`frames` frames of `page_size` bytes each. Numbers of frames are trusted: they come from the core."""
 
-    name: Final = NAME
+    name = NAME
 
     def __init__(self, frames: int, page_size: int) -> None:
         """Take the pool from the machine, all of it and now; raises ConfigError where that is refused."""
@@ -53,23 +55,40 @@ class SimulatedMemory:
         self._zeros = bytes(page_size)
 
     def buffer(self, pfn: int) -> memoryview:
-        """The bytes of a frame, writable, for a swap device."""
+        """The bytes of a frame, writable."""
         start = pfn * self._page_size
         return self._view[start : start + self._page_size]
 
-    def zero(self, frames: Sequence[int]) -> None:
+    def source(self, page: SlotPage) -> memoryview:
+        """The bytes of the page's frame."""
+        return self.buffer(page.pfn)
+
+    def stage(self, pages: Sequence[SlotPage]) -> Stage:
+        """The frames themselves: nobody sees them before the core says that they are filled."""
+        return Stage(pages, [self.buffer(page.pfn) for page in pages])
+
+    def fill(self, stage: Stage, errors: Sequence[UsmdError | None]) -> Errors:
+        """Nothing is left to do."""
+        for buffer in stage.buffers:
+            buffer.release()
+        return list(errors)
+
+    def zero(self, frames: Sequence[int], pages: Sequence[int]) -> None:
         """Make frames all zero."""
+        del pages
         view, size, zeros = self._view, self._page_size, self._zeros
         for pfn in frames:
             view[pfn * size : (pfn + 1) * size] = zeros
 
-    def protect(self, frames: Sequence[int]) -> list[bool]:
-        """Make the bytes of frames stable and say which are all zero. Here only calls write, so they are stable."""
+    def protect(self, frames: Sequence[int], pages: Sequence[int]) -> list[bool | None]:
+        """Say which frames are all zero. Here only calls write, so they are stable."""
+        del pages
         pool, size, zeros = self._pool, self._page_size, self._zeros
         return [pool[pfn * size : (pfn + 1) * size] == zeros for pfn in frames]
 
-    def load(self, frames: Sequence[int], offset: int, length: int) -> bytes:
+    def load(self, frames: Sequence[int], first: int, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` on, counted from the start of the first frame; frames are in page order."""
+        del first
         size = self._page_size
         view = self._view
         parts = []
@@ -81,8 +100,9 @@ class SimulatedMemory:
             offset = 0
         return b"".join(parts)
 
-    def store(self, frames: Sequence[int], offset: int, data: memoryview) -> int:
+    def store(self, frames: Sequence[int], first: int, offset: int, data: memoryview) -> int:
         """Write `data` from `offset` on, counted from the start of the first frame; returns the bytes written."""
+        del first
         size = self._page_size
         view = self._view
         done = 0

@@ -15,7 +15,7 @@ import grpc.aio
 from lib_usm.pb.usm.v1 import client_pb2, common_pb2
 from usmd.core import commands, events
 from usmd.core.hints import Hint, parse_hint
-from usmd.core.region import Region
+from usmd.core.region import Region, page_key
 from usmd.errors import InvalidArgument, OutOfRange, UsmdError
 from usmd.server.engine import Engine, Touch
 from usmd.server.hint_messages import hint_from_fields
@@ -63,6 +63,7 @@ class ClientService:
             max_transfer_bytes=max(MAX_TRANSFER_BYTES, self._page_size),
             max_fault_pages=self._engine.core.state.settings.max_fault_pages,
             max_batch_faults=MAX_BATCH_FAULTS,
+            mechanism=self._engine.memory.name,
         )
 
     async def Detach(  # noqa: N802
@@ -76,9 +77,7 @@ class ClientService:
     async def MapRegion(self, request: client_pb2.MapRegionRequest, context: Context) -> client_pb2.Region:  # noqa: N802
         """Make a region."""
         session = self._session(context)
-        mapped = self._engine.submit(events.Map(session.process_id, request.length, request.name))
-        if not isinstance(mapped, commands.Mapped):
-            raise TypeError(f"the core answered {mapped!r} to Map")
+        mapped = self._engine.map(events.Map(session.process_id, request.length, request.name))
         return client_pb2.Region(
             region_id=mapped.region_id,
             address=mapped.address,
@@ -114,17 +113,38 @@ class ClientService:
             over_budget_pages=answer.over_budget,
         )
 
+    async def PinRegion(  # noqa: N802
+        self, request: client_pb2.PinRegionRequest, context: Context
+    ) -> client_pb2.PinRegionResponse:
+        """Keep pages in memory."""
+        session = self._session(context)
+        answer = self._engine.submit(
+            events.Pin(session.process_id, request.region_id, request.first_page, request.page_count)
+        )
+        if not isinstance(answer, commands.Pinned):
+            raise TypeError(f"the core answered {answer!r} to Pin")
+        return client_pb2.PinRegionResponse(absent_pages=answer.absent)
+
+    async def UnpinRegion(  # noqa: N802
+        self, request: client_pb2.UnpinRegionRequest, context: Context
+    ) -> client_pb2.UnpinRegionResponse:
+        """Let pages go again."""
+        session = self._session(context)
+        self._engine.submit(events.Unpin(session.process_id, request.region_id, request.first_page, request.page_count))
+        return client_pb2.UnpinRegionResponse()
+
     async def Load(self, request: client_pb2.LoadRequest, context: Context) -> client_pb2.LoadResponse:  # noqa: N802
         """Read what is resident."""
         session = self._session(context)
         length = request.length
-        within = request.offset % self._page_size
+        page, within = divmod(request.offset, self._page_size)
+        first = page_key(request.region_id, page)
         data = b""
 
         def load(frames: Sequence[int]) -> None:
             nonlocal data
             resident = min(length, max(len(frames) * self._page_size - within, 0))
-            data = self._engine.memory.load(frames, within, resident)
+            data = self._engine.memory.load(frames, first, within, resident)
 
         accessed = self._access(session, request.region_id, request.offset, length, load, write=False)
         return client_pb2.LoadResponse(data=data, absent_pages=accessed.absent)
@@ -132,12 +152,13 @@ class ClientService:
     async def Store(self, request: client_pb2.StoreRequest, context: Context) -> client_pb2.StoreResponse:  # noqa: N802
         """Write where it is resident."""
         session = self._session(context)
-        within = request.offset % self._page_size
+        page, within = divmod(request.offset, self._page_size)
+        first = page_key(request.region_id, page)
         stored = 0
 
         def store(frames: Sequence[int]) -> None:
             nonlocal stored
-            stored = self._engine.memory.store(frames, within, memoryview(request.data))
+            stored = self._engine.memory.store(frames, first, within, memoryview(request.data))
 
         accessed = self._access(session, request.region_id, request.offset, len(request.data), store, write=True)
         return client_pb2.StoreResponse(stored=stored, absent_pages=accessed.absent)

@@ -31,14 +31,17 @@ from usmd.core.state import CoreSettings, State
 from usmd.core.view import MemoryView
 from usmd.errors import ConfigError, UsmdError
 from usmd.log import get_logger
-from usmd.mechanism.simulated import SimulatedMemory
+from usmd.mechanism import choose, uffd
+from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.policies import registry
-from usmd.runtime_paths import IDENTITY_SUFFIX
+from usmd.runtime_paths import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd.server.admin_service import AdminService
 from usmd.server.client_service import REQUEST_LIMITS, ClientService
 from usmd.server.engine import Engine
+from usmd.server.fault_wakeup import parse_wakeup
 from usmd.server.identity import MAX_CONNECTIONS, Identities
 from usmd.server.lock import SocketLock
+from usmd.server.memory_socket import MemorySocket
 from usmd.server.notify import notify
 from usmd.server.rpc import service_handler
 from usmd.server.sessions import Sessions
@@ -118,7 +121,9 @@ class Daemon:
     def __init__(self, config: Config, devices: list[SwapDevice]) -> None:
         self._config = config
         memory = config.memory
-        self.engine = Engine(core_settings(memory), SimulatedMemory(memory.frames, memory.page_size), devices)
+        offer = uffd.probe()
+        mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer)
+        self.engine = Engine(core_settings(memory), mechanism, devices)
         self.watch = Watch()
         self.engine.on_notice = self.watch.publish
         self._identities = Identities(timeout=config.server.attach_timeout)
@@ -129,6 +134,16 @@ class Daemon:
             max_sessions=config.server.max_sessions,
             attach_timeout=config.server.attach_timeout,
         )
+        self._memory_socket: MemorySocket | None = None
+        if isinstance(mechanism, UserfaultfdMemory):
+            self._memory_socket = MemorySocket(
+                self.engine,
+                mechanism,
+                self.sessions,
+                parse_wakeup(memory.fault_wakeup),
+                offer.features & (uffd.REQUIRED | uffd.WANTED),
+                timeout=config.server.attach_timeout,
+            )
         self._grace = config.server.drain_grace
         self._stop = asyncio.Event()
         self._health = HealthServicer()
@@ -155,6 +170,8 @@ class Daemon:
             server.admin_socket, server.admin_socket_mode, admin_pb2.DESCRIPTOR.services_by_name["AdminService"], admin
         )
         await self._identities.serve(Path(f"{server.socket}{IDENTITY_SUFFIX}"), server.socket_mode)
+        if self._memory_socket is not None:
+            self._memory_socket.serve(Path(f"{server.socket}{MEMORY_SUFFIX}"), server.socket_mode)
         ticker = loop.create_task(self._tick())
         _log.info(
             "ready",
@@ -164,6 +181,7 @@ class Daemon:
             frames=self.engine.core.state.frames.count,
             page_size=self._config.memory.page_size,
             mechanism=self.engine.memory.name,
+            **({"why_not_real_memory": self._why_not_real} if self._why_not_real else {}),
             swap=", ".join(f"{each.device.number} {each.device.name}" for each in self.engine.queues),
             version=VERSION,
         )
@@ -204,6 +222,8 @@ class Daemon:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self.engine.submit(events.Tick())
+            if self._memory_socket is not None:
+                self._memory_socket.tick()
 
     def _signalled(self, number: int) -> None:
         _log.info("signal", signal=signal.Signals(number).name)
@@ -224,6 +244,8 @@ class Daemon:
         self.watch.end()
         await client_server.stop(self._grace)
         await self._identities.close()
+        if self._memory_socket is not None:
+            self._memory_socket.close()
         await admin_server.stop(self._grace)
         await self.engine.close()
         _log.info("stopped")

@@ -16,10 +16,16 @@ from usmd.core.events import Event, SwapInDone, SwapOutDone
 from usmd.core.swap_map import SLOT_MASK
 from usmd.errors import SwapIOError, UsmdError
 from usmd.log import get_logger
+from usmd.mechanism.base import Busy, Mechanism, Stage
 from usmd.swap.base import Results, SlotIO, SwapDevice
 
 BATCH: Final = 64
+BUSY_SECONDS: Final = 0.001
 _log = get_logger()
+
+
+def _page_key(page: SlotPage) -> int:
+    return page.page
 
 
 def _run(job: Callable[[Sequence[SlotIO]], Results], batch: Sequence[SlotIO]) -> Results:
@@ -31,73 +37,115 @@ def _run(job: Callable[[Sequence[SlotIO]], Results], batch: Sequence[SlotIO]) ->
 
 
 class DeviceQueue:
-    """Reads and writes of one device. `deliver` gets each completion, on the loop; `buffer` gives a frame's bytes."""
+    """Reads and writes of one device. `deliver` gets each completion, on the loop; the bytes are those of `memory`."""
 
-    def __init__(
-        self, device: SwapDevice, buffer: Callable[[int], memoryview], deliver: Callable[[Event], object]
-    ) -> None:
+    def __init__(self, device: SwapDevice, memory: Mechanism, deliver: Callable[[Event], object]) -> None:
         self.device = device
         self.pages_written = 0
         self.pages_read = 0
         self.errors = 0
         self.in_flight = 0
-        self._buffer = buffer
+        self._memory = memory
         self._deliver = deliver
         self._waiting: dict[bool, list[SlotPage]] = {False: [], True: []}
         self._running: dict[bool, asyncio.Task[None] | None] = {False: None, True: None}
+        self._filling: set[asyncio.Task[None]] = set()
         self._workers = ThreadPoolExecutor(2, thread_name_prefix=f"usmd-{device.name}")
 
     def write(self, pages: Sequence[SlotPage]) -> None:
-        """Queue writes of frames to slots."""
+        """Queue writes of pages to slots."""
         self._queue(pages, writing=True)
 
     def read(self, pages: Sequence[SlotPage]) -> None:
-        """Queue reads of slots into frames."""
+        """Queue reads of slots into pages."""
         self._queue(pages, writing=False)
 
     def _queue(self, pages: Sequence[SlotPage], *, writing: bool) -> None:
         self._waiting[writing].extend(pages)
         self.in_flight += len(pages)
         if self._running[writing] is None:
-            self._running[writing] = asyncio.get_running_loop().create_task(self._work(writing=writing))
+            work = self._write_all if writing else self._read_all
+            self._running[writing] = asyncio.get_running_loop().create_task(work())
 
-    async def _work(self, *, writing: bool) -> None:
-        """Run jobs until none is left."""
-        loop = asyncio.get_running_loop()
-        waiting = self._waiting[writing]
-        job = self.device.write if writing else self.device.read
+    async def _write_all(self) -> None:
+        """Run writes until none is left."""
+        waiting = self._waiting[True]
         try:
             while waiting:
                 pages = waiting[:BATCH]
                 del waiting[:BATCH]
-                batch = [
-                    SlotIO(page.slot & SLOT_MASK, page.process_id, page.page, page.generation, self._buffer(page.pfn))
-                    for page in pages
-                ]
-                errors: Sequence[UsmdError | None]
-                try:
-                    errors = await loop.run_in_executor(self._workers, _run, job, batch)
-                except Exception as error:  # noqa: BLE001 - logged with its traceback, and every entry has failed
-                    # A device answers per entry and never raises for I/O: this is a defect, and every entry has failed.
-                    _log.exception("swap_device_defect", device=self.device.name)
-                    errors = [SwapIOError(f"swap device {self.device.name}: {type(error).__name__}")] * len(pages)
-                for entry in batch:
-                    entry.buffer.release()
-                self.in_flight -= len(pages)
-                failed = sum(1 for error in errors if error is not None)
-                self.errors += failed
-                if writing:
-                    self.pages_written += len(pages) - failed
-                    self._deliver(SwapOutDone([page.slot for page in pages], errors))
-                else:
-                    self.pages_read += len(pages) - failed
-                    self._deliver(SwapInDone([page.pfn for page in pages], errors))
+                buffers = [self._memory.source(page) for page in pages]
+                errors = await self._run_job(self.device.write, pages, buffers)
+                for buffer in buffers:
+                    buffer.release()
+                self.pages_written += self._count(errors)
+                self._deliver(SwapOutDone([page.slot for page in pages], errors))
         finally:
-            self._running[writing] = None
+            self._running[True] = None
+
+    async def _read_all(self) -> None:
+        """Run reads until none is left."""
+        waiting = self._waiting[False]
+        try:
+            while waiting:
+                pages = sorted(waiting[:BATCH], key=_page_key)  # neighbours come in together
+                del waiting[:BATCH]
+                stage = self._memory.stage(pages)
+                errors = await self._run_job(self.device.read, pages, stage.buffers)
+                self.pages_read += self._count(errors)
+                errors = self._fill(stage, errors)
+                if any(isinstance(error, Busy) for error in errors):
+                    # One client's obstinacy is no reason for others to wait.
+                    task = asyncio.get_running_loop().create_task(self._fill_again(stage, errors))
+                    self._filling.add(task)
+                    task.add_done_callback(self._filling.discard)
+        finally:
+            self._running[False] = None
+
+    async def _fill_again(self, stage: Stage, errors: Sequence[UsmdError | None]) -> None:
+        """Fill what could not be filled at once."""
+        while any(isinstance(error, Busy) for error in errors):
+            await asyncio.sleep(BUSY_SECONDS)
+            errors = self._fill(stage, errors)
+
+    def _fill(self, stage: Stage, before: Sequence[UsmdError | None]) -> Sequence[UsmdError | None]:
+        """Make the pages of a stage present, and deliver those that are, or have failed, and were not before."""
+        errors = self._memory.fill(stage, before)
+        again = any(isinstance(error, Busy) for error in before)
+        done = [
+            index
+            for index, error in enumerate(errors)
+            if not isinstance(error, Busy) and (not again or isinstance(before[index], Busy))
+        ]
+        if done:
+            self._deliver(SwapInDone([stage.pages[index].pfn for index in done], [errors[index] for index in done]))
+        return errors
+
+    async def _run_job(
+        self, job: Callable[[Sequence[SlotIO]], Results], pages: Sequence[SlotPage], buffers: Sequence[memoryview]
+    ) -> Sequence[UsmdError | None]:
+        """Run a job in a worker; one error or None for each page."""
+        batch = [
+            SlotIO(page.slot & SLOT_MASK, page.process_id, page.page, page.generation, buffer)
+            for page, buffer in zip(pages, buffers, strict=True)
+        ]
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._workers, _run, job, batch)
+        except Exception as error:  # noqa: BLE001 - logged with its traceback, and every entry has failed
+            # A device answers per entry and never raises for I/O: this is a defect, and every entry has failed.
+            _log.exception("swap_device_defect", device=self.device.name)
+            return [SwapIOError(f"swap device {self.device.name}: {type(error).__name__}")] * len(pages)
+
+    def _count(self, errors: Sequence[UsmdError | None]) -> int:
+        """Count a job's end; returns the pages that were moved."""
+        failed = sum(1 for error in errors if error is not None)
+        self.errors += failed
+        self.in_flight -= len(errors)
+        return len(errors) - failed
 
     async def close(self) -> None:
         """Wait for what is queued, then close the device; raises UsmdError where that fails."""
-        for task in list(self._running.values()):
+        for task in [*self._running.values(), *self._filling]:
             if task is not None:
                 await task
         await asyncio.get_running_loop().run_in_executor(None, self.device.close)

@@ -13,9 +13,11 @@ from typing import Final, TypeVar
 
 from usmd.core import commands, events
 from usmd.core.machine import Core
+from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceInfo
-from usmd.mechanism.simulated import SimulatedMemory
+from usmd.errors import UsmdError
+from usmd.mechanism.base import Mechanism
 from usmd.policies import registry
 from usmd.server.device_queue import DeviceQueue
 from usmd.swap.base import SwapDevice
@@ -34,7 +36,7 @@ evictions and fills for one client holds up nobody else."""
 class Engine:
     """A core with its memory and devices. `on_*` are called on the loop, in the order of the commands."""
 
-    def __init__(self, settings: CoreSettings, memory: SimulatedMemory, devices: Sequence[SwapDevice]) -> None:
+    def __init__(self, settings: CoreSettings, memory: Mechanism, devices: Sequence[SwapDevice]) -> None:
         self.memory = memory
         self.core = Core(
             settings,
@@ -42,7 +44,7 @@ class Engine:
             registry.make,
             time.perf_counter,
         )
-        self.queues = [DeviceQueue(device, memory.buffer, self.submit) for device in devices]
+        self.queues = [DeviceQueue(device, memory, self.submit) for device in devices]
         self.on_outcomes: OnOutcomes = lambda _process, _outcomes: None
         self.on_ended: OnEnded = lambda _ended: None
         self.on_notice: OnNotice = lambda _notice: None
@@ -88,6 +90,32 @@ class Engine:
             raise TypeError(f"the core answered {answer!r} to Access")
         return answer
 
+    def map(self, event: events.Map) -> commands.Mapped:
+        """Make a region and its memory; raises what the core or the mechanism raises, and then there is none."""
+        mapped = self.submit(event)
+        if not isinstance(mapped, commands.Mapped):
+            raise TypeError(f"the core answered {mapped!r} to Map")
+        try:
+            self.memory.add_region(mapped.region_id, event.process_id, mapped.page_count)
+        except UsmdError:
+            self.submit(events.Unmap(event.process_id, mapped.region_id))
+            raise
+        return mapped
+
+    def _poison(self, pages: Sequence[int]) -> None:
+        """Have touches of pages end in SIGBUS; the operator is told of those that wait instead."""
+        for key in self.memory.poison(pages):
+            region_id, page = key >> PAGE_BITS, key & PAGE_MASK
+            self.on_notice(
+                commands.Notice(
+                    "thread_blocked",
+                    0,
+                    f"who touched page {page} of region {region_id} waits for good: this kernel has no UFFDIO_POISON "
+                    "(Linux 6.6), so no error can be delivered; end the process, or have the page brought in by ensure",
+                    {"region_id": str(region_id), "page": str(page)},
+                )
+            )
+
     def _pump(self) -> None:
         for _ in range(EVENTS_A_TURN):
             if not self._events:
@@ -116,9 +144,13 @@ class Engine:
                     if self._touch is not None:
                         self._touch(command.frames)
                 case commands.ZeroFill():
-                    self.memory.zero(command.frames)
+                    self.memory.zero(command.frames, command.pages)
+                case commands.Release():
+                    self.memory.release(command.pages)
+                case commands.Restore():
+                    self.memory.restore(command.pages, command.writable)
                 case commands.Protect():
-                    zero = self.memory.protect(command.frames)
+                    zero = self.memory.protect(command.frames, command.pages)
                     self._events.append(events.Protected(command.ticket, command.frames, zero))
                 case commands.WriteSlots():
                     for number, pages in _by_device(command.pages, lambda page: page.slot):
@@ -129,6 +161,14 @@ class Engine:
                 case commands.DiscardSlots():
                     for number, references in _by_device(command.slots, lambda reference: reference):
                         self.queues[number].device.discard([reference & SLOT_MASK for reference in references])
+                case commands.Wake():
+                    emptied = self.memory.wake(command.pages)
+                    if emptied:
+                        self._events.append(events.Emptied(emptied))
+                case commands.Poison():
+                    self._poison(command.pages)
+                case commands.RegionGone():
+                    self.memory.drop_region(command.region_id, ended=command.ended)
                 case commands.GoOn():
                     self._events.append(events.GoOn())
                 case commands.Ended():

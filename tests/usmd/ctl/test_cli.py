@@ -13,9 +13,10 @@ import pytest
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.cli import main
+from usmd.mechanism import uffd
 from usmd.version import VERSION
 
-COMMANDS = ["status", "processes", "regions", "policies", "swap", "hints", "map", "explain", "watch", "drain"]
+COMMANDS = ["status", "processes", "regions", "policies", "swap", "hints", "map", "explain", "watch", "drain", "doctor"]
 RUN = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
 
 
@@ -286,3 +287,21 @@ def test_help_lists_the_commands(capsys):
 def test_the_version_is_told_without_a_daemon(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"usmctl {VERSION}\n"
+
+
+def test_doctor_needs_no_daemon_and_its_exit_code_is_its_verdict(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("USM_ADMIN_ADDRESS", f"unix:{tmp_path}/none.sock")
+    real = not uffd.usable(uffd.probe())
+    assert main(["doctor"]) == (0 if real else 1)
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "usmd will use: " + ("userfaultfd" if real else "simulated, because ") in out
+    assert main(["doctor", "--format", "json"]) == (0 if real else 1)
+    assert json.loads(capsys.readouterr().out)["mechanism"] == ("userfaultfd" if real else "simulated")
+
+
+def test_doctor_runs_as_a_process_of_its_own(start):
+    process = start("--format", "json", "doctor")
+    out, err = process.communicate(timeout=30)
+    assert err == b""
+    assert process.returncode == (0 if json.loads(out)["mechanism"] == "userfaultfd" else 1)

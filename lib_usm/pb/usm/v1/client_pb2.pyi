@@ -57,6 +57,7 @@ class AttachResponse(_message.Message):
     MAX_TRANSFER_BYTES_FIELD_NUMBER: _builtins.int
     MAX_FAULT_PAGES_FIELD_NUMBER: _builtins.int
     MAX_BATCH_FAULTS_FIELD_NUMBER: _builtins.int
+    MECHANISM_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
     """Secret that every later call carries."""
     process_id: _builtins.int
@@ -69,6 +70,10 @@ class AttachResponse(_message.Message):
     """Most pages that one Fault may cover."""
     max_batch_faults: _builtins.int
     """Most faults that one StreamFaultsRequest may hold."""
+    mechanism: _builtins.str
+    """Name of the memory mechanism: simulated, or userfaultfd. With the latter a client may map its regions: it hands a
+    userfaultfd over on the memory socket, at the client socket's path plus ".memory".
+    """
     def __init__(
         self,
         *,
@@ -78,10 +83,11 @@ class AttachResponse(_message.Message):
         max_transfer_bytes: _builtins.int = ...,
         max_fault_pages: _builtins.int = ...,
         max_batch_faults: _builtins.int = ...,
+        mechanism: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_faults", b"max_batch_faults", "max_fault_pages", b"max_fault_pages", "max_transfer_bytes", b"max_transfer_bytes", "page_size", b"page_size", "process_id", b"process_id", "session_token", b"session_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_faults", b"max_batch_faults", "max_fault_pages", b"max_fault_pages", "max_transfer_bytes", b"max_transfer_bytes", "mechanism", b"mechanism", "page_size", b"page_size", "process_id", b"process_id", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -415,6 +421,241 @@ class StoreResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoreResponse: _TypeAlias = StoreResponse  # noqa: Y015
+
+@_typing.final
+class PinRegionRequest(_message.Message):
+    """Pages to keep."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_ID_FIELD_NUMBER: _builtins.int
+    FIRST_PAGE_FIELD_NUMBER: _builtins.int
+    PAGE_COUNT_FIELD_NUMBER: _builtins.int
+    region_id: _builtins.int
+    """Number of the region."""
+    first_page: _builtins.int
+    """First page, counted from the start of the region."""
+    page_count: _builtins.int
+    """Pages, at least 1."""
+    def __init__(
+        self,
+        *,
+        region_id: _builtins.int = ...,
+        first_page: _builtins.int = ...,
+        page_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_page", b"first_page", "page_count", b"page_count", "region_id", b"region_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinRegionRequest: _TypeAlias = PinRegionRequest  # noqa: Y015
+
+@_typing.final
+class PinRegionResponse(_message.Message):
+    """The pages are pinned, or some are absent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ABSENT_PAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def absent_pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Absent pages of the range, ascending; empty when all are pinned."""
+
+    def __init__(
+        self,
+        *,
+        absent_pages: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_pages", b"absent_pages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinRegionResponse: _TypeAlias = PinRegionResponse  # noqa: Y015
+
+@_typing.final
+class UnpinRegionRequest(_message.Message):
+    """Pages that may go again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_ID_FIELD_NUMBER: _builtins.int
+    FIRST_PAGE_FIELD_NUMBER: _builtins.int
+    PAGE_COUNT_FIELD_NUMBER: _builtins.int
+    region_id: _builtins.int
+    """Number of the region."""
+    first_page: _builtins.int
+    """First page of the pin."""
+    page_count: _builtins.int
+    """Pages of the pin."""
+    def __init__(
+        self,
+        *,
+        region_id: _builtins.int = ...,
+        first_page: _builtins.int = ...,
+        page_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_page", b"first_page", "page_count", b"page_count", "region_id", b"region_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinRegionRequest: _TypeAlias = UnpinRegionRequest  # noqa: Y015
+
+@_typing.final
+class UnpinRegionResponse(_message.Message):
+    """The pin has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinRegionResponse: _TypeAlias = UnpinRegionResponse  # noqa: Y015
+
+@_typing.final
+class MemoryRequest(_message.Message):
+    """What a client sends on the memory socket: one message a packet, each answered by one MemoryReply."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTACH_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    MAPPED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attach(self) -> Global___MemoryAttach:
+        """The first message. With it comes a userfaultfd, on which no handshake was done (SCM_RIGHTS)."""
+
+    @_builtins.property
+    def region(self) -> Global___MemoryRegion:
+        """The descriptors of a region: with the reply come its memfd and its residency map, one byte a page, read-only."""
+
+    @_builtins.property
+    def mapped(self) -> Global___MemoryMapped:
+        """Where the region was mapped, shared. From the reply on its faults are served; it must not be touched before."""
+
+    def __init__(
+        self,
+        *,
+        attach: Global___MemoryAttach | None = ...,
+        region: Global___MemoryRegion | None = ...,
+        mapped: Global___MemoryMapped | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "mapped", b"mapped", "region", b"region", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "mapped", b"mapped", "region", b"region", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["attach", "region", "mapped"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___MemoryRequest: _TypeAlias = MemoryRequest  # noqa: Y015
+
+@_typing.final
+class MemoryAttach(_message.Message):
+    """Whose memory it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    session_token: _builtins.str
+    """The token of the session."""
+    def __init__(
+        self,
+        *,
+        session_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_token", b"session_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryAttach: _TypeAlias = MemoryAttach  # noqa: Y015
+
+@_typing.final
+class MemoryRegion(_message.Message):
+    """A region whose descriptors are wanted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_ID_FIELD_NUMBER: _builtins.int
+    region_id: _builtins.int
+    """Number of the region."""
+    def __init__(
+        self,
+        *,
+        region_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["region_id", b"region_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryRegion: _TypeAlias = MemoryRegion  # noqa: Y015
+
+@_typing.final
+class MemoryMapped(_message.Message):
+    """A region that was mapped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    region_id: _builtins.int
+    """Number of the region."""
+    address: _builtins.int
+    """Address of its first byte in the client."""
+    def __init__(
+        self,
+        *,
+        region_id: _builtins.int = ...,
+        address: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "region_id", b"region_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryMapped: _TypeAlias = MemoryMapped  # noqa: Y015
+
+@_typing.final
+class MemoryReply(_message.Message):
+    """The answer to a MemoryRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _common_pb2.FailureReason.ValueType
+    """Unset: done. Else why not, and nothing has changed."""
+    message: _builtins.str
+    """The cause for people."""
+    def __init__(
+        self,
+        *,
+        reason: _common_pb2.FailureReason.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryReply: _TypeAlias = MemoryReply  # noqa: Y015
 
 @_typing.final
 class StreamFaultsRequest(_message.Message):

@@ -70,6 +70,16 @@ class ClientServiceStub:
                 request_serializer=usm_dot_v1_dot_client__pb2.StoreRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_client__pb2.StoreResponse.FromString,
                 _registered_method=True)
+        self.PinRegion = channel.unary_unary(
+                '/usm.v1.ClientService/PinRegion',
+                request_serializer=usm_dot_v1_dot_client__pb2.PinRegionRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_client__pb2.PinRegionResponse.FromString,
+                _registered_method=True)
+        self.UnpinRegion = channel.unary_unary(
+                '/usm.v1.ClientService/UnpinRegion',
+                request_serializer=usm_dot_v1_dot_client__pb2.UnpinRegionRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_client__pb2.UnpinRegionResponse.FromString,
+                _registered_method=True)
         self.StreamFaults = channel.stream_stream(
                 '/usm.v1.ClientService/StreamFaults',
                 request_serializer=usm_dot_v1_dot_client__pb2.StreamFaultsRequest.SerializeToString,
@@ -130,6 +140,20 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PinRegion(self, request, context):
+        """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinRegion(self, request, context):
+        """Ends a pin of the same range.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamFaults(self, request_iterator, context):
         """Fault batches one way; outcomes, and later the completions of yielded faults, the other way. One per session.
         """
@@ -174,6 +198,16 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     servicer.Store,
                     request_deserializer=usm_dot_v1_dot_client__pb2.StoreRequest.FromString,
                     response_serializer=usm_dot_v1_dot_client__pb2.StoreResponse.SerializeToString,
+            ),
+            'PinRegion': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinRegion,
+                    request_deserializer=usm_dot_v1_dot_client__pb2.PinRegionRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_client__pb2.PinRegionResponse.SerializeToString,
+            ),
+            'UnpinRegion': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinRegion,
+                    request_deserializer=usm_dot_v1_dot_client__pb2.UnpinRegionRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_client__pb2.UnpinRegionResponse.SerializeToString,
             ),
             'StreamFaults': grpc.stream_stream_rpc_method_handler(
                     servicer.StreamFaults,
@@ -371,6 +405,60 @@ class ClientService:
             '/usm.v1.ClientService/Store',
             usm_dot_v1_dot_client__pb2.StoreRequest.SerializeToString,
             usm_dot_v1_dot_client__pb2.StoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinRegion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.ClientService/PinRegion',
+            usm_dot_v1_dot_client__pb2.PinRegionRequest.SerializeToString,
+            usm_dot_v1_dot_client__pb2.PinRegionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinRegion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.ClientService/UnpinRegion',
+            usm_dot_v1_dot_client__pb2.UnpinRegionRequest.SerializeToString,
+            usm_dot_v1_dot_client__pb2.UnpinRegionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,10 @@ class ClientServiceStub:
     """Reads bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
     Store: _grpc.UnaryUnaryMultiCallable[_client_pb2.StoreRequest, _client_pb2.StoreResponse]
     """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
+    PinRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.PinRegionRequest, _client_pb2.PinRegionResponse]
+    """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned."""
+    UnpinRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.UnpinRegionRequest, _client_pb2.UnpinRegionResponse]
+    """Ends a pin of the same range."""
     StreamFaults: _grpc.StreamStreamMultiCallable[_client_pb2.StreamFaultsRequest, _client_pb2.StreamFaultsResponse]
     """Fault batches one way; outcomes, and later the completions of yielded faults, the other way. One per session."""
 
@@ -69,6 +73,10 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """Reads bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
     Store: _aio.UnaryUnaryMultiCallable[_client_pb2.StoreRequest, _client_pb2.StoreResponse]  # type: ignore[assignment]
     """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
+    PinRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.PinRegionRequest, _client_pb2.PinRegionResponse]  # type: ignore[assignment]
+    """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned."""
+    UnpinRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.UnpinRegionRequest, _client_pb2.UnpinRegionResponse]  # type: ignore[assignment]
+    """Ends a pin of the same range."""
     StreamFaults: _aio.StreamStreamMultiCallable[_client_pb2.StreamFaultsRequest, _client_pb2.StreamFaultsResponse]  # type: ignore[assignment]
     """Fault batches one way; outcomes, and later the completions of yielded faults, the other way. One per session."""
 
@@ -130,6 +138,22 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.StoreResponse, _abc.Awaitable[_client_pb2.StoreResponse]]:
         """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
+
+    @_abc_1.abstractmethod
+    def PinRegion(
+        self,
+        request: _client_pb2.PinRegionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_client_pb2.PinRegionResponse, _abc.Awaitable[_client_pb2.PinRegionResponse]]:
+        """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned."""
+
+    @_abc_1.abstractmethod
+    def UnpinRegion(
+        self,
+        request: _client_pb2.UnpinRegionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_client_pb2.UnpinRegionResponse, _abc.Awaitable[_client_pb2.UnpinRegionResponse]]:
+        """Ends a pin of the same range."""
 
     @_abc_1.abstractmethod
     def StreamFaults(

@@ -1,0 +1,68 @@
+"""Memory whose faults bench/handler.c serves: the yardstick of real faults, set up as usmd sets up its own.
+
+A process makes the memory and serves it, this one maps it shared, registers it for missing and write-protected pages,
+and hands the userfaultfd over a Unix socket. No fork of this process may touch the mapping.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import struct
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from bench.native import address_of
+from usmd.mechanism import uffd
+
+_RANGE: Final = struct.Struct("=QQ")
+_COUNTS: Final = struct.Struct("=QQ")
+
+
+class CHandler:
+    """A handler process and its memory of `length` bytes, which is mapped from here while the block runs.
+
+    `pages` are filled a fault. The handler reads for `spin` microseconds in vain before it sleeps, and runs on `cpu`
+    (None: anywhere). Raises OSError where there is no userfaultfd.
+    """
+
+    def __init__(self, program: Path, length: int, *, pages: int, spin: int, cpu: int | None) -> None:
+        self.faults = 0
+        """Faults that the handler served; known when the block has ended."""
+        self._ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [str(program), str(theirs.fileno()), str(length), str(pages), str(spin)], pass_fds=[theirs.fileno()]
+            )
+        if cpu is not None:
+            os.sched_setaffinity(self._process.pid, {cpu})
+        _, descriptors, _, _ = socket.recv_fds(self._ours, 1, 1)
+        if not descriptors:
+            raise RuntimeError(f"the C handler ended with {self._process.wait()} before it gave its memory")
+        self._mapping = mmap.mmap(descriptors[0], length)
+        os.close(descriptors[0])
+        self.address = address_of(self._mapping)
+        """Where the memory begins."""
+        self._descriptor, _ = uffd.open_userfaultfd()
+        uffd.handshake(self._descriptor, uffd.REQUIRED)
+        uffd.register(self._descriptor, self.address, length)
+        socket.send_fds(self._ours, [_RANGE.pack(self.address, length)], [self._descriptor])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._ours, self._process:
+            self._ours.shutdown(socket.SHUT_WR)
+            answer = self._ours.recv(_COUNTS.size, socket.MSG_WAITALL)
+        self._mapping.close()
+        os.close(self._descriptor)
+        if kind is None:
+            if len(answer) != _COUNTS.size:
+                raise RuntimeError(f"the C handler ended with {self._process.returncode}")
+            self.faults, _ = _COUNTS.unpack(answer)

@@ -1,0 +1,187 @@
+"""Real page faults served by usmd, beside a minimal C handler in the same setting and beside the kernel alone.
+
+A thread writes to pages never touched, and each touch is timed in C (bench/touch.c), the same code for all. The C
+handler (bench/handler.c) is a process of its own too, and does only what the kernel needs to let the thread go on. All
+run in alternating rounds of one run. Eviction and swap-in of real pages come after, from bench.real_swap.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+import lib_usm
+from bench import real_swap
+from bench.c_handler import CHandler
+from bench.native import PAGE, Latency, Nanoseconds, NoCompilerError, Touch, address_of, compiled, on_cpus, present
+from tools.own_daemon import running
+from usmd.mechanism import uffd
+
+MEMORY: Final = "256MiB"
+ROUNDS: Final = 6
+FAULTS: Final = {1: 1000, 16: 200, 512: 16}
+"""Faults a round by pages a fault."""
+AIM_RATIO: Final = 1.5
+AIM_MICROSECONDS: Final = 25.0
+
+
+class Placement(NamedTuple):
+    """Where the handler runs and how it waits; `name` is usmd's --fault-wakeup, `spin` the C handler's microseconds."""
+
+    name: str
+    spin: int
+    same_cpu: bool
+
+
+PLACEMENTS: Final = (Placement("sleep", 0, False), Placement("spin:50", 50, False), Placement("follow", 0, True))
+
+
+class Setting(NamedTuple):
+    """What one line is measured with: CPUs of the faulting thread and of another, pages a fault, the C programs."""
+
+    here: int
+    there: int
+    pages: int
+    folder: Path
+    touch: Touch
+
+    @property
+    def length(self) -> int:
+        """Bytes that a round brings in."""
+        return FAULTS[self.pages] * self.pages * PAGE
+
+    def fault(self, address: int) -> Nanoseconds:
+        """Write to the first page of each block; what each touch took."""
+        blocks = np.arange(0, FAULTS[self.pages] * self.pages, self.pages, dtype=np.uint32)
+        with on_cpus(self.here):
+            return self.touch.touch(address, blocks, write=True)
+
+    def all_came(self, who: str, address: int) -> None:
+        """Raise RuntimeError unless each fault brought in its whole block."""
+        came, wanted = present(address, self.length), FAULTS[self.pages] * self.pages
+        if came != wanted:
+            raise RuntimeError(f"{who} brought in {came} pages by {FAULTS[self.pages]} faults, not {wanted}")
+
+
+def by_usmd(setting: Setting, client: lib_usm.Client) -> Nanoseconds:
+    """A round of usmd."""
+    with client.mmap(setting.length) as region:
+        address = address_of(region.buffer)
+        times = setting.fault(address)
+        setting.all_came("usmd", address)
+    return times
+
+
+def by_c(setting: Setting, placement: Placement) -> Nanoseconds:
+    """A round of the C handler."""
+    cpu = setting.here if placement.same_cpu else setting.there
+    program = setting.folder / "handler"
+    with CHandler(program, setting.length, pages=setting.pages, spin=placement.spin, cpu=cpu) as handler:
+        times = setting.fault(handler.address)
+        setting.all_came("the C handler", handler.address)
+    return times
+
+
+def by_kernel(setting: Setting, *, shared: bool) -> Nanoseconds:
+    """A round of the kernel alone: a memfd mapped shared, or anonymous memory."""
+    with ExitStack() as stack:
+        if shared:
+            descriptor = os.memfd_create("bench")
+            stack.callback(os.close, descriptor)
+            os.ftruncate(descriptor, setting.length)
+            memory = mmap.mmap(descriptor, setting.length)
+        else:
+            memory = mmap.mmap(-1, setting.length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        stack.enter_context(memory)
+        return setting.fault(address_of(memory))
+
+
+@contextmanager
+def usmd_at(setting: Setting, placement: Placement) -> Iterator[lib_usm.Client]:
+    """A client of a usmd that waits for faults as `placement` says, and brings in `setting.pages` a fault."""
+    flags = ["--mechanism", "userfaultfd", "--fault-wakeup", placement.name]
+    flags += ["--memory", MEMORY, "--page-size", str(PAGE)]
+    if setting.pages > 1:
+        flags += ["--alloc", f"flexible_huge_pages(pages={setting.pages})"]
+    with ExitStack() as stack:
+        with on_cpus() if placement.same_cpu else on_cpus(setting.there):
+            daemon = stack.enter_context(running(*flags))
+        yield stack.enter_context(lib_usm.connect(daemon.address, name="bench"))
+
+
+def report(setting: Setting, placement: Placement, kernel: dict[bool, list[Nanoseconds]]) -> Latency:
+    """One line: usmd and the C handler at one placement. Single pages of the kernel go to `kernel`, by `shared`."""
+    ours, bare = [], []
+    with usmd_at(setting, placement) as client:
+        for _ in range(ROUNDS):
+            bare.append(by_c(setting, placement))
+            ours.append(by_usmd(setting, client))
+            if setting.pages == 1:
+                for shared, rounds in kernel.items():
+                    rounds.append(by_kernel(setting, shared=shared))
+    a, b = Latency.of(ours), Latency.of(bare)
+    ratio = float(np.median([np.median(x) / np.median(y) for x, y in zip(ours, bare, strict=True)]))
+    each = "" if setting.pages == 1 else f"   a page {a.p50 / setting.pages:.2f} and {b.p50 / setting.pages:.2f}"
+    print(
+        f"    {placement.name:8} usmd p50 {a.p50:7.1f} p99 {a.p99:7.1f}   C p50 {b.p50:7.1f} p99 {b.p99:7.1f}   "
+        f"ratio {ratio:.2f} ({judged(AIM_RATIO, ratio):s}){each}"
+    )
+    return a
+
+
+def judged(aim: float, measured: float) -> str:
+    """The aim, and whether it was met."""
+    return f"aim {aim:.2f}: {'met' if measured <= aim else 'MISSED'}"
+
+
+def measure(folder: Path, touch: Touch) -> None:
+    """The lines of all placements and pages a fault."""
+    here, *others = sorted(os.sched_getaffinity(0))
+    placements = [placement for placement in PLACEMENTS if placement.same_cpu or others]
+    there = others[0] if others else here
+    print(f"  faulting thread pinned to CPU {here}; sleep and spin: handler on CPU {there}, follow: on CPU {here}")
+    if not others:
+        print("  sleep and spin skipped: this process has one CPU, and they are for a handler on another")
+    print("  C handler: bench/handler.c, a process of its own, same registration, poll or spin, UFFDIO_ZEROPAGE")
+    print(f"  us; p50 is the median of {ROUNDS} alternating rounds, p99 that of all their touches")
+    for pages, faults in FAULTS.items():
+        policy = "default policies" if pages == 1 else f"--alloc flexible_huge_pages(pages={pages})"
+        print(f"  {pages} page{'s' if pages > 1 else ''} a fault ({policy}), {faults} faults a round")
+        setting = Setting(here, there, pages, folder, touch)
+        kernel: dict[bool, list[Nanoseconds]] = {True: [], False: []}
+        ours = {placement.name: report(setting, placement, kernel) for placement in placements}
+        if pages == 1:
+            for name, shared in (("memfd mapped shared", True), ("anonymous memory", False)):
+                latency = Latency.of(kernel[shared])
+                print(f"    kernel alone, {name:19} p50 {latency.p50:7.1f} p99 {latency.p99:7.1f}")
+            best = min(ours, key=lambda name: ours[name].p50)
+            print(f"    best of usmd: {best}, p50 {ours[best].p50:.1f} us ({judged(AIM_MICROSECONDS, ours[best].p50)})")
+
+
+def main() -> None:
+    """Print all, or why nothing can be measured here."""
+    print(
+        f"real page faults: writes to pages never touched (--mechanism userfaultfd --memory {MEMORY}, "
+        f"pages of {PAGE} bytes)"
+    )
+    why_not = uffd.usable(uffd.probe())
+    if why_not:
+        print(f"  skipped: {why_not}")
+        return
+    try:
+        with compiled() as folder:
+            touch = Touch(folder / "touch.so")
+            measure(folder, touch)
+            real_swap.measure(touch)
+    except NoCompilerError as error:
+        print(f"  skipped: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The same random reads over the same data in a quarter of the memory: under usmd, and under the kernel's own swap.
+
+Both sides are bench.reader, a program of its own. usmd has as much memory as the memory cgroup of the kernel's side,
+and swaps to a file on the same disk. The kernel keeps what usmd reads and writes of that file in its page cache, in
+memory that is nobody's; so there is a second run of usmd, with daemon and reader in a cgroup that leaves a little for
+that. Every record read is compared with what was stored.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.kernel_memory import UnavailableError, memory_cgroup, swap_file
+from bench.native import PAGE, NoCompilerError, compiled
+from bench.reader import Result
+from tools.own_daemon import OwnDaemon, running
+from usmd.mechanism import uffd
+
+DATA: Final = 512 << 20
+SHARE: Final = 4
+"""Data by memory."""
+SWAP: Final = DATA + DATA // 4
+"""Bytes of swap on each side."""
+EXTRA: Final = 16 << 20
+"""Bytes that the cgroup of usmd has beyond usmd's memory: page cache of the swap file, and what the daemon's own tables
+grow by."""
+SKEW: Final = 0.99
+WARM: Final = 20_000
+READS: Final = 60_000
+SECONDS: Final = 5.0
+_CREDENTIALS: Final = struct.Struct("3i")
+
+
+def read_by(**settings: object) -> Result:
+    """Run the reader. Raises RuntimeError when it fails, or reads anything that was not stored."""
+    asked = {"data": DATA, "skew": SKEW, "warm": WARM, "reads": READS, "seconds": SECONDS, **settings}
+    command = [sys.executable, "-m", "bench.reader", msgspec.json.encode(asked).decode()]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the reader ended with {done.returncode}")
+    result = msgspec.json.decode(done.stdout, type=Result)
+    if result.wrong:
+        raise RuntimeError(f"{result.wrong} records were not what had been stored")
+    return result
+
+
+def pid_of(daemon: OwnDaemon) -> int:
+    """The process that listens at a daemon's socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(daemon.address.removeprefix("unix:"))
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid: int = _CREDENTIALS.unpack(credentials)[0]
+    return pid
+
+
+def under_usmd(folder: Path, *, bounded: bool) -> Result:
+    """The reads under usmd; `bounded`: daemon and reader in a cgroup. Raises UnavailableError where that cannot be."""
+    flags = ("--mechanism", "userfaultfd", "--memory", str(DATA // SHARE), "--page-size", str(PAGE))
+    with ExitStack() as stack:
+        procs = ""
+        group = stack.enter_context(memory_cgroup(DATA // SHARE + EXTRA)) if bounded else None
+        daemon = stack.enter_context(running(*flags, swap_file=str(SWAP)))
+        if group is not None:
+            group.forbid_swap()
+            group.add(pid_of(daemon))
+            procs = str(group.procs)
+        return read_by(
+            library=str(folder / "touch.so"),
+            address=daemon.address,
+            admin_address=daemon.admin_address,
+            cgroup_procs=procs,
+        )
+
+
+def under_kernel(folder: Path) -> tuple[Result, str]:
+    """The reads under the kernel, and what it swaps to. Raises UnavailableError."""
+    with memory_cgroup(DATA // SHARE) as group, swap_file(SWAP) as swap:
+        return read_by(library=str(folder / "touch.so"), cgroup_procs=str(group.procs)), swap
+
+
+def line(name: str, result: Result) -> str:
+    """A line of results."""
+    cut = "" if result.reads == READS else f"   (only {result.reads:,} reads in {SECONDS:g} s)"
+    return (
+        f"  {name:34} {result.reads / result.seconds:9,.0f} reads/s   p50 {result.p50:6.2f} p99 {result.p99:8.1f} us   "
+        f"{result.faults:6,} major faults, p50 {result.fault_p50:6.1f} us{cut}"
+    )
+
+
+def compare(folder: Path) -> None:
+    """Run all, and print a line for each and the ratios."""
+    results = {}
+    for name, bounded in (("usmd", False), ("usmd, page cache bounded", True)):
+        try:
+            results[name] = under_usmd(folder, bounded=bounded)
+        except UnavailableError as error:
+            print(f"  {name}: skipped: {error}")
+        else:
+            print(line(name, results[name]))
+    try:
+        kernel, swap = under_kernel(folder)
+    except UnavailableError as error:
+        print(f"  kernel: skipped: {error}")
+        return
+    print(line(f"kernel, {swap}", kernel))
+    for name, result in results.items():
+        ratio = result.reads / result.seconds / (kernel.reads / kernel.seconds)
+        faster, times = ("usmd", ratio) if ratio > 1 else ("the kernel", 1 / ratio)
+        print(f"  ratio {name} / kernel: {ratio:.2f} of its reads/s; {faster} is {times:.1f} times as fast")
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Have SIGTERM unwind the stack, as Ctrl-C does, so that no cgroup and no swap file stays."""
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def main() -> None:
+    """Print all, or why nothing can be compared here."""
+    print(
+        f"side by side: {READS:,} random reads of 64 bytes over {DATA >> 20} MiB of random bytes "
+        f"in {DATA // SHARE >> 20} MiB of memory"
+    )
+    print(f"  pages by a Zipf distribution (s = {SKEW}), the same reads on each side, {WARM:,} more before them")
+    why_not = uffd.usable(uffd.probe())
+    if why_not:
+        print(f"  skipped: {why_not}")
+        return
+    print(
+        f"  usmd: default policies and --fault-wakeup; bounded: daemon and reader in a cgroup, {EXTRA >> 20} MiB more"
+    )
+    try:
+        with ending_in_order(), compiled() as folder:
+            compare(folder)
+    except NoCompilerError as error:
+        print(f"  skipped: {error}")
+
+
+if __name__ == "__main__":
+    main()

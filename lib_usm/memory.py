@@ -1,0 +1,86 @@
+"""The memory connection of a session: it hands a userfaultfd to the daemon, and brings the memory of regions.
+
+After that no call and nothing of this process's Python is needed for a page fault. The duplicate of the userfaultfd
+that is kept here makes a thread wait for its page when the daemon is gone, where it would read zeros otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+from lib_usm.address import SocketAddress
+from lib_usm.errors import ConnectionLost, DaemonUnavailable, UsmError, error_of_reply
+from lib_usm.mapping import Mapping
+from lib_usm.pb.usm.v1 import client_pb2
+from lib_usm.userfaultfd import open_userfaultfd
+
+_TIMEOUT_SECONDS = 10.0
+_MAX_REPLY_BYTES = 4096
+
+
+class Memory:
+    """A session's memory connection. Raises OSError where this process gets no userfaultfd, and UsmError otherwise."""
+
+    def __init__(self, address: SocketAddress, token: str) -> None:
+        self._lock = threading.Lock()
+        self.userfaultfd, self.way = open_userfaultfd()
+        """`way`: `device`, `syscall`, or `user-mode`, see lib_usm.userfaultfd."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._socket.settimeout(_TIMEOUT_SECONDS)
+            try:
+                self._socket.connect(str(address.memory_path))
+            except OSError as error:
+                raise DaemonUnavailable(
+                    f"the memory socket {address.memory_path} cannot be used: {error.strerror}"
+                ) from error
+            attach = client_pb2.MemoryRequest(attach=client_pb2.MemoryAttach(session_token=token))
+            self._ask(attach, send=[self.userfaultfd])
+        except BaseException:
+            self.close()
+            raise
+
+    def map(self, region_id: int, length: int, page_count: int) -> Mapping:
+        """Map a region into this process, so that its faults are served. Raises UsmError or OSError."""
+        with self._lock:
+            request = client_pb2.MemoryRequest(region=client_pb2.MemoryRegion(region_id=region_id))
+            descriptors = self._ask(request, expect=2)
+            try:
+                memfd, residency_fd = descriptors
+                mapping = Mapping(memfd, residency_fd, length, page_count)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            mapped = client_pb2.MemoryMapped(region_id=region_id, address=mapping.address)
+            try:
+                self._ask(client_pb2.MemoryRequest(mapped=mapped))
+            except UsmError:
+                mapping.close(f"region {region_id}")
+                raise
+            return mapping
+
+    def _ask(self, request: client_pb2.MemoryRequest, send: list[int] | None = None, expect: int = 0) -> list[int]:
+        """Send a request and read its reply; returns the descriptors that came, `expect` of them."""
+        descriptors: list[int] = []
+        try:
+            socket.send_fds(self._socket, [request.SerializeToString()], send or [])
+            data, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise ConnectionLost(f"the memory connection broke: {error}; connect again") from error
+        reply = client_pb2.MemoryReply.FromString(data)
+        if not data or reply.reason or len(descriptors) != expect:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if reply.reason:
+                raise error_of_reply(reply)
+            raise ConnectionLost("the daemon closed the memory connection; connect again")
+        return descriptors
+
+    def close(self) -> None:
+        """Close the connection and the userfaultfd. May be called again."""
+        self._socket.close()
+        if self.userfaultfd >= 0:
+            os.close(self.userfaultfd)
+            self.userfaultfd = -1

@@ -1,0 +1,27 @@
+"""Findings of machines that are not this one, for the doctor to judge."""
+
+from __future__ import annotations
+
+from usmd.ctl.doctor import FEATURES, DeviceFile, Findings, Limit
+from usmd.mechanism.uffd import Feature, Offer
+
+ALL = Feature(sum(FEATURES))
+GOOD = Findings(
+    kernel="6.18.4-generic",
+    machine="x86_64",
+    page_size=4096,
+    offer=Offer("device", ALL, ""),
+    device=DeviceFile(0o660, "root", "usmd", ""),
+    unprivileged=0,
+    may_trace=False,
+    filtered=False,
+    container=False,
+    memfd_error="",
+    pidfd_error="",
+    open_files=Limit(1024, 524_288),
+    locked_bytes=Limit(8 << 20, 8 << 20),
+    map_count=65_530,
+    memory_bytes=1 << 30,
+)
+NONE = Offer("", Feature(0), "no userfaultfd: Operation not permitted")
+DENIED = DeviceFile(0o600, "root", "root", "Permission denied")

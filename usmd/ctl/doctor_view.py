@@ -1,0 +1,138 @@
+"""How a doctor's report looks: in tables for people, and as a document for programs.
+
+Covers wording and order. What is judged, doctor says.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from usmd.ctl.console import printable
+from usmd.ctl.doctor import PREFIX, FeatureRow, Findings, Report, Use
+from usmd.mechanism.uffd import DEVICE
+from usmd.sizes import format_size
+
+_WAYS = {
+    "device": "yes, by its device: faults of programs and of system calls",
+    "syscall": "yes, by the system call: faults of programs and of system calls",
+    "user-mode": "in part, user-mode only: a system call that meets an absent page gets EFAULT",
+}
+_HERE = {True: "yes", False: "no", None: "?"}
+
+
+def show_report(console: Console, report: Report) -> None:
+    """Print what there is, the verdict, and how to get what is missing."""
+    found = report.findings
+    heading = Text(f"Linux {printable(found.kernel)}", style="bold")
+    heading.append(f"  {found.machine}, hardware pages of {format_size(found.page_size)}", "not bold")
+    console.print(heading, soft_wrap=True)
+    console.print()
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for fact, text in _facts(found):
+        facts.add_row(fact, text)
+    console.print(facts)
+    console.print()
+    console.print(_features(report.features))
+    console.print()
+    console.print(Text(report.verdict, style="bold red" if report.reason else "bold green"), soft_wrap=True)
+    for advice in report.advice:
+        console.print()
+        console.print(Text(f"missing: {advice.what}", style="bold" if advice.blocks else ""), soft_wrap=True)
+        console.print(f"  {advice.how}", soft_wrap=True)  # not cut into lines, so that a command can be copied
+
+
+def as_document(report: Report) -> dict[str, object]:
+    """Everything of a report as plain values; `mechanism` and `missing` are the judgement, the rest what was found."""
+    found = report.findings
+    device = found.device
+    return {
+        "mechanism": report.mechanism,
+        "reason": report.reason,
+        "missing": [advice._asdict() for advice in report.advice],
+        "kernel": found.kernel,
+        "machine": found.machine,
+        "page_size": found.page_size,
+        "userfaultfd": {
+            "way": found.offer.way,
+            "error": found.offer.why_not,
+            "device": None if device is None else {"path": DEVICE, **device._asdict(), "mode": f"{device.mode:04o}"},
+            "unprivileged_userfaultfd": found.unprivileged,
+            "cap_sys_ptrace": found.may_trace,
+            "seccomp_filter": found.filtered,
+            "features": [{**row._asdict(), "use": row.use.value} for row in report.features],
+        },
+        "container": found.container,
+        "memfd_error": found.memfd_error,
+        "pidfd_error": found.pidfd_error,
+        "limits": {
+            "open_files": found.open_files._asdict(),
+            "locked_bytes": found.locked_bytes._asdict(),
+            "max_map_count": found.map_count,
+            "memory_bytes": found.memory_bytes,
+        },
+    }
+
+
+def _facts(found: Findings) -> list[tuple[str, str]]:
+    files, locked = found.open_files, found.locked_bytes
+    return [
+        ("userfaultfd", _WAYS.get(found.offer.way) or printable(found.offer.why_not)),
+        ("  device", _device(found)),
+        ("  system call", _system_call(found)),
+        ("memfd", "yes: made, sealed, mapped and written to" if not found.memfd_error else f"no: {found.memfd_error}"),
+        ("pidfd", "yes" if not found.pidfd_error else f"no: {found.pidfd_error}"),
+        ("Open files", f"{_limit(files.soft)}, at most {_limit(files.hard)} (RLIMIT_NOFILE)"),
+        ("Locked memory", f"{_size(locked.soft)}, at most {_size(locked.hard)} (RLIMIT_MEMLOCK)"),
+        ("Mappings", f"{_count(found.map_count)} a process (vm.max_map_count)"),
+        ("Memory", "unknown" if found.memory_bytes is None else f"{format_size(found.memory_bytes)} available"),
+    ]
+
+
+def _device(found: Findings) -> str:
+    device = found.device
+    if device is None:
+        return f"{DEVICE} is not there" + (", as in most containers" if found.container else "")
+    who = f"{DEVICE}, mode {device.mode:04o}, {printable(device.owner)}:{printable(device.group)}"
+    return f"{who}: {f'not for this user ({device.denied})' if device.denied else 'open to this user'}"
+
+
+def _system_call(found: Findings) -> str:
+    setting = "unknown" if found.unprivileged is None else str(found.unprivileged)
+    right = "with" if found.may_trace else "without"
+    filtered = ", under a seccomp filter" if found.filtered else ""
+    return f"vm.unprivileged_userfaultfd = {setting}, this process {right} CAP_SYS_PTRACE{filtered}"
+
+
+def _features(rows: tuple[FeatureRow, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in (f"{PREFIX}...", "SINCE", "USMD", "HERE"):
+        table.add_column(column, justify="right" if column == "SINCE" else "left", no_wrap=True)
+    table.add_column("WHAT IT GIVES", overflow="fold")
+    for row in rows:
+        here = _HERE[row.here]
+        table.add_row(row.name.removeprefix(PREFIX), row.since, row.use.value, here, row.gives, style=_style(row))
+    return table
+
+
+def _style(row: FeatureRow) -> str:
+    if row.use is Use.UNUSED:
+        return "dim"
+    if row.here is not False:
+        return ""
+    return "bold red" if row.use is Use.REQUIRED else "yellow"
+
+
+def _limit(value: int | None) -> str:
+    return "without limit" if value is None else f"{value:,}"
+
+
+def _size(value: int | None) -> str:
+    return "without limit" if value is None else format_size(value)
+
+
+def _count(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"

@@ -1,0 +1,67 @@
+"""Where the bytes of one region are in its client's address space: one piece, unless mremap moved or covered a part."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Piece(NamedTuple):
+    """`length` bytes of the region from `offset` on are at `address`."""
+
+    offset: int
+    length: int
+    address: int
+
+
+class AddressMap:
+    """Pieces of a region by offset; bytes that no piece covers are nowhere in the client any more."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, address: int, length: int) -> None:
+        self.pieces = [Piece(0, length, address)]
+
+    def offset_of(self, address: int) -> int | None:
+        """The byte of the region that is at an address, or None."""
+        for offset, length, start in self.pieces:
+            if start <= address < start + length:
+                return offset + address - start
+        return None
+
+    def locate(self, offset: int, length: int) -> list[Piece]:
+        """Where `length` bytes from `offset` on are, in their order; what is nowhere is left out."""
+        if len(self.pieces) == 1:  # the usual case
+            only = self.pieces[0]
+            if only.offset <= offset and offset + length <= only.offset + only.length:
+                return [Piece(offset, length, only.address + offset - only.offset)]
+        found = []
+        for piece in self.pieces:
+            start = max(offset, piece.offset)
+            end = min(offset + length, piece.offset + piece.length)
+            if start < end:
+                found.append(Piece(start, end - start, piece.address + start - piece.offset))
+        return found
+
+    def take_out(self, address: int, length: int) -> list[Piece]:
+        """Forget the addresses from `address` on, for something else is there now; returns what was there."""
+        taken: list[Piece] = []
+        kept: list[Piece] = []
+        for piece in self.pieces:
+            start = max(address, piece.address)
+            end = min(address + length, piece.address + piece.length)
+            if start >= end:
+                kept.append(piece)
+                continue
+            before, after = start - piece.address, piece.address + piece.length - end
+            taken.append(Piece(piece.offset + before, end - start, start))
+            if before:
+                kept.append(Piece(piece.offset, before, piece.address))
+            if after:
+                kept.append(Piece(piece.offset + piece.length - after, after, end))
+        self.pieces = kept
+        return taken
+
+    def put(self, piece: Piece) -> None:
+        """Have a piece be where it says; its offsets are nowhere else."""
+        self.pieces.append(piece)
+        self.pieces.sort()

@@ -1,0 +1,41 @@
+"""Which mechanism a configuration gets on this machine, and why."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from usmd.errors import ConfigError
+from usmd.mechanism import simulated, uffd, userfaultfd
+from usmd.mechanism.base import Mechanism
+from usmd.mechanism.simulated import SimulatedMemory
+from usmd.mechanism.userfaultfd import UserfaultfdMemory
+from usmd.sizes import format_size
+
+AUTO: Final = "auto"
+MECHANISMS: Final = (AUTO, simulated.NAME, userfaultfd.NAME)
+
+
+def why_not_real(offer: uffd.Offer, page_size: int) -> str:
+    """Empty where `userfaultfd` can be used with pages of this size, else why not, in a line."""
+    if page_size % uffd.HARDWARE_PAGE:
+        return (
+            f"memory.page_size = {format_size(page_size)} is no multiple of the hardware's "
+            f"{format_size(uffd.HARDWARE_PAGE)}"
+        )
+    return uffd.usable(offer)
+
+
+def make(wanted: str, frames: int, page_size: int, offer: uffd.Offer) -> tuple[Mechanism, str]:
+    """The mechanism of this name, and for `auto` why it is not real memory (empty: it is).
+
+    Raises ConfigError when `userfaultfd` is wanted and cannot be used, or the memory cannot be had.
+    """
+    why_not = "" if wanted == simulated.NAME else why_not_real(offer, page_size)
+    if wanted == userfaultfd.NAME and why_not:
+        raise ConfigError(
+            f'memory.mechanism = "{userfaultfd.NAME}" cannot be used: {why_not}; `usmctl doctor` says what to do, '
+            f'and "{AUTO}" or "{simulated.NAME}" do without'
+        )
+    if wanted == simulated.NAME or why_not:
+        return SimulatedMemory(frames, page_size), why_not
+    return UserfaultfdMemory(page_size), ""

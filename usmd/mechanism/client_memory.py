@@ -1,0 +1,367 @@
+"""One client's userfaultfd: where its regions are mapped, the faults it reports, and how pages come and go there.
+
+The client holds a duplicate of the descriptor, so that it waits, and never reads zeros, when the daemon dies. It can
+unmap, split and move its mappings as it likes: a byte that is nowhere in it any more costs nothing but itself, and what
+mremap moves is followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from usmd.core.events import PageFault
+from usmd.log import get_logger
+from usmd.mechanism import uffd
+from usmd.mechanism.address_map import AddressMap, Piece
+from usmd.mechanism.uffd import (
+    EVENT_PAGEFAULT,
+    EVENT_REMAP,
+    FLAG_PROTECTED,
+    FLAG_WRITE,
+    HARDWARE_PAGE,
+    Drained,
+    Feature,
+)
+
+MAX_MESSAGES: Final = 64
+"""Messages taken at a stretch; then others have their turn."""
+BUSY_TRIES: Final = 50
+"""How often a call that meets an unfinished remap is tried again before it is put off."""
+BUSY_SECONDS: Final = 1e-5
+_NOWHERE: Final = (errno.ENOENT, errno.ESRCH)
+"""The range is not mapped any more, or the process is dying."""
+_log = get_logger()
+
+
+class ClientMemory:
+    """The memory of one process as its client sees it. `descriptor` is owned, and closed by `close`.
+
+    Raises OSError where the kernel refuses the handshake.
+    """
+
+    def __init__(self, descriptor: int, features: Feature, page_size: int) -> None:
+        uffd.handshake(descriptor, features)
+        self.descriptor = descriptor
+        self.features = features
+        self.last_thread = 0
+        """Thread id of the last fault that was read; 0: unknown."""
+        self.on_early: Callable[[], None] = lambda: None
+        """Called when faults were read in the middle of something else, so that `read` has them."""
+        self._page_size = page_size
+        self._maps: dict[int, AddressMap] = {}
+        self._gone: set[int] = set()
+        """Regions that have gone; a touch of what their client still maps is an error."""
+        self._last = (0, 0, 0)
+        """First address, end and region of the last fault's region, if it is all in one piece."""
+        self._early: list[PageFault] = []
+        self._tries = 0
+        self._put_off: list[tuple[int, int, int]] = []
+        """Ranges that are to be filled with zeros: region, offset, length."""
+        self._poisons: list[tuple[int, int]] = []
+        """Addresses and lengths that are to be poisoned."""
+
+    # Mappings
+
+    def register(self, region_id: int, address: int, length: int) -> None:
+        """The client has mapped a region at an address. Raises OSError where the kernel takes no such range."""
+        uffd.register(self.descriptor, address, length)
+        self._take_out(address, length)
+        self._maps[region_id] = AddressMap(address, length)
+
+    def mapped(self, region_id: int) -> bool:
+        """Whether the client has said where it mapped a region, and has not mapped something else there."""
+        return region_id in self._maps
+
+    def drop(self, region_id: int, *, ended: bool) -> None:
+        """A region has gone. A client that gives one back has unmapped it; what it still maps is an error to touch."""
+        found = self._maps.get(region_id)
+        if found is None:
+            return
+        self._gone.add(region_id)
+        mine = [each for each in self._put_off if each[0] == region_id]
+        self._put_off = [each for each in self._put_off if each[0] != region_id]
+        for _, offset, length in mine:
+            self.poison(region_id, offset, length)
+        if not ended and not any(self._registered(piece.address) for piece in found.pieces):
+            self._forget(region_id)
+
+    def _registered(self, address: int) -> bool:
+        """Whether the kernel knows a page of a region at an address."""
+        try:
+            uffd.write_protect(self.descriptor, address, HARDWARE_PAGE, protect=False)
+        except OSError as error:
+            return error.errno not in _NOWHERE
+        return True
+
+    def _forget(self, region_id: int) -> None:
+        del self._maps[region_id]
+        self._gone.discard(region_id)
+        self._last = (0, 0, 0)
+
+    def _take_out(self, address: int, length: int) -> dict[int, list[Piece]]:
+        """Something else is at these addresses now; returns what was there, by region."""
+        self._last = (0, 0, 0)
+        found = {region_id: each.take_out(address, length) for region_id, each in self._maps.items()}
+        for region_id, taken in found.items():
+            if taken and not self._maps[region_id].pieces:
+                self._forget(region_id)
+        return {region_id: taken for region_id, taken in found.items() if taken}
+
+    def _moved(self, origin: int, to: int, length: int) -> None:
+        """Follow an mremap."""
+        was_gone = set(self._gone)
+        taken = self._take_out(origin, length)
+        self._take_out(to, length)
+        for region_id, pieces in taken.items():
+            found = self._maps.get(region_id)
+            if found is None:
+                found = self._maps[region_id] = AddressMap(0, 0)
+                found.pieces.clear()
+            if region_id in was_gone:
+                self._gone.add(region_id)
+            for piece in pieces:
+                found.put(Piece(piece.offset, piece.length, piece.address - origin + to))
+
+    # Faults
+
+    def read(self) -> list[PageFault]:
+        """Faults that wait to be served, about 64 at most; those on pages of nobody end here. Raises OSError."""
+        faults, self._early = self._early, []
+        self._read(faults)
+        return faults
+
+    def _read(self, faults: list[PageFault]) -> int:
+        """Read messages once; returns how many there were."""
+        count = 0
+        for event, first, second, third in uffd.messages(self.descriptor, MAX_MESSAGES):
+            count += 1
+            if event == EVENT_PAGEFAULT:
+                self.last_thread = third & 0xFFFFFFFF
+                fault = self._fault(first, second)
+                if fault is not None:
+                    faults.append(fault)
+            elif event == EVENT_REMAP:
+                self._moved(first, second, third)
+        return count
+
+    def _fault(self, flags: int, address: int) -> PageFault | None:
+        start, end, region_id = self._last
+        if start <= address < end:
+            offset: int | None = address - start
+        else:
+            region_id, offset = self._find(address)
+        if offset is None or region_id in self._gone:
+            self._poison_at(address & -HARDWARE_PAGE, HARDWARE_PAGE)
+            return None
+        return PageFault(region_id, offset // self._page_size, flags & FLAG_WRITE > 0, flags & FLAG_PROTECTED > 0)
+
+    def _find(self, address: int) -> tuple[int, int | None]:
+        """Region and offset at an address; the offset is None where there is none."""
+        for region_id, found in self._maps.items():
+            offset = found.offset_of(address)
+            if offset is not None:
+                whole = found.pieces[0]
+                if len(found.pieces) == 1 and whole.offset == 0:
+                    self._last = (whole.address, whole.address + whole.length, region_id)
+                return region_id, offset
+        return 0, None
+
+    # Pages
+
+    def zero(self, region_id: int, offset: int, length: int) -> bool:
+        """Fill missing bytes with zeros, and wake who waits for the range; whether any byte was missing."""
+        filled = False
+        for piece in self._maps[region_id].locate(offset, length):
+            filled = self._zero_at(region_id, piece) or filled
+        return filled
+
+    def _zero_at(self, region_id: int, piece: Piece) -> bool:
+        offset, length, address = piece
+        filled = False
+        while length > 0:
+            done, error = self._patiently(uffd.zero, address, length)
+            filled = filled or done > 0
+            offset, length, address = offset + done, length - done, address + done
+            if error == errno.EEXIST:  # the client itself has put a page there
+                self._wake_at(address, HARDWARE_PAGE)
+            elif error in (errno.EAGAIN, errno.ENOMEM):
+                self._put_off.append((region_id, offset, length))
+                return filled
+            elif error in _NOWHERE and length > HARDWARE_PAGE:
+                step = self._zero_at(region_id, Piece(offset, HARDWARE_PAGE, address))
+                filled = filled or step
+            elif error:
+                _refused("zero", error)
+                return filled
+            if error:
+                offset, length, address = offset + HARDWARE_PAGE, length - HARDWARE_PAGE, address + HARDWARE_PAGE
+        return filled
+
+    def copy(self, region_id: int, offset: int, length: int, source: int, *, writable: bool) -> Drained:
+        """Fill missing bytes from the daemon's memory at `source`, and wake who waits.
+
+        EEXIST: the client has put a page there. ENOENT: it is nowhere in the client. EAGAIN: try again.
+        """
+        mode = 0 if writable else uffd.COPY_WRITE_PROTECTED
+        done = 0
+        for start, count, address in self._maps[region_id].locate(offset, length):
+            if start != offset + done:
+                return Drained(done, errno.ENOENT)
+            part, error = self._patiently(uffd.copy, address, source + done, count, mode=mode)
+            done += part
+            if error:
+                return Drained(done, error)
+        return Drained(done, 0 if done == length else errno.ENOENT)
+
+    def protect(self, region_id: int, offset: int, length: int) -> bool:
+        """Let no write to a range pass from now on; whether that is so."""
+        return all(
+            self._protect_at(address, count) for _, count, address in self._maps[region_id].locate(offset, length)
+        )
+
+    def _protect_at(self, address: int, length: int) -> bool:
+        self._tries = 0
+        while True:
+            try:
+                uffd.write_protect(self.descriptor, address, length, protect=True)
+            except OSError as error:
+                if error.errno == errno.EAGAIN and self._busy():
+                    continue
+                if error.errno in _NOWHERE:
+                    # Where nothing is mapped nobody can write; but the rest of the range is not protected yet.
+                    return length <= HARDWARE_PAGE or all(
+                        self._protect_at(address + start, HARDWARE_PAGE) for start in range(0, length, HARDWARE_PAGE)
+                    )
+                _refused("protect", error.errno or errno.EIO)
+                return False
+            return True
+
+    def unprotect(self, region_id: int, offset: int, length: int) -> None:
+        """Let writes to a range pass, and wake who waits."""
+        for _, count, address in self._maps[region_id].locate(offset, length):
+            try:
+                uffd.write_protect(self.descriptor, address, count, protect=False)
+            except OSError as error:
+                if error.errno != errno.EAGAIN:
+                    _refused("unprotect", error.errno or errno.EIO)
+                self._wake_at(address, count)  # who still cannot write is reported again
+
+    def wake(self, region_id: int, offset: int, length: int) -> None:
+        """Have who waits for a range try again."""
+        for _, count, address in self._maps[region_id].locate(offset, length):
+            self._wake_at(address, count)
+
+    def _wake_at(self, address: int, length: int) -> None:
+        try:
+            uffd.wake(self.descriptor, address, length)
+        except OSError as error:
+            _refused("wake", error.errno or errno.EIO)
+
+    def poison(self, region_id: int, offset: int, length: int) -> bool:
+        """Have touches of missing bytes end in SIGBUS; False where the kernel cannot."""
+        found = self._maps.get(region_id)
+        pieces = [] if found is None else found.locate(offset, length)
+        done = [self._poison_at(address, count) for _, count, address in pieces]  # each, whatever came of the others
+        return all(done)
+
+    def _poison_at(self, address: int, length: int) -> bool:
+        if Feature.POISON not in self.features:
+            return False
+        while length > 0:
+            done, error = self._patiently(uffd.poison, address, length)
+            address, length = address + done, length - done
+            if error == errno.EAGAIN:
+                self._poisons.append((address, length))
+                return True
+            if error == errno.EEXIST:
+                self._unmark(address)
+            elif error in _NOWHERE and HARDWARE_PAGE < length <= self._page_size:
+                self._poison_at(address, HARDWARE_PAGE)
+            elif error:
+                _refused("poison", error)
+                return error in _NOWHERE
+            if error:
+                address, length = address + HARDWARE_PAGE, length - HARDWARE_PAGE
+        return True
+
+    def _unmark(self, address: int) -> None:
+        """Poison a page that is missing but for the mark that it was write-protected; one that is there stays."""
+        try:
+            uffd.write_protect(self.descriptor, address, HARDWARE_PAGE, protect=False)
+        except OSError as error:
+            _refused("unprotect", error.errno or errno.EIO)
+        uffd.poison(self.descriptor, address, HARDWARE_PAGE, on_busy=lambda: False)
+        self._wake_at(address, HARDWARE_PAGE)
+
+    def not_wanted(self, region_id: int, offset: int, length: int) -> None:
+        """Forget what was put off for a range."""
+        if self._put_off:
+            self._put_off = [
+                each
+                for each in self._put_off
+                if each[0] != region_id or each[1] >= offset + length or each[1] + each[2] <= offset
+            ]
+
+    def retry(self) -> None:
+        """Do what was put off."""
+        put_off, self._put_off = self._put_off, []
+        for region_id, offset, length in put_off:
+            if region_id in self._maps:
+                self.zero(region_id, offset, length)
+        poisons, self._poisons = self._poisons, []
+        for address, length in poisons:
+            self._poison_at(address, length)
+
+    def poison_all(self, pid: int) -> None:
+        """Have every later touch of a missing page of process `pid` end in SIGBUS, because nobody will serve it."""
+        if not self._maps:
+            return
+        mappings = mappings_of(pid)
+        for found in list(self._maps.values()):
+            for piece in list(found.pieces):
+                for start, end in mappings:
+                    first, last = max(start, piece.address), min(end, piece.address + piece.length)
+                    if first < last:
+                        self._poison_at(first, last - first)
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        os.close(self.descriptor)
+
+    def _patiently(self, call: Callable[..., Drained], *arguments: int, **options: int) -> Drained:
+        """Run a fill, which is refused while a remap is unfinished; that is read and waited for, for a bounded time."""
+        self._tries = 0
+        return call(self.descriptor, *arguments, on_busy=self._busy, **options)
+
+    def _busy(self) -> bool:
+        """Read what the kernel waits for; whether to try again."""
+        self._tries += 1
+        if self._read(self._early) == 0:
+            time.sleep(BUSY_SECONDS)
+        if self._early:
+            self.on_early()
+        return self._tries < BUSY_TRIES
+
+
+def mappings_of(pid: int) -> list[tuple[int, int]]:
+    """First address and end of each mapping of a process; none of one that is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        start, _, end = line.partition(" ")[0].partition("-")
+        found.append((int(start, 16), int(end, 16)))
+    return found
+
+
+def _refused(what: str, error: int) -> None:
+    """A call failed: because the client is dying or has unmapped its memory, which harms nobody, or else it is told."""
+    if error not in _NOWHERE:
+        _log.error("userfaultfd_refused", operation=what, error=errno.errorcode.get(error, str(error)))

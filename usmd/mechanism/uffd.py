@@ -1,0 +1,257 @@
+"""The kernel's userfaultfd, as far as usmd uses it: what it offers, and the system calls on a descriptor. No policy.
+
+Constants are those of linux/userfaultfd.h. A descriptor belongs to the address space that made it; whoever holds a
+duplicate may read its messages and resolve its faults, which is how a daemon serves another process's faults.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import platform
+import select
+import struct
+from collections.abc import Callable, Iterable
+from enum import IntFlag
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from lib_usm.userfaultfd import DEVICE, SYSCTL, open_userfaultfd
+
+__all__ = [
+    "DEVICE", "EVENT_PAGEFAULT", "EVENT_REMAP", "FLAG_PROTECTED", "FLAG_WRITE", "HARDWARE_PAGE", "REQUIRED", "SYSCTL",
+    "WANTED", "Drained", "Feature", "Offer", "broken", "copy", "handshake", "is_userfaultfd", "messages", "names",
+    "open_userfaultfd", "poison", "probe", "register", "unregister", "usable", "wake", "write_protect", "zero",
+]  # fmt: skip
+
+HARDWARE_PAGE: Final = mmap.PAGESIZE
+_API_VERSION: Final = 0xAA
+
+
+class Feature(IntFlag):
+    """Features by the kernel's names, with the version that brought each."""
+
+    PAGEFAULT_FLAG_WP = 1 << 0  # 5.7
+    EVENT_FORK = 1 << 1  # 4.11
+    EVENT_REMAP = 1 << 2  # 4.11
+    EVENT_REMOVE = 1 << 3  # 4.11
+    MISSING_HUGETLBFS = 1 << 4  # 4.11
+    MISSING_SHMEM = 1 << 5  # 4.11
+    EVENT_UNMAP = 1 << 6  # 4.11
+    SIGBUS = 1 << 7  # 4.14
+    THREAD_ID = 1 << 8  # 4.14
+    MINOR_HUGETLBFS = 1 << 9  # 5.13
+    MINOR_SHMEM = 1 << 10  # 5.14
+    EXACT_ADDRESS = 1 << 11  # 5.18
+    WP_HUGETLBFS_SHMEM = 1 << 12  # 5.19
+    WP_UNPOPULATED = 1 << 13  # 6.4
+    POISON = 1 << 14  # 6.6
+    WP_ASYNC = 1 << 15  # 6.7
+    MOVE = 1 << 16  # 6.8
+
+
+REQUIRED: Final = Feature.PAGEFAULT_FLAG_WP | Feature.MISSING_SHMEM | Feature.WP_HUGETLBFS_SHMEM | Feature.EVENT_REMAP
+"""Without these no byte would be safe: eviction needs write-protect on shared memory, and a mapping that mremap moves
+must stay registered."""
+WANTED: Final = Feature.THREAD_ID | Feature.POISON
+"""Used where they are: THREAD_ID to find the faulting CPU, POISON to give SIGBUS instead of an endless wait."""
+
+
+def _ioctl(direction: int, number: int, size: int) -> int:
+    return direction << 30 | size << 16 | _API_VERSION << 8 | number
+
+
+_API: Final = _ioctl(3, 0x3F, 24)
+_REGISTER: Final = _ioctl(3, 0, 32)
+_UNREGISTER: Final = _ioctl(2, 1, 16)
+_WAKE: Final = _ioctl(2, 2, 16)
+_COPY: Final = _ioctl(3, 3, 40)
+_ZEROPAGE: Final = _ioctl(3, 4, 32)
+_WRITEPROTECT: Final = _ioctl(3, 6, 24)
+_POISON: Final = _ioctl(3, 8, 32)
+
+_MODE_MISSING: Final = 1
+_MODE_WP: Final = 2
+COPY_WRITE_PROTECTED: Final = 2
+"""Mode of `copy`: the pages come in write-protected."""
+
+_TWO: Final = struct.Struct("=QQ")
+_THREE: Final = struct.Struct("=QQQ")
+_RANGE_RESULT: Final = struct.Struct("=QQQq")
+_COPY_ARGUMENT: Final = struct.Struct("=QQQQq")
+
+EVENT_PAGEFAULT: Final = 0x12
+EVENT_REMAP: Final = 0x14
+FLAG_WRITE: Final = 1
+FLAG_PROTECTED: Final = 2
+MESSAGE: Final = struct.Struct("=B7xQQQ")
+"""A message: event, and three words. For a page fault: flags, address, thread id. For a remap: from, to, length."""
+
+
+class Offer(NamedTuple):
+    """What the kernel gives this process: a descriptor's way and its features, or why there is none."""
+
+    way: str
+    """`device` (/dev/userfaultfd), `syscall`, `user-mode` (no faults of system calls), or empty: none."""
+    features: Feature
+    why_not: str
+
+
+def probe() -> Offer:
+    """What the kernel offers this process; leaves nothing open."""
+    try:
+        descriptor, way = open_userfaultfd()
+    except OSError as error:
+        return Offer("", Feature(0), f"no userfaultfd: {error.strerror or error}")
+    try:
+        return Offer(way, handshake(descriptor, Feature(0)), "")
+    except OSError as error:
+        return Offer("", Feature(0), f"userfaultfd answers no handshake: {error.strerror}")
+    finally:
+        os.close(descriptor)
+
+
+def usable(offer: Offer) -> str:
+    """Empty where usmd can serve real faults with this offer, else why not, in a line."""
+    if not offer.way:
+        return offer.why_not
+    missing = REQUIRED & ~offer.features
+    if missing:
+        return f"this kernel ({platform.release()}) lacks {', '.join(names(missing))}; Linux 5.19 has them all"
+    return ""
+
+
+def names(features: Feature) -> list[str]:
+    """The kernel's names of features, known ones by name."""
+    known = [f"UFFD_FEATURE_{each.name}" for each in Feature if each in features]
+    rest = int(features) & ~sum(Feature)
+    return [*known, f"{rest:#x}"] if rest else known
+
+
+def is_userfaultfd(descriptor: int) -> bool:
+    """Whether a descriptor of this process is a userfaultfd."""
+    try:
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink()) == "anon_inode:[userfaultfd]"
+    except OSError:
+        return False
+
+
+def handshake(descriptor: int, features: Feature) -> Feature:
+    """Agree on `features`, once a descriptor; returns all that the kernel has. Raises OSError (EINVAL: not these)."""
+    argument = bytearray(_THREE.pack(_API_VERSION, features, 0))
+    fcntl.ioctl(descriptor, _API, argument)
+    offered: int = _THREE.unpack(argument)[1]
+    return Feature(offered)
+
+
+def register(descriptor: int, address: int, length: int) -> None:
+    """Have faults on missing and on write-protected pages of a range reported. Raises OSError."""
+    argument = bytearray(_RANGE_RESULT.pack(address, length, _MODE_MISSING | _MODE_WP, 0))
+    fcntl.ioctl(descriptor, _REGISTER, argument)
+
+
+def unregister(descriptor: int, address: int, length: int) -> None:
+    """Have a range be ordinary memory again; who waits goes on. Raises OSError."""
+    fcntl.ioctl(descriptor, _UNREGISTER, _TWO.pack(address, length))
+
+
+def wake(descriptor: int, address: int, length: int) -> None:
+    """Have threads that wait for pages of a range try again. Raises OSError."""
+    fcntl.ioctl(descriptor, _WAKE, _TWO.pack(address, length))
+
+
+def write_protect(descriptor: int, address: int, length: int, *, protect: bool) -> None:
+    """Make writes to a range fault, or (`protect` False) let them through and wake who waits. Raises OSError."""
+    fcntl.ioctl(descriptor, _WRITEPROTECT, bytearray(_THREE.pack(address, length, protect)))
+
+
+class Drained(NamedTuple):
+    """How far a fill came: bytes done, and 0 or the errno that stopped it."""
+
+    done: int
+    error: int
+
+
+def copy(
+    descriptor: int, address: int, source: int, length: int, *, on_busy: Callable[[], bool], mode: int = 0
+) -> Drained:
+    """Fill missing pages from the caller's memory at `source`, atomically, and wake who waits.
+
+    The kernel fills nothing while a remap waits to be read. `on_busy` reads it and says whether to try again.
+    """
+
+    def attempt(done: int) -> int:
+        argument = bytearray(_COPY_ARGUMENT.pack(address + done, source + done, length - done, mode, 0))
+        try:
+            fcntl.ioctl(descriptor, _COPY, argument)
+        except OSError as error:
+            moved: int = _COPY_ARGUMENT.unpack(argument)[4]
+            return moved if moved > 0 else -(error.errno or errno.EIO)
+        return length - done
+
+    return _fill(attempt, length, on_busy)
+
+
+def zero(descriptor: int, address: int, length: int, *, on_busy: Callable[[], bool]) -> Drained:
+    """Fill missing pages with zeros and wake who waits; `on_busy` as for `copy`."""
+    return _fill_range(_ZEROPAGE, descriptor, address, length, on_busy)
+
+
+def poison(descriptor: int, address: int, length: int, *, on_busy: Callable[[], bool]) -> Drained:
+    """Have each touch of missing pages end in SIGBUS, and wake who waits, for that; `on_busy` as for `copy`."""
+    return _fill_range(_POISON, descriptor, address, length, on_busy)
+
+
+def _fill_range(request: int, descriptor: int, address: int, length: int, on_busy: Callable[[], bool]) -> Drained:
+    def attempt(done: int) -> int:
+        argument = bytearray(_RANGE_RESULT.pack(address + done, length - done, 0, 0))
+        try:
+            fcntl.ioctl(descriptor, request, argument)
+        except OSError as error:
+            moved: int = _RANGE_RESULT.unpack(argument)[3]
+            return moved if moved > 0 else -(error.errno or errno.EIO)
+        return length - done
+
+    return _fill(attempt, length, on_busy)
+
+
+def _fill(attempt: Callable[[int], int], length: int, on_busy: Callable[[], bool]) -> Drained:
+    """Attempt until all is done; an attempt returns the bytes it did, or a negative errno."""
+    done = 0
+    while done < length:
+        moved = attempt(done)
+        if moved > 0:
+            done += moved
+        elif moved != -errno.EAGAIN or not on_busy():
+            return Drained(done, -moved)
+    return Drained(done, 0)
+
+
+def messages(descriptor: int, most: int) -> Iterable[tuple[int, int, int, int]]:
+    """Up to `most` messages that wait, each as `MESSAGE` says; empty when none waits. Raises OSError.
+
+    Never waits, even if the other holder of the descriptor has made it blocking (where the kernel can, since 6.9).
+    """
+    buffer = bytearray(most * MESSAGE.size)
+    try:
+        try:
+            size = os.preadv(descriptor, [buffer], -1, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return ()
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            os.set_blocking(descriptor, False)
+            size = os.readv(descriptor, [buffer])
+    except BlockingIOError:
+        return ()
+    return MESSAGE.iter_unpack(memoryview(buffer)[:size])
+
+
+def broken(descriptor: int) -> bool:
+    """Whether a descriptor can report no more, for instance because it was made blocking."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return any(events & (select.POLLERR | select.POLLNVAL | select.POLLHUP) for _, events in poll.poll(0))

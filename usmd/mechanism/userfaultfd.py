@@ -1,0 +1,387 @@
+"""Mechanism `userfaultfd`: real memory. One memfd a region, mapped by the daemon and by its client alike.
+
+The bytes of a page are in its region's memfd, and nowhere while the page is absent or swapped; a frame is the right to
+memory. A client that handed over a userfaultfd maps the memfd, and its page faults are served; the regions of others
+are loaded and stored by call. Covers bytes and mappings; which faults there are is `client_memory`'s, how they reach
+the core the server's.
+
+An eviction is: write-protect, copy out, punch the hole. Between the first and the last the client's writes wait, and
+are reported; so no write is lost. A page that comes in from swap comes in write-protected, unless for a write, so that
+its first write is reported, and a clean page is dropped without I/O.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final
+
+from usmd.core.commands import SlotPage
+from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.errors import LimitExceeded, SwapIOError, Unmapped, UsmdError
+from usmd.log import get_logger
+from usmd.mechanism.base import Busy, Errors, Mechanism, Stage
+from usmd.mechanism.client_memory import ClientMemory
+from usmd.sizes import format_size
+
+NAME: Final = "userfaultfd"
+_SEALS: Final = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+_F_SEAL_FUTURE_WRITE: Final = 16
+"""Linux 5.1; Python 3.11 has no name for it."""
+RESIDENT: Final = 1
+"""In a residency map: the page is in memory, and not on its way out. 0 is anything else."""
+BLOCK_PAGES: Final = 64
+"""Pages in a block of staging memory, or more for a larger batch."""
+SPARE_BLOCKS: Final = 4
+"""Blocks kept for the next batch."""
+MAX_BUSY: Final = 1000
+"""Times that a page is tried to be brought in against what its client does meanwhile."""
+_log = get_logger()
+
+
+def _memfd(name: str, size: int) -> int:
+    """A memfd of fixed size; raises LimitExceeded."""
+    try:
+        descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as error:
+        raise LimitExceeded(f"no descriptor for a region: {error.strerror}; raise usmd's file limit") from error
+    try:
+        os.ftruncate(descriptor, size)
+    except OSError as error:
+        os.close(descriptor)
+        raise LimitExceeded(f"no memory for a region of {format_size(size)}: {error.strerror}") from error
+    return descriptor
+
+
+class RealRegion:
+    """A region's bytes and its residency map, each a memfd that the client gets, and their mappings in the daemon."""
+
+    __slots__ = ("client", "mapping", "memfd", "page_count", "process_id", "region_id", "residency", "residency_fd")
+
+    def __init__(self, region_id: int, process_id: int, page_count: int, page_size: int) -> None:
+        """Make the memfds; raises LimitExceeded."""
+        self.region_id = region_id
+        self.process_id = process_id
+        self.page_count = page_count
+        self.client: ClientMemory | None = None
+        """The client's side, once it has mapped the region."""
+        self.memfd = _memfd(f"usmd-{region_id}", page_count * page_size)
+        try:
+            self.residency_fd = _memfd(f"usmd-{region_id}-residency", page_count)
+        except LimitExceeded:
+            os.close(self.memfd)
+            raise
+        try:
+            fcntl.fcntl(self.memfd, fcntl.F_ADD_SEALS, _SEALS)
+            self.mapping = mmap.mmap(self.memfd, page_count * page_size)
+            self.residency = mmap.mmap(self.residency_fd, page_count)
+            # After the daemon's own mapping: nobody else can write to it.
+            fcntl.fcntl(self.residency_fd, fcntl.F_ADD_SEALS, _SEALS | _F_SEAL_FUTURE_WRITE)
+        except (OSError, OverflowError, ValueError) as error:
+            self.close()
+            raise LimitExceeded(f"no room to map a region of {format_size(page_count * page_size)}: {error}") from error
+
+    def close(self) -> None:
+        """Close the descriptors. The mappings go when nobody reads them any more, such as a write to swap."""
+        os.close(self.memfd)
+        os.close(self.residency_fd)
+
+
+class _MemfdStage(Stage):
+    """Buffers side by side in a block, in the order of the pages, and how far each page has been brought in."""
+
+    __slots__ = ("address", "block", "done", "tries")
+
+    def __init__(self, pages: Sequence[SlotPage], block: mmap.mmap, page_size: int) -> None:
+        whole = memoryview(block)
+        super().__init__(pages, [whole[n * page_size : (n + 1) * page_size] for n in range(len(pages))])
+        self.block = block
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(block))
+        self.done = [0] * len(pages)
+        self.tries = 0
+
+
+class UserfaultfdMemory(Mechanism):
+    """Real memory in pages of `page_size` bytes, a multiple of the hardware's."""
+
+    name = NAME
+
+    def __init__(self, page_size: int) -> None:
+        self._page_size = page_size
+        self._zeros = bytes(page_size)
+        self._regions: dict[int, RealRegion] = {}
+        self._left: dict[int, ClientMemory] = {}
+        """Regions that are gone, whose client may still wait for pages of them."""
+        self._blocks: list[mmap.mmap] = []
+        """Staging memory that nobody uses now."""
+
+    # Regions
+
+    def add_region(self, region_id: int, process_id: int, page_count: int) -> None:
+        """Make the memfds of a region; raises LimitExceeded."""
+        self._regions[region_id] = RealRegion(region_id, process_id, page_count, self._page_size)
+
+    def region(self, region_id: int) -> RealRegion | None:
+        """A region that is not gone, or None."""
+        return self._regions.get(region_id)
+
+    def connect(self, region: RealRegion, client: ClientMemory, address: int) -> None:
+        """The client has mapped a region at an address: serve its faults. Raises OSError where the kernel refuses."""
+        size = self._page_size
+        client.register(region.region_id, address, region.page_count * size)
+        region.client = client
+        # What is there already may be clean, so that its first write must be heard of.
+        page = region.residency.find(b"\1")
+        while page >= 0:
+            client.protect(region.region_id, page * size, size)
+            page = region.residency.find(b"\1", page + 1)
+
+    def drop_region(self, region_id: int, *, ended: bool) -> None:
+        """Punch all of a region, so that its memory is free whoever still maps it."""
+        region = self._regions.pop(region_id, None)
+        if region is None:
+            return
+        self._punch(region, 0, region.page_count)
+        page = region.residency.find(b"\1")
+        while page >= 0:  # only where something is, or the map would take memory in order to be empty
+            end = min(page + mmap.PAGESIZE, region.page_count)
+            region.residency[page:end] = bytes(end - page)
+            page = region.residency.find(b"\1", end)
+        if region.client is not None:
+            region.client.drop(region_id, ended=ended)
+            if region.client.mapped(region_id):
+                self._left[region_id] = region.client
+        region.close()
+
+    def disconnect(self, client: ClientMemory) -> None:
+        """A client's process, or its wish to be served, has ended."""
+        for region in self._regions.values():
+            if region.client is client:
+                region.client = None
+        self._left = {region_id: each for region_id, each in self._left.items() if each is not client}
+
+    # Pages
+
+    def _runs(self, pages: Sequence[int]) -> Iterator[tuple[RealRegion, int, int]]:
+        """Pages as runs of neighbours: region, first page, pages; those of regions that are gone are left out."""
+        regions = self._regions
+        if len(pages) == 1:
+            only = regions.get(pages[0] >> PAGE_BITS)
+            if only is not None:
+                yield only, pages[0] & PAGE_MASK, 1
+            return
+        for region_id, first, count in _neighbours(pages):
+            region = regions.get(region_id)
+            if region is not None:
+                yield region, first, count
+
+    def zero(self, frames: Sequence[int], pages: Sequence[int]) -> None:
+        """Make pages present and zero. For a region that no client maps a hole is as good."""
+        del frames
+        size = self._page_size
+        for region, first, count in self._runs(pages):
+            region.residency[first : first + count] = b"\1" * count
+            if region.client is not None:
+                region.client.zero(region.region_id, first * size, count * size)
+
+    def release(self, pages: Sequence[int]) -> None:
+        """Punch the pages."""
+        for region, first, count in self._runs(pages):
+            region.residency[first : first + count] = bytes(count)
+            self._punch(region, first, count)
+            if region.client is not None:
+                region.client.not_wanted(region.region_id, first * self._page_size, count * self._page_size)
+
+    def _punch(self, region: RealRegion, first: int, count: int) -> None:
+        region.mapping.madvise(mmap.MADV_REMOVE, first * self._page_size, count * self._page_size)
+
+    def restore(self, pages: Sequence[int], writable: Sequence[bool]) -> None:
+        """Let the client go on, and write where it may."""
+        size = self._page_size
+        for key, may_write in zip(pages, writable, strict=True):
+            region = self._regions.get(key >> PAGE_BITS)
+            if region is None:
+                continue
+            page = key & PAGE_MASK
+            region.residency[page] = RESIDENT
+            if region.client is None:
+                continue
+            if may_write:
+                region.client.unprotect(region.region_id, page * size, size)
+            else:
+                region.client.wake(region.region_id, page * size, size)
+
+    def wake(self, pages: Sequence[int]) -> list[int]:
+        """Let the client go on; what it has emptied by itself holds zeros now, and is returned."""
+        size = self._page_size
+        return [
+            region.region_id << PAGE_BITS | page
+            for region, first, count in self._runs(pages)
+            for page in range(first, first + count)
+            if region.client is not None and region.client.zero(region.region_id, page * size, size)
+        ]
+
+    def poison(self, pages: Sequence[int]) -> list[int]:
+        """SIGBUS for who touches the pages, also those of regions that are gone; returns those that cannot be."""
+        size = self._page_size
+        stuck = []
+        for key in pages:
+            region_id = key >> PAGE_BITS
+            region = self._regions.get(region_id)
+            client = self._left.get(region_id) if region is None else region.client
+            if client is not None and not client.poison(region_id, (key & PAGE_MASK) * size, size):
+                stuck.append(key)
+        return stuck
+
+    def protect(self, frames: Sequence[int], pages: Sequence[int]) -> list[bool | None]:
+        """Write-protect the pages in the client, then look which are all zero."""
+        del frames
+        size, zeros = self._page_size, self._zeros
+        answers: dict[int, bool | None] = {}
+        for region, first, count in self._runs(pages):
+            mapping, key = region.mapping, region.region_id << PAGE_BITS | first
+            stable = region.client is None or region.client.protect(region.region_id, first * size, count * size)
+            if stable:
+                region.residency[first : first + count] = bytes(count)
+            for number in range(count):
+                start = (first + number) * size
+                answers[key + number] = mapping[start : start + size] == zeros if stable else None
+        return [answers.get(key) for key in pages]
+
+    def source(self, page: SlotPage) -> memoryview:
+        """The page in the daemon's mapping; of a region that is gone, anything, for nobody wants it."""
+        region = self._regions.get(page.page >> PAGE_BITS)
+        if region is None:
+            return memoryview(self._zeros)
+        start = (page.page & PAGE_MASK) * self._page_size
+        with memoryview(region.mapping) as whole:
+            return whole[start : start + self._page_size]
+
+    def stage(self, pages: Sequence[SlotPage]) -> Stage:
+        """Memory of the daemon alone: nobody sees a page before all of it has been read and verified."""
+        needed = max(len(pages), BLOCK_PAGES) * self._page_size
+        block = self._blocks.pop() if self._blocks and len(self._blocks[-1]) >= needed else None
+        if block is None:
+            block = mmap.mmap(-1, needed, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return _MemfdStage(pages, block, self._page_size)
+
+    def fill(self, stage: Stage, errors: Sequence[UsmdError | None]) -> Errors:
+        """Copy the pages in where the client sees them, neighbours by one call."""
+        if not isinstance(stage, _MemfdStage):
+            raise TypeError(f"{stage!r} is no stage of this mechanism")
+        results = [None if isinstance(error, Busy) else error for error in errors]
+        stage.tries += 1
+        for indexes in self._fill_runs(stage, results):
+            self._fill_run(stage, indexes, results)
+        if not any(isinstance(result, Busy) for result in results):
+            for buffer in stage.buffers:
+                buffer.release()
+            if len(self._blocks) < SPARE_BLOCKS:
+                self._blocks.append(stage.block)
+        return results
+
+    def _fill_runs(self, stage: _MemfdStage, results: Errors) -> Iterator[list[int]]:
+        """Indexes of the pages still to be filled, neighbours together."""
+        size = self._page_size
+        wanted = [n for n in range(len(stage.pages)) if results[n] is None and stage.done[n] < size]
+
+        def place(position_index: tuple[int, int]) -> tuple[int, int, bool, bool]:
+            position, index = position_index
+            page = stage.pages[index]
+            return page.page - position, index - position, page.writable, stage.done[index] > 0
+
+        for _, run in groupby(enumerate(wanted), key=place):
+            yield [index for _, index in run]
+
+    def _fill_run(self, stage: _MemfdStage, indexes: list[int], results: Errors) -> None:
+        size = self._page_size
+        first = stage.pages[indexes[0]]
+        region = self._regions.get(first.page >> PAGE_BITS)
+        if region is None:
+            return  # the core knows: it frees frame and slot
+        page, count = first.page & PAGE_MASK, len(indexes)
+        if region.client is None:
+            for number, index in enumerate(indexes):
+                start = (page + number) * size
+                region.mapping[start : start + size] = stage.buffers[index]
+                stage.done[index] = size
+            region.residency[page : page + count] = b"\1" * count
+            return
+        skip = stage.done[indexes[0]]
+        done, error = region.client.copy(
+            region.region_id, page * size + skip, count * size - skip,
+            stage.address + indexes[0] * size + skip, writable=first.writable,
+        )  # fmt: skip
+        done += skip
+        whole, part = divmod(done, size)
+        for index in indexes[:whole]:
+            stage.done[index] = size
+        region.residency[page : page + whole] = b"\1" * whole
+        if error == 0:
+            return
+        stage.done[indexes[whole]] = part
+        if error == errno.EEXIST:
+            # The client has written into the memfd, where nothing was. What it stored before is what counts.
+            position = page * size + done
+            region.mapping.madvise(mmap.MADV_REMOVE, position & -mmap.PAGESIZE, mmap.PAGESIZE)
+        if error in (errno.EEXIST, errno.EAGAIN) and stage.tries < MAX_BUSY:
+            for index in indexes[whole:]:
+                results[index] = Busy("a page cannot be brought in just now")
+        elif count > 1:
+            for index in indexes[whole:]:  # the client has split its mapping: one by one
+                self._fill_run(stage, [index], results)
+        else:
+            results[indexes[0]] = _why(error)
+
+    def tick(self) -> None:
+        """Do what an unfinished remap or a lack of memory held up."""
+        for client in {id(each): each for each in self._clients()}.values():
+            client.retry()
+
+    def _clients(self) -> Iterator[ClientMemory]:
+        yield from (region.client for region in self._regions.values() if region.client is not None)
+        yield from self._left.values()
+
+    def load(self, frames: Sequence[int], first: int, offset: int, length: int) -> bytes:
+        """Bytes of a region, by its memfd."""
+        del frames
+        start = (first & PAGE_MASK) * self._page_size + offset
+        return self._regions[first >> PAGE_BITS].mapping[start : start + length] if length else b""
+
+    def store(self, frames: Sequence[int], first: int, offset: int, data: memoryview) -> int:
+        """Write to a region, by its memfd."""
+        count = min(len(data), max(len(frames) * self._page_size - offset, 0))
+        if count:
+            start = (first & PAGE_MASK) * self._page_size + offset
+            self._regions[first >> PAGE_BITS].mapping[start : start + count] = data[:count]
+        return count
+
+    def close(self) -> None:
+        """Let go of all regions."""
+        for region_id in list(self._regions):
+            self.drop_region(region_id, ended=True)
+
+
+def _neighbours(pages: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Page keys as runs of ascending neighbours: region, first page, pages."""
+    start = pages[0] if pages else 0
+    count = 0
+    for key in pages:
+        if key == start + count:
+            count += 1
+            continue
+        yield start >> PAGE_BITS, start & PAGE_MASK, count
+        start, count = key, 1
+    if count:
+        yield start >> PAGE_BITS, start & PAGE_MASK, count
+
+
+def _why(error: int) -> UsmdError:
+    if error in (errno.ENOENT, errno.ESRCH):
+        return Unmapped("its client has unmapped the memory where it was to come in")
+    return SwapIOError(f"the page cannot be brought in: {os.strerror(error)}")

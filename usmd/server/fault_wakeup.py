@@ -1,0 +1,101 @@
+"""How soon the daemon hears of a real page fault: `memory.fault_wakeup`. Changes where and how it waits, nothing else.
+
+A thread that faults sleeps until it is served. Waking a handler that sleeps on another CPU takes most of that time, so
+it matters more where the handler is than what it does. `sleep` leaves that to the kernel. `spin:<us>` keeps the loop
+looking for so long after each fault. `follow` moves the loop to the CPU on which the last faults happened, where it can
+run as soon as the faulting thread sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+FOLLOW_SECONDS: Final = 0.005
+"""How often `follow` looks where faults happen."""
+LEAVE_SECONDS: Final = 0.1
+"""Without a fault for so long it goes where the kernel likes again."""
+
+
+class Sleep:
+    """Wait for faults like for everything else."""
+
+    def faulted(self, pid: int, thread: int) -> None:
+        """A fault of a thread was served."""
+
+    def tick(self) -> None:
+        """Some time has passed."""
+
+
+class Spin(Sleep):
+    """Look again and again for `seconds` after each fault; everything else has its turn in between."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until = 0.0
+        self._spinning = False
+
+    def faulted(self, pid: int, thread: int) -> None:
+        """Begin to spin, or go on."""
+        del pid, thread
+        self._until = time.monotonic() + self._seconds
+        if not self._spinning:
+            self._spinning = True
+            self._spin()
+
+    def _spin(self) -> None:
+        # A callback that is due keeps the loop from sleeping: it only polls.
+        if time.monotonic() < self._until:
+            asyncio.get_running_loop().call_soon(self._spin)
+        else:
+            self._spinning = False
+
+
+class Follow(Sleep):
+    """Run on the CPU of the thread that faulted last."""
+
+    def __init__(self) -> None:
+        self._all = os.sched_getaffinity(0)
+        self._on: int | None = None
+        self._look_at = 0.0
+        self._last = 0.0
+
+    def faulted(self, pid: int, thread: int) -> None:
+        """Go where the thread is, but do not look too often."""
+        now = time.monotonic()
+        self._last = now
+        if now < self._look_at or not thread:
+            return
+        self._look_at = now + FOLLOW_SECONDS
+        cpu = cpu_of(pid, thread)
+        if cpu is not None and cpu != self._on and cpu in self._all:
+            os.sched_setaffinity(0, {cpu})
+            self._on = cpu
+
+    def tick(self) -> None:
+        """Nobody to follow: be free again, and so be the threads that were begun meanwhile."""
+        if self._on is not None and time.monotonic() - self._last > LEAVE_SECONDS:
+            self._on = None
+            for task in Path("/proc/self/task").iterdir():
+                with suppress(OSError):  # a thread that has just ended
+                    os.sched_setaffinity(int(task.name), self._all)
+
+
+def cpu_of(pid: int, thread: int) -> int | None:
+    """The CPU on which a thread ran last; None when it is gone, or cannot be seen from here."""
+    try:
+        fields = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[36])  # field 39, of which the name and the two before it are cut off
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def parse_wakeup(text: str) -> Sleep:
+    """The way that `memory.fault_wakeup` names; the configuration has checked it."""
+    if text == "follow":
+        return Follow()
+    return Spin(int(text.removeprefix("spin:")) / 1e6) if text.startswith("spin:") else Sleep()

@@ -1,0 +1,297 @@
+"""The memory socket: a client hands over its userfaultfd, and gets the memory of its regions; and its faults are read.
+
+A packet is a MemoryRequest of the proto, its answer a MemoryReply; descriptors travel beside them. The kernel vouches
+for the peer, the session's token ties it to its gRPC session, and a pidfd ends the session when the process dies. A
+connection that says nothing, or anything wrong, is closed, with every descriptor that came by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from lib_usm.pb.usm.v1 import client_pb2
+from usmd.core import events
+from usmd.errors import InvalidArgument, LimitExceeded, NotFound, UnknownSession, UsmdError
+from usmd.log import get_logger
+from usmd.mechanism import uffd
+from usmd.mechanism.client_memory import ClientMemory
+from usmd.mechanism.userfaultfd import RealRegion, UserfaultfdMemory
+from usmd.server.client_service import failure_reason
+from usmd.server.engine import Engine
+from usmd.server.fault_wakeup import Sleep
+from usmd.server.sessions import Session, Sessions
+
+MAX_CONNECTIONS: Final = 4096
+MAX_PACKET: Final = 4096
+MAX_DESCRIPTORS: Final = 8
+"""Descriptors taken from a packet, so that too many are seen, and closed."""
+BACKLOG: Final = 128
+_PEER: Final = struct.Struct("iII")
+_log = get_logger()
+
+
+class MemorySocket:
+    """Listens, and keeps the connections. `features` are what is agreed on with each userfaultfd."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        memory: UserfaultfdMemory,
+        sessions: Sessions,
+        wakeup: Sleep,
+        features: uffd.Feature,
+        *,
+        timeout: float,
+    ) -> None:
+        self.engine = engine
+        self.memory = memory
+        self.sessions = sessions
+        self.wakeup = wakeup
+        self.features = features
+        self.timeout = timeout
+        self.connections: set[Connection] = set()
+        self._listener: socket.socket | None = None
+
+    def serve(self, path: Path, mode: int) -> None:
+        """Listen on `path`, with this file mode from the first moment on."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.setblocking(False)
+        before = os.umask(0o777 & ~mode)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(BACKLOG)
+        self._listener = listener
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            peer, _ = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            _log.error("memory_socket_refused", error=error.strerror)
+            return
+        if len(self.connections) >= MAX_CONNECTIONS:
+            peer.close()
+            return
+        self.connections.add(Connection(self, peer))
+
+    def tick(self) -> None:
+        """Time has passed."""
+        self.wakeup.tick()
+        self.memory.tick()
+
+    def close(self) -> None:
+        """Stop listening, make what is missing in the clients an error, and close all connections."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+        for connection in list(self.connections):
+            connection.close(poison=True)
+
+
+class Connection:
+    """One client's connection. Everything runs on the loop, in callbacks, and nothing waits."""
+
+    def __init__(self, owner: MemorySocket, peer: socket.socket) -> None:
+        self._owner = owner
+        self._peer = peer
+        peer.setblocking(False)
+        self._pid = int(_PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0])
+        self._pidfd: int | None = None
+        self._session: Session | None = None
+        self._client: ClientMemory | None = None
+        self._reading = False
+        self._loop = asyncio.get_running_loop()
+        self._expiry = self._loop.call_later(owner.timeout, self.close)
+        self._loop.add_reader(peer, self._readable)
+
+    # Packets
+
+    def _readable(self) -> None:
+        descriptors: list[int] = []
+        try:
+            data, descriptors, flags, _ = socket.recv_fds(
+                self._peer, MAX_PACKET, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
+            if not data and not descriptors:
+                self._ended("its memory connection was closed")
+                return
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise InvalidArgument(
+                    f"a packet with more than {MAX_PACKET} bytes or {MAX_DESCRIPTORS} descriptors; send less"
+                )
+            self._answer(self._handle(data, descriptors))
+        except BlockingIOError:
+            return
+        except UsmdError as error:
+            self._answer([], error)
+            if self._client is None:
+                self.close()  # a stranger has one try
+        except OSError:
+            self._ended("its memory connection broke")
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _handle(self, data: bytes, descriptors: list[int]) -> list[int]:
+        """Do what a packet asks; returns the descriptors that go with the answer. What is kept leaves the list."""
+        try:
+            request = client_pb2.MemoryRequest.FromString(data)
+        except DecodeError:
+            raise InvalidArgument("the packet is no MemoryRequest") from None
+        kind = request.WhichOneof("request")
+        if kind == "attach":
+            self._attach(request.attach.session_token, descriptors)
+            return []
+        if descriptors:
+            raise InvalidArgument(f"{len(descriptors)} descriptors came with a request that takes none")
+        if kind == "region":
+            region = self._region(request.region.region_id)
+            return [region.memfd, region.residency_fd]
+        if kind == "mapped":
+            self._mapped(request.mapped.region_id, request.mapped.address)
+            return []
+        raise InvalidArgument("the packet asks for nothing; send attach, region or mapped")
+
+    def _answer(self, descriptors: list[int], error: UsmdError | None = None) -> None:
+        reply = client_pb2.MemoryReply()
+        if error is not None:
+            reply.reason = failure_reason(error)
+            reply.message = str(error)[:1000]
+        try:
+            # A reply is never empty, or it would look like the end of the connection.
+            data = reply.SerializeToString() or client_pb2.MemoryReply(message="ok").SerializeToString()
+            socket.send_fds(self._peer, [data], descriptors)
+        except OSError:  # full, because the client does not read, or gone
+            self._ended("its memory connection broke")
+
+    def _attach(self, token: str, descriptors: list[int]) -> None:
+        if self._client is not None:
+            raise InvalidArgument("this connection has a userfaultfd already; there is one a session")
+        if len(descriptors) != 1:
+            raise InvalidArgument(f"{len(descriptors)} descriptors came with attach; exactly one is allowed")
+        descriptor = descriptors[0]
+        if not uffd.is_userfaultfd(descriptor):
+            raise InvalidArgument("the descriptor that came with attach is no userfaultfd")
+        session = self._owner.sessions.find(token)
+        # A token that another process shows was stolen: it stands for nobody.
+        foreign = session.identity is not None and session.identity.pid != self._pid
+        if foreign or any(each.session is session for each in self._owner.connections):
+            raise UnknownSession("no session that has no memory yet has this token in this process; attach first")
+        try:
+            pidfd = os.pidfd_open(self._pid)
+        except OSError as error:
+            raise LimitExceeded(f"process {self._pid} cannot be watched: {error.strerror}") from error
+        try:
+            client = ClientMemory(descriptor, self._owner.features, self._owner.engine.core.state.settings.page_size)
+        except OSError as error:
+            os.close(pidfd)
+            raise InvalidArgument(
+                f"the kernel refuses the handshake on this userfaultfd ({error.strerror}); hand over a fresh one, on "
+                "which UFFDIO_API was not called"
+            ) from error
+        descriptors.clear()  # it is the client memory's now
+        self._expiry.cancel()
+        self._pidfd, self._client, self._session = pidfd, client, session
+        client.on_early = self._serve_soon
+        self._loop.add_reader(pidfd, self._ended, "its client is gone")
+        self._loop.add_reader(client.descriptor, self._faults)
+
+    @property
+    def session(self) -> Session | None:
+        """The session whose memory this is."""
+        return self._session
+
+    def _region(self, region_id: int) -> RealRegion:
+        session = self._live_session()
+        self._owner.engine.core.state.region(session.process_id, region_id)
+        region = self._owner.memory.region(region_id)
+        if region is None:
+            raise NotFound(f"no region {region_id} in this session")
+        return region
+
+    def _live_session(self) -> Session:
+        if self._session is None:
+            raise UnknownSession("this connection has no session; the first request is attach, with a userfaultfd")
+        return self._owner.sessions.find(self._session.token)
+
+    def _mapped(self, region_id: int, address: int) -> None:
+        region = self._region(region_id)
+        client = self._client
+        if region.client is not None or client is None:
+            raise InvalidArgument(f"region {region_id} is mapped already; it can be once")
+        if address <= 0 or address % uffd.HARDWARE_PAGE:
+            raise InvalidArgument(f"address {address:#x}; allowed is a multiple of {uffd.HARDWARE_PAGE} above 0")
+        try:
+            self._owner.memory.connect(region, client, address)
+        except (OSError, struct.error) as error:
+            raise InvalidArgument(
+                f"region {region_id} cannot be served at {address:#x}: {error}; map all of its memfd there, shared"
+            ) from error
+
+    # Faults
+
+    def _faults(self) -> None:
+        client = self._client
+        if client is None:
+            return
+        try:
+            faults = client.read()
+        except OSError:
+            faults = []
+        if faults:
+            self._submit(client, faults)
+        elif uffd.broken(client.descriptor):
+            self._ended("its userfaultfd reports no more faults")
+
+    def _serve_soon(self) -> None:
+        """Faults were read on the way; they are served when what is under way is done."""
+        if not self._reading:
+            self._reading = True
+            self._loop.call_soon(self._serve_early)
+
+    def _serve_early(self) -> None:
+        self._reading = False
+        self._faults()
+
+    def _submit(self, client: ClientMemory, faults: list[events.PageFault]) -> None:
+        if faults and self._session is not None:
+            self._owner.engine.submit(events.PageFaults(self._session.process_id, faults))
+            self._owner.wakeup.faulted(self._pid, client.last_thread)
+
+    # End
+
+    def _ended(self, reason: str) -> None:
+        """The client is gone, or does not want to go on: its session ends, and so does the connection."""
+        if self._session is not None:
+            self._owner.sessions.end(self._session, reason)
+        self.close(poison=True)
+
+    def close(self, *, poison: bool = False) -> None:
+        """Close everything; a second call does nothing. `poison`: whatever is missing in the client is an error."""
+        if self not in self._owner.connections:
+            return
+        self._owner.connections.discard(self)
+        self._expiry.cancel()
+        self._loop.remove_reader(self._peer)
+        self._peer.close()
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        if self._client is not None:
+            self._loop.remove_reader(self._client.descriptor)
+            if poison:
+                self._client.poison_all(self._pid)
+            self._owner.memory.disconnect(self._client)
+            self._client.close()
+            self._client = None
