@@ -29,6 +29,8 @@ RANDOM_TOUCHES: Final = 1500
 SEQUENTIAL: Final = (1, 16, 64)
 """Pages a fault (FHP) of the sequential swap-ins."""
 EVICTION_SECONDS: Final = 30.0
+HOLD_SECONDS: Final = 0.5
+"""Waited before an eviction: longer than usmd keeps pages that have just come in (memory.hold_seconds, 0.25)."""
 _SEED: Final = 20
 _POLL_SECONDS: Final = 0.002
 
@@ -53,6 +55,7 @@ class Data(NamedTuple):
 
     def evict(self) -> float:
         """Have all of it evicted; seconds until the last page has gone. Raises RuntimeError when one stays."""
+        time.sleep(HOLD_SECONDS)
         started = time.perf_counter()
         self.region.evict(0, DATA)
         while left := present(self.address, DATA):

@@ -7,7 +7,6 @@ answers are checked: against every vector of the cells looked at, and against al
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from typing import Annotated, Final, NamedTuple
@@ -22,7 +21,6 @@ import lib_usm
 from examples.real_memory import Counts, bars, read_size, require, serving, shares, whole_pages
 from examples.vector_index import Found, Numbers, VectorIndex, Vectors, squares, train
 from usmd.ctl.connect import Admin
-from usmd.sizes import format_size
 
 SEED: Final = 20
 DIMENSIONS: Final = 64
@@ -164,21 +162,19 @@ def compare(client: lib_usm.Client, admin: Admin, plan: Plan, progress: Progress
     progress.advance(bar)
     index = VectorIndex(client, vectors, centroids)
     progress.advance(bar)
-    try:
-        search = Search(progress, admin, index, plan, queries)
-        cold(client, index)
-        without = search.run("without hints")
-        cold(client, index)
-        client.usm_hint(index.index_region, INDEX_HINT)
-        client.usm_hint(index.vectors_region, VECTORS_HINT)
-        with_hints = search.run("with hints")
-        if any(not np.array_equal(a.ids, b.ids) for a, b in zip(without.answers, with_hints.answers, strict=True)):
-            raise SystemExit("the same queries had other answers the second time")
-        recall = search.check(vectors, with_hints.answers)
-        if not index.same(vectors):
-            raise SystemExit("a vector came back different")
-    finally:
-        index.close()
+    search = Search(progress, admin, index, plan, queries)
+    cold(client, index)
+    without = search.run("without hints")
+    cold(client, index)
+    client.usm_hint(index.index_region, INDEX_HINT)
+    client.usm_hint(index.vectors_region, VECTORS_HINT)
+    with_hints = search.run("with hints")
+    if any(not np.array_equal(a.ids, b.ids) for a, b in zip(without.answers, with_hints.answers, strict=True)):
+        raise SystemExit("the same queries had other answers the second time")
+    recall = search.check(vectors, with_hints.answers)
+    if not index.same(vectors):
+        raise SystemExit("a vector came back different")
+    index.close()
     return Result(without, with_hints, recall, admin.status().mechanism)
 
 
@@ -186,8 +182,8 @@ def nearest_neighbours(plan: Plan) -> Result:
     """Run the plan on a usmd of its own; ends the program where an answer is wrong."""
     require()
     console.print(
-        f"{plan.count:,} vectors of {DIMENSIONS} numbers: {shares(plan.size, plan.memory)}, and a swap file\n"
-        f"{plan.cells} cells, of which a query looks at {plan.probes}"
+        f"{plan.count:,} vectors of {DIMENSIONS} numbers: {shares(plan.size, plan.memory)}\n"
+        f"and a swap file; {plan.cells} cells, of which a query looks at {plan.probes}"
     )
     flags = ("--alloc", ALLOC, "--evict", "hint_aware")
     with (
@@ -216,12 +212,13 @@ def show(result: Result, plan: Plan) -> None:
     table.add_row("seconds", f"{without.seconds:.1f}", f"{with_hints.seconds:.1f}")
     console.print(table)
     console.print(
-        f"{min(CHECKED, plan.queries)} answers are exact for the cells looked at, all are the same in both runs, and "
-        f"every vector is as it was\n"
-        f"of the true {NEIGHBOURS} nearest of all {format_size(plan.size)}, {result.recall:.1%} were found\n\n"
+        f"{min(CHECKED, plan.queries)} answers are exact for the cells looked at, and all the same in both runs\n"
+        f"of the {NEIGHBOURS} nearest of all {plan.count:,} vectors, {result.recall:.1%} were found\n"
+        "every vector is as it was\n\n"
         f"hints: index    {INDEX_HINT}\n"
         f"       vectors  {VECTORS_HINT}\n"
-        f"mechanism: {result.mechanism}   alloc: {ALLOC}   evict: hint_aware"
+        f"alloc: {ALLOC}\n"
+        f"evict: hint_aware   mechanism: {result.mechanism}"
     )
 
 
@@ -249,10 +246,7 @@ def main() -> None:
     name = "python -m examples.nearest_neighbours"
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(epilog=f"Examples:\n\n{name}\n\n{name} --probes 2\n\n{name} --size 128MiB --cells 1024")(command)
-    try:
-        app(prog_name=name)
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    app(prog_name=name)
 
 
 if __name__ == "__main__":

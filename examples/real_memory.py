@@ -81,7 +81,7 @@ def whole_pages(size: int) -> int:
 
 def shares(size: int, memory: int) -> str:
     """Two sizes and how they compare, for people."""
-    return f"{format_size(size)} over {format_size(memory)} of memory ({size / memory:.1f} times that)"
+    return f"{format_size(size)} over {format_size(memory)} of memory ({size / memory:.3g} times)"
 
 
 def read_size(text: str) -> int:

@@ -7,7 +7,6 @@ usmd: what it touches and is not there is a page fault, which usmd serves from i
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -152,9 +151,9 @@ class Sorting:
         """Fill, sort, check."""
         with self._step("filling", len(self._array)) as advance:
             expected = fill(self._array, seed, advance)
-        with self._step("sorting in place", None):
+        with self._step("sorting", None):
             self._array.sort()
-        with self._step("checking order and content", len(self._array)) as advance:
+        with self._step("checking", len(self._array)) as advance:
             check(self._array, expected, advance)
 
 
@@ -162,7 +161,7 @@ def sort_array(size: int, memory: int, seed: int = SEED, alloc: str = ALLOC) -> 
     """Sort `size` bytes of numbers over `memory` bytes; ends the program where the outcome is wrong."""
     require()
     count = size // np.dtype(np.float64).itemsize
-    console.print(f"{count:,} numbers: an array of {shares(size, memory)}, and a swap file")
+    console.print(f"{count:,} numbers: {shares(size, memory)}, and a swap file")
     with (
         serving("sort_array", memory, 2 * size, "--alloc", alloc) as (client, admin),
         bars(console, TextColumn("{task.fields[note]}")) as progress,
@@ -187,6 +186,7 @@ def show(result: Result) -> None:
         table.add_row(step.name, *(f"{count:,}" for count in step.counts), f"{step.seconds:.1f}")
     console.print(table)
     console.print(
+        "a fault not from swap: a first touch of a page, or the first write since it came\n"
         f"{result.numbers:,} numbers are in order, and the same as before\n\n"
         f"mechanism: {result.mechanism}   alloc: {ALLOC}"
     )
@@ -216,10 +216,7 @@ def main() -> None:
     name = "python -m examples.sort_array"
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(epilog=f"Examples:\n\n{name}\n\n{name} --size 256MiB --memory 32MiB")(command)
-    try:
-        app(prog_name=name)
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    app(prog_name=name)
 
 
 if __name__ == "__main__":

@@ -156,13 +156,16 @@ def running_daemon(
     places: bool = True,
     environ: Mapping[str, str] | None = None,
     exit_code: int | None = 0,
+    mechanism: str = "simulated",
 ) -> Iterator[RunningDaemon]:
     """Serve with its sockets and state in `folder`, from the `ready` line on, until SIGTERM at the end of the block.
 
-    `config`: text of a TOML file. `places` False: no flag says where, so that the defaults of `environ` hold.
+    `mechanism`: real memory is what the tests that name it are about; "" gives no flag. `config`: text of a TOML file. `places` False: no flag says where, so that the defaults of `environ` hold.
     `exit_code`: what it must exit with; None leaves that, and the end of the process, to the caller.
     """
     arguments = list(flags)
+    if mechanism and "--mechanism" not in flags:
+        arguments += ["--mechanism", mechanism]
     if places:
         for flag, name in (("--socket", "usmd.sock"), ("--admin-socket", "admin.sock"), ("--state-dir", "")):
             arguments += [] if flag in flags else [flag, str(folder / name)]

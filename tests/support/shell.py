@@ -16,6 +16,7 @@ from usmd.policies import registry
 
 PAGE = 16
 _TRIES = 100
+ANSWERS = (commands.Attached, commands.Mapped, commands.HintSet, commands.Pinned, commands.Accessed)
 
 
 def make_core(
@@ -63,7 +64,7 @@ class Shell:
             if self.check:
                 assert violations(self.core) == []
             for command in happened:
-                if isinstance(command, (commands.Attached, commands.Mapped, commands.HintSet, commands.Accessed)):
+                if isinstance(command, ANSWERS):
                     answer = command
                 queue.extend(self._perform(command))
         return answer

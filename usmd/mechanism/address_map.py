@@ -16,10 +16,13 @@ class Piece(NamedTuple):
 class AddressMap:
     """Pieces of a region by offset; bytes that no piece covers are nowhere in the client any more."""
 
-    __slots__ = ("pieces",)
+    __slots__ = ("length", "pieces", "whole")
 
     def __init__(self, address: int, length: int) -> None:
+        self.length = length
         self.pieces = [Piece(0, length, address)]
+        self.whole: int | None = address
+        """Where the region begins, if all of it is in one piece, as usual."""
 
     def offset_of(self, address: int) -> int | None:
         """The byte of the region that is at an address, or None."""
@@ -30,10 +33,8 @@ class AddressMap:
 
     def locate(self, offset: int, length: int) -> list[Piece]:
         """Where `length` bytes from `offset` on are, in their order; what is nowhere is left out."""
-        if len(self.pieces) == 1:  # the usual case
-            only = self.pieces[0]
-            if only.offset <= offset and offset + length <= only.offset + only.length:
-                return [Piece(offset, length, only.address + offset - only.offset)]
+        if self.whole is not None:
+            return [Piece(offset, length, self.whole + offset)]
         found = []
         for piece in self.pieces:
             start = max(offset, piece.offset)
@@ -58,10 +59,14 @@ class AddressMap:
                 kept.append(Piece(piece.offset, before, piece.address))
             if after:
                 kept.append(Piece(piece.offset + piece.length - after, after, end))
-        self.pieces = kept
+        self._set(kept)
         return taken
 
     def put(self, piece: Piece) -> None:
         """Have a piece be where it says; its offsets are nowhere else."""
-        self.pieces.append(piece)
-        self.pieces.sort()
+        self._set(sorted([*self.pieces, piece]))
+
+    def _set(self, pieces: list[Piece]) -> None:
+        self.pieces = pieces
+        only = pieces[0] if len(pieces) == 1 else None
+        self.whole = only.address if only is not None and only.length == self.length else None

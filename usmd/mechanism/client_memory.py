@@ -52,6 +52,8 @@ class ClientMemory:
         """Thread id of the last fault that was read; 0: unknown."""
         self.on_early: Callable[[], None] = lambda: None
         """Called when faults were read in the middle of something else, so that `read` has them."""
+        self._messages = uffd.Messages(descriptor, MAX_MESSAGES)
+        self._zero_page = uffd.ZeroPage(descriptor)
         self._page_size = page_size
         self._maps: dict[int, AddressMap] = {}
         self._gone: set[int] = set()
@@ -114,14 +116,12 @@ class ClientMemory:
 
     def _moved(self, origin: int, to: int, length: int) -> None:
         """Follow an mremap."""
-        was_gone = set(self._gone)
+        known, was_gone = dict(self._maps), set(self._gone)
         taken = self._take_out(origin, length)
         self._take_out(to, length)
         for region_id, pieces in taken.items():
-            found = self._maps.get(region_id)
-            if found is None:
-                found = self._maps[region_id] = AddressMap(0, 0)
-                found.pieces.clear()
+            found = known[region_id]
+            self._maps[region_id] = found
             if region_id in was_gone:
                 self._gone.add(region_id)
             for piece in pieces:
@@ -138,7 +138,7 @@ class ClientMemory:
     def _read(self, faults: list[PageFault]) -> int:
         """Read messages once; returns how many there were."""
         count = 0
-        for event, first, second, third in uffd.messages(self.descriptor, MAX_MESSAGES):
+        for event, first, second, third in self._messages.read():
             count += 1
             if event == EVENT_PAGEFAULT:
                 self.last_thread = third & 0xFFFFFFFF
@@ -165,9 +165,8 @@ class ClientMemory:
         for region_id, found in self._maps.items():
             offset = found.offset_of(address)
             if offset is not None:
-                whole = found.pieces[0]
-                if len(found.pieces) == 1 and whole.offset == 0:
-                    self._last = (whole.address, whole.address + whole.length, region_id)
+                if found.whole is not None:
+                    self._last = (found.whole, found.whole + found.length, region_id)
                 return region_id, offset
         return 0, None
 
@@ -175,8 +174,11 @@ class ClientMemory:
 
     def zero(self, region_id: int, offset: int, length: int) -> bool:
         """Fill missing bytes with zeros, and wake who waits for the range; whether any byte was missing."""
+        found = self._maps[region_id]
+        if found.whole is not None and self._zero_page(found.whole + offset, length):
+            return True
         filled = False
-        for piece in self._maps[region_id].locate(offset, length):
+        for piece in found.locate(offset, length):
             filled = self._zero_at(region_id, piece) or filled
         return filled
 

@@ -22,8 +22,8 @@ from lib_usm.userfaultfd import DEVICE, SYSCTL, open_userfaultfd
 
 __all__ = [
     "DEVICE", "EVENT_PAGEFAULT", "EVENT_REMAP", "FLAG_PROTECTED", "FLAG_WRITE", "HARDWARE_PAGE", "REQUIRED", "SYSCTL",
-    "WANTED", "Drained", "Feature", "Offer", "broken", "copy", "handshake", "is_userfaultfd", "messages", "names",
-    "open_userfaultfd", "poison", "probe", "register", "unregister", "usable", "wake", "write_protect", "zero",
+    "WANTED", "Drained", "Feature", "Messages", "Offer", "ZeroPage", "broken", "copy", "handshake", "is_userfaultfd",
+    "names", "open_userfaultfd", "poison", "probe", "register", "unregister", "usable", "wake", "write_protect", "zero",
 ]  # fmt: skip
 
 HARDWARE_PAGE: Final = mmap.PAGESIZE
@@ -81,6 +81,8 @@ _TWO: Final = struct.Struct("=QQ")
 _THREE: Final = struct.Struct("=QQQ")
 _RANGE_RESULT: Final = struct.Struct("=QQQq")
 _COPY_ARGUMENT: Final = struct.Struct("=QQQQq")
+_pack_range = _RANGE_RESULT.pack_into
+_ioctl_call = fcntl.ioctl
 
 EVENT_PAGEFAULT: Final = 0x12
 EVENT_REMAP: Final = 0x14
@@ -217,6 +219,25 @@ def _fill_range(request: int, descriptor: int, address: int, length: int, on_bus
     return _fill(attempt, length, on_busy)
 
 
+class ZeroPage:
+    """UFFDIO_ZEROPAGE on one descriptor with the least around it: the path of every first touch."""
+
+    __slots__ = ("_argument", "_descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._argument = bytearray(_RANGE_RESULT.size)
+
+    def __call__(self, address: int, length: int) -> bool:
+        """Fill missing pages with zeros and wake who waits; False where not all could be, and `zero` says why."""
+        _pack_range(self._argument, 0, address, length, 0, 0)
+        try:
+            _ioctl_call(self._descriptor, _ZEROPAGE, self._argument)
+        except OSError:
+            return False
+        return True
+
+
 def _fill(attempt: Callable[[int], int], length: int, on_busy: Callable[[], bool]) -> Drained:
     """Attempt until all is done; an attempt returns the bytes it did, or a negative errno."""
     done = 0
@@ -229,25 +250,35 @@ def _fill(attempt: Callable[[int], int], length: int, on_busy: Callable[[], bool
     return Drained(done, 0)
 
 
-def messages(descriptor: int, most: int) -> Iterable[tuple[int, int, int, int]]:
-    """Up to `most` messages that wait, each as `MESSAGE` says; empty when none waits. Raises OSError.
+class Messages:
+    """Reads what a descriptor reports, up to `most` messages at a time."""
 
-    Never waits, even if the other holder of the descriptor has made it blocking (where the kernel can, since 6.9).
-    """
-    buffer = bytearray(most * MESSAGE.size)
-    try:
+    __slots__ = ("_buffer", "_descriptor", "_flags", "_list")
+
+    def __init__(self, descriptor: int, most: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = bytearray(most * MESSAGE.size)
+        self._list = [self._buffer]
+        self._flags = os.RWF_NOWAIT
+
+    def read(self) -> Iterable[tuple[int, int, int, int]]:
+        """The messages that wait, each as `MESSAGE` says; empty when none waits. Raises OSError.
+
+        Never waits, even if the other holder of the descriptor has made it blocking (where the kernel can, since 6.9).
+        """
         try:
-            size = os.preadv(descriptor, [buffer], -1, os.RWF_NOWAIT)
+            size = os.preadv(self._descriptor, self._list, -1, self._flags)
         except BlockingIOError:
             return ()
         except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
+            if not self._flags or error.errno != errno.EOPNOTSUPP:
                 raise
-            os.set_blocking(descriptor, False)
-            size = os.readv(descriptor, [buffer])
-    except BlockingIOError:
-        return ()
-    return MESSAGE.iter_unpack(memoryview(buffer)[:size])
+            self._flags = 0
+            os.set_blocking(self._descriptor, False)
+            return self.read()
+        if size == MESSAGE.size:
+            return (MESSAGE.unpack_from(self._buffer),)
+        return MESSAGE.iter_unpack(self._buffer[:size])
 
 
 def broken(descriptor: int) -> bool:

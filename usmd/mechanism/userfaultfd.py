@@ -184,6 +184,14 @@ class UserfaultfdMemory(Mechanism):
         """Make pages present and zero. For a region that no client maps a hole is as good."""
         del frames
         size = self._page_size
+        if len(pages) == 1:  # the usual case, with the least around it
+            only = self._regions.get(pages[0] >> PAGE_BITS)
+            if only is not None:
+                page = pages[0] & PAGE_MASK
+                only.residency[page] = RESIDENT
+                if only.client is not None:
+                    only.client.zero(only.region_id, page * size, size)
+            return
         for region, first, count in self._runs(pages):
             region.residency[first : first + count] = b"\1" * count
             if region.client is not None:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from usmd.core import commands, events
 from usmd.core.machine import Core
@@ -52,6 +52,7 @@ class Engine:
         self._pumping = False
         self._goes_on = False
         self._touch: Touch | None = None
+        self._performers = self._make_performers()
 
     @staticmethod
     def now() -> float:
@@ -134,50 +135,68 @@ class Engine:
             self._pumping = False
 
     def _perform(self, todo: Sequence[commands.Command]) -> commands.Command | None:
+        """Perform commands in their order; returns the one that is an answer, if there is one."""
         answer: commands.Command | None = None
         for command in todo:
-            match command:
-                case commands.Outcomes():
-                    self.on_outcomes(command.process_id, command.outcomes)
-                case commands.Accessed():
-                    answer = command
-                    if self._touch is not None:
-                        self._touch(command.frames)
-                case commands.ZeroFill():
-                    self.memory.zero(command.frames, command.pages)
-                case commands.Release():
-                    self.memory.release(command.pages)
-                case commands.Restore():
-                    self.memory.restore(command.pages, command.writable)
-                case commands.Protect():
-                    zero = self.memory.protect(command.frames, command.pages)
-                    self._events.append(events.Protected(command.ticket, command.frames, zero))
-                case commands.WriteSlots():
-                    for number, pages in _by_device(command.pages, lambda page: page.slot):
-                        self.queues[number].write(pages)
-                case commands.ReadSlots():
-                    for number, pages in _by_device(command.pages, lambda page: page.slot):
-                        self.queues[number].read(pages)
-                case commands.DiscardSlots():
-                    for number, references in _by_device(command.slots, lambda reference: reference):
-                        self.queues[number].device.discard([reference & SLOT_MASK for reference in references])
-                case commands.Wake():
-                    emptied = self.memory.wake(command.pages)
-                    if emptied:
-                        self._events.append(events.Emptied(emptied))
-                case commands.Poison():
-                    self._poison(command.pages)
-                case commands.RegionGone():
-                    self.memory.drop_region(command.region_id, ended=command.ended)
-                case commands.GoOn():
-                    self._events.append(events.GoOn())
-                case commands.Ended():
-                    self.on_ended(command)
-                case commands.Notice():
-                    self.on_notice(command)
-                case _:
-                    answer = command
+            perform = self._performers.get(type(command))
+            if perform is None:
+                answer = command
+                if self._touch is not None and isinstance(command, commands.Accessed):
+                    self._touch(command.frames)
+            else:
+                perform(command)
         return answer
+
+    def _make_performers(self) -> dict[type[commands.Command], Callable[[Any], object]]:
+        """What performs each kind of command; a kind that is not here is an answer."""
+        memory = self.memory
+
+        def zero_fill(command: commands.ZeroFill) -> None:
+            memory.zero(command.frames, command.pages)
+
+        def release(command: commands.Release) -> None:
+            memory.release(command.pages)
+
+        def restore(command: commands.Restore) -> None:
+            memory.restore(command.pages, command.writable)
+
+        def wake(command: commands.Wake) -> None:
+            emptied = memory.wake(command.pages)
+            if emptied:
+                self._events.append(events.Emptied(emptied))
+
+        def protect(command: commands.Protect) -> None:
+            zero = memory.protect(command.frames, command.pages)
+            self._events.append(events.Protected(command.ticket, command.frames, zero))
+
+        def write(command: commands.WriteSlots) -> None:
+            for number, pages in _by_device(command.pages, lambda page: page.slot):
+                self.queues[number].write(pages)
+
+        def read(command: commands.ReadSlots) -> None:
+            for number, pages in _by_device(command.pages, lambda page: page.slot):
+                self.queues[number].read(pages)
+
+        def discard(command: commands.DiscardSlots) -> None:
+            for number, references in _by_device(command.slots, lambda reference: reference):
+                self.queues[number].device.discard([reference & SLOT_MASK for reference in references])
+
+        return {
+            commands.Outcomes: lambda command: self.on_outcomes(command.process_id, command.outcomes),
+            commands.ZeroFill: zero_fill,
+            commands.Release: release,
+            commands.Restore: restore,
+            commands.Wake: wake,
+            commands.Poison: lambda command: self._poison(command.pages),
+            commands.RegionGone: lambda command: memory.drop_region(command.region_id, ended=command.ended),
+            commands.Protect: protect,
+            commands.WriteSlots: write,
+            commands.ReadSlots: read,
+            commands.DiscardSlots: discard,
+            commands.GoOn: lambda _: self._events.append(events.GoOn()),
+            commands.Ended: lambda command: self.on_ended(command),
+            commands.Notice: lambda command: self.on_notice(command),
+        }
 
     async def close(self) -> None:
         """Wait for the devices, close them, and give the memory back."""

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+SLICE_SECONDS: Final = 5e-5
+"""How long `spin` looks at a stretch."""
 FOLLOW_SECONDS: Final = 0.005
 """How often `follow` looks where faults happen."""
 LEAVE_SECONDS: Final = 0.1
@@ -24,28 +26,32 @@ LEAVE_SECONDS: Final = 0.1
 class Sleep:
     """Wait for faults like for everything else."""
 
-    def faulted(self, pid: int, thread: int) -> None:
-        """A fault of a thread was served."""
+    def faulted(self, pid: int, thread: int) -> float:
+        """A fault of a thread was served; returns until when (monotonic) to look for the next without a pause."""
+        del pid, thread
+        return 0.0
 
     def tick(self) -> None:
         """Some time has passed."""
 
 
 class Spin(Sleep):
-    """Look again and again for `seconds` after each fault; everything else has its turn in between."""
+    """Look again and again for `seconds` after each fault; everything else has its turn each `SLICE_SECONDS`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._until = 0.0
         self._spinning = False
 
-    def faulted(self, pid: int, thread: int) -> None:
+    def faulted(self, pid: int, thread: int) -> float:
         """Begin to spin, or go on."""
         del pid, thread
-        self._until = time.monotonic() + self._seconds
-        if not self._spinning:
+        now = time.monotonic()
+        self._until = now + self._seconds
+        if not self._spinning and self._seconds > SLICE_SECONDS:
             self._spinning = True
             self._spin()
+        return min(self._until, now + SLICE_SECONDS)
 
     def _spin(self) -> None:
         # A callback that is due keeps the loop from sleeping: it only polls.
@@ -64,17 +70,18 @@ class Follow(Sleep):
         self._look_at = 0.0
         self._last = 0.0
 
-    def faulted(self, pid: int, thread: int) -> None:
+    def faulted(self, pid: int, thread: int) -> float:
         """Go where the thread is, but do not look too often."""
         now = time.monotonic()
         self._last = now
         if now < self._look_at or not thread:
-            return
+            return 0.0
         self._look_at = now + FOLLOW_SECONDS
         cpu = cpu_of(pid, thread)
         if cpu is not None and cpu != self._on and cpu in self._all:
             os.sched_setaffinity(0, {cpu})
             self._on = cpu
+        return 0.0
 
     def tick(self) -> None:
         """Nobody to follow: be free again, and so be the threads that were begun meanwhile."""

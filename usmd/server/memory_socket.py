@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import struct
+import time
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,8 @@ MAX_PACKET: Final = 4096
 MAX_DESCRIPTORS: Final = 8
 """Descriptors taken from a packet, so that too many are seen, and closed."""
 BACKLOG: Final = 128
+MAX_ROUNDS: Final = 16
+"""Reads of one client's faults at a stretch; then others have their turn."""
 _PEER: Final = struct.Struct("iII")
 _log = get_logger()
 
@@ -242,16 +245,25 @@ class Connection:
     # Faults
 
     def _faults(self) -> None:
-        client = self._client
-        if client is None:
+        client, session = self._client, self._session
+        if client is None or session is None:
             return
+        owner = self._owner
+        linger_until = 0.0
+        rounds = 0
         try:
-            faults = client.read()
+            while rounds < MAX_ROUNDS:
+                # Read again before going back to the loop: who was woken may have faulted again already.
+                faults = client.read()
+                if faults:
+                    rounds += 1
+                    owner.engine.submit(events.PageFaults(session.process_id, faults))
+                    linger_until = owner.wakeup.faulted(self._pid, client.last_thread)
+                elif time.monotonic() >= linger_until:
+                    break
         except OSError:
-            faults = []
-        if faults:
-            self._submit(client, faults)
-        elif uffd.broken(client.descriptor):
+            rounds = 0
+        if not rounds and uffd.broken(client.descriptor):
             self._ended("its userfaultfd reports no more faults")
 
     def _serve_soon(self) -> None:
@@ -263,11 +275,6 @@ class Connection:
     def _serve_early(self) -> None:
         self._reading = False
         self._faults()
-
-    def _submit(self, client: ClientMemory, faults: list[events.PageFault]) -> None:
-        if faults and self._session is not None:
-            self._owner.engine.submit(events.PageFaults(self._session.process_id, faults))
-            self._owner.wakeup.faulted(self._pid, client.last_thread)
 
     # End
 
