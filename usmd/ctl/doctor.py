@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from usmd.config import MemoryConfig
 from usmd.mechanism.uffd import DEVICE, REQUIRED, WANTED, Feature, Offer, usable
 from usmd.sizes import format_size
 
@@ -20,9 +21,8 @@ DESCRIPTORS: Final = 4096
 """Files that a daemon with the default of 1,024 sessions may open, with room for itself."""
 MAP_COUNT: Final = 65_530
 """The kernel's own default of vm.max_map_count."""
-DEFAULT_MEMORY: Final = 64 << 20
-DEFAULT_PAGE: Final = 4096
 
+_DEFAULTS: Final = MemoryConfig()
 _FIRST_DEVICE: Final = (6, 1)
 _WP_ON_ARM: Final = (6, 10)
 _DEVICE_RULE: Final = 'KERNEL=="userfaultfd", GROUP="usmd", MODE="0660"'
@@ -154,7 +154,11 @@ class Report:
 
 def diagnose(findings: Findings) -> Report:
     """Judge what was found."""
-    reason = usable(findings.offer) or (findings.memfd_error and f"no sealed memfd: {findings.memfd_error}")
+    reason = (
+        usable(findings.offer)
+        or (findings.memfd_error and f"no sealed memfd: {findings.memfd_error}")
+        or _odd_pages(findings.page_size)
+    )
     advice = [*_descriptor(findings), *_features(findings), *_memory(findings), *_limits(findings)]
     in_order = sorted(FEATURES, key=lambda feature: FEATURES[feature].since)
     rows = tuple(_row(feature, findings.offer) for feature in in_order)
@@ -200,13 +204,14 @@ def _descriptor(findings: Findings) -> Iterator[Advice]:
         )
     elif device is None and kernel_version(findings.kernel) < _FIRST_DEVICE:
         yield Advice(f"{subject} by the device: no {DEVICE}", f"Linux {_dotted(_FIRST_DEVICE)} or later", blocks)
-    if blocks and findings.filtered:
+    allowed = findings.may_trace or bool(findings.unprivileged)
+    if findings.filtered and (blocks or allowed):
         yield Advice(
             f"{subject} by the system call: a seccomp filter denies it, as in most containers",
             "docker run --security-opt seccomp=PROFILE.json, with a profile that allows userfaultfd",
             blocks,
         )
-    elif not findings.unprivileged and not findings.may_trace:
+    elif not allowed:
         yield Advice(
             f"{subject} by the system call: vm.unprivileged_userfaultfd = {findings.unprivileged}, no CAP_SYS_PTRACE",
             "as root: sysctl -w vm.unprivileged_userfaultfd=1, to last in /etc/sysctl.d/60-usmd.conf; it opens "
@@ -241,19 +246,25 @@ def _memory(findings: Findings) -> Iterator[Advice]:
         )
     if findings.pidfd_error:
         yield Advice(f"pidfd: {findings.pidfd_error}", "Linux 5.3 or later; usmd does without", False)
-    if findings.page_size != DEFAULT_PAGE:
-        size = format_size(findings.page_size)
+    if odd := _odd_pages(findings.page_size):
+        size = format_size(findings.page_size).replace(" ", "")
+        yield Advice(odd, f"usmd serve --page-size {size}, or a multiple of it", True)
+    if findings.memory_bytes is not None and findings.memory_bytes < _DEFAULTS.size:
         yield Advice(
-            f"the hardware's pages have {size}, usmd's by default {format_size(DEFAULT_PAGE)}",
-            f"usmd serve --page-size {size.replace(' ', '')}, or a multiple of it",
-            False,
-        )
-    if findings.memory_bytes is not None and findings.memory_bytes < DEFAULT_MEMORY:
-        yield Advice(
-            f"memory: {format_size(findings.memory_bytes)} available, usmd takes {format_size(DEFAULT_MEMORY)}",
+            f"memory: {format_size(findings.memory_bytes)} available, usmd takes {format_size(_DEFAULTS.size)}",
             "usmd serve --memory SIZE, with less than that",
             False,
         )
+
+
+def _odd_pages(hardware: int) -> str:
+    """Empty where pages of the default size can be real ones, else why not."""
+    size = _DEFAULTS.page_size
+    return (
+        f"pages of {format_size(size)} are no multiple of the hardware's {format_size(hardware)}"
+        if size % hardware
+        else ""
+    )
 
 
 def _limits(findings: Findings) -> Iterator[Advice]:

@@ -76,6 +76,11 @@ class Mechanism(ABC):
     def stage(self, pages: Sequence[SlotPage]) -> Stage:
         """Buffers for a swap device to read pages into, of the pages in any order; then call `fill`, whatever came."""
 
+    def unstage(self, stage: Stage) -> None:
+        """Give the buffers back without a fill."""
+        for buffer in stage.buffers:
+            buffer.release()
+
     @abstractmethod
     def fill(self, stage: Stage, errors: Sequence[UsmdError | None]) -> Errors:
         """Make the pages of a batch present that were read without an error, and give the buffers back.

@@ -69,8 +69,7 @@ class SimulatedMemory(Mechanism):
 
     def fill(self, stage: Stage, errors: Sequence[UsmdError | None]) -> Errors:
         """Nothing is left to do."""
-        for buffer in stage.buffers:
-            buffer.release()
+        self.unstage(stage)
         return list(errors)
 
     def zero(self, frames: Sequence[int], pages: Sequence[int]) -> None:

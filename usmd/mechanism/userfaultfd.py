@@ -287,11 +287,14 @@ class UserfaultfdMemory(Mechanism):
         for indexes in self._fill_runs(stage, results):
             self._fill_run(stage, indexes, results)
         if not any(isinstance(result, Busy) for result in results):
-            for buffer in stage.buffers:
-                buffer.release()
-            if len(self._blocks) < SPARE_BLOCKS:
-                self._blocks.append(stage.block)
+            self.unstage(stage)
         return results
+
+    def unstage(self, stage: Stage) -> None:
+        """Keep the block for the next stage."""
+        super().unstage(stage)
+        if isinstance(stage, _MemfdStage) and len(self._blocks) < SPARE_BLOCKS:
+            self._blocks.append(stage.block)
 
     def _fill_runs(self, stage: _MemfdStage, results: Errors) -> Iterator[list[int]]:
         """Indexes of the pages still to be filled, neighbours together."""

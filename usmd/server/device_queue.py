@@ -28,6 +28,13 @@ def _page_key(page: SlotPage) -> int:
     return page.page
 
 
+def _batch(pages: Sequence[SlotPage], buffers: Sequence[memoryview]) -> list[SlotIO]:
+    return [
+        SlotIO(page.slot & SLOT_MASK, page.process_id, page.page, page.generation, buffer)
+        for page, buffer in zip(pages, buffers, strict=True)
+    ]
+
+
 def _run(job: Callable[[Sequence[SlotIO]], Results], batch: Sequence[SlotIO]) -> Results:
     """Run a job in a worker; raises ValueError when the device does not answer for each entry."""
     results = job(batch)
@@ -57,8 +64,25 @@ class DeviceQueue:
         self._queue(pages, writing=True)
 
     def read(self, pages: Sequence[SlotPage]) -> None:
-        """Queue reads of slots into pages."""
+        """Read slots into pages: at once where the device need not be waited for, else it is queued."""
+        if not self._waiting[False] and self._running[False] is None and len(pages) <= BATCH:
+            pages = sorted(pages, key=_page_key) if len(pages) > 1 else pages
+            stage = self._memory.stage(pages)
+            errors = self._read_now(pages, stage)
+            if errors is not None:
+                self.pages_read += len(errors) - sum(1 for error in errors if error is not None)
+                self.errors += sum(1 for error in errors if error is not None)
+                self._fill_all(stage, errors)
+                return
+            self._memory.unstage(stage)
         self._queue(pages, writing=False)
+
+    def _read_now(self, pages: Sequence[SlotPage], stage: Stage) -> Results | None:
+        try:
+            return self.device.read_now(_batch(pages, stage.buffers))
+        except Exception:  # noqa: BLE001 - logged with its traceback, and the worker tries as usual
+            _log.exception("swap_device_defect", device=self.device.name)
+            return None
 
     def _queue(self, pages: Sequence[SlotPage], *, writing: bool) -> None:
         self._waiting[writing].extend(pages)
@@ -93,14 +117,17 @@ class DeviceQueue:
                 stage = self._memory.stage(pages)
                 errors = await self._run_job(self.device.read, pages, stage.buffers)
                 self.pages_read += self._count(errors)
-                errors = self._fill(stage, errors)
-                if any(isinstance(error, Busy) for error in errors):
-                    # One client's obstinacy is no reason for others to wait.
-                    task = asyncio.get_running_loop().create_task(self._fill_again(stage, errors))
-                    self._filling.add(task)
-                    task.add_done_callback(self._filling.discard)
+                self._fill_all(stage, errors)
         finally:
             self._running[False] = None
+
+    def _fill_all(self, stage: Stage, errors: Sequence[UsmdError | None]) -> None:
+        """Make the pages of a stage present; those that cannot be at once are tried again, and nobody waits for it."""
+        errors = self._fill(stage, errors)
+        if any(isinstance(error, Busy) for error in errors):
+            task = asyncio.get_running_loop().create_task(self._fill_again(stage, errors))
+            self._filling.add(task)
+            task.add_done_callback(self._filling.discard)
 
     async def _fill_again(self, stage: Stage, errors: Sequence[UsmdError | None]) -> None:
         """Fill what could not be filled at once."""
@@ -125,11 +152,8 @@ class DeviceQueue:
         self, job: Callable[[Sequence[SlotIO]], Results], pages: Sequence[SlotPage], buffers: Sequence[memoryview]
     ) -> Sequence[UsmdError | None]:
         """Run a job in a worker; one error or None for each page."""
-        batch = [
-            SlotIO(page.slot & SLOT_MASK, page.process_id, page.page, page.generation, buffer)
-            for page, buffer in zip(pages, buffers, strict=True)
-        ]
         try:
+            batch = _batch(pages, buffers)
             return await asyncio.get_running_loop().run_in_executor(self._workers, _run, job, batch)
         except Exception as error:  # noqa: BLE001 - logged with its traceback, and every entry has failed
             # A device answers per entry and never raises for I/O: this is a defect, and every entry has failed.

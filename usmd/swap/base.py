@@ -106,6 +106,21 @@ class SwapDevice(ABC):
         finally:
             self._leave()
 
+    def read_now(self, batch: Sequence[SlotIO]) -> Results | None:
+        """As `read`, but without waiting for the device; None, if that cannot be done for each entry.
+
+        May be called in a thread that must not block. After None the content of the buffers is unspecified.
+        """
+        self._check(batch)
+        kept = self._checksums
+        if not all(kept[entry.slot] for entry in batch) or not self._enter():
+            return None
+        try:
+            results = self._fetch_now(batch)
+            return None if results is None else self._verify(batch, results)
+        finally:
+            self._leave()
+
     def discard(self, slots: Iterable[int]) -> None:
         """Forget what the slots hold; reading one is then DataLoss. Raises OutOfRange for a slot that is none."""
         unwanted = list(slots)
@@ -142,6 +157,11 @@ class SwapDevice(ABC):
     def _fetch(self, batch: Sequence[SlotIO]) -> Results:
         """Fill each entry's buffer from its slot; one result per entry. The caller verifies the bytes."""
 
+    def _fetch_now(self, batch: Sequence[SlotIO]) -> Results | None:
+        """As `_fetch`, where it can be done without waiting for the device, else None; by default it cannot."""
+        del batch
+        return None
+
     def _release(self, slots: Sequence[int]) -> None:  # noqa: B027 - an optional hook, not an essential one
         """Give back what the slots occupy, where that is cheap; by default nothing."""
 
@@ -150,7 +170,10 @@ class SwapDevice(ABC):
         """Give everything back; called once, when no job runs."""
 
     def _verified(self, batch: Sequence[SlotIO]) -> Results:
-        results = self._fetch(batch)
+        return self._verify(batch, self._fetch(batch))
+
+    def _verify(self, batch: Sequence[SlotIO], results: Results) -> Results:
+        """The results, with DataLoss for each entry whose bytes are not those that were written."""
         for index, found in enumerate(checksums(batch)):
             entry = batch[index]
             if found != self._checksums[entry.slot] and results[index] is None:

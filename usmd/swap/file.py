@@ -7,6 +7,7 @@ that a later write finds room.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class FileSwapDevice(SwapDevice):
         self._file = Path(path).absolute()
         super().__init__(number=number, name=name, path=str(self._file), slots=slots, page_size=page_size)
         self._descriptor = create_swap_file(self._file, page_size, slots)
+        self._can_read_now = True
 
     def _store(self, batch: Sequence[SlotIO]) -> Results:
         results, failures = self._transfer(os.pwritev, batch)
@@ -48,6 +50,21 @@ class FileSwapDevice(SwapDevice):
             else:
                 results[index] = self._failed(slot, "read", error)
         return results
+
+    def _fetch_now(self, batch: Sequence[SlotIO]) -> Results | None:
+        """What the kernel's page cache holds; a file system that cannot tell says so, and then it is read as usual."""
+        if not self._can_read_now:
+            return None
+        for run in adjacent_runs([entry.slot for entry in batch]):
+            buffers = [batch[index].buffer for index in run]
+            offset = (batch[run[0]].slot + 1) * self.page_size
+            try:
+                if os.preadv(self._descriptor, buffers, offset, os.RWF_NOWAIT) != len(run) * self.page_size:
+                    return None
+            except OSError as error:
+                self._can_read_now = error.errno != errno.EOPNOTSUPP
+                return None
+        return [None] * len(batch)
 
     def _close(self) -> None:
         remove_swap_file(self._file, self._descriptor)

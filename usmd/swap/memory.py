@@ -50,6 +50,9 @@ class MemorySwapDevice(SwapDevice):
             buffer[:] = view[start : start + page_size]
         return [None] * len(batch)
 
+    def _fetch_now(self, batch: Sequence[SlotIO]) -> Results | None:
+        return self._fetch(batch)
+
     def _release(self, slots: Sequence[int]) -> None:
         if self.page_size % mmap.PAGESIZE:
             return  # the kernel gives back whole pages of its own only

@@ -124,7 +124,6 @@ def test_without_a_sealed_memfd_there_is_no_real_memory():
     ("changes", "what", "how"),
     [
         ({"pidfd_error": "Function not implemented"}, "pidfd", "Linux 5.3"),
-        ({"page_size": 16384}, "16 KiB", "--page-size 16KiB"),
         ({"memory_bytes": 32 << 20}, "32 MiB available", "--memory SIZE"),
         ({"open_files": Limit(256, 1024)}, "at most 1,024", "LimitNOFILE=65536"),
         ({"map_count": 1000}, "vm.max_map_count = 1,000", "vm.max_map_count=65530"),
@@ -137,6 +136,18 @@ def test_what_is_short_is_told_and_does_not_decide(changes, what, how):
     assert how in advice.how
     assert not advice.blocks
     assert found.mechanism == "userfaultfd"
+
+
+def test_larger_pages_of_the_hardware_want_larger_pages_of_usmd():
+    found = report(page_size=16384)
+    assert found.reason == "pages of 4 KiB are no multiple of the hardware's 16 KiB"
+    assert "--page-size 16KiB" in only(found.advice).how
+
+
+def test_a_filter_that_lets_user_mode_pass_only_is_what_stands_between_root_and_all_faults():
+    advice = only(report(offer=Offer("user-mode", ALL, ""), device=None, filtered=True, may_trace=True).advice)
+    assert "seccomp" in advice.what
+    assert not advice.blocks
 
 
 def test_what_is_unknown_or_without_limit_is_not_short():
