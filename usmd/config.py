@@ -87,10 +87,11 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `simulated`: in one pool of the daemon, loaded and stored through calls. The default is the first where the machine
     can, else the second, and the log says why."""
 
-    fault_wakeup: values.FaultWakeup = "follow"
-    """How the daemon waits for real page faults. `sleep`: as for everything else. `spin:US`: looking again and again
-    for so many microseconds after each fault, which takes a CPU. `follow`: on the CPU where the last fault happened;
-    the default, because then no other CPU has to be woken."""
+    fault_wakeup: values.FaultWakeup = "sleep"
+    """How the daemon waits for real page faults. `sleep`: as for everything else; the kernel then brings it near the
+    thread that faults by itself, which was measured to be as good as the others, so it is the default. `spin:US`:
+    looking again and again for so many microseconds after each fault, which takes a CPU. `follow`: always on the CPU
+    where the last fault happened."""
 
     low_watermark: values.Share = "3%"
     """Free memory below which reclaim begins. The default leaves room for a burst of faults while victims are

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,7 +56,7 @@ def environment(**changes: str) -> dict[str, str]:
 class RunningDaemon:
     """A daemon process. `log` has the JSON lines of its stderr so far, `stray` the lines that are no JSON."""
 
-    def __init__(self, arguments: list[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, arguments: list[str], environ: Mapping[str, str], program: Sequence[str] = USMD) -> None:
         self.log: list[dict[str, Any]] = []
         self.stray: list[str] = []
         self.address = ""
@@ -66,7 +66,7 @@ class RunningDaemon:
         self._changed = threading.Condition()
         self._ended = False
         self.process = subprocess.Popen(
-            [*USMD, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(environ)
+            [*program, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(environ)
         )
         self._reader = threading.Thread(target=self._read, name="daemon-log", daemon=True)
         self._reader.start()
@@ -157,11 +157,14 @@ def running_daemon(
     environ: Mapping[str, str] | None = None,
     exit_code: int | None = 0,
     mechanism: str = "simulated",
+    program: Sequence[str] = USMD,
 ) -> Iterator[RunningDaemon]:
     """Serve with its sockets and state in `folder`, from the `ready` line on, until SIGTERM at the end of the block.
 
-    `mechanism`: real memory is what the tests that name it are about; "" gives no flag. `config`: text of a TOML file. `places` False: no flag says where, so that the defaults of `environ` hold.
+    `config`: text of a TOML file. `places` False: no flag says where, so that the defaults of `environ` hold.
     `exit_code`: what it must exit with; None leaves that, and the end of the process, to the caller.
+    `mechanism`: real memory is what the tests that name it are about; "" gives no flag. `program`: what is run instead
+    of usmd, with the same flags, for tests that break it on purpose.
     """
     arguments = list(flags)
     if mechanism and "--mechanism" not in flags:
@@ -173,7 +176,7 @@ def running_daemon(
         path = folder / "usmd.toml"
         path.write_text(config, encoding="utf-8")
         arguments += ["--config", str(path)]
-    daemon = RunningDaemon(arguments, environment() if environ is None else environ)
+    daemon = RunningDaemon(arguments, environment() if environ is None else environ, program)
     try:
         daemon.wait_ready()
         yield daemon

@@ -54,6 +54,7 @@ class ClientMemory:
         """Called when faults were read in the middle of something else, so that `read` has them."""
         self._messages = uffd.Messages(descriptor, MAX_MESSAGES)
         self._zero_page = uffd.ZeroPage(descriptor)
+        self._copy_pages = uffd.CopyPages(descriptor)
         self._page_size = page_size
         self._maps: dict[int, AddressMap] = {}
         self._gone: set[int] = set()
@@ -210,8 +211,13 @@ class ClientMemory:
         EEXIST: the client has put a page there. ENOENT: it is nowhere in the client. EAGAIN: try again.
         """
         mode = 0 if writable else uffd.COPY_WRITE_PROTECTED
+        found = self._maps[region_id]
         done = 0
-        for start, count, address in self._maps[region_id].locate(offset, length):
+        if found.whole is not None:
+            done = self._copy_pages(found.whole + offset, source, length, mode)
+            if done == length:
+                return Drained(length, 0)
+        for start, count, address in found.locate(offset + done, length - done):
             if start != offset + done:
                 return Drained(done, errno.ENOENT)
             part, error = self._patiently(uffd.copy, address, source + done, count, mode=mode)

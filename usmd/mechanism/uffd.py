@@ -22,8 +22,9 @@ from lib_usm.userfaultfd import DEVICE, SYSCTL, open_userfaultfd
 
 __all__ = [
     "DEVICE", "EVENT_PAGEFAULT", "EVENT_REMAP", "FLAG_PROTECTED", "FLAG_WRITE", "HARDWARE_PAGE", "REQUIRED", "SYSCTL",
-    "WANTED", "Drained", "Feature", "Messages", "Offer", "ZeroPage", "broken", "copy", "handshake", "is_userfaultfd",
-    "names", "open_userfaultfd", "poison", "probe", "register", "unregister", "usable", "wake", "write_protect", "zero",
+    "WANTED", "CopyPages", "Drained", "Feature", "Messages", "Offer", "ZeroPage", "broken", "copy", "handshake",
+    "is_userfaultfd", "names", "open_userfaultfd", "poison", "probe", "register", "usable", "wake",
+    "write_protect", "zero",
 ]  # fmt: skip
 
 HARDWARE_PAGE: Final = mmap.PAGESIZE
@@ -65,7 +66,6 @@ def _ioctl(direction: int, number: int, size: int) -> int:
 
 _API: Final = _ioctl(3, 0x3F, 24)
 _REGISTER: Final = _ioctl(3, 0, 32)
-_UNREGISTER: Final = _ioctl(2, 1, 16)
 _WAKE: Final = _ioctl(2, 2, 16)
 _COPY: Final = _ioctl(3, 3, 40)
 _ZEROPAGE: Final = _ioctl(3, 4, 32)
@@ -82,6 +82,7 @@ _THREE: Final = struct.Struct("=QQQ")
 _RANGE_RESULT: Final = struct.Struct("=QQQq")
 _COPY_ARGUMENT: Final = struct.Struct("=QQQQq")
 _pack_range = _RANGE_RESULT.pack_into
+_pack_copy = _COPY_ARGUMENT.pack_into
 _ioctl_call = fcntl.ioctl
 
 EVENT_PAGEFAULT: Final = 0x12
@@ -152,11 +153,6 @@ def register(descriptor: int, address: int, length: int) -> None:
     """Have faults on missing and on write-protected pages of a range reported. Raises OSError."""
     argument = bytearray(_RANGE_RESULT.pack(address, length, _MODE_MISSING | _MODE_WP, 0))
     fcntl.ioctl(descriptor, _REGISTER, argument)
-
-
-def unregister(descriptor: int, address: int, length: int) -> None:
-    """Have a range be ordinary memory again; who waits goes on. Raises OSError."""
-    fcntl.ioctl(descriptor, _UNREGISTER, _TWO.pack(address, length))
 
 
 def wake(descriptor: int, address: int, length: int) -> None:
@@ -236,6 +232,26 @@ class ZeroPage:
         except OSError:
             return False
         return True
+
+
+class CopyPages:
+    """UFFDIO_COPY on one descriptor with the least around it: the path of every page from swap."""
+
+    __slots__ = ("_argument", "_descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._argument = bytearray(_COPY_ARGUMENT.size)
+
+    def __call__(self, address: int, source: int, length: int, mode: int) -> int:
+        """Try once to fill missing pages; returns the bytes filled, and if none, `copy` says why."""
+        _pack_copy(self._argument, 0, address, source, length, mode, 0)
+        try:
+            _ioctl_call(self._descriptor, _COPY, self._argument)
+        except OSError:
+            moved: int = _COPY_ARGUMENT.unpack(self._argument)[4]
+            return max(moved, 0)
+        return length
 
 
 def _fill(attempt: Callable[[int], int], length: int, on_busy: Callable[[], bool]) -> Drained:

@@ -92,16 +92,27 @@ class RealRegion:
         os.close(self.residency_fd)
 
 
+class _Block:
+    """Staging memory: `size` bytes of the daemon's own at `address`."""
+
+    __slots__ = ("address", "size", "view")
+
+    def __init__(self, size: int) -> None:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        self.size = size
+        self.view = memoryview(memory)
+
+
 class _MemfdStage(Stage):
     """Buffers side by side in a block, in the order of the pages, and how far each page has been brought in."""
 
-    __slots__ = ("address", "block", "done", "tries")
+    __slots__ = ("block", "done", "tries")
 
-    def __init__(self, pages: Sequence[SlotPage], block: mmap.mmap, page_size: int) -> None:
-        whole = memoryview(block)
-        super().__init__(pages, [whole[n * page_size : (n + 1) * page_size] for n in range(len(pages))])
+    def __init__(self, pages: Sequence[SlotPage], block: _Block, page_size: int) -> None:
+        view = block.view
+        super().__init__(pages, [view[n * page_size : (n + 1) * page_size] for n in range(len(pages))])
         self.block = block
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(block))
         self.done = [0] * len(pages)
         self.tries = 0
 
@@ -117,7 +128,7 @@ class UserfaultfdMemory(Mechanism):
         self._regions: dict[int, RealRegion] = {}
         self._left: dict[int, ClientMemory] = {}
         """Regions that are gone, whose client may still wait for pages of them."""
-        self._blocks: list[mmap.mmap] = []
+        self._blocks: list[_Block] = []
         """Staging memory that nobody uses now."""
 
     # Regions
@@ -273,9 +284,7 @@ class UserfaultfdMemory(Mechanism):
     def stage(self, pages: Sequence[SlotPage]) -> Stage:
         """Memory of the daemon alone: nobody sees a page before all of it has been read and verified."""
         needed = max(len(pages), BLOCK_PAGES) * self._page_size
-        block = self._blocks.pop() if self._blocks and len(self._blocks[-1]) >= needed else None
-        if block is None:
-            block = mmap.mmap(-1, needed, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        block = self._blocks.pop() if self._blocks and self._blocks[-1].size >= needed else _Block(needed)
         return _MemfdStage(pages, block, self._page_size)
 
     def fill(self, stage: Stage, errors: Sequence[UsmdError | None]) -> Errors:
@@ -284,6 +293,12 @@ class UserfaultfdMemory(Mechanism):
             raise TypeError(f"{stage!r} is no stage of this mechanism")
         results = [None if isinstance(error, Busy) else error for error in errors]
         stage.tries += 1
+        if len(results) == 1:  # the usual case, with the least around it
+            if results[0] is None:
+                self._fill_run(stage, [0], results)
+            if not isinstance(results[0], Busy):
+                self.unstage(stage)
+            return results
         for indexes in self._fill_runs(stage, results):
             self._fill_run(stage, indexes, results)
         if not any(isinstance(result, Busy) for result in results):
@@ -326,9 +341,12 @@ class UserfaultfdMemory(Mechanism):
         skip = stage.done[indexes[0]]
         done, error = region.client.copy(
             region.region_id, page * size + skip, count * size - skip,
-            stage.address + indexes[0] * size + skip, writable=first.writable,
+            stage.block.address + indexes[0] * size + skip, writable=first.writable,
         )  # fmt: skip
         done += skip
+        if done == size and count == 1:
+            region.residency[page] = RESIDENT
+            return
         whole, part = divmod(done, size)
         for index in indexes[:whole]:
             stage.done[index] = size

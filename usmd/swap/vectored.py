@@ -16,6 +16,8 @@ IOV_MAX = 1024
 
 def adjacent_runs(slots: Sequence[int]) -> list[list[int]]:
     """Indexes into `slots`, by slot number, split wherever the next slot is not the neighbour of the one before."""
+    if len(slots) == 1:  # the usual case of a read
+        return [[0]]
     runs: list[list[int]] = []
     run: list[int] = []
     expected = -1
