@@ -182,8 +182,10 @@ def show(without: Measured, with_hints: Measured, mechanism: str) -> None:
     console.print(table)
 
 
-def main(paths: list[Path] | None = None, queries: int = QUERIES, mechanism: str = "auto") -> tuple[Measured, Measured]:
-    """Run the demo over these files (None: the standard library); returns what the runs without and with hints cost."""
+def main(
+    paths: list[Path] | None = None, queries: int = QUERIES, mechanism: str = "auto"
+) -> tuple[Measured, Measured, str]:
+    """Run the demo over these files (None: the standard library); returns what `run_in` does."""
     columns = (TextColumn("{task.description:34}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         demo = Demo(progress, standard_library() if paths is None else paths, queries)
@@ -210,7 +212,7 @@ def main(paths: list[Path] | None = None, queries: int = QUERIES, mechanism: str
         "       .venv/bin/usmctl status     look in; then map, regions, explain\n"
         "       README.md                   ten lines that use it; docs/ for the rest"
     )
-    return without, with_hints
+    return without, with_hints, mechanism
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ def started(command: list[str]) -> Iterator[None]:
 
     Raises RuntimeError with what it said when it ends before that.
     """
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # In a group of its own: Ctrl-C is for the program, which still needs the daemon when it cleans up.
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
     with process:
         said: list[str] = []
         for line in process.stderr or ():

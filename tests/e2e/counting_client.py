@@ -1,8 +1,9 @@
 """A client process for test_lost_updates: threads that count in every page of a region, and a model that counts along.
 
-Run as `counting_client.py ADDRESS NAME SEED SECONDS PAGES`. Each thread has every second counter of every page to
-itself, so that no two add to one counter, and all add to the same pages. It prints one JSON line: `increments` that
-were made, and `wrong` counters, with what they hold and should. It ends early, at the end of a round, once one is wrong.
+Run as `counting_client.py ADDRESS NAME SEED SECONDS LEAST PAGES`. Each thread has every second counter of every page to
+itself, so that no two add to one counter, and all add to the same pages. It counts for SECONDS, and until it has made
+LEAST increments, but ends at the end of a round once a counter is wrong. It prints one JSON line: `increments` that were
+made, counters that are `wrong`, increments `lost`, and some that are wrong in words, `shown`.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Counter:
                 self.increments += width - first
 
 
-def main(address: str, name: str, seed: int, seconds: float, pages: int) -> None:
-    """Count for `seconds`, and compare after each round."""
+def main(address: str, name: str, seed: int, seconds: float, least: int, pages: int) -> None:
+    """Count, and compare after each round."""
     with lib_usm.connect(address, name=name) as client:
         region = client.mmap(pages * client.page_size)
         counters = region.ndarray(np.uint32, (pages, client.page_size // 4))
@@ -61,24 +62,22 @@ def main(address: str, name: str, seed: int, seconds: float, pages: int) -> None
         workers = [Counter(f"{seed}/{n}", counters[:, n::THREADS], model[:, n::THREADS]) for n in range(THREADS)]
         wrong = np.zeros((0, 2), np.intp)
         end = time.monotonic() + seconds
-        while not len(wrong) and time.monotonic() < end:
+        done = 0
+        while not len(wrong) and (time.monotonic() < end or done < least):
             threads = [threading.Thread(target=each.count, args=(ROUND_SECONDS,)) for each in workers]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
+            done = sum(each.increments for each in workers)
             wrong = np.argwhere(counters != model)
         shown = [f"counter {n} of page {page} is {counters[page, n]}, not {model[page, n]}" for page, n in wrong]
-        done = {
-            "increments": sum(each.increments for each in workers),
-            "wrong": len(wrong),
-            "lost": int(model.sum(dtype=np.int64) - counters.sum(dtype=np.int64)),
-            "shown": shown[:MOST_SHOWN],
-        }
-        sys.stdout.write(json.dumps(done) + "\n")
+        lost = int(model.sum(dtype=np.int64) - counters.sum(dtype=np.int64))
+        result = {"increments": done, "wrong": len(wrong), "lost": lost, "shown": shown[:MOST_SHOWN]}
+        sys.stdout.write(json.dumps(result) + "\n")
         del counters, workers
 
 
 if __name__ == "__main__":
-    _, where, called, number, duration, count = sys.argv
-    main(where, called, int(number), float(duration), int(count))
+    _, where, called, number, duration, fewest, count = sys.argv
+    main(where, called, int(number), float(duration), int(fewest), int(count))

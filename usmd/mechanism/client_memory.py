@@ -327,15 +327,17 @@ class ClientMemory:
 
     def poison_all(self, pid: int) -> None:
         """Have every later touch of a missing page of process `pid` end in SIGBUS, because nobody will serve it."""
-        if not self._maps:
-            return
-        mappings = mappings_of(pid)
+        mappings = mappings_of(pid) if self._maps else []
         for found in list(self._maps.values()):
             for piece in list(found.pieces):
-                for start, end in mappings:
-                    first, last = max(start, piece.address), min(end, piece.address + piece.length)
-                    if first < last:
-                        self._poison_at(first, last - first)
+                end = piece.address + piece.length
+                if mappings is None:  # it is another user's: what it has unmapped is not known
+                    self._poison_at(piece.address, piece.length)
+                    continue
+                for start, stop in mappings:
+                    if max(start, piece.address) < min(stop, end):
+                        first = max(start, piece.address)
+                        self._poison_at(first, min(stop, end) - first)
 
     def close(self) -> None:
         """Let go of the descriptor."""
@@ -356,10 +358,12 @@ class ClientMemory:
         return self._tries < BUSY_TRIES
 
 
-def mappings_of(pid: int) -> list[tuple[int, int]]:
-    """First address and end of each mapping of a process; none of one that is gone."""
+def mappings_of(pid: int) -> list[tuple[int, int]] | None:
+    """First address and end of each mapping of a process; none of one that is gone, None where it may not be seen."""
     try:
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except PermissionError:
+        return None
     except OSError:
         return []
     found = []

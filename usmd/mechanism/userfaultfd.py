@@ -86,6 +86,10 @@ class RealRegion:
             self.close()
             raise LimitExceeded(f"no room to map a region of {format_size(page_count * page_size)}: {error}") from error
 
+    def pages_in_memory(self) -> int:
+        """Pages of the hardware's size that the memfd holds, whoever put them there."""
+        return os.fstat(self.memfd).st_blocks * 512 // mmap.PAGESIZE
+
     def close(self) -> None:
         """Close the descriptors. The mappings go when nobody reads them any more, such as a write to swap."""
         os.close(self.memfd)

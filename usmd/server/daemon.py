@@ -56,6 +56,8 @@ MAX_CONCURRENT_CALLS: Final = 32
 MAX_HOLD: Final = 1024
 """Frames that the hold budget never exceeds; more would only make reclaim look at more pinned frames. It is never 0
 either: without a hold, reclaim could take each page between its fault and its first touch, for ever."""
+REGIONS_A_SESSION: Final = 4
+"""For which descriptors are provided; a session may have more, where others have fewer."""
 SPARE_DESCRIPTORS: Final = 256
 """For sockets, swap files, operators, and what libraries open."""
 _log = get_logger()
@@ -254,9 +256,11 @@ class Daemon:
 def raise_file_limit(config: Config) -> None:
     """Allow the descriptors that the sessions need, as far as the system lets this process.
 
-    A session takes two: its gRPC connection and its identity connection.
+    A session takes two, its gRPC connection and its identity connection; with real memory three more, and four for
+    each region. Who would need more than there are is refused.
     """
-    needed = 2 * config.server.max_sessions + MAX_CONNECTIONS + SPARE_DESCRIPTORS
+    each = 2 + 3 + 4 * REGIONS_A_SESSION
+    needed = each * config.server.max_sessions + MAX_CONNECTIONS + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         needed = min(needed, hard)

@@ -19,13 +19,13 @@ from pathlib import Path
 from types import TracebackType
 
 from usmd.errors import AlreadyRunning, ConfigError
-from usmd.runtime_paths import IDENTITY_SUFFIX
+from usmd.runtime_paths import IDENTITY_SUFFIX, MEMORY_SUFFIX
 
 LOCK_SUFFIX = ".lock"
 
 
 class SocketLock:
-    """The right to bind the socket at `path` and the identity socket next to it; a context manager.
+    """The right to bind the socket at `path`, and the identity and memory sockets next to it; a context manager.
 
     `acquire` takes it or raises at once. It also removes socket files that nobody serves.
     """
@@ -33,7 +33,7 @@ class SocketLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock_path = Path(f"{path}{LOCK_SUFFIX}")
-        self._sockets = (path, Path(f"{path}{IDENTITY_SUFFIX}"))
+        self._sockets = (path, Path(f"{path}{IDENTITY_SUFFIX}"), Path(f"{path}{MEMORY_SUFFIX}"))
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -123,7 +123,7 @@ class SocketLock:
             code = probe.connect_ex(str(place))
             if code == 0:
                 raise AlreadyRunning(self._taken(f"the program with pid {_peer(probe)}, which holds no lock"))
-        if code == errno.EAGAIN:  # somebody listens, and its backlog is full
+        if code in (errno.EAGAIN, errno.EPROTOTYPE):  # somebody listens: its backlog is full, or it wants packets
             raise AlreadyRunning(self._taken("a program that holds no lock"))
         if code != errno.ECONNREFUSED:
             raise OSError(code, os.strerror(code))

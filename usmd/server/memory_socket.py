@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from lib_usm.pb.usm.v1 import client_pb2
 from usmd.core import events
-from usmd.errors import InvalidArgument, LimitExceeded, NotFound, UnknownSession, UsmdError
+from usmd.errors import InvalidArgument, LimitExceeded, NotFound, SessionKilled, UnknownSession, UsmdError
 from usmd.log import get_logger
 from usmd.mechanism import uffd
 from usmd.mechanism.client_memory import ClientMemory
@@ -34,6 +34,9 @@ MAX_PACKET: Final = 4096
 MAX_DESCRIPTORS: Final = 8
 """Descriptors taken from a packet, so that too many are seen, and closed."""
 BACKLOG: Final = 128
+TICKS_PER_AUDIT: Final = 10
+MAX_TAKEN: Final = 256
+"""Pages of the hardware's size that a process may have in memory without having been given them."""
 MAX_ROUNDS: Final = 16
 """Reads of one client's faults at a stretch; then others have their turn."""
 _PEER: Final = struct.Struct("iII")
@@ -60,6 +63,7 @@ class MemorySocket:
         self.features = features
         self.timeout = timeout
         self.connections: set[Connection] = set()
+        self._ticks = 0
         self._listener: socket.socket | None = None
 
     def serve(self, path: Path, mode: int) -> None:
@@ -92,6 +96,32 @@ class MemorySocket:
         """Time has passed."""
         self.wakeup.tick()
         self.memory.tick()
+        self._ticks += 1
+        if self._ticks % TICKS_PER_AUDIT == 0:
+            for connection in list(self.connections):
+                self._audit(connection)
+
+    def _audit(self, connection: Connection) -> None:
+        """End the session of a client that writes into its memfds where it was given no page.
+
+        It has the right to map them, and so can; but memory is the daemon's to give, and others would pay for it.
+        """
+        session = connection.session
+        process = None if session is None else self.engine.core.state.processes.get(session.process_id)
+        if session is None or process is None:
+            return
+        each = self.engine.core.state.settings.page_size // uffd.HARDWARE_PAGE
+        taken = 0
+        for region in process.regions.values():
+            real = self.memory.region(region.region_id)
+            if real is not None:
+                taken += max(real.pages_in_memory() - region.resident * each, 0)
+        if taken > MAX_TAKEN:
+            reason = (
+                f"{taken} pages of {uffd.HARDWARE_PAGE} bytes are in its memfds that usmd did not put there; a memfd "
+                "is to be mapped, and not to be written to"
+            )
+            self.sessions.end(session, reason, SessionKilled(reason))
 
     def close(self) -> None:
         """Stop listening, make what is missing in the clients an error, and close all connections."""
