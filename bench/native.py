@@ -8,7 +8,9 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,17 +38,29 @@ class NoCompilerError(Exception):
 
 @contextmanager
 def compiled() -> Iterator[Path]:
-    """A folder with `touch.so` and `handler`, gone after the block. Raises NoCompilerError."""
+    """A folder with `touch.so` and `handler`, gone after the block. Raises NoCompilerError.
+
+    Inside the block SIGTERM unwinds the stack, as Ctrl-C does, so that nothing stays that the block made.
+    """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise NoCompilerError("no gcc or cc on PATH, and what faults and is timed is C (bench/touch.c)")
     sources = Path(__file__).parent
-    with tempfile.TemporaryDirectory(prefix="usmd-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="usmd-bench-") as name, _sigterm_unwinds():
         folder = Path(name)
         library = ["-shared", "-fPIC", "-o", str(folder / "touch.so"), str(sources / "touch.c")]
         subprocess.run([compiler, *FLAGS, *library], check=True)
         subprocess.run([compiler, *FLAGS, "-o", str(folder / "handler"), str(sources / "handler.c")], check=True)
         yield folder
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Touch:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from bench import real_swap
 from bench.c_handler import CHandler
 from bench.native import PAGE, Latency, Nanoseconds, NoCompilerError, Touch, address_of, compiled, on_cpus, present
 from tools.own_daemon import running
+from usmd.ctl.connect import Admin, admin_socket
 from usmd.mechanism import uffd
 
 MEMORY: Final = "256MiB"
@@ -32,14 +33,28 @@ AIM_MICROSECONDS: Final = 25.0
 
 
 class Placement(NamedTuple):
-    """Where the handler runs and how it waits; `name` is usmd's --fault-wakeup, `spin` the C handler's microseconds."""
+    """How the handlers wait, and on which CPUs they run."""
 
-    name: str
+    wakeup: str
+    """usmd's --fault-wakeup."""
     spin: int
-    same_cpu: bool
+    """The C handler's microseconds."""
+    where: Literal["anywhere", "other CPU", "same CPU"]
+    """`other`, `same`: than that of the faulting thread. usmd is pinned to another; to the same one it goes by itself
+    (follow). The C handler is pinned to both."""
+
+    @property
+    def name(self) -> str:
+        """As it is printed."""
+        return f"{self.wakeup}, {self.where}"
 
 
-PLACEMENTS: Final = (Placement("sleep", 0, False), Placement("spin:50", 50, False), Placement("follow", 0, True))
+PLACEMENTS: Final = (
+    Placement("sleep", 0, "anywhere"),
+    Placement("sleep", 0, "other CPU"),
+    Placement("spin:50", 50, "other CPU"),
+    Placement("follow", 0, "same CPU"),
+)
 
 
 class Setting(NamedTuple):
@@ -62,29 +77,42 @@ class Setting(NamedTuple):
         with on_cpus(self.here):
             return self.touch.touch(address, blocks, write=True)
 
-    def all_came(self, who: str, address: int) -> None:
-        """Raise RuntimeError unless each fault brought in its whole block."""
-        came, wanted = present(address, self.length), FAULTS[self.pages] * self.pages
-        if came != wanted:
-            raise RuntimeError(f"{who} brought in {came} pages by {FAULTS[self.pages]} faults, not {wanted}")
+    def check(self, who: str, faults: int, pages: int) -> None:
+        """Raise RuntimeError unless each touch was a fault, and each fault brought in its whole block."""
+        touches = FAULTS[self.pages]
+        if (faults, pages) != (touches, touches * self.pages):
+            raise RuntimeError(f"{who}: {touches} touches were {faults} faults, which brought in {pages} pages")
 
 
-def by_usmd(setting: Setting, client: lib_usm.Client) -> Nanoseconds:
+class Usmd(NamedTuple):
+    """A usmd of one's own: a client of it, and its counters."""
+
+    client: lib_usm.Client
+    admin: Admin
+
+    def faults(self) -> int:
+        """Faults so far."""
+        return sum(process.counters["faults"] for process in self.admin.processes())
+
+
+def by_usmd(setting: Setting, usmd: Usmd) -> Nanoseconds:
     """A round of usmd."""
-    with client.mmap(setting.length) as region:
+    before = usmd.faults()
+    with usmd.client.mmap(setting.length) as region:
         address = address_of(region.buffer)
         times = setting.fault(address)
-        setting.all_came("usmd", address)
+        setting.check("usmd", usmd.faults() - before, present(address, setting.length))
     return times
 
 
 def by_c(setting: Setting, placement: Placement) -> Nanoseconds:
     """A round of the C handler."""
-    cpu = setting.here if placement.same_cpu else setting.there
+    cpu = {"anywhere": None, "other CPU": setting.there, "same CPU": setting.here}[placement.where]
     program = setting.folder / "handler"
     with CHandler(program, setting.length, pages=setting.pages, spin=placement.spin, cpu=cpu) as handler:
         times = setting.fault(handler.address)
-        setting.all_came("the C handler", handler.address)
+        pages = present(handler.address, setting.length)
+    setting.check("the C handler", handler.faults, pages)
     return times
 
 
@@ -103,25 +131,26 @@ def by_kernel(setting: Setting, *, shared: bool) -> Nanoseconds:
 
 
 @contextmanager
-def usmd_at(setting: Setting, placement: Placement) -> Iterator[lib_usm.Client]:
-    """A client of a usmd that waits for faults as `placement` says, and brings in `setting.pages` a fault."""
-    flags = ["--mechanism", "userfaultfd", "--fault-wakeup", placement.name]
+def usmd_at(setting: Setting, placement: Placement) -> Iterator[Usmd]:
+    """A usmd that waits for faults as `placement` says, and brings in `setting.pages` a fault."""
+    flags = ["--mechanism", "userfaultfd", "--fault-wakeup", placement.wakeup]
     flags += ["--memory", MEMORY, "--page-size", str(PAGE)]
     if setting.pages > 1:
         flags += ["--alloc", f"flexible_huge_pages(pages={setting.pages})"]
     with ExitStack() as stack:
-        with on_cpus() if placement.same_cpu else on_cpus(setting.there):
+        with on_cpus(setting.there) if placement.where == "other CPU" else on_cpus():
             daemon = stack.enter_context(running(*flags))
-        yield stack.enter_context(lib_usm.connect(daemon.address, name="bench"))
+        client = stack.enter_context(lib_usm.connect(daemon.address, name="bench"))
+        yield Usmd(client, stack.enter_context(Admin(admin_socket(daemon.admin_address))))
 
 
 def report(setting: Setting, placement: Placement, kernel: dict[bool, list[Nanoseconds]]) -> Latency:
     """One line: usmd and the C handler at one placement. Single pages of the kernel go to `kernel`, by `shared`."""
     ours, bare = [], []
-    with usmd_at(setting, placement) as client:
+    with usmd_at(setting, placement) as usmd:
         for _ in range(ROUNDS):
             bare.append(by_c(setting, placement))
-            ours.append(by_usmd(setting, client))
+            ours.append(by_usmd(setting, usmd))
             if setting.pages == 1:
                 for shared, rounds in kernel.items():
                     rounds.append(by_kernel(setting, shared=shared))
@@ -129,8 +158,8 @@ def report(setting: Setting, placement: Placement, kernel: dict[bool, list[Nanos
     ratio = float(np.median([np.median(x) / np.median(y) for x, y in zip(ours, bare, strict=True)]))
     each = "" if setting.pages == 1 else f"   a page {a.p50 / setting.pages:.2f} and {b.p50 / setting.pages:.2f}"
     print(
-        f"    {placement.name:8} usmd p50 {a.p50:7.1f} p99 {a.p99:7.1f}   C p50 {b.p50:7.1f} p99 {b.p99:7.1f}   "
-        f"ratio {ratio:.2f} ({judged(AIM_RATIO, ratio):s}){each}"
+        f"    {placement.name:19} usmd p50 {a.p50:7.1f} p99 {a.p99:7.1f}   C p50 {b.p50:7.1f} p99 {b.p99:7.1f}   "
+        f"ratio {ratio:.2f} ({judged(AIM_RATIO, ratio)}){each}"
     )
     return a
 
@@ -143,11 +172,13 @@ def judged(aim: float, measured: float) -> str:
 def measure(folder: Path, touch: Touch) -> None:
     """The lines of all placements and pages a fault."""
     here, *others = sorted(os.sched_getaffinity(0))
-    placements = [placement for placement in PLACEMENTS if placement.same_cpu or others]
+    placements = [placement for placement in PLACEMENTS if placement.where != "other CPU" or others]
     there = others[0] if others else here
-    print(f"  faulting thread pinned to CPU {here}; sleep and spin: handler on CPU {there}, follow: on CPU {here}")
+    print(
+        f"  faulting thread pinned to CPU {here}, handler anywhere, or on the other CPU ({there}), or on the same one"
+    )
     if not others:
-        print("  sleep and spin skipped: this process has one CPU, and they are for a handler on another")
+        print("  what is for another CPU is skipped: this process has only one")
     print("  C handler: bench/handler.c, a process of its own, same registration, poll or spin, UFFDIO_ZEROPAGE")
     print(f"  us; p50 is the median of {ROUNDS} alternating rounds, p99 that of all their touches")
     for pages, faults in FAULTS.items():
@@ -161,7 +192,7 @@ def measure(folder: Path, touch: Touch) -> None:
                 latency = Latency.of(kernel[shared])
                 print(f"    kernel alone, {name:19} p50 {latency.p50:7.1f} p99 {latency.p99:7.1f}")
             best = min(ours, key=lambda name: ours[name].p50)
-            print(f"    best of usmd: {best}, p50 {ours[best].p50:.1f} us ({judged(AIM_MICROSECONDS, ours[best].p50)})")
+            print(f"    best of usmd: {best}: p50 {ours[best].p50:.1f} us ({judged(AIM_MICROSECONDS, ours[best].p50)})")
 
 
 def main() -> None:

@@ -8,13 +8,11 @@ that. Every record read is compared with what was stored.
 
 from __future__ import annotations
 
-import signal
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +36,9 @@ SKEW: Final = 0.99
 WARM: Final = 20_000
 READS: Final = 60_000
 SECONDS: Final = 5.0
+"""Longest time for the timed reads of a side, and for those before them."""
+LIMIT_SECONDS: Final = 120.0
+"""After this the reader is killed; it may wait for a page that never comes."""
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -45,7 +46,7 @@ def read_by(**settings: object) -> Result:
     """Run the reader. Raises RuntimeError when it fails, or reads anything that was not stored."""
     asked = {"data": DATA, "skew": SKEW, "warm": WARM, "reads": READS, "seconds": SECONDS, **settings}
     command = [sys.executable, "-m", "bench.reader", msgspec.json.encode(asked).decode()]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=LIMIT_SECONDS, check=False)
     if done.returncode:
         raise RuntimeError(f"the reader ended with {done.returncode}")
     result = msgspec.json.decode(done.stdout, type=Result)
@@ -119,16 +120,6 @@ def compare(folder: Path) -> None:
         print(f"  ratio {name} / kernel: {ratio:.2f} of its reads/s; {faster} is {times:.1f} times as fast")
 
 
-@contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Have SIGTERM unwind the stack, as Ctrl-C does, so that no cgroup and no swap file stays."""
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main() -> None:
     """Print all, or why nothing can be compared here."""
     print(
@@ -144,7 +135,7 @@ def main() -> None:
         f"  usmd: default policies and --fault-wakeup; bounded: daemon and reader in a cgroup, {EXTRA >> 20} MiB more"
     )
     try:
-        with ending_in_order(), compiled() as folder:
+        with compiled() as folder:
             compare(folder)
     except NoCompilerError as error:
         print(f"  skipped: {error}")

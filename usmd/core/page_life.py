@@ -85,12 +85,10 @@ class PageLife:
     def zero_fill(self, region: Region, page: int, prefer: int | None) -> int:
         """ABSENT → PRESENT on a free frame, which is returned."""
         state = self._state
-        frames = state.frames
-        pfn = frames.take(prefer)
+        pfn = state.frames.take(prefer)
         state.zero_fills.append(pfn)
-        state.zero_pages.append(region.first_key + page)
+        state.zero_pages.append(self._own(region, page, pfn))
         region.process.counters.zero_fills += 1
-        self._own(region, page, pfn)
         self._become_present(region, page, pfn, DIRTY)
         return pfn
 
@@ -342,11 +340,13 @@ class PageLife:
 
     # Steps
 
-    def _own(self, region: Region, page: int, pfn: int) -> None:
-        self._state.frames.page[pfn] = region.first_key + page
+    def _own(self, region: Region, page: int, pfn: int) -> int:
+        """The page is in this frame now; returns its key."""
+        key = self._state.frames.page[pfn] = region.first_key + page
         region.table[page] = pfn + 1
         region.resident += 1
         region.process.resident += 1
+        return key
 
     def _disown(self, region: Region, pfn: int, *, give_back: bool = True) -> None:
         state = self._state
@@ -366,7 +366,7 @@ class PageLife:
 
     def _become_present(self, region: Region, page: int, pfn: int, dirty: int) -> None:
         frames = self._state.frames
-        rights = self._rights(region, page)
+        rights = self._rights(region, page) if region.hints.ranges else _NORMAL
         frames.flags[pfn] = dirty | rights
         frames.state[pfn] = PRESENT
         if not rights & DENIED:
@@ -402,7 +402,7 @@ class PageLife:
 
     def _rights(self, region: Region, page: int) -> int:
         """Flag bits for the hint in force on a page; a DENY within the budget is counted."""
-        found = region.hints.find(page) if region.hints.ranges else None
+        found = region.hints.find(page)
         if found is None:
             return _NORMAL
         rights = found.hint.priority << PRIORITY_SHIFT & PRIORITY_MASK

@@ -132,7 +132,9 @@ class ClientMemory:
 
     def read(self) -> list[PageFault]:
         """Faults that wait to be served, about 64 at most; those on pages of nobody end here. Raises OSError."""
-        faults, self._early = self._early, []
+        faults: list[PageFault] = []
+        if self._early:
+            faults, self._early = self._early, faults
         self._read(faults)
         return faults
 
@@ -143,6 +145,11 @@ class ClientMemory:
             count += 1
             if event == EVENT_PAGEFAULT:
                 self.last_thread = third & 0xFFFFFFFF
+                start, end, region_id = self._last
+                if start <= second < end and region_id not in self._gone:  # the usual case
+                    page = (second - start) // self._page_size
+                    faults.append(PageFault(region_id, page, first & FLAG_WRITE > 0, first & FLAG_PROTECTED > 0))
+                    continue
                 fault = self._fault(first, second)
                 if fault is not None:
                     faults.append(fault)
@@ -151,11 +158,7 @@ class ClientMemory:
         return count
 
     def _fault(self, flags: int, address: int) -> PageFault | None:
-        start, end, region_id = self._last
-        if start <= address < end:
-            offset: int | None = address - start
-        else:
-            region_id, offset = self._find(address)
+        region_id, offset = self._find(address)
         if offset is None or region_id in self._gone:
             self._poison_at(address & -HARDWARE_PAGE, HARDWARE_PAGE)
             return None
