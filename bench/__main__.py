@@ -8,12 +8,13 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import core, frames, real_faults, side_by_side, stream
+from bench import core, fills, frames, real_faults, side_by_side, stream
 
 BENCHES: Final[dict[str, Callable[[], None]]] = {
     "stream": stream.main,
     "core": core.main,
     "frames": frames.main,
+    "fills": fills.main,
     "real_faults": real_faults.main,
     "side_by_side": side_by_side.main,
 }

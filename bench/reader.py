@@ -110,7 +110,7 @@ def memory_of(settings: Settings) -> Iterator[Memory]:
 
 
 def read(touch: Touch, memory: Memory, chosen: Numbers, seconds: float) -> tuple[Nanoseconds, int]:
-    """Read until all are read or, after at least one part, the time is over; what each took, and how many were wrong."""
+    """Read until all are read or, after a part at least, the time is over; what each took, and how many were wrong."""
     times = np.ones(len(chosen), np.uint64)
     deadline, done, wrong = time.monotonic() + seconds, 0, 0
     while done < len(chosen) and (not done or time.monotonic() < deadline):

@@ -40,9 +40,9 @@ def test_each_placement_has_a_ratio_to_the_c_handler_for_each_number_of_pages(pr
     monkeypatch.setattr(real_swap, "measure", lambda _touch: None)
     real_faults.main()
     lines = capsys.readouterr().out.splitlines()
-    names = [line.partition("usmd")[0].strip() for line in lines if "ratio" in line]
+    names = [line.partition("usmd")[0].strip() for line in lines if " ratio " in line]
     assert names == [each.name for each in real_faults.PLACEMENTS if each.where != "other CPU" or len(CPUS) > 1] * 3
-    assert all("aim 1.50: " in line for line in lines if "ratio" in line)
+    assert all("aim 1.50: " in line for line in lines if " ratio " in line)
     assert sum("kernel alone" in line for line in lines) == 2
     assert sum("best of usmd" in line and "aim 25.00: " in line for line in lines) == 1
 

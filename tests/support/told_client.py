@@ -65,6 +65,7 @@ class ToldClient:
         self._doing: dict[int, Doing] = {}
         self._changed = threading.Condition()
         self._ended = False
+        self.region_ids: dict[str, int] = {}
         self.process = subprocess.Popen(
             [sys.executable, str(_PROGRAM), address, name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
@@ -120,6 +121,10 @@ class ToldClient:
     def do(self, do: str, **arguments: object) -> Any:
         """Tell it to do something and wait for that; raises Refused."""
         return self.begin(do, **arguments).result()
+
+    def map(self, name: str, pages: int) -> None:
+        """Make a region."""
+        self.region_ids[name] = self.do("map", name=name, pages=pages)
 
     def peek(self, name: str, page: int) -> bytes:
         """The bytes of a page."""

@@ -24,7 +24,7 @@ COUNTER_GROUPS = (
     ("Hints", ("hint", "deny", "denied")),
     ("Swap", ("swap", "slot")),
     ("Eviction", ("evict", "reclaim", "victim", "retaken", "drop", "oom")),
-    ("Faults", ("fault", "yield", "fill", "access", "read_ahead")),
+    ("Faults", ("fault", "yield", "fill", "access", "read_ahead", "poison")),
     ("Sessions", ("session", "process", "region", "attach")),
 )
 OTHER_COUNTERS = "Other"

@@ -1,0 +1,59 @@
+"""usmd whose swap files fail, or take as long as they are told: what tests.support.swap_faults starts and steers.
+
+Run it like `usmd`, with $USMD_TEST_FAULTS naming a file. That holds a JSON object: for `read` and `write`, `error` (an
+errno by name, or `wait`: until the file says otherwise) and `slots` (null: all). Only the system call is replaced; while
+reads fail, none is tried without waiting.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from usmd.cli import main
+from usmd.swap import file
+from usmd.swap.base import Results, SlotIO
+from usmd.swap.vectored import VectoredCall
+
+_FAULTS = Path(os.environ["USMD_TEST_FAULTS"])
+_transfer = file.transfer
+_fetch_now = file.FileSwapDevice._fetch_now
+
+
+def _fault(operation: str, slots: set[int]) -> str:
+    """The fault that is to befall an operation on slots now; empty: none."""
+    told = json.loads(_FAULTS.read_text()).get(operation)
+    if told is None or not (told["slots"] is None or slots & set(told["slots"])):
+        return ""
+    return str(told["error"])
+
+
+def _faulty_transfer(
+    call: VectoredCall, descriptor: int, buffers: Sequence[memoryview], offset: int
+) -> dict[int, OSError | EOFError]:
+    operation = "write" if call is os.pwritev else "read"
+
+    def faulty(descriptor: int, pending: Sequence[memoryview], position: int) -> int:
+        first = position // len(buffers[0]) - 1
+        slots = set(range(first, first + len(pending)))
+        while fault := _fault(operation, slots):
+            if fault != "wait":
+                raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
+            time.sleep(0.002)
+        return call(descriptor, pending, position)
+
+    return _transfer(faulty, descriptor, buffers, offset)
+
+
+def _faulty_fetch_now(self: file.FileSwapDevice, batch: Sequence[SlotIO]) -> Results | None:
+    return None if _fault("read", {entry.slot for entry in batch}) else _fetch_now(self, batch)
+
+
+if __name__ == "__main__":
+    file.FileSwapDevice._fetch_now = _faulty_fetch_now  # type: ignore[method-assign]
+    file.transfer = _faulty_transfer
+    main()

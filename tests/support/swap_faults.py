@@ -1,0 +1,60 @@
+"""A daemon whose swap file fails when the test says so: tests/support/faulty_daemon.py, and the file that steers it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.daemon import RunningDaemon, environment, running_daemon
+
+_PROGRAM = Path(__file__).with_name("faulty_daemon.py")
+
+
+class SwapFaults:
+    """What befalls reads and writes of the swap file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._told: dict[str, dict[str, object]] = {}
+        self._tell()
+
+    def _tell(self) -> None:
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(json.dumps(self._told))
+        os.replace(fresh, self._path)
+
+    def fail(self, operation: str, error: str, slots: list[int] | None = None) -> None:
+        """Have `read` or `write` of these slots (None: of all) fail with an errno, given by name."""
+        self._told[operation] = {"error": error, "slots": slots}
+        self._tell()
+
+    def hold_up(self, operation: str) -> None:
+        """Have `read` or `write` wait until something else is said."""
+        self.fail(operation, "wait")
+
+    def end(self) -> None:
+        """Nothing fails any more."""
+        self._told.clear()
+        self._tell()
+
+
+@contextlib.contextmanager
+def daemon_with_faults(
+    folder: Path, *flags: str, swap: str = "8MiB", exit_code: int | None = 0
+) -> Iterator[tuple[RunningDaemon, SwapFaults]]:
+    """Serve real memory of 1 MiB with a swap file of this size, which does what the faults say; they end first."""
+    faults = SwapFaults(folder / "faults.json")
+    environ = environment(USMD_TEST_FAULTS=str(folder / "faults.json"))
+    given = ("--memory", "1MiB", "--swap", f"file:{folder / 'swap'}:{swap}", *flags)
+    program = (sys.executable, str(_PROGRAM), "serve")
+    with running_daemon(
+        folder, *given, mechanism="userfaultfd", program=program, environ=environ, exit_code=exit_code
+    ) as daemon:
+        try:
+            yield daemon, faults
+        finally:
+            faults.end()
