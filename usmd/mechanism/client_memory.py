@@ -33,6 +33,8 @@ MAX_MESSAGES: Final = 64
 BUSY_TRIES: Final = 50
 """How often a call that meets an unfinished remap is tried again before it is put off."""
 BUSY_SECONDS: Final = 1e-5
+STUCK_SECONDS: Final = 0.1
+"""For how long nobody waits again for a client whose remap did not end."""
 _NOWHERE: Final = (errno.ENOENT, errno.ESRCH)
 """The range is not mapped any more, or the process is dying."""
 _log = get_logger()
@@ -63,6 +65,7 @@ class ClientMemory:
         """First address, end and region of the last fault's region, if it is all in one piece."""
         self._early: list[PageFault] = []
         self._tries = 0
+        self._stuck_until = 0.0
         self._put_off: list[tuple[int, int, int]] = []
         """Ranges that are to be filled with zeros: region, offset, length."""
         self._poisons: list[tuple[int, int]] = []
@@ -352,9 +355,18 @@ class ClientMemory:
         return call(self.descriptor, *arguments, on_busy=self._busy, **options)
 
     def _busy(self) -> bool:
-        """Read what the kernel waits for; whether to try again."""
+        """Read what the kernel waits for; whether to try again.
+
+        A client that is found stuck in a remap is not waited for again until some time has passed, because everybody
+        else waits meanwhile.
+        """
         self._tries += 1
         if self._read(self._early) == 0:
+            now = time.monotonic()
+            if now < self._stuck_until:
+                return False
+            if self._tries >= BUSY_TRIES:
+                self._stuck_until = now + STUCK_SECONDS
             time.sleep(BUSY_SECONDS)
         if self._early:
             self.on_early()
