@@ -199,7 +199,7 @@ def main() -> None:
     """Print all, or why nothing can be measured here."""
     print(
         f"real page faults: writes to pages never touched (--mechanism userfaultfd --memory {MEMORY}, "
-        f"pages of {PAGE} bytes)"
+        f"pages of {PAGE} bytes; load average {os.getloadavg()[0]:.1f})"
     )
     why_not = uffd.usable(uffd.probe())
     if why_not:

@@ -8,6 +8,7 @@ that. Every record read is compared with what was stored.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import subprocess
@@ -124,7 +125,7 @@ def main() -> None:
     """Print all, or why nothing can be compared here."""
     print(
         f"side by side: {READS:,} random reads of 64 bytes over {DATA >> 20} MiB of random bytes "
-        f"in {DATA // SHARE >> 20} MiB of memory"
+        f"in {DATA // SHARE >> 20} MiB of memory (load average {os.getloadavg()[0]:.1f})"
     )
     print(f"  pages by a Zipf distribution (s = {SKEW}), the same reads on each side, {WARM:,} more before them")
     why_not = uffd.usable(uffd.probe())

@@ -1,6 +1,6 @@
-"""A client process for test_data: random reads, writes, hints and regions, each byte compared with a model.
+"""A client process for test_data: random reads, writes, hints, pins and regions, each byte compared with a model.
 
-Run as `random_client.py ADDRESS NAME SEED SECONDS BYTES`. It prints one JSON line of what it did and exits with 0, or
+With real memory, bytes are read and written by the region's calls, its buffer and NumPy arrays on it, in turn. Run as `random_client.py ADDRESS NAME SEED SECONDS BYTES`. It prints one JSON line of what it did and exits with 0, or
 says which byte was wrong and exits with 1.
 """
 
@@ -10,6 +10,8 @@ import json
 import random
 import sys
 import time
+
+import numpy as np
 
 import lib_usm
 
@@ -35,13 +37,15 @@ class WrongByte(Exception):
 class Checked:
     """A region and what it must hold."""
 
-    def __init__(self, client: lib_usm.Client, length: int) -> None:
+    def __init__(self, client: lib_usm.Client, length: int, source: random.Random) -> None:
         self.region = client.mmap(length, name="data")
         self.model = bytearray(length)
+        self._source = source
+        self._ways = 1 if client.why_no_buffer else 3
 
     def check(self, offset: int, n: int) -> None:
         """Read and compare; raises WrongByte with the first that differs."""
-        found, wanted = self.region.read(offset, n), self.model[offset : offset + n]
+        found, wanted = self._read(offset, n), self.model[offset : offset + n]
         if found != wanted:
             if len(found) != n:
                 raise WrongByte(f"{self.region!r}: {len(found)} bytes came for {n} from {offset} on")
@@ -51,10 +55,37 @@ class Checked:
                 f"stored was {wanted[at]}"
             )
 
+    def _read(self, offset: int, n: int) -> bytes:
+        way = self._source.randrange(self._ways)
+        if way == 0:
+            return self.region.read(offset, n)
+        if way == 1:
+            return bytes(self.region.buffer[offset : offset + n])
+        return self.region.ndarray(np.uint8, n, offset).tobytes()
+
     def write(self, offset: int, data: bytes) -> None:
         """Store in memory and in the model."""
-        self.region.write(offset, data)
+        way = self._source.randrange(self._ways)
+        if way == 0:
+            self.region.write(offset, data)
+        elif way == 1:
+            self.region.buffer[offset : offset + len(data)] = data
+        else:
+            self.region.ndarray(np.uint8, len(data), offset)[:] = np.frombuffer(data, np.uint8)
         self.model[offset : offset + len(data)] = data
+
+    def pin(self, offset: int, n: int) -> bool:
+        """Read and write while the pages are kept in memory; False where the daemon allows no more of them."""
+        try:
+            with self.region.pin(offset, n):
+                for _ in range(3):
+                    if not self.region.resident(offset, n):
+                        raise WrongByte(f"{self.region!r}: {n} bytes from {offset} on are pinned and not in memory")
+                    self.check(offset, n)
+                    self.write(offset, self._source.randbytes(n))
+        except lib_usm.LimitExceeded:
+            return False
+        return True
 
 
 def random_range(source: random.Random, length: int, page_size: int) -> tuple[int, int]:
@@ -78,20 +109,30 @@ def step(client: lib_usm.Client, source: random.Random, regions: list[Checked], 
     choice = source.random()
     target = source.choice(regions) if source.random() < 0.2 else regions[0]
     offset, n = random_range(source, len(target.model), client.page_size)
-    if choice < 0.45:
+    if choice < 0.43:
         kind = "writes"
         # Half of the bytes repeat, so that pages can be told apart and be partly zero as well.
         data = source.randbytes(n) if source.random() < 0.7 else bytes(n)
         target.write(offset, data)
-    elif choice < 0.93:
+    elif choice < 0.87:
         kind = "reads"
         target.check(offset, n)
-    elif choice < 0.97:
+    elif choice < 0.91:
         kind = "hints"
         client.usm_hint(target.region, source.choice(HINTS), offset, n)
+    elif choice < 0.93:
+        kind = "pins" if target.pin(offset, n) else "refused_pins"
+    elif choice < 0.95:
+        kind = "ensures"
+        target.region.ensure(offset, n)
+        target.check(offset, n)
+    elif choice < 0.97:
+        kind = "evicts"
+        target.region.evict(offset, n)
+        target.check(offset, n)
     elif len(regions) <= MOST_EXTRA_REGIONS:
         kind = "maps"
-        regions.append(Checked(client, source.randint(1, 16 * client.page_size)))
+        regions.append(Checked(client, source.randint(1, 16 * client.page_size), source))
     else:
         kind = "closes"
         regions.pop(source.randrange(1, len(regions))).region.close()
@@ -103,7 +144,7 @@ def main(address: str, name: str, seed: int, seconds: float, length: int) -> int
     source = random.Random(seed)
     done: dict[str, int] = {}
     with lib_usm.connect(address, name=name) as client:
-        regions = [Checked(client, length)]
+        regions = [Checked(client, length, source)]
         # Every page is written first, so that the working set is really as large as the region.
         for offset in range(0, length, 16 * client.page_size):
             regions[0].write(offset, source.randbytes(min(16 * client.page_size, length - offset)))

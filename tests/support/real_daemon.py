@@ -75,7 +75,6 @@ class Bystander:
         self._client = client
         client.map("data", OTHERS)
         client.do("fill", name="data", seed=_OTHERS_SEED, first=0, pages=OTHERS)
-        self._before = memory_descriptors(daemon)
 
     def check(self) -> None:
         """Every byte is as it was."""
@@ -90,4 +89,14 @@ class Bystander:
             return frames <= OTHERS and slots <= OTHERS
 
         wait_until(only_ours, "frames and slots of the others are free")
-        wait_equal(lambda: memory_descriptors(self._daemon), self._before, "descriptors of the others are closed")
+        wait_equal(self._kinds_open, self._own_kinds(), "descriptors of the others are closed")
+
+    def _own_kinds(self) -> tuple[int, int, set[str]]:
+        region = f"/memfd:usmd-{self._client.region_ids['data']}"
+        return 1, 1, {f"{region} (deleted)", f"{region}-residency (deleted)"}
+
+    def _kinds_open(self) -> tuple[int, int, set[str]]:
+        """Userfaultfds, pidfds, and memfds by name that the daemon has open."""
+        found = memory_descriptors(self._daemon)
+        memfds = {each for each in found if each.startswith("/memfd:")}
+        return found.count("anon_inode:[userfaultfd]"), found.count("anon_inode:[pidfd]"), memfds
