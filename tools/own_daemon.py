@@ -42,14 +42,14 @@ def started(command: list[str]) -> Iterator[None]:
     # In a group of its own: Ctrl-C is for the program, which still needs the daemon when it cleans up.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
     with process:
-        said: list[str] = []
-        for line in process.stderr or ():
-            said.append(line)
-            if "ready" in line:
-                break
-        else:
-            raise RuntimeError(f"{' '.join(command)} ended before it was ready: {''.join(said)}")
         try:
+            said: list[str] = []
+            for line in process.stderr or ():
+                said.append(line)
+                if "ready" in line:
+                    break
+            else:
+                raise RuntimeError(f"{' '.join(command)} ended before it was ready: {''.join(said)}")
             yield
         finally:
             process.terminate()

@@ -41,9 +41,7 @@ def main(address: str, stage: str) -> None:
     expect(connection)
     if stage == "attached":
         return stay()
-    connection.send(
-        client_pb2.MemoryRequest(region=client_pb2.MemoryRegion(region_id=region_id)).SerializeToString()
-    )
+    connection.send(client_pb2.MemoryRequest(region=client_pb2.MemoryRegion(region_id=region_id)).SerializeToString())
     if stage == "region_asked":
         return stay()
     memfd, _ = expect(connection)

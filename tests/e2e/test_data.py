@@ -58,7 +58,9 @@ def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, me
                 out, err = client.communicate(timeout=SECONDS + 120)
                 assert client.returncode == 0, f"client {name}: {err}"
                 done = json.loads(out)
-                assert min(done.get(key, 0) for key in ("reads", "writes", "hints", "pins", "ensures", "evicts")) > 0, done
+                assert min(done.get(key, 0) for key in ("reads", "writes", "hints", "pins", "ensures", "evicts")) > 0, (
+                    done
+                )
         finally:
             for client in clients.values():
                 client.kill()
@@ -66,7 +68,9 @@ def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, me
         counters = daemon.counters()
         assert min(counters[key] for key in ("swap_ins", "swap_outs", "evictions", "yields", "read_ahead")) > 0
         assert (counters["protect_faults"] > 0) == (mechanism == "userfaultfd")
-        assert [counters[key] for key in ("policy_errors", "swap_read_errors", "swap_write_errors", "poisoned")] == [0] * 4
+        assert [counters[key] for key in ("policy_errors", "swap_read_errors", "swap_write_errors", "poisoned")] == [
+            0
+        ] * 4
         (device,) = daemon.admin.swap_devices()
         assert device.errors == 0
 

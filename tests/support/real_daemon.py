@@ -82,7 +82,9 @@ class Bystander:
 
     def wait_alone(self) -> None:
         """Wait until nothing is left of any other client."""
-        wait_equal(lambda: [each.name for each in self._daemon.admin.processes()], ["other"], "the others' sessions end")
+        wait_equal(
+            lambda: [each.name for each in self._daemon.admin.processes()], ["other"], "the others' sessions end"
+        )
 
         def only_ours() -> bool:
             _, frames, slots = in_use(self._daemon)

@@ -1,0 +1,43 @@
+"""What a client does to its own mappings costs it nothing but what it gave away, and costs nobody else anything.
+
+The client is remapping_client.py.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.remapping_client import SCENARIOS
+from tests.support.daemon import environment
+from tests.support.real_daemon import Bystander, real_daemon
+from tests.support.real_memory import require_real_memory
+from tests.support.told_client import told_clients
+
+CLIENT = Path(__file__).with_name("remapping_client.py")
+
+
+@pytest.fixture(autouse=True)
+def real_memory():
+    require_real_memory()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_what_a_client_did_not_give_away_keeps_its_bytes_and_usmd_and_others_go_on(tmp_path, scenario):
+    with (
+        real_daemon(tmp_path, swap=f"file:{tmp_path / 'swap'}:8MiB") as daemon,
+        told_clients(daemon.address, "other") as (other,),
+    ):
+        bystander = Bystander(daemon, other)
+        done = subprocess.run(
+            [sys.executable, str(CLIENT), daemon.address, scenario, "1"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environment(), check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+        bystander.wait_alone()
+        bystander.check()
+        counters = daemon.counters()
+        assert min(counters[key] for key in ("swap_outs", "swap_ins", "protect_faults")) > 0
+        assert [counters[key] for key in ("swap_read_errors", "swap_write_errors")] == [0, 0]
+        assert not daemon.events("userfaultfd_refused")
