@@ -105,6 +105,20 @@ def test_the_annotated_configuration_has_every_key(struct):
     assert [key for key in keys if not re.search(rf"^#?{key} = ", text, re.MULTILINE)] == []
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("mechanism", ["auto:", "userfaultfd:", "simulated:", "usmctl doctor"]),
+        ("fault_wakeup", ["sleep:", "spin:US:", "follow:", "1 to 10000"]),
+    ],
+)
+def test_the_annotated_configuration_explains_each_value_of_a_choice(key, words):
+    before, _, _ = CONFIG.read_text().partition(f"\n{key} = ")
+    lines = before.splitlines()
+    comment = lines[max(n for n, line in enumerate(lines) if not line.startswith("#")) + 1 :]
+    assert [word for word in words if word not in "\n".join(comment)] == []
+
+
 def test_what_is_commented_out_can_be_used(tmp_path):
     path = tmp_path / "usmd.toml"
     path.write_text(re.sub(r"^#(?=[\[a-z])", "", CONFIG.read_text(), flags=re.MULTILINE))

@@ -53,6 +53,7 @@ def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
     result = run(
         *("serve", "--socket", "unix:/a/usmd.sock", "--admin-socket", "/a/admin.sock", "--memory", "32MiB"),
         *("--page-size", "16KiB", "--swap", "memory:1GiB", "--swap", "file:/a:b/swap:2GiB", "--mechanism", "simulated"),
+        *("--fault-wakeup", "spin:100"),
         *("--alloc", "first_fit", "--evict", "lru", "--oom", "kill_largest", "--state-dir", "state"),
         *("--no-uvloop", "--log-format", "json"),
     )
@@ -61,6 +62,7 @@ def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
     assert (server.socket, server.admin_socket) == (Path("/a/usmd.sock"), Path("/a/admin.sock"))
     assert (server.state_dir, server.uvloop, server.log_format) == (tmp_path / "state", False, "json")
     assert (memory.size, memory.page_size, memory.mechanism) == (32 << 20, 16384, "simulated")
+    assert memory.fault_wakeup == "spin:100"
     assert daemon.config.swap == (SwapSpec("memory", 1 << 30), SwapSpec("file", 2 << 30, "/a:b/swap"))
     assert (policy.alloc, policy.evict, policy.oom) == ("first_fit", "lru", "kill_largest")
     assert not (tmp_path / "usmd").exists()
@@ -83,7 +85,15 @@ def test_flags_override_the_file_and_leave_the_rest_of_it(daemon, tmp_path):
         (["--swap", "tape:1GiB"], "swap device 'tape:1GiB' cannot be read"),
         (["--config", "absent.toml"], "configuration absent.toml cannot be read"),
         (["--socket", "usmd.sock"], "server.socket: address 'usmd.sock' is not allowed"),
-        (["--mechanism", "magic"], "memory.mechanism = 'magic' is not allowed; allowed is simulated"),
+        (
+            ["--mechanism", "magic"],
+            "memory.mechanism = 'magic' is not allowed; allowed is one of auto, simulated, userfaultfd\n",
+        ),
+        (
+            ["--fault-wakeup", "spin"],
+            "memory.fault_wakeup = 'spin' is not allowed; allowed is \"sleep\", \"follow\", or \"spin:US\" with 1 to 10000 "
+            "microseconds\n",
+        ),
     ],
 )
 def test_a_bad_flag_is_one_line_on_stderr_and_exit_code_2(daemon, arguments, said):
@@ -124,7 +134,7 @@ def test_an_unknown_flag_is_exit_code_2(daemon):
 
 def test_help_shows_every_flag_and_examples(daemon):
     text = re.sub(r"\x1b\[[0-9;]*m", "", run("serve", "--help").stdout)
-    flags = "--config --socket --admin-socket --memory --page-size --swap --mechanism --alloc --evict --oom"
+    flags = "--config --socket --admin-socket --memory --page-size --swap --mechanism --fault-wakeup --alloc --evict --oom"
     flags += " --state-dir --no-uvloop --log-format"
     assert [flag for flag in flags.split() if flag not in text] == []
     assert "usmd serve --memory 1GiB --swap memory:2GiB" in text

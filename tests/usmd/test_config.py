@@ -29,6 +29,14 @@ def test_without_a_file_the_defaults_are_in_the_users_runtime_folder():
     assert config.policy == PolicyRules()
 
 
+@pytest.mark.parametrize("mechanism", ["auto", "simulated", "userfaultfd"])
+@pytest.mark.parametrize("fault_wakeup", ["sleep", "follow", "spin:1", "spin:10000"])
+def test_every_mechanism_and_way_to_wait_for_faults_can_be_configured(tmp_path, mechanism, fault_wakeup):
+    memory = read(tmp_path, f'[memory]\nmechanism = "{mechanism}"\nfault_wakeup = "{fault_wakeup}"').memory
+    assert (memory.mechanism, memory.fault_wakeup) == (mechanism, fault_wakeup)
+    assert (MemoryConfig().mechanism, MemoryConfig().fault_wakeup) == ("auto", "sleep")
+
+
 def test_the_default_swap_is_one_memory_device_of_four_times_the_memory(tmp_path):
     assert read(tmp_path, '[memory]\nsize = "8MiB"').swap == (SwapSpec(kind="memory", size=32 << 20),)
 
@@ -52,6 +60,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         size = 1048576
         page_size = "16KiB"
         mechanism = "simulated"
+        fault_wakeup = "spin:250"
         low_watermark = "10%"
         high_watermark = "256KiB"
         deny_budget = "0%"
@@ -94,6 +103,8 @@ def test_every_key_of_a_file_is_read(tmp_path):
     assert config.memory == MemoryConfig(
         size=1 << 20,
         page_size=16384,
+        mechanism="simulated",
+        fault_wakeup="spin:250",
         low_watermark="10%",
         high_watermark="256KiB",
         deny_budget="0%",
@@ -163,7 +174,11 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ('[memory]\npage_size = "256B"', "memory.page_size", "'256B'", "512B to 2MiB"),
         ('[memory]\npage_size = "4MiB"', "memory.page_size", "'4MiB'", "512B to 2MiB"),
         ("[memory]\npage_size = 5000", "memory.page_size", "5000", "power of two"),
-        ('[memory]\nmechanism = "userfaultfd"', "memory.mechanism", "'userfaultfd'", "simulated"),
+        ('[memory]\nmechanism = "magic"', "memory.mechanism", "'magic'", "one of auto, simulated, userfaultfd"),
+        ('[memory]\nmechanism = ""', "memory.mechanism", "''", "one of auto, simulated, userfaultfd"),
+        ("[memory]\nmechanism = 1", "memory.mechanism", "1", "one of auto, simulated, userfaultfd"),
+        ('[memory]\nfault_wakeup = "wake"', "memory.fault_wakeup", "'wake'", '"sleep", "follow", or "spin:US"'),
+        ('[memory]\nfault_wakeup = "spin:0"', "memory.fault_wakeup", "'spin:0'", "1 to 10000 microseconds"),
         ('[memory]\nlow_watermark = "101%"', "memory.low_watermark", "'101%'", "0% to 100%"),
         ('[memory]\nlow_watermark = "-1%"', "memory.low_watermark", "'-1%'", "0% to 100%"),
         ("[memory]\nlow_watermark = 0.03", "memory.low_watermark", "0.03", "percentage"),

@@ -3,7 +3,19 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from usmd.config_values import Count, Kind, Mode, Share, Word, check_keys, frames_of, not_allowed, read_table
+from usmd.config_values import (
+    Count,
+    FaultWakeup,
+    Kind,
+    Mechanism,
+    Mode,
+    Share,
+    Word,
+    check_keys,
+    frames_of,
+    not_allowed,
+    read_table,
+)
 from usmd.errors import ConfigError
 
 
@@ -20,6 +32,37 @@ class Outer(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode = 0o600
     share: Share = "3%"
     inner: tuple[Inner, ...] = ()
+
+
+class Real(msgspec.Struct, frozen=True, kw_only=True):
+    mechanism: Mechanism = "auto"
+    wakeup: FaultWakeup = "sleep"
+
+
+@pytest.mark.parametrize("text", ["sleep", "follow", "spin:1", "spin:50", "spin:10000", "spin:00001"])
+def test_ways_to_wait_for_faults(text):
+    assert read_table(Real, {"wakeup": text}, "real").wakeup == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "Sleep", "spin", "spin:", "spin:0", "spin:10001", "spin:99999", "spin:123456", "spin:-1", "spin:1.5"]
+    + ["spin:5us", "spin: 5", "spin:5 ", "spin:5\n", "follow:1", "sleep:1", 5, True, None, ["sleep"]],
+)
+def test_other_ways_to_wait_for_faults_are_refused(value):
+    with pytest.raises(ConfigError) as caught:
+        read_table(Real, {"wakeup": value}, "real")
+    allowed = '"sleep", "follow", or "spin:US" with 1 to 10000 microseconds'
+    assert str(caught.value) == f"real.wakeup = {value!r} is not allowed; allowed is {allowed}"
+
+
+@pytest.mark.parametrize("value", ["", "Auto", "uffd", "userfaultfd ", 1, None, ["auto"], {"auto": 1}])
+def test_other_mechanisms_are_refused(value):
+    with pytest.raises(ConfigError) as caught:
+        read_table(Real, {"mechanism": value}, "real")
+    assert str(caught.value) == (
+        f"real.mechanism = {value!r} is not allowed; allowed is one of auto, simulated, userfaultfd"
+    )
 
 
 def test_a_table_becomes_a_struct_with_its_defaults():

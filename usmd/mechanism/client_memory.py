@@ -110,24 +110,20 @@ class ClientMemory:
         self._last = (0, 0, 0)
 
     def _take_out(self, address: int, length: int) -> dict[int, list[Piece]]:
-        """Something else is at these addresses now; returns what was there, by region."""
+        """Something else is at these addresses now; returns what was there, by region.
+
+        A region of which nothing is left here goes on to be one, that its client cannot touch.
+        """
         self._last = (0, 0, 0)
         found = {region_id: each.take_out(address, length) for region_id, each in self._maps.items()}
-        for region_id, taken in found.items():
-            if taken and not self._maps[region_id].pieces:
-                self._forget(region_id)
         return {region_id: taken for region_id, taken in found.items() if taken}
 
     def _moved(self, origin: int, to: int, length: int) -> None:
         """Follow an mremap."""
-        known, was_gone = dict(self._maps), set(self._gone)
         taken = self._take_out(origin, length)
         self._take_out(to, length)
         for region_id, pieces in taken.items():
-            found = known[region_id]
-            self._maps[region_id] = found
-            if region_id in was_gone:
-                self._gone.add(region_id)
+            found = self._maps[region_id]
             for piece in pieces:
                 found.put(Piece(piece.offset, piece.length, piece.address - origin + to))
 
