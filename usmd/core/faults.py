@@ -299,6 +299,8 @@ class Faults:
             run = frames.find_run(plan.count)
             prefer = None if run is None else run + page - plan.first
         filling = self._bring_in(region, page, prefer, writable=writable)
+        if run is not None and spare >= guesses and self._beside(region, page, plan, run):
+            spare = 0  # all are there
         if guesses > 0 and spare > 0:
             counters = region.process.counters
             for other in range(plan.first, plan.first + plan.count):
@@ -313,6 +315,22 @@ class Faults:
         if filling is None:
             self.hold(region, page)
         return filling
+
+    def _beside(self, region: Region, page: int, plan: Allocation, run: int) -> bool:
+        """Bring in the pages beside the faulting one all at once, if they are ABSENT and may all be treated alike."""
+        first, end = plan.first, plan.first + plan.count
+        if region.hints.ranges:
+            hint = region.hints.find(first)
+            if hint is None or hint.hint.deny or hint.end < end:
+                return False
+        parts = [(start, stop - start) for start, stop in ((first, page), (page + 1, end)) if start < stop]
+        if not all(region.table.absent(start, count) for start, count in parts):
+            return False
+        for start, count in parts:
+            self._life.zero_fill_run(region, start, count, run + start - first)
+        region.process.counters.read_ahead += plan.count - 1
+        self._guesses_left -= plan.count - 1
+        return True
 
     def _bring_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:
         if region.table[page] == 0:

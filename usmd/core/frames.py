@@ -73,9 +73,18 @@ class FrameTable:
         self.free -= 1
         return pfn
 
+    def take_run(self, first: int, length: int, state: int) -> None:
+        """Take the frames from `first` on, all of them free, and give them a state."""
+        self.state[first : first + length] = bytes((state,)) * length
+        self.free -= length
+
     def find_run(self, length: int) -> int | None:
-        """First frame of the lowest run of `length` free frames, or None; nothing has changed."""
-        pfn = self.state.find(bytes(length), self._lowest)
+        """First frame of the lowest run of `length` free frames, or None; none has been taken."""
+        lowest = self.state.find(FREE, self._lowest)
+        if lowest < 0:
+            return None
+        self._lowest = lowest  # a byte is found much faster than a run, and the next search begins here
+        pfn = self.state.find(bytes(length), lowest)
         return pfn if pfn >= 0 else None
 
     def give_back(self, pfn: int) -> None:

@@ -7,6 +7,7 @@ Who wants a transition, and when, is decided in `faults`, `reclaim` and `mapping
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,25 @@ class PageLife:
         region.process.counters.zero_fills += 1
         self._become_present(region, page, pfn, DIRTY)
         return pfn
+
+    def zero_fill_run(self, region: Region, first: int, count: int, pfn: int) -> None:
+        """ABSENT → PRESENT for pages in a row on free frames in a row, of which a hint says the same, and not DENY."""
+        state = self._state
+        frames, process = state.frames, region.process
+        keys = range(region.first_key + first, region.first_key + first + count)
+        end = pfn + count
+        frames.take_run(pfn, count, PRESENT)
+        frames.page[pfn:end] = array("q", keys)
+        rights = self._rights(region, first) if region.hints.ranges else _NORMAL
+        frames.flags[pfn:end] = bytes((DIRTY | rights,)) * count
+        region.table.set_run(first, count, pfn + 1)
+        region.resident += count
+        process.resident += count
+        process.counters.zero_fills += count
+        state.zero_fills.extend(range(pfn, end))
+        state.zero_pages.extend(keys)
+        for each in range(pfn, end):
+            process.policies.page_filled(each)
 
     def swap_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling:
         """SWAPPED → FILLING on a free frame; `writable`: for a real write, so that the page comes in dirty."""

@@ -40,6 +40,33 @@ class PageTable:
             chunk = self.chunks[page >> CHUNK_BITS] = array("q", _EMPTY)
         chunk[page & CHUNK_MASK] = entry
 
+    def absent(self, first: int, count: int) -> bool:
+        """Whether all these pages are ABSENT."""
+        for chunk, start, end in self._parts(first, count):
+            found = self.chunks[chunk]
+            if found is not None and found[start:end].count(ABSENT) != end - start:
+                return False
+        return True
+
+    def set_run(self, first: int, count: int, entry: int) -> None:
+        """Give pages in a row entries in a row, from `entry` (positive) on."""
+        for chunk, start, end in self._parts(first, count):
+            found = self.chunks[chunk]
+            if found is None:
+                found = self.chunks[chunk] = array("q", _EMPTY)
+            found[start:end] = array("q", range(entry, entry + end - start))
+            entry += end - start
+
+    @staticmethod
+    def _parts(first: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """A range of pages by chunk: its number, and where the range begins and ends in it."""
+        end = first + count
+        while first < end:
+            chunk, start = first >> CHUNK_BITS, first & CHUNK_MASK
+            stop = min(CHUNK, start + end - first)
+            yield chunk, start, stop
+            first += stop - start
+
     def resident(self) -> Iterator[tuple[int, int]]:
         """(page, frame) of the pages that have a frame, ascending; chunks without one are passed over quickly."""
         for number, chunk in enumerate(self.chunks):
