@@ -91,8 +91,7 @@ def test_flags_override_the_file_and_leave_the_rest_of_it(daemon, tmp_path):
         ),
         (
             ["--fault-wakeup", "spin"],
-            "memory.fault_wakeup = 'spin' is not allowed; allowed is \"sleep\", \"follow\", or \"spin:US\" with 1 to 10000 "
-            "microseconds\n",
+            """memory.fault_wakeup = 'spin' is not allowed; allowed is "sleep", "follow", or "spin:US" with""",
         ),
     ],
 )
@@ -134,8 +133,8 @@ def test_an_unknown_flag_is_exit_code_2(daemon):
 
 def test_help_shows_every_flag_and_examples(daemon):
     text = re.sub(r"\x1b\[[0-9;]*m", "", run("serve", "--help").stdout)
-    flags = "--config --socket --admin-socket --memory --page-size --swap --mechanism --fault-wakeup --alloc --evict --oom"
-    flags += " --state-dir --no-uvloop --log-format"
+    flags = "--config --socket --admin-socket --memory --page-size --swap --mechanism --fault-wakeup"
+    flags += " --alloc --evict --oom --state-dir --no-uvloop --log-format"
     assert [flag for flag in flags.split() if flag not in text] == []
     assert "usmd serve --memory 1GiB --swap memory:2GiB" in text
     assert "[bold]" not in text

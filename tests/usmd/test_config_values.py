@@ -46,8 +46,10 @@ def test_ways_to_wait_for_faults(text):
 
 @pytest.mark.parametrize(
     "value",
-    ["", "Sleep", "spin", "spin:", "spin:0", "spin:10001", "spin:99999", "spin:123456", "spin:-1", "spin:1.5"]
-    + ["spin:5us", "spin: 5", "spin:5 ", "spin:5\n", "follow:1", "sleep:1", 5, True, None, ["sleep"]],
+    [
+        *("", "Sleep", "spin", "spin:", "spin:0", "spin:10001", "spin:99999", "spin:123456", "spin:-1", "spin:1.5"),
+        *("spin:5us", "spin: 5", "spin:5 ", "spin:5\n", "follow:1", "sleep:1", 5, True, None, ["sleep"]),
+    ],
 )
 def test_other_ways_to_wait_for_faults_are_refused(value):
     with pytest.raises(ConfigError) as caught:

@@ -33,6 +33,8 @@ MAX_MESSAGES: Final = 64
 BUSY_TRIES: Final = 50
 """How often a call that meets an unfinished remap is tried again before it is put off."""
 BUSY_SECONDS: Final = 1e-5
+MAX_HALVINGS: Final = 4096
+"""How often a range with holes is halved to poison what is mapped of it, which bounds the time that a client costs."""
 STUCK_SECONDS: Final = 0.1
 """For how long nobody waits again for a client whose remap did not end."""
 _NOWHERE: Final = (errno.ENOENT, errno.ESRCH)
@@ -68,8 +70,9 @@ class ClientMemory:
         self._stuck_until = 0.0
         self._put_off: list[tuple[int, int, int]] = []
         """Ranges that are to be filled with zeros: region, offset, length."""
-        self._poisons: list[tuple[int, int]] = []
-        """Addresses and lengths that are to be poisoned."""
+        self._poisons: list[tuple[int, int, int]] = []
+        """Ranges that are to be poisoned: region, offset, length; for region 0 the offset is an address."""
+        self._halvings = 0
 
     # Mappings
 
@@ -159,7 +162,7 @@ class ClientMemory:
     def _fault(self, flags: int, address: int) -> PageFault | None:
         region_id, offset = self._find(address)
         if offset is None or region_id in self._gone:
-            self._poison_at(address & -HARDWARE_PAGE, HARDWARE_PAGE)
+            self._poison_from(address & -HARDWARE_PAGE, HARDWARE_PAGE)
             return None
         return PageFault(region_id, offset // self._page_size, flags & FLAG_WRITE > 0, flags & FLAG_PROTECTED > 0)
 
@@ -219,14 +222,32 @@ class ClientMemory:
             done = self._copy_pages(found.whole + offset, source, length, mode)
             if done == length:
                 return Drained(length, 0)
-        for start, count, address in found.locate(offset + done, length - done):
+        nowhere = 0
+        one_page = (
+            HARDWARE_PAGE < length <= self._page_size
+        )  # of which any part may be nowhere, and the rest is to come
+        step = length
+        while done < length:
+            pieces = found.locate(offset + done, min(step, length - done))
+            start, count, address = pieces[0] if pieces else Piece(offset + length, 0, 0)
             if start != offset + done:
-                return Drained(done, errno.ENOENT)
+                if not one_page:
+                    return Drained(done, errno.ENOENT)
+                nowhere += HARDWARE_PAGE
+                done += HARDWARE_PAGE
+                continue
             part, error = self._patiently(uffd.copy, address, source + done, count, mode=mode)
             done += part
-            if error:
+            if error == errno.ENOENT and found.offset_of(address + part) != offset + done:
+                return Drained(done, errno.EAGAIN)  # it has been moved meanwhile
+            if error == errno.ENOENT and one_page:
+                if count == HARDWARE_PAGE:
+                    nowhere += HARDWARE_PAGE
+                    done += HARDWARE_PAGE
+                step = HARDWARE_PAGE
+            elif error:
                 return Drained(done, error)
-        return Drained(done, 0 if done == length else errno.ENOENT)
+        return Drained(done, 0) if nowhere < length else Drained(0, errno.ENOENT)
 
     def protect(self, region_id: int, offset: int, length: int) -> bool:
         """Let no write to a range pass from now on; whether that is so."""
@@ -276,8 +297,14 @@ class ClientMemory:
         """Have touches of missing bytes end in SIGBUS; False where the kernel cannot."""
         found = self._maps.get(region_id)
         pieces = [] if found is None else found.locate(offset, length)
-        done = [self._poison_at(address, count) for _, count, address in pieces]  # each, whatever came of the others
+        done = [self._poison_from(address, count) for _, count, address in pieces]  # each, whatever came of the others
+        if found is not None and found.locate(offset, length) != pieces:  # a remap was read meanwhile
+            done += [self._poison_from(address, count) for _, count, address in found.locate(offset, length)]
         return all(done)
+
+    def _poison_from(self, address: int, length: int) -> bool:
+        self._halvings = 0
+        return self._poison_at(address, length)
 
     def _poison_at(self, address: int, length: int) -> bool:
         if Feature.POISON not in self.features:
@@ -286,12 +313,16 @@ class ClientMemory:
             done, error = self._patiently(uffd.poison, address, length)
             address, length = address + done, length - done
             if error == errno.EAGAIN:
-                self._poisons.append((address, length))
+                region_id, offset = self._find(address)
+                self._poisons.append((0, address, length) if offset is None else (region_id, offset, length))
                 return True
             if error == errno.EEXIST:
                 self._unmark(address)
-            elif error in _NOWHERE and HARDWARE_PAGE < length <= self._page_size:
-                self._poison_at(address, HARDWARE_PAGE)
+            elif error in _NOWHERE and length > HARDWARE_PAGE and self._halvings < MAX_HALVINGS:
+                self._halvings += 1
+                half = length // 2 & -HARDWARE_PAGE or HARDWARE_PAGE
+                first = self._poison_at(address, half)
+                return self._poison_at(address + half, length - half) and first
             elif error:
                 _refused("poison", error)
                 return error in _NOWHERE
@@ -311,11 +342,17 @@ class ClientMemory:
     def not_wanted(self, region_id: int, offset: int, length: int) -> None:
         """Forget what was put off for a range."""
         if self._put_off:
-            self._put_off = [
-                each
-                for each in self._put_off
-                if each[0] != region_id or each[1] >= offset + length or each[1] + each[2] <= offset
-            ]
+            kept = []
+            for each in self._put_off:
+                start, end = each[1], each[1] + each[2]
+                if each[0] != region_id or start >= offset + length or end <= offset:
+                    kept.append(each)
+                    continue
+                if start < offset:
+                    kept.append((region_id, start, offset - start))
+                if end > offset + length:
+                    kept.append((region_id, offset + length, end - offset - length))
+            self._put_off = kept
 
     def retry(self) -> None:
         """Do what was put off."""
@@ -324,8 +361,11 @@ class ClientMemory:
             if region_id in self._maps:
                 self.zero(region_id, offset, length)
         poisons, self._poisons = self._poisons, []
-        for address, length in poisons:
-            self._poison_at(address, length)
+        for region_id, offset, length in poisons:
+            if region_id:
+                self.poison(region_id, offset, length)
+            else:
+                self._poison_from(offset, length)
 
     def poison_all(self, pid: int) -> None:
         """Have every later touch of a missing page of process `pid` end in SIGBUS, because nobody will serve it."""
@@ -334,12 +374,12 @@ class ClientMemory:
             for piece in list(found.pieces):
                 end = piece.address + piece.length
                 if mappings is None:  # it is another user's: what it has unmapped is not known
-                    self._poison_at(piece.address, piece.length)
+                    self._poison_from(piece.address, piece.length)
                     continue
                 for start, stop in mappings:
                     if max(start, piece.address) < min(stop, end):
                         first = max(start, piece.address)
-                        self._poison_at(first, min(stop, end) - first)
+                        self._poison_from(first, min(stop, end) - first)
 
     def close(self) -> None:
         """Let go of the descriptor."""

@@ -349,6 +349,7 @@ class UserfaultfdMemory(Mechanism):
         )  # fmt: skip
         done += skip
         if done == size and count == 1:
+            stage.done[indexes[0]] = size
             region.residency[page] = RESIDENT
             return
         whole, part = divmod(done, size)

@@ -2,14 +2,65 @@
 
 import pytest
 
+from usmd.core.commands import SlotPage
 from usmd.errors import ConfigError
 from usmd.mechanism.simulated import NAME, SimulatedMemory
+
+
+@pytest.fixture(params=[512, 4096, 65536])
+def page_size(request):
+    return request.param
+
+
+@pytest.fixture
+def memory(page_size):
+    made = SimulatedMemory(8, page_size)
+    yield made
+    made.close()
 
 
 def test_its_name_is_that_of_the_configuration():
     memory = SimulatedMemory(1, 512)
     assert memory.name == NAME == "simulated"
     memory.close()
+
+
+def test_frames_are_zero_at_first(memory, page_size):
+    assert memory.load(range(8), 0, 0, 8 * page_size) == bytes(8 * page_size)
+
+
+def test_a_buffer_is_the_frame_itself_both_ways(memory, page_size):
+    with memory.buffer(7) as buffer:
+        assert (buffer.nbytes, buffer.readonly) == (page_size, False)
+        buffer[:] = b"b" * page_size
+        assert memory.load([7], 0, 0, page_size) == b"b" * page_size
+        memory.store([7], 0, 0, memoryview(b"a"))
+        assert buffer[0] == ord("a")
+    assert memory.load([6], 0, 0, page_size) == bytes(page_size)
+
+
+def test_source_and_stage_are_the_frames_themselves(memory, page_size):
+    page = SlotPage(0, 5, 1, 99, 1)
+    stage = memory.stage([page])
+    stage.buffers[0][:3] = b"abc"
+    assert memory.load([5], 99, 0, 3) == b"abc"
+    with memory.source(page) as source:
+        assert bytes(source[:3]) == b"abc"
+    memory.unstage(stage)
+
+
+def test_zero_makes_exactly_these_frames_zero_that_hold_bytes(memory, page_size):
+    for pfn in range(8):
+        memory.store([pfn], 0, 0, memoryview(b"x" * page_size))
+    memory.zero([0, 5], [1, 2])
+    kept = [pfn for pfn in range(8) if memory.load([pfn], 0, 0, page_size) == b"x" * page_size]
+    assert kept == [1, 2, 3, 4, 6, 7]
+    assert memory.load([5], 0, 0, page_size) == bytes(page_size)
+
+
+def test_nobody_gets_sigbus(memory):
+    assert memory.poison([1, 2]) == [1, 2]
+    assert memory.wake([1, 2]) == []
 
 
 @pytest.mark.parametrize("frames", [1 << 45, 1 << 70])
