@@ -236,7 +236,9 @@ class Client:
         self._channel.close()
         self._identity.close()
         if in_use:
-            # The descriptors stay open for as long as this process lives: without them the arrays would be zeros.
+            # Without the descriptors the arrays would be zeros.
+            if self._memory is not None:
+                self._memory.leave_open()
             names = ", ".join(repr(region) for region in in_use)
             warnings.warn(
                 f"arrays or memoryviews of {names} are in use, and a touch of them is SIGBUS from now on; "

@@ -7,6 +7,7 @@ credentials from the kernel and answers with a one-time ticket, which Attach the
 from __future__ import annotations
 
 import socket
+import struct
 
 from lib_usm.address import SocketAddress
 from lib_usm.errors import DaemonUnavailable
@@ -27,9 +28,8 @@ class Identity:
         self._socket: socket.socket | None = None
         # Python's sockets are close-on-exec, so a program started by the application does not keep the session alive.
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(timeout)
         try:
-            connection.connect(str(address.identity_path))
+            connect(connection, str(address.identity_path), timeout)
             self.ticket = _read_ticket(connection)
             connection.settimeout(None)
             self._socket = connection
@@ -49,6 +49,18 @@ class Identity:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def connect(connection: socket.socket, path: str, timeout: float) -> None:
+    """Connect a Unix socket, and give it this timeout in seconds. Raises OSError.
+
+    Unlike with Python's own timeout, a server that has not yet let in those before is waited for as well: the kernel
+    does that for a blocking socket alone.
+    """
+    seconds = struct.pack("@ll", int(timeout), int(timeout % 1 * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+    connection.connect(path)
+    connection.settimeout(timeout)
 
 
 def _read_ticket(connection: socket.socket) -> str:

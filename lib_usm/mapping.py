@@ -37,8 +37,12 @@ class Mapping:
         self.size = size
         self._length = length
         self.view = memoryview(self._memory)[:length]
-        """The bytes of the region."""
+        """The bytes of the region, for reading and writing here; nobody else gets it, and so nobody can release it."""
         _mappings.add(self)
+
+    def buffer(self) -> memoryview:
+        """A view of the bytes that is the caller's own."""
+        return self.view[:]
 
     def resident(self, first_page: int, page_count: int) -> bool:
         """Whether all these pages are in memory, and none is on its way out; without asking anybody."""

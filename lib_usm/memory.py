@@ -10,8 +10,11 @@ import os
 import socket
 import threading
 
+from google.protobuf.message import DecodeError
+
 from lib_usm.address import SocketAddress
-from lib_usm.errors import ConnectionLost, DaemonUnavailable, UsmError, error_of_reply
+from lib_usm.errors import ConnectionLost, DaemonUnavailable, InternalError, UsmError, error_of_reply
+from lib_usm.identity import connect
 from lib_usm.mapping import Mapping
 from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.userfaultfd import open_userfaultfd
@@ -29,9 +32,8 @@ class Memory:
         """`way`: `device`, `syscall`, or `user-mode`, see lib_usm.userfaultfd."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._socket.settimeout(_TIMEOUT_SECONDS)
             try:
-                self._socket.connect(str(address.memory_path))
+                connect(self._socket, str(address.memory_path), _TIMEOUT_SECONDS)
             except OSError as error:
                 raise DaemonUnavailable(
                     f"the memory socket {address.memory_path} cannot be used: {error.strerror}"
@@ -69,14 +71,27 @@ class Memory:
             data, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
             raise ConnectionLost(f"the memory connection broke: {error}; connect again") from error
-        reply = client_pb2.MemoryReply.FromString(data)
-        if not data or reply.reason or len(descriptors) != expect:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        try:
+            if not data:
+                raise ConnectionLost("the daemon closed the memory connection; connect again")
+            reply = client_pb2.MemoryReply.FromString(data)
             if reply.reason:
                 raise error_of_reply(reply)
-            raise ConnectionLost("the daemon closed the memory connection; connect again")
+            if len(descriptors) != expect:
+                raise ConnectionLost(
+                    f"{len(descriptors)} descriptors came on the memory connection where {expect} were to come; connect again"
+                )
+        except (UsmError, DecodeError) as error:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if isinstance(error, DecodeError):
+                raise InternalError("the daemon's answer on the memory socket is none") from error
+            raise
         return descriptors
+
+    def leave_open(self) -> None:
+        """Keep the descriptors for as long as this process lives, because memory that they serve is in use."""
+        self._socket.detach()
 
     def close(self) -> None:
         """Close the connection and the userfaultfd. May be called again."""

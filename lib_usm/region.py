@@ -71,9 +71,11 @@ class Region:
         While it waits, this process's other Python threads wait as well, unless the touch is in code that lets them
         run; `ensure` does not have that drawback, and raises an error where a touch ends in SIGBUS. Raises NoBuffer.
         """
-        return self._mapped().view
+        return self._mapped().buffer()
 
-    def ndarray(self, dtype: DTypeLike, shape: int | tuple[int, ...] | None = None, offset: int = 0) -> NDArray[Any]:
+    def ndarray(
+        self, dtype: DTypeLike, shape: SupportsIndex | tuple[int, ...] | None = None, offset: int = 0
+    ) -> NDArray[Any]:
         """A NumPy array over the bytes from `offset` on; `shape` None: one dimension, as many as there is room for.
 
         Raises NoBuffer, OutOfRange where the array would not lie in the region, and ImportError without NumPy.
@@ -81,11 +83,11 @@ class Region:
         import numpy as np
 
         item = np.dtype(dtype)
-        view = self._mapped().view
+        view = self._mapped().buffer()
         self.check_range(offset, 0)
         if shape is None:
             shape = (self._length - offset) // item.itemsize if item.itemsize else 0
-        dimensions = (shape,) if isinstance(shape, int) else tuple(shape)
+        dimensions = (operator.index(shape),) if isinstance(shape, SupportsIndex) else tuple(shape)
         count = math.prod(dimensions)
         self.check_range(offset, count * item.itemsize)
         return np.frombuffer(view, item, count, offset).reshape(dimensions)

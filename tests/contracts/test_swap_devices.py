@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from usmd.errors import DataLoss, SwapIOError
+from usmd.errors import DataLoss, InvalidArgument, OutOfRange, SwapIOError
 from usmd.swap.base import SlotIO
 from usmd.swap.open import SwapSpec, open_devices
 
@@ -215,10 +216,79 @@ def test_two_devices_of_a_kind_share_nothing(make):
     assert kinds(other.read([into(entry)])) == [DataLoss]
 
 
+def at_once(device):
+    """Whether this device can tell that it need not be waited for."""
+    if device.path is None:
+        return True
+    with open(device.path, "rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
+@pytest.mark.parametrize("slots", [[0], [SLOTS - 1], list(range(64)), [9, 3, 4, 100, 5, 8, SLOTS - 1, 0]])
+def test_what_need_not_be_waited_for_comes_back_as_it_was_written(device, slots):
+    written = [out(slot) for slot in slots]
+    device.write(written)
+    targets = [into(entry) for entry in written]
+    # What was just written is in the kernel's page cache, or in memory.
+    assert device.read_now(targets) == ([None] * len(slots) if at_once(device) else None)
+    for target in targets:
+        assert target.buffer == (content(target.slot) if at_once(device) else bytes(PAGE))
+
+
+@pytest.mark.parametrize("field", ["process", "page", "generation"])
+def test_another_key_is_data_loss_also_at_once_and_of_its_entry_alone(device, field):
+    entries = [out(slot) for slot in (6, 7, 8)]
+    device.write(entries)
+    targets = [into(entries[0]), into(entries[1], **{field: 2}), into(entries[2])]
+    results = device.read_now(targets)
+    if not at_once(device):
+        assert results is None
+        results = device.read(targets)
+    assert kinds(results) == [None, DataLoss, None]
+    assert f"swap device {device.name}, slot 7" in str(results[1])
+    assert [targets[n].buffer == content(6 + n) for n in (0, 2)] == [True, True]
+
+
+def test_a_slot_that_holds_nothing_is_not_read_at_once_and_nor_is_a_closed_device(device):
+    entries = [out(slot) for slot in range(4)]
+    device.write(entries)
+    device.discard([2])
+    assert device.read_now([into(entry) for entry in entries]) is None
+    assert device.read_now([into(out(99))]) is None
+    assert kinds(device.read([into(entry) for entry in entries])) == [None, None, DataLoss, None]
+    device.close()
+    assert device.read_now([into(entries[0])]) is None
+
+
+@pytest.mark.parametrize(("slot", "size", "error"), [(SLOTS, PAGE, OutOfRange), (0, PAGE - 1, InvalidArgument)])
+def test_what_fits_no_slot_is_refused_at_once_as_it_is_later(device, slot, size, error):
+    entry = SlotIO(slot, 1, 1, 1, memoryview(bytearray(size)))
+    for read in (device.read_now, device.read):
+        with pytest.raises(error, match=f"slot {slot}"):
+            read([entry])
+
+
+def test_a_rewritten_slot_is_read_at_once_as_it_is_now(device):
+    old, new = out(9, seed="a", generation=1), out(9, seed="b", generation=2)
+    device.write([old])
+    device.write([new])
+    if at_once(device):
+        target = into(new)
+        assert kinds(device.read_now([into(old)])) == [DataLoss]
+        assert device.read_now([target]) == [None]
+        assert target.buffer == content("b")
+
+
 SMALL = 12
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["write", "read", "discard"]),
+        st.sampled_from(["write", "read", "read_now", "discard"]),
         st.lists(st.integers(0, SMALL - 1), min_size=1, max_size=SMALL, unique=True),
     ),
     max_size=25,
@@ -241,7 +311,11 @@ def test_any_sequence_of_jobs_agrees_with_a_dict(make, steps):
                 model.pop(slot, None)
         else:
             targets = [into(model.get(slot, out(slot))) for slot in slots]
-            results = device.read(targets)
+            results = device.read_now(targets) if what == "read_now" else None
+            if what == "read_now" and at_once(device):
+                assert (results is None) == any(slot not in model for slot in slots)
+            if results is None:
+                results = device.read(targets)
             assert kinds(results) == [None if slot in model else DataLoss for slot in slots]
             assert all(t.buffer == model[t.slot].buffer for t in targets if t.slot in model)
     device.close()

@@ -1,6 +1,6 @@
 """A client process that stops half-way through getting its memory mapped, for a test that kills it there.
 
-Run as `attaching_client.py ADDRESS STAGE`. It goes as far as STAGE (see `STAGES`), says `there`, and waits to be killed.
+Run as `attaching_client.py ADDRESS STAGE`. It goes as far as STAGE, one of `STAGES`, says `there`, and waits.
 """
 
 from __future__ import annotations

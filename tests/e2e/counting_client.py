@@ -1,9 +1,9 @@
 """A client process for test_lost_updates: threads that count in every page of a region, and a model that counts along.
 
-Run as `counting_client.py ADDRESS NAME SEED SECONDS LEAST PAGES`. Each thread has every second counter of every page to
-itself, so that no two add to one counter, and all add to the same pages. It counts for SECONDS, and until it has made
-LEAST increments, but ends at the end of a round once a counter is wrong. It prints one JSON line: `increments` that were
-made, counters that are `wrong`, increments `lost`, and some that are wrong in words, `shown`.
+Run as `counting_client.py ADDRESS NAME SEED SECONDS LEAST PAGES`. Each thread has every second counter of every page
+to itself, so that no two add to one counter, and all add to the same pages. It counts for SECONDS, and until it has
+made LEAST increments, but ends at the end of a round once a counter is wrong. It prints one JSON line: `increments`
+that were made, counters that are `wrong`, increments `lost`, and some that are wrong in words, `shown`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A client process for test_data: random reads, writes, hints, pins and regions, each byte compared with a model.
 
-With real memory, bytes are read and written by the region's calls, its buffer and NumPy arrays on it, in turn. Run as `random_client.py ADDRESS NAME SEED SECONDS BYTES`. It prints one JSON line of what it did and exits with 0, or
-says which byte was wrong and exits with 1.
+With real memory, bytes are read and written by the region's calls, its buffer and NumPy arrays on it, in turn. Run as
+`random_client.py ADDRESS NAME SEED SECONDS BYTES`. It prints one JSON line of what it did and exits with 0, or says
+which byte was wrong and exits with 1.
 """
 
 from __future__ import annotations

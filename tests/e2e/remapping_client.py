@@ -1,8 +1,9 @@
-"""A client process for test_own_mappings: it unmaps, moves, protects and empties parts of its managed memory by itself.
+"""A client process for test_own_mappings: it unmaps, moves, protects and empties parts of its managed memory itself.
 
-Run as `remapping_client.py ADDRESS SCENARIO SEED`. Meanwhile one thread of it keeps the daemon evicting and filling, and
-another reads and writes pages of the same region that stay where they are. Each byte that was not given away is compared
-with a model after each round. It prints `done`, or what was wrong, and ends at once: Python would unmap what has moved.
+Run as `remapping_client.py ADDRESS SCENARIO SEED`. Meanwhile one thread of it keeps the daemon evicting and filling,
+and another reads and writes pages of the same region that stay where they are. Each byte that was not given away is
+compared with a model after each round. It prints `done`, or what was wrong, and ends at once: Python would unmap what
+has moved.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ OWN = 32
 """Pages that the scenarios play with; the rest of the region stays where it is."""
 PRESSURE = 512
 """Pages of the region that keeps the daemon busy; twice the memory."""
+MOST = 8
+"""Pages that are played with at a time."""
 ROUNDS = 60
 READ, WRITE = mmap.PROT_READ, mmap.PROT_WRITE
 FRESH = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -68,6 +71,7 @@ class Memory:
         self.region = client.mmap(pages * PAGE)
         first = ctypes.addressof(ctypes.c_char.from_buffer(self.region.buffer))
         self.where = [first + page * PAGE for page in range(pages)]
+        self.home = list(self.where)
         self.model = [ZEROS] * pages
         self.source = source
         for page in range(pages):
@@ -96,10 +100,13 @@ class Memory:
             zero = ", all zero" if found == ZEROS else ""
             raise Wrong(f"page {page} of {self.region!r}: byte {at} is {found[at]}, stored was {wanted[at]}{zero}")
 
-    def run(self, most: int = 8, pages: int = OWN) -> tuple[int, int]:
-        """Some pages in a row: the first and how many."""
-        count = self.source.randint(1, most)
-        return self.source.randrange(pages - count + 1), count
+    def run(self) -> tuple[int, int]:
+        """Some pages in a row, also in this process: the first and how many."""
+        first = self.source.choice([page for page in range(OWN) if self.where[page] != NOWHERE])
+        count = 1
+        while count < MOST and first + count < OWN and self.where[first + count] == self.where[first] + count * PAGE:
+            count += 1
+        return first, self.source.randint(1, count)
 
     def leave(self, first: int, count: int) -> None:
         """The pages are nowhere any more."""
@@ -219,11 +226,11 @@ def munmap_whole(scene: Scene) -> None:
     assert reused, "no region was mapped where one had been"
 
 
-def madvise_dontneed(scene: Scene) -> None:
+def madvise_dontneed(scene: Scene, rounds: int = ROUNDS) -> None:
     """Shared memory loses nothing by MADV_DONTNEED, MADV_WILLNEED and MADV_DONTFORK."""
     memory = scene.memory
     advices = (mmap.MADV_DONTNEED, mmap.MADV_DONTNEED, mmap.MADV_WILLNEED, mmap.MADV_DONTFORK)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         scene.touch()
         scene.begin_eviction()
         for advice in advices:
@@ -255,10 +262,10 @@ def madvise_remove(scene: Scene) -> None:
         scene.round()
 
 
-def mprotect(scene: Scene) -> None:
+def mprotect(scene: Scene, rounds: int = ROUNDS) -> None:
     """Pages that may only be read, or not even that, come and go like others."""
     memory = scene.memory
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         scene.touch()
         first, count = memory.run()
         system(_libc.mprotect(memory.where[first], count * PAGE, scene.source.choice((0, READ))))
@@ -288,21 +295,18 @@ def mremap_whole(scene: Scene) -> None:
         scene.round()
 
 
-def mremap_part(scene: Scene) -> None:
-    """Parts of a region move, and parts of those move again, and some move back."""
+def mremap_part(scene: Scene, rounds: int = ROUNDS) -> None:
+    """Parts of a region move, and move back page by page."""
     memory = scene.memory
-    home = list(memory.where)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         scene.touch()
         scene.begin_eviction()
         first, count = memory.run()
-        together = [page for page in range(first, first + count) if memory.where[page] == home[page]]
-        if together == list(range(first, first + count)):
+        if memory.where[first] == memory.home[first]:
             memory.move(first, count, room(count))
         else:
             for page in range(first, first + count):
-                if page not in together:
-                    memory.move(page, 1, home[page])
+                memory.move(page, 1, memory.home[page])
         scene.round()
 
 
@@ -332,11 +336,18 @@ def mremap_smaller(scene: Scene) -> None:
         scene.round()
 
 
+def everything(scene: Scene) -> None:
+    """All of it in turn; parts that have moved are protected and advised as well, and parts of them go at the end."""
+    for _ in range(ROUNDS):
+        scene.source.choice((madvise_dontneed, mprotect, mremap_part))(scene, 1)
+    munmap_part(scene)
+
+
 SCENARIOS: dict[str, Callable[[Scene], None]] = {
     each.__name__: each
     for each in (
         munmap_part, munmap_whole, madvise_dontneed, madvise_remove, mprotect,
-        mremap_whole, mremap_part, mremap_over, mremap_smaller,
+        mremap_whole, mremap_part, mremap_over, mremap_smaller, everything,
     )
 }  # fmt: skip
 

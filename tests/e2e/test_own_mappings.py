@@ -1,8 +1,10 @@
 """What a client does to its own mappings costs it nothing but what it gave away, and costs nobody else anything.
 
-The client is remapping_client.py.
+The clients are remapping_client.py and forking_client.py.
 """
 
+import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +17,21 @@ from tests.support.real_daemon import Bystander, real_daemon
 from tests.support.real_memory import require_real_memory
 from tests.support.told_client import told_clients
 
-CLIENT = Path(__file__).with_name("remapping_client.py")
+REMAPPING = Path(__file__).with_name("remapping_client.py")
+FORKING = Path(__file__).with_name("forking_client.py")
 
 
 @pytest.fixture(autouse=True)
 def real_memory():
     require_real_memory()
+
+
+def run(program, *arguments):
+    """Run a client to its end."""
+    return subprocess.run(
+        [sys.executable, str(program), *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environment(), check=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -30,14 +41,23 @@ def test_what_a_client_did_not_give_away_keeps_its_bytes_and_usmd_and_others_go_
         told_clients(daemon.address, "other") as (other,),
     ):
         bystander = Bystander(daemon, other)
-        done = subprocess.run(
-            [sys.executable, str(CLIENT), daemon.address, scenario, "1"],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environment(), check=False,
-        )  # fmt: skip
-        assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+        done = run(REMAPPING, daemon.address, scenario, "1")
+        assert (done.returncode, done.stdout) == (0, "done\n"), (done.stderr, daemon.events("swap_error"))
         bystander.wait_alone()
         bystander.check()
         counters = daemon.counters()
         assert min(counters[key] for key in ("swap_outs", "swap_ins", "protect_faults")) > 0
         assert [counters[key] for key in ("swap_read_errors", "swap_write_errors")] == [0, 0]
         assert not daemon.events("userfaultfd_refused")
+
+
+def test_a_forked_child_is_refused_ends_cleanly_and_costs_its_parent_no_byte(tmp_path):
+    with real_daemon(tmp_path) as daemon, told_clients(daemon.address, "other") as (other,):
+        bystander = Bystander(daemon, other)
+        done = run(FORKING, daemon.address)
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)  # which is all, so that the last child has read nothing
+        assert said["children"] == [0, 0, 0, 0, -signal.SIGSEGV], done.stderr
+        assert said["wrong"] == []
+        bystander.wait_alone()
+        bystander.check()

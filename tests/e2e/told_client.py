@@ -1,7 +1,7 @@
 """A client process that does as it is told, for tests that let it die, block, or lose its daemon.
 
-Run as `told_client.py ADDRESS NAME`. Each line of its standard input is a JSON object: `id`, `do` (a method of Told) and
-that method's arguments. Each is done by a thread of its own, which says {"id", "thread"} when it begins, and {"id",
+Run as `told_client.py ADDRESS NAME`. Each line of its standard input is a JSON object: `id`, `do` (a method of Told)
+and that method's arguments. Each is done by a thread of its own, which says {"id", "thread"} when it begins, and {"id",
 "result"} or {"id", "error", "message", "page"} when it ends. Memory is touched by C code that lets the other Python
 threads run, so that a thread which waits for a page stops nobody but itself.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import errno
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import warnings
@@ -26,6 +28,7 @@ PAGE = 4096
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.memcpy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 @lru_cache(1024)
@@ -86,7 +89,7 @@ class Told:
             with self.regions[name].buffer[page * PAGE : (page + 1) * PAGE] as view:
                 return os.write(writer, view) == PAGE
         except OSError as error:
-            if error.strerror != "Bad address":
+            if error.errno != errno.EFAULT:
                 raise
             return False
         finally:
@@ -105,6 +108,11 @@ class Told:
         """Region.resident."""
         return self.regions[name].resident(first * PAGE, pages * PAGE)
 
+    def madvise(self, name: str, first: int, pages: int, advice: int) -> None:
+        """Advise the kernel, which usmd does not hear of."""
+        if _libc.madvise(self.addresses[name] + first * PAGE, pages * PAGE, advice):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
     def call(self, what: str, name: str) -> None:
         """A call of the library that must fail when the session is over."""
         region = self.regions[name]
@@ -120,6 +128,14 @@ class Told:
             "mmap": lambda: self.client.mmap(1),
         }
         calls[what]()
+
+    def fork(self) -> int:
+        """Make a child that stays, with all descriptors that it has inherited; returns its process number."""
+        pid = os.fork()
+        if pid == 0:
+            while True:
+                signal.pause()
+        return pid
 
     def hold(self, name: str) -> None:
         """Keep a view of a region's bytes."""

@@ -124,3 +124,34 @@ os.wait()
         assert program.poll() is None, "the child ought to be alive still"
         program.stdin.close()
         assert program.wait(10) == 0
+
+
+def test_a_socket_at_which_many_are_waiting_to_be_let_in_is_waited_for(tmp_path):
+    """As when a program starts hundreds of workers at once."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        listener.bind(str(tmp_path / "s.identity"))
+        listener.listen(0)
+        crowd = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        crowd.connect(str(tmp_path / "s.identity"))  # and the queue is full
+        outcome = []
+
+        def connect():
+            try:
+                outcome.append(Identity(address(tmp_path / "s")))
+            except lib_usm.UsmError as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=connect)
+        thread.start()
+        thread.join(0.05)  # time for it to find the queue full; where it has not, it is let in all the same
+        listener.settimeout(10)
+        stack.enter_context(listener.accept()[0])
+        if not outcome:
+            served = stack.enter_context(listener.accept()[0])
+            served.sendall(b"ticket\n")
+        thread.join(10)
+        (identity,) = outcome
+        assert isinstance(identity, Identity), identity
+        assert identity.ticket == "ticket"
+        identity.close()

@@ -1,8 +1,8 @@
 """usmd whose swap files fail, or take as long as they are told: what tests.support.swap_faults starts and steers.
 
 Run it like `usmd`, with $USMD_TEST_FAULTS naming a file. That holds a JSON object: for `read` and `write`, `error` (an
-errno by name, or `wait`: until the file says otherwise) and `slots` (null: all). Only the system call is replaced; while
-reads fail, none is tried without waiting.
+errno by name, or `wait`: until the file says otherwise) and `slots` (null: all). Only the system call is replaced;
+while reads fail, none is tried without waiting.
 """
 
 from __future__ import annotations

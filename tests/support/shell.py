@@ -1,4 +1,7 @@
-"""A shell for tests: performs the core's commands on real bytes, and completes I/O when the test says so."""
+"""A shell for tests: performs the core's commands on real bytes, and completes I/O when the test says so.
+
+The memory is that of calls alone; tests.support.real_shell has memory that threads touch.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from usmd.core import commands, events
 from usmd.core.frames import STATE_NAMES
 from usmd.core.hints import parse_hint
 from usmd.core.machine import Core
+from usmd.core.region import page_key
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.validate import violations
@@ -44,6 +48,8 @@ class Shell:
         self.core = core
         self.auto_io = auto_io
         self.check = check
+        self.on_store = lambda key, data: None
+        """Called when a call has stored to a page."""
         self._touch = None
         self.now = 0.0
         self.page_size = core.state.settings.page_size
@@ -57,17 +63,38 @@ class Shell:
         self.fail_read: UsmdError | None = None
 
     def do(self, event):
-        answer = None
-        queue = deque([event])
+        answer, queue = self._handle(event)
         while queue:
-            happened = self.core.handle(queue.popleft(), self.now)
-            if self.check:
-                assert violations(self.core) == []
-            for command in happened:
-                if isinstance(command, ANSWERS):
-                    answer = command
-                queue.extend(self._perform(command))
+            _, following = self._handle(queue.popleft())
+            queue.extend(following)
         return answer
+
+    def _handle(self, event):
+        """One event: the answer to it, if it has one, and the events that follow from its commands."""
+        answer = None
+        following = deque()
+        happened = self.core.handle(event, self.now)
+        if self.check:
+            assert violations(self.core) == []
+        for command in happened:
+            if isinstance(command, ANSWERS):
+                answer = command
+            following.extend(self._perform(command))
+        self._performed(following)
+        return answer, following
+
+    def _performed(self, following):
+        """All commands of an event were performed; the core has yet to hear what follows from them."""
+
+    def _peek(self, pfn: int, key: int) -> bytes:
+        """The bytes of a page on a frame."""
+        del key
+        return self.pool[pfn]
+
+    def _poke(self, pfn: int, key: int, data: bytes) -> None:
+        """Have a page on a frame hold these bytes."""
+        del key
+        self.pool[pfn] = data
 
     def _perform(self, command):
         match command:
@@ -78,10 +105,11 @@ class Shell:
                 for reference in command.slots:
                     self.slots.pop(reference, None)
             case commands.ZeroFill():
-                for pfn in command.frames:
-                    self.pool[pfn] = bytes(self.page_size)
+                for pfn, key in zip(command.frames, command.pages, strict=True):
+                    self._poke(pfn, key, bytes(self.page_size))
             case commands.Protect():
-                zero = [not any(self.pool[pfn]) for pfn in command.frames]
+                pages = zip(command.frames, command.pages, strict=True)
+                zero = [not any(self._peek(pfn, key)) for pfn, key in pages]
                 yield events.Protected(command.ticket, command.frames, zero)
             case commands.WriteSlots():
                 self.pending.extend(("write", page) for page in command.pages)
@@ -110,12 +138,12 @@ class Shell:
         key = (page.process_id, page.page, page.generation)
         if kind == "write":
             if self.fail_write is None:
-                self.slots[page.slot] = (key, self.pool[page.pfn])
+                self.slots[page.slot] = (key, self._peek(page.pfn, page.page))
             return events.SwapOutDone([page.slot], [self.fail_write])
         if self.fail_read is None:
             stored_key, stored = self.slots[page.slot]
             assert stored_key == key, "a slot was read under another key than it was written"
-            self.pool[page.pfn] = stored
+            self._poke(page.pfn, page.page, stored)
         return events.SwapInDone([page.pfn], [self.fail_read])
 
     def complete_io(self, index=0):
@@ -149,16 +177,19 @@ class Shell:
 
         def write(accessed):
             for pfn in accessed.frames:
-                self.pool[pfn] = data
+                self._poke(pfn, page_key(region, page), data)
+                self.on_store(page_key(region, page), data)
 
         return not self.access(process, region, page, write=True, touch=write).absent
 
     def load(self, process, region, page) -> bytes | None:
         """One try of a load of a whole page; None is a fault."""
         loaded = []
-        self.access(
-            process, region, page, touch=lambda accessed: loaded.extend(map(self.pool.__getitem__, accessed.frames))
-        )
+
+        def read(accessed):
+            loaded.extend(self._peek(pfn, page_key(region, page)) for pfn in accessed.frames)
+
+        self.access(process, region, page, touch=read)
         return loaded[0] if loaded else None
 
     def hint(self, process, region, text, page=0, count=None):
@@ -189,7 +220,7 @@ class Shell:
         if entry == 0:
             return bytes(self.page_size)
         if entry > 0 and entry - 1 not in self.core.life.filling:
-            return self.pool[entry - 1]
+            return self._peek(entry - 1, page_key(region, page))
         reference = self.core.life.filling[entry - 1].reference if entry > 0 else -entry - 1
         return self.slots[reference][1]
 

@@ -1,4 +1,4 @@
-"""usmd with write-protect switched off, to show that tests/e2e/test_lost_updates.py sees the updates that are then lost.
+"""usmd without write-protect, to show that tests/e2e/test_lost_updates.py sees the updates that are lost by that.
 
 Run it like `usmd`. Protecting a page claims success and does nothing, and the page is copied at once, so that its
 checksum is that of the copy: a store after the copy is lost, and nothing but a wrong byte tells of it.

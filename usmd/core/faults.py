@@ -398,6 +398,7 @@ class Faults:
                 or life.writing
                 or self._state.dying
                 or self._state.swap.recovering(self._state.now)
+                or self.reclaim.stuck
             ):
                 return  # frames or slots will be free, and this goes on
             else:

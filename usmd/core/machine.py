@@ -156,6 +156,10 @@ class Core:
     def _protected(self, event: events.Protected) -> None:
         for pfn, zero in zip(event.frames, event.zero, strict=True):
             self.life.protected(event.ticket, pfn, zero)
+            if zero is None:
+                self._reclaim.could_not_protect(pfn)
+            else:
+                self._reclaim.protected()
 
     def _emptied(self, event: events.Emptied) -> None:
         for key in event.pages:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 MAX_EVICTING_FOR_HINTS: Final = 1024
 """Pages on their way out beyond which DONTNEED waits."""
 
+STUCK_SECONDS: Final = 0.1
+"""For how long a page that could not be protected is passed over."""
+MAX_STUCK: Final = 30
+"""Times in a row after which faults do not wait any more for pages that cannot be protected."""
+
 
 class Reclaim:
     """Begins evictions; `PageLife` ends them."""
@@ -34,6 +39,10 @@ class Reclaim:
         """Time until which background reclaim rests, because it found nothing that can go."""
         self._hand = 0
         """Where the sweep of the default policy goes on."""
+        self._stuck_until = 0.0
+        """Time until which pages that could not be protected are not tried again."""
+        self._stuck_times = 0
+        """How often in a row that was so."""
 
     def between_marks(self) -> None:
         """Background reclaim, after every event: from below the low watermark up to the high one."""
@@ -63,11 +72,31 @@ class Reclaim:
         begun = self.evict(wanted)
         if begun == 0 and in_flight:
             self._idle_until = state.now + state.settings.reclaim_rest
-        elif begun == 0 and self._something_could_go():
+        elif begun == 0 and state.now >= self._stuck_until and self._something_could_go():
             for pfn in list(state.pins):
                 self._life.unpin(pfn)
             begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count)
         return begun
+
+    def could_not_protect(self, pfn: int) -> None:
+        """The mechanism could not make a victim stable: it is passed over for a while, like a page in use."""
+        state = self._state
+        until = state.now + STUCK_SECONDS
+        if state.now >= self._stuck_until:
+            self._stuck_times += 1
+            self._stuck_until = until
+        if state.frames.state[pfn] == PRESENT and not state.frames.flags[pfn] & PINNED:
+            state.frames.flags[pfn] |= PINNED
+            state.pins[pfn] = until
+
+    def protected(self) -> None:
+        """The mechanism made a victim stable."""
+        self._stuck_times = 0
+
+    @property
+    def stuck(self) -> bool:
+        """Whether faults should wait because victims cannot be protected now, but perhaps in a moment."""
+        return self._state.now < self._stuck_until and self._stuck_times < MAX_STUCK
 
     def _something_could_go(self) -> bool:
         """Whether any frame is neither denied nor, for want of slots, bound to stay dirty; one pass at memory speed."""

@@ -169,8 +169,10 @@ class DeviceQueue:
 
     async def close(self) -> None:
         """Wait for what is queued, then close the device; raises UsmdError where that fails."""
-        for task in [*self._running.values(), *self._filling]:
+        for task in list(self._running.values()):
             if task is not None:
                 await task
+        while self._filling:  # which the reads may have added to
+            await asyncio.wait(self._filling)
         await asyncio.get_running_loop().run_in_executor(None, self.device.close)
         self._workers.shutdown()

@@ -35,6 +35,8 @@ MAX_PACKET: Final = 4096
 MAX_DESCRIPTORS: Final = 8
 """Descriptors taken from a packet, so that too many are seen, and closed."""
 BACKLOG: Final = 128
+REST_SECONDS: Final = 1.0
+"""For how long no connection is taken after one could not be."""
 TICKS_PER_AUDIT: Final = 10
 MAX_TAKEN: Final = 256
 """Pages of the hardware's size that a process may have in memory without having been given them."""
@@ -79,6 +81,7 @@ class MemorySocket:
         self.connections: set[Connection] = set()
         self._ticks = 0
         self._listener: socket.socket | None = None
+        self._listen_again: asyncio.TimerHandle | None = None
 
     def serve(self, path: Path, mode: int) -> None:
         """Listen on `path`, with this file mode from the first moment on."""
@@ -91,6 +94,9 @@ class MemorySocket:
             os.umask(before)
         listener.listen(BACKLOG)
         self._listener = listener
+        self._listen(listener)
+
+    def _listen(self, listener: socket.socket) -> None:
         asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
@@ -99,7 +105,11 @@ class MemorySocket:
         except BlockingIOError:
             return
         except OSError as error:
+            # Out of descriptors, most likely, and the peer goes on waiting: look again later, or this is all we do.
             _log.error("memory_socket_refused", error=error.strerror)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            self._listen_again = loop.call_later(REST_SECONDS, self._listen, listener)
             return
         if len(self.connections) >= MAX_CONNECTIONS:
             peer.close()
@@ -139,6 +149,8 @@ class MemorySocket:
 
     def close(self) -> None:
         """Stop listening, make what is missing in the clients an error, and close all connections."""
+        if self._listen_again is not None:
+            self._listen_again.cancel()
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()

@@ -92,7 +92,10 @@ def test_policies_and_devices_that_exist_are_accepted():
     [
         (("--alloc", "flexible_huge_pages(pages=0)"), "flexible_huge_pages(pages=0, budget=1.0)"),
         (("--evict", "nothing"), "evict policy 'nothing' does not exist; there are fifo, hint_aware, lru"),
-        (("--memory", "200TiB", "--page-size", "1MiB"), "memory.size = 200 TiB cannot be had from this machine"),
+        (
+            ("--memory", "200TiB", "--page-size", "1MiB", "--mechanism", "simulated"),
+            "memory.size = 200 TiB cannot be had from this machine",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_one_line_exit_code_2_and_leaves_nothing(tmp_path, flags, said):

@@ -1,4 +1,4 @@
-"""Queues of swap devices, over devices that a test holds up or breaks."""
+"""Queues of swap devices, over devices that a test holds up or breaks, and memory that is busy as long as it says."""
 
 import asyncio
 import threading
@@ -9,34 +9,74 @@ from usmd.core.commands import SlotPage
 from usmd.core.events import SwapInDone, SwapOutDone
 from usmd.core.swap_map import SLOT_BITS
 from usmd.errors import DataLoss, SwapIOError
+from usmd.mechanism.base import Busy
+from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server import device_queue
 from usmd.server.device_queue import BATCH, DeviceQueue
 
 SECONDS = 10
 
 
+PAGE = 16
+FRAMES = 256
+
+
+class FakeMemory(SimulatedMemory):
+    """Frames that are zero. A page in `busy` cannot be brought in until that many fills have been tried."""
+
+    def __init__(self):
+        super().__init__(FRAMES, PAGE)
+        self.busy = {}
+        self.fills = []
+        """The pages of each fill, and the errors it was given."""
+
+    def fill(self, stage, errors):
+        self.fills.append(([page.pfn for page in stage.pages], [type(error) for error in errors]))
+        results = []
+        for page, error in zip(stage.pages, errors, strict=True):
+            left = self.busy.get(page.pfn, 0)
+            wanted = error is None or isinstance(error, Busy)
+            self.busy[page.pfn] = left - wanted
+            results.append(Busy("not yet") if wanted and left > 0 else None if wanted else error)
+        if not any(isinstance(result, Busy) for result in results):
+            self.unstage(stage)
+        return results
+
+
 class FakeDevice:
-    """Answers as `results` says (None: success for all), after `gate` is set; keeps the batches it got."""
+    """Answers as `results` says (None: success for all), after `gate` is set; keeps the batches it got.
+
+    `now`: what `read_now` does with a batch; None: it cannot.
+    """
 
     def __init__(self, name="fake"):
         self.name = name
         self.batches = []
         self.reads = []
+        self.kept = {}
         self.began = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
         self.results = None
+        self.now = None
         self.closed = False
 
     def write(self, batch):
         self.began.set()
         assert self.gate.wait(SECONDS)
+        for entry in batch:
+            self.kept[entry.slot] = bytes(entry.buffer)
         self.batches.append([entry.slot for entry in batch])
         return [None] * len(batch) if self.results is None else self.results(batch)
 
     def read(self, batch):
         self.reads.append([entry.slot for entry in batch])
+        for entry in batch:
+            entry.buffer[:] = self.kept.get(entry.slot, bytes(PAGE))
         return [None] * len(batch) if self.results is None else self.results(batch)
+
+    def read_now(self, batch):
+        return None if self.now is None else self.now(batch)
 
     def close(self):
         self.closed = True
@@ -53,7 +93,8 @@ class Bench:
         self.device = FakeDevice(name)
         self.events = []
         self.changed = asyncio.Event()
-        self.queue = DeviceQueue(self.device, lambda pfn: memoryview(bytearray(16)), self._deliver)
+        self.memory = FakeMemory()
+        self.queue = DeviceQueue(self.device, self.memory, self._deliver)
 
     def _deliver(self, event):
         self.events.append(event)
@@ -78,6 +119,7 @@ def run(conversation):
         finally:
             bench.device.gate.set()
             await asyncio.wait_for(bench.queue.close(), SECONDS)
+        bench.memory.close()  # which raises where a buffer was not given back
         return bench
 
     return asyncio.run(main())
@@ -190,3 +232,145 @@ def test_close_waits_for_what_is_queued_and_closes_the_device():
 
     asyncio.run(main())
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("usmd-fake")] == []
+
+
+def test_bytes_go_from_the_frame_to_the_slot_and_back():
+    async def conversation(bench):
+        bench.memory.store([3], 3, 0, memoryview(b"three"))
+        bench.queue.write(pages(3, 1))
+        await bench.completed(1)
+        bench.memory.zero([3], [3])
+        bench.queue.read(pages(3, 1))
+        await bench.completed(2)
+        assert bench.memory.load([3], 3, 0, PAGE) == b"three".ljust(PAGE, b"\0")
+
+    run(conversation)
+
+
+def test_pages_are_read_in_their_order_so_that_neighbours_come_in_together():
+    async def conversation(bench):
+        bench.queue.read([*pages(7, 1), *pages(2, 2), *pages(5, 1)])
+        await bench.completed(4)
+
+    bench = run(conversation)
+    assert bench.device.reads == [[2, 3, 5, 7]]
+    assert bench.events[0].frames == [2, 3, 5, 7]
+
+
+def test_what_the_device_need_not_be_waited_for_is_there_at_once():
+    async def conversation(bench):
+        seen = []
+
+        def now(batch):
+            seen.append([entry.slot for entry in batch])
+            batch[0].buffer[:] = b"n" * PAGE
+            return [None, DataLoss("gone")]
+
+        bench.device.now = now
+        bench.queue.read([*pages(5, 1), *pages(4, 1)])
+        assert seen == [[4, 5]]
+        (event,) = bench.events
+        assert (event.frames, [type(error) for error in event.errors]) == ([4, 5], [type(None), DataLoss])
+        assert (bench.queue.in_flight, bench.queue.pages_read, bench.queue.errors) == (0, 1, 1)
+        assert bench.memory.load([4], 4, 0, PAGE) == b"n" * PAGE
+        assert bench.device.reads == []
+
+    run(conversation)
+
+
+def test_nothing_is_read_at_once_past_what_waits_nor_in_more_than_a_batch():
+    async def conversation(bench):
+        bench.queue.read(pages(0, 1))
+        bench.device.now = lambda batch: pytest.fail("read at once")
+        bench.queue.read(pages(1, 1))
+        await bench.completed(2)
+        bench.queue.read(pages(2, BATCH + 1))
+        await bench.completed(BATCH + 3)
+
+    bench = run(conversation)
+    assert [slot for batch in bench.device.reads for slot in batch] == list(range(BATCH + 3))
+
+
+@pytest.mark.parametrize(("now", "defects"), [(lambda batch: 1 / 0, 1), (lambda batch: None, 0)])
+def test_a_device_that_cannot_read_at_once_or_has_a_defect_there_is_read_as_usual(monkeypatch, now, defects):
+    logged = []
+
+    class Log:
+        def exception(self, event, **fields):
+            logged.append((event, fields))
+
+    monkeypatch.setattr(device_queue, "_log", Log())
+
+    async def conversation(bench):
+        bench.device.now = now
+        bench.queue.read(pages(1, 2))
+        assert bench.events == []
+        await bench.completed(2)
+
+    bench = run(conversation)
+    assert bench.device.reads == [[1, 2]]
+    assert bench.events[0].errors == [None, None]
+    assert logged == [("swap_device_defect", {"device": "fake"})] * defects
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_page_that_is_busy_is_filled_again_and_told_once_and_the_others_are_not_held_up(at_once):
+    async def conversation(bench):
+        if at_once:
+            bench.device.now = lambda batch: [None, DataLoss("gone"), None]
+        else:
+            bench.device.results = lambda batch: [None, DataLoss("gone"), None]
+        bench.memory.busy = {4: 3}
+        bench.queue.read(pages(2, 3))
+        await bench.completed(2)
+        assert [(event.frames, [type(error) for error in event.errors]) for event in bench.events] == [
+            ([2, 3], [type(None), DataLoss])
+        ]
+        bench.device.now = bench.device.results = lambda batch: [None] * len(batch)
+        bench.queue.read(pages(9, 1))
+        await bench.completed(4)
+
+    bench = run(conversation)
+    told = [(pfn, error) for event in bench.events[1:] for pfn, error in zip(event.frames, event.errors, strict=True)]
+    assert sorted(told) == [(4, None), (9, None)]
+    assert len([frames for frames, _ in bench.memory.fills if frames == [2, 3, 4]]) == 4
+    assert (bench.queue.pages_read, bench.queue.errors) == (3, 1)
+
+
+def test_close_waits_also_for_a_page_that_is_busy_when_its_read_has_ended():
+    async def main():
+        bench = Bench()
+        reading, going_on = threading.Event(), threading.Event()
+
+        def results(batch):
+            reading.set()
+            assert going_on.wait(SECONDS)
+            return [None] * len(batch)
+
+        bench.device.results = results
+        bench.memory.busy = {0: 2}
+        bench.queue.read(pages(0, 1))
+        await asyncio.to_thread(reading.wait, SECONDS)
+        closing = asyncio.create_task(bench.queue.close())
+        await asyncio.sleep(0)
+        going_on.set()
+        await asyncio.wait_for(closing, SECONDS)
+        assert [event.frames for event in bench.events] == [[0]]
+        bench.memory.close()
+
+    asyncio.run(main())
+
+
+def test_close_waits_for_pages_that_are_busy():
+    async def main():
+        bench = Bench()
+        bench.device.now = lambda batch: [None] * len(batch)
+        bench.memory.busy = {1: 3}
+        bench.queue.read(pages(0, 2))
+        assert [event.frames for event in bench.events] == [[0]]
+        await asyncio.wait_for(bench.queue.close(), SECONDS)
+        assert [event.frames for event in bench.events] == [[0], [1]]
+        assert bench.device.closed
+        bench.memory.close()
+
+    asyncio.run(main())

@@ -6,6 +6,7 @@ import pytest
 
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
+from usmd.core.region import page_key
 from usmd.core.state import CoreSettings
 from usmd.errors import NotFound
 from usmd.mechanism.simulated import SimulatedMemory
@@ -64,12 +65,12 @@ class Bench:
 
     def store(self, page, data):
         """Whether the page was present."""
-        touch = lambda frames: self.engine.memory.store(frames, 0, memoryview(data))  # noqa: E731
+        touch = lambda frames: self.engine.memory.store(frames, page_key(self.region, page), 0, memoryview(data))  # noqa: E731
         return not self.engine.access(events.Access(self.process, self.region, page, 1, True), touch).absent
 
     def load(self, page):
         data = []
-        touch = lambda frames: data.append(self.engine.memory.load(frames, 0, PAGE))  # noqa: E731
+        touch = lambda frames: data.append(self.engine.memory.load(frames, page_key(self.region, page), 0, PAGE))  # noqa: E731
         absent = self.engine.access(events.Access(self.process, self.region, page, 1, False), touch).absent
         return None if absent else data[0]
 

@@ -26,7 +26,8 @@ def names(path):
 
 def leave_socket(path):
     """Make a socket file that nobody serves, as a crash does."""
-    with socket.socket(socket.AF_UNIX) as dead:
+    kind = socket.SOCK_SEQPACKET if str(path).endswith(".memory") else socket.SOCK_STREAM
+    with socket.socket(socket.AF_UNIX, kind) as dead:
         dead.bind(str(path))
 
 
@@ -68,10 +69,11 @@ def test_the_lock_and_the_sockets_of_a_killed_daemon_are_taken_over(path):
             SocketLock(path).acquire()
         leave_socket(path)
         leave_socket(f"{path}.identity")
+        leave_socket(f"{path}.memory")
     finally:
         child.kill()
         child.communicate()
-    assert names(path) == ["usmd.sock", "usmd.sock.identity", "usmd.sock.lock"]
+    assert names(path) == ["usmd.sock", "usmd.sock.identity", "usmd.sock.lock", "usmd.sock.memory"]
     with SocketLock(path) as lock:
         assert names(path) == ["usmd.sock.lock"]
         assert lock.lock_path.read_text() == f"{os.getpid()}\n"
@@ -81,6 +83,7 @@ def test_release_removes_the_sockets_that_were_bound(path):
     with SocketLock(path), socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         leave_socket(f"{path}.identity")
+        leave_socket(f"{path}.memory")
     assert names(path) == []
 
 
@@ -104,6 +107,18 @@ def test_a_socket_that_is_served_without_a_lock_is_left_alone(path, backlog):
         with pytest.raises(AlreadyRunning, match="holds no lock"):
             SocketLock(path).acquire()
     assert names(path) == ["usmd.sock"]
+
+
+@pytest.mark.parametrize("backlog", [0, 8])
+def test_a_memory_socket_that_is_served_without_a_lock_is_left_alone(path, backlog):
+    kind = socket.SOCK_SEQPACKET
+    with socket.socket(socket.AF_UNIX, kind) as server, socket.socket(socket.AF_UNIX, kind) as client:
+        server.bind(f"{path}.memory")
+        server.listen(backlog)
+        client.connect(f"{path}.memory")
+        with pytest.raises(AlreadyRunning, match="holds no lock"):
+            SocketLock(path).acquire()
+    assert names(path) == ["usmd.sock.memory"]
 
 
 def test_a_file_in_the_sockets_place_is_kept(path):

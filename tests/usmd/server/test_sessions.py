@@ -1,12 +1,14 @@
 """Sessions: who gets one, what they are told at the end, and what they count. The wire is in test_client_service.py."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
 from usmd.config import PolicyRule, PolicyRules
 from usmd.core import events
 from usmd.core.hints import parse_hint
+from usmd.core.region import page_key
 from usmd.core.state import CoreSettings
 from usmd.errors import Draining, InvalidArgument, LimitExceeded, SessionKilled, UnknownSession
 from usmd.mechanism.simulated import SimulatedMemory
@@ -196,8 +198,8 @@ def fill(bench, session, pages):
     for page in range(pages):
         fault = events.FaultRequest(page, region, page, 1, True)
         bench.engine.submit(events.Faults(session.process_id, [fault]))
-        touch = lambda frames: bench.engine.memory.store(frames, 0, memoryview(b"x" * PAGE))  # noqa: E731
-        bench.engine.access(events.Access(session.process_id, region, page, 1, True), touch)
+        store = partial(bench.engine.memory.store, first=page_key(region, page), offset=0, data=memoryview(b"x" * PAGE))
+        bench.engine.access(events.Access(session.process_id, region, page, 1, True), store)
     return region
 
 

@@ -152,3 +152,41 @@ def test_close_waits_for_the_jobs_under_way():
     closer.join(30)
     assert results == [None]
     assert device.closes == 1
+
+
+def test_a_device_that_says_nothing_of_it_cannot_be_read_without_waiting():
+    device = DictDevice()
+    device.write([entry(1, 1)])
+    assert device.read_now([entry(1)]) is None
+    target = entry(1)
+    assert device.read([target]) == [None]
+    assert bytes(target.buffer) == bytes([1]) * SIZE
+
+
+def test_errors_of_what_is_read_without_waiting_stay_what_they_are():
+    device = DictDevice()
+    device.write([entry(1, 1), entry(2, 2), entry(3, 3)])
+    device.kept[3] = bytes(SIZE)
+    device.fail = {1}
+    device._fetch_now = device._fetch
+    results = device.read_now([entry(1), entry(2), entry(3)])
+    assert [type(result) for result in results] == [SwapIOError, type(None), DataLoss]
+
+
+def test_close_waits_also_for_a_read_that_does_not_wait():
+    device = DictDevice()
+    device.write([entry(1, 1)])
+    closer = threading.Thread(target=device.close)
+
+    def fetch_now(batch):
+        closer.start()
+        while not device._closed:
+            closer.join(0.001)
+        assert device.closes == 0
+        return device._fetch(batch)
+
+    device._fetch_now = fetch_now
+    assert device.read_now([entry(1)]) == [None]
+    closer.join(30)
+    assert device.closes == 1
+    assert device.read_now([entry(1)]) is None

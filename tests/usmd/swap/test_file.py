@@ -149,3 +149,67 @@ def test_a_bad_number_makes_no_file(path):
     with pytest.raises(InvalidArgument):
         FileSwapDevice(number=32, name="disk", path=str(path), slots=4, page_size=PAGE)
     assert not path.exists()
+
+
+def refusing(monkeypatch, code):
+    """Reads that must not wait fail with this error number; returns how often that was tried."""
+    real, tried = os.preadv, []
+
+    def preadv(descriptor, buffers, offset, flags=0):
+        if flags & os.RWF_NOWAIT:
+            tried.append(offset)
+            raise OSError(code, os.strerror(code))
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    return tried
+
+
+@pytest.mark.parametrize(("code", "tries"), [(errno.EOPNOTSUPP, 1), (errno.EAGAIN, 3), (errno.EIO, 3)])
+def test_what_cannot_be_read_at_once_is_read_as_usual_and_only_a_file_system_that_cannot_is_not_asked_again(
+    device, monkeypatch, code, tries
+):
+    device.write(entries([3, 4]))
+    tried = refusing(monkeypatch, code)
+    for _ in range(3):
+        assert device.read_now(entries([3, 4], 0)) is None
+    assert tried == [4 * PAGE] * tries
+    targets = entries([3, 4], 0)
+    assert device.read(targets) == [None, None]
+    assert [target.buffer[0] for target in targets] == [4, 5]
+
+
+def test_what_only_a_part_of_is_in_the_page_cache_is_not_read_at_once(device, monkeypatch):
+    device.write(entries(range(4)))
+    real = os.preadv
+
+    def preadv(descriptor, buffers, offset, flags=0):
+        if flags & os.RWF_NOWAIT:
+            return real(descriptor, [buffers[0][:100]], offset)
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert device.read_now(entries(range(4), 0)) is None
+    assert device.read(entries(range(4), 0)) == [None] * 4
+
+
+def test_a_truncated_file_is_not_read_at_once(device, path):
+    device.write(entries(range(8)))
+    os.truncate(path, (4 + 1) * PAGE + 100)
+    assert device.read_now(entries(range(8), 0)) is None
+    assert kinds(device.read(entries(range(8), 0))) == [None] * 4 + [DataLoss] * 4
+
+
+def test_neighbours_are_read_at_once_by_one_call_and_none_that_waits(device, monkeypatch):
+    device.write(entries([3, 4, 5, 40]))
+    real, calls = os.preadv, []
+
+    def preadv(descriptor, buffers, offset, flags=0):
+        calls.append((len(buffers), flags))
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    targets = entries([5, 3, 40, 4], 0)
+    assert device.read_now(targets) == [None] * 4
+    assert [target.buffer[0] for target in targets] == [6, 4, 41, 5]
+    assert calls == [(3, os.RWF_NOWAIT), (1, os.RWF_NOWAIT)]

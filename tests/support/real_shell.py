@@ -1,0 +1,271 @@
+"""The core's test shell over memory that threads touch: a model of what the kernel and the userfaultfd mechanism do.
+
+A page is in memory or a hole, and write-protected or not. A thread that touches a hole, or writes to a protected page,
+waits; its fault is a message, read at once or (`auto_read` False) when the test says so. When it is woken it tries again:
+its touch is done, or it faults anew. Covers no address space: that is client_memory's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from tests.support.shell import Shell
+from usmd.core import commands, events
+from usmd.core.frames import DIRTY, EVICTING, PRESENT
+from usmd.core.region import PAGE_BITS, page_key
+
+_ROUNDS = 1000
+WAITS, DONE, SIGBUS = "waits", "done", "sigbus"
+
+
+class Touch:
+    """A thread that reads a page (`data` None), or writes all of it. `state`: waits, done or sigbus."""
+
+    def __init__(self, process: int, region: int, page: int, data: bytes | None) -> None:
+        self.process = process
+        self.region = region
+        self.page = page
+        self.key = page_key(region, page)
+        self.data = data
+        self.state = WAITS
+        self.read: bytes | None = None
+        """What it read, or replaced."""
+        self.message: events.PageFault | None = None
+        """The fault that it waits for."""
+
+
+class RealShell(Shell):
+    """`touch` is what a thread does to its memory; everything else is as in Shell, also loads and stores by call.
+
+    With `late` what follows from an event is told to the core by `tell`, the oldest first, as the engine does in a long
+    chain of events: others come in between, and the client sees a page before the core has heard of it.
+    """
+
+    def __init__(self, core, *, auto_io=True, auto_read=True, late=False, check=True):
+        super().__init__(core, auto_io=auto_io, check=check)
+        self.on_touch = lambda thread: None
+        """Called when a thread has done its touch."""
+        self.auto_read = auto_read
+        self.late = late
+        self.memory: dict[int, bytes] = {}
+        """Page key → bytes; what is not here is a hole."""
+        self.protected: set[int] = set()
+        self.poisoned: set[int] = set()
+        self.gone: set[int] = set()
+        """Regions whose pages are nobody's: whoever touches one gets SIGBUS."""
+        self.stays: set[int] = set()
+        """Pages that cannot be protected now."""
+        self.waiting: list[Touch] = []
+        self.unread: list[Touch] = []
+        """Those of `waiting` whose message nobody has read."""
+        self.untold: deque[events.Event] = deque()
+        self.punched: set[int] = set()
+        """Pages that the client emptied by itself, and that nobody has touched since."""
+        self.stored_to_clean: set[int] = set()
+        """Pages that a call stored to while they were protected: their first touch still faults."""
+
+    # What threads do
+
+    def touch(self, process: int, region: int, page: int, data: bytes | None = None) -> Touch:
+        """A thread reads a page, or writes to it; it may have to wait."""
+        thread = Touch(process, region, page, data)
+        self._try(thread)
+        self._read_if_automatic()
+        return thread
+
+    def _try(self, thread: Touch) -> None:
+        """What the CPU and the kernel's fault handler do."""
+        key = thread.key
+        if thread.region in self.gone or (key not in self.memory and key in self.poisoned):
+            thread.state = SIGBUS
+        elif key in self.memory and (thread.data is None or key not in self.protected):
+            thread.state = DONE
+            thread.read = self.memory[key]
+            if thread.data is not None:
+                self.memory[key] = thread.data
+            self.on_touch(thread)
+        else:
+            protected = key in self.memory
+            thread.message = events.PageFault(thread.region, thread.page, thread.data is not None, protected)
+            self.waiting.append(thread)
+            self.unread.append(thread)
+
+    def _wake(self, key: int) -> None:
+        """Those who wait for a page try again; messages that nobody has read are gone with that."""
+        woken = [thread for thread in self.waiting if thread.key == key]
+        self.waiting = [thread for thread in self.waiting if thread.key != key]
+        self.unread = [thread for thread in self.unread if thread.key != key]
+        for thread in woken:
+            self._try(thread)
+
+    def read_faults(self, most: int = 64) -> None:
+        """The daemon reads the oldest messages, a batch of each process."""
+        read, self.unread = self.unread[:most], self.unread[most:]
+        batches: dict[int, list[events.PageFault]] = {}
+        for thread in read:
+            if thread.region in self.gone:
+                self._sigbus(thread)
+            else:
+                batches.setdefault(thread.process, []).append(thread.message)
+        for process, faults in batches.items():
+            self.do(events.PageFaults(process, faults))
+
+    def _sigbus(self, thread: Touch) -> None:
+        thread.state = SIGBUS
+        self.waiting.remove(thread)
+
+    def punch(self, region: int, page: int) -> None:
+        """The client empties a page by itself (MADV_REMOVE)."""
+        key = page_key(region, page)
+        if self.memory.pop(key, None) is not None:
+            self.punched.add(key)  # the kernel keeps the mark that it was protected
+
+    # What the mechanism does
+
+    def do(self, event):
+        if self.late:
+            answer, following = self._handle(event)
+            self.untold.extend(following)
+        else:
+            answer = super().do(event)
+        self._read_if_automatic()
+        return answer
+
+    def tell(self) -> None:
+        """The core hears of the oldest event that follows from what it said."""
+        self.do(self.untold.popleft())
+
+    def _read_if_automatic(self) -> None:
+        for _ in range(_ROUNDS):
+            if not self.auto_read or not self.unread:
+                return
+            self.read_faults()
+        raise AssertionError(f"threads fault again and again: {[vars(thread) for thread in self.unread]}")
+
+    def _peek(self, pfn, key):
+        return self.memory.get(key, bytes(self.page_size))
+
+    def _poke(self, pfn, key, data):
+        if key in self.protected:
+            self.stored_to_clean.add(key)
+        self.memory[key] = data
+        self.punched.discard(key)
+
+    def _not_gone(self, pages):
+        """Pages of regions that there are; nothing is done to others, but for poison."""
+        return [key for key in pages if key >> PAGE_BITS not in self.gone]
+
+    def _fill(self, key: int, data: bytes, *, writable: bool) -> None:
+        assert key not in self.memory, f"page {key:#x} was filled, where it was"
+        self.memory[key] = data
+        self.poisoned.discard(key)
+        self.punched.discard(key)
+        (self.protected.discard if writable else self.protected.add)(key)
+        self._wake(key)
+
+    def _forget(self, key: int) -> None:
+        """A page is a hole."""
+        self.memory.pop(key, None)
+        self.punched.discard(key)
+        self._unprotect(key)
+
+    def _unprotect(self, key: int) -> None:
+        self.protected.discard(key)
+        self.stored_to_clean.discard(key)
+
+    def _perform(self, command):
+        match command:
+            case commands.ZeroFill():
+                for key in self._not_gone(command.pages):
+                    self._fill(key, bytes(self.page_size), writable=True)
+            case commands.Release():
+                for key in self._not_gone(command.pages):
+                    assert key in self.memory or key in self.punched, f"page {key:#x} was released, where it was not"
+                    self._forget(key)
+            case commands.Restore():
+                writable = dict(zip(command.pages, command.writable, strict=True))
+                for key in self._not_gone(command.pages):
+                    assert key in self.memory or key in self.punched, f"page {key:#x} was restored, where it was not"
+                    if writable[key]:
+                        self._unprotect(key)
+                    self._wake(key)
+            case commands.Wake():
+                emptied = [key for key in self._not_gone(command.pages) if key not in self.memory]
+                for key in emptied:
+                    self._fill(key, bytes(self.page_size), writable=True)
+                for key in self._not_gone(command.pages):
+                    self._wake(key)
+                if emptied:
+                    yield events.Emptied(emptied)
+            case commands.Poison():
+                for key in command.pages:
+                    if key not in self.memory:
+                        self.poisoned.add(key)
+                    self._wake(key)
+            case commands.RegionGone():
+                self.gone.add(command.region_id)
+                for key in [key for key in {*self.memory, *self.punched} if key >> PAGE_BITS == command.region_id]:
+                    self._forget(key)
+            case commands.Protect():
+                zero = []
+                for pfn, key in zip(command.frames, command.pages, strict=True):
+                    stable = key not in self.stays and key >> PAGE_BITS not in self.gone
+                    if stable:
+                        self.protected.add(key)
+                        self.memory.setdefault(key, bytes(self.page_size))  # what looks at a hole gets a page of zeros
+                        self.punched.discard(key)
+                    zero.append(not any(self._peek(pfn, key)) if stable else None)
+                yield events.Protected(command.ticket, command.frames, zero)
+            case _:
+                yield from super()._perform(command)
+
+    def _completion(self, index=0):
+        kind, page = self.pending[index]
+        if kind == "write" or self.fail_read is not None:
+            return super()._completion(index)
+        del self.pending[index]
+        key = (page.process_id, page.page, page.generation)
+        if page.page >> PAGE_BITS not in self.gone:  # else its slot may be discarded
+            stored_key, stored = self.slots[page.slot]
+            assert stored_key == key, "a slot was read under another key than it was written"
+            self._fill(page.page, stored, writable=page.writable)
+        return events.SwapInDone([page.pfn], [None])
+
+    def complete_io(self, index=0, *, late=False):
+        """Complete one operation under way; `late`: the core hears of it in its turn, as of all that follows."""
+        completion = self._completion(index)
+        if late:
+            self.untold.append(completion)
+            self._read_if_automatic()
+        else:
+            self.do(completion)
+
+    # What must hold
+
+    def _performed(self, following):
+        """What is clean, or on its way out, is protected; and what has no frame is in no memory."""
+        state = self.core.state
+        for region_id, region in state.regions.items():
+            for page in range(region.page_count):
+                key, entry = page_key(region_id, page), region.table[page]
+                now_is = state.frames.state[entry - 1] if entry > 0 else None
+                if now_is not in (PRESENT, EVICTING):
+                    assert key not in self.memory or entry - 1 in self.core.life.filling, f"{key:#x} was not released"
+                elif key not in self.memory:
+                    assert key in self.punched, f"page {key:#x} is not where it should be"
+                elif now_is == EVICTING or not state.frames.flags[entry - 1] & DIRTY:
+                    heard_of = key in self.protected or _is_untold(key, entry - 1, [*self.untold, *following])
+                    assert heard_of, f"a write to page {key:#x} would not be heard of"
+                elif key in self.protected:
+                    assert key in self.stored_to_clean, f"page {key:#x} is dirty, and protected"
+
+
+def _is_untold(key: int, pfn: int, untold: Iterable[events.Event]) -> bool:
+    """Whether the core will hear that a page was emptied, or cannot be protected."""
+    for event in untold:
+        if isinstance(event, events.Emptied) and key in event.pages:
+            return True
+        if isinstance(event, events.Protected) and (pfn, None) in zip(event.frames, event.zero, strict=True):
+            return True
+    return False
