@@ -79,7 +79,7 @@ class Memory:
                 raise error_of_reply(reply)
             if len(descriptors) != expect:
                 raise ConnectionLost(
-                    f"{len(descriptors)} descriptors came on the memory connection where {expect} were to come; connect again"
+                    f"{len(descriptors)} descriptors came on the memory connection where {expect} should; connect again"
                 )
         except (UsmError, DecodeError) as error:
             for descriptor in descriptors:

@@ -49,7 +49,6 @@ def region():
 def mapping(region):
     mapping = region.map()
     yield mapping
-    gc.collect()
     mapping.close("the mapping")
 
 

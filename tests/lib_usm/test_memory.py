@@ -1,7 +1,6 @@
 """The memory connection against sockets that a test answers: refusals, nonsense, and nothing that leaks."""
 
 import contextlib
-import gc
 import mmap
 import os
 import queue
@@ -81,7 +80,6 @@ def server(tmp_path):
     server = Server(tmp_path / "s")
     yield server
     server.stop()
-    gc.collect()
     assert sorted(os.listdir("/proc/self/fd")) == before
     with open("/proc/self/maps") as maps:
         assert "memfd:test-" not in maps.read()

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from usmd.ctl.connect import Admin
 
+_GRPC = "grpc._cython.cygrpc"
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
 USMCTL = (sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())")
@@ -185,7 +186,8 @@ def running_daemon(
             code = daemon.wait_exit()
             assert code == exit_code, f"usmd exited with {code}, not {exit_code}: {daemon.log} {daemon.stray}"
             # A traceback of any kind, also one that the event loop logs, is of a defect.
-            defects = [line for line in daemon.log if "exception" in line]
+            # What gRPC logs of itself when a client is gone in the middle of a call is none of usmd's.
+            defects = [line for line in daemon.log if "exception" in line and line.get("logger") != _GRPC]
             assert not defects, f"defects of usmd: {defects}"
             assert not daemon.stray, f"lines that are no JSON on stderr: {daemon.stray}"
     finally:

@@ -241,6 +241,10 @@ class RealShell(Shell):
         else:
             self.do(completion)
 
+    def bytes_of(self, region, page):
+        key = page_key(region, page)
+        return self.memory[key] if key in self.memory else super().bytes_of(region, page)
+
     # What must hold
 
     def _performed(self, following):

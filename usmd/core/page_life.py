@@ -31,7 +31,7 @@ from usmd.core.hints import Priority
 from usmd.core.page_table import ABSENT
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.swap_map import SLOT_BITS, DeviceMap
-from usmd.errors import UsmdError
+from usmd.errors import Unmapped, UsmdError
 
 if TYPE_CHECKING:
     from usmd.core.state import State
@@ -144,15 +144,19 @@ class PageLife:
             self._disown(region, pfn)
             region.table[page] = -filling.reference - 1
             region.swapped += 1
-            region.process.counters.swap_read_errors += 1
-            state.notice(
-                "swap_error",
-                region.process.process_id,
-                f"page {page} of region {region.region_id} cannot be read from swap: {error}",
-                {"region_id": str(region.region_id), "page": str(page), "operation": "read"},
-            )
+            if not isinstance(error, Unmapped):  # by its own client, which is no fault of the device
+                self._read_failed(region, page, error)
         for waiter in filling.waiters:
             waiter(error)
+
+    def _read_failed(self, region: Region, page: int, error: UsmdError) -> None:
+        region.process.counters.swap_read_errors += 1
+        self._state.notice(
+            "swap_error",
+            region.process.process_id,
+            f"page {page} of region {region.region_id} cannot be read from swap: {error}",
+            {"region_id": str(region.region_id), "page": str(page), "operation": "read"},
+        )
 
     # Out of memory
 

@@ -277,13 +277,12 @@ class UserfaultfdMemory(Mechanism):
         return [answers.get(key) for key in pages]
 
     def source(self, page: SlotPage) -> memoryview:
-        """The page in the daemon's mapping; of a region that is gone, anything, for nobody wants it."""
+        """A copy of the page, for its client can empty it at any time; of a region that is gone, anything."""
         region = self._regions.get(page.page >> PAGE_BITS)
         if region is None:
             return memoryview(self._zeros)
         start = (page.page & PAGE_MASK) * self._page_size
-        with memoryview(region.mapping) as whole:
-            return whole[start : start + self._page_size]
+        return memoryview(region.mapping[start : start + self._page_size])
 
     def stage(self, pages: Sequence[SlotPage]) -> Stage:
         """Memory of the daemon alone: nobody sees a page before all of it has been read and verified."""

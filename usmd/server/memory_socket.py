@@ -123,6 +123,7 @@ class MemorySocket:
         self._ticks += 1
         if self._ticks % TICKS_PER_AUDIT == 0:
             for connection in list(self.connections):
+                connection.check()
                 self._audit(connection)
 
     def _audit(self, connection: Connection) -> None:
@@ -320,6 +321,11 @@ class Connection:
         except OSError:
             rounds = 0
         if not rounds and uffd.broken(client.descriptor):
+            self._ended("its userfaultfd reports no more faults")
+
+    def check(self) -> None:
+        """End a session whose userfaultfd reports no more faults: the loop does not tell of that a second time."""
+        if self._client is not None and uffd.broken(self._client.descriptor):
             self._ended("its userfaultfd reports no more faults")
 
     def _serve_soon(self) -> None:
