@@ -62,8 +62,8 @@ class RealShell(Shell):
         self.untold: deque[events.Event] = deque()
         self.punched: set[int] = set()
         """Pages that the client emptied by itself, and that nobody has touched since."""
-        self.stored_to_clean: set[int] = set()
-        """Pages that a call stored to while they were protected: their first touch still faults."""
+        self.may_be_protected: set[int] = set()
+        """Dirty pages whose first write still faults: a call stored to them, or their client had emptied them."""
 
     # What threads do
 
@@ -148,7 +148,7 @@ class RealShell(Shell):
 
     def _poke(self, pfn, key, data):
         if key in self.protected:
-            self.stored_to_clean.add(key)
+            self.may_be_protected.add(key)
         self.memory[key] = data
         self.punched.discard(key)
 
@@ -172,7 +172,7 @@ class RealShell(Shell):
 
     def _unprotect(self, key: int) -> None:
         self.protected.discard(key)
-        self.stored_to_clean.discard(key)
+        self.may_be_protected.discard(key)
 
     def _perform(self, command):
         match command:
@@ -193,7 +193,8 @@ class RealShell(Shell):
             case commands.Wake():
                 emptied = [key for key in self._not_gone(command.pages) if key not in self.memory]
                 for key in emptied:
-                    self._fill(key, bytes(self.page_size), writable=True)
+                    self.may_be_protected.add(key)
+                    self._fill(key, bytes(self.page_size), writable=False)
                 for key in self._not_gone(command.pages):
                     self._wake(key)
                 if emptied:
@@ -259,17 +260,13 @@ class RealShell(Shell):
                 elif key not in self.memory:
                     assert key in self.punched, f"page {key:#x} is not where it should be"
                 elif now_is == EVICTING or not state.frames.flags[entry - 1] & DIRTY:
-                    heard_of = key in self.protected or _is_untold(key, entry - 1, [*self.untold, *following])
+                    heard_of = key in self.protected or _stays(entry - 1, [*self.untold, *following])
                     assert heard_of, f"a write to page {key:#x} would not be heard of"
                 elif key in self.protected:
-                    assert key in self.stored_to_clean, f"page {key:#x} is dirty, and protected"
+                    assert key in self.may_be_protected, f"page {key:#x} is dirty, and protected"
 
 
-def _is_untold(key: int, pfn: int, untold: Iterable[events.Event]) -> bool:
-    """Whether the core will hear that a page was emptied, or cannot be protected."""
-    for event in untold:
-        if isinstance(event, events.Emptied) and key in event.pages:
-            return True
-        if isinstance(event, events.Protected) and (pfn, None) in zip(event.frames, event.zero, strict=True):
-            return True
-    return False
+def _stays(pfn: int, untold: Iterable[events.Event]) -> bool:
+    """Whether the core will hear that a frame cannot be protected."""
+    told = [event for event in untold if isinstance(event, events.Protected)]
+    return any((pfn, None) in zip(event.frames, event.zero, strict=True) for event in told)

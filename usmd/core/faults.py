@@ -137,12 +137,34 @@ class Faults:
                     self._count_minor(process, region)
                     self.hold_frame(pfn)
                     continue
-            elif entry > 0 and frames.state[entry - 1] in (PRESENT, EVICTING):
+            elif entry > 0 and frames.state[entry - 1] != FILLING:
                 self._count_minor(process, region)
                 self._touched(process, entry - 1, fault)
                 continue
+            elif entry > 0:
+                self._park(process, region, fault, self._life.filling[entry - 1])
+                continue
             request = FaultRequest(0, region.region_id, page, 1, fault.write or fault.protected)
             self._pages(process, region, request, answer, real=True)
+
+    def _park(self, process: Process, region: Region, fault: PageFault, filling: Filling) -> None:
+        """A real fault on a page that comes in; the client may have seen it come before the core hears of that."""
+        page = fault.page
+        region.faults += 1
+        region.major_faults += 1
+        process.counters.faults += 1
+        process.counters.major_faults += 1
+        process.counters.parked_faults += 1
+        pending = Pending(self, region, FaultRequest(0, region.region_id, page, 1, fault.write), real=True)
+        done = pending.wait_for(page)
+
+        def came(error: UsmdError | None) -> None:
+            done(error)
+            pfn = region.table[page] - 1
+            if error is None and pfn >= 0 and self._state.frames.state[pfn] == PRESENT:
+                self._touched(process, pfn, fault)
+
+        filling.waiters.append(came)
 
     def _touched(self, process: Process, pfn: int, fault: PageFault) -> None:
         """A real fault on a page that has its bytes: on its way out, or not to be written to without our hearing."""
@@ -434,7 +456,8 @@ class Faults:
         waiter.done(
             OutOfMemory(
                 f"no frame for page {waiter.page} of region {waiter.pending.region.region_id}: all {frames.count} are "
-                f"in use{kept} and none can be evicted ({self._state.denied} denied, {len(self._state.pins)} pinned, "
+                f"in use{kept} and none can be evicted ({self._state.denied} denied, "
+                f"{len(self._state.pins) + self._state.locked} pinned, "
                 f"{self._state.swap.free} of {self._state.swap.slots} swap slots free)"
             ),
         )

@@ -10,7 +10,7 @@ from usmd.core.chores import MAX_CHORES
 from usmd.core.frames import DENIED, EVICTING, LOCKED, PRESENT
 from usmd.core.guard import GuardedPolicies
 from usmd.core.hints import Hint
-from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_MASK, Process, Region
+from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_BITS, PAGE_MASK, Process, Region
 from usmd.errors import InvalidArgument, InvalidHint, LimitExceeded, OutOfRange, Unmapped, UsmdError
 from usmd.sizes import format_size
 
@@ -114,6 +114,9 @@ class Mapping:
         state = self._state
         del state.regions[region.region_id], region.process.regions[region.region_id]
         state.first.append(commands.RegionGone(region.region_id, region.process.process_id not in state.processes))
+        # Who would have gone on by what this event did to a page before hears that there is none.
+        served = [*state.zero_pages, *state.restores, *state.wakes]
+        state.poisons.extend(key for key in served if key >> PAGE_BITS == region.region_id)
         region.process.mapped -= region.page_count * state.settings.page_size
         for page, pfn in region.table.resident():
             self._life.discard(region, page, pfn, reason)

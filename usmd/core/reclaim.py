@@ -110,8 +110,11 @@ class Reclaim:
         begun = 0
         if self._slots_to_spare() <= 0 and not self._something_could_go():
             return 0
-        givers = [process for process in self._state.processes.values() if process.resident > process.denied]
-        givers.sort(key=lambda process: process.denied - process.resident)
+
+        def kept(process: Process) -> int:
+            return process.denied + process.locked - process.resident
+
+        givers = sorted((process for process in self._state.processes.values() if kept(process) < 0), key=kept)
         for process in givers:
             if begun >= wanted:
                 break

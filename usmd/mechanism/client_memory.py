@@ -210,6 +210,22 @@ class ClientMemory:
                 offset, length, address = offset + HARDWARE_PAGE, length - HARDWARE_PAGE, address + HARDWARE_PAGE
         return filled
 
+    def refill(self, region_id: int, offset: int, length: int, zeros: int) -> bool:
+        """Wake who waits for bytes that are there; where their own client has emptied them they are zeros from now on.
+
+        Those are write-protected, so that the first write to them is heard of; `zeros` is where a page of zeros is.
+        Returns whether any byte was missing.
+        """
+        emptied = False
+        for start in range(offset, offset + length, HARDWARE_PAGE):
+            done, error = self.copy(region_id, start, HARDWARE_PAGE, zeros, writable=False)
+            emptied = emptied or done > 0
+            if error == errno.EEXIST or error == errno.EAGAIN:
+                self.wake(region_id, start, HARDWARE_PAGE)  # after EAGAIN it faults again
+            elif error:
+                _refused("refill", error)
+        return emptied
+
     def copy(self, region_id: int, offset: int, length: int, source: int, *, writable: bool) -> Drained:
         """Fill missing bytes from the daemon's memory at `source`, and wake who waits.
 

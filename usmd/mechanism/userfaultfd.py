@@ -27,6 +27,7 @@ from usmd.errors import LimitExceeded, SwapIOError, Unmapped, UsmdError
 from usmd.log import get_logger
 from usmd.mechanism.base import Busy, Errors, Mechanism, Stage
 from usmd.mechanism.client_memory import ClientMemory
+from usmd.mechanism.uffd import HARDWARE_PAGE
 from usmd.sizes import format_size
 
 NAME: Final = "userfaultfd"
@@ -129,6 +130,8 @@ class UserfaultfdMemory(Mechanism):
     def __init__(self, page_size: int) -> None:
         self._page_size = page_size
         self._zeros = bytes(page_size)
+        self._zero_block = _Block(HARDWARE_PAGE)
+        """A page of zeros, to copy from."""
         self._regions: dict[int, RealRegion] = {}
         self._left: dict[int, ClientMemory] = {}
         """Regions that are gone, whose client may still wait for pages of them."""
@@ -246,7 +249,8 @@ class UserfaultfdMemory(Mechanism):
             region.region_id << PAGE_BITS | page
             for region, first, count in self._runs(pages)
             for page in range(first, first + count)
-            if region.client is not None and region.client.zero(region.region_id, page * size, size)
+            if region.client is not None
+            and region.client.refill(region.region_id, page * size, size, self._zero_block.address)
         ]
 
     def poison(self, pages: Sequence[int]) -> list[int]:

@@ -7,9 +7,10 @@ from usmd.errors import DataLoss
 
 
 def test_a_command_is_a_value():
-    assert commands.ZeroFill([1, 2]) == commands.ZeroFill([1, 2])
+    assert commands.ZeroFill([1, 2], [7, 8]) == commands.ZeroFill([1, 2], [7, 8])
+    assert commands.ZeroFill([1, 2], [7, 8]) != commands.ZeroFill([1, 2], [7, 9])
     with pytest.raises(AttributeError):
-        commands.ZeroFill([1]).frames = []
+        commands.ZeroFill([1], [7]).frames = []
 
 
 def test_an_outcome_that_completes_no_yield_has_token_zero():

@@ -1,17 +1,19 @@
 """The core, driven by any sequence of events in any order of I/O, against a plain dict of what was stored.
 
-Covers safety (invariants, every byte) and liveness (every fault ends). Particular behaviours are in the other files.
+Covers safety (invariants, every byte) and liveness (every fault ends), of memory that is loaded and stored by call, and
+of memory that threads touch as well. Particular behaviours are in the other files.
 """
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.real_shell import SIGBUS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.frames import FREE
+from usmd.core.frames import FREE, NO_PAGE
 from usmd.core.region import PAGE_BITS, PAGE_MASK
-from usmd.errors import DataLoss, SwapIOError
+from usmd.errors import DataLoss, LimitExceeded, SwapIOError
 
 ALLOC = st.sampled_from(
     [
@@ -58,7 +60,7 @@ class CoreMachine(RuleBasedStateMachine):
         policies=st.tuples(ALLOC, EVICT, OOM),
     )
     def start(self, frames, marks, hold_budget, deny, slots, policies):
-        self.shell = Shell(
+        self.shell = self.make_shell(
             make_core(
                 frames=frames,
                 devices=(("fast", slots[0]), ("slow", slots[1])),
@@ -70,9 +72,9 @@ class CoreMachine(RuleBasedStateMachine):
                 max_fault_pages=6,
                 reclaim_batch=3,
                 scan_limit=6,
-            ),
-            auto_io=False,
+            )
         )
+        self.shell.on_store = self.stored
         self.model: dict[tuple[int, int], list[bytes]] = {}
         """(process, region) → pages."""
         self.open_faults: dict[tuple[int, int], int] = {}
@@ -80,9 +82,20 @@ class CoreMachine(RuleBasedStateMachine):
         self.tokens: set[int] = set()
         self.heard: dict[int, int] = {}
         self.next_fault = 1
+        self.pins: list[tuple[int, int, int, int]] = []
+        """Process, region, first page, pages."""
         self.attach(*policies, None)
         self.map(0, 9)
         self.churn(0, 0, 9)
+
+    def make_shell(self, core):
+        return Shell(core, auto_io=False)
+
+    def stored(self, key, data):
+        """A store has happened."""
+        page = key & PAGE_MASK
+        owner = next(each for each in self.model if each[1] == key >> PAGE_BITS)
+        self.model[owner][page] = data
 
     def some_region(self, pick):
         keys = sorted(self.model)
@@ -148,8 +161,7 @@ class CoreMachine(RuleBasedStateMachine):
     def store(self, pick, first, byte):
         key = self.some_region(pick)
         page, _ = self.some_pages(key, first, 0)
-        if self.shell.store(*key, page, bytes([byte]) * PAGE):
-            self.model[key][page] = bytes([byte]) * PAGE
+        self.shell.store(*key, page, bytes([byte]) * PAGE)
 
     @precondition(lambda self: self.model)
     @rule(pick=INDEX, first=INDEX)
@@ -163,6 +175,31 @@ class CoreMachine(RuleBasedStateMachine):
     def hint(self, pick, text, first, count):
         key = self.some_region(pick)
         self.shell.hint(*key, text, *self.some_pages(key, first, count))
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX, count=INDEX)
+    def pin(self, pick, first, count):
+        """All or none; what is pinned stays, whatever the hints say."""
+        process, region = key = self.some_region(pick)
+        first, count = self.some_pages(key, first, count)
+        count = min(count, self.shell.core.state.settings.frames)
+        pages = range(first, first + count)
+        there = [page for page in pages if self.shell.state_of(region, page) in ("PRESENT", "EVICTING")]
+        locked = self.shell.core.state.locked
+        try:
+            answer = self.shell.do(events.Pin(process, region, first, count))
+        except LimitExceeded:
+            assert (len(there), self.shell.core.state.locked) == (count, locked)
+            return
+        self.hear()
+        assert answer.absent == [page for page in pages if page not in there]
+        if not answer.absent and key in self.model:
+            self.pins.append((process, region, first, count))
+
+    @precondition(lambda self: self.pins)
+    @rule(pick=INDEX)
+    def unpin(self, pick):
+        self.shell.do(events.Unpin(*self.pins.pop(pick % len(self.pins))))
 
     @precondition(lambda self: self.shell.core.life.evicting)
     @rule(pick=INDEX, byte=st.integers(0, 255))
@@ -221,14 +258,17 @@ class CoreMachine(RuleBasedStateMachine):
                 del self.heard[process]
                 self.model = {key: pages for key, pages in self.model.items() if key[0] != process}
                 self.open_faults = {key: token for key, token in self.open_faults.items() if key[0] != process}
+        self.pins = [pin for pin in self.pins if pin[:2] in self.model]
 
     @invariant()
     def all_is_well(self):
         """Nothing waits for nothing, every byte is somewhere, and the built-in policies make no mistake."""
         self.hear()
-        if not self.shell.pending and not self.recovering():
+        if not self.under_way() and not self.recovering():
             assert self.open_faults == {}
             assert not self.shell.core.faults.waiting
+        for _, region, first, count in self.pins:
+            assert {self.shell.state_of(region, page) for page in range(first, first + count)} == {"PRESENT"}
         for (_, region), pages in self.model.items():
             assert [self.shell.bytes_of(region, page) for page in range(len(pages))] == pages
         assert self.shell.counters()["policy_errors"] == 0
@@ -237,10 +277,8 @@ class CoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "shell"):
             return
         shell = self.shell
-        while shell.pending or self.recovering():
-            if shell.pending:
-                shell.complete_io()
-            else:
+        while self.under_way() or self.recovering():
+            if not self.go_on():
                 shell.tick(1.0)
         self.all_is_well()
         shell.auto_io = True
@@ -256,9 +294,20 @@ class CoreMachine(RuleBasedStateMachine):
         assert state.swap.free == state.swap.slots
         assert shell.slots == {}
 
+    def under_way(self):
+        """Whether anything goes on by itself."""
+        return bool(self.shell.pending)
+
+    def go_on(self):
+        """Have something that is under way end; whether there was something."""
+        if self.shell.pending:
+            self.shell.complete_io()
+            return True
+        return False
+
     def recovering(self):
-        """A device that failed to write rests, and faults wait for it."""
-        return self.shell.core.state.swap.recovering(self.shell.now)
+        """A device that failed to write rests, or pages that could not be protected do, and faults wait for that."""
+        return self.shell.core.state.swap.recovering(self.shell.now) or self.shell.core.faults.reclaim.stuck
 
     def read_back(self, process, region, page, expected):
         """The page can be read, or its owner is told why not; without pins a reader may lose the race for ever."""
@@ -274,13 +323,136 @@ class CoreMachine(RuleBasedStateMachine):
         assert self.shell.core.state.settings.hold_budget == 0
 
 
-CoreMachine.TestCase.settings = settings(
-    max_examples=150,
-    stateful_step_count=50,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+class RealMachine(CoreMachine):
+    """As above, while threads touch the same pages, whose faults are read late; and the core hears late of much."""
+
+    def make_shell(self, core):
+        self.threads = []
+        shell = RealShell(core, auto_io=False, auto_read=False, late=True)
+        shell.on_touch = self.touched
+        return shell
+
+    def touched(self, thread):
+        """A thread has read, and perhaps written, a page: it saw what was stored, and nobody else did meanwhile."""
+        pages = self.model[thread.process, thread.region]
+        assert thread.read == pages[thread.page]
+        if thread.data is not None:
+            pages[thread.page] = thread.data
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX, byte=st.integers(-90, 255), read=st.booleans())
+    def touch(self, pick, first, byte, read):
+        process, region = key = self.some_region(pick)
+        page, _ = self.some_pages(key, first, 0)
+        data = bytes([byte]) * PAGE if byte >= 0 else None
+        self.threads.append(self.shell.touch(process, region, page, data))
+        if read:
+            self.read_faults()
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX, count=st.integers(2, 9), write=st.booleans())
+    def sweep(self, pick, first, count, write):
+        """Threads touch pages one after the other, so that others must go."""
+        for step in range(count):
+            if self.model:
+                self.touch(pick, first + step, 1 + step if write else -1, True)
+                self.hear()
+            if self.model:
+                self.go_on()
+                self.hear()
+
+    @precondition(lambda self: self.shell.core.life.evicting or self.shell.core.life.filling)
+    @rule(pick=INDEX, byte=st.integers(-90, 255), read=st.booleans())
+    def touch_a_page_in_flight(self, pick, byte, read):
+        life, frames = self.shell.core.life, self.shell.core.state.frames
+        keys = [frames.page[pfn] for pfn in sorted([*life.evicting, *life.filling]) if frames.page[pfn] != NO_PAGE]
+        if keys:
+            key = keys[pick % len(keys)]
+            number = next(at for at, (_, region) in enumerate(sorted(self.model)) if region == key >> PAGE_BITS)
+            self.touch(number, key & PAGE_MASK, byte, read)
+
+    @precondition(lambda self: self.shell.unread)
+    @rule(most=st.integers(1, 4))
+    def read_faults(self, most=4):
+        self.shell.read_faults(most)
+
+    @precondition(lambda self: self.shell.untold)
+    @rule()
+    def tell(self):
+        self.shell.tell()
+
+    @precondition(lambda self: self.shell.pending)
+    @rule(pick=INDEX)
+    def complete_at_once(self, pick):
+        """The client sees the page, and the core hears of it later."""
+        self.shell.complete_io(pick % len(self.shell.pending), late=True)
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX)
+    def punch(self, pick, first):
+        """A client empties a page that is there, by itself."""
+        key = self.some_region(pick)
+        region = key[1]
+        page, _ = self.some_pages(key, first, 0)
+        if self.shell.state_of(region, page) == "PRESENT":
+            self.shell.punch(region, page)
+            self.model[key][page] = bytes(PAGE)
+
+    @precondition(lambda self: self.shell.memory and not self.shell.stays)
+    @rule(pick=INDEX)
+    def some_page_cannot_be_protected(self, pick):
+        self.shell.stays.add(sorted(self.shell.memory)[pick % len(self.shell.memory)])
+
+    @precondition(lambda self: self.shell.stays)
+    @rule()
+    def every_page_can_be_protected(self):
+        self.shell.stays.clear()
+
+    def under_way(self):
+        return bool(self.shell.pending or self.shell.untold or self.shell.unread)
+
+    def go_on(self):
+        if self.shell.untold:
+            self.shell.tell()
+        elif self.shell.unread:
+            self.shell.read_faults()
+        else:
+            return super().go_on()
+        return True
+
+    @invariant()
+    def no_thread_waits_for_nothing(self):
+        """Each thread goes on, or is told by SIGBUS, which an operator can explain."""
+        told = {(n.fields["region_id"], n.fields["page"]) for n in self.shell.notices if n.kind == "page_poisoned"}
+        for thread in self.threads:
+            if thread.state == SIGBUS and thread.region not in self.shell.gone:
+                assert (str(thread.region), str(thread.page)) in told
+        if not self.under_way() and not self.recovering():
+            assert self.shell.waiting == []
+
+    def teardown(self):
+        if hasattr(self, "shell"):
+            while self.under_way() or self.recovering():
+                if not self.go_on():
+                    self.shell.tick(1.0)
+            self.no_thread_waits_for_nothing()
+            self.shell.stays.clear()
+            self.shell.late, self.shell.auto_read = False, True
+        super().teardown()
+
+
+for machine in (CoreMachine, RealMachine):
+    machine.TestCase.settings = settings(
+        max_examples=150,
+        stateful_step_count=50,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
 
 
 class TestCore(CoreMachine.TestCase):
+    """Run by pytest."""
+
+
+class TestCoreWithRealMemory(RealMachine.TestCase):
     """Run by pytest."""

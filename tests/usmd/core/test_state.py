@@ -46,14 +46,42 @@ def test_commands_go_out_in_the_order_in_which_they_are_safe():
     state.reads.append(page)
     state.writes.append(page)
     state.protects.append(3)
+    state.protect_pages.append(103)
+    state.poisons.append(107)
     state.zero_fills.append(2)
+    state.zero_pages.append(102)
+    state.wakes.append(106)
+    state.restores[105] = True
+    state.releases.append(104)
     state.discards.append(1)
     state.first.append(commands.Attached(9))
-    kinds = [type(command).__name__ for command in state.take_commands()]
-    assert kinds == [
-        "Attached", "DiscardSlots", "ZeroFill", "Protect", "WriteSlots", "ReadSlots", "Outcomes", "Notice",
-    ]  # fmt: skip
+    assert state.take_commands() == [
+        commands.Attached(9),
+        commands.DiscardSlots([1]),
+        commands.Release([104]),
+        commands.Restore([105], [True]),
+        commands.Wake([106]),
+        commands.ZeroFill([2], [102]),
+        commands.Poison([107]),
+        commands.Protect(1, [3], [103]),
+        commands.WriteSlots([page]),
+        commands.ReadSlots([page]),
+        commands.Outcomes(process, [commands.Yielded(1, 1)]),
+        commands.Notice("note", 0, "hello", {}),
+    ]
     assert state.take_commands() == []
+
+
+def test_the_frames_and_pages_of_a_command_go_with_it():
+    """Lists that were handed out do not grow later."""
+    state = make_core().state
+    state.protects.append(3)
+    state.protect_pages.append(103)
+    (first,) = state.take_commands()
+    state.protects.append(4)
+    state.protect_pages.append(104)
+    (second,) = state.take_commands()
+    assert (first, second) == (commands.Protect(1, [3], [103]), commands.Protect(2, [4], [104]))
 
 
 def test_a_process_that_has_ended_hears_nothing():

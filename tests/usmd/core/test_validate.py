@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
-from usmd.core.frames import DENIED, DIRTY, EVICTING, FREE, PINNED, PRESENT
+from usmd.core.frames import DENIED, DIRTY, EVICTING, FREE, LOCKED, PINNED, PRESENT
 from usmd.core.validate import violations
 
 
@@ -76,11 +76,27 @@ CORRUPTIONS = {
     "denied count": (set_attribute(lambda core: core.state, "denied", 1), "1 denied frames are counted, there are 0"),
     "process's denied": (
         set_attribute(lambda core: core.state.processes[1], "denied", 3),
-        "process 1 has 3 denied frames, beyond its budget",
+        "process 1 keeps more frames than its budget, or counts them wrongly",
+    ),
+    "locked victim": (set_frame("flags", 3, DIRTY | LOCKED), "frame 3 is being evicted with flags 33"),
+    "locked count": (set_attribute(lambda core: core.state, "locked", 1), "1 pinned frames are counted, there are 0"),
+    "lock that no count knows": (set_frame("flags", 1, LOCKED), "0 pinned frames are counted, there are 1"),
+    "process's locked": (
+        set_attribute(lambda core: core.state.processes[1], "locked", 1),
+        "process 1 keeps more frames than its budget, or counts them wrongly",
+    ),
+    "pin of a page that is not locked": (
+        lambda core: core.state.processes[1].pins.update({1 << 32: 1}),
+        "process 1 keeps more frames than its budget, or counts them wrongly",
     ),
     "process's resident": (
         set_attribute(lambda core: core.state.processes[1], "resident", 1),
         "process 1 counts 1 resident pages wrongly",
+    ),
+    "swapped count": (set_attribute(lambda core: core.state.regions[1], "swapped", 5), "region 1 counts 5 swapped"),
+    "unwritten count": (
+        set_attribute(lambda core: core.life, "unwritten", 1),
+        "1 evictions without a slot are counted, there are 0",
     ),
     "write from nowhere": (
         lambda core: core.life.writing.update({next(iter(core.life.writing)): 0}),
@@ -95,10 +111,11 @@ def test_what_does_not_hold_is_found(shell, corrupt, says):
     assert any(says in each for each in violations(shell.core)), violations(shell.core)
 
 
-def test_denied_frames_beyond_the_budget_of_all_are_found(shell):
+@pytest.mark.parametrize("flags", [(DENIED, DENIED, DENIED), (LOCKED, LOCKED, LOCKED), (DENIED, LOCKED, DENIED)])
+def test_denied_and_pinned_frames_beyond_the_budget_of_all_are_found(shell, flags):
     for pfn in (0, 1, 2):
-        shell.core.state.frames.flags[pfn] |= DENIED
-    assert any("3 denied frames exceed the budget of 2" in each for each in violations(shell.core))
+        shell.core.state.frames.flags[pfn] |= flags[pfn]
+    assert any("3 kept frames exceed the budget of 2" in each for each in violations(shell.core))
 
 
 def test_a_fill_whose_region_has_gone_is_no_violation(shell):

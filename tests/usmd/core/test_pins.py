@@ -1,0 +1,460 @@
+"""Pins: pages that their process wants to stay. What is allowed, what it costs, and that nothing takes such a page."""
+
+import pytest
+
+from tests.support.real_shell import DONE, SIGBUS, RealShell
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import commands, events
+from usmd.core.frames import DENIED, LOCKED
+from usmd.core.region import page_key
+from usmd.errors import InvalidArgument, LimitExceeded, NotFound, OutOfRange
+
+DATA = b"x" * PAGE
+EVICT = ["fifo", "lru", "hint_aware", "hint_aware(fallback=fifo)"]
+
+
+class App:
+    """A process with one region, of which the first `resident` pages are present and dirty."""
+
+    def __init__(self, resident=4, *, pages=8, shell=None, evict="fifo", oom="refuse", auto_io=True, **settings):
+        self.shell = shell or Shell(make_core(**settings), auto_io=auto_io)
+        self.process = self.shell.attach(evict=evict, oom=oom)
+        self.region = self.shell.map(self.process, pages)
+        for page in range(resident):
+            self.shell.put(self.process, self.region, page, DATA)
+
+    @property
+    def state(self):
+        return self.shell.core.state
+
+    @property
+    def own(self):
+        return self.state.processes[self.process]
+
+    def pin(self, first=0, count=1):
+        """The pages that are absent; with none the range is pinned."""
+        return self.shell.do(events.Pin(self.process, self.region, first, count)).absent
+
+    def unpin(self, first=0, count=1):
+        return self.shell.do(events.Unpin(self.process, self.region, first, count))
+
+    def hint(self, text, first=0, count=1):
+        return self.shell.hint(self.process, self.region, text, first, count)
+
+    def pinned(self):
+        """Pages whose frames are marked, which are those that the process counts."""
+        keys = [page_key(self.region, page) for page in range(self.state.regions[self.region].page_count)]
+        marked = [page for page, key in enumerate(keys) if self.flags(page) & LOCKED]
+        assert sorted(self.own.pins) == [keys[page] for page in marked]
+        return marked
+
+    def flags(self, page):
+        pfn = self.state.regions[self.region].table[page] - 1
+        return self.state.frames.flags[pfn] if pfn >= 0 else 0
+
+    def victims(self):
+        """Pages that the evict policy would name, in its order."""
+        return [self.state.frames.page[pfn] - page_key(self.region, 0) for pfn in self.own.policies.candidates(99)]
+
+    def states(self, *pages):
+        return [self.shell.state_of(self.region, page) for page in pages]
+
+
+# All or none
+
+
+def test_a_range_that_is_there_is_pinned():
+    app = App(4)
+    assert app.pin(1, 2) == []
+    assert app.pinned() == [1, 2]
+    assert (app.own.locked, app.state.locked) == (2, 2)
+
+
+def test_with_an_absent_page_nothing_is_pinned_and_all_that_are_absent_are_told():
+    app = App(5)
+    app.shell.evict(app.process, app.region, 1, 1)
+    assert app.pin(0, 8) == [1, 5, 6, 7]
+    assert (app.pinned(), app.victims()) == ([], [0, 2, 3, 4])
+    for page in (1, 5):
+        app.shell.get(app.process, app.region, page)
+    assert app.pin(0, 6) == []
+    assert app.pinned() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_page_that_is_coming_in_is_absent():
+    app = App(1, auto_io=False)
+    app.shell.evict(app.process, app.region)
+    app.shell.complete_io()
+    app.shell.fault(app.process, app.region, 0)
+    assert app.states(0) == ["FILLING"]
+    assert app.pin() == [0]
+    app.shell.complete_io()
+    assert (app.pin(), app.pinned()) == ([], [0])
+
+
+def test_a_page_on_its_way_out_is_taken_back_unless_another_is_absent():
+    app = App(2, auto_io=False)
+    app.shell.evict(app.process, app.region)
+    assert app.pin(0, 3) == [2]
+    assert app.states(0, 1) == ["EVICTING"] * 2
+    assert app.pin(0, 2) == []
+    assert app.states(0, 1) == ["PRESENT"] * 2
+    while app.shell.pending:
+        app.shell.complete_io()
+    assert (app.pinned(), app.victims()) == ([0, 1], [])
+    assert app.shell.get(app.process, app.region, 1) == DATA
+    assert app.shell.counters()["retaken"] == 2
+
+
+def test_a_real_page_on_its_way_out_that_is_pinned_may_be_written_to():
+    app = App(0, shell=RealShell(make_core(), auto_io=False))
+    app.shell.touch(app.process, app.region, 0, DATA)
+    app.shell.evict(app.process, app.region)
+    assert page_key(app.region, 0) in app.shell.protected
+    assert app.pin() == []
+    assert app.shell.touch(app.process, app.region, 0, DATA).state == DONE
+    assert app.shell.counters()["faults"] == 1
+
+
+def test_a_pinned_page_takes_no_fault_for_good():
+    app = App(0, shell=RealShell(make_core(frames=3)))
+    app.shell.touch(app.process, app.region, 0, DATA)
+    app.pin()
+    for page in (1, 2, 3, 4):
+        assert app.shell.touch(app.process, app.region, page, DATA).state == DONE
+    assert app.shell.touch(app.process, app.region, 0).read == DATA
+    assert app.shell.counters()["faults"] == 5
+
+
+# The budget
+
+
+def test_a_pin_over_the_budget_is_refused_and_changes_nothing():
+    app = App(4, deny_budget=3)
+    with pytest.raises(
+        LimitExceeded, match=r"pinning 4 pages would keep 4 more frames in memory, and 3 may be \(memory.deny_budget"
+    ):
+        app.pin(0, 4)
+    assert (app.pinned(), app.victims(), app.state.locked) == ([], [0, 1, 2, 3], 0)
+    assert app.pin(0, 3) == []
+
+
+def test_an_absent_page_is_told_before_the_budget_is_asked():
+    app = App(2, deny_budget=1)
+    assert app.pin(0, 3) == [2]
+
+
+def test_a_refused_pin_does_not_take_back_what_is_on_its_way_out():
+    app = App(2, deny_budget=1, auto_io=False)
+    app.shell.evict(app.process, app.region)
+    with pytest.raises(LimitExceeded):
+        app.pin(0, 2)
+    assert app.states(0, 1) == ["EVICTING"] * 2
+
+
+def test_eviction_deny_takes_from_the_budget_of_pins():
+    app = App(4, deny_budget=3)
+    assert app.hint("EVICTION=DENY", 2, 2).over_budget == 0
+    with pytest.raises(LimitExceeded, match="2 more frames in memory, and 1 may be"):
+        app.pin(0, 2)
+    assert app.pin(0, 1) == []
+    app.hint("", 2, 2)
+    assert app.pin(1, 2) == []
+
+
+def test_pins_take_from_the_budget_of_eviction_deny():
+    app = App(4, deny_budget=3)
+    app.pin(0, 2)
+    answer = app.hint("EVICTION=DENY", 2, 2)
+    assert answer.over_budget == 1
+    assert [bool(app.flags(page) & DENIED) for page in (2, 3)] == [True, False]
+    app.unpin(0, 2)
+    assert app.hint("EVICTION=DENY", 2, 2).over_budget == 0
+
+
+def test_a_page_that_comes_in_under_deny_gets_what_pins_leave():
+    app = App(2, deny_budget=2)
+    app.pin(0, 2)
+    app.hint("EVICTION=DENY", 2, 1)
+    app.shell.put(app.process, app.region, 2, DATA)
+    assert not app.flags(2) & DENIED
+    assert app.shell.counters()["deny_over_budget"] == 1
+    assert app.victims() == [2]
+
+
+def test_the_budget_of_all_is_shared_by_processes():
+    app = App(3, deny_budget=3, deny_budget_total=4)
+    other = App(3, shell=app.shell)
+    app.pin(0, 3)
+    with pytest.raises(LimitExceeded, match="2 more frames in memory, and 1 may be"):
+        other.pin(0, 2)
+    other.hint("EVICTION=DENY")
+    with pytest.raises(LimitExceeded, match="1 more frames in memory, and 0 may be"):
+        other.pin(1, 1)
+    app.shell.do(events.Detach(app.process, "bye"))
+    assert other.pin(1, 2) == []
+
+
+def test_a_page_pinned_already_costs_nothing_more():
+    app = App(4, deny_budget=2)
+    app.pin(0, 2)
+    assert app.pin(0, 2) == []
+    with pytest.raises(LimitExceeded, match="would keep 1 more"):
+        app.pin(1, 2)
+    assert app.own.locked == 2
+
+
+# As many unpins as pins
+
+
+def test_a_page_stays_until_as_many_unpins_as_pins():
+    app = App(2)
+    for _ in range(3):
+        app.pin(0, 2)
+    for _ in range(2):
+        app.unpin(0, 2)
+        assert (app.pinned(), app.victims()) == ([0, 1], [])
+    app.unpin(0, 2)
+    assert (app.pinned(), app.victims()) == ([], [0, 1])
+    assert app.state.locked == 0
+
+
+def test_pins_of_ranges_that_overlap_end_each_by_itself():
+    app = App(4)
+    app.pin(0, 3)
+    app.pin(2, 2)
+    app.unpin(0, 3)
+    assert app.pinned() == [2, 3]
+    app.unpin(2, 2)
+    assert app.pinned() == []
+
+
+def test_an_unpin_of_what_is_not_pinned_is_refused_and_changes_nothing():
+    app = App(4)
+    app.pin(0, 2)
+    for first, count, loose in ((2, 1, 2), (0, 3, 2), (1, 7, 2), (5, 1, 5)):
+        with pytest.raises(InvalidArgument, match=f"page {loose} of region {app.region} is not pinned"):
+            app.unpin(first, count)
+    assert app.pinned() == [0, 1]
+    app.unpin(0, 2)
+    with pytest.raises(InvalidArgument, match="page 0 .* is not pinned; unpin what was pinned"):
+        app.unpin(0, 2)
+
+
+@pytest.mark.parametrize("event", [events.Pin, events.Unpin])
+@pytest.mark.parametrize(
+    ("first", "count", "error", "says"),
+    [
+        (0, 0, InvalidArgument, "a pin of 0 pages; allowed are 1 to 8"),
+        (0, -1, InvalidArgument, "a pin of -1 pages"),
+        (0, 9, InvalidArgument, "a pin of 9 pages; allowed are 1 to 8"),
+        (0, 1 << 70, InvalidArgument, "allowed are 1 to 8"),
+        (-1, 2, OutOfRange, "pages -1 to 0 of region"),
+        (15, 2, OutOfRange, "pages 15 to 16 of region"),
+        (16, 1, OutOfRange, "which has pages 0 to 15"),
+        (1 << 70, 1, OutOfRange, "which has pages 0 to 15"),
+    ],
+)
+def test_a_range_that_cannot_be_is_refused(event, first, count, error, says):
+    app = App(2, pages=16)
+    app.pin(0, 2)
+    with pytest.raises(error, match=says):
+        app.shell.do(event(app.process, app.region, first, count))
+    assert app.pinned() == [0, 1]
+
+
+@pytest.mark.parametrize("event", [events.Pin, events.Unpin])
+def test_the_region_of_another_is_not_found(event):
+    app = App(2)
+    app.pin(0, 2)
+    stranger = app.shell.attach("stranger")
+    for process, region in ((stranger, app.region), (app.process, 99), (77, app.region)):
+        with pytest.raises(NotFound):
+            app.shell.do(event(process, region, 0, 1))
+    assert app.pinned() == [0, 1]
+
+
+# With hints
+
+
+@pytest.mark.parametrize("evict", EVICT)
+def test_a_pinned_page_may_be_denied_and_allowed_again_and_stays(evict):
+    app = App(3, evict=evict)
+    app.pin()
+    app.hint("EVICTION=DENY")
+    assert app.flags(0) & (DENIED | LOCKED) == DENIED | LOCKED
+    assert sorted(app.victims()) == [1, 2]
+    app.hint("")
+    assert app.flags(0) & (DENIED | LOCKED) == LOCKED
+    assert sorted(app.victims()) == [1, 2]
+    app.unpin()
+    assert sorted(app.victims()) == [0, 1, 2]
+    assert (app.state.denied, app.state.locked) == (0, 0)
+
+
+@pytest.mark.parametrize("evict", EVICT)
+def test_a_denied_page_may_be_pinned_and_is_denied_still_when_that_ends(evict):
+    app = App(3, evict=evict)
+    app.hint("EVICTION=DENY")
+    app.pin()
+    app.unpin()
+    assert app.flags(0) & (DENIED | LOCKED) == DENIED
+    assert sorted(app.victims()) == [1, 2]
+    app.hint("")
+    assert sorted(app.victims()) == [0, 1, 2]
+    assert (app.state.denied, app.state.locked) == (0, 0)
+
+
+@pytest.mark.parametrize("evict", EVICT)
+def test_a_priority_that_changes_while_a_page_is_pinned_holds_afterwards(evict):
+    app = App(3, evict=evict)
+    app.pin(0, 2)
+    app.hint("PRIORITY=HIGH")
+    app.hint("PRIORITY=LOW", 1)
+    app.unpin(0, 2)
+    assert sorted(app.victims()) == [0, 1, 2]
+    if evict.startswith("hint_aware"):
+        assert app.victims() == [1, 2, 0]
+    app.hint("", 0, 3)
+    app.shell.do(events.Unmap(app.process, app.region))
+    assert app.victims() == []
+    assert app.shell.counters()["policy_errors"] == 0
+
+
+def test_a_deny_that_expires_leaves_a_pin_alone():
+    app = App(2)
+    app.pin()
+    app.hint("EVICTION=DENY; TTL=1")
+    app.shell.tick(2)
+    assert app.flags(0) & (DENIED | LOCKED) == LOCKED
+    assert app.victims() == [1]
+
+
+# Nobody takes a pinned page
+
+
+@pytest.mark.parametrize("evict", EVICT)
+def test_the_policy_knows_a_page_again_when_its_last_pin_ends(evict):
+    app = App(4, evict=evict)
+    app.pin(1, 2)
+    assert sorted(app.victims()) == [0, 3]
+    app.unpin(1, 2)
+    assert sorted(app.victims()) == [0, 1, 2, 3]
+    assert app.shell.counters()["policy_errors"] == 0
+
+
+@pytest.mark.parametrize("evict", EVICT)
+def test_reclaim_between_the_watermarks_passes_pinned_pages(evict):
+    app = App(0, pages=32, frames=8, low=2, high=4, evict=evict)
+    for page in range(3):
+        app.shell.put(app.process, app.region, page, DATA)
+    app.pin(0, 3)
+    for page in range(3, 32):
+        app.shell.put(app.process, app.region, page, DATA)
+    app.shell.tick(1)
+    assert app.states(0, 1, 2) == ["PRESENT"] * 3
+    assert app.state.frames.free >= 2
+    assert app.shell.counters()["policy_errors"] == 0
+
+
+def test_dontneed_passes_pinned_pages():
+    app = App(4)
+    app.pin(1, 2)
+    app.hint("DONTNEED", 0, 4)
+    assert app.states(0, 1, 2, 3) == ["SWAPPED", "PRESENT", "PRESENT", "SWAPPED"]
+
+
+def test_with_all_pinned_a_fault_is_refused_and_says_so():
+    app = App(4, frames=4)
+    app.pin(0, 4)
+    (failed,) = app.shell.fault(app.process, app.region, 4)
+    assert failed.error.reason == "OUT_OF_MEMORY"
+    assert "none can be evicted (0 denied, 4 pinned" in str(failed.error)
+    assert app.states(0, 1, 2, 3) == ["PRESENT"] * 4
+    app.unpin(0, 4)
+    app.shell.put(app.process, app.region, 4, DATA)
+
+
+def test_the_sweep_before_the_oom_policy_passes_pinned_pages():
+    """A policy that names nothing leaves it to the sweep."""
+    app = App(3, frames=4)
+    app.pin(0, 3)
+    for page in range(3, 8):
+        app.shell.put(app.process, app.region, page, DATA)
+    assert app.states(0, 1, 2) == ["PRESENT"] * 3
+    for pfn in range(4):  # a policy that forgot all its pages
+        if app.state.links.owner[pfn]:
+            app.own.policies.page_left(pfn)
+    app.shell.put(app.process, app.region, 3, DATA)
+    app.shell.put(app.process, app.region, 4, DATA)
+    assert app.states(0, 1, 2) == ["PRESENT"] * 3
+
+
+def test_a_thread_that_finds_all_memory_pinned_gets_sigbus():
+    app = App(0, shell=RealShell(make_core(frames=2)))
+    for page in range(2):
+        app.shell.touch(app.process, app.region, page, DATA)
+    app.pin(0, 2)
+    assert app.shell.touch(app.process, app.region, 2).state == SIGBUS
+    assert app.shell.counters()["poisoned"] == 1
+
+
+def test_the_process_with_most_pages_that_can_go_gives_first():
+    large = App(5, pages=6, frames=9)
+    small = App(3, pages=6, shell=large.shell)
+    large.pin(0, 4)
+    small.shell.put(small.process, small.region, 3, DATA)
+    large.shell.put(large.process, large.region, 5, DATA)
+    assert large.states(0, 1, 2, 3, 4) == ["PRESENT"] * 5
+    assert small.states(0, 1, 2, 3).count("SWAPPED") == 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10.0])
+def test_a_pin_outlives_the_hold_of_a_fault(seconds):
+    app = App(0, frames=4, hold_budget=2)
+    app.shell.fault(app.process, app.region, 0, write=True)
+    app.pin()
+    app.shell.tick(seconds)
+    app.hint("DONTNEED")
+    assert app.states(0) == ["PRESENT"]
+    app.unpin()
+    app.hint("DONTNEED")
+    assert app.states(0) == ["ABSENT" if seconds else "PRESENT"]
+
+
+# What goes with its region
+
+
+def test_unmapping_a_region_ends_its_pins_and_no_others():
+    app = App(2)
+    other = app.shell.map(app.process, 2)
+    for page in range(2):
+        app.shell.put(app.process, other, page, DATA)
+    app.pin(0, 2)
+    app.pin(0, 2)
+    app.shell.do(events.Pin(app.process, other, 0, 2))
+    app.shell.do(events.Unmap(app.process, app.region))
+    assert sorted(app.own.pins) == [page_key(other, 0), page_key(other, 1)]
+    assert (app.own.locked, app.state.locked, app.state.frames.free) == (2, 2, 6)
+    app.shell.do(events.Unpin(app.process, other, 0, 2))
+    assert app.state.locked == 0
+
+
+def test_a_session_that_ends_ends_its_pins():
+    app = App(3, evict="lru")
+    app.pin(0, 3)
+    app.hint("EVICTION=DENY", 0, 2)
+    app.shell.do(events.Detach(app.process, "bye"))
+    assert (app.state.locked, app.state.denied, app.state.frames.free) == (0, 0, 8)
+    again = App(3, shell=app.shell)
+    assert again.pin(0, 3) == []
+
+
+def test_a_process_that_is_killed_for_memory_loses_its_pins():
+    app = App(3, frames=4, devices=(), oom="kill_largest")
+    other = App(1, shell=app.shell, oom="kill_largest")
+    app.pin(0, 3)
+    app.shell.do(events.Faults(other.process, [events.FaultRequest(1, other.region, 1, 1, True)]))
+    assert app.shell.ended[app.process].killed
+    assert app.state.locked == 0
+    assert isinstance(app.shell.outcomes[other.process][-1], commands.Allocated)
