@@ -191,7 +191,7 @@ class RealShell(Shell):
                         self._unprotect(key)
                     self._wake(key)
             case commands.Wake():
-                emptied = [key for key in self._not_gone(command.pages) if key not in self.memory]
+                emptied = sorted({key for key in self._not_gone(command.pages) if key not in self.memory})
                 for key in emptied:
                     self.may_be_protected.add(key)
                     self._fill(key, bytes(self.page_size), writable=False)

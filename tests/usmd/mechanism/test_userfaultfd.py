@@ -394,6 +394,8 @@ def test_pages_that_are_there_when_the_client_comes_are_protected(world):
     writing = write(later.at(2), b"w")  # zeros without a client are a hole
     assert later.client.faults() == [PageFault(REGION, 2, True)]
     assert later.memory.wake([key(2)]) == [key(2)]
+    assert later.client.faults() == [PageFault(REGION, 2, True, True)]  # its first write is heard of
+    later.memory.restore([key(2)], [True])
     writing.result()
     later.close()
 
