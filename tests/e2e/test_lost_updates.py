@@ -1,6 +1,6 @@
 """No update is lost: threads count in pages that the daemon takes out and brings in under them all the time.
 
-The client is counting_client.py. Seconds of counting: $USMD_E2E_SECONDS, else 20. What keeps updates is that a page is
+The client is counting_client.py. Seconds of counting: $USMD_E2E_SECONDS, else 8. What keeps updates is that a page is
 write-protected before it is copied; the last test takes that away, and sees them go.
 """
 
@@ -17,7 +17,7 @@ from tests.support.real_memory import require_real_memory
 
 CLIENT = Path(__file__).with_name("counting_client.py")
 UNPROTECTED = Path(__file__).parents[1] / "support" / "unprotected_daemon.py"
-SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "20"))
+SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "8"))
 INCREMENTS = 10_000_000
 PAGE = 4096
 PAGES = 256

@@ -1,8 +1,8 @@
 """The core's test shell over memory that threads touch: a model of what the kernel and the userfaultfd mechanism do.
 
 A page is in memory or a hole, and write-protected or not. A thread that touches a hole, or writes to a protected page,
-waits; its fault is a message, read at once or (`auto_read` False) when the test says so. When it is woken it tries again:
-its touch is done, or it faults anew. Covers no address space: that is client_memory's.
+waits; its fault is a message, read at once or (`auto_read` False) when the test says so. When it is woken it tries
+again: its touch is done, or it faults anew. Covers no address space: that is client_memory's.
 """
 
 from __future__ import annotations

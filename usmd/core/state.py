@@ -164,12 +164,12 @@ class State:
         if self.restores:
             out.append(commands.Restore(list(self.restores), list(self.restores.values())))
             self.restores = {}
-        if self.wakes:
-            out.append(commands.Wake(self.wakes))
-            self.wakes = []
         if self.zero_fills:
             out.append(commands.ZeroFill(self.zero_fills, self.zero_pages))
             self.zero_fills, self.zero_pages = [], []
+        if self.wakes:
+            out.append(commands.Wake(self.wakes))
+            self.wakes = []
         if self.poisons:
             out.append(commands.Poison(self.poisons))
             self.poisons = []

@@ -237,7 +237,7 @@ def test_an_unpin_of_what_is_not_pinned_is_refused_and_changes_nothing():
             app.unpin(first, count)
     assert app.pinned() == [0, 1]
     app.unpin(0, 2)
-    with pytest.raises(InvalidArgument, match="page 0 .* is not pinned; unpin what was pinned"):
+    with pytest.raises(InvalidArgument, match=r"page 0 .* is not pinned; unpin what was pinned"):
         app.unpin(0, 2)
 
 

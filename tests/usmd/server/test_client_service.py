@@ -29,6 +29,8 @@ CALLS = {
     "HintRegion": pb.HintRegionRequest(region_id=1, text="PRIORITY=LOW"),
     "Load": pb.LoadRequest(region_id=1, length=1),
     "Store": pb.StoreRequest(region_id=1, data=b"x"),
+    "PinRegion": pb.PinRegionRequest(region_id=1, page_count=1),
+    "UnpinRegion": pb.UnpinRegionRequest(region_id=1, page_count=1),
 }
 
 
@@ -65,6 +67,7 @@ def test_attach_tells_the_limits(client):
     assert (attached.page_size, attached.max_transfer_bytes) == (PAGE, MAX_TRANSFER_BYTES)
     assert (attached.max_fault_pages, attached.max_batch_faults) == (512, MAX_BATCH_FAULTS)
     assert len(attached.session_token) >= 43
+    assert attached.mechanism == "simulated"
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "new\nline", "\x1b[31m", "\u202e"])
