@@ -6,8 +6,8 @@ Bytes that are no message, hints, and clients that overload the daemon are in te
 import grpc
 import pytest
 
+from lib_usm.pb.usm.v1 import admin_pb2, client_pb2_grpc, common_pb2
 from lib_usm.pb.usm.v1 import client_pb2 as pb
-from lib_usm.pb.usm.v1 import client_pb2_grpc, common_pb2
 from tests.support.daemon import wait_until
 from tests.support.raw_client import FaultStream, RawClient, open_channel, refused
 from usmd import errors
@@ -110,6 +110,9 @@ def test_a_session_whose_connection_breaks_ends_and_gives_its_memory_back(daemon
         ("Load", lambda region: pb.LoadRequest(region_id=region)),
         ("Store", lambda region: pb.StoreRequest(region_id=region, data=b"stolen")),
         ("Store", lambda region: pb.StoreRequest(region_id=region, offset=TOP)),
+        ("PinRegion", lambda region: pb.PinRegionRequest(region_id=region, page_count=1)),
+        ("PinRegion", lambda region: pb.PinRegionRequest(region_id=region, first_page=TOP, page_count=TOP)),
+        ("UnpinRegion", lambda region: pb.UnpinRegionRequest(region_id=region, page_count=1)),
     ],
 )
 def test_anothers_region_does_not_exist(client, other, method, request_of):
@@ -225,6 +228,80 @@ def test_a_fault_outside_its_region_or_on_no_or_too_many_pages_fails_and_the_str
     outcome = client.stream().fault(region, first, count)
     assert (reason_of(outcome), outcome.failure.page) == (expected, first)
     assert client.stream().fault(region, 0, 4).allocated.runs[0].page_count >= 1
+
+
+# Pins
+
+
+def pin(client, region, first, count):
+    request = pb.PinRegionRequest(region_id=region, first_page=first, page_count=count)
+    return list(client.call("PinRegion", request).absent_pages)
+
+
+def unpin(client, region, first, count):
+    client.call("UnpinRegion", pb.UnpinRegionRequest(region_id=region, first_page=first, page_count=count))
+
+
+def pinned(admin):
+    frames = admin.GetMemoryMap(admin_pb2.GetMemoryMapRequest(cells=64), timeout=10).cells
+    return sum(cell.pinned for cell in frames)
+
+
+def test_what_is_resident_can_be_pinned_and_with_an_absent_page_nothing_is(client, admin):
+    region = client.map(8 * PAGE)
+    for page in (1, 2, 4):
+        client.put(region, page, b"x")
+    assert pin(client, region, 0, 6) == [0, 3, 5]
+    unpinned = client.refused("UnpinRegion", pb.UnpinRegionRequest(region_id=region, first_page=1, page_count=1))
+    assert unpinned[:2] == INVALID
+    assert pin(client, region, 1, 2) == pin(client, region, 2, 1) == []
+    client.hint(region, "DONTNEED")
+    assert (pinned(admin), list(client.load(region, 0, 8 * PAGE).absent_pages)) == (2, [0, 3, 4, 5, 6, 7])
+    unpin(client, region, 1, 2)
+    client.hint(region, "DONTNEED")
+    assert pinned(admin) == 1
+    unpin(client, region, 2, 1)
+    assert pinned(admin) == 0
+    client.hint(region, "DONTNEED")
+    wait_until(lambda: client.load(region, 2 * PAGE, PAGE).absent_pages, "the page goes")
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "expected"),
+    [
+        (0, 0, INVALID),
+        (0, 65, INVALID),
+        (0, TOP, INVALID),
+        (TOP, TOP, INVALID),
+        (TOP, 1, OUTSIDE),
+        (4, 1, OUTSIDE),
+        (3, 2, OUTSIDE),
+        (0, 64, OUTSIDE),
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "request_of"), [("PinRegion", pb.PinRegionRequest), ("UnpinRegion", pb.UnpinRegionRequest)]
+)
+def test_a_pin_outside_its_region_or_of_no_or_too_many_pages_is_refused(
+    client, method, request_of, first, count, expected
+):
+    region = client.map(4 * PAGE)
+    answer = client.refused(method, request_of(region_id=region, first_page=first, page_count=count))
+    assert answer[:2] == expected
+
+
+def test_a_pin_beyond_the_budget_is_refused_and_the_pins_end_with_their_session(daemon, admin, client):
+    with RawClient(daemon.address, "keeper") as keeper:
+        region = keeper.map(40 * PAGE)
+        for page in range(40):
+            keeper.put(region, page, b"x")
+        assert pin(keeper, region, 0, 30) == []
+        answer = keeper.refused("PinRegion", pb.PinRegionRequest(region_id=region, first_page=29, page_count=4))
+        assert answer[:2] == ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
+        assert "keep 3 more frames" in answer[2]
+        assert pin(keeper, region, 30, 2) == []
+        assert pinned(admin) >= 32
+    wait_until(lambda: pinned(admin) == 0, "the pins end")
 
 
 # Messages
