@@ -145,6 +145,7 @@ class Client:
             except UsmError:
                 self._unmap(message.region_id)
                 raise
+            mapping.keep_alive(self)
         region = Region(self, message, self.page_size, mapping)
         self._regions.add(region)
         return region

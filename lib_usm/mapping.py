@@ -17,6 +17,12 @@ _MAP_FIXED_NOREPLACE: Final = 0x100000
 _ABSENT: Final = b"\0"
 
 
+class _Memory(mmap.mmap):
+    """The mapping itself, which every array and memoryview of it keeps alive, and with it what it depends on."""
+
+    session: object = None
+
+
 class Mapping:
     """Maps `length` bytes of `memfd`, and the residency map of `page_count` bytes. Raises OSError, and maps nothing.
 
@@ -25,7 +31,7 @@ class Mapping:
 
     def __init__(self, memfd: int, residency_fd: int, length: int, page_count: int) -> None:
         size = os.fstat(memfd).st_size  # whole pages
-        self._memory = mmap.mmap(memfd, size)
+        self._memory = _Memory(memfd, size)
         try:
             self._memory.madvise(mmap.MADV_DONTFORK)  # a child would see holes as zeros
             self._residency = mmap.mmap(residency_fd, page_count, prot=mmap.PROT_READ)
@@ -39,6 +45,10 @@ class Mapping:
         self.view = memoryview(self._memory)[:length]
         """The bytes of the region, for reading and writing here; nobody else gets it, and so nobody can release it."""
         _mappings.add(self)
+
+    def keep_alive(self, session: object) -> None:
+        """Have arrays and views keep an object, for without it a touch of them would be SIGBUS."""
+        self._memory.session = session
 
     def buffer(self) -> memoryview:
         """A view of the bytes that is the caller's own."""

@@ -66,6 +66,7 @@ class Memory:
     def _ask(self, request: client_pb2.MemoryRequest, send: list[int] | None = None, expect: int = 0) -> list[int]:
         """Send a request and read its reply; returns the descriptors that came, `expect` of them."""
         descriptors: list[int] = []
+        self._skip_old_replies()
         try:
             socket.send_fds(self._socket, [request.SerializeToString()], send or [])
             data, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
@@ -88,6 +89,22 @@ class Memory:
                 raise InternalError("the daemon's answer on the memory socket is none") from error
             raise
         return descriptors
+
+    def _skip_old_replies(self) -> None:
+        """Forget what came for a request that was interrupted."""
+        try:
+            self._socket.settimeout(0)
+            while True:
+                data, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                if not data:
+                    break
+            self._socket.settimeout(_TIMEOUT_SECONDS)
+        except BlockingIOError:
+            self._socket.settimeout(_TIMEOUT_SECONDS)
+        except OSError:
+            return  # the connection is gone, which the request will tell
 
     def leave_open(self) -> None:
         """Keep the descriptors for as long as this process lives, because memory that they serve is in use."""

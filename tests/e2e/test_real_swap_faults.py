@@ -20,6 +20,7 @@ from tests.support.real_daemon import FRAMES, PAGE, Bystander, real_daemon, to_s
 from tests.support.real_memory import require_real_memory
 from tests.support.swap_faults import daemon_with_faults
 from tests.support.told_client import Refused, told_clients
+from usmd.ctl.targets import Place
 
 PAGES = 64
 
@@ -32,9 +33,9 @@ def real_memory():
 def slot_of(daemon, client, name, page):
     """Slot of a page that is in swap only."""
     process = next(each.process_id for each in daemon.admin.processes() if each.name == client.name)
-    found = daemon.usmctl("explain", str(process), f"{client.region_ids[name]}+{page * PAGE}")
-    assert found["state"] == "SWAPPED", found
-    return found["slot"]["slot"]
+    found = daemon.admin.explain(process, Place(client.region_ids[name], "", page * PAGE))
+    assert found.state == "SWAPPED", found
+    return found.slot.slot
 
 
 def in_swap(daemon, client):

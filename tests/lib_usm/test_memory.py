@@ -1,6 +1,7 @@
 """The memory connection against sockets that a test answers: refusals, nonsense, and nothing that leaks."""
 
 import contextlib
+import gc
 import mmap
 import os
 import queue
@@ -76,6 +77,7 @@ class Server:
 @pytest.fixture
 def server(tmp_path):
     require_real_memory()
+    gc.collect()  # what earlier tests left would go in between
     before = sorted(os.listdir("/proc/self/fd"))
     server = Server(tmp_path / "s")
     yield server

@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -73,6 +75,8 @@ class ClientMemory:
         self._poisons: list[tuple[int, int, int]] = []
         """Ranges that are to be poisoned: region, offset, length; for region 0 the offset is an address."""
         self._halvings = 0
+        self._moves = 0
+        """Remaps that were followed."""
 
     # Mappings
 
@@ -85,6 +89,11 @@ class ClientMemory:
     def mapped(self, region_id: int) -> bool:
         """Whether the client has said where it mapped a region, and has not mapped something else there."""
         return region_id in self._maps
+
+    @property
+    def piece_count(self) -> int:
+        """Pieces that its regions are in, those that are gone included; each costs time with every fault and remap."""
+        return sum(max(len(found.pieces), 1) for found in self._maps.values())
 
     def drop(self, region_id: int, *, ended: bool) -> None:
         """A region has gone. A client that gives one back has unmapped it; what it still maps is an error to touch."""
@@ -123,6 +132,7 @@ class ClientMemory:
 
     def _moved(self, origin: int, to: int, length: int) -> None:
         """Follow an mremap."""
+        self._moves += 1
         taken = self._take_out(origin, length)
         self._take_out(to, length)
         for region_id, pieces in taken.items():
@@ -135,8 +145,12 @@ class ClientMemory:
     def read(self) -> list[PageFault]:
         """Faults that wait to be served, about 64 at most; those on pages of nobody end here. Raises OSError."""
         faults: list[PageFault] = []
-        if self._early:
-            faults, self._early = self._early, faults
+        for fault in self._early:
+            if fault.region_id in self._maps and fault.region_id not in self._gone:
+                faults.append(fault)
+            else:  # gone since it was read
+                self.poison(fault.region_id, fault.page * self._page_size, self._page_size)
+        self._early.clear()
         self._read(faults)
         return faults
 
@@ -267,9 +281,11 @@ class ClientMemory:
 
     def protect(self, region_id: int, offset: int, length: int) -> bool:
         """Let no write to a range pass from now on; whether that is so."""
-        return all(
+        moves = self._moves
+        done = all(
             self._protect_at(address, count) for _, count, address in self._maps[region_id].locate(offset, length)
         )
+        return done and moves == self._moves  # what was moved meanwhile is not protected where it is now
 
     def _protect_at(self, address: int, length: int) -> bool:
         self._tries = 0
@@ -291,12 +307,17 @@ class ClientMemory:
     def unprotect(self, region_id: int, offset: int, length: int) -> None:
         """Let writes to a range pass, and wake who waits."""
         for _, count, address in self._maps[region_id].locate(offset, length):
-            try:
-                uffd.write_protect(self.descriptor, address, count, protect=False)
-            except OSError as error:
-                if error.errno != errno.EAGAIN:
-                    _refused("unprotect", error.errno or errno.EIO)
+            if not self._unprotect_at(address, count):
                 self._wake_at(address, count)  # who still cannot write is reported again
+
+    def _unprotect_at(self, address: int, length: int) -> bool:
+        try:
+            uffd.write_protect(self.descriptor, address, length, protect=False)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                _refused("unprotect", error.errno or errno.EIO)
+            return False
+        return True
 
     def wake(self, region_id: int, offset: int, length: int) -> None:
         """Have who waits for a range try again."""
@@ -364,6 +385,8 @@ class ClientMemory:
                 if each[0] != region_id or start >= offset + length or end <= offset:
                     kept.append(each)
                     continue
+                first, last = max(start, offset), min(end, offset + length)
+                self.wake(region_id, first, last - first)  # who waits faults again
                 if start < offset:
                     kept.append((region_id, start, offset - start))
                 if end > offset + length:
@@ -386,16 +409,20 @@ class ClientMemory:
     def poison_all(self, pid: int) -> None:
         """Have every later touch of a missing page of process `pid` end in SIGBUS, because nobody will serve it."""
         mappings = mappings_of(pid) if self._maps else []
+        ends = [stop for _, stop in mappings or ()]
         for found in list(self._maps.values()):
             for piece in list(found.pieces):
                 end = piece.address + piece.length
                 if mappings is None:  # it is another user's: what it has unmapped is not known
                     self._poison_from(piece.address, piece.length)
                     continue
-                for start, stop in mappings:
-                    if max(start, piece.address) < min(stop, end):
-                        first = max(start, piece.address)
-                        self._poison_from(first, min(stop, end) - first)
+                for start, stop in islice(mappings, bisect_right(ends, piece.address), None):
+                    if start >= end:
+                        break
+                    first = max(start, piece.address)
+                    # Else each page that was evicted is in the way, with the mark that it was write-protected.
+                    self._unprotect_at(first, min(stop, end) - first)
+                    self._poison_from(first, min(stop, end) - first)
 
     def close(self) -> None:
         """Let go of the descriptor."""

@@ -18,6 +18,7 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Final
 
@@ -80,12 +81,31 @@ class RealRegion:
         try:
             fcntl.fcntl(self.memfd, fcntl.F_ADD_SEALS, _SEALS)
             self.mapping = mmap.mmap(self.memfd, page_count * page_size)
+            with suppress(OSError):  # a kernel without them
+                self.mapping.madvise(mmap.MADV_NOHUGEPAGE)  # memory is given by the page
             self.residency = mmap.mmap(self.residency_fd, page_count)
             # After the daemon's own mapping: nobody else can write to it.
             fcntl.fcntl(self.residency_fd, fcntl.F_ADD_SEALS, _SEALS | _F_SEAL_FUTURE_WRITE)
         except (OSError, OverflowError, ValueError) as error:
             self.close()
             raise LimitExceeded(f"no room to map a region of {format_size(page_count * page_size)}: {error}") from error
+
+    def data(self) -> Iterator[tuple[int, int]]:
+        """Where the memfd holds bytes: first byte and end of each run of pages."""
+        end = 0
+        while True:
+            try:
+                start = os.lseek(self.memfd, end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise
+            end = os.lseek(self.memfd, start, os.SEEK_HOLE)
+            yield start, end
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the region. Through the mapping a hole would become a page of zeros, for the client as well."""
+        return os.pread(self.memfd, length, offset)
 
     def pages_in_memory(self) -> int:
         """Pages of the hardware's size that the memfd holds, whoever put them there."""
@@ -153,11 +173,11 @@ class UserfaultfdMemory(Mechanism):
         size = self._page_size
         client.register(region.region_id, address, region.page_count * size)
         region.client = client
-        # What is there already may be clean, so that its first write must be heard of.
-        page = region.residency.find(b"\1")
-        while page >= 0:
-            client.protect(region.region_id, page * size, size)
-            page = region.residency.find(b"\1", page + 1)
+        # What is there already may be clean, or on its way out, so that its first write must be heard of.
+        for start, end in region.data():
+            if not client.protect(region.region_id, start, end - start):
+                region.client = None
+                raise OSError(errno.EAGAIN, "what it holds cannot be protected now")
 
     def drop_region(self, region_id: int, *, ended: bool) -> None:
         """Punch all of a region, so that its memory is free whoever still maps it."""
@@ -271,13 +291,13 @@ class UserfaultfdMemory(Mechanism):
         size, zeros = self._page_size, self._zeros
         answers: dict[int, bool | None] = {}
         for region, first, count in self._runs(pages):
-            mapping, key = region.mapping, region.region_id << PAGE_BITS | first
+            key = region.region_id << PAGE_BITS | first
             stable = region.client is None or region.client.protect(region.region_id, first * size, count * size)
             if stable:
                 region.residency[first : first + count] = bytes(count)
             for number in range(count):
                 start = (first + number) * size
-                answers[key + number] = mapping[start : start + size] == zeros if stable else None
+                answers[key + number] = region.read(start, size) == zeros if stable else None
         return [answers.get(key) for key in pages]
 
     def source(self, page: SlotPage) -> memoryview:
@@ -286,7 +306,7 @@ class UserfaultfdMemory(Mechanism):
         if region is None:
             return memoryview(self._zeros)
         start = (page.page & PAGE_MASK) * self._page_size
-        return memoryview(region.mapping[start : start + self._page_size])
+        return memoryview(region.read(start, self._page_size))
 
     def stage(self, pages: Sequence[SlotPage]) -> Stage:
         """Memory of the daemon alone: nobody sees a page before all of it has been read and verified."""
@@ -388,7 +408,7 @@ class UserfaultfdMemory(Mechanism):
         """Bytes of a region, by its memfd."""
         del frames
         start = (first & PAGE_MASK) * self._page_size + offset
-        return self._regions[first >> PAGE_BITS].mapping[start : start + length] if length else b""
+        return self._regions[first >> PAGE_BITS].read(start, length) if length else b""
 
     def store(self, frames: Sequence[int], first: int, offset: int, data: memoryview) -> int:
         """Write to a region, by its memfd."""

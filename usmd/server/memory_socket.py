@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import queue
 import socket
 import struct
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +38,8 @@ MAX_PACKET: Final = 4096
 MAX_DESCRIPTORS: Final = 8
 """Descriptors taken from a packet, so that too many are seen, and closed."""
 BACKLOG: Final = 128
+MAX_PIECES: Final = 4096
+"""Pieces that the regions of a client may be in."""
 REST_SECONDS: Final = 1.0
 """For how long no connection is taken after one could not be."""
 TICKS_PER_AUDIT: Final = 10
@@ -80,6 +85,8 @@ class MemorySocket:
         self.timeout = timeout
         self.connections: set[Connection] = set()
         self._ticks = 0
+        self._unwanted: queue.SimpleQueue[int] = queue.SimpleQueue()
+        threading.Thread(target=self._close_unwanted, name="usmd-closer", daemon=True).start()
         self._listener: socket.socket | None = None
         self._listen_again: asyncio.TimerHandle | None = None
 
@@ -115,6 +122,18 @@ class MemorySocket:
             peer.close()
             return
         self.connections.add(Connection(self, peer))
+
+    def dispose(self, descriptor: int) -> None:
+        """Close what came from a stranger, or has such in its queue, where it can take as long as it likes.
+
+        A socket with SO_LINGER, for instance, makes its last close wait for as long as its maker wants.
+        """
+        self._unwanted.put(descriptor)
+
+    def _close_unwanted(self) -> None:
+        while True:
+            with suppress(OSError):
+                os.close(self._unwanted.get())
 
     def tick(self) -> None:
         """Time has passed."""
@@ -201,7 +220,7 @@ class Connection:
             self._ended("its memory connection broke")
         finally:
             for descriptor in descriptors:
-                os.close(descriptor)
+                self._owner.dispose(descriptor)
 
     def _handle(self, data: bytes, descriptors: list[int]) -> list[int]:
         """Do what a packet asks; returns the descriptors that go with the answer. What is kept leaves the list."""
@@ -325,8 +344,14 @@ class Connection:
 
     def check(self) -> None:
         """End a session whose userfaultfd reports no more faults: the loop does not tell of that a second time."""
-        if self._client is not None and uffd.broken(self._client.descriptor):
+        if self._client is None:
+            return
+        if uffd.broken(self._client.descriptor):
             self._ended("its userfaultfd reports no more faults")
+        elif self._client.piece_count > MAX_PIECES:
+            self._ended(
+                f"its regions are in more than {MAX_PIECES} pieces, by mremap or left mapped after they were given back"
+            )
 
     def _serve_soon(self) -> None:
         """Faults were read on the way; they are served when what is under way is done."""
@@ -353,7 +378,7 @@ class Connection:
         self._owner.connections.discard(self)
         self._expiry.cancel()
         self._loop.remove_reader(self._peer)
-        self._peer.close()
+        self._owner.dispose(self._peer.detach())
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)

@@ -458,3 +458,13 @@ def test_a_process_that_is_killed_for_memory_loses_its_pins():
     assert app.shell.ended[app.process].killed
     assert app.state.locked == 0
     assert isinstance(app.shell.outcomes[other.process][-1], commands.Allocated)
+
+
+def test_pages_pinned_and_denied_do_not_keep_the_others_of_their_process_from_going():
+    app = App(2, frames=5, low=2, high=3)
+    app.hint("EVICTION=DENY", 0, 2)
+    app.pin(0, 2)
+    app.shell.put(app.process, app.region, 2, DATA)
+    app.shell.put(app.process, app.region, 3, DATA)
+    assert app.states(0, 1, 2, 3) == ["PRESENT", "PRESENT", "SWAPPED", "PRESENT"]
+    assert app.state.frames.free == 2

@@ -124,3 +124,21 @@ def test_threads_that_touch_an_absent_page_at_once_have_it_filled_once(data):
     assert [thread.state for thread in threads] == [DONE] * 3
     assert [thread.read for thread in threads] == [bytes(PAGE), *[data or bytes(PAGE)] * 2]
     assert shell.counters()["protect_faults"] == 0
+
+
+def test_threads_that_write_to_a_page_that_went_meanwhile_have_it_filled_before_anything_else_is_done_to_it():
+    """Both met a protected page; it was all zero, and is absent when the first of them is heard."""
+    shell = RealShell(make_core(), auto_read=False)
+    process = shell.attach()
+    region = shell.map(process, 1)
+    shell.touch(process, region, 0)
+    shell.read_faults()
+    shell.late = True
+    shell.evict(process, region)
+    threads = [shell.touch(process, region, 0, OTHER) for _ in range(2)]
+    assert [thread.message.protected for thread in threads] == [True, True]
+    while shell.untold:
+        shell.tell()
+    assert shell.state_of(region, 0) == "ABSENT"
+    shell.read_faults()
+    assert [thread.state for thread in threads] == [DONE, DONE]

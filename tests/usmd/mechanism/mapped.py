@@ -122,9 +122,8 @@ def read(address, length=1):
 
 def write(address, data):
     """Have a thread write bytes."""
-    return Doing(
-        lambda: _libc.memcpy(address, ctypes.addressof(ctypes.create_string_buffer(data, len(data))), len(data))
-    )
+    buffer = ctypes.create_string_buffer(data, len(data))  # which must live as long as its address is used
+    return Doing(lambda: _libc.memcpy(address, ctypes.addressof(buffer), len(data)))
 
 
 def remap(address, length, to, new_length=None):

@@ -8,7 +8,7 @@ from usmd.core import commands, events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
 from usmd.core.state import CoreSettings
-from usmd.errors import NotFound
+from usmd.errors import InvalidArgument, LimitExceeded, NotFound
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server.engine import Engine
 from usmd.swap.base import SlotIO
@@ -18,15 +18,52 @@ PAGE = 16
 SECONDS = 10
 
 
+class Recorder(SimulatedMemory):
+    """Writes down what it is told beyond bytes; `emptied` and `stuck` are what it says of all pages."""
+
+    def __init__(self, frames, page_size):
+        super().__init__(frames, page_size)
+        self.told = []
+        self.released = asyncio.Event()
+        self.emptied = False
+        self.stuck = False
+        self.room = True
+
+    def add_region(self, region_id, process_id, page_count):
+        self.told.append(("add", region_id, process_id, page_count))
+        if not self.room:
+            raise LimitExceeded("no room for a region")
+
+    def drop_region(self, region_id, *, ended):
+        self.told.append(("drop", region_id, ended))
+
+    def zero(self, frames, pages):
+        super().zero(frames, pages)
+        self.told.append(("zero", *pages))
+
+    def release(self, pages):
+        self.told.append(("release", *pages))
+        self.released.set()
+
+    def restore(self, pages, writable):
+        self.told.append(("restore", *zip(pages, writable, strict=True)))
+
+    def wake(self, pages):
+        self.told.append(("wake", *pages))
+        return list(pages) if self.emptied else []
+
+    def poison(self, pages):
+        self.told.append(("poison", *pages))
+        return list(pages) if self.stuck else []
+
+
 class Bench:
     """An engine with two memory devices, a process, and what came of its faults."""
 
-    def __init__(self, frames=4, pages=4, **settings):
+    def __init__(self, frames=4, pages=4, memory=SimulatedMemory, **settings):
         settings = {"deny_budget": frames, "deny_budget_total": frames} | settings
         devices = [MemorySwapDevice(number=n, name=f"memory{n}", slots=4096, page_size=PAGE) for n in (0, 1)]
-        self.engine = Engine(
-            CoreSettings(frames=frames, page_size=PAGE, **settings), SimulatedMemory(frames, PAGE), devices
-        )
+        self.engine = Engine(CoreSettings(frames=frames, page_size=PAGE, **settings), memory(frames, PAGE), devices)
         self.outcomes = []
         self.ended = []
         self.notices = []
@@ -35,7 +72,7 @@ class Bench:
         self.engine.on_ended = self.ended.append
         self.engine.on_notice = self.notices.append
         self.process = self.engine.submit(events.Attach("app", "first_fit", "fifo", "refuse")).process_id
-        self.region = self.engine.submit(events.Map(self.process, pages * PAGE, "")).region_id
+        self.region = self.engine.map(events.Map(self.process, pages * PAGE, "")).region_id
 
     def _outcomes(self, process_id, outcomes):
         assert process_id == self.process
@@ -62,6 +99,10 @@ class Bench:
         self.engine.submit(
             events.Faults(self.process, [events.FaultRequest(page, self.region, page, 1, False) for page in pages])
         )
+
+    def touch(self, page, write=False, protected=False):
+        """A real fault."""
+        self.engine.submit(events.PageFaults(self.process, [events.PageFault(self.region, page, write, protected)]))
 
     def store(self, page, data):
         """Whether the page was present."""
@@ -158,6 +199,90 @@ def test_a_request_that_is_refused_changes_nothing_and_the_next_is_served():
         assert isinstance(await bench.fault(0), commands.Allocated)
 
     run(conversation)
+
+
+def test_the_memory_hears_of_real_faults_in_the_words_of_the_core():
+    async def conversation(bench):
+        memory, key = bench.engine.memory, page_key(bench.region, 0)
+        assert memory.told == [("add", bench.region, bench.process, 4)]
+        memory.told.clear()
+        bench.touch(0)
+        bench.store(0, b"x" * PAGE)
+        bench.touch(0)
+        bench.hint("DONTNEED")
+        await asyncio.wait_for(memory.released.wait(), SECONDS)
+        assert bench.load(0) is None
+        bench.touch(0)
+        assert bench.load(0) == b"x" * PAGE
+        bench.touch(0, write=True, protected=True)
+        assert memory.told == [("zero", key), ("wake", key), ("release", key), ("restore", (key, True))]
+        bench.engine.submit(events.Unmap(bench.process, bench.region))
+        assert memory.told[-1] == ("drop", bench.region, False)
+        other = bench.engine.map(events.Map(bench.process, PAGE, "")).region_id
+        bench.engine.submit(events.Detach(bench.process, "over"))
+        assert memory.told[-1] == ("drop", other, True)
+        bench.ended.append(bench.process)
+        return {notice.kind for notice in bench.notices}
+
+    assert run(conversation, memory=Recorder) == {"process_attached", "process_detached"}
+
+
+def test_what_its_client_has_emptied_is_dirty():
+    async def conversation(bench):
+        bench.touch(0)
+        bench.store(0, b"x" * PAGE)
+        bench.hint("DONTNEED")
+        await asyncio.wait_for(bench.engine.memory.released.wait(), SECONDS)
+        bench.touch(0)
+        free = bench.engine.core.state.swap.free
+        bench.engine.memory.emptied = True
+        bench.touch(0)
+        assert bench.engine.core.state.swap.free == free + 1
+
+    run(conversation, memory=Recorder)
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_the_operator_hears_of_a_thread_that_cannot_even_be_given_an_error(stuck):
+    async def conversation(bench):
+        bench.engine.memory.stuck = stuck
+        for page in range(2):
+            bench.touch(page)
+        bench.hint("EVICTION=DENY")
+        bench.touch(2)
+        assert bench.engine.memory.told[-1] == ("poison", page_key(bench.region, 2))
+        return {notice.kind: notice for notice in bench.notices}
+
+    notices = run(conversation, frames=2, memory=Recorder)
+    assert "page_poisoned" in notices
+    assert ("thread_blocked" in notices) == stuck
+    if stuck:
+        assert notices["thread_blocked"].fields == {"region_id": "1", "page": "2"}
+        assert "page 2 of region 1" in notices["thread_blocked"].message
+
+
+def test_a_region_for_which_there_is_no_memory_is_none():
+    async def conversation(bench):
+        bench.engine.memory.room = False
+        mapped = bench.engine.core.state.processes[bench.process].mapped
+        with pytest.raises(LimitExceeded, match="no room for a region"):
+            bench.engine.map(events.Map(bench.process, PAGE, "unlucky"))
+        assert list(bench.engine.core.state.regions) == [bench.region]
+        assert bench.engine.core.state.processes[bench.process].mapped == mapped
+        bench.engine.memory.room = True
+        assert bench.engine.map(events.Map(bench.process, PAGE, "")).region_id not in (1, 2)
+
+    run(conversation, memory=Recorder)
+
+
+def test_a_region_that_the_core_refuses_is_not_known_to_the_memory():
+    async def conversation(bench):
+        before = list(bench.engine.memory.told)
+        with pytest.raises(InvalidArgument):
+            bench.engine.map(events.Map(bench.process, 0, ""))
+        assert bench.engine.memory.told == before
+
+    run(conversation, memory=Recorder)
 
 
 def test_close_closes_every_device():
