@@ -153,7 +153,8 @@ class Region:
     def read(self, offset: int, n: int) -> bytes:
         """Return the `n` bytes from `offset` on, faulting in what is absent.
 
-        Raises OutOfRange, OutOfMemory, DataLoss or SwapIOError.
+        Raises OutOfRange, OutOfMemory, DataLoss or SwapIOError; where the region is mapped into this process, what is
+        absent is touched without a call, and all but OutOfRange is SIGBUS: `ensure` before where that matters.
         """
         self.check_range(offset, n)
         self.check_open()
