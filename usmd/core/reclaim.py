@@ -114,7 +114,9 @@ class Reclaim:
         def kept(process: Process) -> int:
             return process.denied + process.locked - process.resident
 
-        givers = sorted((process for process in self._state.processes.values() if kept(process) < 0), key=kept)
+        # A page may be denied and pinned as well, so that their sum says nothing of whether others could go.
+        givers = [each for each in self._state.processes.values() if each.resident > max(each.denied, each.locked)]
+        givers.sort(key=kept)
         for process in givers:
             if begun >= wanted:
                 break

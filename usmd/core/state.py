@@ -161,12 +161,12 @@ class State:
         if self.releases:
             out.append(commands.Release(self.releases))
             self.releases = []
-        if self.restores:
-            out.append(commands.Restore(list(self.restores), list(self.restores.values())))
-            self.restores = {}
         if self.zero_fills:
             out.append(commands.ZeroFill(self.zero_fills, self.zero_pages))
             self.zero_fills, self.zero_pages = [], []
+        if self.restores:
+            out.append(commands.Restore(list(self.restores), list(self.restores.values())))
+            self.restores = {}
         if self.wakes:
             out.append(commands.Wake(self.wakes))
             self.wakes = []
