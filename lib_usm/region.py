@@ -136,7 +136,9 @@ class Region:
         """
         first_page, page_count = self._page_range(offset, n)
         self.check_open()
-        return not self.absent_runs(first_page, page_count, max(page_count, 1))
+        if self._mapping is not None:
+            return self._mapping.resident(first_page, page_count)
+        return not self.table.absent_runs(first_page, first_page + page_count, max(page_count, 1))
 
     def absent_runs(self, first_page: int, page_count: int, longest: int) -> list[tuple[int, int]]:
         """Runs of pages (first page, pages) that `resident` would not call so, none over `longest` pages."""

@@ -163,22 +163,6 @@ def test_a_swap_file_that_is_unlinked_meanwhile_goes_on(tmp_path):
     assert swap.read_text() == "another's"
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 2 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("a small file system needs root to be mounted")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def fill(folder):
     """Write until the disk is full."""
     block = bytes(4096)

@@ -253,9 +253,8 @@ class ClientMemory:
             if done == length:
                 return Drained(length, 0)
         nowhere = 0
-        one_page = (
-            HARDWARE_PAGE < length <= self._page_size
-        )  # of which any part may be nowhere, and the rest is to come
+        # Of one page any part may be nowhere, and the rest is to come.
+        one_page = HARDWARE_PAGE < length <= self._page_size
         step = length
         while done < length:
             pieces = found.locate(offset + done, min(step, length - done))

@@ -179,17 +179,12 @@ def copy(
 
     The kernel fills nothing while a remap waits to be read. `on_busy` reads it and says whether to try again.
     """
-
-    def attempt(done: int) -> int:
-        argument = bytearray(_COPY_ARGUMENT.pack(address + done, source + done, length - done, mode, 0))
-        try:
-            fcntl.ioctl(descriptor, _COPY, argument)
-        except OSError as error:
-            moved: int = _COPY_ARGUMENT.unpack(argument)[4]
-            return moved if moved > 0 else -(error.errno or errno.EIO)
-        return length - done
-
-    return _fill(attempt, length, on_busy)
+    layout = _COPY_ARGUMENT
+    return _fill(
+        lambda done, left: _moved(descriptor, _COPY, layout, left, address + done, source + done, left, mode, 0),
+        length,
+        on_busy,
+    )
 
 
 def zero(descriptor: int, address: int, length: int, *, on_busy: Callable[[], bool]) -> Drained:
@@ -203,16 +198,22 @@ def poison(descriptor: int, address: int, length: int, *, on_busy: Callable[[], 
 
 
 def _fill_range(request: int, descriptor: int, address: int, length: int, on_busy: Callable[[], bool]) -> Drained:
-    def attempt(done: int) -> int:
-        argument = bytearray(_RANGE_RESULT.pack(address + done, length - done, 0, 0))
-        try:
-            fcntl.ioctl(descriptor, request, argument)
-        except OSError as error:
-            moved: int = _RANGE_RESULT.unpack(argument)[3]
-            return moved if moved > 0 else -(error.errno or errno.EIO)
-        return length - done
+    return _fill(
+        lambda done, left: _moved(descriptor, request, _RANGE_RESULT, left, address + done, left, 0, 0),
+        length,
+        on_busy,
+    )
 
-    return _fill(attempt, length, on_busy)
+
+def _moved(descriptor: int, request: int, layout: struct.Struct, wanted: int, *values: int) -> int:
+    """Run a request whose last word is its result; returns the bytes that it did, or a negative errno for none."""
+    argument = bytearray(layout.pack(*values))
+    try:
+        fcntl.ioctl(descriptor, request, argument)
+    except OSError as error:
+        moved: int = layout.unpack(argument)[-1]
+        return moved if moved > 0 else -(error.errno or errno.EIO)
+    return wanted
 
 
 class ZeroPage:
@@ -254,11 +255,11 @@ class CopyPages:
         return length
 
 
-def _fill(attempt: Callable[[int], int], length: int, on_busy: Callable[[], bool]) -> Drained:
-    """Attempt until all is done; an attempt returns the bytes it did, or a negative errno."""
+def _fill(attempt: Callable[[int, int], int], length: int, on_busy: Callable[[], bool]) -> Drained:
+    """Attempt until all is done, each time with what is done and what is left; it returns what `_moved` does."""
     done = 0
     while done < length:
-        moved = attempt(done)
+        moved = attempt(done, length - done)
         if moved > 0:
             done += moved
         elif moved != -errno.EAGAIN or not on_busy():

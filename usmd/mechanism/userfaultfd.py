@@ -63,12 +63,11 @@ def _memfd(name: str, size: int) -> int:
 class RealRegion:
     """A region's bytes and its residency map, each a memfd that the client gets, and their mappings in the daemon."""
 
-    __slots__ = ("client", "mapping", "memfd", "page_count", "process_id", "region_id", "residency", "residency_fd")
+    __slots__ = ("client", "mapping", "memfd", "page_count", "region_id", "residency", "residency_fd")
 
-    def __init__(self, region_id: int, process_id: int, page_count: int, page_size: int) -> None:
+    def __init__(self, region_id: int, page_count: int, page_size: int) -> None:
         """Make the memfds; raises LimitExceeded."""
         self.region_id = region_id
-        self.process_id = process_id
         self.page_count = page_count
         self.client: ClientMemory | None = None
         """The client's side, once it has mapped the region."""
@@ -162,7 +161,8 @@ class UserfaultfdMemory(Mechanism):
 
     def add_region(self, region_id: int, process_id: int, page_count: int) -> None:
         """Make the memfds of a region; raises LimitExceeded."""
-        self._regions[region_id] = RealRegion(region_id, process_id, page_count, self._page_size)
+        del process_id  # its client comes with `connect`
+        self._regions[region_id] = RealRegion(region_id, page_count, self._page_size)
 
     def region(self, region_id: int) -> RealRegion | None:
         """A region that is not gone, or None."""

@@ -70,8 +70,8 @@ class DeviceQueue:
             stage = self._memory.stage(pages)
             errors = self._read_now(pages, stage)
             if errors is not None:
-                self.pages_read += len(errors) - sum(1 for error in errors if error is not None)
-                self.errors += sum(1 for error in errors if error is not None)
+                self.in_flight += len(pages)
+                self.pages_read += self._count(errors)
                 self._fill_all(stage, errors)
                 return
             self._memory.unstage(stage)

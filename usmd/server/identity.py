@@ -21,6 +21,23 @@ MAX_CONNECTIONS: Final = 4096
 _PEER = struct.Struct("iII")
 
 
+def bound(path: Path, mode: int, kind: socket.SocketKind) -> socket.socket:
+    """A Unix socket bound to `path`, which has this file mode from the first moment on. Raises OSError."""
+    listener = socket.socket(socket.AF_UNIX, kind)
+    before = os.umask(0o777 & ~mode)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    return listener
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int, int]:
+    """Process, user and group at the other end of a Unix socket, as the kernel vouches for them."""
+    pid, uid, gid = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return pid, uid, gid
+
+
 class Identity:
     """Who connected. `on_gone` is called when the connection closes, once a session has claimed the identity."""
 
@@ -63,17 +80,11 @@ class Identities:
 
     async def serve(self, path: Path, mode: int) -> None:
         """Listen on `path`, with this file mode from the first moment on."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o777 & ~mode)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
-        self._server = await asyncio.start_unix_server(self._connected, sock=listener)
+        self._server = await asyncio.start_unix_server(self._connected, sock=bound(path, mode, socket.SOCK_STREAM))
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection: socket.socket = writer.get_extra_info("socket")
-        pid, uid, gid = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        pid, uid, gid = peer_of(connection)
         if len(self._connections) >= MAX_CONNECTIONS:
             writer.close()
             return

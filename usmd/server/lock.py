@@ -14,12 +14,12 @@ import os
 import re
 import socket
 import stat
-import struct
 from pathlib import Path
 from types import TracebackType
 
 from usmd.errors import AlreadyRunning, ConfigError
 from usmd.runtime_paths import IDENTITY_SUFFIX, MEMORY_SUFFIX
+from usmd.server.identity import peer_of
 
 LOCK_SUFFIX = ".lock"
 
@@ -122,7 +122,7 @@ class SocketLock:
             probe.setblocking(False)
             code = probe.connect_ex(str(place))
             if code == 0:
-                raise AlreadyRunning(self._taken(f"the program with pid {_peer(probe)}, which holds no lock"))
+                raise AlreadyRunning(self._taken(f"the program with pid {peer_of(probe)[0]}, which holds no lock"))
         if code in (errno.EAGAIN, errno.EPROTOTYPE):  # somebody listens: its backlog is full, or it wants packets
             raise AlreadyRunning(self._taken("a program that holds no lock"))
         if code != errno.ECONNREFUSED:
@@ -147,10 +147,3 @@ def _holder(descriptor: int) -> int | None:
     """Process number in the lock file; None when its holder has not written it yet."""
     text = os.pread(descriptor, 32, 0)
     return int(text) if re.fullmatch(rb"\d{1,10}\n", text) else None
-
-
-def _peer(connected: socket.socket) -> int:
-    """Process number of the server at the other end."""
-    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, _uid, _gid = struct.unpack("3i", credentials)
-    return int(pid)

@@ -31,6 +31,7 @@ from usmd.mechanism.userfaultfd import RealRegion, UserfaultfdMemory
 from usmd.server.client_service import failure_reason
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
+from usmd.server.identity import bound, peer_of
 from usmd.server.sessions import Session, Sessions
 
 MAX_CONNECTIONS: Final = 4096
@@ -47,7 +48,6 @@ MAX_TAKEN: Final = 256
 """Pages of the hardware's size that a process may have in memory without having been given them."""
 MAX_ROUNDS: Final = 16
 """Reads of one client's faults at a stretch; then others have their turn."""
-_PEER: Final = struct.Struct("iII")
 _SO_PEERPIDFD: Final = 77
 """Linux 6.5: no other process can have got the number meanwhile. Python 3.11 has no name for it."""
 _log = get_logger()
@@ -92,13 +92,8 @@ class MemorySocket:
 
     def serve(self, path: Path, mode: int) -> None:
         """Listen on `path`, with this file mode from the first moment on."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener = bound(path, mode, socket.SOCK_SEQPACKET)
         listener.setblocking(False)
-        before = os.umask(0o777 & ~mode)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
         listener.listen(BACKLOG)
         self._listener = listener
         self._listen(listener)
@@ -185,7 +180,7 @@ class Connection:
         self._owner = owner
         self._peer = peer
         peer.setblocking(False)
-        self._pid = int(_PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0])
+        self._pid = peer_of(peer)[0]
         self._pidfd: int | None = None
         self._session: Session | None = None
         self._client: ClientMemory | None = None
