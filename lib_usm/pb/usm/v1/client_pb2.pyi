@@ -659,23 +659,29 @@ Global___MemoryReply: _TypeAlias = MemoryReply  # noqa: Y015
 
 @_typing.final
 class StreamFaultsRequest(_message.Message):
-    """A batch of faults."""
+    """A batch of faults and accesses."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FAULTS_FIELD_NUMBER: _builtins.int
+    ACCESSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
         """The faults, in the order in which they happened."""
+
+    @_builtins.property
+    def accesses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Access]:
+        """Loads and stores, done in order after the faults of the message were filed."""
 
     def __init__(
         self,
         *,
         faults: _abc.Iterable[Global___Fault] | None = ...,
+        accesses: _abc.Iterable[Global___Access] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "faults", b"faults"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -693,7 +699,7 @@ class Fault(_message.Message):
     PAGE_COUNT_FIELD_NUMBER: _builtins.int
     WRITE_FIELD_NUMBER: _builtins.int
     fault_id: _builtins.int
-    """The client's number for this fault; unique among its faults in flight."""
+    """The client's number for this fault; unique among the stream's faults in flight."""
     region_id: _builtins.int
     """Number of the region."""
     first_page: _builtins.int
@@ -720,28 +726,112 @@ class Fault(_message.Message):
 Global___Fault: _TypeAlias = Fault  # noqa: Y015
 
 @_typing.final
+class Access(_message.Message):
+    """A load or a store on a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_ID_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    access_id: _builtins.int
+    """The client's number for this access; unique among its accesses in flight."""
+    @_builtins.property
+    def load(self) -> Global___LoadRequest:
+        """Bytes to read."""
+
+    @_builtins.property
+    def store(self) -> Global___StoreRequest:
+        """Bytes to write."""
+
+    def __init__(
+        self,
+        *,
+        access_id: _builtins.int = ...,
+        load: Global___LoadRequest | None = ...,
+        store: Global___StoreRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "load", b"load", "store", b"store"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "access_id", b"access_id", "load", b"load", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_access: _TypeAlias = _typing.Literal["load", "store"]  # noqa: Y015
+    _WhichOneofArgType_access: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_access) -> _WhichOneofReturnType_access | None: ...
+
+Global___Access: _TypeAlias = Access  # noqa: Y015
+
+@_typing.final
 class StreamFaultsResponse(_message.Message):
-    """A batch of outcomes."""
+    """A batch of outcomes and answers. What its outcomes tell happened before what its answers tell."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OUTCOMES_FIELD_NUMBER: _builtins.int
+    ACCESSED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]:
         """Outcomes of faults and completions of yielded ones, in the order in which they happened."""
+
+    @_builtins.property
+    def accessed(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessOutcome]:
+        """Answers of accesses, in the order in which they were done."""
 
     def __init__(
         self,
         *,
         outcomes: _abc.Iterable[Global___Outcome] | None = ...,
+        accessed: _abc.Iterable[Global___AccessOutcome] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessed", b"accessed", "outcomes", b"outcomes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamFaultsResponse: _TypeAlias = StreamFaultsResponse  # noqa: Y015
+
+@_typing.final
+class AccessOutcome(_message.Message):
+    """What came of an access."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_ID_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    access_id: _builtins.int
+    """The client's number for the access."""
+    @_builtins.property
+    def loaded(self) -> Global___LoadResponse:
+        """The load was done, or pages are absent."""
+
+    @_builtins.property
+    def stored(self) -> Global___StoreResponse:
+        """The store was done, or pages are absent."""
+
+    @_builtins.property
+    def failure(self) -> Global___Failure:
+        """The access failed, and it alone; of its fields only reason and message are set."""
+
+    def __init__(
+        self,
+        *,
+        access_id: _builtins.int = ...,
+        loaded: Global___LoadResponse | None = ...,
+        stored: Global___StoreResponse | None = ...,
+        failure: Global___Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "loaded", b"loaded", "outcome", b"outcome", "stored", b"stored"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "failure", b"failure", "loaded", b"loaded", "outcome", b"outcome", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["loaded", "stored", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___AccessOutcome: _TypeAlias = AccessOutcome  # noqa: Y015
 
 @_typing.final
 class Outcome(_message.Message):
@@ -867,7 +957,7 @@ Global___Yield: _TypeAlias = Yield  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """The fault failed; no page of it was invented."""
+    """The fault or access failed; no page of it was invented."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -92,7 +92,7 @@ class ClientServiceServicer:
     """
 
     def Attach(self, request, context):
-        """Begins a session. The session ends with Detach, when its fault stream breaks, or when no stream was opened in time.
+        """Begins a session. The session ends with Detach, when its first stream breaks, or when no stream was opened in time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +155,11 @@ class ClientServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamFaults(self, request_iterator, context):
-        """Fault batches one way; outcomes, and later the completions of yielded faults, the other way. One per session.
+        """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
+        The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
+        each kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own
+        faults and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end
+        with the session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class ClientServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ClientServiceAsyncStub: ...
     Attach: _grpc.UnaryUnaryMultiCallable[_client_pb2.AttachRequest, _client_pb2.AttachResponse]
-    """Begins a session. The session ends with Detach, when its fault stream breaks, or when no stream was opened in time."""
+    """Begins a session. The session ends with Detach, when its first stream breaks, or when no stream was opened in time."""
     Detach: _grpc.UnaryUnaryMultiCallable[_client_pb2.DetachRequest, _client_pb2.DetachResponse]
     """Ends the session: its regions, frames and slots are given back."""
     MapRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.MapRegionRequest, _client_pb2.Region]
@@ -52,7 +52,12 @@ class ClientServiceStub:
     UnpinRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.UnpinRegionRequest, _client_pb2.UnpinRegionResponse]
     """Ends a pin of the same range."""
     StreamFaults: _grpc.StreamStreamMultiCallable[_client_pb2.StreamFaultsRequest, _client_pb2.StreamFaultsResponse]
-    """Fault batches one way; outcomes, and later the completions of yielded faults, the other way. One per session."""
+    """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
+    The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
+    each kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own
+    faults and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end
+    with the session.
+    """
 
 @_typing.type_check_only
 class ClientServiceAsyncStub(ClientServiceStub):
@@ -60,7 +65,7 @@ class ClientServiceAsyncStub(ClientServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.UnaryUnaryMultiCallable[_client_pb2.AttachRequest, _client_pb2.AttachResponse]  # type: ignore[assignment]
-    """Begins a session. The session ends with Detach, when its fault stream breaks, or when no stream was opened in time."""
+    """Begins a session. The session ends with Detach, when its first stream breaks, or when no stream was opened in time."""
     Detach: _aio.UnaryUnaryMultiCallable[_client_pb2.DetachRequest, _client_pb2.DetachResponse]  # type: ignore[assignment]
     """Ends the session: its regions, frames and slots are given back."""
     MapRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.MapRegionRequest, _client_pb2.Region]  # type: ignore[assignment]
@@ -78,7 +83,12 @@ class ClientServiceAsyncStub(ClientServiceStub):
     UnpinRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.UnpinRegionRequest, _client_pb2.UnpinRegionResponse]  # type: ignore[assignment]
     """Ends a pin of the same range."""
     StreamFaults: _aio.StreamStreamMultiCallable[_client_pb2.StreamFaultsRequest, _client_pb2.StreamFaultsResponse]  # type: ignore[assignment]
-    """Fault batches one way; outcomes, and later the completions of yielded faults, the other way. One per session."""
+    """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
+    The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
+    each kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own
+    faults and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end
+    with the session.
+    """
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     """Memory of one application. Every call but Attach carries the session token as metadata "usm-session-token"."""
@@ -89,7 +99,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.AttachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.AttachResponse, _abc.Awaitable[_client_pb2.AttachResponse]]:
-        """Begins a session. The session ends with Detach, when its fault stream breaks, or when no stream was opened in time."""
+        """Begins a session. The session ends with Detach, when its first stream breaks, or when no stream was opened in time."""
 
     @_abc_1.abstractmethod
     def Detach(
@@ -161,6 +171,11 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_client_pb2.StreamFaultsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_client_pb2.StreamFaultsResponse], _abc.AsyncIterator[_client_pb2.StreamFaultsResponse]]:
-        """Fault batches one way; outcomes, and later the completions of yielded faults, the other way. One per session."""
+        """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
+        The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
+        each kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own
+        faults and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end
+        with the session.
+        """
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
