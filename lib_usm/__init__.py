@@ -24,6 +24,7 @@ from lib_usm.errors import (
     ConnectionLost,
     DaemonUnavailable,
     DataLoss,
+    Deadlock,
     Draining,
     ForkedChild,
     InternalError,
@@ -33,6 +34,7 @@ from lib_usm.errors import (
     LimitExceeded,
     NoBuffer,
     NotFound,
+    NotRunning,
     OutOfMemory,
     OutOfRange,
     SessionKilled,
@@ -44,8 +46,10 @@ from lib_usm.errors import (
     UsmError,
     WaitTimeout,
 )
+from lib_usm.local_manager import LocalManager, LocalManagerStats
 from lib_usm.outcomes import Allocated, FrameRun, Outcome, Yielded
 from lib_usm.region import Region
+from lib_usm.uthread import UThread, UThreadLocal
 
 __all__ = [
     "Allocated",
@@ -54,6 +58,7 @@ __all__ = [
     "ConnectionLost",
     "DaemonUnavailable",
     "DataLoss",
+    "Deadlock",
     "Draining",
     "ForkedChild",
     "FrameRun",
@@ -63,8 +68,11 @@ __all__ = [
     "InvalidArgument",
     "InvalidHint",
     "LimitExceeded",
+    "LocalManager",
+    "LocalManagerStats",
     "NoBuffer",
     "NotFound",
+    "NotRunning",
     "OutOfMemory",
     "OutOfRange",
     "Outcome",
@@ -72,6 +80,8 @@ __all__ = [
     "SessionKilled",
     "SwapIOError",
     "Thrashing",
+    "UThread",
+    "UThreadLocal",
     "UnknownSession",
     "UnknownToken",
     "Unmapped",

@@ -48,7 +48,8 @@ class SessionChannel:
     def __init__(self, address: SocketAddress) -> None:
         self._address = address
         self._channel = grpc.insecure_channel(address.grpc_target, options=_OPTIONS)
-        self._metadata: tuple[tuple[str, str], ...] = ()
+        self.metadata: tuple[tuple[str, str], ...] = ()
+        """What every call of the session carries."""
         self._closed = False
         self._stream: FaultCall | None = None
         self._stream_over = threading.Event()
@@ -75,7 +76,7 @@ class SessionChannel:
             ) from error
         if not (answer.page_size and answer.max_transfer_bytes and answer.max_fault_pages and answer.max_batch_faults):
             raise InternalError(f"the daemon at {self._address} gave a session with a limit of 0: {answer}")
-        self._metadata = ((_TOKEN_KEY, answer.session_token),)
+        self.metadata = ((_TOKEN_KEY, answer.session_token),)
         return answer
 
     def call(
@@ -86,7 +87,7 @@ class SessionChannel:
     ) -> ResponseT:
         """Call `method` of `self.stub`; raise the UsmError that its failure stands for. `timeout` in seconds."""
         try:
-            return method(request, timeout=timeout, metadata=self._metadata)
+            return method(request, timeout=timeout, metadata=self.metadata)
         except (grpc.RpcError, ValueError) as error:
             # ValueError is what gRPC raises on a closed channel; another thread may close it at any time.
             if self._closed:
@@ -102,7 +103,7 @@ class SessionChannel:
 
     def open_faults(self, requests: Iterator[client_pb2.StreamFaultsRequest]) -> FaultCall:
         """Open the session's one fault stream."""
-        self._stream = self.stub.StreamFaults(requests, metadata=self._metadata)
+        self._stream = self.stub.StreamFaults(requests, metadata=self.metadata)
         if not self._stream.add_callback(self._stream_over.set):
             self._stream_over.set()
         return self._stream

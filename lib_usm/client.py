@@ -5,6 +5,7 @@ How faults travel is in lib_usm.faults, how bytes travel in lib_usm.transfer, wh
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import operator
 import os
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import NamedTuple, Self, cast
 
 from lib_usm.address import SocketAddress, resolve_address
+from lib_usm.asyncio_pager import AsyncioPager
 from lib_usm.channel import SessionChannel
 from lib_usm.errors import (
     ClosedError,
@@ -33,7 +35,9 @@ from lib_usm.errors import (
 from lib_usm.faults import FaultRange, FaultStream, allocated
 from lib_usm.identity import Identity
 from lib_usm.memory import Memory
+from lib_usm.message_stream import MessageStream
 from lib_usm.outcomes import Allocated, Outcome, Yielded
+from lib_usm.pager import Pager
 from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.region import Region
 from lib_usm.transfer import Limits, Transfer
@@ -41,6 +45,7 @@ from lib_usm.transfer import Limits, Transfer
 _DETACH_TIMEOUT_SECONDS = 5.0
 _MAX_NAME_CHARACTERS = 64
 _REAL = "userfaultfd"
+_STREAM_METHOD = "/usm.v1.ClientService/StreamFaults"
 # A page that is gone this often between its fault and its pin will not stay.
 _MAX_PIN_ROUNDS = 1000
 
@@ -66,12 +71,13 @@ class Client:
     """
 
     def __init__(self, address: str | None = None, *, name: str | None = None) -> None:
-        where = resolve_address(address)
+        self._where = where = resolve_address(address)
         self._pid = os.getpid()
         self._close_lock = threading.Lock()
         self._closed = False
         self._memory: Memory | None = None
         self._regions: weakref.WeakSet[Region] = weakref.WeakSet()
+        self._asyncio_pagers: dict[asyncio.AbstractEventLoop, AsyncioPager] = {}
         with contextlib.ExitStack() as undo:
             self._identity = Identity(where)
             undo.callback(self._identity.close)
@@ -79,7 +85,9 @@ class Client:
             undo.callback(self._channel.close)
             label = _encodable(name, "client name", InvalidArgument) if name is not None else default_name()
             session = self._channel.attach(label, self._identity.ticket)
-            self._limits = Limits(session.page_size, session.max_transfer_bytes, session.max_fault_pages)
+            self._limits = Limits(
+                session.page_size, session.max_transfer_bytes, session.max_fault_pages, session.max_batch_faults
+            )
             self._faults = FaultStream(self._channel.open_faults, session.max_batch_faults)
             undo.callback(self._faults.close)
             self.why_no_buffer = self._connect_memory(where, session)
@@ -233,6 +241,8 @@ class Client:
                 self._channel.call(
                     self._channel.stub.Detach, client_pb2.DetachRequest(), timeout=_DETACH_TIMEOUT_SECONDS
                 )
+        for pager in self._asyncio_pagers.values():
+            pager.close()
         self._faults.close()
         self._channel.close()
         self._identity.close()
@@ -249,6 +259,24 @@ class Client:
             )
         elif self._memory is not None:
             self._memory.close()
+
+    def open_pager(self) -> tuple[MessageStream, Pager]:
+        """A fault stream with a connection of its own, for one scheduler; it ends with the session. Raises UsmError."""
+        self.check_open()
+        stream = MessageStream(str(self._where.path), _STREAM_METHOD, self._channel.metadata)
+        return stream, Pager(stream, self._limits.max_batch_faults)
+
+    def asyncio_pager(self) -> AsyncioPager:
+        """Where tasks of the running asyncio loop fault. Raises InvalidArgument outside of asyncio, and UsmError."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InvalidArgument("this is awaited in a coroutine of a LocalManager, or of asyncio") from None
+        self.check_open()
+        pager = self._asyncio_pagers.get(loop)
+        if pager is None or pager.ended:
+            pager = self._asyncio_pagers[loop] = AsyncioPager(self, loop)
+        return pager
 
     def ensure(self, region: Region, first_page: int, page_count: int) -> None:
         """Make pages of `region` resident; `Region.ensure` calls it."""

@@ -6,6 +6,8 @@
     │   └── InvalidHint                unknown key, bad value, duplicate key, too long
     ├── NotFound                       no such region for this client
     ├── UnknownToken                   no yielded fault has this token
+    ├── NotRunning                     nobody runs the uThread that is waited for
+    ├── Deadlock                       all uThreads wait for each other
     ├── WaitTimeout (TimeoutError)     the fault is still being served; wait again with the same token
     ├── OutOfMemory                    no frame, and the oom policy refused
     │   └── Thrashing                  a page was evicted again and again before it could be used
@@ -30,7 +32,7 @@ Nothing here talks to the daemon.
 from __future__ import annotations
 
 import grpc
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from lib_usm.pb.usm.v1 import client_pb2, common_pb2
@@ -68,6 +70,14 @@ class UnknownToken(UsmError):
 
 class WaitTimeout(UsmError, TimeoutError):
     """The yielded fault was not completed in time; its token stays good."""
+
+
+class NotRunning(UsmError):
+    """A call that needs a running LocalManager, and there is none."""
+
+
+class Deadlock(UsmError):
+    """Each uThread that is left waits for another one; the message names them and what they wait for."""
 
 
 class OutOfMemory(UsmError):
@@ -168,11 +178,19 @@ def error_of_call(call: grpc.RpcError | grpc.Call) -> UsmError:
     """Error that a failed or ended call stands for: by the daemon's reason, else by the gRPC code."""
     if not isinstance(call, grpc.Call):
         return InternalError(f"the call failed without a status: {call}")
-    text = call.details() or ""
-    reason = _reason_of(call)
+    try:
+        status = rpc_status.from_call(call)
+    except ValueError:
+        # The rich status contradicts the plain one; only the plain one is then believed.
+        status = None
+    return error_of_status(call.code(), call.details() or "", status)
+
+
+def error_of_status(code: grpc.StatusCode, text: str, status: status_pb2.Status | None) -> UsmError:
+    """Error that the end of a call stands for: by the daemon's reason in the rich status, else by the gRPC code."""
+    reason = _reason_of(status)
     if reason in _BY_REASON:
         return _BY_REASON[reason](text)
-    code = call.code()
     kind = _BY_CODE.get(code, InternalError)
     advice = "; the daemon or the connection is gone, and the session's regions with it: connect again"
     return kind(f"{text or 'no details'} (gRPC status {code.name}){advice if kind is ConnectionLost else ''}")
@@ -201,12 +219,7 @@ def again(error: UsmError) -> UsmError:
     return copy
 
 
-def _reason_of(call: grpc.Call) -> str:
-    try:
-        status = rpc_status.from_call(call)
-    except ValueError:
-        # The rich status contradicts the plain one; only the plain one is then believed.
-        return ""
+def _reason_of(status: status_pb2.Status | None) -> str:
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == _DOMAIN:

@@ -5,17 +5,21 @@ Every range is checked here, before anything is sent. How the bytes travel is in
 
 from __future__ import annotations
 
+import asyncio
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex, TypeVar, cast, overload
 
+from lib_usm import steps
 from lib_usm.errors import ClosedError, InUse, InvalidArgument, NoBuffer, OutOfRange
 from lib_usm.mapping import Mapping
 from lib_usm.page_table import PageTable
 from lib_usm.pb.usm.v1 import client_pb2
+from lib_usm.running import running
+from lib_usm.steps import Place, Steps
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -24,6 +28,26 @@ if TYPE_CHECKING:
     from lib_usm.client import Client
 
 _ITERATION_BYTES = 1 << 16
+_T = TypeVar("_T")
+
+
+class _Done:
+    """Awaited, it is over at once."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return iter(())  # type: ignore[return-value]  # an iterator is all that `await` needs
+
+
+DONE: Final = _Done()
+
+
+def _in_asyncio() -> bool:
+    """The calling code runs in asyncio's loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class Region:
@@ -92,21 +116,65 @@ class Region:
         self.check_range(offset, count * item.itemsize)
         return np.frombuffer(view, item, count, offset).reshape(dimensions)
 
+    @property
+    def mapping(self) -> Mapping | None:
+        """Where the region is mapped into this process; None where it is not."""
+        return self._mapping
+
     def _mapped(self) -> Mapping:
         self.check_open()
         if self._mapping is None:
             raise NoBuffer(f"{self!r} has no buffer: {self._client.why_no_buffer}")
         return self._mapping
 
-    def ensure(self, offset: int = 0, n: int | None = None) -> None:
+    def ensure(self, offset: int = 0, n: int | None = None) -> Awaitable[None]:
         """Make the pages of the `n` bytes (None: to the end) from `offset` on resident, and wait for them.
 
-        Unlike by a touch, other Python threads run meanwhile. For a moment after that the pages are not evicted. Raises
-        OutOfRange, OutOfMemory, DataLoss or SwapIOError.
+        Unlike by a touch, other Python threads run meanwhile. For a moment after that the pages are not evicted. In a
+        coroutine, of a LocalManager or of asyncio, write `await region.ensure(...)`, which lets others run; elsewhere
+        all is done when this returns. Raises OutOfRange, OutOfMemory, DataLoss or SwapIOError.
         """
-        pages = self._page_range(offset, n)
-        if pages[1]:
-            self._client.ensure(self, *pages)
+        first_page, page_count = self._page_range(offset, n)
+        if not page_count:
+            return DONE
+        self.check_open()
+        if self._known_resident(first_page, page_count):
+            return DONE
+
+        def todo(place: Place) -> Steps[None]:
+            return steps.ensure(place, self, first_page, page_count)
+
+        kthread = running.kthread
+        if kthread is not None and kthread.serves(self):
+            kthread.drive(todo(kthread.place()))
+        elif kthread is not None or _in_asyncio():
+            return self._awaitable(todo)
+        else:
+            self._client.ensure(self, first_page, page_count)
+        return DONE
+
+    def _awaitable(self, todo: Callable[[Place], Steps[_T]]) -> Awaitable[_T]:
+        """What a coroutine awaits to have steps done."""
+        kthread = running.kthread
+        if kthread is not None:
+            return cast("Awaitable[_T]", todo(kthread.place()))
+        return self._client.asyncio_pager().run(todo)
+
+    def read_async(self, offset: int, n: int) -> Awaitable[bytes]:
+        """As `read`, for a coroutine to await: of a LocalManager of this client, or of asyncio.
+
+        Errors are raised as exceptions where `read` of a mapped region would end in SIGBUS.
+        """
+        self.check_range(offset, n)
+        self.check_open()
+        return self._awaitable(lambda place: steps.read(place, self, offset, n))
+
+    def write_async(self, offset: int, data: Buffer) -> Awaitable[None]:
+        """As `write`, for a coroutine to await: of a LocalManager of this client, or of asyncio."""
+        content = bytes(data)
+        self.check_range(offset, len(content))
+        self.check_open()
+        return self._awaitable(lambda place: steps.write(place, self, offset, memoryview(content)))
 
     @contextmanager
     def pin(self, offset: int = 0, n: int | None = None) -> Iterator[None]:
@@ -136,6 +204,9 @@ class Region:
         """
         first_page, page_count = self._page_range(offset, n)
         self.check_open()
+        return self._known_resident(first_page, page_count)
+
+    def _known_resident(self, first_page: int, page_count: int) -> bool:
         if self._mapping is not None:
             return self._mapping.resident(first_page, page_count)
         return not self.table.absent_runs(first_page, first_page + page_count, max(page_count, 1))
@@ -160,6 +231,9 @@ class Region:
         """
         self.check_range(offset, n)
         self.check_open()
+        kthread = running.kthread
+        if kthread is not None and kthread.serves(self):
+            return kthread.drive(steps.read(kthread.place(), self, offset, n))
         if self._mapping is not None:
             return bytes(self._mapping.view[offset : offset + n])
         return self._client.transfer.load(self.region_id, self.table, offset, n) if n else b""
@@ -172,7 +246,10 @@ class Region:
         with memoryview(data) as buffer, buffer.cast("B") as view:
             self.check_range(offset, len(view))
             self.check_open()
-            if self._mapping is not None:
+            kthread = running.kthread
+            if kthread is not None and kthread.serves(self):
+                kthread.drive(steps.write(kthread.place(), self, offset, view))
+            elif self._mapping is not None:
                 self._mapping.view[offset : offset + len(view)] = view
             elif len(view):
                 self._client.transfer.store(self.region_id, self.table, offset, view)

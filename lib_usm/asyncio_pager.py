@@ -1,0 +1,117 @@
+"""Faults of an ordinary asyncio program: what is awaited is sent on a stream that the program's own loop polls.
+
+One stream for each client and loop, opened at the first fault. Faults of one turn of the loop travel together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from lib_usm.errors import ClosedError
+from lib_usm.pager import Wait
+from lib_usm.steps import Place, Steps
+
+if TYPE_CHECKING:
+    from lib_usm.client import Client
+
+_T = TypeVar("_T")
+
+
+class _Task:
+    """The waiter behind one awaited call."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def wake(self) -> None:
+        """Have the task go on."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class AsyncioPager:
+    """The stream of one loop. Everything but `close` is called on that loop."""
+
+    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._stream, self._pager = client.open_pager()
+        self._descriptor = self._stream.fileno()
+        self._flushes = False
+        self._writes = False
+        loop.add_reader(self._descriptor, self._receive)
+
+    @property
+    def ended(self) -> bool:
+        """The stream works no more; another one may be opened."""
+        return self._stream.end is not None
+
+    async def run(self, make: Callable[[Place], Steps[_T]]) -> _T:
+        """Do steps, and let the loop run other tasks where they wait."""
+        task = _Task(self._loop)
+        steps = make(Place(self._pager, task))
+        try:
+            while True:
+                wait = next(steps)
+                await self._wait(task, wait)
+        except StopIteration as stop:
+            result: _T = stop.value
+            return result
+        finally:
+            steps.close()
+
+    async def _wait(self, task: _Task, wait: Wait) -> None:
+        if self._pager.unsent and not self._flushes:
+            self._flushes = True
+            self._loop.call_soon(self._flush)
+        try:
+            while wait.remaining:
+                await task.future
+                task.future = self._loop.create_future()
+        finally:
+            wait.waiter = None
+
+    def _flush(self) -> None:
+        self._flushes = False
+        self._pager.flush()
+        self._watch()
+
+    def _receive(self) -> None:
+        self._pager.receive()
+        if self._pager.end is not None:
+            self._forget()
+            return
+        self._watch()
+
+    def _watch(self) -> None:
+        """Be called when there is room for what is still to be sent."""
+        wants = self._stream.wants_to_send and self._stream.end is None
+        if wants != self._writes:
+            self._writes = wants
+            if wants:
+                self._loop.add_writer(self._descriptor, self._receive)
+            else:
+                self._loop.remove_writer(self._descriptor)
+
+    def _forget(self) -> None:
+        self._loop.remove_reader(self._descriptor)
+        if self._writes:
+            self._writes = False
+            self._loop.remove_writer(self._descriptor)
+
+    def close(self) -> None:
+        """End the stream; what waits fails with ClosedError. May be called on any thread."""
+        if self._loop.is_closed():
+            self._stream.close()
+        else:
+            self._loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        if self._stream.end is None:
+            self._forget()
+            self._stream.close()
+            self._pager.fail_all(ClosedError("the client was closed"))

@@ -1,0 +1,296 @@
+"""A kThread: one kernel thread that runs uThreads in turn, and sleeps only when none is ready.
+
+A turn runs each uThread that is ready once. What they fault on meanwhile is gathered, and sent before a uThread runs
+that did not stop at a fault when it last ran, or at the end of the turn: so faults travel together, and none waits for
+a uThread that computes. Which uThreads there are, and when all are done, is in lib_usm.local_manager.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+import greenlet
+
+from lib_usm import steps
+from lib_usm.errors import InvalidArgument
+from lib_usm.pager import Pager, Wait
+from lib_usm.running import running
+from lib_usm.uthread import Join, UThread
+
+if TYPE_CHECKING:
+    from lib_usm.local_manager import LocalManager
+    from lib_usm.message_stream import MessageStream
+    from lib_usm.region import Region
+
+_T = TypeVar("_T")
+
+Counts: TypeAlias = tuple[int, int, int, int]
+"""Faults, faults that joined others, batches, yields."""
+
+_READ: Final = select.POLLIN
+_READ_AND_WRITE: Final = select.POLLIN | select.POLLOUT
+
+
+class KThread:
+    """Runs its uThreads on the kernel thread that calls `run`. `post` may be called by any thread, the rest by its own.
+
+    `asynchronous` False: a uThread that faults keeps the kernel thread until its pages are there.
+    """
+
+    def __init__(self, manager: LocalManager, lock: threading.Lock, *, asynchronous: bool) -> None:
+        self.manager = manager
+        self.lock = lock
+        """The manager's."""
+        self.asynchronous = asynchronous
+        self.current: UThread[Any] | None = None
+        """Whose code runs."""
+        self.switching = False
+        """That is a greenlet, which can be switched away from."""
+        self.runs = False
+        self.idle = False
+        """It sleeps and nothing is in flight, so that only other kThreads can wake it; under `lock`."""
+        self.members: dict[UThread[Any], None] = {}
+        """Its uThreads that have not ended, in the order of their birth."""
+        self.inbox: deque[Callable[[], object]] = deque()
+        """What other threads want done here."""
+        self._door = threading.Lock()
+        self.switches = 0
+        self.idle_seconds = 0.0
+        self._queues: list[tuple[int, deque[UThread[Any]]]] = []
+        self._hub: greenlet.greenlet | None = None
+        self._stream: MessageStream
+        self._pager: Pager
+        self._poll: select.poll
+        self._wakeup = self._descriptor = -1
+        self._past: Counts = (0, 0, 0, 0)
+
+    def queue_of(self, priority: int) -> deque[UThread[Any]]:
+        """Where the uThreads of a priority wait for their turn; higher numbers come first."""
+        for known, queue in self._queues:
+            if known == priority:
+                return queue
+        added: deque[UThread[Any]] = deque()
+        self._queues = sorted([*self._queues, (priority, added)], key=lambda entry: -entry[0])
+        return added
+
+    def add(self, uthread: UThread[Any]) -> None:
+        """A new uThread is ready."""
+        self.members[uthread] = None
+        uthread.queue.append(uthread)
+
+    def post(self, job: Callable[[], object]) -> None:
+        """Have `job` done here; at once, when the caller is this kThread."""
+        if running.kthread is self:
+            job()
+            return
+        with self._door:
+            self.inbox.append(job)
+            if self._wakeup >= 0:
+                os.eventfd_write(self._wakeup, 1)
+
+    # Life
+
+    def open(self, stream: MessageStream, pager: Pager) -> None:
+        """Get ready to run with a stream of its own; the pager is on it."""
+        self._stream, self._pager = stream, pager
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(self._wakeup, _READ)
+        self._descriptor = stream.fileno()
+        self._poll.register(self._descriptor, _READ)
+        self.runs = True
+
+    def close(self) -> None:
+        """Give back what `open` took."""
+        self._past = self.counts()
+        self.runs = False
+        self._stream.close()
+        with self._door:
+            os.close(self._wakeup)
+            self._wakeup = -1
+
+    def counts(self) -> Counts:
+        """What its pagers have counted so far."""
+        if not self.runs:
+            return self._past
+        faults, joined, batches, yields = self._past
+        pager = self._pager
+        return faults + pager.faults, joined + pager.joined, batches + pager.batches, yields + pager.yields
+
+    def run(self) -> None:
+        """Run uThreads until the manager has none left."""
+        self._hub = greenlet.getcurrent()
+        running.kthread = self
+        try:
+            self._do_jobs()
+            while not self.manager.finished:
+                try:
+                    self._turn()
+                except (KeyboardInterrupt, SystemExit) as error:
+                    self.manager.interrupted(error)
+        finally:
+            running.kthread = None
+            self._hub = self.current = None
+
+    def _turn(self) -> None:
+        """Let each uThread that is ready run once, those of the highest priority first, then see what has come."""
+        queues = self._queues
+        pager = self._pager
+        turn = len(queues[0][1]) if len(queues) == 1 else sum(len(queue) for _, queue in queues)
+        take = queues[0][1].popleft if len(queues) == 1 else self._take_first
+        uthread: UThread[Any] | None = None
+        for _ in range(turn):
+            uthread = take()
+            if pager.unsent and not uthread.faulted:
+                pager.flush()
+            self.current = uthread
+            uthread.resume()
+        uthread = self.current = None
+        self.switches += turn
+        if pager.unsent:
+            pager.flush()
+        if self.inbox:
+            self._do_jobs()
+        if pager.in_flight or not turn:
+            self._look(wait=not any(queue for _, queue in self._queues))
+
+    def _take_first(self) -> UThread[Any]:
+        """The next of the highest priority; in a turn there is one, for none leaves a queue but here."""
+        return next(queue for _, queue in self._queues if queue).popleft()
+
+    def _look(self, *, wait: bool) -> None:
+        """Take what has come; with `wait`, until something has."""
+        if self.manager.finished:
+            return
+        if wait:
+            with self.lock:
+                self.idle = not self._pager.in_flight
+            if self.idle and self.manager.is_stuck():
+                return
+            self._sleep()
+            with self.lock:
+                self.idle = False
+            if self.inbox:
+                self._do_jobs()
+        elif self._poll.poll(0) or self._pager.end is not None:
+            self._receive()
+
+    def _sleep(self) -> None:
+        if self._pager.end is not None and self._pager.in_flight:
+            self._receive()  # it ended when something was sent
+            return
+        began = time.perf_counter()
+        if self._descriptor >= 0:
+            self._poll.modify(self._descriptor, _READ_AND_WRITE if self._stream.wants_to_send else _READ)
+        self._poll.poll()
+        self.idle_seconds += time.perf_counter() - began
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wakeup)
+        self._receive()
+
+    def _receive(self) -> None:
+        self._pager.receive()
+        if self._pager.end is not None and self._descriptor >= 0:
+            self._poll.unregister(self._descriptor)
+            self._descriptor = -1
+
+    def _do_jobs(self) -> None:
+        while self.inbox:
+            self.inbox.popleft()()
+
+    def cancel_all(self) -> None:
+        """Cancel every uThread but the current one."""
+        ready = {uthread for _, queue in self._queues for uthread in queue}
+        for uthread in list(self.members):
+            if uthread is not self.current:
+                idle = uthread.waiting is None and uthread not in ready
+                uthread.throw(asyncio.CancelledError())
+                if idle:
+                    uthread.queue.append(uthread)  # an interrupt came when it was about to run
+
+    # What uThreads do
+
+    def yield_now(self) -> None:
+        """Put the current greenlet at the end of its queue and run the others."""
+        uthread = self.current
+        if uthread is not None and self._hub is not None:
+            uthread.faulted = False
+            uthread.enqueue(uthread)
+            self._hub.switch()
+
+    def wait(self, uthread: UThread[Any], wait: Wait) -> None:
+        """The uThread has stopped and goes on when `wait` is over."""
+        uthread.faulted = not isinstance(wait, Join)
+        if not wait.remaining or uthread.thrown is not None:
+            wait.waiter = None
+            uthread.queue.append(uthread)
+            return
+        uthread.waiting = wait
+        if uthread.faulted and not self.asynchronous:
+            self._block(wait)
+            uthread.queue.remove(uthread)
+            uthread.queue.appendleft(uthread)
+
+    def park(self, wait: Wait) -> None:
+        """Have the current greenlet wait, and run the others meanwhile."""
+        uthread, hub = self.current, self._hub
+        if uthread is None or hub is None:
+            raise RuntimeError("no uThread runs here")
+        if not self.asynchronous and not isinstance(wait, Join):
+            wait.waiter = _NOBODY
+            self._block(wait)
+            return
+        self.wait(uthread, wait)
+        hub.switch()
+
+    def _block(self, wait: Wait) -> None:
+        """Keep the kernel thread until `wait` is over."""
+        self._pager.flush()
+        while wait.remaining:
+            self._sleep()
+
+    def drive(self, todo: steps.Steps[_T]) -> _T:
+        """Do steps for the current greenlet."""
+        try:
+            while True:
+                self.park(next(todo))
+        except StopIteration as stop:
+            result: _T = stop.value
+            return result
+        finally:
+            todo.close()
+
+    def place(self) -> steps.Place:
+        """Where the current uThread files what it waits for. Raises InvalidArgument in no uThread."""
+        if self.current is None:
+            raise InvalidArgument("no uThread runs here")
+        return steps.Place(self._pager, self.current)
+
+    def serves(self, region: Region) -> bool:
+        """An access of the current code to `region` may be switched away from."""
+        return self.switching and region.client is self.manager.client
+
+    # Told by uThreads
+
+    def ended(self, uthread: UThread[Any]) -> None:
+        """A uThread has."""
+        self.members.pop(uthread, None)
+        self.manager.one_ended()
+
+
+class _Nobody:
+    """Waits for what the kernel thread is kept for."""
+
+    def wake(self) -> None:
+        """Nothing: who waits sees it."""
+
+
+_NOBODY: Final = _Nobody()

@@ -1,0 +1,261 @@
+"""LocalManager: many uThreads over few kThreads; while one waits for a page, the others run (USM's LocalManager).
+
+How a kThread goes about it is in lib_usm.kthread, what a uThread is in lib_usm.uthread.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+from lib_usm.errors import Deadlock, InvalidArgument
+from lib_usm.kthread import KThread
+from lib_usm.running import running
+from lib_usm.uthread import YIELD, CoroutineUThread, GreenUThread, Join, UThread, YieldNow
+
+if TYPE_CHECKING:
+    from lib_usm.client import Client
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_MAX_KTHREADS = 32
+
+
+class LocalManagerStats(NamedTuple):
+    """What a LocalManager has done so far."""
+
+    spawned: int
+    """uThreads."""
+    done: int
+    """uThreads that have ended, in whichever way."""
+    switches: int
+    """Times that a uThread was let run."""
+    faults: int
+    """Faults sent to the daemon."""
+    joined_faults: int
+    """Faults on a page that another uThread had faulted on already, and which were not sent."""
+    batches: int
+    """Messages that the faults, loads and stores travelled in."""
+    yields: int
+    """Faults that the daemon answered USM_YIELD."""
+    run_seconds: float
+    """Time in `run`, over all kThreads."""
+    idle_seconds: float
+    """Of that, time in which a kThread slept because no uThread was ready."""
+
+    @property
+    def idle_share(self) -> float:
+        """Share of the time in `run` that was slept, 0 to 1."""
+        return self.idle_seconds / self.run_seconds if self.run_seconds else 0.0
+
+
+class LocalManager:
+    """Runs uThreads over `kthreads` kernel threads; accesses to regions of `client` do not block them.
+
+    A greenlet (`spawn`) is plain code: slicing a region, `read`, `write` and `ensure` let others run where pages are
+    missing. A coroutine (`spawn_async`) awaits `region.ensure`, `read_async` and `write_async`. Each runs until it
+    waits, yields or ends; the uThreads of the highest `priority` that are ready run first, in turn. With `asynchronous`
+    False a fault keeps the kernel thread, as without a LocalManager, for comparison.
+
+    `run` opens a stream to the daemon for each kThread. Touching `buffer` or an array is not seen here: call `ensure`
+    before. Raises InvalidArgument.
+    """
+
+    def __init__(self, client: Client, kthreads: int = 1, *, asynchronous: bool = True) -> None:
+        if not 1 <= operator.index(kthreads) <= _MAX_KTHREADS:
+            raise InvalidArgument(f"{kthreads} kThreads; allowed are 1 to {_MAX_KTHREADS}")
+        self.client = client
+        self.finished = False
+        """No uThread is left; the kThreads end."""
+        self._lock = threading.Lock()
+        self._kthreads = [KThread(self, self._lock, asynchronous=asynchronous) for _ in range(kthreads)]
+        self._spawned = 0
+        self._done = 0
+        self._running = False
+        self._run_seconds = 0.0
+        self._interrupt: BaseException | None = None
+        self._deadlock: Deadlock | None = None
+
+    def spawn(
+        self, function: Callable[..., _T], *args: object, name: str | None = None, priority: int = 0
+    ) -> UThread[_T]:
+        """Make a uThread that calls `function(*args)`. May be called at any time, by any thread."""
+        if not callable(function):
+            raise InvalidArgument(f"{function!r} cannot be called; a uThread needs a function")
+        if inspect.iscoroutinefunction(function):
+            raise InvalidArgument(f"{function!r} is a coroutine function; use spawn_async for it")
+        kthread, label = self._place(function, name, priority)
+        return self._add(GreenUThread(kthread, label, priority, partial(function, *args)))
+
+    def spawn_async(
+        self,
+        function: Callable[..., Coroutine[Any, Any, _T]],
+        *args: object,
+        name: str | None = None,
+        priority: int = 0,
+    ) -> UThread[_T]:
+        """Make a uThread of the coroutine that `function(*args)` returns. May be called at any time, by any thread."""
+        if not callable(function):
+            raise InvalidArgument(f"{function!r} cannot be called; a uThread needs a coroutine function")
+        coroutine = function(*args)
+        if not inspect.iscoroutine(coroutine):
+            raise InvalidArgument(f"{function!r} returned {coroutine!r}, which is no coroutine; use spawn for it")
+        try:
+            kthread, label = self._place(function, name, priority)
+        except BaseException:
+            coroutine.close()
+            raise
+        return self._add(CoroutineUThread(kthread, label, priority, coroutine))
+
+    def _place(self, function: object, name: str | None, priority: int) -> tuple[KThread, str]:
+        """The kThread with the fewest uThreads, and what the new one is called."""
+        operator.index(priority)
+        with self._lock:
+            self._spawned += 1
+            number = self._spawned
+        kthread = min(self._kthreads, key=lambda each: len(each.members) + len(each.inbox))
+        return kthread, name or f"{getattr(function, '__name__', 'uThread')}-{number}"
+
+    def _add(self, uthread: UThread[_T]) -> UThread[_T]:
+        self.finished = False
+        if self._running:
+            uthread.kthread.post(partial(uthread.kthread.add, uthread))
+        else:
+            uthread.kthread.add(uthread)
+        return uthread
+
+    def yield_now(self) -> YieldNow:
+        """Let the other uThreads that are ready run first. A coroutine awaits what this returns."""
+        kthread = running.kthread
+        if kthread is None:
+            raise InvalidArgument("yield_now was called outside of a LocalManager's uThreads")
+        if kthread.switching:
+            kthread.yield_now()
+        return YIELD
+
+    def current(self) -> UThread[Any] | None:
+        """The uThread whose code calls this; None outside of them."""
+        kthread = running.kthread
+        return kthread.current if kthread is not None and kthread.manager is self else None
+
+    def run(self) -> None:
+        """Run all uThreads, those spawned meanwhile too, until each has ended; the calling thread is the first kThread.
+
+        What a uThread raises is its own (`result`), but KeyboardInterrupt and SystemExit: they cancel all others, and
+        are raised here. Raises Deadlock, after it was raised in each uThread that waited in vain.
+        """
+        if running.kthread is not None:
+            raise InvalidArgument("run was called in a uThread")
+        with self._lock:
+            if self._running:
+                raise InvalidArgument("run was called while another thread runs this LocalManager")
+            self._running = True
+        began = time.perf_counter()
+        try:
+            with ExitStack() as opened:
+                for kthread in self._kthreads:
+                    kthread.open(*self.client.open_pager())
+                    opened.callback(kthread.close)
+                self.finished = self._done == self._spawned
+                self._run_all()
+        finally:
+            self._run_seconds += (time.perf_counter() - began) * len(self._kthreads)
+            self._running = False
+        interrupt, self._interrupt = self._interrupt, None
+        deadlock, self._deadlock = self._deadlock, None
+        if interrupt is not None:
+            raise interrupt
+        if deadlock is not None:
+            raise deadlock
+
+    def _run_all(self) -> None:
+        crashed: list[BaseException] = []
+
+        def run(kthread: KThread) -> None:
+            try:
+                kthread.run()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                crashed.append(error)
+                self._finish()
+
+        threads = [
+            threading.Thread(target=run, args=(kthread,), name=f"kThread-{number}")
+            for number, kthread in enumerate(self._kthreads[1:], 1)
+        ]
+        for thread in threads:
+            thread.start()
+        run(self._kthreads[0])
+        for thread in threads:
+            thread.join()
+        if crashed:
+            raise crashed[0]
+
+    def stats(self) -> LocalManagerStats:
+        """What was done so far; the time of a run, and the switches of a turn, are in it when that has ended."""
+        counts = [kthread.counts() for kthread in self._kthreads]
+        faults, joined, batches, yields = (sum(column) for column in zip(*counts, strict=True))
+        return LocalManagerStats(
+            spawned=self._spawned,
+            done=self._done,
+            switches=sum(kthread.switches for kthread in self._kthreads),
+            faults=faults,
+            joined_faults=joined,
+            batches=batches,
+            yields=yields,
+            run_seconds=self._run_seconds,
+            idle_seconds=sum(kthread.idle_seconds for kthread in self._kthreads),
+        )
+
+    # Told by kThreads
+
+    def one_ended(self) -> None:
+        """A uThread has ended."""
+        with self._lock:
+            self._done += 1
+            last = self._done == self._spawned
+        if last:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.finished = True
+        for kthread in self._kthreads:
+            kthread.post(_nothing)
+
+    def is_stuck(self) -> bool:
+        """Whether nobody can wake anybody; then each uThread gets a Deadlock."""
+        with self._lock:
+            if self.finished or not all(kthread.idle and not kthread.inbox for kthread in self._kthreads):
+                return False
+            stuck = [uthread for kthread in self._kthreads for uthread in kthread.members]
+            for kthread in self._kthreads:
+                kthread.idle = False
+        error = Deadlock(
+            f"{len(stuck)} uThreads wait for each other, and for nothing else: "
+            + ", ".join(_what_it_waits_for(uthread) for uthread in stuck[:20])
+            + (", ..." if len(stuck) > 20 else "")
+        )
+        self._deadlock = error
+        for uthread in stuck:
+            uthread.kthread.post(partial(uthread.throw, Deadlock(*error.args)))
+        return True
+
+    def interrupted(self, error: BaseException) -> None:
+        """Cancel all, and have `run` raise `error`."""
+        self._interrupt = error
+        for kthread in self._kthreads:
+            kthread.post(kthread.cancel_all)
+
+
+def _what_it_waits_for(uthread: UThread[Any]) -> str:
+    target = uthread.waiting.target.name if isinstance(uthread.waiting, Join) else "nothing"
+    return f"{uthread.name!r} waits for {target!r}"
+
+
+def _nothing() -> None:
+    """A job that only wakes its kThread."""
