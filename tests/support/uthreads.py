@@ -3,6 +3,7 @@
 A `ControlledStream` keeps what was sent; the test answers, from within a uThread or whenever a message is sent.
 """
 
+import contextlib
 import socket
 from collections import deque
 
@@ -38,10 +39,8 @@ class ControlledStream:
         self.when_sent(request)
 
     def receive(self):
-        try:
+        with contextlib.suppress(BlockingIOError):
             self._near.recv(4096)
-        except BlockingIOError:
-            pass
         answers = [answer.SerializeToString() for answer in self._answers]
         self._answers.clear()
         return answers
