@@ -65,6 +65,10 @@ class KThread:
         self.switches = 0
         self.idle_seconds = 0.0
         self._queues: list[tuple[int, deque[UThread[Any]]]] = []
+        self._only: deque[UThread[Any]] | None = None
+        """The queue, while there is one priority."""
+        self._left = 0
+        """uThreads that are still to run in this turn."""
         self._hub: greenlet.greenlet | None = None
         self._stream: MessageStream
         self._pager: Pager
@@ -79,6 +83,7 @@ class KThread:
                 return queue
         added: deque[UThread[Any]] = deque()
         self._queues = sorted([*self._queues, (priority, added)], key=lambda entry: -entry[0])
+        self._only = added if len(self._queues) == 1 else None
         return added
 
     def add(self, uthread: UThread[Any]) -> None:
@@ -142,12 +147,18 @@ class KThread:
 
     def _turn(self) -> None:
         """Let each uThread that is ready run once, those of the highest priority first, then see what has come."""
-        queues = self._queues
         pager = self._pager
-        turn = len(queues[0][1]) if len(queues) == 1 else sum(len(queue) for _, queue in queues)
-        take = queues[0][1].popleft if len(queues) == 1 else self._take_first
+        only = self._only
+        if only is None:
+            turn = sum(len(queue) for _, queue in self._queues)
+            take = self._take_first
+        else:
+            turn = len(only)
+            take = only.popleft
+        self._left = turn
         uthread: UThread[Any] | None = None
-        for _ in range(turn):
+        while self._left:
+            self._left -= 1
             uthread = take()
             if pager.unsent and not uthread.faulted:
                 pager.flush()
@@ -221,10 +232,22 @@ class KThread:
     def yield_now(self) -> None:
         """Put the current greenlet at the end of its queue and run the others."""
         uthread = self.current
-        if uthread is not None and self._hub is not None:
-            uthread.faulted = False
-            uthread.enqueue(uthread)
-            self._hub.switch()
+        if uthread is None or self._hub is None:
+            return
+        uthread.faulted = False
+        uthread.enqueue(uthread)
+        only = self._only
+        if self._left and only is not None and not self._pager.unsent:
+            following = only[0]
+            switch = following.switch
+            if switch is not None:
+                # Straight to it: that takes half the time of the way through the scheduler.
+                self._left -= 1
+                self.current = only.popleft()
+                del uthread, following
+                switch()
+                return
+        self._hub.switch()
 
     def wait(self, uthread: UThread[Any], wait: Wait) -> None:
         """The uThread has stopped and goes on when `wait` is over."""

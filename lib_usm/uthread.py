@@ -68,6 +68,7 @@ class UThread(ABC, Generic[_T]):
         "name",
         "priority",
         "queue",
+        "switch",
         "thrown",
         "waiting",
     )
@@ -93,6 +94,8 @@ class UThread(ABC, Generic[_T]):
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
         self._looked_at = False
+        self.switch: Callable[[], object] | None = None
+        """Switches to it from another greenlet of its kThread; None where `resume` has more to do than that."""
         self.thrown: BaseException | None = None
         """What will be raised in it when it is next resumed."""
 
@@ -225,30 +228,35 @@ class UThread(ABC, Generic[_T]):
 class GreenUThread(UThread[_T]):
     """Plain synchronous code; it may yield in any call."""
 
-    __slots__ = ("_context", "_function", "_green", "_switch")
+    __slots__ = ("_context", "_function", "_green")
 
     def __init__(self, kthread: KThread, name: str, priority: int, function: Callable[[], _T]) -> None:
         super().__init__(kthread, name, priority)
         self._function = function
         self._context = copy_context()
         self._green: greenlet.greenlet | None = None
-        self._switch: Callable[[], object] = self._begin
 
     def resume(self) -> None:
         """Run it until it waits, yields, or ends."""
         kthread = self.kthread
         kthread.switching = True
-        self._switch()
+        switch = self.switch
+        if switch is not None:
+            switch()
+        elif self.thrown is None:
+            self._begin()
+        else:
+            self._raise()
         kthread.switching = False
 
     def _have_raised(self) -> None:
-        self._switch = self._raise
+        self.switch = None
 
     def _begin(self) -> None:
         # Not before: a greenlet belongs to the kernel thread that makes it, and returns to where it was made.
         green = self._green = greenlet.greenlet(self._run)
         green.gr_context = self._context
-        self._switch = green.switch
+        self.switch = green.switch
         green.switch()
 
     def _raise(self) -> None:
@@ -259,7 +267,7 @@ class GreenUThread(UThread[_T]):
         if green is None:
             self.failed(error)
         else:
-            self._switch = green.switch
+            self.switch = green.switch
             green.throw(error)
 
     def _run(self) -> None:
