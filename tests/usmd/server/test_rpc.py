@@ -10,7 +10,7 @@ from lib_usm.pb.usm.v1 import admin_pb2, admin_pb2_grpc, client_pb2
 from tests.support.raw_client import FaultStream, open_channel, refused
 from usmd.errors import InvalidArgument, LimitExceeded
 from usmd.server import rpc
-from usmd.server.rpc import MAX_MESSAGE_BYTES, Malformed, check_message, safe_parser, service_handler
+from usmd.server.rpc import MAX_LONG_FIELDS, MAX_MESSAGE_BYTES, Malformed, check_message, safe_parser, service_handler
 
 SECRET = "swordfish"
 
@@ -169,3 +169,25 @@ def test_a_message_over_its_limit_is_refused_before_it_is_parsed():
     parse = safe_parser(admin_pb2.GetMemoryMapRequest.FromString, "GetMemoryMapRequest", limit=10)
     with pytest.raises(InvalidArgument, match=r"^a GetMemoryMapRequest of 11 bytes; allowed are 10$"):
         check_message(parse(b"\xff" * 11))
+
+
+@pytest.mark.parametrize("field", [b"\x0a\x00", b"\x08\x80\x01", b"\x09" + bytes(8), b"\x0d" + bytes(4)])
+def test_a_long_message_has_so_many_fields_and_no_more(field):
+    seen = []
+    parse = safe_parser(seen.append, "Request", limit=1 << 20)
+    long = b"\x12\x80\x80\x20" + bytes(1 << 19)
+    parse(field * (MAX_LONG_FIELDS - 1) + long)
+    parse(field * (rpc.LONG_MESSAGE_BYTES // len(field)))  # not a long one
+    assert len(seen) == 2
+    refused_ = parse(long + field * MAX_LONG_FIELDS)
+    assert len(seen) == 2
+    with pytest.raises(InvalidArgument, match=r"^a Request of \d+ bytes, which may have no more than 8192 fields$"):
+        check_message(refused_)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x0b", b"\x0c", b"\xff" * 20, b"\x12\xff\xff\xff\xff\x0f", b"\x12", b"\x08", b"\x09\0"]
+)
+def test_a_long_message_that_is_none_is_refused(data):
+    parse = safe_parser(client_pb2.StreamFaultsRequest.FromString, "StreamFaultsRequest", limit=1 << 20)
+    assert isinstance(parse(b"\x12\x80\x80\x20" + bytes(1 << 19) + data), Malformed)
