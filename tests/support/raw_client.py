@@ -45,7 +45,7 @@ def refused(call, *arguments, **keywords) -> tuple[str, str, str]:
 
 
 class FaultStream:
-    """The fault stream of a session: `send` batches or raw bytes, `outcomes` as they come."""
+    """A fault stream of a session: `send` batches or raw bytes, `outcomes` as they come."""
 
     def __init__(self, channel: grpc.Channel, token: str | None) -> None:
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -66,6 +66,17 @@ class FaultStream:
         for fault_id, region_id, first_page, page_count in faults:
             message.faults.add(fault_id=fault_id, region_id=region_id, first_page=first_page, page_count=page_count)
         self.send_bytes(message.SerializeToString())
+
+    def send_accesses(self, *accesses: client_pb2.Access, faults: tuple[client_pb2.Fault, ...] = ()) -> None:
+        """One message of these accesses, and of these faults before them."""
+        self.send_bytes(client_pb2.StreamFaultsRequest(faults=faults, accesses=accesses).SerializeToString())
+
+    def answers(self, count: int) -> list[client_pb2.AccessOutcome]:
+        """The next answers of accesses, at least `count`; outcomes on the way are dropped."""
+        found: list[client_pb2.AccessOutcome] = []
+        while len(found) < count:
+            found.extend(next(self.call).accessed)
+        return found
 
     def outcomes(self, count: int) -> list[client_pb2.Outcome]:
         """The next outcomes, at least `count`."""
@@ -130,10 +141,17 @@ class RawClient:
         return work(data, metadata=metadata, timeout=SECONDS)
 
     def stream(self) -> FaultStream:
-        """The session's fault stream, opened once."""
+        """The session's first fault stream, opened once."""
         if self._stream is None:
             self._stream = FaultStream(self.channel, self.token)
         return self._stream
+
+    def further_stream(self, channel: grpc.Channel | None = None) -> FaultStream:
+        """Another fault stream, perhaps on another channel, which is there; the first must be answering."""
+        stream = FaultStream(channel or self.channel, self.token)
+        stream.send_accesses(client_pb2.Access())
+        stream.answers(1)
+        return stream
 
     def map(self, length: int, name: str = "") -> int:
         return self.call("MapRegion", client_pb2.MapRegionRequest(length=length, name=name)).region_id

@@ -28,11 +28,11 @@ from usmd.log import get_logger
 from usmd.mechanism import uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import RealRegion, UserfaultfdMemory
-from usmd.server.client_service import failure_reason
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.identity import bound, peer_of
 from usmd.server.sessions import Session, Sessions
+from usmd.server.stream_messages import failure_reason
 
 MAX_CONNECTIONS: Final = 4096
 MAX_PACKET: Final = 4096

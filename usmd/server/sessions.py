@@ -1,4 +1,4 @@
-"""Sessions: who may say what. Tokens, the outbox of each fault stream, and how sessions end.
+"""Sessions: who may say what. Tokens, the outboxes of fault streams, and how sessions end.
 
 A session is found by its token alone, so another's region, page or token does not exist for a client. Everything here
 runs on the loop.
@@ -17,41 +17,62 @@ from usmd.core import commands, events
 from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, UsmdError
 from usmd.server.engine import Engine
 from usmd.server.identity import Identities, Identity
+from usmd.server.stream_messages import Entry
 
+FAULT_ID_BITS: Final = 64
+"""Bits of a client's fault id; those above them are the index of its stream."""
+MAX_STREAMS: Final = 64
+"""Streams that a session may have at a time."""
 REMEMBERED: Final = 1024
 """Sessions that usmd ended whose owners can still be told why."""
 
 
-class Session:
-    """One client. `outbox` holds outcomes for its stream; `wake` is set when there are some, or when it has ended."""
+class Stream:
+    """One fault stream of a session, until it is closed.
 
-    __slots__ = (
-        "direct",
-        "end_error",
-        "ended",
-        "identity",
-        "outbox",
-        "process_id",
-        "room",
-        "streaming",
-        "token",
-        "wake",
-    )
+    `outbox` holds what is to be written; `wake` is set when there is something, or when the session has ended.
+    """
+
+    __slots__ = ("base", "direct", "index", "outbox", "wake")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.base = index << FAULT_ID_BITS
+        """What the client's fault ids are raised by, because they are unique in their stream only."""
+        self.outbox: list[Entry] = []
+        self.wake = asyncio.Event()
+        self.direct = False
+        """Whoever files faults now writes their outcomes itself, so that nobody need be woken for them."""
+
+
+class Session:
+    """One client and its streams. The first that is opened is the session's own, and they end together."""
+
+    __slots__ = ("end_error", "ended", "identity", "opened", "process_id", "room", "streams", "token")
 
     def __init__(self, token: str, process_id: int) -> None:
         self.token = token
         self.process_id = process_id
-        self.outbox: list[commands.Outcome] = []
-        self.wake = asyncio.Event()
-        self.streaming = False
-        self.direct = False
-        """Whoever files faults now writes their outcomes itself, so that nobody need be woken for them."""
+        self.streams: dict[int, Stream] = {}
+        """Open streams by their index."""
+        self.opened = 0
+        """Streams that were ever opened, and so the index of the next."""
         self.room = asyncio.Event()
         """Some fault of the session was answered."""
         self.identity: Identity | None = None
         self.ended = asyncio.Event()
         self.end_error: UsmdError | None = None
-        """What the stream ends with; None after a Detach."""
+        """What the streams end with; None after a Detach."""
+
+    def open_stream(self) -> Stream:
+        """Open a stream; raises LimitExceeded when there are MAX_STREAMS of them."""
+        if len(self.streams) >= MAX_STREAMS:
+            raise LimitExceeded(
+                f"this session has {len(self.streams)} fault streams open; allowed are {MAX_STREAMS} at a time"
+            )
+        stream = self.streams[self.opened] = Stream(self.opened)
+        self.opened += 1
+        return stream
 
 
 class Sessions:
@@ -130,10 +151,16 @@ class Sessions:
         raise UnknownSession("no session has this token; attach first and send it as metadata usm-session-token")
 
     def end(self, session: Session, reason: str, error: UsmdError | None = None) -> None:
-        """End a session if it has not ended; its stream ends with `error`."""
+        """End a session if it has not ended; its streams end with `error`."""
         if session.token in self._by_token:
             session.end_error = error
             self._engine.submit(events.Detach(session.process_id, reason))
+
+    def close_stream(self, session: Session, stream: Stream) -> None:
+        """A stream has ended, and with it the session if it is the session's own; its late outcomes are dropped."""
+        session.streams.pop(stream.index, None)
+        if stream.index == 0:
+            self.end(session, "its fault stream ended")
 
     def end_all(self, reason: str) -> int:
         """End all sessions because the daemon drains; returns how many."""
@@ -143,16 +170,26 @@ class Sessions:
         return len(sessions)
 
     def _expect_stream(self, session: Session) -> None:
-        if not session.streaming:
+        if not session.opened:
             self.end(session, f"no fault stream was opened within {self._attach_timeout:g} s")
 
     def _deliver(self, process_id: int, outcomes: Sequence[commands.Outcome]) -> None:
         session = self._by_process.get(process_id)
-        if session is not None:
-            session.outbox.extend(outcomes)
-            session.room.set()
-            if not session.direct:
-                session.wake.set()
+        if session is None:
+            return
+        session.room.set()
+        if session.opened == 1:  # so they are all of the one stream there is
+            for stream in session.streams.values():
+                stream.outbox.extend(outcomes)
+                if not stream.direct:
+                    stream.wake.set()
+            return
+        for outcome in outcomes:
+            own = session.streams.get(outcome.fault_id >> FAULT_ID_BITS)
+            if own is not None:
+                own.outbox.append(outcome)
+                if not own.direct:
+                    own.wake.set()
 
     def _process_ended(self, ended: commands.Ended) -> None:
         session = self._by_process.pop(ended.process_id)
@@ -166,4 +203,5 @@ class Sessions:
         if session.identity is not None:
             session.identity.close()  # or a client could pile up connections that no session needs
         session.ended.set()
-        session.wake.set()
+        for stream in session.streams.values():
+            stream.wake.set()

@@ -5,7 +5,7 @@ import pytest
 from lib_usm.pb.usm.v1 import client_pb2 as pb
 from lib_usm.pb.usm.v1 import common_pb2
 from tests.support.raw_client import RawClient, refused
-from usmd.server.client_service import MAX_BATCH_FAULTS
+from usmd.server.fault_stream import MAX_BATCH_ACCESSES, MAX_BATCH_FAULTS
 
 PAGE = 4096
 TOP = (1 << 64) - 1
@@ -126,14 +126,15 @@ def test_a_hint_covers_its_range_rounded_outward_and_empty_text_removes_it(clien
 # A client that does not read
 
 
-def test_a_client_that_never_reads_holds_up_nobody_and_its_end_frees_everything(daemon, client):
-    def resident_kib():
-        with open(f"/proc/{daemon.process.pid}/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+def resident_kib(daemon):
+    with open(f"/proc/{daemon.process.pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
+
+def test_a_client_that_never_reads_holds_up_nobody_and_its_end_frees_everything(daemon, client):
     region = client.map(16 * PAGE)
     client.put(region, 0, b"served")
-    before = resident_kib()
+    before = resident_kib(daemon)
     with RawClient(daemon.address, "mute") as mute:
         other = mute.map(64 * PAGE)
         stream = mute.stream()
@@ -141,9 +142,42 @@ def test_a_client_that_never_reads_holds_up_nobody_and_its_end_frees_everything(
             stream.send(*[(number, other, number % 16, 1) for number in range(MAX_BATCH_FAULTS)])
         for _ in range(20):
             assert client.get(region, 0, 6) == b"served"
-        assert resident_kib() - before < 40 << 10
+        assert resident_kib(daemon) - before < 40 << 10
     daemon.wait_for("process_detached", name="mute")
     assert client.get(region, 0, 6) == b"served"
+
+
+@pytest.mark.parametrize("further", [False, True])
+def test_a_client_that_never_reads_its_loads_holds_up_nobody_and_its_end_frees_everything(daemon, client, further):
+    served = client.map(PAGE)
+    client.put(served, 0, b"served")
+    with RawClient(daemon.address, f"mute {further}") as mute:
+        region = mute.map(32 * PAGE)
+        stream = mute.stream()
+        for page in range(32):
+            mute.put(region, page, b"x")
+        mute.call("PinRegion", pb.PinRegionRequest(region_id=region, page_count=32))
+        if further:
+            stream = mute.further_stream()
+        wanted = pb.Access(load=pb.LoadRequest(region_id=region, length=32 * PAGE))
+        stream.send_accesses(wanted)
+        assert len(stream.answers(1)[0].loaded.data) == 32 * PAGE
+        before = resident_kib(daemon)
+        for _ in range(20):  # ten gigabytes
+            stream.send_accesses(*[wanted] * MAX_BATCH_ACCESSES)
+        for _ in range(50):
+            assert client.get(served, 0, 6) == b"served"
+        assert resident_kib(daemon) - before < 20 << 10
+    daemon.wait_for("process_detached", name=f"mute {further}")
+    assert client.get(served, 0, 6) == b"served"
+
+
+def test_a_long_message_of_nothing_but_fields_ends_the_stream(client):
+    stream = client.stream()
+    stream.send_bytes(b"\x0a\x00" * (1 << 20))
+    status, reason, text = stream.ends_with()
+    assert (status, reason) == INVALID
+    assert "no more than 8192 fields" in text
 
 
 def test_the_largest_batch_of_the_largest_faults_holds_up_nobody(daemon, client, other):

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from usmd.config import PolicyRule, PolicyRules
-from usmd.core import events
+from usmd.core import commands, events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
 from usmd.core.state import CoreSettings
@@ -19,6 +19,7 @@ from usmd.swap.memory import MemorySwapDevice
 
 PAGE = 16
 SECONDS = 10
+TOP = (1 << 64) - 1
 
 
 class FakeIdentity:
@@ -155,7 +156,7 @@ def test_the_end_of_the_session_and_a_refused_attach_close_the_identity_connecti
 def test_a_session_that_opens_no_stream_ends_and_one_that_did_lives_on():
     async def conversation(bench):
         idle, busy = bench.sessions.attach("idle", ""), bench.sessions.attach("busy", "")
-        busy.streaming = True
+        busy.open_stream()
         notices = []
         bench.engine.on_notice = notices.append
         await asyncio.wait_for(idle.ended.wait(), SECONDS)
@@ -168,9 +169,10 @@ def test_a_session_that_opens_no_stream_ends_and_one_that_did_lives_on():
 def test_a_detached_session_is_unknown_and_its_stream_ends_well():
     async def conversation(bench):
         session = bench.sessions.attach("app", "")
+        streams = session.open_stream(), session.open_stream()
         bench.sessions.end(session, "detached")
         assert session.end_error is None
-        assert session.wake.is_set()
+        assert all(stream.wake.is_set() for stream in streams)
         with pytest.raises(UnknownSession):
             bench.sessions.find(session.token)
         bench.sessions.end(session, "twice does nothing")
@@ -242,11 +244,65 @@ def test_only_so_many_ends_are_remembered(monkeypatch):
 
 def test_outcomes_reach_the_outbox_of_their_process_and_wake_its_stream():
     async def conversation(bench):
-        one, two = bench.sessions.attach("one", ""), bench.sessions.attach("two", "")
-        fill(bench, one, 1)
-        assert len(one.outbox) == 1
+        session = bench.sessions.attach("one", "")
+        one, two = session.open_stream(), bench.sessions.attach("two", "").open_stream()
+        fill(bench, session, 1)
+        bench.engine.on_outcomes(session.process_id, [commands.Yielded(TOP, 1)])
+        assert [outcome.fault_id for outcome in one.outbox] == [0, TOP]
         assert one.wake.is_set()
         assert two.outbox == []
         assert not two.wake.is_set()
+
+    run(conversation)
+
+
+def test_outcomes_reach_the_stream_that_filed_their_faults():
+    async def conversation(bench):
+        session = bench.sessions.attach("app", "")
+        first, second, third = (session.open_stream() for _ in range(3))
+        second.direct = True
+        outcomes = [commands.Yielded(TOP + stream.base, stream.index) for stream in (third, first, second, third)]
+        bench.engine.on_outcomes(session.process_id, outcomes)
+        assert (first.outbox, second.outbox, third.outbox) == (outcomes[1:2], outcomes[2:3], outcomes[0::3])
+        assert [stream.wake.is_set() for stream in (first, second, third)] == [True, False, True]
+
+    run(conversation)
+
+
+def test_outcomes_of_a_closed_stream_are_dropped_and_its_index_does_not_come_again():
+    async def conversation(bench):
+        session = bench.sessions.attach("app", "")
+        first, second = session.open_stream(), session.open_stream()
+        bench.sessions.close_stream(session, second)
+        third = session.open_stream()
+        assert (first.index, second.index, third.index) == (0, 1, 2)
+        bench.engine.on_outcomes(session.process_id, [commands.Yielded(7 + second.base, 1)])
+        assert first.outbox == second.outbox == third.outbox == []
+        assert session.room.is_set()
+        assert not session.ended.is_set()
+
+    run(conversation)
+
+
+def test_the_end_of_the_first_stream_ends_the_session():
+    async def conversation(bench):
+        session = bench.sessions.attach("app", "")
+        first, second = session.open_stream(), session.open_stream()
+        bench.sessions.close_stream(session, first)
+        assert session.ended.is_set()
+        assert second.wake.is_set()
+        bench.sessions.close_stream(session, second)
+
+    run(conversation)
+
+
+def test_a_session_has_so_many_streams_at_a_time_and_no_more():
+    async def conversation(bench):
+        session = bench.sessions.attach("app", "")
+        streams = [session.open_stream() for _ in range(module.MAX_STREAMS)]
+        with pytest.raises(LimitExceeded, match="allowed are 64 at a time"):
+            session.open_stream()
+        bench.sessions.close_stream(session, streams[-1])
+        assert session.open_stream().index == module.MAX_STREAMS
 
     run(conversation)

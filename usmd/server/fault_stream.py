@@ -1,0 +1,180 @@
+"""One call of StreamFaults: takes faults and accesses, and writes what comes of them in order. Runs on the loop.
+
+Covers back-pressure. A stream whose client does not read holds up that stream alone, because nothing further is taken
+from it until the client does. What a stream's end means for its session is the business of `sessions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import grpc.aio
+
+from lib_usm.pb.usm.v1 import client_pb2
+from usmd.core import events
+from usmd.errors import InvalidArgument, UsmdError
+from usmd.server.engine import Engine
+from usmd.server.rpc import Context, check_message
+from usmd.server.sessions import Session, Sessions, Stream
+from usmd.server.stream_messages import MESSAGE_BYTES, Answer, Loaded, Refused, Stored, message_full, message_of
+from usmd.server.transfers import Transfers
+
+MAX_BATCH_FAULTS: Final = 4096
+MAX_BATCH_ACCESSES: Final = 4096
+MAX_MISSING_PAGES: Final = 16384
+"""Pages that the faults of one session wait for, beyond which no more faults are filed for it."""
+PART_PAGES: Final = 512
+"""Pages of a batch of faults or accesses handled at a stretch; then the loop has its turn."""
+_EOF: Final = grpc.aio.EOF
+
+
+class FaultStream:
+    """The call that serves one stream of a session."""
+
+    def __init__(
+        self, engine: Engine, transfers: Transfers, sessions: Sessions, session: Session, context: Context
+    ) -> None:
+        """Open a stream; raises LimitExceeded when the session has as many as it may have."""
+        self._engine = engine
+        self._transfers = transfers
+        self._sessions = sessions
+        self._session = session
+        self._context = context
+        self._page_size = engine.core.state.settings.page_size
+        self._gate = asyncio.Lock()
+        self._stream: Stream = session.open_stream()
+
+    async def run(self) -> None:
+        """Serve until either side or the session ends; raises what the session ended with."""
+        session = self._session
+        reader = asyncio.create_task(self._read())
+        writer = asyncio.create_task(self._write_late_outcomes())
+        ended = asyncio.create_task(session.ended.wait())
+        tasks = (reader, writer, ended)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except grpc.aio.InternalError:
+            pass  # a write failed because the client is gone, which is an end like any other
+        finally:
+            # Before anything is awaited: gRPC may cancel this call more than once.
+            self._sessions.close_stream(session, self._stream)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if session.end_error is not None:
+            raise session.end_error
+
+    async def _read(self) -> None:
+        while (message := await self._context.read()) is not _EOF:
+            check_message(message)
+            faults, accesses = message.faults, message.accesses
+            if len(faults) > MAX_BATCH_FAULTS:
+                raise InvalidArgument(f"{len(faults)} faults in one message; allowed are {MAX_BATCH_FAULTS}")
+            if accesses:
+                if len(accesses) > MAX_BATCH_ACCESSES:
+                    raise InvalidArgument(f"{len(accesses)} accesses in one message; allowed are {MAX_BATCH_ACCESSES}")
+                await self._file_all(faults)
+                await self._access_all(accesses)
+            else:
+                await self._file_all(faults)
+                await self._flush()
+
+    async def _file_all(self, faults: Sequence[client_pb2.Fault]) -> None:
+        """File a batch of faults; outcomes of its last part are in the outbox."""
+        base = self._stream.base
+        part: list[events.FaultRequest] = []
+        pages = 0
+        for fault in faults:
+            count = fault.page_count
+            if part and pages + count > PART_PAGES:
+                await self._file(part)
+                await self._flush()
+                part, pages = [], 0
+                await asyncio.sleep(0)
+            part.append(
+                events.FaultRequest(fault.fault_id + base, fault.region_id, fault.first_page, count, fault.write)
+            )
+            pages += count
+        if part:
+            await self._file(part)
+
+    async def _file(self, part: list[events.FaultRequest]) -> None:
+        """File part of a batch once there is room for more."""
+        session, stream = self._session, self._stream
+        while self._missing() > MAX_MISSING_PAGES:
+            session.room.clear()
+            await session.room.wait()
+        if session.ended.is_set():
+            return
+        stream.direct = True
+        try:
+            self._engine.submit(events.Faults(session.process_id, part))
+        finally:
+            stream.direct = False
+
+    def _missing(self) -> int:
+        """Pages that the session's unanswered faults wait for."""
+        process = self._engine.core.state.processes.get(self._session.process_id)
+        return 0 if process is None else process.missing
+
+    async def _access_all(self, accesses: Sequence[client_pb2.Access]) -> None:
+        """Do accesses in their order, and write the answers; no more than about MESSAGE_BYTES of them wait for that."""
+        stream = self._stream
+        pages = size = 0
+        for access in accesses:
+            if size >= MESSAGE_BYTES:
+                await self._flush()
+                size = 0
+            count = self._pages(access)
+            if pages and pages + count > PART_PAGES:
+                await asyncio.sleep(0)
+                pages = 0
+            pages += count
+            if self._session.ended.is_set():
+                return
+            stream.direct = True
+            try:
+                answer = self._access(access)
+            finally:
+                stream.direct = False
+            stream.outbox.append(answer)
+            size += answer.size
+        await self._flush()
+
+    def _pages(self, access: client_pb2.Access) -> int:
+        """Pages that an access is about, which may be more than it is allowed."""
+        length = access.load.length if access.HasField("load") else access.ByteSize()
+        return length // self._page_size + 1
+
+    def _access(self, access: client_pb2.Access) -> Answer:
+        access_id = access.access_id
+        process_id = self._session.process_id
+        try:
+            match access.WhichOneof("access"):
+                case "load":
+                    return Loaded(access_id, *self._transfers.load(process_id, access.load))
+                case "store":
+                    return Stored(access_id, *self._transfers.store(process_id, access.store))
+            raise InvalidArgument(f"access {access_id} is neither a load nor a store; set one of them")
+        except UsmdError as error:
+            return Refused(access_id, error)
+
+    async def _write_late_outcomes(self) -> None:
+        wake = self._stream.wake
+        while True:
+            await wake.wait()
+            wake.clear()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Write what is in the outbox; waits as long as the client does not read."""
+        outbox = self._stream.outbox
+        async with self._gate:
+            while outbox:
+                entries = message_full(outbox)
+                del outbox[: len(entries)]
+                await self._context.write(message_of(entries, self._stream.base))

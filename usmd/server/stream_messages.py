@@ -1,0 +1,135 @@
+"""What a fault stream says: outcomes of faults and answers of accesses, cut into messages in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from lib_usm.pb.usm.v1 import client_pb2, common_pb2
+from usmd.core import commands
+from usmd.errors import UsmdError
+
+MESSAGE_BYTES: Final = 1 << 20
+"""About the size beyond which a message takes no more; a single load may be larger."""
+_RUN_BYTES: Final = 64
+"""At least what an outcome, or a run of pages of one, takes in a message."""
+_PAGE_BYTES: Final = 8
+"""At least what an absent page below 2^56 takes in a message."""
+_FAILURE_BYTES: Final = 1024
+"""At least what the text of a failed access takes in a message."""
+
+
+class Loaded(msgspec.Struct, frozen=True, gc=False):
+    """Answer: a load was done up to the first absent page."""
+
+    access_id: int
+    data: bytes
+    absent: Sequence[int]
+
+    @property
+    def size(self) -> int:
+        """Bytes in a message, about."""
+        return _RUN_BYTES + len(self.data) + _PAGE_BYTES * len(self.absent)
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """Answer: a store was done up to the first absent page."""
+
+    access_id: int
+    stored: int
+    absent: Sequence[int]
+
+    @property
+    def size(self) -> int:
+        """Bytes in a message, about."""
+        return _RUN_BYTES + _PAGE_BYTES * len(self.absent)
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """Answer: an access failed."""
+
+    access_id: int
+    error: UsmdError
+
+    @property
+    def size(self) -> int:
+        """Bytes in a message, about."""
+        return _RUN_BYTES + _FAILURE_BYTES
+
+
+Answer = Loaded | Stored | Refused
+Entry = commands.Outcome | Answer
+
+
+def message_full(outbox: Sequence[Entry]) -> Sequence[Entry]:
+    """As many of the first entries as one message takes; an outcome after an answer begins another message."""
+    size = 0
+    answered = False
+    for count, entry in enumerate(outbox):
+        if isinstance(entry, commands.Allocated):
+            size += _RUN_BYTES * (1 + len(entry.runs))
+            ends = answered
+        elif isinstance(entry, Answer):
+            size += entry.size
+            ends, answered = False, True
+        else:
+            size += _RUN_BYTES
+            ends = answered
+        if count and (ends or size > MESSAGE_BYTES):
+            return outbox[:count]
+    return outbox[:]
+
+
+def message_of(entries: Sequence[Entry], base: int = 0) -> client_pb2.StreamFaultsResponse:
+    """The message; the client's fault ids are those of the outcomes less `base`."""
+    message = client_pb2.StreamFaultsResponse()
+    add = message.outcomes.add
+    for outcome in entries:
+        if isinstance(outcome, Answer):
+            _add_answer(message, outcome)
+            continue
+        entry = add()
+        entry.fault_id = outcome.fault_id - base
+        if isinstance(outcome, commands.Allocated):
+            allocated = entry.allocated
+            if outcome.yield_token:
+                allocated.yield_token = outcome.yield_token
+            runs = allocated.runs
+            for first_page, first_frame, page_count in outcome.runs:
+                run = runs.add()  # field by field, because keywords take half as long again
+                run.first_page = first_page
+                run.first_frame = first_frame
+                run.page_count = page_count
+            if not outcome.runs:
+                allocated.SetInParent()
+        elif isinstance(outcome, commands.Yielded):
+            entry.yielded.yield_token = outcome.yield_token
+        else:
+            failure = entry.failure
+            failure.reason = failure_reason(outcome.error)
+            failure.message = str(outcome.error)
+            failure.page = max(outcome.page, 0)
+            failure.yield_token = outcome.yield_token
+    return message
+
+
+def _add_answer(message: client_pb2.StreamFaultsResponse, answer: Answer) -> None:
+    entry = message.accessed.add()
+    entry.access_id = answer.access_id
+    if isinstance(answer, Refused):
+        entry.failure.reason = failure_reason(answer.error)
+        entry.failure.message = str(answer.error)
+        return
+    if isinstance(answer, Loaded):
+        entry.loaded.data = answer.data
+        entry.loaded.absent_pages.extend(answer.absent)
+    else:
+        entry.stored.stored = answer.stored
+        entry.stored.absent_pages.extend(answer.absent)
+
+
+def failure_reason(error: UsmdError) -> common_pb2.FailureReason.ValueType:
+    """The wire's name for an error's cause."""
+    return common_pb2.FailureReason.Value(f"FAILURE_REASON_{error.reason}")
