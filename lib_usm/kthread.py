@@ -298,8 +298,12 @@ class KThread:
         return steps.Place(self._pager, self.current)
 
     def serves(self, region: Region) -> bool:
-        """An access of the current code to `region` may be switched away from."""
-        return self.switching and region.client is self.manager.client
+        """An access of the current code to `region` is done by `drive`, and may be switched away from."""
+        return (
+            self.switching
+            and region.client is self.manager.client
+            and (self.asynchronous or region.mapping is None)
+        )
 
     # Told by uThreads
 

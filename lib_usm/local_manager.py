@@ -61,7 +61,8 @@ class LocalManager:
     A greenlet (`spawn`) is plain code: slicing a region, `read`, `write` and `ensure` let others run where pages are
     missing. A coroutine (`spawn_async`) awaits `region.ensure`, `read_async` and `write_async`. Each runs until it
     waits, yields or ends; the uThreads of the highest `priority` that are ready run first, in turn. With `asynchronous`
-    False a fault keeps the kernel thread, as without a LocalManager, for comparison.
+    False a fault keeps the kernel thread, as without a LocalManager, for comparison: a touch of a mapped region is then
+    a touch.
 
     `run` opens a stream to the daemon for each kThread. Touching `buffer` or an array is not seen here: call `ensure`
     before. Raises InvalidArgument.
