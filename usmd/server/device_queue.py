@@ -1,7 +1,8 @@
 """One queue per swap device: jobs of up to 64 pages, off the loop, so that no device delays another or the loop.
 
-Requests that arrive while a job runs travel together in the next one. Reads and writes have a worker each, so that a
-swap-in does not wait for a batch of swap-outs. Slots and their order are the core's; bytes are the device's.
+Requests that arrive while a job runs travel together in the next one. Writes have a worker of their own, so that a
+swap-in does not wait for a batch of swap-outs, and reads have as many as the device is worth, between which those that
+wait are divided. Slots and their order are the core's; bytes are the device's.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Final
 
 from usmd.core.commands import SlotPage
 from usmd.core.events import Event, SwapInDone, SwapOutDone
+from usmd.core.region import PAGE_BITS
 from usmd.core.swap_map import SLOT_MASK
-from usmd.errors import SwapIOError, UsmdError
+from usmd.errors import SwapIOError, Unmapped, UsmdError
 from usmd.log import get_logger
 from usmd.mechanism.base import Busy, Mechanism, Stage
 from usmd.swap.base import Results, SlotIO, SwapDevice
@@ -55,9 +57,9 @@ class DeviceQueue:
         self._memory = memory
         self._deliver = deliver
         self._waiting: dict[bool, list[SlotPage]] = {False: [], True: []}
-        self._running: dict[bool, asyncio.Task[None] | None] = {False: None, True: None}
+        self._running: dict[bool, set[asyncio.Task[None]]] = {False: set(), True: set()}
         self._filling: set[asyncio.Task[None]] = set()
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix=f"usmd-{device.name}")
+        self._workers = ThreadPoolExecutor(1 + device.read_jobs, thread_name_prefix=f"usmd-{device.name}")
 
     def write(self, pages: Sequence[SlotPage]) -> None:
         """Queue writes of pages to slots."""
@@ -65,7 +67,7 @@ class DeviceQueue:
 
     def read(self, pages: Sequence[SlotPage]) -> None:
         """Read slots into pages: at once where the device need not be waited for, else it is queued."""
-        if not self._waiting[False] and self._running[False] is None and len(pages) <= BATCH:
+        if not self._waiting[False] and not self._running[False] and len(pages) <= BATCH:
             pages = sorted(pages, key=_page_key) if len(pages) > 1 else pages
             stage = self._memory.stage(pages)
             errors = self._read_now(pages, stage)
@@ -87,39 +89,62 @@ class DeviceQueue:
     def _queue(self, pages: Sequence[SlotPage], *, writing: bool) -> None:
         self._waiting[writing].extend(pages)
         self.in_flight += len(pages)
-        if self._running[writing] is None:
-            work = self._write_all if writing else self._read_all
-            self._running[writing] = asyncio.get_running_loop().create_task(work())
+        running = self._running[writing]
+        jobs = 1 if writing else self.device.read_jobs
+        for _ in range(min(len(pages), jobs - len(running))):
+            task = asyncio.get_running_loop().create_task(self._write_all() if writing else self._read_all())
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+    def cancel_reads(self, region_id: int) -> None:
+        """A region is gone: forget the reads of its pages that have not begun; they are answered with Unmapped."""
+        waiting = self._waiting[False]
+        gone = [page for page in waiting if page.page >> PAGE_BITS == region_id]
+        if gone:
+            waiting[:] = [page for page in waiting if page.page >> PAGE_BITS != region_id]
+            self.in_flight -= len(gone)
+            error = Unmapped(f"region {region_id} is gone")
+            self._deliver(SwapInDone([page.pfn for page in gone], [error] * len(gone)))
 
     async def _write_all(self) -> None:
         """Run writes until none is left."""
         waiting = self._waiting[True]
-        try:
-            while waiting:
-                pages = waiting[:BATCH]
-                del waiting[:BATCH]
-                buffers = [self._memory.source(page) for page in pages]
-                errors = await self._run_job(self.device.write, pages, buffers)
-                for buffer in buffers:
-                    buffer.release()
-                self.pages_written += self._count(errors)
-                self._deliver(SwapOutDone([page.slot for page in pages], errors))
-        finally:
-            self._running[True] = None
+        while waiting:
+            pages = waiting[:BATCH]
+            del waiting[:BATCH]
+            buffers = [self._memory.source(page) for page in pages]
+            errors = await self._run_job(self.device.write, pages, buffers)
+            for buffer in buffers:
+                buffer.release()
+            self.pages_written += self._count(errors)
+            self._deliver(SwapOutDone([page.slot for page in pages], errors))
 
     async def _read_all(self) -> None:
-        """Run reads until none is left."""
+        """Run reads until none is left, beside other jobs that do."""
+        while self._waiting[False]:
+            pages = sorted(self._take_reads(), key=_page_key)  # neighbours come in together
+            stage = self._memory.stage(pages)
+            errors = await self._run_job(self.device.read, pages, stage.buffers)
+            self.pages_read += self._count(errors)
+            self._fill_all(stage, errors)
+
+    def _take_reads(self) -> list[SlotPage]:
+        """The share of one job: the oldest reads, and those of neighbouring slots, which cost next to nothing."""
         waiting = self._waiting[False]
-        try:
-            while waiting:
-                pages = sorted(waiting[:BATCH], key=_page_key)  # neighbours come in together
-                del waiting[:BATCH]
-                stage = self._memory.stage(pages)
-                errors = await self._run_job(self.device.read, pages, stage.buffers)
-                self.pages_read += self._count(errors)
-                self._fill_all(stage, errors)
-        finally:
-            self._running[False] = None
+        share = min(BATCH, -(-len(waiting) // self.device.read_jobs))
+        taken = waiting[:share]
+        del waiting[:share]
+        if waiting and share < BATCH:
+            beside = {slot for page in taken for slot in (page.slot - 1, page.slot + 1)}
+            left = []
+            for page in waiting:
+                if page.slot in beside and len(taken) < BATCH:
+                    taken.append(page)
+                    beside.update((page.slot - 1, page.slot + 1))
+                else:
+                    left.append(page)
+            waiting[:] = left
+        return taken
 
     def _fill_all(self, stage: Stage, errors: Sequence[UsmdError | None]) -> None:
         """Make the pages of a stage present; those that cannot be at once are tried again, and nobody waits for it."""
@@ -169,9 +194,9 @@ class DeviceQueue:
 
     async def close(self) -> None:
         """Wait for what is queued, then close the device; raises UsmdError where that fails."""
-        for task in list(self._running.values()):
-            if task is not None:
-                await task
+        for tasks in self._running.values():
+            while tasks:
+                await asyncio.gather(*tasks)
         while self._filling:  # which the reads may have added to
             await asyncio.wait(self._filling)
         await asyncio.get_running_loop().run_in_executor(None, self.device.close)

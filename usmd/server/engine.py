@@ -177,6 +177,11 @@ class Engine:
             for number, pages in _by_device(command.pages, lambda page: page.slot):
                 self.queues[number].read(pages)
 
+        def region_gone(command: commands.RegionGone) -> None:
+            memory.drop_region(command.region_id, ended=command.ended)
+            for queue in self.queues:
+                queue.cancel_reads(command.region_id)
+
         def discard(command: commands.DiscardSlots) -> None:
             for number, references in _by_device(command.slots, lambda reference: reference):
                 self.queues[number].device.discard([reference & SLOT_MASK for reference in references])
@@ -188,7 +193,7 @@ class Engine:
             commands.Restore: restore,
             commands.Wake: wake,
             commands.Poison: lambda command: self._poison(command.pages),
-            commands.RegionGone: lambda command: memory.drop_region(command.region_id, ended=command.ended),
+            commands.RegionGone: region_gone,
             commands.Protect: protect,
             commands.WriteSlots: write,
             commands.ReadSlots: read,

@@ -51,6 +51,7 @@ class FakeDevice:
 
     def __init__(self, name="fake"):
         self.name = name
+        self.read_jobs = 1
         self.batches = []
         self.reads = []
         self.kept = {}
