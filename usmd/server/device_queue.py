@@ -14,11 +14,11 @@ from typing import Final
 
 from usmd.core.commands import SlotPage
 from usmd.core.events import Event, SwapInDone, SwapOutDone
-from usmd.core.region import PAGE_BITS
 from usmd.core.swap_map import SLOT_MASK
 from usmd.errors import SwapIOError, Unmapped, UsmdError
 from usmd.log import get_logger
 from usmd.mechanism.base import Busy, Mechanism, Stage
+from usmd.server.waiting_reads import WaitingReads
 from usmd.swap.base import Results, SlotIO, SwapDevice
 
 BATCH: Final = 64
@@ -56,18 +56,25 @@ class DeviceQueue:
         self.in_flight = 0
         self._memory = memory
         self._deliver = deliver
-        self._waiting: dict[bool, list[SlotPage]] = {False: [], True: []}
-        self._running: dict[bool, set[asyncio.Task[None]]] = {False: set(), True: set()}
+        self._writes: list[SlotPage] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._reads = WaitingReads()
+        self._readers: set[asyncio.Task[None]] = set()
+        self._reading = 0
+        """Readers whose job runs; the others look for one in this turn of the loop."""
         self._filling: set[asyncio.Task[None]] = set()
         self._workers = ThreadPoolExecutor(1 + device.read_jobs, thread_name_prefix=f"usmd-{device.name}")
 
     def write(self, pages: Sequence[SlotPage]) -> None:
         """Queue writes of pages to slots."""
-        self._queue(pages, writing=True)
+        self._writes.extend(pages)
+        self.in_flight += len(pages)
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write_all())
 
     def read(self, pages: Sequence[SlotPage]) -> None:
         """Read slots into pages: at once where the device need not be waited for, else it is queued."""
-        if not self._waiting[False] and not self._running[False] and len(pages) <= BATCH:
+        if not self._reads and len(pages) <= BATCH:
             pages = sorted(pages, key=_page_key) if len(pages) > 1 else pages
             stage = self._memory.stage(pages)
             errors = self._read_now(pages, stage)
@@ -77,7 +84,11 @@ class DeviceQueue:
                 self._fill_all(stage, errors)
                 return
             self._memory.unstage(stage)
-        self._queue(pages, writing=False)
+        self._reads.add(pages)
+        self.in_flight += len(pages)
+        idle = len(self._readers) - self._reading
+        for _ in range(min(len(self._reads), self.device.read_jobs - self._reading) - idle):
+            self._readers.add(asyncio.get_running_loop().create_task(self._read_all()))
 
     def _read_now(self, pages: Sequence[SlotPage], stage: Stage) -> Results | None:
         try:
@@ -86,65 +97,47 @@ class DeviceQueue:
             _log.exception("swap_device_defect", device=self.device.name)
             return None
 
-    def _queue(self, pages: Sequence[SlotPage], *, writing: bool) -> None:
-        self._waiting[writing].extend(pages)
-        self.in_flight += len(pages)
-        running = self._running[writing]
-        jobs = 1 if writing else self.device.read_jobs
-        for _ in range(min(len(pages), jobs - len(running))):
-            task = asyncio.get_running_loop().create_task(self._write_all() if writing else self._read_all())
-            running.add(task)
-            task.add_done_callback(running.discard)
-
-    def cancel_reads(self, region_id: int) -> None:
-        """A region is gone: forget the reads of its pages that have not begun; they are answered with Unmapped."""
-        waiting = self._waiting[False]
-        gone = [page for page in waiting if page.page >> PAGE_BITS == region_id]
+    def region_gone(self, region_id: int) -> None:
+        """Nobody waits for the reads of a region any more: those that have not begun are answered with Unmapped."""
+        gone = self._reads.forget(region_id)
         if gone:
-            waiting[:] = [page for page in waiting if page.page >> PAGE_BITS != region_id]
             self.in_flight -= len(gone)
-            error = Unmapped(f"region {region_id} is gone")
+            error = Unmapped(f"region {region_id} was unmapped before its pages were read")
             self._deliver(SwapInDone([page.pfn for page in gone], [error] * len(gone)))
 
     async def _write_all(self) -> None:
         """Run writes until none is left."""
-        waiting = self._waiting[True]
-        while waiting:
-            pages = waiting[:BATCH]
-            del waiting[:BATCH]
-            buffers = [self._memory.source(page) for page in pages]
-            errors = await self._run_job(self.device.write, pages, buffers)
-            for buffer in buffers:
-                buffer.release()
-            self.pages_written += self._count(errors)
-            self._deliver(SwapOutDone([page.slot for page in pages], errors))
+        waiting = self._writes
+        try:
+            while waiting:
+                pages = waiting[:BATCH]
+                del waiting[:BATCH]
+                buffers = [self._memory.source(page) for page in pages]
+                errors = await self._run_job(self.device.write, pages, buffers)
+                for buffer in buffers:
+                    buffer.release()
+                self.pages_written += self._count(errors)
+                self._deliver(SwapOutDone([page.slot for page in pages], errors))
+        finally:
+            self._writer = None
 
     async def _read_all(self) -> None:
-        """Run reads until none is left, beside other jobs that do."""
-        while self._waiting[False]:
-            pages = sorted(self._take_reads(), key=_page_key)  # neighbours come in together
-            stage = self._memory.stage(pages)
-            errors = await self._run_job(self.device.read, pages, stage.buffers)
-            self.pages_read += self._count(errors)
-            self._fill_all(stage, errors)
-
-    def _take_reads(self) -> list[SlotPage]:
-        """The share of one job: the oldest reads, and those of neighbouring slots, which cost next to nothing."""
-        waiting = self._waiting[False]
-        share = min(BATCH, -(-len(waiting) // self.device.read_jobs))
-        taken = waiting[:share]
-        del waiting[:share]
-        if waiting and share < BATCH:
-            beside = {slot for page in taken for slot in (page.slot - 1, page.slot + 1)}
-            left = []
-            for page in waiting:
-                if page.slot in beside and len(taken) < BATCH:
-                    taken.append(page)
-                    beside.update((page.slot - 1, page.slot + 1))
-                else:
-                    left.append(page)
-            waiting[:] = left
-        return taken
+        """Run reads, beside the other readers, until none is left."""
+        task = asyncio.current_task()
+        try:
+            while self._reads:
+                idle = self.device.read_jobs - self._reading
+                pages = self._reads.take(-(-len(self._reads) // idle), BATCH)
+                pages.sort(key=_page_key)  # neighbours come in together
+                stage = self._memory.stage(pages)
+                self._reading += 1
+                errors = await self._run_job(self.device.read, pages, stage.buffers)
+                self._reading -= 1
+                self.pages_read += self._count(errors)
+                self._fill_all(stage, errors)
+        finally:
+            # Not when the task is done, which is a turn later: a read that comes in between would find no reader.
+            self._readers -= {task}
 
     def _fill_all(self, stage: Stage, errors: Sequence[UsmdError | None]) -> None:
         """Make the pages of a stage present; those that cannot be at once are tried again, and nobody waits for it."""
@@ -194,10 +187,7 @@ class DeviceQueue:
 
     async def close(self) -> None:
         """Wait for what is queued, then close the device; raises UsmdError where that fails."""
-        for tasks in self._running.values():
-            while tasks:
-                await asyncio.gather(*tasks)
-        while self._filling:  # which the reads may have added to
-            await asyncio.wait(self._filling)
+        while running := [*self._readers, *self._filling, *([self._writer] if self._writer else ())]:
+            await asyncio.wait(running)  # what ends may have begun more
         await asyncio.get_running_loop().run_in_executor(None, self.device.close)
         self._workers.shutdown()

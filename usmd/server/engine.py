@@ -180,7 +180,7 @@ class Engine:
         def region_gone(command: commands.RegionGone) -> None:
             memory.drop_region(command.region_id, ended=command.ended)
             for queue in self.queues:
-                queue.cancel_reads(command.region_id)
+                queue.region_gone(command.region_id)
 
         def discard(command: commands.DiscardSlots) -> None:
             for number, references in _by_device(command.slots, lambda reference: reference):

@@ -36,6 +36,8 @@ class SwapDevice(ABC):
     """
 
     kind: ClassVar[str]
+    read_jobs: ClassVar[int] = 1
+    """Reads that are worth running at the same time."""
 
     def __init__(self, *, number: int, name: str, path: str | None, slots: int, page_size: int) -> None:
         """Make an empty device. Raises InvalidArgument for a bad number or size, SwapDeviceError without memory."""
