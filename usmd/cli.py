@@ -92,7 +92,7 @@ def serve(
     swap: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="memory:SIZE | file:PATH:SIZE",
+            metavar="memory:SIZE | file:PATH:SIZE[:direct]",
             help="A swap device; repeat for several. They replace the configured ones.",
             rich_help_panel=_MEMORY,
         ),

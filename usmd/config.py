@@ -256,6 +256,7 @@ class _SwapTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     size: values.Size
     path: values.Word | None = None
     name: values.Word | None = None
+    direct: values.Switch = False
 
 
 def _default_swap(memory: MemoryConfig) -> tuple[SwapSpec, ...]:
@@ -325,7 +326,9 @@ def _read_swap(tables: object, state_dir: Path) -> tuple[SwapSpec, ...]:
         table = read_table(_SwapTable, raw, key)
         if table.kind == "memory" and table.path is not None:
             raise not_allowed(f"{key}.path", table.path, 'no path for kind = "memory"; remove it, or use kind = "file"')
+        if table.kind == "memory" and table.direct:
+            raise not_allowed(f"{key}.direct", table.direct, 'false for kind = "memory"; remove it, or use "file"')
         path = str(state_dir / (table.path or f"swap{number}")) if table.kind == "file" else None
         kind = cast(Literal["memory", "file"], table.kind)  # _SwapTable allows no other
-        found.append(SwapSpec(kind=kind, size=table.size, path=path, name=table.name))
+        found.append(SwapSpec(kind=kind, size=table.size, path=path, name=table.name, direct=table.direct))
     return tuple(found)

@@ -18,13 +18,15 @@ PAGE = 4096
 SLOTS = 4096
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "direct"])
 def make(request, tmp_path):
     devices = []
+    kind = "memory" if request.param == "memory" else "file"
+    direct = request.param == "direct"
 
     def build(slots=SLOTS):
-        path = str(tmp_path / f"swap{len(devices)}") if request.param == "file" else None
-        devices.extend(open_devices([SwapSpec(kind=request.param, size=slots * PAGE, path=path)], PAGE))
+        path = str(tmp_path / f"swap{len(devices)}-{request.param}") if kind == "file" else None
+        devices.extend(open_devices([SwapSpec(kind=kind, size=slots * PAGE, path=path, direct=direct)], PAGE))
         return devices[-1]
 
     yield build
@@ -220,6 +222,8 @@ def at_once(device):
     """Whether this device can tell that it need not be waited for."""
     if device.path is None:
         return True
+    if device.path.endswith("direct"):
+        return False
     with open(device.path, "rb") as file:
         try:
             os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)

@@ -35,7 +35,7 @@ def _fault(operation: str, slots: set[int]) -> str:
 def _faulty_transfer(
     call: VectoredCall, descriptor: int, buffers: Sequence[memoryview], offset: int
 ) -> dict[int, OSError | EOFError]:
-    operation = "write" if call is os.pwritev else "read"
+    operation = "write" if call.__name__ == "pwritev" else "read"
 
     def faulty(descriptor: int, pending: Sequence[memoryview], position: int) -> int:
         first = position // len(buffers[0]) - 1

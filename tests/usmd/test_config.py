@@ -124,6 +124,13 @@ def test_every_key_of_a_file_is_read(tmp_path):
     )
 
 
+def test_a_swap_file_bypasses_the_page_cache_when_it_says_so(tmp_path):
+    text = "".join(
+        f'[[swap]]\nkind = "file"\nsize = 4096\n{more}\n' for more in ("", "direct = true", "direct = false")
+    )
+    assert [spec.direct for spec in read(tmp_path, text).swap] == [False, True, False]
+
+
 def test_overrides_win_over_the_file_and_leave_the_rest(tmp_path):
     overrides = {"memory.size": "2MiB", "policy.evict": "lru", "server.uvloop": False}
     text = '[memory]\nsize = "8MiB"\npage_size = "8KiB"\n[[swap]]\nkind = "memory"\nsize = "1GiB"'
@@ -207,6 +214,8 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ('[[swap]]\nkind = "file"', "swap[0].size", "missing", "a size"),
         ('[[swap]]\nkind = "tape"\nsize = 1', "swap[0].kind", "'tape'", "memory, file"),
         ('[[swap]]\nkind = "memory"\nsize = 1\npath = "/a"', "swap[0].path", "'/a'", 'kind = "file"'),
+        ('[[swap]]\nkind = "memory"\nsize = 1\ndirect = true', "swap[0].direct", "True", 'use "file"'),
+        ('[[swap]]\nkind = "file"\nsize = 1\ndirect = "yes"', "swap[0].direct", "'yes'", "true or false"),
         ('[policy]\nalloc = ""', "policy.alloc", "''", "not empty"),
         ("[policy]\nevict = 1", "policy.evict", "1", "text"),
         ("[policy]\nrules = 1", "policy.rules", "1", "[[policy.rules]]"),

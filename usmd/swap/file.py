@@ -1,8 +1,8 @@
 """A swap device in a preallocated file.
 
-Covers pages in and out of the file. Does not cover making and removing the file (swap_file) nor durability: swap means
-nothing after the daemon, so nothing is synced. Discarded slots keep their disk blocks, because those are the promise
-that a later write finds room.
+Covers pages in and out of the file, through the page cache or, with `direct`, past it. Does not cover making and
+removing the file (swap_file) nor durability: swap means nothing after the daemon, so nothing is synced. Discarded slots
+keep their disk blocks, because those are the promise that a later write finds room.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from usmd.errors import SwapIOError
+from usmd.errors import SwapDeviceError, SwapIOError
+from usmd.sizes import format_size
+from usmd.swap import direct as direct_io
 from usmd.swap.base import Results, SlotIO, SwapDevice
-from usmd.swap.swap_file import create_swap_file, remove_swap_file
+from usmd.swap.swap_file import HEADER, create_swap_file, remove_swap_file
 from usmd.swap.vectored import VectoredCall, adjacent_runs, transfer
 
 
@@ -24,25 +26,48 @@ class FileSwapDevice(SwapDevice):
 
     Slot n begins at byte (n + 1) * page_size; the first page is the header. Raises SwapDeviceError when the file
     cannot be made; no existing file is overwritten, save one that a killed usmd left.
+
+    `direct`: nothing of it is kept in the page cache, so that a swap-in costs what the disk costs. Pages are then whole
+    blocks (direct.BLOCK), and buffers at addresses of whole blocks save a copy.
     """
 
     kind: ClassVar[str] = "file"
+    read_jobs: ClassVar[int] = 4
 
-    def __init__(self, *, number: int, name: str, path: str, slots: int, page_size: int) -> None:
+    def __init__(self, *, number: int, name: str, path: str, slots: int, page_size: int, direct: bool = False) -> None:
         # Absolute, so that close() finds the file even if the working directory has changed.
         self._file = Path(path).absolute()
         super().__init__(number=number, name=name, path=str(self._file), slots=slots, page_size=page_size)
+        if direct and page_size % direct_io.BLOCK:
+            raise SwapDeviceError(
+                f"swap file {self._file}: direct I/O takes whole blocks of {format_size(direct_io.BLOCK)}, and a page "
+                f"has {format_size(page_size)}; leave out `direct`, or choose a larger memory.page_size"
+            )
         self._descriptor = create_swap_file(self._file, page_size, slots)
-        self._can_read_now = True
+        self._direct = direct_io.DirectIO(page_size) if direct else None
+        self._can_read_now = not direct  # or it would wait for the disk
+        if direct:
+            self._bypass_cache()
+
+    def _bypass_cache(self) -> None:
+        """Have reads and writes go past the page cache; raises SwapDeviceError, and then there is no file."""
+        try:
+            direct_io.switch_on(self._descriptor, os.pread(self._descriptor, HEADER.size, 0))
+        except OSError as error:
+            remove_swap_file(self._file, self._descriptor)
+            raise SwapDeviceError(
+                f"swap file {self._file}: its file system does no direct I/O ({error.strerror}); leave out `direct`, "
+                "or choose a path on another one"
+            ) from error
 
     def _store(self, batch: Sequence[SlotIO]) -> Results:
-        results, failures = self._transfer(os.pwritev, batch)
+        results, failures = self._transfer(os.pwritev if self._direct is None else self._direct.pwritev, batch)
         for index, error in failures.items():
             results[index] = self._failed(batch[index].slot, "written", error)
         return results
 
     def _fetch(self, batch: Sequence[SlotIO]) -> Results:
-        results, failures = self._transfer(os.preadv, batch)
+        results, failures = self._transfer(os.preadv if self._direct is None else self._direct.preadv, batch)
         for index, error in failures.items():
             slot = batch[index].slot
             if isinstance(error, EOFError):

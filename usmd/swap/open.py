@@ -19,28 +19,40 @@ from usmd.swap.base import MAX_DEVICES, SwapDevice
 from usmd.swap.file import FileSwapDevice
 from usmd.swap.memory import MemorySwapDevice
 
-_FORMS = "memory:SIZE (memory:64MiB) or file:PATH:SIZE (file:/var/lib/usmd/swap:1GiB)"
+_FORMS = (
+    "memory:SIZE (memory:64MiB) or file:PATH:SIZE (file:/var/lib/usmd/swap:1GiB; with :direct behind it, past the "
+    "page cache)"
+)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 class SwapSpec(msgspec.Struct, frozen=True):
-    """A swap device to open: its kind, size in bytes, path (for a file), and name (None: its kind and number)."""
+    """A swap device to open: its kind, size in bytes, path (for a file), and name (None: its kind and number).
+
+    `direct`: the file is read and written past the page cache.
+    """
 
     kind: Literal["memory", "file"]
     size: int
     path: str | None = None
     name: str | None = None
+    direct: bool = False
 
 
 def parse_swap_spec(text: str) -> SwapSpec:
-    """Read `memory:SIZE` or `file:PATH:SIZE`; the path may contain colons. Raises ConfigError listing the forms."""
+    """Read `memory:SIZE`, `file:PATH:SIZE` or `file:PATH:SIZE:direct`; the path may contain colons.
+
+    Raises ConfigError listing the forms.
+    """
     kind, _, rest = text.partition(":")
-    path, _, size_text = rest.rpartition(":")
+    plain = rest.removesuffix(":direct")
+    direct = kind == "file" and plain != rest
+    path, _, size_text = (plain if direct else rest).rpartition(":")
     try:
         if kind == "memory" and not path:
             return SwapSpec(kind="memory", size=parse_size(size_text))
         if kind == "file" and path:
-            return SwapSpec(kind="file", size=parse_size(size_text), path=path)
+            return SwapSpec(kind="file", size=parse_size(size_text), path=path, direct=direct)
     except InvalidSize as error:
         raise ConfigError(f"swap device {text!r}: {error}; a device is {_FORMS}") from error
     raise ConfigError(f"swap device {text!r} cannot be read; a device is {_FORMS}")
@@ -99,8 +111,11 @@ def _open(number: int, name: str, spec: SwapSpec, page_size: int) -> SwapDevice:
             "give at least one page"
         )
     match spec.kind, spec.path:
-        case "memory", None:
+        case "memory", None if not spec.direct:
             return MemorySwapDevice(number=number, name=name, slots=slots, page_size=page_size)
         case "file", str(path):
-            return FileSwapDevice(number=number, name=name, path=path, slots=slots, page_size=page_size)
-    raise ConfigError(f"swap device {name}: kind {spec.kind!r} with path {spec.path!r}; a device is {_FORMS}")
+            return FileSwapDevice(
+                number=number, name=name, path=path, slots=slots, page_size=page_size, direct=spec.direct
+            )
+    direct = ", direct" if spec.direct else ""
+    raise ConfigError(f"swap device {name}: kind {spec.kind!r} with path {spec.path!r}{direct}; a device is {_FORMS}")

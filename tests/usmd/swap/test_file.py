@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
+import subprocess
 
 import pytest
 
-from usmd.errors import DataLoss, InvalidArgument, SwapIOError
+from usmd.errors import DataLoss, InvalidArgument, SwapDeviceError, SwapIOError
+from usmd.swap import direct
 from usmd.swap.base import SlotIO
 from usmd.swap.file import FileSwapDevice
 
@@ -213,3 +217,84 @@ def test_neighbours_are_read_at_once_by_one_call_and_none_that_waits(device, mon
     assert device.read_now(targets) == [None] * 4
     assert [target.buffer[0] for target in targets] == [6, 4, 41, 5]
     assert calls == [(3, os.RWF_NOWAIT), (1, os.RWF_NOWAIT)]
+
+
+@pytest.fixture
+def direct_device(path):
+    device = FileSwapDevice(number=1, name="disk", path=str(path), slots=64, page_size=PAGE, direct=True)
+    yield device
+    device.close()
+
+
+def cached(path):
+    """How many pages of the file the page cache holds, as the kernel says."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        count = len(mapping) // mmap.PAGESIZE
+        resident = (ctypes.c_ubyte * count)()
+        start = ctypes.c_char.from_buffer(mapping)
+        assert libc.mincore(ctypes.byref(start), ctypes.c_size_t(len(mapping)), resident) == 0
+        del start
+        return sum(each & 1 for each in resident)
+
+
+def test_nothing_of_a_direct_device_is_ever_in_the_page_cache(direct_device, path):
+    if subprocess.check_output(["stat", "-f", "-c", "%T", path.parent], text=True).strip() == "tmpfs":
+        pytest.skip("a tmpfs is nothing but page cache; point --basetemp at a disk")
+    assert direct_device.write(entries(range(64))) == [None] * 64
+    assert cached(path) == 0
+    targets = entries(range(64), 0)
+    assert direct_device.read(targets) == [None] * 64
+    assert [target.buffer[0] for target in targets] == [slot + 1 for slot in range(64)]
+    assert cached(path) == 0
+
+
+def test_a_device_without_direct_is_in_the_page_cache(device, path):
+    device.write(entries(range(64)))
+    assert cached(path) >= 64
+
+
+def test_a_direct_device_is_never_read_at_once(direct_device, monkeypatch):
+    direct_device.write(entries(range(4)))
+    monkeypatch.setattr(os, "preadv", lambda *_: pytest.fail("waited for the disk"))
+    assert direct_device.read_now(entries(range(4), 0)) is None
+
+
+@pytest.mark.parametrize("cut", [(4 + 1) * PAGE, (4 + 1) * PAGE + 100, (4 + 1) * PAGE + 1024])
+def test_a_truncated_direct_file_is_data_loss_of_the_slots_cut_off_alone(direct_device, path, cut):
+    direct_device.write(entries(range(8)))
+    os.truncate(path, cut)
+    targets = entries(range(8), 0)
+    results = direct_device.read(targets)
+    assert kinds(results) == [None] * 4 + [DataLoss] * 4
+    assert all(targets[slot].buffer == bytes([slot + 1]) * PAGE for slot in range(4))
+    assert f"slot 4: the file {path} was truncated" in str(results[4])
+
+
+def test_a_bad_sector_of_a_direct_file_is_an_io_error_of_its_slot_alone(direct_device, monkeypatch):
+    direct_device.write(entries(range(6)))
+    real = os.preadv
+
+    def bad_slot_2(descriptor, buffers, offset):
+        if offset <= (2 + 1) * PAGE < offset + sum(map(len, buffers)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", bad_slot_2)
+    assert kinds(direct_device.read(entries(range(6), 0))) == [None, None, SwapIOError, None, None, None]
+
+
+def test_a_file_system_that_refuses_direct_io_is_told_and_no_file_is_left(path, monkeypatch):
+    def refuse(descriptor, head):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(direct, "switch_on", refuse)
+    with pytest.raises(SwapDeviceError, match=r"does no direct I/O \(Invalid argument\); leave out `direct`"):
+        FileSwapDevice(number=1, name="disk", path=str(path), slots=8, page_size=PAGE, direct=True)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_pages_that_are_no_whole_blocks_are_refused_for_direct_io(path):
+    with pytest.raises(SwapDeviceError, match="whole blocks of 4 KiB, and a page has 512 B; leave out `direct`, or"):
+        FileSwapDevice(number=1, name="disk", path=str(path), slots=8, page_size=512, direct=True)
+    assert list(path.parent.iterdir()) == []

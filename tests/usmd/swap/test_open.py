@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+
 import pytest
 
 from usmd.errors import ConfigError, SwapDeviceError
@@ -41,6 +44,9 @@ def file(path, size=PAGE, name=None):
         ("file:/var/swap:1GiB", SwapSpec(kind="file", size=1 << 30, path="/var/swap")),
         ("file:swap:4 KiB", SwapSpec(kind="file", size=4096, path="swap")),
         ("file:/a:b:c:4096", SwapSpec(kind="file", size=4096, path="/a:b:c")),
+        ("file:/swap:4096:direct", SwapSpec(kind="file", size=4096, path="/swap", direct=True)),
+        ("file:/swap:direct:4096", SwapSpec(kind="file", size=4096, path="/swap:direct")),
+        ("file:/swap:direct:4096:direct", SwapSpec(kind="file", size=4096, path="/swap:direct", direct=True)),
     ],
 )
 def test_text_forms_are_read(text, spec):
@@ -48,7 +54,19 @@ def test_text_forms_are_read(text, spec):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "memory", "file", "file:64MiB", "file::64MiB", "memory:x:64MiB", "disk:/x:64MiB", "Memory:64MiB"]
+    "text",
+    [
+        "",
+        "memory",
+        "file",
+        "file:64MiB",
+        "file::64MiB",
+        "memory:x:64MiB",
+        "disk:/x:64MiB",
+        "Memory:64MiB",
+        "memory:64MiB:direct",
+        "file:4096:direct",
+    ],
 )
 def test_other_forms_are_refused_with_those_allowed(text):
     with pytest.raises(ConfigError) as caught:
@@ -128,7 +146,13 @@ def test_when_one_fails_to_open_the_earlier_ones_are_closed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spec", [SwapSpec(kind="file", size=PAGE), SwapSpec(kind="memory", size=PAGE, path="/x"), SwapSpec("tape", PAGE)]
+    "spec",
+    [
+        SwapSpec(kind="file", size=PAGE),
+        SwapSpec(kind="memory", size=PAGE, path="/x"),
+        SwapSpec(kind="memory", size=PAGE, direct=True),
+        SwapSpec("tape", PAGE),
+    ],
 )
 def test_a_kind_and_path_that_do_not_go_together_are_refused(spec):
     with pytest.raises(ConfigError, match=r"a device is memory:SIZE .* or file:PATH:SIZE"):
@@ -137,3 +161,16 @@ def test_a_kind_and_path_that_do_not_go_together_are_refused(spec):
 
 def test_no_devices_is_allowed():
     assert open_devices([], PAGE) == []
+
+
+def test_a_direct_file_is_opened_as_one(opened, tmp_path):
+    plain, direct = opened(file(tmp_path / "a"), SwapSpec("file", PAGE, str(tmp_path / "b"), direct=True))
+    assert [(each.kind, each.name) for each in (plain, direct)] == [("file", "file0"), ("file", "file1")]
+    modes = [fcntl.fcntl(each._descriptor, fcntl.F_GETFL) & os.O_DIRECT for each in (plain, direct)]
+    assert [bool(mode) for mode in modes] == [False, True]
+
+
+def test_direct_io_of_pages_smaller_than_a_block_is_refused(tmp_path):
+    with pytest.raises(SwapDeviceError, match=r"whole blocks of 4 KiB, and a page has 2 KiB; .* memory\.page_size"):
+        open_devices([SwapSpec("file", PAGE, str(tmp_path / "swap"), direct=True)], 2048)
+    assert list(tmp_path.iterdir()) == []
