@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import core, fills, frames, real_faults, side_by_side, stream
+from bench import colocation, core, fills, frames, real_faults, side_by_side, stream, switches
 
 BENCHES: Final[dict[str, Callable[[], None]]] = {
     "stream": stream.main,
@@ -17,6 +17,8 @@ BENCHES: Final[dict[str, Callable[[], None]]] = {
     "fills": fills.main,
     "real_faults": real_faults.main,
     "side_by_side": side_by_side.main,
+    "switches": switches.main,
+    "colocation": colocation.main,
 }
 
 

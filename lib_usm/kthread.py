@@ -1,8 +1,8 @@
 """A kThread: one kernel thread that runs uThreads in turn, and sleeps only when none is ready.
 
-A turn runs each uThread that is ready once. What they fault on meanwhile is gathered, and sent before a uThread runs
-that did not stop at a fault when it last ran, or at the end of the turn: so faults travel together, and none waits for
-a uThread that computes. Which uThreads there are, and when all are done, is in lib_usm.local_manager.
+A turn runs each uThread that is ready once. What they fault on meanwhile is gathered, and sent at the end of the turn,
+or before a uThread runs that has not faulted since the yield before its last: so faults travel together, and none waits
+for a uThread that computes. Which uThreads there are, and when all are done, is in lib_usm.local_manager.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lib_usm import steps
 from lib_usm.errors import InvalidArgument
 from lib_usm.pager import Pager, Wait
 from lib_usm.running import running
-from lib_usm.uthread import Join, UThread
+from lib_usm.uthread import MAY_FAULT, Join, UThread
 
 if TYPE_CHECKING:
     from lib_usm.local_manager import LocalManager
@@ -160,7 +160,7 @@ class KThread:
         while self._left:
             self._left -= 1
             uthread = take()
-            if pager.unsent and not uthread.faulted:
+            if pager.unsent and not uthread.may_fault:
                 pager.flush()
             self.current = uthread
             uthread.resume()
@@ -234,7 +234,8 @@ class KThread:
         uthread = self.current
         if uthread is None or self._hub is None:
             return
-        uthread.faulted = False
+        if uthread.may_fault:
+            uthread.may_fault -= 1
         uthread.enqueue(uthread)
         only = self._only
         if self._left and only is not None and not self._pager.unsent:
@@ -251,13 +252,15 @@ class KThread:
 
     def wait(self, uthread: UThread[Any], wait: Wait) -> None:
         """The uThread has stopped and goes on when `wait` is over."""
-        uthread.faulted = not isinstance(wait, Join)
+        faulted = not isinstance(wait, Join)
+        if faulted:
+            uthread.may_fault = MAY_FAULT
         if not wait.remaining or uthread.thrown is not None:
             wait.waiter = None
             uthread.queue.append(uthread)
             return
         uthread.waiting = wait
-        if uthread.faulted and not self.asynchronous:
+        if faulted and not self.asynchronous:
             self._block(wait)
             uthread.queue.remove(uthread)
             uthread.queue.appendleft(uthread)
@@ -299,11 +302,7 @@ class KThread:
 
     def serves(self, region: Region) -> bool:
         """An access of the current code to `region` is done by `drive`, and may be switched away from."""
-        return (
-            self.switching
-            and region.client is self.manager.client
-            and (self.asynchronous or region.mapping is None)
-        )
+        return self.switching and region.client is self.manager.client and (self.asynchronous or region.mapping is None)
 
     # Told by uThreads
 

@@ -39,6 +39,10 @@ _CONNECT_SECONDS: Final = 5.0
 _PREFIX_BYTES: Final = 5
 """A message's prefix: one byte that says whether it is compressed, then its length in four."""
 _MAX_MESSAGE_BYTES: Final = 16 << 20
+_FRAME_HEADER_BYTES: Final = 9
+_MAX_FRAME_BYTES: Final = 1 << 14
+"""Of a frame's content; HTTP/2's usual limit, which h2 keeps to."""
+_GOAWAY: Final = 7
 _WINDOW: Final = 8 << 20
 _RECEIVE_BYTES: Final = 1 << 18
 _CODES: Final = {str(code.value[0]): code for code in grpc.StatusCode}
@@ -55,6 +59,7 @@ class MessageStream:
         """Why the call ended; None while it goes on."""
         self._outgoing = bytearray()
         self._incoming = bytearray()
+        self._frames = bytearray()
         self._unsent = bytearray()
         self._trailers: dict[str, str] = {}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -137,7 +142,7 @@ class MessageStream:
 
     def _take(self, data: bytes) -> None:
         try:
-            events = self._http.receive_data(data)
+            events = self._http.receive_data(self._whole_frames(data))
         except h2.exceptions.H2Error as error:
             self._stop(InternalError(f"the daemon's answer is no HTTP/2: {error}"))
             return
@@ -153,6 +158,28 @@ class MessageStream:
                 self._stop(self._why())
             elif isinstance(event, h2.events.ConnectionTerminated) and event.error_code:
                 self._stop(ConnectionLost(f"the daemon ended the connection (HTTP/2 error {event.error_code})"))
+
+    def _whole_frames(self, data: bytes) -> bytes:
+        """The frames that have come whole, without a GOAWAY that is no error.
+
+        A server that drains sends that first and then ends its calls, each with a status; h2 takes nothing after it.
+        """
+        frames = self._frames
+        frames += data
+        whole, start = bytearray(), 0
+        while len(frames) - start >= _FRAME_HEADER_BYTES:
+            stop = start + _FRAME_HEADER_BYTES + int.from_bytes(frames[start : start + 3], "big")
+            if len(frames) < stop:
+                if stop - start > _FRAME_HEADER_BYTES + _MAX_FRAME_BYTES:
+                    whole += frames[start:]  # which h2 refuses
+                    start = len(frames)
+                break
+            drains = frames[start + 3] == _GOAWAY and not any(frames[start + 13 : start + 17])
+            if not drains:
+                whole += frames[start:stop]
+            start = stop
+        del frames[:start]
+        return bytes(whole)
 
     def _messages(self) -> list[bytes]:
         """The whole messages of what has come."""

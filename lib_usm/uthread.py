@@ -47,6 +47,7 @@ class YieldNow:
 
 YIELD: Final = YieldNow()
 _ONCE: Final = (YIELD,)
+MAY_FAULT: Final = 2
 
 
 class UThread(ABC, Generic[_T]):
@@ -61,10 +62,10 @@ class UThread(ABC, Generic[_T]):
         "_traceback",
         "done",
         "enqueue",
-        "faulted",
         "joins",
         "kthread",
         "locals",
+        "may_fault",
         "name",
         "priority",
         "queue",
@@ -84,8 +85,8 @@ class UThread(ABC, Generic[_T]):
         """It has ended: with a result, an error, or by `cancel`."""
         self.waiting: Wait | None = None
         """What it waits for; None: it runs or is ready to."""
-        self.faulted = True
-        """It stopped at a fault when it last ran, or has not run yet, and so may fault soon."""
+        self.may_fault = MAY_FAULT
+        """It may fault soon; 0: it has yielded that many times since it last did, or was born, and so computes."""
         self.locals: dict[int, dict[str, object]] = {}
         """Values of each UThreadLocal."""
         self.joins: list[Join] = []
@@ -305,7 +306,8 @@ class CoroutineUThread(UThread[_T]):
             del self  # or the traceback's frames keep it, and nobody hears of the error
         else:
             if waits_for is YIELD:
-                self.faulted = False
+                if self.may_fault:
+                    self.may_fault -= 1
                 self.enqueue(self)
             elif isinstance(waits_for, Wait):
                 self.kthread.wait(self, waits_for)

@@ -60,9 +60,11 @@ def test_a_fault_is_sent_before_a_uthread_that_computes_goes_on():
 
     def reader():
         scene.lm.yield_now()
+        scene.lm.yield_now()
         scene.touch(1)
 
     def worker():
+        scene.lm.yield_now()
         scene.lm.yield_now()
         scene.log.extend(scene.stream.batches)
 
@@ -70,6 +72,21 @@ def test_a_fault_is_sent_before_a_uthread_that_computes_goes_on():
     scene.lm.spawn(worker)
     scene.lm.run()
     assert scene.log == [[1]]
+
+
+def test_faults_of_uthreads_that_yield_between_them_travel_together_all_the_same():
+    scene = Scene()
+    scene.client.prepare = lambda stream: stream.complete_when_sent()
+
+    def reader(number):
+        for page in range(3):
+            scene.touch(3 * number + page)
+            scene.lm.yield_now()
+
+    for number in range(10):
+        scene.lm.spawn(reader, number)
+    scene.lm.run()
+    assert [len(batch) for batch in scene.stream.batches] == [10, 10, 10]
 
 
 def test_a_message_holds_no_more_faults_than_the_daemon_takes():

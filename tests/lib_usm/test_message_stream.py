@@ -209,7 +209,7 @@ def test_close_cancels_the_call_at_the_server(serve):
 
 
 def test_nobody_listens(tmp_path):
-    with pytest.raises(lib_usm.DaemonUnavailable, match="missing.sock cannot be used"):
+    with pytest.raises(lib_usm.DaemonUnavailable, match=r"missing\.sock cannot be used"):
         MessageStream(str(tmp_path / "missing.sock"), METHOD, ())
 
 
@@ -245,7 +245,7 @@ def data_frame(content):
     ("answer", "kind"),
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", lib_usm.ConnectionLost),  # which looks like a long frame
-        (b"\0\0\1\1\0\0\0\0\1\xff", lib_usm.InternalError),  # headers that HPACK cannot read
+        (FRAME_SETTINGS + b"\0\0\1\1\0\0\0\0\1\xff", lib_usm.InternalError),  # headers that HPACK cannot read
         (b"", lib_usm.ConnectionLost),
         (FRAME_SETTINGS, lib_usm.ConnectionLost),
         (FRAME_SETTINGS + data_frame(b"data before headers"), lib_usm.InternalError),

@@ -44,15 +44,19 @@ class SwapFaults:
 
 @contextlib.contextmanager
 def daemon_with_faults(
-    folder: Path, *flags: str, swap: str = "8MiB", exit_code: int | None = 0
+    folder: Path,
+    *flags: str,
+    swap: str = "8MiB",
+    exit_code: int | None = 0,
+    mechanism: str = "userfaultfd",
 ) -> Iterator[tuple[RunningDaemon, SwapFaults]]:
-    """Serve real memory of 1 MiB with a swap file of this size, which does what the faults say; they end first."""
+    """Serve memory of 1 MiB with a swap file of this size, which does what the faults say; they end first."""
     faults = SwapFaults(folder / "faults.json")
     environ = environment(USMD_TEST_FAULTS=str(folder / "faults.json"))
     given = ("--memory", "1MiB", "--swap", f"file:{folder / 'swap'}:{swap}", *flags)
     program = (sys.executable, str(_PROGRAM), "serve")
     with running_daemon(
-        folder, *given, mechanism="userfaultfd", program=program, environ=environ, exit_code=exit_code
+        folder, *given, mechanism=mechanism, program=program, environ=environ, exit_code=exit_code
     ) as daemon:
         try:
             yield daemon, faults
