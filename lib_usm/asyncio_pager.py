@@ -113,5 +113,5 @@ class AsyncioPager:
     def _close(self) -> None:
         if self._stream.end is None:
             self._forget()
-            self._stream.close()
+            self._stream.close(ClosedError("the client was closed"))
             self._pager.fail_all(ClosedError("the client was closed"))
