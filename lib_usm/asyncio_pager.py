@@ -78,7 +78,10 @@ class AsyncioPager:
     def _flush(self) -> None:
         self._flushes = False
         self._pager.flush()
-        self._watch()
+        if self._pager.end is not None:
+            self._receive()  # it ended as it was sent, and nothing will come to tell so
+        else:
+            self._watch()
 
     def _receive(self) -> None:
         self._pager.receive()

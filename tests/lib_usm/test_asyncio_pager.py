@@ -95,6 +95,15 @@ def test_the_end_of_the_stream_ends_all_waits():
     conversation(test)
 
 
+def test_a_stream_that_breaks_as_it_is_sent_ends_all_waits():
+    async def test(client, pager):
+        client.stream.when_sent = lambda _request: setattr(client.stream, "end", lib_usm.ConnectionLost("broken"))
+        with pytest.raises(lib_usm.ConnectionLost, match="broken"):
+            await ensure(client, pager, 1)
+
+    conversation(test)
+
+
 def test_close_ends_all_waits():
     async def test(client, pager):
         task = ensure(client, pager, 1)
