@@ -21,10 +21,20 @@ _FAILURE_BYTES: Final = 1024
 """At least what the text of a failed access takes in a message."""
 
 
-class Loaded(msgspec.Struct, frozen=True, gc=False):
-    """Answer: a load was done up to the first absent page."""
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What came of an access."""
 
     access_id: int
+
+    @property
+    def size(self) -> int:
+        """Bytes in a message, about."""
+        return _RUN_BYTES
+
+
+class Loaded(Answer, frozen=True, gc=False):
+    """Answer: a load was done up to the first absent page."""
+
     data: bytes
     absent: Sequence[int]
 
@@ -34,10 +44,9 @@ class Loaded(msgspec.Struct, frozen=True, gc=False):
         return _RUN_BYTES + len(self.data) + _PAGE_BYTES * len(self.absent)
 
 
-class Stored(msgspec.Struct, frozen=True, gc=False):
+class Stored(Answer, frozen=True, gc=False):
     """Answer: a store was done up to the first absent page."""
 
-    access_id: int
     stored: int
     absent: Sequence[int]
 
@@ -47,10 +56,9 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
         return _RUN_BYTES + _PAGE_BYTES * len(self.absent)
 
 
-class Refused(msgspec.Struct, frozen=True, gc=False):
+class Refused(Answer, frozen=True, gc=False):
     """Answer: an access failed."""
 
-    access_id: int
     error: UsmdError
 
     @property
@@ -59,7 +67,6 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
         return _RUN_BYTES + _FAILURE_BYTES
 
 
-Answer = Loaded | Stored | Refused
 Entry = commands.Outcome | Answer
 
 
@@ -69,15 +76,15 @@ def message_full(outbox: Sequence[Entry]) -> Sequence[Entry]:
     answered = False
     for count, entry in enumerate(outbox):
         if isinstance(entry, commands.Allocated):
-            size += _RUN_BYTES * (1 + len(entry.runs))
-            ends = answered
+            size += _RUN_BYTES + _RUN_BYTES * len(entry.runs)
         elif isinstance(entry, Answer):
             size += entry.size
-            ends, answered = False, True
+            if size <= MESSAGE_BYTES or not count:
+                answered = True
+                continue
         else:
             size += _RUN_BYTES
-            ends = answered
-        if count and (ends or size > MESSAGE_BYTES):
+        if (answered or size > MESSAGE_BYTES) and count:
             return outbox[:count]
     return outbox[:]
 
@@ -87,12 +94,9 @@ def message_of(entries: Sequence[Entry], base: int = 0) -> client_pb2.StreamFaul
     message = client_pb2.StreamFaultsResponse()
     add = message.outcomes.add
     for outcome in entries:
-        if isinstance(outcome, Answer):
-            _add_answer(message, outcome)
-            continue
-        entry = add()
-        entry.fault_id = outcome.fault_id - base
         if isinstance(outcome, commands.Allocated):
+            entry = add()
+            entry.fault_id = outcome.fault_id - base
             allocated = entry.allocated
             if outcome.yield_token:
                 allocated.yield_token = outcome.yield_token
@@ -104,9 +108,15 @@ def message_of(entries: Sequence[Entry], base: int = 0) -> client_pb2.StreamFaul
                 run.page_count = page_count
             if not outcome.runs:
                 allocated.SetInParent()
+        elif isinstance(outcome, Answer):
+            _add_answer(message, outcome)
         elif isinstance(outcome, commands.Yielded):
+            entry = add()
+            entry.fault_id = outcome.fault_id - base
             entry.yielded.yield_token = outcome.yield_token
         else:
+            entry = add()
+            entry.fault_id = outcome.fault_id - base
             failure = entry.failure
             failure.reason = failure_reason(outcome.error)
             failure.message = str(outcome.error)
@@ -118,16 +128,15 @@ def message_of(entries: Sequence[Entry], base: int = 0) -> client_pb2.StreamFaul
 def _add_answer(message: client_pb2.StreamFaultsResponse, answer: Answer) -> None:
     entry = message.accessed.add()
     entry.access_id = answer.access_id
-    if isinstance(answer, Refused):
-        entry.failure.reason = failure_reason(answer.error)
-        entry.failure.message = str(answer.error)
-        return
     if isinstance(answer, Loaded):
         entry.loaded.data = answer.data
         entry.loaded.absent_pages.extend(answer.absent)
-    else:
+    elif isinstance(answer, Stored):
         entry.stored.stored = answer.stored
         entry.stored.absent_pages.extend(answer.absent)
+    elif isinstance(answer, Refused):
+        entry.failure.reason = failure_reason(answer.error)
+        entry.failure.message = str(answer.error)
 
 
 def failure_reason(error: UsmdError) -> common_pb2.FailureReason.ValueType:
