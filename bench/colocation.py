@@ -212,7 +212,8 @@ def plot(found: dict[int, tuple[Run, Run]], path: Path) -> None:
     for place, (before, after) in zip(places, found.values(), strict=True):
         ratio = f"{after.parts / before.parts:.1f}x"
         axes[0].annotate(ratio, (place + 0.2, after.parts), ha="center", va="bottom", fontsize=10)
-    axes[0].legend(frameon=False, loc="lower right")
+    axes[2].legend(frameon=False, loc="upper left")
+    axes[2].set_ylim(0, 1.3)
     figure.suptitle(
         f"One kernel thread: counting words beside random reads of {REGION >> 20} MiB in {MEMORY >> 20} MiB of memory"
     )
