@@ -97,7 +97,6 @@ class Task:
         self.readers = readers
         self.parts = self.reads = 0
         self.blocked = 0.0
-        self.parts_until = self.reads_until = 0.0
 
     def run(self, more_parts: Callable[[], bool], more_reads: Callable[[], bool]) -> float:
         """Run both kinds while there is more to do; returns the seconds."""
@@ -223,7 +222,7 @@ def plot(found: dict[int, tuple[Run, Run]], path: Path) -> None:
 
 
 def main() -> None:
-    """Print a table for each mechanism there is, and draw the one of real memory."""
+    """Print a table for each mechanism there is, and draw it."""
     print(
         f"colocation: one kThread, {COUNTERS} uThreads count words ({TEXT_BYTES} bytes of text between yields), others "
         f"read {RECORD} bytes at random\n  of {REGION >> 20} MiB over {MEMORY >> 20} MiB of memory, swap: a file with "

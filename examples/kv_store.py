@@ -28,7 +28,7 @@ console = Console(highlight=False)
 
 
 class Store:
-    """Values of one length in a region, by key; each has a checksum in front, with the number of its version."""
+    """Values of one length in a region, by key, each with its checksum in front."""
 
     HEADER = 8
 
@@ -76,7 +76,6 @@ class Measured(NamedTuple):
 
     latencies: list[float]
     seconds: float
-    idle: float
 
     def percentile(self, share: float) -> float:
         """Latency in microseconds that this share of the requests did not exceed."""
@@ -114,7 +113,7 @@ def serve(client: lib_usm.Client, store: Store, plan: Plan, *, asynchronous: boo
     lm.run()
     for each in workers:
         each.result()
-    return Measured(sorted(latencies), time.perf_counter() - arrived, lm.stats().idle_share)
+    return Measured(sorted(latencies), time.perf_counter() - arrived)
 
 
 def run(plan: Plan) -> tuple[Measured, Measured, str]:

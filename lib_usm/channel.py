@@ -102,7 +102,7 @@ class SessionChannel:
             raise failure from error
 
     def open_faults(self, requests: Iterator[client_pb2.StreamFaultsRequest]) -> FaultCall:
-        """Open the session's one fault stream."""
+        """Open the session's own fault stream, with which it ends."""
         self._stream = self.stub.StreamFaults(requests, metadata=self.metadata)
         if not self._stream.add_callback(self._stream_over.set):
             self._stream_over.set()

@@ -273,6 +273,8 @@ class Client:
         except RuntimeError:
             raise InvalidArgument("this is awaited in a coroutine of a LocalManager, or of asyncio") from None
         self.check_open()
+        for other in [other for other in self._asyncio_pagers if other.is_closed()]:
+            self._asyncio_pagers.pop(other).close()  # or each asyncio.run would leave a stream open
         pager = self._asyncio_pagers.get(loop)
         if pager is None or pager.ended:
             pager = self._asyncio_pagers[loop] = AsyncioPager(self, loop)

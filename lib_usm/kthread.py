@@ -302,7 +302,11 @@ class KThread:
 
     def serves(self, region: Region) -> bool:
         """An access of the current code to `region` is done by `drive`, and may be switched away from."""
-        return self.switching and region.client is self.manager.client and (self.asynchronous or region.mapping is None)
+        return self.switching and self.owns(region) and (self.asynchronous or region.mapping is None)
+
+    def owns(self, region: Region) -> bool:
+        """`region` is of the LocalManager's client, whose stream this is."""
+        return region.client is self.manager.client
 
     # Told by uThreads
 

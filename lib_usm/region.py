@@ -145,9 +145,11 @@ class Region:
             return steps.ensure(place, self, first_page, page_count)
 
         kthread = running.kthread
-        if kthread is not None and kthread.serves(self):
+        if kthread is not None and kthread.owns(self):
+            if not kthread.switching:
+                return self._awaitable(todo)
             kthread.drive(todo(kthread.place()))
-        elif kthread is not None or _in_asyncio():
+        elif kthread is None and _in_asyncio():
             return self._awaitable(todo)
         else:
             self._client.ensure(self, first_page, page_count)
@@ -157,6 +159,8 @@ class Region:
         """What a coroutine awaits to have steps done."""
         kthread = running.kthread
         if kthread is not None:
+            if not kthread.owns(self):
+                raise InvalidArgument(f"{self!r} belongs to another client than the LocalManager that runs this code")
             return cast("Awaitable[_T]", todo(kthread.place()))
         return self._client.asyncio_pager().run(todo)
 

@@ -357,3 +357,49 @@ def test_outside_of_coroutines_ensure_is_done_when_it_returns(client):
         region.read_async(0, 1)
     with pytest.raises(lib_usm.OutOfRange):
         region.read_async(MIB, 1)
+
+
+def test_any_number_of_asyncio_programs_after_each_other(client):
+    region = client.mmap(MIB)
+
+    async def main():
+        await region.write_async(0, b"x")
+
+    for _ in range(70):  # more than a session may have streams
+        asyncio.run(main())
+    assert region[0] == ord("x")
+
+
+def test_a_region_of_another_client_waits_as_without_a_local_manager(daemon, client):
+    with lib_usm.connect(daemon.address) as other:
+        region = other.mmap(MIB // 2)
+        data = stored(region)
+        lm = LocalManager(client)
+
+        def green():
+            region.ensure(0, PAGE)
+            return region[:PAGE]
+
+        async def coroutine():
+            await region.read_async(0, PAGE)
+
+        reads, refused = lm.spawn(green), lm.spawn_async(coroutine)
+        lm.run()
+        assert reads.result() == data[:PAGE]
+        with pytest.raises(lib_usm.InvalidArgument, match="another client"):
+            refused.result()
+
+
+def test_ensure_with_synchronous_faults_makes_resident(held):
+    daemon, _ = held
+    with lib_usm.connect(daemon.address) as client:
+        region = client.mmap(MIB // 2)
+        stored(region)
+        evict_all(daemon, client, region)
+        lm = LocalManager(client, asynchronous=False)
+
+        def green():
+            region.ensure(0, PAGE)
+            return region.resident(0, PAGE)
+
+        assert run_all(lm, [lm.spawn(green)]) == [True]
