@@ -58,6 +58,14 @@ class SetHint(Event, frozen=True):
     hint: Hint | None
 
 
+class SetPolicy(Event, frozen=True):
+    """Another policy takes the place of a process's one: `kind` alloc, evict or oom."""
+
+    process_id: int
+    kind: str
+    specification: str
+
+
 class FaultRequest(msgspec.Struct, frozen=True, gc=False):
     """A fault on `page_count` pages from `first_page` on; `fault_id` is the client's."""
 

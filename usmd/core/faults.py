@@ -218,6 +218,10 @@ class Faults:
 
     def _ask(self, process: Process, region: Region, page: int, *, swap: bool, write: bool) -> tuple[Allocation, bool]:
         """What the alloc policy says to a fault on a page without a frame, after clipping, and whether it yields."""
+        if process.policies.on_miss is not None and region.table[page] <= 0:
+            process.policies.page_missed(region.first_key + page)
+        if process.touches is not None:
+            process.touches.extend((region.first_key + page, 3 if write else 2))
         hint = region.hints.find(page) if region.hints.ranges else None
         answer = process.policies.allocate(Fault(region.region_id, page, region.page_count, write, swap, hint))
         if answer[0].count == 1:

@@ -48,10 +48,12 @@ class FrameList:
     lists.
     """
 
-    __slots__ = ("__weakref__", "_first", "_last", "_length", "_links", "_number")
+    __slots__ = ("__weakref__", "_first", "_following", "_last", "_length", "_number", "_owner", "_previous")
 
     def __init__(self, links: FrameLinks, number: int) -> None:
-        self._links = links
+        self._owner = links.owner
+        self._previous = links.previous
+        self._following = links.following
         self._number = number
         self._first = _NONE
         self._last = _NONE
@@ -61,11 +63,11 @@ class FrameList:
         return self._length
 
     def __contains__(self, pfn: int) -> bool:
-        return self._links.owner[pfn] == self._number
+        return self._owner[pfn] == self._number
 
     def __iter__(self) -> Iterator[int]:
         """From first to last; the frame just given may be removed or moved before the next is asked for."""
-        following = self._links.following
+        following = self._following
         pfn = self._first
         while pfn != _NONE:
             after = following[pfn]
@@ -77,61 +79,67 @@ class FrameList:
         """The first frame, or None."""
         return None if self._first == _NONE else self._first
 
+    def after(self, pfn: int) -> int | None:
+        """The frame after one of this list, or None for the last; raises ValueError if it is not in this list."""
+        if self._owner[pfn] != self._number:
+            raise ValueError(f"frame {pfn} is not in this list")
+        following = self._following[pfn]
+        return None if following == _NONE else following
+
     def append(self, pfn: int) -> None:
         """Put a frame of no list at the end; raises ValueError if it is in a list."""
-        links = self._links
-        if links.owner[pfn]:
-            raise ValueError(f"frame {pfn} is in list {links.owner[pfn]} already")
-        links.owner[pfn] = self._number
+        owner = self._owner
+        if owner[pfn]:
+            raise ValueError(f"frame {pfn} is in list {owner[pfn]} already")
+        owner[pfn] = self._number
         last = self._last
-        links.previous[pfn] = last
-        links.following[pfn] = _NONE
+        self._previous[pfn] = last
+        self._following[pfn] = _NONE
         if last == _NONE:
             self._first = pfn
         else:
-            links.following[last] = pfn
+            self._following[last] = pfn
         self._last = pfn
         self._length += 1
 
     def remove(self, pfn: int) -> None:
         """Take a frame out; raises ValueError if it is not in this list."""
-        links = self._links
-        if links.owner[pfn] != self._number:
+        owner = self._owner
+        if owner[pfn] != self._number:
             raise ValueError(f"frame {pfn} is not in this list")
-        links.owner[pfn] = 0
-        before, after = links.previous[pfn], links.following[pfn]
+        owner[pfn] = 0
+        before, after = self._previous[pfn], self._following[pfn]
         if before == _NONE:
             self._first = after
         else:
-            links.following[before] = after
+            self._following[before] = after
         if after == _NONE:
             self._last = before
         else:
-            links.previous[after] = before
+            self._previous[after] = before
         self._length -= 1
 
     def discard(self, pfn: int) -> bool:
         """Take a frame out if it is in this list; tells whether it was."""
-        if self._links.owner[pfn] != self._number:
+        if self._owner[pfn] != self._number:
             return False
         self.remove(pfn)
         return True
 
     def move_to_end(self, pfn: int) -> None:
         """Make a frame of this list its last; raises ValueError if it is not in this list."""
-        if pfn == self._last and self._length:
+        last = self._last
+        if pfn == last and self._length:
             return
-        links = self._links
-        if links.owner[pfn] != self._number:
+        if self._owner[pfn] != self._number:
             raise ValueError(f"frame {pfn} is not in this list")
-        previous, following = links.previous, links.following
+        previous, following = self._previous, self._following
         before, after = previous[pfn], following[pfn]
         if before == _NONE:
             self._first = after
         else:
             following[before] = after
         previous[after] = before
-        last = self._last
         following[last] = pfn
         previous[pfn] = last
         following[pfn] = _NONE
@@ -140,6 +148,6 @@ class FrameList:
     def clear(self) -> None:
         """Take every frame out."""
         for pfn in self:
-            self._links.owner[pfn] = 0
+            self._owner[pfn] = 0
         self._first = self._last = _NONE
         self._length = 0

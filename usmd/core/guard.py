@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from usmd.core.frame_list import FrameLinks
 from usmd.core.policy import (
     USM_YIELD,
     Allocation,
@@ -20,7 +21,7 @@ from usmd.core.policy import (
     Policy,
 )
 from usmd.core.view import MemoryView
-from usmd.errors import UsmdError
+from usmd.errors import InvalidArgument, UsmdError
 
 if TYPE_CHECKING:
     from usmd.core.region import Process
@@ -55,12 +56,14 @@ class GuardedPolicies:
     """One alloc, one evict and one oom policy for a process.
 
     `specifications` are the three texts they were made from; `errors` counts answers that were not used, by kind.
-    `on_access` is the evict policy's `page_accessed` where it has one, else None. The hot path calls it directly, and
-    `broke` when it raises.
+    `on_access` is the evict policy's `page_accessed` where it has one, else None, and `on_miss` its `page_missed`. The
+    hot path calls them directly, and `broke` when one raises. `misbehaving`: kinds whose policy made too many errors
+    and is to be replaced, which happens between events.
     """
 
     __slots__ = (
-        "_alloc", "_async_rq", "_evict", "_oom", "_process", "_slow", "_state", "errors", "on_access", "specifications",
+        "_alloc", "_async_rq", "_evict", "_links", "_oom", "_process", "_slow", "_state", "errors", "misbehaving",
+        "on_access", "on_miss", "specifications",
     )  # fmt: skip
 
     def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:
@@ -68,15 +71,25 @@ class GuardedPolicies:
         self._state = state
         self._process = process
         self._async_rq = AsyncRequest()
-        self.specifications = specifications
+        self.specifications = dict(specifications)
         self.errors = dict.fromkeys(specifications, 0)
+        self.misbehaving: set[str] = set()
+        self._slow = state.settings.policy_slow_seconds
+        self._links = state.links
         view = MemoryView(state, process)
         self._alloc: AllocPolicy | None = self._make("alloc", AllocPolicy, view)  # type: ignore[type-abstract]
-        self._evict: EvictPolicy | None = self._make("evict", EvictPolicy, view)  # type: ignore[type-abstract]
         self._oom: OomPolicy | None = self._make("oom", OomPolicy, view)  # type: ignore[type-abstract]
-        listens = self._evict is not None and type(self._evict).page_accessed is not EvictPolicy.page_accessed
-        self.on_access = self._evict.page_accessed if self._evict is not None and listens else None
-        self._slow = state.settings.policy_slow_seconds
+        self._evict: EvictPolicy | None
+        self._use_evict(self._make("evict", EvictPolicy, view))  # type: ignore[type-abstract]
+
+    def _use_evict(self, policy: EvictPolicy | None) -> None:
+        self._evict = policy
+        self.on_access = self.on_miss = None
+        if policy is not None:
+            if type(policy).page_accessed is not EvictPolicy.page_accessed:
+                self.on_access = policy.page_accessed
+            if type(policy).page_missed is not EvictPolicy.page_missed:
+                self.on_miss = policy.page_missed
 
     def _make(self, kind: str, base: type[_P], view: MemoryView) -> _P | None:
         try:
@@ -96,6 +109,10 @@ class GuardedPolicies:
         self._process.counters.policy_errors += 1
         self.errors[kind] += 1
         count = self.errors[kind]
+        limit = self._state.settings.policy_errors
+        if count > limit > 0 and kind not in self.misbehaving:
+            self.misbehaving.add(kind)
+            self._state.misbehaving.append(self._process)
         if count & (count - 1) == 0:
             name = self.specifications[kind]
             self._state.notice(
@@ -141,9 +158,61 @@ class GuardedPolicies:
         self.broke("alloc", f"allocate answered {shown(plan)} to a fault on page {fault.page}")
         return Allocation(fault.page), False
 
+    def replace(self, kind: str, specification: str, evictable: Iterable[int]) -> None:
+        """Put another policy in the place of one; raises UsmdError where there is none such, and nothing has changed.
+
+        A new evict policy hears of the pages that the old one knew, in the order in which that one would have evicted
+        them, and then of the other `evictable` ones.
+        """
+        links = FrameLinks(self._state.frames.count) if kind == "evict" else self._links
+        view = MemoryView(self._state, self._process, links)
+        try:
+            policy = self._state.make_policy(kind, specification, view)
+        except UsmdError:
+            raise
+        except ANYTHING as error:  # a policy's constructor may raise anything
+            raise InvalidArgument(
+                f"{kind} policy {specification}: its constructor raised {shown(error)}{place(error)}"
+            ) from error
+        if isinstance(policy, AllocPolicy) and kind == "alloc":
+            self._alloc = policy
+        elif isinstance(policy, OomPolicy) and kind == "oom":
+            self._oom = policy
+        elif isinstance(policy, EvictPolicy) and kind == "evict":
+            missing = dict.fromkeys(evictable)
+            order = [pfn for pfn in dict.fromkeys(self.candidates(2 * len(missing))) if pfn in missing]
+            for pfn in order:
+                del missing[pfn]
+            self._links = links
+            self._use_evict(policy)
+            self._began(kind, specification)
+            for pfn in order:
+                self.page_filled(pfn)
+            for pfn in missing:
+                self.page_filled(pfn)
+            return
+        else:
+            raise InvalidArgument(f"{specification} is a {type(policy).__name__}, which is no {kind} policy")
+        self._began(kind, specification)
+
+    def _began(self, kind: str, specification: str) -> None:
+        self.specifications[kind] = specification
+        self.errors[kind] = 0
+        self.misbehaving.discard(kind)
+
+    def give_up_on(self, kind: str) -> None:
+        """Leave a kind to the core's own default, because no policy of it works."""
+        if kind == "alloc":
+            self._alloc = None
+        elif kind == "oom":
+            self._oom = None
+        else:
+            self._use_evict(None)
+        self._began(kind, "none")
+
     def page_filled(self, pfn: int) -> None:
         """Tell the evict policy of a page that may be evicted; its frame is in no list, whoever forgot it there."""
-        links = self._state.links
+        links = self._links
         if links.owner[pfn]:
             links.release(pfn)
         if self._evict is not None:
@@ -159,6 +228,22 @@ class GuardedPolicies:
                 self._evict.page_left(pfn)
             except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"page_left raised {shown(error)}{place(error)}")
+
+    def page_evicted(self, pfn: int) -> None:
+        """Tell the evict policy of a page that is evicted."""
+        if self._evict is not None:
+            try:
+                self._evict.page_evicted(pfn)
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("evict", f"page_evicted raised {shown(error)}{place(error)}")
+
+    def page_missed(self, page: int) -> None:
+        """Tell the evict policy that a page which is in no frame was asked for."""
+        if self.on_miss is not None:
+            try:
+                self.on_miss(page)
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("evict", f"page_missed raised {shown(error)}{place(error)}")
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Tell the evict policy that another hint is in force."""

@@ -51,6 +51,7 @@ class Core:
             events.Map: self._mapping.map,
             events.Unmap: self._mapping.unmap,
             events.SetHint: self._mapping.set_hint,
+            events.SetPolicy: self._mapping.set_policy,
             events.Faults: self._faults_event,
             events.PageFaults: self._page_faults,
             events.Pin: self._mapping.pin,
@@ -77,6 +78,10 @@ class Core:
             self._reclaim.between_marks()
         else:
             self._reclaim.reclaiming = False
+        if state.given_up:
+            self._reclaim.given_up()
+        if state.misbehaving:
+            self._mapping.replace_misbehaving()
         return state.take_commands()
 
     def _serve_waiting(self) -> None:
@@ -130,7 +135,7 @@ class Core:
         frames, chunks, write = self._frames, region.table.chunks, event.write
         states, all_flags = frames.state, frames.flags
         process = region.process
-        on_access = process.policies.on_access
+        on_access, touches = process.policies.on_access, process.touches
         present: list[int] = []
         absent: list[int] = []
         for page in range(first, first + count):
@@ -141,10 +146,13 @@ class Core:
             elif not absent:
                 present.append(pfn)
                 flags = all_flags[pfn]
-                if flags & PINNED:
-                    self.life.unpin(pfn)
                 if write and not flags & DIRTY:
                     self.life.dirty(pfn)
+                if flags & PINNED:  # the touch that its fault was for, of which the policy has heard
+                    self.life.unpin(pfn)
+                    continue
+                if touches is not None:
+                    touches.extend((region.first_key + page, write))
                 if on_access is not None and not flags & KEPT:
                     try:
                         on_access(pfn, write)

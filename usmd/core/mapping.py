@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from usmd.core import commands, events
 from usmd.core.chores import MAX_CHORES
-from usmd.core.frames import DENIED, EVICTING, LOCKED, PRESENT
+from usmd.core.frames import DENIED, EVICTING, KEPT, LOCKED, PRESENT
 from usmd.core.guard import GuardedPolicies
 from usmd.core.hints import Hint
 from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_BITS, PAGE_MASK, Process, Region
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 MAX_NAME = 64
+KINDS: Final = ("alloc", "evict", "oom")
+"""Kinds of policies, in the order of `CoreSettings.default_policies`."""
 
 
 def check_name(name: str, what: str, *, may_be_empty: bool) -> None:
@@ -45,7 +48,8 @@ class Mapping:
         state = self._state
         check_name(event.name, "process name", may_be_empty=False)
         device = None if event.swap_device is None else self._device(event.swap_device)
-        process = Process(state.next_process, event.name, event.pid, event.uid, device)
+        records = state.settings.eviction_records
+        process = Process(state.next_process, event.name, event.pid, event.uid, device, records)
         specifications = {"alloc": event.alloc, "evict": event.evict, "oom": event.oom}
         process.policies = GuardedPolicies(state, process, specifications)
         state.next_process += 1
@@ -172,6 +176,55 @@ class Mapping:
                 f"{region.page_count - 1}"
             )
         return region, range(event.first_page, end)
+
+    def set_policy(self, event: events.SetPolicy) -> None:
+        """Put another policy in the place of one; raises NotFound, UnknownPolicy or InvalidArgument."""
+        process = self._state.process(event.process_id)
+        if event.kind not in KINDS:
+            raise InvalidArgument(f"policy kind {event.kind!r}; allowed are {', '.join(KINDS)}")
+        before = process.policies.specifications[event.kind]
+        process.policies.replace(event.kind, event.specification, self._evictable(process))
+        self._state.notice(
+            "policy_set",
+            process.process_id,
+            f"{process.name} (process {process.process_id}): {event.kind} policy {event.specification} took the place "
+            f"of {before}",
+            {"policy_kind": event.kind, "policy": event.specification, "before": before},
+        )
+
+    def replace_misbehaving(self) -> None:
+        """Put the default in the place of the policies that made too many errors."""
+        state = self._state
+        processes, state.misbehaving = state.misbehaving, []
+        for process in processes:
+            policies = process.policies
+            for kind, default in zip(KINDS, state.settings.default_policies, strict=True):
+                if kind not in policies.misbehaving:
+                    continue
+                before, errors = policies.specifications[kind], policies.errors[kind]
+                after = default
+                try:
+                    if before == default:
+                        raise InvalidArgument(f"{default} itself made too many errors")
+                    policies.replace(kind, default, self._evictable(process))
+                except UsmdError as error:
+                    after = f"the core's own default ({error})"
+                    policies.give_up_on(kind)
+                state.notice(
+                    "policy_replaced",
+                    process.process_id,
+                    f"{process.name} (process {process.process_id}): {kind} policy {before} made {errors} errors; "
+                    f"{after} took its place",
+                    {"policy_kind": kind, "policy": before, "errors": str(errors), "replaced_by": after},
+                )
+
+    def _evictable(self, process: Process) -> Iterator[int]:
+        """The frames that the evict policy of a process should know."""
+        frames = self._state.frames
+        for region in process.regions.values():
+            for _, pfn in region.table.resident():
+                if frames.state[pfn] == PRESENT and not frames.flags[pfn] & KEPT:
+                    yield pfn
 
     def set_hint(self, event: events.SetHint) -> None:
         """Put a hint on a range; raises NotFound, OutOfRange or InvalidHint."""

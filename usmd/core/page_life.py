@@ -170,7 +170,7 @@ class PageLife:
         frames.state[pfn] = EVICTING
         record = EvictionRecord(key, state.now, policy, reason)
         process.evictions.append(record)
-        process.policies.page_left(pfn)
+        process.policies.page_evicted(pfn)
         self.evicting[pfn] = Evicting(region, state.next_ticket, record)
         self.unwritten += 1
         state.protects.append(pfn)

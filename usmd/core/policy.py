@@ -96,8 +96,11 @@ class EvictPolicy(Policy, ABC):
     """Which victims (USM: `usm_evict_fallback`, `cond_swap_out`), among the evictable pages of one process.
 
     The policy hears of every page that becomes evictable (`page_filled`) and of every one that ceases to be
-    (`page_left`: evicted, freed, or under EVICTION=DENY), so what it knows is what it may name. The priority of a page
-    is the same at `page_filled` and at `page_left` unless `hint_changed` came between.
+    (`page_evicted`, or `page_left`: freed, pinned, or under EVICTION=DENY), so what it knows is what it may name. The
+    priority of a page is the same at `page_filled` and when it leaves unless `hint_changed` came between.
+
+    A page that is not present is missed (`page_missed`), then a victim is chosen if memory is full, then it is filled.
+    That fill is the access; `page_accessed` tells of the ones after it.
     """
 
     @abstractmethod
@@ -106,15 +109,23 @@ class EvictPolicy(Policy, ABC):
 
     @abstractmethod
     def page_left(self, pfn: int) -> None:
-        """The page in this frame was evicted or freed, or may no longer be evicted."""
+        """The page in this frame was freed, or may no longer be evicted; also evicted, without a `page_evicted`."""
 
     @abstractmethod
     def choose_victims(self) -> Iterable[int]:
-        """Frames to evict, best first; the core takes as many as it needs.
+        """Frames to evict, best first, each at most once; the core takes as many as it needs.
 
-        Nothing changes by asking: for each victim that is taken `page_left` is called afterwards. A pinned frame is
-        passed over; a frame that is not the process's, denied, or empty is an error of the policy.
+        A generator is asked for the next one after the last was evicted (`page_evicted`) or passed over, because it is
+        pinned; so it may look at its lists as it goes, and move its hand. What it has not been asked for must not
+        change. A frame that is not the process's, denied, or empty is an error of the policy.
         """
+
+    def page_evicted(self, pfn: int) -> None:
+        """The page in this frame is evicted: the place to remember it (`memory.page(pfn)`), for policies that do."""
+        self.page_left(pfn)
+
+    def page_missed(self, page: int) -> None:
+        """A page that is in no frame was asked for; `page` is its number, as of `memory.page`. Victims come next."""
 
     def page_accessed(self, pfn: int, write: bool) -> None:
         """The page in this frame was touched (only where the mechanism sees accesses)."""

@@ -128,26 +128,40 @@ class Reclaim:
         return begun
 
     def _from_process(self, process: Process, wanted: int) -> int:
-        state = self._state
+        """Evict what the policy names, one by one, so that it knows what has gone when it names the next."""
+        settings = self._state.settings
+        flags = self._state.frames.flags
         policies = process.policies
         slots = self._slots_to_spare()
-        chosen: dict[int, None] = {}
-        for pfn in policies.candidates(max(state.settings.scan_limit, wanted)):
-            wrong = self._objection(process, pfn)
-            if wrong is not None or pfn in chosen:
-                policies.broke("evict", f"choose_victims named frame {shown(pfn)}, which is {wrong or 'named already'}")
-                continue
-            if state.frames.flags[pfn] & PINNED or (slots <= 0 and self._needs_slot(pfn)):
-                process.counters.refused_victims += 1
-                continue
-            slots -= self._needs_slot(pfn)
-            chosen[pfn] = None
-            if len(chosen) >= wanted:
-                break
         name = policies.specifications["evict"]
-        for pfn in chosen:
-            self._life.evict(pfn, name, policies.reason(pfn))
-        return len(chosen) or self._sweep(process, wanted, state.settings.scan_limit)
+        chosen = 0
+        for pfn in policies.candidates(max(settings.scan_limit, wanted)):
+            wrong = self._objection(process, pfn)
+            if wrong is not None:
+                policies.broke("evict", f"choose_victims named frame {shown(pfn)}, which is {wrong}")
+            elif flags[pfn] & PINNED or (slots <= 0 and flags[pfn] & DIRTY):
+                process.counters.refused_victims += 1
+            else:
+                slots -= flags[pfn] & DIRTY
+                self._life.evict(pfn, name, policies.reason(pfn))
+                chosen += 1
+                if chosen >= wanted:
+                    break
+        return chosen or self._sweep(process, wanted, settings.scan_limit)
+
+    def given_up(self) -> None:
+        """Evict what policies gave up, where that may be evicted."""
+        state = self._state
+        given_up, state.given_up = state.given_up, []
+        for process, pfn in given_up:
+            wrong = (
+                self._objection(process, pfn) if process.process_id in state.processes else "of a process that ended"
+            )
+            policies = process.policies
+            if wrong is not None:
+                policies.broke("evict", f"give_up named frame {shown(pfn)}, which is {wrong}")
+            elif not state.frames.flags[pfn] & PINNED and (self._slots_to_spare() > 0 or not self._needs_slot(pfn)):
+                self._life.evict(pfn, policies.specifications["evict"], policies.reason(pfn))
 
     def _objection(self, process: Process, pfn: int) -> str | None:
         """Why a frame can be no victim of the process, or None; a pinned frame may be named, but is not taken."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -22,7 +23,7 @@ BASE_ADDRESS: Final = 0x10_0000_0000
 MAX_ADDRESS: Final = (1 << 63) - 1
 
 EVICTION_RECORDS: Final = 256
-"""Evictions on record per process."""
+"""Evictions on record per process, unless the settings say otherwise."""
 
 
 def page_key(region_id: int, page: int) -> int:
@@ -76,12 +77,20 @@ class Process:
 
     __slots__ = (
         "address", "chores", "counters", "denied", "evictions", "locked", "mapped", "missing", "name", "pid", "pins",
-        "policies", "process_id", "regions", "resident", "swap_device", "uid",
+        "policies", "process_id", "regions", "resident", "swap_device", "touches", "uid",
     )  # fmt: skip
 
     policies: GuardedPolicies
 
-    def __init__(self, process_id: int, name: str, pid: int | None, uid: int | None, swap_device: int | None) -> None:
+    def __init__(
+        self,
+        process_id: int,
+        name: str,
+        pid: int | None,
+        uid: int | None,
+        swap_device: int | None,
+        eviction_records: int = EVICTION_RECORDS,
+    ) -> None:
         self.process_id = process_id
         self.name = name
         self.pid = pid
@@ -105,7 +114,10 @@ class Process:
         self.missing = 0
         """Pages that its unanswered faults wait for."""
         self.counters = Counters()
-        self.evictions: deque[EvictionRecord] = deque(maxlen=EVICTION_RECORDS)
+        self.evictions: deque[EvictionRecord] = deque(maxlen=eviction_records)
+        self.touches: array[int] | None = None
+        """Where somebody records or shadows it: what it touched since the shell looked, two entries a touch: the page
+        key, and 0 read, 1 write, 2 read fault or 3 write fault."""
 
     def region_at(self, address: int) -> Region | None:
         """The region that covers an address, or None."""

@@ -33,7 +33,9 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     FHP. `reclaim_batch`: most victims per event, which bounds the time an event takes. `scan_limit`: most frames looked
     at for them. `write_backoff`: seconds without writes on a device after one failed. `reclaim_rest`: seconds that
     background reclaim rests when nothing can be evicted. `policy_slow_seconds`: a policy call
-    that takes longer is reported.
+    that takes longer is reported. `policy_errors`: errors of one policy after which the default takes its place (0:
+    never). `eviction_records`: evictions on record per process, for `explain`. `default_policies`: the alloc, evict and
+    oom policy that take the place of one that makes too many errors.
     """
 
     frames: int
@@ -53,6 +55,9 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     write_backoff: float = 1.0
     reclaim_rest: float = 0.02
     policy_slow_seconds: float = 0.05
+    policy_errors: int = 100
+    eviction_records: int = 256
+    default_policies: tuple[str, str, str] = ("async_aware", "hint_aware", "refuse")
 
     def __post_init__(self) -> None:
         if not 0 < self.frames < 1 << 31:
@@ -68,9 +73,9 @@ class State:
 
     __slots__ = (
         "_notices", "_outcomes", "chores", "denied", "discards", "dying", "ended_counters", "first", "frames",
-        "hint_expiry", "links", "locked", "make_policy", "next_hint", "next_process", "next_region", "next_ticket",
+        "future", "given_up", "hint_expiry", "links", "locked", "make_policy", "misbehaving", "next_hint", "next_process", "next_region", "next_ticket",
         "now", "pins", "poisons", "processes", "protect_pages", "protects", "reads", "regions", "releases", "restores",
-        "settings", "stopwatch", "swap", "wakes", "writes", "zero_fills", "zero_pages",
+        "settings", "stopwatch", "swap", "touch", "wakes", "writes", "zero_fills", "zero_pages",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +99,14 @@ class State:
         self.chores = Chores()
         self.dying: dict[int, Region] = {}
         """Regions that are gone but for slots which a chore still frees."""
+        self.future: Callable[[int], int] | None = None
+        """In a replay: when a page is used next, see `MemoryView.next_use`."""
+        self.misbehaving: list[Process] = []
+        """Processes of which a policy is to be replaced by the default."""
+        self.touch = 0
+        """In a replay: number of the access that is being handled."""
+        self.given_up: list[tuple[Process, int]] = []
+        """Frames that a policy wants evicted, see `MemoryView.give_up`."""
         self.denied = 0
         self.locked = 0
         self.ended_counters = Counters()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usmd.core.frame_list import FrameList
+from usmd.core.frame_list import FrameLinks, FrameList
 from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT, PRIORITY_OF
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import Priority
 from usmd.core.policy import AllocPolicy, EvictPolicy
 from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from usmd.core.region import Process
@@ -30,11 +31,13 @@ class ProcessView:
 class MemoryView:
     """Memory for the policies of one process. Everything here only reads, but for the lists, which are the policy's."""
 
-    __slots__ = ("_flags", "_process", "_state")
+    __slots__ = ("_flags", "_process", "_state", "links")
 
-    def __init__(self, state: State, process: Process) -> None:
+    def __init__(self, state: State, process: Process, links: FrameLinks | None = None) -> None:
         self._state = state
         self._process = process
+        self.links = state.links if links is None else links
+        """The arrays of its lists. A frame is in at most one list of the same arrays."""
         self._flags = state.frames.flags
 
     @property
@@ -46,6 +49,20 @@ class MemoryView:
     def frame_count(self) -> int:
         """Frames in all."""
         return self._state.frames.count
+
+    @property
+    def capacity(self) -> int:
+        """Frames that the process's pages may be in when memory is short: the size of its cache.
+
+        All but those below the high watermark, shared with other processes in proportion to what each has.
+        """
+        state = self._state
+        frames = state.frames.count - state.settings.high
+        if len(state.processes) > 1:
+            resident = sum(process.resident for process in state.processes.values())
+            if resident > 0:
+                return max(frames * self._process.resident // resident, 1)
+        return frames
 
     @property
     def free_frames(self) -> int:
@@ -94,9 +111,23 @@ class MemoryView:
         """The processes that have a session, for oom policies."""
         return [ProcessView(process) for process in self._state.processes.values()]
 
+    def next_use(self, page: int) -> int:
+        """When the page missed or accessed last will be used next, as the number of the access; for replays only.
+
+        A page that is never used again has a number beyond all. Raises InvalidArgument where nobody knows the future.
+        """
+        future = self._state.future
+        if future is None:
+            raise InvalidArgument("a live memory has no known future: this policy is for `usmctl replay`")
+        return future(page)
+
+    def give_up(self, pfn: int) -> None:
+        """Have a page of the process evicted before the next event, though nobody needs its frame yet."""
+        self._state.given_up.append((self._process, pfn))
+
     def new_list(self) -> FrameList:
         """An empty list of frames; a frame is in at most one list at a time."""
-        return self._state.links.new_list()
+        return self.links.new_list()
 
     def alloc_policy(self, specification: str) -> AllocPolicy:
         """Another alloc policy for the same process, by name, to build upon."""

@@ -79,3 +79,14 @@ def test_a_frame_of_a_list_that_is_gone_can_be_released():
     other = links.new_list()
     other.append(0)
     assert list(other) == [0]
+
+
+def test_after_goes_from_frame_to_frame_and_knows_only_those_of_its_list():
+    links = FrameLinks(3)
+    frames, other = links.new_list(), links.new_list()
+    frames.append(2)
+    frames.append(0)
+    other.append(1)
+    assert (frames.after(2), frames.after(0)) == (0, None)
+    with pytest.raises(ValueError, match="frame 1"):
+        frames.after(1)
