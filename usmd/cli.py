@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from usmd import log
-from usmd.config import Config, load
+from usmd.config import Config, PolicyRules, load
 from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdError
 from usmd.runtime_paths import prepare_folder, runtime_folder
 from usmd.swap.open import parse_swap_spec
@@ -40,6 +40,8 @@ More memory, one swap device in memory and one in a file:
 As a service, from a file, with one setting changed:
 [bold]usmd serve --config /etc/usmd/usmd.toml --evict lru[/bold]
 
+With a policy of your own, from a file:  [bold]usmd serve --evict './cflru.py:CleanFirstLru(window=256)'[/bold]
+
 Sizes are written 4096, 4KiB, 64MiB, 1GiB.
 
 Ctrl-C or SIGTERM ends the sessions, stops usmd, and removes what it created.
@@ -48,6 +50,7 @@ Ctrl-C or SIGTERM ends the sessions, stops usmd, and removes what it created.
 _PLACES = "Places"
 _MEMORY = "Memory"
 _POLICIES = "Policies"
+_POLICY = "NAME | FILE.py:CLASS"
 
 
 def _print_version(wanted: bool) -> None:
@@ -115,15 +118,15 @@ def serve(
     ] = None,
     alloc: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Default alloc policy: how a fault is served.", rich_help_panel=_POLICIES),
+        typer.Option(metavar=_POLICY, help="Default alloc policy: how a fault is served.", rich_help_panel=_POLICIES),
     ] = None,
     evict: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Default evict policy: which pages go.", rich_help_panel=_POLICIES),
+        typer.Option(metavar=_POLICY, help="Default evict policy: which pages go.", rich_help_panel=_POLICIES),
     ] = None,
     oom: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Default oom policy: what when none can go.", rich_help_panel=_POLICIES),
+        typer.Option(metavar=_POLICY, help="Default oom policy: what when none can go.", rich_help_panel=_POLICIES),
     ] = None,
     no_uvloop: Annotated[
         bool, typer.Option("--no-uvloop", metavar=" ", help="Run on asyncio's own event loop.")
@@ -164,10 +167,20 @@ def _run(config: Config) -> int:
     server = config.server
     if runtime_folder() in (server.socket.parent, server.admin_socket.parent, server.state_dir):
         prepare_folder(runtime_folder())
+    _enter_files(config.policy)
     # Imported here, because grpc must not be imported before the log is configured, and `--help` needs none of it.
     from usmd.server.daemon import serve as serve_until_stopped
 
     return serve_until_stopped(config)
+
+
+def _enter_files(policies: PolicyRules) -> None:
+    """Enter the policies of files, so that operators see them among those of the tables."""
+    from usmd.policies import registry  # `--help` needs no policies
+
+    for choice in (policies, *policies.rules):
+        for kind in registry.TABLES:
+            registry.enter_file(kind, getattr(choice, kind) or "")
 
 
 def _complaint(error: UsmdError, code: int) -> typer.Exit:

@@ -1,19 +1,27 @@
 """Policies by name: which exist, and how a specification such as `hint_aware(fallback=lru)` becomes a policy.
 
-A specification is a name, optionally followed by parameters: `name(parameter=value, …)`. A value is a whole number, a
-decimal number, or text, which may itself be a specification. Adding a policy is a file and a line in a table below.
+A specification is a name, optionally followed by parameters: `name(parameter=value, …)`. The name is in a table below,
+or that of an entry point of an installed package in the group `usmd.policies.KIND`, or `path/to/file.py:Class`. A value
+is a whole number, a decimal number, true or false, or text, which may itself be a specification. Not here: how a file
+becomes a module (usmd/plug_ins.py).
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
+import math
 import re
-from typing import Final
+from collections.abc import Iterable
+from itertools import chain
+from types import ModuleType
+from typing import Final, cast
 
+from usmd.core.guard import ANYTHING, shown
 from usmd.core.policy import AllocPolicy, EvictPolicy, OomPolicy, Policy
 from usmd.core.view import MemoryView
-from usmd.errors import InvalidArgument, UnknownPolicy
+from usmd.errors import InvalidArgument, UnknownPolicy, UsmdError
 
 TABLES: Final[dict[str, dict[str, str]]] = {
     "alloc": {
@@ -33,17 +41,62 @@ TABLES: Final[dict[str, dict[str, str]]] = {
 }
 
 _BASES: Final[dict[str, type[Policy]]] = {"alloc": AllocPolicy, "evict": EvictPolicy, "oom": OomPolicy}
-_SPECIFICATION: Final = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*", re.DOTALL)
-_PARAMETER: Final = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
+_GROUP: Final = "usmd.policies."
+_FILE_LOADER: Final = "usmd.plug_ins"
+"""Named, not imported: policies are pure, and only a specification that names a file brings files in."""
+_LOADERS: Final = (__name__, _FILE_LOADER, "importlib")
+"""Modules that a traceback names on its way to the one that is loaded."""
 
-Value = int | float | str
+_FILE: Final = r"[^\s(),=][^(),=]*\.py:[^\W\d]\w*"
+_SPECIFICATION: Final = re.compile(rf"\s*({_FILE}|[^\W\d][\w.-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+_PARAMETER: Final = re.compile(r"\s*([^\W\d]\w*)\s*=(.*)", re.DOTALL)
+_SWITCHES: Final = {"true": True, "false": False}
+
+Value = int | float | str | bool
+
+
+def enter_packages(
+    tables: dict[str, dict[str, str]], points: Iterable[importlib.metadata.EntryPoint]
+) -> dict[tuple[str, str], str]:
+    """Enter the policies of installed packages; of those with one name the first stays, and what is built in anyhow.
+
+    Returns what stayed out, by kind and name: what it is, and of which package.
+    """
+    left_out: dict[tuple[str, str], str] = {}
+    for point in points:
+        kind = point.group.removeprefix(_GROUP)
+        target = point.value.partition("[")[0].strip()
+        if tables[kind].setdefault(point.name, target) != target:
+            package = "a package" if point.dist is None else f"package {point.dist.name}"
+            left_out[kind, point.name] = f"{target} of {package}"
+    return left_out
+
+
+_LEFT_OUT: Final = enter_packages(
+    TABLES, chain.from_iterable(importlib.metadata.entry_points(group=_GROUP + kind) for kind in TABLES)
+)
+
+
+def enter_file(kind: str, specification: str) -> None:
+    """Enter the policy of a file that a configuration names, so that it is listed; another is in its table already."""
+    match = _SPECIFICATION.fullmatch(specification)
+    if match is not None and is_file(match[1]):
+        TABLES[kind].setdefault(match[1], match[1])
+
+
+def is_file(name: str) -> bool:
+    """Whether the name of a policy is `path/to/file.py:Class`."""
+    return ":" in name
 
 
 def parse(specification: str) -> tuple[str, dict[str, Value]]:
     """Name and parameters of a specification; raises InvalidArgument when it cannot be read."""
     match = _SPECIFICATION.fullmatch(specification)
     if match is None:
-        raise InvalidArgument(f"policy {specification!r} cannot be read; write name or name(parameter=value, …)")
+        raise InvalidArgument(
+            f"policy {specification!r} cannot be read; write name or name(parameter=value, …), where the name may be "
+            "path/to/file.py:Class"
+        )
     parameters: dict[str, Value] = {}
     for part in _split(match[2] or "", specification):
         parameter = _PARAMETER.fullmatch(part)
@@ -75,10 +128,12 @@ def _split(text: str, whole: str) -> list[str]:
 def _value(text: str) -> Value:
     for convert in (int, float):
         try:
-            return convert(text)
-        except ValueError:
+            number = convert(text)
+            if math.isfinite(number):
+                return number
+        except (ValueError, OverflowError):
             continue
-    return text.strip("\"'")
+    return _SWITCHES.get(text, text.strip("\"'"))
 
 
 def find(kind: str, specification: str) -> tuple[type[Policy], dict[str, Value]]:
@@ -87,40 +142,120 @@ def find(kind: str, specification: str) -> tuple[type[Policy], dict[str, Value]]
     Raises UnknownPolicy or InvalidArgument, which list what is allowed.
     """
     name, parameters = parse(specification)
-    table = TABLES[kind]
-    if name not in table:
-        raise UnknownPolicy(f"{kind} policy {name!r} does not exist; there are {', '.join(sorted(table))}")
-    found = _load(kind, name, table[name])
-    allowed = list(inspect.signature(found).parameters.values())[1:]
-    names = {parameter.name: parameter for parameter in allowed}
+    found = _load(kind, name)
+    title = f"{kind} policy {name}"
+    defaults = _defaults(title, found)
     for key, value in parameters.items():
-        if key not in names:
-            raise InvalidArgument(f"{kind} policy {name} has no parameter {key!r}; it has {', '.join(names) or 'none'}")
-        default = names[key].default
-        fits = isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))
-        if not fits:
-            raise InvalidArgument(
-                f"{kind} policy {name}: {key}={value!r} is no {type(default).__name__}; its default is {default!r}"
-            )
+        if key not in defaults:
+            known = ", ".join(defaults) or "none"
+            raise InvalidArgument(f"{title}: {key}={_written(value)}: it has no parameter {key!r}; it has {known}")
+        parameters[key] = _fitting(title, key, value, defaults[key])
         if key in found.builds_on:
             find(kind, str(value))
     return found, parameters
 
 
-def _load(kind: str, name: str, target: str) -> type[Policy]:
-    """The class that a table names as `module:Class`; raises InvalidArgument when it cannot be loaded or is none."""
-    module, _, attribute = target.partition(":")
+def _defaults(title: str, found: type[Policy]) -> dict[str, object]:
+    """The parameters of a policy's constructor beside the view, each with its default."""
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, SyntaxError, AttributeError) as error:
-        raise InvalidArgument(f"{kind} policy {name} ({target}) cannot be loaded: {error}") from error
+        _, *parameters = inspect.signature(found).parameters.values()
+    except ANYTHING as error:
+        raise InvalidArgument(
+            f"{title} cannot be made: its constructor must take the view, then parameters with defaults"
+        ) from error
+    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    for each in named:
+        if each.default is each.empty:
+            raise InvalidArgument(f"{title} cannot be made: parameter {each.name!r} of its constructor has no default")
+    return {each.name: each.default for each in named}
+
+
+def _fitting(title: str, key: str, value: Value, default: object) -> Value:
+    """The value as its parameter wants it; raises InvalidArgument when it is of another type than the default."""
+    for wanted in (bool, int, float, str):
+        if isinstance(default, wanted):
+            if isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
+                return value
+            if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+                return float(value)
+            hint = ", which is true or false" if wanted is bool else ""
+            raise InvalidArgument(
+                f"{title}: {key}={_written(value)} is no {wanted.__name__}{hint}; its default is {_written(default)}"
+            )
+    raise InvalidArgument(
+        f"{title}: {key}={_written(value)}: {key!r} cannot be set, because its default, {shown(default)}, is no int, "
+        "float, str or bool"
+    )
+
+
+def _written(value: object) -> str:
+    """A value as it is written in a specification."""
+    return str(value).lower() if isinstance(value, bool) else shown(value)
+
+
+def _load(kind: str, name: str) -> type[Policy]:
+    """The class of that name; raises UnknownPolicy, or InvalidArgument when it cannot be loaded or is no policy."""
+    target = TABLES[kind].get(name, name if is_file(name) else None)
+    if target is None:
+        known = ", ".join(sorted(TABLES[kind]))
+        file = f"; a policy in a file is named with its class: {name}:Class" if name.endswith(".py") else ""
+        raise UnknownPolicy(f"{kind} policy {name!r} does not exist; there are {known}{file}")
+    title = f"{kind} policy {name}" if name == target else f"{kind} policy {name} ({target})"
+    place, _, attribute = target.rpartition(":")
+    try:
+        if is_file(name):
+            module: ModuleType = importlib.import_module(_FILE_LOADER).load(place)
+        else:
+            module = importlib.import_module(place)
+        found: object = getattr(module, attribute, None)
+        problem = _problem(kind, module, attribute, found)
+    except BaseException as error:  # a module may raise anything when it is imported
+        raise InvalidArgument(f"{title} cannot be loaded: {_told(error)}") from error
+    if problem:
+        raise InvalidArgument(f"{title} {problem}")
+    return cast(type[Policy], found)
+
+
+def _problem(kind: str, module: ModuleType, attribute: str, found: object) -> str:
+    """Why what a module has under that name is no policy of the kind; nothing when it is one."""
     base = _BASES[kind]
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise InvalidArgument(f"{kind} policy {name} ({target}) is no subclass of {base.__name__}")
-    missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
-    if missing:
-        raise InvalidArgument(f"{kind} policy {name} ({target}) does not define {missing}")
-    return found
+    if isinstance(found, type) and issubclass(found, base):
+        missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+        return f"does not define {missing}{_line(found)}" if missing else ""
+    own = (
+        name
+        for name, each in vars(module).items()
+        if isinstance(each, type) and issubclass(each, base) and each.__module__ == module.__name__
+    )
+    known = ", ".join(own)
+    there = f"its {kind} policies are {known}" if known else f"it defines no {kind} policy"
+    if found is None:
+        return f"cannot be loaded: {module.__file__} has no class {attribute}; {there}"
+    return f"is no subclass of {base.__name__}{_line(found)}; {there}"
+
+
+def _line(found: object) -> str:
+    """Where something is defined, for a message: ` (file:line)`, or nothing when nobody knows."""
+    try:
+        return f" ({inspect.getsourcefile(found)}:{inspect.getsourcelines(found)[1]})"  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return ""
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong when a module was loaded, with the file and the line where it did, if there are any."""
+    if isinstance(error, UsmdError):
+        return str(error)
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.msg} ({error.filename}:{error.lineno})"
+    trace, where = error.__traceback__, ""
+    while trace is not None:
+        frame = trace.tb_frame
+        file, module = frame.f_code.co_filename, frame.f_globals.get("__name__")
+        if module not in _LOADERS and not file.startswith("<frozen "):
+            where = f" ({file}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return f"{error if isinstance(error, ImportError) else shown(error)}{where}"
 
 
 def make(kind: str, specification: str, memory: MemoryView) -> Policy:
@@ -130,9 +265,14 @@ def make(kind: str, specification: str, memory: MemoryView) -> Policy:
 
 
 def summary(kind: str, name: str) -> str:
-    """What a policy does, in one line: the first line of its docstring, or why it cannot be loaded."""
+    """What a policy does, in one line: the first line of its docstring, or why it cannot be loaded.
+
+    And which policy of an installed package has the same name and is not used.
+    """
     try:
         found, _ = find(kind, name)
+        text = str(found.__doc__ or "not described").strip().partition("\n")[0]
     except InvalidArgument as error:
-        return f"unusable: {error}"
-    return (inspect.getdoc(found) or "").partition("\n")[0]
+        text = f"unusable: {error}"
+    unused = _LEFT_OUT.get((kind, name))
+    return f"{text} (not used, because the name is taken: {unused})" if unused else text

@@ -1,6 +1,9 @@
 """Policies by name: specifications, parameters, and what the errors say."""
 
+import importlib.metadata
+import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -31,6 +34,11 @@ def test_every_name_is_a_documented_policy_of_its_kind(kind, name):
         ("p(a=1, b=0.5,c=text)", "p", {"a": 1, "b": 0.5, "c": "text"}),
         ('p(f=q(a=1,b=r(c=2)),g="x")', "p", {"f": "q(a=1,b=r(c=2))", "g": "x"}),
         ("p(a=)", "p", {"a": ""}),
+        ("acme.lru-k(a=true,b=false,c='true',d=True)", "acme.lru-k", {"a": True, "b": False, "c": "true", "d": "True"}),
+        ("p(a=nan,b=inf,c=1e999)", "p", {"a": "nan", "b": "inf", "c": "1e999"}),
+        ("dir/my file.py:Mine", "dir/my file.py:Mine", {}),
+        ("~/a:b.py:Mine (a=1) ", "~/a:b.py:Mine", {"a": 1}),
+        ("p(f=/x.py:Mine(a=1,b=y.py:B),g=2)", "p", {"f": "/x.py:Mine(a=1,b=y.py:B)", "g": 2}),
     ],
 )
 def test_specifications_are_read(text, name, parameters):
@@ -38,7 +46,27 @@ def test_specifications_are_read(text, name, parameters):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1st", "p(", "p)", "p(a)", "p(a=1,a=2)", "p(a=(1)", "p(a=1))", "p(=1)", "p q", "p(a=1,)"]
+    "text",
+    [
+        "",
+        "1st",
+        "p(",
+        "p)",
+        "p(a)",
+        "p(a=1,a=2)",
+        "p(a=(1)",
+        "p(a=1))",
+        "p(=1)",
+        "p q",
+        "p(a=1,)",
+        "x.py:",
+        "x.py:1",
+        "x:C",
+        "x,.py:C",
+        "./x.py",
+        "x.py:A.B",
+        ":C",
+    ],
 )
 def test_a_specification_that_cannot_be_read_is_named(text):
     with pytest.raises(InvalidArgument) as caught:
@@ -60,7 +88,9 @@ def test_an_unknown_name_lists_those_that_exist(kind):
         ("alloc", "flexible_huge_pages(size=4)", "no parameter 'size'; it has pages, budget"),
         ("alloc", "flexible_huge_pages(pages=many)", "pages='many' is no int; its default is 16"),
         ("alloc", "flexible_huge_pages(pages=1.5)", "pages=1.5 is no int"),
-        ("evict", "fifo(size=4)", "no parameter 'size'; it has none"),
+        ("evict", "fifo(size=4)", "evict policy fifo: size=4: it has no parameter 'size'; it has none"),
+        ("evict", "hint_aware(fallback=true)", "fallback=true is no str"),
+        ("alloc", "flexible_huge_pages(pages=true)", "pages=true is no int"),
         ("evict", "hint_aware(fallback=3)", "fallback=3 is no str"),
         ("evict", "hint_aware(fallback=mru)", "evict policy 'mru' does not exist"),
         ("alloc", "async_aware(regular=flexible_huge_pages(page=3))", "no parameter 'page'"),
@@ -110,3 +140,200 @@ def test_a_policy_that_cannot_be_loaded_says_why_and_its_summary_too(tmp_path, m
     with pytest.raises(InvalidArgument, match=rf"evict policy mine \(mine_policy:Mine\) {said}"):
         registry.find("evict", "mine")
     assert registry.summary("evict", "mine").startswith("unusable: evict policy mine")
+
+
+GOOD = """
+from usmd.core.policy import AllocPolicy, EvictPolicy
+from usmd.policies.evict.fifo import Fifo
+
+class Mine(Fifo):
+    \"\"\"First line.
+
+    Another.\"\"\"
+
+    def __init__(self, memory, window=8, share=0.5, name="x", strict=False, other=None, *, last=1):
+        super().__init__(memory)
+        self.got = (window, share, name, strict, last)
+
+class Half(EvictPolicy):
+    def page_left(self, pfn): pass
+
+class Needs(Fifo):
+    def __init__(self, memory, window): pass
+
+class Nothing(Fifo):
+    def __init__(self): pass
+
+class Elsewhere(AllocPolicy):
+    pass
+
+class Plain: pass
+
+number = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD)
+    return path
+
+
+def test_a_policy_in_a_file_gets_its_parameters_as_its_defaults_want_them(file):
+    specification = f'{file}:Mine(window=3, share=2, name="7", strict=true, last=9)'
+    process = (shell := Shell(make_core())).attach(evict=specification)
+    made = shell.core.state.processes[process].policies._evict
+    assert made.got == (3, 2.0, "7", True, 9)
+    assert [type(each) for each in made.got] == [int, float, str, bool, int]
+
+
+def test_a_policy_in_a_file_may_be_built_upon_and_found_from_the_working_directory(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    shell = Shell(make_core())
+    process = shell.attach(evict="hint_aware(fallback=mine.py:Mine(window=4))")
+    classes = shell.core.state.processes[process].policies._evict.classes
+    assert [each.got[0] for each in classes] == [4, 4, 4]
+    with pytest.raises(InvalidArgument, match="Mine: size=4: it has no parameter 'size'"):
+        registry.find("evict", "hint_aware(fallback=./mine.py:Mine(size=4))")
+
+
+def test_a_changed_file_is_another_policy(file):
+    before, _ = registry.find("evict", f"{file}:Mine")
+    assert registry.find("evict", f"{file}:Mine")[0] is before
+    file.write_text(GOOD.replace("First line", "First line of another"))
+    after, _ = registry.find("evict", f"{file}:Mine")
+    assert (before.__doc__[:11], registry.summary("evict", f"{file}:Mine")) == ("First line.", "First line of another.")
+    assert after is not before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Mine(size=4)", "it has no parameter 'size'; it has window, share, name, strict, other, last"),
+        ("Mine(window=1.5)", "window=1.5 is no int; its default is 8"),
+        ("Mine(window=true)", "window=true is no int"),
+        ("Mine(share=half)", "share='half' is no float; its default is 0.5"),
+        ("Mine(share=nan)", "share='nan' is no float"),
+        ("Mine(share=true)", "share=true is no float"),
+        ("Mine(strict=1)", "strict=1 is no bool, which is true or false; its default is false"),
+        ("Mine(strict=yes)", "strict='yes' is no bool"),
+        ("Mine(name=3)", "name=3 is no str; its default is 'x'"),
+        ("Mine(other=3)", "other=3: 'other' cannot be set, because its default, None, is no int, float, str or bool"),
+        ("Needs(window=3)", "cannot be made: parameter 'window' of its constructor has no default"),
+        ("Nothing", "cannot be made: its constructor must take the view"),
+        ("Absent", "cannot be loaded: {file} has no class Absent; its evict policies are Mine, Half, Needs, Nothing"),
+        ("Plain", "is no subclass of EvictPolicy ({file}:26); its evict policies are Mine, Half, Needs, Nothing"),
+        ("Elsewhere", "is no subclass of EvictPolicy ({file}:23)"),
+        ("number", "is no subclass of EvictPolicy; its"),
+        ("Half", "does not define choose_victims, page_filled ({file}:14)"),
+    ],
+)
+def test_what_is_wrong_with_a_policy_in_a_file_is_said_with_its_place(file, text, said):
+    with pytest.raises(InvalidArgument) as caught:
+        registry.find("evict", f"{file}:{text}")
+    assert str(caught.value).startswith(f"evict policy {file}:{text.partition('(')[0]}")
+    assert said.format(file=file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("\nclass Mine(:", "invalid syntax ({file}:2)"),
+        ("x = '\0'", "null byte"),
+        ("import sys\nsys.exit(0)", "SystemExit(0) ({file}:2)"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt() ({file}:1)"),
+        ("class E(BaseException):\n    def __repr__(self): 1 / 0\nraise E", "a E that cannot be shown ({file}:3)"),
+        ("import nothing_of_this_name", "No module named 'nothing_of_this_name' ({file}:1)"),
+        ("def __getattr__(name): raise SystemExit(name)", "SystemExit('Mine') ({file}:1)"),
+        ("x = 1", "{file} has no class Mine; it defines no evict policy"),
+        ("import usmd.errors\nraise usmd.errors.DataLoss('lost')", "lost"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_says_why_with_its_place_whatever_it_does(tmp_path, source, said):
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    with pytest.raises(InvalidArgument) as caught:
+        registry.find("evict", f"{path}:Mine")
+    assert str(caught.value).startswith(f"evict policy {path}:Mine cannot be loaded: ")
+    assert said.format(file=path) in str(caught.value)
+
+
+def test_a_file_that_does_not_exist_or_is_not_trusted_is_named(file):
+    with pytest.raises(
+        InvalidArgument, match=r"absent\.py:Mine cannot be loaded: .*absent\.py cannot be read: No such file"
+    ):
+        registry.find("evict", f"{file.parent}/absent.py:Mine")
+    os.chmod(file, 0o666)
+    with pytest.raises(InvalidArgument, match="has mode 0666, so that others may write to it"):
+        registry.find("evict", f"{file}:Mine")
+
+
+def test_a_file_without_a_class_is_told_how_it_is_named():
+    with pytest.raises(UnknownPolicy, match=r"a policy in a file is named with its class: mine\.py:Class"):
+        registry.find("evict", "mine.py")
+
+
+def points(*rows):
+    return [
+        importlib.metadata.EntryPoint(name, value, f"usmd.policies.{kind}")._for(SimpleNamespace(name=package))
+        for kind, name, value, package in rows
+    ]
+
+
+def test_the_entry_points_of_packages_are_entered_and_never_instead_of_what_is_there():
+    tables = {"alloc": {"first_fit": "a:B"}, "evict": {"lru": "c:D"}, "oom": {}}
+    left_out = registry.enter_packages(
+        tables,
+        points(
+            ("evict", "acme", "acme.policy:Acme [fast]", "acme-lru"),
+            ("evict", "lru", "acme.policy:Lru", "acme-lru"),
+            ("evict", "acme", "other:Acme", "other"),
+            ("oom", "lru", "acme.policy:Kill", "acme-lru"),
+            ("alloc", "first_fit", "a:B", "usmd"),
+        ),
+    )
+    assert tables == {
+        "alloc": {"first_fit": "a:B"},
+        "evict": {"lru": "c:D", "acme": "acme.policy:Acme"},
+        "oom": {"lru": "acme.policy:Kill"},
+    }
+    assert left_out == {
+        ("evict", "lru"): "acme.policy:Lru of package acme-lru",
+        ("evict", "acme"): "other:Acme of package other",
+    }
+
+
+def test_a_summary_tells_of_a_policy_that_a_built_in_name_keeps_out(monkeypatch):
+    monkeypatch.setitem(registry._LEFT_OUT, ("evict", "lru"), "acme.policy:Lru of package acme-lru")
+    before = registry.find("evict", "lru")[0].__doc__.partition("\n")[0]
+    assert registry.summary("evict", "lru") == (
+        f"{before} (not used, because the name is taken: acme.policy:Lru of package acme-lru)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("usmd_test_absent:Mine", "cannot be loaded: No module named 'usmd_test_absent'"),
+        ("", "cannot be loaded: "),
+        ("nonsense", "cannot be loaded: "),
+        ("usmd_test_hostile:Mine", r"cannot be loaded: SystemExit\(3\) \(.*usmd_test_hostile.py:1\)"),
+    ],
+)
+def test_a_package_that_cannot_be_loaded_is_listed_with_the_reason(tmp_path, monkeypatch, target, said):
+    (tmp_path / "usmd_test_hostile.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry.TABLES["evict"], "acme", target)
+    with pytest.raises(InvalidArgument, match=said):
+        registry.find("evict", "acme")
+    assert registry.summary("evict", "acme").startswith("unusable: evict policy acme (")
+    with pytest.raises(UnknownPolicy, match="there are acme, "):
+        registry.find("evict", "nothing")
+
+
+def test_only_a_policy_in_a_file_is_entered_by_a_configuration(monkeypatch):
+    monkeypatch.setitem(registry.TABLES, "evict", {"lru": "a:B"})
+    for specification in ("lru", "hint_aware(fallback=/x.py:C)", "", "broken(", "/x.py:C(a=1)", " /x.py:C"):
+        registry.enter_file("evict", specification)
+    assert registry.TABLES["evict"] == {"lru": "a:B", "/x.py:C": "/x.py:C"}
