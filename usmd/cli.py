@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from usmd import log
-from usmd.config import Config, PolicyRules, load
+from usmd.config import Config, load
 from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdError
 from usmd.runtime_paths import prepare_folder, runtime_folder
 from usmd.swap.open import parse_swap_spec
@@ -167,20 +167,10 @@ def _run(config: Config) -> int:
     server = config.server
     if runtime_folder() in (server.socket.parent, server.admin_socket.parent, server.state_dir):
         prepare_folder(runtime_folder())
-    _enter_files(config.policy)
     # Imported here, because grpc must not be imported before the log is configured, and `--help` needs none of it.
     from usmd.server.daemon import serve as serve_until_stopped
 
     return serve_until_stopped(config)
-
-
-def _enter_files(policies: PolicyRules) -> None:
-    """Enter the policies of files, so that operators see them among those of the tables."""
-    from usmd.policies import registry  # `--help` needs no policies
-
-    for choice in (policies, *policies.rules):
-        for kind in registry.TABLES:
-            registry.enter_file(kind, getattr(choice, kind) or "")
 
 
 def _complaint(error: UsmdError, code: int) -> typer.Exit:

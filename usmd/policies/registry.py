@@ -77,13 +77,6 @@ _LEFT_OUT: Final = enter_packages(
 )
 
 
-def enter_file(kind: str, specification: str) -> None:
-    """Enter the policy of a file that a configuration names, so that it is listed; another is in its table already."""
-    match = _SPECIFICATION.fullmatch(specification)
-    if match is not None and is_file(match[1]):
-        TABLES[kind].setdefault(match[1], match[1])
-
-
 def is_file(name: str) -> bool:
     """Whether the name of a policy is `path/to/file.py:Class`."""
     return ":" in name
@@ -259,9 +252,16 @@ def _told(error: BaseException) -> str:
 
 
 def make(kind: str, specification: str, memory: MemoryView) -> Policy:
-    """A policy for one process; raises UnknownPolicy or InvalidArgument."""
+    """A policy for one process; raises UnknownPolicy or InvalidArgument.
+
+    A policy from a file that was made once is in its table from then on, so that operators see it among the others.
+    """
     found, parameters = find(kind, specification)
-    return found(memory, **parameters)
+    made = found(memory, **parameters)
+    name, _ = parse(specification)
+    if is_file(name):
+        TABLES[kind].setdefault(name, name)
+    return made
 
 
 def summary(kind: str, name: str) -> str:

@@ -13,7 +13,16 @@ from tests.support.shell import Shell, make_core
 from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.policies import registry
 
+TABLES_BEFORE = {kind: dict(table) for kind, table in registry.TABLES.items()}
 ALL = [(kind, name) for kind, table in registry.TABLES.items() for name in table]
+
+
+@pytest.fixture(autouse=True)
+def tables_as_they_were():
+    yield
+    for kind, table in registry.TABLES.items():
+        table.clear()
+        table.update(TABLES_BEFORE[kind])
 
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
@@ -332,8 +341,12 @@ def test_a_package_that_cannot_be_loaded_is_listed_with_the_reason(tmp_path, mon
         registry.find("evict", "nothing")
 
 
-def test_only_a_policy_in_a_file_is_entered_by_a_configuration(monkeypatch):
-    monkeypatch.setitem(registry.TABLES, "evict", {"lru": "a:B"})
-    for specification in ("lru", "hint_aware(fallback=/x.py:C)", "", "broken(", "/x.py:C(a=1)", " /x.py:C"):
-        registry.enter_file("evict", specification)
-    assert registry.TABLES["evict"] == {"lru": "a:B", "/x.py:C": "/x.py:C"}
+def test_a_policy_from_a_file_is_listed_once_it_was_made_and_not_when_it_could_not_be(file):
+    shell = Shell(make_core())
+    with pytest.raises(InvalidArgument):
+        shell.attach(evict=f"{file}:Half")
+    for _ in range(2):
+        shell.attach(evict=f"hint_aware(fallback={file}:Mine(window=2))")
+    assert registry.TABLES["evict"].keys() - TABLES_BEFORE["evict"] == {f"{file}:Mine"}
+    with pytest.raises(UnknownPolicy, match=rf"there are {file}:Mine, "):
+        registry.find("evict", "nothing")
