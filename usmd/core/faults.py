@@ -131,7 +131,7 @@ class Faults:
             entry = 0 if chunk is None else chunk[page & CHUNK_MASK]
             answer: tuple[Allocation, bool] | None = None
             if entry == 0 and frames.free > 1 and not self.waiting:
-                answer = self._ask(process, region, page, swap=False, write=fault.write)
+                answer = self.ask(process, region, page, swap=False, write=fault.write)
                 if answer[0].count == 1:
                     pfn = self._life.zero_fill(region, page, answer[0].frame)
                     self._count_minor(process, region)
@@ -202,7 +202,7 @@ class Faults:
         entry = 0 if chunk is None else chunk[page & CHUNK_MASK]
         frames = self._state.frames
         if entry == 0 and frames.free > 1 and not self.waiting:
-            answer = self._ask(process, region, page, swap=False, write=request.write)
+            answer = self.ask(process, region, page, swap=False, write=request.write)
             if answer[0].count != 1 or answer[1]:
                 self._pages(process, region, request, answer)
                 return
@@ -216,7 +216,7 @@ class Faults:
         self.hold_frame(pfn)
         self._state.outcome(process.process_id, Allocated(request.fault_id, ((page, pfn, 1),)))
 
-    def _ask(self, process: Process, region: Region, page: int, *, swap: bool, write: bool) -> tuple[Allocation, bool]:
+    def ask(self, process: Process, region: Region, page: int, *, swap: bool, write: bool) -> tuple[Allocation, bool]:
         """What the alloc policy says to a fault on a page without a frame, after clipping, and whether it yields."""
         if process.policies.on_miss is not None and region.table[page] <= 0:
             process.policies.page_missed(region.first_key + page)
@@ -289,14 +289,14 @@ class Faults:
             region.major_faults += 1
         else:
             counters.minor_faults += 1
-        plan, yields = answer or self._ask(process, region, page, swap=swap, write=write)
+        plan, yields = answer or self.ask(process, region, page, swap=swap, write=write)
         if entry > 0:
             counters.parked_faults += 1
             self._life.filling[entry - 1].waiters.append(pending.wait_for(page))
         elif self.waiting or not self._room(swap=swap):
             self.waiting.append(MemoryWaiter(pending, page, plan, write=write))
         else:
-            filling = self._place(region, page, plan, writable=pending.real and write)
+            filling = self.place(region, page, plan, writable=pending.real and write)
             if filling is not None:
                 filling.waiters.append(pending.wait_for(page))
         return plan, yields
@@ -310,7 +310,7 @@ class Faults:
         end = min(plan.first + plan.count, high, first + limit)
         return Allocation(first, end - first, plan.frame)
 
-    def _place(self, region: Region, page: int, plan: Allocation, *, writable: bool) -> Filling | None:
+    def place(self, region: Region, page: int, plan: Allocation, *, writable: bool) -> Filling | None:
         """Give the faulting page a free frame, and then the pages beside it as far as frames are to spare.
 
         `writable`: as for `PageLife.swap_in`, of the faulting page.
@@ -409,7 +409,7 @@ class Faults:
                 self._join(entry - 1, waiter)
             elif self._room(swap=entry < 0):
                 self.waiting.popleft()
-                filling = self._place(region, page, waiter.plan, writable=pending.real and waiter.write)
+                filling = self.place(region, page, waiter.plan, writable=pending.real and waiter.write)
                 if filling is None:
                     waiter.done(None)
                 else:

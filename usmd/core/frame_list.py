@@ -7,7 +7,7 @@ and lists there are. Covers order only; what the order means is the policy's.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -78,6 +78,15 @@ class FrameList:
     def first(self) -> int | None:
         """The first frame, or None."""
         return None if self._first == _NONE else self._first
+
+    def first_besides(self, passed: Collection[int]) -> int | None:
+        """The first frame that is not in `passed`, or None; those of `passed` before it go to the end."""
+        for _ in range(self._length):
+            pfn = self._first
+            if pfn not in passed:
+                return pfn
+            self.move_to_end(pfn)
+        return None
 
     def after(self, pfn: int) -> int | None:
         """The frame after one of this list, or None for the last; raises ValueError if it is not in this list."""

@@ -23,6 +23,8 @@ PINNED: Final = 4
 """The page was faulted in and not touched yet: it may not be evicted for a moment."""
 LOCKED: Final = 32
 """Its process pinned the page, for as long as it likes, within the budget that DENIED has too."""
+ZERO: Final = 64
+"""In a simulation without bytes: the page was zero-filled and not written to since, so that it takes no slot."""
 KEPT: Final = DENIED | LOCKED
 """The page is not evictable, and its evict policy does not know it."""
 PRIORITY_SHIFT: Final = 3

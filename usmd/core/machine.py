@@ -32,10 +32,11 @@ class Core:
         devices: Sequence[DeviceInfo],
         make_policy: MakePolicy,
         stopwatch: Callable[[], float] = float,
+        life: type[PageLife] = PageLife,
     ) -> None:
         """Start with all frames free; `stopwatch` (seconds) measures policy calls, the default measures nothing."""
         self.state = State(settings, devices, make_policy, stopwatch)
-        self.life = PageLife(self.state)
+        self.life = life(self.state)
         self._frames = self.state.frames
         self._high = settings.high
         self._asked_to_go_on = False

@@ -112,7 +112,7 @@ class PageLife:
         for each in range(pfn, end):
             process.policies.page_filled(each)
 
-    def swap_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling:
+    def swap_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:
         """SWAPPED → FILLING on a free frame; `writable`: for a real write, so that the page comes in dirty."""
         state = self._state
         reference = -region.table[page] - 1

@@ -120,20 +120,21 @@ class Reclaim:
         for process in givers:
             if begun >= wanted:
                 break
-            begun += self._from_process(process, wanted - begun)
+            begun += self.from_process(process, wanted - begun)
         if begun:
             self._state.notice(
                 "pages_evicted", 0, f"{begun} pages chosen for eviction", {"pages": str(begun), "wanted": str(wanted)}
             )
         return begun
 
-    def _from_process(self, process: Process, wanted: int) -> int:
+    def from_process(self, process: Process, wanted: int) -> int:
         """Evict what the policy names, one by one, so that it knows what has gone when it names the next."""
         settings = self._state.settings
         flags = self._state.frames.flags
         policies = process.policies
         slots = self._slots_to_spare()
         name = policies.specifications["evict"]
+        explained = settings.eviction_records > 0
         chosen = 0
         for pfn in policies.candidates(max(settings.scan_limit, wanted)):
             wrong = self._objection(process, pfn)
@@ -143,7 +144,7 @@ class Reclaim:
                 process.counters.refused_victims += 1
             else:
                 slots -= flags[pfn] & DIRTY
-                self._life.evict(pfn, name, policies.reason(pfn))
+                self._life.evict(pfn, name, policies.reason(pfn) if explained else "")
                 chosen += 1
                 if chosen >= wanted:
                     break
@@ -152,7 +153,8 @@ class Reclaim:
     def given_up(self) -> None:
         """Evict what policies gave up, where that may be evicted."""
         state = self._state
-        given_up, state.given_up = state.given_up, []
+        given_up = state.given_up[:]
+        state.given_up.clear()
         for process, pfn in given_up:
             wrong = (
                 self._objection(process, pfn) if process.process_id in state.processes else "of a process that ended"

@@ -73,9 +73,10 @@ class State:
 
     __slots__ = (
         "_notices", "_outcomes", "chores", "denied", "discards", "dying", "ended_counters", "first", "frames",
-        "future", "given_up", "hint_expiry", "links", "locked", "make_policy", "misbehaving", "next_hint", "next_process", "next_region", "next_ticket",
-        "now", "pins", "poisons", "processes", "protect_pages", "protects", "reads", "regions", "releases", "restores",
-        "settings", "stopwatch", "swap", "touch", "wakes", "writes", "zero_fills", "zero_pages",
+        "future", "given_up", "hint_expiry", "links", "locked", "make_policy", "misbehaving", "next_hint",
+        "next_process", "next_region", "next_ticket", "now", "pins", "poisons", "processes", "protect_pages",
+        "protects", "reads", "regions", "releases", "restores", "settings", "stopwatch", "swap", "touch",
+        "wakes", "writes", "zero_fills", "zero_pages",
     )  # fmt: skip
 
     def __init__(

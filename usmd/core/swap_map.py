@@ -83,7 +83,11 @@ class SwapMap:
 
     def writable(self, now: float) -> int:
         """Free slots of the devices that take writes now."""
-        return sum(device.free for device in self.devices if device.refused_until <= now)
+        free = 0
+        for device in self.devices:
+            if device.refused_until <= now:
+                free += device.free
+        return free
 
     def recovering(self, now: float) -> bool:
         """Whether a device with free slots refuses writes now, and has not failed so often that it counts as dead."""

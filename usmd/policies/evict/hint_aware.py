@@ -21,6 +21,7 @@ class HintAware(EvictPolicy):
     def __init__(self, memory: MemoryView, fallback: str = "lru") -> None:
         super().__init__(memory)
         self.classes = [memory.evict_policy(fallback) for _ in Priority]
+        self.remembering = [each for each in self.classes if type(each).page_missed is not EvictPolicy.page_missed]
 
     def page_filled(self, pfn: int) -> None:
         """Into the class of its priority."""
@@ -30,9 +31,18 @@ class HintAware(EvictPolicy):
         """The fallback's business."""
         self.classes[self.memory.priority(pfn)].page_accessed(pfn, write)
 
+    def page_missed(self, page: int) -> None:
+        """Told to each class, because the page may be remembered by any."""
+        for policy in self.remembering:
+            policy.page_missed(page)
+
     def page_left(self, pfn: int) -> None:
         """Out of its class."""
         self.classes[self.memory.priority(pfn)].page_left(pfn)
+
+    def page_evicted(self, pfn: int) -> None:
+        """Out of its class, which may remember it."""
+        self.classes[self.memory.priority(pfn)].page_evicted(pfn)
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Into another class, if its priority is another; the fallback hears of it first, as it would by itself."""

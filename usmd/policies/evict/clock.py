@@ -1,0 +1,58 @@
+"""CLOCK: first in, first out with a second chance (F. Corbató, "A paging experiment with the Multics system", 1968)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from usmd.core.policy import EvictPolicy
+from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument
+
+
+class Clock(EvictPolicy):
+    """The oldest page goes first unless it was touched since the hand passed; then it is young again.
+
+    `bits` is the size of the counter of touches: a page survives as many passes of the hand as it was touched, up to
+    2^bits - 1. One bit is the paper's reference bit.
+    """
+
+    def __init__(self, memory: MemoryView, bits: int = 1) -> None:
+        if not 1 <= bits <= 8:
+            raise InvalidArgument(f"clock(bits={bits}); allowed are 1 to 8")
+        super().__init__(memory)
+        self.most = (1 << bits) - 1
+        self.queue = memory.new_list()
+        self.touched = bytearray(memory.frame_count)
+
+    def page_filled(self, pfn: int) -> None:
+        """Behind the hand, untouched."""
+        self.touched[pfn] = 0
+        self.queue.append(pfn)
+
+    def page_accessed(self, pfn: int, write: bool) -> None:
+        """One chance more."""
+        del write
+        if self.touched[pfn] < self.most:
+            self.touched[pfn] += 1
+
+    def page_left(self, pfn: int) -> None:
+        """Out."""
+        self.queue.remove(pfn)
+
+    def choose_victims(self) -> Iterator[int]:
+        """The hand goes round, takes chances, and stops at pages that have none."""
+        queue, touched = self.queue, self.touched
+        passed: set[int] = set()
+        while (pfn := queue.first_besides(passed)) is not None:
+            if touched[pfn]:
+                touched[pfn] -= 1
+                queue.move_to_end(pfn)
+            else:
+                yield pfn
+                if pfn in queue:  # it could not go
+                    passed.add(pfn)
+
+    def reason(self, pfn: int) -> str:
+        """What the hand saw."""
+        del pfn
+        return "not touched since the hand last passed it"

@@ -1,0 +1,155 @@
+"""LIRS: low inter-reference recency set (Jiang and Zhang, SIGMETRICS 2002).
+
+The stack S holds pages by recency, with those that are in memory no more; the queue Q holds the resident pages of high
+inter-reference recency (HIR), which give the victims; the others are LIR. With `paper=false`, the default, two things
+are as in libCacheSim: a touch of a page that is in Q and not in S demotes a LIR page too, and the HIR page that has no
+room then goes at once; and S has at most twice as many entries as memory has frames.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from usmd.core.policy import EvictPolicy
+from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument
+
+
+class Lirs(EvictPolicy):
+    """Pages whose last two touches were close together stay; the others pass a short queue.
+
+    `hir` is the queue's share of memory. `paper`: without the two differences of libCacheSim.
+    """
+
+    def __init__(self, memory: MemoryView, hir: float = 0.01, paper: bool = False) -> None:
+        if not 0 < hir < 1:
+            raise InvalidArgument(f"lirs(hir={hir}); allowed is a share between 0 and 1")
+        super().__init__(memory)
+        self.hir_share, self.paper = hir, paper
+        self.stack: OrderedDict[int, int] = OrderedDict()
+        """Page → its frame, or -1 where it is in memory no more; most recent last."""
+        self.queue = memory.new_list()
+        """Resident HIR pages, most recent last."""
+        self.is_lir = bytearray(memory.frame_count)
+        self.lir_count = 0
+        self.gone: OrderedDict[int, None] = OrderedDict()
+        """Pages of the stack that are in memory no more, in the order in which they went."""
+
+    def _lir_limit(self) -> int:
+        capacity = self.memory.capacity
+        return max(capacity - max(int(self.hir_share * capacity), 1), 1)
+
+    def page_missed(self, page: int) -> None:
+        """A page that the stack knows is the most recent one there."""
+        if page in self.stack:
+            self.stack.move_to_end(page)
+
+    def page_filled(self, pfn: int) -> None:
+        """LIR if the stack knew it, or while there is room for LIR pages; else HIR."""
+        page = self.memory.page(pfn)
+        limit = self._lir_limit()
+        if page in self.stack:
+            self.gone.pop(page, None)
+            self.stack.move_to_end(page)
+            while self.lir_count >= limit and self._demote():
+                pass
+            self._make_lir(page, pfn)
+        elif self.lir_count < limit:
+            self._make_lir(page, pfn)
+        else:
+            self.stack[page] = pfn
+            self.is_lir[pfn] = 0
+            self.queue.append(pfn)
+        self._limit_stack()
+
+    def _make_lir(self, page: int, pfn: int) -> None:
+        self.stack[page] = pfn
+        self.is_lir[pfn] = 1
+        self.lir_count += 1
+
+    def page_accessed(self, pfn: int, write: bool) -> None:
+        """The most recent; HIR becomes LIR if the stack knows it, in the place of the oldest LIR page."""
+        del write
+        page = self.memory.page(pfn)
+        if page not in self.stack:
+            self.queue.move_to_end(pfn)
+            if not self.paper and self.lir_count >= self._lir_limit():
+                cold = self.queue.first
+                if self._demote() and cold is not None and self._hir_limit() < len(self.queue):
+                    self.memory.give_up(cold)
+            self.stack[page] = pfn
+        else:
+            self.stack.move_to_end(page)
+            if not self.is_lir[pfn]:
+                self.queue.remove(pfn)
+                while self.lir_count >= self._lir_limit() and self._demote():
+                    pass
+                self._make_lir(page, pfn)
+            else:
+                self._prune()
+        self._limit_stack()
+
+    def _hir_limit(self) -> int:
+        return max(int(self.hir_share * self.memory.capacity), 1)
+
+    def _demote(self) -> bool:
+        """The LIR page at the bottom of the stack becomes HIR; tells whether there was one."""
+        self._prune()
+        if not self.stack:
+            return False
+        page, pfn = next(iter(self.stack.items()))
+        if pfn < 0 or not self.is_lir[pfn]:
+            return False
+        del self.stack[page]
+        self.is_lir[pfn] = 0
+        self.lir_count -= 1
+        self.queue.append(pfn)
+        self._prune()
+        return True
+
+    def _prune(self) -> None:
+        """Take HIR pages from the bottom of the stack until a LIR page is there, or one is left."""
+        while len(self.stack) > 1:
+            page, pfn = next(iter(self.stack.items()))
+            if pfn >= 0 and self.is_lir[pfn]:
+                return
+            del self.stack[page]
+            self.gone.pop(page, None)
+
+    def _limit_stack(self) -> None:
+        """Forget the pages that went first, while the stack is too long."""
+        limit = 2 * self.memory.capacity
+        while len(self.stack) > limit and self.gone:
+            page, _ = self.gone.popitem(last=False)
+            del self.stack[page]
+
+    def page_evicted(self, pfn: int) -> None:
+        """The stack remembers it."""
+        page = self.memory.page(pfn)
+        if self.is_lir[pfn]:
+            self.page_left(pfn)
+            return
+        self.queue.remove(pfn)
+        if page in self.stack:
+            self.stack[page] = -1
+            self.gone[page] = None
+
+    def page_left(self, pfn: int) -> None:
+        """Out of everything."""
+        self.stack.pop(self.memory.page(pfn), None)
+        if self.is_lir[pfn]:
+            self.is_lir[pfn] = 0
+            self.lir_count -= 1
+            self._prune()
+        else:
+            self.queue.remove(pfn)
+
+    def choose_victims(self) -> Iterator[int]:
+        """The HIR pages of the queue, then LIR pages from the bottom of the stack."""
+        yield from self.queue
+        yield from [pfn for pfn in self.stack.values() if pfn >= 0 and self.is_lir[pfn]]
+
+    def reason(self, pfn: int) -> str:
+        """Its kind."""
+        return "oldest of the LIR pages" if self.is_lir[pfn] else "high inter-reference recency, first of its queue"

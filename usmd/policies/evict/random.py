@@ -1,0 +1,55 @@
+"""Random eviction: any page, chosen by a seeded generator, so that two runs agree."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from random import Random as Generator
+
+from usmd.core.policy import EvictPolicy
+from usmd.core.view import MemoryView
+
+
+class Random(EvictPolicy):
+    """Any page, each as likely as the other; the yardstick that a policy must beat to be worth its trouble.
+
+    `seed` makes the choice repeatable.
+    """
+
+    def __init__(self, memory: MemoryView, seed: int = 0) -> None:
+        super().__init__(memory)
+        self.generator = Generator(seed)  # noqa: S311 - repeatable on purpose, and nothing depends on secrecy
+        self.pages = array("q")
+        self.places: dict[int, int] = {}
+        """Frame → its index in `pages`."""
+
+    def page_filled(self, pfn: int) -> None:
+        """In, at any place."""
+        self.places[pfn] = len(self.pages)
+        self.pages.append(pfn)
+
+    def page_left(self, pfn: int) -> None:
+        """Out; the last takes its place."""
+        place = self.places.pop(pfn)
+        last = self.pages.pop()
+        if last != pfn:
+            self.pages[place] = last
+            self.places[last] = place
+
+    def choose_victims(self) -> Iterator[int]:
+        """One by one; what could not go is swapped to the end and not drawn again."""
+        left = len(self.pages)
+        while left > 0:
+            place = self.generator.randrange(left)
+            pfn = self.pages[place]
+            yield pfn
+            left -= 1
+            if pfn in self.places:  # it could not go
+                other = self.pages[left]
+                self.pages[left], self.pages[place] = pfn, other
+                self.places[pfn], self.places[other] = left, place
+
+    def reason(self, pfn: int) -> str:
+        """There is none."""
+        del pfn
+        return "drawn at random"

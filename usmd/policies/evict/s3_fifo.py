@@ -1,0 +1,120 @@
+"""S3-FIFO: three first-in-first-out queues (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023).
+
+As libCacheSim does by default, and other than the paper: a page needs two touches, not more than one, to move from the
+small queue to the main one (`promote_at`); pages that come before the first eviction go to the main queue once the
+small one is full, so that memory fills as it will be divided. libCacheSim does not cache at all where the small queue
+has less than two pages (memory of less than 20 pages); here they are cached.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from usmd.core.policy import EvictPolicy
+from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument
+
+MOST_TOUCHES = 3
+
+
+class S3Fifo(EvictPolicy):
+    """New pages pass a small queue and go soon unless touched; those touched, or missed again, get a long one.
+
+    `small` and `ghost` are shares of memory: the small queue, and how many evicted pages are remembered. A page with
+    `promote_at` touches moves from the small queue to the main one.
+    """
+
+    def __init__(self, memory: MemoryView, small: float = 0.1, ghost: float = 0.9, promote_at: int = 2) -> None:
+        if not 0 < small < 1 or not 0 <= ghost <= 16 or not 1 <= promote_at <= MOST_TOUCHES:
+            raise InvalidArgument(
+                f"s3_fifo(small={small}, ghost={ghost}, promote_at={promote_at}); allowed are small between 0 and 1, "
+                f"ghost 0 to 16, and promote_at 1 to {MOST_TOUCHES}"
+            )
+        super().__init__(memory)
+        self.small_share, self.ghost_share, self.promote_at = small, ghost, promote_at
+        self.small = memory.new_list()
+        self.main = memory.new_list()
+        self.ghost: OrderedDict[int, None] = OrderedDict()
+        """Pages evicted from the small queue, oldest first."""
+        self.returning: set[int] = set()
+        """Pages that were in the ghost queue when they were missed, and are not filled yet."""
+        self.touches = bytearray(memory.frame_count)
+        self.has_evicted = False
+
+    def page_missed(self, page: int) -> None:
+        """A page that was evicted not long ago will go to the main queue."""
+        if page in self.ghost:
+            del self.ghost[page]
+            self.returning.add(page)
+
+    def page_filled(self, pfn: int) -> None:
+        """Into the small queue, or into the main one if it came back soon, or memory fills for the first time."""
+        self.touches[pfn] = 0
+        if self.returning and (page := self.memory.page(pfn)) in self.returning:
+            self.returning.remove(page)
+            self.main.append(pfn)
+        elif self.has_evicted or len(self.small) < int(self.memory.capacity * self.small_share):
+            self.small.append(pfn)
+        else:
+            self.main.append(pfn)
+
+    def page_accessed(self, pfn: int, write: bool) -> None:
+        """Counted, up to three."""
+        del write
+        if self.touches[pfn] < MOST_TOUCHES:
+            self.touches[pfn] += 1
+
+    def page_left(self, pfn: int) -> None:
+        """Out of its queue."""
+        if not self.small.discard(pfn):
+            self.main.remove(pfn)
+
+    def page_evicted(self, pfn: int) -> None:
+        """Out; from the small queue it is remembered."""
+        if self.small.discard(pfn):
+            limit = int(self.memory.capacity * self.ghost_share)
+            while self.ghost and len(self.ghost) >= limit:
+                self.ghost.popitem(last=False)
+            if limit > 0:
+                self.ghost[self.memory.page(pfn)] = None
+        else:
+            self.main.remove(pfn)
+
+    def choose_victims(self) -> Iterator[int]:
+        """From the main queue when it has more than its share, else from the small one; touched pages stay."""
+        self.has_evicted = True
+        small, main, touches = self.small, self.main, self.touches
+        capacity = self.memory.capacity
+        main_limit = capacity - int(capacity * self.small_share)
+        passed: set[int] = set()
+        passed_small = 0
+        """How many of `passed` are in the small queue; a queue with nothing else is as good as empty."""
+        from_small = False
+        while len(passed) < len(small) + len(main):
+            if not from_small or len(small) == passed_small:
+                main_has = len(main) > len(passed) - passed_small
+                from_small = len(small) > passed_small and (len(main) <= main_limit or not main_has)
+            queue = small if from_small else main
+            pfn = queue.first_besides(passed)
+            if pfn is None:
+                return
+            if from_small and touches[pfn] >= self.promote_at:
+                touches[pfn] = 0
+                small.remove(pfn)
+                main.append(pfn)
+            elif not from_small and touches[pfn]:
+                touches[pfn] -= 1
+                main.move_to_end(pfn)
+            else:
+                yield pfn
+                if pfn in queue:  # it could not go
+                    passed.add(pfn)
+                    passed_small += from_small
+                from_small = False
+
+    def reason(self, pfn: int) -> str:
+        """Which queue, and what was missing."""
+        if pfn in self.small:
+            return f"touched fewer than {self.promote_at} times in the small queue"
+        return "not touched since it last came to the head of the main queue"

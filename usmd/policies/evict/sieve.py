@@ -1,0 +1,60 @@
+"""SIEVE: a hand that moves from old to young over pages which keep their place (Zhang et al., NSDI 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from usmd.core.policy import EvictPolicy
+from usmd.core.view import MemoryView
+
+
+class Sieve(EvictPolicy):
+    """The hand goes from the oldest page to the youngest, spares what was touched, and takes the first that was not.
+
+    Unlike in CLOCK a spared page keeps its place, so that new pages, which are at the hand's far end, are sifted out
+    before old and popular ones.
+    """
+
+    def __init__(self, memory: MemoryView) -> None:
+        super().__init__(memory)
+        self.queue = memory.new_list()
+        self.visited = bytearray(memory.frame_count)
+        self.hand: int | None = None
+        """The page to look at next; None: the oldest."""
+
+    def page_filled(self, pfn: int) -> None:
+        """The youngest, not visited."""
+        self.visited[pfn] = 0
+        self.queue.append(pfn)
+
+    def page_accessed(self, pfn: int, write: bool) -> None:
+        """Visited."""
+        del write
+        self.visited[pfn] = 1
+
+    def page_left(self, pfn: int) -> None:
+        """Out; a hand that pointed at it goes on to the next."""
+        if pfn == self.hand:
+            self.hand = self.queue.after(pfn)
+        self.queue.remove(pfn)
+
+    def choose_victims(self) -> Iterator[int]:
+        """From the hand on, round and round."""
+        queue, visited = self.queue, self.visited
+        passed: set[int] = set()
+        while len(passed) < len(queue):
+            pfn = queue.first if self.hand is None else self.hand
+            if pfn is None:
+                return
+            self.hand = queue.after(pfn)
+            if visited[pfn]:
+                visited[pfn] = 0
+            elif pfn not in passed:
+                yield pfn
+                if pfn in queue:  # it could not go
+                    passed.add(pfn)
+
+    def reason(self, pfn: int) -> str:
+        """What the hand saw."""
+        del pfn
+        return "not touched since the hand last passed it"

@@ -1,0 +1,75 @@
+"""Segmented LRU (Karedla, Love and Wherry, "Caching strategies to improve disk system performance", 1994).
+
+The paper has two segments; here there are four of equal size, as libCacheSim has by default.
+As in libCacheSim, a page that comes in goes to the lowest segment that has room, and what memory holds beyond the sum
+of the segments (a size that the number of segments does not divide) goes when a touch finds the lowest one too full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from usmd.core.policy import EvictPolicy
+from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument
+
+
+class Slru(EvictPolicy):
+    """Each touch lifts a page by a segment; a full segment pushes its least recent page down; the lowest one evicts.
+
+    `segments` is how many equal parts memory is divided into.
+    """
+
+    def __init__(self, memory: MemoryView, segments: int = 4) -> None:
+        if not 1 <= segments <= 64:
+            raise InvalidArgument(f"slru(segments={segments}); allowed are 1 to 64")
+        super().__init__(memory)
+        self.segments = [memory.new_list() for _ in range(segments)]
+        self.segment = bytearray(memory.frame_count)
+        """Number of the segment that a page is in, by frame."""
+
+    def _limit(self) -> int:
+        return max(self.memory.capacity // len(self.segments), 1)
+
+    def _put(self, pfn: int, number: int) -> None:
+        self.segment[pfn] = number
+        self.segments[number].append(pfn)
+
+    def page_filled(self, pfn: int) -> None:
+        """Into the lowest segment with room, or the lowest of all."""
+        limit = self._limit()
+        self._put(pfn, next((number for number, each in enumerate(self.segments) if len(each) < limit), 0))
+
+    def page_accessed(self, pfn: int, write: bool) -> None:
+        """Up by a segment, and others down as far as that made one too full."""
+        del write
+        segments, number = self.segments, self.segment[pfn]
+        if number == len(segments) - 1:
+            segments[number].move_to_end(pfn)
+            return
+        segments[number].remove(pfn)
+        self._put(pfn, number + 1)
+        limit = self._limit()
+        cold = None
+        for upper in range(number + 1, 0, -1):
+            while len(segments[upper]) > limit:
+                cold = next(iter(segments[upper]))
+                segments[upper].remove(cold)
+                self._put(cold, upper - 1)
+        if cold is not None and self.segment[cold] == 0:
+            for cold in list(islice(segments[0], max(len(segments[0]) - limit, 0))):
+                self.memory.give_up(cold)
+
+    def page_left(self, pfn: int) -> None:
+        """Out."""
+        self.segments[self.segment[pfn]].remove(pfn)
+
+    def choose_victims(self) -> Iterator[int]:
+        """The lowest segment first, in each the least recent page."""
+        for segment in self.segments:
+            yield from segment
+
+    def reason(self, pfn: int) -> str:
+        """Its segment."""
+        return f"least recently used of segment {self.segment[pfn] + 1} of {len(self.segments)}"

@@ -1,0 +1,89 @@
+"""2Q, the full version (Johnson and Shasha, VLDB 1994), with the shares that libCacheSim uses by default.
+
+The paper leaves the shares open and suggests a quarter for A1in and half of memory's pages for A1out. As in libCacheSim
+A1in gives a victim only while it has more than its share.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from usmd.core.policy import EvictPolicy
+from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument
+
+
+class TwoQ(EvictPolicy):
+    """New pages pass a first-in-first-out queue; those missed again soon after it enter an LRU list.
+
+    `a_in` and `a_out` are shares of memory: the queue, and how many of the pages evicted from it are remembered.
+    """
+
+    def __init__(self, memory: MemoryView, a_in: float = 0.25, a_out: float = 0.5) -> None:
+        if not 0 < a_in < 1 or not 0 < a_out <= 16:
+            raise InvalidArgument(f"two_q(a_in={a_in}, a_out={a_out}); allowed are a_in between 0 and 1, a_out to 16")
+        super().__init__(memory)
+        self.in_share, self.out_share = a_in, a_out
+        self.a_in = memory.new_list()
+        self.a_main = memory.new_list()
+        self.a_out: OrderedDict[int, None] = OrderedDict()
+        """Pages evicted from `a_in`, oldest first."""
+        self.returning: set[int] = set()
+        """Pages that were in `a_out` when they were missed, and are not filled yet."""
+
+    def page_missed(self, page: int) -> None:
+        """A page that left the queue not long ago will go to the LRU list."""
+        if page in self.a_out:
+            del self.a_out[page]
+            self.returning.add(page)
+
+    def page_filled(self, pfn: int) -> None:
+        """Into the queue, or into the LRU list if it came back."""
+        page = self.memory.page(pfn)
+        if page in self.returning:
+            self.returning.remove(page)
+            self.a_main.append(pfn)
+        else:
+            self.a_in.append(pfn)
+
+    def page_accessed(self, pfn: int, write: bool) -> None:
+        """The most recent, if it is in the LRU list; correlated touches in the queue do not count."""
+        del write
+        if pfn in self.a_main:
+            self.a_main.move_to_end(pfn)
+
+    def page_left(self, pfn: int) -> None:
+        """Out."""
+        if not self.a_in.discard(pfn):
+            self.a_main.remove(pfn)
+
+    def page_evicted(self, pfn: int) -> None:
+        """Out; from the queue it is remembered."""
+        if not self.a_in.discard(pfn):
+            self.a_main.remove(pfn)
+            return
+        limit = int(self.memory.capacity * self.out_share)
+        while self.a_out and len(self.a_out) >= limit:
+            self.a_out.popitem(last=False)
+        if limit > 0:
+            self.a_out[self.memory.page(pfn)] = None
+
+    def choose_victims(self) -> Iterator[int]:
+        """From the queue while it has more than its share, else from the LRU list."""
+        limit = int(self.memory.capacity * self.in_share)
+        passed: set[int] = set()
+        while True:
+            first, second = (self.a_in, self.a_main) if len(self.a_in) > limit else (self.a_main, self.a_in)
+            pfn = first.first_besides(passed)
+            if pfn is None:
+                pfn = second.first_besides(passed)
+            if pfn is None:
+                return
+            yield pfn
+            if pfn in self.a_in or pfn in self.a_main:  # it could not go
+                passed.add(pfn)
+
+    def reason(self, pfn: int) -> str:
+        """Which of the two."""
+        return "first in of the new pages" if pfn in self.a_in else "least recently used of the pages that came back"

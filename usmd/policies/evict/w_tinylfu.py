@@ -1,0 +1,183 @@
+"""W-TinyLFU (Einziger, Friedman and Manes, "TinyLFU: a highly efficient cache admission policy", 2017).
+
+As in libCacheSim: the main part is a segmented LRU of 20 % probation and 80 % protected, frequencies are kept in a
+counting Bloom filter of ten hashes, sized for the main part at an error of 0.1 %, which is halved after 32 touches per
+page of the main part; a page is counted when it comes in, when it is touched in the main part, and when it competes.
+The paper has four-bit counters and a doorkeeper instead. libCacheSim does not cache at all where one in a hundred is
+less than a page (memory of less than 100 pages); here the window has at least one page.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from itertools import islice
+from math import ceil, log
+from struct import Struct
+
+from xxhash import xxh64_intdigest
+
+from usmd.core.policy import EvictPolicy
+from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument
+
+_KEY = Struct("<Q")
+_SEED_A, _SEED_B = 0x12345678, 0x12344321
+_MASK = (1 << 32) - 1
+
+
+class CountingFilter:
+    """About how often a key was counted: the least of ten counters that it shares with others."""
+
+    def __init__(self, entries: int, error: float = 0.001) -> None:
+        per_entry = -log(error) / log(2) ** 2
+        self.hashes = ceil(log(2) * per_entry)
+        self.size = max(ceil(per_entry * entries), self.hashes * 2)
+        self.counters = array("I", bytes(4 * self.size))
+
+    def _places(self, key: int) -> list[int]:
+        data = _KEY.pack(key)
+        start, step = xxh64_intdigest(data, _SEED_A) & _MASK, xxh64_intdigest(data, _SEED_B) & _MASK
+        size = self.size
+        return [(start + number * step & _MASK) % size for number in range(self.hashes)]
+
+    def count(self, key: int) -> None:
+        """Once more."""
+        counters = self.counters
+        for place in self._places(key):
+            counters[place] += 1
+
+    def estimate(self, key: int) -> int:
+        """How often; too high where all ten counters are shared."""
+        counters = self.counters
+        return min([counters[place] for place in self._places(key)])
+
+    def halve(self) -> None:
+        """Age: half of everything."""
+        self.counters = array("I", [counter >> 1 for counter in self.counters])
+
+
+class WTinyLfu(EvictPolicy):
+    """New pages pass a small LRU window; then they stay if they are used more often than the main part's victim.
+
+    `window` is the window's share of memory, `protected` that of the main part whose pages were touched again there,
+    `sample` after how many touches per page of the main part all frequencies are halved.
+    """
+
+    def __init__(self, memory: MemoryView, window: float = 0.01, protected: float = 0.8, sample: int = 32) -> None:
+        if not 0 < window < 1 or not 0 < protected < 1 or sample < 1:
+            raise InvalidArgument(
+                f"w_tinylfu(window={window}, protected={protected}, sample={sample}); allowed are shares between 0 and "
+                "1, and a sample from 1"
+            )
+        super().__init__(memory)
+        self.window_share, self.protected_share, self.sample = window, protected, sample
+        self.window = memory.new_list()
+        self.probation = memory.new_list()
+        self.protected = memory.new_list()
+        self.filter: CountingFilter | None = None
+        """Made when the first page comes, so that one without pages costs nothing (`hint_aware` has one a class)."""
+        self.touches = 0
+        self.candidate: int | None = None
+        """The window's victim that takes the place of the main part's, if that one goes."""
+
+    def _main_size(self) -> int:
+        capacity = self.memory.capacity
+        return max(capacity - max(int(capacity * self.window_share), 1), 1)
+
+    def _frequencies(self) -> CountingFilter:
+        if self.filter is None:
+            self.filter = CountingFilter(self._main_size())
+        return self.filter
+
+    def page_filled(self, pfn: int) -> None:
+        """Into the window, as the most recent."""
+        self.window.append(pfn)
+        self._frequencies().count(self.memory.page(pfn))
+
+    def page_accessed(self, pfn: int, write: bool) -> None:
+        """The most recent of its list; in the main part it counts, and protects it."""
+        del write
+        if pfn in self.window:
+            self.window.move_to_end(pfn)
+            return
+        if pfn in self.protected:
+            self.protected.move_to_end(pfn)
+        else:
+            self._protect(pfn)
+        frequencies = self._frequencies()
+        frequencies.count(self.memory.page(pfn))
+        self.touches += 1
+        if self.touches >= self.sample * self._main_size():
+            self.touches = 0
+            frequencies.halve()
+
+    def _protect(self, pfn: int) -> None:
+        """Up from probation; the least recent protected page comes down if there are too many."""
+        size = self._main_size()
+        self.probation.remove(pfn)
+        self.protected.append(pfn)
+        while len(self.protected) > int(self.protected_share * size) and (cold := self.protected.first) is not None:
+            self.protected.remove(cold)
+            self.probation.append(cold)
+        most = int((1 - self.protected_share) * size)
+        if len(self.probation) > most > 0:
+            for cold in islice(self.probation, len(self.probation) - most):
+                self.memory.give_up(cold)
+
+    def _into_main(self, pfn: int) -> None:
+        """From the window into probation, or into what is free of the protected part."""
+        size = self._main_size()
+        self.window.remove(pfn)
+        on_probation = int((1 - self.protected_share) * size)
+        if len(self.probation) >= on_probation and len(self.protected) < int(self.protected_share * size):
+            self.protected.append(pfn)
+        else:
+            self.probation.append(pfn)
+
+    def page_left(self, pfn: int) -> None:
+        """Out."""
+        if self.candidate == pfn:
+            self.candidate = None
+        if not self.window.discard(pfn) and not self.probation.discard(pfn):
+            self.protected.remove(pfn)
+
+    def page_evicted(self, pfn: int) -> None:
+        """Out; the page of the window that won takes its place."""
+        candidate, self.candidate = self.candidate, None
+        self.page_left(pfn)
+        if candidate is not None and candidate != pfn and candidate in self.window:
+            self._into_main(candidate)
+
+    def choose_victims(self) -> Iterator[int]:
+        """The less frequent of the window's least recent page and the main part's; the others after it."""
+        frequencies = self._frequencies()
+        passed: set[int] = set()
+        while True:
+            newest = self.window.first_besides(passed)
+            if newest is not None and len(self.probation) + len(self.protected) < self._main_size():
+                self._into_main(newest)
+                frequencies.count(self.memory.page(newest))
+                continue
+            oldest = self.probation.first_besides(passed)
+            if oldest is None:
+                oldest = self.protected.first_besides(passed)
+            victim = oldest
+            self.candidate = None
+            if newest is not None:
+                page = self.memory.page(newest)
+                victim = newest
+                if oldest is not None and frequencies.estimate(page) > frequencies.estimate(self.memory.page(oldest)):
+                    victim, self.candidate = oldest, newest
+                frequencies.count(page)
+            if victim is None:
+                return
+            yield victim
+            if victim in self.window or victim in self.probation or victim in self.protected:  # it could not go
+                passed.add(victim)
+
+    def reason(self, pfn: int) -> str:
+        """Where it was, and how often it was counted."""
+        where = "window" if pfn in self.window else "main part"
+        count = self._frequencies().estimate(self.memory.page(pfn))
+        return f"least frequent of the victims of window and main part: {count} times, in the {where}"
