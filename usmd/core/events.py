@@ -133,21 +133,6 @@ class Access(Event, frozen=True):
     write: bool
 
 
-class Touches(Event, frozen=True):
-    """A run of touches of pages of one region, in order, for a core without bytes (`core/instant`).
-
-    `pages`: their numbers, which are in range. `writes`: a byte a touch, 1 for a write; empty: all are reads. `times`:
-    a time a touch; empty: all are at the event's. `first`: the number of the first touch since the start.
-    """
-
-    process_id: int
-    region_id: int
-    pages: Sequence[int]
-    writes: bytes = b""
-    times: Sequence[float] = ()
-    first: int = 0
-
-
 class Protected(Event, frozen=True):
     """Answer to Protect: which of its frames are all zero, in the order of the command.
 

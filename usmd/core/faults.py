@@ -222,7 +222,11 @@ class Faults:
             process.policies.page_missed(region.first_key + page)
         if process.touches is not None:
             process.touches.extend((region.first_key + page, 3 if write else 2))
-        hint = region.hints.find(page) if region.hints.ranges else None
+        hint = None
+        if region.hints.ranges:
+            hint = region.hints.find(page)
+            if hint is not None:
+                hint.effects.faults += 1
         answer = process.policies.allocate(Fault(region.region_id, page, region.page_count, write, swap, hint))
         if answer[0].count == 1:
             return answer

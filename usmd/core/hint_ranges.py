@@ -11,14 +11,28 @@ import msgspec
 from usmd.core.hints import Hint
 
 
-class HintRange(msgspec.Struct, frozen=True):
-    """A hint in force on pages `first` to `end` - 1. `expires` is a time, or None for never."""
+class HintEffects:
+    """What happened under a hint since it was set: faults on pages without a frame, and evictions."""
+
+    __slots__ = ("evictions", "faults")
+
+    def __init__(self) -> None:
+        self.faults = 0
+        self.evictions = 0
+
+
+class HintRange(msgspec.Struct, frozen=True, eq=False):
+    """A hint in force on pages `first` to `end` - 1. `expires` is a time, or None for never.
+
+    `effects` is the hint's: what later hints left of it has the same.
+    """
 
     first: int
     end: int
     number: int
     hint: Hint
     expires: float | None
+    effects: HintEffects = msgspec.field(default_factory=HintEffects)
 
 
 class HintRanges:

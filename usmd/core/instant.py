@@ -20,6 +20,21 @@ from usmd.core.state import CoreSettings, MakePolicy
 from usmd.core.swap_map import DeviceInfo
 
 
+class Touches(events.Event, frozen=True):
+    """A run of touches of pages of one region, in order.
+
+    `pages`: their numbers, which are in range. `writes`: a byte a touch, 1 for a write; empty: all are reads. `times`:
+    a time a touch; empty: all are at the event's. `first`: the number of the first touch since the start.
+    """
+
+    process_id: int
+    region_id: int
+    pages: Sequence[int]
+    writes: bytes = b""
+    times: Sequence[float] = ()
+    first: int = 0
+
+
 class InstantLife(PageLife):
     """Transitions that need no shell."""
 
@@ -87,8 +102,7 @@ class InstantLife(PageLife):
             record.result = result
             process.evictions.append(record)
         process.policies.page_evicted(pfn)
-        counters.evictions += 1
-        region.evictions += 1
+        self._count_eviction(region, key & PAGE_MASK)
         self._disown(region, pfn)
         region.table[key & PAGE_MASK] = entry
         if entry != ABSENT:
@@ -107,9 +121,9 @@ class InstantCore(Core):
     ) -> None:
         """Start with all frames free."""
         super().__init__(settings, devices, make_policy, stopwatch, InstantLife)
-        self._handlers[events.Touches] = self._touches
+        self._handlers[Touches] = self._touches
 
-    def _touches(self, event: events.Touches) -> None:
+    def _touches(self, event: Touches) -> None:
         region = self.state.region(event.process_id, event.region_id)
         if event.writes or event.times or self.state.future is not None or region.hints.ranges:
             misses = self._any_touches(region, event)
@@ -138,7 +152,7 @@ class InstantCore(Core):
                 self._miss(process, region, page, write=False)
         return misses
 
-    def _any_touches(self, region: Region, event: events.Touches) -> int:
+    def _any_touches(self, region: Region, event: Touches) -> int:
         """Touches of all kinds; returns how many pages were missed."""
         state, process = self.state, region.process
         flags, policies, given_up = state.frames.flags, process.policies, state.given_up

@@ -409,14 +409,21 @@ class PageLife:
         key = state.frames.page[pfn]
         page = key & PAGE_MASK
         state.releases.append(key)
-        region.evictions += 1
-        region.process.counters.evictions += 1
+        self._count_eviction(region, page)
         self._disown(region, pfn)
         if entry == ABSENT:
             region.table.clear(page)
         else:
             region.table[page] = entry
             region.swapped += 1
+
+    def _count_eviction(self, region: Region, page: int) -> None:
+        region.evictions += 1
+        region.process.counters.evictions += 1
+        if region.hints.ranges:
+            found = region.hints.find(page)
+            if found is not None:
+                found.effects.evictions += 1
 
     def _restore(self, pfn: int, result: str) -> None:
         evicting = self._end_eviction(pfn, result)

@@ -102,6 +102,14 @@ class MemoryView:
         """A number that names the page in a frame for as long as its region lives, whatever frame it is in."""
         return self._state.frames.page[pfn]
 
+    def frame(self, region_id: int, page: int) -> int | None:
+        """The frame of a page of a region of the process, or None."""
+        region = self._process.regions.get(region_id)
+        if region is None or not 0 <= page < region.page_count:
+            return None
+        entry = region.table[page]
+        return entry - 1 if entry > 0 else None
+
     def hint(self, pfn: int) -> HintRange | None:
         """The hint in force on the page in a frame."""
         key = self._state.frames.page[pfn]

@@ -28,6 +28,8 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "async_aware": "usmd.policies.alloc.async_aware:AsyncAware",
         "first_fit": "usmd.policies.alloc.first_fit:FirstFit",
         "flexible_huge_pages": "usmd.policies.alloc.flexible_huge_pages:FlexibleHugePages",
+        "prealloc": "usmd.policies.alloc.prealloc:Prealloc",
+        "pte_magnet": "usmd.policies.alloc.pte_magnet:PteMagnet",
     },
     "evict": {
         "arc": "usmd.policies.evict.arc:Arc",

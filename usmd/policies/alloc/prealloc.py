@@ -1,0 +1,27 @@
+"""Pre-allocation: a region's first pages at once, before they are asked for (USM's pre-allocation)."""
+
+from __future__ import annotations
+
+from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault
+from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument
+
+
+class Prealloc(AllocPolicy):
+    """The first touch of a region brings in `pages` pages from there on; every later fault one page."""
+
+    def __init__(self, memory: MemoryView, pages: int = 64) -> None:
+        if pages < 1:
+            raise InvalidArgument(f"prealloc(pages={pages}); allowed are pages from 1")
+        super().__init__(memory)
+        self.pages = pages
+        self.touched: set[int] = set()
+
+    def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:
+        """Many pages once, then one by one."""
+        del async_rq
+        if fault.region_id in self.touched:
+            return Allocation(fault.page)
+        self.touched.add(fault.region_id)
+        end = fault.page_count if fault.hint is None else min(fault.hint.end, fault.page_count)
+        return Allocation(fault.page, min(self.pages, end - fault.page))
