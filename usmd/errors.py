@@ -17,7 +17,8 @@
     ├── SwapDeviceError            a swap device could not be opened
     ├── Unmapped                   the region went away while a fault waited
     ├── Draining                   the daemon takes no new work
-    └── AlreadyRunning             another daemon serves this socket
+    ├── AlreadyRunning             another daemon serves this socket
+    └── TraceError                 a trace or recording of accesses that cannot be read or written
 
 `code` is a gRPC status by name and `reason` the name of a FailureReason of proto/usm/v1/common.proto, both as plain
 text, so that this module and the core need no transport.
@@ -141,3 +142,10 @@ class AlreadyRunning(UsmdError):
     """Another daemon serves this socket."""
 
     code = "FAILED_PRECONDITION"
+
+
+class TraceError(UsmdError):
+    """A trace of accesses that cannot be read or written; names the file, the place in it and what is allowed."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_ARGUMENT"

@@ -1,0 +1,257 @@
+"""Tables with a header line: one access a row, with columns for id or address and perhaps time, size and operation.
+
+    time,op,address,size
+    0.5,write,0x7f0000000ff8,16
+
+An id is an integer, hexadecimal with 0x, or any other text, which is hashed to 63 bits; its size does not matter. An
+address is a byte address, and the access touches every page that its `size` bytes (1 without the column) reach. A row
+without an operation is a read.
+
+Rows are converted column by column, many at a time; a run of rows that fails is converted again row by row, to tell
+which is wrong. Lines without quotes are split here, and only others are left to the csv module, which is slower.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from math import isfinite, nan
+from operator import add
+
+import msgspec
+
+from usmd.lab.traces.columns import Columns, find_columns
+from usmd.lab.traces.context import Context
+from usmd.lab.traces.keys import PAGES_LIMIT, hashed, parse_integer, touched
+from usmd.lab.traces.lines import line_blocks, text_of
+from usmd.lab.traces.trace import Batch
+
+ROWS = 2048
+"""Rows that are converted together."""
+
+OPERATIONS = {
+    **dict.fromkeys(("r", "read", "get", "l", "load", "0"), 0),
+    **dict.fromkeys(("w", "write", "set", "put", "add", "replace", "store", "s", "1"), 1),
+}
+"""Known operations in lower case, 1 for those that write."""
+
+_ADDRESSES = 1 << 64
+
+
+_Block = tuple[int, bytes]
+"""The number of its first line, and whole lines."""
+
+
+class _WrongValue(Exception):
+    """What cannot be converted; becomes a TraceError once the line is known."""
+
+    def __init__(self, value: str, problem: str, allowed: str) -> None:
+        super().__init__(value, problem, allowed)
+        self.parts = value, problem, allowed
+
+
+class _Accesses(msgspec.Struct):
+    """Some rows, converted."""
+
+    first: list[int]
+    last: list[int]
+    writes: bytes
+    times: array[float] | None
+
+
+def read_csv(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
+    """The accesses of a table. Raises TraceError for a header or a row that cannot be used."""
+    blocks = line_blocks(chunks, context)
+    columns, blocks = _after_header(blocks, context)
+    for first, block in blocks:
+        for accesses in _accesses(first, block, blocks, columns, context):
+            yield from touched(accesses.first, accesses.last, accesses.writes, accesses.times)
+
+
+def _after_header(blocks: Iterator[_Block], context: Context) -> tuple[Columns, Iterator[_Block]]:
+    """The columns, and the blocks of lines below the header."""
+    for first, block in blocks:
+        text = text_of(block, first, context)
+        start = 0
+        for number, line in enumerate(text.split("\n")[:-1], first):
+            start += len(line) + 1
+            if _tells(line):
+                columns = find_columns(line, number, context)
+                return columns, chain([(number + 1, text[start:].encode())], blocks)
+    raise context.bad_line(1, "", "is no header", "a line with the names of columns")
+
+
+def _accesses(
+    first: int, block: bytes, following: Iterator[_Block], columns: Columns, context: Context
+) -> Iterator[_Accesses]:
+    """The accesses of a block or, where fields may go on in the next blocks, of it and all that follow."""
+    if b'"' not in block:
+        fields = _split(block, first, columns, context)
+        try:
+            if fields:
+                yield _convert(fields, columns, context.page_size)
+                return
+        except _WrongValue:
+            pass  # told below, with its line
+        following = iter(())
+    start = first - 1
+    lines = _lines(chain([(first, block)], following), context)
+    reader = csv.reader(lines, delimiter=columns.delimiter, strict=True)
+    while True:
+        line = start + reader.line_num + 1
+        try:
+            rows = list(islice(reader, ROWS))
+        except csv.Error as error:
+            allowed = "fields in double quotes that end, and no bare line breaks"
+            raise context.bad_line(start + reader.line_num, str(error), "is wrong with this row", allowed) from None
+        if not rows:
+            return
+        yield from _converted(rows, line, columns, context)
+
+
+def _split(block: bytes, first: int, columns: Columns, context: Context) -> list[list[str]] | None:
+    """The fields of a block without quotes, by column; None where a row is not as long as the header."""
+    block = block.replace(b"\r\n", b"\n")
+    separators = columns.delimiter.encode() + b"\n"
+    row = separators[:1] * (columns.count - 1) + b"\n"
+    only = block.translate(None, bytes(set(range(256)).difference(separators)))
+    if b"\r" in block or only != row * block.count(b"\n") or b"\n\n" in b"\n" + block or not block:
+        return None
+    flat = text_of(block, first, context).replace("\n", columns.delimiter).split(columns.delimiter)
+    return [flat[n : -1 : columns.count] for n in range(columns.count)]
+
+
+def _lines(blocks: Iterable[_Block], context: Context) -> Iterator[str]:
+    for first, block in blocks:
+        yield from io.StringIO(text_of(block, first, context), newline="\n")
+
+
+def _tells(line: str) -> bool:
+    """Whether a line before the header is the header: not blank and no comment."""
+    return bool(line.strip()) and not line.startswith("#")
+
+
+def _converted(rows: list[list[str]], start: int, columns: Columns, context: Context) -> Iterator[_Accesses]:
+    """The rows converted together or, where that fails, one by one; `start` numbers the first one's line."""
+    full = [row for row in rows if row] if [] in rows else rows
+    if not full:
+        return
+    try:
+        together = _convert(_by_column(full, columns), columns, context.page_size)
+    except _WrongValue:
+        yield from _one_by_one(rows, start, columns, context)
+    else:
+        yield together
+
+
+def _one_by_one(rows: list[list[str]], start: int, columns: Columns, context: Context) -> Iterator[_Accesses]:
+    line = start
+    for row in rows:
+        try:
+            if row:
+                yield _convert(_by_column([row], columns), columns, context.page_size)
+        except _WrongValue as wrong:
+            raise context.bad_line(line, *wrong.parts) from None
+        line += 1 + sum(field.count("\n") for field in row)
+
+
+def _by_column(rows: Sequence[list[str]], columns: Columns) -> list[tuple[str, ...]]:
+    for row in rows if len(set(map(len, rows))) > 1 else rows[:1]:
+        if len(row) != columns.count:
+            text = columns.delimiter.join(row)
+            raise _WrongValue(text, f"has {len(row)} fields", f"{columns.count}, as in the header")
+    return list(zip(*rows, strict=True))
+
+
+def _convert(fields: Sequence[Sequence[str]], columns: Columns, page_size: int) -> _Accesses:
+    times = None if columns.time is None else _times(fields[columns.time])
+    writes = b"" if columns.op is None else _writes(fields[columns.op])
+    if columns.is_address:
+        sizes = None if columns.size is None else _sizes(fields[columns.size], page_size)
+        return _Accesses(*_pages(_addresses(fields[columns.key]), sizes, page_size), writes, times)
+    keys = _ids(fields[columns.key])
+    return _Accesses(keys, keys, writes, times)
+
+
+def _times(column: Sequence[str]) -> array[float]:
+    try:
+        times = array("d", map(float, column))
+    except ValueError:
+        times = array("d", [nan])
+    if isfinite(sum(times)):
+        return times
+    times = array("d")  # one is wrong, or they are too large to add up
+    for text in column:
+        try:
+            times.append(float(text))
+        except ValueError:
+            raise _WrongValue(text, "is no time", "a number of seconds") from None
+        if not isfinite(times[-1]):
+            raise _WrongValue(text, "is no time", "a finite number of seconds")
+    return times
+
+
+def _writes(column: Sequence[str]) -> bytes:
+    known = {text: OPERATIONS.get(text.strip().lower()) for text in set(column)}
+    for text, write in known.items():
+        if write is None:
+            raise _WrongValue(text, "is no known operation", ", ".join(OPERATIONS))
+    return bytes(known[text] or 0 for text in column)
+
+
+def _ids(column: Sequence[str]) -> list[int]:
+    if _all_digits(column):
+        return list(map(int, column))
+    return [_id(text.strip()) for text in column]
+
+
+def _id(text: str) -> int:
+    if not text:
+        raise _WrongValue(text, "is no id", "an integer, 0x hex, or any text that is not empty")
+    number = parse_integer(text)
+    return hashed(text) if number is None else number
+
+
+def _addresses(column: Sequence[str]) -> list[int]:
+    if _all_digits(column):
+        return list(map(int, column))
+    return [_address(text.strip()) for text in column]
+
+
+def _address(text: str) -> int:
+    number = parse_integer(text)
+    if number is None or number < 0:
+        raise _WrongValue(text, "is no address", "a number of bytes, at most 64 bits, decimal or 0x hex")
+    return number
+
+
+def _sizes(column: Sequence[str], page_size: int) -> list[int]:
+    known = {text: _size(text, page_size) for text in set(column)}
+    return [known[text] for text in column]
+
+
+def _size(text: str, page_size: int) -> int:
+    number = parse_integer(text.strip())
+    limit = (PAGES_LIMIT - 1) * page_size
+    if number is None or not 0 <= number <= limit:
+        raise _WrongValue(text, "is no size", f"a number of bytes, at most {limit:,}")
+    return number
+
+
+def _pages(addresses: list[int], sizes: list[int] | None, page_size: int) -> tuple[list[int], list[int]]:
+    first = [address // page_size for address in addresses]
+    if sizes is None:
+        return first, first
+    ends = list(map(add, addresses, sizes))
+    if max(ends) > _ADDRESSES:
+        raise _WrongValue(hex(max(ends)), "is where an access ends", "an end within 64 bits of addresses")
+    return first, [max(page, (end - 1) // page_size) for page, end in zip(first, ends, strict=True)]
+
+
+def _all_digits(column: Sequence[str]) -> bool:
+    """Whether every field is a decimal number that surely fits in 64 bits."""
+    digits = "".join(column)
+    return digits.isascii() and digits.isdigit() and "" not in column and max(map(len, column)) < 20

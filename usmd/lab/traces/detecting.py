@@ -1,0 +1,71 @@
+"""Which format a trace is in, from its beginning; where that does not say, an error rather than a guess.
+
+Covers only formats that tell themselves apart by content; names of files are never looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from usmd.errors import TraceError
+from usmd.lab.traces import columns as table_columns
+from usmd.lab.traces import lackey, oracle_general, perf, recording
+from usmd.lab.traces.context import shown
+from usmd.lab.traces.lines import LINE_LIMIT
+
+BINARY_SAMPLE = 4096
+"""Bytes in which a binary file shows by a NUL."""
+SAMPLES = (4096, 1 << 16, LINE_LIMIT)
+"""Bytes looked at, more only where the ones before are all comments or a line's beginning."""
+
+_TEXT_LINE = re.compile(r"\s*(?:-?[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16})(?:\s+(?:r|w|read|write))?\s*", re.IGNORECASE)
+_ADVICE = "give the format: csv, lackey, oracle_general, perf, text or usm"
+
+
+def detect(peek: Callable[[int], bytes], path: str, overrides: Mapping[str, str]) -> str:
+    """The name of the format of the trace whose first n bytes are `peek(n)`; `overrides` are names of columns.
+
+    Raises TraceError when no format fits.
+    """
+    head = peek(BINARY_SAMPLE)
+    if head.startswith(recording.MAGIC):
+        return "usm"
+    if b"\0" in head:
+        if oracle_general.plausible(head):
+            return "oracle_general"
+        raise TraceError(f"{path} is binary, but no recording and not like oracle_general; {_ADVICE}")
+    for length in SAMPLES:
+        sample = peek(length)
+        complete = len(sample) < length
+        lines = _lines(sample, path, complete=complete)
+        if lines:
+            return _of_lines(lines, path, overrides)
+        if complete:
+            raise TraceError(f"{path} has comments only; give a trace with at least one access")
+    raise TraceError(f"{path} has no line with an access in its first {SAMPLES[-1]:,} bytes; {_ADVICE}")
+
+
+def _lines(sample: bytes, path: str, *, complete: bool) -> list[str]:
+    """The whole lines in `sample` that are no comments, nor blank, nor what valgrind says of itself."""
+    if not complete:
+        sample = sample[: sample.rfind(b"\n") + 1]
+    try:
+        text = sample.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path}, byte {error.start}: not UTF-8, and no binary trace; {_ADVICE}") from None
+    return [line for line in text.split("\n") if not lackey.ours(line) and not line.startswith("#")]
+
+
+def _of_lines(lines: list[str], path: str, overrides: Mapping[str, str]) -> str:
+    if any(map(lackey.LINE.fullmatch, lines)):
+        return "lackey"
+    if table_columns.recognised(lines[0], overrides):
+        return "csv"
+    if all(map(_TEXT_LINE.fullmatch, lines)):
+        return "text"
+    if perf.recognised(lines):
+        return "perf"
+    if _TEXT_LINE.fullmatch(lines[0]):
+        return "text"
+    raise TraceError(f"{path} is in no format known here, by its line {shown(lines[0].strip())}; {_ADVICE}")

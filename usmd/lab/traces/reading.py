@@ -1,0 +1,146 @@
+"""Opening a trace of any format and iterating over its accesses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from usmd.errors import TraceError
+from usmd.lab.traces.columns import check_overrides
+from usmd.lab.traces.context import Context
+from usmd.lab.traces.csv_table import read_csv
+from usmd.lab.traces.detecting import detect
+from usmd.lab.traces.lackey import read_lackey
+from usmd.lab.traces.oracle_general import read_oracle_general
+from usmd.lab.traces.perf import read_perf
+from usmd.lab.traces.recording import Header, read_recording
+from usmd.lab.traces.source import Source
+from usmd.lab.traces.text import read_text
+from usmd.lab.traces.trace import Batch
+
+FORMATS: dict[str, Callable[[Iterable[bytes], Context], Iterator[Batch]]] = {
+    "csv": read_csv,
+    "lackey": read_lackey,
+    "oracle_general": read_oracle_general,
+    "perf": read_perf,
+    "text": read_text,
+    "usm": read_recording,
+}
+"""Readers by the name of their format."""
+
+AUTO = "auto"
+
+
+class OpenTrace:
+    """A trace being read: a context manager, and an iterator of its accesses in batches.
+
+    Iterating raises TraceError for what cannot be read, and at the end when there was no access at all.
+    """
+
+    name: str
+    """The file as tables name it: without its folder, or "stdin"."""
+    format: str
+    """The name of its format."""
+    accesses: int
+    """Accesses read so far."""
+
+    def __init__(self, source: Source, format: str, context: Context) -> None:  # noqa: A002 - the word for it
+        self.name = source.name
+        self.format = format
+        self.accesses = 0
+        self._source = source
+        self._context = context
+        self._closed = False
+        self._batches = FORMATS[format](source.chunks(), context)
+
+    @property
+    def size(self) -> int | None:
+        """Compressed bytes in the file; None where that is unknown, as for a pipe."""
+        return self._source.size
+
+    @property
+    def position(self) -> int:
+        """Compressed bytes read so far."""
+        return self._source.position
+
+    @property
+    def skipped(self) -> int:
+        """Lines so far without an access, in formats that have such lines (perf)."""
+        return self._context.skipped
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the last record of a recording was cut off and dropped; known at the end."""
+        return self._context.truncated
+
+    @property
+    def header(self) -> Header | None:
+        """What a recording says about itself; None for other formats."""
+        return self._context.header
+
+    def close(self) -> None:
+        """Close the file; standard input stays open. Once more is harmless."""
+        self._closed = True
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._closed:
+            raise TraceError(f"{self._context.path} is closed; open it again to read it")
+        batch = next(self._batches, None)
+        if batch is None:
+            self._check_for_accesses()
+            raise StopIteration
+        self.accesses += len(batch.keys)
+        return batch
+
+    def _check_for_accesses(self) -> None:
+        if not self.accesses:
+            without = f" in {self.skipped:,} lines" if self.skipped else ""
+            raise TraceError(f"{self._context.path} has no access{without}; give a trace with at least one")
+
+
+def open_trace(
+    path: str,
+    format: str = AUTO,  # noqa: A002 - the word for it
+    page_size: int = 4096,
+    columns: dict[str, str] | None = None,
+) -> OpenTrace:
+    """Open the trace at `path`, "-" for standard input; gzip and zstd are undone, whatever the file is called.
+
+    `format` is one of FORMATS, or AUTO to find out. `page_size`, in bytes, turns addresses into pages where a format
+    has addresses. `columns` names the columns of a csv trace by what they mean: time, id, address, size, op. Raises
+    TraceError for all that is wrong with these, and with the file.
+    """
+    columns = columns or {}
+    if format != AUTO and format not in FORMATS:
+        raise TraceError(f"format {format!r} is unknown; allowed is {', '.join((AUTO, *FORMATS))}")
+    if page_size < 1:
+        raise TraceError(f"page size {page_size} is none; allowed is a number of bytes from 1 on")
+    check_overrides(columns)
+    source = Source(path)
+    try:
+        found = _format(source, format, columns)
+        return OpenTrace(source, found, Context(source.path, page_size, columns))
+    except BaseException:
+        source.close()
+        raise
+
+
+def _format(source: Source, given: str, columns: dict[str, str]) -> str:
+    """The format to read `source` in, given or found; raises TraceError for an empty trace or columns without use."""
+    if not source.peek(1):
+        raise TraceError(f"{source.path} is empty; give a trace with at least one access")
+    found = detect(source.peek, source.path, columns) if given == AUTO else given
+    if columns and found != "csv":
+        raise TraceError(f"columns are named, but {source.path} is read as {found}; allowed is that for csv only")
+    return found
