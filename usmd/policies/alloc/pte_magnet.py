@@ -1,7 +1,7 @@
 """PTEMagnet: neighbours in memory for neighbours in the region (Margaritov et al., ASPLOS 2021; USM's policy).
 
-The paper reserves groups of eight frames, so that page table entries that are used together share a cache line. Here the
-frame is preferred that continues the run of the page before, and nothing is reserved.
+The paper reserves groups of eight frames, so that page table entries that are used together share a cache line. Here
+the frame is preferred that continues the run of the page before, and nothing is reserved.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault
 
 
 class PteMagnet(AllocPolicy):
-    """One page a fault, on the frame next to that of the page before it, where that is free; else the lowest free one."""
+    """One page a fault, on the frame next to that of the page before it; where that is not free, on the lowest one."""
 
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:
         """The faulting page, beside its neighbour."""
