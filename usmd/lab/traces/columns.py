@@ -106,7 +106,7 @@ def _delimiter(header: str, overrides: Mapping[str, str]) -> str:
 
 def _split(header: str, delimiter: str) -> list[str]:
     try:
-        return [_plain(name) for name in next(csv.reader([header], delimiter=delimiter), [])]
+        return [_plain(name) for name in next(csv.reader([header], delimiter=delimiter, strict=True), [])]
     except csv.Error:
         return []
 

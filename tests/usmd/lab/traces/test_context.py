@@ -7,7 +7,9 @@ def test_an_error_names_file_line_value_and_what_is_allowed():
 
 
 def test_an_error_names_the_byte_of_a_binary_file():
-    assert str(Context("b").bad_byte(24, "5", "is no kind", "0 to 3")) == "b, byte 24: '5' is no kind; allowed is 0 to 3"
+    assert (
+        str(Context("b").bad_byte(24, "5", "is no kind", "0 to 3")) == "b, byte 24: '5' is no kind; allowed is 0 to 3"
+    )
 
 
 def test_a_value_is_shown_up_to_80_characters():

@@ -34,7 +34,7 @@ def test_a_file_shorter_than_a_byte_order_mark_is_read():
 
 def test_a_line_without_end_is_an_error():
     chunks = iter([b"1\n2"] + [b"x" * 1000] * (LINE_LIMIT // 500))
-    with pytest.raises(TraceError, match="t, line 2: '2xxx.*without end"):
+    with pytest.raises(TraceError, match=r"t, line 2: '2xxx.*without end"):
         list(line_blocks(chunks, Context("t")))
     assert next(chunks)
 

@@ -28,7 +28,7 @@ def read(data, size=1 << 16):
 
 
 def test_a_record_as_it_stands_in_a_file():
-    data = bytes.fromhex("05000000" "0807060504030201" "00100000" "ffffffffffffffff")
+    data = bytes.fromhex("05000000080706050403020100100000ffffffffffffffff")
     assert read(data) == [(5.0, 0x0102030405060708)]
 
 

@@ -100,5 +100,5 @@ def test_a_long_value_is_cut_in_the_message():
 
 
 def test_text_that_is_not_utf_8_is_an_error():
-    with pytest.raises(TraceError, match="line 2: .* is not UTF-8"):
+    with pytest.raises(TraceError, match=r"line 2: .* is not UTF-8"):
         list(read_text([b"1\n\xff\n"], Context("t")))
