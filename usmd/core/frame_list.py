@@ -48,19 +48,21 @@ class FrameList:
     lists.
     """
 
-    __slots__ = ("__weakref__", "_first", "_following", "_last", "_length", "_number", "_owner", "_previous")
+    __slots__ = ("__weakref__", "_following", "_last", "_number", "_owner", "_previous", "head", "length")
 
     def __init__(self, links: FrameLinks, number: int) -> None:
         self._owner = links.owner
         self._previous = links.previous
         self._following = links.following
         self._number = number
-        self._first = _NONE
+        self.head = _NONE
+        """The first frame, or -1; to read on the hot path."""
+        self.length = 0
+        """How many frames; to read on the hot path."""
         self._last = _NONE
-        self._length = 0
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __contains__(self, pfn: int) -> bool:
         return self._owner[pfn] == self._number
@@ -68,7 +70,7 @@ class FrameList:
     def __iter__(self) -> Iterator[int]:
         """From first to last; the frame just given may be removed or moved before the next is asked for."""
         following = self._following
-        pfn = self._first
+        pfn = self.head
         while pfn != _NONE:
             after = following[pfn]
             yield pfn
@@ -77,12 +79,12 @@ class FrameList:
     @property
     def first(self) -> int | None:
         """The first frame, or None."""
-        return None if self._first == _NONE else self._first
+        return None if self.head == _NONE else self.head
 
     def first_besides(self, passed: Collection[int]) -> int | None:
         """The first frame that is not in `passed`, or None; those of `passed` before it go to the end."""
-        for _ in range(self._length):
-            pfn = self._first
+        for _ in range(self.length):
+            pfn = self.head
             if pfn not in passed:
                 return pfn
             self.move_to_end(pfn)
@@ -105,11 +107,11 @@ class FrameList:
         self._previous[pfn] = last
         self._following[pfn] = _NONE
         if last == _NONE:
-            self._first = pfn
+            self.head = pfn
         else:
             self._following[last] = pfn
         self._last = pfn
-        self._length += 1
+        self.length += 1
 
     def remove(self, pfn: int) -> None:
         """Take a frame out; raises ValueError if it is not in this list."""
@@ -119,14 +121,14 @@ class FrameList:
         owner[pfn] = 0
         before, after = self._previous[pfn], self._following[pfn]
         if before == _NONE:
-            self._first = after
+            self.head = after
         else:
             self._following[before] = after
         if after == _NONE:
             self._last = before
         else:
             self._previous[after] = before
-        self._length -= 1
+        self.length -= 1
 
     def discard(self, pfn: int) -> bool:
         """Take a frame out if it is in this list; tells whether it was."""
@@ -138,14 +140,14 @@ class FrameList:
     def move_to_end(self, pfn: int) -> None:
         """Make a frame of this list its last; raises ValueError if it is not in this list."""
         last = self._last
-        if pfn == last and self._length:
+        if pfn == last and self.length:
             return
         if self._owner[pfn] != self._number:
             raise ValueError(f"frame {pfn} is not in this list")
         previous, following = self._previous, self._following
         before, after = previous[pfn], following[pfn]
         if before == _NONE:
-            self._first = after
+            self.head = after
         else:
             following[before] = after
         previous[after] = before
@@ -158,5 +160,5 @@ class FrameList:
         """Take every frame out."""
         for pfn in self:
             self._owner[pfn] = 0
-        self._first = self._last = _NONE
-        self._length = 0
+        self.head = self._last = _NONE
+        self.length = 0

@@ -57,13 +57,14 @@ class GuardedPolicies:
 
     `specifications` are the three texts they were made from; `errors` counts answers that were not used, by kind.
     `on_access` is the evict policy's `page_accessed` where it has one, else None, and `on_miss` its `page_missed`. The
-    hot path calls them directly, and `broke` when one raises. `misbehaving`: kinds whose policy made too many errors
-    and is to be replaced, which happens between events.
+    hot path calls them directly, and `broke` when one raises; a replay does so with `on_fill` and `on_evict`, which are
+    its `page_filled` and `page_evicted` (or `page_left`, which that calls). `misbehaving`: kinds whose policy made too
+    many errors and is to be replaced, which happens between events.
     """
 
     __slots__ = (
         "_alloc", "_async_rq", "_evict", "_links", "_oom", "_process", "_slow", "_state", "errors", "misbehaving",
-        "on_access", "on_miss", "specifications",
+        "on_access", "on_evict", "on_fill", "on_miss", "specifications",
     )  # fmt: skip
 
     def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:
@@ -84,8 +85,11 @@ class GuardedPolicies:
 
     def _use_evict(self, policy: EvictPolicy | None) -> None:
         self._evict = policy
-        self.on_access = self.on_miss = None
+        self.on_access = self.on_miss = self.on_fill = self.on_evict = None
         if policy is not None:
+            self.on_fill = policy.page_filled
+            remembers = type(policy).page_evicted is not EvictPolicy.page_evicted
+            self.on_evict = policy.page_evicted if remembers else policy.page_left
             if type(policy).page_accessed is not EvictPolicy.page_accessed:
                 self.on_access = policy.page_accessed
             if type(policy).page_missed is not EvictPolicy.page_missed:
@@ -252,6 +256,21 @@ class GuardedPolicies:
                 self._evict.hint_changed(pfn, priority_before)
             except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"hint_changed raised {shown(error)}{place(error)}")
+
+    @property
+    def single_page(self) -> bool:
+        """Whether the alloc policy brings in the faulting page and nothing else, on any frame, whatever it is asked."""
+        return self._alloc is None or type(self._alloc).single_page is True
+
+    def first_victim(self) -> int:
+        """The frame that the evict policy names first, or -1: it names none, or what it names is no number."""
+        if self._evict is not None:
+            try:
+                for pfn in self._evict.choose_victims():
+                    return pfn if type(pfn) is int else -1
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("evict", f"choose_victims raised {shown(error)}{place(error)}")
+        return -1
 
     def candidates(self, limit: int) -> Iterator[int]:
         """At most `limit` frames that the evict policy names, each an int; the caller checks what they are."""

@@ -13,7 +13,7 @@ from usmd.core import events
 from usmd.core.frames import DIRTY, KEPT, NO_SLOT, PRESENT, ZERO
 from usmd.core.guard import ANYTHING, place, shown
 from usmd.core.machine import Core
-from usmd.core.page_life import Filling, PageLife
+from usmd.core.page_life import NORMAL, Filling, PageLife
 from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.state import CoreSettings, MakePolicy
@@ -125,17 +125,19 @@ class InstantCore(Core):
 
     def _touches(self, event: Touches) -> None:
         region = self.state.region(event.process_id, event.region_id)
-        if event.writes or event.times or self.state.future is not None or region.hints.ranges:
-            misses = self._any_touches(region, event)
-        else:
+        plain = not (event.writes or event.times or region.hints.ranges) and self.state.future is None
+        if plain and region.process.policies.single_page and self._high == 0:
             misses = self._plain_touches(region, event.pages)
+        else:
+            misses = self._any_touches(region, event)
         region.process.counters.accesses += len(event.pages) - misses
 
     def _plain_touches(self, region: Region, pages: Sequence[int]) -> int:
-        """Reads, without times and hints; returns how many pages were missed."""
+        """Reads, without times, hints and pages beside the missed one; returns how many pages were missed."""
         process, chunks = region.process, region.table.chunks
-        policies, given_up = process.policies, self.state.given_up
+        policies, given_up, frames = process.policies, self.state.given_up, self._frames
         on_access = policies.on_access
+        exchange = self._exchange(process, region)
         misses = 0
         for page in pages:
             chunk = chunks[page >> CHUNK_BITS]
@@ -149,8 +151,78 @@ class InstantCore(Core):
                         self._reclaim.given_up()
             else:
                 misses += 1
-                self._miss(process, region, page, write=False)
+                if frames.free or not exchange(page):
+                    self._miss(process, region, page, write=False)
         return misses
+
+    def _exchange(self, process: Process, region: Region) -> Callable[[int], bool]:
+        """What most misses in full memory come to, without detours: one page goes, and one takes its frame.
+
+        The function does the same as `_miss` for a page and returns True, or has changed nothing and returns False: the
+        victim is none that can go, or more is to be done than usual.
+        """
+        frames, counters, policies = self._frames, process.counters, process.policies
+        states, all_flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot
+        on_miss, on_evict, on_fill, first_victim = (
+            policies.on_miss, policies.on_evict, policies.on_fill, policies.first_victim,
+        )  # fmt: skip
+        table, first_key, region_id, count = region.table, region.first_key, region.region_id, frames.count
+        chunks = table.chunks
+        usual = DIRTY | ZERO | NORMAL
+        explained = bool(process.evictions.maxlen) or process.touches is not None
+
+        def exchange(page: int) -> bool:
+            if explained or on_evict is None or on_fill is None:
+                return False
+            if on_miss is not None:
+                try:
+                    on_miss(first_key + page)
+                except ANYTHING as error:  # a policy may raise anything
+                    policies.broke("evict", f"page_missed raised {shown(error)}{place(error)}")
+            pfn = first_victim()
+            if not 0 <= pfn < count or states[pfn] != PRESENT:
+                return self._slow_exchange(process, region, page)
+            key, flags, reference = keys[pfn], all_flags[pfn], slots[pfn]
+            if (flags != usual and (flags != NORMAL or reference == NO_SLOT)) or key >> PAGE_BITS != region_id:
+                return self._slow_exchange(process, region, page)
+            try:
+                on_evict(pfn)
+            except ANYTHING as error:  # a policy may raise anything
+                policies.broke("evict", f"page_evicted raised {shown(error)}{place(error)}")
+            old = key & PAGE_MASK
+            counters.evictions += 1
+            region.evictions += 1
+            if flags == usual:
+                counters.zero_drops += 1
+                chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = ABSENT  # type: ignore[index]
+            else:
+                counters.clean_drops += 1
+                region.swapped += 1
+                chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = -reference - 1  # type: ignore[index]
+            counters.faults += 1
+            region.faults += 1
+            entry = table[page]
+            if entry:
+                counters.major_faults += 1
+                region.major_faults += 1
+                counters.swap_ins += 1
+                region.swapped -= 1
+                slots[pfn] = -entry - 1
+                all_flags[pfn] = NORMAL
+            else:
+                counters.minor_faults += 1
+                counters.zero_fills += 1
+                slots[pfn] = NO_SLOT
+                all_flags[pfn] = usual
+            keys[pfn] = first_key + page
+            table[page] = pfn + 1
+            try:
+                on_fill(pfn)
+            except ANYTHING as error:  # a policy may raise anything
+                policies.broke("evict", f"page_filled raised {shown(error)}{place(error)}")
+            return True
+
+        return exchange
 
     def _any_touches(self, region: Region, event: Touches) -> int:
         """Touches of all kinds; returns how many pages were missed."""
@@ -181,6 +253,16 @@ class InstantCore(Core):
                 misses += 1
                 self._miss(process, region, page, write=write)
         return misses
+
+    def _slow_exchange(self, process: Process, region: Region, page: int) -> bool:
+        """The same by the longer way, when the policy has heard of the miss already."""
+        policies = process.policies
+        on_miss, policies.on_miss = policies.on_miss, None
+        try:
+            self._miss(process, region, page, write=False)
+        finally:
+            policies.on_miss = on_miss
+        return True
 
     def _miss(self, process: Process, region: Region, page: int, *, write: bool) -> None:
         """A touch of a page that is not present: room for it, and then what the alloc policy says."""

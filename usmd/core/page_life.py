@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from usmd.core.chores import Chore
 from usmd.core.commands import SlotPage
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 Waiter = Callable[[UsmdError | None], None]
 """Called once when a fill ends: with None when the page is present, else with the error."""
 
-_NORMAL = Priority.NORMAL << PRIORITY_SHIFT
+NORMAL: Final = Priority.NORMAL << PRIORITY_SHIFT
+"""Flags of a page without a hint."""
 
 
 class Filling:
@@ -101,7 +102,7 @@ class PageLife:
         end = pfn + count
         frames.take_run(pfn, count, PRESENT)
         frames.page[pfn:end] = array("q", keys)
-        rights = self._rights(region, first) if region.hints.ranges else _NORMAL
+        rights = self._rights(region, first) if region.hints.ranges else NORMAL
         frames.flags[pfn:end] = bytes((DIRTY | rights,)) * count
         region.table.set_run(first, count, pfn + 1)
         region.resident += count
@@ -390,7 +391,7 @@ class PageLife:
 
     def _become_present(self, region: Region, page: int, pfn: int, dirty: int) -> None:
         frames = self._state.frames
-        rights = self._rights(region, page) if region.hints.ranges else _NORMAL
+        rights = self._rights(region, page) if region.hints.ranges else NORMAL
         frames.flags[pfn] = dirty | rights
         frames.state[pfn] = PRESENT
         if not rights & DENIED:
@@ -435,7 +436,7 @@ class PageLife:
         """Flag bits for the hint in force on a page; a DENY within the budget is counted."""
         found = region.hints.find(page)
         if found is None:
-            return _NORMAL
+            return NORMAL
         rights = found.hint.priority << PRIORITY_SHIFT & PRIORITY_MASK
         if found.hint.deny:
             process = region.process

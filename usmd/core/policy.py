@@ -85,7 +85,12 @@ class Policy:
 
 
 class AllocPolicy(Policy, ABC):
-    """How many pages, which frames, now or later (USM: `usm_alloc`)."""
+    """How many pages, which frames, now or later (USM: `usm_alloc`).
+
+    `single_page`: the policy always answers `Allocation(fault.page)`, so that a replay need not ask it.
+    """
+
+    single_page: ClassVar[bool] = False
 
     @abstractmethod
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:

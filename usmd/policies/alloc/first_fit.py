@@ -8,6 +8,8 @@ from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault
 class FirstFit(AllocPolicy):
     """One page a fault, on the lowest free frame; the fault waits for its I/O."""
 
+    single_page = True
+
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:
         """The faulting page."""
         del async_rq

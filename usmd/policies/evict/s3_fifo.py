@@ -41,6 +41,7 @@ class S3Fifo(EvictPolicy):
         """Pages that were in the ghost queue when they were missed, and are not filled yet."""
         self.touches = bytearray(memory.frame_count)
         self.has_evicted = False
+        self._divide(memory.capacity)
 
     def page_missed(self, page: int) -> None:
         """A page that was evicted not long ago will go to the main queue."""
@@ -54,7 +55,7 @@ class S3Fifo(EvictPolicy):
         if self.returning and (page := self.memory.page(pfn)) in self.returning:
             self.returning.remove(page)
             self.main.append(pfn)
-        elif self.has_evicted or len(self.small) < int(self.memory.capacity * self.small_share):
+        elif self.has_evicted or len(self.small) < self.memory.capacity - self.main_limit:
             self.small.append(pfn)
         else:
             self.main.append(pfn)
@@ -72,46 +73,48 @@ class S3Fifo(EvictPolicy):
 
     def page_evicted(self, pfn: int) -> None:
         """Out; from the small queue it is remembered."""
-        if self.small.discard(pfn):
-            limit = int(self.memory.capacity * self.ghost_share)
-            while self.ghost and len(self.ghost) >= limit:
-                self.ghost.popitem(last=False)
-            if limit > 0:
-                self.ghost[self.memory.page(pfn)] = None
-        else:
+        if not self.small.discard(pfn):
             self.main.remove(pfn)
+            return
+        ghost = self.ghost
+        while ghost and len(ghost) >= self.ghost_limit:
+            ghost.popitem(last=False)
+        if self.ghost_limit > 0:
+            ghost[self.memory.page(pfn)] = None
 
     def choose_victims(self) -> Iterator[int]:
         """From the main queue when it has more than its share, else from the small one; touched pages stay."""
         self.has_evicted = True
-        small, main, touches = self.small, self.main, self.touches
         capacity = self.memory.capacity
-        main_limit = capacity - int(capacity * self.small_share)
+        if capacity != self.capacity:
+            self._divide(capacity)
         passed: set[int] = set()
-        passed_small = 0
-        """How many of `passed` are in the small queue; a queue with nothing else is as good as empty."""
-        from_small = False
-        while len(passed) < len(small) + len(main):
-            if not from_small or len(small) == passed_small:
-                main_has = len(main) > len(passed) - passed_small
-                from_small = len(small) > passed_small and (len(main) <= main_limit or not main_has)
-            queue = small if from_small else main
-            pfn = queue.first_besides(passed)
-            if pfn is None:
-                return
-            if from_small and touches[pfn] >= self.promote_at:
+        while (pfn := self._victim(passed)) is not None:
+            yield pfn
+            if pfn in self.small or pfn in self.main:  # it could not go
+                passed.add(pfn)
+
+    def _divide(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.main_limit = capacity - int(capacity * self.small_share)
+        self.ghost_limit = int(capacity * self.ghost_share)
+
+    def _victim(self, passed: set[int]) -> int | None:
+        """The next victim; those of `passed`, which could not go, are gone over and left to the end of their queue."""
+        small, main, touches = self.small, self.main, self.touches
+        if main.length <= self.main_limit:
+            while (pfn := small.first_besides(passed) if passed else small.head) is not None and pfn >= 0:
+                if touches[pfn] < self.promote_at:
+                    return pfn
                 touches[pfn] = 0
                 small.remove(pfn)
                 main.append(pfn)
-            elif not from_small and touches[pfn]:
-                touches[pfn] -= 1
-                main.move_to_end(pfn)
-            else:
-                yield pfn
-                if pfn in queue:  # it could not go
-                    passed.add(pfn)
-                    passed_small += from_small
-                from_small = False
+        while (pfn := main.first_besides(passed) if passed else main.head) is not None and pfn >= 0:
+            if not touches[pfn]:
+                return pfn
+            touches[pfn] -= 1
+            main.move_to_end(pfn)
+        return small.first_besides(passed)
 
     def reason(self, pfn: int) -> str:
         """Which queue, and what was missing."""
