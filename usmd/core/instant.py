@@ -8,6 +8,7 @@ that was never written to since it was zero-filled counts as all zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import repeat
 
 from usmd.core import events
 from usmd.core.frames import DIRTY, KEPT, NO_SLOT, PRESENT, ZERO
@@ -92,7 +93,7 @@ class InstantLife(PageLife):
             result, entry = "dropped", -reference - 1
             counters.clean_drops += 1
         else:
-            taken = state.swap.take(self._device_for(region, key & PAGE_MASK, pfn), state.now)
+            taken = state.swap.take(self.device_for(region, key & PAGE_MASK, pfn), state.now)
             if taken is None:
                 return
             result, entry = "swapped", -taken - 1
@@ -125,37 +126,40 @@ class InstantCore(Core):
 
     def _touches(self, event: Touches) -> None:
         region = self.state.region(event.process_id, event.region_id)
-        plain = not (event.writes or event.times or region.hints.ranges) and self.state.future is None
+        plain = not (event.times or region.hints.ranges) and self.state.future is None
         if plain and region.process.policies.single_page and self._high == 0:
-            misses = self._plain_touches(region, event.pages)
+            misses = self._plain_touches(region, event.pages, event.writes)
         else:
             misses = self._any_touches(region, event)
         region.process.counters.accesses += len(event.pages) - misses
 
-    def _plain_touches(self, region: Region, pages: Sequence[int]) -> int:
-        """Reads, without times, hints and pages beside the missed one; returns how many pages were missed."""
+    def _plain_touches(self, region: Region, pages: Sequence[int], writes: bytes) -> int:
+        """Touches without times, hints and pages beside the missed one; returns how many pages were missed."""
         process, chunks = region.process, region.table.chunks
         policies, given_up, frames = process.policies, self.state.given_up, self._frames
+        all_flags = frames.flags
         on_access = policies.on_access
         exchange = self._exchange(process, region)
         misses = 0
-        for page in pages:
+        for page, write in zip(pages, map(bool, writes) if writes else repeat(False), strict=False):
             chunk = chunks[page >> CHUNK_BITS]
             if chunk is not None and (entry := chunk[page & CHUNK_MASK]) > 0:
+                if write and all_flags[entry - 1] & (DIRTY | ZERO) != DIRTY:
+                    self.life.dirty(entry - 1)
                 if on_access is not None:
                     try:
-                        on_access(entry - 1, False)
+                        on_access(entry - 1, write)
                     except ANYTHING as error:  # a policy may raise anything
                         policies.broke("evict", f"page_accessed raised {shown(error)}{place(error)}")
                     if given_up:
                         self._reclaim.given_up()
             else:
                 misses += 1
-                if frames.free or not exchange(page):
-                    self._miss(process, region, page, write=False)
+                if frames.free or not exchange(page, write):
+                    self._miss(process, region, page, write=write)
         return misses
 
-    def _exchange(self, process: Process, region: Region) -> Callable[[int], bool]:
+    def _exchange(self, process: Process, region: Region) -> Callable[[int, bool], bool]:
         """What most misses in full memory come to, without detours: one page goes, and one takes its frame.
 
         The function does the same as `_miss` for a page and returns True, or has changed nothing and returns False: the
@@ -168,10 +172,12 @@ class InstantCore(Core):
         )  # fmt: skip
         table, first_key, region_id, count = region.table, region.first_key, region.region_id, frames.count
         chunks = table.chunks
-        usual = DIRTY | ZERO | NORMAL
+        take_slot, device_for, free_slot = self.state.swap.take, self.life.device_for, self.life.free_slot
+        discards = self.state.discards
+        usual, dirty = DIRTY | ZERO | NORMAL, DIRTY | NORMAL
         explained = bool(process.evictions.maxlen) or process.touches is not None
 
-        def exchange(page: int) -> bool:
+        def exchange(page: int, write: bool) -> bool:
             if explained or on_evict is None or on_fill is None:
                 return False
             if on_miss is not None:
@@ -181,22 +187,30 @@ class InstantCore(Core):
                     policies.broke("evict", f"page_missed raised {shown(error)}{place(error)}")
             pfn = first_victim()
             if not 0 <= pfn < count or states[pfn] != PRESENT:
-                return self._slow_exchange(process, region, page)
+                return self._slow_exchange(process, region, page, write=write)
             key, flags, reference = keys[pfn], all_flags[pfn], slots[pfn]
-            if (flags != usual and (flags != NORMAL or reference == NO_SLOT)) or key >> PAGE_BITS != region_id:
-                return self._slow_exchange(process, region, page)
+            if flags not in (usual, dirty, NORMAL) or key >> PAGE_BITS != region_id:
+                return self._slow_exchange(process, region, page, write=write)
+            old = key & PAGE_MASK
+            if flags == dirty:
+                taken = take_slot(device_for(region, old, pfn), self.state.now)
+                if taken is None:
+                    return self._slow_exchange(process, region, page, write=write)
+                reference = taken
+                counters.swap_outs += 1
+            elif flags == usual:
+                counters.zero_drops += 1
+            else:
+                counters.clean_drops += 1
             try:
                 on_evict(pfn)
             except ANYTHING as error:  # a policy may raise anything
                 policies.broke("evict", f"page_evicted raised {shown(error)}{place(error)}")
-            old = key & PAGE_MASK
             counters.evictions += 1
             region.evictions += 1
             if flags == usual:
-                counters.zero_drops += 1
                 chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = ABSENT  # type: ignore[index]
             else:
-                counters.clean_drops += 1
                 region.swapped += 1
                 chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = -reference - 1  # type: ignore[index]
             counters.faults += 1
@@ -207,13 +221,16 @@ class InstantCore(Core):
                 region.major_faults += 1
                 counters.swap_ins += 1
                 region.swapped -= 1
-                slots[pfn] = -entry - 1
-                all_flags[pfn] = NORMAL
+                if write:
+                    free_slot(-entry - 1)
+                    discards.clear()
+                slots[pfn] = NO_SLOT if write else -entry - 1
+                all_flags[pfn] = dirty if write else NORMAL
             else:
                 counters.minor_faults += 1
                 counters.zero_fills += 1
                 slots[pfn] = NO_SLOT
-                all_flags[pfn] = usual
+                all_flags[pfn] = dirty if write else usual
             keys[pfn] = first_key + page
             table[page] = pfn + 1
             try:
@@ -254,12 +271,12 @@ class InstantCore(Core):
                 self._miss(process, region, page, write=write)
         return misses
 
-    def _slow_exchange(self, process: Process, region: Region, page: int) -> bool:
+    def _slow_exchange(self, process: Process, region: Region, page: int, *, write: bool) -> bool:
         """The same by the longer way, when the policy has heard of the miss already."""
         policies = process.policies
         on_miss, policies.on_miss = policies.on_miss, None
         try:
-            self._miss(process, region, page, write=False)
+            self._miss(process, region, page, write=write)
         finally:
             policies.on_miss = on_miss
         return True

@@ -201,7 +201,7 @@ class PageLife:
             region.process.counters.clean_drops += 1
             self._gone(pfn, -reference - 1, "dropped")
         else:
-            taken = state.swap.take(self._device_for(region, page, pfn), state.now)
+            taken = state.swap.take(self.device_for(region, page, pfn), state.now)
             if taken is None:
                 self._restore(pfn, "no swap slot")
                 return
@@ -467,7 +467,7 @@ class PageLife:
         process.locked += change
         self._state.locked += change
 
-    def _device_for(self, region: Region, page: int, pfn: int) -> int | None:
+    def device_for(self, region: Region, page: int, pfn: int) -> int | None:
         """The device a page should go to: by its hint, else by the evict policy, else by its process."""
         found = region.hints.find(page) if region.hints.ranges else None
         if found is not None and found.hint.swap_device is not None:
