@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from xxhash import xxh3_64_intdigest
 
@@ -22,10 +23,10 @@ _HEX = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
 
 def as_keys(values: Sequence[int]) -> array[int]:
     """The ids as array('q'), those of 2^63 and more as two's complement. OverflowError beyond 64 bits."""
-    try:
-        return array("q", values)
-    except OverflowError:
-        return array("q", [value - (1 << 64) if 1 << 63 <= value < 1 << 64 else value for value in values])
+    for typecode in "qQ":
+        with suppress(OverflowError):
+            return array("q", array(typecode, values).tobytes())
+    return array("q", [value - (1 << 64) if 1 << 63 <= value < 1 << 64 else value for value in values])
 
 
 def parse_integer(text: str) -> int | None:

@@ -43,7 +43,8 @@ def read_lackey(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
         pages = [address // context.page_size for address in addresses]
         last = [(end - 1) // context.page_size for end in map(add, addresses, sizes)]
         if pages != last:
-            _check_sizes(text_of(block, first, context), first, context)
+            if max(sizes) > _longest(context) or max(map(add, addresses, sizes)) > _ADDRESSES:
+                _check_sizes(text_of(block, first, context), first, context)
             last = list(map(max, pages, last))  # a size of 0 touches one page too
         yield from touched(pages, last, kinds)
 
@@ -62,6 +63,10 @@ def _columns(text: str) -> tuple[bytes, list[int], list[int]]:
     return writes, list(map(int, words[1::3], repeat(16))), list(map(size_of.__getitem__, sizes))
 
 
+def _longest(context: Context) -> int:
+    return (PAGES_LIMIT - 1) * context.page_size
+
+
 def _check(text: str, first: int, context: Context) -> None:
     for number, line in enumerate(text.split("\n"), first):
         if not LINE.fullmatch(line) and not ours(line):
@@ -69,11 +74,11 @@ def _check(text: str, first: int, context: Context) -> None:
 
 
 def _check_sizes(text: str, first: int, context: Context) -> None:
-    """Raise for an access that is too long; only where some access crosses pages, because others cannot be."""
+    """Raise for the first access that is too long or ends beyond all addresses."""
     for number, line in enumerate(text.split("\n"), first):
         if not LINE.fullmatch(line):
             continue
         _, (address,), (size,) = _columns(line)
-        if address + size > _ADDRESSES or size > (PAGES_LIMIT - 1) * context.page_size:
+        if address + size > _ADDRESSES or size > _longest(context):
             allowed = f"an access within 64 bits of addresses and at most {PAGES_LIMIT - 1:,} pages long"
             raise context.bad_line(number, line, "is too long", allowed)

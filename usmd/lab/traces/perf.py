@@ -8,8 +8,8 @@
 The address is the first bare hexadecimal word after the event's name, or after the time where no event is named. It is
 a write where the event's name has "store" in it, or the data source says OP STORE. Which of three shapes (timed, named,
 bare) a trace has is decided by its first address; lines of another shape, such as call chains, and samples without an
-address, for which perf prints 0, are passed over and counted. perf must print the address: without it the next
-hexadecimal word is the instruction's, and nothing in the line tells.
+address, are passed over and counted. A sample has none where perf prints 0, and where the word is the instruction's,
+because only a symbol and its file in parentheses follow.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def read_perf(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
 
 
 def recognised(lines: Sequence[str]) -> bool:
-    """Whether some of `lines` is a timed sample, or all are named samples or bare addresses and nothing else."""
-    if any(_timed(line) for line in lines):
+    """Whether some of `lines` has a time and an address, be it an instruction's, or all have only address or event."""
+    if any((time := _TIME.search(line)) and _HEX.search(line, time.end()) for line in lines):
         return True
     return all(map(_BARE.fullmatch, lines)) or all(map(_NAMED_AND_NOTHING_ELSE.fullmatch, lines))
 
@@ -77,7 +77,7 @@ def _timed(line: str) -> Sample | None:
 
 
 def _named(line: str) -> Sample | None:
-    return _after(line, 0) if _EVENT.search(line) else None
+    return _after(line, 0) if _EVENT.search(line) and not _TIME.search(line) else None
 
 
 def _bare(line: str) -> Sample | None:
@@ -91,7 +91,12 @@ def _after(line: str, start: int) -> Sample | None:
     event = _EVENT.search(line, start)
     word = _HEX.search(line, event.end() if event else start)
     address = int(word[0], 16) if word else 0
-    if not address:
+    if word is None or not address or _is_instruction(line, word.end()):
         return None
     name = line[start : event.end()].lower() if event else ""
     return Sample(address, write="store" in name or "|OP STORE" in line)
+
+
+def _is_instruction(line: str, end: int) -> bool:
+    """Whether the word before `end` is the instruction's address: a data address never is the last one there."""
+    return line.rstrip().endswith(")") and not _HEX.search(line, end)

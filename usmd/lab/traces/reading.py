@@ -31,6 +31,9 @@ FORMATS: dict[str, Callable[[Iterable[bytes], Context], Iterator[Batch]]] = {
 
 AUTO = "auto"
 
+_ADVICE = {"perf": "record with perf record -d, and let perf script print addresses with -F +addr"}
+"""What to do where no access was found, by format."""
+
 
 class OpenTrace:
     """A trace being read: a context manager, and an iterator of its accesses in batches.
@@ -106,7 +109,8 @@ class OpenTrace:
     def _check_for_accesses(self) -> None:
         if not self.accesses:
             without = f" in {self.skipped:,} lines" if self.skipped else ""
-            raise TraceError(f"{self._context.path} has no access{without}; give a trace with at least one")
+            advice = _ADVICE.get(self.format, "give a trace with at least one")
+            raise TraceError(f"{self._context.path} has no access{without}; {advice}")
 
 
 def open_trace(

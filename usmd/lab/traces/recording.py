@@ -70,16 +70,23 @@ class Recorder:
 
         Raises TraceError, and adds nothing, for a key beyond uint64 or another kind.
         """
-        self.add_many(((time, key, kind),))
+        if not READ_HIT <= kind <= WRITE_FAULT:
+            raise _no_kind(kind)
+        try:
+            self._waiting += _record.pack(time, key, kind)
+        except struct.error as error:
+            raise _no_access(error) from None
+        if len(self._waiting) >= BUFFERED:
+            self.flush()
 
     def add_many(self, accesses: Iterable[tuple[float, int, int]]) -> None:
         """Add accesses, each (time, key, kind) as for `add`; all of them or, where one is wrong, none."""
         try:
             records = b"".join(starmap(_record.pack, accesses))
         except struct.error as error:
-            raise TraceError(f"an access cannot be recorded ({error}); allowed is (seconds, uint64, kind)") from None
+            raise _no_access(error) from None
         if wrong := records[_record.size - 1 :: _record.size].translate(None, _KINDS):
-            raise TraceError(f"kind {wrong[0]} cannot be recorded; allowed is {_KIND_ALLOWED}")
+            raise _no_kind(wrong[0])
         self._waiting += records
         if len(self._waiting) >= BUFFERED:
             self.flush()
@@ -113,6 +120,14 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _no_access(error: struct.error) -> TraceError:
+    return TraceError(f"an access cannot be recorded ({error}); allowed is a float64, a uint64 and a kind")
+
+
+def _no_kind(kind: int) -> TraceError:
+    return TraceError(f"kind {kind} cannot be recorded; allowed is {_KIND_ALLOWED}")
 
 
 def read_recording(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:

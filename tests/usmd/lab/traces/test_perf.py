@@ -57,6 +57,15 @@ def test_call_chains_are_passed_over_and_counted(size):
     assert read(WITH_CALL_CHAINS, size=size) == ([0x7F0012345, 0x7F0012346], [0, 0], [12.345678, 12.345679], 3)
 
 
+def test_an_instruction_is_no_access():
+    text = """\
+        ls 16091 28324.051881:          1 page-faults:  ffffffff81775b9a elf_load+0x28a ([kernel.kallsyms])
+        ls 16091 28324.051882:          1 page-faults:      7f912914d110 [unknown] ([unknown])
+        ls 16091 28324.051883:          1 page-faults:      55d0790dc5c0 ffffffff81775b9a elf_load+0x28a ([kernel])
+"""
+    assert read(text) == ([0x55D0790DC], [0], [28324.051883], 2)
+
+
 def test_times_and_addresses_alone():
     assert read("12.345: 7f00123\n    13.000000:      7f00523\n") == ([0x7F00, 0x7F00], [0, 0], [12.345, 13.0], 0)
 
@@ -111,6 +120,7 @@ def test_text_that_is_not_utf_8_is_an_error():
     [
         (DEFAULT, True),
         (WITH_CALL_CHAINS, True),
+        ("ls 1 2.5: 1 page-faults:  ffffffff81775b9a elf_load+0x28a ([kernel.kallsyms])", True),
         ("7f00\n 12", True),
         ("mem-loads: 7f00\nmem-loads: 12", True),
         ("7f00\nhello", False),

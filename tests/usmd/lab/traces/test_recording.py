@@ -125,9 +125,14 @@ def test_accesses_are_buffered_until_there_are_many():
     assert len(file.getvalue()) == before + 17 * len(ACCESSES)
     recorder.add_many(ACCESSES * (BUFFERED // 17))
     assert len(file.getvalue()) > BUFFERED
+    written = len(file.getvalue())
+    for _ in range(BUFFERED // 17 + 1):
+        recorder.add(*ACCESSES[0])
+    assert len(file.getvalue()) > written
+    recorder.add(*ACCESSES[0])
     recorder.close()
     recorder.close()
-    assert len(file.kept) == before + 17 * len(ACCESSES) * (1 + BUFFERED // 17)
+    assert len(file.kept) == before + 17 * (len(ACCESSES) * (1 + BUFFERED // 17) + BUFFERED // 17 + 2)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +142,10 @@ def test_an_access_out_of_range_is_refused_and_nothing_added(access):
     file = Kept()
     with Recorder(file, HEADER) as recorder, pytest.raises(TraceError, match="cannot be recorded"):
         recorder.add_many([ACCESSES[0], access])
+    assert file.kept == record([])
+    file = Kept()
+    with Recorder(file, HEADER) as recorder, pytest.raises(TraceError, match="cannot be recorded"):
+        recorder.add(*access)
     assert file.kept == record([])
 
 

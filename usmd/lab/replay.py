@@ -1,0 +1,199 @@
+"""A trace through the real core, with a simulated clock: what one policy would have done with so many frames.
+
+The core, its reclaim, hints and the policy object are those of the daemon (`core/instant`); there are no bytes, so that
+I/O takes no time. A swap slot there is for each page.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Iterator
+
+import msgspec
+
+from usmd.core import commands, events
+from usmd.core.instant import InstantCore, Touches
+from usmd.core.state import CoreSettings
+from usmd.core.swap_map import DeviceInfo
+from usmd.errors import InvalidArgument
+from usmd.lab.hint_file import TimedHint
+from usmd.lab.loading import Trace
+from usmd.policies import registry
+
+RUN = 16384
+"""Accesses in an event; between two the simulated clock goes on where nothing needs it more exactly."""
+SECONDS_AN_ACCESS = 1e-6
+"""The simulated clock of a trace without times."""
+NEVER = 1 << 62
+MAX_REPLAY_FRAMES = 1 << 28
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """What to replay with. `deny_budget`: share of the frames that EVICTION=DENY may keep, as in the daemon."""
+
+    frames: int
+    evict: str
+    alloc: str = "first_fit"
+    page_size: int = 4096
+    hints: list[TimedHint] = []
+    deny_budget: float = 0.5
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What a replay found. `complete`: the whole trace was replayed.
+
+    `hits` + `misses` = `accesses`. `evictions`: pages, of which `writebacks` had been written to. `read_ahead`: pages
+    that came in beside a missed one. `refused`: misses for which nothing could be evicted, so that the page did not
+    come in. `policy_errors`: answers of a policy that were not used; `policy_error` is the first. `seconds` and
+    `accesses_per_s` are the replay's own.
+    """
+
+    trace: str
+    frames: int
+    evict: str
+    alloc: str
+    accesses: int
+    hits: int
+    misses: int
+    miss_ratio: float
+    evictions: int
+    writebacks: int
+    faults_per_1000: float
+    read_ahead: int
+    refused: int
+    policy_errors: int
+    policy_error: str
+    seconds: float
+    accesses_per_s: float
+    complete: bool
+
+
+class Replay:
+    """One replay; raises InvalidArgument or UnknownPolicy for a setup that cannot be."""
+
+    def __init__(self, trace: Trace, setup: Setup) -> None:
+        if not 1 <= setup.frames <= MAX_REPLAY_FRAMES:
+            raise InvalidArgument(f"{setup.frames} frames; allowed are 1 to {MAX_REPLAY_FRAMES}")
+        self.trace = trace
+        self.setup = setup
+        self.seconds = 0.0
+        self._done = 0
+        self._error = ""
+        budget = int(setup.frames * setup.deny_budget)
+        settings = CoreSettings(
+            frames=setup.frames,
+            page_size=setup.page_size,
+            deny_budget=budget,
+            deny_budget_total=budget,
+            max_mapped=trace.page_count * setup.page_size,
+            max_hint_ranges=1 << 24,
+            policy_errors=0,
+            eviction_records=0,
+        )
+        self.core = InstantCore(settings, [DeviceInfo("swap", trace.page_count)], registry.make)
+        if "belady" in setup.evict:
+            self.core.state.future = _Future(trace.pages, self.core).next_use
+        self._do(events.Attach(trace.name[:64] or "trace", setup.alloc, setup.evict, "refuse"), 0.0)
+        self._do(events.Map(1, trace.page_count * setup.page_size, ""), 0.0)
+        self._process = self.core.state.processes[1]
+        self._exact = trace.times is not None and (bool(setup.hints) or _is_foreign(setup))
+
+    def _do(self, event: events.Event, now: float) -> None:
+        for command in self.core.handle(event, now):
+            if isinstance(command, commands.Notice) and command.kind == "policy_error" and not self._error:
+                self._error = command.message
+
+    def run(self) -> Iterator[int]:
+        """Go through the trace; yields how many accesses are done after each part, so that a caller may stop."""
+        trace, page_size = self.trace, self.setup.page_size
+        hints = list(self.setup.hints)
+        while self._done < len(trace):
+            start = self._done
+            now = self._now(start)
+            while hints and hints[0].time <= now:
+                hint = hints.pop(0)
+                length = (hint.end - hint.first) * page_size
+                self._do(events.SetHint(1, 1, hint.first * page_size, length, hint.hint), now)
+            end = min(start + RUN, len(trace), self._end_before(hints, start))
+            writes = trace.writes[start:end]
+            times = trace.times[start:end] if self._exact and trace.times is not None else ()
+            event = Touches(1, 1, trace.pages[start:end], writes if 1 in writes else b"", times, start)
+            begun = time.perf_counter()
+            self._do(event, now)
+            self._do(events.Tick(), self.core.state.now)
+            self.seconds += time.perf_counter() - begun
+            self._done = end
+            yield end
+
+    def _now(self, index: int) -> float:
+        times = self.trace.times
+        return index * SECONDS_AN_ACCESS if times is None else max(times[index], self.core.state.now)
+
+    def _end_before(self, hints: list[TimedHint], start: int) -> int:
+        """The first access after `start` at the time of the next hint."""
+        if not hints:
+            return len(self.trace)
+        times = self.trace.times
+        if times is None:
+            return max(int(hints[0].time / SECONDS_AN_ACCESS), start + 1)
+        return next((each for each in range(start + 1, min(start + RUN, len(times))) if times[each] >= hints[0].time), NEVER)
+
+    def row(self) -> Row:
+        """What is known so far."""
+        counters = self._process.counters
+        accesses = self._done
+        misses = accesses - counters.accesses
+        return Row(
+            trace=self.trace.name,
+            frames=self.setup.frames,
+            evict=self.setup.evict,
+            alloc=self.setup.alloc,
+            accesses=accesses,
+            hits=counters.accesses,
+            misses=misses,
+            miss_ratio=misses / accesses if accesses else 0.0,
+            evictions=counters.evictions,
+            writebacks=counters.swap_outs,
+            faults_per_1000=1000 * counters.faults / accesses if accesses else 0.0,
+            read_ahead=counters.read_ahead,
+            refused=counters.oom_refusals,
+            policy_errors=counters.policy_errors,
+            policy_error=self._error,
+            seconds=self.seconds,
+            accesses_per_s=accesses / self.seconds if self.seconds else 0.0,
+            complete=accesses == len(self.trace),
+        )
+
+
+class _Future:
+    """When each page is used next: known, because the trace is."""
+
+    def __init__(self, pages: array[int], core: InstantCore) -> None:
+        self._core = core
+        self._next = array("q", [NEVER]) * len(pages)
+        """Number of the access that uses the same page next, by number of access."""
+        self._current: dict[int, int] = {}
+        """Page → number of its first access, until it is used; then of its last."""
+        latest: dict[int, int] = {}
+        for index in range(len(pages) - 1, -1, -1):
+            page = pages[index]
+            self._next[index] = latest.get(page, NEVER)
+            latest[page] = index
+        self._current = latest
+
+    def next_use(self, key: int) -> int:
+        """Number of the first access after the current one that uses the page with this key."""
+        page = key & 0xFFFFFFFF
+        touch = self._core.state.touch
+        index = self._current.get(page, NEVER)
+        while index <= touch:
+            index = self._next[index]
+            self._current[page] = index
+        return index
+
+
+def _is_foreign(setup: Setup) -> bool:
+    """Whether a policy is none of this project's, so that it may look at the time of each access."""
+    names = {registry.parse(setup.evict)[0], registry.parse(setup.alloc)[0]}
+    return ":" in setup.evict or ":" in setup.alloc or not names <= registry.BUILT_IN
