@@ -11,8 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -26,27 +24,13 @@ from usmd.ctl.connect import ADDRESS_VARIABLE, Admin, admin_socket
 from usmd.ctl.console import is_piped, make_console
 from usmd.ctl.doctor import diagnose
 from usmd.ctl.doctor_probe import look
+from usmd.ctl.options import AddressOption, Format, FormatOption, Shared, chosen_format
 from usmd.ctl.targets import parse_page
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.version import VERSION
 
 FAILED = 1
 BAD_USAGE = 2
-
-
-class Format(StrEnum):
-    """How an answer is written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-@dataclass(frozen=True)
-class Shared:
-    """Options given before the command; the command's own come first."""
-
-    address: str | None
-    output: Format | None
 
 
 app = typer.Typer(
@@ -60,12 +44,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-AddressOption = Annotated[
-    str | None,
-    typer.Option("--address", metavar="unix:PATH", help=f"Admin socket of usmd; default: ${ADDRESS_VARIABLE}, else the "
-                 "user's own daemon."),
-]  # fmt: skip
-FormatOption = Annotated[Format | None, typer.Option("--format", help="table for people (default), json for programs.")]
 ProcessFilter = Annotated[
     str | None,
     typer.Argument(metavar="PROCESS", help="Number or name of a process; default: all.", show_default=False),
@@ -166,7 +144,7 @@ def map_(
 ) -> None:
     """Draw memory as a picture: one cell per group of neighbouring frames."""
     with _connected(context, address) as admin:
-        if _chosen(context, output) is Format.JSON:
+        if chosen_format(context, output) is Format.JSON:
             _map_as_json(admin, cells, interval if watch else None)
         elif watch:
             _watch_map(admin, by, cells, interval)
@@ -201,7 +179,7 @@ def explain(
 @app.command(epilog="Examples:\n\nusmctl watch\n\nusmctl watch --format json | grep process_killed")
 def watch(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
     """Print events as they happen, one a line, until Ctrl-C."""
-    as_json = _chosen(context, output) is Format.JSON
+    as_json = chosen_format(context, output) is Format.JSON
     console = make_console()
     with _connected(context, address) as admin, _until_interrupted():
         for event in admin.events():
@@ -282,17 +260,13 @@ def _until_interrupted() -> Iterator[None]:
         raise typer.Exit from None
 
 
-def _chosen(context: typer.Context, output: Format | None) -> Format:
-    return output or context.obj.output or Format.TABLE
-
-
 def _show(
     context: typer.Context,
     output: Format | None,
     as_json: Callable[[], dict[str, object]],
     as_table: Callable[[Console], None],
 ) -> None:
-    if _chosen(context, output) is Format.JSON:
+    if chosen_format(context, output) is Format.JSON:
         write_document(as_json(), sys.stdout)
     else:
         as_table(make_console())

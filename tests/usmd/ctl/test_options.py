@@ -1,0 +1,20 @@
+"""The options that all commands share: which format an answer is written in."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from usmd.ctl.options import Format, Shared, chosen_format
+
+
+@pytest.mark.parametrize(
+    ("before", "own", "expected"),
+    [
+        (None, None, Format.TABLE),
+        (Format.JSON, None, Format.JSON),
+        (None, Format.JSON, Format.JSON),
+        (Format.JSON, Format.TABLE, Format.TABLE),
+    ],
+)
+def test_the_command_s_own_format_wins_over_the_one_before_it_and_a_table_is_the_default(before, own, expected):
+    assert chosen_format(SimpleNamespace(obj=Shared(None, before)), own) is expected

@@ -1,0 +1,39 @@
+"""Options that every command of usmctl has, and those that are given before the command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from usmd.ctl.connect import ADDRESS_VARIABLE
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Options given before the command; the command's own come first."""
+
+    address: str | None
+    output: Format | None
+
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", metavar="unix:PATH", help=f"Admin socket of usmd; default: ${ADDRESS_VARIABLE}, else the "
+                 "user's own daemon."),
+]  # fmt: skip
+FormatOption = Annotated[Format | None, typer.Option("--format", help="table for people (default), json for programs.")]
+
+
+def chosen_format(context: typer.Context, output: Format | None) -> Format:
+    """The format to write in: the command's own option, else the one given before the command, else a table."""
+    return output or context.obj.output or Format.TABLE
