@@ -1,8 +1,8 @@
 """Hints for a replay: which pages are told what, and when.
 
-One hint a line: `[@SECONDS] PAGES HINT`, where PAGES is `*` for all, an id of the trace, or `FIRST-LAST`, and HINT is what
-an application would say, or `-` to clear. Ids are decimal or 0x hexadecimal, as in the trace (a page's number where the
-trace has addresses). A hint without a time is set before the first access. Lines that begin with # are comments.
+One hint a line: `[@SECONDS] PAGES HINT`, where PAGES is `*` for all, an id of the trace, or `FIRST-LAST`, and HINT is
+what an application would say, or `-` to clear. Ids are decimal or 0x hexadecimal, as in the trace (a page's number where
+the trace has addresses). A hint without a time is set before the first access. Lines that begin with # are comments.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def read_hints(path: str, numbering: Numbering) -> list[TimedHint]:
 def _parse(line: str, place: str, numbering: Numbering) -> TimedHint:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise TraceError(f"{place}: {line[:80]!r} is no hint; allowed is [@SECONDS] PAGES HINT, such as 0-99 PRIORITY=LOW")
+        raise TraceError(
+            f"{place}: {line[:80]!r} is no hint; allowed is [@SECONDS] PAGES HINT, such as 0-99 PRIORITY=LOW"
+        )
     try:
         time = float(match["time"] or 0.0)
         first, _, last = match["pages"].partition("-")
@@ -58,7 +60,9 @@ def _parse(line: str, place: str, numbering: Numbering) -> TimedHint:
     except ValueError as error:
         raise TraceError(f"{place}: {error}; allowed are decimal or 0x hexadecimal ids, and seconds") from None
     if not 0 <= time < float("inf") or high < low:
-        raise TraceError(f"{place}: {line[:80]!r}; allowed are seconds from 0 and a range whose end is not below its start")
+        raise TraceError(
+            f"{place}: {line[:80]!r}; allowed are seconds from 0 and a range whose end is not below its start"
+        )
     try:
         hint = None if match["hint"].strip() == "-" else parse_hint(match["hint"])
     except InvalidHint as error:

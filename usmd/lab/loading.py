@@ -62,13 +62,13 @@ class Trace(msgspec.Struct, frozen=True):
         return len(self.pages)
 
 
-def load(source: OpenTrace, progress: Callable[[OpenTrace], None] = lambda source: None) -> Trace:
-    """Read a whole trace; `progress` hears after each batch. Raises TraceError for what cannot be read."""
+def load(source: OpenTrace, progress: Callable[[], None] = lambda: None) -> Trace:
+    """Read a whole trace; `progress` is called after each batch. Raises TraceError for what cannot be read."""
 
     def batches() -> Iterable[Batch]:
         for batch in source:
             yield batch
-            progress(source)
+            progress()
 
     return gather(batches(), source.name, lambda: source.format)
 

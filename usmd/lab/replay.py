@@ -14,6 +14,7 @@ import msgspec
 
 from usmd.core import commands, events
 from usmd.core.instant import InstantCore, Touches
+from usmd.core.region import PAGE_MASK
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.errors import InvalidArgument
@@ -92,12 +93,13 @@ class Replay:
             eviction_records=0,
         )
         self.core = InstantCore(settings, [DeviceInfo("swap", trace.page_count)], registry.make)
-        if "belady" in setup.evict:
+        foreign = _is_foreign(setup)
+        if foreign or "belady" in setup.evict:
             self.core.state.future = _Future(trace.pages, self.core).next_use
         self._do(events.Attach(trace.name[:64] or "trace", setup.alloc, setup.evict, "refuse"), 0.0)
         self._do(events.Map(1, trace.page_count * setup.page_size, ""), 0.0)
         self._process = self.core.state.processes[1]
-        self._exact = trace.times is not None and (bool(setup.hints) or _is_foreign(setup))
+        self._exact = trace.times is not None and (foreign or bool(setup.hints))
 
     def _do(self, event: events.Event, now: float) -> None:
         for command in self.core.handle(event, now):
@@ -137,7 +139,9 @@ class Replay:
         times = self.trace.times
         if times is None:
             return max(int(hints[0].time / SECONDS_AN_ACCESS), start + 1)
-        return next((each for each in range(start + 1, min(start + RUN, len(times))) if times[each] >= hints[0].time), NEVER)
+        return next(
+            (each for each in range(start + 1, min(start + RUN, len(times))) if times[each] >= hints[0].time), NEVER
+        )
 
     def row(self) -> Row:
         """What is known so far."""
@@ -171,20 +175,25 @@ class _Future:
 
     def __init__(self, pages: array[int], core: InstantCore) -> None:
         self._core = core
-        self._next = array("q", [NEVER]) * len(pages)
+        self._pages = pages
+        self._next = array("q")
         """Number of the access that uses the same page next, by number of access."""
         self._current: dict[int, int] = {}
-        """Page → number of its first access, until it is used; then of its last."""
-        latest: dict[int, int] = {}
+        """Page → number of its first access, until it is used; then of its next one."""
+
+    def _look(self) -> None:
+        pages = self._pages
+        self._next = array("q", [NEVER]) * len(pages)
         for index in range(len(pages) - 1, -1, -1):
             page = pages[index]
-            self._next[index] = latest.get(page, NEVER)
-            latest[page] = index
-        self._current = latest
+            self._next[index] = self._current.get(page, NEVER)
+            self._current[page] = index
 
     def next_use(self, key: int) -> int:
         """Number of the first access after the current one that uses the page with this key."""
-        page = key & 0xFFFFFFFF
+        if not self._next:
+            self._look()
+        page = key & PAGE_MASK
         touch = self._core.state.touch
         index = self._current.get(page, NEVER)
         while index <= touch:
@@ -194,6 +203,8 @@ class _Future:
 
 
 def _is_foreign(setup: Setup) -> bool:
-    """Whether a policy is none of this project's, so that it may look at the time of each access."""
-    names = {registry.parse(setup.evict)[0], registry.parse(setup.alloc)[0]}
-    return ":" in setup.evict or ":" in setup.alloc or not names <= registry.BUILT_IN
+    """Whether a policy is none of this project's, so that it may look at the time of each access, or ahead."""
+    return ":" in setup.evict + setup.alloc or not all(
+        registry.TABLES[kind].get(registry.parse(specification)[0], "").startswith("usmd.policies.")
+        for kind, specification in (("evict", setup.evict), ("alloc", setup.alloc))
+    )
