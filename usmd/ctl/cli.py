@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from rich.console import Console, Group
 from rich.live import Live
 
-from usmd.ctl import doctor_view, explain_view, memory_map, status_view, tables
+from usmd.ctl import doctor_view, explain_view, memory_map, replay_command, status_view, tables
 from usmd.ctl.as_json import plain, write_document, write_line
 from usmd.ctl.connect import ADDRESS_VARIABLE, Admin, admin_socket
 from usmd.ctl.console import is_piped, make_console
@@ -224,6 +224,9 @@ def doctor(context: typer.Context, output: FormatOption = None) -> None:
         lambda console: doctor_view.show_report(console, report),
     )
     raise typer.Exit(FAILED if report.reason else 0)
+
+
+app.command(epilog=replay_command.EPILOG)(replay_command.replay)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

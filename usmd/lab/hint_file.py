@@ -1,8 +1,8 @@
 """Hints for a replay: which pages are told what, and when.
 
-One hint a line: `[@SECONDS] PAGES HINT`, where PAGES is `*` for all, an id of the trace, or `FIRST-LAST`, and HINT is
-what an application would say, or `-` to clear. Ids are decimal or 0x hexadecimal, as in the trace (a page's number where
-the trace has addresses). A hint without a time is set before the first access. Lines that begin with # are comments.
+One hint a line: `[@SECONDS] PAGES HINT`. PAGES is `*` for all, an id of the trace, or `FIRST-LAST`; ids are decimal or
+0x hexadecimal, as in the trace (numbers of pages where it has addresses). HINT is what an application would say, or `-`
+to clear. A hint without a time is set before the first access. Lines that begin with # are comments.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def parse(specification: str) -> tuple[str, dict[str, Value]]:
             "path/to/file.py:Class"
         )
     parameters: dict[str, Value] = {}
-    for part in _split(match[2] or "", specification):
+    for part in split(match[2] or "", specification):
         parameter = _PARAMETER.fullmatch(part)
         if parameter is None or parameter[1] in parameters:
             raise InvalidArgument(
@@ -114,8 +114,8 @@ def parse(specification: str) -> tuple[str, dict[str, Value]]:
     return match[1], parameters
 
 
-def _split(text: str, whole: str) -> list[str]:
-    """Split at the commas outside parentheses."""
+def split(text: str, whole: str) -> list[str]:
+    """The parts between commas outside parentheses; raises InvalidArgument, which names `whole`."""
     parts: list[str] = [""]
     depth = 0
     for character in text:

@@ -1,0 +1,63 @@
+"""Miss-ratio curves as a picture, PNG and SVG: miss ratio over memory, a line a policy."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from usmd.ctl.replay_view import label
+from usmd.errors import TraceError
+from usmd.lab.loading import Trace
+from usmd.lab.replay import Row
+
+MARKERS = "osD^vP*X<>dph"
+
+
+class Scale:
+    """Multiplies an axis by a factor."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, values: Any) -> Any:  # noqa: ANN401 - whatever matplotlib has
+        """The values on the other axis; numbers or arrays of them."""
+        return values * self.factor
+
+
+def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
+    """Write `target`.png and `target`.svg and return their paths.
+
+    Raises ImportError where matplotlib is not installed, and TraceError where the files cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for row in rows:
+        if row.complete:
+            lines[label(row, rows)].append((row.frames, row.miss_ratio))
+    for number, (name, points) in enumerate(sorted(lines.items())):
+        frames, ratios = zip(*sorted(points), strict=True)
+        style = "--" if name.startswith("belady") else "-"
+        axes.plot(frames, ratios, style, marker=MARKERS[number % len(MARKERS)], markersize=4, linewidth=1.4, label=name)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("memory (frames, logarithmic)")
+    axes.set_ylabel("miss ratio")
+    axes.set_title(f"{trace.name}: {len(trace):,} accesses to {trace.distinct:,} pages")
+    axes.grid(visible=True, which="major", alpha=0.3)
+    shares = axes.secondary_xaxis("top", functions=(Scale(100 / trace.distinct), Scale(trace.distinct / 100)))
+    shares.set_xlabel("% of the distinct pages")
+    axes.legend(loc="upper right", fontsize="small")
+    written = [target.with_name(f"{target.name}.{ending}") for ending in ("png", "svg")]
+    try:
+        for path in written:
+            figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise TraceError(f"the picture cannot be written: {error}") from error
+    return written

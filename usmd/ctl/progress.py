@@ -1,0 +1,26 @@
+"""A progress bar for long work: on standard error, and only where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+Advance = Callable[[int], None]
+"""Called with what was done since the last call."""
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None, *, of_bytes: bool = False) -> Iterator[Advance]:
+    """A bar over `total` units (None: nobody knows how many) while the work lasts."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    amount = DownloadColumn(binary_units=True) if of_bytes else TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), amount, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.advance(task, done)

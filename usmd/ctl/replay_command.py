@@ -1,0 +1,241 @@
+"""`usmctl replay`: a trace through any policies, as a table, as JSON, or as a miss-ratio curve.
+
+Covers the options, the progress bar and what an interrupt leaves; how it looks is replay_view's, the picture
+curve_plot's, and what is computed usmd/lab's. It needs no daemon.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from usmd.ctl import curve_plot, replay_view
+from usmd.ctl.as_json import write_document
+from usmd.ctl.console import make_console
+from usmd.ctl.options import Format, FormatOption, chosen_format
+from usmd.ctl.progress import Advance, progress_bar
+from usmd.errors import InvalidArgument, InvalidSize
+from usmd.lab.hint_file import read_hints
+from usmd.lab.loading import Trace, load
+from usmd.lab.miss_ratio_curve import curves, sizes
+from usmd.lab.replay import Replay, Row, Setup
+from usmd.lab.traces.reading import AUTO, FORMATS, open_trace
+from usmd.policies import registry
+from usmd.policies.registry import split
+from usmd.sizes import parse_size
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+DEFAULT_EVICT = "lru,sieve,s3_fifo,arc"
+EPILOG = """Examples:
+
+usmctl replay trace.txt --frames 1000,10% --evict 'lru,s3_fifo(small=0.2),belady'
+
+usmctl replay app.usm --mrc --evict lru,arc -o app
+
+valgrind --tool=lackey --trace-mem=yes ls 2>&1 >/dev/null | usmctl replay - --frames 16"""
+
+TraceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TRACE",
+        help="File, or - for standard input; plain, gzip or zstd. Formats: " + ", ".join(FORMATS) + " (found out).",
+        show_default=False,
+    ),
+]
+FramesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--frames",
+        metavar="N[,N…]",
+        help="Memory in frames, or as a share of the trace's distinct pages such as 10%. Default: 10%; with --mrc: "
+        "--points sizes from 0.1 % to all.",
+        show_default=False,
+    ),
+]
+EvictOption = Annotated[
+    str,
+    typer.Option(
+        "--evict",
+        metavar="SPEC[,SPEC…]",
+        help="Evict policies: names, with parameters in parentheses, or path/to/file.py:Class; belady is the optimum.",
+    ),
+]
+AllocOption = Annotated[str, typer.Option("--alloc", metavar="SPEC[,SPEC…]", help="Alloc policies.")]
+HintsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--hints",
+        metavar="FILE",
+        help="Hints, one a line: [@SECONDS] PAGES HINT, where PAGES is *, an id or FIRST-LAST; '-' as HINT clears.",
+        show_default=False,
+    ),
+]
+PageSizeOption = Annotated[
+    str, typer.Option("--page-size", metavar="SIZE", help="Size of a page, to make pages of the trace's addresses.")
+]
+TraceFormatOption = Annotated[
+    str, typer.Option("--trace-format", metavar="NAME", help="Format of the trace: auto, " + ", ".join(FORMATS) + ".")
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="WHAT=NAME[,…]",
+        help="Columns of a csv trace: time, id, address, size, op, such as id=object,op=verb.",
+        show_default=False,
+    ),
+]
+CurveOption = Annotated[bool, typer.Option("--mrc", help="Compute the miss-ratio curve over many sizes, and draw it.")]
+PointsOption = Annotated[int, typer.Option("--points", min=2, max=1000, help="Sizes of the curve.")]
+JobsOption = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, max=1024, help="Processes for the curve. Default: one a CPU.", show_default=False),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", metavar="PATH", help="Curve's picture without its ending; PATH.png and PATH.svg are "
+                 "written. Default: the trace's name and -mrc, in this folder.", show_default=False),
+]  # fmt: skip
+
+
+def replay(
+    context: typer.Context,
+    trace: TraceArgument,
+    frames: FramesOption = None,
+    evict: EvictOption = DEFAULT_EVICT,
+    alloc: AllocOption = "first_fit",
+    hints: HintsOption = None,
+    page_size: PageSizeOption = "4KiB",
+    trace_format: TraceFormatOption = AUTO,
+    columns: ColumnsOption = None,
+    mrc: CurveOption = False,
+    points: PointsOption = 16,
+    jobs: JobsOption = None,
+    out: OutOption = None,
+    output: FormatOption = None,
+) -> None:
+    """Replay a trace of accesses through the real core, and compare policies.
+
+    No daemon is needed: the core and the policies are the daemon's, the clock is simulated, and there are no bytes. A
+    recording of `usmctl record` is a trace as well. Ctrl-C prints what is known so far.
+    """
+    bytes_a_page = _bytes(page_size)
+    policies = [(one, other) for other in _specifications("alloc", alloc) for one in _specifications("evict", evict)]
+    rows: list[Row] = []
+    interrupted = False
+    try:
+        found = _load(trace, trace_format, bytes_a_page, _columns(columns))
+        wanted = _frames(frames or ("" if mrc else "10%"), found.distinct) or sizes(found.distinct, points)
+        timed = [] if hints is None else read_hints(str(hints), found.numbering)
+        setups = [Setup(size, one, other, bytes_a_page, timed) for size in wanted for one, other in policies]
+        Replay(found, setups[0])  # what cannot be made is told before the work begins
+    except KeyboardInterrupt:
+        sys.stderr.write("usmctl: interrupted while the trace was read; nothing was replayed\n")
+        raise typer.Exit(INTERRUPTED) from None
+    try:
+        with progress_bar("replaying", len(found) * len(setups)) as advance:
+            if mrc:
+                for row in curves(found, setups, jobs):
+                    rows.append(row)
+                    advance(row.accesses)
+            else:
+                _one_by_one(found, setups, rows, advance)
+    except KeyboardInterrupt:
+        interrupted = True
+    if chosen_format(context, output) is Format.JSON:
+        write_document(replay_view.as_document(found, rows, bytes_a_page, complete=not interrupted), sys.stdout)
+    else:
+        replay_view.show(make_console(), found, rows, bytes_a_page, curve=mrc)
+    if mrc and rows:
+        _draw(found, rows, out)
+    if interrupted:
+        done = sum(row.complete for row in rows)
+        sys.stderr.write(f"usmctl: interrupted after {done} of {len(setups)} replays; above is what is known so far\n")
+        raise typer.Exit(INTERRUPTED)
+
+
+def _one_by_one(trace: Trace, setups: Sequence[Setup], rows: list[Row], advance: Advance) -> None:
+    """Replay each setup and add its row, also that of the one that is interrupted."""
+    for setup in setups:
+        replay = Replay(trace, setup)
+        before = 0
+        try:
+            for done in replay.run():
+                advance(done - before)
+                before = done
+        finally:
+            if replay.row().accesses:
+                rows.append(replay.row())
+
+
+def _load(path: str, form: str, page_size: int, columns: dict[str, str]) -> Trace:
+    with open_trace(path, form, page_size, columns) as source:
+        with progress_bar(f"reading {source.name}", source.size, of_bytes=True) as advance:
+            position = 0
+
+            def moved() -> None:
+                nonlocal position
+                advance(source.position - position)
+                position = source.position
+
+            found = load(source, moved)
+        if source.skipped:
+            sys.stderr.write(f"usmctl: {source.skipped:,} lines of {source.name} had no access and were passed over\n")
+        if source.truncated:
+            sys.stderr.write(f"usmctl: the last record of {source.name} was cut off and left out\n")
+    return found
+
+
+def _draw(trace: Trace, rows: Sequence[Row], out: Path | None) -> None:
+    target = out or Path(f"{trace.name.partition('.')[0] or 'trace'}-mrc")
+    try:
+        written = curve_plot.draw(trace, rows, target)
+    except ImportError:
+        sys.stderr.write("usmctl: no picture, because matplotlib is not installed: pip install 'usmd[plot]'\n")
+    else:
+        sys.stderr.write(f"usmctl: drawn to {' and '.join(map(str, written))}\n")
+
+
+def _bytes(text: str) -> int:
+    try:
+        size = parse_size(text)
+    except InvalidSize as error:
+        raise InvalidArgument(f"--page-size {text}: {error}") from None
+    if size < 1:
+        raise InvalidArgument(f"--page-size {text}; allowed is 1 byte and more")
+    return size
+
+
+def _columns(text: str | None) -> dict[str, str]:
+    parts = [part.partition("=") for part in (text or "").split(",") if part]
+    wrong = next((what for what, equals, name in parts if not (what and equals and name)), None)
+    if wrong is not None:
+        raise InvalidArgument(f"--columns {text}: {wrong!r} names no column; write what=name, such as id=object")
+    return {what.strip(): name.strip() for what, _, name in parts}
+
+
+def _specifications(kind: str, text: str) -> list[str]:
+    """Specifications separated by commas outside parentheses; each is checked."""
+    found = [each.strip() for each in split(text, text) if each.strip()]
+    if not found:
+        raise InvalidArgument(f"--{kind} {text!r} names no policy; `usmctl replay --help` shows how")
+    for each in found:
+        registry.find(kind, each)
+    return found
+
+
+def _frames(text: str, distinct: int) -> list[int]:
+    """Sizes, each in frames or as a share of the distinct pages."""
+    try:
+        return [
+            max(round(float(part[:-1]) / 100 * distinct), 1) if part.endswith("%") else int(part)
+            for part in text.replace(" ", "").split(",")
+            if part
+        ]
+    except (ValueError, OverflowError):
+        raise InvalidArgument(f"--frames {text}; allowed are numbers of frames, and shares, such as 4096,10%") from None

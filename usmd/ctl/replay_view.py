@@ -1,0 +1,120 @@
+"""What `usmctl replay` shows: a table with a line a replay, or a curve as a table, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from usmd.ctl.console import has_blocks, printable
+from usmd.lab.loading import Trace
+from usmd.lab.replay import Row
+from usmd.sizes import format_size
+
+BAR = 12
+"""Characters of the bar that shows a miss ratio."""
+
+
+def as_document(trace: Trace, rows: Sequence[Row], page_size: int, *, complete: bool) -> dict[str, object]:
+    """The answer for programs: the trace, and an object a replay in `rows`."""
+    return {
+        "trace": trace.name,
+        "trace_format": trace.format,
+        "accesses": len(trace),
+        "distinct_pages": trace.distinct,
+        "writes": trace.writes.count(1),
+        "page_size": page_size,
+        "complete": complete,
+        "rows": [msgspec.to_builtins(row) for row in rows],
+    }
+
+
+def show(console: Console, trace: Trace, rows: Sequence[Row], page_size: int, *, curve: bool) -> None:
+    """The trace in a line, the table, and what went wrong."""
+    writes = 100 * trace.writes.count(1) / len(trace)
+    console.print(
+        f"{printable(trace.name)} ({trace.format}): {len(trace):,} accesses, {writes:.0f}% writes, to "
+        f"{trace.distinct:,} pages ({format_size(trace.distinct * page_size)} at {format_size(page_size)} a page)",
+        soft_wrap=True,
+    )
+    if curve:
+        _show_curve(console, trace, rows)
+    else:
+        _show_rows(console, trace, rows)
+    for row in rows:
+        if row.policy_errors:
+            told = (
+                f"{row.policy_errors:,} answers of the policy were not used; the first: {printable(row.policy_error)}"
+            )
+            console.print(f"{row.evict}, {row.alloc}: {told}", soft_wrap=True)
+        if row.refused:
+            told = f"{row.refused:,} misses found nothing that may be evicted"
+            console.print(f"{row.evict} with {row.frames:,} frames: {told}", soft_wrap=True)
+        if not row.complete:
+            console.print(
+                f"{row.evict} with {row.frames:,} frames: the first {row.accesses:,} accesses", soft_wrap=True
+            )
+
+
+def _show_rows(console: Console, trace: Trace, rows: Sequence[Row]) -> None:
+    allocs = len({row.alloc for row in rows}) > 1
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (">FRAMES", ">OF PAGES", "EVICT", *(["ALLOC"] if allocs else [])):
+        table.add_column(name.lstrip(">"), justify="right" if name[0] == ">" else "left", no_wrap=True)
+    for name in ("HITS", "MISSES", "MISS RATIO"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for name in ("EVICTIONS", "WRITE-BACKS", "FAULTS/1000", "ACCESSES/S"):
+        table.add_column(name, justify="right", no_wrap=True)
+    fewest = {
+        frames: min(row.misses for row in rows if row.frames == frames) for frames in {row.frames for row in rows}
+    }
+    for row in rows:
+        best = row.misses == fewest[row.frames] and len(rows) > 1
+        table.add_row(
+            f"{row.frames:,}",
+            f"{100 * row.frames / trace.distinct:.1f}%",
+            Text(printable(row.evict), "bold green" if best else ""),
+            *([printable(row.alloc)] if allocs else []),
+            f"{row.hits:,}",
+            f"{row.misses:,}",
+            Text(f"{row.miss_ratio:.4f}", "bold green" if best else ""),
+            _bar(console, row.miss_ratio),
+            f"{row.evictions:,}",
+            f"{row.writebacks:,}",
+            f"{row.faults_per_1000:.1f}",
+            f"{row.accesses_per_s:,.0f}",
+        )
+    console.print(table)
+
+
+def _show_curve(console: Console, trace: Trace, rows: Sequence[Row]) -> None:
+    """A line a size, a column a policy; the best of each size stands out."""
+    names = list(dict.fromkeys(label(row, rows) for row in rows))
+    ratios = {(row.frames, label(row, rows)): row.miss_ratio for row in rows}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("FRAMES", "OF PAGES", *(printable(name) for name in sorted(names))):
+        table.add_column(name, justify="right", no_wrap=True)
+    for frames in sorted({row.frames for row in rows}):
+        found = [ratios.get((frames, name)) for name in sorted(names)]
+        best = min(ratio for ratio in found if ratio is not None)
+        cells = [
+            Text("-" if ratio is None else f"{ratio:.4f}", "bold green" if ratio == best and len(names) > 1 else "")
+            for ratio in found
+        ]
+        table.add_row(f"{frames:,}", f"{100 * frames / trace.distinct:.1f}%", *cells)
+    console.print(table)
+
+
+def label(row: Row, rows: Sequence[Row]) -> str:
+    """A replay's policies in a word: the evict policy, and the alloc policy where there are several."""
+    return f"{row.evict}, {row.alloc}" if len({each.alloc for each in rows}) > 1 else row.evict
+
+
+def _bar(console: Console, ratio: float) -> str:
+    filled = round(ratio * BAR)
+    full, empty = ("█", "░") if has_blocks(console) else ("#", ".")
+    return full * filled + empty * (BAR - filled)
