@@ -47,12 +47,14 @@ def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
         axes.plot(frames, ratios, style, marker=MARKERS[number % len(MARKERS)], markersize=4, linewidth=1.4, label=name)
     axes.set_xscale("log")
     axes.set_ylim(0, 1)
+    axes.xaxis.set_major_formatter(lambda frames, _: f"{frames:,.0f}")
     axes.set_xlabel("memory (frames, logarithmic)")
     axes.set_ylabel("miss ratio")
     axes.set_title(f"{trace.name}: {len(trace):,} accesses to {trace.distinct:,} pages")
     axes.grid(visible=True, which="major", alpha=0.3)
     shares = axes.secondary_xaxis("top", functions=(Scale(100 / trace.distinct), Scale(trace.distinct / 100)))
-    shares.set_xlabel("% of the distinct pages")
+    shares.xaxis.set_major_formatter(lambda share, _: f"{share:g}%")
+    shares.set_xlabel("of the distinct pages")
     axes.legend(loc="upper right", fontsize="small")
     written = [target.with_name(f"{target.name}.{ending}") for ending in ("png", "svg")]
     try:

@@ -46,9 +46,9 @@ def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> It
         workers = min(jobs or os.cpu_count() or 1, len(setups))
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (stored,))
         try:
-            # The largest take longest, so they go first.
+            # The smallest miss most and take longest, so they go first.
             work: list[Future[Row]] = [
-                pool.submit(_replay, each) for each in sorted(setups, key=lambda each: -each.frames)
+                pool.submit(_replay, each) for each in sorted(setups, key=lambda each: each.frames)
             ]
             for done in as_completed(work):
                 yield done.result()

@@ -1,0 +1,133 @@
+"""Replay throughput of every evict policy, beside libCacheSim's Python plug-in cache that does LRU.
+
+Each round times the plug-in and then ours, so that both see the same machine; the ratio is that of their medians. Ours
+is the whole core: page table, frames, slots, counters, the policy behind its guard. The plug-in is libCacheSim's cache
+in C with hooks in Python, which keeps the order in an OrderedDict; it is driven by `get` from Python and, in a second
+line, by libCacheSim's own reader.
+"""
+
+from __future__ import annotations
+
+import statistics
+import struct
+import tempfile
+import time
+from array import array
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Final
+
+from usmd.lab.loading import Trace, gather
+from usmd.lab.replay import Replay, Setup
+from usmd.lab.traces.trace import cut
+from usmd.policies import registry
+
+PAGES: Final = 100_000
+FRAMES: Final = PAGES // 10
+SKEW: Final = 1.0
+ACCESSES: Final = 500_000
+ROUNDS: Final = 5
+AIMS: Final = {"lru": "aim 1.0x of the plug-in driven by get", "sieve": "aim 400,000/s", "s3_fifo": "aim 400,000/s"}
+
+
+def make_trace() -> Trace:
+    """Independent accesses, Zipf-distributed over the pages; the same in every run."""
+    import numpy
+
+    weights = 1 / numpy.arange(1, PAGES + 1) ** SKEW
+    found = numpy.random.default_rng(1).choice(PAGES, size=ACCESSES, p=weights / weights.sum())
+    return gather(cut(array("q", found.tolist())), f"zipf({SKEW})", lambda: "made")
+
+
+def replay(trace: Trace, evict: str) -> tuple[float, int]:
+    """Accesses a second, and misses."""
+    run = Replay(trace, Setup(FRAMES, evict))
+    for _ in run.run():
+        pass
+    row = run.row()
+    return row.accesses_per_s, row.misses
+
+
+def plug_in() -> Any:  # noqa: ANN401 - a class of a library without types
+    """LRU as a Python plug-in of libCacheSim."""
+    import libcachesim
+
+    def evict(order: OrderedDict[int, None], _: object) -> int:
+        return order.popitem(last=False)[0]
+
+    return libcachesim.PluginCache(
+        cache_size=FRAMES,
+        cache_init_hook=lambda _: OrderedDict(),
+        cache_hit_hook=lambda order, request: order.move_to_end(request.obj_id),
+        cache_miss_hook=lambda order, request: order.__setitem__(request.obj_id, None),
+        cache_eviction_hook=evict,
+        cache_remove_hook=lambda order, identity: order.pop(identity, None),
+        cache_free_hook=lambda _: None,
+        cache_name="python-lru",
+    )
+
+
+def plug_in_by_get(trace: Trace) -> tuple[float, int]:
+    """Accesses a second, and misses: one `get` an access."""
+    import libcachesim
+
+    cache, request, misses = plug_in(), libcachesim.Request(), 0
+    request.obj_size = 1
+    start = time.perf_counter()
+    for page in trace.pages:
+        request.obj_id = page
+        misses += not cache.get(request)
+    return len(trace) / (time.perf_counter() - start), misses
+
+
+def plug_in_by_reader(path: str, count: int) -> tuple[float, int]:
+    """Accesses a second, and misses: libCacheSim reads the trace itself."""
+    import libcachesim
+
+    reader = libcachesim.TraceReader(
+        trace=path,
+        trace_type=libcachesim.TraceType.ORACLE_GENERAL_TRACE,
+        reader_init_params=libcachesim.ReaderInitParam(ignore_obj_size=True),
+    )
+    cache = plug_in()
+    start = time.perf_counter()
+    ratio, _ = cache.process_trace(reader)
+    return count / (time.perf_counter() - start), round(ratio * count)
+
+
+def main() -> None:
+    """A line a policy."""
+    trace = make_trace()
+    print(
+        f"replay ({trace.name}: {ACCESSES:,} reads of {trace.distinct:,} pages, {FRAMES:,} frames, one process, "
+        f"median of {ROUNDS} rounds)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "trace.oracleGeneral.bin"))
+        records = b"".join(struct.pack("<IQIq", index, page, 1, -1) for index, page in enumerate(trace.pages))
+        Path(path).write_bytes(records)
+        theirs: list[tuple[float, int]] = []
+        read: list[tuple[float, int]] = []
+        ours: list[tuple[float, int]] = []
+        for _ in range(ROUNDS):
+            theirs.append(plug_in_by_get(trace))
+            read.append(plug_in_by_reader(path, len(trace)))
+            ours.append(replay(trace, "lru"))
+    by_get = statistics.median(rate for rate, _ in theirs)
+    _line("libCacheSim's plug-in, by get", theirs, by_get, "")
+    _line("libCacheSim's plug-in, by its reader", read, by_get, "")
+    _line("lru", ours, by_get, AIMS["lru"])
+    for name in sorted(registry.TABLES["evict"]):
+        if name != "lru":
+            rounds = ROUNDS if name in AIMS else 1
+            _line(name, [replay(trace, name) for _ in range(rounds)], by_get, AIMS.get(name, ""))
+
+
+def _line(name: str, found: list[tuple[float, int]], reference: float, aim: str) -> None:
+    rate = statistics.median(rate for rate, _ in found)
+    misses = found[0][1]
+    print(f"  {name:38} {rate:12,.0f}/s   {rate / reference:5.2f}x   {misses:9,} misses   {aim}")
+
+
+if __name__ == "__main__":
+    main()
