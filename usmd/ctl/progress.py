@@ -19,7 +19,8 @@ def progress_bar(what: str, total: int | None, *, of_bytes: bool = False) -> Ite
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    amount = DownloadColumn(binary_units=True) if of_bytes else TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
+    of = "" if total is None else f" of {total:,}"
+    amount = DownloadColumn(binary_units=True) if of_bytes else TextColumn("{task.completed:,.0f}" + of)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), amount, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total)

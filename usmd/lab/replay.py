@@ -96,7 +96,7 @@ class Replay:
         foreign = _is_foreign(setup)
         if foreign or "belady" in setup.evict:
             self.core.state.future = _Future(trace.pages, self.core).next_use
-        self._do(events.Attach(trace.name[:64] or "trace", setup.alloc, setup.evict, "refuse"), 0.0)
+        self._do(events.Attach("replay", setup.alloc, setup.evict, "refuse"), 0.0)
         self._do(events.Map(1, trace.page_count * setup.page_size, ""), 0.0)
         self._process = self.core.state.processes[1]
         self._exact = trace.times is not None and (foreign or bool(setup.hints))

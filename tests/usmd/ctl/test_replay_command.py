@@ -1,0 +1,178 @@
+"""`usmctl replay` as it is typed: options, files and pipes, JSON, a terminal's progress bar, and an interrupt."""
+
+import gzip
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from usmd.ctl.cli import main
+
+TRACE = "".join(f"{number * number % 61}\n" for number in range(2000))
+USMCTL = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
+
+
+@pytest.fixture
+def trace(tmp_path):
+    path = tmp_path / "squares.txt"
+    path.write_text(TRACE)
+    return path
+
+
+def replay(capsys, *arguments):
+    code = main(["replay", *map(str, arguments)])
+    output = capsys.readouterr()
+    return code, output.out, output.err
+
+
+def test_json_has_a_row_for_each_size_and_policy(capsys, trace):
+    code, out, err = replay(
+        capsys, trace, "--frames", "8,50%", "--evict", "lru, s3_fifo(small=0.2, ghost=1.0)", "--format", "json"
+    )
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (document["trace"], document["accesses"], document["distinct_pages"]) == ("squares.txt", 2000, 31)
+    assert [(row["frames"], row["evict"]) for row in document["rows"]] == [
+        (8, "lru"),
+        (8, "s3_fifo(small=0.2, ghost=1.0)"),
+        (16, "lru"),
+        (16, "s3_fifo(small=0.2, ghost=1.0)"),
+    ]
+    for row in document["rows"]:
+        assert row["hits"] + row["misses"] == row["accesses"] == 2000
+        assert row["miss_ratio"] == row["misses"] / 2000
+        assert row["alloc"] == "first_fit"
+        assert row["accesses_per_s"] > 0
+        assert {"trace", "evictions", "writebacks"} <= row.keys()
+
+
+def test_format_may_stand_before_the_command(capsys, trace):
+    assert main(["--format", "json", "replay", str(trace), "--evict", "fifo"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["evict"] == "fifo"
+
+
+def test_the_table_says_what_the_trace_is_and_compares(capsys, trace):
+    code, out, _ = replay(capsys, trace, "--frames", "10", "--evict", "lru,belady", "--alloc", "first_fit,pte_magnet")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "squares.txt (text): 2,000 accesses, 0% writes, to 31 pages (124 KiB at 4 KiB a page)"
+    assert lines[1].split()[:4] == ["FRAMES", "OF", "PAGES", "EVICT"]
+    assert [line.split()[2:4] for line in lines[2:]] == [
+        ["lru", "first_fit"],
+        ["belady", "first_fit"],
+        ["lru", "pte_magnet"],
+        ["belady", "pte_magnet"],
+    ]
+
+
+def test_a_pipe_is_read_and_compression_found_out():
+    answer = subprocess.run(
+        [*USMCTL, "replay", "-", "--frames", "10", "--evict", "lru", "--format", "json"],
+        input=gzip.compress(TRACE.encode()),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    document = json.loads(answer.stdout)
+    assert (document["trace"], document["accesses"]) == ("stdin", 2000)
+    assert answer.stderr == b""
+
+
+def test_csv_columns_and_page_size(capsys, tmp_path):
+    path = tmp_path / "io.csv"
+    path.write_text("when,verb,where\n1,read,0\n2,write,8192\n3,read,65536\n")
+    code, out, _ = replay(
+        capsys, path, "--columns", "time=when,op=verb,address=where", "--page-size", "64KiB", "--frames", "2",
+        "--evict", "lru", "--format", "json",
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["distinct_pages"] == 2
+    assert json.loads(out)["writes"] == 1
+
+
+def test_hints_bind(capsys, trace, tmp_path):
+    hints = tmp_path / "hints"
+    hints.write_text("0-3 EVICTION=DENY\n")
+    rows = []
+    for extra in ([], ["--hints", hints]):
+        _, out, _ = replay(capsys, trace, "--frames", "8", "--evict", "fifo", "--format", "json", *extra)
+        rows.append(json.loads(out)["rows"][0]["misses"])
+    assert rows[0] != rows[1]
+
+
+def test_a_curve_is_printed_and_drawn(capsys, trace, tmp_path):
+    code, out, err = replay(
+        capsys, trace, "--mrc", "--points", "4", "--evict", "lru,belady", "--jobs", "2", "-o", tmp_path / "curve"
+    )
+    assert code == 0
+    table = [line.split() for line in out.splitlines()[2:]]
+    assert [int(line[0]) for line in table] == [1, 3, 10, 31]
+    assert all(float(line[2]) <= float(line[3]) for line in table), "the optimum is the least"
+    assert table[-1][2] == table[-1][3] == f"{31 / 2000:.4f}", "all that is missed then is each page's first access"
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "curve.svg").read_bytes()
+    assert f"{tmp_path / 'curve.png'} and {tmp_path / 'curve.svg'}" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--frames", "many"], 2, "--frames many"),
+        (["--frames", "0"], 2, "0 frames"),
+        (["--evict", "lru,,lruu"], 2, "evict policy 'lruu' does not exist; there are arc, belady"),
+        (["--evict", "clock(bits=0)"], 2, "clock(bits=0)"),
+        (["--evict", " "], 2, "names no policy"),
+        (["--alloc", "best_fit"], 2, "alloc policy 'best_fit'"),
+        (["--page-size", "many"], 2, "--page-size many"),
+        (["--page-size", "0"], 2, "--page-size 0"),
+        (["--columns", "id"], 2, "what=name"),
+        (["--trace-format", "tape"], 1, "'tape' is unknown"),
+        (["--hints", "/nonexistent"], 1, "/nonexistent"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(capsys, trace, arguments, code, told):
+    found, out, err = replay(capsys, trace, *arguments)
+    assert (found, out) == (code, "")
+    assert told in err
+    assert err.startswith("usmctl: ")
+    assert err.count("\n") == 1
+
+
+def test_a_trace_that_is_not_there_is_told(capsys, tmp_path):
+    code, _, err = replay(capsys, tmp_path / "none")
+    assert code == 1
+    assert str(tmp_path / "none") in err
+
+
+def read_until(descriptor, wanted, seen=b""):
+    while wanted not in seen:
+        ready, _, _ = select.select([descriptor], [], [], 60)
+        assert ready, seen[-500:]
+        seen += os.read(descriptor, 65536)
+    return seen
+
+
+def test_on_a_terminal_there_is_a_bar_and_an_interrupt_leaves_what_is_known(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text(TRACE * 1000)
+    master, terminal = pty.openpty()
+    command = [*USMCTL, "replay", str(path), "--frames", "10", "--evict", "fifo,w_tinylfu", "--format", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal) as process:
+        try:
+            os.close(terminal)
+            seen = read_until(master, b"replaying")
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=60)
+            read_until(master, b"interrupted after", seen)
+        finally:
+            process.kill()
+            os.close(master)
+    document = json.loads(out)
+    assert process.returncode == 130
+    assert document["complete"] is False
+    assert all(row["complete"] == (row["accesses"] == 2_000_000) for row in document["rows"])

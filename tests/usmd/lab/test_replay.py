@@ -1,0 +1,148 @@
+"""A replay's row, its clock, its hints, and policies that break; miss counts are proven in tests/contracts."""
+
+from array import array
+
+import pytest
+
+from usmd.core.hints import parse_hint
+from usmd.errors import InvalidArgument, UnknownPolicy
+from usmd.lab.hint_file import TimedHint
+from usmd.lab.loading import gather
+from usmd.lab.replay import RUN, Replay, Setup
+from usmd.lab.traces.trace import Batch, cut
+
+
+def trace_of(pages, writes=b"", times=None):
+    return gather(cut(array("q", pages), writes, times), "made", lambda: "made")
+
+
+def row_of(trace, **setup):
+    replay = Replay(trace, Setup(**setup))
+    for _ in replay.run():
+        pass
+    return replay.row()
+
+
+def test_a_row_counts_what_happened():
+    # Two frames, LRU: 1 and 2 come in, 1 is hit, 3 drives 2 out, 2 drives 1 out (written to).
+    row = row_of(trace_of([1, 2, 1, 3, 2], b"\1\0\0\0\0"), frames=2, evict="lru")
+    assert (row.trace, row.frames, row.evict, row.alloc) == ("made", 2, "lru", "first_fit")
+    assert (row.accesses, row.hits, row.misses, row.miss_ratio) == (5, 1, 4, 0.8)
+    assert (row.evictions, row.writebacks, row.faults_per_1000) == (2, 1, 800.0)
+    assert (row.policy_errors, row.refused, row.complete) == (0, 0, True)
+    assert row.accesses_per_s > 0
+
+
+def test_a_page_that_is_only_read_is_never_written_back():
+    assert row_of(trace_of(list(range(50)) * 3), frames=4, evict="fifo").writebacks == 0
+
+
+def test_the_optimum_knows_the_future():
+    pages = [1, 2, 3, 1, 2, 4, 1, 2, 3, 4]
+    assert row_of(trace_of(pages), frames=3, evict="belady").misses == 5
+    assert row_of(trace_of(pages), frames=3, evict="hint_aware(fallback=belady)").misses == 5
+
+
+def test_huge_pages_bring_neighbours_in():
+    row = row_of(trace_of(range(64)), frames=64, evict="lru", alloc="flexible_huge_pages(pages=8)")
+    assert (row.misses, row.read_ahead) == (8, 56)
+
+
+def test_what_was_replayed_so_far_is_known():
+    replay = Replay(trace_of([1] * (RUN + 10)), Setup(4, "lru"))
+    assert next(replay.run()) == RUN
+    row = replay.row()
+    assert (row.accesses, row.hits, row.complete) == (RUN, RUN - 1, False)
+
+
+def hint_on(time, first, end, text):
+    return TimedHint(time, first, end, parse_hint(text))
+
+
+def test_a_hint_holds_from_its_time_until_it_expires():
+    pages = [0, 1, 2, 0, 3, 0, 4, 0, 5, 0, 6, 7, 0]
+    times = array("d", [float(each) for each in range(13)])
+    trace = trace_of(pages, times=times)
+    base = trace.pages[0]
+    plain = row_of(trace, frames=2, evict="hint_aware(fallback=fifo)")
+    kept = row_of(
+        trace, frames=2, evict="hint_aware(fallback=fifo)", hints=[hint_on(2.0, base, base + 1, "PRIORITY=HIGH; TTL=8")]
+    )
+    assert plain.misses > kept.misses
+    denied = row_of(
+        trace, frames=2, evict="fifo", hints=[hint_on(0.0, base, base + 1, "EVICTION=DENY")], deny_budget=0.5
+    )
+    assert denied.hits == 5, "page 0 is there at each of its touches after the first"
+
+
+def test_all_memory_denied_is_refused_and_not_a_hang():
+    trace = trace_of([0, 1, 2, 3])
+    base = trace.pages[0]
+    row = row_of(trace, frames=2, evict="lru", deny_budget=1.0, hints=[hint_on(0.0, base, base + 4, "EVICTION=DENY")])
+    assert (row.misses, row.refused, row.evictions) == (4, 2, 0)
+
+
+POLICIES = '''
+from usmd.core.policy import EvictPolicy
+
+
+class Broken(EvictPolicy):
+    """Names nobody and raises."""
+
+    def page_filled(self, pfn):
+        """Nothing."""
+
+    def page_left(self, pfn):
+        """Nothing."""
+
+    def choose_victims(self):
+        raise RuntimeError("no idea")
+
+
+class Watching(Broken):
+    """Remembers what time it was at each miss."""
+
+    def __init__(self, memory):
+        super().__init__(memory)
+        self.times = []
+
+    def page_missed(self, page):
+        self.times.append(self.memory.now)
+'''
+
+
+@pytest.fixture
+def policies(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(POLICIES)
+    path.chmod(0o644)
+    return path
+
+
+def test_a_policy_that_breaks_is_told_and_the_sweep_answers(policies):
+    row = row_of(trace_of(list(range(20)) * 2), frames=4, evict=f"{policies}:Broken")
+    assert row.complete
+    assert row.policy_errors > 0
+    assert "no idea" in row.policy_error
+
+
+def test_a_foreign_policy_sees_the_time_of_each_access(policies):
+    trace = trace_of([1, 2, 3], times=array("d", [10.0, 10.5, 12.0]))
+    replay = Replay(trace, Setup(4, f"{policies}:Watching"))
+    list(replay.run())
+    assert replay.core.state.processes[1].policies.on_miss.__self__.times == [0.0, 0.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("setup", "error"),
+    [
+        ({"frames": 0, "evict": "lru"}, InvalidArgument),
+        ({"frames": 1 << 40, "evict": "lru"}, InvalidArgument),
+        ({"frames": 4, "evict": "lruu"}, UnknownPolicy),
+        ({"frames": 4, "evict": "clock(bits=0)"}, InvalidArgument),
+        ({"frames": 4, "evict": "lru", "alloc": "lru"}, UnknownPolicy),
+    ],
+)
+def test_a_setup_that_cannot_be_is_an_error(setup, error):
+    with pytest.raises(error):
+        Replay(gather([Batch(array("q", [1]))], "made", lambda: "made"), Setup(**setup))
