@@ -200,6 +200,10 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Number or name of the swap device that evicted pages go to; None: the first that has room. A hint `SWAP=` on a
     page comes before it, and a device that is full or failing is passed over."""
 
+    max_errors: values.CountOrZero = 100
+    """Errors of one policy of one process after which the default takes its place; 0: never. The default is far above
+    what a policy makes that is wrong once in a while, and reached in no time by one that always is."""
+
     rules: tuple[PolicyRule, ...] = ()
     """Rules in the order of the file; none: every process gets the defaults."""
 

@@ -198,6 +198,7 @@ def _fault_wakeup(value: object) -> str:
 _ADDRESS = "the absolute path of a Unix socket"
 
 Count = Annotated[int, _whole(1, 1_000_000)]
+CountOrZero = Annotated[int, _whole(0, 1_000_000)]
 Uid = Annotated[int, _whole(0, 2**32 - 2)]
 Seconds = Annotated[float, _seconds("a number of seconds from 0.001 to 86400", 0.001)]
 SecondsOrZero = Annotated[float, _seconds("a number of seconds from 0 to 86400", 0)]

@@ -81,6 +81,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         alloc = "first_fit"
         evict = "lru"
         oom = "kill_largest"
+        max_errors = 0
         [[policy.rules]]
         uid = 1000
         evict = "fifo"
@@ -120,7 +121,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         SwapSpec(kind="memory", size=65536),
     )
     assert config.policy == PolicyRules(
-        alloc="first_fit", evict="lru", oom="kill_largest", rules=(PolicyRule(uid=1000, evict="fifo"),)
+        alloc="first_fit", evict="lru", oom="kill_largest", max_errors=0, rules=(PolicyRule(uid=1000, evict="fifo"),)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -110,7 +110,9 @@ class HintReport(msgspec.Struct, frozen=True):
     """A range on which a hint is in force, and what it covers now."""
 
     process_id: int
+    process_name: str
     region_id: int
+    region_name: str
     range: HintRange
     resident: int
     denied: int
@@ -121,7 +123,24 @@ def hint_report(core: Core, region: Region, found: HintRange) -> HintReport:
     flags = core.state.frames.flags
     resident = [entry - 1 for _, entry in region.table.entries(found.first, found.end - found.first) if entry > 0]
     denied = sum(1 for pfn in resident if flags[pfn] & DENIED)
-    return HintReport(region.process.process_id, region.region_id, found, len(resident), denied)
+    process = region.process
+    return HintReport(process.process_id, process.name, region.region_id, region.name, found, len(resident), denied)
+
+
+def keeping_processes(core: Core, process: Process | None) -> list[Process]:
+    """Of one process or of all, those that have hints, or keep pages by EVICTION=DENY or by pins."""
+    return [
+        each
+        for each in core.state.processes.values()
+        if (process is None or each is process)
+        and (each.denied or each.locked or any(region.hints.ranges for region in each.regions.values()))
+    ]
+
+
+def last_evictions(process: Process, key: int | None, limit: int) -> list[EvictionRecord]:
+    """Evictions of a process on record, newest first: of all pages or of one (by key), at most `limit` (0: all)."""
+    found = (record for record in reversed(process.evictions) if key is None or record.page == key)
+    return list(islice(found, limit or None))
 
 
 class PageReport(msgspec.Struct, frozen=True):

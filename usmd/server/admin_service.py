@@ -1,6 +1,7 @@
 """The admin service: what an operator may ask. Reads the core between two events.
 
-Who may ask is decided by the file mode of the admin socket, not here.
+Who may ask is decided by the file mode of the admin socket, not here. What is changed is admin_steering's, and what is
+streamed of a process admin_observing's.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Final, TypeVar
 
 from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.core import report
-from usmd.core.region import EvictionRecord, Process, Region
-from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
+from usmd.core.region import Process, Region, page_key
 from usmd.errors import InvalidArgument, NotFound
 from usmd.policies import registry
+from usmd.server.admin_messages import KINDS, AdminMessages
+from usmd.server.admin_steering import Steering
 from usmd.server.engine import Engine
-from usmd.server.hint_messages import fields_from_hint
+from usmd.server.policy_changes import PolicyChanges
 from usmd.server.rpc import Context
 from usmd.server.watch import Watch
 from usmd.version import VERSION
@@ -49,6 +51,7 @@ class AdminService:
         self,
         engine: Engine,
         watch: Watch,
+        changes: PolicyChanges,
         defaults: dict[str, str],
         *,
         started: float,
@@ -58,7 +61,8 @@ class AdminService:
         self._engine = engine
         self._core = engine.core
         self._watch = watch
-        self._defaults = defaults
+        self._messages = AdminMessages(engine, changes, defaults)
+        self._steering = Steering(engine)
         self._started = started
         self._draining = draining
         self._drain = drain
@@ -101,24 +105,8 @@ class AdminService:
         """Processes by number."""
         del context
         page, token = paginate(list(self._core.state.processes.values()), request.page_size, request.page_token)
-        return admin_pb2.ListProcessesResponse(processes=[self._process(each) for each in page], next_page_token=token)
-
-    def _process(self, process: Process) -> admin_pb2.Process:
-        specifications = process.policies.specifications
-        return admin_pb2.Process(
-            process_id=process.process_id,
-            name=process.name,
-            pid=process.pid or 0,
-            uid=process.uid,
-            alloc_policy=specifications["alloc"],
-            evict_policy=specifications["evict"],
-            oom_policy=specifications["oom"],
-            regions=len(process.regions),
-            mapped_bytes=process.mapped,
-            resident_pages=process.resident,
-            swapped_pages=sum(region.swapped for region in process.regions.values()),
-            denied_pages=process.denied,
-            counters=process.counters.as_dict(),
+        return admin_pb2.ListProcessesResponse(
+            processes=[self._messages.process(each) for each in page], next_page_token=token
         )
 
     def _regions(self, process_id: int) -> list[Region]:
@@ -133,22 +121,7 @@ class AdminService:
         del context
         page, token = paginate(self._regions(request.process_id), request.page_size, request.page_token)
         return admin_pb2.ListRegionsResponse(
-            regions=[
-                admin_pb2.RegionInfo(
-                    region_id=region.region_id,
-                    process_id=region.process.process_id,
-                    name=region.name,
-                    address=region.address,
-                    length=region.length,
-                    page_count=region.page_count,
-                    resident_pages=region.resident,
-                    swapped_pages=region.swapped,
-                    faults=region.faults,
-                    major_faults=region.major_faults,
-                    evictions=region.evictions,
-                )
-                for region in page
-            ],
+            regions=[self._messages.region(region) for region in page],
             next_page_token=token,
         )
 
@@ -158,22 +131,21 @@ class AdminService:
         """Policies by kind and name."""
         del request, context
         return admin_pb2.ListPoliciesResponse(
-            policies=[self._policy(kind, name) for kind, table in registry.TABLES.items() for name in sorted(table)]
+            policies=[
+                self._messages.policy(kind, name) for kind, table in registry.TABLES.items() for name in sorted(table)
+            ],
+            processes=[self._messages.process_policies(process) for process in self._core.state.processes.values()],
         )
 
-    def _policy(self, kind: str, name: str) -> admin_pb2.Policy:
-        users = [
-            process
-            for process in self._core.state.processes.values()
-            if registry.parse(process.policies.specifications[kind])[0] == name
-        ]
-        return admin_pb2.Policy(
-            kind=kind,
-            name=name,
-            summary=registry.summary(kind, name),
-            is_default=registry.parse(self._defaults[kind])[0] == name,
-            process_ids=[process.process_id for process in users],
-            errors=sum(process.policies.errors[kind] for process in users),
+    async def SetPolicy(  # noqa: N802
+        self, request: admin_pb2.SetPolicyRequest, context: Context
+    ) -> admin_pb2.SetPolicyResponse:
+        """Give a live process other policies."""
+        del context
+        wanted = {kind: getattr(request, kind) for kind in KINDS if getattr(request, kind)}
+        changes = self._steering.set_policies(request.process_id, wanted)
+        return admin_pb2.SetPolicyResponse(
+            process_id=request.process_id, changes=[self._messages.policy_change(change) for change in changes]
         )
 
     async def ListSwapDevices(  # noqa: N802
@@ -181,23 +153,8 @@ class AdminService:
     ) -> admin_pb2.ListSwapDevicesResponse:
         """Swap devices by number."""
         del request, context
-        maps = self._core.state.swap.devices
         return admin_pb2.ListSwapDevicesResponse(
-            swap_devices=[
-                admin_pb2.SwapDevice(
-                    number=queue.device.number,
-                    name=queue.device.name,
-                    kind=queue.device.kind,
-                    path=queue.device.path or "",
-                    slots=queue.device.slots,
-                    free_slots=maps[queue.device.number].free,
-                    pages_written=queue.pages_written,
-                    pages_read=queue.pages_read,
-                    errors=queue.errors,
-                    in_flight=queue.in_flight,
-                )
-                for queue in self._engine.queues
-            ]
+            swap_devices=[self._messages.swap_device(queue) for queue in self._engine.queues]
         )
 
     async def GetMemoryMap(  # noqa: N802
@@ -224,25 +181,25 @@ class AdminService:
         process = self._core.state.process(request.process_id) if request.process_id else None
         ranges = report.hint_ranges(self._core, process)
         page, token = paginate(ranges, request.page_size, request.page_token)
+        state = self._core.state
         return admin_pb2.ListHintsResponse(
-            hint_ranges=[self._hint(report.hint_report(self._core, region, found)) for region, found in page],
+            hint_ranges=[
+                self._messages.hint_range(report.hint_report(self._core, region, found)) for region, found in page
+            ],
             next_page_token=token,
+            kept_pages=[self._messages.kept_pages(each) for each in report.keeping_processes(self._core, process)],
+            deny_budget=state.settings.deny_budget,
+            deny_budget_total=state.settings.deny_budget_total,
+            kept_total=state.denied + state.locked,
         )
 
-    def _hint(self, found: report.HintReport) -> admin_pb2.HintRange:
-        expires = found.range.expires
-        return admin_pb2.HintRange(
-            hint_id=found.range.number,
-            process_id=found.process_id,
-            region_id=found.region_id,
-            first_page=found.range.first,
-            page_count=found.range.end - found.range.first,
-            text=found.range.hint.text,
-            fields=fields_from_hint(found.range.hint),
-            expires_in_seconds=None if expires is None else max(expires - self._engine.now(), 0.0),
-            resident_pages=found.resident,
-            denied_pages=found.denied,
-        )
+    async def ClearHints(  # noqa: N802
+        self, request: admin_pb2.ClearHintsRequest, context: Context
+    ) -> admin_pb2.ClearHintsResponse:
+        """Remove the hints of a range."""
+        del context
+        length = request.length if request.HasField("length") else None
+        return self._steering.clear_hints(request.process_id, request.start, length)
 
     async def ExplainPage(  # noqa: N802
         self, request: admin_pb2.ExplainPageRequest, context: Context
@@ -251,42 +208,28 @@ class AdminService:
         del context
         process = self._core.state.process(request.process_id)
         region, page = self._locate(process, request)
-        found = report.explain(self._core, region, page)
-        answer = admin_pb2.ExplainPageResponse(
-            process_id=process.process_id,
-            region_id=region.region_id,
-            region_name=region.name,
-            page=page,
-            address=region.address + page * self._core.state.settings.page_size,
-            state=found.state,
-            frame=found.frame,
-            dirty=found.dirty,
-            pinned=found.pinned,
-            denied=found.denied,
-            waiting_faults=found.waiting,
-            policies=[process.policies.specifications[kind] for kind in ("alloc", "evict", "oom")],
-        )
-        if found.slot is not None:
-            device = self._core.state.swap.devices[found.slot >> SLOT_BITS]
-            answer.slot.device = device.number
-            answer.slot.device_name = device.name
-            answer.slot.slot = found.slot & SLOT_MASK
-            answer.slot.generation = found.generation
-        if found.hint is not None:
-            answer.hint.CopyFrom(self._hint(found.hint))
-        if found.last_eviction is not None:
-            answer.last_eviction.CopyFrom(self._eviction(found.last_eviction))
-        return answer
+        return self._messages.page(process, region, page)
 
-    def _eviction(self, record: EvictionRecord) -> admin_pb2.Eviction:
-        return admin_pb2.Eviction(
-            seconds_ago=max(self._engine.now() - record.time, 0.0),
-            policy=record.policy,
-            reason=record.reason,
-            result=record.result,
+    async def ListEvictions(  # noqa: N802
+        self, request: admin_pb2.ListEvictionsRequest, context: Context
+    ) -> admin_pb2.ListEvictionsResponse:
+        """The last evictions of a process."""
+        del context
+        process = self._core.state.process(request.process_id)
+        key = None
+        if request.WhichOneof("page") is not None:
+            region, page = self._locate(process, request)
+            key = page_key(region.region_id, page)
+        records = report.last_evictions(process, key, request.limit)
+        return admin_pb2.ListEvictionsResponse(
+            evictions=[self._messages.evicted_page(record) for record in records],
+            records=process.evictions.maxlen or 0,
+            total=process.counters.evictions,
         )
 
-    def _locate(self, process: Process, request: admin_pb2.ExplainPageRequest) -> tuple[Region, int]:
+    def _locate(
+        self, process: Process, request: admin_pb2.ExplainPageRequest | admin_pb2.ListEvictionsRequest
+    ) -> tuple[Region, int]:
         page_size = self._core.state.settings.page_size
         which = request.WhichOneof("page")
         if which == "address":

@@ -23,12 +23,10 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from lib_usm.pb.usm.v1 import admin_pb2, client_pb2
-from usmd.config import Config, MemoryConfig, PolicyRule, PolicyRules, frames_of
+from usmd.config import Config, MemoryConfig, PolicyRules, frames_of
 from usmd.core import events
-from usmd.core.guard import ANYTHING, place, shown
-from usmd.core.region import Process
-from usmd.core.state import CoreSettings, State
-from usmd.core.view import MemoryView
+from usmd.core.commands import Notice
+from usmd.core.state import CoreSettings
 from usmd.errors import ConfigError, UsmdError
 from usmd.log import get_logger
 from usmd.mechanism import choose, uffd
@@ -43,6 +41,8 @@ from usmd.server.identity import MAX_CONNECTIONS, Identities
 from usmd.server.lock import SocketLock
 from usmd.server.memory_socket import MemorySocket
 from usmd.server.notify import notify
+from usmd.server.policy_changes import PolicyChanges
+from usmd.server.policy_check import check_policies, stand_ins
 from usmd.server.rpc import service_handler
 from usmd.server.sessions import Sessions
 from usmd.server.watch import Watch
@@ -63,8 +63,8 @@ SPARE_DESCRIPTORS: Final = 256
 _log = get_logger()
 
 
-def core_settings(memory: MemoryConfig) -> CoreSettings:
-    """The configuration's shares in frames."""
+def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
+    """The configuration's shares in frames, and what takes the place of a policy that makes too many errors."""
     total = memory.frames
 
     def frames(share: str) -> int:
@@ -82,39 +82,9 @@ def core_settings(memory: MemoryConfig) -> CoreSettings:
         hold_seconds=memory.hold_seconds,
         max_regions=memory.max_regions,
         max_mapped=memory.max_mapped,
+        policy_errors=policy.max_errors,
+        default_policies=stand_ins(policy),
     )
-
-
-def check_policies(config: Config, devices: list[SwapDevice]) -> None:
-    """Raise UnknownPolicy, InvalidArgument or ConfigError unless a process could get each policy and device named.
-
-    Each policy is made once, for nobody, so that a parameter it refuses is an error of the start and not of a client.
-    """
-    scratch = State(CoreSettings(frames=1, page_size=1, deny_budget=0, deny_budget_total=0), [], registry.make, float)
-    nobody = MemoryView(scratch, Process(0, "check", None, None, None))
-    names = {word for device in devices for word in (device.name, str(device.number))}
-    rules = config.policy
-    choices: list[tuple[str, PolicyRules | PolicyRule]] = [("policy", rules)]
-    choices += [(f"policy.rules[{number}]", rule) for number, rule in enumerate(rules.rules)]
-    for where, choice in choices:
-        for kind in registry.TABLES:
-            specification = getattr(choice, kind)
-            if specification is not None:
-                _check_policy(f"{where}.{kind}", kind, specification, nobody)
-        if choice.swap is not None and choice.swap not in names:
-            raise ConfigError(f"{where}.swap = {choice.swap!r} is no swap device; there are {', '.join(sorted(names))}")
-
-
-def _check_policy(key: str, kind: str, specification: str, nobody: MemoryView) -> None:
-    """Make a policy; raise ConfigError, which names the key and the place, when it cannot be made."""
-    try:
-        registry.make(kind, specification, nobody)
-    except UsmdError as error:
-        raise ConfigError(f"{key}: {error}") from error
-    except ANYTHING as error:
-        raise ConfigError(
-            f"{key} = {specification!r} cannot be made: {shown(error)}{place(error)}; correct it, or name another"
-        ) from error
 
 
 class Daemon:
@@ -125,9 +95,10 @@ class Daemon:
         memory = config.memory
         offer = uffd.probe()
         mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer)
-        self.engine = Engine(core_settings(memory), mechanism, devices)
+        self.engine = Engine(core_settings(memory, config.policy), mechanism, devices)
         self.watch = Watch()
-        self.engine.on_notice = self.watch.publish
+        self.policy_changes = PolicyChanges(self.engine.now)
+        self.engine.on_notice = self._notice
         self._identities = Identities(timeout=config.server.attach_timeout)
         self.sessions = Sessions(
             self.engine,
@@ -159,6 +130,7 @@ class Daemon:
         admin = AdminService(
             self.engine,
             self.watch,
+            self.policy_changes,
             {kind: getattr(self._config.policy, kind) for kind in registry.TABLES},
             started=self.engine.now(),
             draining=lambda: self.sessions.draining,
@@ -226,6 +198,10 @@ class Daemon:
             self.engine.submit(events.Tick())
             if self._memory_socket is not None:
                 self._memory_socket.tick()
+
+    def _notice(self, notice: Notice) -> None:
+        self.policy_changes.hear(notice)
+        self.watch.publish(notice)
 
     def _signalled(self, number: int) -> None:
         _log.info("signal", signal=signal.Signals(number).name)

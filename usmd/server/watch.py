@@ -17,7 +17,7 @@ BACKLOG: Final = 1000
 
 _QUIET: Final = frozenset({"pages_evicted"})
 """Kinds that come too often for the log; watchers get them."""
-_BAD: Final = frozenset({"policy_error", "policy_slow", "process_killed", "swap_error"})
+_BAD: Final = frozenset({"policy_error", "policy_replaced", "policy_slow", "process_killed", "swap_error"})
 _log = get_logger()
 
 

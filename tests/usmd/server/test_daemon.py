@@ -1,14 +1,12 @@
 """The daemon's life: what it refuses at the start, its sockets, health and reflection, drain, and what it leaves."""
 
 import os
-import re
 import resource
 import socket
 import stat
 import subprocess
 import time
 
-import msgspec
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -16,11 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from lib_usm.pb.usm.v1 import admin_pb2, client_pb2, client_pb2_grpc
 from tests.support.daemon import USMD, environment, running_daemon, wait_until
 from tests.support.raw_client import RawClient, admin_stub, open_channel, refused
-from usmd import config
-from usmd.config import MemoryConfig, PolicyRule, PolicyRules
-from usmd.errors import ConfigError, InvalidArgument
-from usmd.server.daemon import MAX_HOLD, check_policies, core_settings
-from usmd.swap.open import SwapSpec, open_devices
+from usmd.config import MemoryConfig, PolicyRules
+from usmd.server.daemon import MAX_HOLD, core_settings
 
 PAGE = 4096
 SMALL = ("--memory", "64KiB", "--swap", "memory:64KiB")
@@ -33,65 +28,31 @@ SERVICES = {"usm.v1.ClientService", "usm.v1.AdminService"}
 
 def test_shares_become_frames():
     settings = core_settings(
-        MemoryConfig(size=1000 * PAGE, low_watermark="1%", high_watermark="80KiB", deny_budget="10%", hold_budget="0%")
+        MemoryConfig(size=1000 * PAGE, low_watermark="1%", high_watermark="80KiB", deny_budget="10%", hold_budget="0%"),
+        PolicyRules(),
     )
     assert (settings.frames, settings.page_size, settings.low, settings.high) == (1000, PAGE, 10, 20)
     assert (settings.deny_budget, settings.deny_budget_total, settings.hold_budget) == (100, 750, 1)
 
 
 def test_watermarks_leave_a_frame_and_holding_has_an_upper_bound():
-    one = core_settings(MemoryConfig(size=PAGE, low_watermark="100%", high_watermark="100%"))
+    one = core_settings(MemoryConfig(size=PAGE, low_watermark="100%", high_watermark="100%"), PolicyRules())
     assert (one.frames, one.low, one.high) == (1, 0, 0)
-    large = core_settings(MemoryConfig(size=1 << 30, hold_budget="100%"))
+    large = core_settings(MemoryConfig(size=1 << 30, hold_budget="100%"), PolicyRules())
     assert large.hold_budget == MAX_HOLD
 
 
-def settings_with(**policy):
-    loaded = config.load()
-    return msgspec.structs.replace(loaded, policy=PolicyRules(**policy))
-
-
-@pytest.mark.parametrize(
-    ("policy", "error", "said"),
-    [
-        (
-            {"alloc": "nothing"},
-            ConfigError,
-            "policy.alloc: alloc policy 'nothing' does not exist; there are async",
-        ),
-        ({"evict": "hint_aware(fallback=nothing)"}, ConfigError, "policy.evict: evict policy 'nothing'"),
-        ({"alloc": "flexible_huge_pages(pages=0)"}, InvalidArgument, "allowed are pages from 1"),
-        ({"alloc": "flexible_huge_pages(budget=nan)"}, InvalidArgument, "budget from 0 to 1"),
-        ({"rules": (PolicyRule(name="a", alloc="flexible_huge_pages(pages=-1)"),)}, InvalidArgument, "pages=-1"),
-        (
-            {"rules": (PolicyRule(name="a", oom="nothing"),)},
-            ConfigError,
-            "policy.rules[0].oom: oom policy 'nothing'",
-        ),
-        ({"swap": "3"}, ConfigError, "policy.swap = '3' is no swap device"),
-        ({"rules": (PolicyRule(name="a", swap="nowhere"),)}, ConfigError, "'nowhere'"),
-    ],
-)
-def test_policies_and_devices_that_no_process_could_get_are_refused(policy, error, said):
-    devices = open_devices([SwapSpec("memory", PAGE)], PAGE)
-    with pytest.raises(error, match=re.escape(said)):
-        check_policies(settings_with(**policy), devices)
-    devices[0].close()
-
-
-def test_policies_and_devices_that_exist_are_accepted():
-    devices = open_devices([SwapSpec("memory", PAGE), SwapSpec("memory", PAGE, name="fast")], PAGE)
-    rules = (PolicyRule(glob="a*", alloc="flexible_huge_pages(pages=7)", swap="fast"), PolicyRule(uid=0, swap="0"))
-    check_policies(settings_with(evict="hint_aware(fallback=lru)", swap="1", rules=rules), devices)
-    for device in devices:
-        device.close()
+def test_what_takes_the_place_of_a_misbehaving_policy_and_when_is_the_configurations():
+    rules = PolicyRules(evict="lru", max_errors=7)
+    settings = core_settings(MemoryConfig(), rules)
+    assert (settings.policy_errors, settings.default_policies) == (7, ("async_aware", "lru", "refuse"))
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (("--alloc", "flexible_huge_pages(pages=0)"), "flexible_huge_pages(pages=0, budget=1.0)"),
-        (("--evict", "nothing"), "evict policy 'nothing' does not exist; there are fifo, hint_aware, lru"),
+        (("--evict", "nothing"), "evict policy 'nothing' does not exist; there are arc, belady, clock"),
         (
             ("--memory", "200TiB", "--page-size", "1MiB", "--mechanism", "simulated"),
             "memory.size = 200 TiB cannot be had from this machine",

@@ -452,18 +452,24 @@ class ListPoliciesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POLICIES_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Policy]:
         """The policies, by kind and name."""
+
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessPolicies]:
+        """What each process has, by number."""
 
     def __init__(
         self,
         *,
         policies: _abc.Iterable[Global___Policy] | None = ...,
+        processes: _abc.Iterable[Global___ProcessPolicies] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies", "processes", b"processes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -512,6 +518,180 @@ class Policy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class ProcessPolicies(_message.Message):
+    """The policies of a process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    PROCESS_NAME_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    process_name: _builtins.str
+    """Name it gave."""
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyInForce]:
+        """One for each kind: alloc, evict, oom."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        process_name: _builtins.str = ...,
+        policies: _abc.Iterable[Global___PolicyInForce] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies", "process_id", b"process_id", "process_name", b"process_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessPolicies: _TypeAlias = ProcessPolicies  # noqa: Y015
+
+@_typing.final
+class PolicyInForce(_message.Message):
+    """The policy of a kind that a process has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """alloc, evict or oom."""
+    policy: _builtins.str
+    """Its name with parameters; "none" where the core itself decides, because no policy worked."""
+    errors: _builtins.int
+    """Answers of it that were not used, since it is in force."""
+    @_builtins.property
+    def change(self) -> Global___PolicyChange:
+        """How it came to be in force; unset when it is so since the session began."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        errors: _builtins.int = ...,
+        change: Global___PolicyChange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_change", b"_change", "change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_change", b"_change", "change", b"change", "errors", b"errors", "kind", b"kind", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__change: _TypeAlias = _typing.Literal["change"]  # noqa: Y015
+    _WhichOneofArgType__change: _TypeAlias = _typing.Literal["_change", b"_change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__change) -> _WhichOneofReturnType__change | None: ...
+
+Global___PolicyInForce: _TypeAlias = PolicyInForce  # noqa: Y015
+
+@_typing.final
+class PolicyChange(_message.Message):
+    """That a policy took the place of another in a live process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_AGO_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    MISBEHAVED_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    seconds_ago: _builtins.float
+    """Seconds ago."""
+    kind: _builtins.str
+    """alloc, evict or oom."""
+    before: _builtins.str
+    """Name, with parameters, of the policy before."""
+    after: _builtins.str
+    """Name, with parameters, of the policy that took its place."""
+    misbehaved: _builtins.bool
+    """The one before had made too many errors, so nobody asked for the change."""
+    errors: _builtins.int
+    """Errors that it had made by then; only where misbehaved."""
+    def __init__(
+        self,
+        *,
+        seconds_ago: _builtins.float = ...,
+        kind: _builtins.str = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        misbehaved: _builtins.bool = ...,
+        errors: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "errors", b"errors", "kind", b"kind", "misbehaved", b"misbehaved", "seconds_ago", b"seconds_ago"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyChange: _TypeAlias = PolicyChange  # noqa: Y015
+
+@_typing.final
+class SetPolicyRequest(_message.Message):
+    """Asks for other policies of a process; empty is: as it is. All are checked before any is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    ALLOC_FIELD_NUMBER: _builtins.int
+    EVICT_FIELD_NUMBER: _builtins.int
+    OOM_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    alloc: _builtins.str
+    """Name of the alloc policy, with parameters."""
+    evict: _builtins.str
+    """Name of the evict policy, with parameters."""
+    oom: _builtins.str
+    """Name of the oom policy, with parameters."""
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        alloc: _builtins.str = ...,
+        evict: _builtins.str = ...,
+        oom: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "evict", b"evict", "oom", b"oom", "process_id", b"process_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPolicyRequest: _TypeAlias = SetPolicyRequest  # noqa: Y015
+
+@_typing.final
+class SetPolicyResponse(_message.Message):
+    """Policies were set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyChange]:
+        """What was asked for, in the order alloc, evict, oom."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        changes: _abc.Iterable[Global___PolicyChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "process_id", b"process_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPolicyResponse: _TypeAlias = SetPolicyResponse  # noqa: Y015
 
 @_typing.final
 class ListSwapDevicesRequest(_message.Message):
@@ -758,25 +938,85 @@ class ListHintsResponse(_message.Message):
 
     HINT_RANGES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    KEPT_PAGES_FIELD_NUMBER: _builtins.int
+    DENY_BUDGET_FIELD_NUMBER: _builtins.int
+    DENY_BUDGET_TOTAL_FIELD_NUMBER: _builtins.int
+    KEPT_TOTAL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty at the end."""
+    deny_budget: _builtins.int
+    """Frames that a process may keep."""
+    deny_budget_total: _builtins.int
+    """Frames that all processes together may keep."""
+    kept_total: _builtins.int
+    """Frames that all processes together keep."""
     @_builtins.property
     def hint_ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___HintRange]:
         """The ranges on which a hint is in force, by region and page."""
+
+    @_builtins.property
+    def kept_pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptPages]:
+        """What is kept of the budget, by process; only of those that have hints or keep pages."""
 
     def __init__(
         self,
         *,
         hint_ranges: _abc.Iterable[Global___HintRange] | None = ...,
         next_page_token: _builtins.str = ...,
+        kept_pages: _abc.Iterable[Global___KeptPages] | None = ...,
+        deny_budget: _builtins.int = ...,
+        deny_budget_total: _builtins.int = ...,
+        kept_total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint_ranges", b"hint_ranges", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deny_budget", b"deny_budget", "deny_budget_total", b"deny_budget_total", "hint_ranges", b"hint_ranges", "kept_pages", b"kept_pages", "kept_total", b"kept_total", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListHintsResponse: _TypeAlias = ListHintsResponse  # noqa: Y015
+
+@_typing.final
+class KeptPages(_message.Message):
+    """What a process keeps in memory of the budget for that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    PROCESS_NAME_FIELD_NUMBER: _builtins.int
+    DENIED_PAGES_FIELD_NUMBER: _builtins.int
+    LOCKED_PAGES_FIELD_NUMBER: _builtins.int
+    OVER_BUDGET_FIELD_NUMBER: _builtins.int
+    HINT_RANGES_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    process_name: _builtins.str
+    """Name it gave."""
+    denied_pages: _builtins.int
+    """Pages that EVICTION=DENY protects."""
+    locked_pages: _builtins.int
+    """Pages that it pinned, which take of the same budget."""
+    over_budget: _builtins.int
+    """Times that a page asked for EVICTION=DENY beyond the budget, since the session began."""
+    hint_ranges: _builtins.int
+    """Ranges on which it has a hint."""
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        process_name: _builtins.str = ...,
+        denied_pages: _builtins.int = ...,
+        locked_pages: _builtins.int = ...,
+        over_budget: _builtins.int = ...,
+        hint_ranges: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied_pages", b"denied_pages", "hint_ranges", b"hint_ranges", "locked_pages", b"locked_pages", "over_budget", b"over_budget", "process_id", b"process_id", "process_name", b"process_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptPages: _TypeAlias = KeptPages  # noqa: Y015
 
 @_typing.final
 class HintRange(_message.Message):
@@ -794,6 +1034,10 @@ class HintRange(_message.Message):
     EXPIRES_IN_SECONDS_FIELD_NUMBER: _builtins.int
     RESIDENT_PAGES_FIELD_NUMBER: _builtins.int
     DENIED_PAGES_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    EVICTIONS_FIELD_NUMBER: _builtins.int
+    PROCESS_NAME_FIELD_NUMBER: _builtins.int
+    REGION_NAME_FIELD_NUMBER: _builtins.int
     hint_id: _builtins.int
     """Number of the hint."""
     process_id: _builtins.int
@@ -812,6 +1056,14 @@ class HintRange(_message.Message):
     """Pages of the range in memory."""
     denied_pages: _builtins.int
     """Pages of the range that EVICTION=DENY protects within the budget."""
+    faults: _builtins.int
+    """Faults on pages without a frame under the hint since it was set, also on what later hints took of it since."""
+    evictions: _builtins.int
+    """Evictions under the hint since it was set, likewise."""
+    process_name: _builtins.str
+    """Name of the process."""
+    region_name: _builtins.str
+    """Name of the region."""
     @_builtins.property
     def fields(self) -> _common_pb2.HintFields:
         """What it says."""
@@ -829,16 +1081,88 @@ class HintRange(_message.Message):
         expires_in_seconds: _builtins.float | None = ...,
         resident_pages: _builtins.int = ...,
         denied_pages: _builtins.int = ...,
+        faults: _builtins.int = ...,
+        evictions: _builtins.int = ...,
+        process_name: _builtins.str = ...,
+        region_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "expires_in_seconds", b"expires_in_seconds", "fields", b"fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "denied_pages", b"denied_pages", "expires_in_seconds", b"expires_in_seconds", "fields", b"fields", "first_page", b"first_page", "hint_id", b"hint_id", "page_count", b"page_count", "process_id", b"process_id", "region_id", b"region_id", "resident_pages", b"resident_pages", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "denied_pages", b"denied_pages", "evictions", b"evictions", "expires_in_seconds", b"expires_in_seconds", "faults", b"faults", "fields", b"fields", "first_page", b"first_page", "hint_id", b"hint_id", "page_count", b"page_count", "process_id", b"process_id", "process_name", b"process_name", "region_id", b"region_id", "region_name", b"region_name", "resident_pages", b"resident_pages", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_in_seconds: _TypeAlias = _typing.Literal["expires_in_seconds"]  # noqa: Y015
     _WhichOneofArgType__expires_in_seconds: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_in_seconds) -> _WhichOneofReturnType__expires_in_seconds | None: ...
 
 Global___HintRange: _TypeAlias = HintRange  # noqa: Y015
+
+@_typing.final
+class ClearHintsRequest(_message.Message):
+    """Asks to remove the hints of a range."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    length: _builtins.int
+    """Bytes of the range; unset is: to the end of the region."""
+    @_builtins.property
+    def start(self) -> Global___RegionOffset:
+        """Where the range begins; it is rounded outward to whole pages."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        start: Global___RegionOffset | None = ...,
+        length: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_length", b"_length", "length", b"length", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_length", b"_length", "length", b"length", "process_id", b"process_id", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__length: _TypeAlias = _typing.Literal["length"]  # noqa: Y015
+    _WhichOneofArgType__length: _TypeAlias = _typing.Literal["_length", b"_length"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__length) -> _WhichOneofReturnType__length | None: ...
+
+Global___ClearHintsRequest: _TypeAlias = ClearHintsRequest  # noqa: Y015
+
+@_typing.final
+class ClearHintsResponse(_message.Message):
+    """Hints were removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_ID_FIELD_NUMBER: _builtins.int
+    FIRST_PAGE_FIELD_NUMBER: _builtins.int
+    PAGE_COUNT_FIELD_NUMBER: _builtins.int
+    HINT_RANGES_FIELD_NUMBER: _builtins.int
+    region_id: _builtins.int
+    """Number of the region."""
+    first_page: _builtins.int
+    """First page of the range."""
+    page_count: _builtins.int
+    """Pages of the range."""
+    hint_ranges: _builtins.int
+    """Ranges of hints that lost pages, or ended."""
+    def __init__(
+        self,
+        *,
+        region_id: _builtins.int = ...,
+        first_page: _builtins.int = ...,
+        page_count: _builtins.int = ...,
+        hint_ranges: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_page", b"first_page", "hint_ranges", b"hint_ranges", "page_count", b"page_count", "region_id", b"region_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearHintsResponse: _TypeAlias = ClearHintsResponse  # noqa: Y015
 
 @_typing.final
 class ExplainPageRequest(_message.Message):
@@ -1074,6 +1398,428 @@ class Eviction(_message.Message):
 Global___Eviction: _TypeAlias = Eviction  # noqa: Y015
 
 @_typing.final
+class ListEvictionsRequest(_message.Message):
+    """Asks for the last evictions of a process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    REGION_OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    address: _builtins.int
+    """Any address of the page, in bytes."""
+    limit: _builtins.int
+    """Most evictions to return; 0 is all that are on record."""
+    @_builtins.property
+    def region_offset(self) -> Global___RegionOffset:
+        """A place in a region."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        address: _builtins.int = ...,
+        region_offset: Global___RegionOffset | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "page", b"page", "region_offset", b"region_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "limit", b"limit", "page", b"page", "process_id", b"process_id", "region_offset", b"region_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_page: _TypeAlias = _typing.Literal["address", "region_offset"]  # noqa: Y015
+    _WhichOneofArgType_page: _TypeAlias = _typing.Literal["page", b"page"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_page) -> _WhichOneofReturnType_page | None: ...
+
+Global___ListEvictionsRequest: _TypeAlias = ListEvictionsRequest  # noqa: Y015
+
+@_typing.final
+class ListEvictionsResponse(_message.Message):
+    """Evictions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVICTIONS_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    records: _builtins.int
+    """Evictions that are kept on record for a process."""
+    total: _builtins.int
+    """Evictions of the process since its session began."""
+    @_builtins.property
+    def evictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvictedPage]:
+        """The evictions, newest first."""
+
+    def __init__(
+        self,
+        *,
+        evictions: _abc.Iterable[Global___EvictedPage] | None = ...,
+        records: _builtins.int = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evictions", b"evictions", "records", b"records", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEvictionsResponse: _TypeAlias = ListEvictionsResponse  # noqa: Y015
+
+@_typing.final
+class EvictedPage(_message.Message):
+    """An eviction and its page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_ID_FIELD_NUMBER: _builtins.int
+    REGION_NAME_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    EVICTION_FIELD_NUMBER: _builtins.int
+    region_id: _builtins.int
+    """Number of the region."""
+    region_name: _builtins.str
+    """Name of the region; unset when it is gone."""
+    page: _builtins.int
+    """Page, counted from the start of the region."""
+    address: _builtins.int
+    """First address of the page, in bytes; 0 when the region is gone."""
+    @_builtins.property
+    def eviction(self) -> Global___Eviction:
+        """The eviction."""
+
+    def __init__(
+        self,
+        *,
+        region_id: _builtins.int = ...,
+        region_name: _builtins.str | None = ...,
+        page: _builtins.int = ...,
+        address: _builtins.int = ...,
+        eviction: Global___Eviction | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_region_name", b"_region_name", "eviction", b"eviction", "region_name", b"region_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_region_name", b"_region_name", "address", b"address", "eviction", b"eviction", "page", b"page", "region_id", b"region_id", "region_name", b"region_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__region_name: _TypeAlias = _typing.Literal["region_name"]  # noqa: Y015
+    _WhichOneofArgType__region_name: _TypeAlias = _typing.Literal["_region_name", b"_region_name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__region_name) -> _WhichOneofReturnType__region_name | None: ...
+
+Global___EvictedPage: _TypeAlias = EvictedPage  # noqa: Y015
+
+@_typing.final
+class RecordAccessesRequest(_message.Message):
+    """Asks for what a process touches. A process can be recorded by one at a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process_id", b"process_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordAccessesRequest: _TypeAlias = RecordAccessesRequest  # noqa: Y015
+
+@_typing.final
+class RecordedAccesses(_message.Message):
+    """Some accesses of a process, in order. The first message has the header and comes at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    PAGES_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    kinds: _builtins.bytes
+    """A byte for each access: 0 read hit, 1 write hit, 2 read fault, 3 write fault."""
+    dropped: _builtins.int
+    """Accesses lost so far, because this stream was not read in time."""
+    ended: _builtins.str
+    """Why nothing follows; in the last message alone, else empty."""
+    @_builtins.property
+    def header(self) -> Global___RecordingHeader:
+        """What is recorded; in the first message alone."""
+
+    @_builtins.property
+    def seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Seconds since the start of each group of accesses that came at one time."""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Accesses in each group."""
+
+    @_builtins.property
+    def pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Page of each access: region number << 32 | page."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___RecordingHeader | None = ...,
+        seconds: _abc.Iterable[_builtins.float] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        pages: _abc.Iterable[_builtins.int] | None = ...,
+        kinds: _builtins.bytes = ...,
+        dropped: _builtins.int = ...,
+        ended: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_header", b"_header", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_header", b"_header", "counts", b"counts", "dropped", b"dropped", "ended", b"ended", "header", b"header", "kinds", b"kinds", "pages", b"pages", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__header: _TypeAlias = _typing.Literal["header"]  # noqa: Y015
+    _WhichOneofArgType__header: _TypeAlias = _typing.Literal["_header", b"_header"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__header) -> _WhichOneofReturnType__header | None: ...
+
+Global___RecordedAccesses: _TypeAlias = RecordedAccesses  # noqa: Y015
+
+@_typing.final
+class RecordingHeader(_message.Message):
+    """What is recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    PROCESS_NAME_FIELD_NUMBER: _builtins.int
+    STARTED_SECONDS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    EVICT_POLICY_FIELD_NUMBER: _builtins.int
+    MECHANISM_FIELD_NUMBER: _builtins.int
+    FAULTS_ONLY_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    process_name: _builtins.str
+    """Name of the process."""
+    started_seconds: _builtins.float
+    """Wall clock at the start, seconds since 1970."""
+    page_size: _builtins.int
+    """Bytes in a page."""
+    frames: _builtins.int
+    """Frames that the process may have when memory is short."""
+    evict_policy: _builtins.str
+    """Name of its evict policy, with parameters."""
+    mechanism: _builtins.str
+    """Name of the memory mechanism."""
+    faults_only: _builtins.bool
+    """Only faults are seen, and no touch of a page that is in memory."""
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        process_name: _builtins.str = ...,
+        started_seconds: _builtins.float = ...,
+        page_size: _builtins.int = ...,
+        frames: _builtins.int = ...,
+        evict_policy: _builtins.str = ...,
+        mechanism: _builtins.str = ...,
+        faults_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evict_policy", b"evict_policy", "faults_only", b"faults_only", "frames", b"frames", "mechanism", b"mechanism", "page_size", b"page_size", "process_id", b"process_id", "process_name", b"process_name", "started_seconds", b"started_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordingHeader: _TypeAlias = RecordingHeader  # noqa: Y015
+
+@_typing.final
+class ShadowPoliciesRequest(_message.Message):
+    """Asks for shadows beside a process. A process can be shadowed by one at a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    EVICT_POLICIES_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    INTERVAL_SECONDS_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    frames: _builtins.int
+    """Frames of each; 0 is what the process may have when memory is short."""
+    sample: _builtins.int
+    """One page in so many is looked at, with as many fewer frames, and the numbers are scaled up; 0 is 1: all pages."""
+    interval_seconds: _builtins.float
+    """Seconds between reports, 0.05 to 3,600; 0 is 1."""
+    @_builtins.property
+    def evict_policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of evict policies, with parameters: 1 to 8. The one in force is run beside them in any case."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        evict_policies: _abc.Iterable[_builtins.str] | None = ...,
+        frames: _builtins.int = ...,
+        sample: _builtins.int = ...,
+        interval_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evict_policies", b"evict_policies", "frames", b"frames", "interval_seconds", b"interval_seconds", "process_id", b"process_id", "sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowPoliciesRequest: _TypeAlias = ShadowPoliciesRequest  # noqa: Y015
+
+@_typing.final
+class ShadowReport(_message.Message):
+    """How policies did so far. The first message comes at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    PROCESS_NAME_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    ACCESSES_FIELD_NUMBER: _builtins.int
+    LOOKED_AT_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    LIVE_POLICY_FIELD_NUMBER: _builtins.int
+    LIVE_MISSES_FIELD_NUMBER: _builtins.int
+    LIVE_MISS_RATIO_FIELD_NUMBER: _builtins.int
+    GHOSTS_FIELD_NUMBER: _builtins.int
+    MICROSECONDS_AN_ACCESS_FIELD_NUMBER: _builtins.int
+    WALL_SHARE_FIELD_NUMBER: _builtins.int
+    FAULTS_ONLY_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    process_name: _builtins.str
+    """Name of the process."""
+    seconds: _builtins.float
+    """Seconds since the start."""
+    accesses: _builtins.int
+    """Accesses of the process since the start."""
+    looked_at: _builtins.int
+    """Those that were looked at; fewer with sampling, or where some were lost."""
+    dropped: _builtins.int
+    """Accesses lost, because the daemon had no time to look at them."""
+    frames: _builtins.int
+    """Frames of each ghost, before sampling."""
+    sample: _builtins.int
+    """One page in so many is looked at."""
+    live_policy: _builtins.str
+    """Name of the evict policy that is in force now, with parameters."""
+    live_misses: _builtins.int
+    """Faults of the process itself since the start."""
+    live_miss_ratio: _builtins.float
+    """Faults an access of the process itself since the start."""
+    microseconds_an_access: _builtins.float
+    """Microseconds of the daemon for each access of the process, for all ghosts together."""
+    wall_share: _builtins.float
+    """Share of the wall time that the daemon spends on it, since the start."""
+    faults_only: _builtins.bool
+    """Only faults are seen, and no touch of a page that is in memory."""
+    ended: _builtins.str
+    """Why nothing follows; in the last message alone, else empty."""
+    @_builtins.property
+    def ghosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ghost]:
+        """The ghosts: first that of the policy that was in force at the start, then as asked for."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        process_name: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+        accesses: _builtins.int = ...,
+        looked_at: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        frames: _builtins.int = ...,
+        sample: _builtins.int = ...,
+        live_policy: _builtins.str = ...,
+        live_misses: _builtins.int = ...,
+        live_miss_ratio: _builtins.float = ...,
+        ghosts: _abc.Iterable[Global___Ghost] | None = ...,
+        microseconds_an_access: _builtins.float = ...,
+        wall_share: _builtins.float = ...,
+        faults_only: _builtins.bool = ...,
+        ended: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "dropped", b"dropped", "ended", b"ended", "faults_only", b"faults_only", "frames", b"frames", "ghosts", b"ghosts", "live_miss_ratio", b"live_miss_ratio", "live_misses", b"live_misses", "live_policy", b"live_policy", "looked_at", b"looked_at", "microseconds_an_access", b"microseconds_an_access", "process_id", b"process_id", "process_name", b"process_name", "sample", b"sample", "seconds", b"seconds", "wall_share", b"wall_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowReport: _TypeAlias = ShadowReport  # noqa: Y015
+
+@_typing.final
+class Ghost(_message.Message):
+    """A policy that runs on the same accesses, without memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    ACCESSES_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    MISS_RATIO_FIELD_NUMBER: _builtins.int
+    RECENT_MISS_RATIO_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    MICROSECONDS_AN_ACCESS_FIELD_NUMBER: _builtins.int
+    POLICY_ERRORS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    """Name, with parameters."""
+    accesses: _builtins.int
+    """Accesses that it was given; scaled up from the sample."""
+    misses: _builtins.int
+    """Accesses of pages that it did not have in memory; scaled up from the sample."""
+    miss_ratio: _builtins.float
+    """Misses an access, since the start."""
+    recent_miss_ratio: _builtins.float
+    """Misses an access, since the report before."""
+    difference: _builtins.float
+    """Miss ratio less that of the first ghost."""
+    microseconds_an_access: _builtins.float
+    """Microseconds for each access that it was given."""
+    policy_errors: _builtins.int
+    """Answers of the policy that were not used."""
+    problem: _builtins.str
+    """What is wrong with it; empty when nothing is."""
+    stopped: _builtins.bool
+    """It was stopped because of its problem, and its numbers stand still."""
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        accesses: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        miss_ratio: _builtins.float = ...,
+        recent_miss_ratio: _builtins.float = ...,
+        difference: _builtins.float = ...,
+        microseconds_an_access: _builtins.float = ...,
+        policy_errors: _builtins.int = ...,
+        problem: _builtins.str = ...,
+        stopped: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "difference", b"difference", "microseconds_an_access", b"microseconds_an_access", "miss_ratio", b"miss_ratio", "misses", b"misses", "policy", b"policy", "policy_errors", b"policy_errors", "problem", b"problem", "recent_miss_ratio", b"recent_miss_ratio", "stopped", b"stopped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ghost: _TypeAlias = Ghost  # noqa: Y015
+
+@_typing.final
 class WatchEventsRequest(_message.Message):
     """Asks for events."""
 
@@ -1124,7 +1870,7 @@ class Event(_message.Message):
     time_seconds: _builtins.float
     """Wall clock, seconds since 1970."""
     kind: _builtins.str
-    """Kind, for example process_attached, pages_evicted, process_killed, policy_error, swap_error."""
+    """Kind, for example process_attached, pages_evicted, process_killed, policy_error, policy_replaced, swap_error."""
     process_id: _builtins.int
     """Process concerned; 0 for none."""
     message: _builtins.str

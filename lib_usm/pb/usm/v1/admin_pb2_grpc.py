@@ -55,6 +55,11 @@ class AdminServiceStub:
                 request_serializer=usm_dot_v1_dot_admin__pb2.ListPoliciesRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_admin__pb2.ListPoliciesResponse.FromString,
                 _registered_method=True)
+        self.SetPolicy = channel.unary_unary(
+                '/usm.v1.AdminService/SetPolicy',
+                request_serializer=usm_dot_v1_dot_admin__pb2.SetPolicyRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.SetPolicyResponse.FromString,
+                _registered_method=True)
         self.ListSwapDevices = channel.unary_unary(
                 '/usm.v1.AdminService/ListSwapDevices',
                 request_serializer=usm_dot_v1_dot_admin__pb2.ListSwapDevicesRequest.SerializeToString,
@@ -70,10 +75,20 @@ class AdminServiceStub:
                 request_serializer=usm_dot_v1_dot_admin__pb2.ListHintsRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_admin__pb2.ListHintsResponse.FromString,
                 _registered_method=True)
+        self.ClearHints = channel.unary_unary(
+                '/usm.v1.AdminService/ClearHints',
+                request_serializer=usm_dot_v1_dot_admin__pb2.ClearHintsRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.ClearHintsResponse.FromString,
+                _registered_method=True)
         self.ExplainPage = channel.unary_unary(
                 '/usm.v1.AdminService/ExplainPage',
                 request_serializer=usm_dot_v1_dot_admin__pb2.ExplainPageRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_admin__pb2.ExplainPageResponse.FromString,
+                _registered_method=True)
+        self.ListEvictions = channel.unary_unary(
+                '/usm.v1.AdminService/ListEvictions',
+                request_serializer=usm_dot_v1_dot_admin__pb2.ListEvictionsRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.ListEvictionsResponse.FromString,
                 _registered_method=True)
         self.WatchEvents = channel.unary_stream(
                 '/usm.v1.AdminService/WatchEvents',
@@ -113,7 +128,14 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPolicies(self, request, context):
-        """Policies that exist and who uses them.
+        """Policies that exist, who uses them, and what each process has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPolicy(self, request, context):
+        """Gives a live process other policies, all or none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,8 +162,22 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClearHints(self, request, context):
+        """Removes the hints of a range, as its process could.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainPage(self, request, context):
         """All that is known of one page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvictions(self, request, context):
+        """The last evictions of a process, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,6 +220,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=usm_dot_v1_dot_admin__pb2.ListPoliciesRequest.FromString,
                     response_serializer=usm_dot_v1_dot_admin__pb2.ListPoliciesResponse.SerializeToString,
             ),
+            'SetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPolicy,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.SetPolicyRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.SetPolicyResponse.SerializeToString,
+            ),
             'ListSwapDevices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSwapDevices,
                     request_deserializer=usm_dot_v1_dot_admin__pb2.ListSwapDevicesRequest.FromString,
@@ -199,10 +240,20 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=usm_dot_v1_dot_admin__pb2.ListHintsRequest.FromString,
                     response_serializer=usm_dot_v1_dot_admin__pb2.ListHintsResponse.SerializeToString,
             ),
+            'ClearHints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearHints,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.ClearHintsRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.ClearHintsResponse.SerializeToString,
+            ),
             'ExplainPage': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainPage,
                     request_deserializer=usm_dot_v1_dot_admin__pb2.ExplainPageRequest.FromString,
                     response_serializer=usm_dot_v1_dot_admin__pb2.ExplainPageResponse.SerializeToString,
+            ),
+            'ListEvictions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvictions,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.ListEvictionsRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.ListEvictionsResponse.SerializeToString,
             ),
             'WatchEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEvents,
@@ -335,6 +386,33 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
+    def SetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.AdminService/SetPolicy',
+            usm_dot_v1_dot_admin__pb2.SetPolicyRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.SetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListSwapDevices(request,
             target,
             options=(),
@@ -416,6 +494,33 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
+    def ClearHints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.AdminService/ClearHints',
+            usm_dot_v1_dot_admin__pb2.ClearHintsRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.ClearHintsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ExplainPage(request,
             target,
             options=(),
@@ -432,6 +537,33 @@ class AdminService:
             '/usm.v1.AdminService/ExplainPage',
             usm_dot_v1_dot_admin__pb2.ExplainPageRequest.SerializeToString,
             usm_dot_v1_dot_admin__pb2.ExplainPageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvictions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.AdminService/ListEvictions',
+            usm_dot_v1_dot_admin__pb2.ListEvictionsRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.ListEvictionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

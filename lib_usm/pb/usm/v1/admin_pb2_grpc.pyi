@@ -40,15 +40,21 @@ class AdminServiceStub:
     ListRegions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRegionsRequest, _admin_pb2.ListRegionsResponse]
     """Regions, of one process or of all."""
     ListPolicies: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListPoliciesRequest, _admin_pb2.ListPoliciesResponse]
-    """Policies that exist and who uses them."""
+    """Policies that exist, who uses them, and what each process has."""
+    SetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]
+    """Gives a live process other policies, all or none."""
     ListSwapDevices: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSwapDevicesRequest, _admin_pb2.ListSwapDevicesResponse]
     """Swap devices."""
     GetMemoryMap: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetMemoryMapRequest, _admin_pb2.GetMemoryMapResponse]
     """Memory as a row of cells, each a group of neighbouring frames."""
     ListHints: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListHintsRequest, _admin_pb2.ListHintsResponse]
     """Hints in force, of one process or of all."""
+    ClearHints: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ClearHintsRequest, _admin_pb2.ClearHintsResponse]
+    """Removes the hints of a range, as its process could."""
     ExplainPage: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainPageRequest, _admin_pb2.ExplainPageResponse]
     """All that is known of one page."""
+    ListEvictions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListEvictionsRequest, _admin_pb2.ListEvictionsResponse]
+    """The last evictions of a process, newest first."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchEventsRequest, _admin_pb2.Event]
     """Events of note as they happen."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
@@ -66,15 +72,21 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListRegions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRegionsRequest, _admin_pb2.ListRegionsResponse]  # type: ignore[assignment]
     """Regions, of one process or of all."""
     ListPolicies: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListPoliciesRequest, _admin_pb2.ListPoliciesResponse]  # type: ignore[assignment]
-    """Policies that exist and who uses them."""
+    """Policies that exist, who uses them, and what each process has."""
+    SetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]  # type: ignore[assignment]
+    """Gives a live process other policies, all or none."""
     ListSwapDevices: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSwapDevicesRequest, _admin_pb2.ListSwapDevicesResponse]  # type: ignore[assignment]
     """Swap devices."""
     GetMemoryMap: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetMemoryMapRequest, _admin_pb2.GetMemoryMapResponse]  # type: ignore[assignment]
     """Memory as a row of cells, each a group of neighbouring frames."""
     ListHints: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListHintsRequest, _admin_pb2.ListHintsResponse]  # type: ignore[assignment]
     """Hints in force, of one process or of all."""
+    ClearHints: _aio.UnaryUnaryMultiCallable[_admin_pb2.ClearHintsRequest, _admin_pb2.ClearHintsResponse]  # type: ignore[assignment]
+    """Removes the hints of a range, as its process could."""
     ExplainPage: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainPageRequest, _admin_pb2.ExplainPageResponse]  # type: ignore[assignment]
     """All that is known of one page."""
+    ListEvictions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListEvictionsRequest, _admin_pb2.ListEvictionsResponse]  # type: ignore[assignment]
+    """The last evictions of a process, newest first."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchEventsRequest, _admin_pb2.Event]  # type: ignore[assignment]
     """Events of note as they happen."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
@@ -113,7 +125,15 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListPoliciesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListPoliciesResponse, _abc.Awaitable[_admin_pb2.ListPoliciesResponse]]:
-        """Policies that exist and who uses them."""
+        """Policies that exist, who uses them, and what each process has."""
+
+    @_abc_1.abstractmethod
+    def SetPolicy(
+        self,
+        request: _admin_pb2.SetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetPolicyResponse, _abc.Awaitable[_admin_pb2.SetPolicyResponse]]:
+        """Gives a live process other policies, all or none."""
 
     @_abc_1.abstractmethod
     def ListSwapDevices(
@@ -140,12 +160,28 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Hints in force, of one process or of all."""
 
     @_abc_1.abstractmethod
+    def ClearHints(
+        self,
+        request: _admin_pb2.ClearHintsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ClearHintsResponse, _abc.Awaitable[_admin_pb2.ClearHintsResponse]]:
+        """Removes the hints of a range, as its process could."""
+
+    @_abc_1.abstractmethod
     def ExplainPage(
         self,
         request: _admin_pb2.ExplainPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ExplainPageResponse, _abc.Awaitable[_admin_pb2.ExplainPageResponse]]:
         """All that is known of one page."""
+
+    @_abc_1.abstractmethod
+    def ListEvictions(
+        self,
+        request: _admin_pb2.ListEvictionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListEvictionsResponse, _abc.Awaitable[_admin_pb2.ListEvictionsResponse]]:
+        """The last evictions of a process, newest first."""
 
     @_abc_1.abstractmethod
     def WatchEvents(

@@ -1,0 +1,198 @@
+"""What the admin service answers with: messages made of what the core says. Reads, and changes nothing."""
+
+from __future__ import annotations
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.core import report
+from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
+from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
+from usmd.policies import registry
+from usmd.server.device_queue import DeviceQueue
+from usmd.server.engine import Engine
+from usmd.server.hint_messages import fields_from_hint
+from usmd.server.policy_changes import PolicyChange, PolicyChanges
+
+KINDS = ("alloc", "evict", "oom")
+
+
+class AdminMessages:
+    """Messages of one daemon. `defaults`: specification of the default policy by kind."""
+
+    def __init__(self, engine: Engine, changes: PolicyChanges, defaults: dict[str, str]) -> None:
+        self._engine = engine
+        self._core = engine.core
+        self._changes = changes
+        self._defaults = defaults
+
+    def process(self, process: Process) -> admin_pb2.Process:
+        """A session."""
+        specifications = process.policies.specifications
+        return admin_pb2.Process(
+            process_id=process.process_id,
+            name=process.name,
+            pid=process.pid or 0,
+            uid=process.uid,
+            alloc_policy=specifications["alloc"],
+            evict_policy=specifications["evict"],
+            oom_policy=specifications["oom"],
+            regions=len(process.regions),
+            mapped_bytes=process.mapped,
+            resident_pages=process.resident,
+            swapped_pages=sum(region.swapped for region in process.regions.values()),
+            denied_pages=process.denied,
+            counters=process.counters.as_dict(),
+        )
+
+    @staticmethod
+    def region(region: Region) -> admin_pb2.RegionInfo:
+        """A region."""
+        return admin_pb2.RegionInfo(
+            region_id=region.region_id,
+            process_id=region.process.process_id,
+            name=region.name,
+            address=region.address,
+            length=region.length,
+            page_count=region.page_count,
+            resident_pages=region.resident,
+            swapped_pages=region.swapped,
+            faults=region.faults,
+            major_faults=region.major_faults,
+            evictions=region.evictions,
+        )
+
+    def policy(self, kind: str, name: str) -> admin_pb2.Policy:
+        """A policy that exists, with who uses it."""
+        users = [
+            process
+            for process in self._core.state.processes.values()
+            if registry.parse(process.policies.specifications[kind])[0] == name
+        ]
+        return admin_pb2.Policy(
+            kind=kind,
+            name=name,
+            summary=registry.summary(kind, name),
+            is_default=registry.parse(self._defaults[kind])[0] == name,
+            process_ids=[process.process_id for process in users],
+            errors=sum(process.policies.errors[kind] for process in users),
+        )
+
+    def process_policies(self, process: Process) -> admin_pb2.ProcessPolicies:
+        """The policies of a process, and how each came to be in force."""
+        answer = admin_pb2.ProcessPolicies(process_id=process.process_id, process_name=process.name)
+        for kind in KINDS:
+            change = self._changes.last(process.process_id, kind)
+            answer.policies.add(
+                kind=kind,
+                policy=process.policies.specifications[kind],
+                errors=process.policies.errors[kind],
+                change=None if change is None else self.policy_change(change),
+            )
+        return answer
+
+    def policy_change(self, change: PolicyChange) -> admin_pb2.PolicyChange:
+        """That a policy took the place of another."""
+        return admin_pb2.PolicyChange(
+            seconds_ago=max(self._engine.now() - change.time, 0.0),
+            kind=change.kind,
+            before=change.before,
+            after=change.after,
+            misbehaved=change.misbehaved,
+            errors=change.errors,
+        )
+
+    def swap_device(self, queue: DeviceQueue) -> admin_pb2.SwapDevice:
+        """A swap device."""
+        device = queue.device
+        return admin_pb2.SwapDevice(
+            number=device.number,
+            name=device.name,
+            kind=device.kind,
+            path=device.path or "",
+            slots=device.slots,
+            free_slots=self._core.state.swap.devices[device.number].free,
+            pages_written=queue.pages_written,
+            pages_read=queue.pages_read,
+            errors=queue.errors,
+            in_flight=queue.in_flight,
+        )
+
+    def hint_range(self, found: report.HintReport) -> admin_pb2.HintRange:
+        """A range on which a hint is in force."""
+        expires = found.range.expires
+        return admin_pb2.HintRange(
+            hint_id=found.range.number,
+            process_id=found.process_id,
+            region_id=found.region_id,
+            first_page=found.range.first,
+            page_count=found.range.end - found.range.first,
+            text=found.range.hint.text,
+            fields=fields_from_hint(found.range.hint),
+            expires_in_seconds=None if expires is None else max(expires - self._engine.now(), 0.0),
+            resident_pages=found.resident,
+            denied_pages=found.denied,
+            faults=found.range.effects.faults,
+            evictions=found.range.effects.evictions,
+            process_name=found.process_name,
+            region_name=found.region_name,
+        )
+
+    @staticmethod
+    def kept_pages(process: Process) -> admin_pb2.KeptPages:
+        """What a process keeps of the budget."""
+        return admin_pb2.KeptPages(
+            process_id=process.process_id,
+            process_name=process.name,
+            denied_pages=process.denied,
+            locked_pages=process.locked,
+            over_budget=process.counters.deny_over_budget,
+            hint_ranges=sum(len(region.hints) for region in process.regions.values()),
+        )
+
+    def page(self, process: Process, region: Region, page: int) -> admin_pb2.ExplainPageResponse:
+        """All that is known of a page."""
+        found = report.explain(self._core, region, page)
+        answer = admin_pb2.ExplainPageResponse(
+            process_id=process.process_id,
+            region_id=region.region_id,
+            region_name=region.name,
+            page=page,
+            address=region.address + page * self._core.state.settings.page_size,
+            state=found.state,
+            frame=found.frame,
+            dirty=found.dirty,
+            pinned=found.pinned,
+            denied=found.denied,
+            waiting_faults=found.waiting,
+            policies=[process.policies.specifications[kind] for kind in KINDS],
+        )
+        if found.slot is not None:
+            device = self._core.state.swap.devices[found.slot >> SLOT_BITS]
+            answer.slot.device = device.number
+            answer.slot.device_name = device.name
+            answer.slot.slot = found.slot & SLOT_MASK
+            answer.slot.generation = found.generation
+        if found.hint is not None:
+            answer.hint.CopyFrom(self.hint_range(found.hint))
+        if found.last_eviction is not None:
+            answer.last_eviction.CopyFrom(self._eviction(found.last_eviction))
+        return answer
+
+    def evicted_page(self, record: EvictionRecord) -> admin_pb2.EvictedPage:
+        """An eviction and its page."""
+        number, page = record.page >> PAGE_BITS, record.page & PAGE_MASK
+        region = self._core.state.regions.get(number)
+        return admin_pb2.EvictedPage(
+            region_id=number,
+            region_name=None if region is None else region.name,
+            page=page,
+            address=0 if region is None else region.address + page * self._core.state.settings.page_size,
+            eviction=self._eviction(record),
+        )
+
+    def _eviction(self, record: EvictionRecord) -> admin_pb2.Eviction:
+        return admin_pb2.Eviction(
+            seconds_ago=max(self._engine.now() - record.time, 0.0),
+            policy=record.policy,
+            reason=record.reason,
+            result=record.result,
+        )

@@ -1,0 +1,50 @@
+"""What became of the policies of live processes since their sessions began: set by an operator, or replaced.
+
+Hears the core's notices; who watches hears the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from usmd.core.commands import Notice
+
+
+class PolicyChange(msgspec.Struct, frozen=True):
+    """That `after` took the place of `before` at `time`; `misbehaved`: because that one had made `errors` errors."""
+
+    kind: str
+    before: str
+    after: str
+    time: float
+    misbehaved: bool
+    errors: int
+
+
+class PolicyChanges:
+    """The last change of each kind of policy of each process that lives. `clock`: seconds, of the engine."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._changes: dict[int, dict[str, PolicyChange]] = {}
+
+    def hear(self, notice: Notice) -> None:
+        """Take note of what is said, if it is about a change."""
+        fields = notice.fields
+        if notice.kind == "policy_set":
+            change = PolicyChange(fields["policy_kind"], fields["before"], fields["policy"], self._clock(), False, 0)
+        elif notice.kind == "policy_replaced":
+            errors = int(fields["errors"])
+            kind, after = fields["policy_kind"], fields["replaced_by"]
+            change = PolicyChange(kind, fields["policy"], after, self._clock(), True, errors)
+        else:
+            if notice.kind in ("process_detached", "process_killed"):
+                self._changes.pop(notice.process_id, None)
+            return
+        self._changes.setdefault(notice.process_id, {})[change.kind] = change
+
+    def last(self, process_id: int, kind: str) -> PolicyChange | None:
+        """How the policy of a kind that a process has came to be in force; None: it has it from the beginning."""
+        return self._changes.get(process_id, {}).get(kind)

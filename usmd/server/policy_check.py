@@ -1,0 +1,63 @@
+"""Whether a process could get a policy: what is wrong is told before anything has begun or changed.
+
+Each policy is made once, for nobody, so that a parameter it refuses is an error of who names it.
+"""
+
+from __future__ import annotations
+
+from usmd.config import Config, PolicyRule, PolicyRules
+from usmd.core.guard import ANYTHING, place, shown
+from usmd.core.region import Process
+from usmd.core.state import CoreSettings, State
+from usmd.core.view import MemoryView
+from usmd.errors import ConfigError, InvalidArgument, UsmdError
+from usmd.policies import registry
+from usmd.swap.base import SwapDevice
+
+
+def check_policy(kind: str, specification: str) -> None:
+    """Make a policy for nobody; raises UnknownPolicy or InvalidArgument, which say why it cannot be had."""
+    settings = CoreSettings(frames=1, page_size=1, deny_budget=0, deny_budget_total=0)
+    scratch = State(settings, [], registry.make, float)
+    nobody = MemoryView(scratch, Process(0, "check", None, None, None))
+    try:
+        registry.make(kind, specification, nobody)
+    except UsmdError:
+        raise
+    except ANYTHING as error:  # a policy's constructor may raise anything
+        raise InvalidArgument(
+            f"{kind} policy {specification} cannot be made: {shown(error)}{place(error)}; correct it, or name another"
+        ) from error
+
+
+def check_policies(config: Config, devices: list[SwapDevice]) -> None:
+    """Raise ConfigError, which names the key, unless a process could get each policy and device named."""
+    names = {word for device in devices for word in (device.name, str(device.number))}
+    rules = config.policy
+    choices: list[tuple[str, PolicyRules | PolicyRule]] = [("policy", rules)]
+    choices += [(f"policy.rules[{number}]", rule) for number, rule in enumerate(rules.rules)]
+    for where, choice in choices:
+        for kind in registry.TABLES:
+            specification = getattr(choice, kind)
+            if specification is None:
+                continue
+            try:
+                check_policy(kind, specification)
+            except UsmdError as error:
+                raise ConfigError(f"{where}.{kind}: {error}") from error
+        if choice.swap is not None and choice.swap not in names:
+            raise ConfigError(f"{where}.swap = {choice.swap!r} is no swap device; there are {', '.join(sorted(names))}")
+
+
+def stand_ins(rules: PolicyRules) -> tuple[str, str, str]:
+    """The alloc, evict and oom policy that take the place of one that makes too many errors.
+
+    The defaults of the configuration; for one from a file, which is likely the one that errs, that of usmd itself.
+    """
+    builtin = PolicyRules()
+
+    def choose(kind: str) -> str:
+        chosen: str = getattr(rules, kind)
+        return str(getattr(builtin, kind)) if ".py:" in chosen else chosen
+
+    return choose("alloc"), choose("evict"), choose("oom")
