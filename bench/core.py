@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from usmd.core import commands, events
+from usmd.core.hint_ranges import HintRanges
+from usmd.core.hints import parse_hint
 from usmd.core.machine import Core
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
@@ -19,6 +21,7 @@ from usmd.policies import registry
 FRAMES: Final = 65536
 ROUNDS: Final = 7
 EVENTS: Final = 20000
+HINTS: Final = 10_000
 ALLOC: Final = "async_aware"
 EVICT: Final = "hint_aware"
 
@@ -119,6 +122,31 @@ def evicting_faults() -> float:
     return (time.perf_counter() - start) / (EVENTS // 2) * 1e6
 
 
+def hint_lookups() -> float:
+    """Microseconds to find the hint in force on a page, among 10,000 ranges of one region."""
+    ranges = HintRanges()
+    hint = parse_hint("PRIORITY=LOW")
+    for number in range(HINTS):
+        ranges.set(number * 8, number * 8 + 6, number, hint, None)
+    pages = [number * 7919 % (HINTS * 8) for number in range(EVENTS)]
+    find = ranges.find
+    start = time.perf_counter()
+    for page in pages:
+        find(page)
+    return (time.perf_counter() - start) / EVENTS * 1e6
+
+
+def hand_over() -> float:
+    """Microseconds a resident page that a change of the evict policy takes, from the default to s3_fifo."""
+    core, process, region = make_core(FRAMES)
+    pages = FRAMES // 2
+    for first in range(0, pages, 256):
+        core.handle(fault(process, region, first, 256), 0.0)
+    start = time.perf_counter()
+    core.handle(events.SetPolicy(process, "evict", "s3_fifo"), 0.0)
+    return (time.perf_counter() - start) / pages * 1e6
+
+
 def per_event(core: Core, todo: Sequence[events.Event], count: int) -> float:
     """Microseconds of one of the `count` things that the events stand for; the commands are dropped."""
     start = time.perf_counter()
@@ -132,6 +160,8 @@ MEASURES: Final[tuple[tuple[str, Callable[[], float], str], ...]] = (
     ("minor fault, 64 a batch", batched_faults, "aim 8"),
     ("resident access", resident_accesses, "aim 1.5"),
     ("fault in full memory, clean victim, swap-in", evicting_faults, "no aim"),
+    ("hint lookup among 10,000 ranges", hint_lookups, "aim 1"),
+    ("change of the evict policy, a page", hand_over, "no aim"),
 )
 
 

@@ -90,10 +90,11 @@ class GuardedPolicies:
             self.on_fill = policy.page_filled
             remembers = type(policy).page_evicted is not EvictPolicy.page_evicted
             self.on_evict = policy.page_evicted if remembers else policy.page_left
-            if type(policy).page_accessed is not EvictPolicy.page_accessed:
-                self.on_access = policy.page_accessed
-            if type(policy).page_missed is not EvictPolicy.page_missed:
-                self.on_miss = policy.page_missed
+            try:
+                self.on_access = policy.page_accessed if policy.hears_accesses else None
+                self.on_miss = policy.page_missed if policy.hears_misses else None
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("evict", f"hears_accesses or hears_misses raised {shown(error)}{place(error)}")
 
     def _make(self, kind: str, base: type[_P], view: MemoryView) -> _P | None:
         try:

@@ -108,6 +108,16 @@ class EvictPolicy(Policy, ABC):
     That fill is the access; `page_accessed` tells of the ones after it.
     """
 
+    @property
+    def hears_accesses(self) -> bool:
+        """Whether `page_accessed` does anything; asked once, so that a policy that does not listen costs nothing."""
+        return type(self).page_accessed is not EvictPolicy.page_accessed
+
+    @property
+    def hears_misses(self) -> bool:
+        """Whether `page_missed` does anything; asked once."""
+        return type(self).page_missed is not EvictPolicy.page_missed
+
     @abstractmethod
     def page_filled(self, pfn: int) -> None:
         """A page of the process came to be in this frame and may be evicted."""

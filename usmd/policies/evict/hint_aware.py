@@ -21,7 +21,16 @@ class HintAware(EvictPolicy):
     def __init__(self, memory: MemoryView, fallback: str = "lru") -> None:
         super().__init__(memory)
         self.classes = [memory.evict_policy(fallback) for _ in Priority]
-        self.remembering = [each for each in self.classes if type(each).page_missed is not EvictPolicy.page_missed]
+
+    @property
+    def hears_accesses(self) -> bool:
+        """If the fallback does."""
+        return self.classes[0].hears_accesses
+
+    @property
+    def hears_misses(self) -> bool:
+        """If the fallback does."""
+        return self.classes[0].hears_misses
 
     def page_filled(self, pfn: int) -> None:
         """Into the class of its priority."""
@@ -33,7 +42,7 @@ class HintAware(EvictPolicy):
 
     def page_missed(self, page: int) -> None:
         """Told to each class, because the page may be remembered by any."""
-        for policy in self.remembering:
+        for policy in self.classes:
             policy.page_missed(page)
 
     def page_left(self, pfn: int) -> None:
