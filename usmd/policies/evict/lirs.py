@@ -3,7 +3,9 @@
 The stack S holds pages by recency, with those that are in memory no more; the queue Q holds the resident pages of high
 inter-reference recency (HIR), which give the victims; the others are LIR. With `paper=false`, the default, two things
 are as in libCacheSim: a touch of a page that is in Q and not in S demotes a LIR page too, and the HIR page that has no
-room then goes at once; and S has at most twice as many entries as memory has frames.
+room then goes at once; and S has at most twice as many entries as memory has frames. Where the queue has one page
+(memory of less than 200 pages) libCacheSim counts the page that it drops so as resident all the same, and so holds one
+page more than there is room for; here that page stays, and the next miss takes one.
 """
 
 from __future__ import annotations
@@ -76,7 +78,8 @@ class Lirs(EvictPolicy):
             self.queue.move_to_end(pfn)
             if not self.paper and self.lir_count >= self._lir_limit():
                 cold = self.queue.first
-                if self._demote() and cold is not None and self._hir_limit() < len(self.queue):
+                too_long = self._demote() and self._hir_limit() < len(self.queue)
+                if too_long and cold is not None and cold != pfn:
                     self.memory.give_up(cold)
             self.stack[page] = pfn
         else:
