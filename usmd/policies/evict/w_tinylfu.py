@@ -85,6 +85,10 @@ class WTinyLfu(EvictPolicy):
         capacity = self.memory.capacity
         return max(capacity - max(int(capacity * self.window_share), 1), 1)
 
+    def _probation_size(self, size: int) -> int:
+        """Of the main part; a subtraction of pages, because 1 - 0.8 is less than a fifth in floating point."""
+        return int(size - self.protected_share * size)
+
     def _frequencies(self) -> CountingFilter:
         if self.filter is None:
             self.filter = CountingFilter(self._main_size())
@@ -120,7 +124,7 @@ class WTinyLfu(EvictPolicy):
         while len(self.protected) > int(self.protected_share * size) and (cold := self.protected.first) is not None:
             self.protected.remove(cold)
             self.probation.append(cold)
-        most = int((1 - self.protected_share) * size)
+        most = self._probation_size(size)
         if len(self.probation) > most > 0:
             for cold in islice(self.probation, len(self.probation) - most):
                 self.memory.give_up(cold)
@@ -129,8 +133,7 @@ class WTinyLfu(EvictPolicy):
         """From the window into probation, or into what is free of the protected part."""
         size = self._main_size()
         self.window.remove(pfn)
-        on_probation = int((1 - self.protected_share) * size)
-        if len(self.probation) >= on_probation and len(self.protected) < int(self.protected_share * size):
+        if len(self.probation) >= self._probation_size(size) and len(self.protected) < int(self.protected_share * size):
             self.protected.append(pfn)
         else:
             self.probation.append(pfn)
