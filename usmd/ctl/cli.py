@@ -9,23 +9,30 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from google.protobuf.message import Message
 from rich.console import Console, Group
 from rich.live import Live
 
-from usmd.ctl import doctor_view, explain_view, memory_map, replay_command, status_view, tables
+from usmd.ctl import (
+    doctor_view,
+    explain_command,
+    hints_command,
+    memory_map,
+    policy_command,
+    replay_command,
+    status_view,
+    tables,
+)
 from usmd.ctl.as_json import plain, write_document, write_line
-from usmd.ctl.connect import ADDRESS_VARIABLE, Admin, admin_socket
+from usmd.ctl.command import connected, listed, show, until_interrupted
+from usmd.ctl.connect import ADDRESS_VARIABLE, Admin
 from usmd.ctl.console import is_piped, make_console
 from usmd.ctl.doctor import diagnose
 from usmd.ctl.doctor_probe import look
 from usmd.ctl.options import AddressOption, Format, FormatOption, Shared, chosen_format
-from usmd.ctl.targets import parse_page
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.version import VERSION
 
@@ -75,17 +82,17 @@ def usmctl(
 @app.command(epilog="Example: usmctl status")
 def status(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
     """Show the daemon at a glance: memory, watermarks, swap, sessions, counters."""
-    with _connected(context, address) as admin:
+    with connected(context, address) as admin:
         answer = admin.status()
-    _show(context, output, lambda: plain(answer), lambda console: status_view.show_status(console, answer))
+    show(context, output, lambda: plain(answer), lambda console: status_view.show_status(console, answer))
 
 
 @app.command(epilog="Example: usmctl processes --format json")
 def processes(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
     """List the processes (client sessions) with their policies and memory."""
-    with _connected(context, address) as admin:
+    with connected(context, address) as admin:
         found = admin.processes()
-    _show(context, output, lambda: _listed("processes", found), lambda console: tables.show_processes(console, found))
+    show(context, output, lambda: listed("processes", found), lambda console: tables.show_processes(console, found))
 
 
 @app.command(epilog="Example: usmctl regions indexer")
@@ -93,40 +100,22 @@ def regions(
     context: typer.Context, process: ProcessFilter = None, address: AddressOption = None, output: FormatOption = None
 ) -> None:
     """List the regions of one process, or of all."""
-    with _connected(context, address) as admin:
+    with connected(context, address) as admin:
         found = admin.regions(admin.process_id(process))
-    _show(context, output, lambda: _listed("regions", found), lambda console: tables.show_regions(console, found))
-
-
-@app.command(epilog="Example: usmctl policies")
-def policies(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
-    """List the policies there are, who uses them, and how often they erred."""
-    with _connected(context, address) as admin:
-        found = admin.policies()
-    _show(context, output, lambda: _listed("policies", found), lambda console: tables.show_policies(console, found))
+    show(context, output, lambda: listed("regions", found), lambda console: tables.show_regions(console, found))
 
 
 @app.command(epilog="Example: usmctl swap")
 def swap(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
     """List the swap devices with their slots, traffic and errors."""
-    with _connected(context, address) as admin:
+    with connected(context, address) as admin:
         found = admin.swap_devices()
-    _show(
+    show(
         context,
         output,
-        lambda: _listed("swap_devices", found),
+        lambda: listed("swap_devices", found),
         lambda console: tables.show_swap_devices(console, found),
     )
-
-
-@app.command(epilog="Example: usmctl hints 3")
-def hints(
-    context: typer.Context, process: ProcessFilter = None, address: AddressOption = None, output: FormatOption = None
-) -> None:
-    """List the ranges on which a hint is in force, of one process or of all."""
-    with _connected(context, address) as admin:
-        found = admin.hints(admin.process_id(process))
-    _show(context, output, lambda: _listed("hint_ranges", found), lambda console: tables.show_hints(console, found))
 
 
 @app.command("map", epilog="Example: usmctl map --by owner --watch")
@@ -143,7 +132,7 @@ def map_(
     output: FormatOption = None,
 ) -> None:
     """Draw memory as a picture: one cell per group of neighbouring frames."""
-    with _connected(context, address) as admin:
+    with connected(context, address) as admin:
         if chosen_format(context, output) is Format.JSON:
             _map_as_json(admin, cells, interval if watch else None)
         elif watch:
@@ -153,35 +142,12 @@ def map_(
             console.print(_picture(console, admin, by, cells))
 
 
-@app.command(epilog="Examples:\n\nusmctl explain indexer index+64KiB\n\nusmctl explain 3 0x10000000")
-def explain(
-    context: typer.Context,
-    process: Annotated[str, typer.Argument(metavar="PROCESS", help="Number or name of a process.", show_default=False)],
-    page: Annotated[
-        str,
-        typer.Argument(
-            metavar="ADDRESS|REGION+OFFSET",
-            help="Any address of the page (decimal or 0x hex), or a region's number or name and an offset in bytes "
-            "(decimal, 0x hex or a size such as 64KiB).",
-            show_default=False,
-        ),
-    ],
-    address: AddressOption = None,
-    output: FormatOption = None,
-) -> None:
-    """Tell all about one page: state, frame, slot, hint in force, waiting faults, last eviction and why."""
-    place = parse_page(page)
-    with _connected(context, address) as admin:
-        answer = admin.explain(admin.process_id(process), place)
-    _show(context, output, lambda: plain(answer), lambda console: explain_view.show_page(console, answer))
-
-
 @app.command(epilog="Examples:\n\nusmctl watch\n\nusmctl watch --format json | grep process_killed")
 def watch(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
     """Print events as they happen, one a line, until Ctrl-C."""
     as_json = chosen_format(context, output) is Format.JSON
     console = make_console()
-    with _connected(context, address) as admin, _until_interrupted():
+    with connected(context, address) as admin, until_interrupted():
         for event in admin.events():
             if as_json:
                 write_line(plain(event), sys.stdout)
@@ -201,11 +167,11 @@ def drain(
     output: FormatOption = None,
 ) -> None:
     """End all sessions and stop the daemon; asks first."""
-    with _connected(context, address) as admin:
+    with connected(context, address) as admin:
         if not yes:
             _ask(f"Stop usmd at {admin.address}? This ends {_sessions(admin.status().processes)}.")
         answer = admin.drain(grace)
-    _show(context, output, lambda: plain(answer), lambda console: console.print(f"{_sessions(answer.sessions)} ended"))
+    show(context, output, lambda: plain(answer), lambda console: console.print(f"{_sessions(answer.sessions)} ended"))
 
 
 @app.command(epilog="Examples:\n\nusmctl doctor\n\nusmctl doctor --format json")
@@ -217,7 +183,7 @@ def doctor(context: typer.Context, output: FormatOption = None) -> None:
     Exit code: 0 where real memory (userfaultfd) can be used, 1 where only simulated memory can.
     """
     report = diagnose(look())
-    _show(
+    show(
         context,
         output,
         lambda: doctor_view.as_document(report),
@@ -226,6 +192,11 @@ def doctor(context: typer.Context, output: FormatOption = None) -> None:
     raise typer.Exit(FAILED if report.reason else 0)
 
 
+# Commands with a module of their own.
+app.command(epilog=policy_command.LIST_EPILOG)(policy_command.policies)
+app.add_typer(policy_command.policy, name="policy")
+app.command(epilog=hints_command.EPILOG)(hints_command.hints)
+app.command(epilog=explain_command.EPILOG)(explain_command.explain)
 app.command(epilog=replay_command.EPILOG)(replay_command.replay)
 
 
@@ -248,37 +219,6 @@ def _complain(error: UsmdError, code: int) -> int:
     return code
 
 
-@contextmanager
-def _connected(context: typer.Context, address: str | None) -> Iterator[Admin]:
-    with Admin(admin_socket(address or context.obj.address)) as admin:
-        yield admin
-
-
-@contextmanager
-def _until_interrupted() -> Iterator[None]:
-    """Ctrl-C is how an endless command is meant to end."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit from None
-
-
-def _show(
-    context: typer.Context,
-    output: Format | None,
-    as_json: Callable[[], dict[str, object]],
-    as_table: Callable[[Console], None],
-) -> None:
-    if chosen_format(context, output) is Format.JSON:
-        write_document(as_json(), sys.stdout)
-    else:
-        as_table(make_console())
-
-
-def _listed(name: str, messages: Sequence[Message]) -> dict[str, object]:
-    return {name: [plain(message) for message in messages]}
-
-
 def _picture(console: Console, admin: Admin, by: memory_map.By, cells: int | None) -> Group:
     status = admin.status()
     layout = memory_map.choose_layout(console, status.frames, cells)
@@ -289,7 +229,7 @@ def _picture(console: Console, admin: Admin, by: memory_map.By, cells: int | Non
 
 def _watch_map(admin: Admin, by: memory_map.By, cells: int | None, interval: float) -> None:
     console = make_console()
-    with _until_interrupted():
+    with until_interrupted():
         if is_piped(console):
             while True:
                 console.print(_picture(console, admin, by, cells))
@@ -306,7 +246,7 @@ def _map_as_json(admin: Admin, cells: int | None, interval: float | None) -> Non
     if interval is None:
         write_document(plain(admin.memory_map(cells or 0)), sys.stdout)
         return
-    with _until_interrupted():
+    with until_interrupted():
         while True:
             write_line(plain(admin.memory_map(cells or 0)), sys.stdout)
             time.sleep(interval)

@@ -103,22 +103,37 @@ class Admin:
 
         return _all_pages(fetch, lambda page: page.regions)
 
-    def policies(self) -> list[admin_pb2.Policy]:
-        """All policies."""
-        return list(self._call(self._stub.ListPolicies, admin_pb2.ListPoliciesRequest()).policies)
+    def policies(self) -> admin_pb2.ListPoliciesResponse:
+        """All policies, and those of each process."""
+        return self._call(self._stub.ListPolicies, admin_pb2.ListPoliciesRequest())
+
+    def set_policy(self, process_id: int, policies: Mapping[str, str]) -> admin_pb2.SetPolicyResponse:
+        """Give a process other policies, by kind."""
+        return self._call(self._stub.SetPolicy, admin_pb2.SetPolicyRequest(process_id=process_id, **policies))
 
     def swap_devices(self) -> list[admin_pb2.SwapDevice]:
         """All swap devices."""
         return list(self._call(self._stub.ListSwapDevices, admin_pb2.ListSwapDevicesRequest()).swap_devices)
 
-    def hints(self, process_id: int) -> list[admin_pb2.HintRange]:
-        """All ranges of a process on which a hint is in force; of all processes for 0."""
+    def hints(self, process_id: int) -> admin_pb2.ListHintsResponse:
+        """All ranges of a process on which a hint is in force, and what it keeps; of all processes for 0."""
+        pages: list[admin_pb2.ListHintsResponse] = []
 
         def fetch(token: str) -> admin_pb2.ListHintsResponse:
             request = admin_pb2.ListHintsRequest(process_id=process_id, page_token=token)
-            return self._call(self._stub.ListHints, request)
+            pages.append(self._call(self._stub.ListHints, request))
+            return pages[-1]
 
-        return _all_pages(fetch, lambda page: page.hint_ranges)
+        ranges = _all_pages(fetch, lambda page: page.hint_ranges)
+        answer = pages[-1]
+        answer.ClearField("hint_ranges")
+        answer.hint_ranges.extend(ranges)
+        return answer
+
+    def clear_hints(self, process_id: int, place: Place, length: int | None) -> admin_pb2.ClearHintsResponse:
+        """Remove the hints of `length` bytes (None: to the end of the region) from a place on."""
+        request = admin_pb2.ClearHintsRequest(process_id=process_id, start=_region_offset(place), length=length)
+        return self._call(self._stub.ClearHints, request)
 
     def memory_map(self, cells: int) -> admin_pb2.GetMemoryMapResponse:
         """Memory in at most `cells` cells."""
@@ -130,9 +145,17 @@ class Admin:
         if isinstance(page, Address):
             request.address = page.address
         else:
-            place = admin_pb2.RegionOffset(region_id=page.region_id, region_name=page.region_name, offset=page.offset)
-            request.region_offset.CopyFrom(place)
+            request.region_offset.CopyFrom(_region_offset(page))
         return self._call(self._stub.ExplainPage, request)
+
+    def evictions(self, process_id: int, page: Address | Place | None, limit: int) -> admin_pb2.ListEvictionsResponse:
+        """The last evictions of a process, of a page or of all; 0 is all that are on record."""
+        request = admin_pb2.ListEvictionsRequest(process_id=process_id, limit=limit)
+        if isinstance(page, Address):
+            request.address = page.address
+        elif page is not None:
+            request.region_offset.CopyFrom(_region_offset(page))
+        return self._call(self._stub.ListEvictions, request)
 
     def events(self) -> Iterator[admin_pb2.Event]:
         """Events as they happen, until the daemon ends the stream."""
@@ -186,6 +209,10 @@ class Admin:
             except OSError:
                 return f"no usmd at {self.address}: start it with 'usmd serve', or name it with --address"
         return f"something listens at {self.address}, but it does not answer as usmd does; name usmd with --address"
+
+
+def _region_offset(place: Place) -> admin_pb2.RegionOffset:
+    return admin_pb2.RegionOffset(region_id=place.region_id, region_name=place.region_name, offset=place.offset)
 
 
 def _status_message(call: grpc.Call) -> str:

@@ -1,4 +1,4 @@
-"""Lists as tables: processes, regions, policies, swap devices, hint ranges, and the events of `watch`.
+"""Lists as tables: processes, regions, swap devices, and the events of `watch`; and how any list becomes a table.
 
 Covers columns and wording. RES, SWAP and DENIED are pages; bytes have a unit.
 """
@@ -38,7 +38,7 @@ def show_processes(console: Console, processes: Sequence[admin_pb2.Process]) -> 
         for process in processes
     )
     columns = (">ID", "NAME", ">PID", ">UID", ">REGIONS", ">MAPPED", ">RES", ">SWAP", ">DENIED", "ALLOC, EVICT, OOM")
-    _show(console, columns, rows, "no processes: no application is attached")
+    show_table(console, columns, rows, "no processes: no application is attached")
 
 
 def show_regions(console: Console, regions: Sequence[admin_pb2.RegionInfo]) -> None:
@@ -59,23 +59,7 @@ def show_regions(console: Console, regions: Sequence[admin_pb2.RegionInfo]) -> N
         for region in regions
     )
     columns = (">ID", "NAME", ">PROC", ">ADDRESS", ">LENGTH", ">RES", ">SWAP", ">FAULTS", ">MAJOR", ">EVICTED")
-    _show(console, columns, rows, "no regions")
-
-
-def show_policies(console: Console, policies: Sequence[admin_pb2.Policy]) -> None:
-    """One line per policy; the default is what new sessions get."""
-    rows = (
-        (
-            policy.kind,
-            printable(policy.name),
-            "yes" if policy.is_default else "-",
-            ", ".join(map(str, policy.process_ids)) or "-",
-            f"{policy.errors:,}",
-            printable(policy.summary),
-        )
-        for policy in policies
-    )
-    _show(console, ("KIND", "NAME", "DEFAULT", "PROCESSES", ">ERRORS", "WHAT IT DOES"), rows, "no policies")
+    show_table(console, columns, rows, "no regions")
 
 
 def show_swap_devices(console: Console, devices: Sequence[admin_pb2.SwapDevice]) -> None:
@@ -97,26 +81,9 @@ def show_swap_devices(console: Console, devices: Sequence[admin_pb2.SwapDevice])
         for device in devices
     )
     columns = (">NO", "NAME", "KIND", ">SLOTS", ">USED", ">SHARE", ">WRITTEN", ">READ", ">IN FLIGHT", ">ERRORS", "PATH")
-    _show(console, columns, rows, "no swap devices: a page that is evicted has nowhere to go; see `usmd serve --swap`")
-
-
-def show_hints(console: Console, ranges: Sequence[admin_pb2.HintRange]) -> None:
-    """One line per range on which a hint is in force."""
-    rows = (
-        (
-            str(hint.hint_id),
-            str(hint.process_id),
-            str(hint.region_id),
-            page_range(hint),
-            f"{hint.resident_pages:,}",
-            f"{hint.denied_pages:,}",
-            f"{hint.expires_in_seconds:.1f} s" if hint.HasField("expires_in_seconds") else "-",
-            printable(hint.text),
-        )
-        for hint in ranges
+    show_table(
+        console, columns, rows, "no swap devices: a page that is evicted has nowhere to go; see `usmd serve --swap`"
     )
-    columns = (">HINT", ">PROCESS", ">REGION", ">PAGES", ">RESIDENT", ">DENIED", ">ENDS IN", "TEXT")
-    _show(console, columns, rows, "no hints in force")
 
 
 def page_range(hint: admin_pb2.HintRange) -> str:
@@ -128,7 +95,7 @@ def page_range(hint: admin_pb2.HintRange) -> str:
 def event_line(event: admin_pb2.Event) -> Text:
     """Event on one line: local time, kind, process, message, details."""
     time = datetime.fromtimestamp(event.time_seconds).astimezone()
-    bad = any(word in event.kind for word in ("error", "failed", "killed", "loss"))
+    bad = any(word in event.kind for word in ("error", "failed", "killed", "loss", "poisoned", "blocked", "replaced"))
     line = Text(time.strftime("%Y-%m-%d %H:%M:%S.") + f"{time.microsecond // 1000:03d}", style="dim")
     line.append(f"  {printable(event.kind):<18}", style="bold red" if bad else "bold")
     line.append(f"  {f'process {event.process_id}' if event.process_id else '-':<12}")
@@ -138,7 +105,7 @@ def event_line(event: admin_pb2.Event) -> Text:
     return line
 
 
-def _show(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], when_empty: str) -> None:
+def show_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], when_empty: str) -> None:
     """Print the rows; a column whose title begins with `>` is of numbers and stands to the right.
 
     The last column alone wraps, if it is of text.
@@ -154,7 +121,7 @@ def _show(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]
     cells = [[column.removeprefix(">") for column in columns]]
     for row in rows:
         table.add_row(*row)
-        cells.append(list(row))
+        cells.append([str(cell) for cell in row])
     if not table.row_count:
         console.print(when_empty, soft_wrap=True)
         return

@@ -1,10 +1,11 @@
-"""What an operator names: a process, and a page of it. Pure.
+"""What an operator names: a process, a page or a range of it, a policy. Pure but for the folder that paths begin in.
 
 Covers the text forms and their limits. Whether the thing exists is for the daemon to say.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from usmd.errors import InvalidArgument, InvalidSize, NotFound
 from usmd.sizes import parse_size
 
 MAX_NUMBER = (1 << 64) - 1
+_FILE = re.compile(r"[^\s(),=][^(),=]*\.py(?=:)")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
 
 
@@ -65,6 +67,23 @@ def parse_page(text: str) -> Address | Place:
             f"or REGION+OFFSET, for example {_example(text)}"
         )
     return Address(address)
+
+
+def parse_range(text: str) -> tuple[Place, int | None]:
+    """A range of bytes: REGION, REGION+OFFSET or REGION+OFFSET:LENGTH; None is to the end of the region.
+
+    Raises InvalidArgument, which names the text and what is allowed.
+    """
+    region, plus, rest = text.rpartition("+")
+    if not plus:
+        return _parse_place(text, text, "0"), None
+    offset, colon, length = rest.partition(":")
+    return _parse_place(text, region, offset), _parse_offset(text, length) if colon else None
+
+
+def absolute_files(specification: str) -> str:
+    """A policy's specification with the paths in it made absolute, because the daemon works in another folder."""
+    return _FILE.sub(lambda match: os.path.abspath(os.path.expanduser(match[0])), specification)  # noqa: PTH100, PTH111
 
 
 def find_process(name: str, processes: Iterable[admin_pb2.Process]) -> int:

@@ -201,3 +201,31 @@ def test_faults_that_wait_for_memory_are_counted():
     found = explain(shell, region, 2)
     assert (found.state, found.waiting) == ("ABSENT", 1)
     assert explain(shell, region, 1).waiting == 0
+
+
+# Hints and evictions
+
+
+def test_those_who_keep_pages_or_have_hints_are_listed(shell):
+    hinted, plain = shell.attach("hinted"), shell.attach("plain")
+    region = shell.map(hinted, 2)
+    shell.map(plain, 2)
+    core = shell.core
+    assert report.keeping_processes(core, None) == []
+    shell.hint(hinted, region, "PRIORITY=LOW", 0, 1)
+    assert [each.name for each in report.keeping_processes(core, None)] == ["hinted"]
+    assert report.keeping_processes(core, core.state.processes[plain]) == []
+
+
+def test_the_last_evictions_come_newest_first_of_all_pages_or_of_one(shell):
+    process = shell.attach()
+    region = shell.map(process, 4)
+    for page in (0, 1, 0):
+        shell.put(process, region, page, b"a" * 16)
+        shell.hint(process, region, "DONTNEED", page, 1)
+    owner = shell.core.state.processes[process]
+    key = shell.core.state.regions[region].first_key
+    assert [record.page - key for record in report.last_evictions(owner, None, 0)] == [0, 1, 0]
+    assert [record.page - key for record in report.last_evictions(owner, None, 2)] == [0, 1]
+    assert [record.page - key for record in report.last_evictions(owner, key + 1, 0)] == [1]
+    assert report.last_evictions(owner, key + 2, 0) == []

@@ -51,6 +51,13 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
             pb.Policy(kind="alloc", name="first_fit", summary="the lowest free frames", is_default=True),
             pb.Policy(kind="evict", name="lru", summary="longest unused first", process_ids=[2], errors=3),
         ]
+        self.process_policies = [
+            pb.ProcessPolicies(
+                process_id=2,
+                process_name="cache",
+                policies=[pb.PolicyInForce(kind="evict", policy="lru", errors=3)],
+            )
+        ]
         self.swap_devices = [
             pb.SwapDevice(
                 number=0, name="file0", kind="file", path="/var/lib/usmd/swap0", slots=4096, free_slots=3072,
@@ -67,6 +74,19 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
             ),
             pb.HintRange(hint_id=8, process_id=2, region_id=3, first_page=0, page_count=1, text="PRIORITY=LOW"),
         ]  # fmt: skip
+        self.kept_pages = [
+            pb.KeptPages(process_id=1, process_name="indexer", denied_pages=64, over_budget=5, hint_ranges=1)
+        ]
+        self.evictions = pb.ListEvictionsResponse(
+            evictions=[
+                pb.EvictedPage(
+                    region_id=1, region_name="index", page=16, address=0x10010000,
+                    eviction=pb.Eviction(seconds_ago=3.2, policy="lru", reason="longest unused", result="swapped"),
+                )
+            ],
+            records=256,
+            total=910,
+        )  # fmt: skip
         self.page = pb.ExplainPageResponse(
             process_id=1, region_id=1, region_name="index", page=16, address=0x10010000, state="SWAPPED",
             slot=pb.SlotInfo(device=0, device_name="file0", slot=42, generation=3), waiting_faults=2,
@@ -103,7 +123,13 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
 
     def ListPolicies(self, request, context):
         self._note(request, context)
-        return pb.ListPoliciesResponse(policies=self.policies)
+        return pb.ListPoliciesResponse(policies=self.policies, processes=self.process_policies)
+
+    def SetPolicy(self, request, context):
+        self._note(request, context)
+        kinds = [kind for kind in ("alloc", "evict", "oom") if getattr(request, kind)]
+        changes = [pb.PolicyChange(kind=kind, before="old", after=getattr(request, kind)) for kind in kinds]
+        return pb.SetPolicyResponse(process_id=request.process_id, changes=changes)
 
     def ListSwapDevices(self, request, context):
         self._note(request, context)
@@ -119,12 +145,23 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
         self._note(request, context)
         chosen = [h for h in self.hints if request.process_id in (0, h.process_id)]
         items, token = self._page(chosen, request.page_token)
-        return pb.ListHintsResponse(hint_ranges=items, next_page_token=token)
+        return pb.ListHintsResponse(
+            hint_ranges=items, next_page_token=token, kept_pages=self.kept_pages, deny_budget=512,
+            deny_budget_total=768, kept_total=64,
+        )  # fmt: skip
+
+    def ClearHints(self, request, context):
+        self._note(request, context)
+        return pb.ClearHintsResponse(region_id=1, first_page=16, page_count=8, hint_ranges=2)
 
     def ExplainPage(self, request, context):
         self._note(request, context)
         self.explained = request
         return self.page
+
+    def ListEvictions(self, request, context):
+        self._note(request, context)
+        return self.evictions
 
     def WatchEvents(self, request, context):
         self._note(request, context)

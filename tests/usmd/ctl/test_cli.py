@@ -45,10 +45,7 @@ def start(daemon):
         (["regions"], "regions", 3),
         (["regions", "2"], "regions", 1),
         (["regions", "indexer"], "regions", 2),
-        (["policies"], "policies", 2),
         (["swap"], "swap_devices", 1),
-        (["hints"], "hint_ranges", 2),
-        (["hints", "cache"], "hint_ranges", 1),
         (["map", "--cells", "16"], "cells", 16),
     ],
 )
@@ -79,18 +76,6 @@ def test_status_is_told_as_picture_and_as_document(daemon):
     document = json.loads(daemon.ctl("status", "--format", "json")[1])
     assert set(document) == {field.name for field in pb.GetStatusResponse.DESCRIPTOR.fields}
     assert document["counters"]["faults"] == 12345
-
-
-def test_explain_asks_for_the_page_that_was_typed(daemon):
-    code, text, _ = daemon.ctl("explain", "indexer", "index+64KiB")
-    assert code == 0
-    assert "SWAPPED" in text
-    assert daemon.admin.explained.process_id == 1
-    assert daemon.admin.explained.region_offset == pb.RegionOffset(region_name="index", offset=65536)
-    document = json.loads(daemon.ctl("explain", "1", "0x10", "--format", "json")[1])
-    assert daemon.admin.explained.address == 16
-    assert document["state"] == "SWAPPED"
-    assert document["frame"] is None
 
 
 def test_the_map_by_owner_names_the_processes(daemon):

@@ -6,6 +6,7 @@ import grpc
 import pytest
 from google.rpc import status_pb2
 
+from lib_usm.pb.usm.v1 import admin_pb2 as pb
 from lib_usm.pb.usm.v1 import admin_pb2_grpc
 from usmd.ctl import connect
 from usmd.ctl.connect import Admin, AdminError, admin_socket
@@ -37,7 +38,8 @@ def test_lists_of_several_pages_are_joined(daemon, admin):
     assert [process.process_id for process in admin.processes()] == [1, 2]
     assert [region.region_id for region in admin.regions(0)] == [1, 2, 3]
     assert [region.region_id for region in admin.regions(1)] == [1, 2]
-    assert [hint.hint_id for hint in admin.hints(0)] == [7, 8]
+    hints = admin.hints(0)
+    assert ([hint.hint_id for hint in hints.hint_ranges], hints.deny_budget) == ([7, 8], 512)
     assert [request.page_token for request in daemon.admin.requests[-2:]] == ["", "1"]
 
 
@@ -62,6 +64,24 @@ def test_a_page_is_asked_for_by_address_or_by_place(daemon, admin):
     admin.explain(1, Place(0, "index", 65536))
     assert daemon.admin.explained.region_offset.region_name == "index"
     assert daemon.admin.explained.region_offset.offset == 65536
+
+
+def test_evictions_are_asked_for_of_all_pages_or_of_one(daemon, admin):
+    assert admin.evictions(1, None, 20).total == 910
+    assert daemon.admin.requests[-1] == pb.ListEvictionsRequest(process_id=1, limit=20)
+    admin.evictions(1, Address(0), 0)
+    assert daemon.admin.requests[-1].WhichOneof("page") == "address"
+    admin.evictions(1, Place(7, "", 5), 0)
+    assert daemon.admin.requests[-1].region_offset == pb.RegionOffset(region_id=7, offset=5)
+
+
+def test_what_is_not_said_of_a_change_is_not_sent(daemon, admin):
+    assert admin.set_policy(2, {"evict": "arc"}).changes[0].after == "arc"
+    assert daemon.admin.requests[-1] == pb.SetPolicyRequest(process_id=2, evict="arc")
+    admin.clear_hints(1, Place(0, "index", 0), None)
+    assert not daemon.admin.requests[-1].HasField("length")
+    admin.clear_hints(1, Place(0, "index", 4096), 0)
+    assert (daemon.admin.requests[-1].HasField("length"), daemon.admin.requests[-1].start.offset) == (True, 4096)
 
 
 def test_the_daemons_own_message_is_passed_on_without_decoration(daemon, admin):

@@ -59,14 +59,6 @@ def test_a_region_is_one_line():
     assert columns(line) == ["2", "-", "1", "0x8000000000000000", "100 B", "1", "2", "3", "4", "5,000"]
 
 
-def test_a_policy_tells_whether_it_is_the_default_and_who_uses_it():
-    lru = pb.Policy(kind="evict", name="lru", summary="longest unused first", process_ids=[2, 3], errors=7)
-    first_fit = pb.Policy(kind="alloc", name="first_fit", summary="lowest free", is_default=True)
-    _, one, two = shown(tables.show_policies, [lru, first_fit])
-    assert columns(one) == ["evict", "lru", "-", "2, 3", "7", "longest unused first"]
-    assert columns(two) == ["alloc", "first_fit", "yes", "-", "0", "lowest free"]
-
-
 def test_a_swap_device_tells_its_share_in_use():
     device = pb.SwapDevice(number=3, name="file0", kind="file", path="/s", slots=1000, free_slots=750, errors=1)
     assert columns(shown(tables.show_swap_devices, [device])[1]) == [
@@ -74,22 +66,12 @@ def test_a_swap_device_tells_its_share_in_use():
     ]  # fmt: skip
 
 
-def test_a_hint_tells_its_range_and_its_end():
-    hint = pb.HintRange(hint_id=7, process_id=1, region_id=2, first_page=8, page_count=8, text="TTL=30")
-    assert columns(shown(tables.show_hints, [hint])[1]) == ["7", "1", "2", "8-15", "0", "0", "-", "TTL=30"]
-    hint.expires_in_seconds = 12.5
-    hint.page_count = 1
-    assert columns(shown(tables.show_hints, [hint])[1]) == ["7", "1", "2", "8", "0", "0", "12.5 s", "TTL=30"]
-
-
 @pytest.mark.parametrize(
     "show",
     [
         tables.show_processes,
         tables.show_regions,
-        tables.show_policies,
         tables.show_swap_devices,
-        tables.show_hints,
     ],
 )
 def test_an_empty_list_says_so(show):
@@ -109,10 +91,6 @@ def test_an_event_is_one_line_with_its_details():
     assert not any("red" in str(span.style) for span in tables.event_line(pb.Event(kind="process_attached")).spans)
 
 
-HINT = pb.HintRange(
-    hint_id=5, process_id=2, region_id=3, page_count=6144, text="PRIORITY=LOW; SWAP=ssd; TTL=600; X_NOTE=a long one",
-    expires_in_seconds=593.7, resident_pages=1_234,
-)  # fmt: skip
 REGION = pb.RegionInfo(
     region_id=1, process_id=2, name="index of everything", address=0x1000000000, length=24 << 20, resident_pages=1_024,
     swapped_pages=3_712, faults=4_736, major_faults=12, evictions=900,
@@ -121,16 +99,21 @@ REGION = pb.RegionInfo(
 
 @pytest.mark.parametrize("width", range(60, 131))
 def test_no_character_is_lost_at_any_width(width):
-    for show, message, cells in (
-        (tables.show_hints, HINT, [HINT.text, "593.7 s", "1,234", "0-6143"]),
-        (tables.show_regions, REGION, [REGION.name, "24 MiB", "0x1000000000", "1,024", "3,712", "4,736", "900"]),
-    ):
-        lines = shown(show, [message], width)
-        assert "\u2026" not in "".join(lines)
-        text = "".join("".join(lines[1:]).split())
-        for cell in cells[1:]:
-            assert "".join(cell.split()) in text
-        column = lines[0].index("TEXT") if message is HINT else lines[0].index("NAME")
-        if message is HINT:  # the only cell that wraps stands alone in the last column
-            text = "".join("".join(line[column:].split()) for line in lines[1:])
-        assert "".join(cells[0].split()) in text
+    lines = shown(tables.show_regions, [REGION], width)
+    assert "\u2026" not in "".join(lines)
+    text = "".join("".join(lines[1:]).split())
+    for cell in (REGION.name, "24 MiB", "0x1000000000", "1,024", "3,712", "4,736", "900"):
+        assert "".join(cell.split()) in text
+
+
+@pytest.mark.parametrize(("first", "count", "text"), [(8, 8, "8-15"), (8, 1, "8"), (0, 0, "0")])
+def test_a_range_is_its_first_and_last_page(first, count, text):
+    assert tables.page_range(pb.HintRange(first_page=first, page_count=count)) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [("policy_replaced", True), ("policy_set", False), ("page_poisoned", True), ("thread_blocked", True)],
+)
+def test_an_event_that_asks_for_action_is_red(kind, bad):
+    assert any("red" in str(span.style) for span in tables.event_line(pb.Event(kind=kind)).spans) is bad

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
-from usmd.ctl.targets import MAX_NUMBER, Address, Place, find_process, parse_number, parse_page, parse_process
+from usmd.ctl.targets import (
+    MAX_NUMBER,
+    Address,
+    Place,
+    absolute_files,
+    find_process,
+    parse_number,
+    parse_page,
+    parse_process,
+    parse_range,
+)
 from usmd.errors import InvalidArgument, NotFound
 
 numbers = st.integers(0, MAX_NUMBER)
@@ -99,3 +109,39 @@ def test_an_ambiguous_name_lists_the_candidates():
     same = [pb.Process(process_id=1, name="a", pid=11), pb.Process(process_id=5, name="a"), pb.Process(name="b")]
     with pytest.raises(NotFound, match=r"2 processes are named 'a': 1 \(pid 11\), 5 \(pid unknown\); name one"):
         find_process("a", same)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "length"),
+    [
+        ("index", Place(0, "index", 0), None),
+        ("3", Place(3, "", 0), None),
+        ("index+0", Place(0, "index", 0), None),
+        ("index+64KiB:1MiB", Place(0, "index", 65536), 1 << 20),
+        ("a+b+1:2", Place(0, "a+b", 1), 2),
+    ],
+)
+def test_a_range_is_a_region_an_offset_and_a_length(text, place, length):
+    assert parse_range(text) == (place, length)
+
+
+@pytest.mark.parametrize("text", ["", "+1", "0", "index+", "index+1:", "index+x", "index+1:-1"])
+def test_text_that_is_no_range_is_named(text):
+    with pytest.raises(InvalidArgument):
+        parse_range(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "absolute"),
+    [
+        ("lru", "lru"),
+        ("mine.py:Mine(a=1)", "{here}/mine.py:Mine(a=1)"),
+        ("/etc/usmd/mine.py:Mine", "/etc/usmd/mine.py:Mine"),
+        ("hint_aware(fallback=../mine.py:Mine)", "hint_aware(fallback={above}/mine.py:Mine)"),
+        ("hint_aware(fallback=lru)", "hint_aware(fallback=lru)"),
+        ("mine.py", "mine.py"),
+    ],
+)
+def test_paths_in_a_specification_are_made_absolute(text, absolute, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_files(text) == absolute.format(here=tmp_path, above=tmp_path.parent)

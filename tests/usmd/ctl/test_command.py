@@ -1,0 +1,40 @@
+"""What commands have in common."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import typer
+
+from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usmd.ctl.command import connected, listed, show, until_interrupted
+from usmd.ctl.options import Format, Shared
+
+
+def context(address=None, output=None):
+    return SimpleNamespace(obj=Shared(address, output))
+
+
+def test_the_command_s_own_address_wins(daemon):
+    with connected(context("unix:/none.sock"), daemon.address) as admin:
+        assert admin.address == daemon.address
+    with connected(context(daemon.address), None) as admin:
+        assert admin.status().pid == 4711
+
+
+def test_ctrl_c_is_a_good_end():
+    with pytest.raises(typer.Exit) as stop, until_interrupted():
+        raise KeyboardInterrupt
+    assert stop.value.exit_code == 0
+
+
+def test_an_answer_is_written_in_the_format_asked_for(capsys):
+    show(context(), Format.JSON, lambda: {"a": 1}, lambda console: console.print("never"))
+    assert json.loads(capsys.readouterr().out) == {"a": 1}
+    show(context(output=Format.TABLE), None, dict, lambda console: console.print("a table"))
+    assert capsys.readouterr().out == "a table\n"
+
+
+def test_a_list_is_a_document():
+    document = listed("hints", [pb.HintRange(hint_id=1), pb.HintRange(hint_id=2)])
+    assert [each["hint_id"] for each in document["hints"]] == [1, 2]

@@ -1,0 +1,62 @@
+"""`usmctl hints`: where which hint holds, what it did, and what is kept of the budget; and its end by an operator."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from usmd.ctl import hints_view
+from usmd.ctl.as_json import plain
+from usmd.ctl.command import connected, show
+from usmd.ctl.options import AddressOption, FormatOption
+from usmd.ctl.targets import parse_range
+from usmd.errors import InvalidArgument
+
+EPILOG = """Examples:
+
+usmctl hints
+
+usmctl hints indexer
+
+usmctl hints indexer --clear index
+
+usmctl hints indexer --clear index+64KiB:1MiB"""
+
+
+def hints(
+    context: typer.Context,
+    process: Annotated[
+        str | None,
+        typer.Argument(metavar="PROCESS", help="Number or name of a process; default: all.", show_default=False),
+    ] = None,
+    clear: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGION[+OFFSET[:LENGTH]]",
+            help="Remove the hints of this range of PROCESS: a region by number or name, an offset and a length in "
+            "bytes (decimal, 0x hex or a size such as 64KiB); default: the whole region, to its end. The process is "
+            "not told, and may set them again.",
+            show_default=False,
+        ),
+    ] = None,
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
+    """List the ranges on which a hint is in force, of one process or of all, and what is kept in memory of the budget.
+
+    FAULTS and EVICTED are those under the hint since it was set. What later hints left of a range shows the same
+    numbers in each of its parts, because they are the hint's. DENIED below RESIDENT on EVICTION=DENY: the budget is
+    spent.
+    """
+    if clear is None:
+        with connected(context, address) as admin:
+            found = admin.hints(admin.process_id(process))
+        show(context, output, lambda: plain(found), lambda console: hints_view.show_hints(console, found))
+        return
+    if process is None:
+        raise InvalidArgument("--clear needs a process: usmctl hints PROCESS --clear REGION[+OFFSET[:LENGTH]]")
+    place, length = parse_range(clear)
+    with connected(context, address) as admin:
+        answer = admin.clear_hints(admin.process_id(process), place, length)
+    show(context, output, lambda: plain(answer), lambda console: hints_view.show_cleared(console, answer))

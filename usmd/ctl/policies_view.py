@@ -1,0 +1,61 @@
+"""Policies as tables: those there are, and those in force with how they came to be so."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.ctl.console import printable
+from usmd.ctl.status_view import format_duration
+from usmd.ctl.tables import show_table
+
+
+def show_policies(console: Console, found: admin_pb2.ListPoliciesResponse) -> None:
+    """One line per policy; the default is what new sessions get. Then one line per process and kind."""
+    rows = (
+        (
+            policy.kind,
+            printable(policy.name),
+            "yes" if policy.is_default else "-",
+            ", ".join(map(str, policy.process_ids)) or "-",
+            f"{policy.errors:,}",
+            printable(policy.summary),
+        )
+        for policy in found.policies
+    )
+    show_table(console, ("KIND", "NAME", "DEFAULT", "PROCESSES", ">ERRORS", "WHAT IT DOES"), rows, "no policies")
+    if not found.processes:
+        return
+    console.print()
+    in_force = (
+        (
+            f"{process.process_id} {printable(process.process_name)}",
+            policy.kind,
+            printable(policy.policy),
+            f"{policy.errors:,}",
+            how_it_came(policy),
+        )
+        for process in found.processes
+        for policy in process.policies
+    )
+    show_table(console, ("PROCESS", "KIND", "IN FORCE", ">ERRORS", "SINCE"), in_force, "")
+
+
+def how_it_came(policy: admin_pb2.PolicyInForce) -> str | Text:
+    """Since when a policy is in force, and why."""
+    if not policy.HasField("change"):
+        return "the session began"
+    change = policy.change
+    ago = f"{format_duration(change.seconds_ago)} ago"
+    before = printable(change.before)
+    if change.misbehaved:
+        return Text(f"{ago}: took the place of {before}, which made {change.errors:,} errors", style="bold red")
+    return f"{ago}: set in the place of {before}"
+
+
+def show_changes(console: Console, answer: admin_pb2.SetPolicyResponse) -> None:
+    """One line per kind that was set: what was, and what is now."""
+    rows = ((change.kind, printable(change.before), printable(change.after)) for change in answer.changes)
+    console.print(f"process {answer.process_id}", style="bold")
+    show_table(console, ("KIND", "BEFORE", "NOW"), rows, "")
