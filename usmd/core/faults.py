@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from usmd.core.chores import Chore
 from usmd.core.commands import Allocated, Failed, Yielded
 from usmd.core.events import FaultRequest
-from usmd.core.frames import EVICTING, FILLING, PINNED, PRESENT
+from usmd.core.frames import EVICTING, FILLING, KEPT, PINNED, PRESENT
 from usmd.core.page_life import Filling, Waiter
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
 from usmd.core.policy import Allocation, Fault
@@ -173,6 +173,10 @@ class Faults:
             life.retake(pfn)
         if fault.protected:
             process.counters.protect_faults += 1
+            if process.touches is not None:
+                process.touches.extend((state.frames.page[pfn], 1))
+            if not state.frames.flags[pfn] & KEPT:
+                process.policies.page_accessed(pfn, write=True)
             life.dirty(pfn)
             life.restore(pfn)
         else:

@@ -6,7 +6,8 @@ cannot be used, the default stands in: one page on the first free frame, victims
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from usmd.core.frame_list import FrameLinks
@@ -15,10 +16,12 @@ from usmd.core.policy import (
     Allocation,
     AllocPolicy,
     AsyncRequest,
+    ConditionalPolicy,
     EvictPolicy,
     Fault,
     OomPolicy,
     Policy,
+    Wishes,
 )
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UsmdError
@@ -32,6 +35,8 @@ ANYTHING: Final = (Exception, SystemExit)
 """What a policy may raise without hurting the daemon; SystemExit is what `sys.exit` raises."""
 
 _MAX_SHOWN: Final = 200
+NO_POLICY: Final = "none"
+"""Specification of no conditional policy."""
 
 
 def shown(value: object) -> str:
@@ -53,18 +58,19 @@ def place(error: BaseException) -> str:
 
 
 class GuardedPolicies:
-    """One alloc, one evict and one oom policy for a process.
+    """One alloc, one evict and one oom policy for a process, and a conditional one if it has one.
 
-    `specifications` are the three texts they were made from; `errors` counts answers that were not used, by kind.
+    `specifications` are the texts they were made from; `errors` counts answers that were not used, by kind.
     `on_access` is the evict policy's `page_accessed` where it has one, else None, and `on_miss` its `page_missed`. The
     hot path calls them directly, and `broke` when one raises; a replay does so with `on_fill` and `on_evict`, which are
     its `page_filled` and `page_evicted` (or `page_left`, which that calls). `misbehaving`: kinds whose policy made too
-    many errors and is to be replaced, which happens between events.
+    many errors and is to be replaced, which happens between events. `on_swapped` and `on_returned` are the conditional
+    policy's `page_swapped` and `page_returned` where it has them, else None.
     """
 
     __slots__ = (
-        "_alloc", "_async_rq", "_evict", "_links", "_oom", "_process", "_slow", "_state", "errors", "misbehaving",
-        "on_access", "on_evict", "on_fill", "on_miss", "specifications",
+        "_alloc", "_async_rq", "_cond", "_evict", "_links", "_oom", "_process", "_slow", "_state", "errors",
+        "misbehaving", "on_access", "on_evict", "on_fill", "on_miss", "on_returned", "on_swapped", "specifications",
     )  # fmt: skip
 
     def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:
@@ -82,6 +88,10 @@ class GuardedPolicies:
         self._oom: OomPolicy | None = self._make("oom", OomPolicy, view)  # type: ignore[type-abstract]
         self._evict: EvictPolicy | None
         self._use_evict(self._make("evict", EvictPolicy, view))  # type: ignore[type-abstract]
+        self._cond: ConditionalPolicy | None
+        self._use_cond(None)
+        if self.specifications["cond"] != NO_POLICY:
+            self._use_cond(self._make("cond", ConditionalPolicy, view))  # type: ignore[type-abstract]
 
     def _use_evict(self, policy: EvictPolicy | None) -> None:
         self._evict = policy
@@ -95,6 +105,18 @@ class GuardedPolicies:
                 self.on_miss = policy.page_missed if policy.hears_misses else None
             except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"hears_accesses or hears_misses raised {shown(error)}{place(error)}")
+
+    def _use_cond(self, policy: ConditionalPolicy | None) -> None:
+        self._cond = policy
+        self.on_swapped: Callable[[int, int], None] | None = None
+        self.on_returned: Callable[[int], None] | None = None
+        if policy is not None:
+            if type(policy).page_swapped is not ConditionalPolicy.page_swapped:
+                self.on_swapped = policy.page_swapped
+            if type(policy).page_returned is not ConditionalPolicy.page_returned:
+                self.on_returned = policy.page_returned
+            state = self._state
+            state.turn_at = min(state.turn_at, state.now + state.settings.cond_interval)
 
     def _make(self, kind: str, base: type[_P], view: MemoryView) -> _P | None:
         try:
@@ -169,6 +191,9 @@ class GuardedPolicies:
         A new evict policy hears of the pages that the old one knew, in the order in which that one would have evicted
         them, and then of the other `evictable` ones.
         """
+        if kind == "cond" and specification == NO_POLICY:
+            self.give_up_on(kind)
+            return
         links = FrameLinks(self._state.frames.count) if kind == "evict" else self._links
         view = MemoryView(self._state, self._process, links)
         try:
@@ -183,6 +208,8 @@ class GuardedPolicies:
             self._alloc = policy
         elif isinstance(policy, OomPolicy) and kind == "oom":
             self._oom = policy
+        elif isinstance(policy, ConditionalPolicy) and kind == "cond":
+            self._use_cond(policy)
         elif isinstance(policy, EvictPolicy) and kind == "evict":
             missing = dict.fromkeys(evictable)
             order = [pfn for pfn in dict.fromkeys(self.candidates(2 * len(missing))) if pfn in missing]
@@ -211,9 +238,11 @@ class GuardedPolicies:
             self._alloc = None
         elif kind == "oom":
             self._oom = None
+        elif kind == "cond":
+            self._use_cond(None)
         else:
             self._use_evict(None)
-        self._began(kind, "none")
+        self._began(kind, NO_POLICY)
 
     def page_filled(self, pfn: int) -> None:
         """Tell the evict policy of a page that may be evicted; its frame is in no list, whoever forgot it there."""
@@ -241,6 +270,14 @@ class GuardedPolicies:
                 self._evict.page_evicted(pfn)
             except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"page_evicted raised {shown(error)}{place(error)}")
+
+    def page_accessed(self, pfn: int, *, write: bool) -> None:
+        """Tell the evict policy of a touch of a page that is there."""
+        if self.on_access is not None:
+            try:
+                self.on_access(pfn, write)
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("evict", f"page_accessed raised {shown(error)}{place(error)}")
 
     def page_missed(self, page: int) -> None:
         """Tell the evict policy that a page which is in no frame was asked for."""
@@ -313,6 +350,72 @@ class GuardedPolicies:
                 return number
             self.broke("evict", f"swap_device answered {shown(number)}, which is no device")
         return None
+
+    def page_swapped(self, page: int, device: int) -> None:
+        """Tell the conditional policy, if it listens, of a page that is on a swap device now."""
+        if self.on_swapped is not None:
+            try:
+                self.on_swapped(page, device)
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("cond", f"page_swapped raised {shown(error)}{place(error)}")
+
+    def page_returned(self, page: int) -> None:
+        """Tell the conditional policy, if it listens, of a page that is not to be wished for any more."""
+        if self.on_returned is not None:
+            try:
+                self.on_returned(page)
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("cond", f"page_returned raised {shown(error)}{place(error)}")
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is a conditional policy."""
+        return self._cond is not None
+
+    def turn(self, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
+        """What the conditional policy wishes: pages to trim, to bring back, and to move to a device, each a number.
+
+        At most `limit` of each kind; what they say of pages and devices is for the caller to check.
+        """
+        if self._cond is None:
+            return 0, [], []
+        started = self._state.stopwatch()
+        try:
+            wishes = self._cond.turn()
+            if wishes is None:
+                trim, swap_in, demote = 0, [], []
+            else:
+                trim, swap_in, demote = self._read(wishes, limit)
+        except ANYTHING as error:  # a policy may raise anything
+            self.broke("cond", f"turn raised {shown(error)}{place(error)}")
+            return 0, [], []
+        self._timed("cond", started)
+        return trim, swap_in, demote
+
+    def _read(self, wishes: object, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
+        """The wishes that are numbers; each that is none is an error. Looks at the first `limit` of each kind."""
+        if not isinstance(wishes, Wishes):
+            self.broke("cond", f"turn answered {shown(wishes)}, which is no Wishes")
+            return 0, [], []
+        trim: object = wishes.trim
+        if type(trim) is not int or trim < 0:
+            self.broke("cond", f"turn wished to trim {shown(trim)} pages")
+            trim = 0
+        swap_in: list[int] = []
+        named: Iterable[object] = wishes.swap_in
+        for page in islice(named, limit):
+            if type(page) is int:
+                swap_in.append(page)
+            else:
+                self.broke("cond", f"turn wished page {shown(page)} back, which is no page")
+        demote: list[tuple[int, int]] = []
+        named = wishes.demote
+        for pair in islice(named, limit):
+            if isinstance(pair, tuple) and len(pair) == 2 and type(pair[0]) is type(pair[1]) is int:
+                demote.append(pair)
+            else:
+                self.broke("cond", f"turn wished {shown(pair)} demoted, which is no page and device")
+        return min(trim, limit), swap_in, demote
 
     def out_of_memory(self, fault: Fault) -> int | None:
         """Number of a process that has memory and shall lose it, or None to refuse the fault."""

@@ -3,6 +3,8 @@
 Pins are in test_pins.py; any order of everything in test_machine_properties.py.
 """
 
+from array import array
+
 import pytest
 
 from tests.support.real_shell import DONE, SIGBUS, WAITS, RealShell
@@ -167,6 +169,20 @@ def test_a_clean_page_on_its_way_out_that_is_written_to_is_dirty_afterwards():
         app.shell.tell()
     assert (app.state_of(), app.is_dirty(), app.slots_used()) == ("PRESENT", True, 0)
     assert app.touch(0).read == DATA
+
+
+def test_the_first_write_to_a_clean_page_is_the_one_touch_that_the_evict_policy_and_a_recorder_hear_of():
+    app = App(evict="lfu")
+    app.swapped(1)
+    app.touch(0)
+    app.state.processes[app.process].touches = array("q")
+    policy = app.state.processes[app.process].policies.on_access.__self__
+    assert list(policy.lists) == [1], "its fault was its only touch so far"
+    app.touch(0, OTHER)
+    assert list(policy.lists) == [2]
+    app.touch(0, DATA)  # it is dirty and writable now: nobody hears
+    assert list(policy.lists) == [2]
+    assert list(app.state.processes[app.process].touches) == [app.key(), 1]
 
 
 def test_what_comes_of_a_protect_that_went_out_is_left_alone_by_a_page_taken_back():
