@@ -71,7 +71,7 @@ HintsOption = Annotated[
     typer.Option(
         "--hints",
         metavar="FILE",
-        help="Hints, one a line: [@SECONDS] PAGES HINT, where PAGES is *, an id or FIRST-LAST; '-' as HINT clears.",
+        help="Hints, one a line: \\[@SECONDS] PAGES HINT, where PAGES is *, an id or FIRST-LAST; '-' as HINT clears.",
         show_default=False,
     ),
 ]
@@ -121,8 +121,9 @@ def replay(
 ) -> None:
     """Replay a trace of accesses through the real core, and compare policies.
 
-    No daemon is needed: the core and the policies are the daemon's, the clock is simulated, and there are no bytes. A
-    recording of `usmctl record` is a trace as well. Ctrl-C prints what is known so far.
+    Needs no daemon: core and policies are the daemon's, the clock is simulated, and there are no bytes.
+
+    A recording of `usmctl record` is a trace as well. Ctrl-C prints what is known so far.
     """
     bytes_a_page = _bytes(page_size)
     policies = [(one, other) for other in _specifications("alloc", alloc) for one in _specifications("evict", evict)]
