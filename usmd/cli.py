@@ -128,6 +128,12 @@ def serve(
         str | None,
         typer.Option(metavar=_POLICY, help="Default oom policy: what when none can go.", rich_help_panel=_POLICIES),
     ] = None,
+    cond: Annotated[
+        str | None,
+        typer.Option(
+            metavar=_POLICY, help="Default cond policy: what is done when nobody asks.", rich_help_panel=_POLICIES
+        ),
+    ] = None,
     no_uvloop: Annotated[
         bool, typer.Option("--no-uvloop", metavar=" ", help="Run on asyncio's own event loop.")
     ] = False,
@@ -149,6 +155,7 @@ def serve(
         "policy.alloc": alloc,
         "policy.evict": evict,
         "policy.oom": oom,
+        "policy.cond": cond,
     }
     try:
         devices = [parse_swap_spec(text) for text in swap or []]

@@ -151,11 +151,12 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
-    """The three policies of one process, by name, and the swap device it prefers (None: the first with room)."""
+    """The policies of one process, by name, and the swap device it prefers (None: the first with room)."""
 
     alloc: str
     evict: str
     oom: str
+    cond: str = "none"
     swap: str | None = None
 
 
@@ -180,6 +181,9 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     oom: values.Word | None = None
     """Name of the oom policy; None: the default of `[policy]`."""
 
+    cond: values.Word | None = None
+    """Name of the conditional policy; None: the default of `[policy]`."""
+
     swap: values.Word | None = None
     """Number or name of the swap device for its pages; None: the default of `[policy]`."""
 
@@ -195,6 +199,9 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     oom: values.Word = "refuse"
     """Name of the oom policy. The default harms nobody but the one who asked."""
+
+    cond: values.Word = "none"
+    """Name of the conditional policy: what is done when nobody asks. By default that is nothing."""
 
     swap: values.Word | None = None
     """Number or name of the swap device that evicted pages go to; None: the first that has room. A hint `SWAP=` on a
@@ -213,9 +220,9 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if len(given) != 1:
                 found = " and ".join(given) or "none of them"
                 raise ConfigError(f"policy.rules[{number}] has {found}; allowed is exactly one of name, glob, uid")
-            if not any((rule.alloc, rule.evict, rule.oom, rule.swap)):
+            if not any((rule.alloc, rule.evict, rule.oom, rule.cond, rule.swap)):
                 raise ConfigError(
-                    f"policy.rules[{number}] changes nothing; give it at least one of alloc, evict, oom, swap"
+                    f"policy.rules[{number}] changes nothing; give it at least one of alloc, evict, oom, cond, swap"
                 )
 
     def choose(self, name: str, uid: int | None) -> PolicyNames:
@@ -233,6 +240,7 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             alloc=rule.alloc or self.alloc,
             evict=rule.evict or self.evict,
             oom=rule.oom or self.oom,
+            cond=rule.cond or self.cond,
             swap=rule.swap or self.swap,
         )
 

@@ -188,7 +188,7 @@ def test_wrong_victims_are_passed_over(victims):
     assert shell.state_of(region, 0) == "PRESENT"
     assert shell.get(neighbour, region, 1) == b"n" * PAGE
     policies = shell.core.state.processes[neighbour].policies
-    assert policies.errors == {"alloc": 0, "evict": 0, "oom": 0}
+    assert policies.errors == {"alloc": 0, "evict": 0, "oom": 0, "cond": 0}
 
 
 def test_foreign_and_denied_victims_are_errors_and_pinned_ones_are_not():

@@ -106,7 +106,9 @@ def test_policies_as_json_say_which_is_the_default_and_who_uses_it(scene):
     assert {(each["kind"], each["name"]) for each in policies} == {(k, n) for k, names in TABLES.items() for n in names}
     used = {(each["kind"], each["name"]) for each in policies if each["process_ids"] == [scene.client.process_id]}
     defaults = {(each["kind"], each["name"]) for each in policies if each["is_default"]}
-    assert used == defaults == {("alloc", "async_aware"), ("evict", "hint_aware"), ("oom", "refuse")}
+    assert used == defaults == {
+        ("alloc", "async_aware"), ("evict", "hint_aware"), ("oom", "refuse"), ("cond", "none"),
+    }  # fmt: skip
     assert all(each["summary"] for each in policies)
 
 

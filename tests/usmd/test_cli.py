@@ -54,7 +54,7 @@ def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
         *("serve", "--socket", "unix:/a/usmd.sock", "--admin-socket", "/a/admin.sock", "--memory", "32MiB"),
         *("--page-size", "16KiB", "--swap", "memory:1GiB", "--swap", "file:/a:b/swap:2GiB", "--mechanism", "simulated"),
         *("--fault-wakeup", "spin:100"),
-        *("--alloc", "first_fit", "--evict", "lru", "--oom", "kill_largest", "--state-dir", "state"),
+        *("--alloc", "first_fit", "--evict", "lru", "--oom", "kill_largest", "--cond", "trim", "--state-dir", "state"),
         *("--no-uvloop", "--log-format", "json"),
     )
     assert result.exit_code == 0, result.stderr
@@ -64,7 +64,7 @@ def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
     assert (memory.size, memory.page_size, memory.mechanism) == (32 << 20, 16384, "simulated")
     assert memory.fault_wakeup == "spin:100"
     assert daemon.config.swap == (SwapSpec("memory", 1 << 30), SwapSpec("file", 2 << 30, "/a:b/swap"))
-    assert (policy.alloc, policy.evict, policy.oom) == ("first_fit", "lru", "kill_largest")
+    assert (policy.alloc, policy.evict, policy.oom, policy.cond) == ("first_fit", "lru", "kill_largest", "trim")
     assert not (tmp_path / "usmd").exists()
     assert daemon.log_format == "json"
 
@@ -134,7 +134,7 @@ def test_an_unknown_flag_is_exit_code_2(daemon):
 def test_help_shows_every_flag_and_examples(daemon):
     text = re.sub(r"\x1b\[[0-9;]*m", "", run("serve", "--help").stdout)
     flags = "--config --socket --admin-socket --memory --page-size --swap --mechanism --fault-wakeup"
-    flags += " --alloc --evict --oom --state-dir --no-uvloop --log-format"
+    flags += " --alloc --evict --oom --cond --state-dir --no-uvloop --log-format"
     assert [flag for flag in flags.split() if flag not in text] == []
     assert "usmd serve --memory 1GiB --swap memory:2GiB" in text
     assert "[bold]" not in text

@@ -26,6 +26,8 @@ _NAMES = (
     "swap_write_errors",
     "protect_faults",
     "poisoned",
+    "swapped_back",
+    "demotions",
 )
 
 
@@ -39,7 +41,8 @@ class Counters:
     beyond the budget. oom_refusals, oom_kills: what the oom policy did. refused_victims: victims that were pinned or
     had no slot to go to, which is no error. policy_errors: answers of a policy that were
     not used. swap_read_errors, swap_write_errors: pages. protect_faults: real first writes to clean pages. poisoned:
-    real faults that ended in SIGBUS, because their page could not be had.
+    real faults that ended in SIGBUS, because their page could not be had. swapped_back: pages that came in because a
+    conditional policy wished it; demotions: pages that it had moved to another swap device.
     """
 
     __slots__ = _NAMES
@@ -67,6 +70,8 @@ class Counters:
     swap_write_errors: int
     protect_faults: int
     poisoned: int
+    swapped_back: int
+    demotions: int
 
     def __init__(self) -> None:
         for name in _NAMES:

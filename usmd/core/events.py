@@ -24,6 +24,7 @@ class Attach(Event, frozen=True):
     pid: int | None = None
     uid: int | None = None
     swap_device: str | None = None
+    cond: str = "none"
 
 
 class Detach(Event, frozen=True):
@@ -59,7 +60,7 @@ class SetHint(Event, frozen=True):
 
 
 class SetPolicy(Event, frozen=True):
-    """Another policy takes the place of a process's one: `kind` alloc, evict or oom."""
+    """Another policy takes the place of a process's one: `kind` alloc, evict, oom or cond."""
 
     process_id: int
     kind: str

@@ -386,6 +386,10 @@ class Faults:
 
     # Waiting for memory
 
+    def spare(self, mark: int) -> int:
+        """Free frames above a mark, for pages that nobody waits for; none while others wait for memory."""
+        return 0 if self.waiting else self._state.frames.free - max(mark, self._reserve())
+
     def _reserve(self) -> int:
         """Frames that only pages from swap may take: one of several, once swap takes no more pages.
 

@@ -381,21 +381,18 @@ class GuardedPolicies:
             return 0, [], []
         started = self._state.stopwatch()
         try:
-            wishes = self._cond.turn()
-            if wishes is None:
-                trim, swap_in, demote = 0, [], []
-            else:
-                trim, swap_in, demote = self._read(wishes, limit)
+            answer = self._read(self._cond.turn(), limit)
         except ANYTHING as error:  # a policy may raise anything
             self.broke("cond", f"turn raised {shown(error)}{place(error)}")
             return 0, [], []
         self._timed("cond", started)
-        return trim, swap_in, demote
+        return answer
 
     def _read(self, wishes: object, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
         """The wishes that are numbers; each that is none is an error. Looks at the first `limit` of each kind."""
         if not isinstance(wishes, Wishes):
-            self.broke("cond", f"turn answered {shown(wishes)}, which is no Wishes")
+            if wishes is not None:
+                self.broke("cond", f"turn answered {shown(wishes)}, which is no Wishes")
             return 0, [], []
         trim: object = wishes.trim
         if type(trim) is not int or trim < 0:
@@ -411,7 +408,7 @@ class GuardedPolicies:
         demote: list[tuple[int, int]] = []
         named = wishes.demote
         for pair in islice(named, limit):
-            if isinstance(pair, tuple) and len(pair) == 2 and type(pair[0]) is type(pair[1]) is int:
+            if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is type(pair[1]) is int:
                 demote.append(pair)
             else:
                 self.broke("cond", f"turn wished {shown(pair)} demoted, which is no page and device")

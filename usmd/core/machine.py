@@ -20,6 +20,7 @@ from usmd.core.reclaim import Reclaim
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.state import CoreSettings, MakePolicy, State
 from usmd.core.swap_map import DeviceInfo
+from usmd.core.turns import Turns
 from usmd.errors import OutOfRange
 
 
@@ -45,6 +46,7 @@ class Core:
         self.faults.reclaim = self._reclaim
         self._waiting = self.faults.waiting
         self._chores = self.state.chores.queue
+        self._turns = Turns(self.state, self.life, self.faults, self._reclaim)
         self._mapping = Mapping(self.state, self.life, self.faults, self._reclaim)
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Attach: self._mapping.attach,
@@ -73,6 +75,8 @@ class Core:
         self._handlers[type(event)](event)
         if self._waiting:
             self._serve_waiting()
+        if now >= state.turn_at:
+            self._turns.begin()
         if self._chores:
             self._go_on()
         if self._frames.free < self._high:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 from usmd.core import commands, events
 from usmd.core.chores import MAX_CHORES
 from usmd.core.frames import DENIED, EVICTING, KEPT, LOCKED, PRESENT
-from usmd.core.guard import GuardedPolicies
+from usmd.core.guard import NO_POLICY, GuardedPolicies
 from usmd.core.hints import Hint
 from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_BITS, PAGE_MASK, Process, Region
+from usmd.core.turns import tell_swapped
 from usmd.errors import InvalidArgument, InvalidHint, LimitExceeded, OutOfRange, Unmapped, UsmdError
 from usmd.sizes import format_size
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 MAX_NAME = 64
-KINDS: Final = ("alloc", "evict", "oom")
-"""Kinds of policies, in the order of `CoreSettings.default_policies`."""
+KINDS: Final = ("alloc", "evict", "oom", "cond")
+"""Kinds of policies, in the order of `CoreSettings.default_policies`, and the one that a process need not have."""
 
 
 def check_name(name: str, what: str, *, may_be_empty: bool) -> None:
@@ -50,7 +51,7 @@ class Mapping:
         device = None if event.swap_device is None else self._device(event.swap_device)
         records = state.settings.eviction_records
         process = Process(state.next_process, event.name, event.pid, event.uid, device, records)
-        specifications = {"alloc": event.alloc, "evict": event.evict, "oom": event.oom}
+        specifications = {"alloc": event.alloc, "evict": event.evict, "oom": event.oom, "cond": event.cond}
         process.policies = GuardedPolicies(state, process, specifications)
         state.next_process += 1
         state.processes[process.process_id] = process
@@ -184,6 +185,8 @@ class Mapping:
             raise InvalidArgument(f"policy kind {event.kind!r}; allowed are {', '.join(KINDS)}")
         before = process.policies.specifications[event.kind]
         process.policies.replace(event.kind, event.specification, self._evictable(process))
+        if event.kind == "cond":
+            self._state.chores.add(tell_swapped(self._state, process))
         self._state.notice(
             "policy_set",
             process.process_id,
@@ -198,7 +201,7 @@ class Mapping:
         processes, state.misbehaving = state.misbehaving, []
         for process in processes:
             policies = process.policies
-            for kind, default in zip(KINDS, state.settings.default_policies, strict=True):
+            for kind, default in zip(KINDS, (*state.settings.default_policies, NO_POLICY), strict=True):
                 if kind not in policies.misbehaving:
                     continue
                 before, errors = policies.specifications[kind], policies.errors[kind]

@@ -1,7 +1,8 @@
 """The life of a page: every transition between ABSENT, FILLING, PRESENT, EVICTING and SWAPPED happens here.
 
 ABSENT → PRESENT (zero fill) · SWAPPED → FILLING → PRESENT, or back to SWAPPED when the read failed ·
-PRESENT → EVICTING → SWAPPED, ABSENT (all zero) or back to PRESENT (retaken, or the write failed).
+PRESENT → EVICTING → SWAPPED, ABSENT (all zero) or back to PRESENT (retaken, or the write failed) ·
+SWAPPED → FILLING → EVICTING → SWAPPED, when it is moved to another swap device.
 Who wants a transition, and when, is decided in `faults`, `reclaim` and `mapping`.
 """
 
@@ -46,27 +47,33 @@ NORMAL: Final = Priority.NORMAL << PRIORITY_SHIFT
 class Filling:
     """A swap-in under way. `region` is None once the region has gone: the frame and the slot are freed at the end.
 
-    `writable`: the page comes in for a write, which nobody will report again.
+    `writable`: the page comes in for a write, which nobody will report again. `device`: it comes in for nobody, on its
+    way to that swap device.
     """
 
-    __slots__ = ("reference", "region", "waiters", "writable")
+    __slots__ = ("device", "reference", "region", "waiters", "writable")
 
     def __init__(self, region: Region, reference: int, *, writable: bool) -> None:
         self.region: Region | None = region
         self.reference = reference
         self.writable = writable
+        self.device: int | None = None
         self.waiters: list[Waiter] = []
 
 
 class Evicting:
-    """An eviction under way: the ticket of its Protect, and the slot once a write began."""
+    """An eviction under way: the ticket of its Protect, and the slot once a write began.
 
-    __slots__ = ("record", "reference", "region", "ticket")
+    `device`: it is the second half of a demotion to that device.
+    """
 
-    def __init__(self, region: Region, ticket: int, record: EvictionRecord) -> None:
+    __slots__ = ("device", "record", "reference", "region", "ticket")
+
+    def __init__(self, region: Region, ticket: int, record: EvictionRecord, device: int | None = None) -> None:
         self.region = region
         self.ticket = ticket
         self.record = record
+        self.device = device
         self.reference = NO_SLOT
 
 
@@ -77,6 +84,7 @@ class PageLife:
         self._state = state
         self.filling: dict[int, Filling] = {}
         self.evicting: dict[int, Evicting] = {}
+        state.leaving = self.evicting
         self.unwritten = 0
         """Evictions under way that have no slot yet, and may need one."""
         self.writing: dict[int, int | None] = {}
@@ -138,10 +146,14 @@ class PageLife:
         page = frames.page[pfn] & PAGE_MASK
         if error is None:
             frames.slot[pfn] = filling.reference
+            if filling.device is not None and not filling.waiters and self._pass_on(region, page, pfn, filling.device):
+                return
             self._become_present(region, page, pfn, 0)
             if filling.writable:
                 self.dirty(pfn)
+            self._returned(region, page)
         else:
+            self._returned(region, page)
             self._disown(region, pfn)
             region.table[page] = -filling.reference - 1
             region.swapped += 1
@@ -158,6 +170,40 @@ class PageLife:
             f"page {page} of region {region.region_id} cannot be read from swap: {error}",
             {"region_id": str(region.region_id), "page": str(page), "operation": "read"},
         )
+
+    # From one swap device to another
+
+    def demote(self, region: Region, page: int, device: int) -> None:
+        """SWAPPED → FILLING on a free frame, then EVICTING, then SWAPPED on another device.
+
+        The page keeps its slot until it is written to the new one. A fault in between finds it as it would find any
+        page that comes in or goes; when something fails, it is where it was.
+        """
+        filling = self.swap_in(region, page, None)
+        if filling is not None:
+            filling.device = device
+
+    def _pass_on(self, region: Region, page: int, pfn: int, device: int) -> bool:
+        """FILLING → EVICTING, of which the evict policy does not hear: nobody asked for the page.
+
+        False when it shall stay in memory by now.
+        """
+        found = region.hints.find(page) if region.hints.ranges else None
+        if found is not None and found.hint.deny:
+            return False
+        state = self._state
+        frames, process = state.frames, region.process
+        frames.state[pfn] = EVICTING
+        frames.flags[pfn] = NORMAL if found is None else found.hint.priority << PRIORITY_SHIFT & PRIORITY_MASK
+        key = frames.page[pfn]
+        policy = process.policies.specifications["cond"]
+        record = EvictionRecord(key, state.now, policy, f"demoted to swap device {state.swap.devices[device].name}")
+        process.evictions.append(record)
+        self.evicting[pfn] = Evicting(region, state.next_ticket, record, device)
+        self.unwritten += 1
+        state.protects.append(pfn)
+        state.protect_pages.append(key)
+        return True
 
     # Out of memory
 
@@ -197,6 +243,12 @@ class PageLife:
                 self.free_slot(reference)
             region.process.counters.zero_drops += 1
             self._gone(pfn, ABSENT, "zero")
+        elif evicting.device is not None:
+            taken = state.swap.take_from(evicting.device, state.now)
+            if taken is None:
+                self._gone(pfn, -reference - 1, "no swap slot")
+                return
+            self._write(evicting, taken, pfn, region, page)
         elif reference != NO_SLOT:
             region.process.counters.clean_drops += 1
             self._gone(pfn, -reference - 1, "dropped")
@@ -205,13 +257,16 @@ class PageLife:
             if taken is None:
                 self._restore(pfn, "no swap slot")
                 return
-            evicting.reference = taken
-            self.unwritten -= 1
-            self.writing[taken] = pfn
-            state.writes.append(self._slot_page(taken, pfn, region, page))
+            self._write(evicting, taken, pfn, region, page)
+
+    def _write(self, evicting: Evicting, reference: int, pfn: int, region: Region, page: int) -> None:
+        evicting.reference = reference
+        self.unwritten -= 1
+        self.writing[reference] = pfn
+        self._state.writes.append(self._slot_page(reference, pfn, region, page))
 
     def written(self, reference: int, error: UsmdError | None) -> None:
-        """A write ended: EVICTING → SWAPPED, or PRESENT again when it failed."""
+        """A write ended: EVICTING → SWAPPED, or PRESENT again when it failed; in a demotion SWAPPED where it was."""
         state = self._state
         pfn = self.writing.pop(reference)
         if error is not None:
@@ -220,14 +275,21 @@ class PageLife:
             self.free_slot(reference)
             return
         process = self.evicting[pfn].region.process
+        before = state.frames.slot[pfn]
         if error is None:
             process.counters.swap_outs += 1
             state.swap.devices[reference >> SLOT_BITS].failures = 0
-            self._gone(pfn, -reference - 1, "swapped")
+            if before != NO_SLOT:
+                process.counters.demotions += 1
+                self.free_slot(before)
+            self._gone(pfn, -reference - 1, "swapped" if before == NO_SLOT else "demoted")
         else:
             process.counters.swap_write_errors += 1
             self.free_slot(reference)
-            self._restore(pfn, "write failed")
+            if before != NO_SLOT:
+                self._gone(pfn, -before - 1, "write failed")
+            else:
+                self._restore(pfn, "write failed")
 
     def _write_failed(self, device: DeviceMap, error: UsmdError) -> None:
         """Give the device a rest, and report it once a rest."""
@@ -267,6 +329,8 @@ class PageLife:
         for page, entry in region.table.entries():
             self.free_slot(-entry - 1)
             region.table[page] = ABSENT
+            if region.process.process_id in self._state.processes:
+                self._returned(region, page)
             yield True
         del self._state.dying[region.region_id]
 
@@ -280,6 +344,7 @@ class PageLife:
         if frames.state[pfn] == FILLING:
             filling = self.filling[pfn]
             waiters, filling.waiters, filling.region = filling.waiters, [], None
+            self._returned(region, page)
             self._disown(region, pfn, give_back=False)
             region.table[page] = ABSENT
             for waiter in waiters:
@@ -287,6 +352,8 @@ class PageLife:
             return
         if frames.state[pfn] == EVICTING:
             evicting = self._end_eviction(pfn, "unmapped")
+            if evicting.device is not None:
+                self._returned(region, page)
             if evicting.reference != NO_SLOT:
                 self.writing[evicting.reference] = None
         elif not frames.flags[pfn] & KEPT:
@@ -406,17 +473,27 @@ class PageLife:
 
     def _gone(self, pfn: int, entry: int, result: str) -> None:
         state = self._state
-        region = self._end_eviction(pfn, result).region
+        evicting = self._end_eviction(pfn, result)
+        region = evicting.region
         key = state.frames.page[pfn]
         page = key & PAGE_MASK
         state.releases.append(key)
-        self._count_eviction(region, page)
+        if evicting.device is None:
+            self._count_eviction(region, page)
         self._disown(region, pfn)
         if entry == ABSENT:
             region.table.clear(page)
+            self._returned(region, page)
         else:
             region.table[page] = entry
             region.swapped += 1
+            if region.process.policies.on_swapped is not None:
+                region.process.policies.page_swapped(key, (-entry - 1) >> SLOT_BITS)
+
+    def _returned(self, region: Region, page: int) -> None:
+        """Tell the conditional policy of a page that is in swap no longer, or cannot be had from there."""
+        if region.process.policies.on_returned is not None:
+            region.process.policies.page_returned(region.first_key + page)
 
     def _count_eviction(self, region: Region, page: int) -> None:
         region.evictions += 1
@@ -431,6 +508,8 @@ class PageLife:
         self._state.frames.state[pfn] = PRESENT
         self.restore(pfn)
         evicting.region.process.policies.page_filled(pfn)
+        if evicting.device is not None:
+            self._returned(evicting.region, self._state.frames.page[pfn] & PAGE_MASK)
 
     def _rights(self, region: Region, page: int) -> int:
         """Flag bits for the hint in force on a page; a DENY within the budget is counted."""

@@ -1,4 +1,4 @@
-"""What a policy is: three small base classes, and the types that they speak in.
+"""What a policy is: four small base classes, and the types that they speak in.
 
 A policy suggests and the core decides. It sees memory through a read-only `MemoryView`, owns its own lists, and may be
 wrong: an exception or a bad answer is counted, reported, and answered by the default policy instead; state is never
@@ -76,7 +76,7 @@ class AsyncRequest:
 
 
 class Policy:
-    """Base of the three kinds. `builds_on`: parameters that are specifications of policies of the same kind."""
+    """Base of the four kinds. `builds_on`: parameters that are specifications of policies of the same kind."""
 
     builds_on: ClassVar[tuple[str, ...]] = ()
 
@@ -165,3 +165,36 @@ class OomPolicy(Policy, ABC):
     @abstractmethod
     def choose(self, fault: Fault) -> int | None:
         """Number of the process that loses its session, or None: the fault is refused."""
+
+
+class Wishes(msgspec.Struct, frozen=True, gc=False):
+    """What a conditional policy would like done now; the core does as much as it can, and owes nothing.
+
+    `trim`: evict so many pages of the process, which its evict policy names. `swap_in`: pages to bring back while more
+    frames are free than the high watermark, and nobody waits for one. `demote`: (page, device) pairs, pages in swap
+    that shall be on another device; each needs a free frame for a moment. Pages are numbers as of `memory.page`. Of
+    each kind the core looks at `CoreSettings.cond_batch` at most. A page that is on its way already, or whose hint says
+    otherwise, is passed over; one that is not in swap, or not the process's, is an error of the policy.
+    """
+
+    trim: int = 0
+    swap_in: Iterable[int] = ()
+    demote: Iterable[tuple[int, int]] = ()
+
+
+class ConditionalPolicy(Policy, ABC):
+    """What to do when nobody asks (USM: `cond_swap_out`, `cond_swap_in`), for one process.
+
+    It hears of every page of the process that is in swap: `page_swapped` when it went there, `page_returned` when it is
+    no longer to be wished for. What it knows between the two is what it may name.
+    """
+
+    @abstractmethod
+    def turn(self) -> Wishes | None:
+        """What shall be done now; asked about every `CoreSettings.cond_interval` seconds. None: nothing."""
+
+    def page_swapped(self, page: int, device: int) -> None:
+        """A page is on this swap device now, and in no frame; also one known already, which was on another device."""
+
+    def page_returned(self, page: int) -> None:
+        """A page is in memory again, or its region is gone, or swap cannot give it back; also one never heard of."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from math import inf
 
 import msgspec
@@ -35,7 +35,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     background reclaim rests when nothing can be evicted. `policy_slow_seconds`: a policy call
     that takes longer is reported. `policy_errors`: errors of one policy after which the default takes its place (0:
     never). `eviction_records`: evictions on record per process, for `explain`. `default_policies`: the alloc, evict and
-    oom policy that take the place of one that makes too many errors.
+    oom policy that take the place of one that makes too many errors. `cond_interval`: seconds between two turns of a
+    conditional policy, and `cond_batch` pages at most for each kind of wish in a turn.
     """
 
     frames: int
@@ -57,6 +58,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     policy_slow_seconds: float = 0.05
     policy_errors: int = 100
     eviction_records: int = 256
+    cond_interval: float = 0.1
+    cond_batch: int = 256
     default_policies: tuple[str, str, str] = ("async_aware", "hint_aware", "refuse")
 
     def __post_init__(self) -> None:
@@ -73,10 +76,10 @@ class State:
 
     __slots__ = (
         "_notices", "_outcomes", "chores", "denied", "discards", "dying", "ended_counters", "first", "frames",
-        "future", "given_up", "hint_expiry", "links", "locked", "make_policy", "misbehaving", "next_hint",
+        "future", "given_up", "hint_expiry", "leaving", "links", "locked", "make_policy", "misbehaving", "next_hint",
         "next_process", "next_region", "next_ticket", "now", "pins", "poisons", "processes", "protect_pages",
         "protects", "reads", "regions", "releases", "restores", "settings", "stopwatch", "swap", "touch",
-        "wakes", "writes", "zero_fills", "zero_pages",
+        "turn_at", "wakes", "writes", "zero_fills", "zero_pages",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +111,10 @@ class State:
         """In a replay: number of the access that is being handled."""
         self.given_up: list[tuple[Process, int]] = []
         """Frames that a policy wants evicted, see `MemoryView.give_up`."""
+        self.leaving: Sized = ()
+        """The evictions under way, which are `PageLife`'s."""
+        self.turn_at = inf
+        """Time of the next turns of conditional policies; never, where there is none."""
         self.denied = 0
         self.locked = 0
         self.ended_counters = Counters()

@@ -104,6 +104,11 @@ class SwapMap:
                 return device.take()
         return None
 
+    def take_from(self, number: int, now: float) -> int | None:
+        """A slot on this device and no other; None when it has none, or takes no writes now."""
+        device = self.devices[number]
+        return device.take() if device.free and device.refused_until <= now else None
+
     def give_back(self, reference: int) -> None:
         """Make a slot free, by reference."""
         self.devices[reference >> SLOT_BITS].give_back(reference & SLOT_MASK)

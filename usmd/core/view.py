@@ -8,7 +8,7 @@ from usmd.core.frame_list import FrameLinks, FrameList
 from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT, PRIORITY_OF
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import Priority
-from usmd.core.policy import AllocPolicy, EvictPolicy
+from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import InvalidArgument
 
@@ -68,6 +68,16 @@ class MemoryView:
     def free_frames(self) -> int:
         """Free frames."""
         return self._state.frames.free
+
+    @property
+    def spare_frames(self) -> int:
+        """Free frames above the low watermark, so that reclaim does not begin when they are taken."""
+        return max(self._state.frames.free - self._state.settings.low, 0)
+
+    @property
+    def leaving_frames(self) -> int:
+        """Frames whose page is on its way out, so that they will be free."""
+        return len(self._state.leaving)
 
     @property
     def resident_pages(self) -> int:
@@ -149,4 +159,11 @@ class MemoryView:
         policy = self._state.make_policy("evict", specification, self)
         if not isinstance(policy, EvictPolicy):
             raise TypeError(f"{specification} is no evict policy")
+        return policy
+
+    def cond_policy(self, specification: str) -> ConditionalPolicy:
+        """Another conditional policy for the same process, by name, to build upon."""
+        policy = self._state.make_policy("cond", specification, self)
+        if not isinstance(policy, ConditionalPolicy):
+            raise TypeError(f"{specification} is no cond policy")
         return policy

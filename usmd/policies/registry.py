@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Final, cast
 
 from usmd.core.guard import ANYTHING, shown
-from usmd.core.policy import AllocPolicy, EvictPolicy, OomPolicy, Policy
+from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy, Policy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UnknownPolicy, UsmdError
 
@@ -51,9 +51,21 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "kill_largest": "usmd.policies.oom.kill_largest:KillLargest",
         "refuse": "usmd.policies.oom.refuse:Refuse",
     },
+    "cond": {
+        "all_of": "usmd.policies.cond.all_of:AllOf",
+        "demote": "usmd.policies.cond.demote:Demote",
+        "none": "usmd.policies.cond.none:Nothing",
+        "swap_back": "usmd.policies.cond.swap_back:SwapBack",
+        "trim": "usmd.policies.cond.trim:Trim",
+    },
 }
 
-_BASES: Final[dict[str, type[Policy]]] = {"alloc": AllocPolicy, "evict": EvictPolicy, "oom": OomPolicy}
+_BASES: Final[dict[str, type[Policy]]] = {
+    "alloc": AllocPolicy,
+    "evict": EvictPolicy,
+    "oom": OomPolicy,
+    "cond": ConditionalPolicy,
+}
 _GROUP: Final = "usmd.policies."
 _FILE_LOADER: Final = "usmd.plug_ins"
 """Named, not imported: policies are pure, and only a specification that names a file brings files in."""

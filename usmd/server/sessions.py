@@ -129,6 +129,7 @@ class Sessions:
                 pid=None if identity is None else identity.pid,
                 uid=None if identity is None else identity.uid,
                 swap_device=policies.swap,
+                cond=policies.cond,
             )
         )
         if not isinstance(attached, commands.Attached):

@@ -28,9 +28,13 @@ def tables_as_they_were():
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_every_name_is_a_documented_policy_of_its_kind(kind, name):
     found, parameters = registry.find(kind, name)
-    assert issubclass(
-        found, {"alloc": registry.AllocPolicy, "evict": registry.EvictPolicy, "oom": registry.OomPolicy}[kind]
-    )
+    bases = {
+        "alloc": registry.AllocPolicy,
+        "evict": registry.EvictPolicy,
+        "oom": registry.OomPolicy,
+        "cond": registry.ConditionalPolicy,
+    }
+    assert issubclass(found, bases[kind])
     assert (parameters, found.__module__.rsplit(".", 1)[1]) == ({}, name)
     assert registry.summary(kind, name).endswith((".", ";", ":"))
 

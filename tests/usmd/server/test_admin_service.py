@@ -155,10 +155,10 @@ def test_hints_in_force_are_listed_with_what_they_cover(admin, client, region):
 
 def test_policies_are_listed_with_their_users(admin, client):
     policies = admin.ListPolicies(pb.ListPoliciesRequest()).policies
-    assert {policy.kind for policy in policies} == {"alloc", "evict", "oom"}
+    assert {policy.kind for policy in policies} == {"alloc", "evict", "oom", "cond"}
     assert all(policy.summary and not policy.errors for policy in policies)
     defaults = {policy.name for policy in policies if policy.is_default}
-    assert defaults == {"async_aware", "hint_aware", "refuse"}
+    assert defaults == {"async_aware", "hint_aware", "refuse", "none"}
     assert {policy.name for policy in policies if process_of(client) in policy.process_ids} == defaults
 
 

@@ -26,7 +26,7 @@ def test_a_policy_that_fails_only_when_it_is_set_takes_back_those_before_it(monk
     monkeypatch.setattr(bench.engine.core.state, "make_policy", make)
     with pytest.raises(InvalidArgument, match="not for you"):
         Steering(bench.engine).set_policies(bench.process, {"alloc": "prealloc", "evict": "arc", "oom": "kill_largest"})
-    assert in_force(bench) == {"alloc": "first_fit", "evict": "fifo", "oom": "refuse"}
+    assert in_force(bench) == {"alloc": "first_fit", "evict": "fifo", "oom": "refuse", "cond": "none"}
 
 
 def test_changes_are_told_in_their_order():

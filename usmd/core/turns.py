@@ -1,0 +1,156 @@
+"""The turns of conditional policies: their wishes are checked, and done as far as nobody else has to wait for it.
+
+A round of turns is a chore, so that no event takes long, however many processes and wishes there are. Not here: what a
+policy wishes (usmd/policies/cond), and the transitions that follow (`PageLife`).
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from usmd.core.chores import Chore
+from usmd.core.frames import EVICTING, FILLING
+from usmd.core.guard import shown
+from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.core.swap_map import SLOT_BITS
+
+if TYPE_CHECKING:
+    from usmd.core.faults import Faults
+    from usmd.core.page_life import PageLife
+    from usmd.core.reclaim import Reclaim
+    from usmd.core.region import Process, Region
+    from usmd.core.state import State
+
+
+def tell_swapped(state: State, process: Process) -> Chore:
+    """Tell a conditional policy that took the place of another, or of none, of the pages that are in swap already."""
+    policies = process.policies
+    listener = policies.on_swapped
+    if listener is None:
+        return
+    for region in list(process.regions.values()):
+        for page, entry in region.table.entries():
+            if policies.on_swapped != listener or process.process_id not in state.processes:
+                return
+            if entry < 0 and region.region_id in state.regions:
+                policies.page_swapped(region.first_key + page, (-entry - 1) >> SLOT_BITS)
+            yield True
+
+
+class Turns:
+    """Asks each conditional policy in its turn, and does what it wishes."""
+
+    def __init__(self, state: State, life: PageLife, faults: Faults, reclaim: Reclaim) -> None:
+        self._state = state
+        self._life = life
+        self._faults = faults
+        self._reclaim = reclaim
+        self._under_way = False
+
+    def begin(self) -> None:
+        """Begin a round, as `State.turn_at` has come; the next one comes an interval after its end."""
+        state = self._state
+        state.turn_at = inf
+        if not self._under_way:
+            self._under_way = True
+            state.chores.add(self._round())
+
+    def _round(self) -> Chore:
+        state = self._state
+        for process in list(state.processes.values()):
+            if process.policies.conditional and process.process_id in state.processes:
+                yield from self._turn(process)
+        self._under_way = False
+        if any(process.policies.conditional for process in state.processes.values()):
+            state.turn_at = state.now + state.settings.cond_interval
+
+    def _turn(self, process: Process) -> Chore:
+        trim, swap_in, demote = process.policies.turn(self._state.settings.cond_batch)
+        back = [found for page in swap_in if (found := self._in_swap(process, page)) is not None]
+        moves = [
+            (*found, device)
+            for page, device in demote
+            if (found := self._in_swap(process, page)) is not None and self._is_move(process, *found, device)
+        ]
+        yield True
+        yield from self._trim(process, trim)
+        yield from self._swap_in(process, back)
+        yield from self._demote(moves)
+
+    def _in_swap(self, process: Process, key: int) -> tuple[Region, int] | None:
+        """Region and page by number; None for one that is on its way, and for one that the policy must not name."""
+        number, page = key >> PAGE_BITS, key & PAGE_MASK
+        region = process.regions.get(number)
+        if region is None or page >= region.page_count:
+            dying = self._state.dying.get(number)  # whose pages the policy hears of one by one
+            if dying is None or dying.process is not process:
+                process.policies.broke("cond", f"turn named page {shown(key)}, which is not the process's")
+            return None
+        entry = region.table[page]
+        if entry < 0:
+            return region, page
+        if entry == 0 or not self._on_its_way(entry - 1):
+            process.policies.broke("cond", f"turn named page {page} of region {number}, which is not in swap")
+        return None
+
+    def _on_its_way(self, pfn: int) -> bool:
+        """Whether the page comes in, or is being moved to another device: it has not returned yet."""
+        now_is = self._state.frames.state[pfn]
+        return now_is == FILLING or (now_is == EVICTING and self._life.evicting[pfn].device is not None)
+
+    def _is_move(self, process: Process, region: Region, page: int, device: int) -> bool:
+        devices = self._state.swap.devices
+        wrong = ""
+        if not 0 <= device < len(devices):
+            wrong = f"to swap device {shown(device)}; there are 0 to {len(devices) - 1}"
+        elif (-region.table[page] - 1) >> SLOT_BITS == device:
+            wrong = f"to swap device {device}, where it is already"
+        if wrong:
+            process.policies.broke("cond", f"turn wished page {page} of region {region.region_id} demoted {wrong}")
+        return not wrong
+
+    def _is_there(self, region: Region, page: int) -> bool:
+        """Whether a page that was in swap still is; other events came in between."""
+        return region.region_id in self._state.regions and region.table[page] < 0
+
+    def _trim(self, process: Process, wanted: int) -> Chore:
+        while wanted > 0 and process.process_id in self._state.processes:
+            if process.resident <= max(process.denied, process.locked):
+                return
+            begun = self._reclaim.from_process(process, min(wanted, self._state.settings.reclaim_batch))
+            if begun == 0:
+                return
+            wanted -= begun
+            for _ in range(begun):
+                yield True
+
+    def _swap_in(self, process: Process, pages: list[tuple[Region, int]]) -> Chore:
+        for region, page in pages:
+            if self._faults.spare(self._state.settings.high) <= 0:
+                return
+            if self._is_there(region, page):
+                self._life.swap_in(region, page, None)
+                process.counters.swapped_back += 1
+            yield True
+
+    def _demote(self, moves: list[tuple[Region, int, int]]) -> Chore:
+        state = self._state
+        room = {device.number: device.free for device in state.swap.devices}
+        for region, page, number in moves:
+            # Frames above the low mark do, because each is free again soon; reclaim does not begin for them.
+            if self._faults.spare(state.settings.low) <= 0 or self._reclaim.reclaiming:
+                return
+            takes = room[number] > 0 and state.swap.devices[number].refused_until <= state.now
+            if takes and self._is_there(region, page) and self._hint_allows(region, page, number):
+                room[number] -= 1
+                self._life.demote(region, page, number)
+            yield True
+
+    def _hint_allows(self, region: Region, page: int, device: int) -> bool:
+        """Whether the application has not said that the page stays, or where it shall go."""
+        found = region.hints.find(page) if region.hints.ranges else None
+        if found is None:
+            return True
+        wanted = found.hint.swap_device
+        return not found.hint.deny and (wanted is None or self._state.swap.number_of(wanted) == device)

@@ -1,0 +1,1 @@
+"""Conditional policies: what is done when nobody asks."""

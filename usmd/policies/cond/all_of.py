@@ -1,0 +1,39 @@
+"""Several conditional policies at once."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from usmd.core.policy import ConditionalPolicy, Wishes
+from usmd.core.view import MemoryView
+
+
+class AllOf(ConditionalPolicy):
+    """What each of up to three conditional policies wishes: `all_of(first=trim,second=swap_back)`."""
+
+    builds_on = ("first", "second", "third")
+
+    def __init__(self, memory: MemoryView, first: str = "none", second: str = "none", third: str = "none") -> None:
+        super().__init__(memory)
+        self.parts = [memory.cond_policy(each) for each in (first, second, third)]
+
+    def page_swapped(self, page: int, device: int) -> None:
+        """Told to each."""
+        for part in self.parts:
+            part.page_swapped(page, device)
+
+    def page_returned(self, page: int) -> None:
+        """Told to each."""
+        for part in self.parts:
+            part.page_returned(page)
+
+    def turn(self) -> Wishes | None:
+        """The most that one wants to trim, and all pages that they name, those of the first one first."""
+        wishes = [each for each in [part.turn() for part in self.parts] if each is not None]
+        if not wishes:
+            return None
+        return Wishes(
+            trim=max(each.trim for each in wishes),
+            swap_in=chain.from_iterable(each.swap_in for each in wishes),
+            demote=chain.from_iterable(each.demote for each in wishes),
+        )

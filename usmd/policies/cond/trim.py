@@ -1,0 +1,37 @@
+"""Trim between two marks, after USM's conditional swap-out."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from usmd.core.policy import ConditionalPolicy, Wishes
+from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument
+
+
+class Trim(ConditionalPolicy):
+    """When less than the share `low` of all frames is free, pages go until `high` is: before the watermarks ask.
+
+    A process gives its part of what is missing, in proportion to the frames that it has.
+    """
+
+    def __init__(self, memory: MemoryView, low: float = 0.05, high: float = 0.10) -> None:
+        if not 0 <= low <= high <= 1:
+            raise InvalidArgument(f"trim(low={low:g},high={high:g}); allowed is 0 <= low <= high <= 1")
+        super().__init__(memory)
+        self.low = low * memory.frame_count
+        self.high = high * memory.frame_count
+        self.trimming = False
+
+    def turn(self) -> Wishes | None:
+        """As many pages as are missing up to `high`, from below `low` on; those on their way out count as gone."""
+        memory = self.memory
+        coming = memory.free_frames + memory.leaving_frames
+        if coming < self.low:
+            self.trimming = True
+        elif coming >= self.high:
+            self.trimming = False
+        used = memory.frame_count - memory.free_frames
+        if not self.trimming or used == 0:
+            return None
+        return Wishes(trim=ceil((self.high - coming) * memory.resident_pages / used))
