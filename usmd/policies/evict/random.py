@@ -38,16 +38,15 @@ class Random(EvictPolicy):
 
     def choose_victims(self) -> Iterator[int]:
         """One by one; what could not go is swapped to the end and not drawn again."""
-        left = len(self.pages)
+        pages, places = self.pages, self.places
+        left = len(pages)
         while left > 0:
             place = self.generator.randrange(left)
-            pfn = self.pages[place]
-            yield pfn
+            yield pages[place]
             left -= 1
-            if pfn in self.places:  # it could not go
-                other = self.pages[left]
-                self.pages[left], self.pages[place] = pfn, other
-                self.places[pfn], self.places[other] = left, place
+            if len(pages) > left:  # at `place` is now what may not be drawn: it could not go, or came there from the end
+                pages[left], pages[place] = pages[place], pages[left]
+                places[pages[left]], places[pages[place]] = left, place
 
     def reason(self, pfn: int) -> str:
         """There is none."""
