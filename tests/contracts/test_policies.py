@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core import commands
+from usmd.core import commands, events
 from usmd.core.frames import DENIED, FREE, PRESENT, PRIORITY_SHIFT
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import parse_hint
@@ -15,6 +15,7 @@ from usmd.core.policy import USM_YIELD, Allocation, AsyncRequest, Fault
 from usmd.core.region import Process
 from usmd.core.state import CoreSettings, State
 from usmd.core.view import MemoryView
+from usmd.errors import InvalidArgument
 from usmd.policies import registry
 
 ALLOC, EVICT, OOM = (sorted(registry.TABLES[kind]) for kind in ("alloc", "evict", "oom"))
@@ -22,6 +23,13 @@ EVICT_SPECIFICATIONS = [*EVICT, *(f"hint_aware(fallback={name})" for name in EVI
 ALLOC_SPECIFICATIONS = [*ALLOC, *(f"async_aware(regular={name})" for name in ALLOC), "flexible_huge_pages(pages=7)"]
 QUICK = settings(max_examples=25, deadline=None)
 FRAMES = 8
+
+
+def shell_with_a_future(**settings):
+    """A shell in which `belady` works as well: it takes what it is told."""
+    shell = Shell(make_core(**settings))
+    shell.core.state.future = lambda page: page * 7919 % 97
+    return shell
 
 
 class Memory:
@@ -206,7 +214,7 @@ def test_evict_names_every_page_it_knows_once_and_no_other(evict, steps):
 
 @pytest.mark.parametrize("evict", EVICT_SPECIFICATIONS)
 def test_evict_gives_a_reason_and_no_foreign_or_denied_victim(evict):
-    shell = Shell(make_core(frames=FRAMES))
+    shell = shell_with_a_future(frames=FRAMES)
     mine, other = shell.attach(evict=evict), shell.attach(evict=evict)
     region, foreign = shell.map(mine, 5), shell.map(other, 3)
     shell.hint(mine, region, "EVICTION=DENY; PRIORITY=LOW", 0, 2)
@@ -224,17 +232,55 @@ def test_evict_gives_a_reason_and_no_foreign_or_denied_victim(evict):
     assert policies.errors["evict"] == 0
 
 
+@pytest.mark.parametrize("marks", [(0, 0), (1, 2)])
 @pytest.mark.parametrize("evict", EVICT_SPECIFICATIONS)
-def test_eight_times_more_pages_than_frames_come_back_right(evict):
-    shell = Shell(make_core(frames=4))
+def test_eight_times_more_pages_than_frames_come_back_right(evict, marks):
+    shell = shell_with_a_future(frames=4, low=marks[0], high=marks[1])
     process = shell.attach(evict=evict)
     region = shell.map(process, 32)
     shell.hint(process, region, "PRIORITY=HIGH", 0, 8)
     shell.hint(process, region, "PRIORITY=LOW", 8, 8)
     for page in range(32):
         shell.put(process, region, page, bytes([page + 1]) * PAGE)
-    assert all(shell.get(process, region, page) == bytes([page + 1]) * PAGE for page in range(32))
+    for page in range(32):
+        for _ in range(3):
+            assert shell.get(process, region, page) == bytes([page + 1]) * PAGE
     assert shell.counters()["policy_errors"] == 0
+
+
+@pytest.mark.parametrize("evict", EVICT_SPECIFICATIONS)
+def test_evict_goes_on_where_pages_are_pinned_and_where_swap_is_full(evict):
+    shell = shell_with_a_future(frames=6, devices=(("swap0", 3),), hold_budget=3, hold_seconds=1e9)
+    process = shell.attach(evict=evict)
+    region = shell.map(process, 40)
+    for page in range(8):  # three of them go to swap, and a frame is kept for them
+        shell.put(process, region, page, bytes([page + 1]) * PAGE)
+    assert isinstance(shell.fault(process, region, 20)[-1], commands.Failed), "all pages are dirty, and no slot is free"
+    present = next(page for page in range(8) if shell.state_of(region, page) == "PRESENT")
+    shell.do(events.Pin(process, region, present, 1))
+    for _ in range(2):
+        for page in range(8):
+            assert shell.get(process, region, page) == bytes([page + 1]) * PAGE
+    assert shell.state_of(region, present) == "PRESENT"
+    shell.do(events.Unpin(process, region, present, 1))
+    shell.do(events.Unmap(process, region))
+    assert shell.core.state.frames.free == 6
+    assert list(shell.core.state.processes[process].policies.candidates(100)) == []
+    assert shell.counters()["policy_errors"] == 0
+
+
+@pytest.mark.parametrize("evict", ["belady", "hint_aware(fallback=belady)"])
+def test_a_policy_that_needs_the_future_is_refused_in_a_live_memory_and_nothing_has_changed(evict):
+    shell = Shell(make_core())
+    with pytest.raises(InvalidArgument, match=r"no known future: this policy is for `usmctl replay`"):
+        shell.attach(evict=evict)
+    process = shell.attach(evict="lru")
+    region = shell.map(process, 2)
+    shell.put(process, region, 0, b"x" * PAGE)
+    with pytest.raises(InvalidArgument, match="no known future"):
+        shell.do(events.SetPolicy(process, "evict", evict))
+    policies = shell.core.state.processes[process].policies
+    assert (policies.specifications["evict"], list(policies.candidates(9)), policies.errors["evict"]) == ("lru", [0], 0)
 
 
 @pytest.mark.parametrize("alloc", ALLOC_SPECIFICATIONS)
@@ -304,7 +350,7 @@ def test_oom_names_a_process_with_memory_or_nobody(oom):
 @pytest.mark.parametrize("evict", EVICT)
 @pytest.mark.parametrize("alloc", ALLOC)
 def test_every_combination_ends_in_bounded_time_when_all_memory_is_denied(alloc, evict, oom):
-    shell = Shell(make_core(frames=4))
+    shell = shell_with_a_future(frames=4)
     first, second = (shell.attach(alloc=alloc, evict=evict, oom=oom) for _ in range(2))
     region, wanted = shell.map(first, 4), shell.map(second, 1)
     shell.hint(first, region, "EVICTION=DENY")

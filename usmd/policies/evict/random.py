@@ -44,7 +44,7 @@ class Random(EvictPolicy):
             place = self.generator.randrange(left)
             yield pages[place]
             left -= 1
-            if len(pages) > left:  # at `place` is now what may not be drawn: it could not go, or came there from the end
+            if len(pages) > left:  # what could not go is at `place`, or was at the end and took the place of what went
                 pages[left], pages[place] = pages[place], pages[left]
                 places[pages[left]], places[pages[place]] = left, place
 
