@@ -483,7 +483,8 @@ class PageLife:
         self._disown(region, pfn)
         if entry == ABSENT:
             region.table.clear(page)
-            self._returned(region, page)
+            if evicting.device is not None:
+                self._returned(region, page)
         else:
             region.table[page] = entry
             region.swapped += 1
