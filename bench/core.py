@@ -143,7 +143,7 @@ def hand_over() -> float:
     for first in range(0, pages, 256):
         core.handle(fault(process, region, first, 256), 0.0)
     start = time.perf_counter()
-    core.handle(events.SetPolicy(process, "evict", "s3_fifo"), 0.0)
+    settle(core, core.handle(events.SetPolicy(process, "evict", "s3_fifo"), 0.0))
     return (time.perf_counter() - start) / pages * 1e6
 
 

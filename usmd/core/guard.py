@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from usmd.core.frame_list import FrameLinks
+from usmd.core.frames import KEPT, PRESENT
 from usmd.core.policy import (
     USM_YIELD,
     Allocation,
@@ -23,10 +24,12 @@ from usmd.core.policy import (
     Policy,
     Wishes,
 )
+from usmd.core.region import PAGE_BITS
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UsmdError
 
 if TYPE_CHECKING:
+    from usmd.core.chores import Chore
     from usmd.core.region import Process
     from usmd.core.state import State
 
@@ -64,12 +67,13 @@ class GuardedPolicies:
     `on_access` is the evict policy's `page_accessed` where it has one, else None, and `on_miss` its `page_missed`. The
     hot path calls them directly, and `broke` when one raises; a replay does so with `on_fill` and `on_evict`, which are
     its `page_filled` and `page_evicted` (or `page_left`, which that calls). `misbehaving`: kinds whose policy made too
-    many errors and is to be replaced, which happens between events. `on_swapped` and `on_returned` are the conditional
-    policy's `page_swapped` and `page_returned` where it has them, else None.
+    many errors and is to be replaced, which happens between events. `_known`: while pages are handed over to a new
+    evict policy, 1 for the frames that it has heard of; None: it knows all. `on_swapped` and `on_returned` are the
+    conditional policy's `page_swapped` and `page_returned` where it has them, else None.
     """
 
     __slots__ = (
-        "_alloc", "_async_rq", "_cond", "_evict", "_links", "_oom", "_process", "_slow", "_state", "errors",
+        "_alloc", "_async_rq", "_cond", "_evict", "_known", "_links", "_oom", "_process", "_slow", "_state", "errors",
         "misbehaving", "on_access", "on_evict", "on_fill", "on_miss", "on_returned", "on_swapped", "specifications",
     )  # fmt: skip
 
@@ -83,6 +87,7 @@ class GuardedPolicies:
         self.misbehaving: set[str] = set()
         self._slow = state.settings.policy_slow_seconds
         self._links = state.links
+        self._known: bytearray | None
         view = MemoryView(state, process)
         self._alloc: AllocPolicy | None = self._make("alloc", AllocPolicy, view)  # type: ignore[type-abstract]
         self._oom: OomPolicy | None = self._make("oom", OomPolicy, view)  # type: ignore[type-abstract]
@@ -95,6 +100,7 @@ class GuardedPolicies:
 
     def _use_evict(self, policy: EvictPolicy | None) -> None:
         self._evict = policy
+        self._known = None
         self.on_access = self.on_miss = self.on_fill = self.on_evict = None
         if policy is not None:
             self.on_fill = policy.page_filled
@@ -185,15 +191,14 @@ class GuardedPolicies:
         self.broke("alloc", f"allocate answered {shown(plan)} to a fault on page {fault.page}")
         return Allocation(fault.page), False
 
-    def replace(self, kind: str, specification: str, evictable: Iterable[int]) -> None:
+    def replace(self, kind: str, specification: str) -> Chore | None:
         """Put another policy in the place of one; raises UsmdError where there is none such, and nothing has changed.
 
-        A new evict policy hears of the pages that the old one knew, in the order in which that one would have evicted
-        them, and then of the other `evictable` ones.
+        What is returned for an evict policy hands the pages over, part by part.
         """
         if kind == "cond" and specification == NO_POLICY:
             self.give_up_on(kind)
-            return
+            return None
         links = FrameLinks(self._state.frames.count) if kind == "evict" else self._links
         view = MemoryView(self._state, self._process, links)
         try:
@@ -211,21 +216,71 @@ class GuardedPolicies:
         elif isinstance(policy, ConditionalPolicy) and kind == "cond":
             self._use_cond(policy)
         elif isinstance(policy, EvictPolicy) and kind == "evict":
-            missing = dict.fromkeys(evictable)
-            order = [pfn for pfn in dict.fromkeys(self.candidates(2 * len(missing))) if pfn in missing]
-            for pfn in order:
-                del missing[pfn]
-            self._links = links
-            self._use_evict(policy)
-            self._began(kind, specification)
-            for pfn in order:
-                self.page_filled(pfn)
-            for pfn in missing:
-                self.page_filled(pfn)
-            return
+            return self._begin_hand_over(policy, links, specification)
         else:
             raise InvalidArgument(f"{specification} is a {type(policy).__name__}, which is no {kind} policy")
         self._began(kind, specification)
+        return None
+
+    def _begin_hand_over(self, policy: EvictPolicy, links: FrameLinks, specification: str) -> Chore:
+        old = self._evict
+        self._links = links
+        self._use_evict(policy)
+        self._began("evict", specification)
+        known = self._known = bytearray(self._state.frames.count)
+        self.on_fill = self.on_evict = None
+        on_access = self.on_access
+        if on_access is not None:
+
+            def if_known(pfn: int, write: bool) -> None:
+                if known[pfn]:
+                    on_access(pfn, write)
+
+            self.on_access = if_known
+        return self._hand_over(old, policy, known)
+
+    def _hand_over(self, old: EvictPolicy | None, new: EvictPolicy, known: bytearray) -> Chore:
+        """Tell a new evict policy of the pages there are: first what the old one knew, in the order of its victims.
+
+        Until it has heard of a page it hears nothing else of it; meanwhile the sweep can evict that page.
+        """
+        for pfn in self._order_of(old):
+            if self._known is not known:
+                return  # yet another policy has taken its place, or the process is gone
+            if 0 <= pfn < len(known) and not known[pfn] and self._is_evictable(pfn):
+                self.page_filled(pfn)
+            yield True
+        for region in list(self._process.regions.values()):
+            for _, pfn in region.table.resident():
+                if self._known is not known:
+                    return
+                if not known[pfn] and self._is_evictable(pfn):
+                    self.page_filled(pfn)
+                yield True
+        if self._known is known:
+            self._use_evict(new)
+
+    def _order_of(self, old: EvictPolicy | None) -> Iterator[int]:
+        """The frames that a policy which is in force no more would have evicted, best first, as far as it tells."""
+        if old is not None:
+            try:
+                for number, pfn in enumerate(old.choose_victims()):
+                    if number >= 2 * self._state.frames.count or type(pfn) is not int:
+                        return
+                    yield pfn
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("evict", f"the policy before it raised {shown(error)}{place(error)} in choose_victims")
+
+    def _is_evictable(self, pfn: int) -> bool:
+        state = self._state
+        frames = state.frames
+        if frames.state[pfn] != PRESENT or frames.flags[pfn] & KEPT:
+            return False
+        return state.regions[frames.page[pfn] >> PAGE_BITS].process is self._process
+
+    def ended(self) -> None:
+        """The process is gone: nothing is handed over any more."""
+        self._known = bytearray()
 
     def _began(self, kind: str, specification: str) -> None:
         self.specifications[kind] = specification
@@ -249,15 +304,27 @@ class GuardedPolicies:
         links = self._links
         if links.owner[pfn]:
             links.release(pfn)
+        if self._known:
+            self._known[pfn] = 1
         if self._evict is not None:
             try:
                 self._evict.page_filled(pfn)
             except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"page_filled raised {shown(error)}{place(error)}")
 
+    def _knows(self, pfn: int, *, leaves: bool = False) -> bool:
+        """Whether the evict policy has heard of a page, which it has but for a hand-over; `leaves`: it will not now."""
+        known = self._known
+        if not known:
+            return True
+        found = known[pfn] != 0
+        if leaves:
+            known[pfn] = 0
+        return found
+
     def page_left(self, pfn: int) -> None:
         """Tell the evict policy of a page that may no longer be evicted."""
-        if self._evict is not None:
+        if self._knows(pfn, leaves=True) and self._evict is not None:
             try:
                 self._evict.page_left(pfn)
             except ANYTHING as error:  # a policy may raise anything
@@ -265,7 +332,7 @@ class GuardedPolicies:
 
     def page_evicted(self, pfn: int) -> None:
         """Tell the evict policy of a page that is evicted."""
-        if self._evict is not None:
+        if self._knows(pfn, leaves=True) and self._evict is not None:
             try:
                 self._evict.page_evicted(pfn)
             except ANYTHING as error:  # a policy may raise anything
@@ -289,7 +356,7 @@ class GuardedPolicies:
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Tell the evict policy that another hint is in force."""
-        if self._evict is not None:
+        if self._knows(pfn) and self._evict is not None:
             try:
                 self._evict.hint_changed(pfn, priority_before)
             except ANYTHING as error:  # a policy may raise anything

@@ -77,6 +77,8 @@ class Core:
             self._serve_waiting()
         if now >= state.turn_at:
             self._turns.begin()
+        if state.misbehaving:
+            self._mapping.replace_misbehaving()
         if self._chores:
             self._go_on()
         if self._frames.free < self._high:
@@ -85,8 +87,6 @@ class Core:
             self._reclaim.reclaiming = False
         if state.given_up:
             self._reclaim.given_up()
-        if state.misbehaving:
-            self._mapping.replace_misbehaving()
         return state.take_commands()
 
     def _serve_waiting(self) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING, Final
 
 from usmd.core import commands, events
 from usmd.core.chores import MAX_CHORES
-from usmd.core.frames import DENIED, EVICTING, KEPT, LOCKED, PRESENT
+from usmd.core.frames import DENIED, EVICTING, LOCKED, PRESENT
 from usmd.core.guard import NO_POLICY, GuardedPolicies
 from usmd.core.hints import Hint
 from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_BITS, PAGE_MASK, Process, Region
@@ -70,6 +69,7 @@ class Mapping:
         regions = list(process.regions.values())
         for region in regions:
             self._discard(region, Unmapped(reason))
+        process.policies.ended()
         self._faults.unmapped(regions)
         state.ended_counters.add(process.counters)
         state.first.append(commands.Ended(process.process_id, reason, killed))
@@ -184,7 +184,7 @@ class Mapping:
         if event.kind not in KINDS:
             raise InvalidArgument(f"policy kind {event.kind!r}; allowed are {', '.join(KINDS)}")
         before = process.policies.specifications[event.kind]
-        process.policies.replace(event.kind, event.specification, self._evictable(process))
+        self._replace(process, event.kind, event.specification)
         if event.kind == "cond":
             self._state.chores.add(tell_swapped(self._state, process))
         self._state.notice(
@@ -209,7 +209,7 @@ class Mapping:
                 try:
                     if before == default:
                         raise InvalidArgument(f"{default} itself made too many errors")
-                    policies.replace(kind, default, self._evictable(process))
+                    self._replace(process, kind, default)
                 except UsmdError as error:
                     after = f"the core's own default ({error})"
                     policies.give_up_on(kind)
@@ -221,13 +221,10 @@ class Mapping:
                     {"policy_kind": kind, "policy": before, "errors": str(errors), "replaced_by": after},
                 )
 
-    def _evictable(self, process: Process) -> Iterator[int]:
-        """The frames that the evict policy of a process should know."""
-        frames = self._state.frames
-        for region in process.regions.values():
-            for _, pfn in region.table.resident():
-                if frames.state[pfn] == PRESENT and not frames.flags[pfn] & KEPT:
-                    yield pfn
+    def _replace(self, process: Process, kind: str, specification: str) -> None:
+        hand_over = process.policies.replace(kind, specification)
+        if hand_over is not None:
+            self._state.chores.add(hand_over)
 
     def set_hint(self, event: events.SetHint) -> None:
         """Put a hint on a range; raises NotFound, OutOfRange or InvalidHint."""
