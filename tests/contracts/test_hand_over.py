@@ -1,0 +1,159 @@
+"""One evict policy takes the place of another while the core goes on: the new one knows every page that the old one
+did, in the order in which that one would have evicted them, and no byte is lost.
+"""
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from tests.support.shell import PAGE, Shell, make_core
+from tests.usmd.core import test_machine_properties as properties
+from usmd.core import events
+from usmd.core.frames import KEPT, PRESENT
+from usmd.core.region import PAGE_BITS
+from usmd.core.validate import violations
+from usmd.policies import registry
+
+EVICT = sorted(registry.TABLES["evict"])
+SPECIFICATIONS = [*EVICT, *(f"hint_aware(fallback={name})" for name in EVICT)]
+
+
+def evictable(core, process):
+    """The frames that the policy of a process should know."""
+    frames = core.state.frames
+    return [
+        pfn
+        for pfn in range(frames.count)
+        if frames.state[pfn] == PRESENT
+        and not frames.flags[pfn] & KEPT
+        and core.state.regions[frames.page[pfn] >> PAGE_BITS].process.process_id == process
+    ]
+
+
+def named_by(core, process):
+    """All frames that the policy names when none of them can go."""
+    return list(core.state.processes[process].policies.candidates(1000))
+
+
+def shell_with_pages(evict, **more):
+    """A process with 9 pages, 7 of which it may evict; which one was touched how often differs."""
+    shell = Shell(make_core(frames=12, **more))
+    shell.core.state.future = lambda page: page * 7919 % 97
+    process = shell.attach(evict=evict)
+    region = shell.map(process, 40)
+    shell.hint(process, region, "PRIORITY=LOW", 2, 2)
+    shell.hint(process, region, "PRIORITY=HIGH", 4, 2)
+    shell.hint(process, region, "EVICTION=DENY", 6, 1)
+    for page in range(9):
+        shell.put(process, region, page, bytes([page + 1]) * PAGE)
+    for page in (0, 3, 3, 5, 0, 1, 8):
+        shell.get(process, region, page)
+    shell.do(events.Pin(process, region, 7, 1))
+    return shell, process, region
+
+
+@pytest.mark.parametrize("after", EVICT)
+@pytest.mark.parametrize("before", EVICT)
+def test_every_policy_can_follow_every_other(before, after):
+    shell, process, region = shell_with_pages(before)
+    policies = shell.core.state.processes[process].policies
+    choose, told = policies._evict.choose_victims, []
+
+    def telling():
+        for pfn in choose():
+            told.append(pfn)
+            yield pfn
+
+    policies._evict.choose_victims = telling
+    shell.do(events.SetPolicy(process, "evict", after))
+    assert sorted(told) == evictable(shell.core, process)
+    assert len(told) == 7
+    named = named_by(shell.core, process)
+    assert sorted(named) == sorted(told)
+    if after in ("fifo", "lru", "lfu", "clock"):  # those that keep to the order in which pages come
+        assert named == told
+    for page in range(9, 30):
+        shell.put(process, region, page, bytes([page + 1]) * PAGE)
+    assert [shell.state_of(region, page) for page in (6, 7)] == ["PRESENT", "PRESENT"]
+    shell.hint(process, region, "")
+    shell.do(events.Unpin(process, region, 7, 1))
+    for page in range(30):
+        assert shell.get(process, region, page) == bytes([page + 1]) * PAGE
+    assert sorted(named_by(shell.core, process)) == evictable(shell.core, process)
+    assert (policies.errors["evict"], shell.counters()["policy_errors"]) == (0, 0)
+    assert policies.specifications["evict"] == after
+
+
+def test_a_policy_that_does_not_exist_follows_none():
+    shell, process, _ = shell_with_pages("lru")
+    before = named_by(shell.core, process)
+    for specification in ("mru", "clock(bits=9)", "lru(", "first_fit"):
+        with pytest.raises(registry.UsmdError):
+            shell.do(events.SetPolicy(process, "evict", specification))
+    assert named_by(shell.core, process) == before
+    assert shell.core.state.processes[process].policies.specifications["evict"] == "lru"
+
+
+@pytest.mark.parametrize("evict", EVICT)
+def test_a_policy_that_follows_itself_forgets_what_it_remembered_and_no_page(evict):
+    shell, process, _ = shell_with_pages(evict)
+    for _ in range(3):
+        shell.do(events.SetPolicy(process, "evict", evict))
+        assert sorted(named_by(shell.core, process)) == evictable(shell.core, process)
+
+
+class HandOverMachine(properties.CoreMachine):
+    """Any sequence of events in any order of I/O, with policies that take each other's place between any two."""
+
+    @initialize(
+        frames=st.sampled_from([3, 5, 8, 12]),
+        marks=st.sampled_from([(0, 0), (1, 2)]),
+        hold_budget=st.sampled_from([0, 1, 3]),
+        deny=st.sampled_from([(12, 12), (2, 3)]),
+        slots=st.sampled_from([(3, 2), (40, 40), (40, 40)]),
+        policies=st.tuples(properties.ALLOC, st.sampled_from(SPECIFICATIONS), properties.OOM),
+    )
+    def start(self, **more):
+        super().start(**more)
+
+    def make_shell(self, core):
+        core.state.future = lambda page: page * 7919 % 97
+        return super().make_shell(core)
+
+    @precondition(lambda self: self.live())
+    @rule(pick=properties.INDEX, specification=st.sampled_from(SPECIFICATIONS))
+    def set_policy(self, pick, specification):
+        process = self.live()[pick % len(self.live())]
+        core = self.shell.core
+        self.shell.do(events.SetPolicy(process, "evict", specification))
+        self.hear()
+        if process in core.state.processes:
+            assert sorted(named_by(core, process)) == evictable(core, process)
+
+    @precondition(lambda self: self.model)
+    @rule(pick=properties.INDEX, first=properties.INDEX, times=st.integers(1, 4))
+    def load_again(self, pick, first, times):
+        for _ in range(times):
+            self.load(pick, first)
+
+    @invariant()
+    def every_evictable_page_is_known(self):
+        core = self.shell.core
+        for process in core.state.processes.values():
+            policy = process.policies._evict
+            known = sorted(policy.choose_victims())
+            assert known == evictable(core, process.process_id)
+        assert violations(core) == []
+
+
+HandOverMachine.TestCase.settings = settings(
+    max_examples=120,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
+class TestHandOver(HandOverMachine.TestCase):
+    """Run by pytest."""
