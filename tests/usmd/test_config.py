@@ -282,6 +282,12 @@ def test_a_uid_decides_when_no_name_does_and_an_unknown_uid_matches_none(uid, oo
     assert rules.choose("db", uid).oom == oom
 
 
+def test_a_conditional_policy_is_chosen_like_the_others_and_none_is_one():
+    rules = PolicyRules(cond="trim", rules=(PolicyRule(name="a", cond="none"), PolicyRule(name="b", evict="lru")))
+    assert [rules.choose(name, None).cond for name in ("a", "b", "c")] == ["none", "trim", "trim"]
+    assert PolicyRules().choose("a", None).cond == "none"
+
+
 def test_shares_round_down_to_frames():
     assert frames_of("3%", 16384, 4096) == 491
     assert frames_of("29%", 100, 4096) == 29

@@ -2,7 +2,7 @@
 
 import pytest
 
-from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, AsyncRequest, EvictPolicy, OomPolicy
+from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, AsyncRequest, ConditionalPolicy, EvictPolicy, OomPolicy
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,7 @@ from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, AsyncRequest, E
         (AllocPolicy, {"allocate"}),
         (EvictPolicy, {"page_filled", "page_left", "choose_victims"}),
         (OomPolicy, {"choose"}),
+        (ConditionalPolicy, {"turn"}),
     ],
 )
 def test_only_the_essential_is_abstract(base, essential):
@@ -35,6 +36,12 @@ def test_optional_hooks_do_nothing():
     assert policy.hint_changed(1, 0) is None
     assert policy.swap_device(1) is None
     assert policy.reason(1)
+
+    class Still(ConditionalPolicy):
+        def turn(self):
+            return None
+
+    assert (Still(None).page_swapped(1, 0), Still(None).page_returned(1)) == (None, None)
 
 
 def test_a_swap_in_is_handed_over_and_usm_yield_has_a_name():

@@ -42,6 +42,15 @@ def test_a_device_that_rests_takes_no_writes(swap):
     assert swap.take(0, 5.0) >> SLOT_BITS == 0
 
 
+def test_a_slot_of_a_certain_device_is_of_no_other(swap):
+    while swap.devices[1].free:
+        assert swap.take_from(1, 0.0) >> SLOT_BITS == 1
+    assert swap.take_from(1, 0.0) is None
+    swap.devices[0].refused_until = 5.0
+    assert swap.take_from(0, 4.0) is None
+    assert swap.take_from(0, 5.0) >> SLOT_BITS == 0
+
+
 def test_devices_are_found_by_name_or_number(swap):
     assert [swap.number_of(name) for name in ("fast", "1", "slow", "2", "")] == [0, 1, 1, None, None]
 

@@ -33,6 +33,25 @@ def test_memory_in_numbers(shell):
     ]  # fmt: skip
 
 
+def test_frames_to_spare_and_those_that_will_be_free():
+    shell = Shell(make_core(frames=6, low=1, high=1), auto_io=False)
+    process = shell.attach()
+    region = shell.map(process, 6)
+    view = view_of(shell, process)
+    spare = []
+    for page in range(5):
+        shell.put(process, region, page, b"x" * PAGE)
+        spare.append(view.spare_frames)
+    assert spare == [4, 3, 2, 1, 0]
+    shell.evict(process, region, 0, 2)
+    assert (view.leaving_frames, view.free_frames) == (2, 1)
+    shell.complete_io()
+    assert (view.leaving_frames, view.free_frames, view.spare_frames) == (1, 2, 1)
+    shell.fault(process, region, 5)
+    shell.fault(process, region, 0)
+    assert (view.free_frames, view.spare_frames) == (0, 0)
+
+
 def test_a_frame_is_evictable_when_it_is_mine_and_neither_denied_nor_pinned(shell):
     process, other = shell.attach(), shell.attach()
     region, foreign = shell.map(process, 3), shell.map(other, 1)
@@ -64,6 +83,7 @@ def test_policies_can_be_built_upon_by_name_and_kind(shell):
     view = view_of(shell, shell.attach())
     assert type(view.evict_policy("lru")) is registry.find("evict", "lru")[0]
     assert type(view.alloc_policy("first_fit")) is registry.find("alloc", "first_fit")[0]
+    assert type(view.cond_policy("trim")) is registry.find("cond", "trim")[0]
     with pytest.raises(UnknownPolicy, match="first_fit"):
         view.evict_policy("first_fit")
 
@@ -75,3 +95,5 @@ def test_a_maker_that_gives_another_kind_is_found_out(shell):
         view.evict_policy("lru")
     with pytest.raises(TypeError, match="x is no alloc policy"):
         view.alloc_policy("x")
+    with pytest.raises(TypeError, match="x is no cond policy"):
+        view.cond_policy("x")

@@ -108,8 +108,9 @@ def test_the_kernels_word_decides_by_rule_and_is_on_record():
         vouched, stranger = bench.processes()
         assert (vouched.pid, vouched.uid, vouched.policies.specifications["evict"]) == (4711, 1234, "lru")
         assert (stranger.pid, stranger.uid, stranger.policies.specifications["evict"]) == (None, None, "fifo")
+        assert [each.policies.specifications["cond"] for each in (vouched, stranger)] == ["swap_back", "trim"]
 
-    run(conversation, evict="fifo", rules=(PolicyRule(uid=1234, evict="lru"),))
+    run(conversation, evict="fifo", cond="trim", rules=(PolicyRule(uid=1234, evict="lru", cond="swap_back"),))
 
 
 def test_a_forged_or_used_ticket_gets_no_session():

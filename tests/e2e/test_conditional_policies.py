@@ -1,0 +1,139 @@
+"""Conditional policies in the live daemon: memory first and the file later, back when memory is free, trimmed ahead."""
+
+import os
+import subprocess
+
+import pytest
+
+import lib_usm
+from tests.support.daemon import USMD, environment, running_daemon, wait_equal, wait_until
+
+PAGE = 4096
+FRAMES = 128
+TIERS = """
+[[swap]]
+kind = "memory"
+size = "4MiB"
+name = "fast"
+[[swap]]
+kind = "file"
+path = "{folder}/swap"
+size = "4MiB"
+name = "slow"
+[policy]
+swap = "fast"
+cond = "{cond}"
+"""
+
+
+def tiers(folder, cond):
+    return TIERS.format(folder=folder, cond=cond)
+
+
+def used(daemon):
+    """Slots in use, by device."""
+    return {each.name: each.slots - each.free_slots for each in daemon.admin.swap_devices()}
+
+
+def region_of(daemon):
+    return daemon.admin.regions(0)[0]
+
+
+def explained_pages(daemon, client, region):
+    for page in range(region.page_count):
+        yield daemon.usmctl("explain", str(client.process_id), f"{region.region_id}+{page * PAGE}")
+
+
+def test_pages_go_to_memory_first_are_on_the_file_later_and_come_back_right(tmp_path):
+    after = 1.0
+    config = tiers(tmp_path, f"demote(after={after})")
+    with (
+        running_daemon(tmp_path, "--memory", "512KiB", config=config) as daemon,
+        lib_usm.connect(daemon.address) as client,
+    ):
+        region = client.mmap(2 * FRAMES * PAGE)
+        data = os.urandom(len(region))
+        region.write(0, data)
+        swapped = region_of(daemon).swapped_pages
+        assert swapped >= FRAMES
+        assert used(daemon)["fast"] > 0
+        wait_until(lambda: used(daemon)["fast"] == 0, "all pages in swap are on the file", seconds=60)
+        on_file = used(daemon)["slow"]
+        assert on_file >= region_of(daemon).swapped_pages
+        counters = daemon.counters()
+        assert counters["demotions"] >= swapped
+        assert counters["policy_errors"] == 0
+        explained = next(page for page in explained_pages(daemon, client, region) if page["state"] == "SWAPPED")
+        assert explained["slot"]["device_name"] == "slow"
+        assert explained["last_eviction"]["reason"] == "demoted to swap device slow"
+        assert explained["last_eviction"]["result"] == "demoted"
+        assert region.read(0, len(data)) == data
+        counters = daemon.counters()
+        assert (counters["swap_read_errors"], counters["swap_write_errors"], counters["policy_errors"]) == (0, 0, 0)
+
+
+def test_a_page_is_in_memory_before_its_time_is_over(tmp_path):
+    with (
+        running_daemon(tmp_path, "--memory", "512KiB", config=tiers(tmp_path, "demote(after=3600)")) as daemon,
+        lib_usm.connect(daemon.address) as client,
+    ):
+        region = client.mmap(2 * FRAMES * PAGE)
+        data = os.urandom(len(region))
+        region.write(0, data)
+        assert used(daemon)["slow"] == 0
+        assert region.read(0, len(data)) == data
+        assert daemon.counters()["demotions"] == 0
+
+
+def test_pages_come_back_once_memory_is_free(tmp_path):
+    with (
+        running_daemon(
+            tmp_path, "--memory", "512KiB", "--swap", "memory:4MiB", "--cond", "swap_back(free=0.25,batch=16)"
+        ) as daemon,
+        lib_usm.connect(daemon.address) as client,
+    ):
+        region = client.mmap(64 * PAGE)
+        data = os.urandom(len(region))
+        region.write(0, data)
+        with lib_usm.connect(daemon.address, name="hog") as hog:
+            large = hog.mmap(FRAMES * PAGE)
+            large.write(0, os.urandom(len(large)))
+            assert region_of(daemon).swapped_pages > 0
+            assert daemon.counters()["swapped_back"] == 0
+        wait_equal(lambda: region_of(daemon).swapped_pages, 0, "all pages are in memory again")
+        counters, faults = daemon.counters(), region_of(daemon).faults
+        assert counters["swapped_back"] > 0
+        assert region.read(0, len(data)) == data
+        assert (region_of(daemon).faults, daemon.counters()["policy_errors"]) == (faults, 0)
+
+
+def test_trim_keeps_more_free_than_the_watermarks(tmp_path):
+    with (
+        running_daemon(
+            tmp_path, "--memory", "512KiB", "--swap", "memory:4MiB", "--cond", "trim(low=0.3,high=0.5)"
+        ) as daemon,
+        lib_usm.connect(daemon.address) as client,
+    ):
+        region = client.mmap(2 * FRAMES * PAGE)
+        data = os.urandom(len(region))
+        region.write(0, data)
+        wait_until(lambda: daemon.admin.status().free_frames >= FRAMES // 2, "half of memory is free")
+        assert region.read(0, len(data)) == data
+        assert daemon.counters()["policy_errors"] == 0
+
+
+@pytest.mark.parametrize(
+    ("cond", "said"),
+    [
+        ("later", ["cond policy 'later' does not exist", "all_of, demote, none, swap_back, trim"]),
+        ("trim(low=0.5)", ["trim(low=0.5,high=0.1)", "0 <= low <= high <= 1"]),
+        ("all_of(first=demote(fast=1))", ["demote(fast=1,slow=1", "that differ"]),
+    ],
+)
+def test_a_conditional_policy_that_cannot_be_had_stops_the_start(tmp_path, cond, said):
+    places = ("--socket", str(tmp_path / "usmd.sock"), "--admin-socket", str(tmp_path / "admin.sock"))
+    done = subprocess.run(
+        [*USMD, *places, "--cond", cond], capture_output=True, text=True, timeout=30, env=environment(), check=False
+    )
+    assert done.returncode == 2
+    assert all(words in done.stderr for words in ["policy.cond: ", *said])
