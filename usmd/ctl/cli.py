@@ -22,7 +22,9 @@ from usmd.ctl import (
     hints_command,
     memory_map,
     policy_command,
+    record_command,
     replay_command,
+    shadow_command,
     status_view,
     tables,
 )
@@ -197,6 +199,8 @@ app.command(epilog=policy_command.LIST_EPILOG)(policy_command.policies)
 app.add_typer(policy_command.policy, name="policy")
 app.command(epilog=hints_command.EPILOG)(hints_command.hints)
 app.command(epilog=explain_command.EPILOG)(explain_command.explain)
+app.command(epilog=record_command.EPILOG)(record_command.record)
+app.command(epilog=shadow_command.EPILOG)(shadow_command.shadow)
 app.command(epilog=replay_command.EPILOG)(replay_command.replay)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeVar, cast
+from typing import Generic, Protocol, Self, TypeVar, cast
 from urllib.parse import quote
 
 import grpc
@@ -53,6 +53,46 @@ def admin_socket(address: str | None, environ: Mapping[str, str] = os.environ) -
     if text:
         return parse_address(text, identity=False)
     return runtime_folder(environ) / ADMIN_SOCKET_NAME
+
+
+_Item_co = TypeVar("_Item_co", covariant=True)
+
+
+class _Call(Protocol[_Item_co]):
+    """A call whose answers come one by one."""
+
+    def __iter__(self) -> Iterator[_Item_co]: ...
+    def cancel(self) -> object: ...
+
+
+_Explained = Callable[[Callable[[], bool]], AbstractContextManager[None]]
+
+
+class Stream(Generic[_Item]):
+    """Messages as they come, until the daemon ends the stream, which may raise AdminError, or `cancel` does."""
+
+    def __init__(self, call: _Call[_Item], explained: _Explained) -> None:
+        self._call = call
+        self._explained = explained
+        self._cancelled = False
+
+    def __iter__(self) -> Iterator[_Item]:
+        seen = False
+        try:
+            with self._explained(lambda: seen):
+                for message in self._call:
+                    seen = True
+                    yield message
+        except AdminError:
+            if not self._cancelled:
+                raise
+        finally:
+            self._call.cancel()
+
+    def cancel(self) -> None:
+        """End the stream well, from any thread or a signal handler."""
+        self._cancelled = True
+        self._call.cancel()
 
 
 class Admin:
@@ -159,11 +199,16 @@ class Admin:
 
     def events(self) -> Iterator[admin_pb2.Event]:
         """Events as they happen, until the daemon ends the stream."""
-        seen = False
-        with self._explained(lambda: seen):
-            for event in self._stub.WatchEvents(admin_pb2.WatchEventsRequest()):
-                seen = True
-                yield event
+        return iter(Stream(self._stub.WatchEvents(admin_pb2.WatchEventsRequest()), self._explained))
+
+    def record(self, process_id: int) -> Stream[admin_pb2.RecordedAccesses]:
+        """What a process touches, until it ends."""
+        request = admin_pb2.RecordAccessesRequest(process_id=process_id)
+        return Stream(self._stub.RecordAccesses(request), self._explained)
+
+    def shadow(self, request: admin_pb2.ShadowPoliciesRequest) -> Stream[admin_pb2.ShadowReport]:
+        """How other policies do on what a process touches, until it ends."""
+        return Stream(self._stub.ShadowPolicies(request), self._explained)
 
     def drain(self, grace_seconds: float) -> admin_pb2.DrainResponse:
         """Drains the daemon; waits as long as that takes. 0 seconds is the daemon's setting."""

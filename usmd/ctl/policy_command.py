@@ -24,7 +24,7 @@ usmctl policy set indexer --evict ./cflru.py:CleanFirstLru"""
 
 policy = typer.Typer(
     help="Give a live process other policies.",
-    epilog="Start with: usmctl policy set --help",
+    epilog="Example: usmctl policy set indexer --evict s3_fifo",
     no_args_is_help=True,
 )
 
@@ -52,6 +52,14 @@ def set_(
         str | None,
         typer.Option(metavar="SPEC", help="Oom policy: what happens when nothing can go.", show_default=False),
     ] = None,
+    cond: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Conditional policy: what is done when nobody asks; none ends it.",
+            show_default=False,
+        ),
+    ] = None,
     address: AddressOption = None,
     output: FormatOption = None,
 ) -> None:
@@ -61,15 +69,15 @@ def set_(
     that belongs to root or to the daemon's user. All policies given are tried before any is set. A new evict policy
     begins with the pages that are in memory, in the order in which the old one would have evicted them.
 
-    It holds until the session ends. A policy that makes more errors than [policy] max_errors is replaced by the
+    It holds until the session ends. A policy that makes more errors than policy.max_errors is replaced by the
     default; `usmctl policies` and `usmctl watch` tell.
     """
-    wanted = {"alloc": alloc, "evict": evict, "oom": oom}
+    wanted = {"alloc": alloc, "evict": evict, "oom": oom, "cond": cond}
     given = {kind: absolute_files(text) for kind, text in wanted.items() if text is not None}
     if not all(given.values()):
         raise InvalidArgument("a policy is empty; allowed is a name of `usmctl policies` or path/to/file.py:Class")
     if not given:
-        raise InvalidArgument("no policy is given; give at least one of --evict, --alloc, --oom")
+        raise InvalidArgument("no policy is given; give at least one of --evict, --alloc, --oom, --cond")
     with connected(context, address) as admin:
         answer = admin.set_policy(admin.process_id(process), given)
     show(context, output, lambda: plain(answer), lambda console: policies_view.show_changes(console, answer))

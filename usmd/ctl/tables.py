@@ -33,12 +33,30 @@ def show_processes(console: Console, processes: Sequence[admin_pb2.Process]) -> 
             f"{process.resident_pages:,}",
             f"{process.swapped_pages:,}",
             f"{process.denied_pages:,}",
-            printable(", ".join((process.alloc_policy, process.evict_policy, process.oom_policy))),
+            printable(_policies(process)),
         )
         for process in processes
     )
-    columns = (">ID", "NAME", ">PID", ">UID", ">REGIONS", ">MAPPED", ">RES", ">SWAP", ">DENIED", "ALLOC, EVICT, OOM")
+    columns = (
+        ">ID",
+        "NAME",
+        ">PID",
+        ">UID",
+        ">REGIONS",
+        ">MAPPED",
+        ">RES",
+        ">SWAP",
+        ">DENIED",
+        "ALLOC, EVICT, OOM, COND",
+    )
     show_table(console, columns, rows, "no processes: no application is attached")
+
+
+def _policies(process: admin_pb2.Process) -> str:
+    found = [process.alloc_policy, process.evict_policy, process.oom_policy]
+    if process.cond_policy not in ("", "none"):
+        found.append(process.cond_policy)
+    return ", ".join(found)
 
 
 def show_regions(console: Console, regions: Sequence[admin_pb2.RegionInfo]) -> None:

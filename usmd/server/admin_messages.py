@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.core import report
+from usmd.core.guard import NO_POLICY
+from usmd.core.mapping import KINDS
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
 from usmd.policies import registry
@@ -11,8 +13,6 @@ from usmd.server.device_queue import DeviceQueue
 from usmd.server.engine import Engine
 from usmd.server.hint_messages import fields_from_hint
 from usmd.server.policy_changes import PolicyChange, PolicyChanges
-
-KINDS = ("alloc", "evict", "oom")
 
 
 class AdminMessages:
@@ -35,6 +35,7 @@ class AdminMessages:
             alloc_policy=specifications["alloc"],
             evict_policy=specifications["evict"],
             oom_policy=specifications["oom"],
+            cond_policy=specifications["cond"],
             regions=len(process.regions),
             mapped_bytes=process.mapped,
             resident_pages=process.resident,
@@ -163,7 +164,7 @@ class AdminMessages:
             pinned=found.pinned,
             denied=found.denied,
             waiting_faults=found.waiting,
-            policies=[process.policies.specifications[kind] for kind in KINDS],
+            policies=[each for each in process.policies.specifications.values() if each != NO_POLICY],
         )
         if found.slot is not None:
             device = self._core.state.swap.devices[found.slot >> SLOT_BITS]

@@ -13,10 +13,12 @@ from typing import Final, TypeVar
 
 from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.core import report
+from usmd.core.mapping import KINDS
 from usmd.core.region import Process, Region, page_key
 from usmd.errors import InvalidArgument, NotFound
 from usmd.policies import registry
-from usmd.server.admin_messages import KINDS, AdminMessages
+from usmd.server.admin_messages import AdminMessages
+from usmd.server.admin_observing import Observing
 from usmd.server.admin_steering import Steering
 from usmd.server.engine import Engine
 from usmd.server.policy_changes import PolicyChanges
@@ -63,6 +65,7 @@ class AdminService:
         self._watch = watch
         self._messages = AdminMessages(engine, changes, defaults)
         self._steering = Steering(engine)
+        self._observing = Observing(engine)
         self._started = started
         self._draining = draining
         self._drain = drain
@@ -263,6 +266,18 @@ class AdminService:
                         fields=notice.fields,
                     )
                 )
+
+    async def RecordAccesses(  # noqa: N802
+        self, request: admin_pb2.RecordAccessesRequest, context: Context
+    ) -> None:
+        """What a process touches."""
+        await self._observing.record(request, context)
+
+    async def ShadowPolicies(  # noqa: N802
+        self, request: admin_pb2.ShadowPoliciesRequest, context: Context
+    ) -> None:
+        """How other policies would do."""
+        await self._observing.shadow(request, context)
 
     async def Drain(  # noqa: N802
         self, request: admin_pb2.DrainRequest, context: Context

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.core import commands, events, report
+from usmd.core.mapping import KINDS
 from usmd.errors import InvalidArgument, OutOfRange, UsmdError
 from usmd.server.engine import Engine
 from usmd.server.policy_changes import PolicyChange
@@ -23,7 +26,7 @@ class Steering:
         """
         process = self._engine.core.state.process(process_id)
         if not wanted:
-            raise InvalidArgument("no policy is given; give at least one of alloc, evict, oom")
+            raise InvalidArgument(f"no policy is given; give at least one of {', '.join(KINDS)}")
         for kind, specification in wanted.items():
             check_policy(kind, specification)
         done: list[PolicyChange] = []
@@ -33,7 +36,8 @@ class Steering:
                 self._engine.submit(events.SetPolicy(process_id, kind, specification))
             except UsmdError:
                 for change in reversed(done):
-                    self._engine.submit(events.SetPolicy(process_id, change.kind, change.before))
+                    with suppress(UsmdError):  # one that had been given up cannot come back
+                        self._engine.submit(events.SetPolicy(process_id, change.kind, change.before))
                 raise
             done.append(PolicyChange(kind, before, specification, self._engine.now(), False, 0))
         return done

@@ -20,6 +20,7 @@ from usmd.errors import UsmdError
 from usmd.mechanism.base import Mechanism
 from usmd.policies import registry
 from usmd.server.device_queue import DeviceQueue
+from usmd.server.taps import Taps
 from usmd.swap.base import SwapDevice
 
 OnOutcomes = Callable[[int, Sequence[commands.Outcome]], None]
@@ -34,7 +35,10 @@ evictions and fills for one client holds up nobody else."""
 
 
 class Engine:
-    """A core with its memory and devices. `on_*` are called on the loop, in the order of the commands."""
+    """A core with its memory and devices. `taps`: who records or shadows processes.
+
+    `on_*` are called on the loop, in the order of the commands.
+    """
 
     def __init__(self, settings: CoreSettings, memory: Mechanism, devices: Sequence[SwapDevice]) -> None:
         self.memory = memory
@@ -44,6 +48,7 @@ class Engine:
             registry.make,
             time.perf_counter,
         )
+        self.taps = Taps()
         self.queues = [DeviceQueue(device, memory, self.submit) for device in devices]
         self.on_outcomes: OnOutcomes = lambda _process, _outcomes: None
         self.on_ended: OnEnded = lambda _ended: None
@@ -71,11 +76,18 @@ class Engine:
             return None
         self._pumping = True
         try:
-            answer = self._perform(self.core.handle(event, time.monotonic()))
+            answer = self._handle(event)
             self._pump()
         finally:
             self._pumping = False
         return answer
+
+    def _handle(self, event: events.Event) -> commands.Command | None:
+        now = time.monotonic()
+        todo = self.core.handle(event, now)
+        if self.taps.live:
+            self.taps.deliver(event, now)
+        return self._perform(todo)
 
     def access(self, event: events.Access, touch: Touch) -> commands.Accessed:
         """Handle a load or store: `touch` moves the bytes of the frames that are present, and the answer is returned.
@@ -121,7 +133,7 @@ class Engine:
         for _ in range(EVENTS_A_TURN):
             if not self._events:
                 return
-            self._perform(self.core.handle(self._events.popleft(), time.monotonic()))
+            self._handle(self._events.popleft())
         if self._events and not self._goes_on:
             self._goes_on = True
             asyncio.get_running_loop().call_soon(self._go_on)
@@ -186,6 +198,10 @@ class Engine:
             for number, references in _by_device(command.slots, lambda reference: reference):
                 self.queues[number].device.discard([reference & SLOT_MASK for reference in references])
 
+        def ended(command: commands.Ended) -> None:
+            self.taps.ended(command.process_id, command.reason)
+            self.on_ended(command)
+
         return {
             commands.Outcomes: lambda command: self.on_outcomes(command.process_id, command.outcomes),
             commands.ZeroFill: zero_fill,
@@ -199,7 +215,7 @@ class Engine:
             commands.ReadSlots: read,
             commands.DiscardSlots: discard,
             commands.GoOn: lambda _: self._events.append(events.GoOn()),
-            commands.Ended: lambda command: self.on_ended(command),
+            commands.Ended: ended,
             commands.Notice: lambda command: self.on_notice(command),
         }
 

@@ -100,6 +100,30 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
         ]
         self.hold_events = threading.Event()  # set: the stream of events ends; clear: it stays open
         self.hold_events.set()
+        self.accesses = [
+            pb.RecordedAccesses(
+                header=pb.RecordingHeader(
+                    process_id=1, process_name="indexer", started_seconds=1.7e9, page_size=PAGE_SIZE, frames=960,
+                    evict_policy="lru", mechanism="simulated",
+                )
+            ),
+            pb.RecordedAccesses(
+                seconds=[0.5, 1.5], counts=[2, 1], pages=[1 << 32, 1 << 32 | 7, 1 << 32], kinds=b"\2\3\1"
+            ),
+            pb.RecordedAccesses(dropped=4, ended="detached"),
+        ]  # fmt: skip
+        self.reports = [
+            pb.ShadowReport(
+                process_id=1, process_name="indexer", seconds=seconds, accesses=1000 * seconds, frames=960, sample=1,
+                looked_at=1000 * seconds, live_policy="lru", live_misses=50, live_miss_ratio=0.05 / max(seconds, 1),
+                ghosts=[
+                    pb.Ghost(policy="lru", accesses=1000, misses=100, miss_ratio=0.1, recent_miss_ratio=0.08),
+                    pb.Ghost(policy="arc", accesses=1000, misses=90, miss_ratio=0.09, difference=-0.01),
+                ],
+                microseconds_an_access=2.5, wall_share=0.034,
+            )
+            for seconds in (0, 1, 2)
+        ]  # fmt: skip
         self.drained: pb.DrainRequest | None = None
         self.page_items = 1000
         self.requests: list[object] = []
@@ -163,17 +187,30 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
         self._note(request, context)
         return self.evictions
 
+    def RecordAccesses(self, request, context):
+        self._note(request, context)
+        yield from self.accesses
+        self._hold(context)
+
+    def ShadowPolicies(self, request, context):
+        self._note(request, context)
+        yield from self.reports
+        self._hold(context)
+
     def WatchEvents(self, request, context):
         self._note(request, context)
         yield from self.events
-        if not self.hold_events.is_set():
-            context.add_callback(self.hold_events.set)
-            self.hold_events.wait(timeout=30)
+        self._hold(context)
 
     def Drain(self, request, context):
         self._note(request, context)
         self.drained = request
         return pb.DrainResponse(sessions=2)
+
+    def _hold(self, context) -> None:
+        if not self.hold_events.is_set():
+            context.add_callback(self.hold_events.set)
+            self.hold_events.wait(timeout=30)
 
     def _note(self, request, context) -> None:
         self.requests.append(request)

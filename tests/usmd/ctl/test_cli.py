@@ -16,7 +16,10 @@ from usmd.ctl.cli import main
 from usmd.mechanism import uffd
 from usmd.version import VERSION
 
-COMMANDS = ["status", "processes", "regions", "policies", "swap", "hints", "map", "explain", "watch", "drain", "doctor"]
+COMMANDS = [
+    "status", "processes", "regions", "policies", "policy", "swap", "hints", "map", "explain", "watch", "drain",
+    "doctor", "record", "shadow",
+]  # fmt: skip
 RUN = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
 
 

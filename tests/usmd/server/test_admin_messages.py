@@ -40,6 +40,7 @@ def test_the_policies_of_a_process_come_with_the_change_that_brought_them():
         ("alloc", "first_fit"),
         ("evict", "fifo"),
         ("oom", "refuse"),
+        ("cond", "none"),
     ]
     change = answer.policies[1].change
     assert (change.before, change.after, change.misbehaved, change.errors) == ("arc", "fifo", True, 101)

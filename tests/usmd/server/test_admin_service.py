@@ -318,6 +318,7 @@ def test_policies_of_a_live_process_are_set_and_what_was_is_told(admin, client, 
         "alloc": "first_fit",
         "evict": "arc",
         "oom": "refuse",
+        "cond": "none",
     }
     assert (found["evict"].change.before, found["evict"].change.misbehaved) == ("hint_aware", False)
     assert not found["oom"].HasField("change")

@@ -253,6 +253,7 @@ class Process(_message.Message):
     SWAPPED_PAGES_FIELD_NUMBER: _builtins.int
     DENIED_PAGES_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
+    COND_POLICY_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     name: _builtins.str
@@ -277,6 +278,8 @@ class Process(_message.Message):
     """Pages that are in swap only."""
     denied_pages: _builtins.int
     """Pages that EVICTION=DENY protects."""
+    cond_policy: _builtins.str
+    """Name of its conditional policy, with parameters; none where it has none."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters of the session, by name."""
@@ -297,10 +300,11 @@ class Process(_message.Message):
         swapped_pages: _builtins.int = ...,
         denied_pages: _builtins.int = ...,
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        cond_policy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "alloc_policy", b"alloc_policy", "counters", b"counters", "denied_pages", b"denied_pages", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "denied_pages", b"denied_pages", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__uid: _TypeAlias = _typing.Literal["uid"]  # noqa: Y015
     _WhichOneofArgType__uid: _TypeAlias = _typing.Literal["_uid", b"_uid"]  # noqa: Y015
@@ -488,7 +492,7 @@ class Policy(_message.Message):
     PROCESS_IDS_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """alloc, evict or oom."""
+    """alloc, evict, oom or cond."""
     name: _builtins.str
     """Name."""
     summary: _builtins.str
@@ -534,7 +538,7 @@ class ProcessPolicies(_message.Message):
     """Name it gave."""
     @_builtins.property
     def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyInForce]:
-        """One for each kind: alloc, evict, oom."""
+        """One for each kind: alloc, evict, oom, cond."""
 
     def __init__(
         self,
@@ -562,7 +566,7 @@ class PolicyInForce(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """alloc, evict or oom."""
+    """alloc, evict, oom or cond."""
     policy: _builtins.str
     """Its name with parameters; "none" where the core itself decides, because no policy worked."""
     errors: _builtins.int
@@ -604,7 +608,7 @@ class PolicyChange(_message.Message):
     seconds_ago: _builtins.float
     """Seconds ago."""
     kind: _builtins.str
-    """alloc, evict or oom."""
+    """alloc, evict, oom or cond."""
     before: _builtins.str
     """Name, with parameters, of the policy before."""
     after: _builtins.str
@@ -641,6 +645,7 @@ class SetPolicyRequest(_message.Message):
     ALLOC_FIELD_NUMBER: _builtins.int
     EVICT_FIELD_NUMBER: _builtins.int
     OOM_FIELD_NUMBER: _builtins.int
+    COND_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     alloc: _builtins.str
@@ -649,6 +654,8 @@ class SetPolicyRequest(_message.Message):
     """Name of the evict policy, with parameters."""
     oom: _builtins.str
     """Name of the oom policy, with parameters."""
+    cond: _builtins.str
+    """Name of the conditional policy, with parameters; none ends it."""
     def __init__(
         self,
         *,
@@ -656,10 +663,11 @@ class SetPolicyRequest(_message.Message):
         alloc: _builtins.str = ...,
         evict: _builtins.str = ...,
         oom: _builtins.str = ...,
+        cond: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "evict", b"evict", "oom", b"oom", "process_id", b"process_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "cond", b"cond", "evict", b"evict", "oom", b"oom", "process_id", b"process_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -677,7 +685,7 @@ class SetPolicyResponse(_message.Message):
     """Number of the process."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyChange]:
-        """What was asked for, in the order alloc, evict, oom."""
+        """What was asked for, in the order alloc, evict, oom, cond."""
 
     def __init__(
         self,
@@ -1285,7 +1293,7 @@ class ExplainPageResponse(_message.Message):
 
     @_builtins.property
     def policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The policies of its process: alloc, evict, oom."""
+        """The policies of its process: alloc, evict, oom, and the conditional one if it has any."""
 
     def __init__(
         self,
@@ -1616,7 +1624,7 @@ class RecordingHeader(_message.Message):
     mechanism: _builtins.str
     """Name of the memory mechanism."""
     faults_only: _builtins.bool
-    """Only faults are seen, and no touch of a page that is in memory."""
+    """Only faults and first writes to clean pages are seen, and no other touch of a page that is in memory."""
     def __init__(
         self,
         *,
@@ -1726,7 +1734,7 @@ class ShadowReport(_message.Message):
     wall_share: _builtins.float
     """Share of the wall time that the daemon spends on it, since the start."""
     faults_only: _builtins.bool
-    """Only faults are seen, and no touch of a page that is in memory."""
+    """Only faults and first writes to clean pages are seen, and no other touch of a page that is in memory."""
     ended: _builtins.str
     """Why nothing follows; in the last message alone, else empty."""
     @_builtins.property

@@ -95,6 +95,16 @@ class AdminServiceStub:
                 request_serializer=usm_dot_v1_dot_admin__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_admin__pb2.Event.FromString,
                 _registered_method=True)
+        self.RecordAccesses = channel.unary_stream(
+                '/usm.v1.AdminService/RecordAccesses',
+                request_serializer=usm_dot_v1_dot_admin__pb2.RecordAccessesRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.RecordedAccesses.FromString,
+                _registered_method=True)
+        self.ShadowPolicies = channel.unary_stream(
+                '/usm.v1.AdminService/ShadowPolicies',
+                request_serializer=usm_dot_v1_dot_admin__pb2.ShadowPoliciesRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.ShadowReport.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/usm.v1.AdminService/Drain',
                 request_serializer=usm_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
@@ -190,6 +200,20 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordAccesses(self, request, context):
+        """What a process touches, as it does so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShadowPolicies(self, request, context):
+        """How other evict policies would do on what a process touches.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Drain(self, request, context):
         """Refuses new sessions, ends the running ones and stops the daemon.
         """
@@ -259,6 +283,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=usm_dot_v1_dot_admin__pb2.WatchEventsRequest.FromString,
                     response_serializer=usm_dot_v1_dot_admin__pb2.Event.SerializeToString,
+            ),
+            'RecordAccesses': grpc.unary_stream_rpc_method_handler(
+                    servicer.RecordAccesses,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.RecordAccessesRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.RecordedAccesses.SerializeToString,
+            ),
+            'ShadowPolicies': grpc.unary_stream_rpc_method_handler(
+                    servicer.ShadowPolicies,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.ShadowPoliciesRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.ShadowReport.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -591,6 +625,60 @@ class AdminService:
             '/usm.v1.AdminService/WatchEvents',
             usm_dot_v1_dot_admin__pb2.WatchEventsRequest.SerializeToString,
             usm_dot_v1_dot_admin__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordAccesses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/usm.v1.AdminService/RecordAccesses',
+            usm_dot_v1_dot_admin__pb2.RecordAccessesRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.RecordedAccesses.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShadowPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/usm.v1.AdminService/ShadowPolicies',
+            usm_dot_v1_dot_admin__pb2.ShadowPoliciesRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.ShadowReport.FromString,
             options,
             channel_credentials,
             insecure,

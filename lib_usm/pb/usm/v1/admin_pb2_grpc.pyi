@@ -57,6 +57,10 @@ class AdminServiceStub:
     """The last evictions of a process, newest first."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchEventsRequest, _admin_pb2.Event]
     """Events of note as they happen."""
+    RecordAccesses: _grpc.UnaryStreamMultiCallable[_admin_pb2.RecordAccessesRequest, _admin_pb2.RecordedAccesses]
+    """What a process touches, as it does so."""
+    ShadowPolicies: _grpc.UnaryStreamMultiCallable[_admin_pb2.ShadowPoliciesRequest, _admin_pb2.ShadowReport]
+    """How other evict policies would do on what a process touches."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
     """Refuses new sessions, ends the running ones and stops the daemon."""
 
@@ -89,6 +93,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The last evictions of a process, newest first."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchEventsRequest, _admin_pb2.Event]  # type: ignore[assignment]
     """Events of note as they happen."""
+    RecordAccesses: _aio.UnaryStreamMultiCallable[_admin_pb2.RecordAccessesRequest, _admin_pb2.RecordedAccesses]  # type: ignore[assignment]
+    """What a process touches, as it does so."""
+    ShadowPolicies: _aio.UnaryStreamMultiCallable[_admin_pb2.ShadowPoliciesRequest, _admin_pb2.ShadowReport]  # type: ignore[assignment]
+    """How other evict policies would do on what a process touches."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
     """Refuses new sessions, ends the running ones and stops the daemon."""
 
@@ -190,6 +198,22 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.Event], _abc.AsyncIterator[_admin_pb2.Event]]:
         """Events of note as they happen."""
+
+    @_abc_1.abstractmethod
+    def RecordAccesses(
+        self,
+        request: _admin_pb2.RecordAccessesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.RecordedAccesses], _abc.AsyncIterator[_admin_pb2.RecordedAccesses]]:
+        """What a process touches, as it does so."""
+
+    @_abc_1.abstractmethod
+    def ShadowPolicies(
+        self,
+        request: _admin_pb2.ShadowPoliciesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ShadowReport], _abc.AsyncIterator[_admin_pb2.ShadowReport]]:
+        """How other evict policies would do on what a process touches."""
 
     @_abc_1.abstractmethod
     def Drain(

@@ -1,0 +1,79 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usmd.ctl.shadow_view import heading, lines, picture
+
+
+@pytest.fixture
+def report():
+    return pb.ShadowReport(
+        process_id=3, process_name="app", seconds=65.0, accesses=2000, looked_at=2000, frames=240, sample=1,
+        live_policy="lru", live_misses=150, live_miss_ratio=0.075,
+        ghosts=[
+            pb.Ghost(policy="lru", accesses=2000, misses=200, miss_ratio=0.1, recent_miss_ratio=0.08,
+                     microseconds_an_access=0.7),
+            pb.Ghost(policy="arc", accesses=2000, misses=180, miss_ratio=0.09, recent_miss_ratio=0.07,
+                     difference=-0.01, microseconds_an_access=0.9),
+            pb.Ghost(policy="/x.py:Y", accesses=500, misses=20, miss_ratio=0.04, difference=-0.06, stopped=True,
+                     problem="stopped: more than 100 errors", policy_errors=101),
+        ],
+        microseconds_an_access=1.75, wall_share=0.042,
+    )  # fmt: skip
+
+
+def shown(what, **options):
+    console = Console(file=io.StringIO(), width=120, highlight=False, markup=False, color_system=None, **options)
+    console.print(what)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_the_picture_has_a_row_for_the_process_and_one_for_each_ghost(report):
+    text = shown(picture(report))
+    assert text[0] == "shadow of process 3 app, policy lru; each ghost has 240 frames"
+    rows = [line.split() for line in text[2:7]]
+    assert rows[0] == ["POLICY", "ACCESSES", "MISSES", "MISS", "RATIO", "LAST", "VS", "LIVE", "µs/ACCESS"]
+    assert rows[1] == ["the", "process", "itself", "2,000", "150", "0.0750"]
+    assert rows[2] == ["lru", "(in", "force)", "2,000", "200", "0.1000", "0.0800", "0.70"]
+    assert rows[3] == ["arc", "2,000", "180", "0.0900", "0.0700", "-0.0100", "0.90"]
+    assert "1 min 5 s; cost: 1.75 µs an access, 4.2% of the daemon's time" in text
+    assert "/x.py:Y: stopped: more than 100 errors" in text
+
+
+def test_the_best_that_still_runs_stands_out(report):
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard")
+    console.print(picture(report))
+    lines_of = {line.split()[0].split("m")[-1]: line for line in console.file.getvalue().splitlines() if line.strip()}
+    assert "\x1b[1;32m" in lines_of["arc"]
+    assert not any("\x1b[1;32m" in line for name, line in lines_of.items() if name != "arc")
+
+
+def test_lines_for_a_pipe_tell_the_same(report):
+    text = [line.plain for line in lines(report)]
+    assert len(text) == 5
+    assert "    65.0 s  the process itself" in text[0]
+    assert text[2].split() == [
+        "65.0", "s", "arc", "2,000", "accesses", "180", "misses", "0.0900", "last", "0.0700", "-0.0100",
+    ]  # fmt: skip
+    assert text[3].endswith("stopped: more than 100 errors")
+
+
+def test_what_must_be_known_is_said(report):
+    report.dropped = 1000
+    report.live_policy = "s3_fifo"
+    report.sample = 8
+    report.faults_only = True
+    report.ended = "detached"
+    text = "\n".join(shown(picture(report)))
+    assert "240 frames, one page in 8" in text
+    assert "their numbers do not tell how they would do" in text.replace("\n", " ")
+    assert "1,000 of 2,000 accesses were lost for want of time" in text
+    assert "the process has s3_fifo by now" in text
+    assert "the process ended: detached" in text
+    assert len(heading(report)) == 2
+
+
+def test_a_report_of_nothing_yet_can_be_drawn():
+    assert shown(picture(pb.ShadowReport(ghosts=[pb.Ghost(policy="lru")])))

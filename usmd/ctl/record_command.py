@@ -1,0 +1,149 @@
+"""`usmctl record`: what a live process touches, into a file that `usmctl replay` reads.
+
+Covers the options, the line while it goes on, and the end: by Ctrl-C, a limit, or the end of the process. How a
+recording is written is usmd/lab/traces/recording's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain, repeat
+from typing import Annotated, BinaryIO
+
+import typer
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.ctl import record_view
+from usmd.ctl.as_json import write_document
+from usmd.ctl.command import connected
+from usmd.ctl.connect import Stream
+from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format
+from usmd.ctl.record_view import Summary
+from usmd.errors import InvalidArgument
+from usmd.lab.traces.recording import Header, Recorder
+
+EPILOG = """Examples:
+
+usmctl record --process indexer -o indexer.usm
+
+usmctl record --process 3 -o - --seconds 60 | usmctl replay - --evict lru,arc,s3_fifo"""
+
+LINE_SECONDS = 0.2
+"""Time between two looks of the line that says how far it is."""
+
+
+def record(
+    context: typer.Context,
+    process: Annotated[
+        str, typer.Option("--process", metavar="PROCESS", help="Number or name of a process.", show_default=False)
+    ],
+    out: Annotated[
+        str,
+        typer.Option("-o", "--out", metavar="FILE", help="File to write; - is standard output.", show_default=False),
+    ],
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, max=1e9, help="End after so many seconds.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="ACCESSES", help="End after so many accesses.", show_default=False)
+    ] = None,
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
+    """Record the accesses of a live process until Ctrl-C, a limit, or its end; `usmctl replay` reads the file.
+
+    A record is the time, the page, and whether it was read or written, hit or fault: 17 bytes. The process goes on as
+    it is; an access costs the daemon up to a microsecond more. What cannot be sent in time is lost and counted.
+
+    Over real memory (mechanism userfaultfd) the daemon sees page faults and first writes to clean pages, and nothing of
+    the other touches of a page that is in memory: such a recording is of what the live policy missed. For all accesses
+    record over simulated memory.
+    """
+    as_json = chosen_format(context, output) is Format.JSON
+    if as_json and out == "-":
+        raise InvalidArgument("--format json writes to standard output, and so does -o -; name a file")
+    with connected(context, address) as admin:
+        stream = admin.record(admin.process_id(process))
+        messages = iter(stream)
+        with _ended_by(stream.cancel, seconds):
+            header = next(messages).header
+            with _opened(out, header) as recorder:
+                summary = _write(messages, stream, recorder, Summary(header), limit)
+    if as_json:
+        write_document(record_view.as_document(summary, out), sys.stdout)
+    else:
+        text = "\n".join(record_view.lines(summary, out))
+        typer.echo(text, err=out == "-")
+
+
+@contextmanager
+def _ended_by(cancel: Callable[[], None], seconds: float | None) -> Iterator[None]:
+    """Ctrl-C and a limit of time end the stream, and what was received is written in full."""
+    timer = None if seconds is None else threading.Timer(seconds, cancel)
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, lambda *_: cancel()) if main else None
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+def _opened(out: str, header: admin_pb2.RecordingHeader) -> Recorder:
+    file: BinaryIO
+    try:
+        file = os.fdopen(os.dup(sys.stdout.fileno()), "wb") if out == "-" else open(out, "wb")  # noqa: PTH123, SIM115
+    except OSError as error:
+        raise InvalidArgument(f"{out} cannot be written: {error.strerror}; give another file") from error
+    return Recorder(
+        file,
+        Header(
+            page_size=header.page_size,
+            process=header.process_name,
+            started=header.started_seconds,
+            frames=header.frames,
+            evict=header.evict_policy,
+        ),
+    )
+
+
+def _write(
+    messages: Iterator[admin_pb2.RecordedAccesses],
+    stream: Stream[admin_pb2.RecordedAccesses],
+    recorder: Recorder,
+    summary: Summary,
+    limit: int | None,
+) -> Summary:
+    """Write what comes, and say how far it is where somebody looks."""
+    watched = sys.stderr.isatty()
+    shown = 0.0
+    for message in messages:
+        summary.dropped = message.dropped
+        summary.ended = message.ended
+        times = chain.from_iterable(map(repeat, message.seconds, message.counts))
+        accesses = list(zip(times, message.pages, message.kinds, strict=True))
+        if limit is not None:
+            del accesses[limit - summary.accesses :]
+        recorder.add_many(accesses)
+        summary.count([page for _, page, _ in accesses], message.kinds[: len(accesses)])
+        if watched and time.monotonic() - shown >= LINE_SECONDS:
+            shown = time.monotonic()
+            sys.stderr.write(f"\r\x1b[K{record_view.progress(summary)}")
+            sys.stderr.flush()
+        if limit is not None and summary.accesses >= limit:
+            stream.cancel()
+            break
+    if watched:
+        sys.stderr.write("\r\x1b[K")
+    return summary

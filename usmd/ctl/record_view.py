@@ -1,0 +1,99 @@
+"""What is said of a recording: how far it is, and what it has in the end."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.ctl.console import printable
+from usmd.sizes import format_size
+
+RECORD_BYTES = 17
+
+
+class Summary:
+    """A recording so far. `ended`: why the process's accesses ended; empty when the recording was ended."""
+
+    def __init__(self, header: admin_pb2.RecordingHeader) -> None:
+        self.header = header
+        self.accesses = 0
+        self.faults = 0
+        self.writes = 0
+        self.pages: set[int] = set()
+        self.dropped = 0
+        self.ended = ""
+        self._started = time.monotonic()
+
+    def count(self, pages: Sequence[int], kinds: bytes) -> None:
+        """Count accesses: their pages, and a byte each for the kind."""
+        self.accesses += len(pages)
+        self.pages.update(pages)
+        self.faults += kinds.count(2) + kinds.count(3)
+        self.writes += kinds.count(1) + kinds.count(3)
+
+    @property
+    def seconds(self) -> float:
+        """Since the recording began."""
+        return time.monotonic() - self._started
+
+
+def progress(summary: Summary) -> str:
+    """The line while it goes on."""
+    rate = summary.accesses / max(summary.seconds, 1e-9)
+    lost = f", {summary.dropped:,} lost" if summary.dropped else ""
+    name = printable(summary.header.process_name)
+    return (
+        f"recording {name}: {summary.accesses:,} accesses in {summary.seconds:.0f} s, {rate:,.0f} a second{lost}; "
+        "Ctrl-C ends it"
+    )
+
+
+def lines(summary: Summary, out: str) -> list[str]:
+    """What was recorded, what is missing, and what can be done with it."""
+    header = summary.header
+    size = format_size(summary.accesses * RECORD_BYTES)
+    share = summary.faults / max(summary.accesses, 1)
+    writes = summary.writes / max(summary.accesses, 1)
+    target = "standard output" if out == "-" else out
+    name, policy = printable(header.process_name), printable(header.evict_policy)
+    pages = f"{len(summary.pages):,} pages ({format_size(len(summary.pages) * header.page_size)})"
+    found = [
+        f"{summary.accesses:,} accesses of {name} in {summary.seconds:.1f} s to {target} ({size})",
+        f"{pages}; {writes:.1%} writes; {summary.faults:,} faults ({share:.1%}), with {policy}",
+    ]
+    if summary.ended:
+        found.append(f"the process ended: {printable(summary.ended)}")
+    if summary.dropped:
+        found.append(f"{summary.dropped:,} accesses were lost, because they were not read in time")
+    if header.faults_only:
+        found.append(
+            f"real memory ({header.mechanism}): these are page faults and first writes to clean pages; other touches "
+            "of pages in memory cannot be seen"
+        )
+    if out != "-" and summary.accesses:
+        found.append(f"next: usmctl replay {shlex.quote(out)} --frames {header.frames},10% --evict lru,arc,s3_fifo")
+    return found
+
+
+def as_document(summary: Summary, out: str) -> dict[str, object]:
+    """The same for programs."""
+    header = summary.header
+    return {
+        "file": out,
+        "process_id": header.process_id,
+        "process_name": header.process_name,
+        "evict_policy": header.evict_policy,
+        "frames": header.frames,
+        "page_size": header.page_size,
+        "mechanism": header.mechanism,
+        "faults_only": header.faults_only,
+        "seconds": summary.seconds,
+        "accesses": summary.accesses,
+        "faults": summary.faults,
+        "writes": summary.writes,
+        "distinct_pages": len(summary.pages),
+        "dropped": summary.dropped,
+        "ended": summary.ended,
+    }

@@ -1,0 +1,107 @@
+"""`usmctl shadow`: how other evict policies would do on what a live process touches, while it does so."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Annotated
+
+import typer
+from rich.live import Live
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.ctl import shadow_view
+from usmd.ctl.as_json import plain, write_line
+from usmd.ctl.command import connected, until_interrupted
+from usmd.ctl.connect import Stream
+from usmd.ctl.console import is_piped, make_console
+from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format
+from usmd.ctl.targets import absolute_files
+from usmd.errors import InvalidArgument
+from usmd.policies.registry import split
+
+EPILOG = """Examples:
+
+usmctl shadow indexer --evict arc,s3_fifo,lirs
+
+usmctl shadow indexer --evict 'lru,hint_aware(fallback=arc)' --frames 8192 --sample 1/16
+
+usmctl shadow 3 --evict ./cflru.py:CleanFirstLru --format json"""
+
+
+def shadow(
+    context: typer.Context,
+    process: Annotated[str, typer.Argument(metavar="PROCESS", help="Number or name of a process.", show_default=False)],
+    evict: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC[,SPEC…]",
+            help="Evict policies to run beside the one in force, 1 to 8; each a name, with parameters in parentheses "
+            "if need be, or path/to/file.py:Class.",
+            show_default=False,
+        ),
+    ],
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Frames of each ghost. Default: what the process may have when memory is short.",
+            show_default=False,
+        ),
+    ] = None,
+    sample: Annotated[
+        str,
+        typer.Option(metavar="1/K", help="Look at one page in K, with a K-th of the frames, and scale the numbers up."),
+    ] = "1/1",
+    interval: Annotated[float, typer.Option(min=0.05, max=3600, help="Seconds between reports.")] = 1.0,
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
+    """Run other evict policies beside the one in force, on the same accesses and without memory, until Ctrl-C.
+
+    Each policy is a ghost in the daemon: the real policy on the real core, without bytes. It begins with empty memory,
+    and so does one of the policy in force, against which the others are measured; LAST is since the report before, when
+    that has passed. Hints of the process hold for ghosts as well. Each ghost brings in one page a fault.
+
+    A ghost costs the daemon about a microsecond an access; the cost is measured and shown, and never more than half of
+    the daemon's time. What it has no time for is lost and counted: take --sample 1/8 or the like then. When this ends,
+    the ghosts are gone. A ghost whose policy fails is stopped, and harms nobody.
+
+    Over real memory (mechanism userfaultfd) ghosts are given what the daemon sees, which are the faults of the policy
+    in force, and not the touches of pages that are in memory: their numbers do not tell how they would do.
+    """
+    as_json = chosen_format(context, output) is Format.JSON
+    policies = [absolute_files(each.strip()) for each in split(evict, evict) if each.strip()]
+    if not policies:
+        raise InvalidArgument(f"--evict {evict!r} names no policy; `usmctl policies` lists them")
+    request = admin_pb2.ShadowPoliciesRequest(
+        evict_policies=policies, frames=frames or 0, sample=parse_sample(sample), interval_seconds=interval
+    )
+    with connected(context, address) as admin, until_interrupted():
+        request.process_id = admin.process_id(process)
+        _watch(admin.shadow(request), as_json=as_json)
+
+
+def parse_sample(text: str) -> int:
+    """K of `1/K`. Raises InvalidArgument, which names the text."""
+    match = re.fullmatch(r"1/([1-9][0-9]{0,8})", text)
+    if match is None:
+        raise InvalidArgument(f"--sample {text}; allowed is 1/K with a whole number K of at least 1, such as 1/8")
+    return int(match[1])
+
+
+def _watch(reports: Stream[admin_pb2.ShadowReport], *, as_json: bool) -> None:
+    console = make_console()
+    if as_json:
+        for report in reports:
+            write_line(plain(report), sys.stdout)
+    elif is_piped(console):
+        for number, report in enumerate(reports):
+            for line in shadow_view.lines(report) if number or report.ended else shadow_view.heading(report):
+                console.print(line, soft_wrap=True)
+            sys.stdout.flush()
+    else:
+        with Live(console=console, auto_refresh=False) as live:
+            for report in reports:
+                live.update(shadow_view.picture(report), refresh=True)

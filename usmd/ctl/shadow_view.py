@@ -1,0 +1,113 @@
+"""The standing of policies beside a live process: a table that is drawn again, or lines for a pipe."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.ctl.console import printable
+from usmd.ctl.status_view import format_duration
+
+
+def heading(report: admin_pb2.ShadowReport) -> list[Text]:
+    """What is looked at, and what there is to know of it."""
+    sample = f", one page in {report.sample:,}" if report.sample > 1 else ""
+    name = printable(report.process_name)
+    found = [
+        Text(
+            f"shadow of process {report.process_id} {name}, policy {printable(report.live_policy)}; each ghost has "
+            f"{report.frames:,} frames{sample}"
+        )
+    ]
+    if report.faults_only:
+        found.append(
+            Text(
+                "real memory: ghosts see only the faults of the policy in force and first writes to clean pages, and "
+                "their numbers do not tell how they would do",
+                style="bold red",
+            )
+        )
+    return found
+
+
+def picture(report: admin_pb2.ShadowReport) -> Group:
+    """All of a report, for a terminal."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("POLICY", no_wrap=True)
+    for name in ("ACCESSES", "MISSES", "MISS RATIO", "LAST", "VS LIVE", "µs/ACCESS"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row(
+        "the process itself",
+        f"{report.accesses:,}",
+        f"{report.live_misses:,}",
+        f"{report.live_miss_ratio:.4f}",
+        "",
+        "",
+        "",
+    )
+    best = min((each.miss_ratio for each in report.ghosts if not each.stopped), default=0.0)
+    for number, ghost in enumerate(report.ghosts):
+        style = "dim" if ghost.stopped else "bold green" if ghost.accesses and ghost.miss_ratio == best else ""
+        table.add_row(
+            Text(_label(number, ghost), style),
+            f"{ghost.accesses:,}",
+            f"{ghost.misses:,}",
+            Text(f"{ghost.miss_ratio:.4f}", style),
+            f"{ghost.recent_miss_ratio:.4f}",
+            f"{ghost.difference:+.4f}" if number else "",
+            f"{ghost.microseconds_an_access:.2f}",
+        )
+    return Group(*heading(report), Text(), table, Text(), *_remarks(report))
+
+
+def lines(report: admin_pb2.ShadowReport) -> list[Text]:
+    """A report for a pipe: a line for the process and one for each ghost, and what is wrong."""
+    time = f"{report.seconds:8.1f} s  "
+    found = [
+        Text(
+            f"{time}{'the process itself':<24}  {report.accesses:>12,} accesses  {report.live_misses:>10,} misses  "
+            f"{report.live_miss_ratio:.4f}"
+        )
+    ]
+    for number, ghost in enumerate(report.ghosts):
+        against = f"  {ghost.difference:+.4f}" if number else ""
+        wrong = f"  {printable(ghost.problem)}" if ghost.problem else ""
+        found.append(
+            Text(
+                f"{time}{_label(number, ghost):<24}  {ghost.accesses:>12,} accesses  {ghost.misses:>10,} misses  "
+                f"{ghost.miss_ratio:.4f}  last {ghost.recent_miss_ratio:.4f}{against}{wrong}"
+            )
+        )
+    return [*found, *(Text(time).append_text(each) for each in _remarks(report, problems=False))]
+
+
+def _label(number: int, ghost: admin_pb2.Ghost) -> str:
+    return f"{printable(ghost.policy)}{'' if number else ' (in force)'}"
+
+
+def _remarks(report: admin_pb2.ShadowReport, *, problems: bool = True) -> list[Text]:
+    """What it costs, and what is wrong."""
+    found = [
+        Text(
+            f"{format_duration(report.seconds)}; cost: {report.microseconds_an_access:.2f} µs an access, "
+            f"{report.wall_share:.1%} of the daemon's time"
+        )
+    ]
+    if report.dropped:
+        found.append(
+            Text(
+                f"{report.dropped:,} of {report.accesses:,} accesses were lost for want of time; take fewer policies, "
+                "or a sample such as --sample 1/8",
+                style="bold red",
+            )
+        )
+    if report.ghosts and report.live_policy != report.ghosts[0].policy:
+        found.append(Text(f"the process has {printable(report.live_policy)} by now"))
+    for number, ghost in enumerate(report.ghosts):
+        if ghost.problem and problems:
+            found.append(Text(f"{_label(number, ghost)}: {printable(ghost.problem)}", style="red"))
+    if report.ended:
+        found.append(Text(f"the process ended: {printable(report.ended)}"))
+    return found

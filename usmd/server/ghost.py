@@ -1,0 +1,128 @@
+"""An evict policy that runs beside a live process on what that touches: the real core, without bytes.
+
+Whatever the policy does, the daemon goes on: a ghost that errs too often or takes too long is stopped, and says why.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from usmd.core import commands, events
+from usmd.core.guard import ANYTHING, place, shown
+from usmd.core.instant import InstantCore, Touches
+from usmd.core.state import CoreSettings
+from usmd.core.swap_map import MAX_DEVICES, DeviceInfo, DeviceMap
+from usmd.errors import UsmdError
+from usmd.policies import registry
+
+MAX_ERRORS: Final = 100
+"""Errors of its policy after which a ghost is stopped."""
+MAX_SECONDS: Final = 0.25
+"""What one run of touches may take; that is many times what the slowest policy needs for the longest one."""
+PARTS: Final = 64
+"""Parts of what a hint asks of many pages that are done at once; the others are with the touches that follow."""
+FIRST_SLOTS: Final = 4096
+"""Swap slots to begin with; there are more when they are needed."""
+
+
+class Ghost:
+    """One policy with memory of its own that has no bytes: one region of `pages` pages, and `frames` frames.
+
+    `problem` says what is wrong with it, first of all; `stopped`: it takes no more touches. `touched` counts the
+    touches of the live process that it took, or would have but for sampling, and `seconds` is what they cost.
+    """
+
+    def __init__(self, specification: str, *, frames: int, pages: int, page_size: int, deny_budget: int) -> None:
+        """Raises UnknownPolicy or InvalidArgument."""
+        settings = CoreSettings(
+            frames=frames,
+            page_size=page_size,
+            deny_budget=deny_budget,
+            deny_budget_total=deny_budget,
+            max_mapped=pages * page_size,
+            max_hint_ranges=1 << 24,
+            policy_errors=0,
+            eviction_records=0,
+        )
+        self.specification = specification
+        self.problem = ""
+        self.stopped = False
+        self.touched = 0
+        self.seconds = 0.0
+        self._core = InstantCore(settings, [DeviceInfo("shadow", FIRST_SLOTS)], registry.make)
+        self._core.handle(events.Attach("shadow", "first_fit", specification, "refuse"), 0.0)
+        self._core.handle(events.Map(1, pages * page_size, ""), 0.0)
+        self._process = self._core.state.processes[1]
+        self._counters = self._process.counters
+
+    @property
+    def misses(self) -> int:
+        """Touches of pages that it did not have in memory."""
+        return self._counters.faults
+
+    @property
+    def errors(self) -> int:
+        """Answers of the policy that were not used."""
+        return self._counters.policy_errors
+
+    def touch(self, pages: Sequence[int], writes: bytes, of: int, now: float) -> None:
+        """Take a run of touches of pages by number, which are a sample `of` so many.
+
+        `writes`: a byte a touch, 1 for a write; empty: all are reads.
+        """
+        if self.stopped:
+            return
+        self.touched += of
+        if not pages:
+            return
+        self._make_room(len(pages))
+        started = time.perf_counter()
+        self._do(Touches(1, 1, pages, writes), now)
+        took = time.perf_counter() - started
+        self.seconds += took
+        if took > MAX_SECONDS:
+            self._stop(f"it took {took:.2f} s for {len(pages)} accesses")
+        elif self.errors > MAX_ERRORS:
+            self._stop(f"more than {MAX_ERRORS} errors")
+
+    def hint(self, event: events.SetHint, now: float) -> None:
+        """Take a hint of the live process; one that cannot be is left out."""
+        if self.stopped:
+            return
+        goes_on = self._do(event, now)
+        for _ in range(PARTS):
+            if not goes_on:
+                break
+            goes_on = self._do(events.GoOn(), now)
+
+    def tick(self, now: float) -> None:
+        """Let time pass, for hints that end by themselves."""
+        if not self.stopped:
+            self._do(events.Tick(), now)
+
+    def _do(self, event: events.Event, now: float) -> bool:
+        """Have the core handle an event; returns whether it wants to go on with what a hint asked for."""
+        goes_on = False
+        try:
+            for command in self._core.handle(event, now):
+                if isinstance(command, commands.Notice) and command.kind == "policy_error" and not self.problem:
+                    self.problem = command.message
+                goes_on |= isinstance(command, commands.GoOn)
+        except UsmdError as error:
+            self.problem = self.problem or f"a hint is not in force here: {error}"
+        except ANYTHING as error:  # whatever is wrong in here must not reach the daemon
+            self._stop(f"it failed with {shown(error)}{place(error)}")
+        return goes_on
+
+    def _stop(self, why: str) -> None:
+        self.stopped = True
+        self.problem = f"stopped: {why}; {self.problem}" if self.problem else f"stopped: {why}"
+
+    def _make_room(self, touches: int) -> None:
+        """Have a swap slot for every page that could go out in so many touches."""
+        swap = self._core.state.swap
+        while swap.free < touches and len(swap.devices) < MAX_DEVICES:
+            number = len(swap.devices)
+            swap.devices.append(DeviceMap(number, DeviceInfo(f"shadow{number}", max(swap.slots, touches))))

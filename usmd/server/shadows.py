@@ -1,0 +1,254 @@
+"""The shadow of a live process: ghosts that get what it touches, in short turns that leave the loop to the daemon.
+
+Ghosts know one region; the regions of the process lie in it one after the other, so that hints hold on the same pages.
+With sampling they get the touches of one page in K, chosen by a hash of its number, and have a K-th of the frames: the
+miss ratio of the sample is that of the whole (C. Waldspurger et al., "Efficient MRC Construction with SHARDS", FAST
+2015), and is scaled by the number of all touches, which is their correction for hot pages (SHARDS-adj).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from usmd.core import events
+from usmd.core.hints import Hint
+from usmd.core.region import PAGE_BITS, PAGE_MASK, Process, Region, page_key
+from usmd.core.state import CoreSettings
+from usmd.errors import InvalidArgument, LimitExceeded
+from usmd.server.ghost import Ghost
+from usmd.server.taps import Change, split
+
+MAX_GHOSTS: Final = 8
+"""Policies beside the one in force."""
+MAX_FRAMES: Final = 1 << 21
+"""Frames of all ghosts together; one takes about 100 bytes."""
+MIN_FRAMES: Final = 16
+"""Frames of a ghost with sampling; with fewer the sample says nothing."""
+MAX_WAITING: Final = 1 << 18
+"""Touches kept for the next turns, 4 MiB; those after it are dropped and counted."""
+TURN_SECONDS: Final = 0.001
+"""What a turn may take, about; then as long is left to others, so that at most half of the daemon's time goes here."""
+ENOUGH: Final = 512
+"""Touches that are worth a turn: one costs some 20 microseconds a ghost beside what is done for each touch."""
+REST_SECONDS: Final = 0.01
+"""Time between two looks whether there are enough."""
+MOST_REST_SECONDS: Final = 0.2
+"""How long fewer wait for others."""
+_LONGEST_RUN: Final = 8192
+_SHORTEST_RUN: Final = 64
+_TO_WRITES: Final = bytes.maketrans(bytes(range(4)), b"\0\1\0\1")
+_WORD: Final = (1 << 64) - 1
+_GONE: Final = Hint(text="DONTNEED", dont_need=True, lasting=False)
+
+
+def sampled(key: int, limit: int) -> bool:
+    """Whether a page is in the sample: its hash is below `limit`, of 2^64."""
+    mixed = key * 0x9E3779B97F4A7C15 & _WORD
+    return (mixed ^ mixed >> 32) * 0xBF58476D1CE4E5B9 & _WORD < limit
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a ghost did: touches and misses scaled up from the sample; `recent_miss_ratio` since the standing before."""
+
+    ghost: Ghost
+    accesses: int
+    misses: int
+    miss_ratio: float
+    recent_miss_ratio: float
+
+
+class Shadow:
+    """A listener with ghosts. The first is of the policy in force at the start, the others as asked for.
+
+    `accesses` are the process's own; `looked_at` of them reached the ghosts, or would have but for
+    sampling; `dropped` came faster than there was time for. `seconds`: what ghosts and all around them cost.
+    """
+
+    def __init__(
+        self, process: Process, policies: Sequence[str], frames: int, sample: int, settings: CoreSettings
+    ) -> None:
+        """Raises UnknownPolicy, InvalidArgument or LimitExceeded."""
+        names = list(dict.fromkeys([process.policies.specifications["evict"], *policies]))
+        each = check_size(len(names), frames, sample)
+        self.frames = frames
+        self.sample = sample
+        self.accesses = self.looked_at = self.dropped = 0
+        self.seconds = 0.0
+        self.over = asyncio.Event()
+        self.reason = ""
+        self._process = process
+        self._faults_before = process.counters.faults
+        self._page_size = settings.page_size
+        self._pages = min(4 * max(settings.max_mapped // settings.page_size, frames), PAGE_MASK)
+        self._bases: dict[int, int] = {}  # what makes of a page key the page of the ghosts, by region
+        self._page_counts: dict[int, int] = {}
+        self._next_base = 0
+        self._limit = (1 << 64) // sample
+        self._waiting: deque[array[int] | events.SetHint] = deque()
+        self._at = 0
+        self._kept = 0
+        self._run = _SHORTEST_RUN
+        self._before: dict[Ghost, tuple[int, int]] = {}
+        budget = settings.deny_budget * each // settings.frames
+        self.ghosts = [
+            Ghost(name, frames=each, pages=self._pages, page_size=self._page_size, deny_budget=budget) for name in names
+        ]
+
+    @property
+    def live_misses(self) -> int:
+        """Faults of the process since the start."""
+        return self._process.counters.faults - self._faults_before
+
+    def begin(self, now: float) -> None:
+        """Take over where everything is, and what hints are in force."""
+        for region in self._process.regions.values():
+            self._place(region)
+            for found in region.hints:
+                ttl = None if found.expires is None else max(found.expires - now, 0.001)
+                hint = msgspec.structs.replace(found.hint, ttl_seconds=ttl, will_need=False, dont_need=False)
+                offset, length = found.first * self._page_size, (found.end - found.first) * self._page_size
+                self._hinted(region.region_id, offset, length, hint)
+
+    def touched(self, touches: array[int], now: float) -> None:
+        """Keep touches for the next turn, while there is room."""
+        del now
+        count = len(touches) // 2
+        self.accesses += count
+        if self._kept + count > MAX_WAITING:
+            self.dropped += count
+            return
+        self._kept += count
+        last = self._waiting[-1] if self._waiting else None
+        if isinstance(last, array) and len(last) < _LONGEST_RUN:
+            last.extend(touches)
+        else:
+            self._waiting.append(touches[:])
+
+    def changed(self, change: Change, now: float) -> None:
+        """Give a new region its place, and hints to the ghosts after the touches before them."""
+        del now
+        if isinstance(change, events.Map):
+            for region in self._process.regions.values():
+                if region.region_id not in self._bases:
+                    self._place(region)
+        elif isinstance(change, events.Unmap):
+            pages = self._page_counts.pop(change.region_id, 0)
+            for hint in (None, _GONE) if pages else ():
+                self._hinted(change.region_id, 0, pages * self._page_size, hint)
+        else:
+            region = self._process.regions[change.region_id]
+            length = region.length - change.offset if change.length is None else change.length
+            self._hinted(region.region_id, change.offset, length, change.hint)
+
+    def ended(self, reason: str) -> None:
+        """The process ended; what waits is not looked at any more."""
+        self.reason = reason
+        self.over.set()
+
+    def _place(self, region: Region) -> None:
+        if self._next_base + region.page_count > self._pages:
+            self.ended(f"the process mapped more than {self._pages} pages since the start of its shadow; start again")
+            return
+        self._bases[region.region_id] = self._next_base - region.first_key
+        self._page_counts[region.region_id] = region.page_count
+        self._next_base += region.page_count
+
+    def _hinted(self, region_id: int, offset: int, length: int, hint: Hint | None) -> None:
+        if region_id not in self._bases:
+            return
+        if hint is not None and hint.swap_device is not None:  # here is but one
+            hint = msgspec.structs.replace(hint, swap_device=None)
+        start = (self._bases[region_id] + page_key(region_id, 0)) * self._page_size
+        self._waiting.append(events.SetHint(1, 1, start + offset, length, hint))
+
+    async def work(self) -> None:
+        """Hand what waits to the ghosts, for good."""
+        rested = 0.0
+        while True:
+            if not self._waiting or (self._kept < ENOUGH and rested < MOST_REST_SECONDS):
+                await asyncio.sleep(REST_SECONDS)
+                rested += REST_SECONDS
+                continue
+            rested = 0.0
+            started = time.perf_counter()
+            self.turn(time.monotonic())
+            took = time.perf_counter() - started
+            self.seconds += took
+            await asyncio.sleep(took)
+
+    def turn(self, now: float) -> None:
+        """Hand a run of touches, or hints, to the ghosts."""
+        first = self._waiting[0]
+        if not isinstance(first, array):
+            self._waiting.popleft()
+            for ghost in self.ghosts:
+                ghost.hint(first, now)
+            return
+        started = time.perf_counter()
+        end = min(self._at + 2 * self._run, len(first))
+        keys, kinds = split(first[self._at : end])
+        self._at = end
+        if end == len(first):
+            self._waiting.popleft()
+            self._at = 0
+        self._kept -= len(keys)
+        self.looked_at += len(keys)
+        pages, writes = self._pages_of(keys, kinds.translate(_TO_WRITES))
+        for ghost in self.ghosts:
+            ghost.touch(pages, writes, len(keys), now)
+        each = (time.perf_counter() - started) / len(keys)
+        self._run = max(_SHORTEST_RUN, min(_LONGEST_RUN, int(TURN_SECONDS / max(each, 1e-9))))
+
+    def _pages_of(self, keys: array[int], writes: bytes) -> tuple[list[int], bytes]:
+        """The ghosts' pages for page keys, of those in the sample and of regions that have a place."""
+        bases, limit = self._bases, self._limit
+        if self.sample == 1:
+            try:
+                return [bases[key >> PAGE_BITS] + key for key in keys], writes if 1 in writes else b""
+            except KeyError:  # a region for which there was no place any more
+                pass
+        chosen = [
+            (bases[key >> PAGE_BITS] + key, write)
+            for key, write in zip(keys, writes, strict=True)
+            if key >> PAGE_BITS in bases and sampled(key, limit)
+        ]
+        return [page for page, _ in chosen], bytes(write for _, write in chosen)
+
+    def standings(self, now: float) -> list[Standing]:
+        """How the ghosts did so far, in their order."""
+        found = []
+        for ghost in self.ghosts:
+            ghost.tick(now)
+            accesses = ghost.touched
+            misses = min(ghost.misses * self.sample, accesses)
+            accesses_before, misses_before = self._before.get(ghost, (0, 0))
+            self._before[ghost] = accesses, misses
+            recent = accesses - accesses_before
+            ratios = misses / max(accesses, 1), (misses - misses_before) / max(recent, 1)
+            found.append(Standing(ghost, accesses, misses, *ratios))
+        return found
+
+
+def check_size(ghosts: int, frames: int, sample: int) -> int:
+    """Frames of each of so many ghosts after sampling; raises InvalidArgument or LimitExceeded."""
+    if frames < 1:
+        raise InvalidArgument(f"{frames} frames; allowed are 1 and more")
+    if sample < 1 or (sample > 1 and frames // sample < MIN_FRAMES):
+        most = max(frames // MIN_FRAMES, 1)
+        raise InvalidArgument(
+            f"a sample of 1/{sample} of {frames} frames; allowed is 1/1 to 1/{most}, which leaves {MIN_FRAMES} frames"
+        )
+    each = max(frames // sample, 1)
+    if each * ghosts > MAX_FRAMES:
+        raise LimitExceeded(
+            f"{ghosts} ghosts of {each} frames each; allowed are {MAX_FRAMES} frames in all: take a sample of "
+            f"1/{-(-frames * ghosts // MAX_FRAMES)}, or fewer policies"
+        )
+    return each
