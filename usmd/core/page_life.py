@@ -85,6 +85,8 @@ class PageLife:
         self.filling: dict[int, Filling] = {}
         self.evicting: dict[int, Evicting] = {}
         state.leaving = self.evicting
+        self.passing = 0
+        """Pages that come in on their way to another swap device, so that their frames will be free again."""
         self.unwritten = 0
         """Evictions under way that have no slot yet, and may need one."""
         self.writing: dict[int, int | None] = {}
@@ -139,6 +141,8 @@ class PageLife:
         frames = state.frames
         filling = self.filling.pop(pfn)
         region = filling.region
+        if filling.device is not None:
+            self.passing -= 1
         if region is None:
             frames.give_back(pfn)
             self.free_slot(filling.reference)
@@ -182,6 +186,7 @@ class PageLife:
         filling = self.swap_in(region, page, None)
         if filling is not None:
             filling.device = device
+            self.passing += 1
 
     def _pass_on(self, region: Region, page: int, pfn: int, device: int) -> bool:
         """FILLING → EVICTING, of which the evict policy does not hear: nobody asked for the page.

@@ -138,8 +138,9 @@ class Turns:
         state = self._state
         room = {device.number: device.free for device in state.swap.devices}
         for region, page, number in moves:
-            # Frames above the low mark do, because each is free again soon; reclaim does not begin for them.
-            if self._faults.spare(state.settings.low) <= 0 or self._reclaim.reclaiming:
+            # Also frames below the low mark will do, each for a moment: reclaim does not begin for them. Without those
+            # nothing would ever move in a memory that rests at that mark.
+            if self._faults.spare(state.settings.low // 2) <= 0 or self._reclaim.reclaiming:
                 return
             takes = room[number] > 0 and state.swap.devices[number].refused_until <= state.now
             if takes and self._is_there(region, page) and self._hint_allows(region, page, number):

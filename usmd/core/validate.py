@@ -116,6 +116,9 @@ def _counts(core: Core) -> list[str]:
     unwritten = sum(1 for evicting in core.life.evicting.values() if evicting.reference == NO_SLOT)
     if core.life.unwritten != unwritten:
         found.append(f"{core.life.unwritten} evictions without a slot are counted, there are {unwritten}")
+    passing = sum(1 for filling in core.life.filling.values() if filling.device is not None)
+    if core.life.passing != passing:
+        found.append(f"{core.life.passing} pages on their way to another device are counted, there are {passing}")
     for reference, pfn in core.life.writing.items():
         if pfn is not None and (pfn not in core.life.evicting or core.life.evicting[pfn].reference != reference):
             found.append(f"slot {reference} is being written from frame {pfn}, which is not being evicted to it")

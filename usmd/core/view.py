@@ -71,8 +71,8 @@ class MemoryView:
 
     @property
     def spare_frames(self) -> int:
-        """Free frames above the low watermark, so that reclaim does not begin when they are taken."""
-        return max(self._state.frames.free - self._state.settings.low, 0)
+        """Free frames above half the low watermark: so many pages may pass through memory to another swap device."""
+        return max(self._state.frames.free - self._state.settings.low // 2, 0)
 
     @property
     def leaving_frames(self) -> int:

@@ -473,12 +473,37 @@ def test_a_page_that_cannot_be_protected_stays_in_memory():
     app.is_right()
 
 
-def test_demotion_takes_frames_above_the_low_mark_only_and_waits_for_reclaim():
+def test_demotion_takes_frames_above_half_the_low_mark_only_and_nothing_is_evicted_for_it():
     app = App(8, [0, 1, 2, 3], frames=8, low=2, high=3)
     app.shell.auto_io = False
     assert app.state.frames.free == 4
     app.demote(0, 1, 2, 3)
-    assert app.states()[:4] == ["FILLING", "FILLING", "SWAPPED", "SWAPPED"]
+    assert app.states() == ["FILLING"] * 3 + ["SWAPPED"] + ["PRESENT"] * 4
+    while app.shell.pending:
+        app.shell.complete_io()
+    assert app.states() == ["SWAPPED"] * 4 + ["PRESENT"] * 4
+    app.is_right()
+
+
+def test_a_memory_that_rests_at_the_low_mark_demotes_all_the_same():
+    app = App(6, [0, 1], frames=8, low=2, high=4)
+    region = app.shell.map(app.process, 2)
+    for page in range(2):
+        app.shell.put(app.process, region, page, b"o" * PAGE)
+    assert app.state.frames.free == 2
+    for _ in range(2):
+        app.demote(*(page for page in (0, 1) if app.device(page) == 0))
+    assert [app.device(0), app.device(1)] == [1, 1]
+    assert app.state.frames.free == 2
+    app.is_right()
+
+
+def test_reclaim_goes_before_demotion():
+    app = App(8, [0, 1, 2, 3], frames=8, low=2, high=6)
+    app.shell.auto_io = False
+    app.shell.core.faults.reclaim.reclaiming = True  # on the way from below the low mark
+    app.demote(0)
+    assert app.states()[0] == "SWAPPED"
     app.is_right()
 
 
