@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import environment, wait_until
+from tests.support.shell import PAGE as PAGE_BYTES
+from tests.support.shell import Shell, make_core
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "writing-a-policy.md"
@@ -225,3 +227,22 @@ def test_the_row_for_this_projects_own_table_names_the_class_of_the_page():
     module, _, attribute = target.partition(":")
     assert (name, module) == ("cflru", f"usmd.policies.evict.{name}")
     assert f"class {attribute}(EvictPolicy)" in file("cflru.py")
+
+
+def test_the_conditional_policy_brings_pages_back_one_by_one(tmp_path):
+    (block,) = in_section("Conditional policies")
+    path = tmp_path / "drip.py"
+    path.write_text(block.text)
+    path.chmod(0o644)
+    shell = Shell(make_core(frames=10))
+    process = shell.attach(cond=f"{path}:Drip")
+    region = shell.map(process, 3)
+    for page in range(3):
+        shell.put(process, region, page, bytes([page + 1]) * PAGE_BYTES)
+        shell.evict(process, region, page, 1)
+    states = []
+    for _ in range(3):
+        shell.tick(0.1)
+        states.append([shell.state_of(region, page) for page in range(3)].count("SWAPPED"))
+    assert states == [2, 1, 0]
+    assert shell.counters()["policy_errors"] == 0
