@@ -1,6 +1,6 @@
 """The frame table: one entry per frame, as a struct of arrays. Covers no policy and no bytes.
 
-A frame costs 18 bytes here and 12 in `frame_list.FrameLinks`; nothing else grows with the number of frames.
+A frame costs 22 bytes here and 12 in `frame_list.FrameLinks`; nothing else grows with the number of frames.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class FrameTable:
     """State, flags, page and slot of every frame.
 
     `state[pfn]` is FREE, FILLING, PRESENT or EVICTING; `flags[pfn]` a union of the bits above; `page[pfn]` the page
-    key (see `region.page_key`) or NO_PAGE; `slot[pfn]` the slot reference (see `swap_map`) that holds the same bytes,
-    or NO_SLOT.
+    key (see `region.page_key`) or NO_PAGE; `filled[pfn]` the time at which it came in, to a second or so; `slot[pfn]`
+    the slot reference (see `swap_map`) that holds the same bytes, or NO_SLOT.
     """
 
-    __slots__ = ("_lowest", "count", "flags", "free", "page", "slot", "state")
+    __slots__ = ("_lowest", "count", "filled", "flags", "free", "page", "slot", "state")
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -58,6 +58,7 @@ class FrameTable:
         self.flags = bytearray(count)
         self.page = array("q", [NO_PAGE]) * count
         self.slot = array("q", [NO_SLOT]) * count
+        self.filled = array("f", [0.0]) * count
         self._lowest = 0
 
     def take(self, prefer: int | None = None) -> int:

@@ -112,6 +112,7 @@ class PageLife:
         end = pfn + count
         frames.take_run(pfn, count, PRESENT)
         frames.page[pfn:end] = array("q", keys)
+        frames.filled[pfn:end] = array("f", [state.now]) * count
         rights = self._rights(region, first) if region.hints.ranges else NORMAL
         frames.flags[pfn:end] = bytes((DIRTY | rights,)) * count
         region.table.set_run(first, count, pfn + 1)
@@ -465,6 +466,7 @@ class PageLife:
         frames = self._state.frames
         rights = self._rights(region, page) if region.hints.ranges else NORMAL
         frames.flags[pfn] = dirty | rights
+        frames.filled[pfn] = self._state.now
         frames.state[pfn] = PRESENT
         if not rights & DENIED:
             region.process.policies.page_filled(pfn)

@@ -14,6 +14,7 @@ from usmd.core.region import PAGE_BITS
 
 if TYPE_CHECKING:
     from usmd.core.chores import Chore
+    from usmd.core.guard import GuardedPolicies
     from usmd.core.page_life import PageLife
     from usmd.core.region import Process, Region
     from usmd.core.state import State
@@ -144,26 +145,33 @@ class Reclaim:
                 process.counters.refused_victims += 1
             else:
                 slots -= flags[pfn] & DIRTY
-                self._life.evict(pfn, name, policies.reason(pfn) if explained else "")
+                self._life.evict(pfn, name, self._reason(policies, pfn) if explained else "")
                 chosen += 1
                 if chosen >= wanted:
                     break
         return chosen or self._sweep(process, wanted, settings.scan_limit)
+
+    def _reason(self, policies: GuardedPolicies, pfn: int) -> str:
+        """Why a victim goes, and for how long nobody had to fault on it."""
+        age = self._state.now - self._state.frames.filled[pfn]
+        return f"{policies.reason(pfn)}; last fault {max(age, 0.0):.1f} s ago"
 
     def given_up(self) -> None:
         """Evict what policies gave up, where that may be evicted."""
         state = self._state
         given_up = state.given_up[:]
         state.given_up.clear()
-        for process, pfn in given_up:
-            wrong = (
-                self._objection(process, pfn) if process.process_id in state.processes else "of a process that ended"
-            )
+        for process, pfn in dict.fromkeys(given_up):
+            if process.process_id not in state.processes:
+                continue
+            wrong = self._objection(process, pfn)
             policies = process.policies
+            if 0 <= pfn < state.frames.count and state.frames.state[pfn] != PRESENT:
+                continue  # it has gone in the same event, which is all that was wanted
             if wrong is not None:
                 policies.broke("evict", f"give_up named frame {shown(pfn)}, which is {wrong}")
             elif not state.frames.flags[pfn] & PINNED and (self._slots_to_spare() > 0 or not self._needs_slot(pfn)):
-                self._life.evict(pfn, policies.specifications["evict"], policies.reason(pfn))
+                self._life.evict(pfn, policies.specifications["evict"], self._reason(policies, pfn))
 
     def _objection(self, process: Process, pfn: int) -> str | None:
         """Why a frame can be no victim of the process, or None; a pinned frame may be named, but is not taken."""

@@ -201,7 +201,11 @@ def test_an_eviction_is_on_record_with_policy_and_reason():
     region = shell.map(process, 2)
     fill(shell, process, region, range(2))
     record = shell.core.state.processes[process].evictions[-1]
-    assert (record.policy, record.reason, record.result) == ("lru", "least recently used of its process", "swapped")
+    assert (record.policy, record.reason, record.result) == (
+        "lru",
+        "least recently used of its process; last fault 0.0 s ago",
+        "swapped",
+    )
 
 
 def test_one_look_is_enough_for_all_that_wait_when_nothing_can_go(monkeypatch):

@@ -51,7 +51,7 @@ def test_a_hint_on_resident_pages_changes_their_order(shell):
     put(shell, process, region, [4])
     assert shell.state_of(region, 3) == "SWAPPED"
     assert shell.core.state.processes[process].evictions[-1].reason == (
-        "PRIORITY=LOW, EVICTION=ALLOW: least recently used of its process"
+        "PRIORITY=LOW, EVICTION=ALLOW: least recently used of its process; last fault 0.0 s ago"
     )
 
 
