@@ -136,6 +136,7 @@ def _write(
         if limit is not None:
             del accesses[limit - summary.accesses :]
         recorder.add_many(accesses)
+        recorder.flush()  # who is killed has lost but a moment
         summary.count([page for _, page, _ in accesses], message.kinds[: len(accesses)])
         if watched and time.monotonic() - shown >= LINE_SECONDS:
             shown = time.monotonic()

@@ -3,6 +3,8 @@
 import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import events
+from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
 from usmd.core.view import MemoryView
 from usmd.errors import UnknownPolicy
@@ -97,3 +99,21 @@ def test_a_maker_that_gives_another_kind_is_found_out(shell):
         view.alloc_policy("x")
     with pytest.raises(TypeError, match="x is no cond policy"):
         view.cond_policy("x")
+
+
+def test_what_is_given_up_goes_once_and_what_has_gone_meanwhile_is_no_error(shell):
+    process = shell.attach()
+    region = shell.map(process, 3)
+    for page in range(3):
+        shell.put(process, region, page, b"x" * PAGE)
+    owner = shell.core.state.processes[process]
+    view = view_of(shell, process)
+    frames = [entry - 1 for _, entry in owner.regions[region].table.entries()]
+    for pfn in (frames[0], frames[0], frames[1]):  # as a policy does that hears of many touches in one event
+        view.give_up(pfn)
+    shell.do(events.SetHint(process, region, PAGE, PAGE, parse_hint("DONTNEED")))  # goes before the other is looked at
+    assert owner.regions[region].resident == 1
+    assert owner.counters.policy_errors == 0
+    view.give_up(99)
+    shell.tick()
+    assert owner.counters.policy_errors == 1
