@@ -1,6 +1,66 @@
-"""Seeded access traces, as arrays of page numbers: what the contracts of policies are tried on."""
+"""Seeded access traces, as arrays of page numbers, and a small memory to try policies on them."""
 
 import numpy as np
+
+from usmd.core import events
+from usmd.core.hints import parse_hint
+from usmd.core.instant import InstantCore, Touches
+from usmd.core.state import CoreSettings
+from usmd.core.swap_map import DeviceInfo
+from usmd.core.validate import violations
+from usmd.policies import registry
+
+PAGE = 4096
+
+
+class SmallMemory:
+    """A core without bytes, one process and one region with a swap slot for each of its pages."""
+
+    def __init__(self, evict, frames, *, pages=64, alloc="first_fit", future=None, **more):
+        more = {"deny_budget": frames, "deny_budget_total": frames, "eviction_records": 0, **more}
+        settings = CoreSettings(frames=frames, page_size=PAGE, max_mapped=pages * PAGE, **more)
+        self.core = InstantCore(settings, [DeviceInfo("swap0", pages)], registry.make)
+        self.core.state.future = future
+        self.core.handle(events.Attach("app", alloc, evict, "refuse"), 0.0)
+        self.core.handle(events.Map(1, pages * PAGE, ""), 0.0)
+        self.process = self.core.state.processes[1]
+        self.table = self.core.state.regions[1].table
+        self.touched = 0
+
+    @property
+    def policy(self):
+        return self.process.policies._evict
+
+    @property
+    def misses(self):
+        return self.process.counters.faults
+
+    @property
+    def resident(self):
+        """Pages in memory, ascending."""
+        return [page for page, _ in self.table.resident()]
+
+    def touch(self, *pages, write=False):
+        """Touch pages in order; the ones that were in memory before and are not after it."""
+        before = self.resident
+        self.core.handle(Touches(1, 1, pages, bytes([write]) * len(pages), (), self.touched), 0.0)
+        self.touched += len(pages)
+        assert violations(self.core) == []
+        assert self.process.counters.policy_errors == 0
+        return [page for page in before if page not in self.resident]
+
+    def frame(self, page):
+        return self.table[page] - 1
+
+    def pages(self, frames):
+        """The pages in these frames, in their order: of a policy's list, say."""
+        return [self.core.state.frames.page[pfn] & 0xFFFFFFFF for pfn in frames]
+
+    def hint(self, text, page, count=1):
+        self.core.handle(events.SetHint(1, 1, page * PAGE, count * PAGE, parse_hint(text)), 0.0)
+
+    def reason(self, page):
+        return self.policy.reason(self.frame(page))
 
 
 def uniform(pages, count, *, seed=1):

@@ -22,6 +22,8 @@ class Lfu(EvictPolicy):
         self.counts = array("Q", bytes(8 * memory.frame_count))
         self.lists: dict[int, FrameList] = {}
         """Pages by count; no list is empty."""
+        self.spare: list[FrameList] = []
+        """Lists that became empty, for other counts: the number of a list is never given again, and there are 2^32."""
         self.least = 1
         """No page has a lower count."""
 
@@ -29,7 +31,7 @@ class Lfu(EvictPolicy):
         self.counts[pfn] = count
         found = self.lists.get(count)
         if found is None:
-            found = self.lists[count] = self.memory.new_list()
+            found = self.lists[count] = self.spare.pop() if self.spare else self.memory.new_list()
         found.append(pfn)
 
     def page_filled(self, pfn: int) -> None:
@@ -50,7 +52,7 @@ class Lfu(EvictPolicy):
         holder = self.lists[count]
         holder.remove(pfn)
         if not holder:
-            del self.lists[count]
+            self.spare.append(self.lists.pop(count))
 
     def choose_victims(self) -> Iterator[int]:
         """Fewest touches first."""
