@@ -52,17 +52,18 @@ class MemoryView:
 
     @property
     def capacity(self) -> int:
-        """Frames that the process's pages may be in when memory is short: the size of its cache.
+        """Frames that the process's evictable pages may be in when memory is short: the size of its cache.
 
-        All but those below the high watermark, shared with other processes in proportion to what each has.
+        All but those below the high watermark, shared with other processes in proportion to what each has, less those
+        whose pages EVICTION=DENY or pins keep, which the policy does not know.
         """
-        state = self._state
+        state, process = self._state, self._process
         frames = state.frames.count - state.settings.high
         if len(state.processes) > 1:
-            resident = sum(process.resident for process in state.processes.values())
+            resident = sum(each.resident for each in state.processes.values())
             if resident > 0:
-                return max(frames * self._process.resident // resident, 1)
-        return frames
+                frames = frames * process.resident // resident
+        return max(frames - max(process.denied, process.locked), 1)
 
     @property
     def free_frames(self) -> int:

@@ -37,8 +37,8 @@ class Observing:
         return not isinstance(self._engine.memory, SimulatedMemory)
 
     def _frames(self, process: Process) -> int:
-        """Frames that a process may have when memory is short."""
-        return MemoryView(self._engine.core.state, process).capacity
+        """Frames that a process may have when memory is short, those that it keeps by hints or pins among them."""
+        return MemoryView(self._engine.core.state, process).capacity + max(process.denied, process.locked)
 
     async def record(self, request: admin_pb2.RecordAccessesRequest, context: Context) -> None:
         """Stream what a process touches, until it ends or the reader leaves; raises NotFound or LimitExceeded."""

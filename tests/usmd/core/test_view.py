@@ -101,6 +101,21 @@ def test_a_maker_that_gives_another_kind_is_found_out(shell):
         view.cond_policy("x")
 
 
+def test_what_is_kept_is_no_part_of_the_cache(shell):
+    process = shell.attach()
+    region = shell.map(process, 4)
+    for page in range(4):
+        shell.put(process, region, page, b"x" * PAGE)
+    view = view_of(shell, process)
+    assert view.capacity == 6
+    shell.hint(process, region, "EVICTION=DENY", 0, 3)
+    assert view.capacity == 3
+    shell.do(events.Pin(process, region, 0, 1))
+    assert view.capacity == 3
+    shell.hint(process, region, "EVICTION=ALLOW", 0, 3)
+    assert view.capacity == 5
+
+
 def test_what_is_given_up_goes_once_and_what_has_gone_meanwhile_is_no_error(shell):
     process = shell.attach()
     region = shell.map(process, 3)
