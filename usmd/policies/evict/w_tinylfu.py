@@ -154,7 +154,9 @@ class WTinyLfu(EvictPolicy):
 
     def choose_victims(self) -> Iterator[int]:
         """The less frequent of the window's least recent page and the main part's; the others after it."""
-        frequencies = self._frequencies()
+        frequencies = self.filter
+        if frequencies is None:  # no page ever came
+            return
         passed: set[int] = set()
         while True:
             newest = self.window.first_besides(passed)
