@@ -99,10 +99,14 @@ class Faults:
         self.victim_of_oom: int | None = None
         """Process that the oom policy chose; the machine ends it and clears this."""
 
+    def begin_batch(self) -> None:
+        """Faults that come now may bring in pages beside them, as many as one batch may."""
+        self._guesses_left = MAX_GUESSES
+
     def handle(self, process: Process, requests: Sequence[FaultRequest]) -> None:
         """A batch of faults; each gets one outcome, now or later, and USM_YIELD before it if the policy says so."""
         state = self._state
-        self._guesses_left = MAX_GUESSES
+        self.begin_batch()
         for request in requests:
             region = process.regions.get(request.region_id)
             if region is None:
@@ -121,7 +125,7 @@ class Faults:
         """Real page faults; each ends by what is done to its page: filled, restored, or poisoned."""
         state = self._state
         frames = state.frames
-        self._guesses_left = MAX_GUESSES
+        self.begin_batch()
         for fault in faults:
             region = process.regions.get(fault.region_id)
             page = fault.page

@@ -126,12 +126,13 @@ class InstantCore(Core):
 
     def _touches(self, event: Touches) -> None:
         region = self.state.region(event.process_id, event.region_id)
-        plain = not (event.times or region.hints.ranges) and self.state.future is None
-        if plain and region.process.policies.single_page and self._high == 0:
+        process = region.process
+        plain = not (event.times or region.hints.ranges or process.denied or process.locked)
+        if plain and self.state.future is None and process.policies.single_page and self._high == 0:
             misses = self._plain_touches(region, event.pages, event.writes)
         else:
             misses = self._any_touches(region, event)
-        region.process.counters.accesses += len(event.pages) - misses
+        process.counters.accesses += len(event.pages) - misses
 
     def _plain_touches(self, region: Region, pages: Sequence[int], writes: bytes) -> int:
         """Touches without times, hints and pages beside the missed one; returns how many pages were missed."""
@@ -187,15 +188,15 @@ class InstantCore(Core):
                     policies.broke("evict", f"page_missed raised {shown(error)}{place(error)}")
             pfn = first_victim()
             if not 0 <= pfn < count or states[pfn] != PRESENT:
-                return self._slow_exchange(process, region, page, write=write)
+                return self._slow_exchange(process, region, page, pfn, write=write)
             key, flags, reference = keys[pfn], all_flags[pfn], slots[pfn]
             if flags not in (usual, dirty, NORMAL) or key >> PAGE_BITS != region_id:
-                return self._slow_exchange(process, region, page, write=write)
+                return self._slow_exchange(process, region, page, pfn, write=write)
             old = key & PAGE_MASK
             if flags == dirty:
                 taken = take_slot(device_for(region, old, pfn), self.state.now)
                 if taken is None:
-                    return self._slow_exchange(process, region, page, write=write)
+                    return self._slow_exchange(process, region, page, pfn, write=write)
                 reference = taken
                 counters.swap_outs += 1
             elif flags == usual:
@@ -271,9 +272,10 @@ class InstantCore(Core):
                 self._miss(process, region, page, write=write)
         return misses
 
-    def _slow_exchange(self, process: Process, region: Region, page: int, *, write: bool) -> bool:
-        """The same by the longer way, when the policy has heard of the miss already."""
+    def _slow_exchange(self, process: Process, region: Region, page: int, named: int, *, write: bool) -> bool:
+        """The same by the longer way, when the policy has heard of the miss already, and named a victim."""
         policies = process.policies
+        self._reclaim.take(process, named)
         on_miss, policies.on_miss = policies.on_miss, None
         try:
             self._miss(process, region, page, write=write)
@@ -297,6 +299,7 @@ class InstantCore(Core):
             counters.oom_refusals += 1
             return
         if plan.count != 1:
+            self.faults.begin_batch()
             self.faults.place(region, page, plan, writable=write)
         elif entry:
             self.life.swap_in(region, page, plan.frame, writable=write)
@@ -308,3 +311,5 @@ class InstantCore(Core):
                 self.life.dirty(pfn)
         if frames.free < self._high:
             self._reclaim.between_marks()
+        if frames.free >= self._high:
+            self._reclaim.reclaiming = False

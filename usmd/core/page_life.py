@@ -27,6 +27,7 @@ from usmd.core.frames import (
     PRESENT,
     PRIORITY_MASK,
     PRIORITY_SHIFT,
+    ZERO,
 )
 from usmd.core.hints import Priority
 from usmd.core.page_table import ABSENT
@@ -425,7 +426,7 @@ class PageLife:
         self._undeny(region.process, before)
         rights = self._rights(region, page)
         policies = region.process.policies
-        after = before & (DIRTY | PINNED | LOCKED) | rights
+        after = before & (DIRTY | PINNED | LOCKED | ZERO) | rights
         known = frames.state[pfn] == PRESENT and not before & KEPT
         if known and after & KEPT:
             policies.page_left(pfn)

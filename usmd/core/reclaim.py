@@ -151,6 +151,16 @@ class Reclaim:
                     break
         return chosen or self._sweep(process, wanted, settings.scan_limit)
 
+    def take(self, process: Process, pfn: int) -> bool:
+        """Evict a frame that the evict policy named, if it can go; tells whether it does."""
+        if self._objection(process, pfn) is not None or self._state.frames.flags[pfn] & PINNED:
+            return False
+        if self._needs_slot(pfn) and self._slots_to_spare() <= 0:
+            return False
+        policies = process.policies
+        self._life.evict(pfn, policies.specifications["evict"], self._reason(policies, pfn))
+        return True
+
     def _reason(self, policies: GuardedPolicies, pfn: int) -> str:
         """Why a victim goes, and for how long nobody had to fault on it."""
         age = self._state.now - self._state.frames.filled[pfn]

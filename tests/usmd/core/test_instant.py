@@ -222,7 +222,11 @@ def test_hints_mean_the_same(evict, times, steps, deny_budget):
 @settings(max_examples=25, deadline=None)
 @given(steps=st.lists(STEPS, max_size=15), frames=st.sampled_from([8, 16]))
 def test_pages_that_come_along_are_the_same(alloc, steps, frames):
-    perform(Both(evict="hint_aware", alloc=alloc, frames=frames), steps, zeros=False)
+    """Of pages that were all written once: beside a page from swap, one that is ABSENT is there first where I/O takes
+    time, and after it where it takes none.
+    """
+    all_written = ("run", (0, PAGES, 1, True))
+    perform(Both(evict="hint_aware", alloc=alloc, frames=frames), [all_written, *steps], zeros=False)
 
 
 @pytest.mark.parametrize("evict", ["fifo", "lru", "clock"])
@@ -371,10 +375,6 @@ def test_a_process_that_ended_or_a_region_that_is_gone_is_an_error():
     assert violations(core) == []
 
 
-# What is wrong in usmd/core/instant.py; each test passes once it is mended, and then its mark must go.
-
-
-@pytest.mark.xfail(reason="place() takes from a budget of guesses that only a batch of real faults fills again")
 def test_pages_come_along_however_long_the_run_is():
     frames = 4096
     core = InstantCore(
@@ -388,7 +388,6 @@ def test_pages_come_along_however_long_the_run_is():
     assert counters(core).faults == frames // 8
 
 
-@pytest.mark.xfail(reason="the short path tells the policy of touches of pages that it does not know")
 def test_a_policy_hears_nothing_of_touches_of_pinned_pages():
     core = instant_core(frames=4)
     core.handle(Touches(1, 1, range(4)), 0.0)
@@ -397,7 +396,6 @@ def test_a_policy_hears_nothing_of_touches_of_pinned_pages():
     assert (counters(core).policy_errors, resident(core)) == (0, [0, 1, 4, 5])
 
 
-@pytest.mark.xfail(reason="a victim in another region is asked for, not taken, and then another one is asked for")
 def test_a_victim_in_another_region_is_the_first_that_the_policy_named():
     core = instant_core(frames=4, evict="sieve", regions=2)
     core.handle(Touches(1, 1, [0, 1]), 0.0)
@@ -405,7 +403,6 @@ def test_a_victim_in_another_region_is_the_first_that_the_policy_named():
     assert (resident(core, 1), resident(core, 2)) == ([1], [0, 1, 2])
 
 
-@pytest.mark.xfail(reason="reclaim never hears that it is done, and goes on at every miss")
 def test_reclaim_ends_at_the_high_watermark_until_memory_is_below_the_low_one():
     both = Both(evict="fifo", low=2, high=4)
     for page in range(9):
@@ -413,7 +410,6 @@ def test_reclaim_ends_at_the_high_watermark_until_memory_is_below_the_low_one():
     both.compare()
 
 
-@pytest.mark.xfail(reason="PageLife.apply_hint forgets that the page is all zero")
 def test_a_page_that_is_all_zero_takes_no_slot_whatever_hints_come_and_go():
     core = instant_core(frames=2)
     core.handle(Touches(1, 1, [0, 1]), 0.0)
