@@ -11,7 +11,7 @@ from usmd.core import commands, events
 from usmd.core.frames import DENIED, FREE, PRESENT, PRIORITY_SHIFT
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import parse_hint
-from usmd.core.policy import USM_YIELD, Allocation, AsyncRequest, Fault
+from usmd.core.policy import USM_YIELD, Allocation, AsyncRequest, EvictPolicy, Fault
 from usmd.core.region import Process
 from usmd.core.state import CoreSettings, State
 from usmd.core.view import MemoryView
@@ -209,6 +209,35 @@ def test_evict_names_every_page_it_knows_once_and_no_other(evict, steps):
     memory.names_all()
     memory.evict(len(memory.known), ())
     assert not memory.known
+    memory.names_all()
+
+
+def sizes(policy):
+    """How many things the containers of a policy, and of those it is built on, hold."""
+    for each in vars(policy).values():
+        if isinstance(each, EvictPolicy):
+            yield from sizes(each)
+        elif isinstance(each, (dict, set, list)):
+            yield len(each)
+            yield from (size for part in each if isinstance(part, EvictPolicy) for size in sizes(part))
+
+
+@pytest.mark.parametrize("priority", [None, 0, 1], ids=["never comes", "changes its class", "comes back"])
+@pytest.mark.parametrize("evict", EVICT_SPECIFICATIONS)
+def test_evict_remembers_no_more_the_longer_it_runs(evict, priority):
+    memory = Memory(evict)
+    for page in range(FRAMES):
+        memory.touch(page, 1, 0, missed=True)
+    for page in range(FRAMES, 400):
+        memory.touch(page, 1, 0, missed=True)
+        for former in range(page - FRAMES, page - FRAMES - 4, -1):
+            if former >= 0 and memory.frame_of(former) is None:
+                if priority is None:
+                    memory.policy.page_missed(former)
+                else:
+                    memory.touch(former, priority, 0, missed=True)
+        memory.event_ends()
+    assert max(sizes(memory.policy), default=0) <= 4 * FRAMES + 65
     memory.names_all()
 
 

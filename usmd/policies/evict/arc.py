@@ -37,12 +37,17 @@ class Arc(EvictPolicy):
             self.target = min(self.target + max(len(self.b2) / len(self.b1), 1), self.memory.capacity)
             del self.b1[page]
             self.missed = 1
-            self.returning.add(page)
+            self._returns(page)
         elif page in self.b2:
             self.target = max(self.target - max(len(self.b1) / len(self.b2), 1), 0)
             del self.b2[page]
             self.missed = 2
-            self.returning.add(page)
+            self._returns(page)
+
+    def _returns(self, page: int) -> None:
+        if len(self.returning) >= self.memory.frame_count:  # of pages that did not come in after all
+            self.returning.clear()
+        self.returning.add(page)
 
     def page_filled(self, pfn: int) -> None:
         """Into t1, or into t2 if it came back."""

@@ -47,6 +47,8 @@ class S3Fifo(EvictPolicy):
         """A page that was evicted not long ago will go to the main queue."""
         if page in self.ghost:
             del self.ghost[page]
+            if len(self.returning) >= self.memory.frame_count:  # of pages that did not come in after all
+                self.returning.clear()
             self.returning.add(page)
 
     def page_filled(self, pfn: int) -> None:

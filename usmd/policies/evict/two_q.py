@@ -36,6 +36,8 @@ class TwoQ(EvictPolicy):
         """A page that left the queue not long ago will go to the LRU list."""
         if page in self.a_out:
             del self.a_out[page]
+            if len(self.returning) >= self.memory.frame_count:  # of pages that did not come in after all
+                self.returning.clear()
             self.returning.add(page)
 
     def page_filled(self, pfn: int) -> None:
