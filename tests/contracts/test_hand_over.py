@@ -9,7 +9,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.support.shell import PAGE, Shell, make_core
 from tests.usmd.core import test_machine_properties as properties
-from usmd.core import events
+from usmd.core import chores, commands, events
 from usmd.core.frames import KEPT, PRESENT
 from usmd.core.region import PAGE_BITS
 from usmd.core.validate import violations
@@ -139,21 +139,86 @@ class HandOverMachine(properties.CoreMachine):
 
     @invariant()
     def every_evictable_page_is_known(self):
+        """But for those that are still to be handed over."""
         core = self.shell.core
         for process in core.state.processes.values():
-            policy = process.policies._evict
-            known = sorted(policy.choose_victims())
-            assert known == evictable(core, process.process_id)
+            named = sorted(process.policies._evict.choose_victims())
+            known = process.policies._known
+            evictables = evictable(core, process.process_id)
+            assert named == [pfn for pfn in evictables if known is None or known[pfn]]
         assert violations(core) == []
 
 
-HandOverMachine.TestCase.settings = settings(
-    max_examples=120,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+class SlowShell(Shell):
+    """Long work goes on when the test says so."""
+
+    held = False
+
+    def _perform(self, command):
+        if isinstance(command, commands.GoOn):
+            self.held = True
+            return ()
+        return super()._perform(command)
+
+
+class SlowHandOverMachine(HandOverMachine):
+    """As above, with events between the parts of a hand-over, each of which is of one page or two."""
+
+    def make_shell(self, core):
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(chores, "PAGES_AN_EVENT", 2)
+        self.patch.setattr(chores, "END_COSTS", 1)
+        core.state.future = lambda page: page * 7919 % 97
+        return SlowShell(core, auto_io=False)
+
+    @precondition(lambda self: self.live())
+    @rule(pick=properties.INDEX, specification=st.sampled_from(SPECIFICATIONS))
+    def set_policy(self, pick, specification):
+        process = self.live()[pick % len(self.live())]
+        self.shell.do(events.SetPolicy(process, "evict", specification))
+        self.hear()
+
+    @precondition(lambda self: self.shell.held)
+    @rule()
+    def chores_go_on(self):
+        self.shell.held = False
+        self.shell.do(events.GoOn())
+
+    def under_way(self):
+        return self.shell.held or super().under_way()
+
+    def go_on(self):
+        if self.shell.held:
+            self.chores_go_on()
+            return True
+        return super().go_on()
+
+    def teardown(self):
+        try:
+            if hasattr(self, "shell"):
+                while self.under_way():
+                    self.go_on()
+                assert all(each.policies._known is None for each in self.shell.core.state.processes.values())
+                self.patch.undo()
+                self.shell._perform = super(SlowShell, self.shell)._perform
+            super().teardown()
+        finally:
+            if hasattr(self, "patch"):
+                self.patch.undo()
+
+
+for machine in (HandOverMachine, SlowHandOverMachine):
+    machine.TestCase.settings = settings(
+        max_examples=60,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
 
 
 class TestHandOver(HandOverMachine.TestCase):
+    """Run by pytest."""
+
+
+class TestSlowHandOver(SlowHandOverMachine.TestCase):
     """Run by pytest."""
