@@ -29,7 +29,7 @@ from usmd.ctl import (
     tables,
 )
 from usmd.ctl.as_json import plain, write_document, write_line
-from usmd.ctl.command import connected, listed, show, until_interrupted
+from usmd.ctl.command import connected, flowing, listed, show, until_interrupted
 from usmd.ctl.connect import ADDRESS_VARIABLE, Admin
 from usmd.ctl.console import is_piped, make_console
 from usmd.ctl.doctor import diagnose
@@ -202,6 +202,9 @@ app.command(epilog=explain_command.EPILOG)(explain_command.explain)
 app.command(epilog=record_command.EPILOG)(record_command.record)
 app.command(epilog=shadow_command.EPILOG)(shadow_command.shadow)
 app.command(epilog=replay_command.EPILOG)(replay_command.replay)
+
+for _command in (*app.registered_commands, *policy_command.policy.registered_commands):
+    _command.help = flowing(_command.callback.__doc__ if _command.callback else None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

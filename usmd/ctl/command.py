@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,12 @@ def show(
         write_document(as_json(), sys.stdout)
     else:
         as_table(make_console())
+
+
+def flowing(docstring: str | None) -> str:
+    """A docstring as help: its paragraphs without the line breaks inside them, so that they fit any terminal."""
+    paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
+    return "\n\n".join(" ".join(each.split()) for each in paragraphs)
 
 
 def listed(name: str, messages: Sequence[Message]) -> dict[str, object]:

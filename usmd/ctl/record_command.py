@@ -48,7 +48,8 @@ def record(
         typer.Option("-o", "--out", metavar="FILE", help="File to write; - is standard output.", show_default=False),
     ],
     seconds: Annotated[
-        float | None, typer.Option(min=0.1, max=1e9, help="End after so many seconds.", show_default=False)
+        float | None,
+        typer.Option(min=0.1, max=86_400 * 365, metavar="S", help="End after so many seconds.", show_default=False),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="ACCESSES", help="End after so many accesses.", show_default=False)
@@ -59,7 +60,7 @@ def record(
     """Record the accesses of a live process until Ctrl-C, a limit, or its end; `usmctl replay` reads the file.
 
     A record is the time, the page, and whether it was read or written, hit or fault: 17 bytes. The process goes on as
-    it is; an access costs the daemon up to a microsecond more. What cannot be sent in time is lost and counted.
+    it is; an access costs the daemon one or two microseconds more. What cannot be sent in time is lost and counted.
 
     Over real memory (mechanism userfaultfd) the daemon sees page faults and first writes to clean pages, and nothing of
     the other touches of a page that is in memory: such a recording is of what the live policy missed. For all accesses

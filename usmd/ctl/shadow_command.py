@@ -64,9 +64,10 @@ def shadow(
     and so does one of the policy in force, against which the others are measured; LAST is since the report before, when
     that has passed. Hints of the process hold for ghosts as well. Each ghost brings in one page a fault.
 
-    A ghost costs the daemon about a microsecond an access; the cost is measured and shown, and never more than half of
-    the daemon's time. What it has no time for is lost and counted: take --sample 1/8 or the like then. When this ends,
-    the ghosts are gone. A ghost whose policy fails is stopped, and harms nobody.
+    A ghost costs the daemon one to seven microseconds an access, by how many miss, and more where hints are in force.
+    The cost is measured and shown, and never more than half of the daemon's time; what it has no time for is lost and
+    counted. --sample 1/8 or the like costs less. When this ends, the ghosts are gone. A ghost whose policy fails is
+    stopped, and harms nobody.
 
     Over real memory (mechanism userfaultfd) ghosts are given what the daemon sees, which are the faults of the policy
     in force, and not the touches of pages that are in memory: their numbers do not tell how they would do.

@@ -10,6 +10,10 @@ from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.ctl.console import printable
 from usmd.ctl.status_view import format_duration
 
+ITSELF = "the process itself"
+DEAR = 0.1
+"""Share of the daemon's time above which a way to spend less is shown."""
+
 
 def heading(report: admin_pb2.ShadowReport) -> list[Text]:
     """What is looked at, and what there is to know of it."""
@@ -39,7 +43,7 @@ def picture(report: admin_pb2.ShadowReport) -> Group:
     for name in ("ACCESSES", "MISSES", "MISS RATIO", "LAST", "VS LIVE", "µs/ACCESS"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row(
-        "the process itself",
+        ITSELF,
         f"{report.accesses:,}",
         f"{report.live_misses:,}",
         f"{report.live_miss_ratio:.4f}",
@@ -65,9 +69,11 @@ def picture(report: admin_pb2.ShadowReport) -> Group:
 def lines(report: admin_pb2.ShadowReport) -> list[Text]:
     """A report for a pipe: a line for the process and one for each ghost, and what is wrong."""
     time = f"{report.seconds:8.1f} s  "
+    labels = [_label(number, ghost) for number, ghost in enumerate(report.ghosts)]
+    width = max(len(each) for each in (ITSELF, *labels))
     found = [
         Text(
-            f"{time}{'the process itself':<24}  {report.accesses:>12,} accesses  {report.live_misses:>10,} misses  "
+            f"{time}{ITSELF:<{width}}  {report.accesses:>12,} accesses  {report.live_misses:>10,} misses  "
             f"{report.live_miss_ratio:.4f}"
         )
     ]
@@ -76,7 +82,7 @@ def lines(report: admin_pb2.ShadowReport) -> list[Text]:
         wrong = f"  {printable(ghost.problem)}" if ghost.problem else ""
         found.append(
             Text(
-                f"{time}{_label(number, ghost):<24}  {ghost.accesses:>12,} accesses  {ghost.misses:>10,} misses  "
+                f"{time}{labels[number]:<{width}}  {ghost.accesses:>12,} accesses  {ghost.misses:>10,} misses  "
                 f"{ghost.miss_ratio:.4f}  last {ghost.recent_miss_ratio:.4f}{against}{wrong}"
             )
         )
@@ -89,10 +95,11 @@ def _label(number: int, ghost: admin_pb2.Ghost) -> str:
 
 def _remarks(report: admin_pb2.ShadowReport, *, problems: bool = True) -> list[Text]:
     """What it costs, and what is wrong."""
+    dear = report.wall_share > DEAR and report.sample == 1
     found = [
         Text(
             f"{format_duration(report.seconds)}; cost: {report.microseconds_an_access:.2f} µs an access, "
-            f"{report.wall_share:.1%} of the daemon's time"
+            f"{report.wall_share:.1%} of the daemon's time{'; --sample 1/8 costs less' if dear else ''}"
         )
     ]
     if report.dropped:

@@ -75,5 +75,13 @@ def test_what_must_be_known_is_said(report):
     assert len(heading(report)) == 2
 
 
+def test_what_costs_much_is_said_to_be_had_for_less(report):
+    assert "--sample" not in "\n".join(shown(picture(report)))
+    report.wall_share = 0.3
+    assert "30.0% of the daemon's time; --sample 1/8 costs less" in "\n".join(shown(picture(report)))
+    report.sample = 16
+    assert "--sample" not in "\n".join(shown(picture(report)))
+
+
 def test_a_report_of_nothing_yet_can_be_drawn():
     assert shown(picture(pb.ShadowReport(ghosts=[pb.Ghost(policy="lru")])))
