@@ -19,6 +19,18 @@ EVICT = sorted(registry.TABLES["evict"])
 SPECIFICATIONS = [*EVICT, *(f"hint_aware(fallback={name})" for name in EVICT)]
 
 
+class SlowShell(Shell):
+    """Long work goes on when the test says so."""
+
+    held = False
+
+    def _perform(self, command):
+        if isinstance(command, commands.GoOn):
+            self.held = True
+            return ()
+        return super()._perform(command)
+
+
 def evictable(core, process):
     """The frames that the policy of a process should know."""
     frames = core.state.frames
@@ -103,6 +115,27 @@ def test_a_policy_that_follows_itself_forgets_what_it_remembered_and_no_page(evi
         assert sorted(named_by(shell.core, process)) == evictable(shell.core, process)
 
 
+@pytest.mark.parametrize("before", EVICT)
+def test_a_policy_that_is_asked_for_its_order_while_its_pages_go_makes_no_error(before, monkeypatch):
+    monkeypatch.setattr(chores, "PAGES_AN_EVENT", 2)
+    shell = SlowShell(make_core(frames=300, devices=(("swap0", 400),)), check=False)
+    shell.core.state.future = lambda page: page * 7919 % 97
+    process = shell.attach(evict=before)
+    gone, kept = shell.map(process, 297), shell.map(process, 4)
+    for region, pages in ((gone, 297), (kept, 4)):
+        for page in range(pages):
+            shell.put(process, region, page, b"x" * PAGE)
+    shell.do(events.SetPolicy(process, "evict", "lru"))
+    assert shell.held
+    shell.do(events.Unmap(process, gone))
+    while shell.held:
+        shell.held = False
+        shell.do(events.GoOn())
+    assert shell.counters()["policy_errors"] == 0
+    assert sorted(named_by(shell.core, process)) == evictable(shell.core, process)
+    assert shell.core.state.processes[process].policies._known is None
+
+
 class HandOverMachine(properties.CoreMachine):
     """Any sequence of events in any order of I/O, with policies that take each other's place between any two."""
 
@@ -147,18 +180,6 @@ class HandOverMachine(properties.CoreMachine):
             evictables = evictable(core, process.process_id)
             assert named == [pfn for pfn in evictables if known is None or known[pfn]]
         assert violations(core) == []
-
-
-class SlowShell(Shell):
-    """Long work goes on when the test says so."""
-
-    held = False
-
-    def _perform(self, command):
-        if isinstance(command, commands.GoOn):
-            self.held = True
-            return ()
-        return super()._perform(command)
 
 
 class SlowHandOverMachine(HandOverMachine):

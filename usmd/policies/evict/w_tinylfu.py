@@ -21,7 +21,7 @@ from usmd.core.policy import EvictPolicy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
-_KEY = Struct("<Q")
+_KEY = Struct("<q")
 _SEED_A, _SEED_B = 0x12345678, 0x12344321
 _MASK = (1 << 32) - 1
 
