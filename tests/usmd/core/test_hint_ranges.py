@@ -3,6 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import events
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import Hint
 
@@ -59,3 +61,70 @@ def test_growth_says_how_many_ranges_there_are_afterwards(steps, last):
     expected = len(ranges) + ranges.growth(first, first + length, clear=clear)
     ranges.set(first, first + length, 2, None if clear else Hint(text="b"), None)
     assert len(ranges) == expected
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, PAGES - 1), st.integers(1, PAGES), st.booleans()), max_size=12))
+def test_what_is_left_of_a_hint_counts_together_and_with_no_other(steps):
+    ranges = HintRanges()
+    for number, (first, count, clears) in enumerate(steps, 1):
+        ranges.set(first, min(first + count, PAGES), number, None if clears else Hint(text=str(number)), None)
+    for page in range(PAGES):
+        found = ranges.find(page)
+        if found is not None:
+            found.effects.faults += 1
+    lengths = {}
+    for each in ranges:
+        lengths[each.number] = lengths.get(each.number, 0) + each.end - each.first
+    assert {each.number: each.effects.faults for each in ranges} == lengths
+    assert len({id(each.effects) for each in ranges}) == len(lengths)
+
+
+def effects_of(shell, region):
+    return {
+        each.number: (each.effects.faults, each.effects.evictions) for each in shell.core.state.regions[region].hints
+    }
+
+
+def test_faults_and_evictions_count_under_the_hint_in_force_also_after_splits():
+    shell = Shell(make_core(frames=4))
+    process = shell.attach(evict="fifo")
+    region = shell.map(process, 20)
+    shell.hint(process, region, "PRIORITY=LOW", 0, 9)  # 1
+    for page in range(4):
+        shell.put(process, region, page, b"x" * PAGE)
+    assert effects_of(shell, region) == {1: (4, 0)}
+    shell.put(process, region, 4, b"x" * PAGE)  # page 0 goes
+    assert effects_of(shell, region) == {1: (5, 1)}
+    shell.hint(process, region, "PRIORITY=HIGH", 2, 2)  # 2: 1 is in two parts now
+    shell.put(process, region, 15, b"x" * PAGE)  # page 1 goes, for a page without a hint
+    assert effects_of(shell, region) == {1: (5, 2), 2: (0, 0)}
+    shell.put(process, region, 8, b"x" * PAGE)  # page 2 goes, which came in under 1
+    assert effects_of(shell, region) == {1: (6, 2), 2: (0, 1)}
+    assert len(shell.core.state.regions[region].hints) == 3
+    shell.get(process, region, 2)
+    assert effects_of(shell, region)[2] == (1, 2), "page 3 went"
+    shell.get(process, region, 2)
+    assert effects_of(shell, region)[2] == (1, 2), "a page that is there is no fault"
+    shell.hint(process, region, "PRIORITY=LOW", 0, 9)  # 3: counts from the beginning
+    assert effects_of(shell, region) == {3: (0, 0)}
+    shell.hint(process, region, "DONTNEED", 0, 9)
+    assert effects_of(shell, region) == {3: (0, 3)}
+
+
+def test_pages_that_come_along_are_no_faults_and_cancelled_evictions_none():
+    shell = Shell(make_core(frames=8), auto_io=False)
+    process = shell.attach(alloc="flexible_huge_pages(pages=4)", evict="fifo")
+    region = shell.map(process, 8)
+    shell.hint(process, region, "PRIORITY=LOW; FHP=64B", 0, 4)
+    shell.put(process, region, 0, b"x" * PAGE)
+    assert shell.core.state.regions[region].resident == 4
+    assert effects_of(shell, region) == {1: (1, 0)}
+    shell.hint(process, region, "DONTNEED", 0, 1)
+    assert shell.state_of(region, 0) == "EVICTING"
+    shell.fault(process, region, 0)
+    assert shell.state_of(region, 0) == "PRESENT"
+    while shell.pending:
+        shell.complete_io()
+    assert effects_of(shell, region) == {1: (1, 0)}
+    shell.do(events.Unmap(process, region))

@@ -7,7 +7,7 @@ from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
 from usmd.core.view import MemoryView
-from usmd.errors import UnknownPolicy
+from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.policies import registry
 
 
@@ -132,3 +132,105 @@ def test_what_is_given_up_goes_once_and_what_has_gone_meanwhile_is_no_error(shel
     view.give_up(99)
     shell.tick()
     assert owner.counters.policy_errors == 1
+
+
+def test_processes_share_the_frames_above_the_high_watermark_by_what_each_has():
+    shell = Shell(make_core(frames=20, low=1, high=2))
+    one = shell.attach()
+    view = view_of(shell, one)
+    assert view.capacity == 18, "nobody else is there"
+    two = shell.attach()
+    other = view_of(shell, two)
+    assert (view.capacity, other.capacity) == (18, 18), "nobody has anything"
+    regions = [shell.map(each, 20) for each in (one, two)]
+    for page in range(6):
+        shell.put(one, regions[0], page, b"x" * PAGE)
+    assert (view.capacity, other.capacity) == (18, 1), "each can have one page at least"
+    for page in range(2):
+        shell.put(two, regions[1], page, b"x" * PAGE)
+    assert (view.capacity, other.capacity) == (18 * 6 // 8, 18 * 2 // 8)
+    shell.hint(one, regions[0], "EVICTION=DENY")
+    assert view.capacity == 18 * 6 // 8 - 6
+    shell.do(events.Detach(one, "bye"))
+    assert other.capacity == 18
+
+
+def test_nobody_knows_the_future_of_a_live_memory(shell):
+    view = view_of(shell, shell.attach())
+    with pytest.raises(InvalidArgument, match="no known future"):
+        view.next_use(1)
+    shell.core.state.future = lambda page: page + 1
+    assert view.next_use(page_key(1, 5)) == page_key(1, 6)
+
+
+def test_the_frame_of_a_page_is_told_for_pages_of_the_process_only(shell):
+    process, other = shell.attach(), shell.attach()
+    region, foreign = shell.map(process, 3), shell.map(other, 1)
+    shell.put(process, region, 1, b"x" * PAGE)
+    shell.put(other, foreign, 0, b"x" * PAGE)
+    view = view_of(shell, process)
+    assert [view.frame(region, page) for page in (-1, 0, 1, 2, 3)] == [None, None, 0, None, None]
+    assert [view.frame(each, 0) for each in (foreign, 99)] == [None, None]
+    shell.evict(process, region)
+    assert view.frame(region, 1) is None
+
+
+def test_what_is_given_up_may_be_pinned_and_may_not_be_anothers_or_denied():
+    shell = Shell(make_core(frames=6, hold_budget=2, hold_seconds=100.0))
+    process, other = shell.attach(evict="lru"), shell.attach()
+    region, foreign = shell.map(process, 4), shell.map(other, 1)
+    shell.hint(process, region, "EVICTION=DENY", 1, 1)
+    for page in (0, 1):
+        shell.put(process, region, page, b"x" * PAGE)
+    shell.put(other, foreign, 0, b"x" * PAGE)
+    shell.fault(process, region, 2)  # pinned for a moment
+    view = view_of(shell, process)
+    counters = shell.core.state.processes[process].counters
+    view.give_up(view.frame(region, 2))
+    shell.tick()
+    assert (counters.policy_errors, shell.state_of(region, 2)) == (0, "PRESENT")
+    for pfn, wrong in (
+        (view.frame(region, 1), "denied or pinned"),
+        (view_of(shell, other).frame(foreign, 0), "not the process's"),
+        (-1, "no frame"),
+    ):
+        view.give_up(pfn)
+        errors = counters.policy_errors
+        shell.tick()
+        assert counters.policy_errors == errors + 1
+        told = [each.message for each in shell.notices if each.kind == "policy_error"]
+        assert errors > 1 or wrong in told[-1]
+    assert [shell.state_of(each, page) for each, page in ((region, 1), (foreign, 0))] == ["PRESENT", "PRESENT"]
+    view.give_up(view.frame(region, 0))
+    shell.tick()
+    assert shell.state_of(region, 0) == "SWAPPED"
+    record = shell.core.state.processes[process].evictions[-1]
+    assert record.policy == "lru"
+    assert record.reason.startswith("least recently used of its process")
+
+
+def test_a_dirty_page_is_given_up_in_vain_while_no_slot_is_free():
+    shell = Shell(make_core(frames=4, devices=(("swap0", 1),)))
+    process = shell.attach()
+    region = shell.map(process, 3)
+    for page in range(2):
+        shell.put(process, region, page, b"x" * PAGE)
+    view = view_of(shell, process)
+    for page in range(2):
+        view.give_up(view.frame(region, page))
+    shell.tick()
+    assert [shell.state_of(region, page) for page in range(2)] == ["SWAPPED", "PRESENT"]
+    assert shell.counters()["policy_errors"] == 0
+
+
+def test_what_a_process_gave_up_before_it_ended_is_forgotten(shell):
+    process, other = shell.attach(), shell.attach()
+    region = shell.map(process, 1)
+    shell.put(process, region, 0, b"x" * PAGE)
+    view_of(shell, process).give_up(0)
+    shell.do(events.Detach(process, "bye"))
+    assert shell.core.state.given_up == []
+    foreign = shell.map(other, 1)
+    shell.put(other, foreign, 0, b"x" * PAGE)
+    assert shell.state_of(foreign, 0) == "PRESENT"
+    assert shell.counters()["policy_errors"] == 0
