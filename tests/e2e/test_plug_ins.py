@@ -59,7 +59,8 @@ def reasons(daemon, process="app"):
     for page in range(128):
         found = daemon.usmctl("explain", process, f"data+{page * PAGE}")
         if "last_eviction" in found:
-            seen.add((found["last_eviction"]["policy"], found["last_eviction"]["reason"]))
+            reason, _, _ = found["last_eviction"]["reason"].partition("; last fault ")  # which the core adds
+            seen.add((found["last_eviction"]["policy"], reason))
             break
     return seen
 
