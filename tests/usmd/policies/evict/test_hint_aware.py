@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.access_traces import SmallMemory, scans_and_hot_set, zipf
 from tests.support.shell import PAGE, Shell, make_core
+from usmd.policies import registry
 from usmd.policies.evict.hint_aware import HintAware
 
 
@@ -74,3 +76,46 @@ def test_the_fallback_hears_of_hints_and_may_choose_the_device():
     policy = HintAware(SimpleNamespace(evict_policy=lambda name: fallback, priority=lambda pfn: 1))
     policy.hint_changed(4, 1)
     assert (heard, policy.swap_device(4)) == ([(4, 1)], 5)
+
+
+@pytest.mark.parametrize("fallback", [each for each in sorted(registry.TABLES["evict"]) if each != "belady"])
+def test_without_hints_it_is_its_fallback(fallback):
+    trace = [*scans_and_hot_set(64, 1500, hot=10, scan=15).tolist(), *zipf(64, 1500, 0.9).tolist()]
+    seen = []
+    for evict in (fallback, f"hint_aware(fallback={fallback})"):
+        memory = SmallMemory(evict, 21)
+        memory.touch(*trace)
+        seen.append((memory.misses, memory.resident))
+    assert seen[0] == seen[1]
+
+
+def test_a_page_is_remembered_by_the_class_that_it_left_and_new_in_another():
+    memory = SmallMemory("hint_aware(fallback=two_q)", 8)
+    memory.touch(*range(10))
+    low, normal, _ = memory.policy.classes
+    memory.hint("PRIORITY=LOW", 1)
+    memory.touch(0, 1)
+    assert memory.pages(normal.a_main) == [0]
+    assert memory.pages(low.a_in) == [1]
+
+
+def test_a_change_within_a_priority_moves_nothing():
+    memory = SmallMemory("hint_aware(fallback=fifo)", 4)
+    memory.touch(0, 1, 2, 3)
+    memory.hint("PRIORITY=NORMAL; X_KIND=index", 0)
+    assert memory.pages(memory.policy.choose_victims()) == [0, 1, 2, 3]
+    memory.hint("PRIORITY=LOW", 2)
+    memory.hint("PRIORITY=LOW", 0)
+    assert memory.pages(memory.policy.choose_victims()) == [2, 0, 1, 3]
+    memory.hint("", 0, 4)
+    assert memory.pages(memory.policy.choose_victims()) == [1, 3, 0, 2]
+
+
+def test_it_may_be_its_own_fallback():
+    memory = SmallMemory("hint_aware(fallback=hint_aware(fallback=lru))", 3)
+    memory.hint("PRIORITY=LOW", 2)
+    memory.touch(0, 1, 2)
+    assert memory.touch(3) == [2]
+    assert memory.reason(0) == (
+        "PRIORITY=NORMAL, EVICTION=ALLOW: PRIORITY=NORMAL, EVICTION=ALLOW: least recently used of its process"
+    )
