@@ -149,7 +149,8 @@ def test_stack_queue_and_kinds_agree(steps, frames, paper):
             memory.frame(page) for page in memory.resident if not memory.core.state.frames.flags[memory.frame(page)] & 2
         }
         assert len(policy.stack) <= 2 * frames
-        assert len(policy.stack) < 2 or policy.is_lir[next(iter(policy.stack.values()))]
+        if not any(hint for _, hint in steps) and len(policy.stack) > 1:  # no LIR page left by another way
+            assert policy.is_lir[next(iter(policy.stack.values()))]
 
 
 @pytest.mark.parametrize("hir", ["0", "1", "1.5", "-0.1"])
