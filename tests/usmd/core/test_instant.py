@@ -27,7 +27,7 @@ NEVER = 1 << 62
 
 
 def instant_core(
-    *, frames=8, slots=PAGES, make_policy=registry.make, evict="lru", alloc="first_fit", regions=1, **more
+    *, frames=8, slots=2 * PAGES, make_policy=registry.make, evict="lru", alloc="first_fit", regions=1, **more
 ):
     """A core with one process and its regions, which are numbered from 1 on."""
     more = {"deny_budget": frames, "deny_budget_total": frames, "eviction_records": 0, **more}
@@ -54,7 +54,7 @@ class Both:
         "evictions", "read_ahead", "oom_refusals", "deny_over_budget", "policy_errors",
     )  # fmt: skip
 
-    def __init__(self, trace=(), *, frames=8, slots=PAGES, evict="lru", alloc="first_fit", times=False, **more):
+    def __init__(self, trace=(), *, frames=8, slots=2 * PAGES, evict="lru", alloc="first_fit", times=False, **more):
         self.instant = instant_core(frames=frames, slots=slots, evict="lru", alloc=alloc, **more)
         # A page that was faulted in stays until its touch, which the policy does not hear of a second time.
         self.shell = Shell(
