@@ -145,7 +145,7 @@ def pieces_of_traces(pages):
 
 
 @pytest.mark.parametrize("evict", EXACT)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(trace=pieces_of_traces(90), frames=st.integers(20, 60) | st.integers(1, 20))
 def test_misses_are_the_same_on_any_short_trace(evict, trace, frames):
     frames = max(frames, LEAST.get(evict, 1))
@@ -193,7 +193,7 @@ def test_w_tinylfu_misses_as_often_with_the_same_ids_and_nearly_as_often_with_ot
     generator = np.random.default_rng(11)
     theirs = [
         their_misses(libcachesim.WTinyLFU, frames, pages, generator.integers(1, 1 << 63, PAGES).tolist())
-        for _ in range(6)
+        for _ in range(4)
     ]
     assert 0.99 * min(theirs) <= misses <= 1.01 * max(theirs)
 

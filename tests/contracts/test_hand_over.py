@@ -230,7 +230,7 @@ class SlowHandOverMachine(HandOverMachine):
 
 for machine in (HandOverMachine, SlowHandOverMachine):
     machine.TestCase.settings = settings(
-        max_examples=60,
+        max_examples=40,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -197,7 +197,7 @@ def perform(memory, step):
 
 
 @pytest.mark.parametrize("evict", EVICT_SPECIFICATIONS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(steps=st.lists(STEPS, max_size=50))
 def test_evict_names_every_page_it_knows_once_and_no_other(evict, steps):
     memory = Memory(evict)
