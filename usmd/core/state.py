@@ -76,10 +76,10 @@ class State:
 
     __slots__ = (
         "_notices", "_outcomes", "chores", "denied", "discards", "dying", "ended_counters", "first", "frames",
-        "future", "given_up", "hint_expiry", "leaving", "links", "locked", "make_policy", "misbehaving", "next_hint",
-        "next_process", "next_region", "next_ticket", "now", "pins", "poisons", "processes", "protect_pages",
-        "protects", "reads", "regions", "releases", "restores", "settings", "stopwatch", "swap", "touch",
-        "turn_at", "wakes", "writes", "zero_fills", "zero_pages",
+        "future", "given_up", "hint_expiry", "identity", "leaving", "links", "locked", "make_policy",
+        "misbehaving", "next_hint", "next_process", "next_region", "next_ticket", "now", "pins", "poisons",
+        "processes", "protect_pages", "protects", "reads", "regions", "releases", "restores", "settings",
+        "stopwatch", "swap", "touch", "turn_at", "wakes", "writes", "zero_fills", "zero_pages",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +107,8 @@ class State:
         """In a replay: when a page is used next, see `MemoryView.next_use`."""
         self.misbehaving: list[Process] = []
         """Processes of which a policy is to be replaced by the default."""
+        self.identity: Callable[[int], int] | None = None
+        """In a replay: what the trace calls a page, by its key, see `MemoryView.identity`."""
         self.touch = 0
         """In a replay: number of the access that is being handled."""
         self.given_up: list[tuple[Process, int]] = []

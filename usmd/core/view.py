@@ -130,6 +130,14 @@ class MemoryView:
         """The processes that have a session, for oom policies."""
         return [ProcessView(process) for process in self._state.processes.values()]
 
+    def identity(self, page: int) -> int:
+        """What to hash for a page, by its number: in a replay the id that the trace has for it, else its number.
+
+        So a policy that hashes does the same as another program's on the same trace.
+        """
+        identity = self._state.identity
+        return page if identity is None else identity(page)
+
     def next_use(self, page: int) -> int:
         """When the page missed or accessed last will be used next, as the number of the access; for replays only.
 

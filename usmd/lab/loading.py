@@ -34,6 +34,10 @@ class Numbering(msgspec.Struct, frozen=True):
         """How many page numbers there are."""
         return len(self.firsts) << self.bits
 
+    def identity(self, page: int) -> int:
+        """The id of a page."""
+        return self.firsts[page >> self.bits] + (page & ((1 << self.bits) - 1))
+
     def page_from(self, identity: int) -> int:
         """The first page whose id is `identity` or more."""
         group = bisect_left(self.firsts, ((identity >> self.bits) << self.bits) + 1) - 1

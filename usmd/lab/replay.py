@@ -96,6 +96,8 @@ class Replay:
         foreign = _is_foreign(setup)
         if foreign or "belady" in setup.evict:
             self.core.state.future = _Future(trace.pages, self.core).next_use
+        identity = trace.numbering.identity
+        self.core.state.identity = lambda key: identity(key & PAGE_MASK)
         self._do(events.Attach("replay", setup.alloc, setup.evict, "refuse"), 0.0)
         self._do(events.Map(1, trace.page_count * setup.page_size, ""), 0.0)
         self._process = self.core.state.processes[1]

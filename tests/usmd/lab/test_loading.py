@@ -26,6 +26,7 @@ def test_numbers_are_distinct_keep_the_order_and_are_not_much_more_than_the_ids(
     pages = [numbering.page_from(identity) for identity in sorted(ids)]
     assert pages == sorted(set(pages))
     assert pages[0] >= 0
+    assert [numbering.identity(page) for page in pages] == sorted(ids)
     assert pages[-1] < numbering.pages <= SPARE * len(ids) + 512
 
 

@@ -1,7 +1,9 @@
 """A replay's row, its clock, its hints, and policies that break; miss counts are proven in tests/contracts."""
 
+import random
 from array import array
 
+import libcachesim
 import pytest
 
 from usmd.core.hints import parse_hint
@@ -80,6 +82,18 @@ def test_all_memory_denied_is_refused_and_not_a_hang():
     base = trace.pages[0]
     row = row_of(trace, frames=2, evict="lru", deny_budget=1.0, hints=[hint_on(0.0, base, base + 4, "EVICTION=DENY")])
     assert (row.misses, row.refused, row.evictions) == (4, 2, 0)
+
+
+def test_w_tinylfu_hashes_the_ids_of_the_trace_as_libcachesim_does():
+    generator = random.Random(1)
+    ids = [generator.randrange(1 << 62) for _ in range(900)]
+    trace = [ids[min(int(generator.expovariate(0.01)), 899)] for _ in range(8000)]
+    cache, request, misses = libcachesim.WTinyLFU(200), libcachesim.Request(), 0
+    request.obj_size = 1
+    for identity in trace:
+        request.obj_id = identity
+        misses += not cache.get(request)
+    assert row_of(trace_of(trace), frames=200, evict="w_tinylfu").misses == misses
 
 
 POLICIES = '''

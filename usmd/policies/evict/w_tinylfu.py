@@ -89,6 +89,9 @@ class WTinyLfu(EvictPolicy):
         """Of the main part; a subtraction of pages, because 1 - 0.8 is less than a fifth in floating point."""
         return int(size - self.protected_share * size)
 
+    def _identity(self, pfn: int) -> int:
+        return self.memory.identity(self.memory.page(pfn))
+
     def _frequencies(self) -> CountingFilter:
         if self.filter is None:
             self.filter = CountingFilter(self._main_size())
@@ -97,7 +100,7 @@ class WTinyLfu(EvictPolicy):
     def page_filled(self, pfn: int) -> None:
         """Into the window, as the most recent."""
         self.window.append(pfn)
-        self._frequencies().count(self.memory.page(pfn))
+        self._frequencies().count(self._identity(pfn))
 
     def page_accessed(self, pfn: int, write: bool) -> None:
         """The most recent of its list; in the main part it counts, and protects it."""
@@ -110,7 +113,7 @@ class WTinyLfu(EvictPolicy):
         else:
             self._protect(pfn)
         frequencies = self._frequencies()
-        frequencies.count(self.memory.page(pfn))
+        frequencies.count(self._identity(pfn))
         self.touches += 1
         if self.touches >= self.sample * self._main_size():
             self.touches = 0
@@ -162,7 +165,7 @@ class WTinyLfu(EvictPolicy):
             newest = self.window.first_besides(passed)
             if newest is not None and len(self.probation) + len(self.protected) < self._main_size():
                 self._into_main(newest)
-                frequencies.count(self.memory.page(newest))
+                frequencies.count(self._identity(newest))
                 continue
             oldest = self.probation.first_besides(passed)
             if oldest is None:
@@ -170,9 +173,9 @@ class WTinyLfu(EvictPolicy):
             victim = oldest
             self.candidate = None
             if newest is not None:
-                page = self.memory.page(newest)
+                page = self._identity(newest)
                 victim = newest
-                if oldest is not None and frequencies.estimate(page) > frequencies.estimate(self.memory.page(oldest)):
+                if oldest is not None and frequencies.estimate(page) > frequencies.estimate(self._identity(oldest)):
                     victim, self.candidate = oldest, newest
                 frequencies.count(page)
             if victim is None:
@@ -184,5 +187,5 @@ class WTinyLfu(EvictPolicy):
     def reason(self, pfn: int) -> str:
         """Where it was, and how often it was counted."""
         where = "window" if pfn in self.window else "main part"
-        count = self._frequencies().estimate(self.memory.page(pfn))
+        count = self._frequencies().estimate(self._identity(pfn))
         return f"least frequent of the victims of window and main part: {count} times, in the {where}"
