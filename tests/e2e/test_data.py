@@ -37,7 +37,7 @@ def start_client(address: str, name: str, seed: int) -> subprocess.Popen[str]:
 
 
 @pytest.mark.timeout(SECONDS + 180)
-@pytest.mark.parametrize("evict", ["hint_aware", "fifo", "lirs", "s3_fifo", "w_tinylfu"])
+@pytest.mark.parametrize("evict", ["hint_aware", "s3_fifo"])
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, mechanism, evict):
     if mechanism == "userfaultfd":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from usmd.core.frame_list import FrameLinks, FrameList
@@ -31,10 +32,18 @@ class ProcessView:
 class MemoryView:
     """Memory for the policies of one process. Everything here only reads, but for the lists, which are the policy's."""
 
-    __slots__ = ("_flags", "_process", "_state", "links")
+    __slots__ = ("_elsewhere", "_flags", "_process", "_state", "links")
 
-    def __init__(self, state: State, process: Process, links: FrameLinks | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        process: Process,
+        links: FrameLinks | None = None,
+        elsewhere: Callable[[], int] | None = None,
+    ) -> None:
         self._state = state
+        self._elsewhere = elsewhere
+        """How many of the process's pages another policy has, where several divide them."""
         self._process = process
         self.links = state.links if links is None else links
         """The arrays of its lists. A frame is in at most one list of the same arrays."""
@@ -55,7 +64,7 @@ class MemoryView:
         """Frames that the process's evictable pages may be in when memory is short: the size of its cache.
 
         All but those below the high watermark, shared with other processes in proportion to what each has, less those
-        whose pages EVICTION=DENY or pins keep, which the policy does not know.
+        whose pages EVICTION=DENY or pins keep, or another policy has, so that this one does not know them.
         """
         state, process = self._state, self._process
         frames = state.frames.count - state.settings.high
@@ -63,7 +72,10 @@ class MemoryView:
             resident = sum(each.resident for each in state.processes.values())
             if resident > 0:
                 frames = frames * process.resident // resident
-        return max(frames - max(process.denied, process.locked), 1)
+        frames -= max(process.denied, process.locked)
+        if self._elsewhere is not None:
+            frames -= self._elsewhere()
+        return max(frames, 1)
 
     @property
     def free_frames(self) -> int:
@@ -163,9 +175,13 @@ class MemoryView:
             raise TypeError(f"{specification} is no alloc policy")
         return policy
 
-    def evict_policy(self, specification: str) -> EvictPolicy:
-        """Another evict policy for the same process, by name, to build upon."""
-        policy = self._state.make_policy("evict", specification, self)
+    def evict_policy(self, specification: str, elsewhere: Callable[[], int] | None = None) -> EvictPolicy:
+        """Another evict policy for the same process, by name, to build upon.
+
+        `elsewhere` says how many pages of the process it will not hear of, where several share them.
+        """
+        view = MemoryView(self._state, self._process, self.links, elsewhere or self._elsewhere)
+        policy = self._state.make_policy("evict", specification, view)
         if not isinstance(policy, EvictPolicy):
             raise TypeError(f"{specification} is no evict policy")
         return policy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import chain
 
 from usmd.core.hints import Priority
@@ -20,7 +21,12 @@ class HintAware(EvictPolicy):
 
     def __init__(self, memory: MemoryView, fallback: str = "lru") -> None:
         super().__init__(memory)
-        self.classes = [memory.evict_policy(fallback) for _ in Priority]
+        self.pages = [0 for _ in Priority]
+        """Evictable pages by priority."""
+        self.classes = [memory.evict_policy(fallback, partial(self._elsewhere, each)) for each in Priority]
+
+    def _elsewhere(self, priority: int) -> int:
+        return sum(self.pages) - self.pages[priority]
 
     @property
     def hears_accesses(self) -> bool:
@@ -34,7 +40,9 @@ class HintAware(EvictPolicy):
 
     def page_filled(self, pfn: int) -> None:
         """Into the class of its priority."""
-        self.classes[self.memory.priority(pfn)].page_filled(pfn)
+        priority = self.memory.priority(pfn)
+        self.pages[priority] += 1
+        self.classes[priority].page_filled(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
         """The fallback's business."""
@@ -47,17 +55,22 @@ class HintAware(EvictPolicy):
 
     def page_left(self, pfn: int) -> None:
         """Out of its class."""
-        self.classes[self.memory.priority(pfn)].page_left(pfn)
+        priority = self.memory.priority(pfn)
+        self.pages[priority] -= 1
+        self.classes[priority].page_left(pfn)
 
     def page_evicted(self, pfn: int) -> None:
         """Out of its class, which may remember it."""
-        self.classes[self.memory.priority(pfn)].page_evicted(pfn)
+        priority = self.memory.priority(pfn)
+        self.pages[priority] -= 1
+        self.classes[priority].page_evicted(pfn)
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Into another class, if its priority is another; the fallback hears of it first, as it would by itself."""
         holder = self.classes[priority_before]
         holder.hint_changed(pfn, priority_before)
         if self.memory.priority(pfn) != priority_before:
+            self.pages[priority_before] -= 1
             holder.page_left(pfn)
             self.page_filled(pfn)
 

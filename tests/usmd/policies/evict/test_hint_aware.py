@@ -73,7 +73,7 @@ def test_the_fallback_hears_of_hints_and_may_choose_the_device():
     fallback = SimpleNamespace(
         hint_changed=lambda pfn, before: heard.append((pfn, before)), swap_device=lambda pfn: pfn + 1
     )
-    policy = HintAware(SimpleNamespace(evict_policy=lambda name: fallback, priority=lambda pfn: 1))
+    policy = HintAware(SimpleNamespace(evict_policy=lambda name, elsewhere: fallback, priority=lambda pfn: 1))
     policy.hint_changed(4, 1)
     assert (heard, policy.swap_device(4)) == ([(4, 1)], 5)
 
@@ -119,3 +119,22 @@ def test_it_may_be_its_own_fallback():
     assert memory.reason(0) == (
         "PRIORITY=NORMAL, EVICTION=ALLOW: PRIORITY=NORMAL, EVICTION=ALLOW: least recently used of its process"
     )
+
+
+def test_each_priority_has_the_memory_that_the_others_leave_for_the_size_of_its_cache():
+    shell = Shell(make_core(frames=10))
+    process = shell.attach(evict="hint_aware(fallback=two_q)")
+    region = shell.map(process, 10)
+    shell.hint(process, region, "PRIORITY=HIGH", 0, 3)
+    shell.hint(process, region, "EVICTION=DENY", 9, 1)
+    put(shell, process, region, range(10))
+    low, normal, high = (each.memory for each in policy_of(shell, process).classes)
+    assert (low.capacity, normal.capacity, high.capacity) == (1, 6, 3)
+    shell.hint(process, region, "PRIORITY=LOW", 0, 2)
+    assert (low.capacity, normal.capacity, high.capacity) == (2, 6, 1)
+    shell.evict(process, region, 5, 2)
+    assert (low.capacity, normal.capacity, high.capacity) == (4, 6, 3), "two frames are free for any of them"
+
+
+def policy_of(shell, process):
+    return shell.core.state.processes[process].policies.on_fill.__self__
