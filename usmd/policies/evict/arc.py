@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 
 from usmd.core.policy import EvictPolicy
+from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
 
 
@@ -18,42 +18,32 @@ class Arc(EvictPolicy):
         """Pages touched once since they came in."""
         self.t2 = memory.new_list()
         """Pages touched again, or missed again soon after they went."""
-        self.b1: OrderedDict[int, None] = OrderedDict()
+        self.b1 = Remembered()
         """Pages evicted from t1, and in b2 from t2; oldest first."""
-        self.b2: OrderedDict[int, None] = OrderedDict()
+        self.b2 = Remembered()
         self.target = 0.0
         """Length that t1 should have (p in the paper)."""
         self.missed = 0
         """Whether the page that was missed last is in b1 (1), in b2 (2), or in neither (0)."""
-        self.returning: set[int] = set()
+        self.returning = Returning(memory.frame_count)
         """Pages that were in b1 or b2 when they were missed, and are not filled yet."""
         self.forget: int | None = None
         """A victim that will not be remembered."""
 
     def page_missed(self, page: int) -> None:
         """A miss on what t1 evicted makes t1 longer, a miss on what t2 evicted makes it shorter."""
+        once, again = len(self.b1), len(self.b2)
         self.missed = 0
-        if page in self.b1:
-            self.target = min(self.target + max(len(self.b2) / len(self.b1), 1), self.memory.capacity)
-            del self.b1[page]
+        if self.returning.expect(page, self.b1):
+            self.target = min(self.target + max(again / once, 1), self.memory.capacity)
             self.missed = 1
-            self._returns(page)
-        elif page in self.b2:
-            self.target = max(self.target - max(len(self.b1) / len(self.b2), 1), 0)
-            del self.b2[page]
+        elif self.returning.expect(page, self.b2):
+            self.target = max(self.target - max(once / again, 1), 0)
             self.missed = 2
-            self._returns(page)
-
-    def _returns(self, page: int) -> None:
-        if len(self.returning) >= self.memory.frame_count:  # of pages that did not come in after all
-            self.returning.clear()
-        self.returning.add(page)
 
     def page_filled(self, pfn: int) -> None:
         """Into t1, or into t2 if it came back."""
-        page = self.memory.page(pfn)
-        if page in self.returning:
-            self.returning.remove(page)
+        if self.returning.came(self.memory.page(pfn)):
             self.t2.append(pfn)
         else:
             self.t1.append(pfn)

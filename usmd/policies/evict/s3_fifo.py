@@ -8,10 +8,10 @@ has less than two pages (memory of less than 20 pages); here they are cached.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 
 from usmd.core.policy import EvictPolicy
+from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -35,9 +35,9 @@ class S3Fifo(EvictPolicy):
         self.small_share, self.ghost_share, self.promote_at = small, ghost, promote_at
         self.small = memory.new_list()
         self.main = memory.new_list()
-        self.ghost: OrderedDict[int, None] = OrderedDict()
+        self.ghost = Remembered()
         """Pages evicted from the small queue, oldest first."""
-        self.returning: set[int] = set()
+        self.returning = Returning(memory.frame_count)
         """Pages that were in the ghost queue when they were missed, and are not filled yet."""
         self.touches = bytearray(memory.frame_count)
         self.has_evicted = False
@@ -45,17 +45,12 @@ class S3Fifo(EvictPolicy):
 
     def page_missed(self, page: int) -> None:
         """A page that was evicted not long ago will go to the main queue."""
-        if page in self.ghost:
-            del self.ghost[page]
-            if len(self.returning) >= self.memory.frame_count:  # of pages that did not come in after all
-                self.returning.clear()
-            self.returning.add(page)
+        self.returning.expect(page, self.ghost)
 
     def page_filled(self, pfn: int) -> None:
         """Into the small queue, or into the main one if it came back soon, or memory fills for the first time."""
         self.touches[pfn] = 0
-        if self.returning and (page := self.memory.page(pfn)) in self.returning:
-            self.returning.remove(page)
+        if self.returning and self.returning.came(self.memory.page(pfn)):
             self.main.append(pfn)
         elif self.has_evicted or len(self.small) < self.memory.capacity - self.main_limit:
             self.small.append(pfn)
@@ -75,14 +70,10 @@ class S3Fifo(EvictPolicy):
 
     def page_evicted(self, pfn: int) -> None:
         """Out; from the small queue it is remembered."""
-        if not self.small.discard(pfn):
+        if self.small.discard(pfn):
+            self.ghost.remember(self.memory.page(pfn), self.ghost_limit)
+        else:
             self.main.remove(pfn)
-            return
-        ghost = self.ghost
-        while ghost and len(ghost) >= self.ghost_limit:
-            ghost.popitem(last=False)
-        if self.ghost_limit > 0:
-            ghost[self.memory.page(pfn)] = None
 
     def choose_victims(self) -> Iterator[int]:
         """From the main queue when it has more than its share, else from the small one; touched pages stay."""

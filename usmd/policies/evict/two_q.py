@@ -6,10 +6,10 @@ A1in gives a victim only while it has more than its share.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 
 from usmd.core.policy import EvictPolicy
+from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -27,24 +27,18 @@ class TwoQ(EvictPolicy):
         self.in_share, self.out_share = a_in, a_out
         self.a_in = memory.new_list()
         self.a_main = memory.new_list()
-        self.a_out: OrderedDict[int, None] = OrderedDict()
+        self.a_out = Remembered()
         """Pages evicted from `a_in`, oldest first."""
-        self.returning: set[int] = set()
+        self.returning = Returning(memory.frame_count)
         """Pages that were in `a_out` when they were missed, and are not filled yet."""
 
     def page_missed(self, page: int) -> None:
         """A page that left the queue not long ago will go to the LRU list."""
-        if page in self.a_out:
-            del self.a_out[page]
-            if len(self.returning) >= self.memory.frame_count:  # of pages that did not come in after all
-                self.returning.clear()
-            self.returning.add(page)
+        self.returning.expect(page, self.a_out)
 
     def page_filled(self, pfn: int) -> None:
         """Into the queue, or into the LRU list if it came back."""
-        page = self.memory.page(pfn)
-        if page in self.returning:
-            self.returning.remove(page)
+        if self.returning.came(self.memory.page(pfn)):
             self.a_main.append(pfn)
         else:
             self.a_in.append(pfn)
@@ -62,14 +56,10 @@ class TwoQ(EvictPolicy):
 
     def page_evicted(self, pfn: int) -> None:
         """Out; from the queue it is remembered."""
-        if not self.a_in.discard(pfn):
+        if self.a_in.discard(pfn):
+            self.a_out.remember(self.memory.page(pfn), int(self.memory.capacity * self.out_share))
+        else:
             self.a_main.remove(pfn)
-            return
-        limit = int(self.memory.capacity * self.out_share)
-        while self.a_out and len(self.a_out) >= limit:
-            self.a_out.popitem(last=False)
-        if limit > 0:
-            self.a_out[self.memory.page(pfn)] = None
 
     def choose_victims(self) -> Iterator[int]:
         """From the queue while it has more than its share, else from the LRU list."""
