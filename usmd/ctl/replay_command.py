@@ -25,7 +25,6 @@ from usmd.lab.miss_ratio_curve import curves, sizes
 from usmd.lab.replay import Replay, Row, Setup
 from usmd.lab.traces.reading import AUTO, FORMATS, open_trace
 from usmd.policies import registry
-from usmd.policies.registry import split
 from usmd.sizes import parse_size
 
 INTERRUPTED = 130
@@ -222,7 +221,7 @@ def _columns(text: str | None) -> dict[str, str]:
 
 def _specifications(kind: str, text: str) -> list[str]:
     """Specifications separated by commas outside parentheses; each is checked."""
-    found = [each.strip() for each in split(text, text) if each.strip()]
+    found = registry.several(text)
     if not found:
         raise InvalidArgument(f"--{kind} {text!r} names no policy; `usmctl replay --help` shows how")
     for each in found:

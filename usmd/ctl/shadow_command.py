@@ -18,7 +18,7 @@ from usmd.ctl.console import is_piped, make_console
 from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format
 from usmd.ctl.targets import absolute_files
 from usmd.errors import InvalidArgument
-from usmd.policies.registry import split
+from usmd.policies.registry import several
 
 EPILOG = """Examples:
 
@@ -73,7 +73,7 @@ def shadow(
     in force, and not the touches of pages that are in memory: their numbers do not tell how they would do.
     """
     as_json = chosen_format(context, output) is Format.JSON
-    policies = [absolute_files(each.strip()) for each in split(evict, evict) if each.strip()]
+    policies = [absolute_files(each) for each in several(evict)]
     if not policies:
         raise InvalidArgument(f"--evict {evict!r} names no policy; `usmctl policies` lists them")
     request = admin_pb2.ShadowPoliciesRequest(

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 
 import msgspec
 
-from usmd.core import commands, events
+from usmd.core import events
 from usmd.core.instant import InstantCore, Touches
 from usmd.core.region import PAGE_MASK
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
 from usmd.errors import InvalidArgument
 from usmd.lab.hint_file import TimedHint
 from usmd.lab.loading import Trace
+from usmd.lab.simulation import Simulation
 from usmd.policies import registry
 
 RUN = 16384
@@ -80,33 +79,21 @@ class Replay:
         self.setup = setup
         self.seconds = 0.0
         self._done = 0
-        self._error = ""
-        budget = int(setup.frames * setup.deny_budget)
-        settings = CoreSettings(
+        self._simulation = Simulation(
             frames=setup.frames,
+            pages=trace.page_count,
             page_size=setup.page_size,
-            deny_budget=budget,
-            deny_budget_total=budget,
-            max_mapped=trace.page_count * setup.page_size,
-            max_hint_ranges=1 << 24,
-            policy_errors=0,
-            eviction_records=0,
+            deny_budget=int(setup.frames * setup.deny_budget),
+            slots=trace.page_count,
         )
-        self.core = InstantCore(settings, [DeviceInfo("swap", trace.page_count)], registry.make)
+        self.core = self._simulation.core
         foreign = _is_foreign(setup)
         if foreign or "belady" in setup.evict:
             self.core.state.future = _Future(trace.pages, self.core).next_use
         identity = trace.numbering.identity
         self.core.state.identity = lambda key: identity(key & PAGE_MASK)
-        self._do(events.Attach("replay", setup.alloc, setup.evict, "refuse"), 0.0)
-        self._do(events.Map(1, trace.page_count * setup.page_size, ""), 0.0)
-        self._process = self.core.state.processes[1]
+        self._simulation.begin(setup.alloc, setup.evict)
         self._exact = trace.times is not None and (foreign or bool(setup.hints))
-
-    def _do(self, event: events.Event, now: float) -> None:
-        for command in self.core.handle(event, now):
-            if isinstance(command, commands.Notice) and command.kind == "policy_error" and not self._error:
-                self._error = command.message
 
     def run(self) -> Iterator[int]:
         """Go through the trace; yields how many accesses are done after each part, so that a caller may stop."""
@@ -118,14 +105,14 @@ class Replay:
             while hints and hints[0].time <= now:
                 hint = hints.pop(0)
                 length = (hint.end - hint.first) * page_size
-                self._do(events.SetHint(1, 1, hint.first * page_size, length, hint.hint), now)
+                self._simulation.do(events.SetHint(1, 1, hint.first * page_size, length, hint.hint), now)
             end = min(start + RUN, len(trace), self._end_before(hints, start))
             writes = trace.writes[start:end]
             times = trace.times[start:end] if self._exact and trace.times is not None else ()
             event = Touches(1, 1, trace.pages[start:end], writes if 1 in writes else b"", times, start)
             begun = time.perf_counter()
-            self._do(event, now)
-            self._do(events.Tick(), self.core.state.now)
+            self._simulation.do(event, now)
+            self._simulation.do(events.Tick(), self.core.state.now)
             self.seconds += time.perf_counter() - begun
             self._done = end
             yield end
@@ -147,7 +134,7 @@ class Replay:
 
     def row(self) -> Row:
         """What is known so far."""
-        counters = self._process.counters
+        counters = self._simulation.process.counters
         accesses = self._done
         misses = accesses - counters.accesses
         return Row(
@@ -165,7 +152,7 @@ class Replay:
             read_ahead=counters.read_ahead,
             refused=counters.oom_refusals,
             policy_errors=counters.policy_errors,
-            policy_error=self._error,
+            policy_error=self._simulation.problem,
             seconds=self.seconds,
             accesses_per_s=accesses / self.seconds if self.seconds else 0.0,
             complete=accesses == len(self.trace),
@@ -206,7 +193,11 @@ class _Future:
 
 def _is_foreign(setup: Setup) -> bool:
     """Whether a policy is none of this project's, so that it may look at the time of each access, or ahead."""
-    return ":" in setup.evict + setup.alloc or not all(
-        registry.TABLES[kind].get(registry.parse(specification)[0], "").startswith("usmd.policies.")
-        for kind, specification in (("evict", setup.evict), ("alloc", setup.alloc))
+    return (
+        registry.is_file(setup.evict)
+        or registry.is_file(setup.alloc)
+        or not all(
+            registry.TABLES[kind].get(registry.parse(specification)[0], "").startswith("usmd.policies.")
+            for kind, specification in (("evict", setup.evict), ("alloc", setup.alloc))
+        )
     )

@@ -102,9 +102,9 @@ _LEFT_OUT: Final = enter_packages(
 )
 
 
-def is_file(name: str) -> bool:
-    """Whether the name of a policy is `path/to/file.py:Class`."""
-    return ":" in name
+def is_file(specification: str) -> bool:
+    """Whether a policy is, or builds on, `path/to/file.py:Class`."""
+    return ":" in specification
 
 
 def parse(specification: str) -> tuple[str, dict[str, Value]]:
@@ -116,7 +116,7 @@ def parse(specification: str) -> tuple[str, dict[str, Value]]:
             "path/to/file.py:Class"
         )
     parameters: dict[str, Value] = {}
-    for part in split(match[2] or "", specification):
+    for part in _split(match[2] or "", specification):
         parameter = _PARAMETER.fullmatch(part)
         if parameter is None or parameter[1] in parameters:
             raise InvalidArgument(
@@ -126,7 +126,7 @@ def parse(specification: str) -> tuple[str, dict[str, Value]]:
     return match[1], parameters
 
 
-def split(text: str, whole: str) -> list[str]:
+def _split(text: str, whole: str) -> list[str]:
     """The parts between commas outside parentheses; raises InvalidArgument, which names `whole`."""
     parts: list[str] = [""]
     depth = 0
@@ -141,6 +141,11 @@ def split(text: str, whole: str) -> list[str]:
     if depth != 0:
         raise InvalidArgument(f"policy {whole!r}: its parentheses do not match")
     return parts if text.strip() else []
+
+
+def several(text: str) -> list[str]:
+    """The specifications in a text, between commas outside parentheses; raises InvalidArgument as `parse` does."""
+    return [each.strip() for each in _split(text, text) if each.strip()]
 
 
 def _value(text: str) -> Value:

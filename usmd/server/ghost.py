@@ -9,13 +9,12 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from usmd.core import commands, events
+from usmd.core import events
 from usmd.core.guard import ANYTHING, place, shown
-from usmd.core.instant import InstantCore, Touches
-from usmd.core.state import CoreSettings
+from usmd.core.instant import Touches
 from usmd.core.swap_map import MAX_DEVICES, DeviceInfo, DeviceMap
 from usmd.errors import UsmdError
-from usmd.policies import registry
+from usmd.lab.simulation import Simulation
 
 MAX_ERRORS: Final = 100
 """Errors of its policy after which a ghost is stopped."""
@@ -32,33 +31,28 @@ FIRST_SLOTS: Final = 4096
 class Ghost:
     """One policy with memory of its own that has no bytes: one region of `pages` pages, and `frames` frames.
 
-    `problem` says what is wrong with it, first of all; `stopped`: it takes no more touches. `touched` counts the
-    touches of the live process that it took, or would have but for sampling, and `seconds` is what they cost.
+    `stopped`: it takes no more touches. `touched` counts the touches of the live process that it took, or would have
+    but for sampling, and `seconds` is what they cost.
     """
 
     def __init__(self, specification: str, *, frames: int, pages: int, page_size: int, deny_budget: int) -> None:
         """Raises UnknownPolicy or InvalidArgument."""
-        settings = CoreSettings(
-            frames=frames,
-            page_size=page_size,
-            deny_budget=deny_budget,
-            deny_budget_total=deny_budget,
-            max_mapped=pages * page_size,
-            max_hint_ranges=1 << 24,
-            policy_errors=0,
-            eviction_records=0,
-        )
         self.specification = specification
-        self.problem = ""
         self.stopped = False
         self.touched = 0
         self.seconds = 0.0
         self._slow = 0
-        self._core = InstantCore(settings, [DeviceInfo("shadow", FIRST_SLOTS)], registry.make)
-        self._core.handle(events.Attach("shadow", "first_fit", specification, "refuse"), 0.0)
-        self._core.handle(events.Map(1, pages * page_size, ""), 0.0)
-        self._process = self._core.state.processes[1]
-        self._counters = self._process.counters
+        self._simulation = Simulation(
+            frames=frames, pages=pages, page_size=page_size, deny_budget=deny_budget, slots=FIRST_SLOTS
+        )
+        self._core = self._simulation.core
+        self._simulation.begin("first_fit", specification)
+        self._counters = self._simulation.process.counters
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with it, first of all; empty: nothing."""
+        return self._simulation.problem
 
     @property
     def misses(self) -> int:
@@ -108,21 +102,17 @@ class Ghost:
 
     def _do(self, event: events.Event, now: float) -> bool:
         """Have the core handle an event; returns whether it wants to go on with what a hint asked for."""
-        goes_on = False
         try:
-            for command in self._core.handle(event, now):
-                if isinstance(command, commands.Notice) and command.kind == "policy_error" and not self.problem:
-                    self.problem = command.message
-                goes_on |= isinstance(command, commands.GoOn)
+            return self._simulation.do(event, now)
         except UsmdError as error:
-            self.problem = self.problem or f"a hint is not in force here: {error}"
+            self._simulation.problem = self.problem or f"a hint is not in force here: {error}"
         except ANYTHING as error:  # whatever is wrong in here must not reach the daemon
             self._stop(f"it failed with {shown(error)}{place(error)}")
-        return goes_on
+        return False
 
     def _stop(self, why: str) -> None:
         self.stopped = True
-        self.problem = f"stopped: {why}; {self.problem}" if self.problem else f"stopped: {why}"
+        self._simulation.problem = f"stopped: {why}; {self.problem}" if self.problem else f"stopped: {why}"
 
     def _make_room(self, touches: int) -> None:
         """Have a swap slot for every page that could go out in so many touches."""

@@ -58,6 +58,6 @@ def stand_ins(rules: PolicyRules) -> tuple[str, str, str]:
 
     def choose(kind: str) -> str:
         chosen: str = getattr(rules, kind)
-        return str(getattr(builtin, kind)) if ".py:" in chosen else chosen
+        return str(getattr(builtin, kind)) if registry.is_file(chosen) else chosen
 
     return choose("alloc"), choose("evict"), choose("oom")

@@ -1,0 +1,54 @@
+"""A core without bytes for one process with one region: what a replay runs, and each ghost of a shadow.
+
+Covers how it is made and how its commands are listened to; touches, times and slots are its owner's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from usmd.core import commands, events
+from usmd.core.instant import InstantCore
+from usmd.core.state import CoreSettings
+from usmd.core.swap_map import DeviceInfo
+from usmd.policies import registry
+
+MAX_HINT_RANGES: Final = 1 << 24
+
+
+class Simulation:
+    """The core, and the first error of a policy as `problem` (empty: none so far).
+
+    A policy is never replaced here, however often it errs: what it does is what is asked for.
+    """
+
+    def __init__(self, *, frames: int, pages: int, page_size: int, deny_budget: int, slots: int) -> None:
+        """Raises InvalidArgument for numbers that cannot be; `slots`: of the one swap device, in pages."""
+        settings = CoreSettings(
+            frames=frames,
+            page_size=page_size,
+            deny_budget=deny_budget,
+            deny_budget_total=deny_budget,
+            max_mapped=pages * page_size,
+            max_hint_ranges=MAX_HINT_RANGES,
+            policy_errors=0,
+            eviction_records=0,
+        )
+        self.core = InstantCore(settings, [DeviceInfo("swap", slots)], registry.make)
+        self.problem = ""
+        self._length = pages * page_size
+
+    def begin(self, alloc: str, evict: str) -> None:
+        """Start the process, number 1, with region 1 of all pages; raises InvalidArgument or UnknownPolicy."""
+        self.do(events.Attach("simulation", alloc, evict, "refuse"), 0.0)
+        self.do(events.Map(1, self._length, ""), 0.0)
+        self.process = self.core.state.processes[1]
+
+    def do(self, event: events.Event, now: float) -> bool:
+        """Have the core handle an event; returns whether it wants to go on with what a hint asked for."""
+        goes_on = False
+        for command in self.core.handle(event, now):
+            if isinstance(command, commands.Notice) and command.kind == "policy_error" and not self.problem:
+                self.problem = command.message
+            goes_on |= isinstance(command, commands.GoOn)
+        return goes_on
