@@ -1,5 +1,7 @@
 """For all tests: no example of a property fails because the machine was slow, and no test leaves policies behind."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -7,6 +9,9 @@ from usmd.policies import registry
 
 settings.register_profile("usmd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("usmd")
+
+# Where a shell runs the tests in its background SIGINT is ignored, and would be by the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -102,37 +102,30 @@ def test_greenlets_read_what_they_wrote_over_four_times_the_memory(client, async
     assert model.region[:] == model.bytes
 
 
+async def read_and_write(model, number):
+    """Steps of one part of a model, by coroutines."""
+    for writes, offset, length, data in model.steps(number, 60):
+        if writes:
+            await model.region.write_async(offset, data)
+            model.bytes[offset : offset + length] = data
+        else:
+            assert await model.region.read_async(offset, length) == model.bytes[offset : offset + length]
+    await model.region.ensure(number * model.part, PAGE)
+
+
 def test_coroutines_read_what_they_wrote_over_four_times_the_memory(client):
     lm = LocalManager(client)
     model = Model(client.mmap(4 * MIB), parts=16, seed=2)
 
-    async def run(number):
-        for writes, offset, length, data in model.steps(number, 60):
-            if writes:
-                await model.region.write_async(offset, data)
-                model.bytes[offset : offset + length] = data
-            else:
-                assert await model.region.read_async(offset, length) == model.bytes[offset : offset + length]
-        await model.region.ensure(number * model.part, PAGE)
-
-    run_all(lm, [lm.spawn_async(run, number) for number in range(16)])
+    run_all(lm, [lm.spawn_async(read_and_write, model, number) for number in range(16)])
     assert model.region[:] == model.bytes
 
 
 def test_an_ordinary_asyncio_program_reads_what_it_wrote(client):
     model = Model(client.mmap(4 * MIB), parts=16, seed=3)
 
-    async def run(number):
-        for writes, offset, length, data in model.steps(number, 60):
-            if writes:
-                await model.region.write_async(offset, data)
-                model.bytes[offset : offset + length] = data
-            else:
-                assert await model.region.read_async(offset, length) == model.bytes[offset : offset + length]
-        await model.region.ensure(number * model.part, PAGE)
-
     async def main():
-        await asyncio.gather(*(run(number) for number in range(16)))
+        await asyncio.gather(*(read_and_write(model, number) for number in range(16)))
 
     for _ in range(2):  # each with a loop of its own
         asyncio.run(main())

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from tests.support.queue_bench import SECONDS, QueueBench
 from usmd.core.commands import SlotPage
 from usmd.core.events import SwapInDone, SwapOutDone
 from usmd.core.swap_map import SLOT_BITS
@@ -12,10 +13,7 @@ from usmd.errors import DataLoss, SwapIOError
 from usmd.mechanism.base import Busy
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server import device_queue
-from usmd.server.device_queue import BATCH, DeviceQueue
-
-SECONDS = 10
-
+from usmd.server.device_queue import BATCH
 
 PAGE = 16
 FRAMES = 256
@@ -87,29 +85,11 @@ def pages(first, count, device=0):
     return [SlotPage(device << SLOT_BITS | slot, slot, 1, slot, 1) for slot in range(first, first + count)]
 
 
-class Bench:
-    """A queue over a fake device; `done` has the slots or frames of each completion with their errors."""
+class Bench(QueueBench):
+    """A queue over a fake device and memory that is busy when a test says."""
 
     def __init__(self, name="fake"):
-        self.device = FakeDevice(name)
-        self.events = []
-        self.changed = asyncio.Event()
-        self.memory = FakeMemory()
-        self.queue = DeviceQueue(self.device, self.memory, self._deliver)
-
-    def _deliver(self, event):
-        self.events.append(event)
-        self.changed.set()
-
-    async def completed(self, count):
-        """Wait until this many pages are done."""
-
-        async def enough():
-            while sum(len(event.errors) for event in self.events) < count:
-                self.changed.clear()
-                await self.changed.wait()
-
-        await asyncio.wait_for(enough(), SECONDS)
+        super().__init__(FakeDevice(name), FakeMemory())
 
 
 def run(conversation):

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.support.held_device import SECONDS, HeldDevice
+from tests.support.queue_bench import QueueBench
 from usmd.core import commands, events
 from usmd.core.commands import SlotPage
 from usmd.core.events import SwapInDone, SwapOutDone
@@ -14,7 +15,7 @@ from usmd.core.state import CoreSettings
 from usmd.core.validate import violations
 from usmd.errors import Unmapped
 from usmd.mechanism.simulated import SimulatedMemory
-from usmd.server.device_queue import BATCH, DeviceQueue
+from usmd.server.device_queue import BATCH
 from usmd.server.engine import Engine
 from usmd.swap.memory import MemorySwapDevice
 
@@ -26,34 +27,9 @@ def reads(*slots, region=1):
     return [SlotPage(slot, slot, 1, page_key(region, slot), 1) for slot in slots]
 
 
-class Bench:
-    """A queue over a held device all of whose slots are written; `events` has its completions."""
-
-    def __init__(self):
-        self.device = HeldDevice()
-        self.events = []
-        self.changed = asyncio.Event()
-        self.memory = SimulatedMemory(FRAMES, PAGE)
-        self.on_event = lambda event: None
-        self.queue = DeviceQueue(self.device, self.memory, self._deliver)
-
-    def _deliver(self, event):
-        self.events.append(event)
-        self.changed.set()
-        self.on_event(event)
-
-    async def completed(self, count):
-        async def enough():
-            while sum(len(event.errors) for event in self.events) < count:
-                self.changed.clear()
-                await self.changed.wait()
-
-        await asyncio.wait_for(enough(), SECONDS)
-
-
 def run(conversation):
     async def main():
-        bench = Bench()
+        bench = QueueBench(HeldDevice(), SimulatedMemory(FRAMES, PAGE))
         bench.queue.write(reads(*range(300)))
         await bench.completed(300)
         bench.events.clear()

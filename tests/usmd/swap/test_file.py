@@ -57,8 +57,10 @@ def test_a_flipped_bit_is_data_loss_of_that_slot_alone(device, path):
     assert "swap device disk, slot 3" in str(results[3])
 
 
-@pytest.mark.parametrize("cut", [(4 + 1) * PAGE, (4 + 1) * PAGE + 100])
-def test_a_truncated_file_is_data_loss_of_the_slots_cut_off_alone(device, path, cut):
+@pytest.mark.parametrize("cut", [(4 + 1) * PAGE, (4 + 1) * PAGE + 100, (4 + 1) * PAGE + 1024])
+@pytest.mark.parametrize("opened", ["device", "direct_device"])
+def test_a_truncated_file_is_data_loss_of_the_slots_cut_off_alone(request, path, opened, cut):
+    device = request.getfixturevalue(opened)
     device.write(entries(range(8)))
     os.truncate(path, cut)
     targets = entries(range(8), 0)
@@ -258,17 +260,6 @@ def test_a_direct_device_is_never_read_at_once(direct_device, monkeypatch):
     direct_device.write(entries(range(4)))
     monkeypatch.setattr(os, "preadv", lambda *_: pytest.fail("waited for the disk"))
     assert direct_device.read_now(entries(range(4), 0)) is None
-
-
-@pytest.mark.parametrize("cut", [(4 + 1) * PAGE, (4 + 1) * PAGE + 100, (4 + 1) * PAGE + 1024])
-def test_a_truncated_direct_file_is_data_loss_of_the_slots_cut_off_alone(direct_device, path, cut):
-    direct_device.write(entries(range(8)))
-    os.truncate(path, cut)
-    targets = entries(range(8), 0)
-    results = direct_device.read(targets)
-    assert kinds(results) == [None] * 4 + [DataLoss] * 4
-    assert all(targets[slot].buffer == bytes([slot + 1]) * PAGE for slot in range(4))
-    assert f"slot 4: the file {path} was truncated" in str(results[4])
 
 
 def test_a_bad_sector_of_a_direct_file_is_an_io_error_of_its_slot_alone(direct_device, monkeypatch):

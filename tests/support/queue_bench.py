@@ -1,0 +1,34 @@
+"""A queue of a swap device on a bench: what it completes is kept, and can be waited for."""
+
+import asyncio
+
+from usmd.server.device_queue import DeviceQueue
+
+SECONDS = 10
+
+
+class QueueBench:
+    """A queue over a device and a memory; `events` has its completions, of which `on_event` hears too."""
+
+    def __init__(self, device, memory):
+        self.device = device
+        self.memory = memory
+        self.events = []
+        self.changed = asyncio.Event()
+        self.on_event = lambda event: None
+        self.queue = DeviceQueue(device, memory, self._deliver)
+
+    def _deliver(self, event):
+        self.events.append(event)
+        self.changed.set()
+        self.on_event(event)
+
+    async def completed(self, count):
+        """Wait until this many pages are done."""
+
+        async def enough():
+            while sum(len(event.errors) for event in self.events) < count:
+                self.changed.clear()
+                await self.changed.wait()
+
+        await asyncio.wait_for(enough(), SECONDS)
