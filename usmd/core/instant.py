@@ -156,31 +156,33 @@ class InstantCore(Core):
                         self._reclaim.given_up()
             else:
                 misses += 1
-                if frames.free or not exchange(page, write):
+                if frames.free or exchange is None:
                     self._miss(process, region, page, write=write)
+                else:
+                    exchange(page, write)
         return misses
 
-    def _exchange(self, process: Process, region: Region) -> Callable[[int, bool], bool]:
+    def _exchange(self, process: Process, region: Region) -> Callable[[int, bool], None] | None:
         """What most misses in full memory come to, without detours: one page goes, and one takes its frame.
 
-        The function does the same as `_miss` for a page and returns True, or has changed nothing and returns False: the
-        victim is none that can go, or more is to be done than usual.
+        The function does the same as `_miss` for a page, and takes that way where there is more to do than usual. None:
+        there always is, because evictions are put on record, or touches are, or no evict policy hears of pages.
         """
-        frames, counters, policies = self._frames, process.counters, process.policies
-        states, all_flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot
+        policies = process.policies
         on_miss, on_evict, on_fill, first_victim = (
             policies.on_miss, policies.on_evict, policies.on_fill, policies.first_victim,
         )  # fmt: skip
+        if process.evictions.maxlen or process.touches is not None or on_evict is None or on_fill is None:
+            return None
+        frames, counters = self._frames, process.counters
+        states, all_flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot
         table, first_key, region_id, count = region.table, region.first_key, region.region_id, frames.count
         chunks = table.chunks
         take_slot, device_for, free_slot = self.state.swap.take, self.life.device_for, self.life.free_slot
         discards = self.state.discards
         usual, dirty = DIRTY | ZERO | NORMAL, DIRTY | NORMAL
-        explained = bool(process.evictions.maxlen) or process.touches is not None
 
-        def exchange(page: int, write: bool) -> bool:
-            if explained or on_evict is None or on_fill is None:
-                return False
+        def exchange(page: int, write: bool) -> None:
             if on_miss is not None:
                 try:
                     on_miss(first_key + page)
@@ -238,7 +240,6 @@ class InstantCore(Core):
                 on_fill(pfn)
             except ANYTHING as error:  # a policy may raise anything
                 policies.broke("evict", f"page_filled raised {shown(error)}{place(error)}")
-            return True
 
         return exchange
 
@@ -246,7 +247,7 @@ class InstantCore(Core):
         """Touches of all kinds; returns how many pages were missed."""
         state, process = self.state, region.process
         flags, policies, given_up = state.frames.flags, process.policies, state.given_up
-        on_access, table, writes, times = policies.on_access, region.table, event.writes, event.times
+        table, writes, times = region.table, event.writes, event.times
         misses = 0
         for index, page in enumerate(event.pages):
             state.touch = event.first + index
@@ -260,11 +261,8 @@ class InstantCore(Core):
                 pfn = entry - 1
                 if write and flags[pfn] & (DIRTY | ZERO) != DIRTY:
                     self.life.dirty(pfn)
-                if on_access is not None and not flags[pfn] & KEPT:
-                    try:
-                        on_access(pfn, write)
-                    except ANYTHING as error:  # a policy may raise anything
-                        policies.broke("evict", f"page_accessed raised {shown(error)}{place(error)}")
+                if not flags[pfn] & KEPT:
+                    policies.page_accessed(pfn, write=write)
                     if given_up:
                         self._reclaim.given_up()
             else:
@@ -272,7 +270,7 @@ class InstantCore(Core):
                 self._miss(process, region, page, write=write)
         return misses
 
-    def _slow_exchange(self, process: Process, region: Region, page: int, named: int, *, write: bool) -> bool:
+    def _slow_exchange(self, process: Process, region: Region, page: int, named: int, *, write: bool) -> None:
         """The same by the longer way, when the policy has heard of the miss already, and named a victim."""
         policies = process.policies
         self._reclaim.take(process, named)
@@ -281,7 +279,6 @@ class InstantCore(Core):
             self._miss(process, region, page, write=write)
         finally:
             policies.on_miss = on_miss
-        return True
 
     def _miss(self, process: Process, region: Region, page: int, *, write: bool) -> None:
         """A touch of a page that is not present: room for it, and then what the alloc policy says."""

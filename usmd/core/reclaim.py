@@ -180,8 +180,8 @@ class Reclaim:
                 continue  # it has gone in the same event, which is all that was wanted
             if wrong is not None:
                 policies.broke("evict", f"give_up named frame {shown(pfn)}, which is {wrong}")
-            elif not state.frames.flags[pfn] & PINNED and (self._slots_to_spare() > 0 or not self._needs_slot(pfn)):
-                self._life.evict(pfn, policies.specifications["evict"], self._reason(policies, pfn))
+            else:
+                self.take(process, pfn)
 
     def _objection(self, process: Process, pfn: int) -> str | None:
         """Why a frame can be no victim of the process, or None; a pinned frame may be named, but is not taken."""

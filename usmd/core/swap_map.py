@@ -96,9 +96,9 @@ class SwapMap:
     def take(self, preferred: int | None, now: float) -> int | None:
         """A slot on the preferred device, else on the first that has one and takes writes; None when there is none."""
         if preferred is not None and 0 <= preferred < len(self.devices):
-            device = self.devices[preferred]
-            if device.free and device.refused_until <= now:
-                return device.take()
+            taken = self.take_from(preferred, now)
+            if taken is not None:
+                return taken
         for device in self.devices:
             if device.free and device.refused_until <= now:
                 return device.take()
