@@ -110,11 +110,13 @@ class SessionChannel:
 
     def _why_over(self) -> UsmError | None:
         """What the daemon ended the fault stream with, which says more than that a call found no session."""
-        if self._stream is None or not self._stream_over.wait(_WHY_TIMEOUT_SECONDS):
+        stream = self._stream
+        if stream is None or not self._stream_over.wait(_WHY_TIMEOUT_SECONDS):
             return None
-        return None if self._stream.code() is grpc.StatusCode.OK else error_of_call(self._stream)
+        return None if stream.code() is grpc.StatusCode.OK else error_of_call(stream)
 
     def close(self) -> None:
         """End every call that is still under way and close the connection."""
         self._closed = True
+        self._stream = None  # see FaultStream on why no call may be kept
         self._channel.close()

@@ -83,7 +83,9 @@ class FaultStream:
         self._end: UsmError | None = None
         self._over = False
         self._queue = RequestQueue(max_batch_faults)
-        self._call = open_call(self._queue)
+        # None once closed: a gRPC call that lives until the interpreter ends may hang it. Its `__del__` takes a lock that
+        # a thread of gRPC may have held when the interpreter ended that thread.
+        self._call: FaultCall | None = open_call(self._queue)
         if not self._call.add_callback(self._ended):
             self._ended()
 
@@ -171,7 +173,9 @@ class FaultStream:
     def close(self, error: UsmError | None = None) -> None:
         """End the stream; whoever waits gets `error`, which is ClosedError unless given. May be called again."""
         self._stop(error or ClosedError("the client was closed"))
-        self._call.cancel()
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
         reader = self._reader
         if reader is not None and reader is not threading.current_thread():
             reader.join()
@@ -196,9 +200,12 @@ class FaultStream:
 
     def _read_for(self, batch: Batch) -> None:
         """Read, as the leader, until `batch` is answered or given up, or the stream ends."""
+        call = self._call
+        if call is None:
+            return  # closed just now, which is noted as the end
         try:
             while True:
-                response = next(self._call)
+                response = next(call)
                 with self._lock:
                     self._dispatch(response.outcomes)
                     if not batch.remaining or batch.abandoned:
@@ -206,12 +213,12 @@ class FaultStream:
                         self._promote()
                         break
             if self._over:
-                self._stop(self._why_over())
+                self._stop(_why_over(call))
         except (StopIteration, grpc.RpcError):
-            self._stop(self._why_over())
+            self._stop(_why_over(call))
         except BaseException as error:
             self._stop(ConnectionLost(f"reading the fault stream was interrupted by {type(error).__name__}"))
-            self._call.cancel()
+            call.cancel()
             raise
 
     def _dispatch(self, outcomes: Iterable[client_pb2.Outcome]) -> None:
@@ -263,14 +270,10 @@ class FaultStream:
         self._queue.close()
         with self._lock:
             self._over = True
-            if self._reading or self._end is not None:
+            call = self._call
+            if call is None or self._reading or self._end is not None:
                 return
-        self._stop(self._why_over())
-
-    def _why_over(self) -> UsmError:
-        if self._call.code() is grpc.StatusCode.OK:
-            return ConnectionLost("the daemon ended the fault stream; the session and its regions are gone")
-        return error_of_call(self._call)
+        self._stop(_why_over(call))
 
     def _stop(self, error: UsmError) -> None:
         with self._lock:
@@ -280,6 +283,12 @@ class FaultStream:
             for condition in self._followers.values():
                 condition.notify()
         self._queue.close()
+
+
+def _why_over(call: FaultCall) -> UsmError:
+    if call.code() is grpc.StatusCode.OK:
+        return ConnectionLost("the daemon ended the fault stream; the session and its regions are gone")
+    return error_of_call(call)
 
 
 def allocated(answer: Answer) -> Allocated:

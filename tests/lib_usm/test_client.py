@@ -1,5 +1,6 @@
 """Sessions: names, regions, hints, faults checked before they are sent, the end, and fork()."""
 
+import gc
 import subprocess
 import sys
 import textwrap
@@ -127,6 +128,23 @@ def test_close_detaches_once_and_later_uses_are_refused(daemon):
     for use in (lambda: client.mmap(5), lambda: client.wait(1)):
         with pytest.raises(lib_usm.ClosedError):
             use()
+
+
+def test_a_closed_client_that_is_still_referred_to_keeps_no_grpc_call(daemon):
+    # Such a call hung the interpreter at its end now and then: its `__del__` waits for a lock that a thread of gRPC may
+    # have taken with it.
+    def calls():
+        return sum(isinstance(each, grpc.Call) for each in gc.get_objects())
+
+    gc.collect()
+    before = calls()
+    client = lib_usm.connect(daemon.address)
+    client.mmap(4096)[0] = 1
+    assert calls() == before + 1
+    client.close()
+    gc.collect()
+    assert calls() == before
+    assert client.closed
 
 
 def test_close_is_quiet_when_the_daemon_is_gone(daemon, client):
