@@ -105,7 +105,7 @@ class Replay:
             while hints and hints[0].time <= now:
                 hint = hints.pop(0)
                 length = (hint.end - hint.first) * page_size
-                self._simulation.do(events.SetHint(1, 1, hint.first * page_size, length, hint.hint), now)
+                self._simulation.do_fully(events.SetHint(1, 1, hint.first * page_size, length, hint.hint), now)
             end = min(start + RUN, len(trace), self._end_before(hints, start))
             writes = trace.writes[start:end]
             times = trace.times[start:end] if self._exact and trace.times is not None else ()

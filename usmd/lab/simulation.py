@@ -52,3 +52,9 @@ class Simulation:
                 self.problem = command.message
             goes_on |= isinstance(command, commands.GoOn)
         return goes_on
+
+    def do_fully(self, event: events.Event, now: float) -> None:
+        """Have the core handle an event, and go on until nothing is left of what it asked for."""
+        goes_on = self.do(event, now)
+        while goes_on:
+            goes_on = self.do(events.GoOn(), now)

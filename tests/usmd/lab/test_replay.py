@@ -61,6 +61,16 @@ def hint_on(time, first, end, text):
     return TimedHint(time, first, end, parse_hint(text))
 
 
+def test_what_a_hint_asks_of_many_pages_is_all_done_before_the_next_access():
+    # 700 pages come in, all are let go at once, and then each is missed again.
+    pages = [*range(700), *range(700)]
+    trace = trace_of(pages, times=array("d", [0.0] * 700 + [1.0] * 700))
+    base = trace.pages[0]
+    hints = [hint_on(1.0, base, base + 700, "DONTNEED")]
+    assert row_of(trace, frames=700, evict="lru").misses == 700
+    assert row_of(trace, frames=700, evict="lru", hints=hints).misses == 1400
+
+
 def test_a_hint_holds_from_its_time_until_it_expires():
     pages = [0, 1, 2, 0, 3, 0, 4, 0, 5, 0, 6, 7, 0]
     times = array("d", [float(each) for each in range(13)])
