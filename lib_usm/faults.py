@@ -83,8 +83,8 @@ class FaultStream:
         self._end: UsmError | None = None
         self._over = False
         self._queue = RequestQueue(max_batch_faults)
-        # None once closed: a gRPC call that lives until the interpreter ends may hang it. Its `__del__` takes a lock that
-        # a thread of gRPC may have held when the interpreter ended that thread.
+        # None once closed: a gRPC call that lives until the interpreter ends may hang it. Its `__del__` takes a lock
+        # that a thread of gRPC may have held when the interpreter ended that thread.
         self._call: FaultCall | None = open_call(self._queue)
         if not self._call.add_callback(self._ended):
             self._ended()
