@@ -6,6 +6,7 @@ cannot be used, the default stands in: one page on the first free frame, victims
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -34,7 +35,16 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 _P = TypeVar("_P", bound=Policy)
-ANYTHING: Final = (Exception, SystemExit)
+
+
+class PolicyHung(BaseException):
+    """Raised within a call of a policy that does not return, by whoever watches; it says where the call was.
+
+    No Exception, because the policy may catch those.
+    """
+
+
+ANYTHING: Final = (Exception, SystemExit, PolicyHung)
 """What a policy may raise without hurting the daemon; SystemExit is what `sys.exit` raises."""
 
 _MAX_SHOWN: Final = 200
@@ -53,7 +63,7 @@ def shown(value: object) -> str:
 def place(error: BaseException) -> str:
     """Where an exception was raised, for a message: ` (file:line)`, or nothing when nobody knows."""
     trace = error.__traceback__
-    if trace is None:
+    if trace is None or isinstance(error, PolicyHung):
         return ""
     while trace.tb_next is not None:
         trace = trace.tb_next
@@ -66,10 +76,11 @@ class GuardedPolicies:
     `specifications` are the texts they were made from; `errors` counts answers that were not used, by kind.
     `on_access` is the evict policy's `page_accessed` where it has one, else None, and `on_miss` its `page_missed`. The
     hot path calls them directly, and `broke` when one raises; a replay does so with `on_fill` and `on_evict`, which are
-    its `page_filled` and `page_evicted` (or `page_left`, which that calls). `misbehaving`: kinds whose policy made too
-    many errors and is to be replaced, which happens between events. `_known`: while pages are handed over to a new
-    evict policy, 1 for the frames that it has heard of; None: it knows all. `on_swapped` and `on_returned` are the
-    conditional policy's `page_swapped` and `page_returned` where it has them, else None.
+    its `page_filled` and `page_evicted` (or `page_left`, which that calls). `misbehaving`: what they did, of
+    the kinds whose policy made too many errors, or hung, and is to be replaced, which happens between events.
+    `_known`: while pages are handed over to a new evict policy, 1 for the frames that it has heard of; None: it knows
+    all. `on_swapped` and `on_returned` are the conditional policy's `page_swapped` and `page_returned` where it has
+    them, else None.
     """
 
     __slots__ = (
@@ -84,7 +95,7 @@ class GuardedPolicies:
         self._async_rq = AsyncRequest()
         self.specifications = dict(specifications)
         self.errors = dict.fromkeys(specifications, 0)
-        self.misbehaving: set[str] = set()
+        self.misbehaving: dict[str, str] = {}
         self._slow = state.settings.policy_slow_seconds
         self._links = state.links
         self._known: bytearray | None
@@ -138,14 +149,20 @@ class GuardedPolicies:
         return policy
 
     def broke(self, kind: str, what: str, *, notice: str = "policy_error") -> None:
-        """Count an answer that was not used, and report it at the 1st, 2nd, 4th, 8th … time."""
+        """Count an answer that was not used, and report it; a policy that hung is called no more."""
+        if isinstance(sys.exception(), PolicyHung):
+            self._stop_using(kind)
+            self._misbehaves(kind, "did not return from a call")
+        self._count_error(kind, what, notice)
+
+    def _count_error(self, kind: str, what: str, notice: str = "policy_error") -> None:
+        """Report it at the 1st, 2nd, 4th, 8th … time."""
         self._process.counters.policy_errors += 1
         self.errors[kind] += 1
         count = self.errors[kind]
         limit = self._state.settings.policy_errors
-        if count > limit > 0 and kind not in self.misbehaving:
-            self.misbehaving.add(kind)
-            self._state.misbehaving.append(self._process)
+        if count > limit > 0:
+            self._misbehaves(kind, f"made {count} errors")
         if count & (count - 1) == 0:
             name = self.specifications[kind]
             self._state.notice(
@@ -154,6 +171,11 @@ class GuardedPolicies:
                 f"{kind} policy {name}: {what} ({count} so far)",
                 {"policy": name, "policy_kind": kind, "count": str(count)},
             )
+
+    def _misbehaves(self, kind: str, what: str) -> None:
+        if kind not in self.misbehaving:
+            self.misbehaving[kind] = what
+            self._state.misbehaving.append(self._process)
 
     def _timed(self, kind: str, started: float) -> None:
         took = self._state.stopwatch() - started
@@ -269,7 +291,9 @@ class GuardedPolicies:
                         return
                     yield pfn
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"the policy before it raised {shown(error)}{place(error)} in choose_victims")
+                self._count_error(
+                    "evict", f"the policy before it raised {shown(error)}{place(error)} in choose_victims"
+                )
 
     def _is_evictable(self, pfn: int) -> bool:
         state = self._state
@@ -285,10 +309,14 @@ class GuardedPolicies:
     def _began(self, kind: str, specification: str) -> None:
         self.specifications[kind] = specification
         self.errors[kind] = 0
-        self.misbehaving.discard(kind)
+        self.misbehaving.pop(kind, None)
 
     def give_up_on(self, kind: str) -> None:
         """Leave a kind to the core's own default, because no policy of it works."""
+        self._stop_using(kind)
+        self._began(kind, NO_POLICY)
+
+    def _stop_using(self, kind: str) -> None:
         if kind == "alloc":
             self._alloc = None
         elif kind == "oom":
@@ -297,7 +325,6 @@ class GuardedPolicies:
             self._use_cond(None)
         else:
             self._use_evict(None)
-        self._began(kind, NO_POLICY)
 
     def page_filled(self, pfn: int) -> None:
         """Tell the evict policy of a page that may be evicted; its frame is in no list, whoever forgot it there."""

@@ -163,6 +163,7 @@ class Core:
                         on_access(pfn, write)
                     except ANYTHING as error:  # a policy may raise anything
                         process.policies.broke("evict", f"page_accessed raised {shown(error)}{place(error)}")
+                        on_access = process.policies.on_access  # none, if that call hung
         process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))
 

@@ -196,7 +196,7 @@ class Mapping:
         )
 
     def replace_misbehaving(self) -> None:
-        """Put the default in the place of the policies that made too many errors."""
+        """Put the default in the place of the policies that made too many errors, or hung."""
         state = self._state
         processes, state.misbehaving = state.misbehaving, []
         for process in processes:
@@ -205,10 +205,11 @@ class Mapping:
                 if kind not in policies.misbehaving:
                     continue
                 before, errors = policies.specifications[kind], policies.errors[kind]
+                what = policies.misbehaving[kind]
                 after = default
                 try:
                     if before == default:
-                        raise InvalidArgument(f"{default} itself made too many errors")
+                        raise InvalidArgument(f"{default} itself misbehaved")
                     self._replace(process, kind, default)
                 except UsmdError as error:
                     after = f"the core's own default ({error})"
@@ -216,9 +217,9 @@ class Mapping:
                 state.notice(
                     "policy_replaced",
                     process.process_id,
-                    f"{process.name} (process {process.process_id}): {kind} policy {before} made {errors} errors; "
+                    f"{process.name} (process {process.process_id}): {kind} policy {before} {what}; "
                     f"{after} took its place",
-                    {"policy_kind": kind, "policy": before, "errors": str(errors), "replaced_by": after},
+                    {"policy_kind": kind, "policy": before, "errors": str(errors), "did": what, "replaced_by": after},
                 )
 
     def _replace(self, process: Process, kind: str, specification: str) -> None:

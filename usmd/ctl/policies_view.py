@@ -50,7 +50,7 @@ def how_it_came(policy: admin_pb2.PolicyInForce) -> str | Text:
     ago = f"{format_duration(change.seconds_ago)} ago"
     before = printable(change.before)
     if change.misbehaved:
-        return Text(f"{ago}: took the place of {before}, which made {change.errors:,} errors", style="bold red")
+        return Text(f"{ago}: took the place of {before}, which {printable(change.did)}", style="bold red")
     return f"{ago}: set in the place of {before}"
 
 

@@ -98,6 +98,7 @@ class AdminMessages:
             before=change.before,
             after=change.after,
             misbehaved=change.misbehaved,
+            did=change.did,
             errors=change.errors,
         )
 

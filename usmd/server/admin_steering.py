@@ -39,7 +39,7 @@ class Steering:
                     with suppress(UsmdError):  # one that had been given up cannot come back
                         self._engine.submit(events.SetPolicy(process_id, change.kind, change.before))
                 raise
-            done.append(PolicyChange(kind, before, specification, self._engine.now(), False, 0))
+            done.append(PolicyChange(kind, before, specification, self._engine.now()))
         return done
 
     def clear_hints(

@@ -43,6 +43,7 @@ from usmd.server.memory_socket import MemorySocket
 from usmd.server.notify import notify
 from usmd.server.policy_changes import PolicyChanges
 from usmd.server.policy_check import check_policies, stand_ins
+from usmd.server.policy_watch import PolicyWatch
 from usmd.server.rpc import service_handler
 from usmd.server.sessions import Sessions
 from usmd.server.watch import Watch
@@ -252,6 +253,7 @@ def serve(config: Config) -> int:
         raise_file_limit(config)
         devices = open_devices(config.swap, config.memory.page_size)
         try:
+            stack.enter_context(PolicyWatch())
             check_policies(config, devices)
             factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:

@@ -13,7 +13,7 @@ from usmd.core import events
 from usmd.core.guard import ANYTHING, place, shown
 from usmd.core.instant import Touches
 from usmd.core.swap_map import MAX_DEVICES, DeviceInfo, DeviceMap
-from usmd.errors import UsmdError
+from usmd.errors import InvalidArgument, UsmdError
 from usmd.lab.simulation import Simulation
 
 MAX_ERRORS: Final = 100
@@ -26,6 +26,10 @@ PARTS: Final = 64
 """Parts of what a hint asks of many pages that are done at once; the others are with the touches that follow."""
 FIRST_SLOTS: Final = 4096
 """Swap slots to begin with; there are more when they are needed."""
+
+
+class GhostHung(BaseException):
+    """Raised within a ghost whose policy does not return from a call, by whoever watches."""
 
 
 class Ghost:
@@ -46,7 +50,10 @@ class Ghost:
             frames=frames, pages=pages, page_size=page_size, deny_budget=deny_budget, slots=FIRST_SLOTS
         )
         self._core = self._simulation.core
-        self._simulation.begin("first_fit", specification)
+        try:
+            self._simulation.begin("first_fit", specification)
+        except GhostHung as error:
+            raise InvalidArgument(f"evict policy {specification} cannot be made: {error}") from error
         self._counters = self._simulation.process.counters
 
     @property
@@ -106,6 +113,8 @@ class Ghost:
             return self._simulation.do(event, now)
         except UsmdError as error:
             self._simulation.problem = self.problem or f"a hint is not in force here: {error}"
+        except GhostHung as error:
+            self._stop(f"a call of its policy hung: {error}")
         except ANYTHING as error:  # whatever is wrong in here must not reach the daemon
             self._stop(f"it failed with {shown(error)}{place(error)}")
         return False

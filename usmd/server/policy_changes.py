@@ -13,14 +13,15 @@ from usmd.core.commands import Notice
 
 
 class PolicyChange(msgspec.Struct, frozen=True):
-    """That `after` took the place of `before` at `time`; `misbehaved`: because that one had made `errors` errors."""
+    """That `after` took the place of `before` at `time`; `misbehaved`: because of what that one `did`."""
 
     kind: str
     before: str
     after: str
     time: float
-    misbehaved: bool
-    errors: int
+    misbehaved: bool = False
+    errors: int = 0
+    did: str = ""
 
 
 class PolicyChanges:
@@ -34,11 +35,12 @@ class PolicyChanges:
         """Take note of what is said, if it is about a change."""
         fields = notice.fields
         if notice.kind == "policy_set":
-            change = PolicyChange(fields["policy_kind"], fields["before"], fields["policy"], self._clock(), False, 0)
+            kind, after = fields["policy_kind"], fields["policy"]
+            change = PolicyChange(kind, fields["before"], after, self._clock())
         elif notice.kind == "policy_replaced":
-            errors = int(fields["errors"])
+            errors, did = int(fields["errors"]), fields["did"]
             kind, after = fields["policy_kind"], fields["replaced_by"]
-            change = PolicyChange(kind, fields["policy"], after, self._clock(), True, errors)
+            change = PolicyChange(kind, fields["policy"], after, self._clock(), True, errors, did)
         else:
             if notice.kind in ("process_detached", "process_killed"):
                 self._changes.pop(notice.process_id, None)

@@ -164,10 +164,10 @@ def test_a_policy_that_makes_too_many_errors_makes_room_for_the_default():
         shell.put(process, region, page, bytes([page + 1]) * PAGE)
     assert (policies.specifications["evict"], policies.errors["evict"]) == ("broken", 5)
     shell.put(process, region, 5, b"\6" * PAGE)
-    assert (policies.specifications["evict"], policies.errors["evict"], policies.misbehaving) == ("lru", 0, set())
+    assert (policies.specifications["evict"], policies.errors["evict"], policies.misbehaving) == ("lru", 0, {})
     (notice,) = notices(shell, "policy_replaced")
     assert notice.fields == {
-        "policy_kind": "evict", "policy": "broken", "errors": "6", "replaced_by": "lru",
+        "policy_kind": "evict", "policy": "broken", "errors": "6", "did": "made 6 errors", "replaced_by": "lru",
     }  # fmt: skip
     assert sorted(policies.candidates(9)) == [0, 1, 2, 3], "the new one knows what the old one would not hear of"
     assert all(shell.get(process, region, page) == bytes([page + 1]) * PAGE for page in range(6))
@@ -203,7 +203,7 @@ def test_where_the_default_itself_makes_too_many_errors_the_cores_own_takes_its_
     shell.hint(process, region, "")
     assert policies.specifications[kind] == "none"
     (notice,) = notices(shell, "policy_replaced")
-    assert notice.fields["replaced_by"] == "the core's own default (broken itself made too many errors)"
+    assert notice.fields["replaced_by"] == "the core's own default (broken itself misbehaved)"
     errors = shell.counters()["policy_errors"]
     assert errors == 4
     work(shell, process)

@@ -27,7 +27,10 @@ def test_a_policy_tells_whether_it_is_the_default_and_who_uses_it():
 
 def test_a_policy_in_force_tells_how_it_came_to_be():
     change = pb.PolicyChange(seconds_ago=75.0, kind="evict", before="arc", after="lru")
-    bad = pb.PolicyChange(seconds_ago=0.5, kind="oom", before="/x.py:Y", after="refuse", misbehaved=True, errors=101)
+    bad = pb.PolicyChange(
+        seconds_ago=0.5, kind="oom", before="/x.py:Y", after="refuse",
+        misbehaved=True, errors=101, did="made 101 errors",
+    )  # fmt: skip
     process = pb.ProcessPolicies(
         process_id=2,
         process_name="app",

@@ -605,6 +605,7 @@ class PolicyChange(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     MISBEHAVED_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    DID_FIELD_NUMBER: _builtins.int
     seconds_ago: _builtins.float
     """Seconds ago."""
     kind: _builtins.str
@@ -614,9 +615,11 @@ class PolicyChange(_message.Message):
     after: _builtins.str
     """Name, with parameters, of the policy that took its place."""
     misbehaved: _builtins.bool
-    """The one before had made too many errors, so nobody asked for the change."""
+    """The one before had made too many errors, or did not return from a call, so nobody asked for the change."""
     errors: _builtins.int
     """Errors that it had made by then; only where misbehaved."""
+    did: _builtins.str
+    """What it did, as "made 101 errors"; only where misbehaved."""
     def __init__(
         self,
         *,
@@ -626,10 +629,11 @@ class PolicyChange(_message.Message):
         after: _builtins.str = ...,
         misbehaved: _builtins.bool = ...,
         errors: _builtins.int = ...,
+        did: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "errors", b"errors", "kind", b"kind", "misbehaved", b"misbehaved", "seconds_ago", b"seconds_ago"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "did", b"did", "errors", b"errors", "kind", b"kind", "misbehaved", b"misbehaved", "seconds_ago", b"seconds_ago"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,152 @@
+"""Policies that do not return: the daemon ends their call, goes on without them, and every byte stays right."""
+
+import os
+import subprocess
+import textwrap
+
+import pytest
+
+import lib_usm
+from tests.support.daemon import USMCTL, USMD, environment, running_daemon
+from tests.support.real_memory import require_real_memory
+
+PAGE = 4096
+MEMORY = ("--memory", "256KiB", "--swap", "memory:4MiB", "--evict", "lru")
+HUNG = """
+    import time
+
+    from usmd.core.policy import AllocPolicy, ConditionalPolicy, OomPolicy
+    from usmd.policies.evict.lru import Lru
+
+
+    class Loops(Lru):
+        def choose_victims(self):
+            while True:
+                pass
+
+
+    class Catches(Lru):
+        def page_filled(self, pfn):
+            super().page_filled(pfn)
+            while True:
+                try:
+                    time.sleep(1000)
+                except Exception:
+                    pass
+
+
+    class Lists(Lru):
+        # Most of the time it is in the core's own code.
+        def page_accessed(self, pfn, write):
+            other = next(iter(self.recency))
+            while True:
+                self.recency.move_to_end(other)
+                self.recency.move_to_end(pfn)
+
+
+    class Sleeps(AllocPolicy):
+        def allocate(self, fault, async_rq):
+            time.sleep(1000)
+
+
+    class Turns(ConditionalPolicy):
+        def turn(self):
+            while True:
+                pass
+
+
+    class Makes(Lru):
+        def __init__(self, memory):
+            while True:
+                pass
+"""
+
+
+@pytest.fixture
+def hung(tmp_path):
+    path = tmp_path / "hung.py"
+    path.write_text(textwrap.dedent(HUNG))
+    path.chmod(0o644)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "kind", "name", "after"),
+    [
+        ("simulated", "evict", "Loops", "lru"),
+        ("userfaultfd", "evict", "Loops", "lru"),
+        ("simulated", "evict", "Catches", "lru"),
+        ("simulated", "evict", "Lists", "lru"),
+        ("userfaultfd", "alloc", "Sleeps", "async_aware"),
+        ("simulated", "cond", "Turns", "none"),
+    ],
+)
+def test_a_call_that_does_not_return_is_ended_and_the_default_takes_the_place(
+    tmp_path, hung, mechanism, kind, name, after
+):
+    if mechanism == "userfaultfd":
+        require_real_memory()
+    with (
+        running_daemon(tmp_path, *MEMORY, mechanism=mechanism) as daemon,
+        lib_usm.connect(daemon.address, name="app") as app,
+    ):
+        region = app.mmap(256 * PAGE, name="data")
+        data = bytearray(os.urandom(len(region)))
+        region.write(0, data)
+        daemon.usmctl("policy", "set", "app", f"--{kind}", f"{hung}:{name}")
+        data[: len(data) // 2] = os.urandom(len(data) // 2)
+        region.write(0, data[: len(data) // 2])
+        for _ in range(2):  # hits, for who is told of them
+            assert region.read(len(data) // 2 - PAGE, PAGE) == data[len(data) // 2 - PAGE : len(data) // 2]
+        told = daemon.wait_for("policy_replaced")
+        assert told["message"].startswith(f"app (process {app.process_id}): {kind} policy {hung}:{name} did not return")
+        assert told["replaced_by"] == after
+        first = daemon.events("policy_error")[0]["message"]
+        assert "PolicyHung('it did not return for 2 s, at " in first
+        assert f"{hung}:" in first.split(" at ")[1]
+        assert region.read(0, len(region)) == data
+        assert len(daemon.events("policy_replaced")) == 1
+        assert "which did not return from a call" in daemon.run_usmctl("policies").stdout
+
+
+def test_a_ghost_that_hangs_is_stopped_and_what_it_shadows_goes_on(tmp_path, hung):
+    with running_daemon(tmp_path, *MEMORY) as daemon, lib_usm.connect(daemon.address, name="app") as app:
+        region = app.mmap(256 * PAGE, name="data")
+        data = os.urandom(len(region))
+        command = [*USMCTL, "--address", daemon.admin_address, "shadow", "app", "--evict", f"{hung}:Loops"]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment(COLUMNS="250"),
+        ) as shadow:  # fmt: skip
+            assert shadow.stdout is not None
+            seen = ""
+            while "a call of its policy hung" not in seen:
+                region.write(0, data)
+                seen = shadow.stdout.readline()
+                assert seen or shadow.poll() is None, shadow.stderr and shadow.stderr.read()
+            assert region.read(0, len(region)) == data
+            shadow.kill()
+        assert daemon.events("policy_error") == []
+
+
+def test_a_constructor_that_hangs_is_refused_by_name(tmp_path, hung):
+    with running_daemon(tmp_path, *MEMORY) as daemon, lib_usm.connect(daemon.address, name="app") as app:
+        region = app.mmap(PAGE)
+        for command in (("policy", "set", "app", "--evict"), ("shadow", "app", "--evict")):
+            done = daemon.run_usmctl(*command, f"{hung}:Makes")
+            assert done.returncode == 1
+            assert f"evict policy {hung}:Makes cannot be made" in done.stderr
+            assert "did not return for 2 s" in done.stderr
+        region.write(0, b"works")
+        assert region.read(0, 5) == b"works"
+
+
+def test_a_configured_one_whose_constructor_hangs_keeps_usmd_from_starting(tmp_path, hung):
+    sockets = ("--socket", str(tmp_path / "s"), "--admin-socket", str(tmp_path / "a"))
+    done = subprocess.run(
+        [*USMD, *sockets, "--evict", f"{hung}:Makes"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert f"policy.evict: evict policy {hung}:Makes cannot be made" in done.stdout + done.stderr
+    assert "did not return for 2 s" in done.stdout + done.stderr

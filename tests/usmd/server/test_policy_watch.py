@@ -1,0 +1,160 @@
+"""Looks at the stack, made by the policies themselves; the timer's own are in tests/e2e/test_hung_policies.py."""
+
+import signal
+import sys
+
+import pytest
+
+from usmd.core import events
+from usmd.core.guard import PolicyHung
+from usmd.core.instant import InstantCore, Touches
+from usmd.core.policy import EvictPolicy
+from usmd.core.state import CoreSettings
+from usmd.core.swap_map import DeviceInfo
+from usmd.policies import registry
+from usmd.server import ghost
+from usmd.server.policy_watch import LOOK_SECONDS, MOST_SECONDS, PolicyWatch
+
+LOOKS = int(MOST_SECONDS / LOOK_SECONDS)
+
+
+class Looks(EvictPolicy):
+    """Looks in its calls, as often as it is told to; in no test for ever."""
+
+    watch: PolicyWatch
+    often = 1
+
+    def look(self):
+        for _ in range(self.often):
+            self.watch.look(signal.SIGALRM, sys._getframe())
+
+    def page_filled(self, pfn):
+        self.look()
+
+    def page_left(self, pfn):
+        pass
+
+    def choose_victims(self):
+        self.look()
+        yield from range(4)
+
+
+def run(policy, touches=(1, 2, 3, 4, 5, 6)):
+    """A core of 4 frames with that policy; returns the notices."""
+    settings = CoreSettings(frames=4, page_size=4096, deny_budget=1, deny_budget_total=1)
+    core = InstantCore(
+        settings,
+        [DeviceInfo("swap", 1000)],
+        lambda kind, name, view: policy(view) if name == "watched" else registry.make(kind, name, view),
+    )
+    done = core.handle(events.Attach("app", "first_fit", "watched", "refuse"), 0.0)
+    done += core.handle(events.Map(1, 4096 * 100, ""), 0.0)
+    done += core.handle(Touches(1, 1, touches, b"\1" * len(touches)), 0.0)
+    assert all(core.state.regions[1].table[page] for page in touches)
+    return [each for each in done if hasattr(each, "kind") and each.kind.startswith("policy")]
+
+
+@pytest.fixture
+def policy():
+    class Policy(Looks):
+        watch = PolicyWatch()
+
+    return Policy
+
+
+def test_a_call_that_is_seen_too_often_is_ended_where_it_is(policy):
+    policy.often = 1000
+    error, replaced = run(policy)
+    assert error.message.startswith(
+        "evict policy watched: page_filled raised PolicyHung('it did not return for 2 s, at "
+    )
+    assert f"{__file__}:" in error.message
+    assert "policy watched did not return from a call; hint_aware took its place" in replaced.message
+
+
+def test_a_call_that_ends_in_time_is_none_that_hangs(policy):
+    policy.often = LOOKS
+    assert run(policy) == []
+
+
+def test_calls_one_after_the_other_are_not_one(policy):
+    policy.often = 1
+    assert run(policy, range(50)) == []
+
+
+def test_it_is_raised_again_when_it_was_caught(policy):
+    class Catches(policy):
+        raised = 0
+
+        def look(self):
+            for _ in range(LOOKS):
+                super().look()
+            for _ in range(3):
+                try:
+                    super().look()
+                except PolicyHung:
+                    type(self).raised += 1
+
+    assert run(Catches, [1]) == []
+    assert Catches.raised == 3
+
+
+def test_what_a_policy_is_in_when_it_loads_a_module_takes_as_long_as_it_takes(policy, tmp_path, monkeypatch):
+    (tmp_path / "slow_module.py").write_text(
+        "import sys\n"
+        "from tests.usmd.server import test_policy_watch as tests\n"
+        "for _ in range(100):\n"
+        "    tests.Looks.watch.look(14, sys._getframe())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(Looks, "watch", policy.watch, raising=False)
+
+    class Imports(policy):
+        def look(self):
+            import slow_module  # noqa: F401
+
+    assert run(Imports, [1]) == []
+    assert sys.modules.pop("slow_module")
+
+
+def test_code_of_the_core_is_never_ended_halfway(policy, monkeypatch):
+    timers = []
+    monkeypatch.setattr(signal, "setitimer", lambda *timer: timers.append(timer))
+
+    class Number:
+        def __index__(self):
+            policy.watch.look(signal.SIGALRM, sys._getframe().f_back)
+            return 0
+
+    class InCore(policy):
+        def look(self):
+            mine = self.memory.new_list()
+            for _ in range(LOOKS + 1):
+                assert Number() not in mine
+            assert timers
+            super().look()
+
+    error, _ = run(InCore, [1])
+    assert "PolicyHung" in error.message
+    assert {kind for kind, *_ in timers} == {signal.ITIMER_REAL}
+
+
+def test_in_a_ghost_it_is_an_error_of_its_own(policy, monkeypatch):
+    policy.often = 1000
+    make = registry.make
+    monkeypatch.setattr(
+        "usmd.lab.simulation.registry.make",
+        lambda kind, name, view: policy(view) if kind == "evict" else make(kind, name, view),
+    )
+    one = ghost.Ghost("watched", frames=4, pages=100, page_size=4096, deny_budget=1)
+    one.touch([1, 2], b"", 2, 0.0)
+    assert one.stopped
+    assert "a call of its policy hung: it did not return for 2 s, at " in one.problem
+    assert f"{__file__}:" in one.problem
+
+
+def test_outside_of_policies_nothing_is_ended():
+    watch = PolicyWatch()
+    for _ in range(100):
+        watch.look(signal.SIGALRM, sys._getframe())
+        watch.look(signal.SIGALRM, None)

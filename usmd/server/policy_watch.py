@@ -1,0 +1,92 @@
+"""Calls of policies that do not return: an exception is raised within them, so that the daemon goes on.
+
+A timer of the process interrupts it four times a second and looks at the stack. Where the same call of a policy is
+there each time for `MOST_SECONDS`, it is ended: by PolicyHung, which the guard takes as it takes any error, and then
+does without that policy; in a ghost by GhostHung, which stops it. Python can be interrupted so, and where it sleeps or
+waits; not C code that computes, and no loop that catches BaseException.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Final, Self
+
+from usmd.core.guard import PolicyHung
+from usmd.server import ghost
+
+LOOK_SECONDS: Final = 0.25
+"""Time between two looks."""
+MOST_SECONDS: Final = 2.0
+"""What a call may take, about. Looks are counted, so that a process which got no CPU has the more time."""
+_LOOKS: Final = int(MOST_SECONDS / LOOK_SECONDS)
+_AGAIN_SECONDS: Final = 0.001
+"""Until the next look, where the call was just in the core's own code, which an exception could leave half done."""
+_CORE: Final = "usmd.core."
+_MAKER: Final = "usmd.policies.registry"
+"""Calls constructors of policies."""
+_IMPORTS: Final = ("importlib", "_frozen_importlib", "_frozen_importlib_external")
+
+
+class PolicyWatch:
+    """Watches the thread that enters it, which must be the main one."""
+
+    def __init__(self) -> None:
+        self._call: tuple[FrameType, FrameType] | None = None
+        self._seen = 0
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGALRM, self.look)
+        signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+        self._call = None
+
+    def look(self, number: int, frame: FrameType | None) -> None:
+        """The signal's handler; `frame` is what runs. Raises PolicyHung or GhostHung in it when it is time."""
+        del number
+        call = _policy_call(frame)
+        if frame is None or call is None or call != self._call:
+            self._call, self._seen = call, 1
+            return
+        self._seen += 1
+        if self._seen <= _LOOKS:
+            return
+        if _module(frame).startswith(_CORE):
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, LOOK_SECONDS)
+            return
+        place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        what = f"it did not return for {MOST_SECONDS:.0f} s, at {place}"
+        raise ghost.GhostHung(what) if _has(frame, ghost.__name__) else PolicyHung(what)
+
+
+def _module(frame: FrameType | None) -> str:
+    return "" if frame is None else str(frame.f_globals.get("__name__", ""))
+
+
+def _has(frame: FrameType | None, module: str) -> bool:
+    while frame is not None and _module(frame) != module:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _policy_call(frame: FrameType | None) -> tuple[FrameType, FrameType] | None:
+    """The call of a policy under way: its frame, and that of the first call of the core below it; None: there is none.
+
+    Both, because the frame of a generator lives through many events. Imports are no such calls: they may take long.
+    """
+    policy = event = None
+    while frame is not None:
+        below = frame.f_back
+        here, caller = _module(frame), _module(below)
+        if here.partition(".")[0] in _IMPORTS:
+            return None
+        if not here.startswith(_CORE) and here != _MAKER and (caller.startswith(_CORE) or caller == _MAKER):
+            policy = event = frame
+        elif policy is not None and (here.startswith(_CORE) or here == _MAKER):
+            event = frame
+        frame = below
+    return None if policy is None or event is None else (policy, event)
