@@ -7,7 +7,9 @@ import itertools
 import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core import commands
+from usmd.core import commands, events
+from usmd.core.frames import PRESENT
+from usmd.core.guard import PolicyHung
 from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, EvictPolicy, OomPolicy
 from usmd.errors import InvalidArgument
 from usmd.policies import registry
@@ -152,6 +154,63 @@ def test_a_hook_that_raises_is_survived(kind, hook, error):
     assert_reported(shell, kind)
 
 
+@pytest.mark.parametrize("max_errors", [0, 100])
+@pytest.mark.parametrize(("kind", "hook"), [("alloc", "allocate"), *[("evict", hook) for hook in HOOKS]])
+def test_a_hook_that_hangs_is_called_no_more_and_the_default_takes_the_place(kind, hook, max_errors):
+    called = []
+
+    def hangs(self, *args):
+        called.append(hook)
+        raise PolicyHung("it did not return")
+
+    base = {"alloc": registry.find("alloc", "first_fit")[0], "evict": registry.find("evict", "lru")[0]}[kind]
+    shell = shell_with({kind: type("Hung", (base,), {hook: hangs})}, policy_errors=max_errors)
+    process = shell.attach(**{kind: "hostile"})
+    work(shell, process)
+    assert_reported(shell, kind)
+    assert called == [hook]
+    (told,) = [each for each in shell.notices if each.kind == "policy_replaced"]
+    assert f"{kind} policy hostile did not return from a call; {told.fields['replaced_by']} took" in told.message
+    in_force = shell.core.state.processes[process].policies.specifications[kind]
+    assert in_force == told.fields["replaced_by"] != "hostile"
+
+
+def test_one_that_hangs_while_pages_are_handed_over_to_it_makes_room_and_knows_of_none():
+    class Hung(Quiet):
+        def page_filled(self, pfn):
+            raise PolicyHung("it did not return")
+
+    shell = shell_with({"evict": Hung}, frames=8)
+    process = shell.attach(evict="fifo")
+    work(shell, process)
+    shell.do(events.SetPolicy(process, "evict", "hostile"))
+    work(shell, process)
+    policies = shell.core.state.processes[process].policies
+    assert policies.specifications["evict"] == "hint_aware"
+    resident = {pfn for pfn in range(8) if shell.core.state.frames.state[pfn] == PRESENT}
+    assert set(policies.candidates(8)) == resident
+    assert len(resident) == 8
+
+
+def test_an_old_one_that_hangs_when_its_pages_are_handed_over_harms_not_the_new_one():
+    class Hung(registry.find("evict", "lru")[0]):
+        armed = False
+
+        def choose_victims(self):
+            if self.armed:
+                raise PolicyHung("it did not return")
+            return super().choose_victims()
+
+    shell = shell_with({"evict": Hung})
+    process = shell.attach(evict="hostile")
+    work(shell, process)
+    Hung.armed = True
+    shell.do(events.SetPolicy(process, "evict", "arc"))
+    work(shell, process)
+    assert shell.core.state.processes[process].policies.specifications["evict"] == "arc"
+    assert [each.kind for each in shell.notices if each.kind.startswith("policy")] == ["policy_set", "policy_error"]
+
+
 def test_hint_changed_that_raises_is_survived():
     broken = type("Broken", (registry.find("evict", "fifo")[0],), {"hint_changed": raiser(ValueError("bad"))})
     shell = shell_with({"evict": broken})
@@ -235,7 +294,14 @@ def test_a_device_that_does_not_exist_is_ignored(device):
 
 @pytest.mark.parametrize("kind", ["alloc", "evict", "oom"])
 @pytest.mark.parametrize(
-    "made", [raiser(ValueError("no")), raiser(Boom()), lambda memory: None, lambda memory: Unshowable()]
+    "made",
+    [
+        raiser(ValueError("no")),
+        raiser(Boom()),
+        raiser(PolicyHung("no")),
+        lambda memory: None,
+        lambda memory: Unshowable(),
+    ],
 )
 def test_a_constructor_that_fails_leaves_the_default_policy(kind, made):
     shell = shell_with({kind: made})

@@ -608,7 +608,9 @@ def test_too_many_errors_switch_it_off():
         app.turn(Wishes(trim=-1))
     app.shell.tick()
     (notice,) = [each for each in app.shell.notices if each.kind == "policy_replaced"]
-    assert notice.fields == {"policy_kind": "cond", "policy": "wisher", "errors": "4", "replaced_by": "none"}
+    assert notice.fields == {
+        "policy_kind": "cond", "policy": "wisher", "errors": "4", "did": "made 4 errors", "replaced_by": "none",
+    }  # fmt: skip
     assert app.state.processes[app.process].policies.specifications["cond"] == "none"
     app.policy.told.clear()
     app.turn()
