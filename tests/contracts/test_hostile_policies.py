@@ -11,7 +11,7 @@ from usmd.core import commands, events
 from usmd.core.frames import PRESENT
 from usmd.core.guard import PolicyHung
 from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, EvictPolicy, OomPolicy
-from usmd.errors import InvalidArgument
+from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.policies import registry
 
 PAGES = 12
@@ -190,6 +190,127 @@ def test_one_that_hangs_while_pages_are_handed_over_to_it_makes_room_and_knows_o
     resident = {pfn for pfn in range(8) if shell.core.state.frames.state[pfn] == PRESENT}
     assert set(policies.candidates(8)) == resident
     assert len(resident) == 8
+
+
+def test_the_others_of_a_process_that_is_refused_or_gone_are_not_replaced():
+    class Hung(AllocPolicy):
+        def __init__(self, memory):
+            raise PolicyHung("it did not return")
+
+        def allocate(self, fault, async_rq):
+            """Never made."""
+
+    class HungAtTheEnd(registry.find("evict", "fifo")[0]):
+        def page_left(self, pfn):
+            raise PolicyHung("it did not return")
+
+    shell = shell_with({"alloc": Hung, "evict": HungAtTheEnd})
+    with pytest.raises(UnknownPolicy):
+        shell.attach(alloc="hostile", evict="mru")
+    shell.tick()
+    process = shell.attach(evict="hostile")
+    shell.put(process, shell.map(process, 1), 0, b"x" * PAGE)
+    shell.do(events.Detach(process, "over"))
+    shell.tick()
+    assert [each.kind for each in shell.notices if each.kind.startswith("policy")] == ["policy_error"] * 2
+    work(shell, shell.attach())
+
+
+def test_one_that_hangs_when_it_hears_of_its_victim_is_asked_for_no_other():
+    asked = []
+
+    class Hung(Quiet):
+        def choose_victims(self):
+            for pfn in range(4):
+                asked.append(pfn)
+                yield pfn
+
+        def page_evicted(self, pfn):
+            raise PolicyHung("it did not return")
+
+    shell = shell_with({"evict": Hung})
+    policies = shell.core.state.processes[shell.attach(evict="hostile")].policies
+    for pfn in policies.candidates(4):
+        policies.page_evicted(pfn)
+    assert asked == [0]
+
+
+def test_one_that_hangs_when_its_victims_are_closed_is_replaced():
+    class Hung(registry.find("evict", "lru")[0]):
+        def choose_victims(self):
+            try:
+                yield from super().choose_victims()
+            finally:
+                raise PolicyHung("it did not return")
+
+    shell = shell_with({"evict": Hung})
+    process = shell.attach(evict="hostile")
+    work(shell, process)
+    assert shell.core.state.processes[process].policies.specifications["evict"] == "hint_aware"
+    assert "when it was closed" in next(each.message for each in shell.notices if each.kind == "policy_error")
+
+
+def test_one_that_hangs_and_raises_something_else_on_its_way_out_has_hung():
+    class Hung(registry.find("evict", "lru")[0]):
+        def page_filled(self, pfn):
+            try:
+                raise PolicyHung("it did not return")
+            finally:
+                self.missing.close()
+
+    shell = shell_with({"evict": Hung})
+    process = shell.attach(evict="hostile")
+    work(shell, process)
+    assert shell.core.state.processes[process].policies.specifications["evict"] == "hint_aware"
+    assert shell.counters()["policy_errors"] == 1
+
+
+def test_one_that_hangs_when_it_is_asked_what_it_hears_does_not_take_the_place():
+    class Hung(registry.find("evict", "lru")[0]):
+        @property
+        def hears_accesses(self):
+            raise PolicyHung("it did not return")
+
+    shell = shell_with({"evict": Hung})
+    process = shell.attach(evict="fifo")
+    work(shell, process)
+    shell.do(events.SetPolicy(process, "evict", "hostile"))
+    assert shell.core.state.processes[process].policies.specifications["evict"] == "hint_aware"
+    assert shell.counters()["policy_errors"] == 1
+    work(shell, process)
+
+
+def test_one_that_hangs_when_it_hears_of_touches_hears_of_one():
+    heard = []
+
+    class Hung(registry.find("evict", "lru")[0]):
+        armed = False
+
+        def page_accessed(self, pfn, write):
+            if self.armed:
+                heard.append(pfn)
+                raise PolicyHung("it did not return")
+
+    shell = shell_with({"evict": Hung}, frames=8)
+    process = shell.attach(evict="hostile")
+    region = shell.map(process, 4)
+    for page in range(4):
+        shell.put(process, region, page, b"x" * PAGE)
+    Hung.armed = True
+    shell.do(events.Access(process, region, 0, 4, False))
+    assert len(heard) == 1
+
+
+@pytest.mark.parametrize("pfn", ["x", None, [], 1.5, True])
+def test_what_is_no_frame_cannot_be_given_up(pfn):
+    class Wrong(registry.find("evict", "lru")[0]):
+        def page_accessed(self, pfn_touched, write):
+            self.memory.give_up(pfn)
+
+    shell = shell_with({"evict": Wrong})
+    work(shell, shell.attach(evict="hostile"))
+    assert_reported(shell, "evict")
+    assert "a frame is an int, and no" in next(each.message for each in shell.notices if each.kind == "policy_error")
 
 
 def test_an_old_one_that_hangs_when_its_pages_are_handed_over_harms_not_the_new_one():

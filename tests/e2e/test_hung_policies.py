@@ -12,6 +12,7 @@ from tests.support.real_memory import require_real_memory
 
 PAGE = 4096
 MEMORY = ("--memory", "256KiB", "--swap", "memory:4MiB", "--evict", "lru")
+CONFIG = "[policy]\ncall_timeout = 2\n"
 HUNG = """
     import time
 
@@ -87,7 +88,7 @@ def test_a_call_that_does_not_return_is_ended_and_the_default_takes_the_place(
     if mechanism == "userfaultfd":
         require_real_memory()
     with (
-        running_daemon(tmp_path, *MEMORY, mechanism=mechanism) as daemon,
+        running_daemon(tmp_path, *MEMORY, config=CONFIG, mechanism=mechanism) as daemon,
         lib_usm.connect(daemon.address, name="app") as app,
     ):
         region = app.mmap(256 * PAGE, name="data")
@@ -110,7 +111,7 @@ def test_a_call_that_does_not_return_is_ended_and_the_default_takes_the_place(
 
 
 def test_a_ghost_that_hangs_is_stopped_and_what_it_shadows_goes_on(tmp_path, hung):
-    with running_daemon(tmp_path, *MEMORY) as daemon, lib_usm.connect(daemon.address, name="app") as app:
+    with running_daemon(tmp_path, *MEMORY, config=CONFIG) as daemon, lib_usm.connect(daemon.address, name="app") as app:
         region = app.mmap(256 * PAGE, name="data")
         data = os.urandom(len(region))
         command = [*USMCTL, "--address", daemon.admin_address, "shadow", "app", "--evict", f"{hung}:Loops"]
@@ -130,7 +131,7 @@ def test_a_ghost_that_hangs_is_stopped_and_what_it_shadows_goes_on(tmp_path, hun
 
 
 def test_a_constructor_that_hangs_is_refused_by_name(tmp_path, hung):
-    with running_daemon(tmp_path, *MEMORY) as daemon, lib_usm.connect(daemon.address, name="app") as app:
+    with running_daemon(tmp_path, *MEMORY, config=CONFIG) as daemon, lib_usm.connect(daemon.address, name="app") as app:
         region = app.mmap(PAGE)
         for command in (("policy", "set", "app", "--evict"), ("shadow", "app", "--evict")):
             done = daemon.run_usmctl(*command, f"{hung}:Makes")
@@ -142,7 +143,15 @@ def test_a_constructor_that_hangs_is_refused_by_name(tmp_path, hung):
 
 
 def test_a_configured_one_whose_constructor_hangs_keeps_usmd_from_starting(tmp_path, hung):
-    sockets = ("--socket", str(tmp_path / "s"), "--admin-socket", str(tmp_path / "a"))
+    (tmp_path / "usmd.toml").write_text(CONFIG)
+    sockets = (
+        "--config",
+        str(tmp_path / "usmd.toml"),
+        "--socket",
+        str(tmp_path / "s"),
+        "--admin-socket",
+        str(tmp_path / "a"),
+    )
     done = subprocess.run(
         [*USMD, *sockets, "--evict", f"{hung}:Makes"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environment(), check=False,

@@ -82,6 +82,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         evict = "lru"
         oom = "kill_largest"
         max_errors = 0
+        call_timeout = 2.5
         [[policy.rules]]
         uid = 1000
         evict = "fifo"
@@ -121,8 +122,9 @@ def test_every_key_of_a_file_is_read(tmp_path):
         SwapSpec(kind="memory", size=65536),
     )
     assert config.policy == PolicyRules(
-        alloc="first_fit", evict="lru", oom="kill_largest", max_errors=0, rules=(PolicyRule(uid=1000, evict="fifo"),)
-    )
+        alloc="first_fit", evict="lru", oom="kill_largest", max_errors=0, call_timeout=2.5,
+        rules=(PolicyRule(uid=1000, evict="fifo"),),
+    )  # fmt: skip
 
 
 def test_a_swap_file_bypasses_the_page_cache_when_it_says_so(tmp_path):

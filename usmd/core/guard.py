@@ -7,9 +7,10 @@ cannot be used, the default stands in: one page on the first free frame, victims
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from types import GeneratorType
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import KEPT, PRESENT
@@ -58,6 +59,13 @@ def shown(value: object) -> str:
         return repr(value)[:_MAX_SHOWN]
     except ANYTHING:  # a policy's object may raise anything, and so does an int of 5,000 digits
         return f"a {type(value).__name__} that cannot be shown"
+
+
+def _hung(error: BaseException | None) -> bool:
+    """Whether an exception is, or came in the handling of, PolicyHung."""
+    while error is not None and not isinstance(error, PolicyHung):
+        error = error.__context__
+    return error is not None
 
 
 def place(error: BaseException) -> str:
@@ -150,7 +158,7 @@ class GuardedPolicies:
 
     def broke(self, kind: str, what: str, *, notice: str = "policy_error") -> None:
         """Count an answer that was not used, and report it; a policy that hung is called no more."""
-        if isinstance(sys.exception(), PolicyHung):
+        if _hung(sys.exception()):
             self._stop_using(kind)
             self._misbehaves(kind, "did not return from a call")
         self._count_error(kind, what, notice)
@@ -247,8 +255,8 @@ class GuardedPolicies:
     def _begin_hand_over(self, policy: EvictPolicy, links: FrameLinks, specification: str) -> Chore:
         old = self._evict
         self._links = links
-        self._use_evict(policy)
         self._began("evict", specification)
+        self._use_evict(policy)
         known = self._known = bytearray(self._state.frames.count)
         self.on_fill = self.on_evict = None
         on_access = self.on_access
@@ -408,20 +416,33 @@ class GuardedPolicies:
         """At most `limit` frames that the evict policy names, each an int; the caller checks what they are."""
         if self._evict is None:
             return
+        policy = self._evict
         started = self._state.stopwatch()
+        named: Iterable[object] = ()
         try:
-            named: Iterable[object] = self._evict.choose_victims()
+            named = cast("Iterable[object]", policy.choose_victims())  # whatever it says of itself
             for number, pfn in enumerate(named):
                 if number >= limit:
                     break
                 if isinstance(pfn, int):
                     yield pfn
+                    if policy is not self._evict:
+                        break  # it hung when it heard what became of that one
                 else:
                     self.broke("evict", f"choose_victims named {shown(pfn)}, which is no frame")
         except ANYTHING as error:  # a policy may raise anything
             self.broke("evict", f"choose_victims raised {shown(error)}{place(error)}")
         finally:  # also when the caller has enough and asks for no more
+            if isinstance(named, GeneratorType):
+                self._close(named)
             self._timed("evict", started)
+
+    def _close(self, named: Generator[object, object, object]) -> None:
+        """End a generator of victims here, where what its `finally` does is noticed."""
+        try:
+            named.close()
+        except ANYTHING as error:  # a policy may raise anything
+            self.broke("evict", f"choose_victims raised {shown(error)}{place(error)} when it was closed")
 
     def reason(self, pfn: int) -> str:
         """Why the evict policy chose a frame."""

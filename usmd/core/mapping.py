@@ -200,6 +200,8 @@ class Mapping:
         state = self._state
         processes, state.misbehaving = state.misbehaving, []
         for process in processes:
+            if state.processes.get(process.process_id) is not process:
+                continue  # it has ended, or was refused
             policies = process.policies
             for kind, default in zip(KINDS, (*state.settings.default_policies, NO_POLICY), strict=True):
                 if kind not in policies.misbehaving:

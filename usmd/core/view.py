@@ -161,7 +161,12 @@ class MemoryView:
         return future(page)
 
     def give_up(self, pfn: int) -> None:
-        """Have a page of the process evicted before the next event, though nobody needs its frame yet."""
+        """Have a page of the process evicted before the next event, though nobody needs its frame yet.
+
+        Raises TypeError for what is no int.
+        """
+        if type(pfn) is not int:
+            raise TypeError(f"a frame is an int, and no {type(pfn).__name__}")
         self._state.given_up.append((self._process, pfn))
 
     def new_list(self) -> FrameList:

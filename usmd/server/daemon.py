@@ -253,7 +253,7 @@ def serve(config: Config) -> int:
         raise_file_limit(config)
         devices = open_devices(config.swap, config.memory.page_size)
         try:
-            stack.enter_context(PolicyWatch())
+            stack.enter_context(PolicyWatch(config.policy.call_timeout))
             check_policies(config, devices)
             factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:

@@ -1,9 +1,9 @@
 """Calls of policies that do not return: an exception is raised within them, so that the daemon goes on.
 
 A timer of the process interrupts it four times a second and looks at the stack. Where the same call of a policy is
-there each time for `MOST_SECONDS`, it is ended: by PolicyHung, which the guard takes as it takes any error, and then
+there each time for so many seconds, it is ended: by PolicyHung, which the guard takes as it takes any error, and then
 does without that policy; in a ghost by GhostHung, which stops it. Python can be interrupted so, and where it sleeps or
-waits; not C code that computes, and no loop that catches BaseException.
+waits; not C code that computes, and no loop that catches BaseException. Modules may take long to load.
 """
 
 from __future__ import annotations
@@ -17,27 +17,35 @@ from usmd.server import ghost
 
 LOOK_SECONDS: Final = 0.25
 """Time between two looks."""
-MOST_SECONDS: Final = 2.0
-"""What a call may take, about. Looks are counted, so that a process which got no CPU has the more time."""
-_LOOKS: Final = int(MOST_SECONDS / LOOK_SECONDS)
 _AGAIN_SECONDS: Final = 0.001
 """Until the next look, where the call was just in the core's own code, which an exception could leave half done."""
 _CORE: Final = "usmd.core."
 _MAKER: Final = "usmd.policies.registry"
 """Calls constructors of policies."""
-_IMPORTS: Final = ("importlib", "_frozen_importlib", "_frozen_importlib_external")
+_LOADERS: Final = (
+    "usmd.plug_ins", "importlib", "importlib._bootstrap", "importlib._bootstrap_external",
+    "_frozen_importlib", "_frozen_importlib_external",
+)  # fmt: skip
+"""Load modules, policies' own among them."""
 
 
 class PolicyWatch:
-    """Watches the thread that enters it, which must be the main one."""
+    """Watches the thread that enters it, which must be the main one.
 
-    def __init__(self) -> None:
+    A call may take `seconds`, about; 0: as long as it takes. Looks are counted, so that a process which gets no CPU for
+    a while has the more time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._looks = max(1, round(seconds / LOOK_SECONDS))
         self._call: tuple[FrameType, FrameType] | None = None
         self._seen = 0
 
     def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGALRM, self.look)
-        signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
+        if self._seconds:
+            signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,18 +56,20 @@ class PolicyWatch:
     def look(self, number: int, frame: FrameType | None) -> None:
         """The signal's handler; `frame` is what runs. Raises PolicyHung or GhostHung in it when it is time."""
         del number
+        if _module(frame) == __name__:
+            return  # it came while another was looking
         call = _policy_call(frame)
         if frame is None or call is None or call != self._call:
             self._call, self._seen = call, 1
             return
         self._seen += 1
-        if self._seen <= _LOOKS:
+        if self._seen <= self._looks:
             return
         if _module(frame).startswith(_CORE):
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, LOOK_SECONDS)
             return
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        what = f"it did not return for {MOST_SECONDS:.0f} s, at {place}"
+        what = f"it did not return for {self._seconds:g} s, at {place}"
         raise ghost.GhostHung(what) if _has(frame, ghost.__name__) else PolicyHung(what)
 
 
@@ -82,7 +92,7 @@ def _policy_call(frame: FrameType | None) -> tuple[FrameType, FrameType] | None:
     while frame is not None:
         below = frame.f_back
         here, caller = _module(frame), _module(below)
-        if here.partition(".")[0] in _IMPORTS:
+        if here in _LOADERS:
             return None
         if not here.startswith(_CORE) and here != _MAKER and (caller.startswith(_CORE) or caller == _MAKER):
             policy = event = frame

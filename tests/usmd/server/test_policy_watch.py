@@ -13,9 +13,10 @@ from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.policies import registry
 from usmd.server import ghost
-from usmd.server.policy_watch import LOOK_SECONDS, MOST_SECONDS, PolicyWatch
+from usmd.server.policy_watch import LOOK_SECONDS, PolicyWatch
 
-LOOKS = int(MOST_SECONDS / LOOK_SECONDS)
+LOOKS = 8
+SECONDS = LOOKS * LOOK_SECONDS
 
 
 class Looks(EvictPolicy):
@@ -57,7 +58,7 @@ def run(policy, touches=(1, 2, 3, 4, 5, 6)):
 @pytest.fixture
 def policy():
     class Policy(Looks):
-        watch = PolicyWatch()
+        watch = PolicyWatch(SECONDS)
 
     return Policy
 
@@ -139,6 +140,55 @@ def test_code_of_the_core_is_never_ended_halfway(policy, monkeypatch):
     assert {kind for kind, *_ in timers} == {signal.ITIMER_REAL}
 
 
+def test_a_generator_that_is_asked_in_one_event_after_the_other_does_not_hang(policy):
+    def victims(self):
+        while True:
+            yield self.watch.look(signal.SIGALRM, sys._getframe())
+
+    code = {"__name__": "usmd.core.made"}
+    exec("def event(generator): next(generator)", code)
+    generator = victims(policy)
+    for _ in range(5 * LOOKS):
+        code["event"](generator)
+
+
+def test_it_does_not_look_while_it_looks(policy, monkeypatch):
+    inner = []
+
+    class Number:
+        def __index__(self):
+            policy.watch.look(signal.SIGALRM, sys._getframe().f_back)
+            return 0
+
+    def at_once(*timer):
+        policy.watch.look(signal.SIGALRM, sys._getframe().f_back)
+        inner.append(timer)
+
+    class InCore(policy):
+        def look(self):
+            mine = self.memory.new_list()
+            for _ in range(LOOKS + 5):
+                assert Number() not in mine
+
+    monkeypatch.setattr(signal, "setitimer", at_once)
+    assert run(InCore, [1]) == []
+    assert inner
+
+
+def test_a_module_that_takes_long_to_load_is_waited_for(policy, monkeypatch, tmp_path):
+    path = tmp_path / "slow.py"
+    path.write_text(
+        "import sys\n"
+        "from tests.usmd.server import test_policy_watch as tests\n"
+        "for _ in range(100):\n"
+        "    tests.Looks.watch.look(14, sys._getframe())\n"
+        "from usmd.policies.evict.fifo import Fifo as Slow\n"
+    )
+    path.chmod(0o644)
+    monkeypatch.setattr(Looks, "watch", policy.watch, raising=False)
+    assert registry.find("evict", f"{path}:Slow")
+
+
 def test_in_a_ghost_it_is_an_error_of_its_own(policy, monkeypatch):
     policy.often = 1000
     make = registry.make
@@ -154,7 +204,7 @@ def test_in_a_ghost_it_is_an_error_of_its_own(policy, monkeypatch):
 
 
 def test_outside_of_policies_nothing_is_ended():
-    watch = PolicyWatch()
+    watch = PolicyWatch(SECONDS)
     for _ in range(100):
         watch.look(signal.SIGALRM, sys._getframe())
         watch.look(signal.SIGALRM, None)
