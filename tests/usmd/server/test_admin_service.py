@@ -8,6 +8,7 @@ import pytest
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
 from lib_usm.pb.usm.v1 import client_pb2
+from tests.support.daemon import wait_equal
 from tests.support.raw_client import RawClient, admin_stub, open_channel, refused
 from usmd.errors import InvalidArgument
 from usmd.server.admin_service import MAX_PAGE, paginate
@@ -218,6 +219,12 @@ def explain(admin, process, **where):
     return admin.ExplainPage(pb.ExplainPageRequest(process_id=process, **where))
 
 
+def wait_swapped(admin, client, region, page):
+    """Until an eviction is over; a touch before that would end it."""
+    where = pb.RegionOffset(region_id=region, offset=page * PAGE)
+    wait_equal(lambda: explain(admin, process_of(client), region_offset=where).state, "SWAPPED", f"page {page} is out")
+
+
 def test_a_page_is_explained_by_address_by_region_number_and_by_region_name(admin, client, region):
     client.hint(region, "PRIORITY=HIGH")
     process = process_of(client)
@@ -237,7 +244,8 @@ def test_a_page_is_explained_by_address_by_region_number_and_by_region_name(admi
 
 def test_a_page_in_swap_has_its_slot_and_last_eviction(admin, client, region):
     client.hint(region, "SWAP=memory1; DONTNEED", 0, PAGE)
-    assert client.get(region, 0, 4) == b"zero"  # back from swap, so the eviction is over
+    wait_swapped(admin, client, region, 0)
+    assert client.get(region, 0, 4) == b"zero"
     page = explain(admin, process_of(client), region_offset=pb.RegionOffset(region_id=region))
     assert (page.state, page.dirty) == ("PRESENT", False)
     assert (page.slot.device, page.slot.device_name, page.slot.generation) == (1, "memory1", page.slot.generation)
@@ -277,7 +285,7 @@ def test_the_last_evictions_are_listed_newest_first(admin, client, region):
     process = process_of(client)
     for page in (0, 2):
         client.hint(region, "DONTNEED", page * PAGE, PAGE)
-        client.get(region, page, 1)  # back from swap, so the eviction is over
+        wait_swapped(admin, client, region, page)
     answer = admin.ListEvictions(pb.ListEvictionsRequest(process_id=process))
     assert [(each.region_id, each.region_name, each.page) for each in answer.evictions] == [
         (region, "index", 2),
