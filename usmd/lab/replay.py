@@ -18,7 +18,7 @@ from usmd.core.region import PAGE_MASK
 from usmd.errors import InvalidArgument
 from usmd.lab.hint_file import TimedHint
 from usmd.lab.loading import Trace
-from usmd.lab.simulation import Simulation
+from usmd.lab.simulation import ALL_PARTS, Simulation
 from usmd.policies import registry
 
 RUN = 16384
@@ -105,13 +105,14 @@ class Replay:
             while hints and hints[0].time <= now:
                 hint = hints.pop(0)
                 length = (hint.end - hint.first) * page_size
-                self._simulation.do_fully(events.SetHint(1, 1, hint.first * page_size, length, hint.hint), now)
+                event = events.SetHint(1, 1, hint.first * page_size, length, hint.hint)
+                self._simulation.do(event, now, ALL_PARTS)
             end = min(start + RUN, len(trace), self._end_before(hints, start))
             writes = trace.writes[start:end]
             times = trace.times[start:end] if self._exact and trace.times is not None else ()
-            event = Touches(1, 1, trace.pages[start:end], writes if 1 in writes else b"", times, start)
+            touches = Touches(1, 1, trace.pages[start:end], writes if 1 in writes else b"", times, start)
             begun = time.perf_counter()
-            self._simulation.do(event, now)
+            self._simulation.do(touches, now)
             self._simulation.do(events.Tick(), self.core.state.now)
             self.seconds += time.perf_counter() - begun
             self._done = end

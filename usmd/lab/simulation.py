@@ -5,6 +5,7 @@ Covers how it is made and how its commands are listened to; touches, times and s
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 from usmd.core import commands, events
@@ -14,6 +15,7 @@ from usmd.core.swap_map import DeviceInfo
 from usmd.policies import registry
 
 MAX_HINT_RANGES: Final = 1 << 24
+ALL_PARTS: Final = sys.maxsize
 
 
 class Simulation:
@@ -44,17 +46,21 @@ class Simulation:
         self.do(events.Map(1, self._length, ""), 0.0)
         self.process = self.core.state.processes[1]
 
-    def do(self, event: events.Event, now: float) -> bool:
-        """Have the core handle an event; returns whether it wants to go on with what a hint asked for."""
+    def do(self, event: events.Event, now: float, parts: int = 0) -> bool:
+        """Have the core handle an event, and go on with what a hint asked for, `parts` times at most.
+
+        Returns whether it wants to go on still.
+        """
+        goes_on = self._handle(event, now)
+        while goes_on and parts > 0:
+            parts -= 1
+            goes_on = self._handle(events.GoOn(), now)
+        return goes_on
+
+    def _handle(self, event: events.Event, now: float) -> bool:
         goes_on = False
         for command in self.core.handle(event, now):
             if isinstance(command, commands.Notice) and command.kind == "policy_error" and not self.problem:
                 self.problem = command.message
             goes_on |= isinstance(command, commands.GoOn)
         return goes_on
-
-    def do_fully(self, event: events.Event, now: float) -> None:
-        """Have the core handle an event, and go on until nothing is left of what it asked for."""
-        goes_on = self.do(event, now)
-        while goes_on:
-            goes_on = self.do(events.GoOn(), now)

@@ -94,30 +94,24 @@ class Ghost:
 
     def hint(self, event: events.SetHint, now: float) -> None:
         """Take a hint of the live process; one that cannot be is left out."""
-        if self.stopped:
-            return
-        goes_on = self._do(event, now)
-        for _ in range(PARTS):
-            if not goes_on:
-                break
-            goes_on = self._do(events.GoOn(), now)
+        if not self.stopped:
+            self._do(event, now, PARTS)
 
     def tick(self, now: float) -> None:
         """Let time pass, for hints that end by themselves."""
         if not self.stopped:
             self._do(events.Tick(), now)
 
-    def _do(self, event: events.Event, now: float) -> bool:
-        """Have the core handle an event; returns whether it wants to go on with what a hint asked for."""
+    def _do(self, event: events.Event, now: float, parts: int = 0) -> None:
+        """Have the core handle an event, and at most `parts` of what a hint asks for beyond it."""
         try:
-            return self._simulation.do(event, now)
+            self._simulation.do(event, now, parts)
         except UsmdError as error:
             self._simulation.problem = self.problem or f"a hint is not in force here: {error}"
         except GhostHung as error:
             self._stop(f"a call of its policy hung: {error}")
         except ANYTHING as error:  # whatever is wrong in here must not reach the daemon
             self._stop(f"it failed with {shown(error)}{place(error)}")
-        return False
 
     def _stop(self, why: str) -> None:
         self.stopped = True

@@ -90,13 +90,16 @@ def _policy_call(frame: FrameType | None) -> tuple[FrameType, FrameType] | None:
     """
     policy = event = None
     while frame is not None:
-        below = frame.f_back
-        here, caller = _module(frame), _module(below)
-        if here in _LOADERS:
+        if _module(frame) in _LOADERS:
             return None
-        if not here.startswith(_CORE) and here != _MAKER and (caller.startswith(_CORE) or caller == _MAKER):
-            policy = event = frame
-        elif policy is not None and (here.startswith(_CORE) or here == _MAKER):
+        if _calls_policies(frame):
             event = frame
-        frame = below
+        elif _calls_policies(frame.f_back):
+            policy = frame
+        frame = frame.f_back
     return None if policy is None or event is None else (policy, event)
+
+
+def _calls_policies(frame: FrameType | None) -> bool:
+    module = _module(frame)
+    return module.startswith(_CORE) or module == _MAKER

@@ -6,7 +6,7 @@ from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.core.instant import Touches
 from usmd.errors import InvalidArgument, UnknownPolicy
-from usmd.lab.simulation import Simulation
+from usmd.lab.simulation import ALL_PARTS, Simulation
 
 
 def simulation(evict="lru", frames=4, pages=1000):
@@ -31,7 +31,7 @@ def test_a_hint_that_asks_for_more_than_one_event_does_is_gone_on_with_when_aske
 
     made = simulation(frames=800)
     made.do(Touches(1, 1, range(700)), 0.0)
-    made.do_fully(events.SetHint(1, 1, 0, None, parse_hint("DONTNEED")), 0.0)
+    assert not made.do(events.SetHint(1, 1, 0, None, parse_hint("DONTNEED")), 0.0, ALL_PARTS)
     assert made.process.resident == 0
 
 
