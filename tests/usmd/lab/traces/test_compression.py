@@ -3,7 +3,7 @@ import io
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from usmd.errors import TraceError
@@ -28,9 +28,10 @@ def plain(data, size=1 << 16):
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, zstd])
 @given(data=st.lists(st.binary(max_size=50), min_size=1, max_size=4), size=st.integers(1, 40))
 def test_members_cut_anywhere_come_back_joined(compress, data, size):
-    if compress is bytes and data[0][:2] == b"\x1f\x8b":
-        return
-    assert plain(b"".join(map(compress, data)), size) == b"".join(data)
+    whole = b"".join(map(compress, data))
+    if compress is bytes:  # what begins like a compressed file is taken for one
+        assume(not whole.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")) and whole[1:4] != b"\x2a\x4d\x18")
+    assert plain(whole, size) == b"".join(data)
 
 
 def test_frames_without_a_length_and_with_a_checksum_are_read():
