@@ -57,8 +57,6 @@ class FaultStream:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except grpc.aio.InternalError:
-            pass  # a write failed because the client is gone, which is an end like any other
         finally:
             # Before anything is awaited: gRPC may cancel this call more than once.
             self._sessions.close_stream(session, self._stream)

@@ -159,6 +159,8 @@ def _guarded(method: MethodDescriptor, work: Callable[..., Awaitable[Any]]) -> C
                 return await work(context)
             check_message(request)
             return await work(request, context)
+        except grpc.aio.InternalError:
+            return None  # a message could not be written because the client is gone: an end like any other
         except UsmdError as error:
             await abort(context, error)
         except (asyncio.CancelledError, grpc.aio.AbortError):

@@ -1,6 +1,7 @@
 """How calls reach methods: errors with their cause, bytes that are no message, and defects that tell nothing."""
 
 import asyncio
+import threading
 
 import grpc
 import grpc.aio
@@ -117,6 +118,31 @@ def test_a_defect_in_a_fault_stream_tells_nothing_either(ask, log):
 
     assert ask(stream) == ("INTERNAL", "INTERNAL", "a defect of usmd; its log has the details")
     assert log.defects == [("defect", {"method": "usm.v1.ClientService.StreamFaults"})]
+
+
+def test_a_message_to_a_client_that_has_gone_is_no_defect(ask, log):
+    ended = threading.Event()
+
+    class Late(Admin):
+        async def WatchEvents(self, request, context):  # noqa: N802
+            await context.write(admin_pb2.Event(kind="first"))
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                with pytest.raises(grpc.aio.InternalError):
+                    await context.write(admin_pb2.Event(kind="second"))
+                await context.write(admin_pb2.Event(kind="third"))
+            finally:
+                ended.set()
+
+    def leave(channel):
+        events = admin_pb2_grpc.AdminServiceStub(channel).WatchEvents(admin_pb2.WatchEventsRequest())
+        assert next(events).kind == "first"
+        events.cancel()
+        return ended.wait(10)
+
+    assert ask(leave, Late())
+    assert log.defects == []
 
 
 def test_an_error_on_purpose_has_its_status_reason_and_text_and_is_no_defect(ask, log):
