@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from ctypes import c_byte
 from math import exp, log
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import msgspec
@@ -39,23 +42,37 @@ def sizes(distinct: int, points: int) -> list[int]:
 def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> Iterator[Row]:
     """The rows of many replays of a trace, in the order in which they end.
 
-    `jobs`: processes at once, by default as many as there are CPUs. Ending the iteration early ends them.
+    `jobs`: processes at once, by default as many as there are CPUs. Ending the iteration early ends them, and waits
+    until they are gone.
     """
+    context = get_context("spawn")
+    stop = context.RawValue("b", 0)  # no lock, which a process could die with
     with tempfile.TemporaryDirectory(prefix="usmd-") as folder:
         stored = _store(trace, folder)
         workers = min(jobs or os.cpu_count() or 1, len(setups))
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (stored,))
+        pool = ProcessPoolExecutor(workers, context, _begin, (stored, stop))
         try:
-            # The smallest miss most and take longest, so they go first.
-            work: list[Future[Row]] = [
-                pool.submit(_replay, each) for each in sorted(setups, key=lambda each: each.frames)
-            ]
+            with _sigint_blocked():
+                # The smallest miss most and take longest, so they go first.
+                work: list[Future[Row]] = [
+                    pool.submit(_replay, each) for each in sorted(setups, key=lambda each: each.frames)
+                ]
             for done in as_completed(work):
                 yield done.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in active_children():
-                child.terminate()
+            # Asked, not killed: a process that dies while it sends a row leaves the pool waiting for the rest of it.
+            stop.value = 1
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Ctrl-C reaches this process afterwards, and those begun meanwhile never, from their first instruction on."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _store(trace: Trace, folder: str) -> _Stored:
@@ -66,12 +83,14 @@ def _store(trace: Trace, folder: str) -> _Stored:
 
 
 _trace: Trace
+_stop: c_byte
 
 
-def _begin(stored: _Stored) -> None:
-    """In a worker: load the arrays once, for all its tasks. Ctrl-C is the parent's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    global _trace
+def _begin(stored: _Stored, stop: c_byte) -> None:
+    """In a worker: load the arrays once, for all its tasks."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    global _trace, _stop
+    _stop = stop
     pages, times = array("I"), array("d")
     pages.frombytes(_data(stored, "pages"))
     times.frombytes(_data(stored, "times"))
@@ -83,8 +102,18 @@ def _data(stored: _Stored, name: str) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
+def _end_with_parent() -> None:
+    """A parent that is killed asks for nothing, and its workers would wait for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _replay(setup: Setup) -> Row:
+    """The row of a replay, of which nobody asks for more once `_stop` is not 0."""
     replay = Replay(_trace, setup)
     for _ in replay.run():
-        pass
+        if _stop.value:
+            break
     return replay.row()

@@ -1,11 +1,18 @@
 """Many sizes at once: the same rows as one by one, and no process left behind."""
 
+import contextlib
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from array import array
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from tests.support.daemon import wait_until
 from usmd.errors import InvalidArgument
 from usmd.lab.loading import gather
 from usmd.lab.miss_ratio_curve import curves, sizes
@@ -44,6 +51,57 @@ def test_rows_are_those_of_single_replays_and_workers_are_gone_afterwards():
     running = curves(trace, setups * 3, jobs=2)
     next(running)
     running.close()
-    for child in multiprocessing.active_children():
-        child.join(timeout=10)
     assert multiprocessing.active_children() == []
+
+
+PROGRAM = """
+from array import array
+from pathlib import Path
+from usmd.lab.loading import gather
+from usmd.lab.miss_ratio_curve import curves
+from usmd.lab.replay import Setup
+from usmd.lab.traces.trace import cut
+
+if __name__ == "__main__":
+    pages = array("q", [number * number % 997 for number in range(1000)] * 10_000)
+    trace = gather(cut(pages, b"", None), "made", lambda: "made")
+    list(curves(trace, [Setup(frames, "w_tinylfu") for frames in range(10, 20)], jobs=2))
+"""
+
+
+def workers_of(group):
+    """Ids of the living processes of a process group that were spawned for work."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state, _, its_group = (each / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z" and b"spawn_main" in (each / "cmdline").read_bytes():
+                found.append(int(each.name))
+    return found
+
+
+@pytest.fixture
+def busy(tmp_path):
+    """A program whose two workers are at a long computation, in a process group of its own."""
+    program = tmp_path / "busy.py"
+    program.write_text(PROGRAM)
+    with subprocess.Popen([sys.executable, program], stderr=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            wait_until(lambda: len(workers_of(process.pid)) == 2, "two workers")
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_workers_end_with_a_parent_that_is_killed(busy):
+    busy.kill()
+    wait_until(lambda: workers_of(busy.pid) == [], "no workers", 30)
+
+
+def test_an_interrupt_from_a_terminal_reaches_the_parent_alone_and_ends_them_all(busy):
+    os.killpg(busy.pid, signal.SIGINT)
+    error = busy.communicate(timeout=30)[1].decode()
+    assert workers_of(busy.pid) == []
+    assert busy.returncode == -signal.SIGINT
+    assert (error.count("Traceback"), error.splitlines()[-1]) == (1, "KeyboardInterrupt")
