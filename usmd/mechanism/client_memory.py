@@ -279,7 +279,7 @@ class ClientMemory:
         return Drained(done, 0) if nowhere < length else Drained(0, errno.ENOENT)
 
     def protect(self, region_id: int, offset: int, length: int) -> bool:
-        """Let no write to a range pass from now on; whether that is so."""
+        """Let no write to a range pass from now on; whether that is so. It is not while a remap is unfinished."""
         moves = self._moves
         done = all(
             self._protect_at(address, count) for _, count, address in self._maps[region_id].locate(offset, length)
@@ -299,7 +299,8 @@ class ClientMemory:
                     return length <= HARDWARE_PAGE or all(
                         self._protect_at(address + start, HARDWARE_PAGE) for start in range(0, length, HARDWARE_PAGE)
                     )
-                _refused("protect", error.errno or errno.EIO)
+                if error.errno != errno.EAGAIN:
+                    _refused("protect", error.errno or errno.EIO)
                 return False
             return True
 
@@ -348,32 +349,33 @@ class ClientMemory:
         while length > 0:
             done, error = self._patiently(uffd.poison, address, length)
             address, length = address + done, length - done
+            if error == errno.EEXIST and not self._unmark(address):
+                error = errno.EAGAIN
             if error == errno.EAGAIN:
                 region_id, offset = self._find(address)
                 self._poisons.append((0, address, length) if offset is None else (region_id, offset, length))
                 return True
-            if error == errno.EEXIST:
-                self._unmark(address)
-            elif error in _NOWHERE and length > HARDWARE_PAGE and self._halvings < MAX_HALVINGS:
+            if error in _NOWHERE and length > HARDWARE_PAGE and self._halvings < MAX_HALVINGS:
                 self._halvings += 1
                 half = length // 2 & -HARDWARE_PAGE or HARDWARE_PAGE
                 first = self._poison_at(address, half)
                 return self._poison_at(address + half, length - half) and first
-            elif error:
+            elif error and error != errno.EEXIST:
                 _refused("poison", error)
                 return error in _NOWHERE
             if error:
                 address, length = address + HARDWARE_PAGE, length - HARDWARE_PAGE
         return True
 
-    def _unmark(self, address: int) -> None:
-        """Poison a page that is missing but for the mark that it was write-protected; one that is there stays."""
-        try:
-            uffd.write_protect(self.descriptor, address, HARDWARE_PAGE, protect=False)
-        except OSError as error:
-            _refused("unprotect", error.errno or errno.EIO)
-        uffd.poison(self.descriptor, address, HARDWARE_PAGE, on_busy=lambda: False)
+    def _unmark(self, address: int) -> bool:
+        """Poison a page that is missing but for the mark that it was write-protected; one that is there stays.
+
+        False while a remap is unfinished.
+        """
+        unmarked = self._unprotect_at(address, HARDWARE_PAGE)
+        _, error = uffd.poison(self.descriptor, address, HARDWARE_PAGE, on_busy=lambda: False)
         self._wake_at(address, HARDWARE_PAGE)
+        return error != errno.EAGAIN and (unmarked or error != errno.EEXIST)
 
     def not_wanted(self, region_id: int, offset: int, length: int) -> None:
         """Forget what was put off for a range."""
