@@ -360,7 +360,7 @@ class ClientMemory:
                 half = length // 2 & -HARDWARE_PAGE or HARDWARE_PAGE
                 first = self._poison_at(address, half)
                 return self._poison_at(address + half, length - half) and first
-            elif error and error != errno.EEXIST:
+            if error and error != errno.EEXIST:
                 _refused("poison", error)
                 return error in _NOWHERE
             if error:
