@@ -1,7 +1,7 @@
 """Every byte comes back: four client processes over 8 times more memory than there is, with each evict policy.
 
 Once by calls and once by page faults of real memory. The client is random_client.py. Seconds of work each:
-$USMD_E2E_SECONDS, else 6.
+$USMD_E2E_SECONDS, else 4.
 """
 
 import json
@@ -16,7 +16,7 @@ from tests.support.daemon import environment, running_daemon, wait_until
 from tests.support.real_memory import require_real_memory
 
 CLIENT = Path(__file__).with_name("random_client.py")
-SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "6"))
+SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "4"))
 MECHANISMS = ("simulated", "userfaultfd")
 MEMORY = 2 << 20
 CLIENTS = {

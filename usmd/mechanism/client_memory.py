@@ -41,6 +41,8 @@ STUCK_SECONDS: Final = 0.1
 """For how long nobody waits again for a client whose remap did not end."""
 _NOWHERE: Final = (errno.ENOENT, errno.ESRCH)
 """The range is not mapped any more, or the process is dying."""
+_PutOff = tuple[int, int, int]
+"""Region, offset and length of a range that something is still to be done to."""
 _log = get_logger()
 
 
@@ -70,10 +72,10 @@ class ClientMemory:
         self._early: list[PageFault] = []
         self._tries = 0
         self._stuck_until = 0.0
-        self._put_off: list[tuple[int, int, int]] = []
-        """Ranges that are to be filled with zeros: region, offset, length."""
-        self._poisons: list[tuple[int, int, int]] = []
-        """Ranges that are to be poisoned: region, offset, length; for region 0 the offset is an address."""
+        self._put_off: list[_PutOff] = []
+        """Ranges that are to be filled with zeros."""
+        self._poisons: list[_PutOff] = []
+        """Ranges that are to be poisoned; for region 0 the offset is an address."""
         self._halvings = 0
         self._moves = 0
         """Remaps that were followed."""
@@ -194,6 +196,8 @@ class ClientMemory:
 
     def zero(self, region_id: int, offset: int, length: int) -> bool:
         """Fill missing bytes with zeros, and wake who waits for the range; whether any byte was missing."""
+        if self._poisons:  # what is there is no error any more, and poison would take away its protection
+            self._poisons, _ = _cut(self._poisons, region_id, offset, length)
         found = self._maps[region_id]
         if found.whole is not None and self._zero_page(found.whole + offset, length):
             return True
@@ -245,6 +249,8 @@ class ClientMemory:
 
         EEXIST: the client has put a page there. ENOENT: it is nowhere in the client. EAGAIN: try again.
         """
+        if self._poisons:  # as in `zero`
+            self._poisons, _ = _cut(self._poisons, region_id, offset, length)
         mode = 0 if writable else uffd.COPY_WRITE_PROTECTED
         found = self._maps[region_id]
         done = 0
@@ -380,19 +386,9 @@ class ClientMemory:
     def not_wanted(self, region_id: int, offset: int, length: int) -> None:
         """Forget what was put off for a range."""
         if self._put_off:
-            kept = []
-            for each in self._put_off:
-                start, end = each[1], each[1] + each[2]
-                if each[0] != region_id or start >= offset + length or end <= offset:
-                    kept.append(each)
-                    continue
-                first, last = max(start, offset), min(end, offset + length)
-                self.wake(region_id, first, last - first)  # who waits faults again
-                if start < offset:
-                    kept.append((region_id, start, offset - start))
-                if end > offset + length:
-                    kept.append((region_id, offset + length, end - offset - length))
-            self._put_off = kept
+            self._put_off, cut = _cut(self._put_off, region_id, offset, length)
+            for _, first, count in cut:
+                self.wake(region_id, first, count)  # who waits faults again
 
     def retry(self) -> None:
         """Do what was put off."""
@@ -466,6 +462,23 @@ def mappings_of(pid: int) -> list[tuple[int, int]] | None:
         start, _, end = line.partition(" ")[0].partition("-")
         found.append((int(start, 16), int(end, 16)))
     return found
+
+
+def _cut(put_off: list[_PutOff], region_id: int, offset: int, length: int) -> tuple[list[_PutOff], list[_PutOff]]:
+    """What was put off outside a range of a region, and inside it."""
+    outside, inside = [], []
+    for each in put_off:
+        start, end = each[1], each[1] + each[2]
+        first, last = max(start, offset), min(end, offset + length)
+        if each[0] != region_id or first >= last:
+            outside.append(each)
+            continue
+        inside.append((region_id, first, last - first))
+        if start < first:
+            outside.append((region_id, start, first - start))
+        if end > last:
+            outside.append((region_id, last, end - last))
+    return outside, inside
 
 
 def _refused(what: str, error: int) -> None:

@@ -643,6 +643,26 @@ def test_poison_that_is_put_off_is_done_later(stuck):
     assert [stuck.world.client.is_poisoned(stuck.world.at(page)) for page in (0, 1)] == [True, True]
 
 
+@pytest.mark.parametrize("fill", ["copy", "zero"])
+def test_what_is_brought_in_while_its_poison_is_put_off_is_poisoned_no_more_and_its_writes_are_heard_of(stuck, fill):
+    if Feature.POISON not in stuck.world.client.features:
+        pytest.skip("this kernel cannot poison")
+    world = stuck.world
+    assert world.poison(0, 3)
+    stuck.let_go()
+    if fill == "copy":
+        assert world.copy(1, writable=False) == Drained(HARDWARE_PAGE, 0)
+    else:
+        assert world.zero(1)
+        assert world.protect(1)
+    world.memory.retry()
+    assert [world.client.is_poisoned(world.at(page)) for page in (0, 2)] == [True, True]
+    writing = write(world.at(1), b"w")
+    assert world.client.faults() == [PageFault(REGION, 1, write=True, protected=True)]
+    world.unprotect(1)
+    writing.result()
+
+
 def test_zeros_for_which_there_is_no_memory_are_put_off(world, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(world.memory, "_zero_page", lambda *_: False)
