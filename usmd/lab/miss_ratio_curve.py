@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ctypes import c_byte
 from math import exp, log
 from multiprocessing import get_context, parent_process
@@ -25,7 +24,8 @@ from usmd.lab.replay import Replay, Row, Setup
 class _Stored(msgspec.Struct, frozen=True):
     """Where a worker finds the arrays of a trace, and the rest of it."""
 
-    folder: str
+    paths: dict[str, str]
+    """Of the data of each array that is not empty, for as long as the parent keeps them open."""
     trace: Trace
     """With empty arrays."""
 
@@ -47,8 +47,8 @@ def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> It
     """
     context = get_context("spawn")
     stop = context.RawValue("b", 0)  # no lock, which a process could die with
-    with tempfile.TemporaryDirectory(prefix="usmd-") as folder:
-        stored = _store(trace, folder)
+    with ExitStack() as opened:
+        stored = _store(trace, opened)
         workers = min(jobs or os.cpu_count() or 1, len(setups))
         pool = ProcessPoolExecutor(workers, context, _begin, (stored, stop))
         try:
@@ -75,11 +75,16 @@ def _sigint_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _store(trace: Trace, folder: str) -> _Stored:
+def _store(trace: Trace, opened: ExitStack) -> _Stored:
+    """Put the arrays where other processes can open them, and nothing is left when this one is killed: into memory."""
+    paths = {}
     for name, data in (("pages", trace.pages), ("times", trace.times), ("writes", trace.writes)):
         if data:
-            Path(folder, name).write_bytes(data)
-    return _Stored(folder, msgspec.structs.replace(trace, pages=array("I"), times=None, writes=b""))
+            file = opened.enter_context(os.fdopen(os.memfd_create(name), "wb"))
+            file.write(data)
+            file.flush()
+            paths[name] = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+    return _Stored(paths, msgspec.structs.replace(trace, pages=array("I"), times=None, writes=b""))
 
 
 _trace: Trace
@@ -98,8 +103,7 @@ def _begin(stored: _Stored, stop: c_byte) -> None:
 
 
 def _data(stored: _Stored, name: str) -> bytes:
-    path = Path(stored.folder, name)
-    return path.read_bytes() if path.exists() else b""
+    return Path(stored.paths[name]).read_bytes() if name in stored.paths else b""
 
 
 def _end_with_parent() -> None:
