@@ -1,7 +1,8 @@
 """The log: one line on stderr per event of note, for people or as JSON.
 
 Covers the format and where lines go. What is of note is decided where it happens; counters and usmctl tell the rest.
-Warnings of other packages come out in the same format; their chatter does not come out at all.
+Warnings of other packages come out in the same format, and so do exceptions that nobody can catch; their chatter does
+not come out at all.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from typing import TextIO, cast
 
 import structlog
@@ -76,6 +78,24 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    sys.unraisablehook = _unraisable
+    threading.excepthook = _in_thread
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Log an exception that nobody can catch: one in a `__del__`, or in a generator that is thrown away."""
+    where = str(getattr(what.object, "__qualname__", type(what.object).__name__))
+    error = what.exc_value
+    get_logger().error("unraisable", where=where, exc_info=(what.exc_type, error, what.exc_traceback))
+
+
+def _in_thread(what: threading.ExceptHookArgs) -> None:
+    """Log an exception that ended a thread."""
+    if what.exc_type is SystemExit:
+        return
+    where = what.thread.name if what.thread is not None else ""
+    error = what.exc_value or what.exc_type()
+    get_logger().error("thread_ended", thread=where, exc_info=(what.exc_type, error, what.exc_traceback))
 
 
 def get_logger() -> FilteringBoundLogger:

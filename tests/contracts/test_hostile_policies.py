@@ -3,13 +3,14 @@ ever, the mistake is counted and reported, and the default answers.
 """
 
 import itertools
+from asyncio import CancelledError
 
 import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.frames import PRESENT
-from usmd.core.guard import PolicyHung
+from usmd.core.guard import EndsRun, PolicyHung
 from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, EvictPolicy, OomPolicy
 from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.policies import registry
@@ -33,6 +34,22 @@ class Boom(Exception):
 
     def __repr__(self):
         raise RuntimeError("no")
+
+
+class Odd(int):
+    """A number that breaks who compares it."""
+
+    def __eq__(self, other):
+        raise RuntimeError("no")
+
+    __le__ = __lt__ = __ge__ = __gt__ = __eq__
+    __hash__ = int.__hash__
+
+
+class OddPlan(Allocation):
+    """A plan that breaks who looks at it."""
+
+    count = property(lambda self: 1 // 0)
 
 
 HUGE = 10**5000
@@ -61,6 +78,10 @@ def shell_with(policies, **settings):
         return registry.make(kind, specification, memory)
 
     return Shell(make_core(make_policy=make, **{"frames": 4, "hold_budget": 2, **settings}))
+
+
+def name_of(error):
+    return type(error).__name__
 
 
 def work(shell, process):
@@ -93,6 +114,9 @@ ANSWERS = {
     "text for a count": lambda fault: Allocation(fault.page, "3"),
     "text for a frame": lambda fault: Allocation(fault.page, 1, "first"),
     "far away": lambda fault: Allocation(HUGE, HUGE),
+    "a truth for a page": lambda fault: Allocation(fault.page == 1 or fault.page),
+    "a page that cannot be compared": lambda fault: Allocation(Odd(fault.page)),
+    "a plan of its own": lambda fault: OddPlan(fault.page),
 }
 
 
@@ -116,7 +140,6 @@ def test_nonsense_of_an_alloc_policy_is_one_page(answer):
         lambda fault: Allocation(fault.page, 1, HUGE),
         lambda fault: Allocation(fault.page, 1, -1),
         lambda fault: Allocation(fault.page, 3, 0),
-        lambda fault: Allocation(True if fault.page == 1 else fault.page),
     ],
 )
 def test_too_much_of_an_alloc_policy_is_cut_to_what_there_is(plan):
@@ -136,9 +159,18 @@ def raiser(error):
     return hook
 
 
+class Own(BaseException):
+    """What no `except Exception` catches."""
+
+
 @pytest.mark.parametrize(
-    "error", [ValueError("bad"), Boom(), RecursionError(), InvalidArgument("mine"), StopIteration()]
-)
+    "error",
+    [
+        ValueError("bad"), Boom(), RecursionError(), InvalidArgument("mine"), StopIteration(), SystemExit(0),
+        GeneratorExit(), CancelledError(), Own(), KeyboardInterrupt(),
+    ],
+    ids=name_of,
+)  # fmt: skip
 @pytest.mark.parametrize(
     ("kind", "hook"),
     [
@@ -149,9 +181,45 @@ def raiser(error):
 def test_a_hook_that_raises_is_survived(kind, hook, error):
     base = {"alloc": registry.find("alloc", "first_fit")[0], "evict": registry.find("evict", "fifo")[0]}[kind]
     broken = type("Broken", (base,), {hook: raiser(error)})
-    shell = shell_with({kind: broken})
+    shell = shell_with({kind: broken}, interruptible=False)
     work(shell, shell.attach(**{kind: "hostile"}))
     assert_reported(shell, kind)
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), CancelledError(), Own(), KeyboardInterrupt()])
+@pytest.mark.parametrize("at", ["in the middle", "at the end", "when it is closed"])
+def test_a_generator_of_victims_that_raises_is_survived(at, error):
+    class Broken(registry.find("evict", "fifo")[0]):
+        def choose_victims(self):
+            try:
+                for pfn in super().choose_victims():
+                    yield pfn
+                    if at == "in the middle":
+                        raise error.with_traceback(None)
+                if at == "at the end":
+                    raise error.with_traceback(None)
+            finally:
+                if at == "when it is closed":
+                    raise error.with_traceback(None)
+
+    shell = shell_with({"evict": Broken}, interruptible=False, frames=6)
+    process = shell.attach(evict="hostile")
+    work(shell, process)
+    list(shell.core.state.processes[process].policies.candidates(100))
+    # To be closed by GeneratorExit is no error.
+    assert shell.counters()["policy_errors"] > 0 or (at, type(error)) == ("when it is closed", GeneratorExit)
+    shell.do(events.SetPolicy(process, "evict", "arc"))
+    work(shell, process)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), EndsRun()])
+@pytest.mark.parametrize(("kind", "hook"), [("alloc", "allocate"), *[("evict", hook) for hook in HOOKS]])
+def test_who_runs_the_core_may_end_it_within_a_policy(kind, hook, error):
+    base = {"alloc": registry.find("alloc", "first_fit")[0], "evict": registry.find("evict", "lru")[0]}[kind]
+    shell = shell_with({kind: type("Long", (base,), {hook: raiser(error)})})
+    with pytest.raises(type(error)):
+        work(shell, shell.attach(**{kind: "hostile"}))
+    assert shell.counters()["policy_errors"] == 0
 
 
 @pytest.mark.parametrize("max_errors", [0, 100])

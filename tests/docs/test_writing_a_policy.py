@@ -113,7 +113,7 @@ class Terminals:
                 ["bash", "-c", f"exec {command}"], cwd=self.folder, env=self.environ, stderr=stderr
             )
         try:
-            wait_until(lambda: '"event": "ready"' in log.read_text() or process.poll() is not None, "usmd is ready")
+            wait_until(lambda: '"event": "ready"' in log.read_text() or process.poll() is not None, "usmd is ready", 60)
             assert process.poll() is None, log.read_text()
             yield log
             process.send_signal(signal.SIGINT)
@@ -207,13 +207,6 @@ def test_it_is_built_as_a_package_and_found_by_its_entry_point(terminals, tmp_pa
     assert "2 passed" in installed.run(f"python -m pytest -q -p no:cacheprovider --rootdir {ROOT} {mine}", cwd=ROOT)
 
 
-@pytest.mark.skipif(
-    "replay" not in subprocess.run(
-        [sys.executable, "-c", "from usmd.ctl.cli import main; main()", "--help"],
-        capture_output=True, text=True, env=environment(), check=False,
-    ).stdout,
-    reason="there is no `usmctl replay` yet",
-)  # fmt: skip
 def test_it_is_compared_with_another_on_a_trace(terminals):
     terminals.write("cflru.py")
     ((command, _),) = commands("On a trace")

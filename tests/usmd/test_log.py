@@ -1,7 +1,10 @@
+import contextlib
 import io
 import json
 import logging
 import re
+import sys
+import threading
 import warnings
 
 import pytest
@@ -29,12 +32,14 @@ def restored(monkeypatch):
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.unraisablehook, threading.excepthook
     root.handlers[:] = []  # so that the handlers of the test runner are not closed
     yield
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+    sys.unraisablehook, threading.excepthook = hooks
 
 
 def fail():
@@ -131,6 +136,34 @@ def test_python_warnings_are_log_lines():
         warnings.warn("old", UserWarning, stacklevel=1)
         logging.captureWarnings(capture=False)
     assert "UserWarning: old" in json.loads(stream.getvalue())["event"]
+
+
+@pytest.mark.parametrize("log_format", ["json", "human"])
+def test_exceptions_that_nobody_can_catch_are_log_lines(log_format):
+    class Careless:
+        def __del__(self):
+            fail()
+
+    def stubborn():
+        while True:
+            with contextlib.suppress(GeneratorExit):
+                yield
+
+    stream = io.StringIO()
+    log.configure(log_format, stream)
+    Careless()
+    next(stubborn())
+    for work in (fail, sys.exit):
+        thread = threading.Thread(target=work, name="worker")
+        thread.start()
+        thread.join()
+    text = stream.getvalue()
+    assert (text.count("unraisable"), text.count("thread_ended"), text.count("ValueError: broken")) == (2, 1, 2)
+    assert "generator ignored GeneratorExit" in text
+    if log_format == "json":
+        logged = [json.loads(line) for line in lines(stream)]
+        places = [(line.get("where") or line["thread"]).rpartition("<locals>.")[2] for line in logged]
+        assert places == ["Careless.__del__", "stubborn", "worker"]
 
 
 def test_a_log_that_nobody_reads_any_more_stops_nothing():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from types import GeneratorType
 from typing import TYPE_CHECKING, Final, TypeVar, cast
@@ -45,8 +46,13 @@ class PolicyHung(BaseException):
     """
 
 
-ANYTHING: Final = (Exception, SystemExit, PolicyHung)
-"""What a policy may raise without hurting the daemon; SystemExit is what `sys.exit` raises."""
+ANYTHING: Final = BaseException
+"""What a policy may raise without hurting the daemon. Who catches it calls `broke`, which lets through what is none."""
+
+
+class EndsRun(BaseException):
+    """Raised within a call of a policy by who runs the core, to end all of that: no error of the policy."""
+
 
 _MAX_SHOWN: Final = 200
 NO_POLICY: Final = "none"
@@ -57,6 +63,8 @@ def shown(value: object) -> str:
     """What a policy gave, for a message: short, and whatever its repr does."""
     try:
         return repr(value)[:_MAX_SHOWN]
+    except EndsRun:
+        raise
     except ANYTHING:  # a policy's object may raise anything, and so does an int of 5,000 digits
         return f"a {type(value).__name__} that cannot be shown"
 
@@ -157,11 +165,21 @@ class GuardedPolicies:
         return policy
 
     def broke(self, kind: str, what: str, *, notice: str = "policy_error") -> None:
-        """Count an answer that was not used, and report it; a policy that hung is called no more."""
-        if _hung(sys.exception()):
+        """Count an answer that was not used, and report it; a policy that hung is called no more.
+
+        Raises again what is handled when this is called, if that is no error of the policy.
+        """
+        error = sys.exception()
+        self._let_through(error)
+        if _hung(error):
             self._stop_using(kind)
             self._misbehaves(kind, "did not return from a call")
         self._count_error(kind, what, notice)
+
+    def _let_through(self, error: BaseException | None) -> None:
+        interrupts = isinstance(error, KeyboardInterrupt) and self._state.settings.interruptible
+        if error is not None and (interrupts or isinstance(error, EndsRun)):
+            raise error
 
     def _count_error(self, kind: str, what: str, notice: str = "policy_error") -> None:
         """Report it at the 1st, 2nd, 4th, 8th … time."""
@@ -206,16 +224,13 @@ class GuardedPolicies:
         if stopwatch() - started > self._slow:
             self._timed("alloc", started)
         yields = answer is USM_YIELD
-        plan = request.plan if yields else answer
-        if isinstance(plan, Allocation):
-            if plan.count == 1 and plan.first == fault.page and plan.frame is None:
-                return plan, yields  # the usual answer
+        plan: object = request.plan if yields else answer
+        if type(plan) is Allocation:
             first, count, frame = plan.first, plan.count, plan.frame
             if (
-                isinstance(first, int)
-                and isinstance(count, int)
+                type(first) is type(count) is int
                 and first <= fault.page < first + count
-                and (frame is None or isinstance(frame, int))
+                and (frame is None or type(frame) is int)
             ):
                 return plan, yields
         self.broke("alloc", f"allocate answered {shown(plan)} to a fault on page {fault.page}")
@@ -236,6 +251,7 @@ class GuardedPolicies:
         except UsmdError:
             raise
         except ANYTHING as error:  # a policy's constructor may raise anything
+            self._let_through(error)
             raise InvalidArgument(
                 f"{kind} policy {specification}: its constructor raised {shown(error)}{place(error)}"
             ) from error
@@ -292,16 +308,16 @@ class GuardedPolicies:
 
     def _order_of(self, old: EvictPolicy | None) -> Iterator[int]:
         """The frames that a policy which is in force no more would have evicted, best first, as far as it tells."""
+
+        def told(what: str) -> None:
+            self._let_through(sys.exception())
+            self._count_error("evict", f"the policy before it: {what}")
+
         if old is not None:
-            try:
-                for number, pfn in enumerate(old.choose_victims()):
-                    if number >= 2 * self._state.frames.count or type(pfn) is not int:
-                        return
-                    yield pfn
-            except ANYTHING as error:  # a policy may raise anything
-                self._count_error(
-                    "evict", f"the policy before it raised {shown(error)}{place(error)} in choose_victims"
-                )
+            for pfn in self._named(old, 2 * self._state.frames.count, told):
+                if type(pfn) is not int:
+                    return
+                yield pfn
 
     def _is_evictable(self, pfn: int) -> bool:
         state = self._state
@@ -414,35 +430,50 @@ class GuardedPolicies:
 
     def candidates(self, limit: int) -> Iterator[int]:
         """At most `limit` frames that the evict policy names, each an int; the caller checks what they are."""
-        if self._evict is None:
-            return
         policy = self._evict
+        if policy is None:
+            return
         started = self._state.stopwatch()
-        named: Iterable[object] = ()
+        named = self._named(policy, limit, partial(self.broke, "evict"))
         try:
-            named = cast("Iterable[object]", policy.choose_victims())  # whatever it says of itself
-            for number, pfn in enumerate(named):
-                if number >= limit:
-                    break
-                if isinstance(pfn, int):
+            for pfn in named:
+                if type(pfn) is int:
                     yield pfn
                     if policy is not self._evict:
                         break  # it hung when it heard what became of that one
                 else:
                     self.broke("evict", f"choose_victims named {shown(pfn)}, which is no frame")
-        except ANYTHING as error:  # a policy may raise anything
-            self.broke("evict", f"choose_victims raised {shown(error)}{place(error)}")
         finally:  # also when the caller has enough and asks for no more
-            if isinstance(named, GeneratorType):
-                self._close(named)
+            named.close()
             self._timed("evict", started)
 
-    def _close(self, named: Generator[object, object, object]) -> None:
+    def _named(self, policy: EvictPolicy, limit: int, told: Callable[[str], None]) -> Generator[object, None, None]:
+        """What an evict policy names, at most `limit` of it; `told` hears of what it raises."""
+        named: Iterator[object] = iter(())
+        try:
+            named = iter(cast("Iterable[object]", policy.choose_victims()))  # whatever it says of itself
+        except ANYTHING as error:  # a policy may raise anything
+            told(f"choose_victims raised {shown(error)}{place(error)}")
+        try:
+            for _ in range(limit):
+                try:
+                    pfn = next(named)
+                except StopIteration:
+                    return
+                except ANYTHING as error:  # a policy may raise anything
+                    told(f"choose_victims raised {shown(error)}{place(error)}")
+                    return
+                yield pfn
+        finally:
+            if isinstance(named, GeneratorType):
+                self._close(named, told)
+
+    def _close(self, named: Generator[object, object, object], told: Callable[[str], None]) -> None:
         """End a generator of victims here, where what its `finally` does is noticed."""
         try:
             named.close()
         except ANYTHING as error:  # a policy may raise anything
-            self.broke("evict", f"choose_victims raised {shown(error)}{place(error)} when it was closed")
+            told(f"choose_victims raised {shown(error)}{place(error)} when it was closed")
 
     def reason(self, pfn: int) -> str:
         """Why the evict policy chose a frame."""
@@ -461,7 +492,7 @@ class GuardedPolicies:
             except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"swap_device raised {shown(error)}{place(error)}")
                 return None
-            if number is None or (isinstance(number, int) and 0 <= number < len(self._state.swap.devices)):
+            if number is None or (type(number) is int and 0 <= number < len(self._state.swap.devices)):
                 return number
             self.broke("evict", f"swap_device answered {shown(number)}, which is no device")
         return None
@@ -542,7 +573,7 @@ class GuardedPolicies:
         self._timed("oom", started)
         if answer is None:
             return None
-        victim = self._state.processes.get(answer) if isinstance(answer, int) else None
+        victim = self._state.processes.get(answer) if type(answer) is int else None
         if victim is None or victim.resident == 0:
             self.broke("oom", f"choose answered {shown(answer)}, which is no process with memory")
             return None

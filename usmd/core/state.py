@@ -36,7 +36,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     that takes longer is reported. `policy_errors`: errors of one policy after which the default takes its place (0:
     never). `eviction_records`: evictions on record per process, for `explain`. `default_policies`: the alloc, evict and
     oom policy that take the place of one that makes too many errors. `cond_interval`: seconds between two turns of a
-    conditional policy, and `cond_batch` pages at most for each kind of wish in a turn.
+    conditional policy, and `cond_batch` pages at most for each kind of wish in a turn. `interruptible`: Ctrl-C may end
+    a call of a policy, as KeyboardInterrupt; where it cannot, that is as much an error of the policy as any exception.
     """
 
     frames: int
@@ -60,6 +61,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     eviction_records: int = 256
     cond_interval: float = 0.1
     cond_batch: int = 256
+    interruptible: bool = True
     default_policies: tuple[str, str, str] = ("async_aware", "hint_aware", "refuse")
 
     def __post_init__(self) -> None:

@@ -24,7 +24,9 @@ class Simulation:
     A policy is never replaced here, however often it errs: what it does is what is asked for.
     """
 
-    def __init__(self, *, frames: int, pages: int, page_size: int, deny_budget: int, slots: int) -> None:
+    def __init__(
+        self, *, frames: int, pages: int, page_size: int, deny_budget: int, slots: int, interruptible: bool = True
+    ) -> None:
         """Raises InvalidArgument for numbers that cannot be; `slots`: of the one swap device, in pages."""
         settings = CoreSettings(
             frames=frames,
@@ -35,6 +37,7 @@ class Simulation:
             max_hint_ranges=MAX_HINT_RANGES,
             policy_errors=0,
             eviction_records=0,
+            interruptible=interruptible,
         )
         self.core = InstantCore(settings, [DeviceInfo("swap", slots)], registry.make)
         self.problem = ""

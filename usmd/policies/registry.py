@@ -182,7 +182,7 @@ def _defaults(title: str, found: type[Policy]) -> dict[str, object]:
     """The parameters of a policy's constructor beside the view, each with its default."""
     try:
         _, *parameters = inspect.signature(found).parameters.values()
-    except ANYTHING as error:
+    except ANYTHING as error:  # its class may define what is asked here
         raise InvalidArgument(
             f"{title} cannot be made: its constructor must take the view, then parameters with defaults"
         ) from error

@@ -85,6 +85,7 @@ def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
         max_mapped=memory.max_mapped,
         policy_errors=policy.max_errors,
         default_policies=stand_ins(policy),
+        interruptible=False,  # SIGINT is a signal of the loop's
     )
 
 

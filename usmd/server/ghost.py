@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from usmd.core import events
-from usmd.core.guard import ANYTHING, place, shown
+from usmd.core.guard import ANYTHING, EndsRun, place, shown
 from usmd.core.instant import Touches
 from usmd.core.swap_map import MAX_DEVICES, DeviceInfo, DeviceMap
 from usmd.errors import InvalidArgument, UsmdError
@@ -28,7 +28,7 @@ FIRST_SLOTS: Final = 4096
 """Swap slots to begin with; there are more when they are needed."""
 
 
-class GhostHung(BaseException):
+class GhostHung(EndsRun):
     """Raised within a ghost whose policy does not return from a call, by whoever watches."""
 
 
@@ -47,8 +47,9 @@ class Ghost:
         self.seconds = 0.0
         self._slow = 0
         self._simulation = Simulation(
-            frames=frames, pages=pages, page_size=page_size, deny_budget=deny_budget, slots=FIRST_SLOTS
-        )
+            frames=frames, pages=pages, page_size=page_size, deny_budget=deny_budget, slots=FIRST_SLOTS,
+            interruptible=False,
+        )  # fmt: skip
         self._core = self._simulation.core
         try:
             self._simulation.begin("first_fit", specification)
