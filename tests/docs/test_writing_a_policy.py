@@ -6,6 +6,7 @@ of its lines must be there, in this order, whatever the numbers in it are; "..."
 """
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -209,9 +210,14 @@ def test_it_is_built_as_a_package_and_found_by_its_entry_point(terminals, tmp_pa
 
 def test_it_is_compared_with_another_on_a_trace(terminals):
     terminals.write("cflru.py")
-    ((command, _),) = commands("On a trace")
-    said = terminals.run(command)
-    assert all(word in said for word in ("lru", "cflru"))
+    ((command, shown),) = commands("On a trace")
+    assert shown
+    terminals.run(command, shown)
+    replay = command[command.index("usmctl replay") :]
+    rows = json.loads(terminals.run(f"{replay} --format json"))["rows"]
+    for row, line in zip(rows, shown.splitlines()[-2:], strict=True):
+        counted = [f"{row[key]:,}" for key in ("hits", "misses", "evictions", "writebacks")]
+        assert [word for word in line.split() if word in counted] == counted
 
 
 def test_the_row_for_this_projects_own_table_names_the_class_of_the_page():

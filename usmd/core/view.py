@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from usmd.core.frame_list import FrameLinks, FrameList
-from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT, PRIORITY_OF
+from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT, PRIORITY_OF, ZERO
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import Priority
 from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy
@@ -110,8 +110,8 @@ class MemoryView:
         return self._state.regions[frames.page[pfn] >> PAGE_BITS].process is self._process
 
     def dirty(self, pfn: int) -> bool:
-        """Whether evicting the page needs a write."""
-        return bool(self._flags[pfn] & DIRTY)
+        """Whether evicting the page needs a write, as far as is known: whether its bytes are all zero is looked at then."""
+        return self._flags[pfn] & (DIRTY | ZERO) == DIRTY
 
     def priority(self, pfn: int) -> int:
         """Priority of the page in a frame: 0 LOW, 1 NORMAL, 2 HIGH."""

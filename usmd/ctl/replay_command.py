@@ -133,7 +133,8 @@ def replay(
         wanted = _frames(frames or ("" if mrc else "10%"), found.distinct) or sizes(found.distinct, points)
         timed = [] if hints is None else read_hints(str(hints), found.numbering)
         setups = [Setup(size, one, other, bytes_a_page, timed) for size in wanted for one, other in policies]
-        Replay(found, setups[0])  # what cannot be made is told before the work begins
+        for each in setups[: len(policies)]:
+            Replay(found, each)  # what cannot be made is told before the work begins
     except KeyboardInterrupt:
         sys.stderr.write("usmctl: interrupted while the trace was read; nothing was replayed\n")
         raise typer.Exit(INTERRUPTED) from None

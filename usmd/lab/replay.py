@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Iterator
+from copy import copy
 
 import msgspec
 
@@ -93,6 +94,8 @@ class Replay:
         identity = trace.numbering.identity
         self.core.state.identity = lambda key: identity(key & PAGE_MASK)
         self._simulation.begin(setup.alloc, setup.evict)
+        self._counters = copy(self._simulation.process.counters)
+        """After `_done` accesses; those of the core are further in the middle of a part, in which Ctrl-C may come."""
         self._exact = trace.times is not None and (foreign or bool(setup.hints))
 
     def run(self) -> Iterator[int]:
@@ -115,7 +118,7 @@ class Replay:
             self._simulation.do(touches, now)
             self._simulation.do(events.Tick(), self.core.state.now)
             self.seconds += time.perf_counter() - begun
-            self._done = end
+            self._done, self._counters = end, copy(self._simulation.process.counters)
             yield end
 
     def _now(self, index: int) -> float:
@@ -135,8 +138,7 @@ class Replay:
 
     def row(self) -> Row:
         """What is known so far."""
-        counters = self._simulation.process.counters
-        accesses = self._done
+        counters, accesses = self._counters, self._done
         misses = accesses - counters.accesses
         return Row(
             trace=self.trace.name,

@@ -12,6 +12,7 @@ from usmd.core import commands, events
 from usmd.core.instant import InstantCore
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
+from usmd.errors import InvalidArgument
 from usmd.policies import registry
 
 MAX_HINT_RANGES: Final = 1 << 24
@@ -44,8 +45,13 @@ class Simulation:
         self._length = pages * page_size
 
     def begin(self, alloc: str, evict: str) -> None:
-        """Start the process, number 1, with region 1 of all pages; raises InvalidArgument or UnknownPolicy."""
+        """Start the process, number 1, with region 1 of all pages.
+
+        Raises InvalidArgument or UnknownPolicy, also for a policy whose constructor fails.
+        """
         self.do(events.Attach("simulation", alloc, evict, "refuse"), 0.0)
+        if self.problem:
+            raise InvalidArgument(f"{self.problem.removesuffix(' (1 so far)')}; correct it, or name another")
         self.do(events.Map(1, self._length, ""), 0.0)
         self.process = self.core.state.processes[1]
 

@@ -57,6 +57,80 @@ def test_what_was_replayed_so_far_is_known():
     assert (row.accesses, row.hits, row.complete) == (RUN, RUN - 1, False)
 
 
+CLEAN_FIRST = """
+from usmd.policies.evict.lru import Lru
+
+
+class CleanFirst(Lru):
+    def choose_victims(self):
+        return sorted(self.recency, key=self.memory.dirty)
+
+
+class Interrupted(Lru):
+    left = 70
+
+    def choose_victims(self):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().choose_victims()
+
+
+class Unmade(Lru):
+    def __init__(self, memory):
+        raise RuntimeError("no")
+"""
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    path = tmp_path / "theirs.py"
+    path.write_text(CLEAN_FIRST)
+    path.chmod(0o644)
+    return path
+
+
+def clean_first(pages, writes, frames):
+    """Misses and write-backs: of the clean pages, or if there is none of all, the least recently used one goes."""
+    resident, misses, writebacks = {}, 0, 0
+    for page, write in zip(pages, writes, strict=True):
+        dirty = resident.pop(page, None)
+        if dirty is None:
+            misses += 1
+            if len(resident) == frames:
+                victim = min(resident, key=lambda each: resident[each])  # the first of the clean ones, in this order
+                writebacks += resident.pop(victim)
+        resident[page] = bool(dirty) or bool(write)
+    return misses, writebacks
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_policy_knows_which_pages_need_a_write(theirs, seed):
+    generator = random.Random(seed)
+    pages = [int(generator.paretovariate(0.5)) % 300 for _ in range(3000)]
+    writes = bytes(generator.random() < 0.1 for _ in pages)
+    row = row_of(trace_of(pages, writes), frames=40, evict=f"{theirs}:CleanFirst")
+    assert (row.misses, row.writebacks) == clean_first(pages, writes, 40)
+    assert row.policy_errors == 0
+
+
+def test_what_is_known_after_an_interrupt_is_of_one_moment(theirs):
+    pages = [*range(60), *range(10)] + [0] * (RUN - 70) + list(range(1000))
+    replay = Replay(trace_of(pages, bytes([1]) * len(pages)), Setup(30, f"{theirs}:Interrupted"))
+    with pytest.raises(KeyboardInterrupt):
+        list(replay.run())
+    row = replay.row()
+    assert (row.accesses, row.misses, row.evictions, row.writebacks) == (RUN, 70, 40, 40)
+    assert (row.faults_per_1000, row.hits) == (1000 * 70 / RUN, RUN - 70)
+
+
+def test_a_policy_that_cannot_be_made_is_refused(theirs):
+    with pytest.raises(
+        InvalidArgument, match=r"its constructor raised RuntimeError\('no'\) \(.*theirs.py:\d+\); correct"
+    ):
+        Replay(trace_of([1]), Setup(4, f"{theirs}:Unmade"))
+
+
 def hint_on(time, first, end, text):
     return TimedHint(time, first, end, parse_hint(text))
 
