@@ -348,6 +348,20 @@ def test_one_that_hangs_when_it_is_asked_what_it_hears_does_not_take_the_place()
     work(shell, process)
 
 
+@pytest.mark.parametrize("name", ["page_filled", "page_evicted", "page_left", "page_accessed", "page_missed"])
+def test_a_hook_that_cannot_even_be_got_is_survived(name):
+    def broken(self):
+        raise ValueError("no")
+
+    shell = shell_with({"evict": type("Broken", (registry.find("evict", "lru")[0],), {name: property(broken)})})
+    work(shell, shell.attach(evict="hostile"))
+    assert_reported(shell, "evict")
+    process = shell.attach(evict="fifo")
+    work(shell, process)
+    shell.do(events.SetPolicy(process, "evict", "hostile"))
+    work(shell, process)
+
+
 def test_one_that_hangs_when_it_hears_of_touches_hears_of_one():
     heard = []
 

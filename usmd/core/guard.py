@@ -130,24 +130,27 @@ class GuardedPolicies:
         self._known = None
         self.on_access = self.on_miss = self.on_fill = self.on_evict = None
         if policy is not None:
-            self.on_fill = policy.page_filled
-            remembers = type(policy).page_evicted is not EvictPolicy.page_evicted
-            self.on_evict = policy.page_evicted if remembers else policy.page_left
             try:
+                self.on_fill = policy.page_filled
+                remembers = type(policy).page_evicted is not EvictPolicy.page_evicted
+                self.on_evict = policy.page_evicted if remembers else policy.page_left
                 self.on_access = policy.page_accessed if policy.hears_accesses else None
                 self.on_miss = policy.page_missed if policy.hears_misses else None
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"hears_accesses or hears_misses raised {shown(error)}{place(error)}")
+                self.broke("evict", f"it raised {shown(error)}{place(error)} when it was asked what it hears")
 
     def _use_cond(self, policy: ConditionalPolicy | None) -> None:
         self._cond = policy
         self.on_swapped: Callable[[int, int], None] | None = None
         self.on_returned: Callable[[int], None] | None = None
         if policy is not None:
-            if type(policy).page_swapped is not ConditionalPolicy.page_swapped:
-                self.on_swapped = policy.page_swapped
-            if type(policy).page_returned is not ConditionalPolicy.page_returned:
-                self.on_returned = policy.page_returned
+            try:
+                if type(policy).page_swapped is not ConditionalPolicy.page_swapped:
+                    self.on_swapped = policy.page_swapped
+                if type(policy).page_returned is not ConditionalPolicy.page_returned:
+                    self.on_returned = policy.page_returned
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("cond", f"it raised {shown(error)}{place(error)} when it was asked what it hears")
             state = self._state
             state.turn_at = min(state.turn_at, state.now + state.settings.cond_interval)
 

@@ -110,7 +110,7 @@ class MemoryView:
         return self._state.regions[frames.page[pfn] >> PAGE_BITS].process is self._process
 
     def dirty(self, pfn: int) -> bool:
-        """Whether evicting the page needs a write, as far as is known: whether its bytes are all zero is looked at then."""
+        """Whether evicting the page needs a write, as far as is known: only then is looked whether it is all zero."""
         return self._flags[pfn] & (DIRTY | ZERO) == DIRTY
 
     def priority(self, pfn: int) -> int:

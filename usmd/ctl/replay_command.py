@@ -21,7 +21,7 @@ from usmd.ctl.progress import Advance, progress_bar
 from usmd.errors import InvalidArgument, InvalidSize
 from usmd.lab.hint_file import read_hints
 from usmd.lab.loading import Trace, load
-from usmd.lab.miss_ratio_curve import curves, sizes
+from usmd.lab.miss_ratio_curve import WorkerLost, curves, sizes
 from usmd.lab.replay import Replay, Row, Setup
 from usmd.lab.traces.reading import AUTO, FORMATS, open_trace
 from usmd.policies import registry
@@ -29,6 +29,7 @@ from usmd.sizes import parse_size
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+FAILED = 1
 DEFAULT_EVICT = "lru,sieve,s3_fifo,arc"
 EPILOG = """Examples:
 
@@ -127,7 +128,7 @@ def replay(
     bytes_a_page = _bytes(page_size)
     policies = [(one, other) for other in _specifications("alloc", alloc) for one in _specifications("evict", evict)]
     rows: list[Row] = []
-    interrupted = False
+    why, code = "", 0
     try:
         found = _load(trace, trace_format, bytes_a_page, _columns(columns))
         wanted = _frames(frames or ("" if mrc else "10%"), found.distinct) or sizes(found.distinct, points)
@@ -147,17 +148,19 @@ def replay(
             else:
                 _one_by_one(found, setups, rows, advance)
     except KeyboardInterrupt:
-        interrupted = True
+        why, code = "interrupted", INTERRUPTED
+    except WorkerLost as error:
+        why, code = str(error), FAILED
     if chosen_format(context, output) is Format.JSON:
-        write_document(replay_view.as_document(found, rows, bytes_a_page, complete=not interrupted), sys.stdout)
+        write_document(replay_view.as_document(found, rows, bytes_a_page, complete=not why), sys.stdout)
     else:
         replay_view.show(make_console(), found, rows, bytes_a_page, curve=mrc)
     if mrc and rows:
         _draw(found, rows, out)
-    if interrupted:
+    if why:
         done = sum(row.complete for row in rows)
-        sys.stderr.write(f"usmctl: interrupted after {done} of {len(setups)} replays; above is what is known so far\n")
-        raise typer.Exit(INTERRUPTED)
+        sys.stderr.write(f"usmctl: {why} after {done} of {len(setups)} replays; above is what is known so far\n")
+        raise typer.Exit(code)
 
 
 def _one_by_one(trace: Trace, setups: Sequence[Setup], rows: list[Row], advance: Advance) -> None:

@@ -6,12 +6,14 @@ import os
 import signal
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from ctypes import c_byte
 from math import exp, log
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import msgspec
@@ -19,6 +21,13 @@ import msgspec
 from usmd.errors import InvalidArgument
 from usmd.lab.loading import Trace
 from usmd.lab.replay import Replay, Row, Setup
+
+PATIENCE = 2.0
+"""Seconds that processes have to end when they are asked to; one looks every 16384 accesses."""
+
+
+class WorkerLost(Exception):
+    """A process that replayed has ended by itself."""
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -43,10 +52,11 @@ def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> It
     """The rows of many replays of a trace, in the order in which they end.
 
     `jobs`: processes at once, by default as many as there are CPUs. Ending the iteration early ends them, and waits
-    until they are gone.
+    until they are gone. Raises WorkerLost when one ended by itself.
     """
     context = get_context("spawn")
     stop = context.RawValue("b", 0)  # no lock, which a process could die with
+    others = set(active_children())
     with ExitStack() as opened:
         stored = _store(trace, opened)
         workers = min(jobs or os.cpu_count() or 1, len(setups))
@@ -59,10 +69,25 @@ def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> It
                 ]
             for done in as_completed(work):
                 yield done.result()
+        except BrokenProcessPool as error:
+            raise WorkerLost(
+                "a process ended by itself (a policy may have ended it, or the system for want of memory, of which "
+                "fewer processes take less)"
+            ) from error
         finally:
-            # Asked, not killed: a process that dies while it sends a row leaves the pool waiting for the rest of it.
+            # Asked first: one that is killed while it sends a row would leave the pool waiting for the rest of it.
             stop.value = 1
-            pool.shutdown(cancel_futures=True)
+            impatient = threading.Timer(PATIENCE, _kill, [set(active_children()) - others])
+            impatient.start()
+            with _sigint_blocked():
+                pool.shutdown(cancel_futures=True)
+            impatient.cancel()
+
+
+def _kill(workers: Iterable[BaseProcess]) -> None:
+    """End processes whose policy does not return."""
+    for each in workers:
+        each.kill()
 
 
 @contextmanager

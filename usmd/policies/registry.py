@@ -14,15 +14,19 @@ import inspect
 import math
 import re
 from collections.abc import Iterable
-from itertools import chain
+from itertools import accumulate, chain
 from types import ModuleType
 from typing import Final, cast
 
-from usmd.core.guard import ANYTHING, shown
+from usmd.core.guard import ANYTHING, PolicyHung, shown
 from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy, Policy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UnknownPolicy, UsmdError
 
+MAX_LENGTH: Final = 4096
+"""Characters of a specification."""
+MAX_DEPTH: Final = 4
+"""How deep specifications may stand in each other's parentheses: each may make several of what is in them."""
 TABLES: Final[dict[str, dict[str, str]]] = {
     "alloc": {
         "async_aware": "usmd.policies.alloc.async_aware:AsyncAware",
@@ -108,7 +112,14 @@ def is_file(specification: str) -> bool:
 
 
 def parse(specification: str) -> tuple[str, dict[str, Value]]:
-    """Name and parameters of a specification; raises InvalidArgument when it cannot be read."""
+    """Name and parameters of a specification; raises InvalidArgument when it cannot be read, or is too long or deep."""
+    if len(specification) > MAX_LENGTH:
+        raise InvalidArgument(
+            f"policy {specification[:40]!r}… is written in {len(specification)} characters; allowed are {MAX_LENGTH}"
+        )
+    depth = max(accumulate((each == "(") - (each == ")") for each in specification), default=0)
+    if depth > MAX_DEPTH:
+        raise InvalidArgument(f"policy {specification!r} is nested {depth} deep; allowed are {MAX_DEPTH}")
     match = _SPECIFICATION.fullmatch(specification)
     if match is None:
         raise InvalidArgument(
@@ -182,6 +193,8 @@ def _defaults(title: str, found: type[Policy]) -> dict[str, object]:
     """The parameters of a policy's constructor beside the view, each with its default."""
     try:
         _, *parameters = inspect.signature(found).parameters.values()
+    except PolicyHung:
+        raise
     except ANYTHING as error:  # its class may define what is asked here
         raise InvalidArgument(
             f"{title} cannot be made: its constructor must take the view, then parameters with defaults"

@@ -14,8 +14,9 @@ import pytest
 
 from tests.support.daemon import wait_until
 from usmd.errors import InvalidArgument
+from usmd.lab import miss_ratio_curve
 from usmd.lab.loading import gather
-from usmd.lab.miss_ratio_curve import curves, sizes
+from usmd.lab.miss_ratio_curve import WorkerLost, curves, sizes
 from usmd.lab.replay import Replay, Setup
 from usmd.lab.traces.trace import cut
 
@@ -50,6 +51,53 @@ def test_rows_are_those_of_single_replays_and_workers_are_gone_afterwards():
     )
     running = curves(trace, setups * 3, jobs=2)
     next(running)
+    running.close()
+    assert multiprocessing.active_children() == []
+
+
+POLICIES = """
+import os
+
+from usmd.policies.evict.lru import Lru
+
+
+class Hangs(Lru):
+    def choose_victims(self):
+        while True:
+            pass
+
+
+class Ends(Lru):
+    def choose_victims(self):
+        os._exit(3)
+"""
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    path = tmp_path / "theirs.py"
+    path.write_text(POLICIES)
+    path.chmod(0o644)
+    return path
+
+
+def trace_of(pages):
+    return gather(cut(array("q", pages), b"", None), "made", lambda: "made")
+
+
+def test_what_a_worker_has_told_is_known_when_another_has_ended_by_itself(theirs):
+    setups = [Setup(5, "lru"), Setup(20, f"{theirs}:Ends")]
+    running = curves(trace_of(range(50)), setups, jobs=1)
+    assert next(running).misses == 50
+    with pytest.raises(WorkerLost):
+        next(running)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_whose_policy_does_not_return_is_ended(theirs, monkeypatch):
+    monkeypatch.setattr(miss_ratio_curve, "PATIENCE", 0.2)
+    running = curves(trace_of(range(50)), [Setup(5, "lru"), Setup(20, f"{theirs}:Hangs")], jobs=2)
+    assert next(running).misses == 50
     running.close()
     assert multiprocessing.active_children() == []
 

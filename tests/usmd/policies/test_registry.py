@@ -354,3 +354,18 @@ def test_a_policy_from_a_file_is_listed_once_it_was_made_and_not_when_it_could_n
     assert registry.TABLES["evict"].keys() - TABLES_BEFORE["evict"] == {f"{file}:Mine"}
     with pytest.raises(UnknownPolicy, match=rf"there are {file}:Mine, "):
         registry.find("evict", "nothing")
+
+
+def nested(depth):
+    return "hint_aware(fallback=" * depth + "lru" + ")" * depth
+
+
+def test_specifications_stand_in_each_other_so_deep_and_no_deeper():
+    """Each hint_aware makes three of what is in it."""
+    registry.find("evict", nested(registry.MAX_DEPTH))
+    with pytest.raises(InvalidArgument, match=r"is nested 5 deep; allowed are 4$"):
+        registry.find("evict", nested(registry.MAX_DEPTH + 1))
+    with pytest.raises(
+        InvalidArgument, match=r"^policy 'hint_aware.*'… is written in 6\d{4} characters; allowed are 4096$"
+    ):
+        registry.find("evict", nested(3000))
