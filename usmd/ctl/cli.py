@@ -6,6 +6,7 @@ Covers reading the command line, exit codes (0 done, 1 the daemon cannot be reac
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -40,6 +41,7 @@ from usmd.version import VERSION
 
 FAILED = 1
 BAD_USAGE = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 app = typer.Typer(
@@ -210,6 +212,8 @@ for _command in (*app.registered_commands, *policy_command.policy.registered_com
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run usmctl on `arguments`, or on those of the process, and return the exit code."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log says nothing that usmctl does not say better
+    if sys.stdout is None or sys.stderr is None:  # closed by who began this process
+        return FAILED if sys.stderr is None else _complain("standard output is closed", FAILED)
     try:
         app(None if arguments is None else list(arguments), prog_name="usmctl")
     except SystemExit as stop:
@@ -218,10 +222,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, BAD_USAGE)
     except UsmdError as error:
         return _complain(error, FAILED)
+    except MemoryError:
+        return _complain("there is not enough memory for that", FAILED)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        sys.stdout = None  # else it is tried once more at the end, with a traceback
+        return _complain(f"the output cannot be written: {error.strerror}", FAILED)
     return 0
 
 
-def _complain(error: UsmdError, code: int) -> int:
+def _complain(error: UsmdError | str, code: int) -> int:
     sys.stderr.write(f"usmctl: {error}\n")
     return code
 

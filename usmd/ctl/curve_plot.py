@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from usmd.ctl.console import printable
 from usmd.ctl.replay_view import label
 from usmd.errors import TraceError
 from usmd.lab.loading import Trace
@@ -33,6 +34,7 @@ def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -44,16 +46,21 @@ def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
     for number, (name, points) in enumerate(sorted(lines.items())):
         frames, ratios = zip(*sorted(points), strict=True)
         style = "--" if name.startswith("belady") else "-"
-        axes.plot(frames, ratios, style, marker=MARKERS[number % len(MARKERS)], markersize=4, linewidth=1.4, label=name)
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(frames, ratios, style, marker=marker, markersize=4, linewidth=1.4, label=_plain(name))
     axes.set_xscale("log")
     axes.set_ylim(0, 1)
+    # Between two powers of ten other numbers are labelled too, for there may be no power in the picture.
+    few = max(row.frames for row in rows) < 10 * min(row.frames for row in rows)
     axes.xaxis.set_major_formatter(lambda frames, _: f"{frames:,.0f}")
+    axes.xaxis.set_minor_formatter((lambda frames, _: f"{frames:,.0f}") if few else NullFormatter())
     axes.set_xlabel("memory (frames, logarithmic)")
     axes.set_ylabel("miss ratio")
-    axes.set_title(f"{trace.name}: {len(trace):,} accesses to {trace.distinct:,} pages")
+    axes.set_title(f"{_plain(trace.name)}: {len(trace):,} accesses to {trace.distinct:,} pages")
     axes.grid(visible=True, which="major", alpha=0.3)
     shares = axes.secondary_xaxis("top", functions=(Scale(100 / trace.distinct), Scale(trace.distinct / 100)))
-    shares.xaxis.set_major_formatter(lambda share, _: f"{share:g}%")
+    shares.xaxis.set_major_formatter(lambda share, _: f"{share:.3g}%")
+    shares.xaxis.set_minor_formatter((lambda share, _: f"{share:.3g}%") if few else NullFormatter())
     shares.set_xlabel("of the distinct pages")
     axes.legend(loc="upper right", fontsize="small")
     written = [target.with_name(f"{target.name}.{ending}") for ending in ("png", "svg")]
@@ -63,3 +70,8 @@ def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
     except OSError as error:
         raise TraceError(f"the picture cannot be written: {error}") from error
     return written
+
+
+def _plain(text: str) -> str:
+    """Text that is not read as mathematics, which stands between dollar signs."""
+    return printable(text).replace("$", r"\$")

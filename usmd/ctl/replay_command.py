@@ -30,6 +30,7 @@ from usmd.sizes import parse_size
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 FAILED = 1
+POINTS = 16
 DEFAULT_EVICT = "lru,sieve,s3_fifo,arc"
 EPILOG = """Examples:
 
@@ -91,7 +92,10 @@ ColumnsOption = Annotated[
     ),
 ]
 CurveOption = Annotated[bool, typer.Option("--mrc", help="Compute the miss-ratio curve over many sizes, and draw it.")]
-PointsOption = Annotated[int, typer.Option("--points", min=2, max=1000, help="Sizes of the curve.")]
+PointsOption = Annotated[
+    int | None,
+    typer.Option("--points", min=2, max=1000, help="Sizes of the curve. Default: 16.", show_default=False),
+]
 JobsOption = Annotated[
     int | None,
     typer.Option("--jobs", min=1, max=1024, help="Processes for the curve. Default: one a CPU.", show_default=False),
@@ -114,7 +118,7 @@ def replay(
     trace_format: TraceFormatOption = AUTO,
     columns: ColumnsOption = None,
     mrc: CurveOption = False,
-    points: PointsOption = 16,
+    points: PointsOption = None,
     jobs: JobsOption = None,
     out: OutOption = None,
     output: FormatOption = None,
@@ -125,13 +129,18 @@ def replay(
 
     A recording of `usmctl record` is a trace as well. Ctrl-C prints what is known so far.
     """
+    of_curve = {"--points": points, "--jobs": jobs, "-o": out}
+    if not mrc and (given := [name for name, value in of_curve.items() if value is not None]):
+        raise InvalidArgument(f"{' and '.join(given)} without --mrc, which computes and draws a curve; add that")
+    if out is not None and not out.name:
+        raise InvalidArgument(f"-o {out} names no file; a name such as {out / 'curve'} does")
     bytes_a_page = _bytes(page_size)
     policies = [(one, other) for other in _specifications("alloc", alloc) for one in _specifications("evict", evict)]
     rows: list[Row] = []
     why, code = "", 0
     try:
         found = _load(trace, trace_format, bytes_a_page, _columns(columns))
-        wanted = _frames(frames or ("" if mrc else "10%"), found.distinct) or sizes(found.distinct, points)
+        wanted = _wanted(frames, found.distinct, points or POINTS, mrc=mrc)
         timed = [] if hints is None else read_hints(str(hints), found.numbering)
         setups = [Setup(size, one, other, bytes_a_page, timed) for size in wanted for one, other in policies]
         for each in setups[: len(policies)]:
@@ -197,6 +206,8 @@ def _load(path: str, form: str, page_size: int, columns: dict[str, str]) -> Trac
 
 def _draw(trace: Trace, rows: Sequence[Row], out: Path | None) -> None:
     target = out or Path(f"{trace.name.partition('.')[0] or 'trace'}-mrc")
+    if target.suffix in (".png", ".svg"):
+        target = target.with_suffix("")
     try:
         written = curve_plot.draw(trace, rows, target)
     except ImportError:
@@ -233,13 +244,28 @@ def _specifications(kind: str, text: str) -> list[str]:
     return found
 
 
+def _wanted(text: str | None, distinct: int, points: int, *, mrc: bool) -> list[int]:
+    """Sizes of memory in frames: those that are asked for, or the default."""
+    if text is None and mrc:
+        return sizes(distinct, points)
+    return _frames("10%" if text is None else text, distinct)
+
+
 def _frames(text: str, distinct: int) -> list[int]:
     """Sizes, each in frames or as a share of the distinct pages."""
     try:
-        return [
-            max(round(float(part[:-1]) / 100 * distinct), 1) if part.endswith("%") else int(part)
-            for part in text.replace(" ", "").split(",")
-            if part
-        ]
+        found = [_size(part, distinct) for part in text.replace(" ", "").split(",") if part]
     except (ValueError, OverflowError):
-        raise InvalidArgument(f"--frames {text}; allowed are numbers of frames, and shares, such as 4096,10%") from None
+        found = []
+    if not found:
+        raise InvalidArgument(f"--frames {text}; allowed are numbers of frames, and shares, such as 4096,10%")
+    return found
+
+
+def _size(part: str, distinct: int) -> int:
+    if not part.endswith("%"):
+        return int(part)
+    share = float(part[:-1])
+    if share <= 0:
+        raise ValueError
+    return max(round(share / 100 * distinct), 1)

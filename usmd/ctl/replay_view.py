@@ -6,16 +6,19 @@ from collections.abc import Sequence
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from usmd.ctl.console import has_blocks, printable
+from usmd.ctl.tables import show_table, width_of
 from usmd.lab.loading import Trace
 from usmd.lab.replay import Row
 from usmd.sizes import format_size
 
 BAR = 12
 """Characters of the bar that shows a miss ratio."""
+BAR_TITLE = " "
+LEFT_OUT = (BAR_TITLE, ">FAULTS/1000", ">ACCESSES/S", ">OF PAGES")
+"""Columns that a narrow terminal does without, the least missed first; if that is not enough, it wraps the lines."""
 
 
 def as_document(trace: Trace, rows: Sequence[Row], page_size: int, *, complete: bool) -> dict[str, object]:
@@ -60,53 +63,55 @@ def show(console: Console, trace: Trace, rows: Sequence[Row], page_size: int, *,
 
 
 def _show_rows(console: Console, trace: Trace, rows: Sequence[Row]) -> None:
-    allocs = len({row.alloc for row in rows}) > 1
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (">FRAMES", ">OF PAGES", "EVICT", *(["ALLOC"] if allocs else [])):
-        table.add_column(name.lstrip(">"), justify="right" if name[0] == ">" else "left", no_wrap=True)
-    for name in ("HITS", "MISSES", "MISS RATIO"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for name in ("EVICTIONS", "WRITE-BACKS", "FAULTS/1000", "ACCESSES/S"):
-        table.add_column(name, justify="right", no_wrap=True)
     fewest = {
         frames: min(row.misses for row in rows if row.frames == frames) for frames in {row.frames for row in rows}
     }
-    for row in rows:
-        best = row.misses == fewest[row.frames] and len(rows) > 1
-        table.add_row(
-            f"{row.frames:,}",
-            f"{100 * row.frames / trace.distinct:.1f}%",
-            Text(printable(row.evict), "bold green" if best else ""),
-            *([printable(row.alloc)] if allocs else []),
-            f"{row.hits:,}",
-            f"{row.misses:,}",
-            Text(f"{row.miss_ratio:.4f}", "bold green" if best else ""),
-            _bar(console, row.miss_ratio),
-            f"{row.evictions:,}",
-            f"{row.writebacks:,}",
-            f"{row.faults_per_1000:.1f}",
-            f"{row.accesses_per_s:,.0f}",
-        )
-    console.print(table)
+
+    def marked(row: Row, text: str) -> Text:
+        return Text(text, "bold green" if row.misses == fewest[row.frames] and len(rows) > 1 else "")
+
+    columns: dict[str, list[str | Text]] = {
+        ">FRAMES": [f"{row.frames:,}" for row in rows],
+        ">OF PAGES": [_share(row.frames, trace) for row in rows],
+        "EVICT": [marked(row, printable(row.evict)) for row in rows],
+        "ALLOC": [printable(row.alloc) for row in rows],
+        ">HITS": [f"{row.hits:,}" for row in rows],
+        ">MISSES": [f"{row.misses:,}" for row in rows],
+        ">MISS RATIO": [marked(row, f"{row.miss_ratio:.4f}") for row in rows],
+        BAR_TITLE: [_bar(console, row.miss_ratio) for row in rows],
+        ">EVICTIONS": [f"{row.evictions:,}" for row in rows],
+        ">WRITE-BACKS": [f"{row.writebacks:,}" for row in rows],
+        ">FAULTS/1000": [f"{row.faults_per_1000:.1f}" for row in rows],
+        ">ACCESSES/S": [f"{row.accesses_per_s:,.0f}" for row in rows],
+    }
+    if len({row.alloc for row in rows}) <= 1:
+        del columns["ALLOC"]
+    for title in LEFT_OUT:
+        if width_of([title, *cells] for title, cells in columns.items()) <= console.width:
+            break
+        del columns[title]
+    show_table(console, list(columns), zip(*columns.values(), strict=True), "")
+
+
+def _share(frames: int, trace: Trace) -> str:
+    return f"{100 * frames / trace.distinct:.1f}%"
 
 
 def _show_curve(console: Console, trace: Trace, rows: Sequence[Row]) -> None:
     """A line a size, a column a policy; the best of each size stands out."""
-    names = list(dict.fromkeys(label(row, rows) for row in rows))
+    names = sorted({label(row, rows) for row in rows})
     ratios = {(row.frames, label(row, rows)): row.miss_ratio for row in rows}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("FRAMES", "OF PAGES", *(printable(name) for name in sorted(names))):
-        table.add_column(name, justify="right", no_wrap=True)
+    lines: list[list[str | Text]] = []
     for frames in sorted({row.frames for row in rows}):
-        found = [ratios.get((frames, name)) for name in sorted(names)]
+        found = [ratios.get((frames, name)) for name in names]
         best = min(ratio for ratio in found if ratio is not None)
         cells = [
             Text("-" if ratio is None else f"{ratio:.4f}", "bold green" if ratio == best and len(names) > 1 else "")
             for ratio in found
         ]
-        table.add_row(f"{frames:,}", f"{100 * frames / trace.distinct:.1f}%", *cells)
-    console.print(table)
+        lines.append([f"{frames:,}", _share(frames, trace), *cells])
+    columns = [">FRAMES", ">OF PAGES", *(f">{printable(name)}" for name in names)]
+    show_table(console, columns, lines, "no replay has ended")
 
 
 def label(row: Row, rows: Sequence[Row]) -> str:

@@ -17,6 +17,8 @@ from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.ctl.console import printable
 from usmd.sizes import format_size
 
+GAP = 2
+"""Characters between two columns."""
 LAST_COLUMN = 24  # characters below which the last column, which alone may wrap, is hard to read
 
 
@@ -128,7 +130,7 @@ def show_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence
 
     The last column alone wraps, if it is of text.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for column in columns:
         if column.startswith(">"):
             table.add_column(column[1:], justify="right", no_wrap=True)
@@ -144,9 +146,14 @@ def show_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence
         console.print(when_empty, soft_wrap=True)
         return
     # A terminal that is too narrow wraps the lines by itself; a number cut short would be a wrong number.
-    widths = [max(cell_len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    padded = sum(widths) + 2 * len(widths)
-    wrapped = 0 if columns[-1].startswith(">") else max(widths[-1] - LAST_COLUMN, 0)
+    by_column = list(zip(*cells, strict=True))
+    padded = width_of(by_column)
+    wrapped = 0 if columns[-1].startswith(">") else max(max(map(cell_len, by_column[-1])) - LAST_COLUMN, 0)
     if padded - wrapped > console.width:
         console.width = padded
     console.print(table)
+
+
+def width_of(columns: Iterable[Sequence[str | Text]]) -> int:
+    """Characters in a line of a table with these cells, of which the first is the title."""
+    return sum(max(cell_len(str(cell).removeprefix(">")) for cell in column) + GAP for column in columns)

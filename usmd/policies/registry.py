@@ -18,7 +18,7 @@ from itertools import accumulate, chain
 from types import ModuleType
 from typing import Final, cast
 
-from usmd.core.guard import ANYTHING, PolicyHung, shown
+from usmd.core.guard import shown
 from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy, Policy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UnknownPolicy, UsmdError
@@ -193,9 +193,7 @@ def _defaults(title: str, found: type[Policy]) -> dict[str, object]:
     """The parameters of a policy's constructor beside the view, each with its default."""
     try:
         _, *parameters = inspect.signature(found).parameters.values()
-    except PolicyHung:
-        raise
-    except ANYTHING as error:  # its class may define what is asked here
+    except Exception as error:  # its class may define what is asked here; what is worse is for who makes policies
         raise InvalidArgument(
             f"{title} cannot be made: its constructor must take the view, then parameters with defaults"
         ) from error

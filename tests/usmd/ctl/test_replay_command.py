@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -124,6 +125,11 @@ def test_a_curve_is_printed_and_drawn(capsys, trace, tmp_path):
     [
         (["--frames", "many"], 2, "--frames many"),
         (["--frames", "0"], 2, "0 frames"),
+        (["--frames=-5%"], 2, "--frames -5%"),
+        (["--frames", "0%"], 2, "--frames 0%"),
+        (["--frames", ""], 2, "--frames ; allowed"),
+        (["--points", "4", "-o", "x"], 2, "--points and -o without --mrc"),
+        (["--mrc", "-o", "."], 2, "-o . names no file"),
         (["--evict", "lru,,lruu"], 2, "evict policy 'lruu' does not exist; there are arc, belady"),
         (["--evict", "clock(bits=0)"], 2, "clock(bits=0)"),
         (["--evict", " "], 2, "names no policy"),
@@ -141,6 +147,28 @@ def test_what_is_wrong_is_told_in_a_line(capsys, trace, arguments, code, told):
     assert told in err
     assert err.startswith("usmctl: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_a_full_disk_and_a_closed_output_are_told_in_a_line(trace, output):
+    for to, told in (("> /dev/full", "the output cannot be written: No space left on device"), (">&-", "closed")):
+        command = [*USMCTL, "replay", str(trace), "--evict", "lru", "--format", output]
+        done = subprocess.run(
+            ["bash", "-c", f"{shlex.join(command)} {to}"],
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert done.stderr.startswith("usmctl: ")
+        assert told in done.stderr
+
+
+def test_the_name_of_a_trace_is_no_formula_and_the_ending_of_a_picture_is_not_doubled(capsys, trace, tmp_path):
+    odd = tmp_path / "$x_^2$.txt"
+    odd.write_text(TRACE)
+    code, _, err = replay(
+        capsys, odd, "--mrc", "--frames", "10,50", "--evict", "lru", "--jobs", "1", "-o", tmp_path / "a.png"
+    )
+    assert (code, err) == (0, f"usmctl: drawn to {tmp_path / 'a.png'} and {tmp_path / 'a.svg'}\n")
 
 
 def test_a_trace_that_is_not_there_is_told(capsys, tmp_path):

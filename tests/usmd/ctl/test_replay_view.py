@@ -64,3 +64,14 @@ def test_the_document_says_whether_it_is_complete(trace):
     document = as_document(trace, [row_of(trace)], 4096, complete=False)
     assert (document["complete"], document["accesses"], document["trace_format"]) == (False, 4, "made")
     assert document["rows"][0]["frames"] == 2
+
+
+@pytest.mark.parametrize("width", range(40, 141, 4))
+def test_no_number_is_cut_at_any_width(trace, width):
+    row = row_of(trace, evict="hint_aware(fallback=lru)", hits=1_234_567, misses=7_654_321, accesses_per_s=987_654.0)
+    text = "".join(shown(trace, [row], width=width).split())
+    assert "…" not in text
+    assert all(each in text for each in ("hint_aware(fallback=lru)", "1,234,567", "7,654,321"))
+    assert ("987,654" in text) == (width >= 116)
+    curve = "".join(shown(trace, [row], width=width, curve=True).split())
+    assert "hint_aware(fallback=lru)" in curve
