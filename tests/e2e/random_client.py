@@ -29,6 +29,8 @@ HINTS = (
     "",
 )
 MOST_EXTRA_REGIONS = 3
+LEAST_STEPS = 500
+"""Done however long they take, so that on a busy machine too there is something of each kind."""
 
 
 class WrongByte(Exception):
@@ -141,7 +143,7 @@ def step(client: lib_usm.Client, source: random.Random, regions: list[Checked], 
 
 
 def main(address: str, name: str, seed: int, seconds: float, length: int) -> int:
-    """Work for `seconds`, then compare every byte of every region."""
+    """Work for `seconds` and LEAST_STEPS, then compare every byte of every region."""
     source = random.Random(seed)
     done: dict[str, int] = {}
     with lib_usm.connect(address, name=name) as client:
@@ -150,7 +152,7 @@ def main(address: str, name: str, seed: int, seconds: float, length: int) -> int
         for offset in range(0, length, 16 * client.page_size):
             regions[0].write(offset, source.randbytes(min(16 * client.page_size, length - offset)))
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or sum(done.values()) < LEAST_STEPS:
             step(client, source, regions, done)
         for checked in regions:
             checked.check(0, len(checked.model))
