@@ -13,6 +13,7 @@ import pytest
 
 import lib_usm
 from tests.support.daemon import USMCTL, environment, running_daemon, wait_until
+from tests.support.policy_files import write_policies
 from tests.support.real_memory import require_real_memory
 
 PAGE = 4096
@@ -84,10 +85,7 @@ class Fails(Lru):
 
 @pytest.fixture
 def fails(tmp_path):
-    file = tmp_path / "fails.py"
-    file.write_text(FAILS)
-    file.chmod(0o644)
-    return f"{file}:Fails"
+    return f"{write_policies(tmp_path, FAILS, 'fails.py')}:Fails"
 
 
 def in_force(daemon, process):

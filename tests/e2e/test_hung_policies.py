@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import textwrap
 
 import pytest
 
 import lib_usm
 from tests.support.daemon import USMCTL, USMD, environment, running_daemon
+from tests.support.policy_files import write_policies
 from tests.support.real_memory import require_real_memory
 
 PAGE = 4096
@@ -65,10 +65,7 @@ HUNG = """
 
 @pytest.fixture
 def hung(tmp_path):
-    path = tmp_path / "hung.py"
-    path.write_text(textwrap.dedent(HUNG))
-    path.chmod(0o644)
-    return path
+    return write_policies(tmp_path, HUNG, "hung.py")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 import lib_usm
 from tests.support.daemon import USMD, environment, running_daemon, wait_equal
+from tests.support.policy_files import write_policies
 
 PAGE = 4096
 MEMORY = ("--memory", "256KiB", "--swap", "memory:4MiB")
@@ -39,10 +40,7 @@ class Fails(Lru):
 
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "newest.py"
-    path.write_text(NEWEST)
-    path.chmod(0o644)
-    return path
+    return write_policies(tmp_path, NEWEST, "newest.py")
 
 
 def overfill(client):

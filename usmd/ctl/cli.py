@@ -30,7 +30,7 @@ from usmd.ctl import (
     tables,
 )
 from usmd.ctl.as_json import plain, write_document, write_line
-from usmd.ctl.command import connected, flowing, listed, show, until_interrupted
+from usmd.ctl.command import FAILED, connected, flowing, listed, show, until_interrupted
 from usmd.ctl.connect import ADDRESS_VARIABLE, Admin
 from usmd.ctl.console import is_piped, make_console
 from usmd.ctl.doctor import diagnose
@@ -39,7 +39,6 @@ from usmd.ctl.options import AddressOption, Format, FormatOption, Shared, chosen
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.version import VERSION
 
-FAILED = 1
 BAD_USAGE = 2
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

@@ -16,6 +16,9 @@ from usmd.ctl.connect import Admin, admin_socket
 from usmd.ctl.console import make_console
 from usmd.ctl.options import Format, chosen_format
 
+FAILED = 1
+"""Exit code of what cannot be done, as against a mistake in the command line."""
+
 
 @contextmanager
 def connected(context: typer.Context, address: str | None) -> Iterator[Admin]:

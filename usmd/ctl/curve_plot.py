@@ -34,7 +34,7 @@ def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -50,17 +50,16 @@ def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
         axes.plot(frames, ratios, style, marker=marker, markersize=4, linewidth=1.4, label=_plain(name))
     axes.set_xscale("log")
     axes.set_ylim(0, 1)
-    # Between two powers of ten other numbers are labelled too, for there may be no power in the picture.
-    few = max(row.frames for row in rows) < 10 * min(row.frames for row in rows)
-    axes.xaxis.set_major_formatter(lambda frames, _: f"{frames:,.0f}")
-    axes.xaxis.set_minor_formatter((lambda frames, _: f"{frames:,.0f}") if few else NullFormatter())
     axes.set_xlabel("memory (frames, logarithmic)")
     axes.set_ylabel("miss ratio")
     axes.set_title(f"{_plain(trace.name)}: {len(trace):,} accesses to {trace.distinct:,} pages")
     axes.grid(visible=True, which="major", alpha=0.3)
     shares = axes.secondary_xaxis("top", functions=(Scale(100 / trace.distinct), Scale(trace.distinct / 100)))
-    shares.xaxis.set_major_formatter(lambda share, _: f"{share:.3g}%")
-    shares.xaxis.set_minor_formatter((lambda share, _: f"{share:.3g}%") if few else NullFormatter())
+    # Between two powers of ten other numbers are labelled too, for there may be no power in the picture.
+    few = max(row.frames for row in rows) < 10 * min(row.frames for row in rows)
+    for axis, form in ((axes.xaxis, "{:,.0f}"), (shares.xaxis, "{:.3g}%")):
+        axis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form.format(value)))
+        axis.set_minor_formatter(axis.get_major_formatter() if few else NullFormatter())
     shares.set_xlabel("of the distinct pages")
     axes.legend(loc="upper right", fontsize="small")
     written = [target.with_name(f"{target.name}.{ending}") for ending in ("png", "svg")]

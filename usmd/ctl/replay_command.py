@@ -15,6 +15,7 @@ import typer
 
 from usmd.ctl import curve_plot, replay_view
 from usmd.ctl.as_json import write_document
+from usmd.ctl.command import FAILED
 from usmd.ctl.console import make_console
 from usmd.ctl.options import Format, FormatOption, chosen_format
 from usmd.ctl.progress import Advance, progress_bar
@@ -29,7 +30,6 @@ from usmd.sizes import parse_size
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-FAILED = 1
 POINTS = 16
 DEFAULT_EVICT = "lru,sieve,s3_fifo,arc"
 EPILOG = """Examples:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.support.daemon import wait_until
+from tests.support.policy_files import write_policies
 from usmd.errors import InvalidArgument
 from usmd.lab import miss_ratio_curve
 from usmd.lab.loading import gather
@@ -29,6 +30,10 @@ def test_sizes_go_from_a_thousandth_to_all_and_are_distinct():
         sizes(10, 1)
 
 
+def trace_of(pages, writes=b"", times=None):
+    return gather(cut(array("q", pages), writes, times), "made", lambda: "made")
+
+
 def alone(trace, setup):
     replay = Replay(trace, setup)
     for _ in replay.run():
@@ -43,7 +48,7 @@ def comparable(row):
 def test_rows_are_those_of_single_replays_and_workers_are_gone_afterwards():
     pages = [number * number % 97 for number in range(3000)]
     writes = bytes(number % 5 == 0 for number in range(3000))
-    trace = gather(cut(array("q", pages), writes, array("d", range(3000))), "made", lambda: "made")
+    trace = trace_of(pages, writes, array("d", range(3000)))
     setups = [Setup(frames, evict) for frames in (5, 20) for evict in ("lru", "s3_fifo")]
     found = list(curves(trace, setups, jobs=2))
     assert sorted(map(comparable, found), key=repr) == sorted(
@@ -75,14 +80,7 @@ class Ends(Lru):
 
 @pytest.fixture
 def theirs(tmp_path):
-    path = tmp_path / "theirs.py"
-    path.write_text(POLICIES)
-    path.chmod(0o644)
-    return path
-
-
-def trace_of(pages):
-    return gather(cut(array("q", pages), b"", None), "made", lambda: "made")
+    return write_policies(tmp_path, POLICIES, "theirs.py")
 
 
 def test_what_a_worker_has_told_is_known_when_another_has_ended_by_itself(theirs):
@@ -104,7 +102,6 @@ def test_a_worker_whose_policy_does_not_return_is_ended(theirs, monkeypatch):
 
 PROGRAM = """
 from array import array
-from pathlib import Path
 from usmd.lab.loading import gather
 from usmd.lab.miss_ratio_curve import curves
 from usmd.lab.replay import Setup

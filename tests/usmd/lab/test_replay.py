@@ -6,6 +6,7 @@ from array import array
 import libcachesim
 import pytest
 
+from tests.support.policy_files import write_policies
 from usmd.core.hints import parse_hint
 from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.lab.hint_file import TimedHint
@@ -84,10 +85,7 @@ class Unmade(Lru):
 
 @pytest.fixture
 def theirs(tmp_path):
-    path = tmp_path / "theirs.py"
-    path.write_text(CLEAN_FIRST)
-    path.chmod(0o644)
-    return path
+    return write_policies(tmp_path, CLEAN_FIRST, "theirs.py")
 
 
 def clean_first(pages, writes, frames):
@@ -211,10 +209,7 @@ class Watching(Broken):
 
 @pytest.fixture
 def policies(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(POLICIES)
-    path.chmod(0o644)
-    return path
+    return write_policies(tmp_path, POLICIES, "mine.py")
 
 
 def test_a_policy_that_breaks_is_told_and_the_sweep_answers(policies):

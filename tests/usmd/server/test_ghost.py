@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.policy_files import write_policies
 from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.errors import InvalidArgument, UnknownPolicy
@@ -38,10 +39,7 @@ class Exits(Lru):
 
 @pytest.fixture
 def broken(tmp_path):
-    path = tmp_path / "broken.py"
-    path.write_text(BROKEN)
-    path.chmod(0o644)
-    return path
+    return write_policies(tmp_path, BROKEN, "broken.py")
 
 
 def ghost(policy="lru", frames=4, pages=1 << 20, deny_budget=2):
