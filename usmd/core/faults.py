@@ -66,7 +66,7 @@ class Pending:
             if error is not None:
                 self.faults.fail(self, page, error)
                 return
-            self.faults.hold(self.region, page)
+            self.faults.hold(self.region, page, real=self.real)
             if self.missing == 0 and not self.failed:
                 self.faults.complete(self)
 
@@ -124,7 +124,7 @@ class Faults:
     def page_faults(self, process: Process, faults: Sequence[PageFault]) -> None:
         """Real page faults; each ends by what is done to its page: filled, restored, or poisoned."""
         state = self._state
-        frames = state.frames
+        frames, recent = state.frames, state.recent
         self.begin_batch()
         for fault in faults:
             region = process.regions.get(fault.region_id)
@@ -139,7 +139,7 @@ class Faults:
                 if answer[0].count == 1:
                     pfn = self._life.zero_fill(region, page, answer[0].frame)
                     self._count_minor(process, region)
-                    self.hold_frame(pfn)
+                    recent.append(pfn)
                     continue
             elif entry > 0 and frames.state[entry - 1] != FILLING:
                 self._count_minor(process, region)
@@ -185,7 +185,7 @@ class Faults:
             life.restore(pfn)
         else:
             state.wakes.append(state.frames.page[pfn])
-        self.hold_frame(pfn)
+        state.recent.append(pfn)
 
     def _count_minor(self, process: Process, region: Region) -> None:
         region.faults += 1
@@ -309,7 +309,9 @@ class Faults:
             self.waiting.append(MemoryWaiter(pending, page, plan, write=write))
         else:
             filling = self.place(region, page, plan, writable=pending.real and write)
-            if filling is not None:
+            if filling is None:
+                self.hold(region, page, real=pending.real)
+            else:
                 filling.waiters.append(pending.wait_for(page))
         return plan, yields
 
@@ -350,8 +352,6 @@ class Faults:
                 counters.read_ahead += 1
                 self._guesses_left -= 1
                 spare -= 1
-        if filling is None:
-            self.hold(region, page)
         return filling
 
     def _beside(self, region: Region, page: int, plan: Allocation, run: int) -> bool:
@@ -546,14 +546,20 @@ class Faults:
             found.append((start, start_frame, length))
         return tuple(found)
 
-    def hold(self, region: Region, page: int) -> None:
-        """Pin a page that was faulted in until it is touched, so that the access after the fault finds it."""
+    def hold(self, region: Region, page: int, *, real: bool) -> None:
+        """Hold a page that was faulted in until it is touched, so that the access after the fault finds it.
+
+        A `real` fault's thread has been woken, and needs its frame a moment longer only where its instruction touches
+        several pages.
+        """
         entry = region.table[page]
-        if entry > 0:
+        if entry > 0 and real:
+            self._state.recent.append(entry - 1)
+        elif entry > 0:
             self.hold_frame(entry - 1)
 
     def hold_frame(self, pfn: int) -> None:
-        """Pin a PRESENT frame within the budget; the oldest pin gives way to the newest."""
+        """Hold a PRESENT frame within the budget; the oldest hold gives way to the newest."""
         state = self._state
         settings = state.settings
         if settings.hold_budget == 0 or state.frames.state[pfn] != PRESENT:

@@ -37,6 +37,11 @@ WITHOUT: Final = {bits: bytes(not flags & bits for flags in range(256)) for bits
 PRIORITY_OF: Final = bytes((flags & PRIORITY_MASK) >> PRIORITY_SHIFT for flags in range(256))
 """Priority by flags."""
 
+EVICTABLE_AT: Final = tuple(
+    bytes(not flags & KEPT and PRIORITY_OF[flags] == priority for flags in range(256)) for priority in range(3)
+)
+"""For `bytes.translate`, by priority: 1 where a page of that priority may be evicted; also for a FREE frame at LOW."""
+
 NO_PAGE: Final = -1
 NO_SLOT: Final = -1
 

@@ -221,6 +221,8 @@ class PageLife:
         key = frames.page[pfn]
         region = state.regions[key >> PAGE_BITS]
         process = region.process
+        if frames.flags[pfn] & PINNED:
+            self.unpin(pfn)
         frames.state[pfn] = EVICTING
         record = EvictionRecord(key, state.now, policy, reason)
         process.evictions.append(record)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT, WITHOUT
+from usmd.core.frames import DIRTY, EVICTABLE_AT, KEPT, PINNED, PRESENT, PRIORITY_OF, WITHOUT
 from usmd.core.guard import shown
+from usmd.core.hints import Priority
 from usmd.core.region import PAGE_BITS
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ class Reclaim:
         self._idle_until = 0.0
         """Time until which background reclaim rests, because it found nothing that can go."""
         self._hand = 0
-        """Where the sweep of the default policy goes on."""
+        """Where the default policy's sweep resumes."""
         self._stuck_until = 0.0
         """Time until which pages that could not be protected are not tried again."""
         self._stuck_times = 0
         """How often in a row that was so."""
+        self._stuck: dict[int, float] = {}
+        """Frame that could not be protected → time at which it is tried again."""
 
     def between_marks(self) -> None:
         """Background reclaim, after every event: from below the low watermark up to the high one."""
@@ -74,21 +77,25 @@ class Reclaim:
         if begun == 0 and in_flight:
             self._idle_until = state.now + state.settings.reclaim_rest
         elif begun == 0 and state.now >= self._stuck_until and self._something_could_go():
-            for pfn in list(state.pins):
-                self._life.unpin(pfn)
+            self._end_holds()
             begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count)
         return begun
 
+    def _end_holds(self) -> None:
+        """Let go of all frames whose pages were faulted in and not touched yet."""
+        for pfn in list(self._state.pins):
+            self._life.unpin(pfn)
+        self._state.recent.clear()
+
     def could_not_protect(self, pfn: int) -> None:
-        """The mechanism could not make a victim stable: it is passed over for a while, like a page in use."""
+        """The mechanism could not make a victim stable: reclaim passes it over for a while."""
         state = self._state
         until = state.now + STUCK_SECONDS
         if state.now >= self._stuck_until:
             self._stuck_times += 1
             self._stuck_until = until
-        if state.frames.state[pfn] == PRESENT and not state.frames.flags[pfn] & PINNED:
-            state.frames.flags[pfn] |= PINNED
-            state.pins[pfn] = until
+            self._stuck = {frame: end for frame, end in self._stuck.items() if end > state.now}
+        self._stuck[pfn] = until
 
     def protected(self) -> None:
         """The mechanism made a victim stable."""
@@ -129,31 +136,66 @@ class Reclaim:
         return begun
 
     def from_process(self, process: Process, wanted: int) -> int:
-        """Evict what the policy names, one by one, so that it knows what has gone when it names the next."""
+        """Evict what the policy names, one by one, so that it knows what has gone when it names the next.
+
+        A held frame is passed over, but goes before one of a higher priority that the policy names after it: a hold
+        never turns the order of hints around.
+        """
+        chosen = 0
+        while chosen < wanted:
+            begun, held = self._from_policy(process, wanted - chosen)
+            taken = [pfn for pfn in held[: wanted - chosen - begun] if self.take(process, pfn, held=True)]
+            chosen += begun + len(taken)
+            if not taken:
+                break
+        return chosen or self._sweep(process, wanted, self._state.settings.scan_limit)
+
+    def _from_policy(self, process: Process, wanted: int) -> tuple[int, list[int]]:
+        """Evict what the policy names; returns how many, and the held frames to evict before it is asked again."""
         settings = self._state.settings
-        flags = self._state.frames.flags
+        flags, recent, stuck = self._state.frames.flags, self._state.recent, self._stuck
         policies = process.policies
         slots = self._slots_to_spare()
         name = policies.specifications["evict"]
         explained = settings.eviction_records > 0
+        held: list[int] = []
+        lowest = Priority.HIGH.value
+        """Lowest priority of a held frame."""
         chosen = 0
         for pfn in policies.candidates(max(settings.scan_limit, wanted)):
             wrong = self._objection(process, pfn)
             if wrong is not None:
                 policies.broke("evict", f"choose_victims named frame {shown(pfn)}, which is {wrong}")
-            elif flags[pfn] & PINNED or (slots <= 0 and flags[pfn] & DIRTY):
+            elif (slots <= 0 and flags[pfn] & DIRTY) or (stuck and self._is_stuck(pfn)):
                 process.counters.refused_victims += 1
+            elif flags[pfn] & PINNED or pfn in recent:
+                process.counters.refused_victims += 1
+                held.append(pfn)
+                lowest = min(lowest, PRIORITY_OF[flags[pfn]])
+            elif PRIORITY_OF[flags[pfn]] > lowest:
+                lower = [each for each in held if PRIORITY_OF[flags[each]] < PRIORITY_OF[flags[pfn]]]
+                return chosen, sorted(lower, key=lambda each: PRIORITY_OF[flags[each]])
             else:
                 slots -= flags[pfn] & DIRTY
                 self._life.evict(pfn, name, self._reason(policies, pfn) if explained else "")
                 chosen += 1
                 if chosen >= wanted:
                     break
-        return chosen or self._sweep(process, wanted, settings.scan_limit)
+        return chosen, []
 
-    def take(self, process: Process, pfn: int) -> bool:
-        """Evict a frame that the evict policy named, if it can go; tells whether it does."""
-        if self._objection(process, pfn) is not None or self._state.frames.flags[pfn] & PINNED:
+    def _is_stuck(self, pfn: int) -> bool:
+        """Whether the frame could not be protected a moment ago."""
+        return self._stuck.get(pfn, 0.0) > self._state.now
+
+    def _is_held(self, pfn: int) -> bool:
+        """Whether the frame's page was faulted in, and the access after that may be still to come."""
+        return bool(self._state.frames.flags[pfn] & PINNED) or pfn in self._state.recent
+
+    def take(self, process: Process, pfn: int, *, held: bool = False) -> bool:
+        """Evict a frame that the evict policy named, if it can go, also a `held` one; tells whether it does."""
+        if self._objection(process, pfn) is not None or self._is_stuck(pfn):
+            return False
+        if self._is_held(pfn) and not held:
             return False
         if self._needs_slot(pfn) and self._slots_to_spare() <= 0:
             return False
@@ -202,30 +244,54 @@ class Reclaim:
         return bool(self._state.frames.flags[pfn] & DIRTY)
 
     def _sweep(self, process: Process | None, wanted: int, limit: int) -> int:
-        """The default policy: victims of a process (None: of any) by a hand that goes round the frames."""
+        """The default policy: victims of a process (None: of any), the lowest priority first.
+
+        Within a priority a hand goes round the frames, at most `limit` of which are looked at.
+        """
+        begun = 0
+        for priority in Priority:
+            more, held = self._sweep_priority(process, wanted - begun, limit, priority)
+            begun += more
+            if begun >= wanted or held:
+                break
+        return begun
+
+    def _sweep_priority(self, process: Process | None, wanted: int, limit: int, priority: Priority) -> tuple[int, bool]:
+        """Victims of one priority; returns how many, and whether a frame stayed only because it is held."""
         state = self._state
         frames = state.frames
         slots = self._slots_to_spare()
-        begun = 0
+        begun, held = 0, False
+        marked = frames.flags.translate(EVICTABLE_AT[priority])
+        pfn = self._hand
         for _ in range(min(limit, frames.count)):
-            pfn = self._hand
-            self._hand = pfn + 1 if pfn + 1 < frames.count else 0
-            if frames.state[pfn] != PRESENT or frames.flags[pfn] & (KEPT | PINNED):
-                continue
-            if slots <= 0 and self._needs_slot(pfn):
+            pfn = marked.find(1, pfn)
+            if pfn < 0:
+                pfn = marked.find(1)
+            if pfn < 0:
+                break
+            marked[pfn] = 0
+            self._hand = pfn + 1
+            if frames.state[pfn] != PRESENT or (slots <= 0 and self._needs_slot(pfn)) or self._is_stuck(pfn):
                 continue
             owner = state.regions[frames.page[pfn] >> PAGE_BITS].process
             if process is not None and owner is not process:
+                continue
+            if self._is_held(pfn):
+                held = True
                 continue
             slots -= self._needs_slot(pfn)
             self._life.evict(pfn, "default", "the default policy's sweep reached it")
             begun += 1
             if begun >= wanted:
                 break
-        return begun
+        return begun, held
 
     def evict_range(self, region: Region, first: int, end: int) -> Chore:
-        """Evict the pages of a range that can go, for DONTNEED; waits while many are on their way out already."""
+        """Evict the pages of a range that can go, for DONTNEED; waits while many are on their way out already.
+
+        Held ones go as well: the application says that it will not touch them.
+        """
         state = self._state
         frames = state.frames
         for page, _ in region.table.entries(first, end - first):
@@ -234,7 +300,7 @@ class Reclaim:
             if region.region_id not in state.regions:
                 return
             pfn = region.table[page] - 1
-            can_go = pfn >= 0 and frames.state[pfn] == PRESENT and not frames.flags[pfn] & (KEPT | PINNED)
+            can_go = pfn >= 0 and frames.state[pfn] == PRESENT and not frames.flags[pfn] & KEPT
             if can_go and (not self._needs_slot(pfn) or self._slots_to_spare() > 0):
                 self._life.evict(pfn, "hint", "DONTNEED")
             yield True

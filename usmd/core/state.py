@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence, Sized
 from math import inf
+from typing import Final
 
 import msgspec
 
@@ -23,12 +24,17 @@ MakePolicy = Callable[[str, str, MemoryView], Policy]
 """Makes a policy from (kind, specification, view); raises UsmdError for a name or parameter that does not exist."""
 
 
+MAX_RECENT: Final = 16
+"""Frames of real faults that are held: an instruction may need several pages at once, and gets them one by one."""
+
+
 class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers the core works with. Frames unless said otherwise.
 
     `low`, `high`: watermarks; reclaim begins below `low` free frames and ends at `high`. `deny_budget`: frames that
     EVICTION=DENY may protect per process, and `deny_budget_total` in all. `hold_budget`: frames whose page was faulted
-    in and not touched yet may be pinned, each for `hold_seconds`, so that a fault and the access after it meet.
+    in and not touched yet may be held, each for `hold_seconds`, so that a fault and the access after it meet. A real
+    fault holds its frame until MAX_RECENT others came, without a time. A hold never outweighs a hint.
     `max_regions`, `max_mapped` bytes and `max_hint_ranges` are per process. `max_fault_pages` pages per fault and per
     FHP. `reclaim_batch`: most victims per event, which bounds the time an event takes. `scan_limit`: most frames looked
     at for them. `write_backoff`: seconds without writes on a device after one failed. `reclaim_rest`: seconds that
@@ -80,7 +86,7 @@ class State:
         "_notices", "_outcomes", "chores", "denied", "discards", "dying", "ended_counters", "first", "frames",
         "future", "given_up", "hint_expiry", "identity", "leaving", "links", "locked", "make_policy",
         "misbehaving", "next_hint", "next_process", "next_region", "next_ticket", "now", "pins", "poisons",
-        "processes", "protect_pages", "protects", "reads", "regions", "releases", "restores", "settings",
+        "processes", "protect_pages", "protects", "reads", "recent", "regions", "releases", "restores", "settings",
         "stopwatch", "swap", "touch", "turn_at", "wakes", "writes", "zero_fills", "zero_pages",
     )  # fmt: skip
 
@@ -102,6 +108,8 @@ class State:
         self.regions: dict[int, Region] = {}
         self.pins: OrderedDict[int, float] = OrderedDict()
         """Frame → time at which its pin ends by itself; oldest first."""
+        self.recent: deque[int] = deque(maxlen=min(MAX_RECENT, settings.hold_budget))
+        """Frames that real faults were about last; their threads may not have touched them yet."""
         self.chores = Chores()
         self.dying: dict[int, Region] = {}
         """Regions that are gone but for slots which a chore still frees."""

@@ -105,7 +105,7 @@ class MemoryView:
     def evictable(self, pfn: int) -> bool:
         """Whether the core would take this frame as a victim of the process now."""
         frames = self._state.frames
-        if frames.state[pfn] != PRESENT or self._flags[pfn] & (KEPT | PINNED):
+        if frames.state[pfn] != PRESENT or self._flags[pfn] & (KEPT | PINNED) or pfn in self._state.recent:
             return False
         return self._state.regions[frames.page[pfn] >> PAGE_BITS].process is self._process
 

@@ -11,7 +11,7 @@ from tests.support.real_shell import DONE, SIGBUS, WAITS, RealShell
 from tests.support.shell import PAGE, make_core
 from usmd.core import commands, events
 from usmd.core.commands import Allocated, Yielded
-from usmd.core.frames import DIRTY, NO_SLOT, PINNED
+from usmd.core.frames import DIRTY, NO_SLOT
 from usmd.core.region import page_key
 from usmd.errors import DataLoss, SwapIOError
 
@@ -557,19 +557,6 @@ def test_pages_from_swap_that_come_along_with_a_write_are_clean():
     assert [app.is_dirty(page) for page in range(4)] == [False, True, False, False]
     assert app.slots_used() == 3
     assert [app.touch(page).read[0] for page in range(4)] == [1, ord("x"), 3, 4]
-
-
-@pytest.mark.parametrize("write", [False, True])
-def test_a_page_that_a_thread_waited_for_stays_for_a_moment(write):
-    app = App(frames=4, hold_budget=2, hold_seconds=0.5).swapped()
-    app.touch(0, DATA if write else None)
-    pfn = app.state.regions[app.region].table[0] - 1
-    assert app.state.frames.flags[pfn] & PINNED
-    app.evict()
-    assert app.state_of() == "PRESENT"
-    app.shell.tick(1.0)
-    app.evict()
-    assert app.state_of() == "SWAPPED"
 
 
 def test_threads_of_several_processes_share_memory_smaller_than_theirs():

@@ -182,11 +182,11 @@ def test_dontneed_evicts_and_loses_no_byte():
     assert all(shell.get(process, region, page) == DATA for page in range(4))
 
 
-def test_a_pinned_page_is_passed_over_until_nothing_else_is_left():
+def test_a_held_page_is_passed_over_until_nothing_else_is_left():
     shell = Shell(make_core(frames=2, hold_budget=2, hold_seconds=100.0))
     process = shell.attach()
     region = shell.map(process, 4)
-    shell.fault(process, region, 0)  # pinned
+    shell.fault(process, region, 0)  # held
     shell.put(process, region, 1, DATA)  # touched, so no longer
     shell.fault(process, region, 2)
     assert [shell.state_of(region, page) for page in range(3)] == ["PRESENT", "SWAPPED", "PRESENT"]

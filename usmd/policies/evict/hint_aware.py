@@ -23,10 +23,11 @@ class HintAware(EvictPolicy):
         super().__init__(memory)
         self.pages = [0 for _ in Priority]
         """Evictable pages by priority."""
-        self.classes = [memory.evict_policy(fallback, partial(self._elsewhere, each)) for each in Priority]
+        self.classes = [memory.evict_policy(fallback, partial(self._above, each)) for each in Priority]
 
-    def _elsewhere(self, priority: int) -> int:
-        return sum(self.pages) - self.pages[priority]
+    def _above(self, priority: int) -> int:
+        """Evictable pages of higher priority: a class never gives frames up for pages that go before its own."""
+        return sum(self.pages[priority + 1 :])
 
     @property
     def hears_accesses(self) -> bool:

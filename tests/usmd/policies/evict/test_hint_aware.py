@@ -121,7 +121,7 @@ def test_it_may_be_its_own_fallback():
     )
 
 
-def test_each_priority_has_the_memory_that_the_others_leave_for_the_size_of_its_cache():
+def test_each_priority_has_the_memory_that_higher_ones_leave_for_the_size_of_its_cache():
     shell = Shell(make_core(frames=10))
     process = shell.attach(evict="hint_aware(fallback=two_q)")
     region = shell.map(process, 10)
@@ -129,11 +129,11 @@ def test_each_priority_has_the_memory_that_the_others_leave_for_the_size_of_its_
     shell.hint(process, region, "EVICTION=DENY", 9, 1)
     put(shell, process, region, range(10))
     low, normal, high = (each.memory for each in policy_of(shell, process).classes)
-    assert (low.capacity, normal.capacity, high.capacity) == (1, 6, 3)
+    assert (low.capacity, normal.capacity, high.capacity) == (1, 6, 9)
     shell.hint(process, region, "PRIORITY=LOW", 0, 2)
-    assert (low.capacity, normal.capacity, high.capacity) == (2, 6, 1)
+    assert (low.capacity, normal.capacity, high.capacity) == (2, 8, 9)
     shell.evict(process, region, 5, 2)
-    assert (low.capacity, normal.capacity, high.capacity) == (4, 6, 3), "two frames are free for any of them"
+    assert (low.capacity, normal.capacity, high.capacity) == (4, 8, 9), "two frames are free for any of them"
 
 
 def policy_of(shell, process):
