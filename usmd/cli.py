@@ -6,15 +6,17 @@ used, 3 when another daemon serves the socket. What the daemon does is usmd/serv
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from usmd import log
+from usmd import log, standard_streams
 from usmd.config import Config, load
 from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdError
 from usmd.runtime_paths import prepare_folder, runtime_folder
+from usmd.server.signals import Signals
 from usmd.swap.open import parse_swap_spec
 from usmd.version import VERSION
 
@@ -170,22 +172,25 @@ def serve(
 
 def _run(config: Config) -> int:
     """Prepare the log and the runtime folder, serve, and return the exit code."""
+    standard_streams.never_block()
     log.configure(config.server.log_format)
     server = config.server
     if runtime_folder() in (server.socket.parent, server.admin_socket.parent, server.state_dir):
         prepare_folder(runtime_folder())
-    # Imported here, because grpc must not be imported before the log is configured, and `--help` needs none of it.
-    from usmd.server.daemon import serve as serve_until_stopped
+    with Signals() as signals:
+        # Imported here, because grpc must not be imported before the log is configured, and `--help` needs none of it.
+        from usmd.server.daemon import serve as serve_until_stopped
 
-    return serve_until_stopped(config)
+        return serve_until_stopped(config, signals)
 
 
 def _complaint(error: UsmdError, code: int) -> typer.Exit:
     """Say on stderr what was wrong, on one line; the exit is for the caller to raise."""
-    typer.echo(f"usmd: {' '.join(str(error).split())}", err=True)
+    print(f"usmd: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
     return typer.Exit(code)
 
 
 def main() -> None:
     """Entry point of `usmd`."""
+    standard_streams.open_missing()
     app()

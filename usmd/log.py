@@ -1,8 +1,11 @@
 """The log: one line on stderr per event of note, for people or as JSON.
 
-Covers the format and where lines go. What is of note is decided where it happens; counters and usmctl tell the rest.
-Warnings of other packages come out in the same format, and so do exceptions that nobody can catch; their chatter does
-not come out at all.
+Covers the format and where lines go. What is of note is decided where it happens, and how grave it is by
+usmd/event_levels.py; counters and usmctl tell the rest. Warnings of other packages come out in the same format, and so
+do exceptions that no caller can catch; their chatter does not come out at all.
+
+The daemon calls `standard_streams.never_block` first, so that a log that is not read loses lines and never holds up the
+event loop; a line that says how many takes their place.
 """
 
 from __future__ import annotations
@@ -11,18 +14,20 @@ import logging
 import os
 import sys
 import threading
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from usmd.errors import ConfigError
+from usmd.event_levels import UNLOGGED, level_of
+from usmd.standard_streams import AsideStream
 
 FORMATS = ("auto", "human", "json")
 
 
 class _Stream:
-    """A text stream whose reader may go away: a daemon goes on serving when nobody reads its log any more."""
+    """A text stream whose reader may go away: a daemon goes on serving when nothing reads its log any more."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -66,7 +71,7 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(out),  # a line a write, so that no other thread's comes between
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)
@@ -80,13 +85,23 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
     logging.captureWarnings(capture=True)
     sys.unraisablehook = _unraisable
     threading.excepthook = _in_thread
+    if isinstance(target, AsideStream):
+        target.writer.mark = lambda lines: target.encoded(_render("log_lines_lost", [*shared, *last], lines=lines))
+
+
+def _render(kind: str, processors: list[Processor], **fields: object) -> str:
+    """The line of an event, to be written where no logger is."""
+    line: Any = {"event": kind, **fields}
+    for process in processors:
+        line = process(None, logging.getLevelName(level_of(kind)).lower(), line)
+    return f"{line}\n"
 
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:
-    """Log an exception that nobody can catch: one in a `__del__`, or in a generator that is thrown away."""
+    """Log an exception that no caller can catch: one in a `__del__`, or in a generator that is thrown away."""
     where = str(getattr(what.object, "__qualname__", type(what.object).__name__))
     error = what.exc_value
-    get_logger().error("unraisable", where=where, exc_info=(what.exc_type, error, what.exc_traceback))
+    event("unraisable", where=where, exc_info=(what.exc_type, error, what.exc_traceback))
 
 
 def _in_thread(what: threading.ExceptHookArgs) -> None:
@@ -95,9 +110,15 @@ def _in_thread(what: threading.ExceptHookArgs) -> None:
         return
     where = what.thread.name if what.thread is not None else ""
     error = what.exc_value or what.exc_type()
-    get_logger().error("thread_ended", thread=where, exc_info=(what.exc_type, error, what.exc_traceback))
+    event("thread_ended", thread=where, exc_info=(what.exc_type, error, what.exc_traceback))
 
 
-def get_logger() -> FilteringBoundLogger:
-    """Return the logger: `get_logger().info("ready", socket="...")`; levels from info up are written."""
-    return cast(FilteringBoundLogger, structlog.get_logger())
+def event(kind: str, /, *, exc_info: object = None, **fields: object) -> None:
+    """Log an event of a kind that is in usmd/event_levels.py, at the level that stands there.
+
+    `exc_info` True adds the traceback of the exception that is being handled.
+    """
+    level = level_of(kind)
+    if level != UNLOGGED:
+        extra = {} if exc_info is None else {"exc_info": exc_info}
+        cast(FilteringBoundLogger, structlog.get_logger()).log(level, kind, **fields, **extra)

@@ -20,7 +20,7 @@ class Daemon(types.ModuleType):
         self.error = None
         self.code = 0
 
-    def serve(self, config):
+    def serve(self, config, signals):
         self.config = config
         if self.error:
             raise self.error
@@ -32,6 +32,7 @@ def daemon(monkeypatch, tmp_path):
     fake = Daemon()
     monkeypatch.setitem(sys.modules, "usmd.server.daemon", fake)
     monkeypatch.setattr(cli.log, "configure", lambda log_format: setattr(fake, "log_format", log_format))
+    monkeypatch.setattr(cli.standard_streams, "never_block", lambda: None)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "120")
     return fake

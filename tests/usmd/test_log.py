@@ -11,7 +11,9 @@ import pytest
 import structlog
 
 from usmd import log
+from usmd.aside import Aside
 from usmd.errors import ConfigError
+from usmd.standard_streams import AsideStream
 
 
 class Terminal(io.StringIO):
@@ -53,8 +55,8 @@ def lines(stream):
 def test_json_is_one_object_a_line_with_time_level_event_and_fields():
     stream = io.StringIO()
     log.configure("json", stream)
-    log.get_logger().info("process_attached", process=7, name="two\nlines")
-    log.get_logger().warning("second")
+    log.event("process_attached", process=7, name="two\nlines")
+    log.event("policy_error")
     first, second = (json.loads(line) for line in lines(stream))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", first.pop("timestamp"))
     assert first == {"level": "info", "event": "process_attached", "process": 7, "name": "two\nlines"}
@@ -64,7 +66,7 @@ def test_json_is_one_object_a_line_with_time_level_event_and_fields():
 def test_human_is_one_plain_line_with_event_and_fields():
     stream = io.StringIO()
     log.configure("human", stream)
-    log.get_logger().info("process_attached", process=7, name="two\nlines")
+    log.event("process_attached", process=7, name="two\nlines")
     (line,) = lines(stream)
     assert re.fullmatch(r"\d\d:\d\d:\d\d \[info *\] process_attached +name='two\\nlines' process=7", line)
 
@@ -72,16 +74,16 @@ def test_human_is_one_plain_line_with_event_and_fields():
 def test_auto_is_human_on_a_terminal_and_json_elsewhere():
     terminal, pipe = Terminal(), io.StringIO()
     log.configure("auto", terminal)
-    log.get_logger().info("ready")
+    log.event("ready")
     log.configure("auto", pipe)
-    log.get_logger().info("ready")
+    log.event("ready")
     assert "\x1b[" in terminal.getvalue()
     assert json.loads(pipe.getvalue())["event"] == "ready"
 
 
 def test_the_log_goes_to_stderr_by_default(capsys):
     log.configure("human")
-    log.get_logger().info("ready")
+    log.event("ready")
     captured = capsys.readouterr()
     assert "ready" in captured.err
     assert captured.out == ""
@@ -93,7 +95,7 @@ def test_an_exception_stays_on_its_json_line():
     try:
         fail()
     except ValueError:
-        log.get_logger().exception("policy_error")
+        log.event("defect", exc_info=True)
     (line,) = lines(stream)
     assert "ValueError: broken" in json.loads(line)["exception"]
 
@@ -104,15 +106,34 @@ def test_an_exception_is_a_traceback_for_people():
     try:
         fail()
     except ValueError:
-        log.get_logger().exception("policy_error")
+        log.event("defect", exc_info=True)
     assert lines(stream)[-1] == "ValueError: broken"
 
 
-def test_debug_is_not_written():
+def test_the_level_is_that_of_the_table_and_what_is_not_for_the_log_is_not_written():
     stream = io.StringIO()
     log.configure("json", stream)
-    log.get_logger().debug("detail")
-    assert stream.getvalue() == ""
+    for kind in ("ready", "page_poisoned", "defect", "pages_evicted", "in no table"):
+        log.event(kind, kind="a field")
+    assert [(each["event"], each["level"], each["kind"]) for each in map(json.loads, lines(stream))] == [
+        ("ready", "info", "a field"), ("page_poisoned", "warning", "a field"), ("defect", "error", "a field"),
+        ("in no table", "warning", "a field"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("log_format", ["json", "human"])
+def test_lines_that_are_lost_are_told_in_the_format_of_the_log(log_format):
+    writer = Aside("test", lambda data: True, limit=1)
+    stream = AsideStream(2, "<stderr>", "ascii", writer)
+    log.configure(log_format, stream)
+    line = writer.mark(7).decode()
+    assert line.count("\n") == 1
+    if log_format == "json":
+        told = json.loads(line)
+        assert (told["event"], told["level"], told["lines"]) == ("log_lines_lost", "warning", 7)
+    else:
+        assert "log_lines_lost" in line
+        assert "lines=7" in line
 
 
 @pytest.mark.parametrize("log_format", ["json", "human"])
@@ -168,7 +189,7 @@ def test_exceptions_that_nobody_can_catch_are_log_lines(log_format):
 
 def test_a_log_that_nobody_reads_any_more_stops_nothing():
     log.configure("json", Gone())
-    log.get_logger().info("ready")
+    log.event("ready")
     logging.getLogger("asyncio").error("failed")
 
 

@@ -167,7 +167,7 @@ class GuardedPolicies:
             return None
         return policy
 
-    def broke(self, kind: str, what: str, *, notice: str = "policy_error") -> None:
+    def broke(self, kind: str, what: str, *, slow: bool = False) -> None:
         """Count an answer that was not used, and report it; a policy that hung is called no more.
 
         Raises again what is handled when this is called, if that is no error of the policy.
@@ -177,14 +177,14 @@ class GuardedPolicies:
         if _hung(error):
             self._stop_using(kind)
             self._misbehaves(kind, "did not return from a call")
-        self._count_error(kind, what, notice)
+        self._count_error(kind, what, slow=slow)
 
     def _let_through(self, error: BaseException | None) -> None:
         interrupts = isinstance(error, KeyboardInterrupt) and self._state.settings.interruptible
         if error is not None and (interrupts or isinstance(error, EndsRun)):
             raise error
 
-    def _count_error(self, kind: str, what: str, notice: str = "policy_error") -> None:
+    def _count_error(self, kind: str, what: str, *, slow: bool = False) -> None:
         """Report it at the 1st, 2nd, 4th, 8th … time."""
         self._process.counters.policy_errors += 1
         self.errors[kind] += 1
@@ -195,7 +195,7 @@ class GuardedPolicies:
         if count & (count - 1) == 0:
             name = self.specifications[kind]
             self._state.notice(
-                notice,
+                "policy_slow" if slow else "policy_error",
                 self._process.process_id,
                 f"{kind} policy {name}: {what} ({count} so far)",
                 {"policy": name, "policy_kind": kind, "count": str(count)},
@@ -209,7 +209,7 @@ class GuardedPolicies:
     def _timed(self, kind: str, started: float) -> None:
         took = self._state.stopwatch() - started
         if took > self._slow:
-            self.broke(kind, f"a call took {took * 1000:.0f} ms", notice="policy_slow")
+            self.broke(kind, f"a call took {took * 1000:.0f} ms", slow=True)
 
     def allocate(self, fault: Fault) -> tuple[Allocation, bool]:
         """What to bring in for a fault, and whether to answer USM_YIELD."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -30,13 +31,14 @@ from usmd.ctl import (
     tables,
 )
 from usmd.ctl.as_json import plain, write_document, write_line
-from usmd.ctl.command import FAILED, connected, flowing, listed, show, until_interrupted
+from usmd.ctl.command import FAILED, connected, ended_by, flowing, listed, show, until_interrupted
 from usmd.ctl.connect import ADDRESS_VARIABLE, Admin
 from usmd.ctl.console import is_piped, make_console
 from usmd.ctl.doctor import diagnose
 from usmd.ctl.doctor_probe import look
 from usmd.ctl.options import AddressOption, Format, FormatOption, Shared, chosen_format
 from usmd.errors import InvalidArgument, UsmdError
+from usmd.standard_streams import open_missing
 from usmd.version import VERSION
 
 BAD_USAGE = 2
@@ -211,8 +213,12 @@ for _command in (*app.registered_commands, *policy_command.policy.registered_com
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run usmctl on `arguments`, or on those of the process, and return the exit code."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log says nothing that usmctl does not say better
-    if sys.stdout is None or sys.stderr is None:  # closed by who began this process
-        return FAILED if sys.stderr is None else _complain("standard output is closed", FAILED)
+    open_missing()
+    with ended_by(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP):  # SIGINT has that from Python
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         app(None if arguments is None else list(arguments), prog_name="usmctl")
     except SystemExit as stop:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
+from typing import Final
 
 import typer
 from google.protobuf.message import Message
@@ -16,6 +20,8 @@ from usmd.ctl.connect import Admin, admin_socket
 from usmd.ctl.console import make_console
 from usmd.ctl.options import Format, chosen_format
 
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command as Ctrl-C does: what it knows or has received is written out in full."""
 FAILED = 1
 """Exit code of what cannot be done, as against a mistake in the command line."""
 
@@ -28,8 +34,32 @@ def connected(context: typer.Context, address: str | None) -> Iterator[Admin]:
 
 
 @contextmanager
+def ended_by(handler: Callable[[int, FrameType | None], object], *signals: int) -> Iterator[None]:
+    """Have `signals` call `handler`, in the main thread; a SIGHUP or SIGTERM that is ignored (nohup) stays so.
+
+    A second SIGTERM ends the process at once. A second SIGHUP does nothing: a closed terminal sends several.
+    """
+
+    def first(number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
+        handler(number, frame)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in signals:
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, first)
+    try:
+        yield
+    finally:
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
+
+
+@contextmanager
 def until_interrupted() -> Iterator[None]:
-    """Ctrl-C is how an endless command is meant to end."""
+    """Ctrl-C is how an endless command is meant to end; so are SIGTERM and SIGHUP (`ended_by`)."""
     try:
         yield
     except KeyboardInterrupt:

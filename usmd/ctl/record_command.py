@@ -7,7 +7,6 @@ recording is written is usmd/lab/traces/recording's.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ import typer
 from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.ctl import record_view
 from usmd.ctl.as_json import write_document
-from usmd.ctl.command import connected
+from usmd.ctl.command import ENDING, connected, ended_by
 from usmd.ctl.connect import Stream
 from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format
 from usmd.ctl.record_view import Summary
@@ -85,20 +84,17 @@ def record(
 
 @contextmanager
 def _ended_by(cancel: Callable[[], None], seconds: float | None) -> Iterator[None]:
-    """Ctrl-C and a limit of time end the stream, and what was received is written in full."""
+    """Ctrl-C, SIGTERM, SIGHUP and a limit of time end the stream, and what was received is written in full."""
     timer = None if seconds is None else threading.Timer(seconds, cancel)
     if timer is not None:
         timer.daemon = True
         timer.start()
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, lambda *_: cancel()) if main else None
     try:
-        yield
+        with ended_by(lambda *_: cancel(), *ENDING):
+            yield
     finally:
         if timer is not None:
             timer.cancel()
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
 
 
 def _opened(out: str, header: admin_pb2.RecordingHeader) -> Recorder:

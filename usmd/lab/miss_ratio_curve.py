@@ -62,7 +62,7 @@ def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> It
         workers = min(jobs or os.cpu_count() or 1, len(setups))
         pool = ProcessPoolExecutor(workers, context, _begin, (stored, stop))
         try:
-            with _sigint_blocked():
+            with _signals_blocked():
                 # The smallest miss most and take longest, so they go first.
                 work: list[Future[Row]] = [
                     pool.submit(_replay, each) for each in sorted(setups, key=lambda each: each.frames)
@@ -79,7 +79,7 @@ def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> It
             stop.value = 1
             impatient = threading.Timer(PATIENCE, _kill, [set(active_children()) - others])
             impatient.start()
-            with _sigint_blocked():
+            with _signals_blocked():
                 pool.shutdown(cancel_futures=True)
             impatient.cancel()
 
@@ -91,9 +91,12 @@ def _kill(workers: Iterable[BaseProcess]) -> None:
 
 
 @contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Ctrl-C reaches this process afterwards, and those begun meanwhile never, from their first instruction on."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_blocked() -> Iterator[None]:
+    """Ctrl-C and the like reach this process afterwards, and those begun meanwhile never, from their first instruction.
+
+    A closed terminal sends SIGHUP to all of them, and who ends a group of processes SIGTERM.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
     try:
         yield
     finally:

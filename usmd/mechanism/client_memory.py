@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from usmd import log
 from usmd.core.events import PageFault
-from usmd.log import get_logger
 from usmd.mechanism import uffd
 from usmd.mechanism.address_map import AddressMap, Piece
 from usmd.mechanism.uffd import (
@@ -43,7 +43,6 @@ _NOWHERE: Final = (errno.ENOENT, errno.ESRCH)
 """The range is not mapped any more, or the process is dying."""
 _PutOff = tuple[int, int, int]
 """Region, offset and length of a range that something is still to be done to."""
-_log = get_logger()
 
 
 class ClientMemory:
@@ -484,4 +483,4 @@ def _cut(put_off: list[_PutOff], region_id: int, offset: int, length: int) -> tu
 def _refused(what: str, error: int) -> None:
     """A call failed: because the client is dying or has unmapped its memory, which harms nobody, or else it is told."""
     if error not in _NOWHERE:
-        _log.error("userfaultfd_refused", operation=what, error=errno.errorcode.get(error, str(error)))
+        log.event("userfaultfd_refused", operation=what, error=errno.errorcode.get(error, str(error)))

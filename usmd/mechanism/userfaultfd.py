@@ -25,7 +25,6 @@ from typing import Final
 from usmd.core.commands import SlotPage
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import LimitExceeded, SwapIOError, Unmapped, UsmdError
-from usmd.log import get_logger
 from usmd.mechanism.base import Busy, Errors, Mechanism, Stage
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.uffd import HARDWARE_PAGE
@@ -43,7 +42,6 @@ SPARE_BLOCKS: Final = 4
 """Blocks kept for the next batch."""
 MAX_BUSY: Final = 1000
 """Times that a page is tried to be brought in against what its client does meanwhile."""
-_log = get_logger()
 
 
 def _memfd(name: str, size: int) -> int:

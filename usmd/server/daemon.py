@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -23,12 +22,12 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from lib_usm.pb.usm.v1 import admin_pb2, client_pb2
+from usmd import log
 from usmd.config import Config, MemoryConfig, PolicyRules, frames_of
 from usmd.core import events
 from usmd.core.commands import Notice
 from usmd.core.state import CoreSettings
 from usmd.errors import ConfigError, UsmdError
-from usmd.log import get_logger
 from usmd.mechanism import choose, uffd
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.policies import registry
@@ -40,12 +39,13 @@ from usmd.server.fault_wakeup import parse_wakeup
 from usmd.server.identity import MAX_CONNECTIONS, Identities
 from usmd.server.lock import SocketLock
 from usmd.server.memory_socket import MemorySocket
-from usmd.server.notify import notify
+from usmd.server.notify import Notifier
 from usmd.server.policy_changes import PolicyChanges
 from usmd.server.policy_check import check_policies, stand_ins
 from usmd.server.policy_watch import PolicyWatch
 from usmd.server.rpc import service_handler
 from usmd.server.sessions import Sessions
+from usmd.server.signals import MEANINGS, Meaning, Signals, name_of
 from usmd.server.watch import Watch
 from usmd.swap.base import SwapDevice
 from usmd.swap.open import open_devices
@@ -61,7 +61,6 @@ REGIONS_A_SESSION: Final = 4
 """For which descriptors are provided; a session may have more, where others have fewer."""
 SPARE_DESCRIPTORS: Final = 256
 """For sockets, swap files, operators, and what libraries open."""
-_log = get_logger()
 
 
 def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
@@ -85,15 +84,16 @@ def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
         max_mapped=memory.max_mapped,
         policy_errors=policy.max_errors,
         default_policies=stand_ins(policy),
-        interruptible=False,  # SIGINT is a signal of the loop's
+        interruptible=False,  # SIGINT drains
     )
 
 
 class Daemon:
     """One run of usmd, from locked sockets to nothing left behind."""
 
-    def __init__(self, config: Config, devices: list[SwapDevice]) -> None:
+    def __init__(self, config: Config, devices: list[SwapDevice], signals: Signals) -> None:
         self._config = config
+        self._signals = signals
         memory = config.memory
         offer = uffd.probe()
         mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer)
@@ -121,13 +121,20 @@ class Daemon:
             )
         self._grace = config.server.drain_grace
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """The grace of running calls is over, because a second signal said so."""
         self._health = HealthServicer()
 
     async def run(self) -> int:
         """Serve until a signal or Drain; returns the exit code."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
+        self._signals.attend(lambda number: loop.call_soon_threadsafe(self._signalled, number))
+        try:
+            return await self._serve_until_stopped(loop)
+        finally:
+            self._signals.attend(lambda _: None)  # the end is under way, and the loop will be closed
+
+    async def _serve_until_stopped(self, loop: asyncio.AbstractEventLoop) -> int:
         server = self._config.server
         admin = AdminService(
             self.engine,
@@ -149,7 +156,7 @@ class Daemon:
         if self._memory_socket is not None:
             self._memory_socket.serve(Path(f"{server.socket}{MEMORY_SUFFIX}"), server.socket_mode)
         ticker = loop.create_task(self._tick())
-        _log.info(
+        log.event(
             "ready",
             socket=f"unix:{server.socket}",
             admin_socket=f"unix:{server.admin_socket}",
@@ -161,14 +168,16 @@ class Daemon:
             swap=", ".join(f"{each.device.number} {each.device.name}" for each in self.engine.queues),
             version=VERSION,
         )
-        notify("READY=1")
+        notifier = Notifier()
+        notifier.notify("READY=1")
         waits = {loop.create_task(self._stop.wait()), ticker}
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        notify("STOPPING=1")
+        notifier.notify("STOPPING=1")
         await self._drain(client_server, admin_server)
         if ticker.done():
             ticker.result()  # the ticker ends by a defect alone: let it be seen
         ticker.cancel()
+        notifier.finish()
         return 0
 
     async def _serve(
@@ -206,8 +215,18 @@ class Daemon:
         self.watch.publish(notice)
 
     def _signalled(self, number: int) -> None:
-        _log.info("signal", signal=signal.Signals(number).name)
-        self._stop.set()
+        meaning = MEANINGS[number]
+        if meaning is Meaning.RELOAD:
+            message = "usmd cannot read its configuration again while it runs; nothing has changed"
+        elif meaning is Meaning.NOTHING:
+            message = "this signal means nothing to usmd; nothing has changed"
+        elif self._stop.is_set():
+            message = "the grace of running calls is over"
+            self._hurry.set()
+        else:
+            message = "usmd drains; a second signal ends the grace of running calls"
+            self._stop.set()
+        log.event("signal", signal=name_of(number), message=message)
 
     def _drain_asked(self, grace: float | None) -> int:
         sessions = len(self.sessions)
@@ -217,18 +236,28 @@ class Daemon:
         return sessions
 
     async def _drain(self, client_server: grpc.aio.Server, admin_server: grpc.aio.Server) -> None:
-        _log.info("draining", sessions=len(self.sessions), grace_seconds=self._grace)
+        log.event("draining", sessions=len(self.sessions), grace_seconds=self._grace)
         await self._health.enter_graceful_shutdown()
         self.sessions.draining = True
         self.sessions.end_all("usmd is draining")
         self.watch.end()
-        await client_server.stop(self._grace)
+        await self._stop_server(client_server)
         await self._identities.close()
         if self._memory_socket is not None:
             self._memory_socket.close()
-        await admin_server.stop(self._grace)
+        await self._stop_server(admin_server)
         await self.engine.close()
-        _log.info("stopped")
+        log.event("stopped")
+
+    async def _stop_server(self, server: grpc.aio.Server) -> None:
+        """Stop a server when its calls have ended, the grace is over, or a second signal came."""
+        stopping = asyncio.ensure_future(server.stop(self._grace))
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not stopping.done():
+            await server.stop(0)
+        await stopping
 
 
 def raise_file_limit(config: Config) -> None:
@@ -246,8 +275,8 @@ def raise_file_limit(config: Config) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def serve(config: Config) -> int:
-    """Serve until told to stop; returns the exit code. Raises UsmdError when it cannot start."""
+def serve(config: Config, signals: Signals) -> int:
+    """Serve until a signal or an operator ends it; returns the exit code. Raises UsmdError when it cannot start."""
     with ExitStack() as stack:
         for path in (config.server.socket, config.server.admin_socket):
             stack.enter_context(SocketLock(path))
@@ -258,14 +287,14 @@ def serve(config: Config) -> int:
             check_policies(config, devices)
             factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:
-                return runner.run(_run(config, devices))
+                return runner.run(_run(config, devices, signals))
         finally:
             for device in devices:
                 _close(device)
 
 
-async def _run(config: Config, devices: list[SwapDevice]) -> int:
-    return await Daemon(config, devices).run()
+async def _run(config: Config, devices: list[SwapDevice], signals: Signals) -> int:
+    return await Daemon(config, devices, signals).run()
 
 
 def _close(device: SwapDevice) -> None:
@@ -273,4 +302,4 @@ def _close(device: SwapDevice) -> None:
     try:
         device.close()
     except UsmdError as error:
-        _log.error("swap_device_not_closed", device=device.name, error=str(error))
+        log.event("swap_device_not_closed", device=device.name, error=str(error))

@@ -12,18 +12,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from usmd import log
 from usmd.core.commands import SlotPage
 from usmd.core.events import Event, SwapInDone, SwapOutDone
 from usmd.core.swap_map import SLOT_MASK
 from usmd.errors import SwapIOError, Unmapped, UsmdError
-from usmd.log import get_logger
 from usmd.mechanism.base import Busy, Mechanism, Stage
 from usmd.server.waiting_reads import WaitingReads
 from usmd.swap.base import Results, SlotIO, SwapDevice
 
 BATCH: Final = 64
 BUSY_SECONDS: Final = 0.001
-_log = get_logger()
 
 
 def _page_key(page: SlotPage) -> int:
@@ -94,7 +93,7 @@ class DeviceQueue:
         try:
             return self.device.read_now(_batch(pages, stage.buffers))
         except Exception:  # noqa: BLE001 - logged with its traceback, and the worker tries as usual
-            _log.exception("swap_device_defect", device=self.device.name)
+            log.event("swap_device_defect", exc_info=True, device=self.device.name)
             return None
 
     def region_gone(self, region_id: int) -> None:
@@ -175,7 +174,7 @@ class DeviceQueue:
             return await asyncio.get_running_loop().run_in_executor(self._workers, _run, job, batch)
         except Exception as error:  # noqa: BLE001 - logged with its traceback, and every entry has failed
             # A device answers per entry and never raises for I/O: this is a defect, and every entry has failed.
-            _log.exception("swap_device_defect", device=self.device.name)
+            log.event("swap_device_defect", exc_info=True, device=self.device.name)
             return [SwapIOError(f"swap device {self.device.name}: {type(error).__name__}")] * len(pages)
 
     def _count(self, errors: Sequence[UsmdError | None]) -> int:

@@ -22,9 +22,9 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from lib_usm.pb.usm.v1 import client_pb2
+from usmd import log
 from usmd.core import events
 from usmd.errors import InvalidArgument, LimitExceeded, NotFound, SessionKilled, UnknownSession, UsmdError
-from usmd.log import get_logger
 from usmd.mechanism import uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import RealRegion, UserfaultfdMemory
@@ -50,7 +50,6 @@ MAX_ROUNDS: Final = 16
 """Reads of one client's faults at a stretch; then others have their turn."""
 _SO_PEERPIDFD: Final = 77
 """Linux 6.5: no other process can have got the number meanwhile. Python 3.11 has no name for it."""
-_log = get_logger()
 
 
 def _peer_pidfd(peer: socket.socket, pid: int) -> int:
@@ -108,7 +107,7 @@ class MemorySocket:
             return
         except OSError as error:
             # Out of descriptors, most likely, and the peer goes on waiting: look again later, or this is all we do.
-            _log.error("memory_socket_refused", error=error.strerror)
+            log.event("memory_socket_refused", error=error.strerror)
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener)
             self._listen_again = loop.call_later(REST_SECONDS, self._listen, listener)

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Final, Self
 
 from usmd.core.guard import PolicyHung
-from usmd.server import ghost
+from usmd.server import ghost, signals
 
 LOOK_SECONDS: Final = 0.25
 """Time between two looks."""
@@ -27,6 +27,9 @@ _LOADERS: Final = (
     "_frozen_importlib", "_frozen_importlib_external",
 )  # fmt: skip
 """Load modules, policies' own among them."""
+
+
+_HANDLERS: Final = (__name__, signals.__name__)
 
 
 class PolicyWatch:
@@ -56,8 +59,8 @@ class PolicyWatch:
     def look(self, number: int, frame: FrameType | None) -> None:
         """The signal's handler; `frame` is what runs. Raises PolicyHung or GhostHung in it when it is time."""
         del number
-        if _module(frame) == __name__:
-            return  # it came while another was looking
+        if _module(frame) in _HANDLERS:
+            return  # it came while another handler ran, which must not be ended halfway
         call = _policy_call(frame)
         if frame is None or call is None or call != self._call:
             self._call, self._seen = call, 1

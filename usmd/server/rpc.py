@@ -18,14 +18,13 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from usmd import log
 from usmd.errors import InvalidArgument, UsmdError
-from usmd.log import get_logger
 
 DOMAIN: Final = "usmd"
 MAX_MESSAGE_BYTES: Final = 1000
 """Of an error's text, which may quote what the client sent. It travels in the trailers, twice, once with up to three
 characters a byte, and gRPC refuses more than 8 KiB of them."""
-_log = get_logger()
 
 
 MAX_REQUEST_BYTES: Final = 64 << 10
@@ -166,7 +165,7 @@ def _guarded(method: MethodDescriptor, work: Callable[..., Awaitable[Any]]) -> C
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception:  # noqa: BLE001 - logged with its traceback, and the caller is told
-            _log.exception("defect", method=method.full_name)
+            log.event("defect", exc_info=True, method=method.full_name)
             await abort(context, UsmdError("a defect of usmd; its log has the details"))
 
     return call

@@ -9,16 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from usmd import log
 from usmd.core.commands import Notice
-from usmd.log import get_logger
 
 BACKLOG: Final = 1000
 """Events kept for a watcher that does not read; the newer ones are dropped, and it is told how many."""
-
-_QUIET: Final = frozenset({"pages_evicted"})
-"""Kinds that come too often for the log; watchers get them."""
-_BAD: Final = frozenset({"policy_error", "policy_replaced", "policy_slow", "process_killed", "swap_error"})
-_log = get_logger()
 
 
 class WatchedEvent:
@@ -74,9 +69,7 @@ class Watch:
 
     def publish(self, notice: Notice) -> None:
         """Tell everybody."""
-        if notice.kind not in _QUIET:
-            report = _log.warning if notice.kind in _BAD else _log.info
-            report(notice.kind, process_id=notice.process_id, message=notice.message, **notice.fields)
+        log.event(notice.kind, process_id=notice.process_id, message=notice.message, **notice.fields)
         if self._watchers:
             event = WatchedEvent(notice, self._clock())
             for watcher in self._watchers:

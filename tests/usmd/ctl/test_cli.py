@@ -120,6 +120,16 @@ def test_an_endless_command_writes_at_once_and_ctrl_c_ends_it_well(daemon, start
     assert (process.returncode, err) == (0, b"")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_a_closed_terminal_end_an_endless_command_as_ctrl_c_does(daemon, start, number):
+    daemon.admin.hold_events.clear()
+    process = start("watch")
+    assert process.stdout.readline()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+
+
 @pytest.mark.parametrize(
     "arguments", [["map", "--watch", "--interval", "0.05"], ["watch"], ["watch", "--format", "json"]]
 )

@@ -1,13 +1,15 @@
 """What commands have in common."""
 
 import json
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
 import typer
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
-from usmd.ctl.command import connected, flowing, listed, show, until_interrupted
+from usmd.ctl.command import ENDING, connected, ended_by, flowing, listed, show, until_interrupted
 from usmd.ctl.options import Format, Shared
 
 
@@ -26,6 +28,31 @@ def test_ctrl_c_is_a_good_end():
     with pytest.raises(typer.Exit) as stop, until_interrupted():
         raise KeyboardInterrupt
     assert stop.value.exit_code == 0
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_the_ending_signals_call_the_handler_and_a_second_hup_nothing(number):
+    heard = []
+    before = [signal.getsignal(each) for each in ENDING]
+    with ended_by(lambda *call: heard.append(call[0]), *ENDING):
+        os.kill(os.getpid(), number)
+        assert heard == [number]
+        wanted = {signal.SIGHUP: signal.SIG_IGN, signal.SIGTERM: signal.SIG_DFL}.get(number)
+        assert wanted in (None, signal.getsignal(number))
+    assert [signal.getsignal(each) for each in ENDING] == before
+
+
+@pytest.mark.parametrize(("number", "kept"), [(signal.SIGHUP, True), (signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_a_signal_that_was_ignored_stays_so_but_for_ctrl_c(number, kept):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        heard = []
+        with ended_by(lambda *call: heard.append(call[0]), *ENDING):
+            os.kill(os.getpid(), number)
+        assert heard == ([] if kept else [number])
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_an_answer_is_written_in_the_format_asked_for(capsys):

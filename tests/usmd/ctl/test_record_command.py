@@ -1,7 +1,6 @@
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import pytest
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.cli import main
+from usmd.ctl.command import ENDING
 
 RUN = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
 
@@ -45,7 +45,8 @@ def test_a_limit_of_time_ends_it_well(daemon, tmp_path):
     assert "3 accesses of indexer" in text
 
 
-def test_ctrl_c_ends_it_well_with_all_that_came(daemon, tmp_path):
+@pytest.mark.parametrize("number", ENDING)
+def test_ctrl_c_and_the_like_end_it_well_with_all_that_came(daemon, tmp_path, number):
     daemon.admin.accesses.pop()
     daemon.admin.hold_events.clear()
     file = tmp_path / "r.usm"
@@ -58,7 +59,7 @@ def test_ctrl_c_ends_it_well_with_all_that_came(daemon, tmp_path):
         seen = b""
         while b"3 accesses" not in seen:
             seen += os.read(leader, 4096)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, _ = process.communicate(timeout=30)
         assert process.returncode == 0
     os.close(leader)

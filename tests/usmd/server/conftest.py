@@ -1,9 +1,17 @@
 """One daemon for the wire tests of a module, and clients that may send anything."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.daemon import running_daemon
 from tests.support.raw_client import RawClient, admin_stub, open_channel
+
+
+@pytest.fixture
+def logged():
+    """What this process logs meanwhile: a dict a line, with event, log_level and the fields."""
+    with capture_logs() as lines:
+        yield lines
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,12 @@ from usmd.core.swap_map import SLOT_BITS
 from usmd.errors import DataLoss, SwapIOError
 from usmd.mechanism.base import Busy
 from usmd.mechanism.simulated import SimulatedMemory
-from usmd.server import device_queue
 from usmd.server.device_queue import BATCH
 
 PAGE = 16
 FRAMES = 256
+
+DEFECT = {"event": "swap_device_defect", "log_level": "error", "exc_info": True, "device": "fake"}
 
 
 class FakeMemory(SimulatedMemory):
@@ -171,15 +172,7 @@ def test_errors_of_single_entries_reach_the_core_and_are_no_successes():
 @pytest.mark.parametrize(
     "results", [lambda batch: 1 / 0, lambda batch: [], lambda batch: [None] * (len(batch) + 1), lambda batch: None]
 )
-def test_a_device_with_a_defect_fails_every_entry_and_the_queue_goes_on(monkeypatch, results):
-    logged = []
-
-    class Log:
-        def exception(self, event, **fields):
-            logged.append((event, fields))
-
-    monkeypatch.setattr(device_queue, "_log", Log())
-
+def test_a_device_with_a_defect_fails_every_entry_and_the_queue_goes_on(logged, results):
     async def conversation(bench):
         bench.device.results = results
         bench.queue.write(pages(0, BATCH + 1))
@@ -194,7 +187,7 @@ def test_a_device_with_a_defect_fails_every_entry_and_the_queue_goes_on(monkeypa
     assert failed[-1] is None
     assert "division" not in str(failed[0])
     assert (bench.queue.errors, bench.queue.pages_written, bench.queue.in_flight) == (BATCH + 1, 1, 0)
-    assert logged == [("swap_device_defect", {"device": "fake"})] * 2
+    assert logged == [DEFECT] * 2
 
 
 def test_close_waits_for_what_is_queued_and_closes_the_device():
@@ -273,15 +266,7 @@ def test_nothing_is_read_at_once_past_what_waits_nor_in_more_than_a_batch():
 
 
 @pytest.mark.parametrize(("now", "defects"), [(lambda batch: 1 / 0, 1), (lambda batch: None, 0)])
-def test_a_device_that_cannot_read_at_once_or_has_a_defect_there_is_read_as_usual(monkeypatch, now, defects):
-    logged = []
-
-    class Log:
-        def exception(self, event, **fields):
-            logged.append((event, fields))
-
-    monkeypatch.setattr(device_queue, "_log", Log())
-
+def test_a_device_that_cannot_read_at_once_or_has_a_defect_there_is_read_as_usual(logged, now, defects):
     async def conversation(bench):
         bench.device.now = now
         bench.queue.read(pages(1, 2))
@@ -291,7 +276,7 @@ def test_a_device_that_cannot_read_at_once_or_has_a_defect_there_is_read_as_usua
     bench = run(conversation)
     assert bench.device.reads == [[1, 2]]
     assert bench.events[0].errors == [None, None]
-    assert logged == [("swap_device_defect", {"device": "fake"})] * defects
+    assert logged == [DEFECT] * defects
 
 
 @pytest.mark.parametrize("at_once", [True, False])

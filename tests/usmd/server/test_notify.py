@@ -4,8 +4,7 @@ import uuid
 
 import pytest
 
-from usmd.server import notify as module
-from usmd.server.notify import notify
+from usmd.server.notify import MAX_WAITING, Notifier
 
 
 @pytest.fixture
@@ -15,23 +14,17 @@ def manager():
         yield receiver
 
 
-@pytest.fixture
-def warnings(monkeypatch):
-    found = []
-
-    class Logger:
-        def warning(self, event, **fields):
-            found.append((event, fields))
-
-    monkeypatch.setattr(module, "get_logger", Logger)
-    return found
+def send(address, *states):
+    notifier = Notifier({"NOTIFY_SOCKET": address})
+    for state in states:
+        notifier.notify(state)
+    assert notifier.finish()
 
 
-def test_a_message_arrives_at_a_path(manager, tmp_path):
+def test_messages_arrive_at_a_path_in_their_order(manager, tmp_path):
     path = str(tmp_path / "notify")
     manager.bind(path)
-    assert notify("READY=1\nSTATUS=ready", {"NOTIFY_SOCKET": path}) is True
-    assert notify("STOPPING=1", {"NOTIFY_SOCKET": path}) is True
+    send(path, "READY=1\nSTATUS=ready", "STOPPING=1")
     assert manager.recv(4096) == b"READY=1\nSTATUS=ready"
     assert manager.recv(4096) == b"STOPPING=1"
 
@@ -39,7 +32,7 @@ def test_a_message_arrives_at_a_path(manager, tmp_path):
 def test_a_message_arrives_at_an_abstract_name(manager):
     name = f"usmd-{uuid.uuid4()}"
     manager.bind(f"\0{name}")
-    assert notify("READY=1", {"NOTIFY_SOCKET": f"@{name}"}) is True
+    send(f"@{name}", "READY=1")
     assert manager.recv(4096) == b"READY=1"
 
 
@@ -47,44 +40,60 @@ def test_the_environment_of_the_process_is_the_default(manager, tmp_path, monkey
     path = str(tmp_path / "notify")
     manager.bind(path)
     monkeypatch.setenv("NOTIFY_SOCKET", path)
-    assert notify("READY=1") is True
+    Notifier().notify("READY=1")
     assert manager.recv(4096) == b"READY=1"
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}])
-def test_nothing_is_sent_or_said_when_nobody_asked(environ, warnings):
-    assert notify("READY=1", environ) is False
-    assert warnings == []
+def test_without_a_service_manager_nothing_is_sent_or_said(environ, logged):
+    notifier = Notifier(environ)
+    notifier.notify("READY=1")
+    assert notifier.finish()
+    assert logged == []
 
 
 @pytest.mark.parametrize("address", ["relative", "vsock:2:1"])
-def test_an_address_of_another_kind_is_logged_and_not_used(address, warnings):
-    assert notify("READY=1", {"NOTIFY_SOCKET": address}) is False
-    ((event, fields),) = warnings
-    assert (event, fields["socket"]) == ("notify_failed", address)
+def test_an_address_of_another_kind_is_logged_once_and_not_used(address, logged):
+    send(address, "READY=1", "STOPPING=1")
+    (line,) = logged
+    assert (line["event"], line["log_level"], line["socket"]) == ("notify_failed", "warning", address)
 
 
-def test_a_manager_that_is_gone_is_logged(tmp_path, warnings):
+def test_a_manager_that_is_gone_is_logged(tmp_path, logged):
     path = str(tmp_path / "absent")
-    assert notify("READY=1", {"NOTIFY_SOCKET": path}) is False
-    ((_, fields),) = warnings
-    assert "No such file" in fields["error"]
+    send(path, "READY=1")
+    (line,) = logged
+    assert (line["event"], line["socket"]) == ("notify_failed", path)
+    assert "No such file" in line["error"]
 
 
-def test_a_manager_that_does_not_read_stops_the_wait_and_not_the_daemon(manager, tmp_path, warnings, monkeypatch):
+def test_a_manager_that_does_not_read_delays_no_caller_and_gets_its_messages_when_it_reads(manager, tmp_path, logged):
     path = str(tmp_path / "notify")
     manager.bind(path)
-    monkeypatch.setattr(module, "SEND_SECONDS", 0.05)
-    sent = 0
-    while notify("STATUS=x", {"NOTIFY_SOCKET": path}):
-        sent += 1
-        assert sent < 100_000
-    assert "timed out" in warnings[0][1]["error"]
+    queued = 0
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+        filler.connect(path)
+        filler.setblocking(False)
+        try:
+            while True:
+                filler.send(b"full")
+                queued += 1
+        except BlockingIOError:
+            pass
+    notifier = Notifier({"NOTIFY_SOCKET": path})
+    sent = MAX_WAITING + 2  # one is with the thread, which waits in sendto, and one or two are lost
+    for number in range(sent):
+        notifier.notify(f"STATUS={number}")
+    assert {line["error"] for line in logged} == {f"{MAX_WAITING} messages wait already, because it does not read"}
+    for _ in range(queued):
+        assert manager.recv(4096) == b"full"
+    assert manager.recv(4096) == b"STATUS=0"
+    assert manager.recv(4096) == b"STATUS=1"
 
 
 def test_no_descriptor_is_left_open(manager, tmp_path):
     path = str(tmp_path / "notify")
     manager.bind(path)
     before = len(os.listdir("/proc/self/fd"))
-    notify("READY=1", {"NOTIFY_SOCKET": path})
+    send(path, "READY=1")
     assert len(os.listdir("/proc/self/fd")) == before

@@ -10,20 +10,21 @@ import pytest
 from lib_usm.pb.usm.v1 import admin_pb2, admin_pb2_grpc, client_pb2
 from tests.support.raw_client import FaultStream, open_channel, refused
 from usmd.errors import InvalidArgument, LimitExceeded
-from usmd.server import rpc
-from usmd.server.rpc import MAX_LONG_FIELDS, MAX_MESSAGE_BYTES, Malformed, check_message, safe_parser, service_handler
+from usmd.server.rpc import (
+    LONG_MESSAGE_BYTES,
+    MAX_LONG_FIELDS,
+    MAX_MESSAGE_BYTES,
+    Malformed,
+    check_message,
+    safe_parser,
+    service_handler,
+)
 
 SECRET = "swordfish"
 
 
-class Log:
-    """Keeps what was logged as a defect."""
-
-    def __init__(self):
-        self.defects = []
-
-    def exception(self, event, **fields):
-        self.defects.append((event, fields))
+def defect_in(method):
+    return {"event": "defect", "log_level": "error", "exc_info": True, "method": method}
 
 
 class Admin:
@@ -58,14 +59,7 @@ class Client(Admin):
 
 
 @pytest.fixture
-def log(monkeypatch):
-    log = Log()
-    monkeypatch.setattr(rpc, "_log", log)
-    return log
-
-
-@pytest.fixture
-def ask(tmp_path, log):
+def ask(tmp_path, logged):
     """Serves Admin and Client for the time of `ask(conversation)`, which gets a channel in a thread of its own."""
 
     def ask(conversation, servicer=None):
@@ -90,25 +84,25 @@ def ask(tmp_path, log):
     return ask
 
 
-def test_a_defect_is_internal_and_tells_the_client_nothing(ask, log):
+def test_a_defect_is_internal_and_tells_the_client_nothing(ask, logged):
     answer = ask(
         lambda channel: refused(admin_pb2_grpc.AdminServiceStub(channel).GetStatus, admin_pb2.GetStatusRequest())
     )
     assert answer == ("INTERNAL", "INTERNAL", "a defect of usmd; its log has the details")
-    assert log.defects == [("defect", {"method": "usm.v1.AdminService.GetStatus"})]
+    assert logged == [defect_in("usm.v1.AdminService.GetStatus")]
 
 
-def test_a_defect_in_a_stream_of_answers_tells_nothing_either(ask, log):
+def test_a_defect_in_a_stream_of_answers_tells_nothing_either(ask, logged):
     def watch(channel):
         events = admin_pb2_grpc.AdminServiceStub(channel).WatchEvents(admin_pb2.WatchEventsRequest())
         assert next(events).kind == "first"
         return refused(next, events)
 
     assert ask(watch) == ("INTERNAL", "INTERNAL", "a defect of usmd; its log has the details")
-    assert len(log.defects) == 1
+    assert logged == [defect_in("usm.v1.AdminService.WatchEvents")]
 
 
-def test_a_defect_in_a_fault_stream_tells_nothing_either(ask, log):
+def test_a_defect_in_a_fault_stream_tells_nothing_either(ask, logged):
     def stream(channel):
         faults = FaultStream(channel, None)
         faults.send()
@@ -117,10 +111,10 @@ def test_a_defect_in_a_fault_stream_tells_nothing_either(ask, log):
         return ended
 
     assert ask(stream) == ("INTERNAL", "INTERNAL", "a defect of usmd; its log has the details")
-    assert log.defects == [("defect", {"method": "usm.v1.ClientService.StreamFaults"})]
+    assert logged == [defect_in("usm.v1.ClientService.StreamFaults")]
 
 
-def test_a_message_to_a_client_that_has_gone_is_no_defect(ask, log):
+def test_a_message_to_a_client_that_has_gone_is_no_defect(ask, logged):
     ended = threading.Event()
 
     class Late(Admin):
@@ -142,17 +136,17 @@ def test_a_message_to_a_client_that_has_gone_is_no_defect(ask, log):
         return ended.wait(10)
 
     assert ask(leave, Late())
-    assert log.defects == []
+    assert logged == []
 
 
-def test_an_error_on_purpose_has_its_status_reason_and_text_and_is_no_defect(ask, log):
+def test_an_error_on_purpose_has_its_status_reason_and_text_and_is_no_defect(ask, logged):
     answer = ask(
         lambda channel: refused(
             admin_pb2_grpc.AdminServiceStub(channel).ListProcesses, admin_pb2.ListProcessesRequest()
         )
     )
     assert answer == ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", "too many")
-    assert log.defects == []
+    assert logged == []
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "\U0001f600"])
@@ -203,7 +197,7 @@ def test_a_long_message_has_so_many_fields_and_no_more(field):
     parse = safe_parser(seen.append, "Request", limit=1 << 20)
     long = b"\x12\x80\x80\x20" + bytes(1 << 19)
     parse(field * (MAX_LONG_FIELDS - 1) + long)
-    parse(field * (rpc.LONG_MESSAGE_BYTES // len(field)))  # not a long one
+    parse(field * (LONG_MESSAGE_BYTES // len(field)))  # not a long one
     assert len(seen) == 2
     refused_ = parse(long + field * MAX_LONG_FIELDS)
     assert len(seen) == 2

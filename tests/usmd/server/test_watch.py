@@ -5,32 +5,11 @@ import asyncio
 import pytest
 
 from usmd.core.commands import Notice
-from usmd.server import watch as module
 from usmd.server.watch import BACKLOG, Watch
 
 
-class Log:
-    """Keeps what was logged."""
-
-    def __init__(self):
-        self.lines = []
-
-    def info(self, event, **fields):
-        self.lines.append(("info", event, fields))
-
-    def warning(self, event, **fields):
-        self.lines.append(("warning", event, fields))
-
-
 @pytest.fixture
-def log(monkeypatch):
-    log = Log()
-    monkeypatch.setattr(module, "_log", log)
-    return log
-
-
-@pytest.fixture
-def watch(log):
+def watch():
     return Watch(clock=lambda: 1700000000.0)
 
 
@@ -117,12 +96,14 @@ def test_a_slow_watcher_takes_nothing_from_the_others(watch):
             assert read(quick, 10) == list(range(number, number + 10))
 
 
-def test_events_reach_the_log_with_their_weight_and_the_frequent_ones_do_not(watch, log):
+def test_events_reach_the_log_with_their_weight_and_the_frequent_ones_do_not(watch, logged):
     watch.publish(notice(1))
-    watch.publish(notice(2, "swap_error"))
-    watch.publish(notice(3, "pages_evicted"))
-    assert [(level, event) for level, event, _ in log.lines] == [
-        ("info", "process_attached"),
-        ("warning", "swap_error"),
-    ]
-    assert log.lines[0][2] == {"process_id": 1, "message": "event 1", "name": "app"}
+    for kind in ("swap_error", "page_poisoned", "thread_blocked", "pages_evicted"):
+        watch.publish(notice(2, kind))
+    assert [(line["log_level"], line["event"]) for line in logged] == [
+        ("info", "process_attached"), ("warning", "swap_error"), ("warning", "page_poisoned"),
+        ("warning", "thread_blocked"),
+    ]  # fmt: skip
+    assert logged[0] == {
+        "event": "process_attached", "log_level": "info", "process_id": 1, "message": "event 1", "name": "app",
+    }  # fmt: skip

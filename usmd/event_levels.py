@@ -1,0 +1,54 @@
+"""The level of every event that usmd reports, in one table; docs/operating.md gives the same levels and the meanings.
+
+Nothing is logged at a level that is written elsewhere: `usmd.log.event` takes the level from here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+UNLOGGED: Final = logging.NOTSET
+"""Level of events that come too often for the log, or that concern watchers alone."""
+
+LOG_ONLY: Final[Mapping[str, int]] = {
+    "ready": logging.INFO,
+    "signal": logging.INFO,
+    "draining": logging.INFO,
+    "stopped": logging.INFO,
+    "log_lines_lost": logging.WARNING,
+    "notify_failed": logging.WARNING,
+    "defect": logging.ERROR,
+    "swap_device_defect": logging.ERROR,
+    "unraisable": logging.ERROR,
+    "thread_ended": logging.ERROR,
+    "userfaultfd_refused": logging.ERROR,
+    "memory_socket_refused": logging.ERROR,
+    "swap_device_not_closed": logging.ERROR,
+}
+"""Events of the daemon itself."""
+
+NOTICES: Final[Mapping[str, int]] = {
+    "process_attached": logging.INFO,
+    "process_detached": logging.INFO,
+    "process_killed": logging.WARNING,
+    "policy_error": logging.WARNING,
+    "policy_slow": logging.WARNING,
+    "policy_replaced": logging.WARNING,
+    "policy_set": logging.INFO,
+    "hints_cleared": logging.INFO,
+    "swap_error": logging.WARNING,
+    "page_poisoned": logging.WARNING,
+    "thread_blocked": logging.WARNING,
+    "pages_evicted": UNLOGGED,
+    "events_missed": UNLOGGED,
+}
+"""Events that `usmctl watch` shows too."""
+
+_ALL: Final = {**LOG_ONLY, **NOTICES}
+
+
+def level_of(kind: str) -> int:
+    """The level of a kind of event; one that is in no table is a warning, so that it is seen."""
+    return _ALL.get(kind, logging.WARNING)
