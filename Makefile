@@ -17,7 +17,7 @@ run: $(STAMP) ## the demo: a real application whose memory usmd owns
 	@$(BIN)/python -m examples.demo
 
 test: $(STAMP) ## the whole test suite, in four processes: end-to-end tests wait more than they compute
-	@$(BIN)/python -m pytest -n 4 --dist loadfile
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, generated code
 	@$(BIN)/ruff check .

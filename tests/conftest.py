@@ -1,14 +1,14 @@
-"""For all tests: no example of a property fails because the machine was slow, and no test leaves policies behind."""
+"""For all tests: properties are tried as tests.support.examples says, and no test leaves policies behind."""
 
 import signal
 
 import pytest
-from hypothesis import HealthCheck, settings
 
+from tests.support import delays, examples
 from usmd.policies import registry
 
-settings.register_profile("usmd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("usmd")
+assert examples.FACTOR >= 0  # it has set up hypothesis
+delays.inject_from_environment()
 
 # Where a shell runs the tests in its background SIGINT is ignored, and would be by the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,10 +12,11 @@ from collections import defaultdict
 import libcachesim
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import access_traces
+from tests.support.examples import examples
 from usmd.core import events
 from usmd.core.instant import InstantCore, Touches
 from usmd.core.region import PAGE_MASK, page_key
@@ -145,7 +146,7 @@ def pieces_of_traces(pages):
 
 
 @pytest.mark.parametrize("evict", EXACT)
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(trace=pieces_of_traces(90), frames=st.integers(20, 60) | st.integers(1, 20))
 def test_misses_are_the_same_on_any_short_trace(evict, trace, frames):
     frames = max(frames, LEAST.get(evict, 1))

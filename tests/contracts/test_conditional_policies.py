@@ -1,9 +1,10 @@
 """What every conditional policy of the registry keeps to, whichever it is."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
 from usmd.core.region import Process
@@ -28,7 +29,7 @@ PAGES = 24
 
 
 @pytest.mark.parametrize("cond", SPECIFICATIONS)
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["swapped", "returned", "turn"]), st.integers(0, 9), st.integers(0, 1)), max_size=40

@@ -3,10 +3,10 @@ did, in the order in which that one would have evicted them, and no byte is lost
 """
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from tests.support.examples import steps
 from tests.support.shell import PAGE, Shell, make_core
 from tests.usmd.core import test_machine_properties as properties
 from usmd.core import chores, commands, events
@@ -229,12 +229,7 @@ class SlowHandOverMachine(HandOverMachine):
 
 
 for machine in (HandOverMachine, SlowHandOverMachine):
-    machine.TestCase.settings = settings(
-        max_examples=40,
-        stateful_step_count=40,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
+    machine.TestCase.settings = steps(20, 40)
 
 
 class TestHandOver(HandOverMachine.TestCase):

@@ -1,9 +1,10 @@
 """A change of the evict policy of a process with more pages than one event may take: nothing is lost on the way."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.chores import PAGES_AN_EVENT
@@ -109,7 +110,7 @@ def test_faults_touches_hints_and_evictions_between_the_parts_harm_nothing(after
         assert shell.get(process, region, each) == each.to_bytes(2, "big") * (PAGE // 2)
 
 
-@settings(deadline=None, max_examples=10)
+@examples(10)
 @given(chain=st.lists(st.tuples(st.sampled_from(EVICT), st.integers(0, 5)), min_size=2, max_size=5))
 def test_another_change_before_the_last_one_is_done_takes_over_what_there_is(chain):
     shell, process, region = filled("lru")

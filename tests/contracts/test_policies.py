@@ -3,9 +3,10 @@ test_hostile_policies.py; what one policy does that others do not is in its own 
 """
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.frames import DENIED, FREE, PRESENT, PRIORITY_SHIFT
@@ -21,7 +22,7 @@ from usmd.policies import registry
 ALLOC, EVICT, OOM = (sorted(registry.TABLES[kind]) for kind in ("alloc", "evict", "oom"))
 EVICT_SPECIFICATIONS = [*EVICT, *(f"hint_aware(fallback={name})" for name in EVICT)]
 ALLOC_SPECIFICATIONS = [*ALLOC, *(f"async_aware(regular={name})" for name in ALLOC), "flexible_huge_pages(pages=7)"]
-QUICK = settings(max_examples=25, deadline=None)
+QUICK = examples(25)
 FRAMES = 8
 
 
@@ -197,7 +198,7 @@ def perform(memory, step):
 
 
 @pytest.mark.parametrize("evict", EVICT_SPECIFICATIONS)
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(steps=st.lists(STEPS, max_size=50))
 def test_evict_names_every_page_it_knows_once_and_no_other(evict, steps):
     memory = Memory(evict)

@@ -7,9 +7,10 @@ import random
 import threading
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from usmd.errors import DataLoss, InvalidArgument, OutOfRange, SwapIOError
 from usmd.swap.base import SlotIO
 from usmd.swap.open import SwapSpec, open_devices
@@ -299,7 +300,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_any_sequence_of_jobs_agrees_with_a_dict(make, steps):
     device = make(SMALL)

@@ -1,12 +1,11 @@
 """Conditional policies in the live daemon: memory first and the file later, back when memory is free, trimmed ahead."""
 
 import os
-import subprocess
 
 import pytest
 
 import lib_usm
-from tests.support.daemon import USMD, environment, running_daemon, wait_equal, wait_until
+from tests.support.daemon import run_usmd, running_daemon, wait_equal, wait_until
 from tests.support.real_memory import require_real_memory
 from tests.support.told_client import told_clients
 
@@ -133,9 +132,7 @@ def test_trim_keeps_more_free_than_the_watermarks(tmp_path):
 )
 def test_a_conditional_policy_that_cannot_be_had_stops_the_start(tmp_path, cond, said):
     places = ("--socket", str(tmp_path / "usmd.sock"), "--admin-socket", str(tmp_path / "admin.sock"))
-    done = subprocess.run(
-        [*USMD, *places, "--cond", cond], capture_output=True, text=True, timeout=30, env=environment(), check=False
-    )
+    done = run_usmd("serve", *places, "--cond", cond)
     assert done.returncode == 2
     assert all(words in done.stderr for words in ["policy.cond: ", *said])
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 import lib_usm
-from tests.support.daemon import USMCTL, USMD, environment, running_daemon
+from tests.support.daemon import USMCTL, environment, run_usmd, running_daemon
 from tests.support.policy_files import write_policies
 from tests.support.real_memory import require_real_memory
 
@@ -149,10 +149,7 @@ def test_a_configured_one_whose_constructor_hangs_keeps_usmd_from_starting(tmp_p
         "--admin-socket",
         str(tmp_path / "a"),
     )
-    done = subprocess.run(
-        [*USMD, *sockets, "--evict", f"{hung}:Makes"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environment(), check=False,
-    )  # fmt: skip
+    done = run_usmd("serve", *sockets, "--evict", f"{hung}:Makes")
     assert done.returncode != 0
     assert f"policy.evict: evict policy {hung}:Makes cannot be made" in done.stdout + done.stderr
     assert "did not return for 2 s" in done.stdout + done.stderr

@@ -4,13 +4,12 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 
 import pytest
 
 import lib_usm
 from tests.support.clients import busy_clients
-from tests.support.daemon import USMD, environment, running_daemon, wait_until
+from tests.support.daemon import USMD, environment, run_usmd, running_daemon, wait_until
 from usmd.policies.registry import TABLES
 
 
@@ -20,9 +19,7 @@ def refused(folder, *flags, config=None, environ=None):
     if config is not None:
         (folder / "usmd.toml").write_text(config)
         arguments += ["--config", str(folder / "usmd.toml")]
-    return subprocess.run(
-        [*USMD, *arguments], capture_output=True, text=True, timeout=30, env=environ or environment(), check=False
-    )
+    return run_usmd("serve", *arguments, environ=environ)
 
 
 def names_in(folder):
@@ -30,8 +27,8 @@ def names_in(folder):
 
 
 def test_the_ready_line_says_where_and_what_is_served(tmp_path):
-    with running_daemon(tmp_path, "--memory", "1MiB", "--swap", "memory:2MiB") as daemon:
-        (ready,) = daemon.events("ready")
+    with running_daemon(tmp_path, "--memory", "1MiB", "--swap", "memory:2MiB", program=USMD) as daemon:
+        ready = daemon.wait_for("ready")
         assert ready["socket"] == f"unix:{tmp_path}/usmd.sock"
         assert ready["admin_socket"] == f"unix:{tmp_path}/admin.sock"
         assert (ready["pid"], ready["frames"], ready["page_size"]) == (daemon.process.pid, 256, 4096)
@@ -72,7 +69,7 @@ def test_a_second_daemon_on_a_socket_exits_with_3_and_leaves_the_first_serving(t
 def test_a_signal_drains_while_clients_fault_and_they_are_told(tmp_path, number):
     swap = f"file:{tmp_path / 'swap'}:16MiB"
     with (
-        running_daemon(tmp_path, "--memory", "1MiB", "--swap", swap, exit_code=None) as daemon,
+        running_daemon(tmp_path, "--memory", "1MiB", "--swap", swap, exit_code=None, program=USMD) as daemon,
         busy_clients(daemon.address, "a", "b", "c", length=1 << 20, chunk=10_000) as clients,
     ):
         daemon.signal(number)

@@ -16,7 +16,7 @@ from tests.support.daemon import environment, running_daemon
 from tests.support.real_memory import require_real_memory
 
 CLIENT = Path(__file__).with_name("counting_client.py")
-UNPROTECTED = Path(__file__).parents[1] / "support" / "unprotected_daemon.py"
+UNPROTECTED = "tests.support.unprotected_daemon:lose_updates"
 SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "8"))
 INCREMENTS = 10_000_000
 PAGE = 4096
@@ -69,8 +69,7 @@ def test_ten_million_increments_of_several_processes_are_exact_while_their_pages
 
 def test_without_write_protect_updates_are_lost_and_the_clients_see_it(tmp_path):
     flags = ("--memory", str(PAGES * PAGE), "--evict", "fifo", "--swap", f"file:{tmp_path / 'swap'}:16MiB")
-    program = (sys.executable, str(UNPROTECTED), "serve")
-    with running_daemon(tmp_path, *flags, mechanism="userfaultfd", program=program) as daemon:
+    with running_daemon(tmp_path, *flags, mechanism="userfaultfd", changes=(UNPROTECTED,)) as daemon:
         said = count(daemon, 60, 0)
         assert max(each["lost"] for each in said) > 0
         assert any("of page" in text for each in said for text in each["shown"])

@@ -1,12 +1,11 @@
 """Policies that are not of this project, in the live daemon: from a file, and from an installed package."""
 
 import os
-import subprocess
 
 import pytest
 
 import lib_usm
-from tests.support.daemon import USMD, environment, running_daemon, wait_equal
+from tests.support.daemon import USMD, environment, run_usmd, running_daemon, wait_equal
 from tests.support.policy_files import write_policies
 
 PAGE = 4096
@@ -117,9 +116,7 @@ def test_a_changed_file_is_for_new_sessions_and_a_broken_one_refuses_them_alone(
 def start(tmp_path, *flags):
     """What a daemon says that does not start."""
     places = ("--socket", f"{tmp_path}/s", "--admin-socket", f"{tmp_path}/a", "--state-dir", f"{tmp_path}")
-    done = subprocess.run(
-        [*USMD, *places, *flags], env=environment(), capture_output=True, text=True, timeout=30, check=False
-    )
+    done = run_usmd("serve", *places, *flags)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
     return done.stderr
 
@@ -173,7 +170,7 @@ def test_a_package_brings_a_policy_by_name_but_never_in_the_place_of_one_built_i
     )
     environ = environment(PYTHONPATH=str(site))
     with (
-        running_daemon(tmp_path, *MEMORY, "--evict", "acme(word=packed)", environ=environ) as daemon,
+        running_daemon(tmp_path, *MEMORY, "--evict", "acme(word=packed)", environ=environ, program=USMD) as daemon,
         lib_usm.connect(daemon.address, name="app") as client,
     ):
         overfill(client)

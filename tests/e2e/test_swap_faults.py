@@ -4,12 +4,11 @@ Every failure reaches the owner of the page as a typed error, and nobody else.
 """
 
 import os
-import subprocess
 
 import pytest
 
 import lib_usm
-from tests.support.daemon import USMD, environment, running_daemon, wait_until
+from tests.support.daemon import run_usmd, running_daemon, wait_until
 
 PAGE = 4096
 MIB = 1 << 20
@@ -18,10 +17,7 @@ MIB = 1 << 20
 def refused(folder, swap):
     """Start a daemon that does not start, with this swap device; its end."""
     places = ("--socket", str(folder / "usmd.sock"), "--admin-socket", str(folder / "admin.sock"))
-    return subprocess.run(
-        [*USMD, *places, "--memory", "1MiB", "--swap", swap],
-        capture_output=True, text=True, timeout=30, env=environment(), check=False,
-    )  # fmt: skip
+    return run_usmd("serve", *places, "--memory", "1MiB", "--swap", swap)
 
 
 def to_swap(daemon, client, region, offset=0, length=None):

@@ -6,11 +6,12 @@ import signal
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lib_usm
 from lib_usm.running import running
+from tests.support.examples import examples
 from tests.support.uthreads import Scene, allocated, yielded
 
 
@@ -410,7 +411,7 @@ def test_an_interrupt_while_it_sleeps_cancels_all_and_is_raised():
     assert running.kthread is None
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.lists(st.sampled_from("yfFsc"), max_size=6), min_size=1, max_size=12), st.integers(0, 2**32))
 def test_any_program_of_yields_faults_spawns_and_cancels_ends_with_everything_done(programs, seed):
     """y: yield, f: fault, F: fault that fails, s: spawn a child and wait for it, c: cancel the one before."""

@@ -3,15 +3,16 @@
 import array
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import lib_usm
+from tests.support.examples import examples
 
 LENGTH = 70
 bounds = st.one_of(st.none(), st.integers(-LENGTH - 5, LENGTH + 5))
 indexes = st.integers(-LENGTH - 3, LENGTH + 3)
-relaxed = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed = examples(80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

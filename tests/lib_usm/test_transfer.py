@@ -3,12 +3,13 @@
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import lib_usm
 from lib_usm import transfer
 from lib_usm.pb.usm.v1 import client_pb2
+from tests.support.examples import examples
 
 PAGE = 16
 DATA = bytes(range(256)) * 4
@@ -149,7 +150,7 @@ def test_a_load_that_breaks_the_contract_is_an_error_and_not_a_loop(daemon, clie
         client.mmap(64).read(0, 64)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), frames=st.integers(1, 12), waits=st.booleans())
 def test_every_byte_comes_back_whatever_is_evicted_and_when(daemon, client, wire, seed, frames, waits):
     chance = random.Random(seed)

@@ -1,7 +1,7 @@
-"""A real daemon for tests: `python -m usmd serve` as a subprocess, its log, its operators' tools, and its end.
+"""A real daemon for tests: `usmd serve` in a process of its own, its log, its operators' tools, and its end.
 
-Covers start, the `ready` line, the log as parsed JSON lines, usmctl and the admin calls, signals and exit codes.
-Nothing here waits by sleeping but `wait_until`, which polls a condition with a deadline.
+Covers start, the `ready` line, the log as parsed JSON lines, usmctl and the admin calls, signals and exit codes. The
+log is read up to a mark: see `RunningDaemon.events`, `expect` and `never`.
 """
 
 from __future__ import annotations
@@ -10,42 +10,36 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from tests.support import delays, served
+from tests.support.forked import ForkedProcess, run_forked
+from tests.support.waiting import wait_equal, wait_until
 from usmd.ctl.connect import Admin
 
 _GRPC = "grpc._cython.cygrpc"
-START_SECONDS = 20.0
-STOP_SECONDS = 20.0
+SECONDS = 60.0
+"""Deadline of everything that a daemon is to do; a busy machine is slow, and not wrong."""
 USMCTL = (sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())")
 USMD = (sys.executable, "-m", "usmd", "serve")
 
-_T = TypeVar("_T")
-
-
-def wait_until(condition: Callable[[], _T], what: str, seconds: float = 10.0) -> _T:
-    """Return what `condition` returns once that is true; AssertionError, naming the last value, after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}; last: {found!r}")
-        time.sleep(0.005)
-    return found
-
-
-def wait_equal(get: Callable[[], _T], wanted: _T, what: str, seconds: float = 10.0) -> None:
-    """Wait until `get` returns `wanted`; AssertionError, with what it returned instead, after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while (found := get()) != wanted:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}; wanted {wanted!r}, last: {found!r}")
-        time.sleep(0.005)
+__all__ = [
+    "SECONDS",
+    "USMCTL",
+    "USMD",
+    "RunningDaemon",
+    "environment",
+    "run_usmd",
+    "running_daemon",
+    "wait_equal",
+    "wait_until",
+]
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -54,10 +48,23 @@ def environment(**changes: str) -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key not in dropped} | changes
 
 
-class RunningDaemon:
-    """A daemon process. `log` has the JSON lines of its stderr so far, `stray` the lines that are no JSON."""
+def run_usmd(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run usmd to its end, which is to come by itself: a start that is refused."""
+    return run_forked(
+        served.run_usmd, list(arguments), environ=environment() if environ is None else environ, seconds=SECONDS
+    )
 
-    def __init__(self, arguments: list[str], environ: Mapping[str, str], program: Sequence[str] = USMD) -> None:
+
+class RunningDaemon:
+    """A daemon process. `log` has the JSON lines of its stderr read so far, `stray` the lines that are no JSON."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        program: Sequence[str] | None = None,
+        changes: Sequence[str] = (),
+    ) -> None:
         self.log: list[dict[str, Any]] = []
         self.stray: list[str] = []
         self.address = ""
@@ -66,42 +73,93 @@ class RunningDaemon:
         self._opened = contextlib.ExitStack()
         self._changed = threading.Condition()
         self._ended = False
-        self.process = subprocess.Popen(
-            [*program, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(environ)
-        )
-        self._reader = threading.Thread(target=self._read, name="daemon-log", daemon=True)
+        self._asked = 0
+        self._marks = 0
+        self._late = delays.of_environment().get("log", 0.0)
+        self.process: subprocess.Popen[str] | ForkedProcess
+        self._door: socket.socket | None = None
+        if program is None:
+            self._door, theirs = socket.socketpair()
+            self.process = ForkedProcess(served.serve, list(arguments), theirs, list(changes), environ=environ)
+            theirs.close()
+        else:
+            self.process = subprocess.Popen(
+                [*program, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(environ)
+            )
+        stderr = self.process.stderr
+        assert stderr is not None
+        self._reader = threading.Thread(target=self._read, args=(stderr,), name="daemon-log", daemon=True)
         self._reader.start()
 
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+    def _read(self, lines: Iterable[str]) -> None:
+        if self._late:
+            lines = delays.late_lines(lines, self._late)
+        for line in lines:
             with self._changed:
                 try:
-                    self.log.append(json.loads(line))
+                    parsed = json.loads(line)
                 except ValueError:
                     self.stray.append(line.rstrip("\n"))
+                else:
+                    if served.is_mark(parsed):
+                        self._marks += 1
+                    else:
+                        self.log.append(parsed)
                 self._changed.notify_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
-    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+    def wait_ready(self, seconds: float = SECONDS) -> None:
         """Wait for the `ready` line and take the addresses from it."""
         ready = self.wait_for("ready", seconds=seconds)
         self.address, self.admin_address = ready["socket"], ready["admin_socket"]
 
+    def read_log(self, seconds: float = SECONDS) -> list[dict[str, Any]]:
+        """Read all that the daemon has logged until now, and return `log`.
+
+        That is up to a mark that its loop writes on request, or up to the log's end when the daemon ends.
+        """
+        if self._ended:
+            return list(self.log)
+        if self._door is None:
+            raise TypeError("only a forked daemon writes marks; wait for what is to come, by `wait_for`")
+        self._asked += 1
+        with contextlib.suppress(OSError):  # its door is closed: its log ends
+            self._door.send(b"m")
+        with self._changed:
+            read = self._changed.wait_for(lambda: self._marks >= self._asked or self._ended, seconds)
+        assert read, f"no mark in the log within {seconds:g} s: {self.log} {self.stray}"
+        return list(self.log)
+
     def events(self, event: str, **fields: object) -> list[dict[str, Any]]:
-        """The log lines of this event so far that have these fields."""
+        """The log lines of this event with these fields, of all that the daemon has logged until now."""
+        self.read_log()
+        return self._found(event, fields)
+
+    def _found(self, event: str, fields: Mapping[str, object]) -> list[dict[str, Any]]:
         wanted = {"event": event, **fields}
         return [line for line in list(self.log) if wanted.items() <= line.items()]
 
-    def wait_for(self, event: str, seconds: float = START_SECONDS, **fields: object) -> dict[str, Any]:
+    def wait_for(self, event: str, seconds: float = SECONDS, **fields: object) -> dict[str, Any]:
         """Return the first log line of this event with these fields; AssertionError when the log ends before it."""
         with self._changed:
-            arrived = self._changed.wait_for(lambda: bool(self.events(event, **fields)) or self._ended, seconds)
-        found = self.events(event, **fields)
+            arrived = self._changed.wait_for(lambda: bool(self._found(event, fields)) or self._ended, seconds)
+        found = self._found(event, fields)
         assert found, f"no {event!r} in the log ({'ended' if arrived else f'{seconds:g} s'}): {self.log} {self.stray}"
         return found[0]
+
+    def expect(self, event: str, **fields: object) -> dict[str, Any]:
+        """Wait for the one log line of this event with these fields and return it; AssertionError for another."""
+        self.wait_for(event, **fields)
+        found = self.events(event, **fields)
+        assert len(found) == 1, f"{len(found)} lines of {event!r} where one was expected: {found}"
+        return found[0]
+
+    def never(self, event: str, **fields: object) -> None:
+        """AssertionError if the daemon has logged this event with these fields until now."""
+        found = self.events(event, **fields)
+        assert not found, f"the daemon logged {event!r}: {found}"
 
     @property
     def admin(self) -> Admin:
@@ -114,12 +172,10 @@ class RunningDaemon:
         """The daemon's counters by name."""
         return dict(self.admin.status().counters)
 
-    def run_usmctl(self, *arguments: str, seconds: float = 20.0) -> subprocess.CompletedProcess[str]:
+    def run_usmctl(self, *arguments: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
         """Run usmctl against this daemon; whatever it exits with."""
-        return subprocess.run(
-            [*USMCTL, "--address", self.admin_address, *arguments],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, env=environment(), check=False,
-        )  # fmt: skip
+        given = ["--address", self.admin_address, *arguments]
+        return run_forked(served.run_usmctl, given, environ=environment(), seconds=seconds)
 
     def usmctl(self, *arguments: str) -> Any:
         """Run usmctl with `--format json`; return what it printed, parsed. AssertionError unless it exits with 0."""
@@ -132,7 +188,7 @@ class RunningDaemon:
         if self.process.poll() is None:
             self.process.send_signal(number)
 
-    def wait_exit(self, seconds: float = STOP_SECONDS) -> int:
+    def wait_exit(self, seconds: float = SECONDS) -> int:
         """Wait for the end of the daemon and of its log; return its exit code."""
         code = self.process.wait(seconds)
         self._reader.join(seconds)
@@ -141,6 +197,8 @@ class RunningDaemon:
     def close(self) -> None:
         """End the process by force if it still runs, and give everything back."""
         self._opened.close()
+        if self._door is not None:
+            self._door.close()
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -158,14 +216,16 @@ def running_daemon(
     environ: Mapping[str, str] | None = None,
     exit_code: int | None = 0,
     mechanism: str = "simulated",
-    program: Sequence[str] = USMD,
+    program: Sequence[str] | None = None,
+    changes: Sequence[str] = (),
 ) -> Iterator[RunningDaemon]:
     """Serve with its sockets and state in `folder`, from the `ready` line on, until SIGTERM at the end of the block.
 
     `config`: text of a TOML file. `places` False: no flag says where, so that the defaults of `environ` hold.
     `exit_code`: what it must exit with; None leaves that, and the end of the process, to the caller.
-    `mechanism`: real memory is what the tests that name it are about; "" gives no flag. `program`: what is run instead
-    of usmd, with the same flags, for tests that break it on purpose.
+    `mechanism`: real memory is what the tests that name it are about; "" gives no flag. `program`: a command that is
+    run as a fresh interpreter, such as USMD; None forks one that has usmd imported, which is quicker. `changes`:
+    functions (`module:name`) that break such a daemon on purpose, before it serves.
     """
     arguments = list(flags)
     if mechanism and "--mechanism" not in flags:
@@ -177,7 +237,7 @@ def running_daemon(
         path = folder / "usmd.toml"
         path.write_text(config, encoding="utf-8")
         arguments += ["--config", str(path)]
-    daemon = RunningDaemon(arguments, environment() if environ is None else environ, program)
+    daemon = RunningDaemon(arguments, environment() if environ is None else environ, program, changes)
     try:
         daemon.wait_ready()
         yield daemon

@@ -1,6 +1,6 @@
-"""usmd whose swap files fail, or take as long as they are told: what tests.support.swap_faults starts and steers.
+"""Swap files that fail, or take as long as they are told: a change to a daemon that tests.support.swap_faults steers.
 
-Run it like `usmd`, with $USMD_TEST_FAULTS naming a file. That holds a JSON object: for `read` and `write`, `error` (an
+$USMD_TEST_FAULTS names a file. That holds a JSON object: for `read` and `write`, `error` (an
 errno by name, or `wait`: until the file says otherwise) and `slots` (null: all). Only the system call is replaced;
 while reads fail, none is tried without waiting.
 """
@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from usmd.cli import main
 from usmd.swap import file
 from usmd.swap.base import Results, SlotIO
 from usmd.swap.vectored import VectoredCall
@@ -53,7 +52,7 @@ def _faulty_fetch_now(self: file.FileSwapDevice, batch: Sequence[SlotIO]) -> Res
     return None if _fault("read", {entry.slot for entry in batch}) else _fetch_now(self, batch)
 
 
-if __name__ == "__main__":
+def fail_as_told() -> None:
+    """Change the swap files of this process."""
     file.FileSwapDevice._fetch_now = _faulty_fetch_now  # type: ignore[method-assign]
     file.transfer = _faulty_transfer
-    main()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.daemon import RunningDaemon, environment, running_daemon
 
-_PROGRAM = Path(__file__).with_name("faulty_daemon.py")
+FAILING = "tests.support.faulty_daemon:fail_as_told"
 
 
 class SwapFaults:
@@ -54,9 +53,8 @@ def daemon_with_faults(
     faults = SwapFaults(folder / "faults.json")
     environ = environment(USMD_TEST_FAULTS=str(folder / "faults.json"))
     given = ("--memory", "1MiB", "--swap", f"file:{folder / 'swap'}:{swap}", *flags)
-    program = (sys.executable, str(_PROGRAM), "serve")
     with running_daemon(
-        folder, *given, mechanism=mechanism, program=program, environ=environ, exit_code=exit_code
+        folder, *given, mechanism=mechanism, environ=environ, changes=(FAILING,), exit_code=exit_code
     ) as daemon:
         try:
             yield daemon, faults

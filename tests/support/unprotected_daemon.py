@@ -1,12 +1,11 @@
 """usmd without write-protect, to show that tests/e2e/test_lost_updates.py sees the updates that are lost by that.
 
-Run it like `usmd`. Protecting a page claims success and does nothing. What is written to swap is a copy of the page, so
-that its checksum fits: a store after the copy is lost, and nothing but a wrong byte tells of it.
+A change to a daemon. Protecting a page claims success and does nothing. What is written to swap is a copy of the page,
+so that its checksum fits: a store after the copy is lost, and nothing but a wrong byte tells of it.
 """
 
 from __future__ import annotations
 
-from usmd.cli import main
 from usmd.mechanism.client_memory import ClientMemory
 
 
@@ -15,6 +14,6 @@ def _claim_to_protect(self: ClientMemory, region_id: int, offset: int, length: i
     return True
 
 
-if __name__ == "__main__":
+def lose_updates() -> None:
+    """Change the memory of this process's clients."""
     ClientMemory.protect = _claim_to_protect  # type: ignore[method-assign]
-    main()

@@ -3,7 +3,7 @@
 import gc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from usmd.core.frame_list import FrameLinks
@@ -16,7 +16,6 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(steps=STEPS)
 def test_two_lists_behave_like_plain_lists_that_share_no_frame(steps):
     links = FrameLinks(FRAMES)

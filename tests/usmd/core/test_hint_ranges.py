@@ -1,8 +1,9 @@
 """Hint ranges, against a dict of pages."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
 from usmd.core.hint_ranges import HintRanges
@@ -11,7 +12,7 @@ from usmd.core.hints import Hint
 PAGES = 24
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.lists(st.tuples(st.integers(0, PAGES - 1), st.integers(1, PAGES), st.booleans()), max_size=15))
 def test_the_newest_wins_on_every_page(steps):
     ranges, model = HintRanges(), {}
@@ -63,7 +64,7 @@ def test_growth_says_how_many_ranges_there_are_afterwards(steps, last):
     assert len(ranges) == expected
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(st.lists(st.tuples(st.integers(0, PAGES - 1), st.integers(1, PAGES), st.booleans()), max_size=12))
 def test_what_is_left_of_a_hint_counts_together_and_with_no_other(steps):
     ranges = HintRanges()

@@ -5,10 +5,11 @@ from bisect import bisect_right
 from collections import defaultdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import access_traces
+from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
@@ -162,7 +163,7 @@ def touches_of(run):
 
 @pytest.mark.parametrize("times", [False, True], ids=["short path", "long path"])
 @pytest.mark.parametrize("evict", EVICT)
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(runs=st.lists(RUNS, max_size=20), frames=st.integers(3, 12))
 def test_every_policy_does_the_same_on_touches_and_writes(evict, times, runs, frames):
     trace = [touch for run in runs for touch in touches_of(run)]
@@ -206,7 +207,7 @@ def perform(both, steps):
 @pytest.mark.parametrize(
     "evict", ["fifo", "hint_aware", "hint_aware(fallback=arc)", "hint_aware(fallback=w_tinylfu)", "lirs", "s3_fifo"]
 )
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(steps=st.lists(STEPS, max_size=20), deny_budget=st.integers(0, 5))
 def test_hints_mean_the_same(evict, times, steps, deny_budget):
     both = Both(evict=evict, times=times, deny_budget=deny_budget)
@@ -217,7 +218,7 @@ def test_hints_mean_the_same(evict, times, steps, deny_budget):
     "alloc", ["flexible_huge_pages(pages=4)", "flexible_huge_pages(pages=3, budget=0.5)", "prealloc(pages=5)",
               "pte_magnet", "async_aware(regular=flexible_huge_pages(pages=4))"]
 )  # fmt: skip
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(steps=st.lists(STEPS, max_size=15), frames=st.sampled_from([8, 16]))
 def test_pages_that_come_along_are_the_same(alloc, steps, frames):
     """Of pages that were all written once: beside a page from swap, one that is ABSENT is there first where I/O takes
@@ -227,7 +228,7 @@ def test_pages_that_come_along_are_the_same(alloc, steps, frames):
 
 
 @pytest.mark.parametrize("evict", ["fifo", "lru"])
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(steps=st.lists(STEPS, max_size=15), marks=st.sampled_from([(1, 1), (2, 2), (0, 3), (1, 3), (2, 4)]))
 def test_watermarks_are_the_same(evict, steps, marks):
     """Not of policies that would have the page go which has just come: with bytes it is pinned until it is touched."""
@@ -235,7 +236,7 @@ def test_watermarks_are_the_same(evict, steps, marks):
     perform(Both(evict=evict, alloc=alloc, low=marks[0], high=marks[1], deny_budget=2), [ALL_WRITTEN, *steps])
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     steps=st.lists(STEPS, max_size=20), slots=st.integers(0, 6), evict=st.sampled_from(["fifo", "lru", "hint_aware"])
 )

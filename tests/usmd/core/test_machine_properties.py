@@ -4,10 +4,10 @@ Covers safety (invariants, every byte) and liveness (every fault ends), of memor
 of memory that threads touch as well. Particular behaviours are in the other files.
 """
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.examples import steps
 from tests.support.real_shell import SIGBUS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
@@ -446,12 +446,7 @@ class RealMachine(CoreMachine):
 
 
 for machine in (CoreMachine, RealMachine):
-    machine.TestCase.settings = settings(
-        max_examples=150,
-        stateful_step_count=50,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
+    machine.TestCase.settings = steps(60, 50)
 
 
 class TestCore(CoreMachine.TestCase):

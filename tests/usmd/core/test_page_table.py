@@ -1,15 +1,16 @@
 """Page tables, against a plain dict."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from usmd.core.page_table import CHUNK, PageTable
 
 PAGES = 3 * CHUNK + 7
 PAGE = st.integers(0, PAGES - 1) | st.sampled_from([0, CHUNK - 1, CHUNK, 2 * CHUNK, PAGES - 1])
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     writes=st.lists(st.tuples(PAGE, st.sampled_from([0, 1, -1, 1 << 40, -(1 << 45)])), max_size=20),
     first=PAGE,

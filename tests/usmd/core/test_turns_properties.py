@@ -4,10 +4,10 @@ As in test_machine_properties, of which this is the same machine, with wishes: s
 what it is told, which are no error then, and such as nobody should have.
 """
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
+from tests.support.examples import steps
 from tests.support.wishes import make_with
 from tests.usmd.core.test_machine_properties import INDEX, CoreMachine, RealMachine
 from usmd.core import events
@@ -173,12 +173,7 @@ class MadRealMachine(Mad, RealMachine):
 
 
 for machine in (FaithfulMachine, FaithfulRealMachine, MadMachine, MadRealMachine):
-    machine.TestCase.settings = settings(
-        max_examples=200,
-        stateful_step_count=50,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
+    machine.TestCase.settings = steps(60, 50)
 
 
 class TestCore(FaithfulMachine.TestCase):

@@ -4,7 +4,7 @@ import gzip
 from array import array
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from usmd.errors import TraceError
@@ -19,7 +19,6 @@ def trace_of(*batches):
     return gather(batches, "made", lambda: "made")
 
 
-@settings(deadline=None)
 @given(ids=IDS)
 def test_numbers_are_distinct_keep_the_order_and_are_not_much_more_than_the_ids(ids):
     numbering = number(ids)
@@ -30,7 +29,6 @@ def test_numbers_are_distinct_keep_the_order_and_are_not_much_more_than_the_ids(
     assert pages[-1] < numbering.pages <= SPARE * len(ids) + 512
 
 
-@settings(deadline=None)
 @given(ids=IDS, probe=st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-10, 5010))
 def test_a_range_of_ids_is_a_range_of_pages(ids, probe):
     numbering = number(ids)

@@ -4,7 +4,6 @@ import os
 import resource
 import socket
 import stat
-import subprocess
 import time
 
 import pytest
@@ -12,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lib_usm.pb.usm.v1 import admin_pb2, client_pb2, client_pb2_grpc
-from tests.support.daemon import USMD, environment, running_daemon, wait_until
+from tests.support.daemon import run_usmd, running_daemon, wait_until
 from tests.support.raw_client import RawClient, admin_stub, open_channel, refused
 from usmd.config import MemoryConfig, PolicyRules
 from usmd.server.daemon import MAX_HOLD, core_settings
@@ -61,9 +60,7 @@ def test_what_takes_the_place_of_a_misbehaving_policy_and_when_is_the_configurat
 )
 def test_what_cannot_be_served_is_one_line_exit_code_2_and_leaves_nothing(tmp_path, flags, said):
     places = ("--socket", f"{tmp_path}/s", "--admin-socket", f"{tmp_path}/a", "--swap", f"file:{tmp_path}/swap:1MiB")
-    done = subprocess.run(
-        [*USMD, *places, *flags], env=environment(), capture_output=True, text=True, timeout=30, check=False
-    )
+    done = run_usmd("serve", *places, *flags)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert said in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -267,9 +264,7 @@ def test_a_client_that_does_not_read_cannot_hold_up_the_end_beyond_the_grace(fol
 def test_a_second_daemon_on_the_socket_is_refused_and_the_first_goes_on(folder):
     with running_daemon(folder, *SMALL) as daemon:
         places = ("--socket", daemon.address, "--admin-socket", f"{folder}/other.sock")
-        done = subprocess.run(
-            [*USMD, *SMALL, *places], env=environment(), capture_output=True, text=True, timeout=30, check=False
-        )
+        done = run_usmd("serve", *SMALL, *places)
         assert done.returncode == 3
         assert f"pid {daemon.process.pid}" in done.stderr
         with RawClient(daemon.address) as session:

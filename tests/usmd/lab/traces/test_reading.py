@@ -5,9 +5,10 @@ import threading
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from usmd.errors import TraceError
 from usmd.lab.traces.oracle_general import RECORD
 from usmd.lab.traces.reading import FORMATS, open_trace
@@ -53,7 +54,7 @@ def ids_of(trace):
 
 @pytest.mark.parametrize("form", ["text", "csv", "oracle_general", "usm"])
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ids=st.lists(st.integers(0, 2**64 - 1), min_size=1))
 def test_ids_come_back_from_every_format_and_compression(form, way, ids, tmp_path):
     path = tmp_path / "trace.txt"
@@ -190,7 +191,7 @@ def test_reading_on_after_closing_is_an_error(tmp_path):
         next(trace)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.one_of(st.binary(max_size=200), st.text('0123,x \n"#.:r\r\0ILid', max_size=80).map(str.encode)),
     form=st.sampled_from(["auto", *FORMATS]),

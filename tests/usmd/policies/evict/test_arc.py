@@ -1,9 +1,10 @@
 """arc: pages touched once and pages touched again share memory, and misses on what either lost move the border."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.access_traces import SmallMemory
+from tests.support.examples import examples
 from usmd.core.region import page_key
 
 
@@ -83,7 +84,7 @@ def test_where_t1_fills_memory_what_it_evicts_is_not_remembered():
     assert remembered(memory) == ([], [])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.integers(0, 20), max_size=150), st.integers(1, 8))
 def test_it_remembers_no_more_than_the_paper_says(trace, frames):
     memory = SmallMemory("arc", frames)

@@ -4,10 +4,11 @@ from bisect import bisect_right
 from collections import defaultdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.access_traces import SmallMemory, uniform
+from tests.support.examples import examples
 from usmd.core import events
 from usmd.core.region import PAGE_MASK
 from usmd.errors import InvalidArgument
@@ -55,7 +56,7 @@ def test_the_farthest_goes_and_what_is_never_used_again_first():
     assert [memory.touch(page) for page in trace] == [[], [], [], [2], [], [3], [], [], []]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.integers(0, 6), max_size=40), st.integers(1, 4))
 def test_nobody_could_have_missed_less(trace, frames):
     memory = memory_that_knows(trace, frames)

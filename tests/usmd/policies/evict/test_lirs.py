@@ -1,10 +1,11 @@
 """lirs: pages whose last two touches were close together stay; the others pass a short queue."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.access_traces import SmallMemory, loop
+from tests.support.examples import examples
 from usmd.errors import InvalidArgument
 
 
@@ -129,7 +130,7 @@ def test_a_denied_page_takes_no_part_and_its_frame_is_not_counted():
     assert sorted(memory.pages(memory.policy.choose_victims())) == memory.resident
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.sampled_from([None, None, "EVICTION=DENY", ""])), max_size=120),
     st.integers(1, 8),

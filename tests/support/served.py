@@ -1,0 +1,80 @@
+"""What a forked daemon runs: usmd, with a door through which a test asks it for marks in its log, and injected delays.
+
+A mark is a log line that the event loop writes on request. Once a test has read it, it has read every line that the
+daemon wrote before, and of everything that the loop was doing at that time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tests.support import delays
+
+MARK = "test_mark"
+
+
+def serve(arguments: Sequence[str], door: socket.socket, changes: Sequence[str]) -> None:
+    """`usmd serve` with these arguments, after the `changes`: functions (`module:name`) that break usmd on purpose."""
+    from usmd.cli import main
+    from usmd.server.daemon import Daemon
+
+    for change in changes:
+        module, _, name = change.partition(":")
+        getattr(importlib.import_module(module), name)()
+    delays.inject_from_environment()
+    run = Daemon.run
+
+    async def run_with_door(daemon: Daemon) -> int:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(door, _mark, loop, door)
+        try:
+            return await run(daemon)
+        finally:
+            loop.remove_reader(door)
+            door.close()
+
+    Daemon.run = run_with_door  # type: ignore[method-assign]
+    sys.argv = ["usmd", "serve", *arguments]
+    main()
+
+
+def run_usmd(arguments: Sequence[str]) -> None:
+    """`usmd` with these arguments and nothing else; for starts that are refused."""
+    from usmd.cli import main
+
+    sys.argv = ["usmd", *arguments]
+    main()
+
+
+def run_usmctl(arguments: Sequence[str]) -> None:
+    """`usmctl` with these arguments."""
+    from usmd.ctl.cli import main
+
+    sys.argv = ["usmctl", *arguments]
+    sys.exit(main())
+
+
+def _mark(loop: asyncio.AbstractEventLoop, door: socket.socket) -> None:
+    asked = door.recv(4096)
+    if asked:
+        # What the loop is about to run anyway comes first.
+        loop.call_soon(_log_marks, len(asked))
+    else:
+        loop.remove_reader(door)  # the test is over
+
+
+def _log_marks(count: int) -> None:
+    from usmd.log import get_logger
+
+    for _ in range(count):
+        get_logger().warning(MARK)
+
+
+def is_mark(line: dict[str, Any]) -> bool:
+    """Whether a log line is a mark."""
+    return line.get("event") == MARK
