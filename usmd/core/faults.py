@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 from usmd.core.chores import Chore
 from usmd.core.commands import Allocated, Failed, Yielded
 from usmd.core.events import FaultRequest
-from usmd.core.frames import EVICTING, FILLING, KEPT, PINNED, PRESENT
+from usmd.core.frames import DIRTY, EVICTING, FILLING, KEPT, PINNED, PRESENT
 from usmd.core.page_life import Filling, Waiter
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
 from usmd.core.policy import Allocation, Fault
 from usmd.core.region import Region
+from usmd.core.write_order import AHEAD
 from usmd.errors import InvalidArgument, NotFound, OutOfMemory, OutOfRange, Unmapped, UsmdError
 
 if TYPE_CHECKING:
@@ -76,14 +77,16 @@ class Pending:
 class MemoryWaiter:
     """A page that waits for a free frame."""
 
-    __slots__ = ("done", "page", "pending", "plan", "write")
+    __slots__ = ("done", "page", "pending", "plan", "writable", "write")
 
-    def __init__(self, pending: Pending, page: int, plan: Allocation, *, write: bool) -> None:
+    def __init__(self, pending: Pending, page: int, plan: Allocation, *, write: bool, writable: bool) -> None:
         self.done = pending.wait_for(page)
         self.pending = pending
         self.page = page
         self.plan = plan
         self.write = write
+        self.writable = writable
+        """Its window comes in writable."""
 
 
 class Faults:
@@ -143,7 +146,7 @@ class Faults:
                     continue
             elif entry > 0 and frames.state[entry - 1] != FILLING:
                 self._count_minor(process, region)
-                self._touched(process, entry - 1, fault)
+                self._touched(region, entry - 1, fault)
                 continue
             elif entry > 0:
                 self._park(process, region, fault, self._life.filling[entry - 1])
@@ -166,13 +169,13 @@ class Faults:
             done(error)
             pfn = region.table[page] - 1
             if error is None and pfn >= 0 and self._state.frames.state[pfn] == PRESENT:
-                self._touched(process, pfn, fault)
+                self._touched(region, pfn, fault)
 
         filling.waiters.append(came)
 
-    def _touched(self, process: Process, pfn: int, fault: PageFault) -> None:
+    def _touched(self, region: Region, pfn: int, fault: PageFault) -> None:
         """A real fault on a page that has its bytes: on its way out, or not to be written to without our hearing."""
-        life, state = self._life, self._state
+        life, state, process = self._life, self._state, region.process
         if state.frames.state[pfn] == EVICTING:
             life.retake(pfn)
         if fault.protected:
@@ -183,9 +186,23 @@ class Faults:
                 process.policies.page_accessed(pfn, write=True)
             life.dirty(pfn)
             life.restore(pfn)
+            if region.write_order.written(fault.page):
+                self._open_ahead(region, fault.page + 1)
         else:
             state.wakes.append(state.frames.page[pfn])
         state.recent.append(pfn)
+
+    def _open_ahead(self, region: Region, page: int) -> None:
+        """The region is written in order: the clean pages from `page` on become writable without a fault each."""
+        frames, table = self._state.frames, region.table
+        for ahead in range(page, min(page + AHEAD, region.page_count)):
+            pfn = table[ahead] - 1
+            if pfn < 0 or frames.state[pfn] != PRESENT:
+                break
+            if not frames.flags[pfn] & DIRTY:
+                self._life.dirty(pfn)
+                self._life.restore(pfn)
+            region.write_order.opened(ahead)
 
     def _count_minor(self, process: Process, region: Region) -> None:
         region.faults += 1
@@ -305,29 +322,48 @@ class Faults:
         if entry > 0:
             counters.parked_faults += 1
             self._life.filling[entry - 1].waiters.append(pending.wait_for(page))
-        elif self.waiting or not self._room(swap=swap):
-            self.waiting.append(MemoryWaiter(pending, page, plan, write=write))
+            return plan, yields
+        writable = pending.real and (self._comes_writable(region, page, write=write) if swap else write)
+        if self.waiting or not self._room(swap=swap):
+            self.waiting.append(MemoryWaiter(pending, page, plan, write=write, writable=writable))
         else:
-            filling = self.place(region, page, plan, writable=pending.real and write)
+            filling = self.place(region, page, plan, writable=writable, beside=writable)
             if filling is None:
                 self.hold(region, page, real=pending.real)
             else:
                 filling.waiters.append(pending.wait_for(page))
         return plan, yields
 
-    def _clip(self, plan: Allocation, region: Region, page: int, hint: HintRange | None) -> Allocation:
-        low, high = 0, region.page_count
-        if hint is not None:
-            low, high = hint.first, min(high, hint.end)
-        limit = self._state.settings.max_fault_pages
-        first = max(plan.first, low, page - limit + 1)
-        end = min(plan.first + plan.count, high, first + limit)
-        return Allocation(first, end - first, plan.frame)
+    @staticmethod
+    def _comes_writable(region: Region, page: int, *, write: bool) -> bool:
+        """Whether the window of a real fault on a swapped page comes in writable: for a write, or in their order."""
+        order = region.write_order
+        if write:
+            order.written(page)
+        elif not order.foresees(page):
+            return False
+        order.opened(page)
+        return True
 
-    def place(self, region: Region, page: int, plan: Allocation, *, writable: bool) -> Filling | None:
+    def _clip(self, plan: Allocation, region: Region, page: int, hint: HintRange | None) -> Allocation:
+        """The part of a plan that one fault may bring in.
+
+        It does not leave the region or the hint's range. A plan of more pages than a fault may bring is cut into parts
+        of as many, and the fault brings in the one that it is in, whichever others are there already.
+        """
+        first, end = max(plan.first, 0), min(plan.first + plan.count, region.page_count)
+        if hint is not None:
+            first, end = max(first, hint.first), min(end, hint.end)
+        limit = self._state.settings.max_fault_pages
+        first += (page - first) // limit * limit
+        return Allocation(first, min(limit, end - first), plan.frame)
+
+    def place(
+        self, region: Region, page: int, plan: Allocation, *, writable: bool, beside: bool = False
+    ) -> Filling | None:
         """Give the faulting page a free frame, and then the pages beside it as far as frames are to spare.
 
-        `writable`: as for `PageLife.swap_in`, of the faulting page.
+        `writable`: as for `PageLife.swap_in`, of the faulting page; `beside`: of those beside it.
         """
         frames = self._state.frames
         prefer = plan.frame
@@ -348,10 +384,12 @@ class Faults:
                     continue
                 if spare <= 0:
                     break
-                self._bring_in(region, other, None if run is None else run + other - plan.first)
+                self._bring_in(region, other, None if run is None else run + other - plan.first, writable=beside)
                 counters.read_ahead += 1
                 self._guesses_left -= 1
                 spare -= 1
+                if beside:
+                    region.write_order.opened(other)
         return filling
 
     def _beside(self, region: Region, page: int, plan: Allocation, run: int) -> bool:
@@ -425,7 +463,7 @@ class Faults:
                 self._join(entry - 1, waiter)
             elif self._room(swap=entry < 0):
                 self.waiting.popleft()
-                filling = self.place(region, page, waiter.plan, writable=pending.real and waiter.write)
+                filling = self.place(region, page, waiter.plan, writable=waiter.writable, beside=waiter.writable)
                 if filling is None:
                     waiter.done(None)
                 else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from usmd.core.counters import Counters
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.page_table import PageTable
+from usmd.core.write_order import WriteOrder
 
 if TYPE_CHECKING:
     from usmd.core.guard import GuardedPolicies
@@ -36,7 +37,7 @@ class Region:
 
     __slots__ = (
         "address", "evictions", "faults", "first_key", "hints", "length", "major_faults", "name", "page_count",
-        "process", "region_id", "resident", "swapped", "table",
+        "process", "region_id", "resident", "swapped", "table", "write_order",
     )  # fmt: skip
 
     def __init__(self, region_id: int, process: Process, address: int, length: int, page_size: int, name: str) -> None:
@@ -50,6 +51,7 @@ class Region:
         self.page_count = -(-length // page_size)
         self.table = PageTable(self.page_count)
         self.hints = HintRanges()
+        self.write_order = WriteOrder()
         self.resident = 0
         """Pages with a frame."""
         self.swapped = 0

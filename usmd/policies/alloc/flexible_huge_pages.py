@@ -41,6 +41,7 @@ class FlexibleHugePages(AllocPolicy):
             return Allocation(fault.page)
         start = fault.page if access is Access.SEQUENTIAL else fault.page - fault.page % pages
         start, end = max(start, first), min(start + pages, end)
-        if end - start > left:
-            start, end = fault.page, min(fault.page + left, end)
+        if end - start > left:  # the part of it that the fault is in, for other parts may be there already
+            start += (fault.page - start) // left * left
+            end = min(start + left, end)
         return Allocation(start, end - start)

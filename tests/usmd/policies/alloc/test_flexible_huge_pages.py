@@ -40,7 +40,7 @@ def test_sequential_takes_what_follows_and_random_only_the_page():
 
 
 @pytest.mark.parametrize(
-    ("resident", "expected"), [(46, Allocation(4, 4)), (47, Allocation(5, 3)), (49, Allocation(5)), (60, Allocation(5))]
+    ("resident", "expected"), [(46, Allocation(4, 4)), (47, Allocation(4, 3)), (49, Allocation(5)), (60, Allocation(5))]
 )
 def test_the_budget_is_a_share_of_all_frames(resident, expected):
     assert plan(5, pages=4, resident=resident, budget=0.5) == expected
