@@ -6,6 +6,7 @@ user's own is a fresh interpreter; tests of that (arguments, locales, descriptor
 
 from __future__ import annotations
 
+import atexit
 import functools
 import multiprocessing
 import os
@@ -46,7 +47,11 @@ def _run(
     # The server's streams are of its own descriptors, and block-buffered or not as those were.
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - for the life of the process
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    program(*arguments)
+    atexit._clear()  # what the server registered
+    try:
+        program(*arguments)
+    finally:
+        atexit._run_exitfuncs()  # a fork ends without them
 
 
 class ForkedProcess:

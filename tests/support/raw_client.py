@@ -13,9 +13,12 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from lib_usm.pb.usm.v1 import admin_pb2_grpc, client_pb2, client_pb2_grpc
+from tests.support.daemon import RunningDaemon
+from tests.support.waiting import wait_equal
+from usmd.ctl.targets import Place
 
 TOKEN_KEY = "usm-session-token"
-SECONDS = 20.0
+SECONDS = 60.0
 """Deadline of every call, so that a daemon that hangs fails the test and does not hold it up."""
 
 
@@ -165,6 +168,20 @@ class RawClient:
     def hint(self, region: int, text: str, offset: int = 0, length: int = 0) -> Any:
         request = client_pb2.HintRegionRequest(region_id=region, offset=offset, length=length, text=text)
         return self.call("HintRegion", request)
+
+    def evict(self, daemon: RunningDaemon, region: int, first: int, pages: int = 1, text: str = "DONTNEED") -> None:
+        """Have pages evicted by a hint, and wait until they are in swap only, or absent where they are zero."""
+        page_size = self.attached.page_size
+        self.hint(region, text, first * page_size, pages * page_size)
+
+        def present() -> dict[int, str]:
+            found = {
+                page: daemon.admin.explain(self.attached.process_id, Place(region, "", page * page_size)).state
+                for page in range(first, first + pages)
+            }
+            return {page: state for page, state in found.items() if state not in ("SWAPPED", "ABSENT")}
+
+        wait_equal(present, {}, f"pages {first} to {first + pages - 1} of region {region} are out of memory")
 
     def put(self, region: int, page: int, data: bytes) -> None:
         """Store at the start of a page, faulting as often as needed."""

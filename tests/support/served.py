@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+import structlog
 
 from tests.support import delays
 
@@ -65,14 +69,13 @@ def _mark(loop: asyncio.AbstractEventLoop, door: socket.socket) -> None:
         # What the loop is about to run anyway comes first.
         loop.call_soon(_log_marks, len(asked))
     else:
-        loop.remove_reader(door)  # the test is over
+        loop.remove_reader(door)
+        os.kill(os.getpid(), signal.SIGTERM)  # the test process has ended, and this one with it
 
 
 def _log_marks(count: int) -> None:
-    from usmd.log import get_logger
-
     for _ in range(count):
-        get_logger().warning(MARK)
+        structlog.get_logger().warning(MARK)
 
 
 def is_mark(line: dict[str, Any]) -> bool:

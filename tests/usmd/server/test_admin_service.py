@@ -8,7 +8,6 @@ import pytest
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
 from lib_usm.pb.usm.v1 import client_pb2
-from tests.support.daemon import wait_equal
 from tests.support.raw_client import RawClient, admin_stub, open_channel, refused
 from usmd.errors import InvalidArgument
 from usmd.server.admin_service import MAX_PAGE, paginate
@@ -163,8 +162,8 @@ def test_policies_are_listed_with_their_users(admin, client):
     assert {policy.name for policy in policies if process_of(client) in policy.process_ids} == defaults
 
 
-def test_swap_devices_are_listed_by_number(admin, client, region):
-    client.hint(region, "SWAP=memory1; DONTNEED")
+def test_swap_devices_are_listed_by_number(daemon, admin, client, region):
+    client.evict(daemon, region, 0, 4, text="SWAP=memory1; DONTNEED")
     assert client.get(region, 0, 4) == b"zero"
     zero, one = admin.ListSwapDevices(pb.ListSwapDevicesRequest()).swap_devices
     assert (zero.number, zero.name, zero.kind, zero.path, zero.slots) == (0, "memory0", "memory", "", 512)
@@ -219,12 +218,6 @@ def explain(admin, process, **where):
     return admin.ExplainPage(pb.ExplainPageRequest(process_id=process, **where))
 
 
-def wait_swapped(admin, client, region, page):
-    """Until an eviction is over; a touch before that would end it."""
-    where = pb.RegionOffset(region_id=region, offset=page * PAGE)
-    wait_equal(lambda: explain(admin, process_of(client), region_offset=where).state, "SWAPPED", f"page {page} is out")
-
-
 def test_a_page_is_explained_by_address_by_region_number_and_by_region_name(admin, client, region):
     client.hint(region, "PRIORITY=HIGH")
     process = process_of(client)
@@ -242,9 +235,8 @@ def test_a_page_is_explained_by_address_by_region_number_and_by_region_name(admi
     assert not page.HasField("slot")
 
 
-def test_a_page_in_swap_has_its_slot_and_last_eviction(admin, client, region):
-    client.hint(region, "SWAP=memory1; DONTNEED", 0, PAGE)
-    wait_swapped(admin, client, region, 0)
+def test_a_page_in_swap_has_its_slot_and_last_eviction(daemon, admin, client, region):
+    client.evict(daemon, region, 0, text="SWAP=memory1; DONTNEED")
     assert client.get(region, 0, 4) == b"zero"
     page = explain(admin, process_of(client), region_offset=pb.RegionOffset(region_id=region))
     assert (page.state, page.dirty) == ("PRESENT", False)
@@ -281,11 +273,10 @@ def test_no_page_at_all_is_refused(admin, client):
     assert answer[:2] == INVALID
 
 
-def test_the_last_evictions_are_listed_newest_first(admin, client, region):
+def test_the_last_evictions_are_listed_newest_first(daemon, admin, client, region):
     process = process_of(client)
     for page in (0, 2):
-        client.hint(region, "DONTNEED", page * PAGE, PAGE)
-        wait_swapped(admin, client, region, page)
+        client.evict(daemon, region, page)
     answer = admin.ListEvictions(pb.ListEvictionsRequest(process_id=process))
     assert [(each.region_id, each.region_name, each.page) for each in answer.evictions] == [
         (region, "index", 2),
@@ -386,9 +377,9 @@ def test_a_range_that_does_not_exist_keeps_its_hints(admin, client, region, star
     assert len(admin.ListHints(pb.ListHintsRequest(process_id=process_of(client))).hint_ranges) == 1
 
 
-def test_faults_and_evictions_under_a_hint_are_counted(admin, client, region):
+def test_faults_and_evictions_under_a_hint_are_counted(daemon, admin, client, region):
     client.hint(region, "PRIORITY=HIGH")
-    client.hint(region, "DONTNEED", 0, PAGE)
+    client.evict(daemon, region, 0)
     client.get(region, 0, 1)
     client.put(region, 3, b"three")
     (hint,) = admin.ListHints(pb.ListHintsRequest(process_id=process_of(client))).hint_ranges

@@ -7,7 +7,6 @@ import pytest
 
 from lib_usm.pb.usm.v1 import client_pb2 as pb
 from lib_usm.pb.usm.v1 import common_pb2
-from tests.support.daemon import wait_until
 from tests.support.raw_client import FaultStream, open_channel
 from usmd.server.fault_stream import MAX_BATCH_ACCESSES
 from usmd.server.sessions import MAX_STREAMS
@@ -134,12 +133,11 @@ def test_a_further_stream_of_a_token_that_is_none_is_refused(client, first):
     assert first.fault(region, 0).HasField("allocated")
 
 
-def test_a_yield_on_a_further_stream_is_completed_there(client, first):
+def test_a_yield_on_a_further_stream_is_completed_there(daemon, client, first):
     second = client.further_stream()
     region = client.map(2 * PAGE)
     client.put(region, 0, b"away")
-    client.hint(region, "DONTNEED")
-    wait_until(lambda: client.load(region, 0, 1).absent_pages, "the page goes")
+    client.evict(daemon, region, 0, 2)
     second.send((5, region, 0, 1))
     yielded, completed = second.outcomes(2)
     assert (yielded.fault_id, completed.fault_id) == (5, 5)
