@@ -4,11 +4,12 @@ import signal
 
 import pytest
 
-from tests.support import delays, examples
+from tests.support import delays, examples, patience
 from usmd.policies import registry
 
 assert examples.FACTOR >= 0  # it has set up hypothesis
 delays.inject_from_environment()
+patience.be_patient()
 
 # Where a shell runs the tests in its background SIGINT is ignored, and would be by the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -129,7 +129,7 @@ def test_kill_largest_ends_the_largest_process_with_a_reason_and_the_other_goes_
         region.write(len(data), data)
         assert region.read(0, MIB) == data + data
         assert [each.name for each in daemon.admin.processes()] == ["small"]
-        (killed,) = daemon.events("process_killed", name="large")
+        killed = daemon.expect("process_killed", name="large")
         assert "out of memory" in killed["reason"]
         assert daemon.counters()["oom_kills"] == 1
 

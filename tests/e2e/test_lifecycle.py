@@ -77,7 +77,7 @@ def test_a_signal_drains_while_clients_fault_and_they_are_told(tmp_path, number)
         assert [client.error()[0] for client in clients] == ["Draining"] * 3
         assert daemon.events("signal", signal=number.name)
         assert daemon.events("stopped")
-        assert not daemon.events("defect")
+        daemon.never("defect")
         assert not daemon.stray
     assert names_in(tmp_path) == []
 

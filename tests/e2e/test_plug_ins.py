@@ -81,7 +81,7 @@ def test_a_policy_in_a_file_chooses_is_explained_and_is_listed_with_who_uses_it_
             theirs = listed(daemon)["evict", fails]
             assert (theirs["summary"], theirs["is_default"]) == ("It never names a victim.", False)
             assert theirs["errors"] > 0 or bad.process_id not in theirs["process_ids"]
-        (error,) = [each for each in daemon.events("policy_error") if each["count"] == "1"]
+        error = daemon.expect("policy_error", count="1")
         assert (error["policy"], f"SystemExit('none') ({file}:" in error["message"]) == (fails, True)
 
 

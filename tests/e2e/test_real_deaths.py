@@ -175,7 +175,7 @@ def test_after_a_drain_a_touch_is_sigbus_and_calls_say_that_the_daemon_drained(t
             to_swap(daemon, client, "data", 0, 8)
         daemon.signal()
         assert daemon.wait_exit() == 0
-        assert not daemon.events("defect")
+        daemon.never("defect")
         assert not daemon.stray
         for client in clients:
             wait_over(client)
@@ -198,7 +198,7 @@ def test_a_drain_under_clients_that_fault_without_pause_ends_them_by_sigbus(tmp_
         daemon.signal()
         assert daemon.wait_exit() == 0
         assert [client.ends_with() for client in clients] == [-signal.SIGBUS] * 2
-        assert not daemon.events("defect")
+        daemon.never("defect")
         assert not daemon.stray
 
 

@@ -139,7 +139,7 @@ def test_without_a_frame_or_a_slot_ensure_is_out_of_memory_and_a_touch_is_sigbus
         touch = touches.begin("fill", name="data", seed=2, first=0, pages=FRAMES)
         assert touches.ends_with() == -signal.SIGBUS
         assert touch.answer is None
-        (poisoned,) = daemon.events("page_poisoned", reason="OUT_OF_MEMORY")
+        poisoned = daemon.expect("page_poisoned", reason="OUT_OF_MEMORY")
         assert "touches" in poisoned["message"]
         wait_equal(lambda: {each.name for each in daemon.admin.processes()}, {"other", "asks"}, "it is gone")
         with pytest.raises(Refused, match="OutOfMemory: no frame for page") as caught:
@@ -170,7 +170,7 @@ def test_a_page_that_cannot_be_read_is_swap_io_error_for_ensure_and_comes_back_w
         faults.end()
         client.do("ensure", name="data", first=0, pages=16)
         assert client.do("wrong", name="data", seed=1, first=0, pages=PAGES) == []
-        assert not daemon.events("page_poisoned")
+        daemon.never("page_poisoned")
 
 
 def test_a_touch_of_a_page_that_cannot_be_read_is_sigbus_and_ensure_heals_it_when_the_device_recovers(tmp_path):

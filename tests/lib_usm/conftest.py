@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import queue
 import threading
-import time
 from collections import deque, namedtuple
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -17,6 +16,7 @@ from grpc_status import rpc_status
 import lib_usm
 from lib_usm.pb.usm.v1 import client_pb2 as pb
 from lib_usm.pb.usm.v1 import client_pb2_grpc, common_pb2
+from tests.support.waiting import wait_until
 
 
 def rich_status(code, reason, text):
@@ -80,7 +80,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
     def until(self, condition):
         """Waits for `condition()`, which something the daemon received makes true."""
         with self.changed:
-            assert self.changed.wait_for(condition, timeout=10)
+            assert self.changed.wait_for(condition, timeout=60)
 
     def requests(self, method):
         with self.changed:
@@ -115,7 +115,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
             refusal = self.refusals.get(method)
             gate = self.gates.get(method)
         if gate is not None:
-            gate.wait(10)
+            gate.wait(60)
         if refusal is not None:
             context.abort_with_status(refusal)
 
@@ -238,21 +238,14 @@ def in_thread():
 
     yield start
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert not [thread for thread in threads if thread.is_alive()]
 
 
 @pytest.fixture
 def poll():
     """Waits for something that nothing announces."""
-
-    def poll(condition, seconds=10.0):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "condition not met in time"
-            threading.Event().wait(0.005)
-
-    return poll
+    return lambda condition: wait_until(condition, "what the test waits for")
 
 
 class PlainStatus(namedtuple("PlainStatus", "code details trailing_metadata"), grpc.Status):

@@ -1,12 +1,12 @@
 """The channel: attach, the token on every call, and a daemon that is not there."""
 
 import socket
-import time
 
 import grpc
 import pytest
 
 import lib_usm
+from lib_usm import channel
 from lib_usm.address import SocketAddress
 from lib_usm.channel import SessionChannel
 from lib_usm.pb.usm.v1 import client_pb2
@@ -23,21 +23,19 @@ def test_every_call_after_attach_carries_the_session_token(daemon):
         assert daemon.metadata["usm-session-token"] == "secret"
 
 
-def test_no_daemon_is_told_with_address_and_remedy(tmp_path):
-    begin = time.monotonic()
+def test_no_daemon_is_told_at_once_with_address_and_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr(channel, "_ATTACH_TIMEOUT_SECONDS", 10_000)  # what waits for it does not end
     with pytest.raises(lib_usm.DaemonUnavailable, match=r"no daemon answers at unix:.*/none\.sock.*usmd serve"):
         lib_usm.connect(f"unix:{tmp_path}/none.sock")
-    assert time.monotonic() - begin < 2.5
 
 
-def test_a_daemon_that_accepts_but_never_answers_is_unavailable_after_two_seconds(tmp_path):
+def test_a_daemon_that_accepts_but_never_answers_is_unavailable_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(channel, "_ATTACH_TIMEOUT_SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
-        begin = time.monotonic()
         with pytest.raises(lib_usm.DaemonUnavailable, match="usmd serve"):
             lib_usm.connect(f"unix:{tmp_path}/s")
-        assert 1.5 < time.monotonic() - begin < 4
 
 
 def test_a_draining_daemon_refuses_with_its_text(daemon, wire):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.daemon import environment
+from tests.support.forked import ForkedProcess, run_script
 
 _BUSY = Path(__file__).parents[1] / "e2e" / "busy_client.py"
 
@@ -19,22 +18,21 @@ class BusyClient:
 
     def __init__(self, address: str, name: str, length: int, chunk: int) -> None:
         self.name = name
-        self.process = subprocess.Popen(
-            [sys.executable, str(_BUSY), address, name, str(length), str(chunk)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-        )  # fmt: skip
+        self.process = ForkedProcess(
+            run_script, str(_BUSY), [address, name, str(length), str(chunk)], environ=environment(), stdout=True
+        )
 
     def wait_busy(self) -> None:
         """Wait until it has written all of its memory once and goes on."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if line != "busy\n":
-            _, complaint = self.process.communicate(timeout=20)
+            _, complaint = self.process.communicate(timeout=90)
             raise AssertionError(f"client {self.name} said {line!r}: {complaint}")
 
     def error(self) -> tuple[str, str]:
         """Class and text of the error that ended it; waits for its end."""
-        out, complaint = self.process.communicate(timeout=30)
+        out, complaint = self.process.communicate(timeout=90)
         assert self.process.returncode == 0, f"client {self.name}: {complaint}"
         found = json.loads(out)
         return found["error"], found["message"]

