@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+import threading
 import time
 
 import numpy as np
@@ -143,7 +144,12 @@ def step(client: lib_usm.Client, source: random.Random, regions: list[Checked], 
 
 
 def main(address: str, name: str, seed: int, seconds: float, length: int) -> int:
-    """Work for `seconds` and LEAST_STEPS, then compare every byte of every region."""
+    """Work for `seconds` (negative: until stdin ends) and LEAST_STEPS, then compare every byte of every region."""
+    told_to_end = threading.Event()
+    if seconds < 0:
+        threading.Thread(target=lambda: (sys.stdin.read(), told_to_end.set()), daemon=True).start()
+    else:
+        told_to_end.set()
     source = random.Random(seed)
     done: dict[str, int] = {}
     with lib_usm.connect(address, name=name) as client:
@@ -152,7 +158,7 @@ def main(address: str, name: str, seed: int, seconds: float, length: int) -> int
         for offset in range(0, length, 16 * client.page_size):
             regions[0].write(offset, source.randbytes(min(16 * client.page_size, length - offset)))
         end = time.monotonic() + seconds
-        while time.monotonic() < end or sum(done.values()) < LEAST_STEPS:
+        while not told_to_end.is_set() or time.monotonic() < end or sum(done.values()) < LEAST_STEPS:
             step(client, source, regions, done)
         for checked in regions:
             checked.check(0, len(checked.model))

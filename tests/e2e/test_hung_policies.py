@@ -1,12 +1,11 @@
 """Policies that do not return: the daemon ends their call, goes on without them, and every byte stays right."""
 
 import os
-import subprocess
 
 import pytest
 
 import lib_usm
-from tests.support.daemon import USMCTL, environment, run_usmd, running_daemon
+from tests.support.daemon import run_usmd, running_daemon
 from tests.support.policy_files import write_policies
 from tests.support.real_memory import require_real_memory
 
@@ -111,11 +110,7 @@ def test_a_ghost_that_hangs_is_stopped_and_what_it_shadows_goes_on(tmp_path, hun
     with running_daemon(tmp_path, *MEMORY, config=CONFIG) as daemon, lib_usm.connect(daemon.address, name="app") as app:
         region = app.mmap(256 * PAGE, name="data")
         data = os.urandom(len(region))
-        command = [*USMCTL, "--address", daemon.admin_address, "shadow", "app", "--evict", f"{hung}:Loops"]
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=environment(COLUMNS="250"),
-        ) as shadow:  # fmt: skip
+        with daemon.start_usmctl("shadow", "app", "--evict", f"{hung}:Loops", COLUMNS="250") as shadow:
             assert shadow.stdout is not None
             seen = ""
             while "a call of its policy hung" not in seen:

@@ -5,14 +5,13 @@ The clients are remapping_client.py and forking_client.py.
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.remapping_client import SCENARIOS
 from tests.support.daemon import environment
+from tests.support.forked import run_forked, run_script
 from tests.support.real_daemon import Bystander, real_daemon
 from tests.support.real_memory import require_real_memory
 from tests.support.told_client import told_clients
@@ -28,10 +27,7 @@ def real_memory():
 
 def run(program, *arguments):
     """Run a client to its end."""
-    return subprocess.run(
-        [sys.executable, str(program), *arguments],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environment(), check=False,
-    )  # fmt: skip
+    return run_forked(run_script, str(program), list(arguments), environ=environment(), seconds=120)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

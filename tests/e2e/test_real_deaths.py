@@ -5,14 +5,13 @@ A client that has lost its memory waits, or dies by SIGBUS, or is told; what it 
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.attaching_client import STAGES
-from tests.support.daemon import environment, wait_until
+from tests.support.clients import start_client
+from tests.support.daemon import wait_until
 from tests.support.real_daemon import FRAMES, Bystander, real_daemon, resident_pages, to_swap
 from tests.support.real_memory import require_real_memory
 from tests.support.swap_faults import daemon_with_faults
@@ -121,10 +120,7 @@ def test_a_client_killed_half_way_through_attaching_leaves_nothing(tmp_path):
     with real_daemon(tmp_path) as daemon, told_clients(daemon.address, "other") as (other,):
         bystander = Bystander(daemon, other)
         for stage in STAGES:
-            with subprocess.Popen(
-                [sys.executable, str(ATTACHING), daemon.address, stage],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment(PYTHONPATH=str(ROOT)),
-            ) as client:  # fmt: skip
+            with start_client(ATTACHING, daemon.address, stage) as client:
                 try:
                     assert client.stdout.readline() == "there\n", stage
                 finally:

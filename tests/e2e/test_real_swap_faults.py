@@ -9,13 +9,12 @@ import json
 import mmap
 import os
 import signal
-import subprocess
 import threading
 
 import pytest
 
 import lib_usm
-from tests.support.daemon import USMCTL, environment, wait_equal, wait_until
+from tests.support.daemon import wait_equal, wait_until
 from tests.support.real_daemon import FRAMES, PAGE, Bystander, real_daemon, to_swap
 from tests.support.real_memory import require_real_memory
 from tests.support.swap_faults import daemon_with_faults
@@ -252,11 +251,8 @@ def test_operators_who_watch_are_told_of_a_page_whose_touch_is_sigbus(tmp_path):
     with (
         daemon_with_faults(tmp_path) as (daemon, faults),
         told_clients(daemon.address, "app") as (client,),
-        subprocess.Popen(
-            [*USMCTL, "--address", daemon.admin_address, "watch", "--format", "json"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment(),
-        ) as watch,
-    ):  # fmt: skip
+        daemon.start_usmctl("watch", "--format", "json") as watch,
+    ):
         lines = []
         reader = threading.Thread(target=lambda: lines.extend(watch.stdout))
         reader.start()

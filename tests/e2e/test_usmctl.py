@@ -7,13 +7,12 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import threading
 
 import pytest
 
 import lib_usm
-from tests.support.daemon import USMCTL, environment, running_daemon, wait_equal, wait_until
+from tests.support.daemon import running_daemon, wait_equal, wait_until
 from usmd.ctl.cli import main
 from usmd.policies.registry import TABLES, is_file
 
@@ -203,10 +202,7 @@ def test_what_cannot_be_is_said_on_stderr_with_an_exit_code(usmctl, arguments, c
 def watching(daemon, *arguments):
     """The lines of `usmctl watch` so far, from the process that prints them."""
     lines = []
-    with subprocess.Popen(
-        [*USMCTL, "--address", daemon.admin_address, "watch", *arguments],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment(),
-    ) as process:  # fmt: skip
+    with daemon.start_usmctl("watch", *arguments) as process:
         reader = threading.Thread(target=lambda: lines.extend(process.stdout))
         reader.start()
         try:
@@ -234,7 +230,7 @@ def test_watch_prints_a_json_line_for_each_event_until_interrupted(tmp_path):
         assert seen[0]["process_id"] > 0
         assert "visitor attached as process" in seen[0]["message"]
         watch.send_signal(signal.SIGINT)
-        assert watch.wait(10) == 0
+        assert watch.wait(90) == 0
 
 
 def test_a_drain_ends_a_watch_in_good_order(tmp_path):
@@ -245,7 +241,7 @@ def test_a_drain_ends_a_watch_in_good_order(tmp_path):
         assert "visitor" in lines[0]
         daemon.signal()
         assert daemon.wait_exit() == 0
-        assert watch.wait(10) == 0
+        assert watch.wait(90) == 0
 
 
 @pytest.mark.parametrize("output", ["table", "json"])

@@ -13,14 +13,18 @@ from tests.support.forked import ForkedProcess, run_script
 _BUSY = Path(__file__).parents[1] / "e2e" / "busy_client.py"
 
 
+def start_client(program: Path, *arguments: object, stdin: bool = False) -> ForkedProcess:
+    """Start a client program of tests/e2e; its stdout is a pipe, and its stdin if that is asked for."""
+    given = [str(argument) for argument in arguments]
+    return ForkedProcess(run_script, str(program), given, environ=environment(), stdin=stdin, stdout=True)
+
+
 class BusyClient:
     """A process that faults and writes without end."""
 
     def __init__(self, address: str, name: str, length: int, chunk: int) -> None:
         self.name = name
-        self.process = ForkedProcess(
-            run_script, str(_BUSY), [address, name, str(length), str(chunk)], environ=environment(), stdout=True
-        )
+        self.process = start_client(_BUSY, address, name, length, chunk)
 
     def wait_busy(self) -> None:
         """Wait until it has written all of its memory once and goes on."""

@@ -177,6 +177,11 @@ class RunningDaemon:
         given = ["--address", self.admin_address, *arguments]
         return run_forked(served.run_usmctl, given, environ=environment(), seconds=seconds)
 
+    def start_usmctl(self, *arguments: str, **environ: str) -> ForkedProcess:
+        """Start a usmctl against this daemon that goes on until it is told to end; its stdout is a pipe."""
+        given = ["--address", self.admin_address, *arguments]
+        return ForkedProcess(served.run_usmctl, given, environ=environment(**environ), stdout=True)
+
     def usmctl(self, *arguments: str) -> Any:
         """Run usmctl with `--format json`; return what it printed, parsed. AssertionError unless it exits with 0."""
         done = self.run_usmctl("--format", "json", *arguments)
