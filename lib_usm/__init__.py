@@ -45,6 +45,7 @@ from lib_usm.errors import (
     Unmapped,
     UsmError,
     WaitTimeout,
+    WrongType,
 )
 from lib_usm.local_manager import LocalManager, LocalManagerStats
 from lib_usm.outcomes import Allocated, FrameRun, Outcome, Yielded
@@ -87,6 +88,7 @@ __all__ = [
     "Unmapped",
     "UsmError",
     "WaitTimeout",
+    "WrongType",
     "Yielded",
     "connect",
     "default_client",

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import operator
 import os
 import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, Self, SupportsFloat, SupportsIndex, cast
 
 from lib_usm.address import SocketAddress, resolve_address
+from lib_usm.arguments import seconds, shown, whole
 from lib_usm.asyncio_pager import AsyncioPager
 from lib_usm.channel import SessionChannel
 from lib_usm.errors import (
@@ -30,6 +30,7 @@ from lib_usm.errors import (
     OutOfRange,
     Thrashing,
     UsmError,
+    WrongType,
     again,
 )
 from lib_usm.faults import FaultRange, FaultStream, allocated
@@ -76,7 +77,7 @@ class Client:
         self._close_lock = threading.Lock()
         self._closed = False
         self._memory: Memory | None = None
-        self._regions: weakref.WeakSet[Region] = weakref.WeakSet()
+        self._regions: weakref.WeakValueDictionary[int, Region] = weakref.WeakValueDictionary()
         self._asyncio_pagers: dict[asyncio.AbstractEventLoop, AsyncioPager] = {}
         with contextlib.ExitStack() as undo:
             self._identity = Identity(where)
@@ -131,49 +132,51 @@ class Client:
         """
         return self._memory is not None and self._memory.way != "user-mode"
 
-    def mmap(self, length: int, *, name: str | None = None) -> Region:
+    def mmap(self, length: SupportsIndex, *, name: str | None = None) -> Region:
         """Make a region of `length` zero bytes; no memory is used until it is touched.
 
         `name` is for people, at most 64 printable characters. Raises InvalidArgument or LimitExceeded.
         """
         self.check_open()
-        if not 1 <= operator.index(length) <= sys.maxsize:
-            raise InvalidArgument(f"a region of {length} bytes cannot be made; allowed is 1 to {sys.maxsize}")
+        size = whole(length, "length")
+        if not 1 <= size <= sys.maxsize:
+            raise InvalidArgument(f"a region of {size} bytes cannot be made; allowed is 1 to {sys.maxsize}")
         label = _encodable("" if name is None else name, "region name", InvalidArgument)
-        message = self._channel.call(
-            self._channel.stub.MapRegion, client_pb2.MapRegionRequest(length=length, name=label)
-        )
+        message = self._channel.call(self._channel.stub.MapRegion, client_pb2.MapRegionRequest(length=size, name=label))
         mapping = None
         if self._memory is not None:
             try:
                 mapping = self._memory.map(message.region_id, message.length, message.page_count)
             except OSError as error:
                 self._unmap(message.region_id)
-                raise LimitExceeded(f"a region of {length} bytes cannot be mapped: {error}") from error
+                raise LimitExceeded(f"a region of {size} bytes cannot be mapped: {error}") from error
             except UsmError:
                 self._unmap(message.region_id)
                 raise
             mapping.keep_alive(self)
         region = Region(self, message, self.page_size, mapping)
-        self._regions.add(region)
+        self._regions[region.region_id] = region
         return region
 
-    def usm_hint(self, region: Region, text: str, offset: int = 0, length: int | None = None) -> Hint:
+    def usm_hint(
+        self, region: Region, text: str, offset: SupportsIndex = 0, length: SupportsIndex | None = None
+    ) -> Hint:
         """Say something about `length` bytes from `offset` on (None: to the end), e.g. "PRIORITY=HIGH; FHP=64KiB".
 
         The newest hint on a byte replaces the older ones; empty text removes them. Raises InvalidHint, which names the
         key, the value and what is allowed, or OutOfRange.
         """
         self._check_own(region)
-        n = max(len(region) - offset, 0) if length is None else length
-        _check_not_empty(region, offset, n)
+        start, n = _not_empty(region, offset, length)
         request = client_pb2.HintRegionRequest(
-            region_id=region.region_id, offset=offset, length=n, text=_encodable(text, "hint", InvalidHint)
+            region_id=region.region_id, offset=start, length=n, text=_encodable(text, "hint", InvalidHint)
         )
         answer = self._channel.call(self._channel.stub.HintRegion, request)
         return Hint(answer.hint_id, answer.first_page, answer.page_count, answer.over_budget_pages)
 
-    def fault(self, region: Region, offset: int, n: int, *, write: bool = False, wait: bool = True) -> Outcome:
+    def fault(
+        self, region: Region, offset: SupportsIndex, n: SupportsIndex, *, write: bool = False, wait: bool = True
+    ) -> Outcome:
         """Make the pages of the `n` bytes from `offset` on resident, at most `max_fault_pages` of them.
 
         With `wait` it returns Allocated when they are. Without, it returns as soon as the daemon answers: Allocated,
@@ -181,8 +184,7 @@ class Client:
         DataLoss, SwapIOError or Unmapped.
         """
         self._check_own(region)
-        _check_not_empty(region, offset, n)
-        first_page, page_count = region.pages(offset, n)
+        first_page, page_count = region.pages(*_not_empty(region, offset, n))
         fault_range = self._fault_range(region, first_page, page_count)
         batch = self._faults.file([fault_range], write, yields=not wait)
         self._faults.wait(batch)
@@ -190,7 +192,7 @@ class Client:
         return answer if isinstance(answer, Yielded) else allocated(answer)
 
     def fault_many(
-        self, requests: Sequence[tuple[Region, int, int]], write: bool = False
+        self, requests: Iterable[tuple[Region, SupportsIndex, SupportsIndex]], write: bool = False
     ) -> list[Allocated | UsmError]:
         """Fault in page ranges (region, first page, number of pages), in one batch, and wait for all of them.
 
@@ -199,28 +201,29 @@ class Client:
         self.check_open()
         ranges: list[FaultRange] = []
         last: Region | None = None
-        for region, first_page, page_count in requests:
-            if region is not last:
+        for request in requests:
+            try:
+                region, first_page, page_count = request
+            except (TypeError, ValueError):
+                raise WrongType(
+                    f"{shown(request)} is no request; (region, first page, number of pages) is needed"
+                ) from None
+            if region is not last or region is None:
                 self._check_own(region)
                 last = region
-            if not (first_page >= 0 and 1 <= page_count <= region.page_count - first_page):
-                raise OutOfRange(
-                    f"{page_count} pages from page {first_page} on do not lie in the region, "
-                    f"which has {region.page_count} pages"
-                )
-            ranges.append(self._fault_range(region, first_page, page_count))
+            ranges.append(self._fault_range(region, *_pages(region, first_page, page_count, least=1)))
         batch = self._faults.file(ranges, write)
         self._faults.wait(batch)
         return cast("list[Allocated | UsmError]", batch.results())  # a batch that waits through yields has none
 
-    def wait(self, token: int, timeout: float | None = None) -> Allocated:
+    def wait(self, token: SupportsIndex, timeout: SupportsFloat | SupportsIndex | None = None) -> Allocated:
         """Wait for the fault that yielded `token`, at most `timeout` seconds; the token is then used up.
 
         Raises the error of the fault, UnknownToken, or WaitTimeout, after which the token may be waited for again. Of
         yields that nobody waits for the newest 65,536 are remembered.
         """
         self.check_process()
-        return self._faults.wait_token(token, timeout)
+        return self._faults.wait_token(whole(token, "token"), seconds(timeout, "timeout"))
 
     def close(self) -> None:
         """End the session: its regions and all their bytes are given back. May be called again."""
@@ -234,7 +237,7 @@ class Client:
             if self._closed:
                 return
             self._closed = True
-        in_use = [region for region in self._regions if not region.unmap()]
+        in_use = [region for region in list(self._regions.values()) if not region.unmap()]
         if self._faults.end is None:
             # A daemon that does not answer ends the session all the same, when the stream goes.
             with contextlib.suppress(UsmError):
@@ -280,47 +283,70 @@ class Client:
             pager = self._asyncio_pagers[loop] = AsyncioPager(self, loop)
         return pager
 
-    def ensure(self, region: Region, first_page: int, page_count: int) -> None:
-        """Make pages of `region` resident; `Region.ensure` calls it."""
+    def ensure(
+        self, region: Region, first_page: SupportsIndex, page_count: SupportsIndex, *, write: bool = False
+    ) -> None:
+        """Make pages of `region` resident; `Region.ensure` calls it. `write` says that a write will follow."""
         self._check_own(region)
         longest = self._limits.max_fault_pages
         ranges = [
             self._fault_range(region, page, count)
-            for page, count in region.absent_runs(first_page, page_count, longest)
+            for page, count in region.absent_runs(*_pages(region, first_page, page_count), longest)
         ]
         if ranges:
-            batch = self._faults.file(ranges, write=False)
+            batch = self._faults.file(ranges, write)
             self._faults.wait(batch)
             for answer in batch.results():
                 allocated(answer)
 
-    def pin(self, region: Region, first_page: int, page_count: int) -> None:
+    def pin(self, region: Region, first_page: SupportsIndex, page_count: SupportsIndex) -> None:
         """Have pages stay in memory; `Region.pin` calls it."""
         self._check_own(region)
-        for first, count in self._parts(first_page, page_count):
+        page, n = _pages(region, first_page, page_count)
+        for first, count in self._parts(page, n):
             try:
                 self._pin_part(region, first, count)
-            except UsmError:
-                self.unpin(region, first_page, first - first_page)
+            except BaseException:
+                self.unpin(region, page, first - page)
+                raise
+
+    async def pin_async(self, region: Region, first_page: SupportsIndex, page_count: SupportsIndex) -> None:
+        """As `pin`, and others run while pages come; `Region.pin_async` calls it."""
+        self._check_own(region)
+        page, n = _pages(region, first_page, page_count)
+        for first, count in self._parts(page, n):
+            try:
+                await self._pin_part_async(region, first, count)
+            except BaseException:
+                self.unpin(region, page, first - page)
                 raise
 
     def _pin_part(self, region: Region, first: int, count: int) -> None:
-        request = client_pb2.PinRegionRequest(region_id=region.region_id, first_page=first, page_count=count)
         for _ in range(_MAX_PIN_ROUNDS):
             self.ensure(region, first, count)
-            absent = self._channel.call(self._channel.stub.PinRegion, request).absent_pages
-            if not absent:
+            if self._pin_resident(region, first, count):
                 return
-            for page in absent:
-                region.table.clear(page)
-        raise Thrashing(
-            f"pages {first} to {first + count - 1} of {region!r} are not in memory together, {_MAX_PIN_ROUNDS} times "
-            "tried; the daemon needs more memory, or pin less"
-        )
+        raise _not_together(region, first, count)
 
-    def unpin(self, region: Region, first_page: int, page_count: int) -> None:
+    async def _pin_part_async(self, region: Region, first: int, count: int) -> None:
+        for _ in range(_MAX_PIN_ROUNDS):
+            await region.ensure_pages_async(first, count)
+            if self._pin_resident(region, first, count):
+                return
+        raise _not_together(region, first, count)
+
+    def _pin_resident(self, region: Region, first: int, count: int) -> bool:
+        """Pin pages if all are resident; False, and nothing is pinned, where some are not."""
+        self._check_own(region)
+        request = client_pb2.PinRegionRequest(region_id=region.region_id, first_page=first, page_count=count)
+        absent = self._channel.call(self._channel.stub.PinRegion, request).absent_pages
+        for page in absent:
+            region.table.clear(page)
+        return not absent
+
+    def unpin(self, region: Region, first_page: SupportsIndex, page_count: SupportsIndex) -> None:
         """End a pin; with an ended session, or a closed region, there is none."""
-        for first, count in self._parts(first_page, page_count):
+        for first, count in self._parts(*_pages(region, first_page, page_count)):
             if self._over() or region.closed:
                 return
             request = client_pb2.UnpinRegionRequest(region_id=region.region_id, first_page=first, page_count=count)
@@ -360,6 +386,14 @@ class Client:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
     def __repr__(self) -> str:
         return f"<Client {self.process_id} of {self.address}{', closed' if self._closed else ''}>"
 
@@ -373,7 +407,7 @@ class Client:
 
     def _check_own(self, region: Region) -> None:
         if not isinstance(region, Region):
-            raise InvalidArgument(f"{region!r} is no region; use one that `mmap` of this client gave")
+            raise WrongType(f"{shown(region)} is no region; use one that `mmap` of this client gave")
         if region.client is not self:
             raise InvalidArgument(f"{region!r} belongs to another client; use the client that made it")
         region.check_open()
@@ -394,10 +428,29 @@ def default_name() -> str:
     return "python" if not printable or printable.startswith("-") else printable
 
 
-def _check_not_empty(region: Region, offset: int, n: int) -> None:
-    region.check_range(offset, n)
-    if n == 0:
-        raise OutOfRange(f"0 bytes at offset {offset} are no range; at least 1 byte is needed")
+def _not_empty(region: Region, offset: SupportsIndex, n: SupportsIndex | None) -> tuple[int, int]:
+    """A range of at least 1 byte, `n` None: to the end. Raises WrongType and OutOfRange."""
+    start, length = region.byte_range(offset, n)
+    if not length:
+        raise OutOfRange(f"0 bytes at offset {start} are no range; at least 1 byte is needed")
+    return start, length
+
+
+def _pages(region: Region, first_page: SupportsIndex, page_count: SupportsIndex, *, least: int = 0) -> tuple[int, int]:
+    """A range of at least `least` pages. Raises WrongType and OutOfRange."""
+    first, count = whole(first_page, "first page"), whole(page_count, "number of pages")
+    if not (0 <= first <= region.page_count and least <= count <= region.page_count - first):
+        raise OutOfRange(
+            f"{count} pages from page {first} on do not lie in the region, which has {region.page_count} pages"
+        )
+    return first, count
+
+
+def _not_together(region: Region, first: int, count: int) -> Thrashing:
+    return Thrashing(
+        f"pages {first} to {first + count - 1} of {region!r} are not in memory together, {_MAX_PIN_ROUNDS} times "
+        "tried; the daemon needs more memory, or pin less"
+    )
 
 
 def _encodable(text: str, what: str, error: type[UsmError]) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import atexit
 import threading
+from typing import SupportsIndex
 
+from lib_usm.arguments import shown
 from lib_usm.client import Client, Hint
+from lib_usm.errors import WrongType
 from lib_usm.region import Region
 
 
@@ -40,11 +43,13 @@ def default_client() -> Client:
     return _default.get()
 
 
-def mmap(length: int, name: str | None = None) -> Region:
+def mmap(length: SupportsIndex, name: str | None = None) -> Region:
     """Make a region of `length` zero bytes with the default client; see Client.mmap."""
     return default_client().mmap(length, name=name)
 
 
-def usm_hint(region: Region, text: str, offset: int = 0, length: int | None = None) -> Hint:
+def usm_hint(region: Region, text: str, offset: SupportsIndex = 0, length: SupportsIndex | None = None) -> Hint:
     """Say something about a range of `region`, whichever client made it; see Client.usm_hint."""
+    if not isinstance(region, Region):
+        raise WrongType(f"{shown(region)} is no region; use one that `mmap` of a client gave")
     return region.client.usm_hint(region, text, offset, length)

@@ -3,6 +3,7 @@
     UsmError
     ├── InvalidArgument (ValueError)   a value outside what is allowed
     │   ├── OutOfRange (IndexError)    an offset or length outside its region
+    │   ├── WrongType (TypeError)      a value of a type that cannot be meant
     │   └── InvalidHint                unknown key, bad value, duplicate key, too long
     ├── NotFound                       no such region for this client
     ├── UnknownToken                   no yielded fault has this token
@@ -16,7 +17,7 @@
     ├── SwapIOError                    a swap device could not be read or written; trying again may succeed
     ├── Unmapped                       the region went away while a fault waited
     ├── ClosedError                    the client or the region was closed
-    ├── NoBuffer                       the region is not mapped into this process
+    ├── NoBuffer (BufferError)         the region is not mapped into this process
     ├── InUse                          arrays or views of the region's memory are in use
     ├── ForkedChild                    the client belongs to the parent process
     ├── DaemonUnavailable              no daemon answers at the address
@@ -54,6 +55,10 @@ class InvalidArgument(UsmError, ValueError):
 
 class OutOfRange(InvalidArgument, IndexError):
     """An offset or a length outside its region."""
+
+
+class WrongType(InvalidArgument, TypeError):
+    """A value of a type that cannot be meant: a float as an offset, a number or text as data."""
 
 
 class InvalidHint(InvalidArgument):
@@ -108,7 +113,7 @@ class ClosedError(UsmError):
     """The client or the region was closed."""
 
 
-class NoBuffer(UsmError):
+class NoBuffer(UsmError, BufferError):
     """The region is not mapped into this process: it is loaded and stored by calls. The message says why."""
 
 

@@ -6,15 +6,15 @@ How a kThread goes about it is in lib_usm.kthread, what a uThread is in lib_usm.
 from __future__ import annotations
 
 import inspect
-import operator
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, SupportsIndex, TypeVar
 
-from lib_usm.errors import Deadlock, InvalidArgument
+from lib_usm.arguments import shown, whole
+from lib_usm.errors import Deadlock, InvalidArgument, WrongType
 from lib_usm.kthread import KThread
 from lib_usm.running import running
 from lib_usm.uthread import YIELD, CoroutineUThread, GreenUThread, Join, UThread, YieldNow
@@ -59,23 +59,23 @@ class LocalManager:
     """Runs uThreads over `kthreads` kernel threads; accesses to regions of `client` do not block them.
 
     A greenlet (`spawn`) is plain code: slicing a region, `read`, `write` and `ensure` let others run where pages are
-    missing. A coroutine (`spawn_async`) awaits `region.ensure`, `read_async` and `write_async`. Each runs until it
-    waits, yields or ends; the uThreads of the highest `priority` that are ready run first, in turn. With `asynchronous`
-    False a fault keeps the kernel thread, as without a LocalManager, for comparison: a touch of a mapped region is then
-    a touch.
+    missing. A coroutine (`spawn_async`) awaits `region.ensure_async`, `read_async` and `write_async`. Each runs until
+    it waits, yields or ends; the uThreads of the highest `priority` that are ready run first, in turn. With
+    `asynchronous` False a fault keeps the kernel thread, as without a LocalManager, for comparison.
 
     `run` opens a stream to the daemon for each kThread. Touching `buffer` or an array is not seen here: call `ensure`
     before. Raises InvalidArgument.
     """
 
-    def __init__(self, client: Client, kthreads: int = 1, *, asynchronous: bool = True) -> None:
-        if not 1 <= operator.index(kthreads) <= _MAX_KTHREADS:
-            raise InvalidArgument(f"{kthreads} kThreads; allowed are 1 to {_MAX_KTHREADS}")
+    def __init__(self, client: Client, kthreads: SupportsIndex = 1, *, asynchronous: bool = True) -> None:
+        count = whole(kthreads, "number of kThreads")
+        if not 1 <= count <= _MAX_KTHREADS:
+            raise InvalidArgument(f"{count} kThreads; allowed are 1 to {_MAX_KTHREADS}")
         self.client = client
         self.finished = False
         """No uThread is left; the kThreads end."""
         self._lock = threading.Lock()
-        self._kthreads = [KThread(self, self._lock, asynchronous=asynchronous) for _ in range(kthreads)]
+        self._kthreads = [KThread(self, self._lock, asynchronous=asynchronous) for _ in range(count)]
         self._spawned = 0
         self._done = 0
         self._running = False
@@ -84,39 +84,36 @@ class LocalManager:
         self._deadlock: Deadlock | None = None
 
     def spawn(
-        self, function: Callable[..., _T], *args: object, name: str | None = None, priority: int = 0
+        self, function: Callable[..., _T], *args: object, name: str | None = None, priority: SupportsIndex = 0
     ) -> UThread[_T]:
         """Make a uThread that calls `function(*args)`. May be called at any time, by any thread."""
         if not callable(function):
             raise InvalidArgument(f"{function!r} cannot be called; a uThread needs a function")
         if inspect.iscoroutinefunction(function):
             raise InvalidArgument(f"{function!r} is a coroutine function; use spawn_async for it")
-        kthread, label = self._place(function, name, priority)
-        return self._add(GreenUThread(kthread, label, priority, partial(function, *args)))
+        urgency = _checked(name, priority)
+        kthread, label = self._place(function, name)
+        return self._add(GreenUThread(kthread, label, urgency, partial(function, *args)))
 
     def spawn_async(
         self,
         function: Callable[..., Coroutine[Any, Any, _T]],
         *args: object,
         name: str | None = None,
-        priority: int = 0,
+        priority: SupportsIndex = 0,
     ) -> UThread[_T]:
         """Make a uThread of the coroutine that `function(*args)` returns. May be called at any time, by any thread."""
         if not callable(function):
             raise InvalidArgument(f"{function!r} cannot be called; a uThread needs a coroutine function")
+        urgency = _checked(name, priority)
         coroutine = function(*args)
         if not inspect.iscoroutine(coroutine):
             raise InvalidArgument(f"{function!r} returned {coroutine!r}, which is no coroutine; use spawn for it")
-        try:
-            kthread, label = self._place(function, name, priority)
-        except BaseException:
-            coroutine.close()
-            raise
-        return self._add(CoroutineUThread(kthread, label, priority, coroutine))
+        kthread, label = self._place(function, name)
+        return self._add(CoroutineUThread(kthread, label, urgency, coroutine))
 
-    def _place(self, function: object, name: str | None, priority: int) -> tuple[KThread, str]:
+    def _place(self, function: object, name: str | None) -> tuple[KThread, str]:
         """The kThread with the fewest uThreads, and what the new one is called."""
-        operator.index(priority)
         with self._lock:
             self._spawned += 1
             number = self._spawned
@@ -251,6 +248,13 @@ class LocalManager:
         self._interrupt = error
         for kthread in self._kthreads:
             kthread.post(kthread.cancel_all)
+
+
+def _checked(name: str | None, priority: SupportsIndex) -> int:
+    """The priority. Raises WrongType."""
+    if name is not None and not isinstance(name, str):
+        raise WrongType(f"name {shown(name)} of a uThread is a {type(name).__name__}; a str is needed")
+    return whole(priority, "priority")
 
 
 def _what_it_waits_for(uthread: UThread[Any]) -> str:

@@ -1,23 +1,23 @@
 """A region: a range of managed memory, used like a bytearray of fixed length.
 
-Every range is checked here, before anything is sent. How the bytes travel is in lib_usm.transfer.
+Every range is checked here, before anything is sent. What of a bytearray it has is in lib_usm.byte_sequence; how the
+bytes travel is in lib_usm.transfer, and for a region that is mapped into this process in lib_usm.mapped.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
-import operator
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar
 
-from lib_usm import steps
+from lib_usm import arrays, mapped, steps
+from lib_usm.arguments import content, whole
+from lib_usm.byte_sequence import ByteSequence, Strided
 from lib_usm.errors import ClosedError, InUse, InvalidArgument, NoBuffer, OutOfRange
 from lib_usm.mapping import Mapping
 from lib_usm.page_table import PageTable
 from lib_usm.pb.usm.v1 import client_pb2
+from lib_usm.pin import Pin, PinAsync
 from lib_usm.running import running
 from lib_usm.steps import Place, Steps
 
@@ -25,33 +25,15 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
     from typing_extensions import Buffer
 
-    from lib_usm.client import Client
+    from lib_usm.client import Client, Hint
 
-_ITERATION_BYTES = 1 << 16
 _T = TypeVar("_T")
 
 
-class _Done:
-    """Awaited, it is over at once."""
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return iter(())  # type: ignore[return-value]  # an iterator is all that `await` needs
-
-
-DONE: Final = _Done()
-
-
-def _in_asyncio() -> bool:
-    """The calling code runs in asyncio's loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-class Region:
+class Region(ByteSequence):
     """Made by `Client.mmap`. Bytes are zero until written; indexes and slices mean what they mean for a bytearray.
+
+    Every integer may be of any type that Python takes for an index, NumPy's too; floats are refused by WrongType.
 
     Each method may be called from any thread. Besides what it names, each raises ClosedError after `close`, and what
     ended the session (SessionKilled, ConnectionLost, ...) when that is over.
@@ -97,24 +79,30 @@ class Region:
         """
         return self._mapped().buffer()
 
-    def ndarray(
-        self, dtype: DTypeLike, shape: SupportsIndex | tuple[int, ...] | None = None, offset: int = 0
-    ) -> NDArray[Any]:
+    def __buffer__(self, flags: int, /) -> memoryview:
+        """As `buffer`; Python asks for it from 3.12 on, so that `memoryview(region)` works there."""
+        return self.buffer
+
+    def ndarray(self, dtype: DTypeLike = "u1", shape: arrays.Shape = None, offset: SupportsIndex = 0) -> NDArray[Any]:
         """A NumPy array over the bytes from `offset` on; `shape` None: one dimension, as many as there is room for.
 
-        Raises NoBuffer, OutOfRange where the array would not lie in the region, and ImportError without NumPy.
+        A length of -1 in the shape is as many as there is room for, too. Raises NoBuffer, OutOfRange where the array
+        would not lie in the region, InvalidArgument, and ImportError without NumPy.
         """
-        import numpy as np
+        mapping = self._mapped()
+        start, room = self.byte_range(offset, None)
+        item, dimensions = arrays.layout(dtype, shape, room)
+        self.byte_range(start, arrays.size(item, dimensions))
+        return arrays.over(mapping.buffer(), item, dimensions, start)
 
-        item = np.dtype(dtype)
-        view = self._mapped().buffer()
-        self.check_range(offset, 0)
-        if shape is None:
-            shape = (self._length - offset) // item.itemsize if item.itemsize else 0
-        dimensions = (operator.index(shape),) if isinstance(shape, SupportsIndex) else tuple(shape)
-        count = math.prod(dimensions)
-        self.check_range(offset, count * item.itemsize)
-        return np.frombuffer(view, item, count, offset).reshape(dimensions)
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """What NumPy makes of a region: an array of its bytes, over the same memory unless `copy`.
+
+        Raises NoBuffer where that cannot be, unless a copy is asked for (`np.array(region)`).
+        """
+        if copy and self._mapping is None:
+            return arrays.copied(self.read(0, self._length), dtype)
+        return arrays.converted(self.ndarray(), dtype, copy=copy)
 
     @property
     def mapping(self) -> Mapping | None:
@@ -127,86 +115,95 @@ class Region:
             raise NoBuffer(f"{self!r} has no buffer: {self._client.why_no_buffer}")
         return self._mapping
 
-    def ensure(self, offset: int = 0, n: int | None = None) -> Awaitable[None]:
+    def ensure(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> None:
         """Make the pages of the `n` bytes (None: to the end) from `offset` on resident, and wait for them.
 
-        Unlike by a touch, other Python threads run meanwhile. For a moment after that the pages are not evicted. In a
-        coroutine, of a LocalManager or of asyncio, write `await region.ensure(...)`, which lets others run; elsewhere
-        all is done when this returns. Raises OutOfRange, OutOfMemory, DataLoss or SwapIOError.
+        Unlike by a touch, other Python threads run meanwhile, and in a greenlet of a LocalManager other uThreads. A
+        coroutine that calls it keeps its loop: `ensure_async` lets others run. For a moment after that the pages are
+        not evicted. Raises OutOfRange, OutOfMemory, DataLoss or SwapIOError.
         """
-        first_page, page_count = self._page_range(offset, n)
-        if not page_count:
-            return DONE
+        first_page, page_count = self.page_range(offset, n)
         self.check_open()
-        if self._known_resident(first_page, page_count):
-            return DONE
-
-        def todo(place: Place) -> Steps[None]:
-            return steps.ensure(place, self, first_page, page_count)
-
+        if not page_count or self._known_resident(first_page, page_count):
+            return
         kthread = running.kthread
-        if kthread is not None and kthread.owns(self):
-            if not kthread.switching:
-                return self._awaitable(todo)
-            kthread.drive(todo(kthread.place()))
-        elif kthread is None and _in_asyncio():
-            return self._awaitable(todo)
+        if kthread is not None and kthread.switching and kthread.owns(self):
+            kthread.drive(steps.ensure(kthread.place(), self, first_page, page_count))
         else:
             self._client.ensure(self, first_page, page_count)
-        return DONE
 
-    def _awaitable(self, todo: Callable[[Place], Steps[_T]]) -> Awaitable[_T]:
-        """What a coroutine awaits to have steps done."""
+    def ensure_async(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> Coroutine[Any, Any, None]:
+        """As `ensure`, for a coroutine to await: of a LocalManager of this client, or of asyncio."""
+        first_page, page_count = self.page_range(offset, n)
+        self.check_open()
+        return self.ensure_pages_async(first_page, page_count)
+
+    def ensure_pages_async(self, first_page: int, page_count: int) -> Coroutine[Any, Any, None]:
+        """As `ensure_async`, for pages counted from the start of the region, which are there."""
+        return self._when_awaited(lambda place: steps.ensure(place, self, first_page, page_count))
+
+    async def _when_awaited(self, todo: Callable[[Place], Steps[_T]]) -> _T:
+        """Do steps where this is awaited."""
         kthread = running.kthread
-        if kthread is not None:
-            if not kthread.owns(self):
-                raise InvalidArgument(f"{self!r} belongs to another client than the LocalManager that runs this code")
-            return cast("Awaitable[_T]", todo(kthread.place()))
-        return self._client.asyncio_pager().run(todo)
+        if kthread is None:
+            return await self._client.asyncio_pager().run(todo)
+        if not kthread.owns(self):
+            raise InvalidArgument(f"{self!r} belongs to another client than the LocalManager that runs this code")
+        result: _T = await todo(kthread.place())  # type: ignore[misc]  # steps are generators that can be awaited
+        return result
 
-    def read_async(self, offset: int, n: int) -> Awaitable[bytes]:
-        """As `read`, for a coroutine to await: of a LocalManager of this client, or of asyncio.
-
-        Errors are raised as exceptions where `read` of a mapped region would end in SIGBUS.
-        """
-        self.check_range(offset, n)
+    def read_async(self, offset: SupportsIndex, n: SupportsIndex) -> Coroutine[Any, Any, bytes]:
+        """As `read`, for a coroutine to await: of a LocalManager of this client, or of asyncio."""
+        start, length = self.byte_range(offset, n)
         self.check_open()
-        return self._awaitable(lambda place: steps.read(place, self, offset, n))
+        return self._when_awaited(lambda place: steps.read(place, self, start, length))
 
-    def write_async(self, offset: int, data: Buffer) -> Awaitable[None]:
-        """As `write`, for a coroutine to await: of a LocalManager of this client, or of asyncio."""
-        content = bytes(data)
-        self.check_range(offset, len(content))
-        self.check_open()
-        return self._awaitable(lambda place: steps.write(place, self, offset, memoryview(content)))
+    def write_async(self, offset: SupportsIndex, data: Buffer) -> Coroutine[Any, Any, None]:
+        """As `write`, for a coroutine to await: of a LocalManager of this client, or of asyncio.
 
-    @contextmanager
-    def pin(self, offset: int = 0, n: int | None = None) -> Iterator[None]:
-        """Keep the pages of the `n` bytes (None: to the end) from `offset` on in memory inside the `with` block.
-
-        Raises LimitExceeded beyond the budget, which EVICTION=DENY shares, and as `ensure` does.
+        `data` is copied at once: what is done to it later is not stored.
         """
-        first_page, page_count = self._page_range(offset, n)
+        with self._content(data) as view:
+            start, _ = self.byte_range(offset, len(view))
+            self.check_open()
+            copied = memoryview(bytes(view))
+        return self._when_awaited(lambda place: steps.write(place, self, start, copied))
+
+    def hint(self, text: str, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> Hint:
+        """Say something about the `n` bytes (None: to the end) from `offset` on; see Client.usm_hint."""
+        return self._client.usm_hint(self, text, offset, n)
+
+    def pin(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> Pin:
+        """Keep the pages of the `n` bytes (None: to the end) from `offset` on in memory, from now on.
+
+        They stay to the end of a `with` block of what this returns; without one until its `release`, or the region's
+        end. Raises LimitExceeded beyond the budget, which EVICTION=DENY shares, and as `ensure` does.
+        """
+        first_page, page_count = self.page_range(offset, n)
         self._client.pin(self, first_page, page_count)
-        try:
-            yield
-        finally:
-            self._client.unpin(self, first_page, page_count)
+        return Pin(self, first_page, page_count)
 
-    def evict(self, offset: int = 0, n: int | None = None) -> None:
+    def pin_async(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> PinAsync:
+        """As `pin`, for a coroutine: `async with region.pin_async(...)`, or `await`; others run while pages come."""
+        first_page, page_count = self.page_range(offset, n)
+        self.check_open()
+        return PinAsync(self, first_page, page_count)
+
+    def evict(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> None:
         """Ask for the eviction of the pages of the `n` bytes (None: to the end) from `offset` on; does not wait for it.
 
         No byte is lost. Pages that are pinned, denied, or about to be used stay.
         """
-        if self._page_range(offset, n)[1]:
-            self._client.usm_hint(self, "DONTNEED", offset, n)
+        start, length = self.byte_range(offset, n)
+        if length:
+            self._client.usm_hint(self, "DONTNEED", start, length)
 
-    def resident(self, offset: int = 0, n: int | None = None) -> bool:
+    def resident(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> bool:
         """Whether the pages of the `n` bytes (None: to the end) from `offset` on are all in memory; without a call.
 
         A mapped region knows. For another it is what this client last heard: it may be out of date.
         """
-        first_page, page_count = self._page_range(offset, n)
+        first_page, page_count = self.page_range(offset, n)
         self.check_open()
         return self._known_resident(first_page, page_count)
 
@@ -221,79 +218,52 @@ class Region:
             return self._mapping.absent_runs(first_page, page_count, longest)
         return self.table.absent_runs(first_page, first_page + page_count, longest)
 
-    def _page_range(self, offset: int, n: int | None) -> tuple[int, int]:
-        """First page and number of pages of a range of bytes, which may be empty. Raises OutOfRange."""
-        length = max(self._length - offset, 0) if n is None else n
-        self.check_range(offset, length)
-        return self.pages(offset, length) if length else (0, 0)
-
-    def read(self, offset: int, n: int) -> bytes:
+    def read(self, offset: SupportsIndex, n: SupportsIndex) -> bytes:
         """Return the `n` bytes from `offset` on, faulting in what is absent.
 
-        Raises OutOfRange, OutOfMemory, DataLoss or SwapIOError; where the region is mapped into this process, what is
-        absent is touched without a call, and all but OutOfRange is SIGBUS: `ensure` before where that matters.
+        Raises OutOfRange, OutOfMemory, DataLoss or SwapIOError.
         """
-        self.check_range(offset, n)
+        start, length = self.byte_range(offset, n)
         self.check_open()
+        if not length:
+            return b""
         kthread = running.kthread
         if kthread is not None and kthread.serves(self):
-            return kthread.drive(steps.read(kthread.place(), self, offset, n))
+            return kthread.drive(steps.read(kthread.place(), self, start, length))
         if self._mapping is not None:
-            return bytes(self._mapping.view[offset : offset + n])
-        return self._client.transfer.load(self.region_id, self.table, offset, n) if n else b""
+            return mapped.read(self, self._mapping, start, length)
+        return self._client.transfer.load(self.region_id, self.table, start, length)
 
-    def write(self, offset: int, data: Buffer) -> None:
-        """Store `data` (anything with a contiguous buffer) from `offset` on, faulting in what is absent.
+    def write(self, offset: SupportsIndex, data: Buffer) -> None:
+        """Store `data` (anything with a buffer, in C order; or a region) from `offset` on, faulting in what is absent.
 
-        Raises as `read` does. After an error, a part from the start of `data` may have been stored.
+        Raises WrongType, and as `read` does. After an error, a part of `data` may have been stored.
         """
-        with memoryview(data) as buffer, buffer.cast("B") as view:
-            self.check_range(offset, len(view))
+        with self._content(data) as view:
+            start, length = self.byte_range(offset, len(view))
             self.check_open()
+            if not length:
+                return
             kthread = running.kthread
             if kthread is not None and kthread.serves(self):
-                kthread.drive(steps.write(kthread.place(), self, offset, view))
+                kthread.drive(steps.write(kthread.place(), self, start, view))
             elif self._mapping is not None:
-                self._mapping.view[offset : offset + len(view)] = view
-            elif len(view):
-                self._client.transfer.store(self.region_id, self.table, offset, view)
+                mapped.write(self, self._mapping, start, view)
+            else:
+                self._client.transfer.store(self.region_id, self.table, start, view)
 
-    @overload
-    def __getitem__(self, key: slice) -> bytes: ...
-    @overload
-    def __getitem__(self, key: SupportsIndex) -> int: ...
-    def __getitem__(self, key: slice | SupportsIndex) -> bytes | int:
-        if isinstance(key, slice):
-            start, stop = self._bounds(key)
-            return self.read(start, stop - start)
-        return self.read(self._index(key), 1)[0]
+    def _content(self, data: Buffer) -> memoryview:
+        return content(bytes(data) if isinstance(data, ByteSequence) else data)
 
-    @overload
-    def __setitem__(self, key: slice, value: Buffer) -> None: ...
-    @overload
-    def __setitem__(self, key: SupportsIndex, value: int) -> None: ...
-    def __setitem__(self, key: slice | SupportsIndex, value: Buffer | int) -> None:
-        if isinstance(value, int):
-            if isinstance(key, slice):
-                raise InvalidArgument(f"a slice of a region takes bytes, not the number {value}")
-            if not 0 <= value <= 255:
-                raise InvalidArgument(f"byte value {value} cannot be stored; allowed is 0 to 255")
-            self.write(self._index(key), bytes((value,)))
+    def _write_strided(self, place: Strided, data: memoryview) -> None:
+        self.check_open()
+        far = place.step >= self._page_size  # where pages lie between that need not come
+        if self._mapping is not None and not far and running.kthread is None:
+            mapped.write_strided(self, self._mapping, place, data)
             return
-        if not isinstance(key, slice):
-            raise InvalidArgument(f"one byte of a region takes a number of 0 to 255, not {type(value).__name__}")
-        start, stop = self._bounds(key)
-        with memoryview(value) as view:
-            if view.nbytes != stop - start:
-                raise InvalidArgument(
-                    f"{view.nbytes} bytes cannot replace the {stop - start} bytes at {start}: a region keeps its length"
-                )
-        self.write(start, value)
-
-    def __iter__(self) -> Iterator[int]:
-        # Without this, iteration would ask the daemon byte by byte.
-        for start in range(0, self._length, _ITERATION_BYTES):
-            yield from self.read(start, min(_ITERATION_BYTES, self._length - start))
+        # Bytes between them are another thread's to write: they are not read and written back.
+        for index in range(place.n):
+            self.write(place.start + index * place.step, data[index : index + 1])
 
     def close(self) -> None:
         """Give the region back; waiting faults of its pages fail with Unmapped. May be called again."""
@@ -333,24 +303,22 @@ class Region:
         if self._closed:
             raise ClosedError(f"region {self.region_id} was closed")
 
-    def check_range(self, offset: int, n: int) -> None:
-        """Raise OutOfRange unless the `n` bytes from `offset` on lie in the region."""
-        if not (0 <= operator.index(offset) <= self._length and 0 <= operator.index(n) <= self._length - offset):
-            raise OutOfRange(f"{n} bytes at offset {offset} do not lie in the region, which has {self._length} bytes")
+    def byte_range(self, offset: SupportsIndex, n: SupportsIndex | None) -> tuple[int, int]:
+        """The range as ints, `n` None: to the end. Raises WrongType, and OutOfRange unless it lies in the region."""
+        start = whole(offset, "offset")
+        length = max(self._length - start, 0) if n is None else whole(n, "number of bytes")
+        if not (0 <= start <= self._length and 0 <= length <= self._length - start):
+            raise OutOfRange(
+                f"{length} bytes at offset {start} do not lie in the region, which has {self._length} bytes"
+            )
+        return start, length
+
+    def page_range(self, offset: SupportsIndex, n: SupportsIndex | None) -> tuple[int, int]:
+        """First page and number of pages of a range of bytes, which may be empty. Raises as `byte_range` does."""
+        start, length = self.byte_range(offset, n)
+        return self.pages(start, length) if length else (0, 0)
 
     def pages(self, offset: int, n: int) -> tuple[int, int]:
         """First page and number of pages that cover the `n` (at least 1) bytes from `offset` on."""
         first = offset // self._page_size
         return first, -(-(offset + n) // self._page_size) - first
-
-    def _index(self, key: SupportsIndex) -> int:
-        index = operator.index(key)
-        if not -self._length <= index < self._length:
-            raise OutOfRange(f"index {index} lies outside the region, which has {self._length} bytes")
-        return index + self._length if index < 0 else index
-
-    def _bounds(self, key: slice) -> tuple[int, int]:
-        start, stop, step = key.indices(self._length)
-        if step != 1:
-            raise InvalidArgument(f"slice step {step} is not supported; allowed is 1")
-        return start, max(start, stop)

@@ -7,25 +7,21 @@ LocalManager runs them for uThreads, lib_usm.asyncio_pager for asyncio's tasks. 
 from __future__ import annotations
 
 import types
-from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from lib_usm.errors import UsmError
+from lib_usm import mapped
+from lib_usm.errors import OutOfMemory, UsmError
 from lib_usm.pager import Pager, Wait, Waiter
 from lib_usm.transfer import FaultIn, Moved, moves
 
 if TYPE_CHECKING:
-    from lib_usm.mapping import Mapping
     from lib_usm.region import Region
 
 _T = TypeVar("_T")
 
 Steps: TypeAlias = Generator[Wait, Any, _T]
-
-_PIECE_PAGES: Final = 64
-"""Pages of a mapped region that are made resident together before they are touched."""
-_ROUNDS: Final = 4
-"""Times that a page may be gone again before it is touched; then the touch itself waits for it, and the thread too."""
 
 
 class Place:
@@ -56,14 +52,14 @@ def ensure(place: Place, region: Region, first_page: int, page_count: int, *, wr
 @types.coroutine
 def read(place: Place, region: Region, offset: int, n: int) -> Steps[bytes]:
     """Return the `n` bytes from `offset` on."""
-    pieces: list[bytes] = []
     mapping = region.mapping
     if mapping is not None:
-        for start, stop in _pieces(region, offset, n):
-            yield from _arrive(place, region, mapping, start, stop, write=False)
-            pieces.append(bytes(mapping.view[start:stop]))
-    else:
-        yield from _move(place, region, offset, offset + n, pieces, None)
+        parts = BytesIO()
+        todo = mapped.visits(mapping, region.client.page_size, offset, offset + n)
+        yield from _visit(place, region, todo, mapped.reader(mapping, parts), write=False)
+        return parts.getvalue()
+    pieces: list[bytes] = []
+    yield from _move(place, region, offset, offset + n, pieces, None)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
@@ -72,29 +68,31 @@ def write(place: Place, region: Region, offset: int, data: memoryview) -> Steps[
     """Store `data` from `offset` on."""
     mapping = region.mapping
     if mapping is not None:
-        for start, stop in _pieces(region, offset, len(data)):
-            yield from _arrive(place, region, mapping, start, stop, write=True)
-            mapping.view[start:stop] = data[start - offset : stop - offset]
+        todo = mapped.storing(region, mapping, offset, data)
+        yield from _visit(place, region, todo, mapped.writer(mapping, offset, data), write=True)
     else:
         yield from _move(place, region, offset, offset + len(data), [], data)
 
 
-def _pieces(region: Region, offset: int, n: int) -> list[tuple[int, int]]:
-    """A range of bytes in parts of few pages."""
-    size = _PIECE_PAGES * region.client.page_size
-    end = offset + n
-    starts = [offset, *range((offset // size + 1) * size, end, size)] if n else []
-    return list(zip(starts, [*starts[1:], end], strict=True)) if starts else []
-
-
-def _arrive(place: Place, region: Region, mapping: Mapping, start: int, stop: int, *, write: bool) -> Steps[None]:
-    """Have the pages of a few bytes in memory, so that touching them does not stop the thread."""
-    first_page, page_count = region.pages(start, stop - start)
-    for _ in range(_ROUNDS):
-        if mapping.resident(first_page, page_count):
-            return
-        yield from ensure(place, region, first_page, page_count, write=write)
-        region.check_open()  # it may have been closed meanwhile
+def _visit(
+    place: Place, region: Region, todo: mapped.Visits, copy: Callable[[int, int], object], *, write: bool
+) -> Steps[None]:
+    """Do what lib_usm.mapped wants done, and never stop the thread where a page is known to be absent."""
+    answer: OutOfMemory | None = None
+    try:
+        while True:
+            step = todo.send(answer)
+            answer = None
+            if isinstance(step, mapped.Copy):
+                copy(step.start, step.stop)
+                continue
+            try:
+                yield from ensure(place, region, step.first_page, step.page_count, write=write)
+            except OutOfMemory as error:
+                answer = error
+            region.check_open()  # it may have been closed meanwhile
+    except StopIteration:
+        return
 
 
 def _move(

@@ -1,5 +1,7 @@
 """Regions as memory, on a daemon with real memory; and what of that also works on one that simulates it."""
 
+import asyncio
+import inspect
 import os
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 import lib_usm
 from lib_usm.mapping import Mapping
 from lib_usm.userfaultfd import open_userfaultfd
+from tests.support.arguments import BUFFERS, NOT_BUFFERS, UNREADABLE
 from tests.support.daemon import environment, running_daemon, wait_equal, wait_until
 from tests.support.real_memory import require_real_memory
 
@@ -189,6 +192,11 @@ def test_data_larger_than_memory_comes_back_as_it_was_written(real_client, real)
         (np.uint8, None, LENGTH, (0,)),
         (np.uint8, np.int64(5), 0, (5,)),
         (np.uint8, (np.int64(5), np.uint8(2)), 0, (5, 2)),
+        (np.uint8, np.array([2, 3]), np.int8(5), (2, 3)),
+        (np.uint8, -1, 0, (LENGTH,)),
+        ("<u4", (-1, 10), 0, (LENGTH // 40, 10)),
+        ("<u4", (3, np.int8(-1)), LENGTH - 50, (3, 4)),
+        ("u1", (5, -1), LENGTH, (5, 0)),
     ],
     ids=str,
 )
@@ -197,7 +205,7 @@ def test_an_array_has_its_type_and_its_shape_at_its_offset(region, dtype, shape,
     assert (array.dtype, array.shape, array.flags.writeable) == (np.dtype(dtype), expected, True)
     if array.size:
         array.reshape(-1)[:] = np.ones(1, np.uint8).astype(dtype)
-        end = offset + array.nbytes
+        end = int(offset) + array.nbytes
         assert region[offset:end] == array.tobytes()
         assert region[end:] == bytes(LENGTH - end)
 
@@ -213,8 +221,7 @@ def test_an_array_has_its_type_and_its_shape_at_its_offset(region, dtype, shape,
         (np.uint64, LENGTH, 0),
         (np.uint8, (LENGTH, 2), 0),
         (np.uint8, (1 << 40, 1 << 40), 0),
-        (np.uint8, -1, 0),
-        (np.uint8, (3, -1), 0),
+        (np.uint8, -1, LENGTH + 1),
         (np.uint8, 0, 1 << 70),
     ],
     ids=str,
@@ -223,6 +230,54 @@ def test_an_array_that_would_not_lie_in_the_region_is_refused(region, dtype, sha
     with pytest.raises(lib_usm.OutOfRange, match=f"{LENGTH} bytes"):
         region.ndarray(dtype, shape, offset)
     region.close()  # nothing is left of what was refused
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "message"),
+    [
+        (np.uint8, -2, "at least 0"),
+        (np.uint8, (-1, -1), "one -1"),
+        (np.uint8, (0, -1), "another length is 0"),
+        (np.uint8, (1,) * 65, "cannot be made"),
+        (np.uint8, 1.5, "integer"),
+        (np.uint8, (1, 2.0), "integer"),
+        (np.uint8, "12", "integer"),
+        (object, None, "Python objects"),
+        ("S0", None, "no bytes"),
+        ("nonsense", None, "no type"),
+    ],
+    ids=str,
+)
+def test_an_array_that_cannot_be_is_refused(region, dtype, shape, message):
+    with pytest.raises(lib_usm.InvalidArgument, match=message):
+        region.ndarray(dtype, shape)
+    region.close()
+
+
+def test_what_numpy_makes_of_a_region_is_its_memory_and_not_a_copy(region):
+    array = np.asarray(region)
+    assert (array.dtype, array.shape) == (np.uint8, (LENGTH,))
+    array[3] = 9
+    assert region[3] == 9
+    assert np.shares_memory(np.array(region, copy=False), array)
+    assert np.shares_memory(region.ndarray(), array)
+    for copy in (np.array(region), np.asarray(region, dtype=np.int16)):
+        copy[3] = 1
+        assert (region[3], len(copy)) == (9, LENGTH)
+    with pytest.raises(ValueError, match="without a copy"):
+        np.array(region, dtype=np.int16, copy=False)
+
+
+def test_what_numpy_makes_of_a_region_without_a_buffer_is_a_copy_that_was_asked_for(simulated):
+    with lib_usm.connect(simulated.address) as client:
+        region = client.mmap(LENGTH)
+        region[:3] = b"abc"
+        with pytest.raises(lib_usm.NoBuffer, match="simulated memory"):
+            np.asarray(region)
+        copy = np.array(region)
+        assert (copy.dtype, bytes(copy)) == (np.uint8, region[:])
+        copy[0] = 0
+        assert region[0] == ord("a")
 
 
 def test_two_arrays_and_the_buffer_share_the_bytes(region):
@@ -389,8 +444,8 @@ def are_pinned(daemon, frames):
 def test_pinned_pages_stay_and_go_again_after_the_block(client, daemon):
     region = client.mmap(LENGTH)
     region[:] = b"p" * LENGTH
-    with region.pin(PAGE, 2 * PAGE) as nothing:
-        assert nothing is None
+    with region.pin(PAGE, 2 * PAGE) as pin:
+        assert (pin.first_page, pin.page_count, pin.released) == (1, 2, False)
         are_pinned(daemon, 2)
         region.evict()
         evict(daemon, region, PAGES - 3, 3 * PAGE)
@@ -479,6 +534,156 @@ def test_threads_may_ensure_the_same_pages(client, in_thread):
     for each in [in_thread(ensure) for _ in range(4)]:
         each.result(10)
     assert region.resident()
+
+
+# The same by calls that wait and by calls that are awaited
+
+WRITES = [
+    *((0, data, True) for data in BUFFERS),
+    *((0, data, False) for data in (*NOT_BUFFERS, *UNREADABLE, bytes(LENGTH + 1))),
+    *((offset, b"abc", True) for offset in (0, LENGTH - 3, np.uint8(255), np.uint64(4095), True)),
+    *((offset, b"abc", False) for offset in (-1, -LENGTH, LENGTH - 2, LENGTH, np.int8(-128), np.uint64(2**63), 1.0)),
+    *((offset, b"abc", False) for offset in ("0", None, [0], np.float64(1))),
+    *((LENGTH, b"", True), (LENGTH + 1, b"", False), (0, b"x" * LENGTH, True)),
+]
+
+
+def test_all_forms_of_a_write_take_and_refuse_the_same(client):
+    """Each in plain code, in asyncio and in a LocalManager: the same bytes afterwards, or the same error and none."""
+    region = client.mmap(LENGTH)
+    before = os.urandom(LENGTH)
+    lm = lib_usm.LocalManager(client)
+
+    async def awaited(offset, data):
+        await region.write_async(offset, data)
+
+    def in_uthread(offset, data):
+        handle = lm.spawn_async(awaited, offset, data)
+        lm.run()
+        handle.result()
+
+    def in_greenlet(offset, data):
+        handle = lm.spawn(region.write, offset, data)
+        lm.run()
+        handle.result()
+
+    with asyncio.Runner() as runner:
+        for offset, data, taken in WRITES:
+            found = []
+            for form in (region.write, lambda *given: runner.run(awaited(*given)), in_uthread, in_greenlet):
+                region[:] = before
+                error = None
+                try:
+                    form(offset, data)
+                except lib_usm.InvalidArgument as refused:
+                    error = (type(refused), str(refused))
+                found.append((error, region[:]))
+            assert found == found[:1] * 4, (offset, data)
+            stored = bytearray(before)
+            if taken:
+                copy = data.tobytes() if hasattr(data, "tobytes") else bytes(data)
+                stored[int(offset) : int(offset) + len(copy)] = copy
+            assert (found[0][0] is None, found[0][1]) == (taken, stored), (offset, data)
+
+
+# Coroutines
+
+
+def from_everywhere(client, function):
+    """What `function` returns in plain code, in a coroutine of asyncio, and in both kinds of uThread."""
+
+    async def coroutine():
+        return function()
+
+    lm = lib_usm.LocalManager(client)
+    handles = [lm.spawn(function), lm.spawn_async(coroutine)]
+    lm.run()
+    return [function(), asyncio.run(coroutine()), *(each.result() for each in handles)]
+
+
+def test_ensure_is_done_when_it_returns_whatever_calls_it(region, real_client, real):
+    region[:] = b"e" * LENGTH
+
+    def ensure():
+        evict(real, region, PAGES)
+        assert not region.resident(0, PAGE)
+        return region.ensure(0, PAGE), region.resident(0, PAGE)
+
+    assert from_everywhere(real_client, ensure) == [(None, True)] * 4
+
+
+def in_both(client, function):
+    """Run a coroutine function in asyncio, and in a LocalManager."""
+    asyncio.run(function())
+    lm = lib_usm.LocalManager(client)
+    handle = lm.spawn_async(function)
+    lm.run()
+    handle.result()
+
+
+def test_what_is_awaited_is_a_coroutine_whether_pages_are_there_or_not(client, daemon):
+    region = client.mmap(LENGTH)
+    region[:] = b"a" * LENGTH
+    made_outside = region.ensure_async(5 * PAGE, 1)
+
+    async def main():
+        for _ in range(2):  # absent, then there
+            for each in (
+                region.ensure_async(0, 2 * PAGE),
+                region.read_async(0, 9),
+                region.write_async(0, b"a"),
+                region.ensure_async(LENGTH),
+            ):
+                assert inspect.iscoroutine(each)
+                assert await each in (None, b"a" * 9)
+            assert region.resident(0, 2 * PAGE)
+
+    evict(daemon, region, PAGES)
+    in_both(client, main)
+    asyncio.run(made_outside)
+    assert region.resident(5 * PAGE, 1)
+
+
+def test_a_pin_is_awaited_and_released_in_coroutines(client, daemon):
+    region = client.mmap(2 * BUDGET * PAGE)
+
+    async def main():
+        async with region.pin_async(0, 2 * PAGE) as pin:
+            assert (pin.page_count, region.resident(0, 2 * PAGE)) == (2, True)
+        assert pin.released
+        kept = await region.pin_async(0, PAGE)
+        async with region.pin(PAGE, PAGE):
+            kept.release()
+        with pytest.raises(lib_usm.LimitExceeded):
+            await region.pin_async()
+
+    in_both(client, main)
+    are_pinned(daemon, 0)
+
+
+def test_leaving_an_asynchronous_block_closes_a_client(daemon):
+    async def main():
+        async with lib_usm.connect(daemon.address) as client:
+            client.mmap(5)[0] = 1
+        assert client.closed
+
+    asyncio.run(main())
+
+
+def test_a_pin_without_a_block_stays_until_it_is_released(client, daemon):
+    region = client.mmap(LENGTH)
+    pin = region.pin(0, 2 * PAGE)
+    are_pinned(daemon, 2)
+    with pin:
+        are_pinned(daemon, 2)
+    are_pinned(daemon, 0)
+    pin.release()
+    with pytest.raises(lib_usm.ClosedError, match="has ended"), pin:
+        pytest.fail("pinned")
+    region.pin()  # and this one until the region's end
+    are_pinned(daemon, PAGES)
+    region.close()
+    are_pinned(daemon, 0)
 
 
 # System calls

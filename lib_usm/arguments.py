@@ -1,0 +1,99 @@
+"""The one door for what callers pass: each public entry makes it an int, seconds, text or bytes once, or refuses it.
+
+After the door only plain values are computed with: a NumPy integer would overflow, wrap around or compare wrongly.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+import re
+import threading
+from typing import TYPE_CHECKING, Final, SupportsFloat, SupportsIndex
+
+from lib_usm.errors import InvalidArgument, OutOfRange, WrongType
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_MOST_BITS: Final = 128
+"""No integer of this library needs more; Python refuses to print much longer ones."""
+_FIELD_NAMES: Final = re.compile(r":[^:]*:")
+
+
+def shown(value: object) -> str:
+    """`value` for a message, not over 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def whole(value: SupportsIndex, what: str) -> int:
+    """An int from any integer; a bool is 0 or 1, as for a bytearray. Raises WrongType, and OutOfRange over 128 bits."""
+    if type(value) is int:
+        number = value
+    else:
+        try:
+            number = int(operator.index(value))
+        except TypeError:
+            raise WrongType(f"{what} {shown(value)} is a {type(value).__name__}; an integer is needed") from None
+    if number.bit_length() > _MOST_BITS:
+        raise OutOfRange(f"{what} is an integer of {number.bit_length()} bits; at most {_MOST_BITS} are allowed")
+    return number
+
+
+def seconds(value: SupportsFloat | SupportsIndex | None, what: str) -> float | None:
+    """A time to wait, at least 0, in seconds; None and infinity are for ever. Raises WrongType and InvalidArgument."""
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, bytearray)):
+        raise WrongType(f"{what} {shown(value)} is a {type(value).__name__}; a number of seconds is needed")
+    try:
+        number = float(value)
+    except TypeError:
+        raise WrongType(f"{what} {shown(value)} is a {type(value).__name__}; a number of seconds is needed") from None
+    except OverflowError:
+        number = math.inf if whole(value, what) > 0 else 0.0  # type: ignore[arg-type]  # only integers overflow
+    if math.isnan(number):
+        raise InvalidArgument(f"{what} is not a number; a number of seconds is needed")
+    return None if number > threading.TIMEOUT_MAX else max(number, 0.0)
+
+
+def byte(value: SupportsIndex) -> int:
+    """A byte's value. Raises WrongType, and InvalidArgument outside of 0 to 255."""
+    if isinstance(value, (bytes, bytearray, memoryview, str)):
+        raise WrongType(f"one byte of a region takes a number of 0 to 255, not {type(value).__name__}")
+    number = whole(value, "byte value")
+    if not 0 <= number <= 255:
+        raise InvalidArgument(f"byte value {number} cannot be stored; allowed is 0 to 255")
+    return number
+
+
+def content(data: Buffer, what: str = "data") -> memoryview:
+    """The bytes of a buffer, one after the other, in C order; a copy where they do not lie so.
+
+    A number is no buffer, though NumPy's could be read as one: its bytes are never what was meant. Raises WrongType,
+    and InvalidArgument for a buffer of Python objects, or one that cannot be read.
+    """
+    if type(data) is bytes:
+        return memoryview(data)
+    if isinstance(data, numbers.Number):
+        raise WrongType(f"{what} is the number {shown(data)}; bytes or another buffer are needed")
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise WrongType(f"{what} is a {type(data).__name__}; bytes or another buffer are needed") from None
+    except (ValueError, BufferError) as error:
+        raise InvalidArgument(f"{what}, a {type(data).__name__}, cannot be read as a buffer: {error}") from error
+    if view.format == "B" and view.ndim == 1 and view.c_contiguous:
+        return view
+    if view.format == "?" and not view.ndim:
+        raise WrongType(f"{what} is the number {shown(data)}; bytes or another buffer are needed")
+    if "O" in _FIELD_NAMES.sub("", view.format):
+        raise InvalidArgument(f"{what} holds Python objects, which mean nothing as bytes; give it another type")
+    if view.c_contiguous and view.nbytes:
+        try:
+            return view.cast("B")
+        except (TypeError, ValueError, NotImplementedError):
+            pass  # a format that memoryview does not know, as of NumPy's records
+    return memoryview(view.tobytes())

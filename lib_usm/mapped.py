@@ -1,0 +1,172 @@
+"""Copies bytes out of mapped regions and into them, a part at a time: each part is made resident, then copied.
+
+So what would end a touch in SIGBUS (a damaged slot, no memory, the end of the session) is an error of the fault that
+went before, and other Python threads run between two parts. A page may still go between its fault and the copy: then
+the copy faults, and waits in the kernel.
+
+What to do next is decided in `visits`, a generator that is told what came of each fault; `read` and `write` do it for
+callers that wait, lib_usm.steps for uThreads and tasks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Generator
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from lib_usm.errors import OutOfMemory
+
+if TYPE_CHECKING:
+    from lib_usm.byte_sequence import Strided
+    from lib_usm.mapping import Mapping
+    from lib_usm.region import Region
+
+PART_BYTES: Final = 1 << 18
+"""Bytes that are made resident together, and copied without a pause for other Python threads; at least a page."""
+_ROUNDS: Final = 4
+"""Times that a page may be gone again before it is copied; then the copy itself waits for it, and the thread too."""
+
+
+class Need(NamedTuple):
+    """Make these pages resident, and wait; the answer is OutOfMemory or None, other errors are raised."""
+
+    first_page: int
+    page_count: int
+
+
+class Copy(NamedTuple):
+    """Copy the bytes from `start` to `stop`; there is no answer."""
+
+    start: int
+    stop: int
+
+
+Visits: TypeAlias = Generator[Need | Copy, "OutOfMemory | None", None]
+
+
+def visits(mapping: Mapping, page_size: int, start: int, end: int, *, backwards: bool = False) -> Visits:
+    """What copies the bytes from `start` to `end`, step by step, the last first if `backwards`. Raises OutOfMemory.
+
+    Parts end at page borders, and get smaller while memory does not hold as many pages at a time.
+    """
+    most = pages = max(PART_BYTES // page_size, 1)
+    while start < end:
+        if backwards:
+            low, high = max(start, (-(-end // page_size) - pages) * page_size), end
+        else:
+            low, high = start, min(end, (start // page_size + pages) * page_size)
+        first_page = low // page_size
+        page_count = -(-high // page_size) - first_page
+        short: OutOfMemory | None = None
+        rounds = 0
+        while not (there := mapping.resident(first_page, page_count)) and rounds < _ROUNDS and short is None:
+            short = yield Need(first_page, page_count)
+            rounds += 1
+        if not there and page_count > 1:
+            pages = page_count // 2
+            continue
+        if short is not None and not there:
+            raise short
+        yield Copy(low, high)
+        start, end = (start, low) if backwards else (high, end)
+        pages = min(most, pages * 2)
+
+
+def _do(region: Region, todo: Visits, copy: Callable[[int, int], object], *, write: bool) -> None:
+    """Do the steps, one after the other."""
+    answer: OutOfMemory | None = None
+    try:
+        while True:
+            step = todo.send(answer)
+            answer = None
+            if isinstance(step, Copy):
+                copy(step.start, step.stop)
+                continue
+            try:
+                region.client.ensure(region, step.first_page, step.page_count, write=write)
+            except OutOfMemory as error:
+                answer = error
+    except StopIteration:
+        return
+    except ValueError:
+        region.check_open()  # it was closed meanwhile by another thread
+        raise
+
+
+def read(region: Region, mapping: Mapping, offset: int, n: int) -> bytes:
+    """Return the `n` bytes from `offset` on."""
+    if n <= PART_BYTES and mapping.resident(*region.pages(offset, n)):
+        return bytes(mapping.view[offset : offset + n])
+    parts = BytesIO()  # it grows without a copy, and gives its bytes away without one
+    _do(region, visits(mapping, region.client.page_size, offset, offset + n), reader(mapping, parts), write=False)
+    return parts.getvalue()
+
+
+def reader(mapping: Mapping, parts: BytesIO) -> Callable[[int, int], object]:
+    """What copies one part out of the region, behind those before it."""
+    return lambda start, stop: parts.write(mapping.view[start:stop])
+
+
+def write(region: Region, mapping: Mapping, offset: int, data: memoryview) -> None:
+    """Store `data`, which may be bytes of the same region, from `offset` on."""
+    n = len(data)
+    if n <= PART_BYTES and mapping.resident(*region.pages(offset, n)):
+        mapping.view[offset : offset + n] = data
+        return
+    _do(region, storing(region, mapping, offset, data), writer(mapping, offset, data), write=True)
+
+
+def storing(region: Region, mapping: Mapping, offset: int, data: memoryview) -> Visits:
+    """`visits` for a store of `data`, which may be bytes of the same region."""
+    address, target = _address_of(data), mapping.address + offset
+    backwards = address < target < address + len(data)  # or the first part would overwrite what the next one copies
+    return visits(mapping, region.client.page_size, offset, offset + len(data), backwards=backwards)
+
+
+def writer(mapping: Mapping, offset: int, data: memoryview) -> Callable[[int, int], object]:
+    """What copies one part into the region."""
+
+    def copy(start: int, stop: int) -> None:
+        mapping.view[start:stop] = data[start - offset : stop - offset]
+
+    return copy
+
+
+def write_strided(region: Region, mapping: Mapping, place: Strided, data: memoryview) -> None:
+    """Store `data`, one byte for each place."""
+
+    def copy(start: int, stop: int) -> None:
+        first = -(-(start - place.start) // place.step)
+        end = -(-(stop - place.start) // place.step)
+        mapping.view[place.start + first * place.step : stop : place.step] = data[first:end]
+
+    _do(region, visits(mapping, region.client.page_size, place.start, place.stop), copy, write=True)
+
+
+class _PyBuffer(ctypes.Structure):
+    """Python's Py_buffer."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+def _address_of(data: memoryview) -> int:
+    """Where the first byte of `data` is; ctypes itself tells it of writable buffers alone."""
+    found = _PyBuffer()
+    get: Any = ctypes.pythonapi.PyObject_GetBuffer
+    get(ctypes.py_object(data), ctypes.byref(found), 0)
+    address: int = found.buf or 0
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(found))
+    return address

@@ -1,0 +1,89 @@
+"""A pin: pages that stay in memory until it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from lib_usm.errors import ClosedError
+
+if TYPE_CHECKING:
+    from lib_usm.region import Region
+
+
+class Pin:
+    """Made by `Region.pin`, and in force from then on: to the end of a `with` block, `release`, or the region's end."""
+
+    def __init__(self, region: Region, first_page: int, page_count: int) -> None:
+        self.region = region
+        """The region that has the pages."""
+        self.first_page = first_page
+        """First page, counted from the start of the region."""
+        self.page_count = page_count
+        """Pages that are kept; 0 for an empty range."""
+        self._lock = threading.Lock()
+        self._released = False
+
+    @property
+    def released(self) -> bool:
+        """`release` was called."""
+        return self._released
+
+    def release(self) -> None:
+        """Let the pages go again, unless another pin keeps them. May be called again."""
+        with self._lock:
+            if self._released:
+                return
+            self._released = True
+        self.region.client.unpin(self.region, self.first_page, self.page_count)
+
+    def __enter__(self) -> Self:
+        if self._released:
+            raise ClosedError(f"{self!r} has ended; pin the pages again")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        pages = f"{self.page_count} pages from page {self.first_page} on"
+        return f"<Pin of {pages} of {self.region!r}{', released' if self._released else ''}>"
+
+
+class PinAsync:
+    """Made by `Region.pin_async`: awaited, it is the pin; `async with` holds it. Nothing is pinned before."""
+
+    def __init__(self, region: Region, first_page: int, page_count: int) -> None:
+        self._region = region
+        self._first_page = first_page
+        self._page_count = page_count
+        self._pin: Pin | None = None
+
+    def __await__(self) -> Generator[Any, Any, Pin]:
+        return self._begin().__await__()
+
+    async def _begin(self) -> Pin:
+        await self._region.client.pin_async(self._region, self._first_page, self._page_count)
+        return Pin(self._region, self._first_page, self._page_count)
+
+    async def __aenter__(self) -> Pin:
+        self._pin = await self._begin()
+        return self._pin
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._pin is not None:
+            self._pin.release()
