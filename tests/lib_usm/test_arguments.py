@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import lib_usm
 from lib_usm.arguments import content, seconds, whole
 from lib_usm.byte_sequence import ByteSequence
-from tests.support.arguments import BUFFERS, INTEGERS, NOT_BUFFERS, NOT_INTEGERS, UNREADABLE, Index, Number
+from tests.support.arguments import BUFFERS, INTEGERS, NOT_BUFFERS, NOT_INTEGERS, UNREADABLE, Index, Number, label
 from tests.support.uthreads import Scene
 
 LENGTH = 600
@@ -33,13 +33,13 @@ def test_a_numpy_integer_is_its_value(kind):
             assert type(whole(kind(value), "n")) is int
 
 
-@pytest.mark.parametrize(("value", "number"), [(True, 1), (Number.ONE, 1), (Index(), 7), (np.array(5), 5)], ids=repr)
+@pytest.mark.parametrize(("value", "number"), [(True, 1), (Number.ONE, 1), (Index(), 7), (np.array(5), 5)], ids=label)
 def test_what_python_takes_for_an_index_is_an_integer(value, number):
     assert whole(value, "n") == number
     assert type(whole(value, "n")) is int
 
 
-@pytest.mark.parametrize("value", NOT_INTEGERS, ids=repr)
+@pytest.mark.parametrize("value", NOT_INTEGERS, ids=label)
 def test_what_is_no_integer_is_refused_by_name_and_type(value):
     with pytest.raises(lib_usm.WrongType, match=rf"^offset .* is a {type(value).__name__}; an integer is needed"):
         whole(value, "offset")
@@ -64,7 +64,7 @@ def test_an_integer_that_python_would_not_print_is_refused():
         (-math.inf, 0.0),
         (threading.TIMEOUT_MAX * 2, None),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_seconds_are_a_time_to_wait(value, answer):
     assert seconds(value, "timeout") == answer
@@ -75,7 +75,7 @@ def test_seconds_that_no_float_holds_are_refused():
         seconds(10**400, "timeout")
 
 
-@pytest.mark.parametrize("value", ["1", b"1", [1], object(), 1j], ids=repr)
+@pytest.mark.parametrize("value", ["1", b"1", [1], object(), 1j], ids=label)
 def test_what_is_no_number_of_seconds_is_refused(value):
     with pytest.raises(lib_usm.WrongType, match="number of seconds"):
         seconds(value, "timeout")
@@ -83,14 +83,14 @@ def test_what_is_no_number_of_seconds_is_refused(value):
         seconds(math.nan, "timeout")
 
 
-@pytest.mark.parametrize("data", BUFFERS, ids=repr)
+@pytest.mark.parametrize("data", BUFFERS, ids=label)
 def test_the_bytes_of_a_buffer_are_those_in_c_order(data):
     with content(data) as view:
         assert (view.format, view.ndim, view.contiguous) == ("B", 1, True)
         assert bytes(view) == (data.tobytes() if hasattr(data, "tobytes") else bytes(data))
 
 
-@pytest.mark.parametrize("data", [*NOT_BUFFERS, *UNREADABLE], ids=repr)
+@pytest.mark.parametrize("data", [*NOT_BUFFERS, *UNREADABLE], ids=label)
 def test_what_is_no_buffer_of_bytes_is_refused(data):
     expected = lib_usm.InvalidArgument if any(data is each for each in UNREADABLE) else lib_usm.WrongType
     with pytest.raises(expected, match="data"):
@@ -243,12 +243,12 @@ def test_what_lies_outside_is_refused_as_an_int_is_and_nothing_was_changed(daemo
     came = outcome(call, given_)
     if isinstance(came, tuple) and isinstance(came[0], type):
         assert issubclass(came[0], lib_usm.UsmError), (name, came)
-        if name != "Client.wait":
+        if name not in ("Client.wait", "Region.index", "Region.rindex"):  # which look before they refuse
             assert len(daemon.calls) == calls, name
     assert came == outcome(call, plain), name
 
 
-@pytest.mark.parametrize("value", [each for each in NOT_INTEGERS if each is not None], ids=repr)
+@pytest.mark.parametrize("value", [each for each in NOT_INTEGERS if each is not None], ids=label)
 def test_what_is_no_integer_is_refused_by_each_entry_and_nothing_was_changed(daemon, table, value):
     for name, (arguments, call) in table.items():
         for position in range(len(arguments)):
@@ -264,7 +264,7 @@ def test_what_is_no_integer_is_refused_by_each_entry_and_nothing_was_changed(dae
             assert len(daemon.calls) == calls, name
 
 
-@pytest.mark.parametrize("requests", [[5], [("region",)], [(None, 0, 1)], ["abc"], [(1, 2, 3, 4)]], ids=repr)
+@pytest.mark.parametrize("requests", [[5], [("region",)], [(None, 0, 1)], ["abc"], [(1, 2, 3, 4)]], ids=label)
 def test_what_is_no_request_is_refused(client, requests):
     with pytest.raises(lib_usm.WrongType, match=r"no request|no region"):
         client.fault_many(requests)
@@ -276,7 +276,7 @@ def test_what_is_no_request_is_refused(client, requests):
         *((0, 5), (np.uint8(200), np.uint8(200)), (True, True), (LENGTH, 0), (0, LENGTH + 1), (-1, 1), (0, -1)),
         *((0.0, 1), (0, 1.0), ("0", 1), ([0], 1), (np.int8(-1), 1), (np.uint64(2**63), 1), (0, np.uint64(2**64 - 1))),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_both_forms_of_the_other_calls_take_and_refuse_the_same(region, offset, n):
     def of(function):

@@ -5,6 +5,7 @@ import pytest
 
 import lib_usm
 from lib_usm import arrays
+from tests.support.arguments import label
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ from lib_usm import arrays
         ((n for n in (1, 2)), 41, (1, 2)),
         (-1, -5, (0,)),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_a_shape_is_filled_in(shape, room, dimensions):
     item, found = arrays.layout("<u4", shape, room)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import lib_usm
 from lib_usm import byte_sequence
 from lib_usm.byte_sequence import ByteSequence
+from tests.support.arguments import label
 
 LENGTH = 40
 
@@ -151,7 +152,7 @@ def test_items_are_those_of_a_bytearray(data, index, value):
         np.uint8(5),
         memoryview(b"abcdef")[::2],
     ],
-    ids=repr,
+    ids=label,
 )
 def test_what_a_slice_takes_is_what_a_bytearray_takes(value):
     same(b"0123456", lambda target: target.__setitem__(slice(2, 5), value))
@@ -176,7 +177,9 @@ def test_all_of_it_is_all_of_a_bytearray(data, function):
 
 
 @pytest.mark.parametrize(
-    "other", [b"abc", bytearray(b"abc"), memoryview(b"abc"), b"abd", b"ab", b"", "abc", None, 5, [97, 98, 99]], ids=repr
+    "other",
+    [b"abc", bytearray(b"abc"), memoryview(b"abc"), b"abd", b"ab", b"", "abc", None, 5, [97, 98, 99]],
+    ids=label,
 )
 def test_equality_is_that_of_a_bytearray(other):
     for function in (lambda it: it == other, lambda it: other == it, lambda it: it != other):

@@ -2,6 +2,7 @@
 
 import array
 import enum
+import re
 from decimal import Decimal
 from fractions import Fraction
 
@@ -9,6 +10,11 @@ import numpy as np
 
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
 NOT_INTEGERS = [1.0, np.float32(1), np.float64(2), "1", b"1", None, [1], Decimal(1), Fraction(1), 1j, object()]
+
+
+def label(value):
+    """A test's id for a value, the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))[:50]
 
 
 class Number(enum.IntEnum):
