@@ -15,6 +15,7 @@ from math import exp, log
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -24,6 +25,9 @@ from usmd.lab.replay import Replay, Row, Setup
 
 PATIENCE = 2.0
 """Seconds that processes have to end when they are asked to; one looks every 16384 accesses."""
+
+_SAFE_PATH: Final = "PYTHONSAFEPATH"
+"""Set and not empty: Python does not put the current folder before the places where modules are looked for."""
 
 
 class WorkerLost(Exception):
@@ -60,9 +64,10 @@ def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> It
     with ExitStack() as opened:
         stored = _store(trace, opened)
         workers = min(jobs or os.cpu_count() or 1, len(setups))
-        pool = ProcessPoolExecutor(workers, context, _begin, (stored, stop))
+        with _imports_of_the_installation():
+            pool = ProcessPoolExecutor(workers, context, _begin, (stored, stop))
         try:
-            with _signals_blocked():
+            with _signals_blocked(), _imports_of_the_installation():
                 # The smallest miss most and take longest, so they go first.
                 work: list[Future[Row]] = [
                     pool.submit(_replay, each) for each in sorted(setups, key=lambda each: each.frames)
@@ -101,6 +106,24 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _imports_of_the_installation() -> Iterator[None]:
+    """Processes that are started meanwhile import nothing from the current folder.
+
+    multiprocessing starts them, and a tracker of resources, by `python -c`, for which the first place to look for
+    modules is the current folder: a trace's folder, in which any file may be called as a module of Python is.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def _store(trace: Trace, opened: ExitStack) -> _Stored:

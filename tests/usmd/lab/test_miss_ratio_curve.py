@@ -60,6 +60,17 @@ def test_rows_are_those_of_single_replays_and_workers_are_gone_afterwards():
     assert multiprocessing.active_children() == []
 
 
+def test_no_file_of_the_current_folder_is_taken_for_a_module(tmp_path, monkeypatch):
+    for name in sys.stdlib_module_names | {"usmd", "lib_usm", "msgspec", "xxhash", "sitecustomize"}:
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write(__name__)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    found = list(curves(trace_of(range(50)), [Setup(5, "lru")], jobs=1))
+    assert [row.misses for row in found] == [50]
+    assert not (tmp_path / "ran").exists()
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
 POLICIES = """
 import os
 
