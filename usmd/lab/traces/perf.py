@@ -4,12 +4,12 @@
     12.345678:  7f0012345678                                         -F time,addr
     cpu/mem-loads/P:  7f0012345678                                   -F event,addr
     7f0012345678                                                     -F addr
+    app  1234  12.345678: exceptions:page_fault_user: address=0x7f0012345678 ip=0x401136 error_code=0x6
 
-The address is the first bare hexadecimal word after the event's name, or after the time where no event is named. It is
-a write where the event's name has "store" in it, or the data source says OP STORE. Which of three shapes (timed, named,
+Which of its numbers is the address of the data is `perf_fields`'. An access is a write where the event's name has
+"store" in it, the data source says OP STORE, or a fault's error code says so. Which of three shapes (timed, named,
 bare) a trace has is decided by its first address; lines of another shape, such as call chains, and samples without an
-address, are passed over and counted. A sample has none where perf prints 0, and where the word is the instruction's,
-because only a symbol and its file in parentheses follow.
+address of data, are passed over and counted.
 """
 
 from __future__ import annotations
@@ -17,26 +17,15 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from usmd.lab.traces.context import Context
 from usmd.lab.traces.keys import as_keys
 from usmd.lab.traces.lines import line_blocks, text_of
+from usmd.lab.traces.perf_fields import EVENT, TIME, Sample, sample_after, sample_of
 from usmd.lab.traces.trace import Batch, cut
 
-_TIME = re.compile(r"(?<!\S)([0-9]{1,12}\.[0-9]{1,12}):(?!\S)")
-_EVENT = re.compile(r"\S+:(?!\S)")
-_HEX = re.compile(r"(?<!\S)[0-9a-fA-F]{1,16}(?!\S)")
 _BARE = re.compile(r"\s*([0-9a-fA-F]{1,16})\s*")
-_NAMED_AND_NOTHING_ELSE = re.compile(r"\s*\S+:\s+[0-9a-fA-F]{1,16}\s*")
-
-
-class Sample(NamedTuple):
-    """One line that tells of an access."""
-
-    address: int
-    write: bool
-    time: float = 0.0
+_TIMED_FIELDS = re.compile(r"\s+(?:(?:[0-9]+\s+)?\S+:(?!\S)|[0-9a-fA-F]{1,16}(?!\S))")
 
 
 def read_perf(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
@@ -57,10 +46,10 @@ def read_perf(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
 
 
 def recognised(lines: Sequence[str]) -> bool:
-    """Whether some of `lines` has a time and an address, be it an instruction's, or all have only address or event."""
-    if any((time := _TIME.search(line)) and _HEX.search(line, time.end()) for line in lines):
+    """Whether some of `lines` has a time and fields behind it, or all have an address alone, or one after an event."""
+    if any((time := TIME.search(line)) and _TIMED_FIELDS.match(line, time.end()) for line in lines):
         return True
-    return all(map(_BARE.fullmatch, lines)) or all(map(_NAMED_AND_NOTHING_ELSE.fullmatch, lines))
+    return all(map(_BARE.fullmatch, lines)) or all(map(_named, lines))
 
 
 def _shape(lines: Sequence[str]) -> Callable[[str], Sample | None] | None:
@@ -69,34 +58,19 @@ def _shape(lines: Sequence[str]) -> Callable[[str], Sample | None] | None:
 
 
 def _timed(line: str) -> Sample | None:
-    time = _TIME.search(line)
+    time = TIME.search(line)
     if time is None:
         return None
-    sample = _after(line, time.end())
+    sample = sample_after(line, time.end())
     return None if sample is None else sample._replace(time=float(time[1]))
 
 
 def _named(line: str) -> Sample | None:
-    return _after(line, 0) if _EVENT.search(line) and not _TIME.search(line) else None
+    event = EVENT.search(line)
+    return sample_of(event[1], line, event.end()) if event and not TIME.search(line) else None
 
 
 def _bare(line: str) -> Sample | None:
     match = _BARE.fullmatch(line)
     address = int(match[1], 16) if match else 0
     return Sample(address, write=False) if address else None
-
-
-def _after(line: str, start: int) -> Sample | None:
-    """The sample in what follows `start`: an event's name and an address, or an address alone."""
-    event = _EVENT.search(line, start)
-    word = _HEX.search(line, event.end() if event else start)
-    address = int(word[0], 16) if word else 0
-    if word is None or not address or _is_instruction(line, word.end()):
-        return None
-    name = line[start : event.end()].lower() if event else ""
-    return Sample(address, write="store" in name or "|OP STORE" in line)
-
-
-def _is_instruction(line: str, end: int) -> bool:
-    """Whether the word before `end` is the instruction's address: a data address never is the last one there."""
-    return line.rstrip().endswith(")") and not _HEX.search(line, end)

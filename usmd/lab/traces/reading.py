@@ -31,7 +31,7 @@ FORMATS: dict[str, Callable[[Iterable[bytes], Context], Iterator[Batch]]] = {
 
 AUTO = "auto"
 
-_ADVICE = {"perf": "record with perf record -d, and let perf script print addresses with -F +addr"}
+_ADVICE = {"perf": "record addresses of data with perf record -d, and let perf script print them with -F +addr"}
 """What to do where no access was found, by format."""
 
 

@@ -79,16 +79,22 @@ def test_events_and_addresses_alone():
     assert read(text) == ([0x7F0012345] * 2, [0, 1], [], 1)
 
 
-def test_the_address_may_come_after_other_words():
-    assert read(" app 1 5.5: 1 mem-stores: jmp zz 7f0012345678 401136 main\n")[:2] == ([0x7F0012345], [1])
-
-
 def test_a_command_with_store_in_its_name_is_no_write():
     assert read(" store 1 5.5: 1 mem-loads: 7f0012345678\n")[1] == [0]
 
 
 def test_the_page_size_divides():
     assert read("1.5: 7f0012345678\n", 1 << 16)[0] == [0x7F001234]
+
+
+def test_lines_that_are_printed_after_a_sample_are_no_accesses():
+    text = """\
+ app 7 5.5: 1 mem-loads:  7f0012345678 401136 main+0x1 (app)
+  main.c:12
+\t401136 main+0x16 (/tmp/app)
+ app 7 5.6: 1 mem-loads:  7f0012346678 401136 main+0x1 (app) insn: 48 8b 00
+"""
+    assert read(text) == ([0x7F0012345, 0x7F0012346], [0, 0], [5.5, 5.6], 2)
 
 
 def test_lines_without_an_address_are_all_counted():
@@ -100,7 +106,7 @@ def test_lines_without_an_address_are_all_counted():
 )
 def test_samples_come_back_however_they_are_cut(samples, size):
     text = "".join(
-        f"app 7 {n // 1000}.{n % 1000:03}: 1 {'mem-stores' if write else 'mem-loads'}:pp: {address:16x} |x 40 main\n"
+        f"a 7 {n // 1000}.{n % 1000:03}: 1 {'mem-stores' if write else 'mem-loads'}:pp: {address:16x} 50 |OP N/A|x 40 main\n"
         for address, write, n in samples
     )
     keys, writes, times, skipped = read(text, size=size)
@@ -123,6 +129,8 @@ def test_text_that_is_not_utf_8_is_an_error():
         ("ls 1 2.5: 1 page-faults:  ffffffff81775b9a elf_load+0x28a ([kernel.kallsyms])", True),
         ("7f00\n 12", True),
         ("mem-loads: 7f00\nmem-loads: 12", True),
+        ("kdamond 8 [001] 5.1: damon:damon_aggregated: target_id=0 4194304-8388608: 4 12", True),
+        ("app  7 cpu/mem-loads/P:  7f00 401136 main (app)\napp  7 cpu/mem-loads/P:  7f01 401136 main (app)", True),
         ("7f00\nhello", False),
         ("warning: add milk", False),
         ("error: x", False),
