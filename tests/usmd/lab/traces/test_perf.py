@@ -106,7 +106,7 @@ def test_lines_without_an_address_are_all_counted():
 )
 def test_samples_come_back_however_they_are_cut(samples, size):
     text = "".join(
-        f"a 7 {n // 1000}.{n % 1000:03}: 1 mem-{'stores' if write else 'loads'}:pp: {address:16x} 50 |OP N/A|x 40 main\n"
+        f"a 7 {n // 1000}.{n % 1000:03}: 1 mem-{'stores' if write else 'loads'}: {address:16x} 50 |OP N/A|x 40 main\n"
         for address, write, n in samples
     )
     keys, writes, times, skipped = read(text, size=size)
