@@ -17,7 +17,7 @@ synchronous and may be used from several threads. Every byte stored comes back, 
 
 from __future__ import annotations
 
-from lib_usm.client import Client, Hint
+from lib_usm.client import Client, Hint, Kept
 from lib_usm.default import default_client, mmap, usm_hint
 from lib_usm.errors import (
     ClosedError,
@@ -68,6 +68,7 @@ __all__ = [
     "InternalError",
     "InvalidArgument",
     "InvalidHint",
+    "Kept",
     "LimitExceeded",
     "LocalManager",
     "LocalManagerStats",

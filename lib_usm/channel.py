@@ -25,10 +25,12 @@ from lib_usm.errors import (
 )
 from lib_usm.faults import FaultCall
 from lib_usm.pb.usm.v1 import client_pb2, client_pb2_grpc
+from lib_usm.user_warnings import warn_over_budget
 
 _ATTACH_TIMEOUT_SECONDS = 2.0
 # A call may learn that the session is over a little before the fault stream learns why.
 _WHY_TIMEOUT_SECONDS = 1.0
+_OVER_BUDGET_KEY = "usm-over-budget"
 _TOKEN_KEY = "usm-session-token"  # noqa: S105 - the name of the metadata entry, no secret
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment must not see local sockets
@@ -87,7 +89,7 @@ class SessionChannel:
     ) -> ResponseT:
         """Call `method` of `self.stub`; raise the UsmError that its failure stands for. `timeout` in seconds."""
         try:
-            return method(request, timeout=timeout, metadata=self.metadata)
+            answer, call = method.with_call(request, timeout=timeout, metadata=self.metadata)
         except (grpc.RpcError, ValueError) as error:
             # ValueError is what gRPC raises on a closed channel; another thread may close it at any time.
             if self._closed:
@@ -100,6 +102,10 @@ class SessionChannel:
             if isinstance(failure, SessionKilled):
                 self.killed = SessionKilled(*failure.args)
             raise failure from error
+        for key, value in call.trailing_metadata() or ():
+            if key == _OVER_BUDGET_KEY and isinstance(value, str) and value.isdecimal():
+                warn_over_budget(int(value))
+        return answer
 
     def open_faults(self, requests: Iterator[client_pb2.StreamFaultsRequest]) -> FaultCall:
         """Open the session's own fault stream, with which it ends."""

@@ -42,6 +42,7 @@ from lib_usm.pager import Pager
 from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.region import Region
 from lib_usm.transfer import Limits, Transfer
+from lib_usm.user_warnings import warn, warn_over_budget
 
 _DETACH_TIMEOUT_SECONDS = 5.0
 _MAX_NAME_CHARACTERS = 64
@@ -60,6 +61,22 @@ class Hint(NamedTuple):
     page_count: int
     over_budget_pages: int
     """Resident pages that asked for EVICTION=DENY beyond the budget and remain evictable."""
+    unheeded_keys: tuple[str, ...] = ()
+    """Keys that no policy of the process acts on, as far as its policies say what they heed."""
+
+
+class Kept(NamedTuple):
+    """What a session keeps in memory, in pages."""
+
+    denied_pages: int
+    """Kept by EVICTION=DENY."""
+    pinned_pages: int
+    budget_pages: int
+    """May be kept, both ways together."""
+    room_pages: int
+    """May still be kept now; other sessions may have used the budget that all share."""
+    refused_pages: int
+    """Asked for EVICTION=DENY beyond the budget, each time that they did; they are evictable."""
 
 
 class Client:
@@ -164,7 +181,9 @@ class Client:
         """Say something about `length` bytes from `offset` on (None: to the end), e.g. "PRIORITY=HIGH; FHP=64KiB".
 
         The newest hint on a byte replaces the older ones; empty text removes them. Raises InvalidHint, which names the
-        key, the value and what is allowed, or OutOfRange.
+        key, the value and what is allowed, or OutOfRange. Issues a UserWarning for a key that no policy of the process
+        acts on, and for resident pages that EVICTION=DENY cannot keep within the budget. Pages that come in later and
+        find no budget left are told of by a UserWarning of the session's next call; `kept` says how things stand.
         """
         self._check_own(region)
         start, n = _not_empty(region, offset, length)
@@ -172,7 +191,23 @@ class Client:
             region_id=region.region_id, offset=start, length=n, text=_encodable(text, "hint", InvalidHint)
         )
         answer = self._channel.call(self._channel.stub.HintRegion, request)
-        return Hint(answer.hint_id, answer.first_page, answer.page_count, answer.over_budget_pages)
+        unheeded = tuple(answer.unheeded_keys)
+        if unheeded:
+            warn(
+                f"no policy of this process acts on {' or '.join(unheeded)} of the hint {text!r} on {region!r}; "
+                "`usmctl policies` shows which there are, `usmctl policy set` gives the process others"
+            )
+        if answer.over_budget_pages:
+            warn_over_budget(answer.over_budget_pages)
+        return Hint(answer.hint_id, answer.first_page, answer.page_count, answer.over_budget_pages, unheeded)
+
+    def kept(self) -> Kept:
+        """What this session keeps in memory by EVICTION=DENY and by pins, of the budget that both share."""
+        self.check_open()
+        answer = self._channel.call(self._channel.stub.GetKept, client_pb2.GetKeptRequest())
+        return Kept(
+            answer.denied_pages, answer.pinned_pages, answer.budget_pages, answer.room_pages, answer.refused_pages
+        )
 
     def fault(
         self, region: Region, offset: SupportsIndex, n: SupportsIndex, *, write: bool = False, wait: bool = True

@@ -50,6 +50,7 @@ def read_blocks():
 
 
 BLOCKS = read_blocks()
+HINTS = "Hints of your own, and how to name victims"
 
 
 def in_section(title, language=None):
@@ -154,9 +155,16 @@ def terminals(tmp_path):
 
 def test_every_block_is_one_that_these_tests_use():
     files = [each.file for each in BLOCKS if each.file]
-    assert files == ["cflru.py", "test_cflru.py", "app.py", "pyproject.toml", "tests/usmd/policies/evict/test_cflru.py"]
+    assert files == [
+        "cflru.py",
+        "test_cflru.py",
+        "table.py",
+        "app.py",
+        "pyproject.toml",
+        "tests/usmd/policies/evict/test_cflru.py",
+    ]
     sections = {each.section for each in BLOCKS if each.language == "sh"}
-    assert sections == {"Its test", "On a trace", "On live memory", "As a package", "In this project"}
+    assert sections == {"Its test", "On a trace", HINTS, "On live memory", "As a package", "In this project"}
 
 
 def test_the_policy_loads_by_its_path_and_its_test_passes(terminals):
@@ -211,13 +219,25 @@ def test_it_is_built_as_a_package_and_found_by_its_entry_point(terminals, tmp_pa
 def test_it_is_compared_with_another_on_a_trace(terminals):
     terminals.write("cflru.py")
     ((command, shown),) = commands("On a trace")
+    check_replay(terminals, command, shown)
+
+
+def test_policies_with_hints_of_their_own_are_compared_on_a_scan(terminals):
+    terminals.write("table.py")
+    for command, shown in commands(HINTS):
+        check_replay(terminals, command, shown)
+
+
+def check_replay(terminals, command, shown):
+    """The table that a replay shows, and every count in it."""
     assert shown
     terminals.run(command, shown)
     replay = command[command.index("usmctl replay") :]
     rows = json.loads(terminals.run(f"{replay} --format json"))["rows"]
-    for row, line in zip(rows, shown.splitlines()[-2:], strict=True):
+    for row, line in zip(rows, shown.splitlines()[2:], strict=True):
         counted = [f"{row[key]:,}" for key in ("hits", "misses", "evictions", "writebacks")]
-        assert [word for word in line.split() if word in counted] == counted
+        words = iter(line.split())
+        assert all(word in words for word in counted), f"{counted}, in this order, are not in {line!r}"
 
 
 def test_the_row_for_this_projects_own_table_names_the_class_of_the_page():

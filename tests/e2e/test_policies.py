@@ -68,6 +68,7 @@ def test_without_hints_the_scan_drives_the_index_out(tmp_path):
         assert region_info(daemon, index)["major_faults"] > before["major_faults"]
 
 
+@pytest.mark.filterwarnings("ignore:.* beyond the budget:UserWarning")
 def test_deny_holds_within_its_budget_and_what_exceeds_it_is_counted_and_evictable(tmp_path):
     config = '[memory]\ndeny_budget = "25%"\ndeny_budget_total = "30%"\n'
     with running_daemon(tmp_path, *MEMORY, config=config) as daemon:
@@ -88,6 +89,7 @@ def test_deny_holds_within_its_budget_and_what_exceeds_it_is_counted_and_evictab
             status = daemon.admin.status()
             assert status.denied_frames <= int(FRAMES * 0.3)
             assert status.counters["deny_over_budget"] > 0
+            assert first.kept().refused_pages + second.kept().refused_pages == status.counters["deny_over_budget"]
         wait_equal(lambda: daemon.admin.status().denied_frames, 0, "the budget is free again")
 
 

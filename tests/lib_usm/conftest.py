@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import queue
+import re
 import threading
 from collections import deque, namedtuple
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,6 +60,8 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         self.changed = threading.Condition(threading.RLock())
         self.calls = []  # (method name, request), in order of arrival; fault batches too
         self.refusals = {}  # method name -> grpc.Status
+        self.over_budget = 0
+        """Pages beyond the budget of EVICTION=DENY that the next answer to GetKept tells of."""
         self.gates = {}  # method name -> threading.Event that its calls wait for before they go on
         self.answers = None  # fault -> outcome, instead of making its pages resident
         self.regions = {}
@@ -143,7 +146,20 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
 
     def HintRegion(self, request, context):  # noqa: N802
         self._enter("HintRegion", request, context)
-        return pb.HintRegionResponse(hint_id=3, first_page=1, page_count=2, over_budget_pages=1)
+        return pb.HintRegionResponse(
+            hint_id=3,
+            first_page=1,
+            page_count=2,
+            over_budget_pages=request.text.count("DENY"),
+            unheeded_keys=re.findall(r"X_\w+", request.text),
+        )
+
+    def GetKept(self, request, context):  # noqa: N802
+        self._enter("GetKept", request, context)
+        if self.over_budget:
+            context.set_trailing_metadata((("usm-over-budget", str(self.over_budget)), ("other", "1")))
+            self.over_budget = 0
+        return pb.GetKeptResponse(denied_pages=1, pinned_pages=2, budget_pages=10, room_pages=7, refused_pages=5)
 
     def _prefix(self, region_id, offset, length):
         """Bytes up to the first absent page, and the absent pages."""

@@ -30,12 +30,16 @@ class Mapped(Command, frozen=True):
 
 
 class HintSet(Command, frozen=True):
-    """Answer to SetHint: the hint's number (0: it left none), its pages, and resident ones over the budget."""
+    """Answer to SetHint: the hint's number (0: it left none), its pages, and resident ones over the budget.
+
+    `unheeded`: its keys that no policy of the process acts on.
+    """
 
     hint_id: int
     first_page: int
     page_count: int
     over_budget: int
+    unheeded: Sequence[str] = ()
 
 
 class Pinned(Command, frozen=True):

@@ -76,6 +76,15 @@ class FrameList:
             yield pfn
             pfn = after
 
+    def __reversed__(self) -> Iterator[int]:
+        """From last to first; the frame just given may be removed or moved before the next is asked for."""
+        previous = self._previous
+        pfn = self._last
+        while pfn != _NONE:
+            before = previous[pfn]
+            yield pfn
+            pfn = before
+
     @property
     def first(self) -> int | None:
         """The first frame, or None."""

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import KEPT, PRESENT
+from usmd.core.hints import Hint, policy_keys
 from usmd.core.policy import (
+    ANY_EXTRA,
     USM_YIELD,
     Allocation,
     AllocPolicy,
@@ -415,6 +417,26 @@ class GuardedPolicies:
                 self._evict.hint_changed(pfn, priority_before)
             except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"hint_changed raised {shown(error)}{place(error)}")
+
+    def unheeded(self, hint: Hint) -> list[str]:
+        """Keys of a hint that no policy of the process acts on, as far as they all say what they heed."""
+        heeded: set[str] = set()
+        for kind, policy in (
+            ("alloc", self._alloc), ("evict", self._evict), ("oom", self._oom), ("cond", self._cond),
+        ):  # fmt: skip
+            if policy is None:
+                continue
+            try:
+                keys = policy.heeded_keys()
+                if keys is None:
+                    return []
+                heeded.update(str(key).upper() for key in keys)
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke(kind, f"heeded_keys raised {shown(error)}{place(error)}")
+                return []
+        if ANY_EXTRA in heeded:
+            heeded.update(hint.extra)
+        return [key for key in policy_keys(hint) if key not in heeded]
 
     @property
     def single_page(self) -> bool:

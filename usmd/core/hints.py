@@ -99,6 +99,16 @@ def parse_hint(text: str) -> Hint | None:
     return msgspec.convert({"text": text.strip(), **fields, "lasting": lasting, "extra": extra}, Hint)
 
 
+def policy_keys(hint: Hint) -> list[str]:
+    """The keys of a hint that only a policy can act on, where they ask for something."""
+    keys = [
+        ("PRIORITY", hint.priority is not Priority.NORMAL),
+        ("FHP", hint.fhp_bytes is not None),
+        ("ACCESS", hint.access is not Access.NORMAL),
+    ]
+    return [key for key, said in keys if said] + sorted(hint.extra)
+
+
 def _flag(value: str) -> bool:
     return {"": True, "TRUE": True, "FALSE": False}[value]
 

@@ -256,7 +256,8 @@ class Mapping:
             state.next_hint += 1
         if hint is None or hint.lasting:
             over_budget = self._apply(region, first, end, number, hint)
-        state.first.append(commands.HintSet(number, first, end - first, over_budget))
+        unheeded = () if hint is None else region.process.policies.unheeded(hint)
+        state.first.append(commands.HintSet(number, first, end - first, over_budget, unheeded))
         if hint is not None and hint.dont_need:
             self._add_chore(region.process, self._reclaim.evict_range(region, first, end))
         if hint is not None and hint.will_need:

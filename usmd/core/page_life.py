@@ -533,8 +533,21 @@ class PageLife:
             if self.kept_room(process) > 0:
                 self._count_denied(process, 1)
                 return rights | DENIED
-            process.counters.deny_over_budget += 1
+            self._over_budget(process)
         return rights
+
+    def _over_budget(self, process: Process) -> None:
+        """A page that asked for EVICTION=DENY stays evictable; reported at the 1st, 2nd, 4th, 8th … time."""
+        process.counters.deny_over_budget += 1
+        count = process.counters.deny_over_budget
+        if count & (count - 1) == 0:
+            self._state.notice(
+                "deny_over_budget",
+                process.process_id,
+                f"{process.name} asked for EVICTION=DENY beyond its budget: pages stay evictable ({count} so far); it "
+                f"keeps {process.denied + process.locked} pages of {self._state.settings.deny_budget} it may keep",
+                {"refused": str(count), "kept": str(process.denied + process.locked)},
+            )
 
     def kept_room(self, process: Process) -> int:
         """Frames that a process may still keep, by EVICTION=DENY or by pins."""

@@ -75,13 +75,32 @@ class AsyncRequest:
         self.plan = plan
 
 
+NO_HINTS: Final[frozenset[str]] = frozenset()
+"""What a policy heeds that looks at no hint."""
+ANY_EXTRA: Final = "X_"
+"""What a policy heeds that looks at free-form keys of any name."""
+
+
 class Policy:
-    """Base of the four kinds. `builds_on`: parameters that are specifications of policies of the same kind."""
+    """Base of the four kinds.
+
+    `builds_on`: parameters that are specifications of policies of the same kind. `heeds`: the hint keys that the policy
+    acts on (`PRIORITY`, `FHP`, `ACCESS`, free-form ones by name, or `X_` for all of those), so that an application is
+    told of a key that no policy of its process acts on. None: the policy does not say, and nothing is told.
+    """
 
     builds_on: ClassVar[tuple[str, ...]] = ()
+    heeds: ClassVar[frozenset[str] | None] = None
 
     def __init__(self, memory: MemoryView) -> None:
         self.memory = memory
+
+    def heeded_keys(self) -> frozenset[str] | None:
+        """The hint keys that it acts on, also through policies that it builds on; None: not known.
+
+        A class that does not set `heeds` itself says nothing, whatever its base says: it may look at more.
+        """
+        return vars(type(self)).get("heeds")
 
 
 class AllocPolicy(Policy, ABC):
@@ -157,6 +176,17 @@ class EvictPolicy(Policy, ABC):
         """Why this frame is a victim, for `usmctl explain`; asked before `page_left`."""
         del pfn
         return "chosen by the policy"
+
+
+def heeded_by_all(policies: Iterable[Policy]) -> frozenset[str] | None:
+    """The hint keys that any of several policies acts on; None where one of them does not say."""
+    heeded: frozenset[str] = NO_HINTS
+    for policy in policies:
+        keys = policy.heeded_keys()
+        if keys is None:
+            return None
+        heeded |= keys
+    return heeded
 
 
 class OomPolicy(Policy, ABC):

@@ -116,6 +116,8 @@ class HintReport(msgspec.Struct, frozen=True):
     range: HintRange
     resident: int
     denied: int
+    unheeded: list[str]
+    """Keys that no policy of the process acts on."""
 
 
 def hint_report(core: Core, region: Region, found: HintRange) -> HintReport:
@@ -124,7 +126,10 @@ def hint_report(core: Core, region: Region, found: HintRange) -> HintReport:
     resident = [entry - 1 for _, entry in region.table.entries(found.first, found.end - found.first) if entry > 0]
     denied = sum(1 for pfn in resident if flags[pfn] & DENIED)
     process = region.process
-    return HintReport(process.process_id, process.name, region.region_id, region.name, found, len(resident), denied)
+    unheeded = process.policies.unheeded(found.hint)
+    return HintReport(
+        process.process_id, process.name, region.region_id, region.name, found, len(resident), denied, unheeded
+    )
 
 
 def keeping_processes(core: Core, process: Process | None) -> list[Process]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.ctl.console import printable
+from usmd.ctl.hints_view import unheeded
 from usmd.ctl.tables import page_range
 
 _STATES = {
@@ -86,7 +87,8 @@ def _may_go(page: admin_pb2.ExplainPageResponse) -> str:
 
 def _hint(hint: admin_pb2.HintRange) -> str:
     end = f"ends in {hint.expires_in_seconds:.1f} s" if hint.HasField("expires_in_seconds") else "without end"
-    return f"{printable(hint.text)} (hint {hint.hint_id}, pages {page_range(hint)}, {end})"
+    text = f"{printable(hint.text)} (hint {hint.hint_id}, pages {page_range(hint)}, {end})"
+    return f"{text}; no policy of the process acts on {unheeded(hint)}" if hint.unheeded_keys else text
 
 
 def _waiting(faults: int) -> str:

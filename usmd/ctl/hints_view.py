@@ -31,6 +31,10 @@ def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:
         ">HINT", "PROCESS", "REGION", ">PAGES", ">RESIDENT", ">DENIED", ">FAULTS", ">EVICTED", ">ENDS IN", "TEXT"
     )  # fmt: skip
     show_table(console, columns, rows, "no hints in force")
+    for hint in found.hint_ranges:
+        if hint.unheeded_keys:
+            who = f"hint {hint.hint_id}: no policy of process {hint.process_id} {printable(hint.process_name)}".rstrip()
+            console.print(Text(f"{who} acts on {unheeded(hint)}"), soft_wrap=True)
     if not found.kept_pages:
         return
     console.print()
@@ -61,6 +65,11 @@ def show_cleared(console: Console, answer: admin_pb2.ClearHintsResponse) -> None
         else f"region {answer.region_id}, pages {answer.first_page}-{last}: no hint was in force",
         soft_wrap=True,
     )
+
+
+def unheeded(hint: admin_pb2.HintRange) -> str:
+    """The keys of a hint that no policy acts on, as text."""
+    return ", ".join(printable(key) for key in hint.unheeded_keys)
 
 
 def _share(kept: int, budget: int) -> str:

@@ -136,6 +136,7 @@ class AdminMessages:
             evictions=found.range.effects.evictions,
             process_name=found.process_name,
             region_name=found.region_name,
+            unheeded_keys=found.unheeded,
         )
 
     @staticmethod

@@ -10,6 +10,7 @@ from typing import Final
 from lib_usm.pb.usm.v1 import client_pb2
 from usmd.core import commands, events
 from usmd.core.hints import Hint, parse_hint
+from usmd.core.region import Process
 from usmd.server.engine import Engine
 from usmd.server.fault_stream import MAX_BATCH_FAULTS, FaultStream
 from usmd.server.hint_messages import hint_from_fields
@@ -17,6 +18,7 @@ from usmd.server.rpc import Context
 from usmd.server.sessions import Session, Sessions
 from usmd.server.transfers import Transfers
 
+OVER_BUDGET_KEY: Final = "usm-over-budget"
 TOKEN_KEY: Final = "usm-session-token"  # noqa: S105 - the name of a key
 REQUEST_LIMITS: Final = {"Store": (2 << 20) + (64 << 10), "StreamFaults": (2 << 20) + (512 << 10)}
 """Bytes of a request message, where they are not the usual ones: a page is at most 2 MiB, and stores of together as
@@ -37,6 +39,18 @@ class ClientService:
             if key == TOKEN_KEY:
                 return self._sessions.find(value if isinstance(value, str) else None)
         return self._sessions.find(None)
+
+    def _caller(self, context: Context) -> Session:
+        """The session of a unary call; its answer tells how many pages DENY could not keep, when they have doubled."""
+        session = self._session(context)
+        count = self._process(session).counters.deny_over_budget
+        if count >= max(2 * session.over_budget_told, 1):
+            context.set_trailing_metadata(((OVER_BUDGET_KEY, str(count)),))
+            session.over_budget_told = count
+        return session
+
+    def _process(self, session: Session) -> Process:
+        return self._engine.core.state.process(session.process_id)
 
     async def Attach(  # noqa: N802
         self, request: client_pb2.AttachRequest, context: Context
@@ -59,12 +73,12 @@ class ClientService:
     ) -> client_pb2.DetachResponse:
         """End the session."""
         del request
-        self._sessions.end(self._session(context), "detached")
+        self._sessions.end(self._caller(context), "detached")
         return client_pb2.DetachResponse()
 
     async def MapRegion(self, request: client_pb2.MapRegionRequest, context: Context) -> client_pb2.Region:  # noqa: N802
         """Make a region."""
-        session = self._session(context)
+        session = self._caller(context)
         mapped = self._engine.map(events.Map(session.process_id, request.length, request.name))
         return client_pb2.Region(
             region_id=mapped.region_id,
@@ -78,7 +92,7 @@ class ClientService:
         self, request: client_pb2.UnmapRegionRequest, context: Context
     ) -> client_pb2.UnmapRegionResponse:
         """Give a region back."""
-        session = self._session(context)
+        session = self._caller(context)
         self._engine.submit(events.Unmap(session.process_id, request.region_id))
         return client_pb2.UnmapRegionResponse()
 
@@ -86,7 +100,7 @@ class ClientService:
         self, request: client_pb2.HintRegionRequest, context: Context
     ) -> client_pb2.HintRegionResponse:
         """Put a hint on a range, or clear it."""
-        session = self._session(context)
+        session = self._caller(context)
         answer = self._engine.submit(
             events.SetHint(
                 session.process_id, request.region_id, request.offset, request.length or None, _hint_of(request)
@@ -94,18 +108,20 @@ class ClientService:
         )
         if not isinstance(answer, commands.HintSet):
             raise TypeError(f"the core answered {answer!r} to SetHint")
+        session.over_budget_told = self._process(session).counters.deny_over_budget  # the answer tells of those
         return client_pb2.HintRegionResponse(
             hint_id=answer.hint_id,
             first_page=answer.first_page,
             page_count=answer.page_count,
             over_budget_pages=answer.over_budget,
+            unheeded_keys=answer.unheeded,
         )
 
     async def PinRegion(  # noqa: N802
         self, request: client_pb2.PinRegionRequest, context: Context
     ) -> client_pb2.PinRegionResponse:
         """Keep pages in memory."""
-        session = self._session(context)
+        session = self._caller(context)
         answer = self._engine.submit(
             events.Pin(session.process_id, request.region_id, request.first_page, request.page_count)
         )
@@ -117,19 +133,34 @@ class ClientService:
         self, request: client_pb2.UnpinRegionRequest, context: Context
     ) -> client_pb2.UnpinRegionResponse:
         """Let pages go again."""
-        session = self._session(context)
+        session = self._caller(context)
         self._engine.submit(events.Unpin(session.process_id, request.region_id, request.first_page, request.page_count))
         return client_pb2.UnpinRegionResponse()
 
     async def Load(self, request: client_pb2.LoadRequest, context: Context) -> client_pb2.LoadResponse:  # noqa: N802
         """Read what is resident."""
-        data, absent = self._transfers.load(self._session(context).process_id, request)
+        data, absent = self._transfers.load(self._caller(context).process_id, request)
         return client_pb2.LoadResponse(data=data, absent_pages=absent)
 
     async def Store(self, request: client_pb2.StoreRequest, context: Context) -> client_pb2.StoreResponse:  # noqa: N802
         """Write where it is resident."""
-        stored, absent = self._transfers.store(self._session(context).process_id, request)
+        stored, absent = self._transfers.store(self._caller(context).process_id, request)
         return client_pb2.StoreResponse(stored=stored, absent_pages=absent)
+
+    async def GetKept(  # noqa: N802
+        self, request: client_pb2.GetKeptRequest, context: Context
+    ) -> client_pb2.GetKeptResponse:
+        """What the session keeps in memory."""
+        del request
+        process = self._process(self._caller(context))
+        core = self._engine.core
+        return client_pb2.GetKeptResponse(
+            denied_pages=process.denied,
+            pinned_pages=process.locked,
+            budget_pages=core.state.settings.deny_budget,
+            room_pages=max(core.life.kept_room(process), 0),
+            refused_pages=process.counters.deny_over_budget,
+        )
 
     async def StreamFaults(self, context: Context) -> None:  # noqa: N802
         """Take faults and accesses and give what comes of them, until either side ends."""

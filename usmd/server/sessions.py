@@ -48,7 +48,17 @@ class Stream:
 class Session:
     """One client and its streams. The first that is opened is the session's own, and they end together."""
 
-    __slots__ = ("end_error", "ended", "identity", "opened", "process_id", "room", "streams", "token")
+    __slots__ = (
+        "end_error",
+        "ended",
+        "identity",
+        "opened",
+        "over_budget_told",
+        "process_id",
+        "room",
+        "streams",
+        "token",
+    )
 
     def __init__(self, token: str, process_id: int) -> None:
         self.token = token
@@ -59,6 +69,8 @@ class Session:
         """Streams that were ever opened, and so the index of the next."""
         self.room = asyncio.Event()
         """Some fault of the session was answered."""
+        self.over_budget_told = 0
+        """How many pages beyond the budget of EVICTION=DENY the client was told of last."""
         self.identity: Identity | None = None
         self.ended = asyncio.Event()
         self.end_error: UsmdError | None = None

@@ -41,6 +41,7 @@ def test_two_lists_behave_like_plain_lists_that_share_no_frame(steps):
                 plain.append(pfn)
         for found, expected in zip(lists, model, strict=True):
             assert list(found) == expected
+            assert list(reversed(found)) == expected[::-1]
             assert len(found) == len(expected)
             assert found.first == (expected[0] if expected else None)
             assert [each for each in range(FRAMES) if each in found] == sorted(expected)
@@ -57,6 +58,9 @@ def test_the_frame_just_given_may_be_removed_or_moved():
             frames.remove(pfn)
     assert seen == [0, 1, 2, 3]
     assert list(frames) == [0, 2]
+    for pfn in reversed(frames):
+        frames.remove(pfn)
+    assert list(frames) == []
 
 
 def test_a_released_frame_is_in_no_list_and_the_rest_stays_in_order():

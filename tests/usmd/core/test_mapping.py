@@ -121,6 +121,12 @@ def test_deny_has_a_budget_per_process_and_in_all(shell):
     processes = shell.core.state.processes
     assert (processes[one].denied, processes[two].denied, shell.core.state.denied) == (3, 1, 4)
     assert (processes[one].counters.deny_over_budget, processes[two].counters.deny_over_budget) == (1, 2)
+    told = [(each.process_id, each.fields) for each in shell.notices if each.kind == "deny_over_budget"]
+    assert told == [
+        (one, {"refused": "1", "kept": "3"}),
+        (two, {"refused": "1", "kept": "1"}),
+        (two, {"refused": "2", "kept": "1"}),
+    ]
     shell.evict(two, second, 1)
     assert [shell.state_of(second, page) for page in range(3)] == ["PRESENT", "SWAPPED", "SWAPPED"]
 

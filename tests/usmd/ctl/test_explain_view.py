@@ -68,6 +68,10 @@ def test_the_hint_in_force_is_told_with_its_range_and_end():
     assert facts(state="PRESENT", hint=DENY)[1]["Hint"] == "EVICTION=DENY (hint 7, pages 0-63, without end)"
     ending = pb.HintRange(hint_id=7, page_count=1, text="TTL=9", expires_in_seconds=8.5)
     assert facts(state="PRESENT", hint=ending)[1]["Hint"] == "TTL=9 (hint 7, pages 0, ends in 8.5 s)"
+    without_effect = pb.HintRange(hint_id=7, page_count=1, text="FHP=64KiB", unheeded_keys=["FHP", "X_A"])
+    assert facts(state="PRESENT", hint=without_effect)[1]["Hint"].endswith(
+        "; no policy of the process acts on FHP, X_A"
+    )
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 fault waits for it"), (2, "2 faults wait for it")])

@@ -43,6 +43,13 @@ def test_a_hint_tells_its_range_what_happened_under_it_and_its_end():
     assert columns(shown(show_hints, answer(hint))[1]) == expected
 
 
+def test_keys_that_no_policy_acts_on_are_named_below_the_table():
+    hint = pb.HintRange(hint_id=7, process_id=1, process_name="app", text="FHP=1MiB; X_A", unheeded_keys=["FHP", "X_A"])
+    other = pb.HintRange(hint_id=8, process_id=2, text="TTL=30")
+    lines = shown(show_hints, answer(hint, other))
+    assert lines[3:] == ["hint 7: no policy of process 1 app acts on FHP, X_A"]
+
+
 def test_no_hints_at_all_are_said_to_be_none():
     assert shown(show_hints, answer()) == ["no hints in force"]
 

@@ -29,6 +29,7 @@ CALLS = {
     "Store": pb.StoreRequest(region_id=1, data=b"x"),
     "PinRegion": pb.PinRegionRequest(region_id=1, page_count=1),
     "UnpinRegion": pb.UnpinRegionRequest(region_id=1, page_count=1),
+    "GetKept": pb.GetKeptRequest(),
 }
 
 
@@ -293,3 +294,42 @@ def test_a_pin_beyond_the_budget_is_refused_and_the_pins_end_with_their_session(
         assert pin(keeper, region, 30, 2) == []
         assert pinned(admin) >= 32
     wait_until(lambda: pinned(admin) == 0, "the pins end")
+
+
+# What a session keeps
+
+
+def told_of(client, request=None):
+    """Pages beyond the budget of which the next answer tells, and the answer."""
+    metadata = (("usm-session-token", client.token),)
+    answer, call = client.stub.GetKept.with_call(request or pb.GetKeptRequest(), metadata=metadata, timeout=60)
+    return dict(call.trailing_metadata()).get("usm-over-budget"), answer
+
+
+def test_pages_that_come_in_beyond_the_budget_after_their_hint_are_told_of_by_the_next_answer(client, other):
+    region = client.map(64 * PAGE)
+    assert client.hint(region, "EVICTION=DENY").over_budget_pages == 0
+    budget = told_of(client)[1].budget_pages
+    for page in range(budget + 3):
+        client.stream().fault(region, page)
+    told, answer = told_of(client)
+    assert told == "3"
+    assert (answer.denied_pages, answer.pinned_pages, answer.room_pages, answer.refused_pages) == (budget, 0, 0, 3)
+    assert told_of(client)[0] is None
+    assert told_of(other)[0] is None
+    for page in range(budget + 3, budget + 5):
+        client.stream().fault(region, page)
+    assert told_of(client)[0] is None
+    client.stream().fault(region, budget + 5)
+    assert told_of(client)[0] == "6", "twice as many as it was told of"
+    assert client.hint(region, "EVICTION=DENY").over_budget_pages > 0
+    assert told_of(client)[0] is None, "the answer to the hint has told"
+
+
+def test_pins_are_of_the_same_budget(client):
+    region = client.map(4 * PAGE)
+    client.stream().fault(region, 0, 2)
+    client.call("PinRegion", pb.PinRegionRequest(region_id=region, page_count=2))
+    _, answer = told_of(client)
+    assert (answer.denied_pages, answer.pinned_pages, answer.refused_pages) == (0, 2, 0)
+    assert answer.room_pages == answer.budget_pages - 2

@@ -9,14 +9,18 @@ from usmd.core.view import MemoryView
 class AsyncAware(AllocPolicy):
     """A fault that needs I/O goes to the background and is answered USM_YIELD; all else is done at once.
 
-    `regular` is the alloc policy that says which pages come in.
+    `regular` is the alloc policy that says which pages come in: a single one, unless a hint says FHP or ACCESS.
     """
 
     builds_on = ("regular",)
 
-    def __init__(self, memory: MemoryView, regular: str = "first_fit") -> None:
+    def __init__(self, memory: MemoryView, regular: str = "flexible_huge_pages(pages=1)") -> None:
         super().__init__(memory)
         self.regular = memory.alloc_policy(regular)
+
+    def heeded_keys(self) -> frozenset[str] | None:
+        """Those of the regular policy."""
+        return self.regular.heeded_keys()
 
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
         """USM_YIELD for a swap fault, else what the regular policy says."""

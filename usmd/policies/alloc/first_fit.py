@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault
+from usmd.core.policy import NO_HINTS, Allocation, AllocPolicy, AsyncRequest, Fault
 
 
 class FirstFit(AllocPolicy):
     """One page a fault, on the lowest free frame; the fault waits for its I/O."""
 
+    heeds = NO_HINTS
     single_page = True
 
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from usmd.core.hints import Access
 from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
+
+HINTED_PAGES: Final = 16
+"""N where a hint asks for more than one page and says no size: 64 KiB of the usual pages."""
 
 
 class FlexibleHugePages(AllocPolicy):
     """N contiguous pages around the fault, for any N: fewer faults where neighbours are touched together.
 
     `pages` is N where no hint says otherwise (`FHP=<size>`); ACCESS=SEQUENTIAL takes the N pages from the fault on,
-    ACCESS=RANDOM only the page itself. `budget` is the share of all frames, 0 to 1, that the process may hold before it
-    gets single pages.
+    ACCESS=RANDOM only the page itself. With `pages` of 1 N is 16 for FHP=AUTO, and for ACCESS=SEQUENTIAL without FHP.
+    `budget` is the share of all frames, 0 to 1, that the process may hold before it gets single pages.
     """
+
+    heeds = frozenset({"FHP", "ACCESS"})
 
     def __init__(self, memory: MemoryView, pages: int = 16, budget: float = 1.0) -> None:
         if pages < 1 or not 0 <= budget <= 1:
@@ -36,6 +43,10 @@ class FlexibleHugePages(AllocPolicy):
             first, end = fault.hint.first, min(end, fault.hint.end)
             if hint.fhp_bytes:
                 pages = -(-hint.fhp_bytes // self.memory.page_size)
+            elif pages == 1 and (hint.fhp_bytes == 0 or access is Access.SEQUENTIAL):
+                pages = HINTED_PAGES
+        elif pages == 1:
+            return Allocation(fault.page)
         left = int(self.budget * self.memory.frame_count) - self.memory.resident_pages
         if access is Access.RANDOM or pages == 1 or left <= 1:
             return Allocation(fault.page)

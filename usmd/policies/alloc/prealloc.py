@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault
+from usmd.core.policy import NO_HINTS, Allocation, AllocPolicy, AsyncRequest, Fault
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 
 class Prealloc(AllocPolicy):
     """The first touch of a region brings in `pages` pages from there on; every later fault one page."""
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, pages: int = 64) -> None:
         if pages < 1:

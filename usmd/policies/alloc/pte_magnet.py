@@ -6,11 +6,13 @@ the frame is preferred that continues the run of the page before, and nothing is
 
 from __future__ import annotations
 
-from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault
+from usmd.core.policy import NO_HINTS, Allocation, AllocPolicy, AsyncRequest, Fault
 
 
 class PteMagnet(AllocPolicy):
     """One page a fault, on the frame next to that of the page before it; where that is not free, on the lowest one."""
+
+    heeds = NO_HINTS
 
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:
         """The faulting page, beside its neighbour."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
-from usmd.core.policy import ConditionalPolicy, Wishes
+from usmd.core.policy import NO_HINTS, ConditionalPolicy, Wishes
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -17,6 +17,8 @@ class Demote(ConditionalPolicy):
     turn, a tenth of a second. It remembers each page on the fast device, at about 200 bytes. Whether pages go to the
     fast device first is up to `swap`, or to hints.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, fast: int = 0, slow: int = 1, after: float = 3.0, batch: int = 64) -> None:
         if fast < 0 or slow < 0 or fast == slow or after < 0 or batch < 1:

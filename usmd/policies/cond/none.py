@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from usmd.core.policy import ConditionalPolicy, Wishes
+from usmd.core.policy import NO_HINTS, ConditionalPolicy, Wishes
 
 
 class Nothing(ConditionalPolicy):
     """Nothing is done before somebody asks for it; the watermarks of the memory hold for everybody anyway."""
+
+    heeds = NO_HINTS
 
     def turn(self) -> Wishes | None:
         """Nothing."""

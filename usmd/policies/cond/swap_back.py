@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
-from usmd.core.policy import ConditionalPolicy, Wishes
+from usmd.core.policy import NO_HINTS, ConditionalPolicy, Wishes
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -16,6 +16,8 @@ class SwapBack(ConditionalPolicy):
     `batch` pages in a turn, a tenth of a second. Of the pages in swap it knows the last `remember`, at about 200 bytes
     each. Beside `trim` its `free` must be more than that one's `high`, or pages go and come for ever.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, free: float = 0.2, batch: int = 64, remember: int = 1 << 18) -> None:
         if not 0 <= free <= 1 or batch < 1 or remember < 1:

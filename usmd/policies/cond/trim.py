@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from usmd.core.policy import ConditionalPolicy, Wishes
+from usmd.core.policy import NO_HINTS, ConditionalPolicy, Wishes
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -14,6 +14,8 @@ class Trim(ConditionalPolicy):
 
     A process gives its part of what is missing, in proportion to the frames that it has.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, low: float = 0.05, high: float = 0.10) -> None:
         if not 0 <= low <= high <= 1:

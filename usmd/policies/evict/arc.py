@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
 
 
 class Arc(EvictPolicy):
     """Two LRU lists, for pages touched once and pages touched again; misses on what each evicted move the border."""
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView) -> None:
         super().__init__(memory)

@@ -6,12 +6,14 @@ from array import array
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 
 
 class Belady(EvictPolicy):
     """The page that is used again last goes first. It needs the future, which only a replay knows: a yardstick."""
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView) -> None:
         super().__init__(memory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -15,6 +15,8 @@ class Clock(EvictPolicy):
     `bits` is the size of the counter of touches: a page survives as many passes of the hand as it was touched, up to
     2^bits - 1. One bit is the paper's reference bit.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, bits: int = 1) -> None:
         if not 1 <= bits <= 8:

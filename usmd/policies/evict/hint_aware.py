@@ -18,6 +18,7 @@ class HintAware(EvictPolicy):
     """
 
     builds_on = ("fallback",)
+    heeds = frozenset({"PRIORITY"})
 
     def __init__(self, memory: MemoryView, fallback: str = "lru") -> None:
         super().__init__(memory)
@@ -28,6 +29,11 @@ class HintAware(EvictPolicy):
     def _above(self, priority: int) -> int:
         """Evictable pages of higher priority: a class never gives frames up for pages that go before its own."""
         return sum(self.pages[priority + 1 :])
+
+    def heeded_keys(self) -> frozenset[str] | None:
+        """PRIORITY, and what the fallback acts on."""
+        own, keys = super().heeded_keys(), self.classes[0].heeded_keys()
+        return None if own is None or keys is None else own | keys
 
     @property
     def hears_accesses(self) -> bool:

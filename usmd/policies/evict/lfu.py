@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator
 
 from usmd.core.frame_list import FrameList
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 
 
@@ -16,6 +16,8 @@ class Lfu(EvictPolicy):
     Constant time a touch: a list for each count (Shah, Mitra and Matani, "An O(1) algorithm for implementing the LFU
     cache eviction scheme", 2010).
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView) -> None:
         super().__init__(memory)

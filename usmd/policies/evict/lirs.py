@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -23,6 +23,8 @@ class Lirs(EvictPolicy):
 
     `hir` is the queue's share of memory. `paper`: without the two differences of libCacheSim.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, hir: float = 0.01, paper: bool = False) -> None:
         if not 0 < hir < 1:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 
 
 class Lru(EvictPolicy):
     """The page whose last known touch is longest ago goes first."""
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView) -> None:
         super().__init__(memory)

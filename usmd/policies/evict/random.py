@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator
 from random import Random as Generator
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 
 
@@ -15,6 +15,8 @@ class Random(EvictPolicy):
 
     `seed` makes the choice repeatable.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, seed: int = 0) -> None:
         super().__init__(memory)

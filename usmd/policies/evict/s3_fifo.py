@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
@@ -24,6 +24,8 @@ class S3Fifo(EvictPolicy):
     `small` and `ghost` are shares of memory: the small queue, and how many evicted pages are remembered. A page with
     `promote_at` touches moves from the small queue to the main one.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, small: float = 0.1, ghost: float = 0.9, promote_at: int = 2) -> None:
         if not 0 < small < 1 or not 0 <= ghost <= 16 or not 1 <= promote_at <= MOST_TOUCHES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 
 
@@ -14,6 +14,8 @@ class Sieve(EvictPolicy):
     Unlike in CLOCK a spared page keeps its place, so that new pages, which are at the hand's far end, are sifted out
     before old and popular ones.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView) -> None:
         super().__init__(memory)

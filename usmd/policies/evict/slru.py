@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -20,6 +20,8 @@ class Slru(EvictPolicy):
 
     `segments` is how many equal parts memory is divided into.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, segments: int = 4) -> None:
         if not 1 <= segments <= 64:

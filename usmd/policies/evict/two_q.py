@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
@@ -19,6 +19,8 @@ class TwoQ(EvictPolicy):
 
     `a_in` and `a_out` are shares of memory: the queue, and how many of the pages evicted from it are remembered.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, a_in: float = 0.25, a_out: float = 0.5) -> None:
         if not 0 < a_in < 1 or not 0 < a_out <= 16:

@@ -17,7 +17,7 @@ from struct import Struct
 
 from xxhash import xxh64_intdigest
 
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -63,6 +63,8 @@ class WTinyLfu(EvictPolicy):
     `window` is the window's share of memory, `protected` that of the main part whose pages were touched again there,
     `sample` after how many touches per page of the main part all frequencies are halved.
     """
+
+    heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, window: float = 0.01, protected: float = 0.8, sample: int = 32) -> None:
         if not 0 < window < 1 or not 0 < protected < 1 or sample < 1:

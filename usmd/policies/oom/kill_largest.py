@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from usmd.core.policy import Fault, OomPolicy
+from usmd.core.policy import NO_HINTS, Fault, OomPolicy
 
 
 class KillLargest(OomPolicy):
     """The process with most memory loses its session, and is told why; the youngest of equals."""
+
+    heeds = NO_HINTS
 
     def choose(self, fault: Fault) -> int | None:
         """The process with most resident pages, if any has one."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from usmd.core.policy import Fault, OomPolicy
+from usmd.core.policy import NO_HINTS, Fault, OomPolicy
 
 
 class Refuse(OomPolicy):
     """The fault that finds no memory fails with RESOURCE_EXHAUSTED; nobody else is touched."""
+
+    heeds = NO_HINTS
 
     def choose(self, fault: Fault) -> int | None:
         """Nobody."""

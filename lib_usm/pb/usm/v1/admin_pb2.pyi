@@ -1050,6 +1050,7 @@ class HintRange(_message.Message):
     EVICTIONS_FIELD_NUMBER: _builtins.int
     PROCESS_NAME_FIELD_NUMBER: _builtins.int
     REGION_NAME_FIELD_NUMBER: _builtins.int
+    UNHEEDED_KEYS_FIELD_NUMBER: _builtins.int
     hint_id: _builtins.int
     """Number of the hint."""
     process_id: _builtins.int
@@ -1080,6 +1081,10 @@ class HintRange(_message.Message):
     def fields(self) -> _common_pb2.HintFields:
         """What it says."""
 
+    @_builtins.property
+    def unheeded_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys of the hint that no policy of the process acts on, as far as its policies say what they heed."""
+
     def __init__(
         self,
         *,
@@ -1097,10 +1102,11 @@ class HintRange(_message.Message):
         evictions: _builtins.int = ...,
         process_name: _builtins.str = ...,
         region_name: _builtins.str = ...,
+        unheeded_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "expires_in_seconds", b"expires_in_seconds", "fields", b"fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "denied_pages", b"denied_pages", "evictions", b"evictions", "expires_in_seconds", b"expires_in_seconds", "faults", b"faults", "fields", b"fields", "first_page", b"first_page", "hint_id", b"hint_id", "page_count", b"page_count", "process_id", b"process_id", "process_name", b"process_name", "region_id", b"region_id", "region_name", b"region_name", "resident_pages", b"resident_pages", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "denied_pages", b"denied_pages", "evictions", b"evictions", "expires_in_seconds", b"expires_in_seconds", "faults", b"faults", "fields", b"fields", "first_page", b"first_page", "hint_id", b"hint_id", "page_count", b"page_count", "process_id", b"process_id", "process_name", b"process_name", "region_id", b"region_id", "region_name", b"region_name", "resident_pages", b"resident_pages", "text", b"text", "unheeded_keys", b"unheeded_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_in_seconds: _TypeAlias = _typing.Literal["expires_in_seconds"]  # noqa: Y015
     _WhichOneofArgType__expires_in_seconds: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds"]  # noqa: Y015

@@ -282,6 +282,7 @@ class HintRegionResponse(_message.Message):
     FIRST_PAGE_FIELD_NUMBER: _builtins.int
     PAGE_COUNT_FIELD_NUMBER: _builtins.int
     OVER_BUDGET_PAGES_FIELD_NUMBER: _builtins.int
+    UNHEEDED_KEYS_FIELD_NUMBER: _builtins.int
     hint_id: _builtins.int
     """Number of the hint; 0 when hints were removed, and for WILLNEED or DONTNEED alone, which are done at once."""
     first_page: _builtins.int
@@ -290,6 +291,10 @@ class HintRegionResponse(_message.Message):
     """Pages it covers (the byte range rounded outward)."""
     over_budget_pages: _builtins.int
     """Resident pages of the range that asked for EVICTION=DENY beyond the budget and remain evictable."""
+    @_builtins.property
+    def unheeded_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys of the hint that no policy of the process acts on, as far as its policies say what they heed."""
+
     def __init__(
         self,
         *,
@@ -297,14 +302,70 @@ class HintRegionResponse(_message.Message):
         first_page: _builtins.int = ...,
         page_count: _builtins.int = ...,
         over_budget_pages: _builtins.int = ...,
+        unheeded_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_page", b"first_page", "hint_id", b"hint_id", "over_budget_pages", b"over_budget_pages", "page_count", b"page_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_page", b"first_page", "hint_id", b"hint_id", "over_budget_pages", b"over_budget_pages", "page_count", b"page_count", "unheeded_keys", b"unheeded_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HintRegionResponse: _TypeAlias = HintRegionResponse  # noqa: Y015
+
+@_typing.final
+class GetKeptRequest(_message.Message):
+    """Asks what the session keeps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeptRequest: _TypeAlias = GetKeptRequest  # noqa: Y015
+
+@_typing.final
+class GetKeptResponse(_message.Message):
+    """What the session keeps in memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DENIED_PAGES_FIELD_NUMBER: _builtins.int
+    PINNED_PAGES_FIELD_NUMBER: _builtins.int
+    BUDGET_PAGES_FIELD_NUMBER: _builtins.int
+    ROOM_PAGES_FIELD_NUMBER: _builtins.int
+    REFUSED_PAGES_FIELD_NUMBER: _builtins.int
+    denied_pages: _builtins.int
+    """Pages in memory that EVICTION=DENY keeps."""
+    pinned_pages: _builtins.int
+    """Pages that are pinned."""
+    budget_pages: _builtins.int
+    """Pages that it may keep, both ways together."""
+    room_pages: _builtins.int
+    """Pages that it may still keep now; less than is left of its own budget when other sessions keep much."""
+    refused_pages: _builtins.int
+    """Pages that asked for EVICTION=DENY beyond the budget, each time that they did; they are evictable."""
+    def __init__(
+        self,
+        *,
+        denied_pages: _builtins.int = ...,
+        pinned_pages: _builtins.int = ...,
+        budget_pages: _builtins.int = ...,
+        room_pages: _builtins.int = ...,
+        refused_pages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_pages", b"budget_pages", "denied_pages", b"denied_pages", "pinned_pages", b"pinned_pages", "refused_pages", b"refused_pages", "room_pages", b"room_pages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeptResponse: _TypeAlias = GetKeptResponse  # noqa: Y015
 
 @_typing.final
 class LoadRequest(_message.Message):

@@ -80,6 +80,11 @@ class ClientServiceStub:
                 request_serializer=usm_dot_v1_dot_client__pb2.UnpinRegionRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_client__pb2.UnpinRegionResponse.FromString,
                 _registered_method=True)
+        self.GetKept = channel.unary_unary(
+                '/usm.v1.ClientService/GetKept',
+                request_serializer=usm_dot_v1_dot_client__pb2.GetKeptRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_client__pb2.GetKeptResponse.FromString,
+                _registered_method=True)
         self.StreamFaults = channel.stream_stream(
                 '/usm.v1.ClientService/StreamFaults',
                 request_serializer=usm_dot_v1_dot_client__pb2.StreamFaultsRequest.SerializeToString,
@@ -154,6 +159,14 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetKept(self, request, context):
+        """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a unary
+        call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamFaults(self, request_iterator, context):
         """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
         The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
@@ -212,6 +225,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     servicer.UnpinRegion,
                     request_deserializer=usm_dot_v1_dot_client__pb2.UnpinRegionRequest.FromString,
                     response_serializer=usm_dot_v1_dot_client__pb2.UnpinRegionResponse.SerializeToString,
+            ),
+            'GetKept': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKept,
+                    request_deserializer=usm_dot_v1_dot_client__pb2.GetKeptRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_client__pb2.GetKeptResponse.SerializeToString,
             ),
             'StreamFaults': grpc.stream_stream_rpc_method_handler(
                     servicer.StreamFaults,
@@ -463,6 +481,33 @@ class ClientService:
             '/usm.v1.ClientService/UnpinRegion',
             usm_dot_v1_dot_client__pb2.UnpinRegionRequest.SerializeToString,
             usm_dot_v1_dot_client__pb2.UnpinRegionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKept(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.ClientService/GetKept',
+            usm_dot_v1_dot_client__pb2.GetKeptRequest.SerializeToString,
+            usm_dot_v1_dot_client__pb2.GetKeptResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,10 @@ class ClientServiceStub:
     """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned."""
     UnpinRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.UnpinRegionRequest, _client_pb2.UnpinRegionResponse]
     """Ends a pin of the same range."""
+    GetKept: _grpc.UnaryUnaryMultiCallable[_client_pb2.GetKeptRequest, _client_pb2.GetKeptResponse]
+    """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a unary
+    call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+    """
     StreamFaults: _grpc.StreamStreamMultiCallable[_client_pb2.StreamFaultsRequest, _client_pb2.StreamFaultsResponse]
     """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
     The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
@@ -82,6 +86,10 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned."""
     UnpinRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.UnpinRegionRequest, _client_pb2.UnpinRegionResponse]  # type: ignore[assignment]
     """Ends a pin of the same range."""
+    GetKept: _aio.UnaryUnaryMultiCallable[_client_pb2.GetKeptRequest, _client_pb2.GetKeptResponse]  # type: ignore[assignment]
+    """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a unary
+    call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+    """
     StreamFaults: _aio.StreamStreamMultiCallable[_client_pb2.StreamFaultsRequest, _client_pb2.StreamFaultsResponse]  # type: ignore[assignment]
     """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
     The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
@@ -164,6 +172,16 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.UnpinRegionResponse, _abc.Awaitable[_client_pb2.UnpinRegionResponse]]:
         """Ends a pin of the same range."""
+
+    @_abc_1.abstractmethod
+    def GetKept(
+        self,
+        request: _client_pb2.GetKeptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_client_pb2.GetKeptResponse, _abc.Awaitable[_client_pb2.GetKeptResponse]]:
+        """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a unary
+        call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+        """
 
     @_abc_1.abstractmethod
     def StreamFaults(

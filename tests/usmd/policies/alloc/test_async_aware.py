@@ -5,12 +5,15 @@ import pytest
 from usmd.core.policy import USM_YIELD, Allocation, AsyncRequest, Fault
 from usmd.policies.alloc.async_aware import AsyncAware
 from usmd.policies.alloc.first_fit import FirstFit
+from usmd.policies.alloc.flexible_huge_pages import FlexibleHugePages
 
 
 class Memory:
     """A view that can make policies."""
 
     def alloc_policy(self, specification):
+        if specification == "flexible_huge_pages(pages=1)":
+            return FlexibleHugePages(self, pages=1)
         return {"first_fit": FirstFit, "again": AsyncAware}[specification](self)
 
 
@@ -25,3 +28,8 @@ def test_all_else_is_what_the_regular_policy_says():
     request = AsyncRequest()
     assert AsyncAware(Memory()).allocate(Fault(1, 3, 9, True, False, None), request) == Allocation(3)
     assert request.plan is None
+
+
+def test_the_default_heeds_what_hints_say_of_the_pages_beside_a_fault():
+    assert AsyncAware(Memory()).heeded_keys() == {"FHP", "ACCESS"}
+    assert AsyncAware(Memory(), "first_fit").heeded_keys() == frozenset()

@@ -34,6 +34,22 @@ def test_a_hint_says_how_many_bytes_rounded_up_to_pages():
     assert plan(9, hint="FHP=AUTO", pages=4) == plan(9, pages=4) == Allocation(8, 4)
 
 
+@pytest.mark.parametrize(
+    ("hint", "expected"),
+    [
+        (None, Allocation(21)),
+        ("PRIORITY=HIGH", Allocation(21)),
+        ("FHP=64B", Allocation(20, 4)),
+        ("FHP=AUTO", Allocation(16, 16)),
+        ("ACCESS=SEQUENTIAL", Allocation(21, 16)),
+        ("ACCESS=SEQUENTIAL; FHP=64B", Allocation(21, 4)),
+        ("ACCESS=RANDOM; FHP=AUTO", Allocation(21)),
+    ],
+)
+def test_single_pages_become_more_by_hints_alone(hint, expected):
+    assert plan(21, pages=1, hint=hint) == expected
+
+
 def test_sequential_takes_what_follows_and_random_only_the_page():
     assert plan(7, pages=4, hint="ACCESS=SEQUENTIAL") == Allocation(7, 4)
     assert plan(7, pages=4, hint="ACCESS=RANDOM; FHP=1KiB") == Allocation(7)

@@ -1,0 +1,25 @@
+"""Warnings that people see: they name the line of the application that called, whatever lies between it and here."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent) + "/"
+
+
+def warn(text: str) -> None:
+    """Issue a UserWarning about a call of the application, at the caller's line."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, UserWarning, stacklevel=level)
+
+
+def warn_over_budget(pages: int) -> None:
+    """Tell of pages that EVICTION=DENY does not keep, because they are beyond the budget."""
+    warn(
+        f"{pages} pages asked for EVICTION=DENY beyond the budget of this session, or that of all sessions, and remain "
+        "evictable; `client.kept()` says what is kept (the daemon's memory.deny_budget and deny_budget_total)"
+    )
