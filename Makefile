@@ -19,12 +19,13 @@ run: $(STAMP) ## the demo: a real application whose memory usmd owns
 test: $(STAMP) ## the whole test suite, in four processes: end-to-end tests wait more than they compute
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
-lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, generated code
+lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, tests that wait, generated code
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/check_test_files.py
+	@$(BIN)/python tools/check_test_waits.py
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate_proto.py --check
 
 bench: $(STAMP) ## every benchmark, with its settings

@@ -39,8 +39,8 @@ class Counter:
         """Add one to ranges of counters of random pages, old ones and such as it has just been to."""
         choose, pages, width = self._source.random, len(self._counters), self._counters.shape[1]
         counters, model, recent = self._counters, self._model, self._recent
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        end = time.monotonic() + seconds  # waits: it counts for some time, and nothing is asserted of that
+        while time.monotonic() < end:  # waits: likewise
             for _ in range(32):
                 slot = int(choose() * RECENT)
                 if choose() < 0.5:
@@ -61,9 +61,9 @@ def main(address: str, name: str, seed: int, seconds: float, least: int, pages: 
         model = np.zeros(counters.shape, np.uint32)
         workers = [Counter(f"{seed}/{n}", counters[:, n::THREADS], model[:, n::THREADS]) for n in range(THREADS)]
         wrong = np.zeros((0, 2), np.intp)
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds  # waits: likewise
         done = 0
-        while not len(wrong) and (time.monotonic() < end or done < least):
+        while not len(wrong) and (time.monotonic() < end or done < least):  # waits: likewise
             threads = [threading.Thread(target=each.count, args=(ROUND_SECONDS,)) for each in workers]
             for thread in threads:
                 thread.start()

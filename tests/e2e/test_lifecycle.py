@@ -78,7 +78,7 @@ def test_a_signal_drains_while_clients_fault_and_they_are_told(tmp_path, number)
         assert daemon.events("signal", signal=number.name)
         assert daemon.events("stopped")
         daemon.never("defect")
-        assert not daemon.stray
+        assert not daemon.stray  # waits: it has ended
     assert names_in(tmp_path) == []
 
 

@@ -172,7 +172,7 @@ def test_after_a_drain_a_touch_is_sigbus_and_calls_say_that_the_daemon_drained(t
         daemon.signal()
         assert daemon.wait_exit() == 0
         daemon.never("defect")
-        assert not daemon.stray
+        assert not daemon.stray  # waits: it has ended
         for client in clients:
             wait_over(client)
             for call in CALLS:
@@ -195,7 +195,7 @@ def test_a_drain_under_clients_that_fault_without_pause_ends_them_by_sigbus(tmp_
         assert daemon.wait_exit() == 0
         assert [client.ends_with() for client in clients] == [-signal.SIGBUS] * 2
         daemon.never("defect")
-        assert not daemon.stray
+        assert not daemon.stray  # waits: it has ended
 
 
 # Sessions and regions

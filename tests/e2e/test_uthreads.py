@@ -12,6 +12,7 @@ from lib_usm import LocalManager
 from tests.support.daemon import running_daemon, wait_until
 from tests.support.real_memory import require_real_memory
 from tests.support.swap_faults import daemon_with_faults
+from tests.support.waiting import wait_until_async
 
 PAGE = 4096
 MIB = 1 << 20
@@ -328,8 +329,7 @@ def test_asyncio_tasks_are_told_of_errors_and_may_be_cancelled(held):
         async def main():
             waits = [asyncio.create_task(each) for each in (region.read_async(0, PAGE), region.ensure_async(PAGE, 1))]
             reads = asyncio.create_task(region.read_async(20 * PAGE, 10))
-            while daemon.counters()["yields"] < 3:  # noqa: ASYNC110 - it is another process that counts
-                await asyncio.sleep(0)
+            await wait_until_async(lambda: daemon.counters()["yields"] >= 3, "all faults yield")
             for each in waits:
                 each.cancel()
                 with pytest.raises(asyncio.CancelledError):

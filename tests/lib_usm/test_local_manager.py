@@ -446,7 +446,7 @@ class TestRefusals:
             target.result()
 
         async def foreign():
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # waits: it is refused
 
         handles = [scene.lm.spawn_async(blocks), scene.lm.spawn_async(foreign)]
         scene.lm.run()

@@ -39,10 +39,10 @@ def _faulty_transfer(
     def faulty(descriptor: int, pending: Sequence[memoryview], position: int) -> int:
         first = position // len(buffers[0]) - 1
         slots = set(range(first, first + len(pending)))
-        while fault := _fault(operation, slots):
+        while fault := _fault(operation, slots):  # waits: for the file that the test writes
             if fault != "wait":
                 raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
-            time.sleep(0.002)
+            time.sleep(0.002)  # waits: likewise
         return call(descriptor, pending, position)
 
     return _transfer(faulty, descriptor, buffers, offset)

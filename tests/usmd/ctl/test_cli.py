@@ -6,7 +6,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 
 import grpc
 import pytest
@@ -116,7 +115,7 @@ def test_an_endless_command_writes_at_once_and_ctrl_c_ends_it_well(daemon, start
     for _ in range(lines):
         assert process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert (process.returncode, err) == (0, b"")
 
 
@@ -126,7 +125,7 @@ def test_sigterm_and_a_closed_terminal_end_an_endless_command_as_ctrl_c_does(dae
     process = start("watch")
     assert process.stdout.readline()
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert (process.returncode, err) == (0, b"")
 
 
@@ -139,7 +138,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(daemon, start, arguments)
     assert process.stdout.readline()
     process.stdout.close()
     process.stdout = None
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert err == b""
 
 
@@ -148,15 +147,13 @@ def test_in_a_terminal_the_map_is_drawn_again_in_colour_until_ctrl_c(daemon, sta
     process = start("map", "--watch", "--interval", "0.05", "--cells", "8", stdout=follower)
     os.close(follower)
     seen = b""
-    deadline = time.monotonic() + 30
-    while seen.count(b"1,024 frames") < 3 and time.monotonic() < deadline:
-        if select.select([leader], [], [], 1)[0]:
-            seen += os.read(leader, 65536)
+    while seen.count(b"1,024 frames") < 3:
+        assert select.select([leader], [], [], 90)[0], seen
+        seen += os.read(leader, 65536)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     os.close(leader)
     assert (process.returncode, err) == (0, b"")
-    assert seen.count(b"1,024 frames") >= 3
     assert "\x1b[33m\u2588".encode() in seen
 
 
@@ -170,7 +167,7 @@ def test_a_watched_map_ends_with_an_error_when_the_daemon_does(daemon):
 
 def test_drain_asks_first_and_takes_no_for_an_answer(daemon, start):
     process = start("drain", stdin=subprocess.PIPE)
-    out, err = process.communicate(b"n\n", timeout=30)
+    out, err = process.communicate(b"n\n", timeout=90)
     assert process.returncode == 1
     assert out == b""
     assert b"This ends 2 sessions" in err
@@ -179,14 +176,14 @@ def test_drain_asks_first_and_takes_no_for_an_answer(daemon, start):
 
 def test_drain_with_nobody_to_ask_does_nothing(daemon, start):
     process = start("drain")
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == 1
     assert b"nothing was done; --yes does not ask" in err
     assert daemon.admin.drained is None
 
 
 def test_drain_goes_ahead_when_told_so(daemon, start):
-    out, _ = start("drain", "--format", "json", stdin=subprocess.PIPE).communicate(b"y\n", timeout=30)
+    out, _ = start("drain", "--format", "json", stdin=subprocess.PIPE).communicate(b"y\n", timeout=90)
     assert json.loads(out) == {"sessions": 2}
     daemon.admin.drained = None
     assert daemon.ctl("drain", "--yes", "--grace", "2.5") == (0, "2 sessions ended\n", "")
@@ -300,6 +297,6 @@ def test_doctor_needs_no_daemon_and_its_exit_code_is_its_verdict(tmp_path, monke
 
 def test_doctor_runs_as_a_process_of_its_own(start):
     process = start("--format", "json", "doctor")
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=90)
     assert err == b""
     assert process.returncode == (0 if json.loads(out)["mechanism"] == "userfaultfd" else 1)

@@ -21,7 +21,7 @@ def daemon(tmp_path_factory):
     with running_daemon(tmp_path_factory.mktemp("usmd"), *flags) as running:
         yield running
         running.never("defect")
-    assert running.stray == []
+    assert running.stray == []  # waits: it has ended
 
 
 @pytest.fixture

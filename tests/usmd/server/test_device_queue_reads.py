@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.held_device import SECONDS, HeldDevice
 from tests.support.queue_bench import QueueBench
+from tests.support.waiting import wait_until_async
 from usmd.core import commands, events
 from usmd.core.commands import SlotPage
 from usmd.core.events import SwapInDone, SwapOutDone
@@ -208,12 +209,11 @@ class Faults:
     async def settled(self, true):
         """Give the loop its turns until the core says so."""
 
-        async def turns():
-            while not true():
-                self.engine.submit(events.Tick())
-                await asyncio.sleep(0)
+        def ticked():
+            self.engine.submit(events.Tick())
+            return true()
 
-        await asyncio.wait_for(turns(), SECONDS)
+        await wait_until_async(ticked, "the core says so")
 
     async def swapped(self, device):
         """A region whose pages, each of another byte, are on a device."""

@@ -121,7 +121,7 @@ def test_a_message_to_a_client_that_has_gone_is_no_defect(ask, logged):
         async def WatchEvents(self, request, context):  # noqa: N802
             await context.write(admin_pb2.Event(kind="first"))
             try:
-                await asyncio.Event().wait()
+                await asyncio.Event().wait()  # waits: until it is cancelled
             except asyncio.CancelledError:
                 with pytest.raises(grpc.aio.InternalError):
                     await context.write(admin_pb2.Event(kind="second"))
