@@ -208,13 +208,14 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     page comes before it, and a device that is full or failing is passed over."""
 
     max_errors: values.CountOrZero = 100
-    """Errors of one policy of one process after which the default takes its place; 0: never. The default is far above
-    what a policy makes that is wrong once in a while, and reached in no time by one that always is."""
+    """Errors of one policy of one process, each counting half after ten minutes, after which the default takes its
+    place for a while; 0: never. The default is far above what a policy makes that is wrong once in a while, and reached
+    in no time by one that always is."""
 
     call_timeout: values.SecondsOrZero = 10.0
-    """Seconds after which a call of a policy that has not returned is ended, and the policy replaced; 0: never. The
-    default is above what the longest call of usmd's own policies takes, a pass over tens of GiB. Nobody is served
-    meanwhile."""
+    """Seconds of CPU time after which a call of a policy that has not returned is ended, and the policy replaced; 0:
+    never. A call that sleeps has five times as many. The default is above what the longest call of usmd's own policies
+    takes, a pass over tens of GiB. No client is served meanwhile."""
 
     rules: tuple[PolicyRule, ...] = ()
     """Rules in the order of the file; none: every process gets the defaults."""

@@ -36,6 +36,7 @@ NOTICES: Final[Mapping[str, int]] = {
     "policy_error": logging.WARNING,
     "policy_slow": logging.WARNING,
     "policy_replaced": logging.WARNING,
+    "policy_restored": logging.INFO,
     "policy_set": logging.INFO,
     "hints_cleared": logging.INFO,
     "deny_over_budget": logging.WARNING,

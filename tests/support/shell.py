@@ -24,7 +24,13 @@ ANSWERS = (commands.Attached, commands.Mapped, commands.HintSet, commands.Pinned
 
 
 def make_core(
-    frames=8, devices=(("swap0", 64),), make_policy=registry.make, page_size=PAGE, stopwatch=float, **settings
+    frames=8,
+    devices=(("swap0", 64),),
+    make_policy=registry.make,
+    page_size=PAGE,
+    stopwatch=float,
+    cpu_clock=None,
+    **settings,
 ) -> Core:
     settings.setdefault("deny_budget", frames)
     settings.setdefault("deny_budget_total", frames)
@@ -33,6 +39,7 @@ def make_core(
         [DeviceInfo(name, slots) for name, slots in devices],
         make_policy,
         stopwatch,
+        cpu_clock=cpu_clock,
     )
 
 

@@ -22,6 +22,7 @@ _NAMES = (
     "oom_kills",
     "refused_victims",
     "policy_errors",
+    "policy_slow_calls",
     "swap_read_errors",
     "swap_write_errors",
     "protect_faults",
@@ -39,10 +40,11 @@ class Counters:
     read_ahead: pages filled that no fault asked for. evictions: pages evicted; clean_drops and zero_drops those that
     needed no write. retaken: evictions that a fault cancelled. deny_over_budget: pages that asked for EVICTION=DENY
     beyond the budget. oom_refusals, oom_kills: what the oom policy did. refused_victims: victims that were pinned or
-    had no slot to go to, which is no error. policy_errors: answers of a policy that were
-    not used. swap_read_errors, swap_write_errors: pages. protect_faults: real first writes to clean pages. poisoned:
-    real faults that ended in SIGBUS, because their page could not be had. swapped_back: pages that came in because a
-    conditional policy wished it; demotions: pages that it had moved to another swap device.
+    had no slot to go to, which is no error. policy_errors: answers of a policy that were not used. policy_slow_calls:
+    calls of a policy that took too much CPU time. swap_read_errors, swap_write_errors: pages. protect_faults: real
+    first writes to clean pages. poisoned: real faults that ended in SIGBUS, because their page could not be had.
+    swapped_back: pages that came in because a conditional policy wished it; demotions: pages that it had moved to
+    another swap device.
     """
 
     __slots__ = _NAMES
@@ -66,6 +68,7 @@ class Counters:
     oom_kills: int
     refused_victims: int
     policy_errors: int
+    policy_slow_calls: int
     swap_read_errors: int
     swap_write_errors: int
     protect_faults: int

@@ -1,7 +1,8 @@
 """The policies of one process, fenced in: whatever they do, the core gets a usable answer.
 
-An exception, an answer that makes no sense, or a call that takes too long is counted and reported; where the answer
-cannot be used, the default stands in: one page on the first free frame, victims by a sweep over the frames, refusal.
+An exception or an answer that makes no sense is counted and reported, and so, apart from those, is a call that takes
+too long; where the answer cannot be used, the default stands in: one page on the first free frame, victims by a sweep
+over the frames, refusal.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from itertools import islice
 from types import GeneratorType
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
+from usmd.core.blame import Blame
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import KEPT, PRESENT
 from usmd.core.hints import Hint, policy_keys
@@ -78,6 +80,11 @@ def _hung(error: BaseException | None) -> bool:
     return error is not None
 
 
+def _is_reported(count: int) -> bool:
+    """Whether it is the 1st, 2nd, 4th, 8th … time."""
+    return count & (count - 1) == 0
+
+
 def place(error: BaseException) -> str:
     """Where an exception was raised, for a message: ` (file:line)`, or nothing when nobody knows."""
     trace = error.__traceback__
@@ -91,19 +98,19 @@ def place(error: BaseException) -> str:
 class GuardedPolicies:
     """One alloc, one evict and one oom policy for a process, and a conditional one if it has one.
 
-    `specifications` are the texts they were made from; `errors` counts answers that were not used, by kind.
-    `on_access` is the evict policy's `page_accessed` where it has one, else None, and `on_miss` its `page_missed`. The
-    hot path calls them directly, and `broke` when one raises; a replay does so with `on_fill` and `on_evict`, which are
-    its `page_filled` and `page_evicted` (or `page_left`, which that calls). `misbehaving`: what they did, of
-    the kinds whose policy made too many errors, or hung, and is to be replaced, which happens between events.
+    `specifications` are the texts they were made from; `blame` counts what they did wrong, and `errors` is its count
+    of answers that were not used, by kind. `on_access` is the evict policy's `page_accessed` where it has one, else
+    None, and `on_miss` its `page_missed`. The hot path calls them directly, and `broke` when one raises; a replay does
+    so with `on_fill` and `on_evict`, which are its `page_filled` and `page_evicted` (or `page_left`, which that
+    calls). A policy that made too many errors, or hung, is in `blame.misbehaving`, and is replaced between events.
     `_known`: while pages are handed over to a new evict policy, 1 for the frames that it has heard of; None: it knows
     all. `on_swapped` and `on_returned` are the conditional policy's `page_swapped` and `page_returned` where it has
     them, else None.
     """
 
     __slots__ = (
-        "_alloc", "_async_rq", "_cond", "_evict", "_known", "_links", "_oom", "_process", "_slow", "_state", "errors",
-        "misbehaving", "on_access", "on_evict", "on_fill", "on_miss", "on_returned", "on_swapped", "specifications",
+        "_alloc", "_async_rq", "_cond", "_evict", "_known", "_links", "_oom", "_process", "_slow", "_state", "blame",
+        "errors", "on_access", "on_evict", "on_fill", "on_miss", "on_returned", "on_swapped", "specifications",
     )  # fmt: skip
 
     def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:
@@ -112,8 +119,8 @@ class GuardedPolicies:
         self._process = process
         self._async_rq = AsyncRequest()
         self.specifications = dict(specifications)
-        self.errors = dict.fromkeys(specifications, 0)
-        self.misbehaving: dict[str, str] = {}
+        self.blame = Blame(specifications)
+        self.errors = self.blame.errors
         self._slow = state.settings.policy_slow_seconds
         self._links = state.links
         self._known: bytearray | None
@@ -169,7 +176,7 @@ class GuardedPolicies:
             return None
         return policy
 
-    def broke(self, kind: str, what: str, *, slow: bool = False) -> None:
+    def broke(self, kind: str, what: str) -> None:
         """Count an answer that was not used, and report it; a policy that hung is called no more.
 
         Raises again what is handled when this is called, if that is no error of the policy.
@@ -178,40 +185,44 @@ class GuardedPolicies:
         self._let_through(error)
         if _hung(error):
             self._stop_using(kind)
+            self.blame.hung.add(kind)
             self._misbehaves(kind, "did not return from a call")
-        self._count_error(kind, what, slow=slow)
+        self._count_error(kind, what)
 
     def _let_through(self, error: BaseException | None) -> None:
         interrupts = isinstance(error, KeyboardInterrupt) and self._state.settings.interruptible
         if error is not None and (interrupts or isinstance(error, EndsRun)):
             raise error
 
-    def _count_error(self, kind: str, what: str, *, slow: bool = False) -> None:
-        """Report it at the 1st, 2nd, 4th, 8th … time."""
+    def _count_error(self, kind: str, what: str) -> None:
         self._process.counters.policy_errors += 1
-        self.errors[kind] += 1
+        self.blame.count_error(kind, self._state.now)
         count = self.errors[kind]
-        limit = self._state.settings.policy_errors
-        if count > limit > 0:
+        if self.blame.errs_too_often(kind, self._state.settings.policy_errors, self._state.now):
             self._misbehaves(kind, f"made {count} errors")
-        if count & (count - 1) == 0:
-            name = self.specifications[kind]
-            self._state.notice(
-                "policy_slow" if slow else "policy_error",
-                self._process.process_id,
-                f"{kind} policy {name}: {what} ({count} so far)",
-                {"policy": name, "policy_kind": kind, "count": str(count)},
-            )
+        if _is_reported(count):
+            self._state.notice("policy_error", *self._told(kind, what, count))
+
+    def _told(self, kind: str, what: str, count: int) -> tuple[int, str, dict[str, str]]:
+        """Process, message and fields of a notice."""
+        name = self.specifications[kind]
+        fields = {"policy": name, "policy_kind": kind, "count": str(count)}
+        return self._process.process_id, f"{kind} policy {name}: {what} ({count} so far)", fields
 
     def _misbehaves(self, kind: str, what: str) -> None:
-        if kind not in self.misbehaving:
-            self.misbehaving[kind] = what
+        if kind not in self.blame.misbehaving:
+            self.blame.misbehaving[kind] = what
             self._state.misbehaving.append(self._process)
 
-    def _timed(self, kind: str, started: float) -> None:
-        took = self._state.stopwatch() - started
-        if took > self._slow:
-            self.broke(kind, f"a call took {took * 1000:.0f} ms", slow=True)
+    def _timed(self, kind: str, stopwatch: Callable[[], float], started: float) -> None:
+        """Report a call that took long, if it is `stopwatch`'s to tell that the policy was slow."""
+        took = stopwatch() - started
+        if took > self._slow and self._state.tells_slowness(stopwatch):
+            self._process.counters.policy_slow_calls += 1
+            self.blame.slow[kind] += 1
+            count = self.blame.slow[kind]
+            if _is_reported(count):
+                self._state.notice("policy_slow", *self._told(kind, f"a call took {took * 1000:.0f} ms", count))
 
     def allocate(self, fault: Fault) -> tuple[Allocation, bool]:
         """What to bring in for a fault, and whether to answer USM_YIELD."""
@@ -227,7 +238,7 @@ class GuardedPolicies:
             self.broke("alloc", f"allocate raised {shown(error)}{place(error)}")
             return Allocation(fault.page), False
         if stopwatch() - started > self._slow:
-            self._timed("alloc", started)
+            self._timed("alloc", stopwatch, started)
         yields = answer is USM_YIELD
         plan: object = request.plan if yields else answer
         if type(plan) is Allocation:
@@ -337,8 +348,7 @@ class GuardedPolicies:
 
     def _began(self, kind: str, specification: str) -> None:
         self.specifications[kind] = specification
-        self.errors[kind] = 0
-        self.misbehaving.pop(kind, None)
+        self.blame.began(kind)
 
     def give_up_on(self, kind: str) -> None:
         """Leave a kind to the core's own default, because no policy of it works."""
@@ -458,7 +468,8 @@ class GuardedPolicies:
         policy = self._evict
         if policy is None:
             return
-        started = self._state.stopwatch()
+        stopwatch = self._state.stopwatch
+        started = stopwatch()
         named = self._named(policy, limit, partial(self.broke, "evict"))
         try:
             for pfn in named:
@@ -470,7 +481,7 @@ class GuardedPolicies:
                     self.broke("evict", f"choose_victims named {shown(pfn)}, which is no frame")
         finally:  # also when the caller has enough and asks for no more
             named.close()
-            self._timed("evict", started)
+            self._timed("evict", stopwatch, started)
 
     def _named(self, policy: EvictPolicy, limit: int, told: Callable[[str], None]) -> Generator[object, None, None]:
         """What an evict policy names, at most `limit` of it; `told` hears of what it raises."""
@@ -550,13 +561,14 @@ class GuardedPolicies:
         """
         if self._cond is None:
             return 0, [], []
-        started = self._state.stopwatch()
+        stopwatch = self._state.stopwatch
+        started = stopwatch()
         try:
             answer = self._read(self._cond.turn(), limit)
         except ANYTHING as error:  # a policy may raise anything
             self.broke("cond", f"turn raised {shown(error)}{place(error)}")
             return 0, [], []
-        self._timed("cond", started)
+        self._timed("cond", stopwatch, started)
         return answer
 
     def _read(self, wishes: object, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
@@ -589,13 +601,14 @@ class GuardedPolicies:
         """Number of a process that has memory and shall lose it, or None to refuse the fault."""
         if self._oom is None:
             return None
-        started = self._state.stopwatch()
+        stopwatch = self._state.stopwatch
+        started = stopwatch()
         try:
             answer = self._oom.choose(fault)
         except ANYTHING as error:  # a policy may raise anything
             self.broke("oom", f"choose raised {shown(error)}{place(error)}")
             return None
-        self._timed("oom", started)
+        self._timed("oom", stopwatch, started)
         if answer is None:
             return None
         victim = self._state.processes.get(answer) if type(answer) is int else None

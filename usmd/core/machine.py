@@ -34,9 +34,15 @@ class Core:
         make_policy: MakePolicy,
         stopwatch: Callable[[], float] = float,
         life: type[PageLife] = PageLife,
+        cpu_clock: Callable[[], float] | None = None,
     ) -> None:
-        """Start with all frames free; `stopwatch` (seconds) measures policy calls, the default measures nothing."""
-        self.state = State(settings, devices, make_policy, stopwatch)
+        """Start with all frames free.
+
+        `stopwatch` (seconds) measures calls of policies; the default measures nothing. A call that took long by it is
+        slow only if `cpu_clock` (seconds of CPU time, which costs more to read) says so of a later one; None: what
+        `stopwatch` says is enough.
+        """
+        self.state = State(settings, devices, make_policy, stopwatch, cpu_clock)
         self.life = life(self.state)
         self._frames = self.state.frames
         self._high = settings.high
@@ -192,4 +198,7 @@ class Core:
 
     def _tick(self, event: events.Tick) -> None:
         del event
+        self.state.choose_stopwatch()
         self._mapping.expire()
+        if self.state.now >= self.state.policy_returns:
+            self._mapping.bring_back_policies()

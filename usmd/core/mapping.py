@@ -185,8 +185,7 @@ class Mapping:
             raise InvalidArgument(f"policy kind {event.kind!r}; allowed are {', '.join(KINDS)}")
         before = process.policies.specifications[event.kind]
         self._replace(process, event.kind, event.specification)
-        if event.kind == "cond":
-            self._state.chores.add(tell_swapped(self._state, process))
+        process.policies.blame.want(event.kind, event.specification)
         self._state.notice(
             "policy_set",
             process.process_id,
@@ -204,10 +203,11 @@ class Mapping:
                 continue  # it has ended, or was refused
             policies = process.policies
             for kind, default in zip(KINDS, (*state.settings.default_policies, NO_POLICY), strict=True):
-                if kind not in policies.misbehaving:
+                if kind not in policies.blame.misbehaving:
                     continue
                 before, errors = policies.specifications[kind], policies.errors[kind]
-                what = policies.misbehaving[kind]
+                what = policies.blame.misbehaving[kind]
+                wait = policies.blame.replaced(kind, state.now)
                 after = default
                 try:
                     if before == default:
@@ -216,18 +216,57 @@ class Mapping:
                 except UsmdError as error:
                     after = f"the core's own default ({error})"
                     policies.give_up_on(kind)
+                fields = {"policy_kind": kind, "policy": before, "errors": str(errors), "did": what}
+                fields["replaced_by"] = after
+                then = ""
+                if wait is not None:
+                    state.policy_returns = min(state.policy_returns, state.now + wait)
+                    fields["returns_in"] = f"{wait:.0f}"
+                    then = f"; {policies.blame.wanted[kind]} comes back in {wait:.0f} s"
                 state.notice(
                     "policy_replaced",
                     process.process_id,
                     f"{process.name} (process {process.process_id}): {kind} policy {before} {what}; "
-                    f"{after} took its place",
-                    {"policy_kind": kind, "policy": before, "errors": str(errors), "did": what, "replaced_by": after},
+                    f"{after} took its place{then}",
+                    fields,
                 )
+
+    def bring_back_policies(self) -> None:
+        """Put the policies whose wait is over in the place of what stood in for them."""
+        state = self._state
+        state.policy_returns = inf
+        for process in state.processes.values():
+            returns = process.policies.blame.returns
+            for kind in [kind for kind, when in returns.items() if when <= state.now]:
+                self._bring_back(process, kind)
+            state.policy_returns = min(state.policy_returns, min(returns.values(), default=inf))
+
+    def _bring_back(self, process: Process, kind: str) -> None:
+        state, blame = self._state, process.policies.blame
+        before, wanted = process.policies.specifications[kind], blame.wanted[kind]
+        who = f"{process.name} (process {process.process_id}): {kind} policy {wanted}"
+        fields = {"policy_kind": kind, "policy": wanted}
+        try:
+            self._replace(process, kind, wanted)
+        except UsmdError as error:
+            wait = blame.postponed(kind, state.now)
+            state.notice(
+                "policy_error",
+                process.process_id,
+                f"{who} cannot come back: {error}; tried again in {wait:.0f} s",
+                fields,
+            )
+            return
+        blame.came_back(kind, state.now)
+        message = f"{who} came back in the place of {before}"
+        state.notice("policy_restored", process.process_id, message, {**fields, "before": before})
 
     def _replace(self, process: Process, kind: str, specification: str) -> None:
         hand_over = process.policies.replace(kind, specification)
         if hand_over is not None:
             self._state.chores.add(hand_over)
+        if kind == "cond" and process.policies.conditional:
+            self._state.chores.add(tell_swapped(self._state, process))
 
     def set_hint(self, event: events.SetHint) -> None:
         """Put a hint on a range; raises NotFound, OutOfRange or InvalidHint."""

@@ -20,6 +20,8 @@ from usmd.core.swap_map import DeviceInfo, SwapMap
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, NotFound
 
+CPU_CLOCK_SECONDS: Final = 60.0
+"""How long calls of policies are timed in CPU time after one took long by the wall clock."""
 MakePolicy = Callable[[str, str, MemoryView], Policy]
 """Makes a policy from (kind, specification, view); raises UsmdError for a name or parameter that does not exist."""
 
@@ -34,14 +36,14 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     `low`, `high`: watermarks; reclaim begins below `low` free frames and ends at `high`. `deny_budget`: frames that
     EVICTION=DENY may protect per process, and `deny_budget_total` in all. `hold_budget`: frames whose page was faulted
     in and not touched yet may be held, each for `hold_seconds`, so that a fault and the access after it meet. A real
-    fault holds its frame until MAX_RECENT others came, without a time. A hold never outweighs a hint.
-    `max_regions`, `max_mapped` bytes and `max_hint_ranges` are per process. `max_fault_pages` pages per fault and per
-    FHP. `reclaim_batch`: most victims per event, which bounds the time an event takes. `scan_limit`: most frames looked
-    at for them. `write_backoff`: seconds without writes on a device after one failed. `reclaim_rest`: seconds that
-    background reclaim rests when nothing can be evicted. `policy_slow_seconds`: a policy call
-    that takes longer is reported. `policy_errors`: errors of one policy after which the default takes its place (0:
-    never). `eviction_records`: evictions on record per process, for `explain`. `default_policies`: the alloc, evict and
-    oom policy that take the place of one that makes too many errors. `cond_interval`: seconds between two turns of a
+    fault holds its frame until MAX_RECENT others came, without a time. A hold never outweighs a hint. `max_regions`,
+    `max_mapped` bytes and `max_hint_ranges` are per process. `max_fault_pages` pages per fault and per FHP.
+    `reclaim_batch`: most victims per event, which bounds the time an event takes. `scan_limit`: most frames looked at
+    for them. `write_backoff`: seconds without writes on a device after one failed. `reclaim_rest`: seconds that
+    background reclaim rests when nothing can be evicted. `policy_slow_seconds`: a policy call that takes more CPU time
+    is reported. `policy_errors`: recent errors of one policy after which the default takes its place (0: never).
+    `eviction_records`: evictions on record per process, for `explain`. `default_policies`: the alloc, evict and oom
+    policy that take the place of one that makes too many errors. `cond_interval`: seconds between two turns of a
     conditional policy, and `cond_batch` pages at most for each kind of wish in a turn. `interruptible`: Ctrl-C may end
     a call of a policy, as KeyboardInterrupt; where it cannot, that is as much an error of the policy as any exception.
     """
@@ -83,11 +85,12 @@ class State:
     """Frames, processes, regions, slots and the commands gathered while an event is handled."""
 
     __slots__ = (
-        "_notices", "_outcomes", "chores", "denied", "discards", "dying", "ended_counters", "first", "frames",
-        "future", "given_up", "hint_expiry", "identity", "leaving", "links", "locked", "make_policy",
-        "misbehaving", "next_hint", "next_process", "next_region", "next_ticket", "now", "pins", "poisons",
-        "processes", "protect_pages", "protects", "reads", "recent", "regions", "releases", "restores", "settings",
-        "stopwatch", "swap", "touch", "turn_at", "wakes", "writes", "zero_fills", "zero_pages",
+        "_cheap_stopwatch", "_cpu_clock", "_cpu_clock_until", "_notices", "_outcomes", "chores", "denied", "discards",
+        "dying", "ended_counters", "first", "frames", "future", "given_up", "hint_expiry", "identity", "leaving",
+        "links", "locked", "make_policy", "misbehaving", "next_hint", "next_process", "next_region", "next_ticket",
+        "now", "pins", "poisons", "policy_returns", "processes", "protect_pages", "protects", "reads", "recent",
+        "regions", "releases", "restores", "settings", "stopwatch", "swap", "touch", "turn_at", "wakes", "writes",
+        "zero_fills", "zero_pages",
     )  # fmt: skip
 
     def __init__(
@@ -96,11 +99,15 @@ class State:
         devices: Sequence[DeviceInfo],
         make_policy: MakePolicy,
         stopwatch: Callable[[], float],
+        cpu_clock: Callable[[], float] | None = None,
     ) -> None:
         self.settings = settings
         self.make_policy = make_policy
         self.stopwatch = stopwatch
-        """Seconds from any start, to see slow policies; a test gives a constant one."""
+        """Seconds from any start: what calls of policies are timed by at the moment. A constant sees no slow ones."""
+        self._cheap_stopwatch = stopwatch
+        self._cpu_clock = stopwatch if cpu_clock is None else cpu_clock
+        self._cpu_clock_until = -inf
         self.frames = FrameTable(settings.frames)
         self.links = FrameLinks(settings.frames)
         self.swap = SwapMap(devices)
@@ -115,6 +122,8 @@ class State:
         """Regions that are gone but for slots which a chore still frees."""
         self.future: Callable[[int], int] | None = None
         """In a replay: when a page is used next, see `MemoryView.next_use`."""
+        self.policy_returns = inf
+        """Time at which a policy that was replaced comes back, or earlier."""
         self.misbehaving: list[Process] = []
         """Processes of which a policy is to be replaced by the default."""
         self.identity: Callable[[int], int] | None = None
@@ -155,6 +164,20 @@ class State:
         self.reads: list[commands.SlotPage] = []
         self._outcomes: dict[int, list[commands.Outcome]] = {}
         self._notices: list[commands.Notice] = []
+
+    def tells_slowness(self, stopwatch: Callable[[], float]) -> bool:
+        """Whether a call that took long by this stopwatch was slow itself.
+
+        By the wall clock it may have waited for a CPU; then calls are timed in CPU time for a while, which costs more.
+        """
+        self._cpu_clock_until = self.now + CPU_CLOCK_SECONDS
+        self.stopwatch = self._cpu_clock
+        return stopwatch is self._cpu_clock
+
+    def choose_stopwatch(self) -> None:
+        """Time calls cheaply again if none took long for a while."""
+        if self.now >= self._cpu_clock_until:
+            self.stopwatch = self._cheap_stopwatch
 
     def process(self, process_id: int) -> Process:
         """A process by number; raises NotFound."""

@@ -51,7 +51,7 @@ def how_it_came(policy: admin_pb2.PolicyInForce) -> str | Text:
     before = printable(change.before)
     if change.misbehaved:
         return Text(f"{ago}: took the place of {before}, which {printable(change.did)}", style="bold red")
-    return f"{ago}: set in the place of {before}"
+    return f"{ago}: {printable(change.did) or 'set'} in the place of {before}"
 
 
 def show_changes(console: Console, answer: admin_pb2.SetPolicyResponse) -> None:

@@ -34,6 +34,7 @@ from usmd.policies import registry
 from usmd.runtime_paths import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd.server.admin_service import AdminService
 from usmd.server.client_service import REQUEST_LIMITS, ClientService
+from usmd.server.cpu_clock import CpuClock
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import parse_wakeup
 from usmd.server.identity import MAX_CONNECTIONS, Identities
@@ -91,13 +92,13 @@ def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
 class Daemon:
     """One run of usmd, from locked sockets to nothing left behind."""
 
-    def __init__(self, config: Config, devices: list[SwapDevice], signals: Signals) -> None:
+    def __init__(self, config: Config, devices: list[SwapDevice], signals: Signals, cpu_clock: CpuClock) -> None:
         self._config = config
         self._signals = signals
         memory = config.memory
         offer = uffd.probe()
         mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer)
-        self.engine = Engine(core_settings(memory, config.policy), mechanism, devices)
+        self.engine = Engine(core_settings(memory, config.policy), mechanism, devices, cpu_clock)
         self.watch = Watch()
         self.policy_changes = PolicyChanges(self.engine.now)
         self.engine.on_notice = self._notice
@@ -284,17 +285,18 @@ def serve(config: Config, signals: Signals) -> int:
         devices = open_devices(config.swap, config.memory.page_size)
         try:
             stack.enter_context(PolicyWatch(config.policy.call_timeout))
+            cpu_clock = stack.enter_context(CpuClock())
             check_policies(config, devices)
             factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:
-                return runner.run(_run(config, devices, signals))
+                return runner.run(_run(config, devices, signals, cpu_clock))
         finally:
             for device in devices:
                 _close(device)
 
 
-async def _run(config: Config, devices: list[SwapDevice], signals: Signals) -> int:
-    return await Daemon(config, devices, signals).run()
+async def _run(config: Config, devices: list[SwapDevice], signals: Signals, cpu_clock: CpuClock) -> int:
+    return await Daemon(config, devices, signals, cpu_clock).run()
 
 
 def _close(device: SwapDevice) -> None:

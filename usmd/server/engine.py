@@ -40,13 +40,20 @@ class Engine:
     `on_*` are called on the loop, in the order of the commands.
     """
 
-    def __init__(self, settings: CoreSettings, memory: Mechanism, devices: Sequence[SwapDevice]) -> None:
+    def __init__(
+        self,
+        settings: CoreSettings,
+        memory: Mechanism,
+        devices: Sequence[SwapDevice],
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
         self.memory = memory
         self.core = Core(
             settings,
             [DeviceInfo(device.name, device.slots) for device in devices],
             registry.make,
             time.perf_counter,
+            cpu_clock=cpu_clock,
         )
         self.taps = Taps()
         self.queues = [DeviceQueue(device, memory, self.submit) for device in devices]

@@ -5,7 +5,6 @@ Whatever the policy does, the daemon goes on: a ghost that errs too often or tak
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,13 +14,14 @@ from usmd.core.instant import Touches
 from usmd.core.swap_map import MAX_DEVICES, DeviceInfo, DeviceMap
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.lab.simulation import Simulation
+from usmd.server.cpu_clock import spent
 
 MAX_ERRORS: Final = 100
 """Errors of its policy after which a ghost is stopped."""
 MAX_SECONDS: Final = 0.25
-"""What one run of touches may take; that is a hundred times what it is meant to."""
+"""What one run of touches may take, beside waiting for a CPU; that is a hundred times what it is meant to."""
 MAX_SLOW: Final = 3
-"""Runs that may take longer before a ghost is stopped: on a busy machine it may have waited for a CPU."""
+"""Runs that may take longer before a ghost is stopped: the daemon may have been stopped meanwhile."""
 PARTS: Final = 64
 """Parts of what a hint asks of many pages that are done at once; the others are with the touches that follow."""
 FIRST_SLOTS: Final = 4096
@@ -83,10 +83,11 @@ class Ghost:
         if not pages:
             return
         self._make_room(len(pages))
-        started = time.perf_counter()
+        before = spent()
         self._do(Touches(1, 1, pages, writes), now)
-        took = time.perf_counter() - started
-        self.seconds += took
+        after = spent()
+        self.seconds += after.passed - before.passed
+        took = after.passed - before.passed - (after.waited - before.waited)
         self._slow += took > MAX_SECONDS
         if self._slow > MAX_SLOW:
             self._stop(f"it took {took:.2f} s for {len(pages)} accesses")

@@ -11,9 +11,15 @@ import msgspec
 
 from usmd.core.commands import Notice
 
+CAME_BACK = "came back"
+"""What a policy did that is in force again after another took its place."""
+
 
 class PolicyChange(msgspec.Struct, frozen=True):
-    """That `after` took the place of `before` at `time`; `misbehaved`: because of what that one `did`."""
+    """That `after` took the place of `before` at `time`; `misbehaved`: because of what that one `did`.
+
+    Without `misbehaved` an operator set it, or it came back, which `did` then says.
+    """
 
     kind: str
     before: str
@@ -37,6 +43,9 @@ class PolicyChanges:
         if notice.kind == "policy_set":
             kind, after = fields["policy_kind"], fields["policy"]
             change = PolicyChange(kind, fields["before"], after, self._clock())
+        elif notice.kind == "policy_restored":
+            kind, after = fields["policy_kind"], fields["policy"]
+            change = PolicyChange(kind, fields["before"], after, self._clock(), did=CAME_BACK)
         elif notice.kind == "policy_replaced":
             errors, did = int(fields["errors"]), fields["did"]
             kind, after = fields["policy_kind"], fields["replaced_by"]

@@ -1,22 +1,28 @@
 """Calls of policies that do not return: an exception is raised within them, so that the daemon goes on.
 
 A timer of the process interrupts it four times a second and looks at the stack. Where the same call of a policy is
-there each time for so many seconds, it is ended: by PolicyHung, which the guard takes as it takes any error, and then
-does without that policy; in a ghost by GhostHung, which stops it. Python can be interrupted so, and where it sleeps or
-waits; not C code that computes, and no loop that catches BaseException. Modules may take long to load.
+there each time and has used so many seconds of CPU time, it is ended: by PolicyHung, which the guard takes as it takes
+any error, and then does without that policy; in a ghost by GhostHung, which stops it. Time in which the process was
+stopped, or waited for a CPU, is not the policy's. A call that sleeps or waits for something else uses no CPU time, and
+may do so several times as long. Python can be interrupted so, and where it sleeps or waits; not C code that computes,
+and no loop that catches BaseException. Modules may take long to load.
 """
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Final, Self
 
 from usmd.core.guard import PolicyHung
-from usmd.server import ghost, signals
+from usmd.server import cpu_clock, ghost, signals
+from usmd.server.cpu_clock import Spent, spent
 
 LOOK_SECONDS: Final = 0.25
 """Time between two looks."""
+WAITS: Final = 5
+"""How many times as long a call may sleep or wait as it may compute."""
 _AGAIN_SECONDS: Final = 0.001
 """Until the next look, where the call was just in the core's own code, which an exception could leave half done."""
 _CORE: Final = "usmd.core."
@@ -29,21 +35,22 @@ _LOADERS: Final = (
 """Load modules, policies' own among them."""
 
 
-_HANDLERS: Final = (__name__, signals.__name__)
+_HANDLERS: Final = (__name__, cpu_clock.__name__, signals.__name__)
 
 
 class PolicyWatch:
     """Watches the thread that enters it, which must be the main one.
 
-    A call may take `seconds`, about; 0: as long as it takes. Looks are counted, so that a process which gets no CPU for
-    a while has the more time.
+    A call may take `seconds` of CPU time, about; 0: as long as it takes. `spent` tells where the thread's time went.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, spent: Callable[[], Spent] = spent) -> None:
         self._seconds = seconds
-        self._looks = max(1, round(seconds / LOOK_SECONDS))
+        self._spent = spent
         self._call: tuple[FrameType, FrameType] | None = None
-        self._seen = 0
+        self._last = Spent(0.0, 0.0, 0.0)
+        self._computed = 0.0
+        self._blocked = 0.0
 
     def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGALRM, self.look)
@@ -62,17 +69,28 @@ class PolicyWatch:
         if _module(frame) in _HANDLERS:
             return  # it came while another handler ran, which must not be ended halfway
         call = _policy_call(frame)
-        if frame is None or call is None or call != self._call:
-            self._call, self._seen = call, 1
+        if frame is None or call is None or call != self._call or not self._seconds:
+            self._call = call
+            self._computed = self._blocked = 0.0
+            if call is not None:
+                self._last = self._spent()
             return
-        self._seen += 1
-        if self._seen <= self._looks:
+        before, self._last = self._last, self._spent()
+        passed, ran, waited = (now - then for now, then in zip(self._last, before, strict=True))
+        self._computed += ran
+        # A stopped process gets one look for all that time, of which no more than two count.
+        self._blocked += max(0.0, min(passed, 2 * LOOK_SECONDS) - ran - waited)
+        if self._computed > self._seconds:
+            what = f"it did not return for {self._seconds:g} s of CPU time"
+        elif self._blocked > WAITS * self._seconds:
+            what = f"it did not return for {WAITS * self._seconds:g} s, in which it slept or waited"
+        else:
             return
         if _module(frame).startswith(_CORE):
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, LOOK_SECONDS)
             return
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        what = f"it did not return for {self._seconds:g} s, at {place}"
+        what = f"{what}, at {place}"
         raise ghost.GhostHung(what) if _has(frame, ghost.__name__) else PolicyHung(what)
 
 

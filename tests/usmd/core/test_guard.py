@@ -164,10 +164,11 @@ def test_a_policy_that_makes_too_many_errors_makes_room_for_the_default():
         shell.put(process, region, page, bytes([page + 1]) * PAGE)
     assert (policies.specifications["evict"], policies.errors["evict"]) == ("broken", 5)
     shell.put(process, region, 5, b"\6" * PAGE)
-    assert (policies.specifications["evict"], policies.errors["evict"], policies.misbehaving) == ("lru", 0, {})
+    assert (policies.specifications["evict"], policies.errors["evict"], policies.blame.misbehaving) == ("lru", 0, {})
     (notice,) = notices(shell, "policy_replaced")
     assert notice.fields == {
         "policy_kind": "evict", "policy": "broken", "errors": "6", "did": "made 6 errors", "replaced_by": "lru",
+        "returns_in": "60",
     }  # fmt: skip
     assert sorted(policies.candidates(9)) == [0, 1, 2, 3], "the new one knows what the old one would not hear of"
     assert all(shell.get(process, region, page) == bytes([page + 1]) * PAGE for page in range(6))

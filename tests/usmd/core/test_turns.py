@@ -610,6 +610,7 @@ def test_too_many_errors_switch_it_off():
     (notice,) = [each for each in app.shell.notices if each.kind == "policy_replaced"]
     assert notice.fields == {
         "policy_kind": "cond", "policy": "wisher", "errors": "4", "did": "made 4 errors", "replaced_by": "none",
+        "returns_in": "60",
     }  # fmt: skip
     assert app.state.processes[app.process].policies.specifications["cond"] == "none"
     app.policy.told.clear()

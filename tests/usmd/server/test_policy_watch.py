@@ -13,10 +13,24 @@ from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.policies import registry
 from usmd.server import ghost
-from usmd.server.policy_watch import LOOK_SECONDS, PolicyWatch
+from usmd.server.cpu_clock import Spent
+from usmd.server.policy_watch import LOOK_SECONDS, WAITS, PolicyWatch
 
 LOOKS = 8
 SECONDS = LOOKS * LOOK_SECONDS
+
+
+class Thread:
+    """Where a thread's time goes between two looks: `share` of them to computing, to waiting for a CPU."""
+
+    def __init__(self, passes=LOOK_SECONDS, runs=LOOK_SECONDS, waits=0.0):
+        self.passes, self.runs, self.waits = passes, runs, waits
+        self.spent = Spent(0.0, 0.0, 0.0)
+
+    def __call__(self):
+        passed, ran, waited = self.spent
+        self.spent = Spent(passed + self.passes, ran + self.runs, waited + self.waits)
+        return self.spent
 
 
 class Looks(EvictPolicy):
@@ -58,7 +72,7 @@ def run(policy, touches=(1, 2, 3, 4, 5, 6)):
 @pytest.fixture
 def policy():
     class Policy(Looks):
-        watch = PolicyWatch(SECONDS)
+        watch = PolicyWatch(SECONDS, Thread())
 
     return Policy
 
@@ -67,10 +81,46 @@ def test_a_call_that_is_seen_too_often_is_ended_where_it_is(policy):
     policy.often = 1000
     error, replaced = run(policy)
     assert error.message.startswith(
-        "evict policy watched: page_filled raised PolicyHung('it did not return for 2 s, at "
+        "evict policy watched: page_filled raised PolicyHung('it did not return for 2 s of CPU time, at "
     )
     assert f"{__file__}:" in error.message
     assert "policy watched did not return from a call; hint_aware took its place" in replaced.message
+
+
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("thread", "looks", "hangs"),
+    [
+        (Thread(), LOOKS, False),
+        (Thread(), LOOKS + 1, True),
+        (Thread(passes=10 * LOOK_SECONDS, waits=9 * LOOK_SECONDS), LOOKS, False),  # a tenth of a CPU
+        (Thread(passes=10 * LOOK_SECONDS, waits=9 * LOOK_SECONDS), LOOKS + 1, True),
+        (Thread(passes=HOUR, runs=0.0, waits=HOUR), 1000, False),  # no CPU at all
+        (Thread(passes=HOUR, runs=0.0), 2 * WAITS, False),  # stopped for an hour between two looks
+        (Thread(runs=0.0), WAITS * LOOKS, False),  # asleep
+        (Thread(runs=0.0), WAITS * LOOKS + 1, True),
+        (Thread(runs=LOOK_SECONDS / 2), 2 * LOOKS, False),  # half of the time asleep
+        (Thread(runs=LOOK_SECONDS / 2), 2 * LOOKS + 1, True),
+    ],
+)
+def test_blame_is_for_computing_and_for_long_sleep_and_not_for_a_machine_that_is_busy_or_stopped(
+    policy, thread, looks, hangs
+):
+    policy.watch = PolicyWatch(SECONDS, thread)
+    policy.often = looks + 1  # the first one sees the call
+    told = run(policy, [1])
+    assert bool(told) == hangs, told
+    if hangs:
+        why = "2 s of CPU time" if thread.runs else f"{WAITS * 2} s, in which it slept or waited"
+        assert f"PolicyHung('it did not return for {why}, at " in told[0].message
+
+
+def test_a_signal_from_elsewhere_ends_no_call_where_no_call_is_to_be_ended(policy):
+    policy.watch = PolicyWatch(0, Thread(passes=HOUR, runs=HOUR))
+    policy.often = 1000
+    assert run(policy) == []
 
 
 def test_a_call_that_ends_in_time_is_none_that_hangs(policy):
@@ -88,7 +138,7 @@ def test_it_is_raised_again_when_it_was_caught(policy):
         raised = 0
 
         def look(self):
-            for _ in range(LOOKS):
+            for _ in range(LOOKS + 1):
                 super().look()
             for _ in range(3):
                 try:
@@ -130,7 +180,7 @@ def test_code_of_the_core_is_never_ended_halfway(policy, monkeypatch):
     class InCore(policy):
         def look(self):
             mine = self.memory.new_list()
-            for _ in range(LOOKS + 1):
+            for _ in range(LOOKS + 2):
                 assert Number() not in mine
             assert timers
             super().look()
@@ -199,12 +249,12 @@ def test_in_a_ghost_it_is_an_error_of_its_own(policy, monkeypatch):
     one = ghost.Ghost("watched", frames=4, pages=100, page_size=4096, deny_budget=1)
     one.touch([1, 2], b"", 2, 0.0)
     assert one.stopped
-    assert "a call of its policy hung: it did not return for 2 s, at " in one.problem
+    assert "a call of its policy hung: it did not return for 2 s of CPU time, at " in one.problem
     assert f"{__file__}:" in one.problem
 
 
 def test_outside_of_policies_nothing_is_ended():
-    watch = PolicyWatch(SECONDS)
+    watch = PolicyWatch(SECONDS, Thread())
     for _ in range(100):
         watch.look(signal.SIGALRM, sys._getframe())
         watch.look(signal.SIGALRM, None)

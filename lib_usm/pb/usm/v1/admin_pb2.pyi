@@ -619,7 +619,7 @@ class PolicyChange(_message.Message):
     errors: _builtins.int
     """Errors that it had made by then; only where misbehaved."""
     did: _builtins.str
-    """What it did, as "made 101 errors"; only where misbehaved."""
+    """What the one before did, as "made 101 errors", where it misbehaved; "came back" where `after` is in force again."""
     def __init__(
         self,
         *,
