@@ -164,8 +164,8 @@ def run_in(daemon: OwnDaemon, demo: Demo, packed: bytes) -> tuple[Measured, Meas
     return without, with_hints, mechanism
 
 
-def show(without: Measured, with_hints: Measured, mechanism: str) -> None:
-    """The table. A real fault does not yield: its thread waits in the kernel."""
+def show(without: Measured, with_hints: Measured) -> None:
+    """The table."""
     table = Table(title="what the same queries cost")
     table.add_column("")
     table.add_column("without hints", justify="right")
@@ -175,7 +175,7 @@ def show(without: Measured, with_hints: Measured, mechanism: str) -> None:
         ("  major (from swap)", "major"),
         ("  on the index", "index_faults"),
         ("evictions", "evictions"),
-        *([("yields (USM_YIELD)", "yields")] if mechanism == "simulated" else []),
+        ("yields (USM_YIELD)", "yields"),
     ):
         table.add_row(name, f"{getattr(without, field):,}", f"{getattr(with_hints, field):,}")
     table.add_row("seconds", f"{without.seconds:.1f}", f"{with_hints.seconds:.1f}")
@@ -200,7 +200,7 @@ def main(
         flags = ("--memory", str(memory), "--alloc", ALLOC, "--evict", "hint_aware", "--mechanism", mechanism)
         with running(*flags, swap_file=str(2 * total)) as daemon:
             without, with_hints, mechanism = run_in(daemon, demo, packed)
-    show(without, with_hints, mechanism)
+    show(without, with_hints)
     console.print(
         f"every byte of {len(demo.corpus.paths)} files is right, "
         f"after {without.answers + with_hints.answers:,} right answers\n\n"

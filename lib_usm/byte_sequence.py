@@ -115,23 +115,26 @@ class ByteSequence(ABC):
         raise WrongType("bytes of a region cannot be deleted: it keeps its length")
 
     def _index(self, key: SupportsIndex) -> int:
-        index = whole(key, "index")
-        if not -len(self) <= index < len(self):
-            raise OutOfRange(f"index {index} lies outside the region, which has {len(self)} bytes")
-        return index + len(self) if index < 0 else index
+        index, length = whole(key, "index"), len(self)
+        if not -length <= index < length:
+            raise OutOfRange(f"index {index} lies outside the region, which has {length} bytes")
+        return index + length if index < 0 else index
 
     def _place(self, key: slice) -> Strided:
         """The bytes of a slice. Raises WrongType and InvalidArgument."""
         try:
-            positions = range(*key.indices(len(self)))
+            start, stop, step = key.indices(len(self))
         except TypeError:
             raise WrongType(f"{shown(key)} is no slice of integers") from None
         except ValueError as error:
             raise InvalidArgument(f"{shown(key)}: {error}") from None
+        if step == 1:  # the usual case, at half the cost
+            return Strided(start, 1, stop - start if stop > start else 0, False)
+        positions = range(start, stop, step)
         count = len(positions)
-        if positions.step < 0:
-            return Strided(positions[-1] if count else 0, -positions.step, count, reverse=True)
-        return Strided(positions.start, positions.step, count, reverse=False)
+        if step < 0:
+            return Strided(positions[-1] if count else 0, -step, count, reverse=True)
+        return Strided(start, step, count, reverse=False)
 
     def _parts_of(self, place: Strided) -> Iterator[bytes]:
         """The bytes of a strided place, ascending."""
