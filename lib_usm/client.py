@@ -172,6 +172,9 @@ class Client:
                 raise
             mapping.keep_alive(self)
         region = Region(self, message, self.page_size, mapping)
+        if mapping is not None and self._memory is not None:
+            whose = f"{region!r} of process {self.process_id}"
+            mapping.explain_sigbus(self.page_size, self._memory.connection, whose)
         self._regions[region.region_id] = region
         return region
 
@@ -285,6 +288,9 @@ class Client:
         self._channel.close()
         self._identity.close()
         if in_use:
+            for region in in_use:
+                if region.mapping is not None:
+                    region.mapping.session_ended()
             # Without the descriptors the arrays would be zeros.
             if self._memory is not None:
                 self._memory.leave_open()
@@ -292,7 +298,7 @@ class Client:
             warnings.warn(
                 f"arrays or memoryviews of {names} are in use, and a touch of them is SIGBUS from now on; "
                 "delete them before the client is closed",
-                ResourceWarning,
+                UserWarning,
                 stacklevel=2,
             )
         elif self._memory is not None:

@@ -11,6 +11,7 @@ import os
 import weakref
 from typing import Final
 
+from lib_usm import sigbus
 from lib_usm.errors import InUse
 
 _MAP_FIXED_NOREPLACE: Final = 0x100000
@@ -21,6 +22,17 @@ class _Memory(mmap.mmap):
     """The mapping itself, which every array and memoryview of it keeps alive, and with it what it depends on."""
 
     session: object = None
+    watched = -1
+    """Number of lib_usm.sigbus; -1: not watched."""
+
+    def close(self) -> None:
+        """Unmap. Raises BufferError while arrays or views are in use."""
+        super().close()
+        watched, self.watched = self.watched, -1
+        sigbus.forget(watched)
+
+    def __del__(self) -> None:
+        sigbus.forget(self.watched)
 
 
 class Mapping:
@@ -49,6 +61,14 @@ class Mapping:
     def keep_alive(self, session: object) -> None:
         """Have arrays and views keep an object, for without it a touch of them would be SIGBUS."""
         self._memory.session = session
+
+    def explain_sigbus(self, page_size: int, connection: int, name: str) -> None:
+        """Have a SIGBUS by a touch of the bytes say so on stderr; see lib_usm.sigbus."""
+        self._memory.watched = sigbus.watch(self.address, self.size, page_size, connection, name)
+
+    def session_ended(self) -> None:
+        """Have the explanation of a SIGBUS say so."""
+        sigbus.ended(self._memory.watched)
 
     def buffer(self) -> memoryview:
         """A view of the bytes that is the caller's own."""

@@ -135,6 +135,8 @@ def test_without_a_frame_or_a_slot_ensure_is_out_of_memory_and_a_touch_is_sigbus
         asks.map("data", FRAMES)
         asks.do("fill", name="data", seed=1, first=0, pages=48)
         touches.map("data", FRAMES)
+        with pytest.raises(Refused, match="OutOfMemory"):
+            touches.do("store", name="data", seed=2, first=0, pages=FRAMES)
         touch = touches.begin("fill", name="data", seed=2, first=0, pages=FRAMES)
         assert touches.ends_with() == -signal.SIGBUS
         assert touch.answer is None
@@ -237,6 +239,9 @@ def test_a_damaged_page_is_data_loss_for_ensure_sigbus_for_a_touch_and_nothing_f
         for _ in range(2):
             with pytest.raises(Refused, match="DataLoss") as caught:
                 client.do("ensure", name="data", first=4, pages=8)
+            assert caught.value.page == 7
+            with pytest.raises(Refused, match="DataLoss") as caught:
+                client.do("load", name="data", first=0, pages=PAGES)
             assert caught.value.page == 7
         assert client.do("wrong", name="data", seed=1, first=0, pages=7) == []
         assert client.do("wrong", name="data", seed=1, first=8, pages=PAGES - 8) == []

@@ -100,6 +100,15 @@ class Told:
         """Region.ensure."""
         self.regions[name].ensure(first * PAGE, pages * PAGE)
 
+    def load(self, name: str, first: int, pages: int) -> int:
+        """Region.read; returns how many bytes came."""
+        return len(self.regions[name].read(first * PAGE, pages * PAGE))
+
+    def store(self, name: str, seed: int, first: int, pages: int) -> None:
+        """Region.write."""
+        data = b"".join(content(seed, page) for page in range(first, first + pages))
+        self.regions[name].write(first * PAGE, data)
+
     def evict(self, name: str, first: int, pages: int) -> None:
         """Region.evict."""
         self.regions[name].evict(first * PAGE, pages * PAGE)

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -754,7 +755,14 @@ def test_a_client_that_is_closed_with_arrays_in_use_warns_and_a_touch_of_them_is
     done = run_python(IN_USE, real, touch)
     assert done.returncode == (0 if touch == "quiet" else -signal.SIGBUS), done.stderr
     assert done.stdout == "True True\n"
-    assert done.stderr.count("ResourceWarning") == 1, done.stderr
+    assert done.stderr.count("UserWarning") == 1, done.stderr
+    if touch != "quiet":
+        page = int(touch) // PAGE
+        assert re.search(
+            rf"lib_usm: SIGBUS at page {page} \(byte {touch}\) of <Region \d+ 'kept', 32768 bytes> of process",
+            done.stderr,
+        )
+        assert "the session has ended" in done.stderr
     assert "arrays or memoryviews of <Region" in done.stderr
     assert "'kept'" in done.stderr
     assert "'other'" not in done.stderr

@@ -182,12 +182,13 @@ class UserfaultfdMemory(Mechanism):
         region = self._regions.pop(region_id, None)
         if region is None:
             return
-        self._punch(region, 0, region.page_count)
+        # The map first: a client that looks there before it touches is then told, and does not touch.
         page = region.residency.find(b"\1")
         while page >= 0:  # only where something is, or the map would take memory in order to be empty
             end = min(page + mmap.PAGESIZE, region.page_count)
             region.residency[page:end] = bytes(end - page)
             page = region.residency.find(b"\1", end)
+        self._punch(region, 0, region.page_count)
         if region.client is not None:
             region.client.drop(region_id, ended=ended)
             if region.client.mapped(region_id):

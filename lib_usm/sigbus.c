@@ -1,0 +1,139 @@
+/* Says on stderr which page of which region a SIGBUS is about, then lets the process end as it would have ended.
+
+   In C, because Python's own handlers run between two of its instructions, and the thread that touched the page is in
+   the middle of one, perhaps without the interpreter's lock. Nothing here needs that lock, memory or a file, or waits
+   for longer than a tenth of a second. lib_usm/sigbus.py calls `usm_watch` and `usm_forget`, one thread at a time. */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MOST_REGIONS 4096
+#define MOST_NAME 256
+#define WAIT_MILLISECONDS 100
+
+struct region {
+    volatile uintptr_t start; /* 0: not used; written last */
+    uintptr_t end;
+    uintptr_t page_size;
+    volatile int connection; /* the session's; it hangs up when the session has ended; -1: it has */
+    char name[MOST_NAME];
+};
+
+static struct region regions[MOST_REGIONS];
+static struct sigaction before;
+static int called;
+
+static void append(char *text, size_t *length, size_t room, const char *more) {
+    while (*more != 0 && *length < room) {
+        text[(*length)++] = *more++;
+    }
+}
+
+static void append_number(char *text, size_t *length, size_t room, uintptr_t number) {
+    char digits[24];
+    size_t at = sizeof digits - 1;
+    digits[at] = 0;
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    append(text, length, room, digits + at);
+}
+
+static int has_ended(const struct region *region) {
+    /* The page is made an error a moment before the daemon hangs up. */
+    struct pollfd connection = {.fd = region->connection, .events = POLLRDHUP};
+    return region->connection < 0 || poll(&connection, 1, WAIT_MILLISECONDS) == 1;
+}
+
+static void say(const struct region *region, uintptr_t address) {
+    char text[MOST_NAME * 3];
+    size_t length = 0, room = sizeof text;
+    uintptr_t offset = address - region->start;
+    append(text, &length, room, "lib_usm: SIGBUS at page ");
+    append_number(text, &length, room, offset / region->page_size);
+    append(text, &length, room, " (byte ");
+    append_number(text, &length, room, offset);
+    append(text, &length, room, ") of ");
+    append(text, &length, room, region->name);
+    append(text, &length, room,
+           has_ended(region)
+               ? ": the session has ended, so its bytes are gone (usmd was drained or killed it, or the client was "
+                 "closed); the daemon's log says why.\n"
+               : ": the daemon could not bring the page: there was no memory for it, with swap full too, or its slot "
+                 "in swap is damaged or unreadable; the daemon's log and `usmctl explain` say which. Region.ensure "
+                 "and Region.read raise an error instead.\n");
+    struct pollfd standard_error = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&standard_error, 1, WAIT_MILLISECONDS) == 1) { /* a pipe with room takes this much at once */
+        ssize_t written = write(STDERR_FILENO, text, length);
+        (void)written;
+    }
+}
+
+static void on_sigbus(int number, siginfo_t *info, void *context) {
+    int saved = errno;
+    uintptr_t address = (uintptr_t)info->si_addr;
+    (void)context;
+    if (info->si_code > 0) { /* a touch, and not a kill */
+        for (int index = 0; index < MOST_REGIONS; index++) {
+            const struct region *region = &regions[index];
+            if (region->start != 0 && region->start <= address && address < region->end) {
+                say(region, address);
+                break;
+            }
+        }
+    }
+    /* The touch is repeated when this returns, and then does what it would have done. Once alone: a handler before this
+       one may restore this one and raise the signal again, as faulthandler does. */
+    if (__atomic_exchange_n(&called, 1, __ATOMIC_SEQ_CST)) {
+        before.sa_handler = SIG_DFL;
+        before.sa_flags = 0;
+    }
+    sigaction(SIGBUS, &before, NULL);
+    if (info->si_code <= 0) {
+        raise(number);
+    }
+    errno = saved;
+}
+
+/* Watch a range of addresses. Returns its number, or -1 if there are too many. */
+int usm_watch(uintptr_t start, uintptr_t length, uintptr_t page_size, int connection, const char *name) {
+    struct sigaction current;
+    for (int index = 0; index < MOST_REGIONS; index++) {
+        struct region *region = &regions[index];
+        if (region->start != 0) {
+            continue;
+        }
+        region->end = start + length;
+        region->page_size = page_size;
+        region->connection = connection;
+        strncpy(region->name, name, MOST_NAME - 1);
+        __atomic_thread_fence(__ATOMIC_RELEASE);
+        region->start = start;
+        sigaction(SIGBUS, NULL, &current);
+        if (!(current.sa_flags & SA_SIGINFO) || current.sa_sigaction != on_sigbus) {
+            /* Also when another handler was installed meanwhile: that one is called after this one. */
+            struct sigaction ours = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+            sigemptyset(&ours.sa_mask);
+            before = current;
+            sigaction(SIGBUS, &ours, NULL);
+        }
+        return index;
+    }
+    return -1;
+}
+
+/* The session of a range has ended, or its connection is not this process's any more. */
+void usm_ended(int index) {
+    regions[index].connection = -1;
+}
+
+/* End what `usm_watch` began. */
+void usm_forget(int index) {
+    regions[index].start = 0;
+}
