@@ -6,7 +6,6 @@ used, 3 when another daemon serves the socket. What the daemon does is usmd/serv
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdEr
 from usmd.runtime_paths import prepare_folder, runtime_folder
 from usmd.server.signals import Signals
 from usmd.swap.open import parse_swap_spec
+from usmd.text_output import complain, use_escapes
 from usmd.version import VERSION
 
 EXIT_CONFIG = 2
@@ -186,11 +186,12 @@ def _run(config: Config) -> int:
 
 def _complaint(error: UsmdError, code: int) -> typer.Exit:
     """Say on stderr what was wrong, on one line; the exit is for the caller to raise."""
-    print(f"usmd: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    complain("usmd", " ".join(str(error).split()))
     return typer.Exit(code)
 
 
 def main() -> None:
     """Entry point of `usmd`."""
     standard_streams.open_missing()
+    use_escapes()
     app()

@@ -17,11 +17,12 @@ import threading
 from typing import Any, TextIO, cast
 
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from usmd.errors import ConfigError
 from usmd.event_levels import UNLOGGED, level_of
 from usmd.standard_streams import AsideStream
+from usmd.text_output import printable
 
 FORMATS = ("auto", "human", "json")
 
@@ -64,7 +65,10 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
     last: list[Processor]
     if human:
         plain = structlog.dev.plain_traceback
-        last = [structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=plain, pad_event_to=0)]
+        last = [
+            _printable,
+            structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=plain, pad_event_to=0),
+        ]
     else:
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     out = cast(TextIO, _Stream(target))
@@ -95,6 +99,17 @@ def _render(kind: str, processors: list[Processor], **fields: object) -> str:
     for process in processors:
         line = process(None, logging.getLevelName(level_of(kind)).lower(), line)
     return f"{line}\n"
+
+
+def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Names in an event come from applications: none of them may steer the terminal that the log is read on.
+
+    Text with blanks or line ends is left to structlog, which quotes it with escapes.
+    """
+    for name, value in event.items():
+        if isinstance(value, str) and (name == "event" or len(value.split()) == 1):
+            event[name] = printable(value, "utf-8")
+    return event
 
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:

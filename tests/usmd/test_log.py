@@ -205,3 +205,12 @@ def test_grpc_is_told_to_be_silent_unless_the_user_said_otherwise(monkeypatch):
     monkeypatch.delenv("GRPC_VERBOSITY")
     log.configure("json", io.StringIO())
     assert log.os.environ["GRPC_VERBOSITY"] == "NONE"
+
+
+def test_a_name_cannot_steer_the_terminal_that_the_log_is_read_on():
+    stream = io.StringIO()
+    log.configure("human", stream)
+    log.event("process_attached", process=7, name="\x1b[31mx", other="a \x1b[2J", event_name="\x9b2J")
+    text = stream.getvalue()
+    assert "\\x1b[31mx" in text
+    assert text.removesuffix("\n").isprintable()

@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-import msgspec
 from google.protobuf.message import Message
+
+from usmd.text_output import encoding_of, to_json
 
 
 def plain(message: Message) -> dict[str, object]:
@@ -30,14 +31,13 @@ def plain(message: Message) -> dict[str, object]:
 
 def write_document(document: object, file: TextIO) -> None:
     """Write one document, indented, and a line end."""
-    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
-    file.write(text + "\n")
+    file.write(to_json(document, encoding_of(file), indent=2) + "\n")
     file.flush()
 
 
 def write_line(document: object, file: TextIO) -> None:
     """Write one document on a line of its own and flush, so that a reader of the pipe sees it at once."""
-    file.write(msgspec.json.encode(document).decode() + "\n")
+    file.write(to_json(document, encoding_of(file)) + "\n")
     file.flush()
 
 

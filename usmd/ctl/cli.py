@@ -33,16 +33,19 @@ from usmd.ctl import (
 from usmd.ctl.as_json import plain, write_document, write_line
 from usmd.ctl.command import FAILED, connected, ended_by, flowing, listed, show, until_interrupted
 from usmd.ctl.connect import ADDRESS_VARIABLE, Admin
-from usmd.ctl.console import is_piped, make_console
+from usmd.ctl.console import can_redraw, make_console
 from usmd.ctl.doctor import diagnose
 from usmd.ctl.doctor_probe import look
 from usmd.ctl.options import AddressOption, Format, FormatOption, Shared, chosen_format
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.standard_streams import open_missing
+from usmd.text_output import complain, encoding_of, printable, use_escapes
 from usmd.version import VERSION
 
 BAD_USAGE = 2
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_UNWRITABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN, errno.ECONNRESET
+)  # fmt: skip
 
 
 app = typer.Typer(
@@ -214,13 +217,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run usmctl on `arguments`, or on those of the process, and return the exit code."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log says nothing that usmctl does not say better
     open_missing()
+    use_escapes()
     with ended_by(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP):  # SIGINT has that from Python
         return _run(arguments)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        app(None if arguments is None else list(arguments), prog_name="usmctl")
+        try:
+            app(None if arguments is None else list(arguments), prog_name="usmctl")
+        finally:
+            sys.stdout.flush()  # while what prevents it can still be told
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except InvalidArgument as error:
@@ -229,16 +236,19 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain(error, FAILED)
     except MemoryError:
         return _complain("there is not enough memory for that", FAILED)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
+    except BrokenPipeError:
         sys.stdout = None  # else it is tried once more at the end, with a traceback
+        return FAILED  # quietly: a reader that leaves early, as `head` does, has what it wanted
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        sys.stdout = None
         return _complain(f"the output cannot be written: {error.strerror}", FAILED)
     return 0
 
 
 def _complain(error: UsmdError | str, code: int) -> int:
-    sys.stderr.write(f"usmctl: {error}\n")
+    complain("usmctl", error)
     return code
 
 
@@ -253,7 +263,7 @@ def _picture(console: Console, admin: Admin, by: memory_map.By, cells: int | Non
 def _watch_map(admin: Admin, by: memory_map.By, cells: int | None, interval: float) -> None:
     console = make_console()
     with until_interrupted():
-        if is_piped(console):
+        if not can_redraw(console):
             while True:
                 console.print(_picture(console, admin, by, cells))
                 sys.stdout.flush()
@@ -277,10 +287,10 @@ def _map_as_json(admin: Admin, cells: int | None, interval: float | None) -> Non
 
 def _ask(question: str) -> None:
     """Go on only after a yes. The question goes to standard error, so that standard output holds the answer alone."""
-    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.write(f"{printable(question, encoding_of(sys.stderr))} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        sys.stderr.write("usmctl: not confirmed, so nothing was done; --yes does not ask\n")
+        complain("usmctl", "not confirmed, so nothing was done; --yes does not ask")
         raise typer.Exit(FAILED)
 
 

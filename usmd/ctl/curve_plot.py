@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from usmd.ctl.console import printable
 from usmd.ctl.replay_view import label
 from usmd.errors import TraceError
 from usmd.lab.loading import Trace
 from usmd.lab.replay import Row
+from usmd.text_output import printable
 
 MARKERS = "osD^vP*X<>dph"
 
@@ -73,4 +73,4 @@ def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
 
 def _plain(text: str) -> str:
     """Text that is not read as mathematics, which stands between dollar signs."""
-    return printable(text).replace("$", r"\$")
+    return printable(text, "utf-8").replace("$", r"\$")

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from usmd.ctl.console import printable
 from usmd.ctl.doctor import PREFIX, FeatureRow, Findings, Report, Use
 from usmd.mechanism.uffd import DEVICE
 from usmd.sizes import format_size
+from usmd.text_output import printable
 
 _WAYS = {
     "device": "yes, by its device: faults of programs and of system calls",

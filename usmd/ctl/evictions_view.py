@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.console import printable
 from usmd.ctl.tables import show_table
+from usmd.text_output import printable
 
 
 def show_evictions(console: Console, found: admin_pb2.ListEvictionsResponse) -> None:

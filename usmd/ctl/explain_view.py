@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.console import printable
 from usmd.ctl.hints_view import unheeded
 from usmd.ctl.tables import page_range
+from usmd.text_output import printable
 
 _STATES = {
     "ABSENT": "it was never touched, or holds only zeros; the next touch gets a page of zeros, a minor fault",

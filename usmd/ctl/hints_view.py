@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.console import printable
 from usmd.ctl.tables import page_range, show_table
+from usmd.text_output import printable
 
 
 def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:

@@ -18,8 +18,9 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.console import has_blocks, is_coloured, is_piped, printable
+from usmd.ctl.console import has_blocks, is_coloured, is_piped
 from usmd.sizes import format_size
+from usmd.text_output import printable
 
 MAX_CELLS = 65_536
 PIPE_COLUMNS = 64

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.console import printable
 from usmd.ctl.status_view import format_duration
 from usmd.ctl.tables import show_table
+from usmd.text_output import printable
 
 
 def show_policies(console: Console, found: admin_pb2.ListPoliciesResponse) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from usmd.text_output import encoding_of, printable
+
 Advance = Callable[[int], None]
 """Called with what was done since the last call."""
 
@@ -21,7 +23,8 @@ def progress_bar(what: str, total: int | None, *, of_bytes: bool = False) -> Ite
         return
     of = "" if total is None else f" of {total:,}"
     amount = DownloadColumn(binary_units=True) if of_bytes else TextColumn("{task.completed:,.0f}" + of)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), amount, TimeRemainingColumn())
+    described = TextColumn("{task.description}", markup=False)
+    columns = (described, BarColumn(), TaskProgressColumn(), amount, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(printable(what, encoding_of(sys.stderr)), total=total)
         yield lambda done: progress.advance(task, done)

@@ -79,7 +79,7 @@ def record(
         write_document(record_view.as_document(summary, out), sys.stdout)
     else:
         text = "\n".join(record_view.lines(summary, out))
-        typer.echo(text, err=out == "-")
+        (sys.stderr if out == "-" else sys.stdout).write(text + "\n")  # no typer.echo: it has an encoding of its own
 
 
 @contextmanager

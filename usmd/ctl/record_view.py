@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.console import printable
 from usmd.sizes import format_size
+from usmd.text_output import printable
 
 RECORD_BYTES = 17
 
@@ -56,7 +56,7 @@ def lines(summary: Summary, out: str) -> list[str]:
     size = format_size(summary.accesses * RECORD_BYTES)
     share = summary.faults / max(summary.accesses, 1)
     writes = summary.writes / max(summary.accesses, 1)
-    target = "standard output" if out == "-" else out
+    target = "standard output" if out == "-" else printable(out)
     name, policy = printable(header.process_name), printable(header.evict_policy)
     pages = f"{len(summary.pages):,} pages ({format_size(len(summary.pages) * header.page_size)})"
     found = [
@@ -73,7 +73,9 @@ def lines(summary: Summary, out: str) -> list[str]:
             "of pages in memory cannot be seen"
         )
     if out != "-" and summary.accesses:
-        found.append(f"next: usmctl replay {shlex.quote(out)} --frames {header.frames},10% --evict lru,arc,s3_fifo")
+        found.append(
+            f"next: usmctl replay {printable(shlex.quote(out))} --frames {header.frames},10% --evict lru,arc,s3_fifo"
+        )
     return found
 
 

@@ -8,11 +8,12 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from usmd.ctl.console import has_blocks, printable
+from usmd.ctl.console import has_blocks
 from usmd.ctl.tables import show_table, width_of
 from usmd.lab.loading import Trace
 from usmd.lab.replay import Row
 from usmd.sizes import format_size
+from usmd.text_output import printable
 
 BAR = 12
 """Characters of the bar that shows a miss ratio."""

@@ -14,7 +14,7 @@ from usmd.ctl import shadow_view
 from usmd.ctl.as_json import plain, write_line
 from usmd.ctl.command import connected, until_interrupted
 from usmd.ctl.connect import Stream
-from usmd.ctl.console import is_piped, make_console
+from usmd.ctl.console import can_redraw, make_console
 from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format
 from usmd.ctl.targets import absolute_files
 from usmd.errors import InvalidArgument
@@ -97,7 +97,7 @@ def _watch(reports: Stream[admin_pb2.ShadowReport], *, as_json: bool) -> None:
     if as_json:
         for report in reports:
             write_line(plain(report), sys.stdout)
-    elif is_piped(console):
+    elif not can_redraw(console):
         for number, report in enumerate(reports):
             for line in shadow_view.lines(report) if number or report.ended else shadow_view.heading(report):
                 console.print(line, soft_wrap=True)

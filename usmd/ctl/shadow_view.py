@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.console import printable
 from usmd.ctl.status_view import format_duration
+from usmd.text_output import printable
 
 ITSELF = "the process itself"
 DEAR = 0.1

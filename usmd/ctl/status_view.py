@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.console import is_piped, printable
+from usmd.ctl.console import is_piped
 from usmd.ctl.memory_map import CLEAN, DIRTY, EVICTING, FILLING, FREE, State, state_glyph
 from usmd.sizes import format_size
+from usmd.text_output import printable
 
 MAX_BAR = 72
 COUNTER_GROUPS = (

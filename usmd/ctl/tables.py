@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.console import printable
 from usmd.sizes import format_size
+from usmd.text_output import printable
 
 GAP = 2
 """Characters between two columns."""

@@ -16,6 +16,7 @@ from usmd.sizes import parse_size
 
 MAX_NUMBER = (1 << 64) - 1
 _FILE = re.compile(r"[^\s(),=][^(),=]*\.py(?=:)")
+_UNDECODED = re.compile("[\udc80-\udcff]")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
 
 
@@ -35,6 +36,17 @@ class Place:
     offset: int
 
 
+def from_argument(text: str) -> str:
+    """An argument of the command line as the text that it is for the daemon: UTF-8, whatever the locale.
+
+    Raises InvalidArgument for bytes that are no UTF-8: no name has them.
+    """
+    try:
+        return text if not _UNDECODED.search(text) else os.fsencode(text).decode()
+    except UnicodeError:
+        raise InvalidArgument(f"{text!r} is not UTF-8 text, which all names and specifications are") from None
+
+
 def parse_number(text: str) -> int | None:
     """Decimal or 0x number of at most 64 bits; None where `text` is none."""
     if not _NUMBER.fullmatch(text):
@@ -45,6 +57,7 @@ def parse_number(text: str) -> int | None:
 
 def parse_process(text: str) -> int | str:
     """Process number (at least 1) or a process name. Raises InvalidArgument for neither."""
+    text = from_argument(text)
     if not text.isascii() or not text.isdecimal():
         if not text:
             raise InvalidArgument("the process is empty; allowed is a process number or a process name")
@@ -57,6 +70,7 @@ def parse_process(text: str) -> int | str:
 
 def parse_page(text: str) -> Address | Place:
     """Address, or REGION+OFFSET. Raises InvalidArgument, which names the text and what is allowed."""
+    text = from_argument(text)
     region, plus, offset = text.rpartition("+")
     if plus:
         return _parse_place(text, region, offset)
@@ -74,6 +88,7 @@ def parse_range(text: str) -> tuple[Place, int | None]:
 
     Raises InvalidArgument, which names the text and what is allowed.
     """
+    text = from_argument(text)
     region, plus, rest = text.rpartition("+")
     if not plus:
         return _parse_place(text, text, "0"), None
@@ -82,8 +97,12 @@ def parse_range(text: str) -> tuple[Place, int | None]:
 
 
 def absolute_files(specification: str) -> str:
-    """A policy's specification with the paths in it made absolute, because the daemon works in another folder."""
-    return _FILE.sub(lambda match: os.path.abspath(os.path.expanduser(match[0])), specification)  # noqa: PTH100, PTH111
+    """A policy's specification with the paths in it made absolute, because the daemon works in another folder.
+
+    Raises InvalidArgument for bytes that are no UTF-8.
+    """
+    text = _FILE.sub(lambda match: os.path.abspath(os.path.expanduser(match[0])), specification)  # noqa: PTH100, PTH111
+    return from_argument(text)
 
 
 def find_process(name: str, processes: Iterable[admin_pb2.Process]) -> int:

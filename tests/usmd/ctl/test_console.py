@@ -1,11 +1,11 @@
 import io
 import sys
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 from rich.console import Console
+from rich.table import Table
 
-from usmd.ctl.console import has_blocks, is_coloured, is_piped, make_console, printable
+from usmd.ctl.console import can_redraw, has_blocks, is_coloured, is_piped, make_console
 
 
 def test_a_pipe_gets_whole_lines_without_colour(capsys, monkeypatch):
@@ -40,11 +40,28 @@ def test_blocks_need_an_encoding_that_has_them():
     assert not has_blocks(Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii")))
 
 
-@given(st.text())
-def test_no_text_from_elsewhere_can_steer_the_terminal(text):
-    assert printable(text).isprintable()
+def test_lines_end_without_blanks_and_keep_their_colours(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    table = Table("a", "b", box=None)
+    table.add_row("x", "y")
+    table.add_row("x", "longer")
+    console = make_console()
+    console.print(table)
+    assert [line.rstrip() for line in stream.getvalue().splitlines()] == stream.getvalue().splitlines()
+    console.file.write("a \x1b[1m b \x1b[0m \n  c  ")
+    assert stream.getvalue().endswith("a \x1b[1m b\x1b[0m\n  c  ")
 
 
-def test_printable_text_is_left_alone():
-    assert printable("caf\u00e9 [x] a+b") == "caf\u00e9 [x] a+b"
-    assert printable("a\x1b[2Jb\nc") == "a\\x1b[2Jb\\nc"
+@pytest.mark.parametrize(("term", "redraws"), [("xterm", True), ("dumb", False), ("unknown", False)])
+def test_a_terminal_without_a_cursor_is_not_redrawn(monkeypatch, term, redraws):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", term)
+    assert can_redraw(make_console()) is redraws
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert not can_redraw(make_console())

@@ -9,7 +9,7 @@ from usmd.ctl.progress import progress_bar
 
 SCRIPT = """
 from usmd.ctl.progress import progress_bar
-with progress_bar("working", {total}, of_bytes={of_bytes}) as advance:
+with progress_bar("working [/red]", {total}, of_bytes={of_bytes}) as advance:
     advance(3)
     advance(1)
 print("done")
@@ -31,18 +31,18 @@ def run_on_a_terminal(total, of_bytes):
 def test_a_terminal_shows_a_bar_and_standard_output_only_the_answer():
     out, seen = run_on_a_terminal(4, of_bytes=False)
     assert out == b"done\n"
-    assert "working" in seen
+    assert "working [/red]" in seen
     assert "4 of 4" in seen
 
 
 def test_bytes_and_an_unknown_total():
-    assert "working" in run_on_a_terminal(2048, of_bytes=True)[1]
-    assert "working" in run_on_a_terminal(None, of_bytes=True)[1]
-    assert "working" in run_on_a_terminal(None, of_bytes=False)[1]
+    assert "working [/red]" in run_on_a_terminal(2048, of_bytes=True)[1]
+    assert "working [/red]" in run_on_a_terminal(None, of_bytes=True)[1]
+    assert "working [/red]" in run_on_a_terminal(None, of_bytes=False)[1]
 
 
 def test_behind_a_pipe_there_is_nothing(capsys):
-    with progress_bar("working", 4) as advance:
+    with progress_bar("working [/red]", 4) as advance:
         advance(4)
     output = capsys.readouterr()
     assert (output.out, output.err) == ("", "")
