@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint bench proto clean
+.PHONY: run test delayed soak lint bench proto clean
 .DEFAULT_GOAL := run
 
 $(STAMP): pyproject.toml
@@ -18,6 +18,15 @@ run: $(STAMP) ## the demo: a real application whose memory usmd owns
 
 test: $(STAMP) ## the whole test suite, in four processes: end-to-end tests wait more than they compute
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
+
+# Where each place of these delays is, and why there, says tests/support/delays.py.
+DELAYS := store=0.05,load=0.05,answer=0.01,stream=0.01,log=0.05
+delayed: $(STAMP) ## tests of daemons with delays wherever no order is promised: one that does not wait fails
+	@USM_TEST_DELAYS=$(DELAYS) $(BIN)/python -m pytest -n 4 --dist worksteal tests/e2e tests/usmd/server tests/lib_usm
+
+soak: $(STAMP) ## for an hour or so: many new examples of every property, long end-to-end work, and the delays
+	@USM_TEST_EXAMPLES=20 USMD_E2E_SECONDS=60 $(BIN)/python -m pytest -n 4 --dist worksteal --timeout 7200
+	@$(MAKE) --no-print-directory delayed
 
 lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, tests that wait, generated code
 	@$(BIN)/ruff check .
