@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from urllib.parse import quote
 
@@ -59,15 +60,40 @@ def resolve_address(address: str | None) -> SocketAddress:
 
 
 def default_socket(system_socket: Path = _SYSTEM_SOCKET) -> Path:
-    """Socket on which `usmd serve` listens by default, for this user or else for the whole system."""
-    uid = os.getuid()
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime:
-        own = Path(runtime) / "usmd" / "usmd.sock"
+    """Socket on which `usmd serve` listens by default, for this user or else for the whole system.
+
+    Raises InvalidArgument if the folder for this user's daemon is another user's, who could read all that is sent to
+    it, and there is no system's daemon.
+    """
+    uid = os.geteuid()
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if runtime.is_absolute() and _is_own(runtime, uid):
+        own = runtime / "usmd" / "usmd.sock"
     elif uid == 0:
         own = system_socket
     else:
-        own = Path(f"/tmp/usmd-{uid}/usmd.sock")  # noqa: S108 - the daemon's folder of that name is the user's own
-    if uid != 0 and not own.exists() and system_socket.exists():
+        own = Path(f"/tmp/usmd-{uid}/usmd.sock")  # noqa: S108 - whether it is the user's own is looked at below
+    safe = _is_own(own.parent, uid, link=False) or own == system_socket
+    if uid != 0 and system_socket.exists() and not (safe and own.exists()):
         return system_socket
+    if not safe:
+        raise InvalidArgument(
+            f"folder {own.parent} is a link, belongs to another user, or can be written to by others, so that the "
+            "daemon there may be anybody's; name the socket of a daemon that you trust, in connect() or "
+            "$USM_ADDRESS"
+        )
     return own
+
+
+def _is_own(folder: Path, user: int, *, link: bool = True) -> bool:
+    """Whether a folder (`link`: or what a link to one names) belongs to the user, and no other may write to it.
+
+    One that is absent is not another's. The daemon judges by the same rule.
+    """
+    try:
+        found = folder.stat() if link else folder.lstat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -24,36 +24,58 @@ MEMORY_SUFFIX = ".memory"
 
 SOCKET_NAME = "usmd.sock"
 ADMIN_SOCKET_NAME = "admin.sock"
+_WHAT_TO_DO = "choose other places with --socket, --admin-socket and --state-dir"
 
 
 def runtime_folder(environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
     """Return the user's runtime folder; nothing is created.
 
-    `$XDG_RUNTIME_DIR/usmd` when the variable holds an absolute path (the XDG specification says to ignore others), else
-    `/run/usmd` for root and `/tmp/usmd-UID` for everybody else. `uid` None is the effective user of this process.
+    `$XDG_RUNTIME_DIR/usmd` if the variable holds an absolute path and that folder is the user's own, else `/run/usmd`
+    for root and `/tmp/usmd-UID` for all others. `uid` None is the effective user of this process. sudo and su may keep
+    the variable of another user, who could use no folder made there, or could replace it.
     """
     user = os.geteuid() if uid is None else uid
     base = Path(environ.get("XDG_RUNTIME_DIR", ""))
-    if base.is_absolute():
+    if base.is_absolute() and _is_own(base, user):
         return base / "usmd"
     return Path("/run/usmd") if user == 0 else Path(f"/tmp/usmd-{user}")  # noqa: S108 - prepare_folder checks the owner
 
 
-def prepare_folder(folder: Path) -> None:
-    """Create `folder` with mode 0700, or check that the existing one is safe to put sockets in.
+def _is_own(folder: Path, user: int) -> bool:
+    """Whether a folder belongs to the user and to writers of no other name; one that is absent is not another's."""
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
-    A folder under /tmp can be made by anybody who is quicker; whoever owns it could replace a socket and read every
-    page. Raises ConfigError when it is no folder (a symbolic link is none), belongs to another user, or others may
-    write to it.
-    """
-    what_to_do = "choose other places with --socket, --admin-socket and --state-dir"
+
+def prepare_folder(folder: Path) -> None:
+    """Create `folder` with mode 0700, or check that the existing one is safe to put sockets in; raises ConfigError."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
     except OSError as error:
-        raise ConfigError(f"runtime folder {folder} cannot be made: {error.strerror}; {what_to_do}") from error
+        raise ConfigError(f"runtime folder {folder} cannot be made: {error.strerror}; {_WHAT_TO_DO}") from error
+    check_folder(folder, _WHAT_TO_DO)
+
+
+def check_folder(folder: Path, what_to_do: str) -> None:
+    """Check that no other user can have put sockets into `folder`; one that is absent passes.
+
+    A folder under /tmp can be made by the first to come; its owner could replace a socket and read every page. Raises
+    ConfigError if it is no folder (a symbolic link is none), belongs to another user, or others may write to it.
+    """
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"runtime folder {folder} cannot be looked at: {error.strerror}; {what_to_do}") from error
     if not stat.S_ISDIR(found.st_mode):
-        raise ConfigError(f"runtime folder {folder} is a symbolic link, not a folder; remove it, or {what_to_do}")
+        what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "a file"
+        raise ConfigError(f"runtime folder {folder} is {what}, not a folder; remove it, or {what_to_do}")
     if found.st_uid != os.geteuid():
         raise ConfigError(
             f"runtime folder {folder} belongs to user {found.st_uid}, allowed is its use by that user alone, "

@@ -1,10 +1,12 @@
 """Addresses: what is given, the environment, the defaults."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 import lib_usm
+import lib_usm.address
 from lib_usm.address import SocketAddress, default_socket, resolve_address
 
 
@@ -47,15 +49,15 @@ def test_a_path_with_special_characters_reaches_its_daemon(make_daemon, tmp_path
 @pytest.mark.parametrize(
     ("uid", "runtime", "expected"),
     [
-        (1000, "/run/user/1000", "/run/user/1000/usmd/usmd.sock"),
+        (1000, "/absent/user/1000", "/absent/user/1000/usmd/usmd.sock"),
         (1000, None, "/tmp/usmd-1000/usmd.sock"),
         (0, None, "system"),
-        (0, "/run/user/0", "/run/user/0/usmd/usmd.sock"),
+        (0, "/absent/user/0", "/absent/user/0/usmd/usmd.sock"),
     ],
 )
 def test_the_default_socket_is_the_daemons(monkeypatch, tmp_path, uid, runtime, expected):
     system = tmp_path / "usmd.sock"
-    monkeypatch.setattr(os, "getuid", lambda: uid)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     if runtime is None:
         monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     else:
@@ -63,13 +65,51 @@ def test_the_default_socket_is_the_daemons(monkeypatch, tmp_path, uid, runtime, 
     assert str(default_socket(system)) == (str(system) if expected == "system" else expected)
 
 
-def test_a_user_without_a_daemon_of_their_own_uses_the_systems(monkeypatch, tmp_path):
+@pytest.fixture
+def user(monkeypatch):
+    """A user that is not root, and how a folder becomes theirs."""
+    real = os.geteuid()
+    number = real or 1000
+    monkeypatch.setattr(os, "geteuid", lambda: number)
+
+    def owned(folder, mode=0o700):
+        folder.mkdir(exist_ok=True)
+        if real == 0:
+            os.chown(folder, number, -1)
+        folder.chmod(mode)
+        return folder
+
+    return owned
+
+
+def test_a_user_without_a_daemon_of_their_own_uses_the_systems(monkeypatch, tmp_path, user):
     system = tmp_path / "usmd.sock"
     system.touch()
-    monkeypatch.setattr(os, "getuid", lambda: 1000)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(user(tmp_path)))
     assert default_socket(system) == system
-    own = tmp_path / "usmd" / "usmd.sock"
-    own.parent.mkdir()
+    own = user(tmp_path / "usmd") / "usmd.sock"
     own.touch()
     assert default_socket(system) == own
+
+
+@pytest.mark.parametrize("kind", ["of another", "writable", "link"])
+def test_no_socket_is_taken_from_a_folder_that_another_user_may_have_made(monkeypatch, tmp_path, user, kind):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(user(tmp_path)))
+    folder = tmp_path / "usmd"
+    if kind == "link":
+        folder.symlink_to(user(tmp_path / "elsewhere"))
+    else:
+        user(folder, 0o770 if kind == "writable" else 0o700)
+    (folder / "usmd.sock").touch()
+    if kind == "of another":
+        owner = os.geteuid()
+        monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+        monkeypatch.setattr(
+            lib_usm.address, "Path", lambda text: folder / "usmd.sock" if "/tmp/" in text else Path(text)
+        )
+    with pytest.raises(lib_usm.InvalidArgument, match="USM_ADDRESS"):
+        default_socket(tmp_path / "absent")
+    system = tmp_path / "system.sock"
+    system.touch()
+    assert default_socket(system) == system

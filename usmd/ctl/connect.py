@@ -21,7 +21,7 @@ from grpc_status import rpc_status
 from lib_usm.pb.usm.v1 import admin_pb2, admin_pb2_grpc
 from usmd.ctl.targets import Address, Place, find_process, parse_process
 from usmd.errors import UsmdError
-from usmd.runtime_paths import ADMIN_SOCKET_NAME, parse_address, runtime_folder
+from usmd.runtime_paths import ADMIN_SOCKET_NAME, check_folder, parse_address, runtime_folder
 
 ADDRESS_VARIABLE = "USM_ADMIN_ADDRESS"
 ANSWER_SECONDS = (
@@ -47,12 +47,14 @@ _PageT = TypeVar("_PageT", bound=_Page)
 def admin_socket(address: str | None, environ: Mapping[str, str] = os.environ) -> Path:
     """Socket to use: `address`, else $USM_ADMIN_ADDRESS, else where a daemon of this user serves by default.
 
-    Raises ConfigError for an address that is no `unix:PATH`.
+    Raises ConfigError for an address that is no `unix:PATH`, and for a default place that is another user's.
     """
     text = address or environ.get(ADDRESS_VARIABLE, "")
     if text:
         return parse_address(text, identity=False)
-    return runtime_folder(environ) / ADMIN_SOCKET_NAME
+    folder = runtime_folder(environ)
+    check_folder(folder, f"name the socket of a daemon that you trust with --address or ${ADDRESS_VARIABLE}")
+    return folder / ADMIN_SOCKET_NAME
 
 
 _Item_co = TypeVar("_Item_co", covariant=True)

@@ -183,3 +183,9 @@ def test_an_error_that_does_not_come_from_usmd_itself_is_told_as_far_as_it_goes(
             admin.status()
         with pytest.raises(AdminError, match=r"^usmd at unix:.*strange\.sock answered INTERNAL$"):
             admin.policies()
+
+
+def test_a_default_place_that_another_user_may_have_made_is_refused(tmp_path):
+    (tmp_path / "usmd").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match=r"symbolic link.*--address"):
+        admin_socket(None, {"XDG_RUNTIME_DIR": str(tmp_path)})
