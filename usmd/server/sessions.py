@@ -49,6 +49,7 @@ class Session:
     """One client and its streams. The first that is opened is the session's own, and they end together."""
 
     __slots__ = (
+        "deadline",
         "end_error",
         "ended",
         "identity",
@@ -72,6 +73,8 @@ class Session:
         self.over_budget_told = 0
         """How many pages beyond the budget of EVICTION=DENY the client was told of last."""
         self.identity: Identity | None = None
+        self.deadline: asyncio.TimerHandle | None = None
+        """Ends the session if its client opens no stream in time; until then it keeps the session in memory."""
         self.ended = asyncio.Event()
         self.end_error: UsmdError | None = None
         """What the streams end with; None after a Detach."""
@@ -84,7 +87,14 @@ class Session:
             )
         stream = self.streams[self.opened] = Stream(self.opened)
         self.opened += 1
+        self.cancel_deadline()
         return stream
+
+    def cancel_deadline(self) -> None:
+        """A stream was opened, or the session has ended."""
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
 
 
 class Sessions:
@@ -127,7 +137,8 @@ class Sessions:
             if identity is not None:
                 identity.close()  # its ticket is used, and without a session it vouches for nobody
             raise
-        asyncio.get_running_loop().call_later(self._attach_timeout, self._expect_stream, session)
+        loop = asyncio.get_running_loop()
+        session.deadline = loop.call_later(self._attach_timeout, self._expect_stream, session)
         return session
 
     def _begin(self, name: str, identity: Identity | None) -> Session:
@@ -215,6 +226,7 @@ class Sessions:
                 self._end_errors.popitem(last=False)
         if session.identity is not None:
             session.identity.close()  # or a client could pile up connections that no session needs
+        session.cancel_deadline()
         session.ended.set()
         for stream in session.streams.values():
             stream.wake.set()

@@ -1,6 +1,8 @@
 """Sessions: who gets one, what they are told at the end, and what they count. The wire is in test_client_service.py."""
 
 import asyncio
+import gc
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -14,7 +16,9 @@ from usmd.errors import Draining, InvalidArgument, LimitExceeded, SessionKilled,
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server import sessions as module
 from usmd.server.engine import Engine
+from usmd.server.policy_changes import PolicyChanges
 from usmd.server.sessions import Sessions
+from usmd.server.watch import Watch
 from usmd.swap.memory import MemorySwapDevice
 
 PAGE = 16
@@ -305,5 +309,67 @@ def test_a_session_has_so_many_streams_at_a_time_and_no_more():
             session.open_stream()
         bench.sessions.close_stream(session, streams[-1])
         assert session.open_stream().index == module.MAX_STREAMS
+
+    run(conversation)
+
+
+def living():
+    """The Python objects there are, by the name of their type."""
+    gc.collect()
+    return Counter(type(each).__name__ for each in gc.get_objects())
+
+
+def test_sessions_that_have_ended_leave_nothing_behind():
+    async def conversation(bench):
+        changes, watch = PolicyChanges(bench.engine.now), Watch()
+
+        def hear(notice):
+            changes.hear(notice)
+            watch.publish(notice)
+
+        bench.engine.on_notice = hear
+
+        async def live(count):
+            """Sessions that do all that leaves a record somewhere, and are ended in each way."""
+            for number in range(count):
+                bench.identities.tickets["ticket"] = FakeIdentity(number)
+                session = bench.sessions.attach(f"app{number % 7}", "ticket")
+                submit, process = bench.engine.submit, session.process_id
+                if number % 5:
+                    stream = session.open_stream()
+                region = bench.engine.map(events.Map(process, 8 * PAGE, f"region {number}")).region_id
+                submit(events.SetHint(process, region, 0, 4 * PAGE, parse_hint("PRIORITY=LOW; TTL=1000")))
+                submit(events.SetPolicy(process, "evict", ("lru", "arc", "s3_fifo", "lirs")[number % 4]))
+                for page in range(8):
+                    submit(events.Faults(process, [events.FaultRequest(page, region, page, 1, write=False)]))
+                submit(events.PageFaults(process, [events.PageFault(region, page, write=False) for page in range(8)]))
+                submit(events.SetHint(process, region, 0, None, parse_hint("DONTNEED")))
+                if number % 3:
+                    bench.sessions.end(session, "detached")
+                elif number % 5:
+                    bench.sessions.close_stream(session, stream)
+                else:
+                    session.identity.on_gone()
+                submit(events.Tick())
+                await asyncio.sleep(0)  # the loop keeps up to 100 cancelled timers, and forgets more in its turns
+
+        await live(20)
+        before = living()
+        await live(200)
+        grown = {name: count for name, count in (living() - before).items() if count > 120}
+        assert grown == {}
+        assert len(bench.sessions) == 0
+
+    run(conversation)
+
+
+def test_a_session_that_has_a_stream_or_has_ended_keeps_no_timer():
+    async def conversation(bench):
+        idle, busy = bench.sessions.attach("idle", ""), bench.sessions.attach("busy", "")
+        deadlines = [idle.deadline, busy.deadline]
+        assert [each.cancelled() for each in deadlines] == [False, False]
+        busy.open_stream()
+        bench.sessions.end(idle, "detached")
+        assert [each.cancelled() for each in deadlines] == [True, True]
 
     run(conversation)
