@@ -106,6 +106,7 @@ class Client:
             self._limits = Limits(
                 session.page_size, session.max_transfer_bytes, session.max_fault_pages, session.max_batch_faults
             )
+            self._capacity = session.capacity_bytes
             self._faults = FaultStream(self._channel.open_faults, session.max_batch_faults)
             undo.callback(self._faults.close)
             self.why_no_buffer = self._connect_memory(where, session)
@@ -149,16 +150,22 @@ class Client:
         """
         return self._memory is not None and self._memory.way != "user-mode"
 
-    def mmap(self, length: SupportsIndex, *, name: str | None = None) -> Region:
+    def mmap(self, length: SupportsIndex, *, name: str | None = None, reserve: bool = False) -> Region:
         """Make a region of `length` zero bytes; no memory is used until it is touched.
 
-        `name` is for people, at most 64 printable characters. Raises InvalidArgument or LimitExceeded.
+        `name` is for people, at most 64 printable characters. When the session's regions come to more than memory and
+        swap together, there is a UserWarning, because pages that are written beyond that cannot be had; with `reserve`
+        it is LimitExceeded. Nothing is set aside: other sessions use the same memory and swap. Raises InvalidArgument
+        or LimitExceeded.
         """
         self.check_open()
         size = whole(length, "length")
         if not 1 <= size <= sys.maxsize:
             raise InvalidArgument(f"a region of {size} bytes cannot be made; allowed is 1 to {sys.maxsize}")
         label = _encodable("" if name is None else name, "region name", InvalidArgument)
+        too_much = self._too_much(size)
+        if too_much and reserve:
+            raise LimitExceeded(f"{too_much}; make fewer or smaller regions, or give usmd more swap")
         message = self._channel.call(self._channel.stub.MapRegion, client_pb2.MapRegionRequest(length=size, name=label))
         mapping = None
         if self._memory is not None:
@@ -176,7 +183,21 @@ class Client:
             whose = f"{region!r} of process {self.process_id}"
             mapping.explain_sigbus(self.page_size, self._memory.connection, whose)
         self._regions[region.region_id] = region
+        if too_much:
+            warnings.warn(f"{too_much}: what is written beyond that cannot be kept", UserWarning, stacklevel=2)
         return region
+
+    def _too_much(self, size: int) -> str:
+        """What to say of another region of `size` bytes: empty when memory and swap can hold the session's regions."""
+        capacity = self._capacity
+        mapped = sum(region.page_count for region in list(self._regions.values()) if not region.closed)
+        total = (mapped + -(-size // self.page_size)) * self.page_size
+        if not capacity or total <= capacity:
+            return ""
+        return (
+            f"with a region of {size:,} bytes this session maps {total:,} bytes, and usmd at {self.address} has memory "
+            f"and swap for {capacity:,}, which all sessions share"
+        )
 
     def usm_hint(
         self, region: Region, text: str, offset: SupportsIndex = 0, length: SupportsIndex | None = None

@@ -43,9 +43,9 @@ def default_client() -> Client:
     return _default.get()
 
 
-def mmap(length: SupportsIndex, name: str | None = None) -> Region:
+def mmap(length: SupportsIndex, name: str | None = None, *, reserve: bool = False) -> Region:
     """Make a region of `length` zero bytes with the default client; see Client.mmap."""
-    return default_client().mmap(length, name=name)
+    return default_client().mmap(length, name=name, reserve=reserve)
 
 
 def usm_hint(region: Region, text: str, offset: SupportsIndex = 0, length: SupportsIndex | None = None) -> Hint:

@@ -47,7 +47,9 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
 
     page_size = 16
 
-    def __init__(self, path, frames=None, max_transfer_bytes=64, max_fault_pages=4, max_batch_faults=8):
+    def __init__(
+        self, path, frames=None, max_transfer_bytes=64, max_fault_pages=4, max_batch_faults=8, capacity_bytes=0
+    ):
         self.path = path
         self.address = f"unix:{path}"
         self.frames = frames
@@ -56,6 +58,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
             "max_transfer_bytes": max_transfer_bytes,
             "max_fault_pages": max_fault_pages,
             "max_batch_faults": max_batch_faults,
+            "capacity_bytes": capacity_bytes,
         }
         self.changed = threading.Condition(threading.RLock())
         self.calls = []  # (method name, request), in order of arrival; fault batches too

@@ -223,3 +223,25 @@ def test_in_a_forked_child_every_use_is_an_error_and_the_parents_session_goes_on
     done = run_python(code, daemon.address)
     assert (done.returncode, done.stdout) == (0, "6 hello\n"), done.stderr
     assert len(daemon.requests("Detach")) == 1
+
+
+# More than there is
+
+
+def test_more_than_memory_and_swap_is_a_warning_and_with_reserve_an_error_before_anything_is_made(make_daemon):
+    daemon = make_daemon(capacity_bytes=10 * 16)
+    with lib_usm.connect(daemon.address) as client:
+        first = client.mmap(100, reserve=True)  # 7 pages
+        with pytest.raises(lib_usm.LimitExceeded, match=r"49 bytes this session maps 176 bytes.* for 160, which all"):
+            client.mmap(49, reserve=True)
+        assert len(daemon.requests("MapRegion")) == 1
+        kept = client.mmap(48, reserve=True)
+        with pytest.warns(UserWarning, match="maps 176 bytes") as caught:
+            client.mmap(1)
+        assert caught[0].filename == __file__
+        first.close()
+        assert len(client.mmap(96, reserve=True)) == 2 * len(kept)
+
+
+def test_a_daemon_that_does_not_tell_what_it_has_is_not_asked_for_it(client):
+    client.mmap(1 << 40, reserve=True)

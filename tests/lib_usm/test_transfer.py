@@ -145,7 +145,12 @@ def test_a_damaged_page_is_an_error_and_the_others_are_read(daemon, client, wire
     ],
 )
 def test_a_load_that_breaks_the_contract_is_an_error_and_not_a_loop(daemon, client, answer, monkeypatch):
-    monkeypatch.setattr(client._channel.stub, "Load", lambda request, timeout, metadata: answer)
+    call = client._channel.call
+    monkeypatch.setattr(
+        client._channel,
+        "call",
+        lambda method, request: answer if method is client._channel.stub.Load else call(method, request),
+    )
     with pytest.raises(lib_usm.InternalError, match="the daemon moved"):
         client.mmap(64).read(0, 64)
 

@@ -58,14 +58,16 @@ class ClientService:
         """Begin a session."""
         del context
         session = self._sessions.attach(request.name, request.ticket)
+        state = self._engine.core.state
         return client_pb2.AttachResponse(
             session_token=session.token,
             process_id=session.process_id,
             page_size=self._page_size,
             max_transfer_bytes=self._transfers.limit,
-            max_fault_pages=self._engine.core.state.settings.max_fault_pages,
+            max_fault_pages=state.settings.max_fault_pages,
             max_batch_faults=MAX_BATCH_FAULTS,
             mechanism=self._engine.memory.name,
+            capacity_bytes=(state.settings.frames + state.swap.slots) * self._page_size,
         )
 
     async def Detach(  # noqa: N802

@@ -58,6 +58,7 @@ class AttachResponse(_message.Message):
     MAX_FAULT_PAGES_FIELD_NUMBER: _builtins.int
     MAX_BATCH_FAULTS_FIELD_NUMBER: _builtins.int
     MECHANISM_FIELD_NUMBER: _builtins.int
+    CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
     """Secret that every later call carries."""
     process_id: _builtins.int
@@ -74,6 +75,8 @@ class AttachResponse(_message.Message):
     """Name of the memory mechanism: simulated, or userfaultfd. With the latter a client may map its regions: it hands a
     userfaultfd over on the memory socket, at the client socket's path plus ".memory".
     """
+    capacity_bytes: _builtins.int
+    """Bytes of memory and of swap, together, that all sessions share; 0: not told."""
     def __init__(
         self,
         *,
@@ -84,10 +87,11 @@ class AttachResponse(_message.Message):
         max_fault_pages: _builtins.int = ...,
         max_batch_faults: _builtins.int = ...,
         mechanism: _builtins.str = ...,
+        capacity_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_faults", b"max_batch_faults", "max_fault_pages", b"max_fault_pages", "max_transfer_bytes", b"max_transfer_bytes", "mechanism", b"mechanism", "page_size", b"page_size", "process_id", b"process_id", "session_token", b"session_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "max_batch_faults", b"max_batch_faults", "max_fault_pages", b"max_fault_pages", "max_transfer_bytes", b"max_transfer_bytes", "mechanism", b"mechanism", "page_size", b"page_size", "process_id", b"process_id", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
