@@ -14,7 +14,7 @@ from usmd.mechanism import uffd
 CPUS = sorted(os.sched_getaffinity(0))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def programs():
     """What is compiled; skips where real faults or a compiler are not to be had, which in CI is a failure."""
     why_not = uffd.usable(uffd.probe()) or ("" if shutil.which("gcc") or shutil.which("cc") else "no C compiler")

@@ -146,7 +146,7 @@ def pieces_of_traces(pages):
 
 
 @pytest.mark.parametrize("evict", EXACT)
-@examples(50)
+@examples(25)
 @given(trace=pieces_of_traces(90), frames=st.integers(20, 60) | st.integers(1, 20))
 def test_misses_are_the_same_on_any_short_trace(evict, trace, frames):
     frames = max(frames, LEAST.get(evict, 1))

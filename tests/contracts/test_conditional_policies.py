@@ -73,7 +73,7 @@ def test_more_pages_than_frames_come_back_right_and_no_wish_is_an_error(cond, ev
     shell.hint(process, region, "EVICTION=DENY", 0, 2)
     shell.hint(process, region, "SWAP=slow", 2, 2)
     shell.hint(process, region, "SWAP=fast; PRIORITY=LOW", 4, 2)
-    for turn in range(4):
+    for turn in range(3):
         for page in range(PAGES):
             shell.put(process, region, page, bytes([turn * PAGES + page + 1]) * PAGE)
             shell.tick(0.05)

@@ -56,7 +56,7 @@ def scene(tmp_path):
 def test_a_recording_has_every_access_in_order_and_replays(scene, tmp_path):
     daemon, client, region, data = scene
     file = tmp_path / "app.usm"
-    pages = skewed(2000)
+    pages = skewed(800)
     with usmctl(daemon, "record", "--process", "app", "-o", str(file), "--format", "json") as record:
         wait_until(lambda: file.exists() and file.stat().st_size, "the recording has begun")
         before = dict(daemon.admin.processes()[0].counters)
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_a_recording_and_another_may_begin(scene, tmp_path):
 
 def test_ghosts_see_what_the_process_touches_and_change_nothing(scene):
     daemon, client, region, data = scene
-    pages = skewed(3000)
+    pages = skewed(1000)
     with usmctl(
         daemon, "shadow", "app", "--evict", "arc,s3_fifo,lru", "--interval", "0.1", "--format", "json"
     ) as shadow:
