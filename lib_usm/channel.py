@@ -21,6 +21,7 @@ from lib_usm.errors import (
     SessionKilled,
     UnknownSession,
     UsmError,
+    again,
     error_of_call,
 )
 from lib_usm.faults import FaultCall
@@ -69,13 +70,13 @@ class SessionChannel:
                 raise DaemonUnavailable(
                     f"{self._address} is not usmd's client socket (perhaps its admin socket); give the one that `usmd "
                     "serve` names as socket"
-                ) from error
+                ) from None
             raise
         except ConnectionLost as error:
             raise DaemonUnavailable(
                 f"no daemon answers at {self._address}: {error}; start it with `usmd serve`, "
                 "or give the address of a running one (argument `address`, or $USM_ADDRESS)"
-            ) from error
+            ) from None
         if not (answer.page_size and answer.max_transfer_bytes and answer.max_fault_pages and answer.max_batch_faults):
             raise InternalError(f"the daemon at {self._address} gave a session with a limit of 0: {answer}")
         self.metadata = ((_TOKEN_KEY, answer.session_token),)
@@ -93,7 +94,7 @@ class SessionChannel:
         except (grpc.RpcError, ValueError) as error:
             # ValueError is what gRPC raises on a closed channel; another thread may close it at any time.
             if self._closed:
-                raise ClosedError(f"the client of {self._address} was closed") from error
+                raise ClosedError(f"the client of {self._address} was closed") from None
             if isinstance(error, ValueError):
                 raise
             failure = error_of_call(error)
@@ -101,7 +102,7 @@ class SessionChannel:
                 failure = self._why_over() or failure
             if isinstance(failure, SessionKilled):
                 self.killed = SessionKilled(*failure.args)
-            raise failure from error
+            raise again(failure) from None
         for key, value in call.trailing_metadata() or ():
             if key == _OVER_BUDGET_KEY and isinstance(value, str) and value.isdecimal():
                 warn_over_budget(int(value))

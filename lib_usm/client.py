@@ -12,7 +12,8 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, SupportsFloat, SupportsIndex, cast
@@ -27,6 +28,7 @@ from lib_usm.errors import (
     InvalidArgument,
     InvalidHint,
     LimitExceeded,
+    NotFound,
     OutOfRange,
     Thrashing,
     UsmError,
@@ -34,7 +36,9 @@ from lib_usm.errors import (
     again,
 )
 from lib_usm.faults import FaultRange, FaultStream, allocated
+from lib_usm.holdings import Holdings
 from lib_usm.identity import Identity
+from lib_usm.mapping import MappedBytes, session_ended
 from lib_usm.memory import Memory
 from lib_usm.message_stream import MessageStream
 from lib_usm.outcomes import Allocated, Outcome, Yielded
@@ -45,7 +49,10 @@ from lib_usm.transfer import Limits, Transfer
 from lib_usm.user_warnings import warn, warn_over_budget
 
 _DETACH_TIMEOUT_SECONDS = 5.0
+_COPY_TIMEOUT_SECONDS = 1.0
 _MAX_NAME_CHARACTERS = 64
+# Of regions given back without a call so many may still be under way.
+_MAX_GIVEN_BACK = 64
 _REAL = "userfaultfd"
 _STREAM_METHOD = "/usm.v1.ClientService/StreamFaults"
 # A page that is gone this often between its fault and its pin will not stay.
@@ -95,6 +102,8 @@ class Client:
         self._closed = False
         self._memory: Memory | None = None
         self._regions: weakref.WeakValueDictionary[int, Region] = weakref.WeakValueDictionary()
+        # Regions that were given back without a call, newest last; see `_settle`.
+        self._given_back: deque[int] = deque(maxlen=_MAX_GIVEN_BACK)
         self._asyncio_pagers: dict[asyncio.AbstractEventLoop, AsyncioPager] = {}
         with contextlib.ExitStack() as undo:
             self._identity = Identity(where)
@@ -109,6 +118,8 @@ class Client:
             self._capacity = session.capacity_bytes
             self._faults = FaultStream(self._channel.open_faults, session.max_batch_faults)
             undo.callback(self._faults.close)
+            self.holdings = Holdings(_giver(self._faults, self._given_back))
+            """Regions that the daemon keeps for this client."""
             self.why_no_buffer = self._connect_memory(where, session)
             """Empty where regions have a buffer, that is, are mapped into this process; else why not."""
             undo.pop_all()
@@ -117,6 +128,8 @@ class Client:
         """Where the daemon listens, as unix:PATH."""
         self.process_id = session.process_id
         """Number of this session in usmctl."""
+        self._dropped = weakref.finalize(self, _drop, repr(self), self._faults, self._identity, self._memory)
+        self._dropped.atexit = False
 
     @property
     def closed(self) -> bool:
@@ -166,6 +179,7 @@ class Client:
         too_much = self._too_much(size)
         if too_much and reserve:
             raise LimitExceeded(f"{too_much}; make fewer or smaller regions, or give usmd more swap")
+        self._settle()
         message = self._channel.call(self._channel.stub.MapRegion, client_pb2.MapRegionRequest(length=size, name=label))
         mapping = None
         if self._memory is not None:
@@ -173,19 +187,31 @@ class Client:
                 mapping = self._memory.map(message.region_id, message.length, message.page_count)
             except OSError as error:
                 self._unmap(message.region_id)
-                raise LimitExceeded(f"a region of {size} bytes cannot be mapped: {error}") from error
+                raise LimitExceeded(f"a region of {size} bytes cannot be mapped: {error}") from None
             except UsmError:
                 self._unmap(message.region_id)
                 raise
-            mapping.keep_alive(self)
+            mapping.memory.session = self
         region = Region(self, message, self.page_size, mapping)
         if mapping is not None and self._memory is not None:
             whose = f"{region!r} of process {self.process_id}"
             mapping.explain_sigbus(self.page_size, self._memory.connection, whose)
-        self._regions[region.region_id] = region
+        self.holdings.keep(region.region_id, repr(region), region if mapping is None else mapping.memory)
+        with self._close_lock:
+            closed = self._closed
+            self._regions[region.region_id] = region
+        if closed:
+            region.let_go()
+            raise ClosedError(f"the client of {self.address} was closed")
         if too_much:
-            warnings.warn(f"{too_much}: what is written beyond that cannot be kept", UserWarning, stacklevel=2)
+            warn(f"{too_much}: what is written beyond that cannot be kept")
         return region
+
+    def _settle(self) -> None:
+        """Wait until the daemon has unmapped what was dropped before: its memory and swap are free for what follows."""
+        while self._given_back and not self._over():
+            with contextlib.suppress(IndexError, NotFound):
+                self._unmap(self._given_back.popleft())
 
     def _too_much(self, size: int) -> str:
         """What to say of another region of `size` bytes: empty when memory and swap can hold the session's regions."""
@@ -296,7 +322,9 @@ class Client:
             if self._closed:
                 return
             self._closed = True
-        in_use = [region for region in list(self._regions.values()) if not region.unmap()]
+            regions = list(self._regions.values())
+        self._dropped.detach()
+        in_use = self._let_go(regions)
         if self._faults.end is None:
             # A daemon that does not answer ends the session all the same, when the stream goes.
             with contextlib.suppress(UsmError):
@@ -309,21 +337,32 @@ class Client:
         self._channel.close()
         self._identity.close()
         if in_use:
-            for region in in_use:
-                if region.mapping is not None:
-                    region.mapping.session_ended()
+            session_ended(self)
             # Without the descriptors the arrays would be zeros.
             if self._memory is not None:
                 self._memory.leave_open()
-            names = ", ".join(repr(region) for region in in_use)
             warnings.warn(
-                f"arrays or memoryviews of {names} are in use, and a touch of them is SIGBUS from now on; "
+                f"arrays or memoryviews of {', '.join(in_use)} are in use, and a touch of them is SIGBUS from now on; "
                 "delete them before the client is closed",
                 UserWarning,
                 stacklevel=2,
             )
         elif self._memory is not None:
             self._memory.close()
+
+    def _let_go(self, regions: Iterable[Region]) -> list[str]:
+        """Unmap regions from this process, because the session ends; returns names of those that stay, being in use."""
+        reading = []
+        for region in regions:
+            mapping = region.mapping
+            region.let_go()
+            if mapping is not None and not mapping.lent:
+                reading.append(region.region_id)
+            elif mapping is None:
+                self.holdings.take(region.region_id)
+        # Another thread may be in the middle of a copy, which must not outlive the session.
+        self.holdings.wait_for(reading, _COPY_TIMEOUT_SECONDS)
+        return self.holdings.names()
 
     def open_pager(self) -> tuple[MessageStream, Pager]:
         """A fault stream with a connection of its own, for one scheduler; it ends with the session. Raises UsmError."""
@@ -344,6 +383,20 @@ class Client:
         if pager is None or pager.ended:
             pager = self._asyncio_pagers[loop] = AsyncioPager(self, loop)
         return pager
+
+    def load(self, region: Region, offset: int, n: int) -> bytes:
+        """Return bytes of a region that has no buffer; `Region.read` calls it."""
+        try:
+            return self.transfer.load(region.region_id, region.table, offset, n)
+        except UsmError as error:
+            raise region.why(error) from None
+
+    def store(self, region: Region, offset: int, data: memoryview) -> None:
+        """Store bytes into a region that has no buffer; `Region.write` calls it."""
+        try:
+            self.transfer.store(region.region_id, region.table, offset, data)
+        except UsmError as error:
+            raise region.why(error) from None
 
     def ensure(
         self, region: Region, first_page: SupportsIndex, page_count: SupportsIndex, *, write: bool = False
@@ -422,10 +475,14 @@ class Client:
     def _over(self) -> bool:
         return self._closed or self._channel.killed is not None or self._faults.end is not None
 
-    def unmap(self, region: Region) -> None:
-        """Give `region` back; `Region.close` calls it. With an ended session there is nothing left to give back."""
-        self.check_process()
-        self._unmap(region.region_id)
+    def unmap(self, region: Region, memory: weakref.ref[MappedBytes] | None) -> None:
+        """Give `region` back, which holds no longer; `Region.close` calls it.
+
+        While another thread still copies out of its `memory`, that is put off to the end of the copy. With an ended
+        session there is nothing left to give back.
+        """
+        if memory is None or memory() is None or not self.holdings.put_back(region.region_id, repr(region), memory):
+            self._unmap(region.region_id)
 
     def _unmap(self, region_id: int) -> None:
         if not self._over():
@@ -434,9 +491,9 @@ class Client:
     def check_open(self) -> None:
         """Raise ForkedChild, ClosedError, or what ended the session; nothing while the session lives."""
         self.check_process()
-        if self._closed:
-            raise ClosedError(f"the client of {self.address} was closed")
         end = self._channel.killed or self._faults.end
+        if self._closed:  # looked at last, for a close ends the rest as well
+            raise ClosedError(f"the client of {self.address} was closed")
         if end is not None:
             raise again(end)
 
@@ -446,7 +503,11 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Warning:
+            if error is None:
+                raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -481,6 +542,25 @@ class Client:
                 f"{self.page_size} bytes are allowed: fault in parts, or use fault_many"
             )
         return region.table, region.region_id, first_page, page_count
+
+
+def _drop(name: str, faults: FaultStream, identity: Identity, memory: Memory | None) -> None:
+    """End the session of a client that nothing refers to any more, without waiting, in the middle of anything."""
+    faults.hang_up()
+    identity.close()
+    if memory is not None:
+        memory.close()
+    warnings.warn(f"{name} was not closed; close it, or use it in a `with` block", ResourceWarning, stacklevel=2)
+
+
+def _giver(faults: FaultStream, given_back: deque[int]) -> Callable[[int], None]:
+    """What gives regions back without a call, and notes them; it does not refer to the client, which may then go."""
+
+    def give_back(region_id: int) -> None:
+        faults.give_back(region_id)
+        given_back.append(region_id)
+
+    return give_back
 
 
 def default_name() -> str:
@@ -521,5 +601,5 @@ def _encodable(text: str, what: str, error: type[UsmError]) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as cause:
-        raise error(f"{what} {text!r} cannot be encoded as UTF-8: {cause.reason}") from cause
+        raise error(f"{what} {text!r} cannot be encoded as UTF-8: {cause.reason}") from None
     return text

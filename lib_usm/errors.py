@@ -218,7 +218,12 @@ def error_of_reply(reply: client_pb2.MemoryReply) -> UsmError:
 
 
 def again(error: UsmError) -> UsmError:
-    """Copy to raise: one instance raised by several threads would collect all their tracebacks."""
+    """Copy to raise, of an error that something refers to.
+
+    One instance raised by several threads would collect all their tracebacks. And a variable of a frame that it was
+    raised through, directly or not, would be a circle of references: all that the callers' frames hold, regions above
+    all, would stay until the next garbage collection.
+    """
     copy = type(error)(*error.args)
     copy.page = error.page
     return copy

@@ -170,6 +170,14 @@ class FaultStream:
             raise WaitTimeout(f"the fault of token {token} was not completed within {timeout} s; wait for it again")
         return allocated(batch.results()[0])
 
+    def give_back(self, region_id: int) -> None:
+        """Have the daemon unmap a region, without waiting; a finalizer may call this."""
+        self._queue.give_back(region_id)
+
+    def hang_up(self) -> None:
+        """End the stream, and the session with it, without waiting; a finalizer may call this."""
+        self._queue.close()
+
     def close(self, error: UsmError | None = None) -> None:
         """End the stream; whoever waits gets `error`, which is ClosedError unless given. May be called again."""
         self._stop(error or ClosedError("the client was closed"))
@@ -295,4 +303,6 @@ def allocated(answer: Answer) -> Allocated:
     """Answer of a fault that was waited for through its yields; raised when it is an error."""
     if isinstance(answer, Allocated):
         return answer
-    raise answer if isinstance(answer, UsmError) else InternalError(f"{answer} is no answer to a fault that waits")
+    if isinstance(answer, UsmError):
+        raise again(answer)
+    raise InternalError(f"{answer} is no answer to a fault that waits")

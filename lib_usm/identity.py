@@ -39,7 +39,7 @@ class Identity:
             raise DaemonUnavailable(
                 f"the identity socket {address.identity_path} gave no ticket: {error or 'no answer'}; "
                 "check that a usmd runs there and that its sockets are open to this user"
-            ) from error
+            ) from None
         finally:
             if self._socket is None:
                 connection.close()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from lib_usm.errors import OutOfMemory
+from lib_usm.errors import OutOfMemory, again
 
 if TYPE_CHECKING:
     from lib_usm.byte_sequence import Strided
@@ -67,7 +67,7 @@ def visits(mapping: Mapping, page_size: int, start: int, end: int, *, backwards:
             pages = page_count // 2
             continue
         if short is not None and not there:
-            raise short
+            raise again(short)
         yield Copy(low, high)
         start, end = (start, low) if backwards else (high, end)
         pages = min(most, pages * 2)
@@ -89,9 +89,6 @@ def _do(region: Region, todo: Visits, copy: Callable[[int, int], object], *, wri
                 answer = error
     except StopIteration:
         return
-    except ValueError:
-        region.check_open()  # it was closed meanwhile by another thread
-        raise
 
 
 def read(region: Region, mapping: Mapping, offset: int, n: int) -> bytes:

@@ -37,7 +37,7 @@ class Memory:
             except OSError as error:
                 raise DaemonUnavailable(
                     f"the memory socket {address.memory_path} cannot be used: {error.strerror}"
-                ) from error
+                ) from None
             attach = client_pb2.MemoryRequest(attach=client_pb2.MemoryAttach(session_token=token))
             self._ask(attach, send=[self.userfaultfd])
         except BaseException:
@@ -76,7 +76,7 @@ class Memory:
             socket.send_fds(self._socket, [request.SerializeToString()], send or [])
             data, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
-            raise ConnectionLost(f"the memory connection broke: {error}; connect again") from error
+            raise ConnectionLost(f"the memory connection broke: {error}; connect again") from None
         try:
             if not data:
                 raise ConnectionLost("the daemon closed the memory connection; connect again")
@@ -91,7 +91,7 @@ class Memory:
             for descriptor in descriptors:
                 os.close(descriptor)
             if isinstance(error, DecodeError):
-                raise InternalError("the daemon's answer on the memory socket is none") from error
+                raise InternalError("the daemon's answer on the memory socket is none") from None
             raise
         return descriptors
 

@@ -67,7 +67,7 @@ class MessageStream:
             connect(self._socket, path, _CONNECT_SECONDS)
         except OSError as error:
             self._socket.close()
-            raise DaemonUnavailable(f"the socket {path} cannot be used: {error.strerror or 'no answer'}") from error
+            raise DaemonUnavailable(f"the socket {path} cannot be used: {error.strerror or 'no answer'}") from None
         self._socket.setblocking(False)
         config = h2.config.H2Configuration(client_side=True, header_encoding="latin-1", validate_outbound_headers=False)
         self._http = h2.connection.H2Connection(config)

@@ -6,6 +6,7 @@ bytes travel is in lib_usm.transfer, and for a region that is mapped into this p
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar
@@ -13,7 +14,17 @@ from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar
 from lib_usm import arrays, mapped, steps
 from lib_usm.arguments import content, whole
 from lib_usm.byte_sequence import ByteSequence, Strided
-from lib_usm.errors import ClosedError, InUse, InvalidArgument, NoBuffer, OutOfRange
+from lib_usm.errors import (
+    ClosedError,
+    ForkedChild,
+    InUse,
+    InvalidArgument,
+    NoBuffer,
+    NotFound,
+    OutOfRange,
+    UsmError,
+    again,
+)
 from lib_usm.mapping import Mapping
 from lib_usm.page_table import PageTable
 from lib_usm.pb.usm.v1 import client_pb2
@@ -64,7 +75,7 @@ class Region(ByteSequence):
 
     @property
     def closed(self) -> bool:
-        """The region was given back."""
+        """The region was given back, or will be when the last array of it goes."""
         return self._closed
 
     def __len__(self) -> int:
@@ -232,7 +243,7 @@ class Region(ByteSequence):
             return kthread.drive(steps.read(kthread.place(), self, start, length))
         if self._mapping is not None:
             return mapped.read(self, self._mapping, start, length)
-        return self._client.transfer.load(self.region_id, self.table, start, length)
+        return self._client.load(self, start, length)
 
     def write(self, offset: SupportsIndex, data: Buffer) -> None:
         """Store `data` (anything with a buffer, in C order; or a region) from `offset` on, faulting in what is absent.
@@ -250,7 +261,7 @@ class Region(ByteSequence):
             elif self._mapping is not None:
                 mapped.write(self, self._mapping, start, view)
             else:
-                self._client.transfer.store(self.region_id, self.table, start, view)
+                self._client.store(self, start, view)
 
     def _content(self, data: Buffer) -> memoryview:
         return content(bytes(data) if isinstance(data, ByteSequence) else data)
@@ -266,24 +277,27 @@ class Region(ByteSequence):
             self.write(place.start + index * place.step, data[index : index + 1])
 
     def close(self) -> None:
-        """Give the region back; waiting faults of its pages fail with Unmapped. May be called again."""
-        if not self._closed:
-            self._client.check_process()
-            if self._mapping is not None:
-                self._mapping.close(repr(self))
-            self._closed = True
-            self._client.unmap(self)
+        """Give the region back; waiting faults of its pages fail with Unmapped. May be called again.
 
-    def unmap(self) -> bool:
-        """Unmap the bytes from this process, because the session ends; False where they are in use, and stay."""
-        if self._mapping is None or self._closed:
-            return True
-        try:
-            self._mapping.close(repr(self))
-        except InUse:
-            return False
+        Raises InUse, and has changed nothing, while arrays or memoryviews of it are in use. What other threads do with
+        it at this moment is done to its end, or raises ClosedError.
+        """
+        if self._closed:
+            return
+        self._client.check_process()
+        memory = None if self._mapping is None else self._mapping.close(repr(self))
         self._closed = True
-        return True
+        mine = self._client.holdings.take(self.region_id)
+        owner = None if memory is None else weakref.ref(memory)
+        del memory
+        if mine:
+            self._client.unmap(self, owner)
+
+    def let_go(self) -> None:
+        """Refuse every further use; the region is given back when its last array or memoryview goes."""
+        self._closed = True
+        if self._mapping is not None:
+            self._mapping.let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -291,11 +305,27 @@ class Region(ByteSequence):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except InUse:
+            self.let_go()
+        except ForkedChild:
+            return  # the region is the parent's, which goes on with it
+        except UsmError:
+            if error is None:
+                raise
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""
         return f"<Region {self.region_id}{name}, {self._length} bytes{', closed' if self._closed else ''}>"
+
+    def why(self, error: UsmError) -> UsmError:
+        """What a failed use of the region is raised as: ClosedError, where it or its client was closed meanwhile."""
+        if self._client.closed and not isinstance(error, ClosedError):
+            return ClosedError(f"the client of {self._client.address} was closed")
+        if self._closed and isinstance(error, NotFound):
+            return ClosedError(f"region {self.region_id} was closed")
+        return again(error)
 
     def check_open(self) -> None:
         """Raise ClosedError after `close`, ForkedChild, and what ended the session when it is over."""

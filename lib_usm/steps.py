@@ -46,7 +46,7 @@ def ensure(place: Place, region: Region, first_page: int, page_count: int, *, wr
         place.pager.fault(table, region.region_id, page, count, wait, write=write)
     yield from _until_over(wait)
     if wait.error is not None:
-        raise wait.error
+        raise region.why(wait.error)
 
 
 @types.coroutine
@@ -106,7 +106,7 @@ def _move(
         while True:
             wait = Wait(place.waiter)
             if isinstance(step, FaultIn):
-                errors: Sequence[UsmError] = yield from _fault_in(place, step, wait, write=data is not None)
+                errors: Sequence[UsmError] = yield from _fault_in(place, region, step, wait, write=data is not None)
                 step = steps.send(errors)
                 continue
             if data is None:
@@ -115,22 +115,22 @@ def _move(
                 piece = bytes(data[step.start - start : step.stop - start])
                 place.pager.store(region.region_id, step.start, piece, wait)
             yield from _until_over(wait)
-            step = steps.send(_moved(wait, pieces))
+            step = steps.send(_moved(region, wait, pieces))
     except StopIteration:
         return
 
 
-def _fault_in(place: Place, step: FaultIn, wait: Wait, *, write: bool) -> Steps[list[UsmError]]:
+def _fault_in(place: Place, region: Region, step: FaultIn, wait: Wait, *, write: bool) -> Steps[list[UsmError]]:
     for table, region_id, first_page, page_count in step.ranges:
         place.pager.fault(table, region_id, first_page, page_count, wait, write=write)
     yield from _until_over(wait)
-    return [] if wait.error is None else [wait.error]
+    return [] if wait.error is None else [region.why(wait.error)]
 
 
-def _moved(wait: Wait, pieces: list[bytes]) -> Moved:
+def _moved(region: Region, wait: Wait, pieces: list[bytes]) -> Moved:
     """What came of a load or store; raises its error."""
     if wait.error is not None:
-        raise wait.error
+        raise region.why(wait.error)
     answer = wait.answer
     if answer is None:
         raise TypeError("an access was answered with nothing")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from lib_usm.channel import SessionChannel
-from lib_usm.errors import InternalError, OutOfMemory, Thrashing, UsmError
+from lib_usm.errors import InternalError, OutOfMemory, Thrashing, UsmError, again
 from lib_usm.faults import FaultRange, FaultStream, allocated
 from lib_usm.page_table import PageTable
 from lib_usm.pb.usm.v1 import client_pb2
@@ -108,10 +108,10 @@ def _too_wide(errors: Sequence[UsmError] | Moved, *, final: bool) -> bool:
         if not isinstance(error, UsmError):
             raise TypeError(f"{error!r} is no answer to a fault")
         if not isinstance(error, OutOfMemory):
-            raise error
+            raise again(error)
         short = short or error
     if short is not None and final:
-        raise short
+        raise again(short)
     return short is not None
 
 

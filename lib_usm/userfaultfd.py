@@ -35,7 +35,7 @@ def open_userfaultfd() -> tuple[int, str]:
             os.close(device)
     number = _SYSCALL_NUMBERS.get(platform.machine())
     if number is None:
-        raise denied
+        raise OSError(denied.errno, denied.strerror, denied.filename)
     libc = ctypes.CDLL(None, use_errno=True)
     for extra, way in ((0, "syscall"), (_USER_MODE_ONLY, "user-mode")):
         descriptor: int = libc.syscall(number, flags | extra)

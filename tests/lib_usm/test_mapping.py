@@ -6,10 +6,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
-from lib_usm.errors import InUse
+from lib_usm.errors import ClosedError, InUse
 from lib_usm.mapping import Mapping
 
 PAGE = mmap.PAGESIZE
@@ -138,7 +142,7 @@ def test_close_unmaps_both():
 
 def test_close_with_views_in_use_raises_and_changes_nothing(region):
     mapping = region.map()
-    view = mapping.view[10:20]
+    view = mapping.buffer()[10:20]
     before = mapped()
     for _ in range(2):
         with pytest.raises(InUse, match=r"^the region has arrays or memoryviews in use.*`del array`"):
@@ -156,10 +160,11 @@ def test_close_with_views_in_use_raises_and_changes_nothing(region):
 
 def test_a_view_of_all_of_it_is_in_use_too(region):
     mapping = region.map()
-    with memoryview(mapping.view) as view:
-        with pytest.raises(InUse):
-            mapping.close(f"the region of {len(view)} bytes")
-        assert len(mapping.view) == LENGTH
+    view = memoryview(mapping.buffer())
+    with pytest.raises(InUse):
+        mapping.close(f"the region of {len(view)} bytes")
+    assert len(mapping.view) == LENGTH
+    del view
     mapping.close("the region")
 
 
@@ -176,6 +181,82 @@ def test_what_cannot_be_mapped_is_an_os_error_and_nothing_is_mapped(region, whic
     assert mapped() == []
 
 
+def test_a_closed_mapping_refuses_everything(region):
+    mapping = region.map()
+    assert mapping.close("it") is not None
+    assert mapping.close("it") is None
+    uses = (
+        lambda: mapping.view,
+        lambda: mapping.memory,
+        mapping.buffer,
+        lambda: mapping.resident(0, 1),
+        lambda: mapping.absent_runs(0, 1, 1),
+    )
+    for use in uses:
+        with pytest.raises(ClosedError):
+            use()
+
+
+def test_what_is_in_use_stays_when_it_is_let_go_and_goes_with_the_last_array(region):
+    mapping = region.map()
+    array = np.frombuffer(mapping.buffer(), np.uint8)
+    part = array[PAGE:]
+    assert mapping.lent
+    memory = weakref.ref(mapping.let_go())
+    with pytest.raises(ClosedError):
+        mapping.buffer()
+    del array
+    part[0] = 7
+    assert os.pread(region.memfd, 1, PAGE) == b"\7"
+    assert memory() is not None
+    del part
+    assert (memory(), mapping.lent, mapped()) == (None, False, [])
+
+
+def test_a_read_that_has_begun_when_it_is_closed_reads_to_its_end(region):
+    mapping = region.map()
+    begun = mapping.view[:10]  # as another thread's would be
+    memory = weakref.ref(mapping.close("the region"))
+    assert bytes(begun) == bytes(10)
+    assert memory() is not None
+    del begun
+    assert memory() is None
+
+
+def test_reads_never_see_a_close_that_was_refused(region):
+    mapping = region.map()
+    loan = mapping.buffer()
+    refused = 0
+    stop = threading.Event()
+
+    def read():
+        count = 0
+        while not stop.is_set():
+            assert len(mapping.view[:10]) == 10
+            assert mapping.resident(0, 0)
+            count += 1
+        return count
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            reads = [pool.submit(read) for _ in range(4)]
+            for _ in range(2000):
+                try:
+                    mapping.close("the region")
+                except InUse:
+                    refused += 1
+            stop.set()
+            assert all(each.result() > 0 for each in reads)
+    finally:
+        stop.set()
+        sys.setswitchinterval(before)
+    assert refused == 2000
+    loan.release()
+    mapping.close("the region")
+
+
 CHILD = """
     import mmap, os, sys
     sys.path.insert(0, sys.argv[1])
@@ -189,6 +270,11 @@ CHILD = """
     closed = Mapping(memfd, residency, PAGES * PAGE, PAGES)
     address = closed.address
     closed.close("it")
+    kept = Mapping(memfd, residency, PAGES * PAGE, PAGES)
+    array = kept.buffer()
+    place = kept.address
+    kept.let_go()
+    del kept
     one.view[:5] = b"bytes"
 
     def lines():
@@ -204,6 +290,7 @@ CHILD = """
     child = os.fork()
     if child == 0:
         held = at(one.address)
+        assert at(place) == held  # an array of it would otherwise lie over something else
         anything = mmap.mmap(-1, PAGES * PAGE)  # may not come to lie there
         print(held, any("memfd:test-bytes" in line for *_, line in lines()), at(one.address) == held, flush=True)
         os._exit(0)

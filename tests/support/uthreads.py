@@ -8,6 +8,7 @@ import socket
 from collections import deque
 
 from lib_usm import steps
+from lib_usm.errors import again
 from lib_usm.local_manager import LocalManager
 from lib_usm.page_table import PageTable
 from lib_usm.pager import Pager
@@ -103,6 +104,9 @@ class FakeRegion:
 
     def absent_runs(self, first_page, page_count, longest):
         return self.table.absent_runs(first_page, first_page + page_count, longest)
+
+    def why(self, error):
+        return again(error)
 
 
 class FakeClient:

@@ -1,4 +1,4 @@
-"""One call of StreamFaults: takes faults and accesses, and writes what comes of them in order. Runs on the loop.
+"""One call of StreamFaults: takes faults, accesses and returns of regions, and writes what comes of them, on the loop.
 
 Covers back-pressure. A stream whose client does not read holds up that stream alone, because nothing further is taken
 from it until the client does. What a stream's end means for its session is the business of `sessions`.
@@ -7,6 +7,7 @@ from it until the client does. What a stream's end means for its session is the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,7 +15,7 @@ import grpc.aio
 
 from lib_usm.pb.usm.v1 import client_pb2
 from usmd.core import events
-from usmd.errors import InvalidArgument, UsmdError
+from usmd.errors import InvalidArgument, NotFound, UsmdError
 from usmd.server.engine import Engine
 from usmd.server.rpc import Context, check_message
 from usmd.server.sessions import Session, Sessions, Stream
@@ -70,6 +71,8 @@ class FaultStream:
         while (message := await self._context.read()) is not _EOF:
             check_message(message)
             faults, accesses = message.faults, message.accesses
+            if message.unmapped_region_ids:
+                await self._unmap(message.unmapped_region_ids)
             if len(faults) > MAX_BATCH_FAULTS:
                 raise InvalidArgument(f"{len(faults)} faults in one message; allowed are {MAX_BATCH_FAULTS}")
             if accesses:
@@ -80,6 +83,15 @@ class FaultStream:
             else:
                 await self._file_all(faults)
                 await self._flush()
+
+    async def _unmap(self, region_ids: Sequence[int]) -> None:
+        """Give regions back, with a turn of the loop after each; those that the client gave back by a call are gone."""
+        for region_id in region_ids:
+            if self._session.ended.is_set():
+                return
+            with contextlib.suppress(NotFound):
+                self._engine.submit(events.Unmap(self._session.process_id, region_id))
+            await asyncio.sleep(0)
 
     async def _file_all(self, faults: Sequence[client_pb2.Fault]) -> None:
         """File a batch of faults; outcomes of its last part are in the outbox."""

@@ -221,6 +221,22 @@ def test_stores_of_as_much_as_may_be_moved_fit_into_a_message_in_parts_of_any_si
     assert reason_of(first.answers(1)[0]) == "OUT_OF_RANGE"
 
 
+def test_regions_given_back_on_a_stream_are_gone_and_what_is_no_region_is_passed_over(client, other, first):
+    kept, theirs = client.map(PAGE), other.map(PAGE)
+    regions = [client.map(PAGE) for _ in range(3)]
+    first.send_accesses(load(1, kept, 0, 1))
+    request = pb.StreamFaultsRequest(unmapped_region_ids=[TOP, theirs, *regions, regions[0]])
+    request.accesses.append(load(2, regions[1], 0, 1))
+    first.send_bytes(request.SerializeToString())
+    one, two = first.answers(2)
+    assert one.loaded.absent_pages == [0]
+    assert reason_of(two) == "NOT_FOUND"
+    for region in regions:
+        assert client.refused("Load", pb.LoadRequest(region_id=region, length=1))[1] == "NOT_FOUND"
+    assert client.load(kept, 0, 1).absent_pages == [0]
+    assert other.load(theirs, 0, 1).absent_pages == [0]
+
+
 def test_too_many_accesses_in_a_message_end_the_stream(client, first):
     second = client.further_stream()
     second.send_accesses(*[pb.Access()] * (MAX_BATCH_ACCESSES + 1))

@@ -724,12 +724,13 @@ Global___MemoryReply: _TypeAlias = MemoryReply  # noqa: Y015
 
 @_typing.final
 class StreamFaultsRequest(_message.Message):
-    """A batch of faults and accesses."""
+    """A batch of faults, accesses and regions given back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FAULTS_FIELD_NUMBER: _builtins.int
     ACCESSES_FIELD_NUMBER: _builtins.int
+    UNMAPPED_REGION_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
         """The faults, in the order in which they happened."""
@@ -738,15 +739,22 @@ class StreamFaultsRequest(_message.Message):
     def accesses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Access]:
         """Loads and stores, done in order after the faults of the message were filed."""
 
+    @_builtins.property
+    def unmapped_region_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of regions to give back, which is done first, and without an answer: a number of no region of the session is
+        passed over.
+        """
+
     def __init__(
         self,
         *,
         faults: _abc.Iterable[Global___Fault] | None = ...,
         accesses: _abc.Iterable[Global___Access] | None = ...,
+        unmapped_region_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "faults", b"faults"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "faults", b"faults", "unmapped_region_ids", b"unmapped_region_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
