@@ -313,8 +313,7 @@ def test_tasks_that_read_when_it_is_closed_get_closed_error(daemon, what):
             await region.read_async(5, 3 * PAGE)
             await region.write_async(0, b"\0" * PAGE)
             region.evict()
-            begun.set()
-            await asyncio.sleep(0)
+            begun.set()  # each round has awaited, so that the others have had their turns
 
     async def run():
         with lib_usm.connect(daemon.address) as client:
