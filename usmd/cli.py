@@ -44,7 +44,7 @@ As a service, from a file, with one setting changed:
 
 With a policy of your own, from a file:  [bold]usmd serve --evict './cflru.py:CleanFirstLru(window=256)'[/bold]
 
-Sizes are written 4096, 4KiB, 64MiB, 1GiB.
+Sizes are written 4096, 4KiB, 64MiB, 1GiB, or 4K, 64M, 1G: all are powers of 1,024.
 
 Ctrl-C or SIGTERM ends the sessions, stops usmd, and removes what it created.
 """

@@ -22,6 +22,7 @@ from usmd.errors import ConfigError
 from usmd.runtime_paths import ADMIN_SOCKET_NAME, SOCKET_NAME, runtime_folder
 from usmd.sizes import format_size
 from usmd.swap.open import SwapSpec
+from usmd.text_files import read_text
 
 __all__ = ["Config", "MemoryConfig", "PolicyNames", "PolicyRule", "PolicyRules", "ServerConfig", "frames_of", "load"]
 
@@ -313,7 +314,7 @@ def load(
 
 def _read_file(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigError(f"configuration {path} cannot be read: {error.strerror}; check --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

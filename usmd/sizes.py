@@ -1,4 +1,4 @@
-"""Sizes as people write them (`64MiB`) and as they read them. Pure."""
+"""Sizes as people write them (`64MiB`, `64M`) and as they read them. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import re
 
 from usmd.errors import InvalidSize
 
-_UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
-_PATTERN = re.compile(r"(\d{1,18})\s*([A-Za-z]*)")
-_ALLOWED = "a whole number with one of the units B, KiB, MiB, GiB, TiB, for example 64MiB"
+_UNITS = {
+    "": 1,
+    "B": 1,
+    **{f"{letter}{end}": 1 << 10 * power for power, letter in enumerate("KMGT", 1) for end in ("", "B", "IB")},
+}
+"""Memory is counted in powers of 1,024, whichever way a unit is written."""
+_PATTERN = re.compile(r"([0-9]{1,18})\s*([A-Za-z]*)")
+_ALLOWED = "a whole number with one of the units B, KiB, MiB, GiB, TiB (K or KB for KiB and so on), for example 64MiB"
 
 
 def parse_size(text: str | int) -> int:
@@ -20,6 +25,20 @@ def parse_size(text: str | int) -> int:
     if match is None or unit is None:
         raise InvalidSize(f"size {text!r} cannot be read; allowed is {_ALLOWED}")
     return int(match[1]) * unit
+
+
+def parse_frames(text: str, page_size: int) -> int:
+    """Frames in `text`: a bare number of them, or a size of memory with a unit over `page_size` bytes, rounded down.
+
+    Raises InvalidSize, which names the text and what is allowed; a size of less than a page is none.
+    """
+    plain = text.strip()
+    if plain.isascii() and plain.isdecimal():
+        return int(plain)
+    frames = parse_size(plain) // page_size
+    if not frames:
+        raise InvalidSize(f"size {text!r} is less than a page; allowed is at least {format_size(page_size)}")
+    return frames
 
 
 def format_size(size: int) -> str:

@@ -81,7 +81,7 @@ def test_flags_override_the_file_and_leave_the_rest_of_it(daemon, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--memory", "64MB"], "memory.size: size '64MB' cannot be read"),
+        (["--memory", "64MQ"], "memory.size: size '64MQ' cannot be read"),
         (["--page-size", "3KiB"], "memory.page_size = '3KiB' is not allowed"),
         (["--swap", "tape:1GiB"], "swap device 'tape:1GiB' cannot be read"),
         (["--config", "absent.toml"], "configuration absent.toml cannot be read"),

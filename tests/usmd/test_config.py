@@ -174,7 +174,7 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
 @pytest.mark.parametrize(
     ("text", "key", "value", "allowed"),
     [
-        ('[memory]\nsize = "64MB"', "memory.size", "'64MB'", "MiB"),
+        ('[memory]\nsize = "64MQ"', "memory.size", "'64MQ'", "MiB"),
         ('[memory]\nsize = "0B"', "memory.size", "'0B'", "from 1B to 256TiB"),
         ('[memory]\nsize = "999999TiB"', "memory.size", "'999999TiB'", "256TiB"),
         ("[memory]\nsize = true", "memory.size", "True", "MiB"),

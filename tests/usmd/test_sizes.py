@@ -1,7 +1,7 @@
 import pytest
 
 from usmd.errors import InvalidSize
-from usmd.sizes import format_size, parse_size
+from usmd.sizes import format_size, parse_frames, parse_size
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,15 @@ from usmd.sizes import format_size, parse_size
         ("64MiB", 64 << 20),
         (" 1 gib ", 1 << 30),
         ("2TIB", 2 << 40),
+        *[
+            (f"{n}{letter}{end}", n << 10 * power)
+            for power, letter in enumerate("KMGT", 1)
+            for end in ("", "B", "iB")
+            for n in (1, 64)
+        ],
+        ("64k", 64 << 10),
+        ("64 kb", 64 << 10),
+        ("007", 7),
     ],
 )
 def test_a_size_is_a_number_of_bytes_or_of_a_binary_unit(text, size):
@@ -22,7 +31,27 @@ def test_a_size_is_a_number_of_bytes_or_of_a_binary_unit(text, size):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "MiB", "64MB", "64M", "-1", -1, "1.5GiB", "1e3", "0x10", "4KiB4", "9" * 19, True, None, 1.0, b"1"]
+    "text",
+    [
+        "",
+        "MiB",
+        "64MQ",
+        "64Ki",
+        "64BB",
+        "64KBi",
+        "\u0661\u0662",
+        "-1",
+        -1,
+        "1.5GiB",
+        "1e3",
+        "0x10",
+        "4KiB4",
+        "9" * 19,
+        True,
+        None,
+        1.0,
+        b"1",
+    ],
 )
 def test_other_text_is_refused_with_what_is_allowed(text):
     with pytest.raises(InvalidSize) as caught:
@@ -50,3 +79,18 @@ def test_a_size_is_written_in_its_largest_unit(size, text):
 @pytest.mark.parametrize("size", [0, 1, 1024, 4096, 3 << 20, 7 << 30, 2 << 40])
 def test_a_written_whole_size_reads_back(size):
     assert parse_size(format_size(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "frames"),
+    [("4096", 4096), (" 7 ", 7), ("0", 0), ("64KiB", 16), ("64K", 16), ("4097B", 1), ("1G", 1 << 18)],
+)
+def test_frames_are_a_bare_number_or_a_size_of_memory(text, frames):
+    assert parse_frames(text, 4096) == frames
+
+
+@pytest.mark.parametrize("text", ["4095B", "0B", "1B", "many", "-1", "", "1.5", "\u0661"])
+def test_less_than_a_page_and_other_text_is_no_number_of_frames(text):
+    with pytest.raises(InvalidSize) as caught:
+        parse_frames(text, 4096)
+    assert repr(text.strip()) in str(caught.value)

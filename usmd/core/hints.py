@@ -1,13 +1,16 @@
 """What an application may say of a range: grammar, keys, values. Ranges and their order are in `hint_ranges`.
 
 Grammar: `KEY=VALUE` pairs separated by `;`, blanks ignored, keys case-insensitive, at most 1 KiB. WILLNEED and DONTNEED
-need no value. Keys that begin with `X_` are free-form and reach the policy untouched. Only the daemon parses hints.
+need no value, and exclude each other. Keys that begin with `X_` are free-form and reach the policy untouched. Only the
+daemon parses hints.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Final
 
@@ -73,18 +76,21 @@ def parse_hint(text: str) -> Hint | None:
             continue
         key, equals, value = (piece.strip() for piece in part.partition("="))
         key = key.upper()
+        _check_separators(part.strip(), key, value)
         if key in seen:
             raise InvalidHint(f"hint key {key} is given twice; give it once")
         seen.add(key)
         if key.startswith("X_"):
+            if key == "X_":
+                raise InvalidHint(f"hint key X_ in {part.strip()!r} has no name; allowed is X_NAME={value or 'value'}")
             extra[key] = value
             if len(extra) > MAX_EXTRA_KEYS:
                 raise InvalidHint(f"the hint has more than {MAX_EXTRA_KEYS} keys that begin with X_; {key} is too many")
             continue
         if key not in _KEYS:
-            allowed = ", ".join(_KEYS)
             raise InvalidHint(
-                f"hint key {key!r} is unknown; allowed are {allowed}, and free-form keys that begin with X_"
+                f"hint key {key!r} is unknown; {_meant(key, _KEYS)}allowed are {', '.join(_KEYS)}, and free-form keys "
+                "that begin with X_"
             )
         if not equals and key not in _FLAGS:
             raise InvalidHint(f"hint key {key} needs a value: {key}={_KEYS[key][1]}")
@@ -92,7 +98,10 @@ def parse_hint(text: str) -> Hint | None:
         try:
             fields[name] = convert(value.upper() if key != "SWAP" else value)
         except (ValueError, KeyError, InvalidSize):
-            raise InvalidHint(f"hint {key}={value} is not allowed; allowed is {key}={allowed}") from None
+            meant = _meant(value.upper(), allowed.split("|")) if allowed.replace("|", "").isalpha() else ""
+            raise InvalidHint(f"hint {key}={value} is not allowed; {meant}allowed is {key}={allowed}") from None
+    if fields.get("will_need") and fields.get("dont_need"):
+        raise InvalidHint("hint keys WILLNEED and DONTNEED contradict each other; allowed is one of them at a time")
     if not fields and not extra:
         return None
     lasting = bool(extra or fields.keys() - {"will_need", "dont_need"})
@@ -109,8 +118,29 @@ def policy_keys(hint: Hint) -> list[str]:
     return [key for key, said in keys if said] + sorted(hint.extra)
 
 
+def _check_separators(part: str, key: str, value: str) -> None:
+    """Raise InvalidHint for several pairs with something else than `;` between them, or `:` in place of `=`.
+
+    The value of a free-form key may be any text.
+    """
+    if _SEPARATED.search(key) or (not key.startswith("X_") and _SEPARATED.search(value)):
+        pairs = "; ".join(each for each in _SEPARATED.split(part) if each)
+        raise InvalidHint(f"hint {part!r} is more than one KEY=VALUE pair; pairs are separated by ';', as in {pairs!r}")
+    name, colon, rest = (piece.strip() for piece in key.partition(":"))
+    if colon and name in _KEYS:
+        raise InvalidHint(f"hint {part!r} has a colon; allowed is {name}={rest}")
+
+
+def _meant(text: str, allowed: Iterable[str]) -> str:
+    """The question whether the most similar of `allowed` was meant; nothing when none is similar."""
+    likely = difflib.get_close_matches(text, list(allowed), n=1)
+    return f"did you mean {likely[0]}? " if likely else ""
+
+
 def _flag(value: str) -> bool:
-    return {"": True, "TRUE": True, "FALSE": False}[value]
+    if value not in _NO and value not in _YES:
+        raise ValueError(value)
+    return value in _YES
 
 
 def _fhp(value: str) -> int:
@@ -121,7 +151,10 @@ def _fhp(value: str) -> int:
 
 
 def _seconds(value: str) -> float:
-    seconds = float(value)
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise ValueError(value)
+    seconds = float(match[1]) * _UNITS_OF_TIME[match[2]]
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(value)
     return seconds
@@ -133,6 +166,15 @@ def _device(value: str) -> str:
     return value
 
 
+_DURATION: Final = re.compile(r"([0-9.]+(?:E[+-]?[0-9]+)?)\s*([A-Z]*)")
+_UNITS_OF_TIME: Final = {
+    **dict.fromkeys(("", "S", "SEC", "SECS", "SECOND", "SECONDS"), 1.0),
+    "MS": 1e-3,
+    **dict.fromkeys(("M", "MIN", "MINS", "MINUTE", "MINUTES"), 60.0),
+    **dict.fromkeys(("H", "HOUR", "HOURS"), 3600.0),
+}
+_YES: Final = ("", "TRUE", "1", "YES", "ON")
+_NO: Final = ("FALSE", "0", "NO", "OFF")
 _FLAGS: Final = frozenset({"WILLNEED", "DONTNEED"})
 _KEYS: Final[dict[str, tuple[str, str, Callable[[str], object]]]] = {
     "PRIORITY": ("priority", "LOW|NORMAL|HIGH", lambda value: Priority[value]),
@@ -140,7 +182,9 @@ _KEYS: Final[dict[str, tuple[str, str, Callable[[str], object]]]] = {
     "ACCESS": ("access", "NORMAL|SEQUENTIAL|RANDOM", lambda value: Access[value]),
     "FHP": ("fhp_bytes", "<size, such as 64KiB>|AUTO", _fhp),
     "SWAP": ("swap_device", "<device number or name>", _device),
-    "TTL": ("ttl_seconds", "<seconds above 0>", _seconds),
+    "TTL": ("ttl_seconds", "<seconds above 0, or with a unit: 500ms, 10s, 5min, 1h>", _seconds),
     "WILLNEED": ("will_need", "TRUE|FALSE", _flag),
     "DONTNEED": ("dont_need", "TRUE|FALSE", _flag),
 }
+_SEPARATED: Final = re.compile(rf"\s*[,&\n]\s*|(?<=[^\s=])\s+(?=[A-Z]\w*\s*=|(?:{'|'.join(_KEYS)})\s*$)", re.IGNORECASE)
+"""What people write between pairs where `;` is meant: a comma, or blanks before another key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -24,6 +25,11 @@ class Shared:
 
     address: str | None
     output: Format | None
+
+
+def listed(values: Sequence[str] | None, default: str = "") -> str:
+    """An option that takes a list: its values between commas, whether given together or by repeating the option."""
+    return default if values is None else ",".join(values)
 
 
 AddressOption = Annotated[

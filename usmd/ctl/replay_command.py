@@ -6,6 +6,7 @@ curve_plot's, and what is computed usmd/lab's. It needs no daemon.
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from usmd.ctl import curve_plot, replay_view
 from usmd.ctl.as_json import write_document
 from usmd.ctl.command import FAILED
 from usmd.ctl.console import make_console
-from usmd.ctl.options import Format, FormatOption, chosen_format
+from usmd.ctl.options import Format, FormatOption, chosen_format, listed
 from usmd.ctl.progress import Advance, progress_bar
 from usmd.errors import InvalidArgument, InvalidSize
 from usmd.lab.hint_file import read_hints
@@ -25,13 +26,15 @@ from usmd.lab.loading import Trace, load
 from usmd.lab.miss_ratio_curve import WorkerLost, curves, sizes
 from usmd.lab.replay import Replay, Row, Setup
 from usmd.lab.traces.reading import AUTO, FORMATS, open_trace
+from usmd.lab.traces.time_units import UNITS
 from usmd.policies import registry
-from usmd.sizes import parse_size
+from usmd.sizes import parse_frames, parse_size
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 POINTS = 16
 DEFAULT_EVICT = "lru,sieve,s3_fifo,arc"
+DEFAULT_ALLOC = "first_fit"
 EPILOG = """Examples:
 
 usmctl replay trace.txt --frames 1000,10% --evict 'lru,s3_fifo(small=0.2),belady'
@@ -44,29 +47,38 @@ TraceArgument = Annotated[
     str,
     typer.Argument(
         metavar="TRACE",
-        help="File, or - for standard input; plain, gzip or zstd. Formats: " + ", ".join(FORMATS) + " (found out).",
+        help="File, or - for standard input; plain or compressed by gzip, zstd, xz, bzip2 or lz4. Formats: "
+        + ", ".join(FORMATS)
+        + " (found out).",
         show_default=False,
     ),
 ]
 FramesOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--frames",
         metavar="N[,N…]",
-        help="Memory in frames, or as a share of the trace's distinct pages such as 10%. Default: 10%; with --mrc: "
-        "--points sizes from 0.1 % to all.",
+        help="Memory in frames, as a share of the trace's distinct pages such as 10%, or as a size such as 64MiB. "
+        "Default: 10%; with --mrc: --points sizes from 0.1 % to all.",
         show_default=False,
     ),
 ]
 EvictOption = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
         "--evict",
         metavar="SPEC[,SPEC…]",
-        help="Evict policies: names, with parameters in parentheses, or path/to/file.py:Class; belady is the optimum.",
+        help="Evict policies: names, with parameters in parentheses, or path/to/file.py:Class; belady is the optimum. "
+        f"Default: {DEFAULT_EVICT}.",
+        show_default=False,
     ),
 ]
-AllocOption = Annotated[str, typer.Option("--alloc", metavar="SPEC[,SPEC…]", help="Alloc policies.")]
+AllocOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--alloc", metavar="SPEC[,SPEC…]", help=f"Alloc policies. Default: {DEFAULT_ALLOC}.", show_default=False
+    ),
+]
 HintsOption = Annotated[
     Path | None,
     typer.Option(
@@ -83,13 +95,17 @@ TraceFormatOption = Annotated[
     str, typer.Option("--trace-format", metavar="NAME", help="Format of the trace: auto, " + ", ".join(FORMATS) + ".")
 ]
 ColumnsOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--columns",
         metavar="WHAT=NAME[,…]",
-        help="Columns of a csv trace: time, id, address, size, op, such as id=object,op=verb.",
+        help="Columns of a csv trace: time, id, address, size, op, such as id=object,op=verb; by number where there is "
+        "no header: id=2; op= leaves the column out.",
         show_default=False,
     ),
+]
+TimeUnitOption = Annotated[
+    str, typer.Option("--time-unit", metavar="NAME", help=f"Unit of a csv trace's times: auto, {', '.join(UNITS)}.")
 ]
 CurveOption = Annotated[bool, typer.Option("--mrc", help="Compute the miss-ratio curve over many sizes, and draw it.")]
 PointsOption = Annotated[
@@ -111,12 +127,13 @@ def replay(
     context: typer.Context,
     trace: TraceArgument,
     frames: FramesOption = None,
-    evict: EvictOption = DEFAULT_EVICT,
-    alloc: AllocOption = "first_fit",
+    evict: EvictOption = None,
+    alloc: AllocOption = None,
     hints: HintsOption = None,
     page_size: PageSizeOption = "4KiB",
     trace_format: TraceFormatOption = AUTO,
     columns: ColumnsOption = None,
+    time_unit: TimeUnitOption = AUTO,
     mrc: CurveOption = False,
     points: PointsOption = None,
     jobs: JobsOption = None,
@@ -135,12 +152,16 @@ def replay(
     if out is not None and not out.name:
         raise InvalidArgument(f"-o {out} names no file; a name such as {out / 'curve'} does")
     bytes_a_page = _bytes(page_size)
-    policies = [(one, other) for other in _specifications("alloc", alloc) for one in _specifications("evict", evict)]
+    policies = [
+        (one, other)
+        for other in _specifications("alloc", listed(alloc, DEFAULT_ALLOC))
+        for one in _specifications("evict", listed(evict, DEFAULT_EVICT))
+    ]
     rows: list[Row] = []
     why, code = "", 0
     try:
-        found = _load(trace, trace_format, bytes_a_page, _columns(columns))
-        wanted = _wanted(frames, found.distinct, points or POINTS, mrc=mrc)
+        found = _load(trace, trace_format, bytes_a_page, _columns(columns or ()), time_unit)
+        wanted = _wanted(frames, found, bytes_a_page, points or POINTS, mrc=mrc)
         timed = [] if hints is None else read_hints(str(hints), found.numbering)
         setups = [Setup(size, one, other, bytes_a_page, timed) for size in wanted for one, other in policies]
         for each in setups[: len(policies)]:
@@ -186,8 +207,8 @@ def _one_by_one(trace: Trace, setups: Sequence[Setup], rows: list[Row], advance:
                 rows.append(replay.row())
 
 
-def _load(path: str, form: str, page_size: int, columns: dict[str, str]) -> Trace:
-    with open_trace(path, form, page_size, columns) as source:
+def _load(path: str, form: str, page_size: int, columns: dict[str, str], time_unit: str) -> Trace:
+    with open_trace(path, form, page_size, columns, time_unit) as source:
         with progress_bar(f"reading {source.name}", source.size, of_bytes=True) as advance:
             position = 0
 
@@ -226,12 +247,18 @@ def _bytes(text: str) -> int:
     return size
 
 
-def _columns(text: str | None) -> dict[str, str]:
-    parts = [part.partition("=") for part in (text or "").split(",") if part]
-    wrong = next((what for what, equals, name in parts if not (what and equals and name)), None)
-    if wrong is not None:
-        raise InvalidArgument(f"--columns {text}: {wrong!r} names no column; write what=name, such as id=object")
-    return {what.strip(): name.strip() for what, _, name in parts}
+def _columns(texts: Sequence[str]) -> dict[str, str]:
+    """Names of columns by what they mean; one that has a comma is written in double quotes, with its meaning."""
+    found: dict[str, str] = {}
+    for part in (part for text in texts for part in next(csv.reader([text], skipinitialspace=True)) if part.strip()):
+        what, equals, name = part.partition("=")
+        what = what.strip().lower()
+        if not (what and equals):
+            raise InvalidArgument(f"--columns {part}: it names no column; write what=name, such as id=object")
+        if what in found:
+            raise InvalidArgument(f"--columns {part}: {what} is named twice; name it once")
+        found[what] = name.strip()
+    return found
 
 
 def _specifications(kind: str, text: str) -> list[str]:
@@ -244,28 +271,36 @@ def _specifications(kind: str, text: str) -> list[str]:
     return found
 
 
-def _wanted(text: str | None, distinct: int, points: int, *, mrc: bool) -> list[int]:
+def _wanted(given: Sequence[str] | None, trace: Trace, page_size: int, points: int, *, mrc: bool) -> list[int]:
     """Sizes of memory in frames: those that are asked for, or the default."""
-    if text is None and mrc:
-        return sizes(distinct, points)
-    return _frames("10%" if text is None else text, distinct)
-
-
-def _frames(text: str, distinct: int) -> list[int]:
-    """Sizes, each in frames or as a share of the distinct pages."""
-    try:
-        found = [_size(part, distinct) for part in text.replace(" ", "").split(",") if part]
-    except (ValueError, OverflowError):
-        found = []
+    if given is None and mrc:
+        return sizes(trace.distinct, points)
+    text = listed(given, "10%")
+    found = [_size(part, text, trace.distinct, page_size) for part in text.split(",") if part.strip()]
     if not found:
-        raise InvalidArgument(f"--frames {text}; allowed are numbers of frames, and shares, such as 4096,10%")
+        raise _no_frames(text)
     return found
 
 
-def _size(part: str, distinct: int) -> int:
-    if not part.endswith("%"):
-        return int(part)
-    share = float(part[:-1])
-    if share <= 0:
-        raise ValueError
-    return max(round(share / 100 * distinct), 1)
+def _size(part: str, text: str, distinct: int, page_size: int) -> int:
+    """A number of frames, a share of the distinct pages, or a size of memory with a unit."""
+    part = part.strip()
+    try:
+        if part.endswith("%"):
+            share = float(part[:-1])
+            if share > 0:
+                return max(round(share / 100 * distinct), 1)
+        elif part.lstrip("+-").isdecimal():
+            return int(part)
+        else:
+            return parse_frames(part, page_size)
+    except (ValueError, OverflowError, InvalidSize):
+        pass
+    raise _no_frames(text)
+
+
+def _no_frames(text: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"--frames {text}; allowed are numbers of frames, shares of the trace's pages, and sizes of at least a page, "
+        "such as 4096,10%,64MiB"
+    )

@@ -15,10 +15,11 @@ from usmd.ctl.as_json import plain, write_line
 from usmd.ctl.command import connected, until_interrupted
 from usmd.ctl.connect import Stream
 from usmd.ctl.console import can_redraw, make_console
-from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format
+from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format, listed
 from usmd.ctl.targets import absolute_files
-from usmd.errors import InvalidArgument
+from usmd.errors import InvalidArgument, InvalidSize
 from usmd.policies.registry import several
+from usmd.sizes import parse_frames
 
 EPILOG = """Examples:
 
@@ -28,12 +29,15 @@ usmctl shadow indexer --evict 'lru,hint_aware(fallback=arc)' --frames 8192 --sam
 
 usmctl shadow 3 --evict ./cflru.py:CleanFirstLru --format json"""
 
+MOST_FRAMES = (1 << 31) - 1
+"""Frames that a daemon can have."""
+
 
 def shadow(
     context: typer.Context,
     process: Annotated[str, typer.Argument(metavar="PROCESS", help="Number or name of a process.", show_default=False)],
     evict: Annotated[
-        str,
+        list[str],
         typer.Option(
             metavar="SPEC[,SPEC…]",
             help="Evict policies to run beside the one in force, 1 to 8; each a name, with parameters in parentheses "
@@ -42,11 +46,11 @@ def shadow(
         ),
     ],
     frames: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            min=1,
-            metavar="N",
-            help="Frames of each ghost. Default: what the process may have when memory is short.",
+            metavar="N | SIZE",
+            help="Frames of each ghost, or its memory as a size such as 64MiB. Default: what the process may have when "
+            "memory is short.",
             show_default=False,
         ),
     ] = None,
@@ -73,15 +77,29 @@ def shadow(
     in force, and not the touches of pages that are in memory: their numbers do not tell how they would do.
     """
     as_json = chosen_format(context, output) is Format.JSON
-    policies = [absolute_files(each) for each in several(evict)]
+    policies = [absolute_files(each) for each in several(listed(evict))]
     if not policies:
-        raise InvalidArgument(f"--evict {evict!r} names no policy; `usmctl policies` lists them")
+        raise InvalidArgument(f"--evict {listed(evict)!r} names no policy; `usmctl policies` lists them")
     request = admin_pb2.ShadowPoliciesRequest(
-        evict_policies=policies, frames=frames or 0, sample=parse_sample(sample), interval_seconds=interval
+        evict_policies=policies, sample=parse_sample(sample), interval_seconds=interval
     )
+    if frames is not None:
+        _frames(frames, 1)  # what cannot be read is told before the daemon is asked
     with connected(context, address) as admin, until_interrupted():
+        if frames is not None:
+            request.frames = _frames(frames, 1 if frames.strip().isdecimal() else admin.status().page_size)
         request.process_id = admin.process_id(process)
         _watch(admin.shadow(request), as_json=as_json)
+
+
+def _frames(text: str, page_size: int) -> int:
+    try:
+        frames = parse_frames(text, page_size)
+    except InvalidSize as error:
+        raise InvalidArgument(f"--frames {text}: {error}") from None
+    if not 1 <= frames <= MOST_FRAMES:
+        raise InvalidArgument(f"--frames {text}; allowed are 1 to {MOST_FRAMES:,} frames, or a size such as 64MiB")
+    return frames
 
 
 def parse_sample(text: str) -> int:

@@ -54,13 +54,31 @@ def test_fhp_auto_is_zero():
         ("FHP=12parsecs", ["FHP=12parsecs", "<size, such as 64KiB>|AUTO"]),
         ("FHP=999999999TiB", ["FHP=999999999TiB", "<size, such as 64KiB>|AUTO"]),
         ("SWAP=", ["SWAP=", "<device number or name>"]),
-        ("TTL=0", ["TTL=0", "<seconds above 0>"]),
-        ("TTL=-3", ["TTL=-3", "<seconds above 0>"]),
-        ("TTL=nan", ["TTL=nan", "<seconds above 0>"]),
-        ("TTL=inf", ["TTL=inf", "<seconds above 0>"]),
-        ("TTL=soon", ["TTL=soon", "<seconds above 0>"]),
+        ("TTL=0", ["TTL=0", "<seconds above 0"]),
+        ("TTL=-3", ["TTL=-3", "<seconds above 0"]),
+        ("TTL=nan", ["TTL=nan", "<seconds above 0"]),
+        ("TTL=inf", ["TTL=inf", "<seconds above 0"]),
+        ("TTL=soon", ["TTL=soon", "<seconds above 0"]),
         ("WILLNEED=MAYBE", ["WILLNEED=MAYBE", "TRUE|FALSE"]),
-        ("DONTNEED=1", ["DONTNEED=1", "TRUE|FALSE"]),
+        ("DONTNEED=2", ["DONTNEED=2", "TRUE|FALSE"]),
+        ("PRIORTY=HIGH", ["'PRIORTY'", "did you mean PRIORITY?"]),
+        ("WILL_NEED", ["'WILL_NEED'", "did you mean WILLNEED?"]),
+        ("PRIORITY HIGH", ["'PRIORITY HIGH'", "did you mean PRIORITY?"]),
+        ("PRIORITY=HIHG", ["PRIORITY=HIHG", "did you mean HIGH?", "LOW|NORMAL|HIGH"]),
+        ("EVICTION=denny", ["EVICTION=denny", "did you mean DENY?"]),
+        ("ACCESS=SEQUENCIAL", ["did you mean SEQUENTIAL?"]),
+        ("DONTNEED=FLASE", ["did you mean FALSE?"]),
+        ("PRIORITY==HIGH", ["PRIORITY==HIGH"]),
+        ("TTL=10x", ["TTL=10x", "500ms, 10s, 5min, 1h"]),
+        ("TTL=1e400", ["TTL=1e400"]),
+        ("TTL=1.2.3", ["TTL=1.2.3"]),
+        ("TTL=0s", ["TTL=0s"]),
+        ("FHP=64Q", ["FHP=64Q"]),
+        ("X_=", ["X_ ", "no name", "X_NAME"]),
+        ("X_", ["X_ ", "no name"]),
+        ("PRIORITY=LOW; x_=5", ["X_ ", "X_NAME=5"]),
+        ("WILLNEED; DONTNEED", ["WILLNEED and DONTNEED", "one of them"]),
+        ("DONTNEED=YES; PRIORITY=LOW; WILLNEED=1", ["WILLNEED and DONTNEED"]),
         ("PRIORITY", ["PRIORITY", "LOW|NORMAL|HIGH"]),
         ("PRIORITY=", ["PRIORITY=", "LOW|NORMAL|HIGH"]),
         ("COLOUR=RED", ["'COLOUR'", "PRIORITY, EVICTION", "X_"]),
@@ -73,6 +91,62 @@ def test_an_error_names_key_value_and_what_is_allowed(text, names):
     with pytest.raises(InvalidHint) as caught:
         parse_hint(text)
     assert all(name in str(caught.value) for name in names), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("A=1, B=2", "A=1; B=2"),
+        ("PRIORITY=HIGH, EVICTION=DENY", "PRIORITY=HIGH; EVICTION=DENY"),
+        ("PRIORITY=HIGH,EVICTION=DENY,TTL=3", "PRIORITY=HIGH; EVICTION=DENY; TTL=3"),
+        ("PRIORITY=HIGH EVICTION=DENY", "PRIORITY=HIGH; EVICTION=DENY"),
+        ("PRIORITY=HIGH & EVICTION=DENY", "PRIORITY=HIGH; EVICTION=DENY"),
+        ("PRIORITY=HIGH\nEVICTION=DENY", "PRIORITY=HIGH; EVICTION=DENY"),
+        ("PRIORITY=HIGH WILLNEED", "PRIORITY=HIGH; WILLNEED"),
+        ("WILLNEED, PRIORITY=HIGH", "WILLNEED; PRIORITY=HIGH"),
+        ("SWAP=disk, TTL=5", "SWAP=disk; TTL=5"),
+        ("X_A, PRIORITY=HIGH", "X_A; PRIORITY=HIGH"),
+    ],
+)
+def test_other_separators_are_told_of_the_semicolon(text, right):
+    with pytest.raises(InvalidHint) as caught:
+        parse_hint(text)
+    assert f"separated by ';', as in {right!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["PRIORITY:HIGH", "priority : high"])
+def test_a_colon_is_told_of_the_equals_sign(text):
+    with pytest.raises(InvalidHint, match="allowed is PRIORITY=HIGH"):
+        parse_hint(text)
+
+
+def test_the_value_of_a_free_form_key_may_have_any_separators():
+    assert parse_hint("X_A=1, b=2 PRIORITY=3; TTL=5").extra == {"X_A": "1, b=2 PRIORITY=3"}
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("10", 10), ("10s", 10), ("10 sec", 10), ("1.5S", 1.5), ("500ms", 0.5), ("2min", 120), ("5 m", 300), ("1h", 3600),
+     ("1e3", 1000)],
+)  # fmt: skip
+def test_a_time_may_have_a_unit(value, seconds):
+    assert parse_hint(f"TTL={value}").ttl_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "size"), [("64K", 1 << 16), ("64KB", 1 << 16), ("64 KiB", 1 << 16), ("2M", 2 << 20), ("1g", 1 << 30)]
+)
+def test_a_size_may_be_written_as_people_do(value, size):
+    assert parse_hint(f"FHP={value}").fhp_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("", True), ("=1", True), ("=yes", True), ("=On", True), ("=true", True), ("=0", False), ("=no", False)],
+)
+def test_a_switch_may_be_written_as_people_do(value, wanted):
+    assert parse_hint(f"WILLNEED{value}").will_need is wanted
+    assert parse_hint(f"DONTNEED{value}; WILLNEED=off").dont_need is wanted
 
 
 def test_a_kib_of_bytes_is_the_most():

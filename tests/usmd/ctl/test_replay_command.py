@@ -96,6 +96,64 @@ def test_csv_columns_and_page_size(capsys, tmp_path):
     assert json.loads(out)["writes"] == 1
 
 
+def test_lists_are_the_same_given_at_once_or_by_repeating_the_option(capsys, trace):
+    together = ["--frames", "8,50%", "--evict", "lru,arc", "--alloc", "first_fit,pte_magnet"]
+    apart = ["--frames", "8", "--evict", "lru", "--alloc", "first_fit", "--frames", "50%", "--evict", "arc",
+             "--alloc", "pte_magnet"]  # fmt: skip
+    rows = []
+    for arguments in (together, apart):
+        code, out, _ = replay(capsys, trace, "--format", "json", *arguments)
+        assert code == 0
+        rows.append([(row["frames"], row["evict"], row["alloc"]) for row in json.loads(out)["rows"]])
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "page_size", "frames"),
+    [
+        ("64K", "4KiB", [16]),
+        ("64KiB,1M", "4K", [16, 256]),
+        ("7", "4KiB", [7]),
+        ("64K", "64KB", [1]),
+        ("4097B", "4K", [1]),
+    ],
+)
+def test_memory_may_be_a_size(capsys, trace, text, page_size, frames):
+    _, out, _ = replay(capsys, trace, "--frames", text, "--page-size", page_size, "--evict", "lru", "--format", "json")
+    assert [row["frames"] for row in json.loads(out)["rows"]] == frames
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ["--columns", "time=when,id=a key"],
+        ["--columns", "TIME=when", "--columns", "id=a key"],
+        ["--columns", " id = a key, time=1"],
+        ["--columns", '"id=a key",time=when'],
+    ],
+)
+def test_columns_may_be_named_in_many_ways(capsys, tmp_path, columns):
+    path = tmp_path / "t.csv"
+    path.write_text("when;a key;op\n1;x;get\n2;y;delete\n3;x;cas\n")
+    code, out, err = replay(capsys, path, "--frames", "2", "--evict", "lru", "--format", "json", *columns)
+    document = json.loads(out)
+    assert (code, document["accesses"], document["distinct_pages"], document["writes"]) == (0, 2, 1, 1)
+    assert err == "usmctl: 1 lines of t.csv had no access and were passed over\n"
+
+
+@pytest.mark.parametrize(("unit", "misses"), [("s", 3), ("ms", 4)])
+def test_the_unit_of_times_may_be_given(capsys, tmp_path, unit, misses):
+    """A hint at 2 s comes before the third access, or never."""
+    (tmp_path / "t.csv").write_text("time,id\n0,1\n1,2\n3,3\n4,1\n")
+    (tmp_path / "hints").write_text("@2 1 EVICTION=DENY\n")
+    _, out, _ = replay(
+        capsys, tmp_path / "t.csv", "--frames", "2", "--evict", "fifo", "--time-unit", unit, "--format", "json",
+        "--hints", tmp_path / "hints",
+    )  # fmt: skip
+    assert json.loads(out)["rows"][0]["misses"] == misses
+
+
 def test_hints_bind(capsys, trace, tmp_path):
     hints = tmp_path / "hints"
     hints.write_text("0-3 EVICTION=DENY\n")
@@ -137,6 +195,13 @@ def test_a_curve_is_printed_and_drawn(capsys, trace, tmp_path):
         (["--page-size", "many"], 2, "--page-size many"),
         (["--page-size", "0"], 2, "--page-size 0"),
         (["--columns", "id"], 2, "what=name"),
+        (["--columns", "id=a,id=b"], 2, "id is named twice"),
+        (["--columns", "id=a", "--columns", "ID=b"], 2, "id is named twice"),
+        (["--columns", "id="], 1, "column id= has no name"),
+        (["--columns", "id=nope"], 1, "columns are named, but"),
+        (["--time-unit", "days"], 1, "'days' is unknown; allowed is auto, s, ms, us, ns"),
+        (["--frames", "1B"], 2, "--frames 1B"),
+        (["--frames", "10", "--frames", "x"], 2, "--frames 10,x"),
         (["--trace-format", "tape"], 1, "'tape' is unknown"),
         (["--hints", "/nonexistent"], 1, "/nonexistent"),
     ],

@@ -30,6 +30,14 @@ def test_what_is_asked_for_is_what_was_typed(daemon, tmp_path, monkeypatch):
     )
 
 
+def test_a_list_may_be_repeated_and_memory_may_be_a_size(daemon):
+    page_size = daemon.admin.status.page_size
+    code, _, err = daemon.ctl("shadow", "1", "--evict", "arc", "--evict", "lru,fifo", "--frames", "64K")
+    assert (code, err) == (0, "")
+    assert daemon.admin.requests[-1].evict_policies == ["arc", "lru", "fifo"]
+    assert daemon.admin.requests[-1].frames == (64 << 10) // page_size
+
+
 def test_a_pipe_gets_the_heading_once_and_then_lines(daemon):
     text = daemon.ctl("shadow", "1", "--evict", "arc")[1].splitlines()
     assert text[0] == "shadow of process 1 indexer, policy lru; each ghost has 960 frames"
@@ -66,7 +74,9 @@ def test_on_a_terminal_the_table_is_drawn_again_until_ctrl_c(daemon):
         (["--evict", " , "], "names no policy"),
         (["--evict", "lru("], "parentheses"),
         (["--evict", "lru", "--sample", "2"], "--sample 2; allowed is 1/K"),
-        (["--evict", "lru", "--frames", "0"], "than or equal to"),
+        (["--evict", "lru", "--frames", "0"], "--frames 0; allowed are 1 to"),
+        (["--evict", "lru", "--frames", "many"], "size 'many' cannot be read"),
+        (["--evict", "lru", "--frames", "-1"], "size '-1' cannot be read"),
         (["--evict", "lru", "--interval", "0"], "than or equal to"),
         ([], "--evict"),
     ],

@@ -75,7 +75,7 @@ def test_other_forms_are_refused_with_those_allowed(text):
     assert "a device is memory:SIZE (memory:64MiB) or file:PATH:SIZE" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["memory:", "memory:64MB", "file:/x:", "file:/x", "file:/x:-1", "file:/x:1.5GiB"])
+@pytest.mark.parametrize("text", ["memory:", "memory:64MQ", "file:/x:", "file:/x", "file:/x:-1", "file:/x:1.5GiB"])
 def test_a_bad_size_is_refused_with_the_text_it_stands_in(text):
     with pytest.raises(ConfigError) as caught:
         parse_swap_spec(text)

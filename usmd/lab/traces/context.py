@@ -23,9 +23,11 @@ class Context(msgspec.Struct):
     page_size: int = 4096
     """Bytes in a page, for formats whose accesses are byte addresses."""
     columns: dict[str, str] = {}
-    """Names of a table's columns where they are not the usual ones, by what they mean."""
+    """Names or numbers of a table's columns where they are not the usual ones, by what they mean; empty: left out."""
+    time_unit: str = "auto"
+    """The unit of a table's times: a name in time_units.UNITS, or auto to find out."""
     skipped: int = 0
-    """Lines so far that tell of no access, where the format expects such lines."""
+    """Lines so far that tell of no access, where the format has such lines."""
     truncated: bool = False
     """Whether the last record was cut off and dropped."""
     header: Header | None = None

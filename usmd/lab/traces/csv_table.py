@@ -5,7 +5,8 @@
 
 An id is an integer, hexadecimal with 0x, or any other text, which is hashed to 63 bits; its size does not matter. An
 address is a byte address, and the access touches every page that its `size` bytes (1 without the column) reach. A row
-without an operation is a read.
+of a table without operations is a read; one whose operation is no access, such as a delete, is passed over and counted.
+Times may be in any unit (time_units), and a table whose columns are known may be without a header (columns).
 
 Rows are converted column by column, many at a time; a run of rows that fails is converted again row by row, to tell
 which is wrong. Lines without quotes are split here, and only others are left to the csv module, which is slower.
@@ -17,26 +18,22 @@ import csv
 import io
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from math import isfinite, nan
 from operator import add
 
 import msgspec
 
-from usmd.lab.traces.columns import Columns, find_columns
+from usmd.lab.traces.columns import Columns, choose_columns, commented_header
 from usmd.lab.traces.context import Context
 from usmd.lab.traces.keys import PAGES_LIMIT, hashed, parse_integer, touched
 from usmd.lab.traces.lines import line_blocks, text_of
+from usmd.lab.traces.operations import ALLOWED, NO_ACCESS, kind_of
+from usmd.lab.traces.time_units import UNITS, guess
 from usmd.lab.traces.trace import Batch
 
 ROWS = 2048
 """Rows that are converted together."""
-
-OPERATIONS = {
-    **dict.fromkeys(("r", "read", "get", "l", "load", "0"), 0),
-    **dict.fromkeys(("w", "write", "set", "put", "add", "replace", "store", "s", "1"), 1),
-}
-"""Known operations in lower case, 1 for those that write."""
 
 _ADDRESSES = 1 << 64
 
@@ -60,46 +57,64 @@ class _Accesses(msgspec.Struct):
     last: list[int]
     writes: bytes
     times: array[float] | None
+    skipped: int = 0
+    """Rows that are no access, beside these."""
+
+
+class _Table(msgspec.Struct):
+    """What is known of a table, and the settings that hold for it."""
+
+    columns: Columns
+    page_size: int
+    unit: float | None
+    """Seconds in the unit of its times; None until the first is seen."""
 
 
 def read_csv(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
     """The accesses of a table. Raises TraceError for a header or a row that cannot be used."""
     blocks = line_blocks(chunks, context)
     columns, blocks = _after_header(blocks, context)
+    table = _Table(columns, context.page_size, UNITS.get(context.time_unit, columns.time_unit))
     for first, block in blocks:
-        for accesses in _accesses(first, block, blocks, columns, context):
+        for accesses in _accesses(first, block, blocks, table, context):
+            context.skipped += accesses.skipped
             yield from touched(accesses.first, accesses.last, accesses.writes, accesses.times)
 
 
 def _after_header(blocks: Iterator[_Block], context: Context) -> tuple[Columns, Iterator[_Block]]:
-    """The columns, and the blocks of lines below the header."""
+    """The columns, and the blocks of lines below the header, or all lines where there is no header."""
+    comment = None
     for first, block in blocks:
         text = text_of(block, first, context)
         start = 0
         for number, line in enumerate(text.split("\n")[:-1], first):
+            if line.startswith("#"):
+                comment = commented_header(line) or comment
+            elif line.strip():
+                columns, is_header = choose_columns(line, number, comment, context)
+                if is_header:
+                    start += len(line) + 1
+                return columns, chain([(number + is_header, text[start:].encode())], blocks)
             start += len(line) + 1
-            if _tells(line):
-                columns = find_columns(line, number, context)
-                return columns, chain([(number + 1, text[start:].encode())], blocks)
     raise context.bad_line(1, "", "is no header", "a line with the names of columns")
 
 
 def _accesses(
-    first: int, block: bytes, following: Iterator[_Block], columns: Columns, context: Context
+    first: int, block: bytes, following: Iterator[_Block], table: _Table, context: Context
 ) -> Iterator[_Accesses]:
     """The accesses of a block or, where fields may go on in the next blocks, of it and all that follow."""
     if b'"' not in block:
-        fields = _split(block, first, columns, context)
+        fields = _split(block, first, table.columns, context)
         try:
             if fields:
-                yield _convert(fields, columns, context.page_size)
+                yield _convert(fields, table)
                 return
         except _WrongValue:
             pass  # told below, with its line
         following = iter(())
     start = first - 1
     lines = _lines(chain([(first, block)], following), context)
-    reader = csv.reader(lines, delimiter=columns.delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=table.columns.delimiter, strict=True)
     while True:
         line = start + reader.line_num + 1
         try:
@@ -109,7 +124,7 @@ def _accesses(
             raise context.bad_line(start + reader.line_num, str(error), "is wrong with this row", allowed) from None
         if not rows:
             return
-        yield from _converted(rows, line, columns, context)
+        yield from _converted(rows, line, table, context)
 
 
 def _split(block: bytes, first: int, columns: Columns, context: Context) -> list[list[str]] | None:
@@ -129,30 +144,25 @@ def _lines(blocks: Iterable[_Block], context: Context) -> Iterator[str]:
         yield from io.StringIO(text_of(block, first, context), newline="\n")
 
 
-def _tells(line: str) -> bool:
-    """Whether a line before the header is the header: not blank and no comment."""
-    return bool(line.strip()) and not line.startswith("#")
-
-
-def _converted(rows: list[list[str]], start: int, columns: Columns, context: Context) -> Iterator[_Accesses]:
+def _converted(rows: list[list[str]], start: int, table: _Table, context: Context) -> Iterator[_Accesses]:
     """The rows converted together or, where that fails, one by one; `start` numbers the first one's line."""
     full = [row for row in rows if row] if [] in rows else rows
     if not full:
         return
     try:
-        together = _convert(_by_column(full, columns), columns, context.page_size)
+        together = _convert(_by_column(full, table.columns), table)
     except _WrongValue:
-        yield from _one_by_one(rows, start, columns, context)
+        yield from _one_by_one(rows, start, table, context)
     else:
         yield together
 
 
-def _one_by_one(rows: list[list[str]], start: int, columns: Columns, context: Context) -> Iterator[_Accesses]:
+def _one_by_one(rows: list[list[str]], start: int, table: _Table, context: Context) -> Iterator[_Accesses]:
     line = start
     for row in rows:
         try:
             if row:
-                yield _convert(_by_column([row], columns), columns, context.page_size)
+                yield _convert(_by_column([row], table.columns), table)
         except _WrongValue as wrong:
             raise context.bad_line(line, *wrong.parts) from None
         line += 1 + sum(field.count("\n") for field in row)
@@ -162,43 +172,56 @@ def _by_column(rows: Sequence[list[str]], columns: Columns) -> list[tuple[str, .
     for row in rows if len(set(map(len, rows))) > 1 else rows[:1]:
         if len(row) != columns.count:
             text = columns.delimiter.join(row)
-            raise _WrongValue(text, f"has {len(row)} fields", f"{columns.count}, as in the header")
+            raise _WrongValue(text, f"has {len(row)} fields", f"{columns.count}, as in the first line")
     return list(zip(*rows, strict=True))
 
 
-def _convert(fields: Sequence[Sequence[str]], columns: Columns, page_size: int) -> _Accesses:
-    times = None if columns.time is None else _times(fields[columns.time])
+def _convert(fields: Sequence[Sequence[str]], table: _Table) -> _Accesses:
+    columns = table.columns
     writes = b"" if columns.op is None else _writes(fields[columns.op])
+    skipped = writes.count(NO_ACCESS)
+    if skipped:
+        wanted = [kind != NO_ACCESS for kind in writes]
+        fields = [list(compress(field, wanted)) for field in fields]
+        writes = bytes(compress(writes, wanted))
+    times = None if columns.time is None else _times(fields[columns.time], table)
     if columns.is_address:
-        sizes = None if columns.size is None else _sizes(fields[columns.size], page_size)
-        return _Accesses(*_pages(_addresses(fields[columns.key]), sizes, page_size), writes, times)
+        sizes = None if columns.size is None else _sizes(fields[columns.size], table.page_size)
+        return _Accesses(*_pages(_addresses(fields[columns.key]), sizes, table.page_size), writes, times, skipped)
     keys = _ids(fields[columns.key])
-    return _Accesses(keys, keys, writes, times)
+    return _Accesses(keys, keys, writes, times, skipped)
 
 
-def _times(column: Sequence[str]) -> array[float]:
+def _times(column: Sequence[str], table: _Table) -> array[float]:
     try:
         times = array("d", map(float, column))
     except ValueError:
         times = array("d", [nan])
-    if isfinite(sum(times)):
-        return times
-    times = array("d")  # one is wrong, or they are too large to add up
+    if not isfinite(sum(times)):
+        times = _one_time_each(column)  # one is wrong, or they are too large to add up
+    if table.unit is None and times:
+        table.unit = guess(times[0])
+    unit = table.unit or 1.0
+    return times if unit == 1.0 else array("d", [time * unit for time in times])
+
+
+def _one_time_each(column: Sequence[str]) -> array[float]:
+    times = array("d")
     for text in column:
         try:
             times.append(float(text))
         except ValueError:
-            raise _WrongValue(text, "is no time", "a number of seconds") from None
+            raise _WrongValue(text, "is no time", "a number, or --columns time=, which leaves times out") from None
         if not isfinite(times[-1]):
-            raise _WrongValue(text, "is no time", "a finite number of seconds")
+            raise _WrongValue(text, "is no time", "a finite number")
     return times
 
 
 def _writes(column: Sequence[str]) -> bytes:
-    known = {text: OPERATIONS.get(text.strip().lower()) for text in set(column)}
-    for text, write in known.items():
-        if write is None:
-            raise _WrongValue(text, "is no known operation", ", ".join(OPERATIONS))
+    known = {text: kind_of(text) for text in set(column)}
+    for text, kind in known.items():
+        if kind is None:
+            raise _WrongValue(text, "is no known operation", f"{ALLOWED}; --columns op= leaves operations out")
     return bytes(known[text] or 0 for text in column)
 
 
@@ -246,7 +269,7 @@ def _pages(addresses: list[int], sizes: list[int] | None, page_size: int) -> tup
     if sizes is None:
         return first, first
     ends = list(map(add, addresses, sizes))
-    if max(ends) > _ADDRESSES:
+    if max(ends, default=0) > _ADDRESSES:
         raise _WrongValue(hex(max(ends)), "is where an access ends", "an end within 64 bits of addresses")
     return first, [max(page, (end - 1) // page_size) for page, end in zip(first, ends, strict=True)]
 
@@ -254,4 +277,4 @@ def _pages(addresses: list[int], sizes: list[int] | None, page_size: int) -> tup
 def _all_digits(column: Sequence[str]) -> bool:
     """Whether every field is a decimal number that surely fits in 64 bits."""
     digits = "".join(column)
-    return digits.isascii() and digits.isdigit() and "" not in column and max(map(len, column)) < 20
+    return bool(column) and digits.isascii() and digits.isdigit() and "" not in column and max(map(len, column)) < 20

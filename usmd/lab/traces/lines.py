@@ -1,33 +1,38 @@
 r"""Text traces as blocks of whole lines, so that a format looks at many lines at once and still can number each.
 
-Covers cutting, counting and UTF-8. A line ends with \n; a \r before it is the format's to strip. Does not cover what
-a line means.
+Covers cutting, counting, byte order marks and encodings: text is UTF-8, or what its byte order mark says. A line ends
+with \n; a \r before it is the format's to strip. Does not cover what a line means.
 """
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from usmd.errors import TraceError
 from usmd.lab.traces.context import Context
+from usmd.text_files import MARKS
 
 LINE_LIMIT = 1 << 20
 """Most bytes in a line; a longer one is no text."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LONGEST_MARK = max(len(mark) for mark, _ in MARKS)
+_MARK = codecs.BOM_UTF8
 
 
 def line_blocks(chunks: Iterable[bytes], context: Context) -> Iterator[tuple[int, bytes]]:
     r"""Number of its first line, from 1, and the block: whole lines, each with its \n, which the last one gets too.
 
-    A byte order mark at the very beginning is dropped. Raises TraceError for a line longer than LINE_LIMIT.
+    Byte order marks are dropped, at the beginnings of later lines too, where files were joined. Raises TraceError for a
+    line longer than LINE_LIMIT.
     """
     number = 1
     tail = b""
-    for chunk in _unmarked(chunks):
+    for chunk in _as_utf_8(chunks, context):
         end = chunk.rfind(b"\n") + 1
         if end:
-            block = tail + chunk[:end]
+            block = _unmarked(tail + chunk[:end])
             tail = chunk[end:]
             yield number, block
             number += block.count(b"\n")
@@ -37,7 +42,7 @@ def line_blocks(chunks: Iterable[bytes], context: Context) -> Iterator[tuple[int
             value = tail[:100].decode(errors="replace")
             raise context.bad_line(number, value, "begins a line without end", f"at most {LINE_LIMIT:,} bytes a line")
     if tail:
-        yield number, tail + b"\n"
+        yield number, _unmarked(tail + b"\n")
 
 
 def text_of(block: bytes, first: int, context: Context) -> str:
@@ -55,16 +60,29 @@ def not_text(block: bytes, error: UnicodeDecodeError, first: int, context: Conte
     return context.bad_line(first + block.count(b"\n", 0, error.start), value, "is not UTF-8", "UTF-8 text")
 
 
-def _unmarked(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def encoding_of(head: bytes) -> tuple[bytes, str]:
+    """The byte order mark that a text begins with, or nothing, and its encoding."""
+    return next((each for each in MARKS if head.startswith(each[0])), (b"", "utf-8"))
+
+
+def _unmarked(block: bytes) -> bytes:
+    return (b"\n" + block).replace(b"\n" + _MARK, b"\n")[1:] if _MARK in block else block
+
+
+def _as_utf_8(chunks: Iterable[bytes], context: Context) -> Iterator[bytes]:
+    rest = iter(chunks)
     head = b""
-    started = False
-    for chunk in chunks:
-        if started:
-            yield chunk
-            continue
+    while len(head) < _LONGEST_MARK and (chunk := next(rest, b"")):
         head += chunk
-        if len(head) >= len(_BYTE_ORDER_MARK):
-            started = True
-            yield head.removeprefix(_BYTE_ORDER_MARK)
-    if not started:
+    mark, encoding = encoding_of(head)
+    if encoding == "utf-8":
         yield head
+        yield from rest
+        return
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for chunk in chain([head[len(mark) :]], rest):
+            yield decoder.decode(chunk).encode()
+        decoder.decode(b"", final=True)
+    except UnicodeError as error:
+        raise TraceError(f"{context.path} begins as {encoding.upper()}, and is not: {error}; give UTF-8 text") from None

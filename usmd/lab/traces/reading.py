@@ -17,6 +17,7 @@ from usmd.lab.traces.perf import read_perf
 from usmd.lab.traces.recording import Header, read_recording
 from usmd.lab.traces.source import Source
 from usmd.lab.traces.text import read_text
+from usmd.lab.traces.time_units import UNITS
 from usmd.lab.traces.trace import Batch
 
 FORMATS: dict[str, Callable[[Iterable[bytes], Context], Iterator[Batch]]] = {
@@ -69,7 +70,7 @@ class OpenTrace:
 
     @property
     def skipped(self) -> int:
-        """Lines so far without an access, in formats that have such lines (perf)."""
+        """Lines so far without an access, in formats that have such lines (csv, perf)."""
         return self._context.skipped
 
     @property
@@ -118,12 +119,14 @@ def open_trace(
     format: str = AUTO,  # noqa: A002 - the word for it
     page_size: int = 4096,
     columns: dict[str, str] | None = None,
+    time_unit: str = AUTO,
 ) -> OpenTrace:
-    """Open the trace at `path`, "-" for standard input; gzip and zstd are undone, whatever the file is called.
+    """Open the trace at `path`, "-" for standard input; compression is undone, whatever the file is called.
 
     `format` is one of FORMATS, or AUTO to find out. `page_size`, in bytes, turns addresses into pages where a format
-    has addresses. `columns` names the columns of a csv trace by what they mean: time, id, address, size, op. Raises
-    TraceError for all that is wrong with these, and with the file.
+    has addresses. `columns` names or numbers the columns of a csv trace by what they mean: time, id, address, size, op,
+    and `time_unit` the unit of its times, one of UNITS, or AUTO to find out. Raises TraceError for all that is wrong
+    with these, and with the file.
     """
     columns = columns or {}
     if format != AUTO and format not in FORMATS:
@@ -131,10 +134,12 @@ def open_trace(
     if page_size < 1:
         raise TraceError(f"page size {page_size} is none; allowed is a number of bytes from 1 on")
     check_overrides(columns)
+    if time_unit != AUTO and time_unit not in UNITS:
+        raise TraceError(f"time unit {time_unit!r} is unknown; allowed is {', '.join((AUTO, *UNITS))}")
     source = Source(path)
     try:
         found = _format(source, format, columns)
-        return OpenTrace(source, found, Context(source.path, page_size, columns))
+        return OpenTrace(source, found, Context(source.path, page_size, columns, time_unit))
     except BaseException:
         source.close()
         raise

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from usmd.errors import TraceError
 from usmd.lab.traces.context import Context
-from usmd.lab.traces.csv_table import OPERATIONS, ROWS, read_csv
+from usmd.lab.traces.csv_table import ROWS, read_csv
 from usmd.lab.traces.keys import hashed
+from usmd.lab.traces.operations import OPERATIONS, WRITE
 
 
 def read(text, size=1 << 16, page_size=4096, **columns):
@@ -75,9 +76,83 @@ def test_columns_may_be_named():
     assert read("when,offset\n1,8192\n", address="offset", time="when") == [(2, 0, 1.0)]
 
 
-@pytest.mark.parametrize(("operation", "write"), OPERATIONS.items())
-def test_each_operation_is_known_in_either_case(operation, write):
-    assert read(f"id,op\n1,{operation}\n1, {operation.upper()} \n") == [(1, write, None)] * 2
+def test_operations_write_or_read_or_are_passed_over_and_counted():
+    context = Context("t")
+    rows = "".join(f"{n},{name}\n{n}, {name.upper()} \n" for n, name in enumerate(OPERATIONS))
+    batches = list(read_csv([b"id,op\n", rows.encode()], context))
+    found = [(key, write) for batch in batches for key, write in zip(batch.keys, batch.writes, strict=True)]
+    kept = [(n, int(kind == WRITE)) for n, kind in enumerate(OPERATIONS.values()) if kind <= WRITE for _ in "ab"]
+    assert found == kept
+    assert context.skipped == 2 * len(OPERATIONS) - len(kept)
+
+
+def test_fields_of_a_row_that_is_no_access_may_be_anything():
+    assert read("ts,address,size,op\nnever,,,flush_all\n1,4096,1,get\n2,x,-1,delete\n") == [(1, 0, 1.0)]
+    assert read('ts,key,op\n,,stats\n1,"a b",get\n') == [(hashed("a b"), 0, 1.0)]
+    assert read("key,op\n1,delete\n2,del\n") == []
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds", "more"),
+    [
+        (("ts", "10", "20"), (10.0, 20.0), {}),
+        (("ts_ms", "10", "20"), (0.01, 0.02), {}),
+        (("Timestamp (us)", "10", "20"), (1e-5, 2e-5), {}),
+        (("time [ns]", "10", "20"), (1e-8, 2e-8), {}),
+        (("when_ms", "10", "20"), (0.01, 0.02), {"time": "when_ms"}),
+        (("ts", "1700000000", "1700000001.5"), (1700000000, 1700000001.5), {}),
+        (("ts", "1700000000000", "1700000001500"), (1700000000, 1700000001.5), {}),
+        (("ts", "1700000000000000", "1700000001500000"), (1700000000, 1700000001.5), {}),
+        (("ts", "1700000000000000000", "1700000001500000000"), (1700000000, 1700000001.5), {}),
+        (("ts", "128166372003061629", "128166372013061629"), (12816637200.306, 12816637201.306), {}),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1 << 16])
+def test_times_may_be_in_any_unit(times, seconds, more, size):
+    name, *values = times
+    found = read(f"{name},id\n" + "".join(f"{value},1\n" for value in values), size, **more)
+    assert [time for _, _, time in found] == pytest.approx(seconds, rel=1e-9)
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("s", 1.7e12), ("ms", 1.7e9), ("us", 1.7e6), ("ns", 1.7e3)])
+def test_the_unit_of_times_that_is_asked_for_holds(unit, seconds):
+    batches = read_csv([b"ts_us,id\n1700000000000,1\n"], Context("t", time_unit=unit))
+    assert list(next(batches).times) == pytest.approx([seconds])
+
+
+TWITTER = "0,q:q:1:8WTfjZU14ee,17,213,4,get,0\n1,yDqF:3q:1AJrrJ1nnCJ,27,27,6,add,3600\n1,yDqF,1,2,3,delete,0\n"
+CAMBRIDGE = "128166372003061629,hm,1,Read,383496192,32768,41286\n128166372016382155,hm,1,Write,4096,4096,1963\n"
+
+
+@pytest.mark.parametrize("size", [1, 50, 1 << 16])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_well_known_tables_have_no_header(size, end):
+    assert read(TWITTER.replace("\n", end), size) == [
+        (hashed("q:q:1:8WTfjZU14ee"), 0, 0.0),
+        (hashed("yDqF:3q:1AJrrJ1nnCJ"), 1, 1.0),
+    ]
+    found = read(CAMBRIDGE.replace("\n", end), size)
+    assert [(key, write) for key, write, _ in found] == [(383496192 // 4096 + n, 0) for n in range(8)] + [(1, 1)]
+    assert found[-1][2] - found[0][2] == pytest.approx(1.3320526, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 1 << 16])
+def test_without_a_header_columns_have_numbers(size):
+    rows = "get;0.5;x;7\nset;0.75;y;8\n"
+    assert read(rows, size, id="4", time="2", op="1") == [(7, 0, 0.5), (8, 1, 0.75)]
+    assert read(rows, size, address="4") == [(0, 0, None), (0, 0, None)]
+    assert read("what;when;a;b\n" + rows, size, id="4", time="2", op="1") == [(7, 0, 0.5), (8, 1, 0.75)]
+    assert read("a,key\n1,2\n", size, id="2") == [(2, 0, None)]
+
+
+@pytest.mark.parametrize("size", [1, 1 << 16])
+def test_the_header_may_be_a_comment(size):
+    assert read("# made today, by x\n# time,key,op\n1,5,set\n2,6,get\n", size) == [(5, 1, 1.0), (6, 0, 2.0)]
+    assert read("#key\nkey,op\n5,set\n", size) == [(5, 1, None)]
+
+
+def test_columns_may_be_left_out():
+    assert read("ts,key,op\nnever,5,jump\n", time="", op="") == [(5, 0, None)]
 
 
 def test_addresses_become_pages():
@@ -137,16 +212,17 @@ def test_the_short_way_and_the_long_way_agree(rows, size):
         ("# only\n\n", "line 1: .* is no header"),
         ("a,b\n1,2\n", "line 1: 'a,b' has no column for ids"),
         ("\n\na,b\n1,2\n", "line 3: 'a,b' has no column for ids"),
-        ("id,op\n1,r\n1,jump\n", "line 3: 'jump' is no known operation; allowed is r, read"),
+        ("id,op\n1,r\n1,jump\n", "line 3: 'jump' is no known operation; allowed is get, set, .*--columns op= leaves"),
         ("id,op\n1,r\n1,\n", "line 3: '' is no known operation"),
         ("id,op\n1,r\n\n1\n", "line 4: '1' has 1 fields; allowed is 2"),
         ("id,op\n1,r\na,b,r\n", "line 3: 'a,b,r' has 3 fields"),
         ("id,op\n1,r\n1\n2,r,r\n", "line 3: '1' has 1 fields"),
         ("id,op\n1,r\n ,r\n", "line 3: '' is no id"),
         ("id,op\n1,r\n,r\n", "line 3: '' is no id"),
-        ("id,ts\n1,2\n1,noon\n", "line 3: 'noon' is no time"),
+        ("id,ts\n1,2\n1,noon\n", "line 3: 'noon' is no time; allowed is a number, or --columns time="),
         ("id,ts\n1,2\n1,nan\n", "line 3: 'nan' is no time"),
         ("id,ts\n1,2\n1,\n", "line 3: '' is no time"),
+        ("id,op\n1,delete\n1,jump\n", "line 3: 'jump' is no known operation"),
         ("addr\n1\nx\n", "line 3: 'x' is no address"),
         ("addr\n1\n-1\n", "line 3: '-1' is no address"),
         ("addr\n1\n18446744073709551616\n", "line 3: '18446744073709551616' is no address"),

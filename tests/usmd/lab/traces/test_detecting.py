@@ -24,6 +24,9 @@ def found(data, **columns):
         ("time,id\n1,2\n", "csv"),
         ("# x\r\nkey;op\r\n1;r\r\n", "csv"),
         ("id\n1\n", "csv"),
+        ("# time,key\n1,a\n", "csv"),
+        ("0,q:q:1:8WTfjZU14ee,17,213,4,get,0\n", "csv"),
+        ("128166372003061629,hm,1,Read,383496192,32768,41286\n", "csv"),
         ('"page","x y"\n1,2\n', "csv"),
         ("==7== Lackey\n==7==\nI  0401ab70,3\n", "lackey"),
         ("hello from the program\n L 1ffe,8\n", "lackey"),
@@ -35,6 +38,9 @@ def found(data, **columns):
         ("# " + "x" * 10_000 + "\n5\n", "text"),
         ("==1== " + "banner\n==1== " * 5000 + "\n L 1ffe,8\n", "lackey"),
         ("1\n" * 100_000, "text"),
+        ("1\n2\n".encode("utf-16"), "text"),
+        (("\ufeff" + "1\n" * 5000).encode("utf-16-be"), "text"),
+        ("time,id\r\n1,caf\u00e9\r\n".encode("utf-16"), "csv"),
     ],
 )
 def test_a_format_is_known_by_its_content(data, name):
@@ -43,6 +49,7 @@ def test_a_format_is_known_by_its_content(data, name):
 
 def test_a_table_may_be_known_by_the_columns_that_are_named():
     assert found("block,when\n1,2\n", id="block") == "csv"
+    assert found("block,when\n1,2\n", id="nope") == "csv", "whose reader says which columns there are"
     with pytest.raises(TraceError):
         found("block,when\n1,2\n")
 
@@ -58,7 +65,8 @@ def test_a_table_may_be_known_by_the_columns_that_are_named():
         ("\n", "t has comments only"),
         (b"\xff\xfe1234\n", "t, byte 0: not UTF-8"),
         (b"1\n2\n\xe9\n", "t, byte 4: not UTF-8"),
-        ("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n".encode("utf-16"), "t is binary, but"),
+        ("1\n2\n3\n4\n".encode("utf-16-le"), "t is UTF-16 without a byte order mark; .*iconv"),
+        ("1\n2\n3\n4\n".encode("utf-16-be"), "t is UTF-16 without a byte order mark"),
         (b"abc\0", "t is binary, but"),
         ("# " + "x" * (1 << 21), "t has no line with an access in its first 1,048,576 bytes"),
     ],

@@ -21,10 +21,21 @@ def test_chunks_cut_anywhere_become_whole_numbered_lines(chunks):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
-def test_a_byte_order_mark_is_dropped_at_the_beginning_only(size):
-    data = b"\xef\xbb\xbf1\n\xef\xbb\xbf2"
+def test_byte_order_marks_are_dropped_where_lines_begin(size):
+    data = b"\xef\xbb\xbf1\n\xef\xbb\xbf2\n3 \xef\xbb\xbf"
     chunks = [data[n : n + size] for n in range(0, len(data), size)]
-    assert b"".join(block for _, block in line_blocks(chunks, Context("t"))) == b"1\n\xef\xbb\xbf2\n"
+    assert b"".join(block for _, block in line_blocks(chunks, Context("t"))) == b"1\n2\n3 \xef\xbb\xbf\n"
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_other_encodings_are_known_by_their_mark(size, encoding):
+    text = "one\ntwo \N{SNOWMAN} \N{SLIGHTLY SMILING FACE}\n"
+    data = f"\ufeff{text}".encode(encoding)
+    chunks = [data[n : n + size] for n in range(0, len(data), size)]
+    assert b"".join(block for _, block in line_blocks(chunks, Context("t"))).decode() == text
+    with pytest.raises(TraceError, match=r"t begins as UTF-.*; give UTF-8 text"):
+        list(line_blocks([data[:-1]], Context("t")))
 
 
 def test_a_file_shorter_than_a_byte_order_mark_is_read():

@@ -146,7 +146,7 @@ def test_progress_can_be_told_between_batches(tmp_path):
         (gzip.compress(b"", mtime=0), {}, "t is empty"),
         (b"# nothing\n", {"format": "text"}, "t has no access; give a trace with at least one"),
         (b"id,op\n", {}, "t has no access"),
-        (b"one\ntwo\n", {"format": "perf"}, "t has no access in 2 lines; record with perf record -d"),
+        (b"one\ntwo\n", {"format": "perf"}, "t has no access in 2 lines; record addresses of data with perf record -d"),
         (b"hello\n", {}, "t is in no format known"),
         (b"12\n", {"format": "usm"}, "begins no recording"),
         (b"12\n", {"format": "oracle_general"}, "multiple of 24"),

@@ -1,0 +1,75 @@
+"""What an operation of a cache, a store or a block device does to the page or object that it names.
+
+Covers the words that memcached, Redis, HTTP, YCSB, Meta's and Twitter's traces and blktrace use, in either case. An
+operation that changes part of a value writes, as one that reads and writes does. One that takes the object away, or
+names none, is no access to it. Does not cover where the word stands (csv_table, text).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+READ, WRITE, NO_ACCESS = range(3)
+
+OPERATIONS: Final[dict[str, int]] = {
+    **dict.fromkeys(
+        (
+            *("r", "read", "get", "l", "load", "0", "false", "gets", "getk", "getq", "getkq", "mg", "mget", "multiget"),
+            *("get_multi", "get_lease", "lease_get", "getrange", "fetch", "lookup", "find", "head", "exists", "scan"),
+            *(
+                "touch",
+                "gat",
+                "gats",
+                "gatq",
+                "peek",
+                "query",
+                "select",
+                "strlen",
+                "hget",
+                "hgetall",
+                "hmget",
+                "lrange",
+                "llen",
+                "smembers",
+            ),
+            *("sismember", "zrange", "zscore", "ttl", "ra", "rs", "rm", "rsm", "ram", "ras"),
+        ),
+        READ,
+    ),
+    **dict.fromkeys(
+        (
+            *("w", "write", "set", "put", "add", "replace", "store", "s", "1", "true", "cas", "incr", "decr", "append"),
+            *("prepend", "increment", "decrement", "incrby", "decrby", "incrbyfloat", "setq", "addq", "replaceq"),
+            *("appendq", "prependq", "incrementq", "decrementq", "ms", "ma", "mset", "setex"),
+            *("psetex", "setnx", "setrange", "getset", "set_lease", "lease_set", "insert", "update", "upsert"),
+            *("modify", "m", "rmw", "read_modify_write", "readmodifywrite", "post", "patch", "create", "hset", "hmset"),
+            *("hincrby", "lpush", "rpush", "lpop", "rpop", "sadd", "srem", "zadd", "zrem", "expire", "ws", "wa", "wm"),
+            *("wsm", "wf", "wfs", "wsma", "fw", "fws", "fwfs", "fwf"),
+        ),
+        WRITE,
+    ),
+    **dict.fromkeys(
+        (
+            *("delete", "del", "deleteq", "d", "md", "remove", "rem", "unlink", "evict", "invalidate", "purge", "trim"),
+            *("discard", "ds", "flush", "flush_all", "flushall", "f", "n", "nop", "noop", "mn", "ping", "stats"),
+            *("version", "quit", "options", "open", "close", "none"),
+        ),
+        NO_ACCESS,
+    ),
+}
+"""By name in lower case."""
+
+ALLOWED: Final = (
+    "get, set, delete and what memcached, Redis, HTTP, YCSB and blktrace call theirs, or r and w, or 0 and 1"
+)
+
+_PREFIX: Final = re.compile(r"(?:op|cmd|memcached|mc|req|request|io)_")
+_SEPARATORS: Final = re.compile(r"[\s-]+")
+
+
+def kind_of(text: str) -> int | None:
+    """READ, WRITE or NO_ACCESS; None for a word that is no known operation."""
+    name = _SEPARATORS.sub("_", text.strip().lower())
+    found = OPERATIONS.get(name)
+    return OPERATIONS.get(_PREFIX.sub("", name, count=1)) if found is None else found
