@@ -420,7 +420,7 @@ class Client:
         page, n = _pages(region, first_page, page_count)
         for first, count in self._parts(page, n):
             try:
-                self._pin_part(region, first, count)
+                self._pin_part(region, first, count, page + n - first)
             except BaseException:
                 self.unpin(region, page, first - page)
                 raise
@@ -431,29 +431,38 @@ class Client:
         page, n = _pages(region, first_page, page_count)
         for first, count in self._parts(page, n):
             try:
-                await self._pin_part_async(region, first, count)
+                await self._pin_part_async(region, first, count, page + n - first)
             except BaseException:
                 self.unpin(region, page, first - page)
                 raise
 
-    def _pin_part(self, region: Region, first: int, count: int) -> None:
+    def _pin_part(self, region: Region, first: int, count: int, planned: int) -> None:
         for _ in range(_MAX_PIN_ROUNDS):
+            if self._pin_resident(region, first, count, planned):
+                return
             self.ensure(region, first, count)
-            if self._pin_resident(region, first, count):
-                return
+        if self._pin_resident(region, first, count, planned):
+            return
         raise _not_together(region, first, count)
 
-    async def _pin_part_async(self, region: Region, first: int, count: int) -> None:
+    async def _pin_part_async(self, region: Region, first: int, count: int, planned: int) -> None:
         for _ in range(_MAX_PIN_ROUNDS):
-            await region.ensure_pages_async(first, count)
-            if self._pin_resident(region, first, count):
+            if self._pin_resident(region, first, count, planned):
                 return
+            await region.ensure_pages_async(first, count)
+        if self._pin_resident(region, first, count, planned):
+            return
         raise _not_together(region, first, count)
 
-    def _pin_resident(self, region: Region, first: int, count: int) -> bool:
-        """Pin pages if all are resident; False, and nothing is pinned, where some are not."""
+    def _pin_resident(self, region: Region, first: int, count: int, planned: int) -> bool:
+        """Pin pages if all are resident; False, and nothing is pinned, if some are not.
+
+        Raises LimitExceeded if the budget has no room for the `planned` pages from `first` on: before any comes in.
+        """
         self._check_own(region)
-        request = client_pb2.PinRegionRequest(region_id=region.region_id, first_page=first, page_count=count)
+        request = client_pb2.PinRegionRequest(
+            region_id=region.region_id, first_page=first, page_count=count, planned_page_count=planned
+        )
         absent = self._channel.call(self._channel.stub.PinRegion, request).absent_pages
         for page in absent:
             region.table.clear(page)

@@ -60,7 +60,7 @@ def daemon(request):
 def left_empty(daemon):
     def left():
         status = daemon.admin.status()
-        return status.processes, status.frames - status.free_frames, status.pinned_frames
+        return status.processes, status.frames - status.free_frames, status.pinned_frames + status.held_frames
 
     wait_equal(left, (0, 0, 0), "nothing is left of the test's sessions")
 
@@ -445,8 +445,7 @@ def test_resident_is_what_the_daemon_has_done(real_client, real):
 
 
 def are_pinned(daemon, frames):
-    """So many frames are, when those that have just come in are not kept any more for having come in."""
-    wait_equal(lambda: daemon.admin.status().pinned_frames, frames, "as many frames are pinned")
+    assert daemon.admin.status().pinned_frames == frames
 
 
 def test_pinned_pages_stay_and_go_again_after_the_block(client, daemon):
@@ -489,7 +488,13 @@ def test_an_exception_ends_the_pin_and_passes(client, daemon):
 
 
 def test_pins_beyond_the_budget_are_refused_whole_and_what_was_pinned_stays_so(client, daemon):
+    before = daemon.admin.status().counters["faults"]
     region = client.mmap(2 * BUDGET * PAGE)
+    with pytest.raises(
+        lib_usm.LimitExceeded, match=rf"a pin of {2 * BUDGET} pages .*memory.deny_budget is {BUDGET} pages"
+    ):
+        region.pin()
+    assert daemon.admin.status().counters["faults"] == before  # it was refused before anything came in
     with region.pin(0, 4 * PAGE):
         with pytest.raises(lib_usm.LimitExceeded), region.pin(4 * PAGE, (BUDGET - 3) * PAGE):
             pytest.fail("pinned")

@@ -39,7 +39,7 @@ class Counters:
     and parked waited on a page in flight. yields: faults answered USM_YIELD. zero_fills, swap_ins, swap_outs: pages.
     read_ahead: pages filled that no fault asked for. evictions: pages evicted; clean_drops and zero_drops those that
     needed no write. retaken: evictions that a fault cancelled. deny_over_budget: pages that asked for EVICTION=DENY
-    beyond the budget. oom_refusals, oom_kills: what the oom policy did. refused_victims: victims that were pinned or
+    beyond the budget. oom_refusals, oom_kills: what the oom policy did. refused_victims: victims that were held or
     had no slot to go to, which is no error. policy_errors: answers of a policy that were not used. policy_slow_calls:
     calls of a policy that took too much CPU time. swap_read_errors, swap_write_errors: pages. protect_faults: real
     first writes to clean pages. poisoned: real faults that ended in SIGBUS, because their page could not be had.

@@ -107,12 +107,17 @@ class PageFaults(Event, frozen=True):
 
 
 class Pin(Event, frozen=True):
-    """A process wants `page_count` pages from `first_page` on to stay, all or none, until as many Unpin."""
+    """A process wants `page_count` pages from `first_page` on to stay, all or none, until as many Unpin.
+
+    `planned`: pages from `first_page` on for which there must be room in the budget, because more Pins follow; 0 is
+    `page_count`.
+    """
 
     process_id: int
     region_id: int
     first_page: int
     page_count: int
+    planned: int = 0
 
 
 class Unpin(Event, frozen=True):

@@ -515,7 +515,7 @@ class Faults:
             OutOfMemory(
                 f"no frame for page {waiter.page} of region {waiter.pending.region.region_id}: all {frames.count} are "
                 f"in use{kept} and none can be evicted ({self._state.denied} denied, "
-                f"{len(self._state.pins) + self._state.locked} pinned, "
+                f"{self._state.locked} pinned, {len(self._state.pins)} held for a moment, "
                 f"{self._state.swap.free} of {self._state.swap.slots} swap slots free)"
             ),
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from usmd.core import commands, events
 from usmd.core.chores import MAX_CHORES
-from usmd.core.frames import DENIED, EVICTING, LOCKED, PRESENT
+from usmd.core.frames import DENIED, EVICTING, PRESENT
 from usmd.core.guard import NO_POLICY, GuardedPolicies
 from usmd.core.hints import Hint
 from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_BITS, PAGE_MASK, Process, Region
@@ -130,9 +130,12 @@ class Mapping:
             state.chores.add_first(self._life.discard_swapped(region))
 
     def pin(self, event: events.Pin) -> None:
-        """Keep a range in memory if all of it is there, else tell what is not; raises LimitExceeded."""
+        """Keep a range in memory if all of it is there, else tell what is not.
+
+        Raises LimitExceeded beyond the budget, whether pages are there or not: a refused pin brings nothing in.
+        """
         region, pages = self._range(event)
-        process = region.process
+        self._check_pin(region, event.first_page, max(event.planned, event.page_count))
         frames = self._state.frames
         found = [region.table[page] - 1 for page in pages]
         absent = [
@@ -141,18 +144,34 @@ class Mapping:
             if pfn < 0 or frames.state[pfn] not in (PRESENT, EVICTING)
         ]
         if not absent:
-            more = sum(1 for pfn in found if not frames.flags[pfn] & LOCKED)
-            room = self._life.kept_room(process)
-            if more > room:
-                raise LimitExceeded(
-                    f"pinning {len(pages)} pages would keep {more} more frames in memory, and {max(room, 0)} may be "
-                    "(memory.deny_budget, of which EVICTION=DENY takes as well); pin less at a time"
-                )
             for pfn in found:
                 if frames.state[pfn] == EVICTING:
                     self._life.retake(pfn)
                 self._life.lock(pfn)
         self._state.first.append(commands.Pinned(absent))
+
+    def _check_pin(self, region: Region, first: int, count: int) -> None:
+        """Raise LimitExceeded if the budget has no room for a pin of `count` pages, resident or not."""
+        process, settings = region.process, self._state.settings
+        room = max(self._life.kept_room(process), 0)
+        # A large range is refused without a look at its pages.
+        more, at_least = count - process.locked, "at least " if process.locked else ""
+        if more <= room:
+            keys = range(region.first_key + first, region.first_key + first + count)
+            more, at_least = sum(1 for key in keys if key not in process.pins), ""
+        if more <= room:
+            return
+        name, budget, denied, locked = "deny_budget", settings.deny_budget, process.denied, process.locked
+        if room < budget - denied - locked:
+            name, budget = "deny_budget_total", settings.deny_budget_total
+            denied, locked = self._state.denied, self._state.locked
+        size = settings.page_size
+        raise LimitExceeded(
+            f"a pin of {count} pages ({format_size(count * size)}) from page {first} of region {region.region_id} "
+            f"would keep {at_least}{more} more frames in memory, and {room} may be: memory.{name} is {budget} pages "
+            f"({format_size(budget * size)}), of which EVICTION=DENY keeps {denied} and pins {locked}; "
+            "pin less at a time"
+        )
 
     def unpin(self, event: events.Unpin) -> None:
         """End a pin of the range; raises InvalidArgument when it is not pinned."""
@@ -170,13 +189,13 @@ class Mapping:
         limit = self._state.settings.frames
         if not 1 <= event.page_count <= limit:
             raise InvalidArgument(f"a pin of {event.page_count} pages; allowed are 1 to {limit}")
-        end = event.first_page + event.page_count
+        end = event.first_page + max(event.page_count, getattr(event, "planned", 0))
         if event.first_page < 0 or end > region.page_count:
             raise OutOfRange(
                 f"a pin of pages {event.first_page} to {end - 1} of region {region.region_id}, which has pages 0 to "
                 f"{region.page_count - 1}"
             )
-        return region, range(event.first_page, end)
+        return region, range(event.first_page, event.first_page + event.page_count)
 
     def set_policy(self, event: events.SetPolicy) -> None:
         """Put another policy in the place of one; raises NotFound, UnknownPolicy or InvalidArgument."""

@@ -45,7 +45,7 @@ def _mask_table(bit: int) -> bytes:
     return bytes(1 if flags & bit else 0 for flags in range(256))
 
 
-_HAS = {bit: _mask_table(bit) for bit in (DIRTY, DENIED, PINNED | LOCKED)}
+_HAS = {bit: _mask_table(bit) for bit in (DIRTY, DENIED, PINNED, LOCKED)}
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -60,6 +60,7 @@ class Cell(msgspec.Struct, frozen=True):
     dirty: int
     denied: int
     pinned: int
+    held: int
     process_id: int
 
 
@@ -83,7 +84,8 @@ def memory_cell(core: Core, first: int, end: int) -> Cell:
         evicting=states.count(EVICTING),
         dirty=flags.translate(_HAS[DIRTY]).count(1),
         denied=flags.translate(_HAS[DENIED]).count(1),
-        pinned=flags.translate(_HAS[PINNED | LOCKED]).count(1),
+        pinned=flags.translate(_HAS[LOCKED]).count(1),
+        held=flags.translate(_HAS[PINNED]).count(1),
         process_id=owner,
     )
 
@@ -159,6 +161,7 @@ class PageReport(msgspec.Struct, frozen=True):
     generation: int
     dirty: bool
     pinned: bool
+    held: bool
     denied: bool
     waiting: int
     hint: HintReport | None
@@ -209,7 +212,8 @@ def explain(core: Core, region: Region, page: int) -> PageReport:
         slot=reference,
         generation=0 if reference is None else state.swap.generation(reference),
         dirty=bool(flags & DIRTY),
-        pinned=bool(flags & (PINNED | LOCKED)),
+        pinned=bool(flags & LOCKED),
+        held=bool(flags & PINNED),
         denied=bool(flags & DENIED),
         waiting=waiting,
         hint=None if found is None else hint_report(core, region, found),

@@ -56,7 +56,7 @@ def _facts(page: admin_pb2.ExplainPageResponse) -> list[tuple[str, str]]:
         ("Eviction", _may_go(page)),
         ("Hint", _hint(page.hint) if page.HasField("hint") else "none in force"),
         ("Waiting", _waiting(page.waiting_faults)),
-        ("Last eviction", _eviction(page.last_eviction) if page.HasField("last_eviction") else "none on record"),
+        ("Last eviction", _last_eviction(page)),
         ("Policies", printable(", ".join(page.policies)) or "-"),
     ]
 
@@ -73,7 +73,9 @@ def _slot(page: admin_pb2.ExplainPageResponse) -> str:
 
 def _may_go(page: admin_pb2.ExplainPageResponse) -> str:
     if page.pinned:
-        return "not now: the page is pinned, because it is in use"
+        return "not allowed: its process pinned it"
+    if page.held:
+        return "not now: the page is held for a fault or access that is about to use it"
     if page.denied:
         return "not allowed: EVICTION=DENY protects it, within the budget"
     if page.state not in _HAS_FRAME:
@@ -93,6 +95,14 @@ def _hint(hint: admin_pb2.HintRange) -> str:
 
 def _waiting(faults: int) -> str:
     return f"{faults or 'no'} fault waits for it" if faults < 2 else f"{faults:,} faults wait for it"
+
+
+def _last_eviction(page: admin_pb2.ExplainPageResponse) -> str:
+    if page.HasField("last_eviction"):
+        return _eviction(page.last_eviction)
+    if page.evictions_on_record < page.eviction_records:
+        return "none: the page was never evicted"
+    return f"not among the last {page.eviction_records:,} of its process; earlier ones are not on record"
 
 
 def _eviction(eviction: admin_pb2.Eviction) -> str:

@@ -43,8 +43,8 @@ def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:
             f"{each.process_id} {printable(each.process_name)}",
             f"{each.hint_ranges:,}",
             f"{each.denied_pages:,}",
-            f"{each.locked_pages:,}",
-            _share(each.denied_pages + each.locked_pages, found.deny_budget),
+            f"{each.pinned_pages:,}",
+            _share(each.denied_pages + each.pinned_pages, found.deny_budget),
             f"{each.over_budget:,}",
         )
         for each in found.kept_pages

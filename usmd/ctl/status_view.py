@@ -123,6 +123,7 @@ def _memory(status: admin_pb2.GetStatusResponse) -> Table:
         ("  dirty", status.dirty_frames),
         ("  denied", status.denied_frames),
         ("  pinned", status.pinned_frames),
+        ("  held", status.held_frames),
         ("evicting", status.evicting_frames),
     )
     for name, count in rows:

@@ -41,6 +41,7 @@ class AdminMessages:
             resident_pages=process.resident,
             swapped_pages=sum(region.swapped for region in process.regions.values()),
             denied_pages=process.denied,
+            pinned_pages=process.locked,
             counters=process.counters.as_dict(),
         )
 
@@ -146,7 +147,7 @@ class AdminMessages:
             process_id=process.process_id,
             process_name=process.name,
             denied_pages=process.denied,
-            locked_pages=process.locked,
+            pinned_pages=process.locked,
             over_budget=process.counters.deny_over_budget,
             hint_ranges=sum(len(region.hints) for region in process.regions.values()),
         )
@@ -164,6 +165,9 @@ class AdminMessages:
             frame=found.frame,
             dirty=found.dirty,
             pinned=found.pinned,
+            held=found.held,
+            evictions_on_record=len(process.evictions),
+            eviction_records=process.evictions.maxlen or 0,
             denied=found.denied,
             waiting_faults=found.waiting,
             policies=[each for each in process.policies.specifications.values() if each != NO_POLICY],

@@ -93,6 +93,7 @@ class AdminService:
             dirty_frames=cell.dirty,
             denied_frames=cell.denied,
             pinned_frames=cell.pinned,
+            held_frames=cell.held,
             low_watermark_frames=state.settings.low,
             high_watermark_frames=state.settings.high,
             processes=len(state.processes),

@@ -125,7 +125,13 @@ class ClientService:
         """Keep pages in memory."""
         session = self._caller(context)
         answer = self._engine.submit(
-            events.Pin(session.process_id, request.region_id, request.first_page, request.page_count)
+            events.Pin(
+                session.process_id,
+                request.region_id,
+                request.first_page,
+                request.page_count,
+                request.planned_page_count,
+            )
         )
         if not isinstance(answer, commands.Pinned):
             raise TypeError(f"the core answered {answer!r} to Pin")

@@ -132,16 +132,26 @@ def test_a_pinned_page_takes_no_fault_for_good():
 def test_a_pin_over_the_budget_is_refused_and_changes_nothing():
     app = App(4, deny_budget=3)
     with pytest.raises(
-        LimitExceeded, match=r"pinning 4 pages would keep 4 more frames in memory, and 3 may be \(memory.deny_budget"
+        LimitExceeded,
+        match=r"a pin of 4 pages \(64 B\) from page 0 of region 1 would keep 4 more frames in memory, and 3 may "
+        r"be: memory.deny_budget is 3 pages \(48 B\), of which EVICTION=DENY keeps 0 and pins 0",
     ):
         app.pin(0, 4)
     assert (app.pinned(), app.victims(), app.state.locked) == ([], [0, 1, 2, 3], 0)
     assert app.pin(0, 3) == []
 
 
-def test_an_absent_page_is_told_before_the_budget_is_asked():
-    app = App(2, deny_budget=1)
-    assert app.pin(0, 3) == [2]
+def test_the_budget_is_asked_before_anything_comes_in():
+    app = App(2, deny_budget=2)
+    with pytest.raises(LimitExceeded, match="3 more frames"):
+        app.pin(0, 3)
+    assert app.pin(1, 2) == [2]
+    with pytest.raises(LimitExceeded, match=r"a pin of 5 pages .* 5 more frames"):
+        app.shell.do(events.Pin(app.process, app.region, 0, 1, planned=5))
+    assert app.shell.do(events.Pin(app.process, app.region, 0, 1, planned=2)).absent == []
+    assert app.pinned() == [0]
+    with pytest.raises(OutOfRange):
+        app.shell.do(events.Pin(app.process, app.region, 7, 1, planned=2))
 
 
 def test_a_refused_pin_does_not_take_back_what_is_on_its_way_out():
@@ -155,7 +165,9 @@ def test_a_refused_pin_does_not_take_back_what_is_on_its_way_out():
 def test_eviction_deny_takes_from_the_budget_of_pins():
     app = App(4, deny_budget=3)
     assert app.hint("EVICTION=DENY", 2, 2).over_budget == 0
-    with pytest.raises(LimitExceeded, match="2 more frames in memory, and 1 may be"):
+    with pytest.raises(
+        LimitExceeded, match=r"2 more frames in memory, and 1 may be: memory.deny_budget.*keeps 2 and pins 0"
+    ):
         app.pin(0, 2)
     assert app.pin(0, 1) == []
     app.hint("", 2, 2)
@@ -186,7 +198,9 @@ def test_the_budget_of_all_is_shared_by_processes():
     app = App(3, deny_budget=3, deny_budget_total=4)
     other = App(3, shell=app.shell)
     app.pin(0, 3)
-    with pytest.raises(LimitExceeded, match="2 more frames in memory, and 1 may be"):
+    with pytest.raises(
+        LimitExceeded, match=r"2 more frames in memory, and 1 may be: memory.deny_budget_total is 4 pages.*pins 3"
+    ):
         other.pin(0, 2)
     other.hint("EVICTION=DENY")
     with pytest.raises(LimitExceeded, match="1 more frames in memory, and 0 may be"):

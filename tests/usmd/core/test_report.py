@@ -33,7 +33,19 @@ def test_a_cell_counts_frames_by_state_and_flag(shell):
     shell.hint(process, region, "EVICTION=DENY", 1, 1)
     cell = report.memory_cell(shell.core, 0, 8)
     assert (cell.frames, cell.free, cell.present, cell.dirty, cell.denied) == (8, 5, 3, 3, 1)
-    assert (cell.filling, cell.evicting, cell.pinned, cell.process_id) == (0, 0, 0, process)
+    assert (cell.filling, cell.evicting, cell.pinned, cell.held, cell.process_id) == (0, 0, 0, 0, process)
+
+
+def test_held_and_pinned_are_two_things():
+    shell = Shell(make_core(frames=8, hold_budget=4))
+    process = shell.attach()
+    region = shell.map(process, 4)
+    shell.fault(process, region, 0, 3)  # each is held, for what faulted on it
+    shell.do(events.Pin(process, region, 2, 1))
+    cell = report.memory_cell(shell.core, 0, 8)
+    assert (cell.pinned, cell.held) == (1, 3)
+    found = [explain(shell, region, page) for page in (1, 2, 3)]
+    assert [(each.pinned, each.held) for each in found] == [(False, True), (True, True), (False, False)]
 
 
 def test_frames_in_flight_are_counted(slow):
@@ -133,7 +145,7 @@ def test_an_absent_page_has_nothing(shell):
     process = shell.attach()
     found = explain(shell, shell.map(process, 2), 1)
     assert (found.state, found.frame, found.slot, found.generation) == ("ABSENT", None, None, 0)
-    assert (found.dirty, found.pinned, found.denied, found.waiting) == (False, False, False, 0)
+    assert (found.dirty, found.pinned, found.held, found.denied, found.waiting) == (False, False, False, False, 0)
     assert (found.hint, found.last_eviction) == (None, None)
 
 
@@ -145,7 +157,7 @@ def test_a_present_page_has_its_frame_flags_and_hint():
     (outcome,) = shell.fault(process, region, 1)
     found = explain(shell, region, 1)
     assert (found.state, found.frame) == ("PRESENT", outcome.runs[0][1])
-    assert (found.dirty, found.pinned, found.denied) == (True, True, True)
+    assert (found.dirty, found.pinned, found.held, found.denied) == (True, False, True, True)
     assert (found.hint.range.hint.text, found.hint.resident) == ("EVICTION=DENY; PRIORITY=HIGH", 1)
 
 

@@ -34,7 +34,9 @@ def test_a_page_that_was_never_touched_has_nothing():
     assert told["Frame"] == told["Slot"] == "none"
     assert told["Hint"] == "none in force"
     assert told["Waiting"] == "no fault waits for it"
-    assert told["Last eviction"] == "none on record"
+    assert facts(state="ABSENT", evictions_on_record=5, eviction_records=256)[1]["Last eviction"] == (
+        "none: the page was never evicted"
+    )
 
 
 def test_frame_zero_is_a_frame():
@@ -52,7 +54,8 @@ def test_frame_and_slot_are_compared(dirty, words):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"state": "PRESENT", "pinned": True, "denied": True}, "not now: the page is pinned"),
+        ({"state": "PRESENT", "pinned": True, "denied": True}, "not allowed: its process pinned it"),
+        ({"state": "PRESENT", "held": True}, "not now: the page is held"),
         ({"state": "PRESENT", "denied": True, "hint": DENY}, "not allowed: EVICTION=DENY protects it"),
         ({"state": "PRESENT", "hint": DENY}, "but the budget for that is spent"),
         ({"state": "PRESENT", "dirty": True}, "the page is dirty"),
@@ -93,3 +96,8 @@ def test_words_of_a_newer_daemon_are_passed_on():
 
 def test_policies_of_the_process_are_listed():
     assert facts(state="ABSENT", policies=["first_fit", "lru", "refuse"])[1]["Policies"] == "first_fit, lru, refuse"
+
+
+def test_an_eviction_longer_ago_than_the_record_reaches_is_not_called_none():
+    told = facts(state="SWAPPED", evictions_on_record=256, eviction_records=256)[1]["Last eviction"]
+    assert told == "not among the last 256 of its process; earlier ones are not on record"

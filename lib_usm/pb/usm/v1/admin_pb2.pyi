@@ -83,6 +83,7 @@ class GetStatusResponse(_message.Message):
     SWAP_SLOTS_FIELD_NUMBER: _builtins.int
     FREE_SWAP_SLOTS_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
+    HELD_FRAMES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -110,7 +111,7 @@ class GetStatusResponse(_message.Message):
     denied_frames: _builtins.int
     """Frames that EVICTION=DENY protects."""
     pinned_frames: _builtins.int
-    """Frames that are pinned."""
+    """Frames that their processes pinned."""
     low_watermark_frames: _builtins.int
     """Free frames below which reclaim begins."""
     high_watermark_frames: _builtins.int
@@ -123,6 +124,8 @@ class GetStatusResponse(_message.Message):
     """Slots of all swap devices."""
     free_swap_slots: _builtins.int
     """Free slots of all swap devices."""
+    held_frames: _builtins.int
+    """Frames that usmd holds for a moment, for a fault or access that is about to use them."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -151,10 +154,11 @@ class GetStatusResponse(_message.Message):
         swap_slots: _builtins.int = ...,
         free_swap_slots: _builtins.int = ...,
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        held_frames: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "denied_frames", b"denied_frames", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "high_watermark_frames", b"high_watermark_frames", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "regions", b"regions", "swap_slots", b"swap_slots", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "denied_frames", b"denied_frames", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "regions", b"regions", "swap_slots", b"swap_slots", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -254,6 +258,7 @@ class Process(_message.Message):
     DENIED_PAGES_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
     COND_POLICY_FIELD_NUMBER: _builtins.int
+    PINNED_PAGES_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     name: _builtins.str
@@ -280,6 +285,8 @@ class Process(_message.Message):
     """Pages that EVICTION=DENY protects."""
     cond_policy: _builtins.str
     """Name of its conditional policy, with parameters; none where it has none."""
+    pinned_pages: _builtins.int
+    """Pages that it pinned."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters of the session, by name."""
@@ -301,10 +308,11 @@ class Process(_message.Message):
         denied_pages: _builtins.int = ...,
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         cond_policy: _builtins.str = ...,
+        pinned_pages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "denied_pages", b"denied_pages", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "denied_pages", b"denied_pages", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__uid: _TypeAlias = _typing.Literal["uid"]  # noqa: Y015
     _WhichOneofArgType__uid: _TypeAlias = _typing.Literal["_uid", b"_uid"]  # noqa: Y015
@@ -870,6 +878,7 @@ class MemoryMapCell(_message.Message):
     DENIED_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     PROCESS_ID_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     first_frame: _builtins.int
     """First frame."""
     frames: _builtins.int
@@ -887,9 +896,11 @@ class MemoryMapCell(_message.Message):
     denied: _builtins.int
     """Ones that EVICTION=DENY protects."""
     pinned: _builtins.int
-    """Ones that are pinned."""
+    """Ones that their processes pinned."""
     process_id: _builtins.int
     """Process with most frames of the cell; 0 when all are free."""
+    held: _builtins.int
+    """Ones that usmd holds for a moment."""
     def __init__(
         self,
         *,
@@ -903,10 +914,11 @@ class MemoryMapCell(_message.Message):
         denied: _builtins.int = ...,
         pinned: _builtins.int = ...,
         process_id: _builtins.int = ...,
+        held: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied", b"denied", "dirty", b"dirty", "evicting", b"evicting", "filling", b"filling", "first_frame", b"first_frame", "frames", b"frames", "free", b"free", "pinned", b"pinned", "present", b"present", "process_id", b"process_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied", b"denied", "dirty", b"dirty", "evicting", b"evicting", "filling", b"filling", "first_frame", b"first_frame", "frames", b"frames", "free", b"free", "held", b"held", "pinned", b"pinned", "present", b"present", "process_id", b"process_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -997,7 +1009,7 @@ class KeptPages(_message.Message):
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     PROCESS_NAME_FIELD_NUMBER: _builtins.int
     DENIED_PAGES_FIELD_NUMBER: _builtins.int
-    LOCKED_PAGES_FIELD_NUMBER: _builtins.int
+    PINNED_PAGES_FIELD_NUMBER: _builtins.int
     OVER_BUDGET_FIELD_NUMBER: _builtins.int
     HINT_RANGES_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
@@ -1006,7 +1018,7 @@ class KeptPages(_message.Message):
     """Name it gave."""
     denied_pages: _builtins.int
     """Pages that EVICTION=DENY protects."""
-    locked_pages: _builtins.int
+    pinned_pages: _builtins.int
     """Pages that it pinned, which take of the same budget."""
     over_budget: _builtins.int
     """Times that a page asked for EVICTION=DENY beyond the budget, since the session began."""
@@ -1018,13 +1030,13 @@ class KeptPages(_message.Message):
         process_id: _builtins.int = ...,
         process_name: _builtins.str = ...,
         denied_pages: _builtins.int = ...,
-        locked_pages: _builtins.int = ...,
+        pinned_pages: _builtins.int = ...,
         over_budget: _builtins.int = ...,
         hint_ranges: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied_pages", b"denied_pages", "hint_ranges", b"hint_ranges", "locked_pages", b"locked_pages", "over_budget", b"over_budget", "process_id", b"process_id", "process_name", b"process_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied_pages", b"denied_pages", "hint_ranges", b"hint_ranges", "over_budget", b"over_budget", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "process_name", b"process_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1267,6 +1279,9 @@ class ExplainPageResponse(_message.Message):
     WAITING_FAULTS_FIELD_NUMBER: _builtins.int
     LAST_EVICTION_FIELD_NUMBER: _builtins.int
     POLICIES_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    EVICTIONS_ON_RECORD_FIELD_NUMBER: _builtins.int
+    EVICTION_RECORDS_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     region_id: _builtins.int
@@ -1284,11 +1299,17 @@ class ExplainPageResponse(_message.Message):
     dirty: _builtins.bool
     """Differs from its slot, or has none."""
     pinned: _builtins.bool
-    """May not be evicted now, because it is in use."""
+    """Its process pinned it: it stays until that ends."""
     denied: _builtins.bool
     """EVICTION=DENY protects it within the budget."""
     waiting_faults: _builtins.int
     """Faults that wait for it."""
+    held: _builtins.bool
+    """usmd holds it for a moment, for a fault or access that is about to use it."""
+    evictions_on_record: _builtins.int
+    """Evictions of its process that are on record."""
+    eviction_records: _builtins.int
+    """Most evictions that are kept on record; when as many are, last_eviction is unset for a page evicted before them."""
     @_builtins.property
     def slot(self) -> Global___SlotInfo:
         """Slot; unset without one."""
@@ -1323,10 +1344,13 @@ class ExplainPageResponse(_message.Message):
         waiting_faults: _builtins.int = ...,
         last_eviction: Global___Eviction | None = ...,
         policies: _abc.Iterable[_builtins.str] | None = ...,
+        held: _builtins.bool = ...,
+        evictions_on_record: _builtins.int = ...,
+        eviction_records: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "frame", b"frame", "hint", b"hint", "last_eviction", b"last_eviction", "slot", b"slot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "address", b"address", "denied", b"denied", "dirty", b"dirty", "frame", b"frame", "hint", b"hint", "last_eviction", b"last_eviction", "page", b"page", "pinned", b"pinned", "policies", b"policies", "process_id", b"process_id", "region_id", b"region_id", "region_name", b"region_name", "slot", b"slot", "state", b"state", "waiting_faults", b"waiting_faults"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "address", b"address", "denied", b"denied", "dirty", b"dirty", "eviction_records", b"eviction_records", "evictions_on_record", b"evictions_on_record", "frame", b"frame", "held", b"held", "hint", b"hint", "last_eviction", b"last_eviction", "page", b"page", "pinned", b"pinned", "policies", b"policies", "process_id", b"process_id", "region_id", b"region_id", "region_name", b"region_name", "slot", b"slot", "state", b"state", "waiting_faults", b"waiting_faults"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frame: _TypeAlias = _typing.Literal["frame"]  # noqa: Y015
     _WhichOneofArgType__frame: _TypeAlias = _typing.Literal["_frame", b"_frame"]  # noqa: Y015

@@ -496,22 +496,28 @@ class PinRegionRequest(_message.Message):
     REGION_ID_FIELD_NUMBER: _builtins.int
     FIRST_PAGE_FIELD_NUMBER: _builtins.int
     PAGE_COUNT_FIELD_NUMBER: _builtins.int
+    PLANNED_PAGE_COUNT_FIELD_NUMBER: _builtins.int
     region_id: _builtins.int
     """Number of the region."""
     first_page: _builtins.int
     """First page, counted from the start of the region."""
     page_count: _builtins.int
     """Pages, at least 1."""
+    planned_page_count: _builtins.int
+    """Pages from first_page on that the caller is about to pin, with this call and others; 0 is page_count. The call is
+    refused if the budget has no room for all of these.
+    """
     def __init__(
         self,
         *,
         region_id: _builtins.int = ...,
         first_page: _builtins.int = ...,
         page_count: _builtins.int = ...,
+        planned_page_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_page", b"first_page", "page_count", b"page_count", "region_id", b"region_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_page", b"first_page", "page_count", b"page_count", "planned_page_count", b"planned_page_count", "region_id", b"region_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -146,7 +146,8 @@ class ClientServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PinRegion(self, request, context):
-        """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned.
+        """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned. Beyond the
+        budget it is refused, whether they are resident or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

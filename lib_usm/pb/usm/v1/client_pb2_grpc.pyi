@@ -48,7 +48,9 @@ class ClientServiceStub:
     Store: _grpc.UnaryUnaryMultiCallable[_client_pb2.StoreRequest, _client_pb2.StoreResponse]
     """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
     PinRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.PinRegionRequest, _client_pb2.PinRegionResponse]
-    """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned."""
+    """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned. Beyond the
+    budget it is refused, whether they are resident or not.
+    """
     UnpinRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.UnpinRegionRequest, _client_pb2.UnpinRegionResponse]
     """Ends a pin of the same range."""
     GetKept: _grpc.UnaryUnaryMultiCallable[_client_pb2.GetKeptRequest, _client_pb2.GetKeptResponse]
@@ -83,7 +85,9 @@ class ClientServiceAsyncStub(ClientServiceStub):
     Store: _aio.UnaryUnaryMultiCallable[_client_pb2.StoreRequest, _client_pb2.StoreResponse]  # type: ignore[assignment]
     """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
     PinRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.PinRegionRequest, _client_pb2.PinRegionResponse]  # type: ignore[assignment]
-    """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned."""
+    """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned. Beyond the
+    budget it is refused, whether they are resident or not.
+    """
     UnpinRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.UnpinRegionRequest, _client_pb2.UnpinRegionResponse]  # type: ignore[assignment]
     """Ends a pin of the same range."""
     GetKept: _aio.UnaryUnaryMultiCallable[_client_pb2.GetKeptRequest, _client_pb2.GetKeptResponse]  # type: ignore[assignment]
@@ -163,7 +167,9 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.PinRegionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.PinRegionResponse, _abc.Awaitable[_client_pb2.PinRegionResponse]]:
-        """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned."""
+        """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned. Beyond the
+        budget it is refused, whether they are resident or not.
+        """
 
     @_abc_1.abstractmethod
     def UnpinRegion(
