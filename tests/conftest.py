@@ -8,7 +8,7 @@ from tests.support import delays, examples, patience
 from usmd.policies import registry
 
 assert examples.FACTOR >= 0  # it has set up hypothesis
-delays.inject_from_environment()
+delays.inject_from_environment(delays.IN_PROCESS)
 patience.be_patient()
 
 # Where a shell runs the tests in its background SIGINT is ignored, and would be by the programs that tests interrupt.

@@ -5,7 +5,7 @@ import os
 import pytest
 
 import lib_usm
-from tests.support.daemon import run_usmd, running_daemon, wait_equal, wait_until
+from tests.support.daemon import run_usmd, running_daemon, wait_until
 from tests.support.real_memory import require_real_memory
 from tests.support.told_client import told_clients
 
@@ -89,7 +89,11 @@ def test_pages_come_back_once_memory_is_free(tmp_path):
             large.write(0, os.urandom(len(large)))
             assert region_of(daemon).swapped_pages > 0
             assert daemon.counters()["swapped_back"] == 0
-        wait_equal(lambda: region_of(daemon).swapped_pages, 0, "all pages are in memory again")
+
+        def in_memory():
+            return region_of(daemon).swapped_pages == 0 and daemon.admin.status().filling_frames == 0
+
+        wait_until(in_memory, "all pages are in memory again")
         counters, faults = daemon.counters(), region_of(daemon).faults
         assert counters["swapped_back"] > 0
         assert region.read(0, len(data)) == data

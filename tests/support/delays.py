@@ -2,7 +2,7 @@
 
 `USM_TEST_DELAYS=store=0.05,load=0.05,answer=0.01,log=0.05` in the environment of a test run (`make delayed` sets it):
 each name is a place of PLACES, each value the longest delay in seconds there. A delay is drawn anew each time, from
-half of the longest on. Daemons that tests start take them up, and so does what runs in the test's own process.
+half of the longest on. Daemons that tests start take them up, and the test's own process takes up those of IN_PROCESS.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final
 
 VARIABLE: Final = "USM_TEST_DELAYS"
@@ -40,10 +40,11 @@ def of_environment() -> dict[str, float]:
     return read(os.environ.get(VARIABLE, ""))
 
 
-def inject_from_environment() -> None:
-    """Put the delays of $USM_TEST_DELAYS into this process, for good."""
+def inject_from_environment(places: Collection[str] | None = None) -> None:
+    """Put the delays of $USM_TEST_DELAYS into this process, for good; of these places alone, if they are given."""
     for place, longest in of_environment().items():
-        PLACES[place](longest)
+        if places is None or place in places:
+            PLACES[place](longest)
 
 
 def late_lines(lines: Iterable[str], longest: float) -> Iterator[str]:
@@ -135,3 +136,5 @@ PLACES: Final[dict[str, Callable[[float], None]]] = {
     "log": _at_the_reader,
 }
 """What injects each."""
+IN_PROCESS: Final = ("store",)
+"""Where a test's own process is delayed. Some of its tests are about devices that are read at once."""

@@ -39,7 +39,7 @@ class Scene(Bench):
         region = self.region if region is None else region
         access = events.Access(self.process, region, page, 1, write)
         if self.engine.access(access, lambda frames: None).absent:
-            self.engine.submit(events.PageFaults(self.process, [events.PageFault(region, page, write)]))
+            self.engine.submit(events.Faults(self.process, [events.FaultRequest(1, region, page, 1, write)]))
             self.engine.access(access, lambda frames: None)
 
     def misses(self):
