@@ -1,39 +1,83 @@
-"""gzip and zstd, undone while reading and recognised by their first bytes.
+"""gzip, zstd, xz, bzip2 and lz4, undone while reading and recognised by their first bytes.
 
 Covers files of several members or frames, as parallel compressors write them. A stream that ends early is an error,
-never a shorter trace. Does not cover where the bytes come from (source).
+never a shorter trace. Archives and other compressions are named in an error. Does not cover where the bytes come from
+(source).
 """
 
 from __future__ import annotations
 
+import bz2
+import lzma
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
+import lz4.frame
 import zstandard
 
 from usmd.errors import TraceError
 
-MAGIC_LENGTH = 4
+MAGIC_LENGTH = 10
 PIECE = 1 << 18
-"""Most bytes that gzip yields at a time."""
+"""Most bytes that a compression yields at a time, but for zstd."""
 
 _GZIP = b"\x1f\x8b"
 _GZIP_CONTAINER = 31
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
 _ZSTD_SLICE = 1 << 10  # what one slice can grow to is bounded by its length: 32 MiB here
+_ZSTD_WINDOW = 1 << zstandard.WINDOWLOG_MAX
+"""Largest window of zstd --long; it takes memory only as far as the stream is long."""
+_XZ = b"\xfd7zXZ\0"
+_BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)", re.DOTALL)
+_LZ4 = b"\x04\x22\x4d\x18"
+_UNREADABLE = {
+    b"PK\x03\x04": "a zip archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a rar archive",
+    b"\x1f\x9d": "compressed by compress",
+    b"\x89LZO\0": "compressed by lzop",
+    b"LZIP": "compressed by lzip",
+    b"\x02\x21\x4c\x18": "in lz4's legacy format",
+    b"\xff\x06\0\0sNaPpY": "compressed by snappy",
+}
+
+
+class _Member(Protocol):
+    """A decompressor of one member, as the standard library's are made."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes | None: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
 def decompressed(head: bytes, rest: Iterator[bytes], path: str) -> Iterator[bytes]:
     """The plain bytes of `head`, the first MAGIC_LENGTH bytes or all there are, and `rest`.
 
-    Raises TraceError, while iterating, for a damaged or truncated stream of `path`.
+    Raises TraceError for a file that is packed in another way, and, while iterating, for a damaged or truncated stream
+    of `path`.
     """
+    raw = _joined(head, rest)
     if head.startswith(_GZIP):
-        return _gzip(_joined(head, rest), path)
-    if head == _ZSTD or (head[1:] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5):
-        return _zstd(_joined(head, rest), path)
-    return _joined(head, rest)
+        return _gzip(raw, path)
+    if head.startswith(_ZSTD) or _SKIPPABLE.match(head):
+        return _zstd(raw, path)
+    if head.startswith(_XZ):
+        return _members(raw, path, "xz", lzma.LZMADecompressor)
+    if _BZIP2.match(head):
+        return _members(raw, path, "bzip2", bz2.BZ2Decompressor)
+    if head.startswith(_LZ4):
+        return _members(raw, path, "lz4", lz4.frame.LZ4FrameDecompressor)
+    for magic, name in _UNREADABLE.items():
+        if head.startswith(magic):
+            raise TraceError(f"{path} is {name}; unpack it, or compress it by gzip, zstd, xz, bzip2 or lz4")
+    return raw
 
 
 def _joined(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -62,8 +106,32 @@ def _gzip(raw: Iterator[bytes], path: str) -> Iterator[bytes]:
         raise _truncated(path, "gzip")
 
 
+def _members(raw: Iterator[bytes], path: str, kind: str, make: Callable[[], _Member]) -> Iterator[bytes]:
+    member = make()
+    for data in raw:
+        while data:
+            if member.eof:
+                data = data.lstrip(b"\0")  # padding between streams of xz
+                if not data:
+                    break
+                member = make()
+            try:
+                yield from filter(None, _decompress(member, data))
+            except (OSError, EOFError, ValueError, RuntimeError, lzma.LZMAError) as error:  # as each of them has it
+                raise TraceError(f"{path}: the {kind} stream is damaged ({error}); compress the trace again") from None
+            data = (member.unused_data or b"") if member.eof else b""
+    if not member.eof:
+        raise _truncated(path, kind)
+
+
+def _decompress(member: _Member, data: bytes) -> Iterator[bytes]:
+    yield member.decompress(data, PIECE)
+    while not member.eof and not member.needs_input:
+        yield member.decompress(b"", PIECE)
+
+
 def _zstd(raw: Iterator[bytes], path: str) -> Iterator[bytes]:
-    decompressor = zstandard.ZstdDecompressor()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     frame = None
     for data in raw:
         for start in range(0, len(data), _ZSTD_SLICE):
@@ -73,7 +141,7 @@ def _zstd(raw: Iterator[bytes], path: str) -> Iterator[bytes]:
                 try:
                     piece = frame.decompress(some)
                 except zstandard.ZstdError as error:
-                    raise TraceError(f"{path}: the zstd stream is damaged ({error}); compress it again") from None
+                    raise _zstd_error(path, str(error)) from None
                 some = b""
                 if frame.eof:
                     some = frame.unused_data
@@ -82,6 +150,17 @@ def _zstd(raw: Iterator[bytes], path: str) -> Iterator[bytes]:
                     yield piece
     if frame is not None:
         raise _truncated(path, "zstd")
+
+
+def _zstd_error(path: str, reason: str) -> TraceError:
+    if "memory" in reason.lower():
+        return TraceError(
+            f"{path}: the zstd stream has a window for which there is too little memory ({reason}); compress the trace "
+            "again with a smaller one, without --long"
+        )
+    if "dictionary" in reason.lower():
+        return TraceError(f"{path}: the zstd stream needs a dictionary ({reason}); compress the trace again without")
+    return TraceError(f"{path}: the zstd stream is damaged ({reason}); compress the trace again")
 
 
 def _truncated(path: str, kind: str) -> TraceError:

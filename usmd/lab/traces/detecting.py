@@ -19,6 +19,8 @@ BINARY_SAMPLE = 4096
 SAMPLES = (4096, 1 << 16, LINE_LIMIT)
 """Bytes looked at, more only where the ones before are all comments or a line's beginning."""
 
+_TAR = slice(257, 265), b"ustar"
+"""Where an archive of tar tells what it is."""
 _TEXT_LINE = re.compile(r"\s*(?:-?[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16})(?:\s+(?:r|w|read|write))?\s*", re.IGNORECASE)
 _ADVICE = "give the format: csv, lackey, oracle_general, perf, text or usm"
 
@@ -36,6 +38,8 @@ def detect(peek: Callable[[int], bytes], path: str, overrides: Mapping[str, str]
     if b"\0" in head and not wide:
         if oracle_general.plausible(head):
             return "oracle_general"
+        if head[_TAR[0]].startswith(_TAR[1]):
+            raise TraceError(f"{path} is a tar archive; unpack it: tar -xf")
         if any(_is_text(head, each) for each in ("utf-16-le", "utf-16-be")):
             raise TraceError(f"{path} is UTF-16 without a byte order mark; convert it: iconv -f UTF-16LE -t UTF-8")
         raise TraceError(f"{path} is binary, but no recording and not like oracle_general; {_ADVICE}")

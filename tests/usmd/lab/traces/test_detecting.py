@@ -68,6 +68,7 @@ def test_a_table_may_be_known_by_the_columns_that_are_named():
         ("1\n2\n3\n4\n".encode("utf-16-le"), "t is UTF-16 without a byte order mark; .*iconv"),
         ("1\n2\n3\n4\n".encode("utf-16-be"), "t is UTF-16 without a byte order mark"),
         (b"abc\0", "t is binary, but"),
+        (b"trace.csv".ljust(257, b"\0") + b"ustar  \0" + bytes(247), "t is a tar archive; unpack it"),
         ("# " + "x" * (1 << 21), "t has no line with an access in its first 1,048,576 bytes"),
     ],
 )

@@ -1,8 +1,11 @@
+import bz2
 import contextlib
 import gzip
+import lzma
 import os
 import threading
 
+import lz4.frame
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given
@@ -20,6 +23,9 @@ WAYS = {
     "plain": bytes,
     "gzip": gzip.compress,
     "zstd": lambda data: zstandard.ZstdCompressor().compress(data),
+    "xz": lambda data: lzma.compress(data, preset=0),
+    "bzip2": bz2.compress,
+    "lz4": lz4.frame.compress,
 }
 SAMPLES = {
     "csv": b"time,id\n1,2\n",
@@ -28,6 +34,7 @@ SAMPLES = {
     "perf": b"app 12 1.5: 1 mem-loads: 7f00\n",
     "text": b"12\n",
 }
+FORMS_AND_WAYS = [("text", way) for way in WAYS] + [(form, "gzip") for form in ("csv", "oracle_general", "usm")]
 
 
 def recording(path, ids):
@@ -52,8 +59,7 @@ def ids_of(trace):
     return [key % 2**64 for batch in batches for key in batch.keys]
 
 
-@pytest.mark.parametrize("form", ["text", "csv", "oracle_general", "usm"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("form", "way"), FORMS_AND_WAYS)
 @examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ids=st.lists(st.integers(0, 2**64 - 1), min_size=1))
 def test_ids_come_back_from_every_format_and_compression(form, way, ids, tmp_path):
@@ -65,8 +71,7 @@ def test_ids_come_back_from_every_format_and_compression(form, way, ids, tmp_pat
         assert trace.position == trace.size == path.stat().st_size
 
 
-@pytest.mark.parametrize("form", ["text", "csv", "oracle_general", "usm"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("form", "way"), FORMS_AND_WAYS)
 def test_a_pipe_is_read_like_a_file(form, way, tmp_path, monkeypatch):
     ids = [n * n for n in range(100_000)]
     data = WAYS[way](encoded(form, ids, tmp_path / "recording"))

@@ -139,7 +139,7 @@ def test_what_cannot_be_opened_is_an_error(tmp_path, name, reason):
 
 
 def test_a_failing_read_is_an_error(monkeypatch):
-    monkeypatch.setattr("sys.stdin", Input([b"12345", OSError(errno.EIO, "Input/output error")]))
+    monkeypatch.setattr("sys.stdin", Input([b"1234567890", OSError(errno.EIO, "Input/output error")]))
     opened = Source("-")
     with pytest.raises(TraceError, match=r"stdin cannot be read \(Input/output error\)"):
         list(opened.chunks())
