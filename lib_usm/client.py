@@ -193,9 +193,9 @@ class Client:
                 raise
             mapping.memory.session = self
         region = Region(self, message, self.page_size, mapping)
-        if mapping is not None and self._memory is not None:
+        if mapping is not None and self._identity.descriptor >= 0:
             whose = f"{region!r} of process {self.process_id}"
-            mapping.explain_sigbus(self.page_size, self._memory.connection, whose)
+            mapping.explain_sigbus(self.page_size, self._identity.descriptor, whose)
         self.holdings.keep(region.region_id, repr(region), region if mapping is None else mapping.memory)
         with self._close_lock:
             closed = self._closed

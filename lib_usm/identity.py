@@ -44,6 +44,11 @@ class Identity:
             if self._socket is None:
                 connection.close()
 
+    @property
+    def descriptor(self) -> int:
+        """The socket's, which hangs up when the session has ended; -1 without one."""
+        return -1 if self._socket is None else self._socket.fileno()
+
     def close(self) -> None:
         """Close the socket, by which the daemon knows that the session may end."""
         if self._socket is not None:

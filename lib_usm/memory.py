@@ -44,11 +44,6 @@ class Memory:
             self.close()
             raise
 
-    @property
-    def connection(self) -> int:
-        """Descriptor of the connection, which hangs up when the session has ended."""
-        return self._socket.fileno()
-
     def map(self, region_id: int, length: int, page_count: int) -> Mapping:
         """Map a region into this process, so that its faults are served. Raises UsmError or OSError."""
         with self._lock:

@@ -4,6 +4,7 @@ A client that has lost its memory waits, or dies by SIGBUS, or is told; what it 
 """
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -215,6 +216,7 @@ def test_kill_largest_makes_touches_sigbus_and_calls_session_killed_and_another_
         assert daemon.wait_for("process_killed")["name"] == "largest"
         assert largest.ends_with() == -signal.SIGBUS
         assert waiting.answer is None
+        assert re.search(r"SIGBUS at page \d+ .* 'data', .*: the session has ended", largest.last_words())
         bystander.wait_alone()
         bystander.check()
         assert daemon.counters()["oom_kills"] == 1

@@ -136,6 +136,13 @@ class ToldClient:
         """Wait for its end; returns the exit code, or the signal as a negative number."""
         return self.process.wait(SECONDS)
 
+    def last_words(self) -> str:
+        """Wait for its end; returns what it said on stderr."""
+        self.process.wait(SECONDS)
+        for reader in self._readers:
+            reader.join(SECONDS)
+        return "".join(self._complaints)
+
     def kill(self) -> None:
         """SIGKILL, if it still runs, and wait for its end."""
         self.process.kill()
