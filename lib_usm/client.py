@@ -384,17 +384,19 @@ class Client:
             pager = self._asyncio_pagers[loop] = AsyncioPager(self, loop)
         return pager
 
-    def load(self, region: Region, offset: int, n: int) -> bytes:
+    def load(self, region: Region, offset: SupportsIndex, n: SupportsIndex) -> bytes:
         """Return bytes of a region that has no buffer; `Region.read` calls it."""
+        start, length = region.byte_range(offset, n)
         try:
-            return self.transfer.load(region.region_id, region.table, offset, n)
+            return self.transfer.load(region.region_id, region.table, start, length)
         except UsmError as error:
             raise region.why(error) from None
 
-    def store(self, region: Region, offset: int, data: memoryview) -> None:
+    def store(self, region: Region, offset: SupportsIndex, data: memoryview) -> None:
         """Store bytes into a region that has no buffer; `Region.write` calls it."""
+        start, _ = region.byte_range(offset, len(data))
         try:
-            self.transfer.store(region.region_id, region.table, offset, data)
+            self.transfer.store(region.region_id, region.table, start, data)
         except UsmError as error:
             raise region.why(error) from None
 

@@ -14,7 +14,8 @@
 
 #define MOST_REGIONS 4096
 #define MOST_NAME 256
-#define WAIT_MILLISECONDS 100
+#define END_MILLISECONDS 500 /* a daemon on a busy machine hangs up as late */
+#define WRITE_MILLISECONDS 100
 
 struct region {
     volatile uintptr_t start; /* 0: not used; written last */
@@ -48,7 +49,7 @@ static void append_number(char *text, size_t *length, size_t room, uintptr_t num
 static int has_ended(const struct region *region) {
     /* The page is made an error a moment before the daemon hangs up. */
     struct pollfd connection = {.fd = region->connection, .events = POLLRDHUP};
-    return region->connection < 0 || poll(&connection, 1, WAIT_MILLISECONDS) == 1;
+    return region->connection < 0 || poll(&connection, 1, END_MILLISECONDS) == 1;
 }
 
 static void say(const struct region *region, uintptr_t address) {
@@ -69,7 +70,7 @@ static void say(const struct region *region, uintptr_t address) {
                  "in swap is damaged or unreadable; the daemon's log and `usmctl explain` say which. Region.ensure "
                  "and Region.read raise an error instead.\n");
     struct pollfd standard_error = {.fd = STDERR_FILENO, .events = POLLOUT};
-    if (poll(&standard_error, 1, WAIT_MILLISECONDS) == 1) { /* a pipe with room takes this much at once */
+    if (poll(&standard_error, 1, WRITE_MILLISECONDS) == 1) { /* a pipe with room takes this much at once */
         ssize_t written = write(STDERR_FILENO, text, length);
         (void)written;
     }

@@ -110,6 +110,8 @@ def entries(client, region, lm):
         "Client.fault": ((16, 32), lambda offset, n: client.fault(region, offset, n).runs),
         "Client.fault_many": ((1, 2), lambda page, n: [each.runs for each in client.fault_many([(region, page, n)])]),
         "Client.wait": ((7, 0), lambda token, timeout: client.wait(token, timeout)),
+        "Client.load": ((16, 32), lambda offset, n: client.load(region, offset, n)),
+        "Client.store": ((16,), lambda offset: client.store(region, offset, memoryview(b"ab"))),
         "Client.ensure": ((1, 2), lambda page, n: client.ensure(region, page, n)),
         "Client.pin": ((1, 0), lambda page, n: client.pin(region, page, n)),
         "Client.pin_async": ((1, 0), lambda page, n: finished(client.pin_async(region, page, n))),
