@@ -116,7 +116,8 @@ def test_kill_largest_ends_the_largest_process_with_a_reason_and_the_other_goes_
         lib_usm.connect(daemon.address, name="large") as large,
         lib_usm.connect(daemon.address, name="small") as small,
     ):
-        most = large.mmap(2 * MIB)
+        with pytest.warns(UserWarning, match="this session maps"):
+            most = large.mmap(2 * MIB)
         most.write(0, os.urandom(MIB))
         data = os.urandom(MIB // 2)
         region = small.mmap(MIB)
@@ -138,7 +139,8 @@ def test_kill_largest_ends_the_largest_process_with_a_reason_and_the_other_goes_
 def test_refuse_fails_the_fault_and_the_client_goes_on_with_what_it_has(tmp_path):
     flags = ("--memory", "1MiB", "--swap", "memory:256KiB", "--oom", "refuse")
     with running_daemon(tmp_path, *flags) as daemon, lib_usm.connect(daemon.address) as client:
-        region = client.mmap(4 * MIB)
+        with pytest.warns(UserWarning, match="this session maps"):
+            region = client.mmap(4 * MIB)
         held = MIB
         data = os.urandom(held)
         region.write(0, data)
