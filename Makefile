@@ -20,7 +20,7 @@ test: $(STAMP) ## the whole test suite, in four processes: end-to-end tests wait
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 # Where each place of these delays is, and why there, says tests/support/delays.py.
-DELAYS := store=0.05,load=0.05,answer=0.01,stream=0.01,log=0.05
+DELAYS := store=0.05,load=0.05,answer=0.01,stream=0.01,client=0.01,start=0.2,log=0.05
 delayed: $(STAMP) ## tests of daemons with delays wherever no order is promised: one that does not wait fails
 	@USM_TEST_DELAYS=$(DELAYS) $(BIN)/python -m pytest -n 4 --dist worksteal tests/e2e tests/usmd/server tests/lib_usm
 

@@ -59,7 +59,7 @@ def fault_without_pause(daemon, victim):
     for seed in range(3):
         victim.begin("churn", name="data", seed=seed, pages=4 * FRAMES)
     start = daemon.counters()["faults"]
-    wait_until(lambda: daemon.counters()["faults"] > start + 3000, "it faults", 20)
+    wait_until(lambda: daemon.counters()["faults"] > start + 2 * FRAMES, "it faults")
 
 
 def be_evicted(daemon, victim):

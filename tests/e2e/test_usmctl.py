@@ -37,7 +37,8 @@ def scene(tmp_path_factory):
         index, cache = client.mmap(16 * PAGE, name="index"), client.mmap(64 * PAGE, name="cache")
         index.write(0, os.urandom(16 * PAGE))
         cache.write(0, os.urandom(8 * PAGE))
-        client.usm_hint(index, "PRIORITY=HIGH; EVICTION=DENY; X_OWNER=tests")
+        with pytest.warns(UserWarning, match="no policy of this process acts on X_OWNER"):
+            client.usm_hint(index, "PRIORITY=HIGH; EVICTION=DENY; X_OWNER=tests")
         client.usm_hint(cache, "PRIORITY=LOW; DONTNEED")
         wait_equal(lambda: daemon.admin.regions(client.process_id)[1].swapped_pages, 8, "the cache is in swap")
         yield Scene(daemon, client, index, cache)

@@ -123,8 +123,26 @@ def _stream(longest: float) -> None:
     FaultStream._flush = late  # type: ignore[method-assign]
 
 
-def _at_the_reader(longest: float) -> None:
-    """A log line reaches the test late: tests.support.daemon holds it up, for the daemon must not be."""
+def _client(longest: float) -> None:
+    """A client's thread hears of outcomes later than they came, and its other threads go on meanwhile."""
+    from lib_usm.faults import FaultStream
+
+    dispatch = FaultStream._dispatch
+
+    def late(self: FaultStream, *arguments: Any) -> None:
+        time.sleep(_drawn(longest))
+        dispatch(self, *arguments)
+
+    FaultStream._dispatch = late  # type: ignore[method-assign]
+
+
+def at_start() -> None:
+    """A forked program begins later than it was started."""
+    time.sleep(_drawn(of_environment().get("start", 0.0)))
+
+
+def _by_the_others(longest: float) -> None:
+    """Places of the tests' own: tests.support.daemon reads log lines late, tests.support.forked starts late."""
     del longest
 
 
@@ -133,8 +151,10 @@ PLACES: Final[dict[str, Callable[[float], None]]] = {
     "load": _load,
     "answer": _answer,
     "stream": _stream,
-    "log": _at_the_reader,
+    "client": _client,
+    "start": _by_the_others,
+    "log": _by_the_others,
 }
 """What injects each."""
-IN_PROCESS: Final = ("store",)
+IN_PROCESS: Final = ("store", "client")
 """Where a test's own process is delayed. Some of its tests are about devices that are read at once."""

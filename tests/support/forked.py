@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Self, TextIO, cast
 
-from tests.support import patience
+from tests.support import delays, patience
 
 _PRELOADED = ["usmd.cli", "usmd.server.daemon", "usmd.ctl.cli"]
 
@@ -54,6 +54,8 @@ def _run(
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     atexit._clear()  # what the server registered
     patience.be_patient()
+    delays.at_start()
+    delays.inject_from_environment()
     try:
         program(*arguments)
     finally:

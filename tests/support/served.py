@@ -17,8 +17,6 @@ from typing import Any
 
 import structlog
 
-from tests.support import delays
-
 MARK = "test_mark"
 
 
@@ -30,7 +28,6 @@ def serve(arguments: Sequence[str], door: socket.socket, changes: Sequence[str])
     for change in changes:
         module, _, name = change.partition(":")
         getattr(importlib.import_module(module), name)()
-    delays.inject_from_environment()
     run = Daemon.run
 
     async def run_with_door(daemon: Daemon) -> int:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from tests.support.waiting import wait_until_async
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
@@ -151,6 +152,8 @@ def test_pages_go_to_the_hinted_device_and_come_back():
             await bench.fault(page)
             assert bench.store(page, bytes([65 + page]) * PAGE)
         bench.hint("SWAP=memory1; DONTNEED")
+        region = bench.engine.core.state.regions[bench.region]
+        await wait_until_async(lambda: region.swapped == 4, "all pages are out")  # a touch before that would keep one
         for page in range(4):
             while (data := bench.load(page)) is None:
                 assert isinstance(await bench.fault(page), commands.Allocated)
