@@ -125,6 +125,7 @@ def test_hints_as_json_have_the_text_and_the_fields(scene):
     assert high["text"] == "PRIORITY=HIGH; EVICTION=DENY; X_OWNER=tests"
     assert (high["fields"]["priority"], high["fields"]["eviction"]) == ("HIGH", "DENY")
     assert high["fields"]["extra"] == {"X_OWNER": "tests"}
+    assert high["unheeded_keys"] == ["X_OWNER"]
     assert (high["page_count"], high["resident_pages"], high["denied_pages"]) == (16, 16, 16)
     assert (low["region_id"], low["fields"]["priority"]) == (scene.cache.region_id, "LOW")
 
