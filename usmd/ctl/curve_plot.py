@@ -1,19 +1,33 @@
-"""Miss-ratio curves as a picture, PNG and SVG: miss ratio over memory, a line a policy."""
+"""Miss-ratio curves as a picture, PNG and SVG: miss ratio over memory, a line a policy.
+
+What a picture looks like is decided here: settings of matplotlib in files and in the environment are made for other
+work, and may name fonts, backends or programs that are not there.
+"""
 
 from __future__ import annotations
 
+import importlib
+import logging
+import os
+import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from usmd.ctl.replay_view import label
-from usmd.errors import TraceError
+from usmd.errors import InvalidArgument, TraceError
 from usmd.lab.loading import Trace
 from usmd.lab.replay import Row
 from usmd.text_output import printable
 
 MARKERS = "osD^vP*X<>dph"
+ENDINGS = ("png", "svg")
+MADE_BY = "usmctl replay --mrc"
+"""What a picture says of who drew it; such a one is drawn again without asking."""
+_MADE_BY_WITHIN = 4096
+"""Bytes at the beginning of a picture in which it says so."""
 
 
 class Scale:
@@ -27,32 +41,64 @@ class Scale:
         return values * self.factor
 
 
+def pictures(target: Path) -> list[Path]:
+    """The files that `draw` writes."""
+    return [target.with_name(f"{target.name}.{ending}") for ending in ENDINGS]
+
+
+def check_target(target: Path) -> None:
+    """Raise InvalidArgument when a picture would take the place of a file that is none of usmctl's curves."""
+    for path in pictures(target):
+        try:
+            with path.open("rb") as file:
+                begins = file.read(_MADE_BY_WITHIN)
+        except OSError:
+            continue  # it is not there, or writing it fails with its reason
+        if begins and MADE_BY.encode() not in begins:
+            raise InvalidArgument(
+                f"{path} exists and is no curve of usmctl's; give another name with -o, or --force, which overwrites it"
+            )
+
+
 def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
     """Write `target`.png and `target`.svg and return their paths.
 
     Raises ImportError where matplotlib is not installed, and TraceError where the files cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with _own_settings():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 5.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        _fill(figure.add_subplot(), trace, rows)
+        written = pictures(target)
+        try:
+            for path, name in zip(written, ("Software", "Creator"), strict=True):
+                figure.savefig(path, dpi=150, metadata={name: MADE_BY})
+        except OSError as error:
+            raise TraceError(f"the picture cannot be written: {error}") from error
+    return written
+
+
+def _fill(axes: Any, trace: Trace, rows: Sequence[Row]) -> None:  # noqa: ANN401 - matplotlib may not be there
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
         if row.complete:
             lines[label(row, rows)].append((row.frames, row.miss_ratio))
-    for number, (name, points) in enumerate(sorted(lines.items())):
-        frames, ratios = zip(*sorted(points), strict=True)
+    names = sorted(lines)
+    for number, name in enumerate(names):
+        frames, ratios = zip(*sorted(lines[name]), strict=True)
         style = "--" if name.startswith("belady") else "-"
         marker = MARKERS[number % len(MARKERS)]
-        axes.plot(frames, ratios, style, marker=marker, markersize=4, linewidth=1.4, label=_plain(name))
+        axes.plot(frames, ratios, style, marker=marker, markersize=4, linewidth=1.4, label=f"curve {number}")
     axes.set_xscale("log")
     axes.set_ylim(0, 1)
     axes.set_xlabel("memory (frames, logarithmic)")
     axes.set_ylabel("miss ratio")
-    axes.set_title(f"{_plain(trace.name)}: {len(trace):,} accesses to {trace.distinct:,} pages")
+    _write(axes.set_title(""), f"{trace.name}: {len(trace):,} accesses to {trace.distinct:,} pages")
     axes.grid(visible=True, which="major", alpha=0.3)
     shares = axes.secondary_xaxis("top", functions=(Scale(100 / trace.distinct), Scale(trace.distinct / 100)))
     # Between two powers of ten other numbers are labelled too, for there may be no power in the picture.
@@ -61,16 +107,51 @@ def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
         axis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form.format(value)))
         axis.set_minor_formatter(axis.get_major_formatter() if few else NullFormatter())
     shares.set_xlabel("of the distinct pages")
-    axes.legend(loc="upper right", fontsize="small")
-    written = [target.with_name(f"{target.name}.{ending}") for ending in ("png", "svg")]
+    if names:
+        # Names are written afterwards: a legend leaves out those that begin with an underscore.
+        legend = axes.legend(loc="upper right", fontsize="small")
+        for text, name in zip(legend.get_texts(), names, strict=True):
+            _write(text, name)
+
+
+def _write(text: Any, words: str) -> None:  # noqa: ANN401 - matplotlib may not be there
+    """Have a picture say `words` as they are: no mathematics between dollar signs."""
+    text.set_parse_math(False)
+    text.set_text(printable(words, "utf-8"))
+
+
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """Settings of matplotlib are its own defaults, whatever its user's files and environment say.
+
+    Warnings are not shown. Raises ImportError where matplotlib is not installed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of fonts without a character of some name, for which they draw a box
+        matplotlib = _imported()
+        defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
+        with matplotlib.rc_context(defaults):
+            yield
+
+
+def _imported() -> Any:  # noqa: ANN401 - a module that may not be there
+    """matplotlib, imported where none of its user's settings are found: it reads them while it is imported.
+
+    It looks for a file in the current folder first, then for the one that MATPLOTLIBRC names.
+    """
+    ours = {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
+    before = {name: os.environ.get(name) for name in ours}
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # of a home folder that it cannot write to, and of fonts
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for path in written:
-            figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise TraceError(f"the picture cannot be written: {error}") from error
-    return written
-
-
-def _plain(text: str) -> str:
-    """Text that is not read as mathematics, which stands between dollar signs."""
-    return printable(text, "utf-8").replace("$", r"\$")
+        os.environ.update(ours)
+        os.chdir("/")
+        return importlib.import_module("matplotlib")
+    finally:
+        os.fchdir(here)
+        os.close(here)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -7,11 +7,12 @@ recording is written is usmd/lab/traces/recording's.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, repeat
 from typing import Annotated, BinaryIO
 
@@ -53,6 +54,7 @@ def record(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="ACCESSES", help="End after so many accesses.", show_default=False)
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     address: AddressOption = None,
     output: FormatOption = None,
 ) -> None:
@@ -68,12 +70,15 @@ def record(
     as_json = chosen_format(context, output) is Format.JSON
     if as_json and out == "-":
         raise InvalidArgument("--format json writes to standard output, and so does -o -; name a file")
+    if out != "-" and not force:
+        with suppress(OSError):  # it is not there, or cannot be written either
+            _check(out, os.stat(out))  # noqa: PTH116 - as it was typed, in errors too
     with connected(context, address) as admin:
         stream = admin.record(admin.process_id(process))
         messages = iter(stream)
         with _ended_by(stream.cancel, seconds):
             header = next(messages).header
-            with _opened(out, header) as recorder:
+            with _opened(out, header, force=force) as recorder:
                 summary = _write(messages, stream, recorder, Summary(header), limit)
     if as_json:
         write_document(record_view.as_document(summary, out), sys.stdout)
@@ -97,10 +102,32 @@ def _ended_by(cancel: Callable[[], None], seconds: float | None) -> Iterator[Non
             timer.cancel()
 
 
-def _opened(out: str, header: admin_pb2.RecordingHeader) -> Recorder:
-    file: BinaryIO
+def _check(out: str, status: os.stat_result) -> None:
+    """Raise InvalidArgument for a file that has something to lose."""
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        raise InvalidArgument(f"{out} exists; give another file with -o, or --force, which overwrites it")
+
+
+def _file(out: str, *, force: bool) -> BinaryIO:
+    """The file, emptied once it is known that it may be."""
+    if out == "-":
+        return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    file = os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb")
     try:
-        file = os.fdopen(os.dup(sys.stdout.fileno()), "wb") if out == "-" else open(out, "wb")  # noqa: PTH123, SIM115
+        status = os.fstat(file.fileno())
+        if not force:
+            _check(out, status)
+        if stat.S_ISREG(status.st_mode):
+            os.ftruncate(file.fileno(), 0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _opened(out: str, header: admin_pb2.RecordingHeader, *, force: bool) -> Recorder:
+    try:
+        file = _file(out, force=force)
     except OSError as error:
         raise InvalidArgument(f"{out} cannot be written: {error.strerror}; give another file") from error
     return Recorder(

@@ -6,7 +6,6 @@ curve_plot's, and what is computed usmd/lab's. It needs no daemon.
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +19,14 @@ from usmd.ctl.command import FAILED
 from usmd.ctl.console import make_console
 from usmd.ctl.options import Format, FormatOption, chosen_format, listed
 from usmd.ctl.progress import Advance, progress_bar
-from usmd.errors import InvalidArgument, InvalidSize
+from usmd.ctl.replay_arguments import columns_of, frames_of, page_size_of, specifications_of
+from usmd.errors import InvalidArgument
 from usmd.lab.hint_file import read_hints
 from usmd.lab.loading import Trace, load
-from usmd.lab.miss_ratio_curve import WorkerLost, curves, sizes
+from usmd.lab.miss_ratio_curve import WorkerLost, curves
 from usmd.lab.replay import Replay, Row, Setup
 from usmd.lab.traces.reading import AUTO, FORMATS, open_trace
 from usmd.lab.traces.time_units import UNITS
-from usmd.policies import registry
-from usmd.sizes import parse_frames, parse_size
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -119,8 +117,11 @@ JobsOption = Annotated[
 OutOption = Annotated[
     Path | None,
     typer.Option("-o", "--out", metavar="PATH", help="Curve's picture without its ending; PATH.png and PATH.svg are "
-                 "written. Default: the trace's name and -mrc, in this folder.", show_default=False),
+                 "written, in place of earlier ones. Default: the trace's name and -mrc, in this folder.",
+                 show_default=False),
 ]  # fmt: skip
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite pictures that are no curves of usmctl's.")]
 
 
 def replay(
@@ -138,6 +139,7 @@ def replay(
     points: PointsOption = None,
     jobs: JobsOption = None,
     out: OutOption = None,
+    force: ForceOption = False,
     output: FormatOption = None,
 ) -> None:
     """Replay a trace of accesses through the real core, and compare policies.
@@ -151,17 +153,20 @@ def replay(
         raise InvalidArgument(f"{' and '.join(given)} without --mrc, which computes and draws a curve; add that")
     if out is not None and not out.name:
         raise InvalidArgument(f"-o {out} names no file; a name such as {out / 'curve'} does")
-    bytes_a_page = _bytes(page_size)
+    target = _target(trace, out)
+    if mrc and not force:
+        curve_plot.check_target(target)
+    bytes_a_page = page_size_of(page_size)
     policies = [
         (one, other)
-        for other in _specifications("alloc", listed(alloc, DEFAULT_ALLOC))
-        for one in _specifications("evict", listed(evict, DEFAULT_EVICT))
+        for other in specifications_of("alloc", listed(alloc, DEFAULT_ALLOC))
+        for one in specifications_of("evict", listed(evict, DEFAULT_EVICT))
     ]
     rows: list[Row] = []
     why, code = "", 0
     try:
-        found = _load(trace, trace_format, bytes_a_page, _columns(columns or ()), time_unit)
-        wanted = _wanted(frames, found, bytes_a_page, points or POINTS, mrc=mrc)
+        found = _load(trace, trace_format, bytes_a_page, columns_of(columns or ()), time_unit)
+        wanted = frames_of(frames, found, bytes_a_page, points or POINTS, mrc=mrc)
         timed = [] if hints is None else read_hints(str(hints), found.numbering)
         setups = [Setup(size, one, other, bytes_a_page, timed) for size in wanted for one, other in policies]
         for each in setups[: len(policies)]:
@@ -186,7 +191,7 @@ def replay(
     else:
         replay_view.show(make_console(), found, rows, bytes_a_page, curve=mrc)
     if mrc and rows:
-        _draw(found, rows, out)
+        _draw(found, rows, target)
     if why:
         done = sum(row.complete for row in rows)
         sys.stderr.write(f"usmctl: {why} after {done} of {len(setups)} replays; above is what is known so far\n")
@@ -225,82 +230,17 @@ def _load(path: str, form: str, page_size: int, columns: dict[str, str], time_un
     return found
 
 
-def _draw(trace: Trace, rows: Sequence[Row], out: Path | None) -> None:
-    target = out or Path(f"{trace.name.partition('.')[0] or 'trace'}-mrc")
-    if target.suffix in (".png", ".svg"):
-        target = target.with_suffix("")
+def _target(trace: str, out: Path | None) -> Path:
+    """The picture without its ending."""
+    name = "stdin" if trace == "-" else Path(trace).name
+    target = out or Path(f"{name.partition('.')[0] or 'trace'}-mrc")
+    return target.with_suffix("") if target.suffix in (".png", ".svg") else target
+
+
+def _draw(trace: Trace, rows: Sequence[Row], target: Path) -> None:
     try:
         written = curve_plot.draw(trace, rows, target)
     except ImportError:
         sys.stderr.write("usmctl: no picture, because matplotlib is not installed: pip install 'usmd[plot]'\n")
     else:
         sys.stderr.write(f"usmctl: drawn to {' and '.join(map(str, written))}\n")
-
-
-def _bytes(text: str) -> int:
-    try:
-        size = parse_size(text)
-    except InvalidSize as error:
-        raise InvalidArgument(f"--page-size {text}: {error}") from None
-    if size < 1:
-        raise InvalidArgument(f"--page-size {text}; allowed is 1 byte and more")
-    return size
-
-
-def _columns(texts: Sequence[str]) -> dict[str, str]:
-    """Names of columns by what they mean; one that has a comma is written in double quotes, with its meaning."""
-    found: dict[str, str] = {}
-    for part in (part for text in texts for part in next(csv.reader([text], skipinitialspace=True)) if part.strip()):
-        what, equals, name = part.partition("=")
-        what = what.strip().lower()
-        if not (what and equals):
-            raise InvalidArgument(f"--columns {part}: it names no column; write what=name, such as id=object")
-        if what in found:
-            raise InvalidArgument(f"--columns {part}: {what} is named twice; name it once")
-        found[what] = name.strip()
-    return found
-
-
-def _specifications(kind: str, text: str) -> list[str]:
-    """Specifications separated by commas outside parentheses; each is checked."""
-    found = registry.several(text)
-    if not found:
-        raise InvalidArgument(f"--{kind} {text!r} names no policy; `usmctl replay --help` shows how")
-    for each in found:
-        registry.find(kind, each)
-    return found
-
-
-def _wanted(given: Sequence[str] | None, trace: Trace, page_size: int, points: int, *, mrc: bool) -> list[int]:
-    """Sizes of memory in frames: those that are asked for, or the default."""
-    if given is None and mrc:
-        return sizes(trace.distinct, points)
-    text = listed(given, "10%")
-    found = [_size(part, text, trace.distinct, page_size) for part in text.split(",") if part.strip()]
-    if not found:
-        raise _no_frames(text)
-    return found
-
-
-def _size(part: str, text: str, distinct: int, page_size: int) -> int:
-    """A number of frames, a share of the distinct pages, or a size of memory with a unit."""
-    part = part.strip()
-    try:
-        if part.endswith("%"):
-            share = float(part[:-1])
-            if share > 0:
-                return max(round(share / 100 * distinct), 1)
-        elif part.lstrip("+-").isdecimal():
-            return int(part)
-        else:
-            return parse_frames(part, page_size)
-    except (ValueError, OverflowError, InvalidSize):
-        pass
-    raise _no_frames(text)
-
-
-def _no_frames(text: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"--frames {text}; allowed are numbers of frames, shares of the trace's pages, and sizes of at least a page, "
-        "such as 4096,10%,64MiB"
-    )

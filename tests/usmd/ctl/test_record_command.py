@@ -8,8 +8,10 @@ import grpc
 import pytest
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usmd.ctl import record_command
 from usmd.ctl.cli import main
 from usmd.ctl.command import ENDING
+from usmd.errors import InvalidArgument
 
 RUN = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
 
@@ -93,6 +95,32 @@ def test_what_cannot_be_is_bad_usage(daemon, arguments, said, tmp_path, monkeypa
     code, out, err = daemon.ctl("record", "--process", "1", *arguments)
     assert (code, out) == (2, "")
     assert said in err
+
+
+def test_a_file_with_something_in_it_is_overwritten_only_when_that_is_asked_for(daemon, tmp_path):
+    file = tmp_path / "r.usm"
+    file.write_bytes(b"precious")
+    code, out, err = daemon.ctl("record", "--process", "1", "-o", str(file))
+    assert (code, out) == (2, "")
+    assert f"{file} exists; give another file with -o, or --force" in err
+    assert not daemon.admin.requests
+    assert file.read_bytes() == b"precious"
+    assert daemon.ctl("record", "--process", "1", "-o", str(file), "--force")[0] == 0
+    assert file.read_bytes().startswith(b"USMTRACE1\n")
+
+
+def test_an_empty_file_and_a_device_have_nothing_to_lose(daemon, tmp_path):
+    (tmp_path / "empty").touch()
+    for out in (str(tmp_path / "empty"), "/dev/null"):
+        code, _, err = daemon.ctl("record", "--process", "1", "-o", out)
+        assert (code, err) == (0, "")
+
+
+def test_a_file_that_comes_after_the_first_look_stays_as_well(tmp_path):
+    (tmp_path / "r").write_bytes(b"precious")
+    with pytest.raises(InvalidArgument, match="exists"):
+        record_command._file(str(tmp_path / "r"), force=False)
+    assert (tmp_path / "r").read_bytes() == b"precious"
 
 
 def test_the_daemons_no_is_an_error_in_its_words_and_leaves_no_file(daemon, tmp_path):

@@ -237,6 +237,18 @@ def test_the_name_of_a_trace_is_no_formula_and_the_ending_of_a_picture_is_not_do
     assert (code, err) == (0, f"usmctl: drawn to {tmp_path / 'a.png'} and {tmp_path / 'a.svg'}\n")
 
 
+def test_a_picture_that_is_no_curve_stays_unless_that_is_asked_for(capsys, trace, tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"\x89PNG a photo")
+    arguments = [trace, "--mrc", "--frames", "10", "--evict", "lru", "--jobs", "1", "-o", tmp_path / "photo"]
+    code, out, err = replay(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert f"{photo} exists and is no curve" in err
+    assert photo.read_bytes() == b"\x89PNG a photo"
+    assert replay(capsys, *arguments, "--force")[0] == 0
+    assert replay(capsys, *arguments)[0] == 0
+
+
 def test_a_trace_that_is_not_there_is_told(capsys, tmp_path):
     code, _, err = replay(capsys, tmp_path / "none")
     assert code == 1
