@@ -29,6 +29,8 @@ class MappedBytes(mmap.mmap):
     """Number of lib_usm.sigbus; -1: not watched."""
     address = 0
     mapped_bytes = 0
+    residency: mmap.mmap | None = None
+    """Read by the handler of SIGBUS."""
 
     def __del__(self) -> None:
         sigbus.forget(self.watched)
@@ -43,17 +45,19 @@ class MappedBytes(mmap.mmap):
 
 
 class Mapping:
-    """Maps `length` bytes of `memfd`, and the residency map of `page_count` bytes. Raises OSError, and maps nothing.
+    """Maps `length` bytes of `memfd`, and the residency map, two bytes for each of `page_count` pages.
 
-    The descriptors stay the caller's. The bytes must not be touched before the daemon serves their faults. They stay
-    mapped until nothing refers to them: what another thread reads at the moment of `close` it reads to the end.
+    Raises OSError, and maps nothing. The descriptors stay the caller's. The bytes must not be touched before the daemon
+    serves their faults. They stay mapped until nothing refers to them: what another thread reads at the moment of
+    `close` it reads to the end.
     """
 
     def __init__(self, memfd: int, residency_fd: int, length: int, page_count: int) -> None:
         size = os.fstat(memfd).st_size  # whole pages
         memory = MappedBytes(memfd, size)
         memory.madvise(mmap.MADV_DONTFORK)  # a child would see holes as zeros
-        self._residency: mmap.mmap | None = mmap.mmap(residency_fd, page_count, prot=mmap.PROT_READ)
+        self._residency: mmap.mmap | None = mmap.mmap(residency_fd, 2 * page_count, prot=mmap.PROT_READ)
+        self._page_count = page_count
         self.address: int = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         """Where the first byte is in this process."""
         self.size = size
@@ -65,7 +69,7 @@ class Mapping:
         self._loan_numbers = itertools.count()
         self._memory: MappedBytes | None = memory
         self._view: memoryview | None = memoryview(memory)[:length]
-        memory.address, memory.mapped_bytes = self.address, size
+        memory.address, memory.mapped_bytes, memory.residency = self.address, size, self._residency
         _memories.add(memory)
 
     @property
@@ -85,7 +89,8 @@ class Mapping:
 
     def explain_sigbus(self, page_size: int, connection: int, name: str) -> None:
         """Have a SIGBUS by a touch of the bytes say so on stderr; see lib_usm.sigbus."""
-        self.memory.watched = sigbus.watch(self.address, self.size, page_size, connection, name)
+        reasons = sigbus.address_of(self._map()) + self._page_count
+        self.memory.watched = sigbus.watch(self.address, self.size, page_size, connection, name, reasons)
 
     def buffer(self) -> memoryview:
         """A view of the bytes that is the caller's own, and in use as long as it lives. Raises ClosedError."""

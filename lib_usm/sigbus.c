@@ -14,6 +14,8 @@
 
 #define MOST_REGIONS 4096
 #define MOST_NAME 256
+#define MOST_REASONS 64
+#define MOST_REASON 128
 #define END_MILLISECONDS 500 /* a daemon on a busy machine hangs up as late */
 #define WRITE_MILLISECONDS 100
 
@@ -22,10 +24,12 @@ struct region {
     uintptr_t end;
     uintptr_t page_size;
     volatile int connection; /* the session's; it hangs up when the session has ended; -1: it has */
+    const volatile unsigned char *reasons; /* a byte a page */
     char name[MOST_NAME];
 };
 
 static struct region regions[MOST_REGIONS];
+static char reason_texts[MOST_REASONS][MOST_REASON];
 static struct sigaction before;
 static int called;
 
@@ -46,10 +50,9 @@ static void append_number(char *text, size_t *length, size_t room, uintptr_t num
     append(text, length, room, digits + at);
 }
 
-static int has_ended(const struct region *region) {
-    /* The page is made an error a moment before the daemon hangs up. */
+static int has_ended(const struct region *region, int milliseconds) {
     struct pollfd connection = {.fd = region->connection, .events = POLLRDHUP};
-    return region->connection < 0 || poll(&connection, 1, END_MILLISECONDS) == 1;
+    return region->connection < 0 || poll(&connection, 1, milliseconds) == 1;
 }
 
 static void say(const struct region *region, uintptr_t address) {
@@ -62,13 +65,19 @@ static void say(const struct region *region, uintptr_t address) {
     append_number(text, &length, room, offset);
     append(text, &length, room, ") of ");
     append(text, &length, room, region->name);
-    append(text, &length, room,
-           has_ended(region)
-               ? ": the session has ended, so its bytes are gone (usmd was drained or killed it, or the client was "
-                 "closed); the daemon's log says why.\n"
-               : ": the daemon could not bring the page: there was no memory for it, with swap full too, or its slot "
-                 "in swap is damaged or unreadable; the daemon's log and `usmctl explain` say which. Region.ensure "
-                 "and Region.read raise an error instead.\n");
+    const char *reason = reason_texts[region->reasons[offset / region->page_size] % MOST_REASONS];
+    /* Without a reason the session goes: its pages are made errors a moment before the daemon hangs up. */
+    if (has_ended(region, *reason == 0 ? END_MILLISECONDS : 0)) {
+        append(text, &length, room,
+               ": the session has ended, so its bytes are gone (usmd was drained or killed it, or the client was "
+               "closed); the daemon's log says why.\n");
+    } else {
+        append(text, &length, room, ": the daemon could not bring the page");
+        append(text, &length, room, *reason != 0 ? ": " : "");
+        append(text, &length, room, reason);
+        append(text, &length, room,
+               "; its log and `usmctl explain` say more. Region.ensure and Region.read raise an error instead.\n");
+    }
     struct pollfd standard_error = {.fd = STDERR_FILENO, .events = POLLOUT};
     if (poll(&standard_error, 1, WRITE_MILLISECONDS) == 1) { /* a pipe with room takes this much at once */
         ssize_t written = write(STDERR_FILENO, text, length);
@@ -102,8 +111,16 @@ static void on_sigbus(int number, siginfo_t *info, void *context) {
     errno = saved;
 }
 
-/* Watch a range of addresses. Returns its number, or -1 if there are too many. */
-int usm_watch(uintptr_t start, uintptr_t length, uintptr_t page_size, int connection, const char *name) {
+/* Say what a byte among a region's reasons means. */
+void usm_reason(int number, const char *text) {
+    if (0 <= number && number < MOST_REASONS) {
+        strncpy(reason_texts[number], text, MOST_REASON - 1);
+    }
+}
+
+/* Watch a range of addresses, whose pages have a byte each at `reasons`. Returns its number, or -1 if there are too many. */
+int usm_watch(uintptr_t start, uintptr_t length, uintptr_t page_size, int connection, const char *name,
+              const unsigned char *reasons) {
     struct sigaction current;
     for (int index = 0; index < MOST_REGIONS; index++) {
         struct region *region = &regions[index];
@@ -113,6 +130,7 @@ int usm_watch(uintptr_t start, uintptr_t length, uintptr_t page_size, int connec
         region->end = start + length;
         region->page_size = page_size;
         region->connection = connection;
+        region->reasons = reasons;
         strncpy(region->name, name, MOST_NAME - 1);
         __atomic_thread_fence(__ATOMIC_RELEASE);
         region->start = start;

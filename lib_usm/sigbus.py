@@ -7,10 +7,20 @@ that could not be compiled when the library was installed, nothing is said. An a
 from __future__ import annotations
 
 import ctypes
+import mmap
 import signal
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Final
+
+from lib_usm.pb.usm.v1 import common_pb2
+
+_REASONS: Final = {
+    common_pb2.FAILURE_REASON_OUT_OF_MEMORY: "there was no memory for it: no frame is free, and nothing can be evicted",
+    common_pb2.FAILURE_REASON_DATA_LOSS: "its bytes in swap are damaged",
+    common_pb2.FAILURE_REASON_SWAP_IO: "its swap device cannot be read",
+}
+"""What the daemon writes into the residency map of a page whose touch is SIGBUS, in words of at most 127 characters."""
 
 
 def _load() -> ctypes.PyDLL | None:
@@ -19,7 +29,11 @@ def _load() -> ctypes.PyDLL | None:
         if path.exists():
             # PyDLL keeps the interpreter's lock, so that one thread at a time is in there.
             library = ctypes.PyDLL(str(path))
-            library.usm_watch.argtypes = [*[ctypes.c_size_t] * 3, ctypes.c_int, ctypes.c_char_p]
+            library.usm_watch.argtypes = [*[ctypes.c_size_t] * 3, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
+            library.usm_reason.argtypes = [ctypes.c_int, ctypes.c_char_p]
+            library.usm_reason.restype = None
+            for number, text in _REASONS.items():
+                library.usm_reason(number, text.encode())
             library.usm_ended.argtypes = [ctypes.c_int]
             library.usm_ended.restype = None
             library.usm_forget.argtypes = [ctypes.c_int]
@@ -34,14 +48,35 @@ available: Final = _library is not None
 """A SIGBUS is explained in this process."""
 
 
-def watch(start: int, length: int, page_size: int, connection: int, name: str) -> int:
+class _Buffer(ctypes.Structure):
+    """Python's Py_buffer."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p), ("obj", ctypes.c_void_p), ("len", ctypes.c_ssize_t), ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int), ("ndim", ctypes.c_int), ("format", ctypes.c_void_p), ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p), ("suboffsets", ctypes.c_void_p), ("internal", ctypes.c_void_p),
+    )  # fmt: skip
+
+
+def address_of(mapping: mmap.mmap) -> int:
+    """Where a mapping begins in this process, also one that is read-only."""
+    buffer = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(mapping), ctypes.byref(buffer), 0)
+    address: int = buffer.buf
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+    return address
+
+
+def watch(start: int, length: int, page_size: int, connection: int, name: str, reasons: int) -> int:
     """Explain a SIGBUS in these addresses, whose session has `connection`; returns a number for `forget`, or -1.
 
-    -1, and nothing is explained, where the handler was not compiled, the application has one, or 4,096 are watched.
+    `reasons` is the address of a byte a page, the FailureReason for which a touch of it is SIGBUS; it must be readable
+    until `forget`. Returns -1, and nothing is explained, where the handler was not compiled, the application has one,
+    or 4,096 ranges are watched.
     """
     if _library is None or callable(signal.getsignal(signal.SIGBUS)):
         return -1
-    number: int = _library.usm_watch(start, length, page_size, connection, name.encode())
+    number: int = _library.usm_watch(start, length, page_size, connection, name.encode(), reasons)
     return number
 
 

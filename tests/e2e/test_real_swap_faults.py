@@ -249,7 +249,7 @@ def test_a_damaged_page_is_data_loss_for_ensure_sigbus_for_a_touch_and_nothing_f
         assert client.ends_with() == -signal.SIGBUS
         assert touch.answer is None
         assert "SIGBUS at page 7 (byte 28672) of <Region" in client.last_words()
-        assert ": the daemon could not bring the page" in client.last_words()
+        assert ": the daemon could not bring the page: its bytes in swap are damaged" in client.last_words()
         bystander.wait_alone()
         bystander.check()
 

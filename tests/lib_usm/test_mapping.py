@@ -28,7 +28,7 @@ class Region:
         self.memfd = os.memfd_create("test-bytes")
         os.ftruncate(self.memfd, size)
         self.residency_fd = os.memfd_create("test-residency")
-        os.ftruncate(self.residency_fd, PAGES)
+        os.ftruncate(self.residency_fd, 2 * PAGES)
         self.set(resident)
 
     def set(self, resident):
@@ -265,7 +265,7 @@ CHILD = """
     PAGE, PAGES = mmap.PAGESIZE, 8
     memfd, residency = os.memfd_create("test-bytes"), os.memfd_create("test-residency")
     os.ftruncate(memfd, PAGES * PAGE)
-    os.ftruncate(residency, PAGES)
+    os.ftruncate(residency, 2 * PAGES)
     one = Mapping(memfd, residency, PAGES * PAGE, PAGES)
     closed = Mapping(memfd, residency, PAGES * PAGE, PAGES)
     address = closed.address

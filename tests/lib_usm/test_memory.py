@@ -100,7 +100,7 @@ def region(pages=2):
     """The two descriptors of a region."""
     descriptors = [os.memfd_create("test-bytes"), os.memfd_create("test-residency")]
     os.ftruncate(descriptors[0], pages * PAGE)
-    os.ftruncate(descriptors[1], pages)
+    os.ftruncate(descriptors[1], 2 * pages)
     try:
         yield descriptors
     finally:

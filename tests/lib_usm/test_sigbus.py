@@ -12,6 +12,7 @@ import socket
 import pytest
 
 from lib_usm import sigbus
+from lib_usm.pb.usm.v1 import common_pb2
 
 PAGE = 4096
 PAGES = 8
@@ -24,7 +25,7 @@ def compiled():
         pytest.fail("lib_usm/sigbus.c was not compiled: install a C compiler, then `touch pyproject.toml; make`")
 
 
-def touched(prepare=lambda: None, touch=None, *, ended=False, stderr=None, watches=True):
+def touched(prepare=lambda: None, touch=None, *, ended=False, stderr=None, watches=True, reason=0):
     """What a child process says that touches what lies behind its file's end, and how it ended."""
     read, write = os.pipe()
     pid = os.fork()
@@ -39,8 +40,11 @@ def touched(prepare=lambda: None, touch=None, *, ended=False, stderr=None, watch
             os.ftruncate(file, PAGE)
             address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
             prepare()
+            residency = mmap.mmap(-1, 2 * PAGES)
+            residency[PAGES + 5] = reason
             if watches:
-                sigbus.watch(address, PAGES * PAGE, PAGE, near.fileno(), "<a region>")
+                reasons = sigbus.address_of(residency) + PAGES
+                sigbus.watch(address, PAGES * PAGE, PAGE, near.fileno(), "<a region>", reasons)
             if ended:
                 far.close()
             (touch or (lambda memory: memory[5 * PAGE + 3]))(memory)
@@ -56,7 +60,37 @@ def touched(prepare=lambda: None, touch=None, *, ended=False, stderr=None, watch
 def test_a_page_that_cannot_be_had_is_named_with_what_may_be_the_cause():
     said, code = touched()
     assert code == -signal.SIGBUS
-    assert re.fullmatch(SENTENCE + r"the daemon could not bring the page: .*damaged.*usmctl explain.*\n", said)
+    assert re.fullmatch(SENTENCE + r"the daemon could not bring the page; its log and `usmctl explain` .*\n", said)
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        (common_pb2.FAILURE_REASON_OUT_OF_MEMORY, "there was no memory for it: no frame is free"),
+        (common_pb2.FAILURE_REASON_DATA_LOSS, "its bytes in swap are damaged"),
+        (common_pb2.FAILURE_REASON_SWAP_IO, "its swap device cannot be read"),
+    ],
+)
+def test_the_reason_that_the_daemon_gave_is_told(reason, text):
+    said, code = touched(reason=reason)
+    assert code == -signal.SIGBUS
+    assert re.fullmatch(SENTENCE + rf"the daemon could not bring the page: {text}.*; its log .*\n", said)
+    assert "session has ended" in touched(reason=reason, ended=True)[0], "whatever the page's reason was before"
+
+
+@pytest.mark.parametrize("reason", [common_pb2.FAILURE_REASON_INTERNAL, 64, 255])
+def test_a_reason_without_words_is_told_as_none(reason):
+    assert re.fullmatch(SENTENCE + r"the daemon could not bring the page; its log .*\n", touched(reason=reason)[0])
+
+
+@pytest.mark.parametrize("prot", [mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE])
+def test_the_address_of_a_mapping_is_where_its_bytes_are(prot):
+    file = os.memfd_create("bytes")
+    os.write(file, b"abcd" * 1024)
+    mapping = mmap.mmap(file, PAGE, prot=prot)
+    os.close(file)
+    assert ctypes.string_at(sigbus.address_of(mapping), 6) == b"abcdab"
+    mapping.close()
 
 
 def test_the_end_of_the_session_is_told():
@@ -93,7 +127,7 @@ def test_a_faulthandler_between_two_regions_does_not_make_it_go_round():
     address = ctypes.addressof(ctypes.c_char.from_buffer(other))
 
     def prepare():
-        sigbus.watch(address, PAGE, PAGE, -1, "<another>")
+        sigbus.watch(address, PAGE, PAGE, -1, "<another>", address)
         faulthandler.enable(2)
 
     said, code = touched(prepare)
@@ -140,7 +174,7 @@ def test_a_pipe_that_nobody_reads_does_not_keep_the_process():
 
 
 def test_more_regions_than_the_table_has_are_not_watched():
-    numbers = [sigbus.watch(PAGE * (1 + index), PAGE, PAGE, -1, "many") for index in range(4097)]
+    numbers = [sigbus.watch(PAGE * (1 + index), PAGE, PAGE, -1, "many", 0) for index in range(4097)]
     try:
         assert numbers[-1] == -1
         assert len(set(numbers)) == 4097

@@ -143,9 +143,13 @@ class ZeroFill(Command, frozen=True):
 
 
 class Poison(Command, frozen=True):
-    """Nobody can have these pages: whoever waits for one, or touches it, gets SIGBUS."""
+    """These pages cannot be had: a thread that waits for one, or touches it, gets SIGBUS.
+
+    `reasons`: of each, the `reason` of the error, or empty text where its region or session went.
+    """
 
     pages: Sequence[int]
+    reasons: Sequence[str]
 
 
 class Protect(Command, frozen=True):

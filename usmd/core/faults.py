@@ -557,7 +557,7 @@ class Faults:
         """A real fault cannot be served: an error for whoever waits, in the one form that the kernel has."""
         process = region.process
         process.counters.poisoned += 1
-        self._state.poisons.append(region.first_key + page)
+        self._state.poisons[region.first_key + page] = error.reason
         self._state.notice(
             "page_poisoned",
             process.process_id,

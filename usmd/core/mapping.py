@@ -121,7 +121,7 @@ class Mapping:
         state.first.append(commands.RegionGone(region.region_id, region.process.process_id not in state.processes))
         # Who would have gone on by what this event did to a page before hears that there is none.
         served = [*state.zero_pages, *state.restores, *state.wakes]
-        state.poisons.extend(key for key in served if key >> PAGE_BITS == region.region_id)
+        state.poisons.update((key, "") for key in served if key >> PAGE_BITS == region.region_id)
         region.process.mapped -= region.page_count * state.settings.page_size
         for page, pfn in region.table.resident():
             self._life.discard(region, page, pfn, reason)

@@ -157,7 +157,8 @@ class State:
         self.zero_fills: list[int] = []
         self.zero_pages: list[int] = []
         """Keys of the pages on the frames of `zero_fills`, and below of those of `protects`."""
-        self.poisons: list[int] = []
+        self.poisons: dict[int, str] = {}
+        """Page key → reason of the error; empty: its region or session went."""
         self.protects: list[int] = []
         self.protect_pages: list[int] = []
         self.writes: list[commands.SlotPage] = []
@@ -227,8 +228,8 @@ class State:
             out.append(commands.Wake(self.wakes))
             self.wakes = []
         if self.poisons:
-            out.append(commands.Poison(self.poisons))
-            self.poisons = []
+            out.append(commands.Poison(list(self.poisons), list(self.poisons.values())))
+            self.poisons = {}
         if self.protects:
             out.append(commands.Protect(self.next_ticket, self.protects, self.protect_pages))
             self.next_ticket += 1

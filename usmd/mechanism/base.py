@@ -53,8 +53,12 @@ class Mechanism(ABC):
         del pages
         return []
 
-    def poison(self, pages: Sequence[int]) -> list[int]:
-        """Make touches of pages that are not there end in SIGBUS; returns those whose waiters must go on waiting."""
+    def poison(self, pages: Sequence[int], reasons: Sequence[int]) -> list[int]:
+        """Make touches of pages that are not there end in SIGBUS; returns those whose waiters must go on waiting.
+
+        `reasons`: a FailureReason of the wire contract for each, which its client may look at; 0: none.
+        """
+        del reasons
         return list(pages)
 
     def tick(self) -> None:  # noqa: B027 - optional

@@ -71,7 +71,7 @@ class RealRegion:
         """The client's side, once it has mapped the region."""
         self.memfd = _memfd(f"usmd-{region_id}", page_count * page_size)
         try:
-            self.residency_fd = _memfd(f"usmd-{region_id}-residency", page_count)
+            self.residency_fd = _memfd(f"usmd-{region_id}-residency", 2 * page_count)
         except LimitExceeded:
             os.close(self.memfd)
             raise
@@ -80,7 +80,8 @@ class RealRegion:
             self.mapping = mmap.mmap(self.memfd, page_count * page_size)
             with suppress(OSError):  # a kernel without them
                 self.mapping.madvise(mmap.MADV_NOHUGEPAGE)  # memory is given by the page
-            self.residency = mmap.mmap(self.residency_fd, page_count)
+            self.residency = mmap.mmap(self.residency_fd, 2 * page_count)
+            """A byte a page, RESIDENT or 0; then a byte a page again, why a touch of it is SIGBUS, a FailureReason."""
             # After the daemon's own mapping: nobody else can write to it.
             fcntl.fcntl(self.residency_fd, fcntl.F_ADD_SEALS, _SEALS | _F_SEAL_FUTURE_WRITE)
         except (OSError, OverflowError, ValueError) as error:
@@ -183,11 +184,11 @@ class UserfaultfdMemory(Mechanism):
         if region is None:
             return
         # The map first: a client that looks there before it touches is then told, and does not touch.
-        page = region.residency.find(b"\1")
+        page = region.residency.find(b"\1", 0, region.page_count)
         while page >= 0:  # only where something is, or the map would take memory in order to be empty
             end = min(page + mmap.PAGESIZE, region.page_count)
             region.residency[page:end] = bytes(end - page)
-            page = region.residency.find(b"\1", end)
+            page = region.residency.find(b"\1", end, region.page_count)
         self._punch(region, 0, region.page_count)
         if region.client is not None:
             region.client.drop(region_id, ended=ended)
@@ -272,13 +273,15 @@ class UserfaultfdMemory(Mechanism):
             and region.client.refill(region.region_id, page * size, size, self._zero_block.address)
         ]
 
-    def poison(self, pages: Sequence[int]) -> list[int]:
+    def poison(self, pages: Sequence[int], reasons: Sequence[int]) -> list[int]:
         """SIGBUS for who touches the pages, also those of regions that are gone; returns those that cannot be."""
         size = self._page_size
         stuck = []
-        for key in pages:
+        for key, reason in zip(pages, reasons, strict=True):
             region_id = key >> PAGE_BITS
             region = self._regions.get(region_id)
+            if region is not None:
+                region.residency[region.page_count + (key & PAGE_MASK)] = reason
             client = self._left.get(region_id) if region is None else region.client
             if client is not None and not client.poison(region_id, (key & PAGE_MASK) * size, size):
                 stuck.append(key)

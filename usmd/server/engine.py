@@ -20,6 +20,7 @@ from usmd.errors import UsmdError
 from usmd.mechanism.base import Mechanism
 from usmd.policies import registry
 from usmd.server.device_queue import DeviceQueue
+from usmd.server.stream_messages import number_of_reason
 from usmd.server.taps import Taps
 from usmd.swap.base import SwapDevice
 
@@ -122,9 +123,9 @@ class Engine:
             raise
         return mapped
 
-    def _poison(self, pages: Sequence[int]) -> None:
+    def _poison(self, command: commands.Poison) -> None:
         """Have touches of pages end in SIGBUS; the operator is told of those that wait instead."""
-        for key in self.memory.poison(pages):
+        for key in self.memory.poison(command.pages, [number_of_reason(reason) for reason in command.reasons]):
             region_id, page = key >> PAGE_BITS, key & PAGE_MASK
             self.on_notice(
                 commands.Notice(
@@ -215,7 +216,7 @@ class Engine:
             commands.Release: release,
             commands.Restore: restore,
             commands.Wake: wake,
-            commands.Poison: lambda command: self._poison(command.pages),
+            commands.Poison: self._poison,
             commands.RegionGone: region_gone,
             commands.Protect: protect,
             commands.WriteSlots: write,

@@ -141,4 +141,9 @@ def _add_answer(message: client_pb2.StreamFaultsResponse, answer: Answer) -> Non
 
 def failure_reason(error: UsmdError) -> common_pb2.FailureReason.ValueType:
     """The wire's name for an error's cause."""
-    return common_pb2.FailureReason.Value(f"FAILURE_REASON_{error.reason}")
+    return number_of_reason(error.reason)
+
+
+def number_of_reason(reason: str) -> common_pb2.FailureReason.ValueType:
+    """The number of an error's reason in the wire contract; 0 for none."""
+    return common_pb2.FailureReason.Value(f"FAILURE_REASON_{reason}" if reason else "FAILURE_REASON_UNSPECIFIED")

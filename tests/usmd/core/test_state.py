@@ -47,7 +47,7 @@ def test_commands_go_out_in_the_order_in_which_they_are_safe():
     state.writes.append(page)
     state.protects.append(3)
     state.protect_pages.append(103)
-    state.poisons.append(107)
+    state.poisons[107] = "DATA_LOSS"
     state.zero_fills.append(2)
     state.zero_pages.append(102)
     state.wakes.append(106)
@@ -62,7 +62,7 @@ def test_commands_go_out_in_the_order_in_which_they_are_safe():
         commands.ZeroFill([2], [102]),
         commands.Restore([105], [True]),
         commands.Wake([106]),
-        commands.Poison([107]),
+        commands.Poison([107], ["DATA_LOSS"]),
         commands.Protect(1, [3], [103]),
         commands.WriteSlots([page]),
         commands.ReadSlots([page]),

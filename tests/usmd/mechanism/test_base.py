@@ -42,7 +42,7 @@ def test_without_real_memory_nobody_is_told_anything():
 
 def test_without_real_memory_no_client_has_emptied_a_page_and_none_gets_sigbus():
     assert Least().wake([7, 8]) == []
-    assert Least().poison([7, 8]) == [7, 8]
+    assert Least().poison([7, 8], [9, 0]) == [7, 8]
 
 
 def test_a_stage_that_is_not_filled_gives_its_buffers_back():

@@ -59,7 +59,7 @@ def test_zero_makes_exactly_these_frames_zero_that_hold_bytes(memory, page_size)
 
 
 def test_nobody_gets_sigbus(memory):
-    assert memory.poison([1, 2]) == [1, 2]
+    assert memory.poison([1, 2], [7, 0]) == [1, 2]
     assert memory.wake([1, 2]) == []
 
 

@@ -419,7 +419,7 @@ def test_a_client_that_has_gone_is_not_served_and_its_pages_are_there_for_calls(
     assert list(world.memory.protect([0, 1], [key(2), key(3)])) == [True, False]
     world.memory.release([key(3)])
     assert world.resident() == [1]
-    assert world.memory.poison([key(4)]) == []
+    assert world.memory.poison([key(4)], [9]) == []
 
 
 # Poison
@@ -436,7 +436,8 @@ def test_poison_ends_the_wait_for_each_hardware_page_of_it(world):
     touching = world.client.wait_in_system_call(world.at(2) + last)
     world.client.wait_for_message()
     world.client.memory.read()
-    assert world.memory.poison([key(2)]) == []
+    assert world.memory.poison([key(2)], [9]) == []
+    assert world.region.residency[PAGES : 2 * PAGES] == b"\0\0\x09" + bytes(PAGES - 3), "why, for its client"
     assert touching.result() == errno.EFAULT
     assert world.client.is_poisoned(world.at(2))
     assert not world.client.is_poisoned(world.at(3))
@@ -449,24 +450,24 @@ def test_poison_also_reaches_the_pages_of_regions_that_are_gone(world, ended):
     world.client.faults()
     world.memory.drop_region(REGION, ended=ended)
     assert not touching.done
-    assert world.memory.poison([key(2), key(5), key(1, 99)]) == []
+    assert world.memory.poison([key(2), key(5), key(1, 99)], [9, 9, 9]) == []
     assert touching.result() == errno.EFAULT
     assert [world.client.is_poisoned(world.at(page)) for page in (2, 5, 6)] == [True, True, False]
     world.memory.disconnect(world.client.memory)
-    assert world.memory.poison([key(2)]) == []
+    assert world.memory.poison([key(2)], [9]) == []
 
 
 def test_of_pages_that_cannot_be_poisoned_the_waiters_go_on_waiting(world, monkeypatch):
     monkeypatch.setattr(world.client.memory, "features", Feature(0))
-    assert world.memory.poison([key(2), key(1, 99), key(4)]) == [key(2), key(4)]
+    assert world.memory.poison([key(2), key(1, 99), key(4)], [9, 9, 9]) == [key(2), key(4)]
     world.memory.drop_region(REGION, ended=True)
-    assert world.memory.poison([key(2)]) == [key(2)]
+    assert world.memory.poison([key(2)], [9]) == [key(2)]
 
 
 def test_poison_of_a_page_in_a_mapping_split_within_it_is_over_all_of_it(large):
     needs_poison(large)
     make_read_only(large.at(2) + 3 * HARDWARE_PAGE, HARDWARE_PAGE)
-    assert large.memory.poison([key(2)]) == []
+    assert large.memory.poison([key(2)], [9]) == []
     assert [large.client.is_poisoned(large.at(2) + part * HARDWARE_PAGE) for part in range(16)] == [True] * 16
 
 

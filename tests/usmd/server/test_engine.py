@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from lib_usm.pb.usm.v1 import common_pb2
 from tests.support.waiting import wait_until_async
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
@@ -53,8 +54,8 @@ class Recorder(SimulatedMemory):
         self.told.append(("wake", *pages))
         return list(pages) if self.emptied else []
 
-    def poison(self, pages):
-        self.told.append(("poison", *pages))
+    def poison(self, pages, reasons):
+        self.told.append(("poison", *zip(pages, reasons, strict=True)))
         return list(pages) if self.stuck else []
 
 
@@ -253,7 +254,10 @@ def test_the_operator_hears_of_a_thread_that_cannot_even_be_given_an_error(stuck
             bench.touch(page)
         bench.hint("EVICTION=DENY")
         bench.touch(2)
-        assert bench.engine.memory.told[-1] == ("poison", page_key(bench.region, 2))
+        assert bench.engine.memory.told[-1] == (
+            "poison",
+            (page_key(bench.region, 2), common_pb2.FAILURE_REASON_OUT_OF_MEMORY),
+        )
         return {notice.kind: notice for notice in bench.notices}
 
     notices = run(conversation, frames=2, memory=Recorder)

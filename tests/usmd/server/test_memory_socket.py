@@ -350,7 +350,7 @@ def test_a_session_that_nobody_vouches_for_may_have_memory(daemon):
 def test_a_region_comes_as_a_sealed_memfd_and_a_residency_map_that_cannot_be_written_to(peer):
     region, address = peer.real(3)
     memory, residency = peer.descriptors(region)
-    assert (os.fstat(memory).st_size, os.fstat(residency).st_size) == (3 * PAGE, 3)
+    assert (os.fstat(memory).st_size, os.fstat(residency).st_size) == (3 * PAGE, 6)
     for descriptor in (memory, residency):
         with pytest.raises(PermissionError):
             os.ftruncate(descriptor, 1)

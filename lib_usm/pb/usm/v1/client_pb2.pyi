@@ -609,7 +609,9 @@ class MemoryRequest(_message.Message):
 
     @_builtins.property
     def region(self) -> Global___MemoryRegion:
-        """The descriptors of a region: with the reply come its memfd and its residency map, one byte a page, read-only."""
+        """The descriptors of a region: with the reply come its memfd and its residency map, read-only: a byte a page, 1 where
+        it is in memory, then a byte a page again, the FailureReason for which a touch of it is SIGBUS.
+        """
 
     @_builtins.property
     def mapped(self) -> Global___MemoryMapped:
