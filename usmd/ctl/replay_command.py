@@ -224,7 +224,7 @@ def _load(path: str, form: str, page_size: int, columns: dict[str, str], time_un
 
             found = load(source, moved)
         if source.skipped:
-            sys.stderr.write(f"usmctl: {source.skipped:,} lines of {source.name} had no access and were passed over\n")
+            sys.stderr.write(f"usmctl: lines of {source.name} without an access, passed over: {source.skipped:,}\n")
         if source.truncated:
             sys.stderr.write(f"usmctl: the last record of {source.name} was cut off and left out\n")
     return found

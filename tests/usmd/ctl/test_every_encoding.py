@@ -131,7 +131,9 @@ def test_a_stream_of_answers_is_written_as_lines_and_as_json(hostile, run, argum
 def test_a_recording_into_a_file_of_any_name_is_summed_up(hostile, run, tmp_path, monkeypatch, more):
     monkeypatch.chdir(tmp_path)
     for encoding in ENCODINGS:
-        code, text, err = run(encoding, at(hostile, ["record", "--process", "1", "-o", "tracé\udcff.usm", *more]))
+        code, text, err = run(
+            encoding, at(hostile, ["record", "--process", "1", "--force", "-o", "tracé\udcff.usm", *more])
+        )
         assert (code, err) == (0, "")
         assert_harmless(text)
         if more:

@@ -71,7 +71,7 @@ def test_the_example_in_the_error_uses_the_region_that_was_typed():
         parse_page("index")
 
 
-@pytest.mark.parametrize("offset", ["", "64KB", "-1", "1.5MiB", "17000000TiB", str(MAX_NUMBER + 1)])
+@pytest.mark.parametrize("offset", ["", "64KX", "-1", "1.5MiB", "17000000TiB", str(MAX_NUMBER + 1)])
 def test_a_bad_offset_is_named(offset):
     with pytest.raises(InvalidArgument, match="a size such as 64KiB, within 64 bits") as caught:
         parse_page(f"index+{offset}")

@@ -23,6 +23,7 @@ _TAR = slice(257, 265), b"ustar"
 """Where an archive of tar tells what it is."""
 _TEXT_LINE = re.compile(r"\s*(?:-?[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16})(?:\s+(?:r|w|read|write))?\s*", re.IGNORECASE)
 _ADVICE = "give the format: csv, lackey, oracle_general, perf, text or usm"
+_ADVICE_FOR_TABLES = "if it is a table without a header, tell the columns by number, such as --columns id=2,time=1"
 
 
 def detect(peek: Callable[[int], bytes], path: str, overrides: Mapping[str, str]) -> str:
@@ -94,4 +95,5 @@ def _of_lines(lines: list[str], comments: list[str], path: str, overrides: Mappi
         return "text"
     if any(map(table_columns.commented_header, comments)):
         return "csv"
-    raise TraceError(f"{path} is in no format known here, by its line {shown(lines[0].strip())}; {_ADVICE}")
+    table = f"; {_ADVICE_FOR_TABLES}" if any(each in lines[0] for each in table_columns.DELIMITERS) else ""
+    raise TraceError(f"{path} is in no format known here, by its line {shown(lines[0].strip())}; {_ADVICE}{table}")

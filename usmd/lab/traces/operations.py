@@ -1,8 +1,8 @@
 """What an operation of a cache, a store or a block device does to the page or object that it names.
 
-Covers the words that memcached, Redis, HTTP, YCSB, Meta's and Twitter's traces and blktrace use, in either case. An
-operation that changes part of a value writes, as one that reads and writes does. One that takes the object away, or
-names none, is no access to it. Does not cover where the word stands (csv_table, text).
+Covers the words that memcached, Redis, HTTP, YCSB, SCSI, Meta's and Twitter's traces and blktrace use, in either case.
+An operation that changes part of a value writes, as one that reads and writes does. One that takes the object away, or
+names none, is no access to it. Does not cover where the word stands (csv_table).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ OPERATIONS: Final[dict[str, int]] = {
                 "smembers",
             ),
             *("sismember", "zrange", "zscore", "ttl", "ra", "rs", "rm", "rsm", "ram", "ras"),
+            *("28", "0x28", "88", "0x88"),  # SCSI
         ),
         READ,
     ),
@@ -46,6 +47,7 @@ OPERATIONS: Final[dict[str, int]] = {
             *("modify", "m", "rmw", "read_modify_write", "readmodifywrite", "post", "patch", "create", "hset", "hmset"),
             *("hincrby", "lpush", "rpush", "lpop", "rpop", "sadd", "srem", "zadd", "zrem", "expire", "ws", "wa", "wm"),
             *("wsm", "wf", "wfs", "wsma", "fw", "fws", "fwfs", "fwf"),
+            *("2a", "0x2a", "8a", "0x8a"),  # SCSI
         ),
         WRITE,
     ),

@@ -59,7 +59,7 @@ def test_a_table_may_be_known_by_the_columns_that_are_named():
     [
         ("hello\nworld\n", "t is in no format known here, by its line 'hello'; give the format: csv"),
         ("1 2 3\n", "by its line '1 2 3'"),
-        ("a,b\n1,2\n", "by its line 'a,b'"),
+        ("a,b\n1,2\n", "by its line 'a,b'; .*; if it is a table without a header, .* --columns id=2"),
         ("x" * 500, "by its line 'x+\\.\\.\\.'"),
         ("# a\n\n# b\n", "t has comments only"),
         ("\n", "t has comments only"),
