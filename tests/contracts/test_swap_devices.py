@@ -174,7 +174,7 @@ def test_reads_and_writes_of_two_threads_do_not_disturb_each_other(device):
     failures = []
 
     def write():
-        begin.wait(30)
+        begin.wait(90)
         for generation in range(2, 30):
             batch = [out(slot, generation, generation=generation) for slot in (1, 3, 5, 101)]
             failures.extend(filter(None, device.write(batch)))
@@ -183,7 +183,7 @@ def test_reads_and_writes_of_two_threads_do_not_disturb_each_other(device):
             failures.extend(t.slot for t in targets if t.buffer != content(generation))
 
     def read():
-        begin.wait(30)
+        begin.wait(90)
         for _ in range(28):
             targets = [into(entry) for entry in kept]
             failures.extend(filter(None, device.read(targets)))

@@ -115,11 +115,11 @@ class Terminals:
                 ["bash", "-c", f"exec {command}"], cwd=self.folder, env=self.environ, stderr=stderr
             )
         try:
-            wait_until(lambda: '"event": "ready"' in log.read_text() or process.poll() is not None, "usmd is ready", 60)
+            wait_until(lambda: '"event": "ready"' in log.read_text() or process.poll() is not None, "usmd is ready")
             assert process.poll() is None, log.read_text()
             yield log
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0, log.read_text()
+            assert process.wait(90) == 0, log.read_text()
         finally:
             process.kill()
             process.wait()
@@ -140,7 +140,7 @@ class Terminals:
             yield
             process.stdin.write("\n")
             process.stdin.flush()
-            assert process.wait(20) == 0
+            assert process.wait(90) == 0
         finally:
             process.kill()
             process.wait()

@@ -141,7 +141,7 @@ def test_real_memory_goes_and_comes_by_way_of_both_devices(tmp_path):
         for seed in range(3):
             before = daemon.counters()["demotions"]
             client.do("fill", name="data", seed=seed, first=0, pages=2 * FRAMES)
-            wait_until(lambda before=before: daemon.counters()["demotions"] >= before + FRAMES // 2, "pages move", 60)
+            wait_until(lambda before=before: daemon.counters()["demotions"] >= before + FRAMES // 2, "pages move")
             assert client.do("wrong", name="data", seed=seed, first=0, pages=2 * FRAMES) == []
         counters = daemon.counters()
         assert counters["demotions"] > FRAMES

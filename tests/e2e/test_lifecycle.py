@@ -160,7 +160,7 @@ def test_without_configuration_or_flags_it_serves_in_the_users_runtime_folder(tm
 def test_the_service_manager_is_told_ready_and_stopping(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(90)
         environ = environment(NOTIFY_SOCKET=str(tmp_path / "notify"))
         with running_daemon(tmp_path, "--memory", "1MiB", environ=environ) as daemon:
             assert "READY=1" in manager.recv(4096).decode().splitlines()

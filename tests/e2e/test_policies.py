@@ -109,11 +109,11 @@ def test_async_aware_yields_a_swap_fault_and_completes_its_token(tmp_path):
         region = swapped_region(daemon, client)
         outcome = client.fault(region, 2 * PAGE, 3 * PAGE, wait=False)
         assert isinstance(outcome, lib_usm.Yielded)
-        completed = client.wait(outcome.token, timeout=10)
+        completed = client.wait(outcome.token, timeout=90)
         assert isinstance(completed, lib_usm.Allocated)
         assert sum(run.page_count for run in completed.runs) == 3
         with pytest.raises(lib_usm.UnknownToken):
-            client.wait(outcome.token, timeout=10)
+            client.wait(outcome.token, timeout=90)
         fresh = client.mmap(PAGE)
         assert isinstance(client.fault(fresh, 0, PAGE, wait=False), lib_usm.Allocated)
         (process,) = daemon.usmctl("processes")["processes"]

@@ -267,7 +267,7 @@ def test_operators_who_watch_are_told_of_a_page_whose_touch_is_sigbus(tmp_path):
             in_swap(daemon, client)
             faults.fail("read", "EIO")
             # The watch says nothing when it begins, so visits go on until one is seen.
-            wait_until(lambda: lib_usm.connect(daemon.address).close() or list(lines), "a visit is seen", 20)
+            wait_until(lambda: lib_usm.connect(daemon.address).close() or list(lines), "a visit is seen")
             assert not client.do("send", name="data", page=9)
 
             def told():

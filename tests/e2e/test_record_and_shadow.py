@@ -15,6 +15,7 @@ from tests.support.told_client import told_clients
 
 PAGE = 4096
 MEMORY = ("--memory", "512KiB", "--swap", "memory:8MiB", "--evict", "lru")
+FRAMES = 128
 PAGES = 256
 
 
@@ -74,7 +75,7 @@ def test_a_recording_has_every_access_in_order_and_replays(scene, tmp_path):
     found = replayed(daemon, file, "--frames", str(summary["frames"]), "--evict", "lru,arc")
     assert (found["accesses"], found["distinct_pages"]) == (len(pages), len(set(pages)))
     # The daemon began with other pages in memory, and keeps some frames free: about as many faults, and no more.
-    assert abs(found["rows"][0]["misses"] - summary["faults"]) < 0.15 * len(pages)
+    assert abs(found["rows"][0]["misses"] - summary["faults"]) < FRAMES + 0.05 * len(pages)
 
 
 def test_ctrl_c_ends_a_recording_and_another_may_begin(scene, tmp_path):
@@ -117,7 +118,7 @@ def test_ghosts_see_what_the_process_touches_and_change_nothing(scene):
     assert all((ghost["problem"], ghost["policy_errors"]) == ("", 0) for ghost in report["ghosts"])
     assert arc["difference"] == pytest.approx(arc["miss_ratio"] - lru["miss_ratio"])
     # LRU beside LRU, but for what was in memory before and the watermarks.
-    assert abs(lru["miss_ratio"] - report["live_miss_ratio"]) < 0.15
+    assert abs(lru["misses"] - report["live_miss_ratio"] * len(pages)) < FRAMES + 0.05 * len(pages)
     assert report["frames"] == 121
     assert 0 < report["wall_share"] < 1
 

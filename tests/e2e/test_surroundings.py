@@ -66,10 +66,10 @@ def test_readers_that_sleep_hold_up_neither_faults_nor_the_end(tmp_path):
         env=environment(NOTIFY_SOCKET=str(tmp_path / "notify")),
     )  # fmt: skip
     try:
-        wait_until((tmp_path / "a").exists, "the socket", 20)
+        wait_until((tmp_path / "a").exists, "the socket")
         use(f"unix:{tmp_path}/s")
         daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(20) == 0
+        assert daemon.wait(90) == 0
     finally:
         daemon.kill()
         daemon.wait()
@@ -92,12 +92,12 @@ def test_without_standard_descriptors_usmd_serves_and_usmctl_does_what_it_is_tol
         "--memory", "256KiB", "--swap", f"file:{tmp_path / 'swap'}:4MiB",
     )  # fmt: skip
     try:
-        wait_until((tmp_path / "a").exists, "the socket", 20)
+        wait_until((tmp_path / "a").exists, "the socket")
         use(f"unix:{tmp_path}/s")
         targets = [os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in (0, 1, 2)]
         assert targets == [os.devnull] * 3
         assert without_descriptors(*USMCTL, "--address", f"unix:{tmp_path}/a", "drain", "--yes").wait(20) == 0
-        assert daemon.wait(20) == 0
+        assert daemon.wait(90) == 0
     finally:
         daemon.kill()
         daemon.wait()

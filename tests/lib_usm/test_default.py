@@ -45,7 +45,7 @@ def test_after_a_close_the_next_call_makes_a_new_client(daemon, address):
 
 def test_threads_get_the_same_client(daemon, address, in_thread):
     clients = [in_thread(lib_usm.default_client) for _ in range(8)]
-    assert len({id(client.result(10)) for client in clients}) == 1
+    assert len({id(client.result(90)) for client in clients}) == 1
 
 
 def test_without_a_daemon_the_error_tells_the_address_in_the_environment(address, monkeypatch, tmp_path):

@@ -88,7 +88,7 @@ def test_waiting_ends_with_the_last_owner_or_the_time(holdings, in_thread, poll)
     owners.pop(0)
     assert not waits.done()
     owners.pop(0)
-    waits.result(10)
+    waits.result(90)
     assert holdings.names() == ["2"]
     holdings.wait_for([], 60)
 
@@ -101,12 +101,12 @@ def test_of_threads_that_take_a_region_one_gets_it(holdings):
     begin = threading.Barrier(4)
 
     def take():
-        begin.wait(10)
+        begin.wait(90)
         got.extend(number for number in range(500) if holdings.take(number))
 
     threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(90)
     assert sorted(got) == list(range(500))

@@ -40,7 +40,7 @@ def identity_socket(path, *pieces, finish=True):
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(10)
+        thread.join(90)
         assert not thread.is_alive()
 
 
@@ -62,7 +62,7 @@ def test_the_ticket_vouches_for_the_session_and_the_socket_stays_open_until_clos
         client.mmap(10)
         assert not gone.is_set()
         client.close()
-        assert gone.wait(10)
+        assert gone.wait(90)
 
 
 def test_without_an_identity_socket_the_ticket_is_empty(daemon, client):
@@ -120,10 +120,10 @@ os.wait()
         identity_socket(daemon.path, b"ticket\n") as gone,
         subprocess.Popen([sys.executable, "-c", code, daemon.address], stdin=subprocess.PIPE) as program,
     ):
-        assert gone.wait(10)
+        assert gone.wait(90)
         assert program.poll() is None, "the child ought to be alive still"
         program.stdin.close()
-        assert program.wait(10) == 0
+        assert program.wait(90) == 0
 
 
 def test_a_socket_at_which_many_are_waiting_to_be_let_in_is_waited_for(tmp_path):
@@ -145,12 +145,12 @@ def test_a_socket_at_which_many_are_waiting_to_be_let_in_is_waited_for(tmp_path)
         thread = threading.Thread(target=connect)
         thread.start()
         thread.join(0.05)  # time for it to find the queue full; where it has not, it is let in all the same
-        listener.settimeout(10)
+        listener.settimeout(90)
         stack.enter_context(listener.accept()[0])
         if not outcome:
             served = stack.enter_context(listener.accept()[0])
             served.sendall(b"ticket\n")
-        thread.join(10)
+        thread.join(90)
         (identity,) = outcome
         assert isinstance(identity, Identity), identity
         assert identity.ticket == "ticket"

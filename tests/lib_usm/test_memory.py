@@ -18,7 +18,7 @@ from lib_usm.pb.usm.v1 import common_pb2
 from tests.support.real_memory import require_real_memory
 
 PAGE = mmap.PAGESIZE
-SECONDS = 10
+SECONDS = 60
 
 
 def reason(name):

@@ -111,7 +111,7 @@ def test_what_a_server_does_not_read_waits_here_and_blocks_nobody(serve):
     go = threading.Event()
 
     def lazy(requests, _context):
-        go.wait(20)
+        go.wait(90)
         yield from requests
 
     stream = open_stream(serve(lazy))
@@ -177,7 +177,7 @@ def test_a_server_that_dies_is_noticed(serve):
     stream.send(b"x")
     wait(stream)
     stream.receive()
-    asked.get(timeout=10)
+    asked.get(timeout=90)
     server.stop()
     assert type(end_of(stream)) in (lib_usm.ConnectionLost, lib_usm.InternalError)
     assert stream.receive() == []
@@ -197,14 +197,14 @@ def test_close_cancels_the_call_at_the_server(serve):
     def hang(requests, context):
         context.add_callback(cancelled.set)
         yield next(requests)
-        cancelled.wait(20)
+        cancelled.wait(90)
 
     stream = open_stream(serve(hang))
     stream.send(b"x")
     receive(stream, 1)
     stream.close()
     stream.close()
-    assert cancelled.wait(10)
+    assert cancelled.wait(90)
     assert type(stream.end) is lib_usm.ClosedError
 
 
@@ -234,7 +234,7 @@ class Impostor:
                 pass  # or closing would reset the connection, and the answer be lost
 
     def join(self):
-        self._thread.join(10)
+        self._thread.join(90)
 
 
 FRAME_SETTINGS = b"\0\0\0\4\0\0\0\0\0"

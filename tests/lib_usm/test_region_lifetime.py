@@ -275,7 +275,7 @@ def test_a_refused_close_disturbs_no_reader(real_client, often, in_thread):
     finally:
         stop.set()
     for reader in readers:
-        reader.result(10)
+        reader.result(90)
     del array
     region.close()
 
@@ -298,9 +298,9 @@ def test_threads_that_read_when_it_is_closed_get_closed_error(daemon, often, in_
         region = client.mmap(LENGTH)
         begun = [threading.Event() for _ in range(3)]
         readers = [in_thread(reads_until_refused, region, each) for each in begun]
-        assert all(each.wait(10) for each in begun)
+        assert all(each.wait(90) for each in begun)
         (region if what == "region" else client).close()
-        assert {type(reader.result(10)) for reader in readers} == {lib_usm.ClosedError}
+        assert {type(reader.result(90)) for reader in readers} == {lib_usm.ClosedError}
         if what == "region":
             assert regions(daemon) == []
         client.close()
@@ -334,11 +334,11 @@ def test_of_threads_that_close_a_region_all_are_done_and_it_is_given_back_once(c
         begin = threading.Barrier(4)
 
         def close(region=region, begin=begin):
-            begin.wait(10)
+            begin.wait(90)
             region.close()
 
         closes = [in_thread(close) for _ in range(4)]
         for each in closes:
-            each.result(10)
+            each.result(90)
         assert region.closed
     gone(daemon)

@@ -541,11 +541,11 @@ def test_threads_may_ensure_the_same_pages(client, in_thread):
     begin = threading.Barrier(4)
 
     def ensure():
-        begin.wait(10)
+        begin.wait(90)
         region.ensure()
 
     for each in [in_thread(ensure) for _ in range(4)]:
-        each.result(10)
+        each.result(90)
     assert region.resident()
 
 

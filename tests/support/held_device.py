@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from usmd.swap.memory import MemorySwapDevice
 
-SECONDS = 10
+SECONDS = 60
 
 
 class HeldDevice(MemorySwapDevice):

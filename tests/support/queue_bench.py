@@ -4,7 +4,7 @@ import asyncio
 
 from usmd.server.device_queue import DeviceQueue
 
-SECONDS = 10
+SECONDS = 60
 
 
 class QueueBench:

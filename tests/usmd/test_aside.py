@@ -19,7 +19,7 @@ class Reader:
 
     def perform(self, item):
         self.asleep.set()
-        assert self.awake.wait(20)
+        assert self.awake.wait(90)
         if self.works:
             self.taken.append(item)
         return self.works
@@ -35,7 +35,7 @@ def reader():
 def sleeping(reader, aside):
     """Have the reader take one item and fall asleep with it."""
     assert aside.put("first")
-    assert reader.asleep.wait(20)
+    assert reader.asleep.wait(90)
 
 
 def test_items_are_performed_in_their_order(reader):
@@ -69,7 +69,7 @@ def test_a_reader_that_wakes_is_told_without_a_further_item(reader):
     told = threading.Event()
     aside.mark = lambda lost: told.set() or f"lost {lost}"
     reader.awake.set()
-    assert told.wait(20)
+    assert told.wait(90)
     assert aside.finish()
     assert reader.taken == ["first", 0, "lost 2"]
 

@@ -210,7 +210,7 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
     def _hold(self, context) -> None:
         if not self.hold_events.is_set():
             context.add_callback(self.hold_events.set)
-            self.hold_events.wait(timeout=30)
+            self.hold_events.wait(timeout=90)
 
     def _note(self, request, context) -> None:
         self.requests.append(request)

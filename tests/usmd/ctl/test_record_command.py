@@ -62,7 +62,7 @@ def test_ctrl_c_and_the_like_end_it_well_with_all_that_came(daemon, tmp_path, nu
         while b"3 accesses" not in seen:
             seen += os.read(leader, 4096)
         process.send_signal(number)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=90)
         assert process.returncode == 0
     os.close(leader)
     assert b"recording indexer: 3 accesses" in seen
@@ -73,7 +73,7 @@ def test_ctrl_c_and_the_like_end_it_well_with_all_that_came(daemon, tmp_path, nu
 def test_standard_output_has_the_recording_alone(daemon):
     done = subprocess.run(
         [*RUN, "record", "--process", "1", "-o", "-", "--address", daemon.address],
-        stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=True,
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=90, check=True,
     )  # fmt: skip
     assert done.stdout.startswith(b"USMTRACE1\n{")
     assert len(done.stdout.split(b"\n", 2)[2]) == 3 * 17

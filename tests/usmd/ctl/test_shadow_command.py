@@ -62,7 +62,7 @@ def test_on_a_terminal_the_table_is_drawn_again_until_ctrl_c(daemon):
         while seen.count(b"MISS RATIO") < 3:
             seen += os.read(leader, 65536)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
         assert (process.returncode, err) == (0, b"")
     os.close(leader)
 

@@ -19,7 +19,7 @@ from usmd.mechanism import uffd
 from usmd.mechanism.client_memory import ClientMemory
 
 HARDWARE_PAGE = mmap.PAGESIZE
-SECONDS = 10.0
+SECONDS = 60.0
 """How long anything may take, so that a test that waits for nothing fails."""
 _MREMAP_MAYMOVE = 1
 _MREMAP_FIXED = 2

@@ -11,7 +11,7 @@ from tests.support.daemon import wait_until
 from tests.support.raw_client import refused
 
 PAGE = 4096
-SECONDS = 20
+SECONDS = 60
 INVALID = ("INVALID_ARGUMENT", "INVALID_ARGUMENT")
 LIMIT = ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
 

@@ -72,7 +72,7 @@ def test_attach_tells_the_limits(client):
 @pytest.mark.parametrize("name", ["", "x" * 65, "new\nline", "\x1b[31m", "\u202e"])
 def test_a_name_that_is_none_is_refused(daemon, name):
     channel = open_channel(daemon.address)
-    answer = refused(client_pb2_grpc.ClientServiceStub(channel).Attach, pb.AttachRequest(name=name), timeout=10)
+    answer = refused(client_pb2_grpc.ClientServiceStub(channel).Attach, pb.AttachRequest(name=name), timeout=90)
     channel.close()
     assert answer[:2] == INVALID
     assert "1 to 64 printable characters" in answer[2]
@@ -234,7 +234,7 @@ def unpin(client, region, first, count):
 
 
 def pinned(admin):
-    frames = admin.GetMemoryMap(admin_pb2.GetMemoryMapRequest(cells=64), timeout=10).cells
+    frames = admin.GetMemoryMap(admin_pb2.GetMemoryMapRequest(cells=64), timeout=90).cells
     return sum(cell.pinned for cell in frames)
 
 

@@ -17,7 +17,7 @@ from usmd.swap.base import SlotIO
 from usmd.swap.memory import MemorySwapDevice
 
 PAGE = 16
-SECONDS = 10
+SECONDS = 60
 
 
 class Recorder(SimulatedMemory):

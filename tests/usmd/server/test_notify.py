@@ -10,7 +10,7 @@ from usmd.server.notify import MAX_WAITING, Notifier
 @pytest.fixture
 def manager():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.settimeout(10)
+        receiver.settimeout(90)
         yield receiver
 
 

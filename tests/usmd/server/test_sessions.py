@@ -22,7 +22,7 @@ from usmd.server.watch import Watch
 from usmd.swap.memory import MemorySwapDevice
 
 PAGE = 16
-SECONDS = 10
+SECONDS = 60
 TOP = (1 << 64) - 1
 
 

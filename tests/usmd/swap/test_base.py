@@ -26,7 +26,7 @@ class DictDevice(SwapDevice):
 
     def _store(self, batch):
         self.started.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(90)
         results = []
         for entry in batch:
             self.kept[entry.slot] = bytes(entry.buffer)
@@ -140,7 +140,7 @@ def test_close_waits_for_the_jobs_under_way():
     results = []
     writer = threading.Thread(target=lambda: results.extend(device.write([entry(1, 1)])))
     writer.start()
-    assert device.started.wait(30)
+    assert device.started.wait(90)
     closer = threading.Thread(target=device.close)
     closer.start()
     while not device._closed:
@@ -148,8 +148,8 @@ def test_close_waits_for_the_jobs_under_way():
     assert device.closes == 0
     assert [type(r) for r in device.write([entry(2)])] == [SwapIOError]
     device.go_on.set()
-    writer.join(30)
-    closer.join(30)
+    writer.join(90)
+    closer.join(90)
     assert results == [None]
     assert device.closes == 1
 
@@ -187,6 +187,6 @@ def test_close_waits_also_for_a_read_that_does_not_wait():
 
     device._fetch_now = fetch_now
     assert device.read_now([entry(1)]) == [None]
-    closer.join(30)
+    closer.join(90)
     assert device.closes == 1
     assert device.read_now([entry(1)]) is None

@@ -156,7 +156,7 @@ def test_many_threads_do_not_share_a_bounce_buffer(descriptor):
     wrong = []
 
     def read(number):
-        begin.wait(30)
+        begin.wait(90)
         target = unaligned(BLOCK)
         for _ in range(100):
             target[:] = bytes(BLOCK)
