@@ -66,7 +66,9 @@ def encoding_of(head: bytes) -> tuple[bytes, str]:
 
 
 def _unmarked(block: bytes) -> bytes:
-    return (b"\n" + block).replace(b"\n" + _MARK, b"\n")[1:] if _MARK in block else block
+    if block.isascii() or _MARK not in block:  # the first is the faster question
+        return block
+    return (b"\n" + block).replace(b"\n" + _MARK, b"\n")[1:]
 
 
 def _as_utf_8(chunks: Iterable[bytes], context: Context) -> Iterator[bytes]:
