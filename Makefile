@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: run test delayed soak lint bench proto clean
 .DEFAULT_GOAL := run
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(wildcard lib_usm/*.c)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

@@ -42,9 +42,20 @@ def file(tmp_path):
     return write_policies(tmp_path, NEWEST, "newest.py")
 
 
+_regions = []
+"""What a test has mapped; a region that nothing refers to is given back."""
+
+
+@pytest.fixture(autouse=True)
+def regions_live_as_long_as_their_test():
+    yield
+    _regions.clear()
+
+
 def overfill(client):
     """Store more than there is memory, and read it back."""
     region = client.mmap(128 * PAGE, name="data")
+    _regions.append(region)
     data = os.urandom(len(region))
     region.write(0, data)
     assert region.read(0, len(region)) == data

@@ -45,9 +45,3 @@ async def wait_until_async(condition: Callable[[], _T], what: str, seconds: floa
             raise AssertionError(f"not within {seconds:g} s: {what}; last: {found!r}")
         await asyncio.sleep(0.001)
     return found
-
-
-async def run_ready() -> None:
-    """Let the loop run all that is ready now, and what that makes ready; for tests that no thread takes part in."""
-    for _ in range(20):
-        await asyncio.sleep(0)
