@@ -19,16 +19,18 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from usmd.ctl import (
+    completion,
     doctor_view,
+    events_view,
     explain_command,
     hints_command,
+    lists_view,
     memory_map,
     policy_command,
     record_command,
     replay_command,
     shadow_command,
     status_view,
-    tables,
 )
 from usmd.ctl.as_json import plain, write_document, write_line
 from usmd.ctl.command import FAILED, connected, ended_by, flowing, listed, show, until_interrupted
@@ -36,8 +38,10 @@ from usmd.ctl.connect import ADDRESS_VARIABLE, Admin
 from usmd.ctl.console import can_redraw, make_console
 from usmd.ctl.doctor import diagnose
 from usmd.ctl.doctor_probe import look
-from usmd.ctl.options import AddressOption, Format, FormatOption, Shared, chosen_format
+from usmd.ctl.options import AddressOption, Format, FormatOption, Shared, chosen_format, sort_option
+from usmd.ctl.tables import in_order
 from usmd.errors import InvalidArgument, UsmdError
+from usmd.event_levels import NOTICES
 from usmd.standard_streams import open_missing
 from usmd.text_output import complain, encoding_of, printable, use_escapes
 from usmd.version import VERSION
@@ -61,7 +65,12 @@ app = typer.Typer(
 
 ProcessFilter = Annotated[
     str | None,
-    typer.Argument(metavar="PROCESS", help="Number or name of a process; default: all.", show_default=False),
+    typer.Argument(
+        metavar="PROCESS",
+        help="Number or name of a process; default: all.",
+        show_default=False,
+        autocompletion=completion.processes,
+    ),
 ]
 
 
@@ -95,34 +104,70 @@ def status(context: typer.Context, address: AddressOption = None, output: Format
     show(context, output, lambda: plain(answer), lambda console: status_view.show_status(console, answer))
 
 
-@app.command(epilog="Example: usmctl processes --format json")
-def processes(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
-    """List the processes (client sessions) with their policies and memory."""
-    with connected(context, address) as admin:
-        found = admin.processes()
-    show(context, output, lambda: listed("processes", found), lambda console: tables.show_processes(console, found))
-
-
-@app.command(epilog="Example: usmctl regions indexer")
-def regions(
-    context: typer.Context, process: ProcessFilter = None, address: AddressOption = None, output: FormatOption = None
+@app.command(epilog="Examples:\n\nusmctl processes\n\nusmctl processes --sort res --format json")
+def processes(
+    context: typer.Context,
+    sort: Annotated[str | None, sort_option(lists_view.process_columns())] = None,
+    address: AddressOption = None,
+    output: FormatOption = None,
 ) -> None:
-    """List the regions of one process, or of all."""
+    """List the processes (client sessions) with their policies and memory.
+
+    RES, SWAP, DENIED and PINNED are pages: in memory, in swap only, kept by EVICTION=DENY, and pinned.
+    """
     with connected(context, address) as admin:
-        found = admin.regions(admin.process_id(process))
-    show(context, output, lambda: listed("regions", found), lambda console: tables.show_regions(console, found))
+        found = in_order(lists_view.process_columns(), admin.processes(), sort)
+        size = admin.status().page_size
+    show(
+        context,
+        output,
+        lambda: listed("processes", found),
+        lambda console: lists_view.show_processes(console, found, size),
+    )
 
 
-@app.command(epilog="Example: usmctl swap")
-def swap(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
-    """List the swap devices with their slots, traffic and errors."""
+@app.command(epilog="Examples:\n\nusmctl regions indexer\n\nusmctl regions --sort faults")
+def regions(
+    context: typer.Context,
+    process: ProcessFilter = None,
+    sort: Annotated[str | None, sort_option(lists_view.region_columns())] = None,
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
+    """List the regions of one process, or of all.
+
+    RES and SWAP are pages: in memory, and in swap only. MAJOR are the faults that needed I/O.
+    """
     with connected(context, address) as admin:
-        found = admin.swap_devices()
+        found = in_order(lists_view.region_columns(), admin.regions(admin.process_id(process)), sort)
+        size = admin.status().page_size
+    show(
+        context,
+        output,
+        lambda: listed("regions", found),
+        lambda console: lists_view.show_regions(console, found, size),
+    )
+
+
+@app.command(epilog="Examples:\n\nusmctl swap\n\nusmctl swap --sort share")
+def swap(
+    context: typer.Context,
+    sort: Annotated[str | None, sort_option(lists_view.device_columns())] = None,
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
+    """List the swap devices with their slots, traffic and errors.
+
+    A slot holds a page. WRITTEN and READ are pages since the start, IN FLIGHT those under way.
+    """
+    with connected(context, address) as admin:
+        found = in_order(lists_view.device_columns(), admin.swap_devices(), sort)
+        size = admin.status().page_size
     show(
         context,
         output,
         lambda: listed("swap_devices", found),
-        lambda console: tables.show_swap_devices(console, found),
+        lambda console: lists_view.show_swap_devices(console, found, size),
     )
 
 
@@ -150,17 +195,45 @@ def map_(
             console.print(_picture(console, admin, by, cells))
 
 
-@app.command(epilog="Examples:\n\nusmctl watch\n\nusmctl watch --format json | grep process_killed")
-def watch(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
-    """Print events as they happen, one a line, until Ctrl-C."""
+@app.command(
+    epilog="Examples:\n\nusmctl watch\n\nusmctl watch --kind process_killed,swap_error --process indexer --format json"
+)
+def watch(
+    context: typer.Context,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[,KIND...]",
+            help=f"Events of these kinds alone: {', '.join(sorted(NOTICES))}. Default: all.",
+            show_default=False,
+            autocompletion=completion.kinds,
+        ),
+    ] = None,
+    process: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROCESS[,PROCESS...]",
+            help="Events of these processes alone, by number or name. Default: all, and those of no process.",
+            show_default=False,
+            autocompletion=completion.processes,
+        ),
+    ] = None,
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
+    """Print events as they happen, one a line, until Ctrl-C.
+
+    An event that was missed, because a thousand others were waiting to be read, is counted in events_missed.
+    """
     as_json = chosen_format(context, output) is Format.JSON
     console = make_console()
     with connected(context, address) as admin, until_interrupted():
-        for event in admin.events():
+        wanted = [each.strip() for text in kind or [] for each in text.split(",")]
+        for event in admin.events(wanted, admin.process_ids(process or [])):
             if as_json:
                 write_line(plain(event), sys.stdout)
             else:
-                console.print(tables.event_line(event), soft_wrap=True)
+                console.print(events_view.event_line(event), soft_wrap=True)
                 sys.stdout.flush()
 
 

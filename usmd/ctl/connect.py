@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ import grpc
 from grpc_status import rpc_status
 
 from lib_usm.pb.usm.v1 import admin_pb2, admin_pb2_grpc
-from usmd.ctl.targets import Address, Place, find_process, parse_process
+from usmd.ctl.targets import Address, Place, find_process, from_argument, parse_process
 from usmd.errors import UsmdError
 from usmd.runtime_paths import ADMIN_SOCKET_NAME, check_folder, parse_address, runtime_folder
 
@@ -136,6 +136,15 @@ class Admin:
         parsed = parse_process(process)
         return parsed if isinstance(parsed, int) else find_process(parsed, self.processes())
 
+    def process_ids(self, texts: Sequence[str]) -> list[int]:
+        """Numbers of the processes that `texts` number or name, with several in one text between commas.
+
+        Raises as `process_id`. A name may have a comma.
+        """
+        names = {process.name for process in self.processes()} if texts else set()
+        parts = [part for text in texts for part in ([text] if from_argument(text) in names else text.split(","))]
+        return [self.process_id(part.strip()) for part in parts]
+
     def regions(self, process_id: int) -> list[admin_pb2.RegionInfo]:
         """All regions of a process; of all processes for 0."""
 
@@ -199,9 +208,10 @@ class Admin:
             request.region_offset.CopyFrom(_region_offset(page))
         return self._call(self._stub.ListEvictions, request)
 
-    def events(self) -> Iterator[admin_pb2.Event]:
-        """Events as they happen, until the daemon ends the stream."""
-        return iter(Stream(self._stub.WatchEvents(admin_pb2.WatchEventsRequest()), self._explained))
+    def events(self, kinds: Sequence[str] = (), process_ids: Sequence[int] = ()) -> Iterator[admin_pb2.Event]:
+        """Events as they happen, of these kinds and processes (none: of all), until the daemon ends the stream."""
+        request = admin_pb2.WatchEventsRequest(kinds=kinds, process_ids=process_ids)
+        return iter(Stream(self._stub.WatchEvents(request), self._explained))
 
     def record(self, process_id: int) -> Stream[admin_pb2.RecordedAccesses]:
         """What a process touches, until it ends."""

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from rich.console import Console
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.tables import show_table
+from usmd.ctl.tables import Column, show_list
 from usmd.text_output import printable
+
+COLUMNS: Final = [
+    Column[admin_pb2.EvictedPage](
+        ">AGO", lambda it: f"{it.eviction.seconds_ago:,.3f} s", lambda it: it.eviction.seconds_ago
+    ),
+    Column("REGION", lambda it: f"{it.region_id} {_region(it)}".rstrip(), None, 3),
+    Column(">PAGE", lambda it: f"{it.page:,}", lambda it: it.page),
+    Column(">ADDRESS", lambda it: f"{it.address:#x}" if it.address else "-", lambda it: it.address, 4),
+    Column("RESULT", lambda it: printable(it.eviction.result)),
+    Column("POLICY", lambda it: printable(it.eviction.policy), None, 2),
+    Column("WHY", lambda it: printable(it.eviction.reason) or "no reason given", None, 1),
+]
 
 
 def show_evictions(console: Console, found: admin_pb2.ListEvictionsResponse) -> None:
     """One line per eviction, and how many there were in all."""
-    rows = (
-        (
-            f"{each.eviction.seconds_ago:,.3f} s",
-            f"{each.region_id} {_region(each)}".rstrip(),
-            f"{each.page:,}",
-            f"{each.address:#x}" if each.address else "-",
-            printable(each.eviction.result),
-            printable(each.eviction.policy),
-            printable(each.eviction.reason) or "no reason given",
-        )
-        for each in found.evictions
-    )
-    columns = (">AGO", "REGION", ">PAGE", ">ADDRESS", "RESULT", "POLICY", "WHY")
-    show_table(console, columns, rows, "no evictions on record")
+    show_list(console, COLUMNS, found.evictions, "no evictions on record")
     if found.evictions:
         console.print(
             f"{len(found.evictions):,} of {found.total:,} evictions; the last {found.records:,} are on record",

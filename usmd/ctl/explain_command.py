@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from usmd.ctl import evictions_view, explain_view
+from usmd.ctl import completion, evictions_view, explain_view
 from usmd.ctl.as_json import plain
 from usmd.ctl.command import connected, show
-from usmd.ctl.options import AddressOption, FormatOption
+from usmd.ctl.options import AddressOption, FormatOption, ProcessArgument, sort_option
+from usmd.ctl.tables import in_order
 from usmd.ctl.targets import parse_page
 from usmd.errors import InvalidArgument
 
@@ -24,7 +25,7 @@ usmctl explain indexer --evictions 20"""
 
 def explain(
     context: typer.Context,
-    process: Annotated[str, typer.Argument(metavar="PROCESS", help="Number or name of a process.", show_default=False)],
+    process: ProcessArgument,
     page: Annotated[
         str | None,
         typer.Argument(
@@ -32,6 +33,7 @@ def explain(
             help="Any address of the page (decimal or 0x hex), or a region's number or name and an offset in bytes "
             "(decimal, 0x hex or a size such as 64KiB).",
             show_default=False,
+            autocompletion=completion.places,
         ),
     ] = None,
     evictions: Annotated[
@@ -45,6 +47,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    sort: Annotated[str | None, sort_option(evictions_view.COLUMNS)] = None,
     address: AddressOption = None,
     output: FormatOption = None,
 ) -> None:
@@ -59,6 +62,9 @@ def explain(
         process_id = admin.process_id(process)
         if evictions is not None:
             found = admin.evictions(process_id, place, evictions)
+            ordered = in_order(evictions_view.COLUMNS, found.evictions, sort)
+            del found.evictions[:]
+            found.evictions.extend(ordered)
             show(context, output, lambda: plain(found), lambda console: evictions_view.show_evictions(console, found))
         elif place is not None:
             answer = admin.explain(process_id, place)

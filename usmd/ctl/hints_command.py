@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from usmd.ctl import hints_view
+from usmd.ctl import completion, hints_view
 from usmd.ctl.as_json import plain
 from usmd.ctl.command import connected, show
-from usmd.ctl.options import AddressOption, FormatOption
+from usmd.ctl.options import AddressOption, FormatOption, sort_option
+from usmd.ctl.tables import in_order
 from usmd.ctl.targets import parse_range
 from usmd.errors import InvalidArgument
 
@@ -17,7 +18,7 @@ EPILOG = """Examples:
 
 usmctl hints
 
-usmctl hints indexer
+usmctl hints indexer --sort faults
 
 usmctl hints indexer --clear index
 
@@ -28,7 +29,12 @@ def hints(
     context: typer.Context,
     process: Annotated[
         str | None,
-        typer.Argument(metavar="PROCESS", help="Number or name of a process; default: all.", show_default=False),
+        typer.Argument(
+            metavar="PROCESS",
+            help="Number or name of a process; default: all.",
+            show_default=False,
+            autocompletion=completion.processes,
+        ),
     ] = None,
     clear: Annotated[
         str | None,
@@ -38,8 +44,10 @@ def hints(
             "bytes (decimal, 0x hex or a size such as 64KiB); default: the whole region, to its end. The process is "
             "not told, and may set them again.",
             show_default=False,
+            autocompletion=completion.regions,
         ),
     ] = None,
+    sort: Annotated[str | None, sort_option(hints_view.COLUMNS)] = None,
     address: AddressOption = None,
     output: FormatOption = None,
 ) -> None:
@@ -52,6 +60,9 @@ def hints(
     if clear is None:
         with connected(context, address) as admin:
             found = admin.hints(admin.process_id(process))
+        ordered = in_order(hints_view.COLUMNS, found.hint_ranges, sort)
+        del found.hint_ranges[:]
+        found.hint_ranges.extend(ordered)
         show(context, output, lambda: plain(found), lambda console: hints_view.show_hints(console, found))
         return
     if process is None:

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 from rich.console import Console
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.tables import page_range, show_table
+from usmd.ctl.tables import Column, page_range, show_list, show_table
 from usmd.text_output import printable
+
+COLUMNS: Final = [
+    Column[admin_pb2.HintRange](">HINT", lambda it: str(it.hint_id), lambda it: it.hint_id),
+    Column("PROCESS", lambda it: f"{it.process_id} {printable(it.process_name)}", None, 1),
+    Column("REGION", lambda it: f"{it.region_id} {printable(it.region_name)}".rstrip()),
+    Column(">PAGES", page_range, lambda it: it.page_count),
+    Column(">RESIDENT", lambda it: f"{it.resident_pages:,}", lambda it: it.resident_pages, 4),
+    Column(">DENIED", lambda it: f"{it.denied_pages:,}", lambda it: it.denied_pages, 3),
+    Column(">FAULTS", lambda it: f"{it.faults:,}", lambda it: it.faults, 6),
+    Column(">EVICTED", lambda it: f"{it.evictions:,}", lambda it: it.evictions, 5),
+    Column(">ENDS IN", lambda it: _end(it), lambda it: _seconds_left(it), 2),
+    Column("TEXT", lambda it: printable(it.text)),
+]
 
 
 def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:
     """One line per range on which a hint is in force, then one per process that keeps pages or has hints."""
-    rows = (
-        (
-            str(hint.hint_id),
-            f"{hint.process_id} {printable(hint.process_name)}",
-            f"{hint.region_id} {printable(hint.region_name)}".rstrip(),
-            page_range(hint),
-            f"{hint.resident_pages:,}",
-            f"{hint.denied_pages:,}",
-            f"{hint.faults:,}",
-            f"{hint.evictions:,}",
-            f"{hint.expires_in_seconds:.1f} s" if hint.HasField("expires_in_seconds") else "-",
-            printable(hint.text),
-        )
-        for hint in found.hint_ranges
-    )
-    columns = (
-        ">HINT", "PROCESS", "REGION", ">PAGES", ">RESIDENT", ">DENIED", ">FAULTS", ">EVICTED", ">ENDS IN", "TEXT"
-    )  # fmt: skip
-    show_table(console, columns, rows, "no hints in force")
+    show_list(console, COLUMNS, found.hint_ranges, "no hints in force")
     for hint in found.hint_ranges:
         if hint.unheeded_keys:
             who = f"hint {hint.hint_id}: no policy of process {hint.process_id} {printable(hint.process_name)}".rstrip()
@@ -49,7 +47,8 @@ def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:
         )
         for each in found.kept_pages
     )
-    show_table(console, ("PROCESS", ">RANGES", ">DENIED", ">PINNED", ">OF ITS BUDGET", ">OVER BUDGET"), kept, "")
+    titles = ("PROCESS", ">RANGES", ">DENIED", ">PINNED", ">OF ITS BUDGET", ">OVER BUDGET")
+    show_table(console, titles, kept, "", (">RANGES", ">OVER BUDGET", ">PINNED", ">DENIED"))
     total = Text(f"all processes keep {found.kept_total:,} of {found.deny_budget_total:,} frames (deny_budget_total)")
     total.append(f"; each may keep {found.deny_budget:,} (deny_budget)")
     console.print(total, soft_wrap=True)
@@ -70,6 +69,14 @@ def show_cleared(console: Console, answer: admin_pb2.ClearHintsResponse) -> None
 def unheeded(hint: admin_pb2.HintRange) -> str:
     """The keys of a hint that no policy acts on, as text."""
     return ", ".join(printable(key) for key in hint.unheeded_keys)
+
+
+def _end(hint: admin_pb2.HintRange) -> str:
+    return f"{hint.expires_in_seconds:.1f} s" if hint.HasField("expires_in_seconds") else "-"
+
+
+def _seconds_left(hint: admin_pb2.HintRange) -> float:
+    return hint.expires_in_seconds if hint.HasField("expires_in_seconds") else math.inf
 
 
 def _share(kept: int, budget: int) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.models
 
+from usmd.ctl import completion
 from usmd.ctl.connect import ADDRESS_VARIABLE
+from usmd.ctl.tables import Column
 
 
 class Format(StrEnum):
@@ -32,6 +35,28 @@ def listed(values: Sequence[str] | None, default: str = "") -> str:
     return default if values is None else ",".join(values)
 
 
+def sort_option(columns: Sequence[Column[Any]]) -> typer.models.OptionInfo:
+    """`--sort` of a list with these columns."""
+    names = [column.name for column in columns]
+    option: typer.models.OptionInfo = typer.Option(
+        "--sort",
+        metavar="COLUMN",
+        help=f"Order of the lines: {', '.join(names)}. Numbers from the largest, text from A; -COLUMN the other way.",
+        show_default=False,
+        autocompletion=completion.one_of(names),
+    )
+    return option
+
+
+ProcessArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROCESS",
+        help="Number or name of a process, as `usmctl processes` lists them.",
+        show_default=False,
+        autocompletion=completion.processes,
+    ),
+]
 AddressOption = Annotated[
     str | None,
     typer.Option("--address", metavar="unix:PATH", help=f"Admin socket of usmd; default: ${ADDRESS_VARIABLE}, else the "

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from rich.console import Console
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.ctl.status_view import format_duration
-from usmd.ctl.tables import show_table
+from usmd.ctl.tables import Column, show_list, show_table
 from usmd.text_output import printable
+
+COLUMNS: Final = [
+    Column[admin_pb2.Policy]("KIND", lambda it: printable(it.kind)),
+    Column("NAME", lambda it: printable(it.name)),
+    Column("DEFAULT", lambda it: "yes" if it.is_default else "-", None, 2),
+    Column("PROCESSES", lambda it: ", ".join(map(str, it.process_ids)) or "-", None, 3),
+    Column(">ERRORS", lambda it: f"{it.errors:,}", lambda it: it.errors, 4),
+    Column("WHAT IT DOES", lambda it: printable(it.summary), None, 1),
+]
 
 
 def show_policies(console: Console, found: admin_pb2.ListPoliciesResponse) -> None:
     """One line per policy; the default is what new sessions get. Then one line per process and kind."""
-    rows = (
-        (
-            policy.kind,
-            printable(policy.name),
-            "yes" if policy.is_default else "-",
-            ", ".join(map(str, policy.process_ids)) or "-",
-            f"{policy.errors:,}",
-            printable(policy.summary),
-        )
-        for policy in found.policies
-    )
-    show_table(console, ("KIND", "NAME", "DEFAULT", "PROCESSES", ">ERRORS", "WHAT IT DOES"), rows, "no policies")
+    show_list(console, COLUMNS, found.policies, "no policies")
     if not found.processes:
         return
     console.print()
@@ -39,7 +39,7 @@ def show_policies(console: Console, found: admin_pb2.ListPoliciesResponse) -> No
         for process in found.processes
         for policy in process.policies
     )
-    show_table(console, ("PROCESS", "KIND", "IN FORCE", ">ERRORS", "SINCE"), in_force, "")
+    show_table(console, ("PROCESS", "KIND", "IN FORCE", ">ERRORS", "SINCE"), in_force, "", (">ERRORS",))
 
 
 def how_it_came(policy: admin_pb2.PolicyInForce) -> str | Text:

@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from usmd.ctl import policies_view
+from usmd.ctl import completion, policies_view
 from usmd.ctl.as_json import plain
 from usmd.ctl.command import connected, show
-from usmd.ctl.options import AddressOption, FormatOption
+from usmd.ctl.options import AddressOption, FormatOption, ProcessArgument, sort_option
+from usmd.ctl.tables import in_order
 from usmd.ctl.targets import absolute_files
 from usmd.errors import InvalidArgument
 
-LIST_EPILOG = "Example: usmctl policies"
+LIST_EPILOG = "Examples:\n\nusmctl policies\n\nusmctl policies --sort errors"
 SET_EPILOG = """Examples:
 
 usmctl policy set indexer --evict s3_fifo
@@ -29,35 +30,59 @@ policy = typer.Typer(
 )
 
 
-def policies(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
+def policies(
+    context: typer.Context,
+    sort: Annotated[str | None, sort_option(policies_view.COLUMNS)] = None,
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
     """List the policies there are and who uses them; and what each process has, its errors, and how it came by it."""
     with connected(context, address) as admin:
         found = admin.policies()
+    ordered = in_order(policies_view.COLUMNS, found.policies, sort)
+    del found.policies[:]
+    found.policies.extend(ordered)
     show(context, output, lambda: plain(found), lambda console: policies_view.show_policies(console, found))
 
 
 @policy.command("set", epilog=SET_EPILOG)
 def set_(
     context: typer.Context,
-    process: Annotated[str, typer.Argument(metavar="PROCESS", help="Number or name of a process.", show_default=False)],
+    process: ProcessArgument,
     evict: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="Evict policy: which page goes when memory is short.", show_default=False),
+        typer.Option(
+            metavar="SPEC",
+            help="Evict policy: which page goes when memory is short.",
+            show_default=False,
+            autocompletion=completion.policies("evict"),
+        ),
     ] = None,
     alloc: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="Alloc policy: how many pages a fault brings in.", show_default=False),
+        typer.Option(
+            metavar="SPEC",
+            help="Alloc policy: how many pages a fault brings in.",
+            show_default=False,
+            autocompletion=completion.policies("alloc"),
+        ),
     ] = None,
     oom: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="Oom policy: what happens when nothing can go.", show_default=False),
+        typer.Option(
+            metavar="SPEC",
+            help="Oom policy: what happens when nothing can go.",
+            show_default=False,
+            autocompletion=completion.policies("oom"),
+        ),
     ] = None,
     cond: Annotated[
         str | None,
         typer.Option(
             metavar="SPEC",
-            help="Conditional policy: what is done when nobody asks; none ends it.",
+            help="Conditional policy: what is done when no fault asks; none ends it.",
             show_default=False,
+            autocompletion=completion.policies("cond"),
         ),
     ] = None,
     address: AddressOption = None,

@@ -19,7 +19,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl import record_view
+from usmd.ctl import completion, record_view
 from usmd.ctl.as_json import write_document
 from usmd.ctl.command import ENDING, connected, ended_by
 from usmd.ctl.connect import Stream
@@ -41,7 +41,14 @@ LINE_SECONDS = 0.2
 def record(
     context: typer.Context,
     process: Annotated[
-        str, typer.Option("--process", metavar="PROCESS", help="Number or name of a process.", show_default=False)
+        str,
+        typer.Option(
+            "--process",
+            metavar="PROCESS",
+            help="Number or name of a process.",
+            show_default=False,
+            autocompletion=completion.processes,
+        ),
     ],
     out: Annotated[
         str,

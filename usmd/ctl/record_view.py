@@ -73,9 +73,10 @@ def lines(summary: Summary, out: str) -> list[str]:
             "of pages in memory cannot be seen"
         )
     if out != "-" and summary.accesses:
-        found.append(
-            f"next: usmctl replay {printable(shlex.quote(out))} --frames {header.frames},10% --evict lru,arc,s3_fifo"
-        )
+        # With as many frames as there are pages nothing is evicted, and all policies are alike.
+        frames = f"{header.frames},10%" if 0 < header.frames < len(summary.pages) else "10%,50%"
+        name = printable(shlex.quote(out))
+        found.append(f"next: usmctl replay {name} --frames {frames} --evict lru,arc,s3_fifo")
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from usmd.ctl import curve_plot, replay_view
+from usmd.ctl import completion, curve_plot, replay_view
 from usmd.ctl.as_json import write_document
 from usmd.ctl.command import FAILED
 from usmd.ctl.console import make_console
@@ -55,7 +55,7 @@ FramesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--frames",
-        metavar="N[,N…]",
+        metavar="N[,N...]",
         help="Memory in frames, as a share of the trace's distinct pages such as 10%, or as a size such as 64MiB. "
         "Default: 10%; with --mrc: --points sizes from 0.1 % to all.",
         show_default=False,
@@ -65,7 +65,8 @@ EvictOption = Annotated[
     list[str] | None,
     typer.Option(
         "--evict",
-        metavar="SPEC[,SPEC…]",
+        metavar="SPEC[,SPEC...]",
+        autocompletion=completion.policies("evict"),
         help="Evict policies: names, with parameters in parentheses, or path/to/file.py:Class; belady is the optimum. "
         f"Default: {DEFAULT_EVICT}.",
         show_default=False,
@@ -74,7 +75,11 @@ EvictOption = Annotated[
 AllocOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--alloc", metavar="SPEC[,SPEC…]", help=f"Alloc policies. Default: {DEFAULT_ALLOC}.", show_default=False
+        "--alloc",
+        metavar="SPEC[,SPEC...]",
+        help=f"Alloc policies. Default: {DEFAULT_ALLOC}.",
+        show_default=False,
+        autocompletion=completion.policies("alloc"),
     ),
 ]
 HintsOption = Annotated[
@@ -90,13 +95,19 @@ PageSizeOption = Annotated[
     str, typer.Option("--page-size", metavar="SIZE", help="Size of a page, to make pages of the trace's addresses.")
 ]
 TraceFormatOption = Annotated[
-    str, typer.Option("--trace-format", metavar="NAME", help="Format of the trace: auto, " + ", ".join(FORMATS) + ".")
+    str,
+    typer.Option(
+        "--trace-format",
+        metavar="NAME",
+        help="Format of the trace: auto, " + ", ".join(FORMATS) + ".",
+        autocompletion=completion.one_of((AUTO, *FORMATS)),
+    ),
 ]
 ColumnsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--columns",
-        metavar="WHAT=NAME[,…]",
+        metavar="WHAT=NAME[,...]",
         help="Columns of a csv trace: time, id, address, size, op, such as id=object,op=verb; by number where there is "
         "no header: id=2; op= leaves the column out.",
         show_default=False,

@@ -10,12 +10,12 @@ import typer
 from rich.live import Live
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl import shadow_view
+from usmd.ctl import completion, shadow_view
 from usmd.ctl.as_json import plain, write_line
 from usmd.ctl.command import connected, until_interrupted
 from usmd.ctl.connect import Stream
 from usmd.ctl.console import can_redraw, make_console
-from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format, listed
+from usmd.ctl.options import AddressOption, Format, FormatOption, ProcessArgument, chosen_format, listed
 from usmd.ctl.targets import absolute_files
 from usmd.errors import InvalidArgument, InvalidSize
 from usmd.policies.registry import several
@@ -35,11 +35,12 @@ MOST_FRAMES = (1 << 31) - 1
 
 def shadow(
     context: typer.Context,
-    process: Annotated[str, typer.Argument(metavar="PROCESS", help="Number or name of a process.", show_default=False)],
+    process: ProcessArgument,
     evict: Annotated[
         list[str],
         typer.Option(
-            metavar="SPEC[,SPEC…]",
+            metavar="SPEC[,SPEC...]",
+            autocompletion=completion.policies("evict"),
             help="Evict policies to run beside the one in force, 1 to 8; each a name, with parameters in parentheses "
             "if need be, or path/to/file.py:Class.",
             show_default=False,

@@ -1,12 +1,15 @@
-"""Lists as tables: processes, regions, swap devices, and the events of `watch`; and how any list becomes a table.
+"""How a list becomes a table that fits its terminal, and the order of its rows.
 
-Covers columns and wording. RES, SWAP and DENIED are pages; bytes have a unit.
+A terminal that is too narrow for all columns does without the least missed ones, then text is cut; a number never is,
+and no cell is wrapped. A line below the table names what is missing. A pipe gets everything. Which columns a list has,
+the view modules say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -14,96 +17,132 @@ from rich.table import Table
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.ctl.console import has_blocks
+from usmd.errors import InvalidArgument
 from usmd.sizes import format_size
-from usmd.text_output import printable
 
 GAP = 2
 """Characters between two columns."""
-LAST_COLUMN = 24  # characters below which the last column, which alone may wrap, is hard to read
+ENOUGH: Final = 24
+"""Characters of a column of text for which others are left out."""
+LEAST: Final = 8
+"""Characters of a column of text below which it is not cut."""
+Cell = str | Text
+_Item = TypeVar("_Item")
 
 
-def show_processes(console: Console, processes: Sequence[admin_pb2.Process]) -> None:
-    """One line per session."""
-    rows = (
-        (
-            str(process.process_id),
-            printable(process.name),
-            str(process.pid) if process.pid else "-",
-            str(process.uid) if process.HasField("uid") else "-",
-            f"{process.regions:,}",
-            format_size(process.mapped_bytes),
-            f"{process.resident_pages:,}",
-            f"{process.swapped_pages:,}",
-            f"{process.denied_pages:,}",
-            printable(_policies(process)),
+@dataclass(frozen=True)
+class Column(Generic[_Item]):
+    """A column of a list: its title (`>` before it: numbers, to the right), the text of a cell, and what it sorts by.
+
+    `spare`: a narrow terminal does without it, those with the highest number first; 0 is never left out. `brief`: the
+    text of a cell in a terminal that is too narrow even so.
+    """
+
+    title: str
+    text: Callable[[_Item], Cell]
+    key: Callable[[_Item], float | str] | None = None
+    spare: int = 0
+    brief: Callable[[_Item], Cell] | None = None
+
+    @property
+    def name(self) -> str:
+        """As people write it: `--sort in-flight`."""
+        return self.title.removeprefix(">").lower().replace(", ", ",").replace(" ", "-")
+
+
+def in_order(columns: Sequence[Column[_Item]], items: Iterable[_Item], sort: str | None) -> list[_Item]:
+    """Return `items` by a column: numbers from the largest, text from A; a `-` before the name is the other way.
+
+    Raises InvalidArgument, which names the columns, for any other name.
+    """
+    found = list(items)
+    if sort is None:
+        return found
+    name = sort.removeprefix("-").lower()
+    column = next((each for each in columns if each.name == name), None)
+    if column is None:
+        raise InvalidArgument(
+            f"--sort {sort!r} names no column; allowed are {', '.join(each.name for each in columns)}"
         )
-        for process in processes
-    )
-    columns = (
-        ">ID",
-        "NAME",
-        ">PID",
-        ">UID",
-        ">REGIONS",
-        ">MAPPED",
-        ">RES",
-        ">SWAP",
-        ">DENIED",
-        "ALLOC, EVICT, OOM, COND",
-    )
-    show_table(console, columns, rows, "no processes: no application is attached")
+    key = column.key or (lambda item: str(column.text(item)).casefold())
+    descending = column.title.startswith(">") != sort.startswith("-")
+    return sorted(found, key=key, reverse=descending)
 
 
-def _policies(process: admin_pb2.Process) -> str:
-    found = [process.alloc_policy, process.evict_policy, process.oom_policy]
-    if process.cond_policy not in ("", "none"):
-        found.append(process.cond_policy)
-    return ", ".join(found)
+def show_list(console: Console, columns: Sequence[Column[_Item]], items: Sequence[_Item], when_empty: str) -> None:
+    """Print a line an item."""
+    spare = sorted((column for column in columns if column.spare), key=lambda column: -column.spare)
+    rows = [[column.text(item) for column in columns] for item in items]
+    kept = [number for number, column in enumerate(columns) if not column.spare]
+    if rows and width_of([(columns[n].title, *(row[n] for row in rows)) for n in kept], LEAST) > console.width:
+        rows = [[(column.brief or column.text)(item) for column in columns] for item in items]
+    show_table(console, [column.title for column in columns], rows, when_empty, [column.title for column in spare])
 
 
-def show_regions(console: Console, regions: Sequence[admin_pb2.RegionInfo]) -> None:
-    """One line per region."""
-    rows = (
-        (
-            str(region.region_id),
-            printable(region.name) or "-",
-            str(region.process_id),
-            f"{region.address:#x}",
-            format_size(region.length),
-            f"{region.resident_pages:,}",
-            f"{region.swapped_pages:,}",
-            f"{region.faults:,}",
-            f"{region.major_faults:,}",
-            f"{region.evictions:,}",
-        )
-        for region in regions
-    )
-    columns = (">ID", "NAME", ">PROC", ">ADDRESS", ">LENGTH", ">RES", ">SWAP", ">FAULTS", ">MAJOR", ">EVICTED")
-    show_table(console, columns, rows, "no regions")
+def show_table(
+    console: Console,
+    titles: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    when_empty: str,
+    left_out: Sequence[str] = (),
+) -> None:
+    """Print rows of cells; a title that begins with `>` is of numbers.
+
+    `left_out`: the columns that a narrow terminal does without, the least missed first.
+    """
+    columns = dict(zip(titles, zip(*rows, strict=True), strict=False))
+    if not columns:
+        console.print(when_empty, soft_wrap=True)
+        return
+    missing = []
+    for title in left_out:
+        if width_of([(each, *cells) for each, cells in columns.items()], ENOUGH) <= console.width:
+            break
+        del columns[title]
+        missing.append(title.removeprefix(">").strip())
+    widths = _widths(columns, console.width)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for title in columns:
+        justify = "right" if title.startswith(">") else "left"
+        table.add_column(title.removeprefix(">"), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    mark = "…" if has_blocks(console) else "..."
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*(_cut(cell, width, mark) for cell, width in zip(row, widths, strict=True)))
+    # A terminal that is narrower still wraps the lines by itself; a number cut short would be a wrong number.
+    room, needed = console.width, sum(widths) + GAP * (len(widths) - 1)
+    console.width = max(room, needed)
+    console.print(table)
+    console.width = room
+    if any(
+        cell_len(str(cell)) > width for cells, width in zip(columns.values(), widths, strict=True) for cell in cells
+    ):
+        missing.append(f"text at {mark}")
+    if missing:
+        named = ", ".join(each for each in missing if each)
+        console.print(Text(f"not shown: {named} (pipes and json have all)", "dim"), soft_wrap=True)
 
 
-def show_swap_devices(console: Console, devices: Sequence[admin_pb2.SwapDevice]) -> None:
-    """One line per swap device."""
-    rows = (
-        (
-            str(device.number),
-            printable(device.name),
-            device.kind,
-            f"{device.slots:,}",
-            f"{device.slots - device.free_slots:,}",
-            f"{(device.slots - device.free_slots) / device.slots:.1%}" if device.slots else "-",
-            f"{device.pages_written:,}",
-            f"{device.pages_read:,}",
-            f"{device.in_flight:,}",
-            f"{device.errors:,}",
-            printable(device.path) or "-",
-        )
-        for device in devices
-    )
-    columns = (">NO", "NAME", "KIND", ">SLOTS", ">USED", ">SHARE", ">WRITTEN", ">READ", ">IN FLIGHT", ">ERRORS", "PATH")
-    show_table(
-        console, columns, rows, "no swap devices: a page that is evicted has nowhere to go; see `usmd serve --swap`"
-    )
+def width_of(columns: Iterable[Sequence[Cell]], enough: int | None = None) -> int:
+    """Characters in a line of a table with these cells, of which the first is the title.
+
+    `enough`: the most that a column of text counts.
+    """
+    total = 0
+    for title, *cells in columns:
+        widest = max(cell_len(str(cell).removeprefix(">")) for cell in (title, *cells))
+        total += GAP + (widest if enough is None or str(title).startswith(">") else min(widest, enough))
+    return total - GAP
+
+
+def pages_column(title: str, count: Callable[[_Item], int], page_size: int, spare: int = 0) -> Column[_Item]:
+    """A column of numbers of pages, with their size beside them where there is room."""
+    return Column(title, lambda it: in_pages(count(it), page_size), count, spare, lambda it: f"{count(it):,}")
+
+
+def in_pages(count: int, page_size: int) -> str:
+    """A number of pages, and their size."""
+    return f"{count:,} ({format_size(count * page_size)})" if count and page_size else f"{count:,}"
 
 
 def page_range(hint: admin_pb2.HintRange) -> str:
@@ -112,48 +151,26 @@ def page_range(hint: admin_pb2.HintRange) -> str:
     return f"{hint.first_page}-{last}" if last > hint.first_page else str(last)
 
 
-def event_line(event: admin_pb2.Event) -> Text:
-    """Event on one line: local time, kind, process, message, details."""
-    time = datetime.fromtimestamp(event.time_seconds).astimezone()
-    bad = any(word in event.kind for word in ("error", "failed", "killed", "loss", "poisoned", "blocked", "replaced"))
-    line = Text(time.strftime("%Y-%m-%d %H:%M:%S.") + f"{time.microsecond // 1000:03d}", style="dim")
-    line.append(f"  {printable(event.kind):<18}", style="bold red" if bad else "bold")
-    line.append(f"  {f'process {event.process_id}' if event.process_id else '-':<12}")
-    line.append(f"  {printable(event.message)}")
-    for name in sorted(event.fields):
-        line.append(f"  {printable(name)}={printable(event.fields[name])}", style="dim")
-    return line
+def _widths(columns: dict[str, tuple[Cell, ...]], room: int) -> list[int]:
+    """Width of each column: as its cells are, and less for the widest of text until all fit or none can give more."""
+    titles = list(columns)
+    widths = [max(cell_len(str(cell)) for cell in (title.removeprefix(">"), *columns[title])) for title in titles]
+    least = [
+        width if title.startswith(">") else min(width, max(LEAST, cell_len(title)))
+        for title, width in zip(titles, widths, strict=True)
+    ]
+    over = sum(widths) + GAP * (len(widths) - 1) - room
+    while over > 0 and widths != least:
+        widest = max((i for i in range(len(widths)) if widths[i] > least[i]), key=widths.__getitem__)
+        widths[widest] -= 1
+        over -= 1
+    return widths
 
 
-def show_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], when_empty: str) -> None:
-    """Print the rows; a column whose title begins with `>` is of numbers and stands to the right.
-
-    The last column alone wraps, if it is of text.
-    """
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for column in columns:
-        if column.startswith(">"):
-            table.add_column(column[1:], justify="right", no_wrap=True)
-        elif column == columns[-1]:
-            table.add_column(column, overflow="fold", min_width=LAST_COLUMN)
-        else:
-            table.add_column(column, no_wrap=True)
-    cells = [[column.removeprefix(">") for column in columns]]
-    for row in rows:
-        table.add_row(*row)
-        cells.append([str(cell) for cell in row])
-    if not table.row_count:
-        console.print(when_empty, soft_wrap=True)
-        return
-    # A terminal that is too narrow wraps the lines by itself; a number cut short would be a wrong number.
-    by_column = list(zip(*cells, strict=True))
-    padded = width_of(by_column)
-    wrapped = 0 if columns[-1].startswith(">") else max(max(map(cell_len, by_column[-1])) - LAST_COLUMN, 0)
-    if padded - wrapped > console.width:
-        console.width = padded
-    console.print(table)
-
-
-def width_of(columns: Iterable[Sequence[str | Text]]) -> int:
-    """Characters in a line of a table with these cells, of which the first is the title."""
-    return sum(max(cell_len(str(cell).removeprefix(">")) for cell in column) + GAP for column in columns)
+def _cut(cell: Cell, width: int, mark: str) -> Cell:
+    """`cell` in at most `width` characters."""
+    if cell_len(str(cell)) <= width:
+        return cell
+    text = cell.copy() if isinstance(cell, Text) else Text(cell)
+    text.truncate(width - cell_len(mark), overflow="crop")
+    return text.append(mark)

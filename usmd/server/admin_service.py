@@ -253,8 +253,7 @@ class AdminService:
         self, request: admin_pb2.WatchEventsRequest, context: Context
     ) -> None:
         """Events as they happen, until the watcher leaves or the daemon drains."""
-        del request
-        with self._watch.watcher() as watcher:
+        with self._watch.watcher(request.kinds, request.process_ids) as watcher:
             await context.send_initial_metadata(())
             while (event := await watcher.next()) is not None:
                 notice = event.notice

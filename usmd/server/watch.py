@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from usmd import log
 from usmd.core.commands import Notice
+from usmd.errors import InvalidArgument
+from usmd.event_levels import NOTICES
 
 BACKLOG: Final = 1000
 """Events kept for a watcher that does not read; the newer ones are dropped, and it is told how many."""
@@ -27,15 +29,22 @@ class WatchedEvent:
 
 
 class Watcher:
-    """One who watches: `next()` waits for an event; None is the end."""
+    """A reader of events: `next()` waits for one; None is the end.
 
-    def __init__(self) -> None:
+    `kinds` and `process_ids`: which events it wants; none is all.
+    """
+
+    def __init__(self, kinds: Collection[str] = (), process_ids: Collection[int] = ()) -> None:
+        self._kinds = frozenset(kinds)
+        self._process_ids = frozenset(process_ids)
         self._waiting: deque[WatchedEvent | None] = deque()
         self._arrived = asyncio.Event()
         self._missed = 0
 
     def put(self, event: WatchedEvent | None) -> None:
-        """Hand over an event, or count it as missed; None ends the watch in any case."""
+        """Hand over an event if it is wanted, or count it as missed; None ends the watch in any case."""
+        if event is not None and not self._wants(event.notice):
+            return
         if event is not None and len(self._waiting) >= BACKLOG:
             self._missed += 1
             return
@@ -52,6 +61,11 @@ class Watcher:
             self._arrived.clear()
             await self._arrived.wait()
         return self._waiting.popleft()
+
+    def _wants(self, notice: Notice) -> bool:
+        return (not self._kinds or notice.kind in self._kinds) and (
+            not self._process_ids or notice.process_id in self._process_ids
+        )
 
     def _gap(self) -> WatchedEvent:
         """What stands in the place of the events that were missed."""
@@ -76,9 +90,12 @@ class Watch:
                 watcher.put(event)
 
     @contextmanager
-    def watcher(self) -> Iterator[Watcher]:
-        """A watcher for as long as the block lasts."""
-        watcher = Watcher()
+    def watcher(self, kinds: Collection[str] = (), process_ids: Collection[int] = ()) -> Iterator[Watcher]:
+        """A watcher for as long as the block lasts; raises InvalidArgument for a kind that there is not."""
+        unknown = sorted(set(kinds) - set(NOTICES))
+        if unknown:
+            raise InvalidArgument(f"event kind {unknown[0]!r} does not exist; allowed are {', '.join(sorted(NOTICES))}")
+        watcher = Watcher(kinds, process_ids)
         self._watchers.add(watcher)
         try:
             yield watcher

@@ -100,6 +100,34 @@ def test_watch_ends_with_the_stream(daemon):
     assert [json.loads(line)["kind"] for line in lines] == ["process_attached", "swap_error"]
 
 
+def test_watch_asks_for_kinds_and_processes_given_together_or_one_by_one(daemon):
+    daemon.admin.processes.append(pb.Process(process_id=3, name="a,b"))
+    kinds = ["--kind", "swap_error,policy_set", "--kind", "page_poisoned"]
+    assert daemon.ctl("watch", *kinds, "--process", "indexer, 2", "--process", "a,b")[0] == 0
+    (asked,) = [request for request in daemon.admin.requests if isinstance(request, pb.WatchEventsRequest)]
+    assert list(asked.kinds) == ["swap_error", "policy_set", "page_poisoned"]
+    assert list(asked.process_ids) == [1, 2, 3]
+    assert daemon.ctl("watch", "--process", "nope")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "key", "order"),
+    [
+        (["processes", "--sort", "res"], "processes", "process_id", [1, 2]),
+        (["processes", "--sort", "name"], "processes", "process_id", [2, 1]),
+        (["regions", "--sort", "-length"], "regions", "region_id", [2, 3, 1]),
+        (["policies", "--sort", "errors"], "policies", "name", ["lru", "first_fit"]),
+        (["hints", "--sort", "-pages"], "hint_ranges", "hint_id", [8, 7]),
+        (["swap", "--sort", "share"], "swap_devices", "number", [0]),
+    ],
+)
+def test_a_list_is_sorted_for_people_and_for_programs(daemon, arguments, field, key, order):
+    document = json.loads(daemon.ctl(*arguments, "--format", "json")[1])
+    assert [each[key] for each in document[field]] == order
+    code, _, err = daemon.ctl(*arguments[:-1], "nope")
+    assert (code, "names no column; allowed are" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [

@@ -1,12 +1,12 @@
 import io
 import re
 
-import pytest
 from rich.console import Console
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.console import PIPE_WIDTH
-from usmd.ctl.hints_view import show_cleared, show_hints
+from usmd.ctl.hints_view import COLUMNS, show_cleared, show_hints
+from usmd.ctl.tables import in_order
 
 
 def shown(show, message, width=PIPE_WIDTH):
@@ -17,12 +17,6 @@ def shown(show, message, width=PIPE_WIDTH):
 
 def columns(line):
     return re.split(r" {2,}", line.strip())
-
-
-HINT = pb.HintRange(
-    hint_id=5, process_id=2, region_id=3, page_count=6144, text="PRIORITY=LOW; SWAP=ssd; TTL=600; X_NOTE=a long one",
-    expires_in_seconds=593.7, resident_pages=1_234,
-)  # fmt: skip
 
 
 def answer(*hints, **more):
@@ -66,17 +60,6 @@ def test_what_is_kept_is_shown_against_the_budget_of_each_and_of_all():
     assert "0 of 0" in shown(show_hints, answer(kept_pages=kept[1:]))[3]
 
 
-@pytest.mark.parametrize("width", range(60, 131))
-def test_no_character_is_lost_at_any_width(width):
-    lines = shown(show_hints, answer(HINT), width)
-    assert "\u2026" not in "".join(lines)
-    text = "".join("".join(lines[1:]).split())
-    for cell in ("593.7 s", "1,234", "0-6143"):
-        assert "".join(cell.split()) in text
-    column = lines[0].index("TEXT")  # the only cell that wraps stands alone in the last column
-    assert "".join(HINT.text.split()) in "".join("".join(line[column:].split()) for line in lines[1:])
-
-
 def test_what_was_cleared_is_told():
     cleared = pb.ClearHintsResponse(region_id=3, first_page=16, page_count=8, hint_ranges=2)
     assert shown(show_cleared, cleared) == ["region 3, pages 16-23: the hints of 2 ranges were removed"]
@@ -84,3 +67,8 @@ def test_what_was_cleared_is_told():
     assert "of 1 range were" in shown(show_cleared, cleared)[0]
     cleared.hint_ranges = 0
     assert shown(show_cleared, cleared) == ["region 3, pages 16-23: no hint was in force"]
+
+
+def test_hints_without_an_end_are_the_last_to_end():
+    hints = [pb.HintRange(hint_id=n, expires_in_seconds=seconds) for n, seconds in ((1, 5), (2, None), (3, 9))]
+    assert [hint.hint_id for hint in in_order(COLUMNS, hints, "ends-in")] == [2, 3, 1]

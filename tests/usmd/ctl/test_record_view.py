@@ -18,7 +18,9 @@ def test_what_was_recorded_and_what_is_next(summary):
     first, second, last = lines(summary, "my file.usm")
     assert first.startswith("4 accesses of app in 0.0 s to my file.usm (68 B)")
     assert second == "2 pages (8 KiB); 50.0% writes; 2 faults (50.0%), with arc"
-    assert last == "next: usmctl replay 'my file.usm' --frames 240,10% --evict lru,arc,s3_fifo"
+    assert last == "next: usmctl replay 'my file.usm' --frames 10%,50% --evict lru,arc,s3_fifo"
+    summary.header.frames = 1  # fewer than there are pages, so that the live process had to evict
+    assert "--frames 1,10% " in lines(summary, "my file.usm")[-1]
 
 
 def test_what_is_missing_is_said(summary):

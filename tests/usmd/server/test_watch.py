@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from usmd.core.commands import Notice
+from usmd.errors import InvalidArgument
 from usmd.server.watch import BACKLOG, Watch
 
 
@@ -107,3 +108,36 @@ def test_events_reach_the_log_with_their_weight_and_the_frequent_ones_do_not(wat
     assert logged[0] == {
         "event": "process_attached", "log_level": "info", "process_id": 1, "message": "event 1", "name": "app",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kinds", "processes", "heard"),
+    [
+        ((), (), [1, 2, 3, 0]),
+        (["swap_error"], (), [2, 0]),
+        ((), [1, 2], [1, 2]),
+        (["swap_error", "process_attached"], [2, 3], [2, 3]),
+        (["policy_set"], [1], []),
+    ],
+)
+def test_a_watcher_hears_of_the_kinds_and_processes_it_asked_for(watch, kinds, processes, heard):
+    with watch.watcher(kinds, processes) as watcher:
+        for number, kind in ((1, "process_attached"), (2, "swap_error"), (3, "process_attached"), (0, "swap_error")):
+            watch.publish(notice(number, kind))
+        watch.end()
+        assert read(watcher, len(heard) + 1) == [*heard, None]
+
+
+def test_what_a_watcher_does_not_want_takes_nothing_of_its_backlog(watch):
+    with watch.watcher(["swap_error"]) as watcher:
+        for number in range(BACKLOG + 5):
+            watch.publish(notice(number, "pages_evicted"))
+        watch.publish(notice(7, "swap_error"))
+        watch.end()
+        assert read(watcher, 2) == [7, None]
+
+
+def test_a_kind_that_there_is_not_is_refused_with_those_there_are(watch):
+    wrong = watch.watcher(["swap_error", "swap_eror"])
+    with pytest.raises(InvalidArgument, match=r"event kind 'swap_eror' does not exist; allowed are .*swap_error"):
+        wrong.__enter__()

@@ -1867,12 +1867,25 @@ class WatchEventsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    KINDS_FIELD_NUMBER: _builtins.int
+    PROCESS_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of events to send; none is all. events_missed comes in any case."""
+
+    @_builtins.property
+    def process_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Processes whose events to send; none is all, and those of no process."""
+
     def __init__(
         self,
+        *,
+        kinds: _abc.Iterable[_builtins.str] | None = ...,
+        process_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "process_ids", b"process_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,73 @@
+import pytest
+
+from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usmd.ctl import cli
+from usmd.ctl.completion import in_list
+
+
+@pytest.fixture
+def offered(monkeypatch, capsys):
+    """What Tab offers after these words, of which the last may be unfinished; as bash asks."""
+
+    def ask(*words):
+        monkeypatch.setenv("_USMCTL_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", " ".join(["usmctl", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        assert cli.main([]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        return out.split()
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (["replay", "t", "--evict", "ar"], ["arc"]),
+        (["replay", "t", "--evict", "lru,s3"], ["lru,s3_fifo"]),
+        (["replay", "t", "--evict", "lru(a=1,s3"], []),
+        (["replay", "t", "--alloc", "first"], ["first_fit"]),
+        (["replay", "t", "--trace-format", "la"], ["lackey"]),
+        (["policy", "set", "1", "--oom", "re"], ["refuse"]),
+        (["policy", "set", "1", "--cond", "swap"], ["swap_back"]),
+        (["policies", "--sort", "er"], ["errors"]),
+        (["swap", "--sort", "in"], ["in-flight"]),
+        (["watch", "--kind", "process_killed,swap"], ["process_killed,swap_error"]),
+        (["status", "--format", ""], ["table", "json"]),
+        (["map", "--by", "o"], ["owner"]),
+    ],
+    ids=" ".join,
+)
+def test_names_are_offered(offered, words, values):
+    assert offered(*words) == values
+
+
+def test_processes_and_regions_are_asked_of_the_daemon(daemon, monkeypatch, offered):
+    monkeypatch.setenv("USM_ADMIN_ADDRESS", daemon.address)
+    assert offered("regions", "") == ["indexer", "cache"]
+    assert offered("regions", "ind") == ["indexer"]
+    assert offered("shadow", "c") == ["cache"]
+    assert offered("record", "--process", "i") == ["indexer"]
+    assert offered("watch", "--process", "cache,i") == ["cache,indexer"]
+    assert offered("explain", "indexer", "in") == ["index+"]
+    assert offered("explain", "indexer", "") == ["index+", "2+"]  # a region without a name has its number
+    assert offered("hints", "indexer", "--clear", "i") == ["index"]
+    assert offered("regions", "--address", "unix:/nowhere", "") == []
+
+
+def test_a_name_that_two_processes_have_is_offered_as_their_numbers(daemon, monkeypatch, offered):
+    monkeypatch.setenv("USM_ADMIN_ADDRESS", daemon.address)
+    daemon.admin.processes = [pb.Process(process_id=n, name=name) for n, name in ((4, "app"), (5, "app"), (6, "a,b"))]
+    assert offered("regions", "") == ["4", "5", "6"]
+
+
+@pytest.mark.parametrize("address", ["unix:/nowhere.sock", "nonsense"])
+def test_a_daemon_that_is_away_offers_nothing_and_says_nothing(monkeypatch, offered, address):
+    monkeypatch.setenv("USM_ADMIN_ADDRESS", address)
+    assert offered("regions", "") == []
+
+
+def test_the_last_word_of_a_list_is_completed():
+    assert in_list(["ab", "ac", "b"], "x,a") == ["x,ab", "x,ac"]
+    assert in_list(["ab"], "p(q=1),a") == ["p(q=1),ab"]

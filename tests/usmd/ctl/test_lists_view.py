@@ -1,0 +1,72 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usmd.ctl import lists_view
+from usmd.ctl.console import PIPE_WIDTH
+
+
+def shown(show, messages, width=PIPE_WIDTH):
+    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False, color_system=None)
+    show(console, messages)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def columns(line):
+    return re.split(r" {2,}", line.strip())
+
+
+PROCESS = pb.Process(
+    process_id=1, name="indexer", pid=211, uid=0, alloc_policy="flexible_huge_pages(pages=8)",
+    evict_policy="hint_aware", oom_policy="refuse", regions=2, mapped_bytes=8 << 20, resident_pages=1700,
+    swapped_pages=900, denied_pages=64,
+)  # fmt: skip
+
+
+def test_a_process_is_one_line_behind_a_pipe():
+    header, line = shown(lists_view.show_processes, [PROCESS])
+    policies = "flexible_huge_pages(pages=8), hint_aware, refuse"
+    assert columns(line) == ["1", "indexer", "211", "0", "2", "8 MiB", "1,700", "900", "64", "0", policies]
+    assert len(columns(header)) == len(columns(line))
+
+
+def test_a_process_for_which_nobody_vouched_has_no_pid_and_no_user():
+    line = shown(lists_view.show_processes, [pb.Process(process_id=1, name="x", alloc_policy="a")])[1]
+    assert columns(line)[:4] == ["1", "x", "-", "-"]
+
+
+def test_names_cannot_steer_the_terminal_and_are_not_markup():
+    line = shown(lists_view.show_processes, [pb.Process(name="[red]\x1b[2J:smile:")])[1]
+    assert "[red]\\x1b[2J:smile:" in line
+
+
+def test_a_region_is_one_line():
+    region = pb.RegionInfo(
+        region_id=2, process_id=1, address=1 << 63, length=100, resident_pages=1, swapped_pages=2, faults=3,
+        major_faults=4, evictions=5000,
+    )  # fmt: skip
+    line = shown(lists_view.show_regions, [region])[1]
+    assert columns(line) == ["2", "-", "1", "0x8000000000000000", "100 B", "1", "2", "3", "4", "5,000"]
+
+
+def test_a_swap_device_tells_its_share_in_use():
+    device = pb.SwapDevice(number=3, name="file0", kind="file", path="/s", slots=1000, free_slots=750, errors=1)
+    assert columns(shown(lists_view.show_swap_devices, [device])[1]) == [
+        "3", "file0", "file", "1,000", "250", "25.0%", "0", "0", "0", "1", "/s",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lists_view.show_processes,
+        lists_view.show_regions,
+        lists_view.show_swap_devices,
+    ],
+)
+def test_an_empty_list_says_so(show):
+    (line,) = shown(show, [])
+    assert line.startswith("no ")

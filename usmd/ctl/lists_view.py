@@ -1,0 +1,97 @@
+"""The columns of the lists of processes, regions and swap devices. Pages have their size beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from lib_usm.pb.usm.v1 import admin_pb2
+from usmd.ctl.tables import Column, pages_column, show_list
+from usmd.sizes import format_size
+from usmd.text_output import printable
+
+Process = admin_pb2.Process
+Region = admin_pb2.RegionInfo
+Device = admin_pb2.SwapDevice
+
+
+def process_columns(page_size: int = 0) -> list[Column[Process]]:
+    """Columns of processes; with a page size pages have their size beside them."""
+    return [
+        Column(">ID", lambda it: str(it.process_id), lambda it: it.process_id),
+        Column("NAME", lambda it: printable(it.name)),
+        Column(">PID", lambda it: str(it.pid) if it.pid else "-", lambda it: it.pid, 4),
+        Column(">UID", lambda it: str(it.uid) if it.HasField("uid") else "-", lambda it: it.uid, 7),
+        Column(">REGIONS", lambda it: f"{it.regions:,}", lambda it: it.regions, 6),
+        Column(">MAPPED", lambda it: format_size(it.mapped_bytes), lambda it: it.mapped_bytes, 2),
+        pages_column(">RES", lambda it: it.resident_pages, page_size),
+        pages_column(">SWAP", lambda it: it.swapped_pages, page_size),
+        pages_column(">DENIED", lambda it: it.denied_pages, page_size, 3),
+        pages_column(">PINNED", lambda it: it.pinned_pages, page_size, 5),
+        Column("POLICIES", lambda it: printable(_policies(it)), None, 1),
+    ]
+
+
+def region_columns(page_size: int = 0) -> list[Column[Region]]:
+    """Columns of regions."""
+    return [
+        Column(">ID", lambda it: str(it.region_id), lambda it: it.region_id),
+        Column("NAME", lambda it: printable(it.name) or "-"),
+        Column(">PROC", lambda it: str(it.process_id), lambda it: it.process_id, 1),
+        Column(">ADDRESS", lambda it: f"{it.address:#x}", lambda it: it.address, 4),
+        Column(">LENGTH", lambda it: format_size(it.length), lambda it: it.length, 3),
+        pages_column(">RES", lambda it: it.resident_pages, page_size),
+        pages_column(">SWAP", lambda it: it.swapped_pages, page_size),
+        Column(">FAULTS", lambda it: f"{it.faults:,}", lambda it: it.faults, 5),
+        Column(">MAJOR", lambda it: f"{it.major_faults:,}", lambda it: it.major_faults, 2),
+        Column(">EVICTED", lambda it: f"{it.evictions:,}", lambda it: it.evictions, 6),
+    ]
+
+
+def device_columns(page_size: int = 0) -> list[Column[Device]]:
+    """Columns of swap devices."""
+    return [
+        Column(">NO", lambda it: str(it.number), lambda it: it.number),
+        Column("NAME", lambda it: printable(it.name)),
+        Column("KIND", lambda it: printable(it.kind), None, 6),
+        pages_column(">SLOTS", lambda it: it.slots, page_size, 2),
+        pages_column(">USED", _used, page_size),
+        Column(">SHARE", lambda it: f"{_share(it):.1%}" if it.slots else "-", lambda it: _share(it)),
+        Column(">WRITTEN", lambda it: f"{it.pages_written:,}", lambda it: it.pages_written, 3),
+        Column(">READ", lambda it: f"{it.pages_read:,}", lambda it: it.pages_read, 4),
+        Column(">IN FLIGHT", lambda it: f"{it.in_flight:,}", lambda it: it.in_flight, 5),
+        Column(">ERRORS", lambda it: f"{it.errors:,}", lambda it: it.errors, 1),
+        Column("PATH", lambda it: printable(it.path) or "-", None, 7),
+    ]
+
+
+def show_processes(console: Console, processes: Sequence[Process], page_size: int = 0) -> None:
+    """One line per session."""
+    show_list(console, process_columns(page_size), processes, "no processes: no application is attached")
+
+
+def show_regions(console: Console, regions: Sequence[Region], page_size: int = 0) -> None:
+    """One line per region."""
+    show_list(console, region_columns(page_size), regions, "no regions")
+
+
+def show_swap_devices(console: Console, devices: Sequence[Device], page_size: int = 0) -> None:
+    """One line per swap device."""
+    nothing = "no swap devices: a page that is evicted has nowhere to go; see `usmd serve --swap`"
+    show_list(console, device_columns(page_size), devices, nothing)
+
+
+def _policies(process: Process) -> str:
+    found = [process.alloc_policy, process.evict_policy, process.oom_policy]
+    if process.cond_policy not in ("", "none"):
+        found.append(process.cond_policy)
+    return ", ".join(found)
+
+
+def _used(device: Device) -> int:
+    return device.slots - device.free_slots
+
+
+def _share(device: Device) -> float:
+    return _used(device) / device.slots if device.slots else 0.0
