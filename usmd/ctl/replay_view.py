@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from usmd.ctl.console import has_blocks
-from usmd.ctl.tables import show_table, width_of
+from usmd.ctl.tables import show_table
 from usmd.lab.loading import Trace
 from usmd.lab.replay import Row
 from usmd.sizes import format_size
@@ -18,8 +18,10 @@ from usmd.text_output import printable
 BAR = 12
 """Characters of the bar that shows a miss ratio."""
 BAR_TITLE = " "
-LEFT_OUT = (BAR_TITLE, ">FAULTS/1000", ">ACCESSES/S", ">OF PAGES")
-"""Columns that a narrow terminal does without, the least missed first; if that is not enough, it wraps the lines."""
+LEFT_OUT = (BAR_TITLE, ">FAULTS/1000", ">ACCESSES/S", ">OF PAGES", ">WRITE-BACKS", ">EVICTIONS", ">HITS")
+"""Columns that a narrow terminal does without, the least missed first."""
+SPECIFICATION = 60
+"""Characters of a policy's specification for which other columns are left out: cut, two policies could look alike."""
 
 
 def as_document(trace: Trace, rows: Sequence[Row], page_size: int, *, complete: bool) -> dict[str, object]:
@@ -87,11 +89,7 @@ def _show_rows(console: Console, trace: Trace, rows: Sequence[Row]) -> None:
     }
     if len({row.alloc for row in rows}) <= 1:
         del columns["ALLOC"]
-    for title in LEFT_OUT:
-        if width_of([title, *cells] for title, cells in columns.items()) <= console.width:
-            break
-        del columns[title]
-    show_table(console, list(columns), zip(*columns.values(), strict=True), "")
+    show_table(console, list(columns), zip(*columns.values(), strict=True), "", LEFT_OUT, enough=SPECIFICATION)
 
 
 def _share(frames: int, trace: Trace) -> str:

@@ -86,10 +86,13 @@ def show_table(
     rows: Iterable[Sequence[Cell]],
     when_empty: str,
     left_out: Sequence[str] = (),
+    *,
+    enough: int = ENOUGH,
 ) -> None:
     """Print rows of cells; a title that begins with `>` is of numbers.
 
-    `left_out`: the columns that a narrow terminal does without, the least missed first.
+    `left_out`: columns that a narrow terminal does without, the least missed first. `enough`: characters of a column
+    of text for which they are left out.
     """
     columns = dict(zip(titles, zip(*rows, strict=True), strict=False))
     if not columns:
@@ -97,7 +100,7 @@ def show_table(
         return
     missing = []
     for title in left_out:
-        if width_of([(each, *cells) for each, cells in columns.items()], ENOUGH) <= console.width:
+        if width_of([(each, *cells) for each, cells in columns.items()], enough) <= console.width:
             break
         del columns[title]
         missing.append(title.removeprefix(">").strip())
