@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -16,11 +17,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, SupportsFloat, SupportsIndex, cast
+from typing import Concatenate, NamedTuple, ParamSpec, Self, SupportsFloat, SupportsIndex, TypeVar, cast
 
 from lib_usm.address import SocketAddress, resolve_address
 from lib_usm.arguments import seconds, shown, whole
 from lib_usm.asyncio_pager import AsyncioPager
+from lib_usm.calls import Calls
 from lib_usm.channel import SessionChannel
 from lib_usm.errors import (
     ClosedError,
@@ -35,7 +37,7 @@ from lib_usm.errors import (
     WrongType,
     again,
 )
-from lib_usm.faults import FaultRange, FaultStream, allocated
+from lib_usm.faults import Answer, FaultRange, FaultStream, allocated
 from lib_usm.holdings import Holdings
 from lib_usm.identity import Identity
 from lib_usm.mapping import MappedBytes, session_ended
@@ -48,6 +50,8 @@ from lib_usm.region import Region
 from lib_usm.transfer import Limits, Transfer
 from lib_usm.user_warnings import warn, warn_over_budget
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _DETACH_TIMEOUT_SECONDS = 5.0
 _COPY_TIMEOUT_SECONDS = 1.0
 _MAX_NAME_CHARACTERS = 64
@@ -86,13 +90,23 @@ class Kept(NamedTuple):
     """Asked for EVICTION=DENY beyond the budget, each time that they did; they are evictable."""
 
 
+def _call(method: Callable[Concatenate[Client, _P], _T]) -> Callable[Concatenate[Client, _P], _T]:
+    """Have a method that waits for the daemon be interrupted without harm, see lib_usm.calls."""
+
+    @functools.wraps(method)
+    def make(self: Client, /, *args: _P.args, **keywords: _P.kwargs) -> _T:
+        return self._calls.make(functools.partial(method, self, *args, **keywords))
+
+    return make
+
+
 class Client:
     """A session; `lib_usm.connect` makes one. Use it from any thread, and close it, or use it as a context manager.
 
     A client does not survive fork(): in the child each call raises ForkedChild, and `close` leaves the parent's
     session alone. When the session is over each call raises what ended it: SessionKilled, ConnectionLost, ClosedError.
-    An interrupt (Ctrl-C) during a wait for a fault may end the session. Calls wait as long as memory takes: only
-    `wait` has a timeout.
+    Calls wait as long as memory takes: only `wait` has a timeout. An interrupt (Ctrl-C, or whatever a signal handler
+    raises) ends a call, and neither the session nor its data.
     """
 
     def __init__(self, address: str | None = None, *, name: str | None = None) -> None:
@@ -118,6 +132,8 @@ class Client:
             self._capacity = session.capacity_bytes
             self._faults = FaultStream(self._channel.open_faults, session.max_batch_faults)
             undo.callback(self._faults.close)
+            self._calls = Calls(self._faults.abandon, warn)
+            undo.callback(self._calls.stop)
             self.holdings = Holdings(_giver(self._faults, self._given_back))
             """Regions that the daemon keeps for this client."""
             self.why_no_buffer = self._connect_memory(where, session)
@@ -128,7 +144,9 @@ class Client:
         """Where the daemon listens, as unix:PATH."""
         self.process_id = session.process_id
         """Number of this session in usmctl."""
-        self._dropped = weakref.finalize(self, _drop, repr(self), self._faults, self._identity, self._memory)
+        self._dropped = weakref.finalize(
+            self, _drop, repr(self), self._calls, self._faults, self._identity, self._memory
+        )
         self._dropped.atexit = False
 
     @property
@@ -163,6 +181,7 @@ class Client:
         """
         return self._memory is not None and self._memory.way != "user-mode"
 
+    @_call
     def mmap(self, length: SupportsIndex, *, name: str | None = None, reserve: bool = False) -> Region:
         """Make a region of `length` zero bytes; no memory is used until it is touched.
 
@@ -225,6 +244,7 @@ class Client:
             f"and swap for {capacity:,}, which all sessions share"
         )
 
+    @_call
     def usm_hint(
         self, region: Region, text: str, offset: SupportsIndex = 0, length: SupportsIndex | None = None
     ) -> Hint:
@@ -251,6 +271,7 @@ class Client:
             warn_over_budget(answer.over_budget_pages)
         return Hint(answer.hint_id, answer.first_page, answer.page_count, answer.over_budget_pages, unheeded)
 
+    @_call
     def kept(self) -> Kept:
         """What this session keeps in memory by EVICTION=DENY and by pins, of the budget that both share."""
         self.check_open()
@@ -271,9 +292,9 @@ class Client:
         self._check_own(region)
         first_page, page_count = region.pages(*_not_empty(region, offset, n))
         fault_range = self._fault_range(region, first_page, page_count)
-        batch = self._faults.file([fault_range], write, yields=not wait)
-        self._faults.wait(batch)
-        answer = batch.results()[0]
+        answer = self._answers([fault_range], write, yields=not wait)[0]
+        if isinstance(answer, UsmError):
+            raise region.why(answer)
         return answer if isinstance(answer, Yielded) else allocated(answer)
 
     def fault_many(
@@ -297,9 +318,9 @@ class Client:
                 self._check_own(region)
                 last = region
             ranges.append(self._fault_range(region, *_pages(region, first_page, page_count, least=1)))
-        batch = self._faults.file(ranges, write)
-        self._faults.wait(batch)
-        return cast("list[Allocated | UsmError]", batch.results())  # a batch that waits through yields has none
+        return cast(
+            "list[Allocated | UsmError]", self._answers(ranges, write)
+        )  # a batch that waits through yields has none
 
     def wait(self, token: SupportsIndex, timeout: SupportsFloat | SupportsIndex | None = None) -> Allocated:
         """Wait for the fault that yielded `token`, at most `timeout` seconds; the token is then used up.
@@ -308,7 +329,11 @@ class Client:
         yields that nobody waits for the newest 65,536 are remembered.
         """
         self.check_process()
-        return self._faults.wait_token(whole(token, "token"), seconds(timeout, "timeout"))
+        number, limit = whole(token, "token"), seconds(timeout, "timeout")
+        batch = self._calls.make(
+            lambda: self._faults.take(number, limit), lambda taken: self._faults.put_back(number, taken)
+        )
+        return allocated(batch.results()[0])
 
     def close(self) -> None:
         """End the session: its regions and all their bytes are given back. May be called again."""
@@ -318,6 +343,13 @@ class Client:
             if self._memory is not None:
                 self._memory.close()
             return
+        try:
+            self._calls.make(self._close)
+        except LimitExceeded:
+            self._close()  # no thread can be started, or not any more, as the program ends
+        self._calls.stop()
+
+    def _close(self) -> None:
         with self._close_lock:
             if self._closed:
                 return
@@ -341,11 +373,9 @@ class Client:
             # Without the descriptors the arrays would be zeros.
             if self._memory is not None:
                 self._memory.leave_open()
-            warnings.warn(
+            warn(
                 f"arrays or memoryviews of {', '.join(in_use)} are in use, and a touch of them is SIGBUS from now on; "
-                "delete them before the client is closed",
-                UserWarning,
-                stacklevel=2,
+                "delete them before the client is closed"
             )
         elif self._memory is not None:
             self._memory.close()
@@ -384,6 +414,7 @@ class Client:
             pager = self._asyncio_pagers[loop] = AsyncioPager(self, loop)
         return pager
 
+    @_call
     def load(self, region: Region, offset: SupportsIndex, n: SupportsIndex) -> bytes:
         """Return bytes of a region that has no buffer; `Region.read` calls it."""
         start, length = region.byte_range(offset, n)
@@ -392,6 +423,7 @@ class Client:
         except UsmError as error:
             raise region.why(error) from None
 
+    @_call
     def store(self, region: Region, offset: SupportsIndex, data: memoryview) -> None:
         """Store bytes into a region that has no buffer; `Region.write` calls it."""
         start, _ = region.byte_range(offset, len(data))
@@ -411,15 +443,28 @@ class Client:
             for page, count in region.absent_runs(*_pages(region, first_page, page_count), longest)
         ]
         if ranges:
-            batch = self._faults.file(ranges, write)
-            self._faults.wait(batch)
-            for answer in batch.results():
-                allocated(answer)
+            for answer in self._answers(ranges, write):
+                if isinstance(answer, UsmError):
+                    raise region.why(answer)
+
+    @_call
+    def _answers(self, ranges: list[FaultRange], write: bool, yields: bool = False) -> list[Answer]:
+        """Fault, and wait for the answers."""
+        batch = self._faults.file(ranges, write, yields)
+        self._faults.wait(batch)
+        return batch.results()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function that an interrupt must not stop in the middle, see lib_usm.calls."""
+        self._calls.make(function)
 
     def pin(self, region: Region, first_page: SupportsIndex, page_count: SupportsIndex) -> None:
         """Have pages stay in memory; `Region.pin` calls it."""
         self._check_own(region)
         page, n = _pages(region, first_page, page_count)
+        self._calls.make(lambda: self._pin(region, page, n), lambda _: self.unpin(region, page, n))
+
+    def _pin(self, region: Region, page: int, n: int) -> None:
         for first, count in self._parts(page, n):
             try:
                 self._pin_part(region, first, count, page + n - first)
@@ -470,6 +515,7 @@ class Client:
             region.table.clear(page)
         return not absent
 
+    @_call
     def unpin(self, region: Region, first_page: SupportsIndex, page_count: SupportsIndex) -> None:
         """End a pin; with an ended session, or a closed region, there is none."""
         for first, count in self._parts(*_pages(region, first_page, page_count)):
@@ -486,6 +532,7 @@ class Client:
     def _over(self) -> bool:
         return self._closed or self._channel.killed is not None or self._faults.end is not None
 
+    @_call
     def unmap(self, region: Region, memory: weakref.ref[MappedBytes] | None) -> None:
         """Give `region` back, which holds no longer; `Region.close` calls it.
 
@@ -555,8 +602,9 @@ class Client:
         return region.table, region.region_id, first_page, page_count
 
 
-def _drop(name: str, faults: FaultStream, identity: Identity, memory: Memory | None) -> None:
+def _drop(name: str, calls: Calls, faults: FaultStream, identity: Identity, memory: Memory | None) -> None:
     """End the session of a client that nothing refers to any more, without waiting, in the middle of anything."""
+    calls.stop()
     faults.hang_up()
     identity.close()
     if memory is not None:

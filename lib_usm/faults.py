@@ -16,6 +16,7 @@ from typing import TypeAlias, cast
 
 import grpc
 
+from lib_usm.calls import current_call
 from lib_usm.errors import (
     ClosedError,
     ConnectionLost,
@@ -51,7 +52,7 @@ class Batch:
     Lists instead of an object for each fault: this is the path that every touched page takes.
     """
 
-    __slots__ = ("abandoned", "answers", "first_id", "ranges", "remaining", "yields")
+    __slots__ = ("abandoned", "answers", "first_id", "ranges", "remaining", "token", "yields")
 
     def __init__(self, first_id: int, ranges: Sequence[FaultRange], yields: bool) -> None:
         self.first_id = first_id
@@ -60,6 +61,8 @@ class Batch:
         self.answers: list[Answer | None] = [None] * len(ranges)
         self.remaining = len(ranges)
         self.abandoned = False
+        self.token: int | None = None
+        """The yield that is waited for, where it is one."""
 
     def results(self) -> list[Answer]:
         """Answers in the order of the ranges, once there are no `remaining` ones."""
@@ -121,11 +124,41 @@ class FaultStream:
     def wait(self, batch: Batch, timeout: float | None = None) -> bool:
         """Wait until each fault of `batch` is answered; False after `timeout` seconds. Raises what ended the stream.
 
-        An interrupt (Ctrl-C) of the thread that reads ends the session: gRPC cannot take a read up again.
+        An interrupt must not come here, for gRPC cannot take a read up again: see lib_usm.calls, which the main thread
+        goes through.
         """
+        call = current_call()
+        if call is None:
+            return self._wait(batch, timeout)
+        call.park(batch)
+        try:
+            return self._wait(batch, timeout)
+        finally:
+            call.unpark()
+
+    def abandon(self, batch: Batch) -> None:
+        """End the wait for `batch` of a call that was interrupted; a yield may be waited for again."""
+        with self._lock:
+            batch.abandoned = True
+            token, batch.token = batch.token, None
+            if token is not None and batch.remaining:
+                again = Batch(batch.first_id, batch.ranges, False)
+                self._in_flight[batch.first_id] = self._yielded[token] = again
+            elif token is not None:
+                self._yielded[token] = batch
+            if batch in self._followers:
+                self._followers[batch].notify()
+
+    def put_back(self, token: int, batch: Batch) -> None:
+        """Have the completion of a yield, which `take` gave, be there for another wait."""
+        with self._lock:
+            self._yielded[token] = batch
+
+    def _wait(self, batch: Batch, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
-            batch.abandoned = False
+            if batch.abandoned and batch.remaining:
+                return False
             try:
                 while batch.remaining:
                     if self._end is not None:
@@ -135,7 +168,7 @@ class FaultStream:
                         if deadline is None:
                             break
                         self._borrow_reader(batch)
-                    if not self._follow(batch, deadline) and batch.remaining:
+                    if (not self._follow(batch, deadline) or batch.abandoned) and batch.remaining:
                         batch.abandoned = True
                         return False
                 else:
@@ -148,10 +181,10 @@ class FaultStream:
             raise again(self._end)
         return True
 
-    def wait_token(self, token: int, timeout: float | None) -> Allocated:
-        """Wait for the completion of a yielded fault and forget the token.
+    def take(self, token: int, timeout: float | None) -> Batch:
+        """Wait for the completion of a yielded fault, forget the token, and return the batch that has the answer.
 
-        Raises the fault's error, UnknownToken, WaitTimeout (the token is then kept), or what ended the stream.
+        Raises UnknownToken, WaitTimeout (the token is then kept), or what ended the stream.
         """
         with self._lock:
             batch = self._yielded.pop(token, None)
@@ -159,16 +192,19 @@ class FaultStream:
                 if self._end is not None:
                     raise again(self._end)
                 raise UnknownToken(f"no yielded fault of this client has token {token}, or it was waited for already")
+            batch.abandoned = False
+            batch.token = token
         done = False
         try:
             done = self.wait(batch, timeout)
         finally:
-            if not done:
-                with self._lock:
+            with self._lock:
+                if not done and batch.token is not None:  # else it was abandoned, and is there again already
                     self._yielded[token] = batch
+                batch.token = None
         if not done:
             raise WaitTimeout(f"the fault of token {token} was not completed within {timeout} s; wait for it again")
-        return allocated(batch.results()[0])
+        return batch
 
     def give_back(self, region_id: int) -> None:
         """Have the daemon unmap a region, without waiting; a finalizer may call this."""
@@ -267,7 +303,7 @@ class FaultStream:
                 self._followers[batch].notify()
 
     def _remember(self, token: int, batch: Batch) -> Batch:
-        """Keep `batch`, which the completion of the yield will answer, for `wait_token`."""
+        """Keep `batch`, which the completion of the yield will answer, for `take`."""
         self._yielded[token] = batch
         while len(self._yielded) > _MAX_TOKENS:
             del self._yielded[next(iter(self._yielded))]

@@ -282,9 +282,11 @@ class Region(ByteSequence):
         Raises InUse, and has changed nothing, while arrays or memoryviews of it are in use. What other threads do with
         it at this moment is done to its end, or raises ClosedError.
         """
-        if self._closed:
-            return
-        self._client.check_process()
+        if not self._closed:
+            self._client.check_process()
+            self._client.call(self._close)
+
+    def _close(self) -> None:
         memory = None if self._mapping is None else self._mapping.close(repr(self))
         self._closed = True
         mine = self._client.holdings.take(self.region_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeAlias
 
+from lib_usm.calls import check_abandoned
 from lib_usm.channel import SessionChannel
 from lib_usm.errors import InternalError, OutOfMemory, Thrashing, UsmError, again
 from lib_usm.faults import FaultRange, FaultStream, allocated
@@ -161,6 +162,7 @@ class Transfer:
         try:
             step = next(steps)
             while True:
+                check_abandoned()
                 step = steps.send(move(step) if isinstance(step, Move) else self._fault_in(step, write=write))
         except StopIteration:
             return

@@ -6,11 +6,17 @@ import sys
 import warnings
 from pathlib import Path
 
+from lib_usm.calls import current_call
+
 _PACKAGE = str(Path(__file__).parent) + "/"
 
 
 def warn(text: str) -> None:
     """Issue a UserWarning about a call of the application, at the caller's line."""
+    call = current_call()
+    if call is not None:
+        call.texts.append(text)  # the caller is on another thread
+        return
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1

@@ -95,6 +95,10 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
     def faults(self):
         return [fault for batch in self.requests("StreamFaults") for fault in batch.faults]
 
+    def unmapped(self):
+        """Numbers of the regions that were given back without a call."""
+        return [number for batch in self.requests("StreamFaults") for number in batch.unmapped_region_ids]
+
     def send(self, *outcomes):
         self.outbox.put(pb.StreamFaultsResponse(outcomes=outcomes))
 

@@ -1,0 +1,195 @@
+"""Calls of the main thread, made by a thread of the library: an interrupt (Ctrl-C) ends the wait, and nothing else.
+
+Python runs signal handlers in the main thread, between any two of its steps, and raises there what they raise. In the
+middle of gRPC, or of the fault stream, that would leave locks taken and answers lost. So the main thread only waits,
+for one lock, and another thread acts. Threads of the application act for themselves: no handler runs in them.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from lib_usm.errors import LimitExceeded
+
+if TYPE_CHECKING:
+    from lib_usm.faults import Batch
+
+_T = TypeVar("_T")
+_LOOK_SECONDS: Final = 0.2
+
+
+class Abandoned(BaseException):
+    """The caller waits no more. Only the thread that makes the call sees this."""
+
+
+class Call(Generic[_T]):
+    """A function to call, and what came of it. `undo` takes back a result that the caller was interrupted before."""
+
+    def __init__(self, function: Callable[[], _T], undo: Callable[[_T], None] | None) -> None:
+        self.function: Callable[[], _T] | None = function
+        self.over = threading.Lock()
+        self.over.acquire()
+        self.results: list[_T] = []
+        """The result, until `take_back` has it."""
+        self.error: BaseException | None = None
+        self.texts: list[str] = []
+        """Warnings, which are issued where the caller is."""
+        self.abandoned = False
+        self.parked: Batch | None = None
+        """What it waits for, perhaps without end."""
+        self._undo = undo
+
+    def make(self) -> None:
+        """Call the function, unless the caller has left; on the thread of the library."""
+        function, self.function = self.function, None
+        if function is None:
+            self.take_back()
+            return
+        _current.call = self
+        try:
+            if not self.abandoned:
+                self.results.append(function())
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            self.error = error
+        finally:
+            _current.call = None
+        self.over.release()
+        if self.abandoned:
+            self.take_back()
+
+    def take_back(self) -> None:
+        """Undo what the caller did not get."""
+        try:
+            result = self.results.pop()
+        except IndexError:
+            return
+        if self._undo is not None:
+            self._undo(result)
+
+    def park(self, batch: Batch) -> None:
+        """A wait begins that may take as long as it likes. Raises Abandoned."""
+        self.parked = batch
+        if self.abandoned:
+            self.parked = None
+            raise Abandoned
+
+    def unpark(self) -> None:
+        """The wait is over. Raises Abandoned."""
+        self.parked = None
+        if self.abandoned:
+            raise Abandoned
+
+
+class _Current(threading.local):
+    call: Call[Any] | None = None
+
+
+_current: Final = _Current()
+
+
+def current_call() -> Call[Any] | None:
+    """The call of the main thread that the calling thread makes; None on threads of the application."""
+    return _current.call
+
+
+def check_abandoned() -> None:
+    """Raise Abandoned between two steps of a long call whose caller has left."""
+    call = _current.call
+    if call is not None and call.abandoned:
+        raise Abandoned
+
+
+class _Runner:
+    """A thread that makes one call after the other. It refers to no client, which may be dropped."""
+
+    def __init__(self) -> None:
+        self.calls: queue.SimpleQueue[Call[Any] | None] = queue.SimpleQueue()
+        self.last: Call[Any] | None = None
+        self.thread = threading.Thread(target=_make_all, args=(self.calls,), name="lib_usm-calls", daemon=True)
+        self.thread.start()
+
+    def stuck(self) -> Batch | None:
+        """What the last call waits for, though its caller has left."""
+        last = self.last
+        return last.parked if last is not None and last.abandoned else None
+
+
+def _make_all(calls: queue.SimpleQueue[Call[Any] | None]) -> None:
+    while True:
+        call = calls.get()
+        if call is None:
+            return
+        call.make()
+        del call  # or what it refers to would live until the next one
+
+
+class Calls:
+    """Makes the calls of a client. `abandon` ends a wait whose caller has left; `warn` warns the application."""
+
+    def __init__(self, abandon: Callable[[Batch], None], warn: Callable[[str], None]) -> None:
+        self._abandon = abandon
+        self._warn = warn
+        self._pid = os.getpid()
+        self._runner: _Runner | None = None
+        self._stopped = False
+
+    def make(self, function: Callable[[], _T], undo: Callable[[_T], None] | None = None) -> _T:
+        """Return what `function` does, or raise what it does; from the main thread, so that an interrupt is harmless.
+
+        What a call that was interrupted has not yet done it does not do, as far as it would have had to wait. Raises
+        LimitExceeded where no thread can be started.
+        """
+        if self._stopped or threading.current_thread() is not threading.main_thread() or os.getpid() != self._pid:
+            return function()
+        call = Call(function, undo)
+        runner = self._ready()
+        try:
+            runner.last = call
+            runner.calls.put(call)
+            # A signal just before the wait is looked at by a look now and then.
+            while not call.over.acquire(timeout=_LOOK_SECONDS):
+                if call.function is not None and not runner.thread.is_alive():
+                    call.make()  # another thread has closed the client, and there is nothing to wait for
+            runner.last = None  # or it would keep what the call returns
+            if call.error is None:
+                for text in call.texts:
+                    self._warn(text)
+                return call.results[0]
+        except BaseException:
+            call.abandoned = True
+            runner.calls.put(call)  # for the case that it was over already, and has something to take back
+            raise
+        error, call.error = call.error, None
+        try:
+            raise error
+        finally:
+            del error, call  # or the frames of the traceback would refer to it, and live until the next collection
+
+    def _ready(self) -> _Runner:
+        """A thread that is not kept by a wait of an interrupted call."""
+        runner = self._runner
+        stuck = None if runner is None else runner.stuck()
+        if runner is None or stuck is not None:
+            try:
+                following = _Runner()
+            except RuntimeError as error:
+                raise LimitExceeded(
+                    f"a thread of lib_usm cannot be started ({error}): RLIMIT_NPROC (ulimit -u), pids.max of the "
+                    "cgroup, or memory for its stack; end other threads or raise the limit"
+                ) from None
+            if stuck is not None and runner is not None:
+                abandon = Call(lambda: self._abandon(stuck), None)
+                following.calls.put(abandon)
+                runner.calls.put(None)
+            self._runner = runner = following
+        return runner
+
+    def stop(self) -> None:
+        """End the thread after its calls; those that follow need not wait. A finalizer may call this."""
+        self._stopped = True
+        if self._runner is not None:
+            self._runner.calls.put(None)

@@ -1,0 +1,329 @@
+"""Calls of the main thread: an interrupt ends the wait, at whatever moment it comes, and neither session nor data."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+
+import pytest
+
+import lib_usm
+from lib_usm.calls import Abandoned, Calls, check_abandoned, current_call
+from lib_usm.faults import Batch
+
+
+@pytest.fixture
+def abandoned():
+    return []
+
+
+@pytest.fixture
+def calls(abandoned):
+    calls = Calls(abandoned.append, lambda text: warnings.warn(text, UserWarning, stacklevel=2))
+    yield calls
+    calls.stop()
+
+
+def interrupt():
+    """What Ctrl-C does: a signal for the main thread, which waits."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+def test_a_call_returns_and_raises_what_its_function_does(calls):
+    assert calls.make(lambda: 3) == 3
+    error = ZeroDivisionError("it")
+    with pytest.raises(ZeroDivisionError) as caught:
+        calls.make(lambda: (_ for _ in ()).throw(error))
+    assert caught.value is error
+
+
+def test_calls_of_the_main_thread_are_made_by_one_other_and_those_of_others_by_themselves(calls, in_thread):
+    first, second = (calls.make(threading.get_ident) for _ in range(2))
+    assert first == second != threading.get_ident()
+    ident, call = in_thread(lambda: (calls.make(threading.get_ident), current_call())).result(10)
+    assert ident not in (first, threading.get_ident())
+    assert call is None
+
+
+def test_a_call_within_a_call_is_made_by_the_same_thread(calls):
+    assert (
+        calls.make(lambda: (threading.get_ident(), calls.make(threading.get_ident)))
+        == (calls.make(threading.get_ident),) * 2
+    )
+
+
+def test_an_interrupted_call_is_left_and_the_next_one_is_made_behind_it(calls):
+    order = []
+    go_on = threading.Event()
+
+    def first():
+        interrupt()
+        order.append("first")
+        assert go_on.wait(10)
+        order.append("first ends")
+
+    with pytest.raises(KeyboardInterrupt):
+        calls.make(first)
+    go_on.set()
+    calls.make(lambda: order.append("second"))
+    assert order == ["first", "first ends", "second"]
+
+
+def test_what_an_interrupted_call_did_all_the_same_is_undone_once(calls):
+    undone = []
+
+    def first():
+        interrupt()
+        return "result"
+
+    # The interrupt comes before the call's end or right at it: it is undone in each case.
+    for _ in range(50):
+        with pytest.raises(KeyboardInterrupt):
+            calls.make(first, undone.append)
+        calls.make(lambda: None)
+    assert set(undone) <= {"result"}
+    assert len(undone) == 50
+
+
+def test_a_wait_without_end_keeps_no_later_call(calls, abandoned):
+    batch = Batch(1, [], False)
+    left = threading.Event()
+    ends = []
+
+    def waits():
+        call = current_call()
+        call.park(batch)
+        interrupt()
+        assert left.wait(10)
+        try:
+            call.unpark()
+        except Abandoned:
+            ends.append("abandoned")
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        calls.make(waits)
+    assert calls.make(lambda: 5) == 5
+    assert abandoned == [batch]
+    left.set()
+    assert calls.make(lambda: 6) == 6
+
+
+def test_a_call_that_was_left_does_not_begin_to_wait_and_stops_between_two_steps(calls):
+    seen = []
+    for step in (lambda: current_call().park(Batch(1, [], False)), check_abandoned):
+
+        def first(step=step):
+            interrupt()
+            while not current_call().abandoned:
+                pass
+            try:
+                step()
+            except Abandoned:
+                seen.append(step)
+                raise
+
+        with pytest.raises(KeyboardInterrupt):
+            calls.make(first)
+        calls.make(lambda: None)
+    assert len(seen) == 2
+
+
+def test_warnings_come_where_the_caller_is(calls):
+    with pytest.warns(UserWarning, match="of the call"):
+        calls.make(lambda: current_call().texts.append("of the call"))
+
+
+def test_where_no_thread_can_be_started_the_limit_is_named(calls, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(lib_usm.LimitExceeded, match=r"can't start new thread.*RLIMIT_NPROC \(ulimit -u\)"):
+        calls.make(lambda: None)
+
+
+def test_nothing_refers_to_an_error_that_was_caught(calls):
+    import gc
+    import weakref
+
+    class Held:
+        pass
+
+    def fail():
+        raise ZeroDivisionError
+
+    def use():
+        held = Held()
+        try:
+            calls.make(fail)
+        except ZeroDivisionError:
+            return weakref.ref(held)
+
+    gc.disable()
+    try:
+        held = use()
+        calls.make(lambda: None)  # the thread has let go of the call
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+# Clients
+
+
+def interrupted(daemon, wire, use):
+    """Interrupts `use` of a client whose faults the daemon does not answer, once they are there."""
+    daemon.answers = lambda fault: wire.yielded(fault, 1000 + fault.fault_id)
+    before = len(daemon.faults())
+    watcher = threading.Thread(target=lambda: (daemon.until(lambda: len(daemon.faults()) > before), interrupt()))
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    watcher.join(10)
+    daemon.answers = None
+
+
+def test_an_interrupt_of_any_wait_for_pages_leaves_session_and_data(daemon, client, wire):
+    region = client.mmap(16 * 64)
+    region[:32] = b"every byte is there afterwards.."
+    uses = [
+        lambda: client.fault(region, 16 * 40, 16),
+        lambda: client.fault_many([(region, 41, 1), (region, 42, 1)]),
+        lambda: region.ensure(16 * 43, 16),
+        lambda: region.read(16 * 44, 3),
+        lambda: region.write(16 * 45, b"never"),
+        lambda: region.pin(16 * 46, 16),
+    ]
+    for use in uses:
+        for _ in range(2):
+            interrupted(daemon, wire, use)
+            assert region[:32] == b"every byte is there afterwards.."
+    assert isinstance(client.fault(region, 16 * 40, 16), lib_usm.Allocated)
+    assert region[16 * 45 : 16 * 45 + 5] == bytes(5)
+    region[16 * 44] = 7
+    assert region[16 * 44] == 7
+    assert not daemon.requests("PinRegion")
+    assert daemon.streams_ended == 0
+
+
+def test_an_interrupted_wait_for_a_yield_may_be_waited_for_again(daemon, client, wire):
+    region = client.mmap(64)
+    daemon.answers = lambda fault: wire.yielded(fault, 1000 + fault.fault_id)
+    token = client.fault(region, 0, 16, wait=False).token
+    for _ in range(3):
+
+        def watch():
+            wait_parked(client)
+            interrupt()
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.wait(token)
+        watcher.join(10)
+    daemon.send(wire.allocated(daemon.faults()[0], token=token))
+    assert isinstance(client.wait(token), lib_usm.Allocated)
+    with pytest.raises(lib_usm.UnknownToken):
+        client.wait(token)
+
+
+def wait_parked(client):
+    """Until the main thread's call waits, for the second time if it was abandoned before."""
+    from tests.support.waiting import wait_until
+
+    def parked():
+        runner = client._calls._runner
+        last = runner and runner.last
+        return last is not None and last.parked is not None and not last.abandoned
+
+    wait_until(parked, "the call waits")
+
+
+def test_an_interrupted_mmap_leaves_no_region(daemon, client):
+    gate = daemon.gates["MapRegion"] = threading.Event()
+    watcher = threading.Thread(target=lambda: (daemon.until(lambda: daemon.requests("MapRegion")), interrupt()))
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt):
+        client.mmap(64)
+    watcher.join(10)
+    gate.set()
+    daemon.gates.clear()
+    client.mmap(64)[0] = 1  # which is behind it
+    daemon.until(lambda: daemon.requests("UnmapRegion") or daemon.unmapped())
+
+
+@pytest.mark.parametrize("what", ["hint", "close"])
+def test_an_interrupted_call_of_the_daemon_ends_and_the_next_is_answered(daemon, client, what):
+    region, other = client.mmap(64), client.mmap(64)
+    method = {"hint": "HintRegion", "close": "UnmapRegion"}[what]
+    gate = daemon.gates[method] = threading.Event()
+    watcher = threading.Thread(target=lambda: (daemon.until(lambda: daemon.requests(method)), interrupt()))
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt):
+        client.usm_hint(region, "PRIORITY=HIGH") if what == "hint" else region.close()
+    watcher.join(10)
+    gate.set()
+    other[0] = 1
+    assert other[0] == 1
+    assert region.closed is (what == "close")
+    assert len(daemon.requests(method)) == 1
+
+
+PROGRAM = """
+    import os, signal, sys, threading
+    import lib_usm
+
+    # Signals at moments that nobody chose, as many as there are in a second of Ctrl-C on end.
+    with lib_usm.connect(sys.argv[1]) as client:
+        data = client.mmap(16 * 64)
+        data[:] = content = os.urandom(len(data))
+        stop, interrupts = threading.Event(), 0
+
+        def send():
+            while not stop.wait(0.002):
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+        sender = threading.Thread(target=send)
+        begun = False
+        while interrupts < 60:
+            try:
+                if not begun:
+                    begun = True
+                    sender.start()
+                while True:
+                    region = client.mmap(64)
+                    region[:5] = b"hello"
+                    client.usm_hint(region, "PRIORITY=HIGH")
+                    assert bytes(region[:5]) == b"hello"
+                    assert data[:] == content
+                    client.fault(data, 0, 16)
+                    region.close()
+            except KeyboardInterrupt:
+                interrupts += 1
+        while sender.is_alive():
+            try:
+                stop.set()
+                sender.join()
+            except KeyboardInterrupt:
+                pass
+        assert data[:] == content
+        del region
+        print("as it was")
+"""
+
+
+def test_interrupts_at_any_moment_harm_nothing(daemon):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), daemon.address],
+        env=os.environ | {"PYTHONPATH": ":".join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "as it was\n", "")
+    assert len(daemon.requests("Attach")) == len(daemon.requests("Detach")) == 1
