@@ -5,7 +5,7 @@ import itertools
 import queue
 import re
 import threading
-from collections import deque, namedtuple
+from collections import Counter, deque, namedtuple
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
@@ -69,6 +69,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         self.answers = None  # fault -> outcome, instead of making its pages resident
         self.regions = {}
         self.resident = deque()  # (region_id, page)
+        self.pins = Counter()  # (region_id, page)
         self.attached = None
         self.metadata = None
         self.outbox = queue.SimpleQueue()  # outcomes, None to end the stream, a grpc.Status to break it
@@ -167,6 +168,21 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
             context.set_trailing_metadata((("usm-over-budget", str(self.over_budget)), ("other", "1")))
             self.over_budget = 0
         return pb.GetKeptResponse(denied_pages=1, pinned_pages=2, budget_pages=10, room_pages=7, refused_pages=5)
+
+    def PinRegion(self, request, context):  # noqa: N802
+        self._enter("PinRegion", request, context)
+        pages = [(request.region_id, request.first_page + index) for index in range(request.page_count)]
+        with self.changed:
+            absent = [page for region_id, page in pages if (region_id, page) not in self.resident]
+            if not absent:
+                self.pins.update(pages)
+        return pb.PinRegionResponse(absent_pages=absent)
+
+    def UnpinRegion(self, request, context):  # noqa: N802
+        self._enter("UnpinRegion", request, context)
+        with self.changed:
+            self.pins.subtract((request.region_id, request.first_page + index) for index in range(request.page_count))
+        return pb.UnpinRegionResponse()
 
     def _prefix(self, region_id, offset, length):
         """Bytes up to the first absent page, and the absent pages."""

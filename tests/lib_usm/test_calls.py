@@ -206,7 +206,10 @@ def test_an_interrupt_of_any_wait_for_pages_leaves_session_and_data(daemon, clie
     assert region[16 * 45 : 16 * 45 + 5] == bytes(5)
     region[16 * 44] = 7
     assert region[16 * 44] == 7
-    assert not daemon.requests("PinRegion")
+    assert not +daemon.pins
+    with region.pin(16 * 46, 16):
+        assert +daemon.pins == {(region.region_id, 46): 1}
+    assert not +daemon.pins
     assert daemon.streams_ended == 0
 
 
