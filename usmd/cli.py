@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from usmd import log, standard_streams
-from usmd.config import Config, load
+from usmd.config import Config, MemoryConfig, PolicyRules, load
 from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdError
 from usmd.runtime_paths import prepare_folder, runtime_folder
 from usmd.server.signals import Signals
+from usmd.sizes import format_size
 from usmd.swap.open import parse_swap_spec
 from usmd.text_output import complain, use_escapes
 from usmd.version import VERSION
@@ -30,6 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 _EXAMPLES = """[bold]Examples[/bold]
@@ -76,29 +78,51 @@ def usmd(
 @app.command(epilog=_EXAMPLES)
 def serve(
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Configuration; a flag given here overrides it.")
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Configuration; a flag given here overrides it. Default: none."),
     ] = None,
     socket: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Clients' socket.", rich_help_panel=_PLACES)
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Clients' socket. Default: usmd.sock in your runtime folder.", rich_help_panel=_PLACES
+        ),
     ] = None,
     admin_socket: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Operators' socket.", rich_help_panel=_PLACES)
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Operators' socket. Default: admin.sock in your runtime folder.",
+            rich_help_panel=_PLACES,
+        ),
     ] = None,
     state_dir: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Folder of swap files without a path.", rich_help_panel=_PLACES)
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder of swap files without a path. Default: your runtime folder.",
+            rich_help_panel=_PLACES,
+        ),
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Memory in all, for example 64MiB.", rich_help_panel=_MEMORY)
+        str | None,
+        typer.Option(
+            metavar="SIZE", help=f"Memory in all. Default: {format_size(MemoryConfig().size)}.", rich_help_panel=_MEMORY
+        ),
     ] = None,
     page_size: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Bytes in a page, a power of two, 512B to 2MiB.", rich_help_panel=_MEMORY),
+        typer.Option(
+            metavar="SIZE",
+            help=f"Bytes in a page, a power of two, 512B to 2MiB. Default: {format_size(MemoryConfig().page_size)}.",
+            rich_help_panel=_MEMORY,
+        ),
     ] = None,
     swap: Annotated[
         list[str] | None,
         typer.Option(
             metavar="memory:SIZE | file:PATH:SIZE[:direct]",
-            help="A swap device; repeat for several. They replace the configured ones.",
+            help="A swap device; repeat for several. They replace the configured ones. Default: one in memory, 4 times "
+            "as large as --memory.",
             rich_help_panel=_MEMORY,
         ),
     ] = None,
@@ -106,7 +130,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="auto|userfaultfd|simulated",
-            help="Where bytes live: in memory that clients map, or in a pool behind calls. auto: the first if it can.",
+            help="Where bytes live: in memory that clients map, or in a pool behind calls. auto (default): the first "
+            "if it can.",
             rich_help_panel=_MEMORY,
         ),
     ] = None,
@@ -114,33 +139,48 @@ def serve(
         str | None,
         typer.Option(
             metavar="sleep|spin:US|follow",
-            help="How to wait for real page faults; spin takes a CPU for US microseconds after each.",
+            help="How to wait for real page faults; spin takes a CPU for US microseconds after each. Default: "
+            f"{MemoryConfig().fault_wakeup}.",
             rich_help_panel=_MEMORY,
         ),
     ] = None,
     alloc: Annotated[
         str | None,
-        typer.Option(metavar=_POLICY, help="Default alloc policy: how a fault is served.", rich_help_panel=_POLICIES),
+        typer.Option(
+            metavar=_POLICY,
+            help=f"Default alloc policy: how a fault is served. Without it: {PolicyRules().alloc}.",
+            rich_help_panel=_POLICIES,
+        ),
     ] = None,
     evict: Annotated[
         str | None,
-        typer.Option(metavar=_POLICY, help="Default evict policy: which pages go.", rich_help_panel=_POLICIES),
+        typer.Option(
+            metavar=_POLICY,
+            help=f"Default evict policy: which pages go. Without it: {PolicyRules().evict}.",
+            rich_help_panel=_POLICIES,
+        ),
     ] = None,
     oom: Annotated[
         str | None,
-        typer.Option(metavar=_POLICY, help="Default oom policy: what when none can go.", rich_help_panel=_POLICIES),
+        typer.Option(
+            metavar=_POLICY,
+            help=f"Default oom policy: what when none can go. Without it: {PolicyRules().oom}.",
+            rich_help_panel=_POLICIES,
+        ),
     ] = None,
     cond: Annotated[
         str | None,
         typer.Option(
-            metavar=_POLICY, help="Default cond policy: what is done when nobody asks.", rich_help_panel=_POLICIES
+            metavar=_POLICY,
+            help=f"Default cond policy: what is done when no fault asks. Without it: {PolicyRules().cond}.",
+            rich_help_panel=_POLICIES,
         ),
     ] = None,
     no_uvloop: Annotated[
         bool, typer.Option("--no-uvloop", metavar=" ", help="Run on asyncio's own event loop.")
     ] = False,
     log_format: Annotated[
-        str | None, typer.Option(metavar="auto|human|json", help="auto: human on a terminal, else json.")
+        str | None, typer.Option(metavar="auto|human|json", help="auto (default): human on a terminal, else json.")
     ] = None,
 ) -> None:
     """Own memory and serve it to applications, until SIGTERM or SIGINT."""

@@ -152,3 +152,17 @@ def test_main_runs_the_command_line(daemon, monkeypatch, capsys):
         cli.main()
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("usmd: memory.size = 1 B")
+
+
+def test_the_help_tells_what_the_defaults_are_and_is_there_by_its_short_name(daemon):
+    text = " ".join(run("serve", "-h").output.split())
+    for part in (
+        "64 MiB",
+        "4 KiB",
+        "async_aware",
+        "hint_aware",
+        "refuse",
+        "admin.sock in your runtime folder",
+        "sleep",
+    ):
+        assert part in text, part

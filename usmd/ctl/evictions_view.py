@@ -7,25 +7,25 @@ from typing import Final
 from rich.console import Console
 
 from lib_usm.pb.usm.v1 import admin_pb2
-from usmd.ctl.tables import Column, show_list
+from usmd.ctl.tables import PROSE, Column, show_list
 from usmd.text_output import printable
 
 COLUMNS: Final = [
     Column[admin_pb2.EvictedPage](
         ">AGO", lambda it: f"{it.eviction.seconds_ago:,.3f} s", lambda it: it.eviction.seconds_ago
     ),
-    Column("REGION", lambda it: f"{it.region_id} {_region(it)}".rstrip(), None, 3),
+    Column("REGION", lambda it: f"{it.region_id} {_region(it)}".rstrip(), None, 2),
     Column(">PAGE", lambda it: f"{it.page:,}", lambda it: it.page),
-    Column(">ADDRESS", lambda it: f"{it.address:#x}" if it.address else "-", lambda it: it.address, 4),
+    Column(">ADDRESS", lambda it: f"{it.address:#x}" if it.address else "-", lambda it: it.address, 3),
     Column("RESULT", lambda it: printable(it.eviction.result)),
-    Column("POLICY", lambda it: printable(it.eviction.policy), None, 2),
-    Column("WHY", lambda it: printable(it.eviction.reason) or "no reason given", None, 1),
+    Column("POLICY", lambda it: printable(it.eviction.policy), None, 1),
+    Column("WHY", lambda it: printable(it.eviction.reason) or "no reason given"),
 ]
 
 
 def show_evictions(console: Console, found: admin_pb2.ListEvictionsResponse) -> None:
     """One line per eviction, and how many there were in all."""
-    show_list(console, COLUMNS, found.evictions, "no evictions on record")
+    show_list(console, COLUMNS, found.evictions, "no evictions on record", enough=PROSE)
     if found.evictions:
         console.print(
             f"{len(found.evictions):,} of {found.total:,} evictions; the last {found.records:,} are on record",

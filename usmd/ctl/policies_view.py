@@ -9,22 +9,22 @@ from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.ctl.status_view import format_duration
-from usmd.ctl.tables import Column, show_list, show_table
+from usmd.ctl.tables import PROSE, Column, show_list, show_table
 from usmd.text_output import printable
 
 COLUMNS: Final = [
     Column[admin_pb2.Policy]("KIND", lambda it: printable(it.kind)),
     Column("NAME", lambda it: printable(it.name)),
-    Column("DEFAULT", lambda it: "yes" if it.is_default else "-", None, 2),
-    Column("PROCESSES", lambda it: ", ".join(map(str, it.process_ids)) or "-", None, 3),
-    Column(">ERRORS", lambda it: f"{it.errors:,}", lambda it: it.errors, 4),
-    Column("WHAT IT DOES", lambda it: printable(it.summary), None, 1),
+    Column("DEFAULT", lambda it: "yes" if it.is_default else "-", None, 1),
+    Column("PROCESSES", lambda it: ", ".join(map(str, it.process_ids)) or "-", None, 2),
+    Column(">ERRORS", lambda it: f"{it.errors:,}", lambda it: it.errors, 3),
+    Column("WHAT IT DOES", lambda it: printable(it.summary)),
 ]
 
 
 def show_policies(console: Console, found: admin_pb2.ListPoliciesResponse) -> None:
     """One line per policy; the default is what new sessions get. Then one line per process and kind."""
-    show_list(console, COLUMNS, found.policies, "no policies")
+    show_list(console, COLUMNS, found.policies, "no policies", enough=PROSE)
     if not found.processes:
         return
     console.print()

@@ -27,6 +27,7 @@ from usmd.lab.miss_ratio_curve import WorkerLost, curves
 from usmd.lab.replay import Replay, Row, Setup
 from usmd.lab.traces.reading import AUTO, FORMATS, open_trace
 from usmd.lab.traces.time_units import UNITS
+from usmd.text_output import complain
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -183,7 +184,7 @@ def replay(
         for each in setups[: len(policies)]:
             Replay(found, each)  # what cannot be made is told before the work begins
     except KeyboardInterrupt:
-        sys.stderr.write("usmctl: interrupted while the trace was read; nothing was replayed\n")
+        complain("usmctl", "interrupted while the trace was read; nothing was replayed")
         raise typer.Exit(INTERRUPTED) from None
     try:
         with progress_bar("replaying", len(found) * len(setups)) as advance:
@@ -205,7 +206,7 @@ def replay(
         _draw(found, rows, target)
     if why:
         done = sum(row.complete for row in rows)
-        sys.stderr.write(f"usmctl: {why} after {done} of {len(setups)} replays; above is what is known so far\n")
+        complain("usmctl", f"{why} after {done} of {len(setups)} replays; above is what is known so far")
         raise typer.Exit(code)
 
 
@@ -235,9 +236,9 @@ def _load(path: str, form: str, page_size: int, columns: dict[str, str], time_un
 
             found = load(source, moved)
         if source.skipped:
-            sys.stderr.write(f"usmctl: lines of {source.name} without an access, passed over: {source.skipped:,}\n")
+            complain("usmctl", f"lines of {source.name} without an access, passed over: {source.skipped:,}")
         if source.truncated:
-            sys.stderr.write(f"usmctl: the last record of {source.name} was cut off and left out\n")
+            complain("usmctl", f"the last record of {source.name} was cut off and left out")
     return found
 
 
@@ -252,6 +253,6 @@ def _draw(trace: Trace, rows: Sequence[Row], target: Path) -> None:
     try:
         written = curve_plot.draw(trace, rows, target)
     except ImportError:
-        sys.stderr.write("usmctl: no picture, because matplotlib is not installed: pip install 'usmd[plot]'\n")
+        complain("usmctl", "no picture, because matplotlib is not installed: pip install 'usmd[plot]'")
     else:
-        sys.stderr.write(f"usmctl: drawn to {' and '.join(map(str, written))}\n")
+        complain("usmctl", f"drawn to {' and '.join(map(str, written))}")

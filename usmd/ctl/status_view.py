@@ -23,7 +23,7 @@ MAX_BAR = 72
 COUNTER_GROUPS = (
     ("Policies", ("policy", "policies", "suggest")),
     ("Hints", ("hint", "deny", "denied")),
-    ("Swap", ("swap", "slot")),
+    ("Swap", ("swap", "slot", "demot")),
     ("Eviction", ("evict", "reclaim", "victim", "retaken", "drop", "oom")),
     ("Faults", ("fault", "yield", "fill", "access", "read_ahead", "poison")),
     ("Sessions", ("session", "process", "region", "attach")),

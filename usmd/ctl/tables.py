@@ -25,6 +25,8 @@ GAP = 2
 """Characters between two columns."""
 ENOUGH: Final = 24
 """Characters of a column of text for which others are left out."""
+PROSE: Final = 40
+"""The same of a column of sentences."""
 LEAST: Final = 8
 """Characters of a column of text below which it is not cut."""
 Cell = str | Text
@@ -70,14 +72,22 @@ def in_order(columns: Sequence[Column[_Item]], items: Iterable[_Item], sort: str
     return sorted(found, key=key, reverse=descending)
 
 
-def show_list(console: Console, columns: Sequence[Column[_Item]], items: Sequence[_Item], when_empty: str) -> None:
-    """Print a line an item."""
+def show_list(
+    console: Console,
+    columns: Sequence[Column[_Item]],
+    items: Sequence[_Item],
+    when_empty: str,
+    *,
+    enough: int = ENOUGH,
+) -> None:
+    """Print a line an item; `enough` as for `show_table`."""
     spare = sorted((column for column in columns if column.spare), key=lambda column: -column.spare)
     rows = [[column.text(item) for column in columns] for item in items]
     kept = [number for number, column in enumerate(columns) if not column.spare]
     if rows and width_of([(columns[n].title, *(row[n] for row in rows)) for n in kept], LEAST) > console.width:
         rows = [[(column.brief or column.text)(item) for column in columns] for item in items]
-    show_table(console, [column.title for column in columns], rows, when_empty, [column.title for column in spare])
+    titles = [column.title for column in columns]
+    show_table(console, titles, rows, when_empty, [column.title for column in spare], enough=enough)
 
 
 def show_table(

@@ -185,7 +185,7 @@ def test_what_is_no_command_is_refused(run, argument):
 
 @pytest.mark.parametrize("command", HELPS, ids=ids)
 def test_every_help_is_written(run, command):
-    for encoding in ENCODINGS:
+    for encoding in ("ascii", "utf-8"):
         code, out, err = run(encoding, [*command, "--help"])
         assert (code, err) == (0, "")
         assert "Usage" in out
@@ -194,7 +194,7 @@ def test_every_help_is_written(run, command):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["--version"]], ids=ids)
 def test_the_daemons_help_is_written(run, arguments):
-    for encoding in ENCODINGS:
+    for encoding in ("ascii", "utf-8"):
         code, out, err = run(encoding, arguments, daemon_program)
         assert (code, err) == (0, "")
         assert "usmd" in out
