@@ -17,6 +17,7 @@ synchronous and may be used from several threads. Every byte stored comes back, 
 
 from __future__ import annotations
 
+from lib_usm.address import Address
 from lib_usm.client import Client, Hint, Kept
 from lib_usm.default import default_client, mmap, usm_hint
 from lib_usm.errors import (
@@ -33,6 +34,7 @@ from lib_usm.errors import (
     InvalidHint,
     LimitExceeded,
     NoBuffer,
+    NotCopyable,
     NotFound,
     NotRunning,
     OutOfMemory,
@@ -73,6 +75,7 @@ __all__ = [
     "LocalManager",
     "LocalManagerStats",
     "NoBuffer",
+    "NotCopyable",
     "NotFound",
     "NotRunning",
     "OutOfMemory",
@@ -98,8 +101,8 @@ __all__ = [
 ]
 
 
-def connect(address: str | None = None, *, name: str | None = None) -> Client:
-    """Begin a session with the daemon at `address` (`unix:PATH`; None: $USM_ADDRESS, else the default socket).
+def connect(address: Address | None = None, *, name: str | None = None) -> Client:
+    """Begin a session with the daemon at `address` (`unix:PATH` or a path; None: $USM_ADDRESS, or the default socket).
 
     `name` (1 to 64 printable characters; None: the program's) is what the daemon assigns policies by. Raises
     DaemonUnavailable within about 2 s when no daemon listens, InvalidArgument, LimitExceeded or Draining.

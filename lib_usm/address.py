@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import quote
 
-from lib_usm.errors import InvalidArgument
+from lib_usm.errors import InvalidArgument, WrongType
 
+Address: TypeAlias = str | os.PathLike[str]
 _SCHEME = "unix:"
+_SCHEMES = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _SYSTEM_SOCKET = Path("/run/usmd/usmd.sock")
 _IDENTITY_SUFFIX = ".identity"
 _MEMORY_SUFFIX = ".memory"
@@ -18,12 +22,15 @@ _MAX_PATH_BYTES = 107 - len(_IDENTITY_SUFFIX)
 
 
 class SocketAddress:
-    """A Unix socket of the daemon. Raises InvalidArgument when `text` is not `unix:PATH` or PATH is too long."""
+    """A Unix socket of the daemon, `unix:PATH` or PATH alone. Raises InvalidArgument if it is neither, or too long."""
 
     def __init__(self, text: str) -> None:
         path = text.removeprefix(_SCHEME)
-        if path == text or not path or "\0" in path:
-            raise InvalidArgument(f"address {text!r} cannot be used; allowed is unix:PATH, e.g. unix:{_SYSTEM_SOCKET}")
+        other_scheme = path == text and _SCHEMES.match(text)
+        if not path or "\0" in path or other_scheme:
+            raise InvalidArgument(
+                f"address {text!r} cannot be used; allowed is unix:PATH, or a path alone, e.g. unix:{_SYSTEM_SOCKET}"
+            )
         # unix:///PATH is the same socket in URI spelling.
         self.path = Path("/" + path.lstrip("/")) if path.startswith("//") else Path(path).absolute()
         size = len(os.fsencode(self.path))
@@ -52,11 +59,16 @@ class SocketAddress:
         return f"{_SCHEME}{self.path}"
 
 
-def resolve_address(address: str | None) -> SocketAddress:
-    """`address`, else $USM_ADDRESS, else the daemon's default socket. Raises InvalidArgument."""
-    if not isinstance(address, str | None):
-        raise InvalidArgument(f"address {address!r} is a {type(address).__name__}; a str such as unix:PATH is needed")
-    return SocketAddress(address or os.environ.get("USM_ADDRESS") or f"{_SCHEME}{default_socket()}")
+def resolve_address(address: Address | None) -> SocketAddress:
+    """`address`, else $USM_ADDRESS, else the daemon's default socket. Raises InvalidArgument and WrongType."""
+    given = os.fspath(address) if isinstance(address, os.PathLike) else address
+    if not isinstance(given, str | None):
+        raise WrongType(
+            f"address {address!r} is a {type(address).__name__}; a str such as unix:PATH, or a Path, is needed"
+        )
+    if given and given is not address and not given.startswith(_SCHEME):
+        given = _SCHEME + given  # a path object is a path, whatever its name looks like
+    return SocketAddress(given or os.environ.get("USM_ADDRESS") or f"{_SCHEME}{default_socket()}")
 
 
 def default_socket(system_socket: Path = _SYSTEM_SOCKET) -> Path:

@@ -74,8 +74,8 @@ class SessionChannel:
             raise
         except ConnectionLost as error:
             raise DaemonUnavailable(
-                f"no daemon answers at {self._address}: {error}; start it with `usmd serve`, "
-                "or give the address of a running one (argument `address`, or $USM_ADDRESS)"
+                f"no daemon answers at {self._address}: what listens there is not usmd, or too busy to answer within "
+                f"{_ATTACH_TIMEOUT_SECONDS:g} s ({str(error).partition(' (gRPC status')[0]})"
             ) from None
         if not (answer.page_size and answer.max_transfer_bytes and answer.max_fault_pages and answer.max_batch_faults):
             raise InternalError(f"the daemon at {self._address} gave a session with a limit of 0: {answer}")

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, NamedTuple, ParamSpec, Self, SupportsFloat, SupportsIndex, TypeVar, cast
 
-from lib_usm.address import SocketAddress, resolve_address
+from lib_usm import forked
+from lib_usm.address import Address, SocketAddress, resolve_address
 from lib_usm.arguments import seconds, shown, whole
 from lib_usm.asyncio_pager import AsyncioPager
 from lib_usm.calls import Calls
@@ -40,14 +41,17 @@ from lib_usm.errors import (
 from lib_usm.faults import Answer, FaultRange, FaultStream, allocated
 from lib_usm.holdings import Holdings
 from lib_usm.identity import Identity
+from lib_usm.limits import limit_reached
 from lib_usm.mapping import MappedBytes, session_ended
 from lib_usm.memory import Memory
 from lib_usm.message_stream import MessageStream
 from lib_usm.outcomes import Allocated, Outcome, Yielded
 from lib_usm.pager import Pager
 from lib_usm.pb.usm.v1 import client_pb2
+from lib_usm.reach import check_reachable
 from lib_usm.region import Region
 from lib_usm.transfer import Limits, Transfer
+from lib_usm.uncopyable import Uncopyable
 from lib_usm.user_warnings import warn, warn_over_budget
 
 _P = ParamSpec("_P")
@@ -100,7 +104,7 @@ def _call(method: Callable[Concatenate[Client, _P], _T]) -> Callable[Concatenate
     return make
 
 
-class Client:
+class Client(Uncopyable):
     """A session; `lib_usm.connect` makes one. Use it from any thread, and close it, or use it as a context manager.
 
     A client does not survive fork(): in the child each call raises ForkedChild, and `close` leaves the parent's
@@ -109,7 +113,9 @@ class Client:
     raises) ends a call, and neither the session nor its data.
     """
 
-    def __init__(self, address: str | None = None, *, name: str | None = None) -> None:
+    instead = "connect in the other process, or use this client as it is"
+
+    def __init__(self, address: Address | None = None, *, name: str | None = None) -> None:
         self._where = where = resolve_address(address)
         self._pid = os.getpid()
         self._close_lock = threading.Lock()
@@ -119,13 +125,14 @@ class Client:
         # Regions that were given back without a call, newest last; see `_settle`.
         self._given_back: deque[int] = deque(maxlen=_MAX_GIVEN_BACK)
         self._asyncio_pagers: dict[asyncio.AbstractEventLoop, AsyncioPager] = {}
+        check_reachable(where)
         with contextlib.ExitStack() as undo:
             self._identity = Identity(where)
             undo.callback(self._identity.close)
-            self._channel = SessionChannel(where)
-            undo.callback(self._channel.close)
             label = _encodable(name, "client name", InvalidArgument) if name is not None else default_name()
-            session = self._channel.attach(label, self._identity.ticket)
+            ticket = self._identity.ticket
+            self._channel, session = forked.guarded(lambda: _attach(where, label, ticket))
+            undo.callback(self._channel.close)
             self._limits = Limits(
                 session.page_size, session.max_transfer_bytes, session.max_fault_pages, session.max_batch_faults
             )
@@ -145,7 +152,7 @@ class Client:
         self.process_id = session.process_id
         """Number of this session in usmctl."""
         self._dropped = weakref.finalize(
-            self, _drop, repr(self), self._calls, self._faults, self._identity, self._memory
+            self, _drop, repr(self), self._calls, self._channel, self._faults, self._identity, self._memory
         )
         self._dropped.atexit = False
 
@@ -153,6 +160,11 @@ class Client:
     def closed(self) -> bool:
         """`close` was called."""
         return self._closed
+
+    @property
+    def ended(self) -> bool:
+        """The session is over, by `close` or by what the next call raises."""
+        return self._over()
 
     @property
     def page_size(self) -> int:
@@ -169,7 +181,12 @@ class Client:
             return f"usmd at {where} has simulated memory; run it with real memory (`usmctl doctor` says if it can)"
         try:
             self._memory = Memory(where, session.session_token)
+        except LimitExceeded:
+            raise
         except (OSError, UsmError) as error:
+            limit = None if isinstance(error, UsmError) else limit_reached(error, f"{where} cannot be connected to")
+            if limit is not None:
+                raise limit from None
             return f"this process cannot have its page faults served: {error}; `usmctl doctor` says what to do"
         return ""
 
@@ -204,12 +221,13 @@ class Client:
         if self._memory is not None:
             try:
                 mapping = self._memory.map(message.region_id, message.length, message.page_count)
-            except OSError as error:
-                self._unmap(message.region_id)
-                raise LimitExceeded(f"a region of {size} bytes cannot be mapped: {error}") from None
-            except UsmError:
+            except UsmError:  # some of which are OSErrors
                 self._unmap(message.region_id)
                 raise
+            except OSError as error:
+                self._unmap(message.region_id)
+                doing = f"a region of {size} bytes cannot be mapped"
+                raise limit_reached(error, doing, size) or LimitExceeded(f"{doing}: {error}") from None
             mapping.memory.session = self
         region = Region(self, message, self.page_size, mapping)
         if mapping is not None and self._identity.descriptor >= 0:
@@ -602,14 +620,28 @@ class Client:
         return region.table, region.region_id, first_page, page_count
 
 
-def _drop(name: str, calls: Calls, faults: FaultStream, identity: Identity, memory: Memory | None) -> None:
+def _drop(
+    name: str, calls: Calls, channel: SessionChannel, faults: FaultStream, identity: Identity, memory: Memory | None
+) -> None:
     """End the session of a client that nothing refers to any more, without waiting, in the middle of anything."""
+    over = faults.end is not None or channel.killed is not None
     calls.stop()
     faults.hang_up()
     identity.close()
     if memory is not None:
         memory.close()
-    warnings.warn(f"{name} was not closed; close it, or use it in a `with` block", ResourceWarning, stacklevel=2)
+    if not over:
+        warnings.warn(f"{name} was not closed; close it, or use it in a `with` block", ResourceWarning, stacklevel=2)
+
+
+def _attach(where: SocketAddress, name: str, ticket: str) -> tuple[SessionChannel, client_pb2.AttachResponse]:
+    """Begin a session. Raises what `SessionChannel.attach` does."""
+    channel = SessionChannel(where)
+    try:
+        return channel, channel.attach(name, ticket)
+    except BaseException:
+        channel.close()
+        raise
 
 
 def _giver(faults: FaultStream, given_back: deque[int]) -> Callable[[int], None]:

@@ -5,26 +5,27 @@
     │   ├── OutOfRange (IndexError)    an offset or length outside its region
     │   ├── WrongType (TypeError)      a value of a type that cannot be meant
     │   └── InvalidHint                unknown key, bad value, duplicate key, too long
-    ├── NotFound                       no such region for this client
-    ├── UnknownToken                   no yielded fault has this token
+    ├── NotCopyable (TypeError)        a client or a region, which is copied or pickled
+    ├── NotFound (LookupError)         no such region for this client
+    ├── UnknownToken (LookupError)     no yielded fault has this token
     ├── NotRunning                     nobody runs the uThread that is waited for
     ├── Deadlock                       all uThreads wait for each other
     ├── WaitTimeout (TimeoutError)     the fault is still being served; wait again with the same token
-    ├── OutOfMemory                    no frame, and the oom policy refused
+    ├── OutOfMemory (MemoryError)      no frame, and the oom policy refused
     │   └── Thrashing                  a page was evicted again and again before it could be used
-    ├── LimitExceeded                  a limit of the daemon
+    ├── LimitExceeded (MemoryError)    a limit of the daemon, or of this process
     ├── DataLoss                       the page's bytes in swap are damaged, and nothing was made up in their place
-    ├── SwapIOError                    a swap device could not be read or written; trying again may succeed
-    ├── Unmapped                       the region went away while a fault waited
-    ├── ClosedError                    the client or the region was closed
+    ├── SwapIOError (OSError)          a swap device could not be read or written; trying again may succeed
+    ├── ClosedError (ValueError)       the client or the region was closed
+    │   └── Unmapped                   the region was closed while a fault waited
     ├── NoBuffer (BufferError)         the region is not mapped into this process
-    ├── InUse                          arrays or views of the region's memory are in use
+    ├── InUse (BufferError)            arrays or views of the region's memory are in use
     ├── ForkedChild                    the client belongs to the parent process
-    ├── DaemonUnavailable              no daemon answers at the address
+    ├── DaemonUnavailable (ConnectionError)   no daemon answers at the address, or this user may not ask
     ├── Draining                       the daemon takes no new work
     ├── SessionKilled                  the daemon ended the session; the message says why
     ├── UnknownSession                 the daemon does not know the session (any more)
-    ├── ConnectionLost                 the session ended because the connection broke
+    ├── ConnectionLost (ConnectionError)      the session ended because the connection broke
     └── InternalError                  a defect of the daemon, or not a usmd at all
 
 Nothing here talks to the daemon.
@@ -65,11 +66,15 @@ class InvalidHint(InvalidArgument):
     """A hint with an unknown key, a bad value, a duplicate key, or too much text."""
 
 
-class NotFound(UsmError):
+class NotCopyable(UsmError, TypeError):
+    """A client or a region can be neither copied nor pickled: the copy would be a second owner of the same thing."""
+
+
+class NotFound(UsmError, LookupError):
     """No such region for this client; whether it exists for another is not told."""
 
 
-class UnknownToken(UsmError):
+class UnknownToken(UsmError, LookupError):
     """No yielded fault has this token, or its completion was already taken."""
 
 
@@ -85,7 +90,7 @@ class Deadlock(UsmError):
     """Each uThread that is left waits for another one; the message names them and what they wait for."""
 
 
-class OutOfMemory(UsmError):
+class OutOfMemory(UsmError, MemoryError):
     """No frame could be freed, and the oom policy refused."""
 
 
@@ -93,31 +98,31 @@ class Thrashing(OutOfMemory):
     """A page was evicted again and again between its fault and its use."""
 
 
-class LimitExceeded(UsmError):
-    """A limit of the daemon is reached."""
+class LimitExceeded(UsmError, MemoryError):
+    """A limit of the daemon is reached, or one of this process, which the message names as `ulimit` or `sysctl` do."""
 
 
 class DataLoss(UsmError):
     """The bytes of a swapped page do not match their checksum; nothing is made up in their place."""
 
 
-class SwapIOError(UsmError):
+class SwapIOError(UsmError, OSError):
     """A swap device could not be read or written; trying again may succeed."""
 
 
-class Unmapped(UsmError):
-    """The region went away while a fault waited for one of its pages."""
+class ClosedError(UsmError, ValueError):
+    """The client or the region was closed; a ValueError, as for a file or an mmap that was."""
 
 
-class ClosedError(UsmError):
-    """The client or the region was closed."""
+class Unmapped(ClosedError):
+    """The region was closed while a fault waited for one of its pages."""
 
 
 class NoBuffer(UsmError, BufferError):
     """The region is not mapped into this process: it is loaded and stored by calls. The message says why."""
 
 
-class InUse(UsmError):
+class InUse(UsmError, BufferError):
     """Arrays or memoryviews of the region's memory are in use, so that it cannot be closed."""
 
 
@@ -125,8 +130,8 @@ class ForkedChild(UsmError):
     """The client was made before fork() and belongs to the parent process."""
 
 
-class DaemonUnavailable(UsmError):
-    """No daemon answers at the address."""
+class DaemonUnavailable(UsmError, ConnectionError):
+    """No daemon answers at the address, or this user may not ask it."""
 
 
 class Draining(UsmError):
@@ -141,7 +146,7 @@ class UnknownSession(UsmError):
     """The daemon does not know the session, or no longer."""
 
 
-class ConnectionLost(UsmError):
+class ConnectionLost(UsmError, ConnectionError):
     """The connection to the daemon broke, and with it the session and its regions ended."""
 
 

@@ -11,6 +11,7 @@ import struct
 
 from lib_usm.address import SocketAddress
 from lib_usm.errors import DaemonUnavailable
+from lib_usm.reach import unreachable
 
 _TIMEOUT_SECONDS = 5.0
 _MAX_TICKET_BYTES = 128
@@ -27,7 +28,10 @@ class Identity:
         self.ticket = ""
         self._socket: socket.socket | None = None
         # Python's sockets are close-on-exec, so a program started by the application does not keep the session alive.
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise unreachable(error, f"the identity socket {address.identity_path}") from None
         try:
             connect(connection, str(address.identity_path), timeout)
             self.ticket = _read_ticket(connection)

@@ -6,6 +6,7 @@ that is kept here makes a thread wait for its page when the daemon is gone, wher
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -15,6 +16,7 @@ from google.protobuf.message import DecodeError
 from lib_usm.address import SocketAddress
 from lib_usm.errors import ConnectionLost, DaemonUnavailable, InternalError, UsmError, error_of_reply
 from lib_usm.identity import connect
+from lib_usm.limits import limit_reached
 from lib_usm.mapping import Mapping
 from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.userfaultfd import open_userfaultfd
@@ -69,7 +71,7 @@ class Memory:
         self._skip_old_replies()
         try:
             socket.send_fds(self._socket, [request.SerializeToString()], send or [])
-            data, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+            data, descriptors, flags, _ = socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
             raise ConnectionLost(f"the memory connection broke: {error}; connect again") from None
         try:
@@ -78,6 +80,9 @@ class Memory:
             reply = client_pb2.MemoryReply.FromString(data)
             if reply.reason:
                 raise error_of_reply(reply)
+            if len(descriptors) < expect and flags & socket.MSG_CTRUNC:
+                full = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                raise limit_reached(full, "the descriptors of a region cannot be taken") or full
             if len(descriptors) != expect:
                 raise ConnectionLost(
                     f"{len(descriptors)} descriptors came on the memory connection where {expect} should; connect again"

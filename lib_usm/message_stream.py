@@ -27,13 +27,13 @@ from google.rpc import status_pb2
 from lib_usm.errors import (
     ClosedError,
     ConnectionLost,
-    DaemonUnavailable,
     InternalError,
     UsmError,
     again,
     error_of_status,
 )
 from lib_usm.identity import connect
+from lib_usm.reach import unreachable
 
 _CONNECT_SECONDS: Final = 5.0
 _PREFIX_BYTES: Final = 5
@@ -62,12 +62,15 @@ class MessageStream:
         self._frames = bytearray()
         self._unsent = bytearray()
         self._trailers: dict[str, str] = {}
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise unreachable(error, f"the socket {path}") from None
         try:
             connect(self._socket, path, _CONNECT_SECONDS)
         except OSError as error:
             self._socket.close()
-            raise DaemonUnavailable(f"the socket {path} cannot be used: {error.strerror or 'no answer'}") from None
+            raise unreachable(error, f"the socket {path}") from None
         self._socket.setblocking(False)
         config = h2.config.H2Configuration(client_side=True, header_encoding="latin-1", validate_outbound_headers=False)
         self._http = h2.connection.H2Connection(config)

@@ -31,6 +31,7 @@ from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.pin import Pin, PinAsync
 from lib_usm.running import running
 from lib_usm.steps import Place, Steps
+from lib_usm.uncopyable import Uncopyable
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class Region(ByteSequence):
+class Region(Uncopyable, ByteSequence):
     """Made by `Client.mmap`. Bytes are zero until written; indexes and slices mean what they mean for a bytearray.
 
     Every integer may be of any type that Python takes for an index, NumPy's too; floats are refused by WrongType.
@@ -49,6 +50,8 @@ class Region(ByteSequence):
     Each method may be called from any thread. Besides what it names, each raises ClosedError after `close`, and what
     ended the session (SessionKilled, ConnectionLost, ...) when that is over.
     """
+
+    instead = "copy its bytes (`bytes(region)`, `region[a:b]`), or use the region as it is; in another process, connect"
 
     def __init__(
         self, client: Client, message: client_pb2.Region, page_size: int, mapping: Mapping | None = None

@@ -16,7 +16,7 @@ def test_the_given_address_wins_over_the_environment(monkeypatch):
     assert str(resolve_address(None)) == "unix:/run/other.sock"
 
 
-@pytest.mark.parametrize("text", ["", "unix:", "/run/usmd.sock", "tcp:localhost:1", "unix:/a\0b"])
+@pytest.mark.parametrize("text", ["", "unix:", "tcp:localhost:1", "http://localhost", "unix:/a\0b"])
 def test_other_than_unix_path_is_refused_with_what_is_allowed(text):
     with pytest.raises(lib_usm.InvalidArgument, match="allowed is unix:PATH"):
         SocketAddress(text)
@@ -31,6 +31,16 @@ def test_uri_spelling_and_relative_paths_name_the_same_socket(monkeypatch, tmp_p
     monkeypatch.chdir(tmp_path)
     assert SocketAddress("unix:///run/u.sock").path == SocketAddress("unix:/run/u.sock").path
     assert SocketAddress("unix:u.sock").path == tmp_path / "u.sock"
+
+
+@pytest.mark.parametrize("address", ["unix:/run/a:b", "/run/a:b", Path("/run/a:b"), Path("unix:/run/a:b")])
+def test_a_path_may_stand_alone_and_be_a_path_object(address):
+    assert str(resolve_address(address)) == "unix:/run/a:b"
+
+
+def test_a_path_object_is_a_path_whatever_its_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_address(Path("tcp:1")).path == tmp_path / "tcp:1"
 
 
 def test_the_identity_socket_lies_beside():

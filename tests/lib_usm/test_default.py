@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import textwrap
 
+import grpc
 import pytest
 
 import lib_usm
@@ -66,3 +68,77 @@ def test_a_program_that_uses_it_detaches_at_its_end_without_a_word(daemon):
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
     assert len(daemon.requests("Detach")) == 1
+
+
+def test_after_the_end_of_its_session_the_next_call_makes_a_new_client(daemon, address, poll, make_daemon, monkeypatch):
+    old = lib_usm.mmap(10)
+    daemon.outbox.put(None)
+    poll(lambda: old.client.ended)
+    following = make_daemon()
+    monkeypatch.setenv("USM_ADDRESS", following.address)
+    new = lib_usm.mmap(10)
+    assert new.client is not old.client
+    with pytest.raises(lib_usm.ConnectionLost):
+        old[0] = 1
+    new[0] = 1
+    assert len(following.requests("Attach")) == 1
+
+
+def test_an_end_that_shows_only_at_the_call_makes_a_new_client_too(daemon, address, wire):
+    old = lib_usm.mmap(10)
+    refusal = wire.rich_status(grpc.StatusCode.ABORTED, "SESSION_KILLED", "killed")
+
+    def enter(method, request, context, enter=daemon._enter):
+        if method == "Attach":
+            daemon.refusals.clear()
+        enter(method, request, context)
+
+    daemon._enter = enter
+    daemon.refusals["MapRegion"] = refusal
+    assert lib_usm.mmap(10).client is not old.client
+    assert len(daemon.requests("MapRegion")) == 3
+
+
+def test_other_errors_of_a_call_pass(daemon, address, wire):
+    client = lib_usm.default_client()
+    daemon.refusals["MapRegion"] = wire.rich_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", "too many")
+    with pytest.raises(lib_usm.LimitExceeded):
+        lib_usm.mmap(10)
+    assert lib_usm.default_client() is client
+
+
+FORK = """
+    import os, sys
+    import lib_usm
+
+    parents = lib_usm.mmap(50, "parents")
+    parents[0:2] = b"ab"
+    child = os.fork()
+    if child == 0:
+        own = lib_usm.mmap(50, "childs")
+        lib_usm.usm_hint(own, "PRIORITY=HIGH")
+        try:
+            parents[0]
+        except lib_usm.ForkedChild:
+            print(own.name, flush=True)
+        lib_usm.default_client().close()
+        os._exit(0)
+    print(os.waitpid(child, 0)[1], bytes(parents[0:2]))
+"""
+
+
+def test_a_forked_child_gets_a_client_of_its_own(daemon):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FORK)],
+        env={
+            "USM_ADDRESS": daemon.address,
+            "GRPC_ENABLE_FORK_SUPPORT": "1",
+            "PYTHONPATH": ":".join(filter(None, sys.path)),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "childs\n0 b'ab'\n"), done.stderr
+    assert len(daemon.requests("Attach")) == len(daemon.requests("Detach")) == 2

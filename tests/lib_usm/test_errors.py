@@ -1,6 +1,8 @@
 """The error tree, and how the daemon's failures become errors."""
 
+import builtins
 import inspect
+import re
 
 import grpc
 import pytest
@@ -105,3 +107,39 @@ def test_a_copy_to_raise_keeps_kind_text_and_page():
     copy = errors.again(error)
     assert copy is not error
     assert (type(copy), str(copy), copy.page) == (lib_usm.DataLoss, "gone", 5)
+
+
+def test_the_tree_of_the_docstring_is_that_of_the_classes():
+    # A line of it: the name at its depth, and the class of Python that it is too.
+    lines = re.findall(r"^    ([│ ]*)[├└]── (\w+)(?: \((\w+)\))? {2,}\S", errors.__doc__, re.MULTILINE)
+    parents = {0: lib_usm.UsmError}
+    listed = {lib_usm.UsmError}
+    for indent, name, other in lines:
+        depth = len(indent) // 4
+        item = getattr(errors, name)
+        parent = parents[depth]
+        assert item.__bases__ == (parent, *([getattr(builtins, other)] if other else [])), name
+        parents[depth + 1] = item
+        listed.add(item)
+    classes = {item for _, item in inspect.getmembers(errors, inspect.isclass) if item.__module__ == errors.__name__}
+    assert listed == classes
+
+
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [
+        (lib_usm.OutOfMemory, MemoryError),
+        (lib_usm.Thrashing, MemoryError),
+        (lib_usm.LimitExceeded, MemoryError),
+        (lib_usm.DaemonUnavailable, ConnectionError),
+        (lib_usm.ConnectionLost, ConnectionError),
+        (lib_usm.ClosedError, ValueError),
+        (lib_usm.Unmapped, lib_usm.ClosedError),
+        (lib_usm.InUse, BufferError),
+    ],
+)
+def test_errors_are_what_python_calls_their_kind_too(kind, other):
+    error = kind("text")
+    assert isinstance(error, other)
+    assert (str(error), error.args) == ("text", ("text",))
+    assert (type(errors.again(error)), str(errors.again(error))) == (kind, "text")
