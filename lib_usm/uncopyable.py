@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NoReturn, SupportsIndex
+from typing import ClassVar, NoReturn
 
 from lib_usm.errors import NotCopyable
 
@@ -12,5 +12,5 @@ class Uncopyable:
 
     instead: ClassVar[str] = "make one of its own where it is needed"
 
-    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+    def __reduce_ex__(self, protocol: object, /) -> NoReturn:
         raise NotCopyable(f"{self!r} can be neither copied nor pickled: {self.instead}")
