@@ -9,11 +9,13 @@ from usmd.errors import InvalidSize
 _UNITS = {
     "": 1,
     "B": 1,
-    **{f"{letter}{end}": 1 << 10 * power for power, letter in enumerate("KMGT", 1) for end in ("", "B", "IB")},
+    **{f"{letter}{end}": 1 << 10 * power for power, letter in enumerate("KMGT", 1) for end in ("", "B", "I", "IB")},
 }
 """Memory is counted in powers of 1,024, whichever way a unit is written."""
 _PATTERN = re.compile(r"([0-9]{1,18})\s*([A-Za-z]*)")
-_ALLOWED = "a whole number with one of the units B, KiB, MiB, GiB, TiB (K or KB for KiB and so on), for example 64MiB"
+_ALLOWED = (
+    "a whole number with one of the units B, KiB, MiB, GiB, TiB (K, Ki or KB for KiB, and so on), for example 64MiB"
+)
 
 
 def parse_size(text: str | int) -> int:

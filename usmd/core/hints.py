@@ -89,8 +89,8 @@ def parse_hint(text: str) -> Hint | None:
             continue
         if key not in _KEYS:
             raise InvalidHint(
-                f"hint key {key!r} is unknown; {_meant(key, _KEYS)}allowed are {', '.join(_KEYS)}, and free-form keys "
-                "that begin with X_"
+                f"{f'hint key {key!r} is unknown' if key else f'hint {part.strip()!r} has no key'}; "
+                f"{_pair_meant(key, value)}allowed are {', '.join(_KEYS)}, and free-form keys that begin with X_"
             )
         if not equals and key not in _FLAGS:
             raise InvalidHint(f"hint key {key} needs a value: {key}={_KEYS[key][1]}")
@@ -123,7 +123,8 @@ def _check_separators(part: str, key: str, value: str) -> None:
 
     The value of a free-form key may be any text.
     """
-    if _SEPARATED.search(key) or (not key.startswith("X_") and _SEPARATED.search(value)):
+    digits = value.replace(",", "").isdecimal()  # a number such as 2,097,152 is no list of pairs
+    if _SEPARATED.search(key) or (not key.startswith("X_") and not digits and _SEPARATED.search(value)):
         pairs = "; ".join(each for each in _SEPARATED.split(part) if each)
         raise InvalidHint(f"hint {part!r} is more than one KEY=VALUE pair; pairs are separated by ';', as in {pairs!r}")
     name, colon, rest = (piece.strip() for piece in key.partition(":"))
@@ -133,8 +134,18 @@ def _check_separators(part: str, key: str, value: str) -> None:
 
 def _meant(text: str, allowed: Iterable[str]) -> str:
     """The question whether the most similar of `allowed` was meant; nothing when none is similar."""
-    likely = difflib.get_close_matches(text, list(allowed), n=1)
+    names = list(allowed)
+    likely = difflib.get_close_matches(text, names, n=1) or [name for name in names if text and name.startswith(text)]
     return f"did you mean {likely[0]}? " if likely else ""
+
+
+def _pair_meant(key: str, value: str) -> str:
+    """The question what was meant by an unknown key; a value that stands in the key's place belongs to one key."""
+    said = key or value.upper()
+    for name, (_, allowed, _) in _KEYS.items():
+        if name not in _FLAGS and said in allowed.split("|") and said != "NORMAL":
+            return f"did you mean {name}={said}? "
+    return _meant(key, _KEYS)
 
 
 def _flag(value: str) -> bool:
@@ -172,6 +183,7 @@ _UNITS_OF_TIME: Final = {
     "MS": 1e-3,
     **dict.fromkeys(("M", "MIN", "MINS", "MINUTE", "MINUTES"), 60.0),
     **dict.fromkeys(("H", "HOUR", "HOURS"), 3600.0),
+    **dict.fromkeys(("D", "DAY", "DAYS"), 86400.0),
 }
 _YES: Final = ("", "TRUE", "1", "YES", "ON")
 _NO: Final = ("FALSE", "0", "NO", "OFF")
@@ -182,7 +194,7 @@ _KEYS: Final[dict[str, tuple[str, str, Callable[[str], object]]]] = {
     "ACCESS": ("access", "NORMAL|SEQUENTIAL|RANDOM", lambda value: Access[value]),
     "FHP": ("fhp_bytes", "<size, such as 64KiB>|AUTO", _fhp),
     "SWAP": ("swap_device", "<device number or name>", _device),
-    "TTL": ("ttl_seconds", "<seconds above 0, or with a unit: 500ms, 10s, 5min, 1h>", _seconds),
+    "TTL": ("ttl_seconds", "<seconds above 0, or with a unit: 500ms, 10s, 5min, 1d>", _seconds),
     "WILLNEED": ("will_need", "TRUE|FALSE", _flag),
     "DONTNEED": ("dont_need", "TRUE|FALSE", _flag),
 }

@@ -46,6 +46,12 @@ def pictures(target: Path) -> list[Path]:
     return [target.with_name(f"{target.name}.{ending}") for ending in ENDINGS]
 
 
+def check_folder(target: Path) -> None:
+    """Raise InvalidArgument when the folder of the pictures is absent: before the work, which may take hours."""
+    if not target.parent.is_dir():
+        raise InvalidArgument(f"pictures cannot be written to {target.parent}, which is no folder; give another -o")
+
+
 def check_target(target: Path) -> None:
     """Raise InvalidArgument when a picture would take the place of a file that is none of usmctl's curves."""
     for path in pictures(target):

@@ -180,9 +180,9 @@ def _state_legend(console: Console) -> Text:
         legend.append(f" {state.name}   ")
     legend.append("\n")
     if is_coloured(console) and has_blocks(console):
-        legend.append(f"colour: state of most used frames of a cell; {SHADES}: a quarter to all used")
+        legend.append(f"colour: state of most of the used frames of a cell; {SHADES}: a quarter to all used")
     else:
-        legend.append("letter: state of most used frames of a cell; capital: more than half of it used")
+        legend.append("letter: state of most of the used frames of a cell; capital: more than half of the cell is used")
     return legend
 
 

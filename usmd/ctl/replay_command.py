@@ -166,8 +166,10 @@ def replay(
     if out is not None and not out.name:
         raise InvalidArgument(f"-o {out} names no file; a name such as {out / 'curve'} does")
     target = _target(trace, out)
-    if mrc and not force:
-        curve_plot.check_target(target)
+    if mrc:
+        curve_plot.check_folder(target)
+        if not force:
+            curve_plot.check_target(target)
     bytes_a_page = page_size_of(page_size)
     policies = [
         (one, other)
@@ -181,8 +183,8 @@ def replay(
         wanted = frames_of(frames, found, bytes_a_page, points or POINTS, mrc=mrc)
         timed = [] if hints is None else read_hints(str(hints), found.numbering)
         setups = [Setup(size, one, other, bytes_a_page, timed) for size in wanted for one, other in policies]
-        for each in setups[: len(policies)]:
-            Replay(found, each)  # what cannot be made is told before the work begins
+        # What cannot be made, or has no effect, is told before the work begins.
+        _warn_unheeded([Replay(found, each) for each in setups[: len(policies)]])
     except KeyboardInterrupt:
         complain("usmctl", "interrupted while the trace was read; nothing was replayed")
         raise typer.Exit(INTERRUPTED) from None
@@ -208,6 +210,17 @@ def replay(
         done = sum(row.complete for row in rows)
         complain("usmctl", f"{why} after {done} of {len(setups)} replays; above is what is known so far")
         raise typer.Exit(code)
+
+
+def _warn_unheeded(replays: Sequence[Replay]) -> None:
+    """Say which keys of the hints have no effect under which policies."""
+    under: dict[tuple[str, str], list[str]] = {}
+    for each in replays:
+        if keys := each.unheeded():
+            under.setdefault((", ".join(keys), each.setup.alloc), []).append(each.setup.evict)
+    for (unused, alloc), names in under.items():
+        where = f"--alloc is {alloc} and --evict {' or '.join(names)}"
+        complain("usmctl", f"no policy acts on {unused} of the hints where {where}")
 
 
 def _one_by_one(trace: Trace, setups: Sequence[Setup], rows: list[Row], advance: Advance) -> None:

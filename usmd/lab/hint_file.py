@@ -43,7 +43,8 @@ def read_hints(path: str, numbering: Numbering) -> list[TimedHint]:
     try:
         text = read_text(Path(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise TraceError(f"hints {path} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TraceError(f"hints {path} cannot be read: {reason}") from error
     found: list[TimedHint] = []
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()

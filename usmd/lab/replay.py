@@ -98,6 +98,12 @@ class Replay:
         """After `_done` accesses; those of the core are further in the middle of a part, in which Ctrl-C may come."""
         self._exact = trace.times is not None and (foreign or bool(setup.hints))
 
+    def unheeded(self) -> list[str]:
+        """Keys of the setup's hints on which none of its policies acts."""
+        hints = (each.hint for each in self.setup.hints if each.hint is not None)
+        keys = (key for hint in hints for key in self._simulation.process.policies.unheeded(hint))
+        return list(dict.fromkeys(keys))
+
     def run(self) -> Iterator[int]:
         """Go through the trace; yields how many accesses are done after each part, so that a caller may stop."""
         trace, page_size = self.trace, self.setup.page_size

@@ -8,6 +8,7 @@ becomes a module (usmd/plug_ins.py).
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.metadata
 import inspect
@@ -233,7 +234,9 @@ def _load(kind: str, name: str) -> type[Policy]:
     if target is None:
         known = ", ".join(sorted(TABLES[kind]))
         file = f"; a policy in a file is named with its class: {name}:Class" if name.endswith(".py") else ""
-        raise UnknownPolicy(f"{kind} policy {name!r} does not exist; there are {known}{file}")
+        likely = difflib.get_close_matches(name.lower(), TABLES[kind], n=1, cutoff=0.83)  # mru is not meant as lru
+        meant = f"did you mean {likely[0]}? " if likely else ""
+        raise UnknownPolicy(f"{kind} policy {name!r} does not exist; {meant}there are {known}{file}")
     title = f"{kind} policy {name}" if name == target else f"{kind} policy {name} ({target})"
     place, _, attribute = target.rpartition(":")
     try:

@@ -68,8 +68,15 @@ def test_fhp_auto_is_zero():
         ("EVICTION=denny", ["EVICTION=denny", "did you mean DENY?"]),
         ("ACCESS=SEQUENCIAL", ["did you mean SEQUENTIAL?"]),
         ("DONTNEED=FLASE", ["did you mean FALSE?"]),
+        ("ACCESS=SEQ", ["did you mean SEQUENTIAL?"]),
+        ("DENY", ["'DENY'", "did you mean EVICTION=DENY?"]),
+        ("high", ["'HIGH'", "did you mean PRIORITY=HIGH?"]),
+        ("AUTO", ["did you mean FHP=AUTO?"]),
+        ("=RANDOM", ["'=RANDOM' has no key", "did you mean ACCESS=RANDOM?"]),
+        ("=", ["'=' has no key"]),
+        ("FHP=2,097,152", ["FHP=2,097,152 is not allowed", "<size, such as 64KiB>"]),
         ("PRIORITY==HIGH", ["PRIORITY==HIGH"]),
-        ("TTL=10x", ["TTL=10x", "500ms, 10s, 5min, 1h"]),
+        ("TTL=10x", ["TTL=10x", "500ms, 10s, 5min, 1d"]),
         ("TTL=1e400", ["TTL=1e400"]),
         ("TTL=1.2.3", ["TTL=1.2.3"]),
         ("TTL=0s", ["TTL=0s"]),
@@ -82,7 +89,7 @@ def test_fhp_auto_is_zero():
         ("PRIORITY", ["PRIORITY", "LOW|NORMAL|HIGH"]),
         ("PRIORITY=", ["PRIORITY=", "LOW|NORMAL|HIGH"]),
         ("COLOUR=RED", ["'COLOUR'", "PRIORITY, EVICTION", "X_"]),
-        ("=RED", ["''", "PRIORITY, EVICTION"]),
+        ("=RED", ["'=RED' has no key"]),
         ("PRIORITY=LOW;priority=LOW", ["PRIORITY", "twice"]),
         ("X_A=1;x_a=2", ["X_A", "twice"]),
     ],
@@ -127,7 +134,7 @@ def test_the_value_of_a_free_form_key_may_have_any_separators():
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [("10", 10), ("10s", 10), ("10 sec", 10), ("1.5S", 1.5), ("500ms", 0.5), ("2min", 120), ("5 m", 300), ("1h", 3600),
-     ("1e3", 1000)],
+     ("1d", 86400), ("1e3", 1000)],
 )  # fmt: skip
 def test_a_time_may_have_a_unit(value, seconds):
     assert parse_hint(f"TTL={value}").ttl_seconds == seconds

@@ -164,6 +164,24 @@ def test_hints_bind(capsys, trace, tmp_path):
     assert rows[0] != rows[1]
 
 
+def test_keys_of_hints_that_have_no_effect_are_named(capsys, trace, tmp_path):
+    hints = tmp_path / "hints"
+    hints.write_text("* PRIORITY=LOW; EVICTION=DENY\n0-3 PRIORITY=HIGH; X_tag=5\n4 -\n5 PRIORITY=NORMAL\n")
+    code, _, err = replay(capsys, trace, "--evict", "lru,hint_aware,arc", "--hints", hints)
+    assert code == 0
+    assert err.splitlines() == [
+        "usmctl: no policy acts on PRIORITY, X_TAG of the hints where --alloc is first_fit and --evict lru or arc",
+        "usmctl: no policy acts on X_TAG of the hints where --alloc is first_fit and --evict hint_aware",
+    ]
+
+
+@pytest.mark.parametrize("extra", [[], ["--force"]])
+def test_a_folder_for_pictures_that_is_absent_is_told_before_the_work(capsys, trace, tmp_path, extra):
+    code, out, err = replay(capsys, trace, "--mrc", "-o", tmp_path / "absent" / "curve", *extra)
+    assert (code, out) == (2, "")
+    assert err == f"usmctl: pictures cannot be written to {tmp_path / 'absent'}, which is no folder; give another -o\n"
+
+
 def test_a_curve_is_printed_and_drawn(capsys, trace, tmp_path):
     code, out, err = replay(
         capsys, trace, "--mrc", "--points", "4", "--evict", "lru,belady", "--jobs", "2", "-o", tmp_path / "curve"
@@ -188,7 +206,7 @@ def test_a_curve_is_printed_and_drawn(capsys, trace, tmp_path):
         (["--frames", ""], 2, "--frames ; allowed"),
         (["--points", "4", "-o", "x"], 2, "--points and -o without --mrc"),
         (["--mrc", "-o", "."], 2, "-o . names no file"),
-        (["--evict", "lru,,lruu"], 2, "evict policy 'lruu' does not exist; there are arc, belady"),
+        (["--evict", "lru,,lruu"], 2, "evict policy 'lruu' does not exist; did you mean lru? there are arc, belady"),
         (["--evict", "clock(bits=0)"], 2, "clock(bits=0)"),
         (["--evict", " "], 2, "names no policy"),
         (["--alloc", "best_fit"], 2, "alloc policy 'best_fit'"),

@@ -87,6 +87,12 @@ def test_a_specification_that_cannot_be_read_is_named(text):
     assert repr(text) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["s3fifo", "S3-FIFO", "S3_FIFO(small=0.2)"])
+def test_an_unknown_name_is_told_of_the_most_similar_one(name):
+    with pytest.raises(UnknownPolicy, match=r"does not exist; did you mean s3_fifo\? there are arc, "):
+        registry.find("evict", name)
+
+
 @pytest.mark.parametrize("kind", registry.TABLES)
 def test_an_unknown_name_lists_those_that_exist(kind):
     with pytest.raises(UnknownPolicy) as caught:
