@@ -22,6 +22,7 @@ ALLOC = st.sampled_from(
         "flexible_huge_pages(pages=4)",
         "flexible_huge_pages(pages=4, budget=0.5)",
         "async_aware(regular=flexible_huge_pages(pages=3))",
+        "flexible_huge_pages(pages=16)",
     ]
 )
 EVICT = st.sampled_from(["fifo", "lru", "hint_aware", "hint_aware(fallback=fifo)"])
@@ -35,11 +36,14 @@ HINT = st.sampled_from(
         "DONTNEED",
         "EVICTION=DENY; DONTNEED",
         "WILLNEED",
-        "WILLNEED; DONTNEED; TTL=1",
+        "WILLNEED; TTL=1",
+        "DONTNEED; TTL=1",
         "EVICTION=DENY; TTL=1",
         "SWAP=slow",
         "SWAP=0; FHP=48B",
         "ACCESS=SEQUENTIAL; FHP=AUTO",
+        "ACCESS=SEQUENTIAL; FHP=64B",
+        "PRIORITY=LOW; FHP=32B",
         "ACCESS=RANDOM; X_NOTE=mine",
         "",
     ]
@@ -57,9 +61,10 @@ class CoreMachine(RuleBasedStateMachine):
         hold_budget=st.sampled_from([0, 0, 1, 3]),
         deny=st.sampled_from([(12, 12), (2, 3), (1, 1)]),
         slots=st.sampled_from([(1, 1), (3, 2), (8, 4), (40, 40), (40, 40)]),
+        max_fault_pages=st.sampled_from([2, 6, 6]),
         policies=st.tuples(ALLOC, EVICT, OOM),
     )
-    def start(self, frames, marks, hold_budget, deny, slots, policies):
+    def start(self, frames, marks, hold_budget, deny, slots, max_fault_pages, policies):
         self.shell = self.make_shell(
             make_core(
                 frames=frames,
@@ -69,7 +74,7 @@ class CoreMachine(RuleBasedStateMachine):
                 hold_budget=hold_budget,
                 deny_budget=deny[0],
                 deny_budget_total=deny[1],
-                max_fault_pages=6,
+                max_fault_pages=max_fault_pages,
                 reclaim_batch=3,
                 scan_limit=6,
             )
@@ -104,7 +109,7 @@ class CoreMachine(RuleBasedStateMachine):
     def some_pages(self, region, first, count):
         pages = len(self.model[region])
         first %= pages
-        return first, 1 + count % min(pages - first, 6)
+        return first, 1 + count % min(pages - first, self.shell.core.state.settings.max_fault_pages)
 
     def live(self):
         return [process for process in sorted(self.heard) if process not in self.shell.ended]
@@ -364,6 +369,20 @@ class RealMachine(CoreMachine):
             if self.model:
                 self.go_on()
                 self.hear()
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX, count=st.integers(3, 20), goes_on=st.integers(0, 3), read_first=st.booleans())
+    def update_in_order(self, pick, first, count, goes_on, read_first):
+        """A thread writes to page after page, some of which come in writable because that is foreseen."""
+        for step in range(count):
+            for byte in (-1, 1 + step) if read_first else (1 + step,):
+                if self.model:
+                    self.touch(pick, first + step, byte, True)
+                    self.hear()
+                for _ in range(goes_on):
+                    if self.model:
+                        self.go_on()
+                        self.hear()
 
     @precondition(lambda self: self.shell.core.life.evicting or self.shell.core.life.filling)
     @rule(pick=INDEX, byte=st.integers(-90, 255), read=st.booleans())
