@@ -7,8 +7,10 @@ for one lock, and another thread acts. Threads of the application act for themse
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -112,6 +114,12 @@ class _Runner:
         self.thread = threading.Thread(target=_make_all, args=(self.calls,), name="lib_usm-calls", daemon=True)
         self.thread.start()
 
+    @property
+    def busy(self) -> bool:
+        """A caller waits: on the main thread that is one which a signal handler has interrupted to make a call."""
+        last = self.last
+        return last is not None and not last.abandoned
+
     def stuck(self) -> Batch | None:
         """What the last call waits for, though its caller has left."""
         last = self.last
@@ -134,7 +142,8 @@ class Calls:
         self._abandon = abandon
         self._warn = warn
         self._pid = os.getpid()
-        self._runner: _Runner | None = None
+        self._runners: list[_Runner] = []
+        """One, and another for each call that a signal handler made in the middle of a call."""
         self._stopped = False
 
     def make(self, function: Callable[[], _T], undo: Callable[[_T], None] | None = None) -> _T:
@@ -145,6 +154,8 @@ class Calls:
         """
         if self._stopped or threading.current_thread() is not threading.main_thread() or os.getpid() != self._pid:
             return function()
+        if sys.is_finalizing():
+            return function()  # other threads run no more, and neither do signal handlers
         call = Call(function, undo)
         runner = self._ready()
         try:
@@ -170,26 +181,26 @@ class Calls:
             del error, call  # or the frames of the traceback would refer to it, and live until the next collection
 
     def _ready(self) -> _Runner:
-        """A thread that is not kept by a wait of an interrupted call."""
-        runner = self._runner
-        stuck = None if runner is None else runner.stuck()
-        if runner is None or stuck is not None:
-            try:
-                following = _Runner()
-            except RuntimeError as error:
-                raise LimitExceeded(
-                    f"a thread of lib_usm cannot be started ({error}): RLIMIT_NPROC (ulimit -u), pids.max of the "
-                    "cgroup, or memory for its stack; end other threads or raise the limit"
-                ) from None
-            if stuck is not None and runner is not None:
-                abandon = Call(lambda: self._abandon(stuck), None)
-                following.calls.put(abandon)
-                runner.calls.put(None)
-            self._runner = runner = following
-        return runner
+        """A thread that is kept neither by a call in progress nor by a wait of an interrupted one."""
+        stuck = {runner: batch for runner in self._runners if (batch := runner.stuck()) is not None}
+        for runner in self._runners:
+            if not stuck and not runner.busy:
+                return runner
+        try:
+            following = _Runner()
+        except RuntimeError as error:
+            raise LimitExceeded(
+                f"a thread of lib_usm cannot be started ({error}): RLIMIT_NPROC (ulimit -u), pids.max of the "
+                "cgroup, or memory for its stack; end other threads or raise the limit"
+            ) from None
+        for runner, batch in stuck.items():
+            following.calls.put(Call(functools.partial(self._abandon, batch), None))
+            runner.calls.put(None)
+        self._runners = [*(runner for runner in self._runners if runner not in stuck), following]
+        return following
 
     def stop(self) -> None:
         """End the thread after its calls; those that follow need not wait. A finalizer may call this."""
         self._stopped = True
-        if self._runner is not None:
-            self._runner.calls.put(None)
+        for runner in self._runners:
+            runner.calls.put(None)

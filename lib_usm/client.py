@@ -361,6 +361,11 @@ class Client(Uncopyable):
             if self._memory is not None:
                 self._memory.close()
             return
+        if sys.is_finalizing():
+            self._closed = True
+            if self._dropped.detach() is not None:
+                _hang_up(self._calls, self._faults, self._identity)  # threads that others would wait for have ended
+            return
         try:
             self._calls.make(self._close)
         except LimitExceeded:
@@ -625,9 +630,7 @@ def _drop(
 ) -> None:
     """End the session of a client that nothing refers to any more, without waiting, in the middle of anything."""
     over = faults.end is not None or channel.killed is not None
-    calls.stop()
-    faults.hang_up()
-    identity.close()
+    _hang_up(calls, faults, identity)
     if memory is not None:
         memory.close()
     if not over:
@@ -642,6 +645,13 @@ def _attach(where: SocketAddress, name: str, ticket: str) -> tuple[SessionChanne
     except BaseException:
         channel.close()
         raise
+
+
+def _hang_up(calls: Calls, faults: FaultStream, identity: Identity) -> None:
+    """End a session without waiting."""
+    calls.stop()
+    faults.hang_up()
+    identity.close()
 
 
 def _giver(faults: FaultStream, given_back: deque[int]) -> Callable[[int], None]:

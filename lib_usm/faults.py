@@ -9,6 +9,7 @@ What a fault means for a region's bytes is not known here, see lib_usm.transfer.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,7 +99,9 @@ class FaultStream:
         return None if self._end is None else again(self._end)
 
     def file(self, ranges: Sequence[FaultRange], write: bool, yields: bool = False) -> Batch:
-        """Send a fault for each range. Raises what ended the stream."""
+        """Send a fault for each range. Raises what ended the stream, and ClosedError when the interpreter ends."""
+        if sys.is_finalizing():
+            raise ClosedError("the interpreter ends, and the threads that bring pages in have ended before")
         with self._lock:
             if self._end is not None:
                 raise again(self._end)

@@ -283,7 +283,7 @@ class Region(Uncopyable, ByteSequence):
         """Give the region back; waiting faults of its pages fail with Unmapped. May be called again.
 
         Raises InUse, and has changed nothing, while arrays or memoryviews of it are in use. What other threads do with
-        it at this moment is done to its end, or raises ClosedError.
+        it at this moment is done to its end, or raises ClosedError, or Unmapped where it waits for a page.
         """
         if not self._closed:
             self._client.check_process()

@@ -132,6 +132,51 @@ def test_a_call_that_was_left_does_not_begin_to_wait_and_stops_between_two_steps
     assert len(seen) == 2
 
 
+@pytest.fixture
+def on_signal():
+    """Sets what the handler of SIGUSR2 does."""
+    before = signal.getsignal(signal.SIGUSR2)
+    yield lambda act: signal.signal(signal.SIGUSR2, lambda number, frame: act())
+    signal.signal(signal.SIGUSR2, before)
+
+
+def send_signal():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR2)
+
+
+def test_a_call_of_a_signal_handler_does_not_wait_for_the_call_that_it_came_into(calls, on_signal):
+    made = threading.Event()
+    on_signal(lambda: calls.make(made.set))
+
+    def first():
+        send_signal()
+        return made.wait(10)
+
+    assert calls.make(first)
+    made.clear()
+    assert calls.make(first)
+    assert len(calls._runners) == 2  # which are used again
+
+
+def test_a_wait_that_was_left_is_ended_also_after_a_call_of_a_signal_handler(calls, abandoned, on_signal):
+    batch = Batch(1, [], False)
+    made, left = threading.Event(), threading.Event()
+    on_signal(lambda: calls.make(made.set))
+
+    def waits():
+        current_call().park(batch)
+        send_signal()
+        assert made.wait(10)
+        interrupt()
+        assert left.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        calls.make(waits)
+    assert calls.make(lambda: 5) == 5
+    assert abandoned == [batch]
+    left.set()
+
+
 def test_warnings_come_where_the_caller_is(calls):
     with pytest.warns(UserWarning, match="of the call"):
         calls.make(lambda: current_call().texts.append("of the call"))
@@ -239,11 +284,21 @@ def wait_parked(client):
     from tests.support.waiting import wait_until
 
     def parked():
-        runner = client._calls._runner
-        last = runner and runner.last
-        return last is not None and last.parked is not None and not last.abandoned
+        calls = [runner.last for runner in client._calls._runners]
+        return any(call is not None and call.parked is not None and not call.abandoned for call in calls)
 
     wait_until(parked, "the call waits")
+
+
+def test_a_signal_handler_may_close_the_client_whose_wait_it_came_into(daemon, client, on_signal):
+    region = client.mmap(64)
+    daemon.answers = lambda fault: None
+    on_signal(client.close)
+    watcher = threading.Thread(target=lambda: (daemon.until(daemon.faults), send_signal()))
+    watcher.start()
+    with pytest.raises(lib_usm.ClosedError):
+        client.fault(region, 0, 16)
+    watcher.join(10)
 
 
 def test_an_interrupted_mmap_leaves_no_region(daemon, client):
@@ -330,3 +385,46 @@ def test_interrupts_at_any_moment_harm_nothing(daemon):
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "as it was\n", "")
     assert len(daemon.requests("Attach")) == len(daemon.requests("Detach")) == 1
+
+
+AT_THE_END = """
+    import sys
+    import lib_usm
+
+    class Last:
+        def __init__(self, client):
+            self.client = client
+            self.region = client.mmap(16 * 64)
+            self.region[:5] = b"hello"
+
+        def __del__(self):
+            assert sys.is_finalizing()
+            print(self.region[:5])
+            try:
+                self.region[500]
+            except lib_usm.ClosedError as error:
+                print(error)
+            self.region.close()
+            self.client.close()
+            print(self.client.closed)
+
+    last = Last(lib_usm.connect(sys.argv[1]))
+"""
+
+
+def test_nothing_hangs_that_a_finalizer_does_when_the_interpreter_ends(daemon):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(AT_THE_END), daemon.address],
+        env=os.environ | {"PYTHONPATH": ":".join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [
+        "b'hello'",
+        "the interpreter ends, and the threads that bring pages in have ended before",
+        "True",
+    ]
+    assert done.returncode == 0, done.stderr
+    daemon.until(lambda: daemon.streams_ended)
