@@ -223,6 +223,7 @@ class Client(Uncopyable):
                 mapping = self._memory.map(message.region_id, message.length, message.page_count)
             except UsmError:  # some of which are OSErrors
                 self._unmap(message.region_id)
+                self.check_open()  # another thread may have closed the client, which says more
                 raise
             except OSError as error:
                 self._unmap(message.region_id)

@@ -245,3 +245,17 @@ def test_more_than_memory_and_swap_is_a_warning_and_with_reserve_an_error_before
 
 def test_a_daemon_that_does_not_tell_what_it_has_is_not_asked_for_it(client):
     client.mmap(1 << 40, reserve=True)
+
+
+def test_a_client_that_is_closed_while_a_region_is_mapped_says_so(client):
+    class Memory:
+        def map(self, *_):
+            client.close()
+            raise lib_usm.UnknownSession("no session has this token")
+
+        def close(self):
+            pass
+
+    client._memory = Memory()
+    with pytest.raises(lib_usm.ClosedError):
+        client.mmap(16)

@@ -104,7 +104,7 @@ class Reclaim:
     @property
     def stuck(self) -> bool:
         """Whether faults should wait because victims cannot be protected now, but perhaps in a moment."""
-        return self._state.now < self._stuck_until and self._stuck_times < MAX_STUCK
+        return self._stuck_times < MAX_STUCK and any(map(self._is_stuck, self._stuck))
 
     def _something_could_go(self) -> bool:
         """Whether any frame is neither denied nor, for want of slots, bound to stay dirty; one pass at memory speed."""

@@ -1,8 +1,10 @@
 """Reclaim: watermarks, who gives, what can go where."""
 
+from tests.support.real_shell import DONE, WAITS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.reclaim import Reclaim
+from usmd.core.region import page_key
 from usmd.errors import SwapIOError
 
 DATA = b"x" * PAGE
@@ -259,3 +261,23 @@ def test_faults_wait_for_a_device_that_failed_once_and_not_for_a_dead_one():
     shell.complete_io()
     assert shell.core.state.swap.devices[0].failures == 0
     assert shell.state_of(region, 1) == "PRESENT"
+
+
+def test_a_fault_waits_for_the_last_page_that_could_not_be_protected_not_only_for_the_first():
+    shell = RealShell(make_core(frames=2, deny_budget=2, deny_budget_total=2))
+    process = shell.attach()
+    region = shell.map(process, 3)
+    for page in (0, 1):
+        shell.touch(process, region, page, DATA)
+    shell.stays = {page_key(region, 0), page_key(region, 1)}
+    shell.hint(process, region, "EVICTION=DENY", page=1, count=1)
+    thread = shell.touch(process, region, 2, DATA)  # page 0 is passed over from now on
+    shell.tick(0.08)
+    shell.hint(process, region, "", page=1, count=1)
+    shell.tick()  # page 1 is as well
+    shell.do(events.Pin(process, region, 0, 1))
+    shell.tick(0.04)
+    assert thread.state == WAITS
+    shell.stays.clear()
+    shell.tick(0.08)
+    assert thread.state == DONE
