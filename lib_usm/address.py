@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
+from lib_usm.arguments import kind_of
 from lib_usm.errors import InvalidArgument, WrongType
 
 Address: TypeAlias = str | os.PathLike[str]
@@ -63,9 +64,7 @@ def resolve_address(address: Address | None) -> SocketAddress:
     """`address`, else $USM_ADDRESS, else the daemon's default socket. Raises InvalidArgument and WrongType."""
     given = os.fspath(address) if isinstance(address, os.PathLike) else address
     if not isinstance(given, str | None):
-        raise WrongType(
-            f"address {address!r} is a {type(address).__name__}; a str such as unix:PATH, or a Path, is needed"
-        )
+        raise WrongType(f"address {address!r} is {kind_of(address)}; a str such as unix:PATH, or a Path, is needed")
     if given and given is not address and not given.startswith(_SCHEME):
         given = _SCHEME + given  # a path object is a path, whatever its name looks like
     return SocketAddress(given or os.environ.get("USM_ADDRESS") or f"{_SCHEME}{default_socket()}")

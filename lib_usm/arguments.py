@@ -28,6 +28,17 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def kind_of(value: object) -> str:
+    """The type of `value` with its article, for a message: `an int`."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeio' else 'a'} {name}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of something, for a message: `1 page`, `2 pages`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def whole(value: SupportsIndex, what: str) -> int:
     """An int from any integer; a bool is 0 or 1, as for a bytearray. Raises WrongType, and OutOfRange over 128 bits."""
     if type(value) is int:
@@ -36,7 +47,7 @@ def whole(value: SupportsIndex, what: str) -> int:
         try:
             number = int(operator.index(value))
         except TypeError:
-            raise WrongType(f"{what} {shown(value)} is a {type(value).__name__}; an integer is needed") from None
+            raise WrongType(f"{what} {shown(value)} is {kind_of(value)}; an integer is needed") from None
     if number.bit_length() > _MOST_BITS:
         raise OutOfRange(f"{what} is an integer of {number.bit_length()} bits; at most {_MOST_BITS} are allowed")
     return number
@@ -47,11 +58,11 @@ def seconds(value: SupportsFloat | SupportsIndex | None, what: str) -> float | N
     if value is None:
         return None
     if isinstance(value, (str, bytes, bytearray)):
-        raise WrongType(f"{what} {shown(value)} is a {type(value).__name__}; a number of seconds is needed")
+        raise WrongType(f"{what} {shown(value)} is {kind_of(value)}; a number of seconds is needed")
     try:
         number = float(value)
     except TypeError:
-        raise WrongType(f"{what} {shown(value)} is a {type(value).__name__}; a number of seconds is needed") from None
+        raise WrongType(f"{what} {shown(value)} is {kind_of(value)}; a number of seconds is needed") from None
     except OverflowError:
         number = math.inf if whole(value, what) > 0 else 0.0  # type: ignore[arg-type]  # only integers overflow
     if math.isnan(number):
@@ -82,7 +93,7 @@ def content(data: Buffer, what: str = "data") -> memoryview:
     try:
         view = memoryview(data)
     except TypeError:
-        raise WrongType(f"{what} is a {type(data).__name__}; bytes or another buffer are needed") from None
+        raise WrongType(f"{what} is {kind_of(data)}; bytes or another buffer are needed") from None
     except (ValueError, BufferError) as error:
         raise InvalidArgument(f"{what}, a {type(data).__name__}, cannot be read as a buffer: {error}") from error
     if view.format == "B" and view.ndim == 1 and view.c_contiguous:

@@ -21,7 +21,7 @@ from typing import (
     overload,
 )
 
-from lib_usm.arguments import byte, content, shown, whole
+from lib_usm.arguments import byte, content, counted, kind_of, shown, whole
 from lib_usm.errors import InvalidArgument, OutOfRange, WrongType
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class ByteSequence(ABC):
         with _replacement(value) as data:
             if len(data) != place.n:
                 raise InvalidArgument(
-                    f"{len(data)} bytes cannot replace the {place.n} bytes at {place.start}: a region keeps its length"
+                    f"{counted(len(data), 'byte')} cannot replace the {counted(place.n, 'byte')} at {place.start}: "
+                    "a region keeps its length"
                 )
             if place.reverse:
                 self._write_strided(place, memoryview(bytes(data)[::-1]))
@@ -117,7 +118,7 @@ class ByteSequence(ABC):
     def _index(self, key: SupportsIndex) -> int:
         index, length = whole(key, "index"), len(self)
         if not -length <= index < length:
-            raise OutOfRange(f"index {index} lies outside the region, which has {length} bytes")
+            raise OutOfRange(f"index {index} lies outside the region, which has {counted(length, 'byte')}")
         return index + length if index < 0 else index
 
     def _place(self, key: slice) -> Strided:
@@ -281,9 +282,7 @@ def _needle(sub: object) -> bytes:
         try:
             value = operator.index(cast("SupportsIndex", sub))
         except TypeError:
-            raise WrongType(
-                f"{shown(sub)} is a {type(sub).__name__}; bytes or a number of 0 to 255 are looked for"
-            ) from None
+            raise WrongType(f"{shown(sub)} is {kind_of(sub)}; bytes or a number of 0 to 255 are looked for") from None
     return bytes((byte(value),))
 
 
@@ -307,6 +306,6 @@ def _replacement(value: object) -> memoryview:
     except WrongType:
         if hasattr(type(value), "__index__") or not isinstance(value, Iterable) or isinstance(value, str):
             raise WrongType(
-                f"a slice of a region takes bytes or numbers of 0 to 255, not {shown(value)}, a {type(value).__name__}"
+                f"a slice of a region takes bytes or numbers of 0 to 255, not {shown(value)}, {kind_of(value)}"
             ) from None
     return memoryview(bytes([byte(each) for each in value]))

@@ -21,7 +21,7 @@ from typing import Concatenate, NamedTuple, ParamSpec, Self, SupportsFloat, Supp
 
 from lib_usm import forked
 from lib_usm.address import Address, SocketAddress, resolve_address
-from lib_usm.arguments import seconds, shown, whole
+from lib_usm.arguments import counted, kind_of, seconds, shown, whole
 from lib_usm.asyncio_pager import AsyncioPager
 from lib_usm.calls import Calls
 from lib_usm.channel import SessionChannel
@@ -685,7 +685,8 @@ def _pages(region: Region, first_page: SupportsIndex, page_count: SupportsIndex,
     first, count = whole(first_page, "first page"), whole(page_count, "number of pages")
     if not (0 <= first <= region.page_count and least <= count <= region.page_count - first):
         raise OutOfRange(
-            f"{count} pages from page {first} on do not lie in the region, which has {region.page_count} pages"
+            f"a range of {counted(count, 'page')} from page {first} on does not lie in the region, which has "
+            f"{counted(region.page_count, 'page')}"
         )
     return first, count
 
@@ -699,7 +700,7 @@ def _not_together(region: Region, first: int, count: int) -> Thrashing:
 
 def _encodable(text: str, what: str, error: type[UsmError]) -> str:
     if not isinstance(text, str):
-        raise error(f"{what} {text!r} is a {type(text).__name__}; a str is needed")
+        raise error(f"{what} {text!r} is {kind_of(text)}; a str is needed")
     try:
         text.encode()
     except UnicodeEncodeError as cause:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, SupportsIndex, TypeVar
 
-from lib_usm.arguments import shown, whole
+from lib_usm.arguments import kind_of, shown, whole
 from lib_usm.errors import Deadlock, InvalidArgument, WrongType
 from lib_usm.kthread import KThread
 from lib_usm.running import running
@@ -253,7 +253,7 @@ class LocalManager:
 def _checked(name: str | None, priority: SupportsIndex) -> int:
     """The priority. Raises WrongType."""
     if name is not None and not isinstance(name, str):
-        raise WrongType(f"name {shown(name)} of a uThread is a {type(name).__name__}; a str is needed")
+        raise WrongType(f"name {shown(name)} of a uThread is {kind_of(name)}; a str is needed")
     return whole(priority, "priority")
 
 

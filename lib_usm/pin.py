@@ -7,6 +7,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from lib_usm.arguments import counted
 from lib_usm.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Pin:
         self.release()
 
     def __repr__(self) -> str:
-        pages = f"{self.page_count} pages from page {self.first_page} on"
+        pages = f"{counted(self.page_count, 'page')} from page {self.first_page} on"
         return f"<Pin of {pages} of {self.region!r}{', released' if self._released else ''}>"
 
 

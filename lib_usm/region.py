@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar
 
 from lib_usm import arrays, mapped, steps
-from lib_usm.arguments import content, whole
+from lib_usm.arguments import content, counted, whole
 from lib_usm.byte_sequence import ByteSequence, Strided
 from lib_usm.errors import (
     ClosedError,
@@ -322,7 +322,7 @@ class Region(Uncopyable, ByteSequence):
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""
-        return f"<Region {self.region_id}{name}, {self._length} bytes{', closed' if self._closed else ''}>"
+        return f"<Region {self.region_id}{name}, {counted(self._length, 'byte')}{', closed' if self._closed else ''}>"
 
     def why(self, error: UsmError) -> UsmError:
         """What a failed use of the region is raised as: ClosedError, where it or its client was closed meanwhile."""
@@ -344,7 +344,8 @@ class Region(Uncopyable, ByteSequence):
         length = max(self._length - start, 0) if n is None else whole(n, "number of bytes")
         if not (0 <= start <= self._length and 0 <= length <= self._length - start):
             raise OutOfRange(
-                f"{length} bytes at offset {start} do not lie in the region, which has {self._length} bytes"
+                f"a range of {counted(length, 'byte')} at offset {start} does not lie in the region, which has "
+                f"{counted(self._length, 'byte')}"
             )
         return start, length
 

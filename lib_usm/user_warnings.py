@@ -6,6 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from lib_usm.arguments import counted
 from lib_usm.calls import current_call
 
 _PACKAGE = str(Path(__file__).parent) + "/"
@@ -26,6 +27,6 @@ def warn(text: str) -> None:
 def warn_over_budget(pages: int) -> None:
     """Tell of pages that EVICTION=DENY does not keep, because they are beyond the budget."""
     warn(
-        f"{pages} pages asked for EVICTION=DENY beyond the budget of this session, or that of all sessions, and remain "
-        "evictable; `client.kept()` says what is kept (the daemon's memory.deny_budget and deny_budget_total)"
+        f"{counted(pages, 'page')} asked for EVICTION=DENY beyond the budget of this session, or that of all sessions, "
+        "and may be evicted; `client.kept()` says what is kept (the daemon's memory.deny_budget and deny_budget_total)"
     )

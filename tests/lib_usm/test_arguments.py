@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lib_usm
-from lib_usm.arguments import content, seconds, whole
+from lib_usm.arguments import content, counted, kind_of, seconds, whole
 from lib_usm.byte_sequence import ByteSequence
 from tests.support.arguments import BUFFERS, INTEGERS, NOT_BUFFERS, NOT_INTEGERS, UNREADABLE, Index, Number, label
 from tests.support.uthreads import Scene
@@ -41,8 +41,20 @@ def test_what_python_takes_for_an_index_is_an_integer(value, number):
 
 @pytest.mark.parametrize("value", NOT_INTEGERS, ids=label)
 def test_what_is_no_integer_is_refused_by_name_and_type(value):
-    with pytest.raises(lib_usm.WrongType, match=rf"^offset .* is a {type(value).__name__}; an integer is needed"):
+    with pytest.raises(lib_usm.WrongType, match=rf"^offset .* is {kind_of(value)}; an integer is needed"):
         whole(value, "offset")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(5, "an int"), (..., "an ellipsis"), ("", "a str"), (np.uint8(5), "a uint8"), (None, "a NoneType")],
+)
+def test_a_type_has_its_article(value, kind):
+    assert kind_of(value) == kind
+
+
+def test_one_is_singular():
+    assert [counted(number, "byte") for number in (-1, 0, 1, 2)] == ["-1 bytes", "0 bytes", "1 byte", "2 bytes"]
 
 
 def test_an_integer_that_python_would_not_print_is_refused():

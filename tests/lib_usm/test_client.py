@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 import lib_usm
+from lib_usm.arguments import counted
 from lib_usm.client import default_name
 
 
@@ -87,7 +88,7 @@ def test_a_key_that_no_policy_acts_on_and_pages_that_deny_cannot_keep_are_warned
         answer = client.usm_hint(region, "X_ONE=1; X_TWO=2; PRIORITY=LOW")
     assert answer.unheeded_keys == ("X_ONE", "X_TWO")
     assert [each.filename for each in seen] == [__file__]
-    with pytest.warns(UserWarning, match="1 pages asked for EVICTION=DENY beyond the budget") as seen:
+    with pytest.warns(UserWarning, match="^1 page asked for EVICTION=DENY beyond the budget") as seen:
         assert lib_usm.usm_hint(region, "EVICTION=DENY").over_budget_pages == 1
     assert [each.filename for each in seen] == [__file__]
 
@@ -120,7 +121,7 @@ def test_ranges_outside_are_refused_for_hints_and_faults(daemon, client, offset,
 
 @pytest.mark.parametrize(("first_page", "page_count"), [(-1, 1), (0, 0), (0, -1), (3, 2), (4, 1), (1 << 70, 1)])
 def test_pages_outside_are_refused(client, first_page, page_count):
-    with pytest.raises(lib_usm.OutOfRange, match=f"{page_count} pages from page {first_page} on .* 4 pages"):
+    with pytest.raises(lib_usm.OutOfRange, match=f"{counted(page_count, 'page')} from page {first_page} on .* 4 pages"):
         client.fault_many([(client.mmap(64), first_page, page_count)])
 
 

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import lib_usm
+from lib_usm.arguments import counted
 from tests.support.examples import examples
 
 LENGTH = 70
@@ -96,10 +97,10 @@ def test_numbers_and_bytes_are_not_confused(region):
 )
 def test_ranges_outside_are_refused_with_values_before_anything_is_sent(daemon, region, offset, n):
     calls = len(daemon.calls)
-    with pytest.raises(lib_usm.OutOfRange, match=rf"{n} bytes at offset {offset} .* 70 bytes"):
+    with pytest.raises(lib_usm.OutOfRange, match=rf"{counted(n, 'byte')} at offset {offset} .* 70 bytes"):
         region.read(offset, n)
     if 0 <= n < 1000:
-        with pytest.raises(lib_usm.OutOfRange, match=rf"{n} bytes at offset {offset} .* 70 bytes"):
+        with pytest.raises(lib_usm.OutOfRange, match=rf"{counted(n, 'byte')} at offset {offset} .* 70 bytes"):
             region.write(offset, bytes(n))
     assert len(daemon.calls) == calls
 
