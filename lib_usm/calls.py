@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from lib_usm.errors import LimitExceeded
+from lib_usm.limits import thread_limit
 
 if TYPE_CHECKING:
     from lib_usm.faults import Batch
@@ -180,6 +180,10 @@ class Calls:
         finally:
             del error, call  # or the frames of the traceback would refer to it, and live until the next collection
 
+    def start(self) -> None:
+        """Start the thread, so that no later call fails for want of one."""
+        self._ready()
+
     def _ready(self) -> _Runner:
         """A thread that is kept neither by a call in progress nor by a wait of an interrupted one."""
         stuck = {runner: batch for runner in self._runners if (batch := runner.stuck()) is not None}
@@ -189,10 +193,7 @@ class Calls:
         try:
             following = _Runner()
         except RuntimeError as error:
-            raise LimitExceeded(
-                f"a thread of lib_usm cannot be started ({error}): RLIMIT_NPROC (ulimit -u), pids.max of the "
-                "cgroup, or memory for its stack; end other threads or raise the limit"
-            ) from None
+            raise thread_limit(error, "a thread of lib_usm cannot be started") from None
         for runner, batch in stuck.items():
             following.calls.put(Call(functools.partial(self._abandon, batch), None))
             runner.calls.put(None)

@@ -41,7 +41,7 @@ from lib_usm.errors import (
 from lib_usm.faults import Answer, FaultRange, FaultStream, allocated
 from lib_usm.holdings import Holdings
 from lib_usm.identity import Identity
-from lib_usm.limits import limit_reached
+from lib_usm.limits import check_room, limit_reached
 from lib_usm.mapping import MappedBytes, session_ended
 from lib_usm.memory import Memory
 from lib_usm.message_stream import MessageStream
@@ -126,6 +126,7 @@ class Client(Uncopyable):
         self._given_back: deque[int] = deque(maxlen=_MAX_GIVEN_BACK)
         self._asyncio_pagers: dict[asyncio.AbstractEventLoop, AsyncioPager] = {}
         check_reachable(where)
+        check_room(f"{where} cannot be connected to")
         with contextlib.ExitStack() as undo:
             self._identity = Identity(where)
             undo.callback(self._identity.close)
@@ -141,6 +142,7 @@ class Client(Uncopyable):
             undo.callback(self._faults.close)
             self._calls = Calls(self._faults.abandon, warn)
             undo.callback(self._calls.stop)
+            self._calls.start()
             self.holdings = Holdings(_giver(self._faults, self._given_back))
             """Regions that the daemon keeps for this client."""
             self.why_no_buffer = self._connect_memory(where, session)

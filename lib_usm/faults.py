@@ -29,6 +29,7 @@ from lib_usm.errors import (
     error_of_call,
     error_of_failure,
 )
+from lib_usm.limits import thread_limit
 from lib_usm.outcomes import Allocated, Yielded
 from lib_usm.page_table import PageTable
 from lib_usm.pb.usm.v1 import client_pb2
@@ -243,7 +244,12 @@ class FaultStream:
 
     def _borrow_reader(self, batch: Batch) -> None:
         self._reader = threading.Thread(target=self._read_for, args=(batch,), name="lib_usm-reader", daemon=True)
-        self._reader.start()
+        try:
+            self._reader.start()
+        except RuntimeError as error:
+            self._reader = None
+            self._reading = False
+            raise thread_limit(error, "a wait with a timeout cannot begin") from None
 
     def _read_for(self, batch: Batch) -> None:
         """Read, as the leader, until `batch` is answered or given up, or the stream ends."""

@@ -21,6 +21,7 @@ import greenlet
 
 from lib_usm import steps
 from lib_usm.errors import InvalidArgument
+from lib_usm.limits import limit_reached
 from lib_usm.pager import Pager, Wait
 from lib_usm.running import running
 from lib_usm.uthread import MAY_FAULT, Join, UThread
@@ -106,7 +107,11 @@ class KThread:
     def open(self, stream: MessageStream, pager: Pager) -> None:
         """Get ready to run with a stream of its own; the pager is on it."""
         self._stream, self._pager = stream, pager
-        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        except OSError as error:
+            stream.close()
+            raise limit_reached(error, "a kThread cannot be started") or error from None
         self._poll = select.poll()
         self._poll.register(self._wakeup, _READ)
         self._descriptor = stream.fileno()

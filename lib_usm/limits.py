@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
+import os
 import resource
 from pathlib import Path
 from typing import Final
@@ -10,6 +12,11 @@ from typing import Final
 from lib_usm.errors import LimitExceeded
 
 _PROC: Final = Path("/proc")
+_STACK_BYTES: Final = 8 << 20
+"""Of a thread, as the kernel gives it unless told otherwise."""
+_DESCRIPTORS: Final = 16
+_THREADS: Final = 16
+"""More than gRPC and lib_usm take for a client: about 8 descriptors and 10 threads."""
 
 
 def limit_reached(error: OSError, doing: str, size: int = 0) -> LimitExceeded | None:
@@ -36,8 +43,55 @@ def limit_reached(error: OSError, doing: str, size: int = 0) -> LimitExceeded | 
     return None
 
 
+def thread_limit(error: RuntimeError, doing: str) -> LimitExceeded:
+    """What it is that no thread can be started: the kernel says EAGAIN for each cause, and Python not even that."""
+    tight = _tight_mappings(_STACK_BYTES)
+    soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    cause = tight or (
+        f"this user may have {_shown(soft)} threads (RLIMIT_NPROC, ulimit -u), its cgroup those of pids.max, and the "
+        "machine those of sysctl kernel.threads-max; end some or raise the limit"
+    )
+    return LimitExceeded(f"{doing} ({error}): {cause}")
+
+
+def check_room(doing: str) -> None:
+    """Raise LimitExceeded unless this process may have the descriptors and threads that a client takes.
+
+    gRPC ends the whole process where it gets none.
+    """
+    descriptors: list[int] = []
+    try:
+        for _ in range(_DESCRIPTORS):
+            descriptors.append(os.eventfd(0, os.EFD_CLOEXEC))
+    except OSError as error:
+        raise limit_reached(error, doing) or error from None
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    gate = _thread.allocate_lock()
+    with gate:
+        try:
+            for _ in range(_THREADS):
+                _thread.start_new_thread(_pass, (gate,))
+        except RuntimeError as error:
+            raise thread_limit(error, doing) from None
+
+
+def _pass(gate: _thread.LockType) -> None:
+    """What a thread does that only shows that it can be."""
+    with gate:
+        pass
+
+
 def _why_no_memory(size: int) -> str:
     """Which of the limits of mappings it was; the kernel says ENOMEM for each."""
+    return _tight_mappings(size) or (
+        "the kernel has no memory or no addresses for it (sysctl vm.overcommit_memory, memory.max of the cgroup)"
+    )
+
+
+def _tight_mappings(size: int) -> str:
+    """What says that this process can map no more `size` bytes; empty if nothing does."""
     soft = resource.getrlimit(resource.RLIMIT_AS)[0]
     used = int((_PROC / "self/statm").read_text().split()[0]) * resource.getpagesize()
     if soft != resource.RLIM_INFINITY and used + size > soft:
@@ -46,14 +100,17 @@ def _why_no_memory(size: int) -> str:
             "close regions or raise the limit"
         )
     most = int((_PROC / "sys/vm/max_map_count").read_text())
-    mappings = (_PROC / "self/maps").read_bytes().count(b"\n")
+    mappings = 0
+    with (_PROC / "self/maps").open("rb", buffering=0) as maps:
+        while part := maps.read(1 << 14):  # in parts, for which no mapping is needed
+            mappings += part.count(b"\n")
     # Each of a region's two mappings is one, and a mapping may be split.
     if mappings + 2 >= most:
         return (
             f"this process has {mappings} mappings and may have {most} (sysctl vm.max_map_count); a region takes two: "
             "make fewer and larger ones, or raise the limit"
         )
-    return "the kernel has no memory or no addresses for it (sysctl vm.overcommit_memory, memory.max of the cgroup)"
+    return ""
 
 
 def _shown(limit: int) -> str:

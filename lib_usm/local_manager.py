@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, SupportsIndex, Typ
 from lib_usm.arguments import kind_of, shown, whole
 from lib_usm.errors import Deadlock, InvalidArgument, WrongType
 from lib_usm.kthread import KThread
+from lib_usm.limits import thread_limit
 from lib_usm.running import running
 from lib_usm.uthread import YIELD, CoroutineUThread, GreenUThread, Join, UThread, YieldNow
 
@@ -186,10 +187,17 @@ class LocalManager:
             threading.Thread(target=run, args=(kthread,), name=f"kThread-{number}")
             for number, kthread in enumerate(self._kthreads[1:], 1)
         ]
-        for thread in threads:
-            thread.start()
-        run(self._kthreads[0])
-        for thread in threads:
+        started = []
+        try:
+            for thread in threads:
+                thread.start()
+                started.append(thread)
+        except RuntimeError as error:
+            crashed.append(thread_limit(error, "a kThread cannot be started"))
+            self._finish()
+        else:
+            run(self._kthreads[0])
+        for thread in started:
             thread.join()
         if crashed:
             raise crashed[0]

@@ -1,8 +1,10 @@
 """The error tree, and how the daemon's failures become errors."""
 
 import builtins
+import gc
 import inspect
 import re
+import weakref
 
 import grpc
 import pytest
@@ -143,3 +145,45 @@ def test_errors_are_what_python_calls_their_kind_too(kind, other):
     assert isinstance(error, other)
     assert (str(error), error.args) == ("text", ("text",))
     assert (type(errors.again(error)), str(errors.again(error))) == (kind, "text")
+
+
+@pytest.fixture
+def no_collection():
+    """Only the last reference frees an object."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Held:
+    """What a caller of lib_usm has in its frame."""
+
+
+@pytest.mark.parametrize("reason", ["OUT_OF_MEMORY", "DATA_LOSS"])
+@pytest.mark.parametrize("use", ["fault", "read", "write", "ensure", "hint", "mmap", "fault_many", "wait"])
+def test_an_error_that_was_caught_keeps_nothing_of_its_callers(daemon, client, wire, no_collection, use, reason):
+    region = client.mmap(64)
+    daemon.answers = lambda fault: wire.failed(fault, reason)
+    refusal = wire.rich_status(grpc.StatusCode.ABORTED, reason, "no")
+    daemon.refusals.update(dict.fromkeys(["HintRegion", "MapRegion"], refusal))
+    uses = {
+        "fault": lambda: client.fault(region, 0, 1),
+        "read": lambda: region[0],
+        "write": lambda: region.write(0, b"x"),
+        "ensure": region.ensure,
+        "hint": lambda: client.usm_hint(region, "PRIORITY=LOW"),
+        "mmap": lambda: client.mmap(5),
+        "fault_many": lambda: errors.again(client.fault_many([(region, 0, 1)])[0]),
+        "wait": lambda: client.wait(77),
+    }
+
+    def call():
+        held = Held()
+        try:
+            uses[use]()
+        except lib_usm.UsmError:
+            return weakref.ref(held)
+        return weakref.ref(held)
+
+    assert call()() is None

@@ -327,3 +327,20 @@ def test_a_closed_client_ends_its_stream_and_leaves_no_thread(daemon, poll):
     client.close()
     daemon.until(lambda: daemon.streams_ended == 1)
     poll(lambda: not [t for t in set(threading.enumerate()) - before if not t.name.startswith("ThreadPool")])
+
+
+def test_where_no_thread_can_be_started_a_timed_wait_is_refused_and_keeps_nobody_from_reading(
+    daemon, client, region, wire, monkeypatch
+):
+    yield_all(daemon, wire)
+    outcome = client.fault(region, 0, 16, wait=False)
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(lib_usm.LimitExceeded, match=r"a wait with a timeout cannot begin \(can't start"):
+            client.wait(outcome.token, timeout=10)
+    complete(daemon, wire, daemon.faults()[0])
+    assert isinstance(client.wait(outcome.token), lib_usm.Allocated)

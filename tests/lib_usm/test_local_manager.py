@@ -474,3 +474,19 @@ class TestRefusals:
             scene.lm.run()
         assert not handle.done
         assert running.kthread is None
+
+
+def test_where_no_kthread_can_be_started_none_runs_and_a_later_run_goes_on(monkeypatch):
+    scene = Scene(kthreads=2)
+    handle = scene.lm.spawn(pow, 2, 5)
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(lib_usm.LimitExceeded, match=r"a kThread cannot be started \(can't start new thread\)"):
+            scene.lm.run()
+    assert not handle.done
+    scene.lm.run()
+    assert handle.result() == 32
