@@ -14,7 +14,7 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, NamedTuple, ParamSpec, Self, SupportsFloat, SupportsIndex, TypeVar, cast
@@ -92,6 +92,15 @@ class Kept(NamedTuple):
     """May still be kept now; other sessions may have used the budget that all share."""
     refused_pages: int
     """Asked for EVICTION=DENY beyond the budget, each time that they did; they are evictable."""
+
+
+@contextlib.contextmanager
+def _use_of(region: Region) -> Iterator[None]:
+    """A use of the region, whose failure is raised as what it means for the region."""
+    try:
+        yield
+    except UsmError as error:
+        raise region.why(error) from None
 
 
 def _call(method: Callable[Concatenate[Client, _P], _T]) -> Callable[Concatenate[Client, _P], _T]:
@@ -281,7 +290,8 @@ class Client(Uncopyable):
         request = client_pb2.HintRegionRequest(
             region_id=region.region_id, offset=start, length=n, text=_encodable(text, "hint", InvalidHint)
         )
-        answer = self._channel.call(self._channel.stub.HintRegion, request)
+        with _use_of(region):
+            answer = self._channel.call(self._channel.stub.HintRegion, request)
         unheeded = tuple(answer.unheeded_keys)
         if unheeded:
             warn(
@@ -536,7 +546,8 @@ class Client(Uncopyable):
         request = client_pb2.PinRegionRequest(
             region_id=region.region_id, first_page=first, page_count=count, planned_page_count=planned
         )
-        absent = self._channel.call(self._channel.stub.PinRegion, request).absent_pages
+        with _use_of(region):
+            absent = self._channel.call(self._channel.stub.PinRegion, request).absent_pages
         for page in absent:
             region.table.clear(page)
         return not absent
