@@ -108,7 +108,7 @@ def test_it_serves_on_asyncios_own_loop(tmp_path):
     [
         ("[server]\nsokcet = '/tmp/x'\n", ["server.sokcet", "server.socket", "admin_socket"]),
         ("[memry]\nsize = '1MiB'\n", ["memry", "memory", "allowed"]),
-        ("[memory]\nsize = '64Mb'\n", ["memory.size", "'64Mb'", "MiB"]),
+        ("[memory]\nsize = '64Mx'\n", ["memory.size", "'64Mx'", "MiB"]),
         ("[server\n", ["usmd.toml", "TOML"]),
         ("[policy]\nevict = 'mru'\n", ["evict", "'mru'", *TABLES["evict"]]),
         ("[[policy.rules]]\nname = 'x'\noom = 'panic'\n", ["oom", "'panic'", *TABLES["oom"]]),

@@ -98,6 +98,8 @@ class ForkedProcess:
         self._process = _context().Process(
             target=_run, args=(program, arguments, dict(environ), os.getcwd(), theirs), daemon=True
         )
+        self._ended_with: int | None = None
+        self._ending = threading.Lock()
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -115,7 +117,12 @@ class ForkedProcess:
     @property
     def returncode(self) -> int | None:
         """The exit code, or the signal as a negative number; None while it runs."""
-        return self._process.exitcode
+        with self._ending:
+            if self._ended_with is None:
+                self._ended_with = self._process.exitcode
+                if self._ended_with is not None:
+                    self._process.close()  # its descriptors; when an object is collected is up to chance
+            return self._ended_with
 
     def poll(self) -> int | None:
         """`returncode`."""
@@ -123,10 +130,13 @@ class ForkedProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return the exit code; raises subprocess.TimeoutExpired."""
-        self._process.join(timeout)
-        if self._process.exitcode is None:
+        if self.returncode is None:
+            with contextlib.suppress(ValueError):  # another thread has seen its end, and closed it
+                self._process.join(timeout)
+        code = self.returncode
+        if code is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
-        return self._process.exitcode
+        return code
 
     def send_signal(self, number: int) -> None:
         """Send a signal; nothing when it has ended."""

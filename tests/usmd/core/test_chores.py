@@ -122,7 +122,8 @@ def test_what_is_counted_for_a_process_ends_with_its_chores():
     process = shell.attach()
     region = shell.map(process, 4)
     for _ in range(3 * MAX_CHORES):
-        shell.do(events.SetHint(process, region, 0, None, parse_hint("WILLNEED; DONTNEED")))
+        for text in ("WILLNEED", "DONTNEED"):
+            shell.do(events.SetHint(process, region, 0, None, parse_hint(text)))
     assert shell.core.state.processes[process].chores == 0
 
 
