@@ -145,6 +145,7 @@ class HandOverMachine(properties.CoreMachine):
         hold_budget=st.sampled_from([0, 1, 3]),
         deny=st.sampled_from([(12, 12), (2, 3)]),
         slots=st.sampled_from([(3, 2), (40, 40), (40, 40)]),
+        max_fault_pages=st.just(6),
         policies=st.tuples(properties.ALLOC, st.sampled_from(SPECIFICATIONS), properties.OOM),
     )
     def start(self, **more):
