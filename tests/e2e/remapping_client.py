@@ -137,7 +137,9 @@ class Scene:
         self.kept: list[object] = []
         """Regions that Python must not unmap."""
         self._over = False
-        self._threads = [threading.Thread(target=self._guard, args=(work,)) for work in (self._press, self._stay)]
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work,), daemon=True) for work in (self._press, self._stay)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -220,7 +222,7 @@ def munmap_whole(scene: Scene) -> None:
         memory.region.evict()
         system(_libc.munmap(before, 16 * PAGE))
         if scene.source.random() < 0.5:
-            scene.client.unmap(memory.region)  # as `close` does, which would unmap again
+            scene.client.unmap(memory.region, None)  # as `close` does, which would unmap again
         scene.touch()
         scene.round()
     assert reused, "no region was mapped where one had been"
