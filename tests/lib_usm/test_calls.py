@@ -346,6 +346,7 @@ PROGRAM = """
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
         sender = threading.Thread(target=send)
+        region = None  # on a busy machine each interrupt may come before one is made
         begun = False
         while interrupts < 60:
             try:
