@@ -570,7 +570,7 @@ class Client(Uncopyable):
         return self._closed or self._channel.killed is not None or self._faults.end is not None
 
     @_call
-    def unmap(self, region: Region, memory: weakref.ref[MappedBytes] | None) -> None:
+    def unmap(self, region: Region, memory: weakref.ref[MappedBytes] | None = None) -> None:
         """Give `region` back, which holds no longer; `Region.close` calls it.
 
         While another thread still copies out of its `memory`, that is put off to the end of the copy. With an ended

@@ -6,7 +6,9 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -196,15 +198,16 @@ AS_ROOT = {"locked memory", "threads"}
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory):
+def daemon():
+    """Real memory, in a folder that every user may enter, which pytest's are not."""
     require_real_memory()
-    folder = tmp_path_factory.mktemp("real")
-    with running_daemon(folder, "--memory", "1MiB", mechanism="userfaultfd") as running:
-        for place in (folder, *folder.parents[:2]):
-            place.chmod(0o755)
-        for place in folder.glob("usmd.sock*"):
-            place.chmod(0o777)
-        yield running
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        with running_daemon(folder, "--memory", "1MiB", mechanism="userfaultfd") as running:
+            for place in folder.glob("usmd.sock*"):
+                place.chmod(0o777)
+            yield running
 
 
 @pytest.mark.parametrize("limit", PROGRAMS)
