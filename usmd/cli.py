@@ -15,7 +15,7 @@ from usmd import log, standard_streams
 from usmd.config import Config, MemoryConfig, PolicyRules, load
 from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdError
 from usmd.runtime_paths import prepare_folder, runtime_folder
-from usmd.server.signals import Signals
+from usmd.server.signals import Signals, ignore_all
 from usmd.sizes import format_size
 from usmd.swap.open import parse_swap_spec
 from usmd.text_output import complain, use_escapes
@@ -234,4 +234,7 @@ def main() -> None:
     """Entry point of `usmd`."""
     standard_streams.open_missing()
     use_escapes()
-    app()
+    try:
+        app()
+    finally:
+        ignore_all()

@@ -146,11 +146,14 @@ def test_the_version_is_shown(daemon, monkeypatch):
     assert run("--version").stdout == "usmd 9.9\n"
 
 
-def test_main_runs_the_command_line(daemon, monkeypatch, capsys):
+def test_main_runs_the_command_line_and_then_hears_no_more_signals(daemon, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["usmd", "serve", "--memory", "1B"])
+    ignored = []
+    monkeypatch.setattr(cli, "ignore_all", lambda: ignored.append(True))
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 2
+    assert ignored == [True]
     assert capsys.readouterr().err.startswith("usmd: memory.size = 1 B")
 
 

@@ -97,6 +97,12 @@ class Signals:
             self._attendant(number)
 
 
+def ignore_all() -> None:
+    """At the end of the program, whose exit code and last lines no signal shall take: what is left is bounded."""
+    for number in MEANINGS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def name_of(number: int) -> str:
     """The name of a signal; most real-time ones have none but their number."""
     try:

@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,20 @@ def test_a_signal_wakes_a_loop_that_has_nothing_to_do():
 def test_signals_have_names():
     assert name_of(signal.SIGTERM) == "SIGTERM"
     assert name_of(signal.SIGRTMIN + 3) == f"SIG{signal.SIGRTMIN + 3}"
+
+
+PROGRAM = """
+import atexit, os, signal, sys
+
+from usmd.cli import main
+from usmd.server.signals import MEANINGS
+
+atexit.register(lambda: [os.kill(os.getpid(), number) for number in MEANINGS])
+sys.argv = ["usmd", "--version"]
+main()
+"""
+
+
+def test_a_signal_at_the_very_end_changes_no_exit_code():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
