@@ -35,6 +35,8 @@ class FlexibleHugePages(AllocPolicy):
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:
         """The huge page around the fault, cut at the ends of its region and hint, and to what the budget leaves."""
         del async_rq
+        if fault.hint is None and self.pages == 1:  # the usual case of the default policy
+            return Allocation(fault.page)
         pages, access = self.pages, Access.NORMAL
         first, end = 0, fault.page_count
         if fault.hint is not None:
@@ -45,8 +47,6 @@ class FlexibleHugePages(AllocPolicy):
                 pages = -(-hint.fhp_bytes // self.memory.page_size)
             elif pages == 1 and (hint.fhp_bytes == 0 or access is Access.SEQUENTIAL):
                 pages = HINTED_PAGES
-        elif pages == 1:
-            return Allocation(fault.page)
         left = int(self.budget * self.memory.frame_count) - self.memory.resident_pages
         if access is Access.RANDOM or pages == 1 or left <= 1:
             return Allocation(fault.page)
