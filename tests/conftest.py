@@ -13,6 +13,7 @@ patience.be_patient()
 
 # Where a shell runs the tests in its background SIGINT is ignored, and would be by the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored
 
 
 @pytest.fixture(autouse=True)

@@ -1,3 +1,4 @@
+import gc
 import os
 import socket
 import uuid
@@ -94,6 +95,7 @@ def test_a_manager_that_does_not_read_delays_no_caller_and_gets_its_messages_whe
 def test_no_descriptor_is_left_open(manager, tmp_path):
     path = str(tmp_path / "notify")
     manager.bind(path)
+    gc.collect()  # what earlier tests left open closes now, and not in between
     before = len(os.listdir("/proc/self/fd"))
     send(path, "READY=1")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
