@@ -331,6 +331,18 @@ def test_an_interrupted_call_of_the_daemon_ends_and_the_next_is_answered(daemon,
     assert len(daemon.requests(method)) == 1
 
 
+def run_program(text, daemon):
+    """Run a program of its own with the address of the daemon."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text), daemon.address],
+        env=os.environ | {"PYTHONPATH": ":".join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 PROGRAM = """
     import os, signal, sys, threading
     import lib_usm
@@ -376,14 +388,7 @@ PROGRAM = """
 
 
 def test_interrupts_at_any_moment_harm_nothing(daemon):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), daemon.address],
-        env=os.environ | {"PYTHONPATH": ":".join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(PROGRAM, daemon)
     assert (done.returncode, done.stdout, done.stderr) == (0, "as it was\n", "")
     assert len(daemon.requests("Attach")) == len(daemon.requests("Detach")) == 1
 
@@ -414,14 +419,7 @@ AT_THE_END = """
 
 
 def test_nothing_hangs_that_a_finalizer_does_when_the_interpreter_ends(daemon):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(AT_THE_END), daemon.address],
-        env=os.environ | {"PYTHONPATH": ":".join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(AT_THE_END, daemon)
     assert done.stdout.splitlines() == [
         "b'hello'",
         "the interpreter ends, and the threads that bring pages in have ended before",
