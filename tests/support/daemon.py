@@ -21,7 +21,7 @@ from typing import Any
 from tests.support import delays, served
 from tests.support.forked import ForkedProcess, run_forked
 from tests.support.waiting import wait_equal, wait_until
-from usmd.ctl.connect import Admin
+from usmd.ctl.connect import Admin, AdminError
 
 _GRPC = "grpc._cython.cygrpc"
 SECONDS = 60.0
@@ -177,6 +177,15 @@ class RunningDaemon:
         given = ["--address", self.admin_address, *arguments]
         return run_forked(served.run_usmctl, given, environ=environment(), seconds=seconds)
 
+    def validate(self) -> None:
+        """AssertionError where what the daemon knows of its memory does not go together; nothing where it drains."""
+        try:
+            answer = self.admin.validate()
+        except AdminError:
+            self.wait_for("draining")
+            return
+        assert not answer.violation_count, f"usmctl debug validate: {list(answer.violations)}"
+
     def start_usmctl(self, *arguments: str, **environ: str) -> ForkedProcess:
         """Start a usmctl against this daemon that goes on until it is told to end; its stdout is a pipe."""
         given = ["--address", self.admin_address, *arguments]
@@ -226,6 +235,8 @@ def running_daemon(
 ) -> Iterator[RunningDaemon]:
     """Serve with its sockets and state in `folder`, from the `ready` line on, until SIGTERM at the end of the block.
 
+    Before that its state is validated, as `usmctl debug validate` does.
+
     `config`: text of a TOML file. `places` False: no flag says where, so that the defaults of `environ` hold.
     `exit_code`: what it must exit with; None leaves that, and the end of the process, to the caller.
     `mechanism`: real memory is what the tests that name it are about; "" gives no flag. `program`: a command that is
@@ -247,6 +258,8 @@ def running_daemon(
         daemon.wait_ready()
         yield daemon
         if exit_code is not None:
+            if daemon.process.poll() is None:
+                daemon.validate()
             daemon.signal(signal.SIGTERM)
             code = daemon.wait_exit()
             assert code == exit_code, f"usmd exited with {code}, not {exit_code}: {daemon.log} {daemon.stray}"

@@ -8,15 +8,18 @@ SECONDS = 60
 
 
 class QueueBench:
-    """A queue over a device and a memory; `events` has its completions, of which `on_event` hears too."""
+    """A queue over a device and a memory; `events` has its completions, of which `on_event` hears too.
 
-    def __init__(self, device, memory):
+    `pauses`: before each further try of what failed; none is tried again unless it is said.
+    """
+
+    def __init__(self, device, memory, pauses=()):
         self.device = device
         self.memory = memory
         self.events = []
         self.changed = asyncio.Event()
         self.on_event = lambda event: None
-        self.queue = DeviceQueue(device, memory, self._deliver)
+        self.queue = DeviceQueue(device, memory, self._deliver, pauses)
 
     def _deliver(self, event):
         self.events.append(event)

@@ -34,6 +34,13 @@ class Detach(Event, frozen=True):
     reason: str
 
 
+class Broken(Event, frozen=True):
+    """A command on memory of these processes could not be performed, so that they cannot be served any further."""
+
+    process_ids: Sequence[int]
+    reason: str
+
+
 class Map(Event, frozen=True):
     """A process wants a region of `length` bytes."""
 

@@ -57,6 +57,7 @@ class Core:
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Attach: self._mapping.attach,
             events.Detach: self._detach,
+            events.Broken: self._broken,
             events.Map: self._mapping.map,
             events.Unmap: self._mapping.unmap,
             events.SetHint: self._mapping.set_hint,
@@ -123,6 +124,12 @@ class Core:
 
     def _detach(self, event: events.Detach) -> None:
         self._mapping.end(self.state.process(event.process_id), event.reason, killed=False)
+
+    def _broken(self, event: events.Broken) -> None:
+        for process_id in event.process_ids:
+            process = self.state.processes.get(process_id)
+            if process is not None:
+                self._mapping.end(process, event.reason, killed=True)
 
     def _faults_event(self, event: events.Faults) -> None:
         self.faults.handle(self.state.process(event.process_id), event.faults)

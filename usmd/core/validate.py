@@ -1,125 +1,248 @@
-"""The invariants of the core, checkable at any time between two events. Costs time in proportion to what there is.
+"""The invariants of the core, checkable at any time between two events, also of a core that goes on meanwhile.
 
 Each frame has exactly one state and at most one page, each slot at most one page; free + filling + present + evicting =
 all frames; nothing pinned or denied is being evicted; every count says what a count of the things themselves says.
+
+`Snapshot` copies what is checked, which takes the time of copying memory: 30 bytes a frame, 8 a page of the chunks that
+are in use, 1 a slot. `check` goes through the copy in small steps, so that its caller can do other work in between.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING
+from array import array
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from usmd.core.frames import DENIED, DIRTY, EVICTING, FILLING, FREE, KEPT, LOCKED, NO_PAGE, NO_SLOT, PINNED, PRESENT
-from usmd.core.region import page_key
+from usmd.core.frames import (
+    DENIED,
+    DIRTY,
+    EVICTING,
+    FILLING,
+    FREE,
+    KEPT,
+    LOCKED,
+    NO_PAGE,
+    NO_SLOT,
+    PINNED,
+    PRESENT,
+    STATE_NAMES,
+)
+from usmd.core.page_table import CHUNK_BITS
+from usmd.core.region import Region, page_key
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
 
 if TYPE_CHECKING:
     from usmd.core.machine import Core
 
+Step = str | None
+"""A step of a check: what does not hold, in words, or None."""
+SHOWN_SLOTS: Final = 16
+"""Slots that one violation names at most."""
+_STRIDE: Final = 65536
+"""Slots compared in a step."""
+
+
+class _Filling(NamedTuple):
+    reference: int
+    orphan: bool
+    passing: bool
+
+
+class _Region(NamedTuple):
+    region_id: int
+    process_id: int
+    resident: int
+    swapped: int
+    alive: bool
+    chunks: list[array[int] | None]
+
+    def entries(self) -> Iterator[tuple[int, int]]:
+        """(page, entry) of the pages that are not ABSENT."""
+        for number, chunk in enumerate(self.chunks):
+            if chunk is not None:
+                base = number << CHUNK_BITS
+                for index, entry in enumerate(chunk):
+                    if entry:
+                        yield base + index, entry
+
+
+class _Process(NamedTuple):
+    process_id: int
+    resident: int
+    denied: int
+    locked: int
+    pins: int
+    regions: list[int]
+
+
+class _Device(NamedTuple):
+    number: int
+    name: str
+    slots: int
+    free: int
+    used: bytes
+
+
+class Snapshot:
+    """A copy of what the invariants are about."""
+
+    def __init__(self, core: Core) -> None:
+        state, life, frames = core.state, core.life, core.state.frames
+        self.free = frames.free
+        self.states = bytes(frames.state)
+        self.flags = bytes(frames.flags)
+        self.pages = frames.page[:]
+        self.slots = frames.slot[:]
+        self.filling = {
+            pfn: _Filling(each.reference, each.region is None, each.device is not None)
+            for pfn, each in life.filling.items()
+        }
+        self.evicting = {pfn: each.reference for pfn, each in life.evicting.items()}
+        self.writing = dict(life.writing)
+        self.unwritten, self.passing = life.unwritten, life.passing
+        self.pins = set(state.pins)
+        self.denied, self.locked = state.denied, state.locked
+        self.budget, self.budget_total = state.settings.deny_budget, state.settings.deny_budget_total
+        self.processes = {
+            each.process_id: _Process(
+                each.process_id, each.resident, each.denied, each.locked, len(each.pins), list(each.regions)
+            )
+            for each in state.processes.values()
+        }
+        self.regions = {each.region_id: _copied(each, alive=False) for each in state.dying.values()}
+        self.regions.update({each.region_id: _copied(each, alive=True) for each in state.regions.values()})
+        self.devices = [
+            _Device(each.number, each.name, each.slots, each.free, bytes(each.used)) for each in state.swap.devices
+        ]
+
+
+def _copied(region: Region, *, alive: bool) -> _Region:
+    chunks = [None if chunk is None else chunk[:] for chunk in region.table.chunks]
+    return _Region(region.region_id, region.process.process_id, region.resident, region.swapped, alive, chunks)
+
 
 def violations(core: Core) -> list[str]:
-    """What does not hold, in words; empty when all is well."""
-    found: list[str] = []
-    found += _frames(core)
-    found += _tables(core)
-    found += _slots(core)
-    found += _counts(core)
-    return found
+    """What does not hold, in words; empty when all is well. Takes time in proportion to what there is."""
+    return [step for step in check(Snapshot(core)) if step is not None]
 
 
-def _frames(core: Core) -> list[str]:
-    frames, life = core.state.frames, core.life
-    found = []
-    if frames.free != frames.count_state(FREE):
-        found.append(f"free is {frames.free}, but {frames.count_state(FREE)} frames are")
-    if sum(frames.count_state(each) for each in (FREE, FILLING, PRESENT, EVICTING)) != frames.count:
-        found.append("a frame has a state that is none")
-    for pfn in range(frames.count):
-        state, flags, key = frames.state[pfn], frames.flags[pfn], frames.page[pfn]
-        orphan = state == FILLING and life.filling[pfn].region is None if pfn in life.filling else False
+def check(copy: Snapshot) -> Iterator[Step]:
+    """Go through a copy in steps of some microseconds; yields what does not hold, and None for a step without that."""
+    yield from _frames(copy)
+    yield from _tables(copy)
+    yield from _slots(copy)
+    yield from _counts(copy)
+
+
+def _frames(copy: Snapshot) -> Iterator[Step]:
+    count = len(copy.states)
+    if copy.free != copy.states.count(FREE):
+        yield f"free is {copy.free}, but {copy.states.count(FREE)} frames are"
+    if sum(copy.states.count(state) for state in range(len(STATE_NAMES))) != count:
+        yield "a frame has a state that is none"
+    for pfn in range(count):
+        yield None
+        state, flags, key, slot = copy.states[pfn], copy.flags[pfn], copy.pages[pfn], copy.slots[pfn]
+        orphan = state == FILLING and pfn in copy.filling and copy.filling[pfn].orphan
         if (key == NO_PAGE) != (state == FREE or orphan):
-            found.append(f"frame {pfn} in state {state} has page {key}")
-        if state == FREE and (flags or frames.slot[pfn] != NO_SLOT):
-            found.append(f"free frame {pfn} has flags {flags} or slot {frames.slot[pfn]}")
+            yield f"frame {pfn} in state {state} has page {key}"
+        if state == FREE and (flags or slot != NO_SLOT):
+            yield f"free frame {pfn} has flags {flags} or slot {slot}"
         if state == EVICTING and flags & (KEPT | PINNED):
-            found.append(f"frame {pfn} is being evicted with flags {flags}")
-        if (pfn in life.filling) != (state == FILLING) or (pfn in life.evicting) != (state == EVICTING):
-            found.append(f"frame {pfn} in state {state} disagrees with what is in flight")
-        if (pfn in core.state.pins) != bool(flags & PINNED):
-            found.append(f"frame {pfn} disagrees with the pins")
-        if state in (PRESENT, EVICTING) and bool(flags & DIRTY) != (frames.slot[pfn] == NO_SLOT):
-            found.append(f"frame {pfn} is {'dirty' if flags & DIRTY else 'clean'} with slot {frames.slot[pfn]}")
-    return found
+            yield f"frame {pfn} is being evicted with flags {flags}"
+        if (pfn in copy.filling) != (state == FILLING) or (pfn in copy.evicting) != (state == EVICTING):
+            yield f"frame {pfn} in state {state} disagrees with what is in flight"
+        if (pfn in copy.pins) != bool(flags & PINNED):
+            yield f"frame {pfn} disagrees with the pins"
+        if state in (PRESENT, EVICTING) and bool(flags & DIRTY) != (slot == NO_SLOT):
+            yield f"frame {pfn} is {'dirty' if flags & DIRTY else 'clean'} with slot {slot}"
 
 
-def _tables(core: Core) -> list[str]:
-    frames = core.state.frames
-    found = []
+def _tables(copy: Snapshot) -> Iterator[Step]:
     mapped = 0
-    for region in core.state.regions.values():
-        resident = 0
-        for page, entry in region.table.entries():
-            if entry > 0:
-                resident += 1
-                if frames.page[entry - 1] != page_key(region.region_id, page):
-                    found.append(f"page {page} of region {region.region_id} is not in its frame {entry - 1}")
+    for region in copy.regions.values():
+        if not region.alive:
+            continue
+        resident = swapped = 0
+        for page, entry in region.entries():
+            yield None
+            if entry < 0:
+                swapped += 1
+                continue
+            resident += 1
+            if entry > len(copy.pages) or copy.pages[entry - 1] != page_key(region.region_id, page):
+                yield f"page {page} of region {region.region_id} is not in its frame {entry - 1}"
         mapped += resident
         if region.resident != resident:
-            found.append(f"region {region.region_id} counts {region.resident} resident pages, there are {resident}")
-        if region.process.process_id not in core.state.processes:
-            found.append(f"region {region.region_id} has no process")
-    if mapped != sum(1 for key in frames.page if key != NO_PAGE):
-        found.append(f"{mapped} pages are mapped to frames that hold another number of pages")
-    return found
-
-
-def _slots(core: Core) -> list[str]:
-    state, life = core.state, core.life
-    users: Counter[int] = Counter(reference for reference in state.frames.slot if reference != NO_SLOT)
-    users.update(life.writing.keys())
-    users.update(filling.reference for filling in life.filling.values())
-    for region in (*state.regions.values(), *state.dying.values()):
-        users.update(-entry - 1 for _, entry in region.table.entries() if entry < 0)
-    found = [f"slot {reference} has {count} users" for reference, count in users.items() if count != 1]
-    for device in state.swap.devices:
-        used = {reference & SLOT_MASK for reference in users if reference >> SLOT_BITS == device.number}
-        marked = {slot for slot in range(device.slots) if device.used[slot]}
-        if used != marked:
-            found.append(f"device {device.name}: slots {sorted(used ^ marked)} are used or marked, but not both")
-        if device.free != device.slots - len(marked):
-            found.append(
-                f"device {device.name} counts {device.free} free slots, there are {device.slots - len(marked)}"
-            )
-    return found
-
-
-def _counts(core: Core) -> list[str]:
-    state = core.state
-    found = []
-    denied = sum(1 for flags in state.frames.flags if flags & DENIED)
-    if state.denied != denied or sum(process.denied for process in state.processes.values()) != denied:
-        found.append(f"{state.denied} denied frames are counted, there are {denied}")
-    locked = sum(1 for flags in state.frames.flags if flags & LOCKED)
-    if state.locked != locked or sum(len(process.pins) for process in state.processes.values()) != locked:
-        found.append(f"{state.locked} pinned frames are counted, there are {locked}")
-    if denied + locked > state.settings.deny_budget_total:
-        found.append(f"{denied + locked} kept frames exceed the budget of {state.settings.deny_budget_total}")
-    for process in state.processes.values():
-        if process.resident != sum(region.resident for region in process.regions.values()):
-            found.append(f"process {process.process_id} counts {process.resident} resident pages wrongly")
-        if process.denied + process.locked > state.settings.deny_budget or process.locked != len(process.pins):
-            found.append(f"process {process.process_id} keeps more frames than its budget, or counts them wrongly")
-    for region in state.regions.values():
-        swapped = sum(1 for _, entry in region.table.entries() if entry < 0)
+            yield f"region {region.region_id} counts {region.resident} resident pages, there are {resident}"
         if region.swapped != swapped:
-            found.append(f"region {region.region_id} counts {region.swapped} swapped pages, there are {swapped}")
-    unwritten = sum(1 for evicting in core.life.evicting.values() if evicting.reference == NO_SLOT)
-    if core.life.unwritten != unwritten:
-        found.append(f"{core.life.unwritten} evictions without a slot are counted, there are {unwritten}")
-    passing = sum(1 for filling in core.life.filling.values() if filling.device is not None)
-    if core.life.passing != passing:
-        found.append(f"{core.life.passing} pages on their way to another device are counted, there are {passing}")
-    for reference, pfn in core.life.writing.items():
-        if pfn is not None and (pfn not in core.life.evicting or core.life.evicting[pfn].reference != reference):
-            found.append(f"slot {reference} is being written from frame {pfn}, which is not being evicted to it")
-    return found
+            yield f"region {region.region_id} counts {region.swapped} swapped pages, there are {swapped}"
+        if region.process_id not in copy.processes:
+            yield f"region {region.region_id} has no process"
+    if mapped != len(copy.pages) - copy.pages.count(NO_PAGE):
+        yield f"{mapped} pages are mapped to frames that hold another number of pages"
+
+
+def _references(copy: Snapshot) -> Iterator[int]:
+    """Each slot that something stands in, as often as something does; NO_SLOT for a step without one."""
+    yield from copy.slots
+    yield from copy.writing
+    for filling in copy.filling.values():
+        yield filling.reference
+    for region in copy.regions.values():
+        for _, entry in region.entries():
+            yield -entry - 1 if entry < 0 else NO_SLOT
+
+
+def _slots(copy: Snapshot) -> Iterator[Step]:
+    used = [bytearray(device.slots) for device in copy.devices]
+    for reference in _references(copy):
+        yield None
+        if reference == NO_SLOT:
+            continue
+        number, slot = reference >> SLOT_BITS, reference & SLOT_MASK
+        if number >= len(used) or slot >= len(used[number]):
+            yield f"slot {slot} of device {number} is used, and there is none such"
+            continue
+        users = used[number][slot] = min(used[number][slot] + 1, 255)
+        if users > 1:
+            yield f"slot {reference} has {users} users"
+    for device, users_of in zip(copy.devices, used, strict=True):
+        unequal: list[int] = []
+        for start in range(0, device.slots, _STRIDE):
+            yield None
+            mine, marked = users_of[start : start + _STRIDE], device.used[start : start + _STRIDE]
+            if mine != marked and len(unequal) < SHOWN_SLOTS:
+                unequal += [start + number for number, each in enumerate(mine) if bool(each) != bool(marked[number])]
+        if unequal:
+            yield f"device {device.name}: slots {unequal[:SHOWN_SLOTS]} are used or marked, but not both"
+        marked_slots = device.slots - device.used.count(0)
+        if device.free != device.slots - marked_slots:
+            yield f"device {device.name} counts {device.free} free slots, there are {device.slots - marked_slots}"
+
+
+def _counts(copy: Snapshot) -> Iterator[Step]:
+    denied = sum(copy.flags.count(flags) for flags in range(256) if flags & DENIED)
+    if copy.denied != denied or sum(each.denied for each in copy.processes.values()) != denied:
+        yield f"{copy.denied} denied frames are counted, there are {denied}"
+    locked = sum(copy.flags.count(flags) for flags in range(256) if flags & LOCKED)
+    if copy.locked != locked or sum(each.pins for each in copy.processes.values()) != locked:
+        yield f"{copy.locked} pinned frames are counted, there are {locked}"
+    if denied + locked > copy.budget_total:
+        yield f"{denied + locked} kept frames exceed the budget of {copy.budget_total}"
+    for process in copy.processes.values():
+        yield None
+        if process.resident != sum(copy.regions[each].resident for each in process.regions if each in copy.regions):
+            yield f"process {process.process_id} counts {process.resident} resident pages wrongly"
+        if process.denied + process.locked > copy.budget or process.locked != process.pins:
+            yield f"process {process.process_id} keeps more frames than its budget, or counts them wrongly"
+    unwritten = sum(1 for reference in copy.evicting.values() if reference == NO_SLOT)
+    if copy.unwritten != unwritten:
+        yield f"{copy.unwritten} evictions without a slot are counted, there are {unwritten}"
+    passing = sum(1 for filling in copy.filling.values() if filling.passing)
+    if copy.passing != passing:
+        yield f"{copy.passing} pages on their way to another device are counted, there are {passing}"
+    for reference, pfn in copy.writing.items():
+        yield None
+        if pfn is not None and copy.evicting.get(pfn) != reference:
+            yield f"slot {reference} is being written from frame {pfn}, which is not being evicted to it"

@@ -20,6 +20,7 @@ from rich.live import Live
 
 from usmd.ctl import (
     completion,
+    debug_command,
     doctor_view,
     events_view,
     explain_command,
@@ -281,8 +282,13 @@ app.command(epilog=explain_command.EPILOG)(explain_command.explain)
 app.command(epilog=record_command.EPILOG)(record_command.record)
 app.command(epilog=shadow_command.EPILOG)(shadow_command.shadow)
 app.command(epilog=replay_command.EPILOG)(replay_command.replay)
+app.add_typer(debug_command.debug, name="debug")
 
-for _command in (*app.registered_commands, *policy_command.policy.registered_commands):
+for _command in (
+    *app.registered_commands,
+    *policy_command.policy.registered_commands,
+    *debug_command.debug.registered_commands,
+):
     _command.help = flowing(_command.callback.__doc__ if _command.callback else None)
 
 

@@ -222,6 +222,11 @@ class Admin:
         """How other policies do on what a process touches, until it ends."""
         return Stream(self._stub.ShadowPolicies(request), self._explained)
 
+    def validate(self) -> admin_pb2.ValidateResponse:
+        """Have the daemon check its state; waits as long as that takes."""
+        with self._explained():
+            return self._stub.Validate(admin_pb2.ValidateRequest())
+
     def drain(self, grace_seconds: float) -> admin_pb2.DrainResponse:
         """Drains the daemon; waits as long as that takes. 0 seconds is the daemon's setting."""
         with self._explained():

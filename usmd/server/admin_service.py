@@ -6,6 +6,7 @@ streamed of a process admin_observing's.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from usmd.server.admin_steering import Steering
 from usmd.server.engine import Engine
 from usmd.server.policy_changes import PolicyChanges
 from usmd.server.rpc import Context
+from usmd.server.validation import validate
 from usmd.server.watch import Watch
 from usmd.version import VERSION
 
@@ -69,6 +71,7 @@ class AdminService:
         self._started = started
         self._draining = draining
         self._drain = drain
+        self._validating = asyncio.Lock()  # each copies the tables
 
     async def GetStatus(  # noqa: N802
         self, request: admin_pb2.GetStatusRequest, context: Context
@@ -278,6 +281,14 @@ class AdminService:
     ) -> None:
         """How other policies would do."""
         await self._observing.shadow(request, context)
+
+    async def Validate(  # noqa: N802
+        self, request: admin_pb2.ValidateRequest, context: Context
+    ) -> admin_pb2.ValidateResponse:
+        """Check the state, in parts."""
+        del request, context
+        async with self._validating:
+            return await validate(self._engine)
 
     async def Drain(  # noqa: N802
         self, request: admin_pb2.DrainRequest, context: Context

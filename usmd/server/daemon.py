@@ -207,7 +207,7 @@ class Daemon:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self.engine.submit(events.Tick())
+            self.engine.complete(events.Tick())
             if self._memory_socket is not None:
                 self._memory_socket.tick()
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
+from usmd import log
 from usmd.core import commands, events
 from usmd.core.machine import Core
 from usmd.core.region import PAGE_BITS, PAGE_MASK
@@ -19,6 +20,7 @@ from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceInfo
 from usmd.errors import UsmdError
 from usmd.mechanism.base import Mechanism
 from usmd.policies import registry
+from usmd.server.command_failures import completion_of, owners_of, pages_of
 from usmd.server.device_queue import DeviceQueue
 from usmd.server.stream_messages import number_of_reason
 from usmd.server.taps import Taps
@@ -57,7 +59,7 @@ class Engine:
             cpu_clock=cpu_clock,
         )
         self.taps = Taps()
-        self.queues = [DeviceQueue(device, memory, self.submit) for device in devices]
+        self.queues = [DeviceQueue(device, memory, self.complete) for device in devices]
         self.on_outcomes: OnOutcomes = lambda _process, _outcomes: None
         self.on_ended: OnEnded = lambda _ended: None
         self.on_notice: OnNotice = lambda _notice: None
@@ -77,7 +79,8 @@ class Engine:
 
         A long chain of what follows goes on in the loop's next turns.
 
-        Raises what the core raises for a request that cannot be carried out; then nothing has changed.
+        Raises what the core raises for a request that cannot be carried out; then nothing has changed. What fails in
+        performing the commands is no error of the caller: it reaches the core as an event.
         """
         if self._pumping:
             self._events.append(event)
@@ -90,12 +93,41 @@ class Engine:
             self._pumping = False
         return answer
 
+    def complete(self, event: events.Event) -> None:
+        """As `submit`, for the completion of a command, of which nobody waits for an answer; raises nothing."""
+        if self._pumping:
+            self._events.append(event)
+            return
+        self._pumping = True
+        try:
+            self._handle_following(event)
+            self._pump()
+        finally:
+            self._pumping = False
+
+    @property
+    def pending(self) -> Iterable[events.Event]:
+        """Events that the core has not handled yet."""
+        return self._events
+
     def _handle(self, event: events.Event) -> commands.Command | None:
         now = time.monotonic()
         todo = self.core.handle(event, now)
         if self.taps.live:
-            self.taps.deliver(event, now)
+            try:
+                self.taps.deliver(event, now)
+            except Exception:  # noqa: BLE001 - logged with its traceback; a recording is no reason to lose commands
+                log.event("defect", exc_info=True, method=f"taps of {type(event).__name__}")
         return self._perform(todo)
+
+    def _handle_following(self, event: events.Event) -> None:
+        """Handle an event that nobody waits for, in the middle of whatever was asked for by somebody else."""
+        try:
+            self._handle(event)
+        except UsmdError as error:  # such as the end of a session that has just ended
+            log.event("event_refused", kind=type(event).__name__, error=str(error))
+        except Exception:  # noqa: BLE001 - logged with its traceback; the caller has not asked for this
+            log.event("defect", exc_info=True, method=f"core of {type(event).__name__}")
 
     def access(self, event: events.Access, touch: Touch) -> commands.Accessed:
         """Handle a load or store: `touch` moves the bytes of the frames that are present, and the answer is returned.
@@ -118,7 +150,7 @@ class Engine:
             raise TypeError(f"the core answered {mapped!r} to Map")
         try:
             self.memory.add_region(mapped.region_id, event.process_id, mapped.page_count)
-        except UsmdError:
+        except BaseException:  # raised again; without memory it is no region
             self.submit(events.Unmap(event.process_id, mapped.region_id))
             raise
         return mapped
@@ -141,7 +173,7 @@ class Engine:
         for _ in range(EVENTS_A_TURN):
             if not self._events:
                 return
-            self._handle(self._events.popleft())
+            self._handle_following(self._events.popleft())
         if self._events and not self._goes_on:
             self._goes_on = True
             asyncio.get_running_loop().call_soon(self._go_on)
@@ -155,17 +187,42 @@ class Engine:
             self._pumping = False
 
     def _perform(self, todo: Sequence[commands.Command]) -> commands.Command | None:
-        """Perform commands in their order; returns the one that is an answer, if there is one."""
+        """Perform commands in their order, all of them; returns the one that is an answer, if there is one.
+
+        Raises what moving the bytes of an access raises; that is its caller's.
+        """
         answer: commands.Command | None = None
+        failure: Exception | None = None
         for command in todo:
             perform = self._performers.get(type(command))
             if perform is None:
                 answer = command
                 if self._touch is not None and isinstance(command, commands.Accessed):
-                    self._touch(command.frames)
-            else:
+                    try:
+                        self._touch(command.frames)
+                    except Exception as error:  # noqa: BLE001 - raised below
+                        failure = error
+                continue
+            try:
                 perform(command)
+            except Exception as error:  # noqa: BLE001 - logged with its traceback, and the core is told
+                self._failed(command, error)
+        if failure is not None:
+            raise failure
         return answer
+
+    def _failed(self, command: commands.Command, error: Exception) -> None:
+        """A command could not be performed: the core hears of it as of any other failure, and the log has why."""
+        log.event("command_failed", exc_info=True, command=type(command).__name__)
+        why = f"usmd cannot perform {type(command).__name__}: {type(error).__name__}"
+        following = completion_of(command, why)
+        if following is None:
+            regions, processes = self.core.state.regions, owners_of(command)
+            keys = pages_of(command)
+            processes |= {regions[key >> PAGE_BITS].process.process_id for key in keys if key >> PAGE_BITS in regions}
+            following = events.Broken(sorted(processes), why) if processes else None
+        if following is not None:
+            self._events.append(following)
 
     def _make_performers(self) -> dict[type[commands.Command], Callable[[Any], object]]:
         """What performs each kind of command; a kind that is not here is an answer."""
@@ -191,24 +248,34 @@ class Engine:
 
         def write(command: commands.WriteSlots) -> None:
             for number, pages in _by_device(command.pages, lambda page: page.slot):
-                self.queues[number].write(pages)
+                try:
+                    self.queues[number].write(pages)
+                except Exception as error:  # noqa: BLE001 - logged and told; what goes to other devices is under way
+                    self._failed(commands.WriteSlots(pages), error)
 
         def read(command: commands.ReadSlots) -> None:
             for number, pages in _by_device(command.pages, lambda page: page.slot):
-                self.queues[number].read(pages)
+                try:
+                    self.queues[number].read(pages)
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._failed(commands.ReadSlots(pages), error)
 
         def region_gone(command: commands.RegionGone) -> None:
-            memory.drop_region(command.region_id, ended=command.ended)
-            for queue in self.queues:
-                queue.region_gone(command.region_id)
+            try:
+                memory.drop_region(command.region_id, ended=command.ended)
+            finally:
+                for queue in self.queues:
+                    queue.region_gone(command.region_id)
 
         def discard(command: commands.DiscardSlots) -> None:
             for number, references in _by_device(command.slots, lambda reference: reference):
                 self.queues[number].device.discard([reference & SLOT_MASK for reference in references])
 
         def ended(command: commands.Ended) -> None:
-            self.taps.ended(command.process_id, command.reason)
-            self.on_ended(command)
+            try:
+                self.taps.ended(command.process_id, command.reason)
+            finally:
+                self.on_ended(command)
 
         return {
             commands.Outcomes: lambda command: self.on_outcomes(command.process_id, command.outcomes),

@@ -79,7 +79,11 @@ class Follow(Sleep):
         self._look_at = now + FOLLOW_SECONDS
         cpu = cpu_of(pid, thread)
         if cpu is not None and cpu != self._on and cpu in self._all:
-            os.sched_setaffinity(0, {cpu})
+            try:
+                os.sched_setaffinity(0, {cpu})
+            except OSError:  # the CPUs that this process may run on are others now
+                self._all = os.sched_getaffinity(0)
+                return 0.0
             self._on = cpu
         return 0.0
 

@@ -136,8 +136,12 @@ class MemorySocket:
         self._ticks += 1
         if self._ticks % TICKS_PER_AUDIT == 0:
             for connection in list(self.connections):
-                connection.check()
-                self._audit(connection)
+                try:
+                    connection.check()
+                    self._audit(connection)
+                except Exception:  # noqa: BLE001 - logged with its traceback; one client is no reason to stop
+                    log.event("defect", exc_info=True, method="usmd memory socket")
+                    connection.give_up()
 
     def _audit(self, connection: Connection) -> None:
         """End the session of a client that writes into its memfds where it was given no page.
@@ -191,30 +195,41 @@ class Connection:
     # Packets
 
     def _readable(self) -> None:
-        descriptors: list[int] = []
         try:
             data, descriptors, flags, _ = socket.recv_fds(
                 self._peer, MAX_PACKET, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
             )
-            if not data and not descriptors:
+        except BlockingIOError:
+            return
+        except OSError:
+            self._ended("its memory connection broke")
+            return
+        try:
+            if data or descriptors:
+                self._serve_packet(data, descriptors, flags)
+            else:
                 self._ended("its memory connection was closed")
-                return
+        except Exception:  # noqa: BLE001 - logged with its traceback, and the client is told by the end of its session
+            log.event("defect", exc_info=True, method="usmd memory socket")
+            self._ended("usmd could not do what its memory connection asked; a defect of usmd")
+        finally:
+            for descriptor in descriptors:
+                self._owner.dispose(descriptor)
+
+    def _serve_packet(self, data: bytes, descriptors: list[int], flags: int) -> None:
+        """Answer a packet; what is kept of the descriptors leaves the list."""
+        try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise InvalidArgument(
                     f"a packet with more than {MAX_PACKET} bytes or {MAX_DESCRIPTORS} descriptors; send less"
                 )
-            self._answer(self._handle(data, descriptors))
-        except BlockingIOError:
-            return
+            answer = self._handle(data, descriptors)
         except UsmdError as error:
             self._answer([], error)
             if self._client is None:
                 self.close()  # a stranger has one try
-        except OSError:
-            self._ended("its memory connection broke")
-        finally:
-            for descriptor in descriptors:
-                self._owner.dispose(descriptor)
+        else:
+            self._answer(answer)
 
     def _handle(self, data: bytes, descriptors: list[int]) -> list[int]:
         """Do what a packet asks; returns the descriptors that go with the answer. What is kept leaves the list."""
@@ -241,9 +256,9 @@ class Connection:
         if error is not None:
             reply.reason = failure_reason(error)
             reply.message = str(error)[:1000]
+        # A reply is never empty, or it would look like the end of the connection.
+        data = reply.SerializeToString() or client_pb2.MemoryReply(message="ok").SerializeToString()
         try:
-            # A reply is never empty, or it would look like the end of the connection.
-            data = reply.SerializeToString() or client_pb2.MemoryReply(message="ok").SerializeToString()
             socket.send_fds(self._peer, [data], descriptors)
         except OSError:  # full, because the client does not read, or gone
             self._ended("its memory connection broke")
@@ -321,18 +336,21 @@ class Connection:
         owner = self._owner
         linger_until = 0.0
         rounds = 0
-        try:
-            while rounds < MAX_ROUNDS:
-                # Read again before going back to the loop: who was woken may have faulted again already.
+        while rounds < MAX_ROUNDS and self._client is client:  # its end may be what follows from its faults
+            # Read again before going back to the loop: who was woken may have faulted again already.
+            try:
                 faults = client.read()
-                if faults:
-                    rounds += 1
-                    owner.engine.submit(events.PageFaults(session.process_id, faults))
-                    linger_until = owner.wakeup.faulted(self._pid, client.last_thread)
-                elif time.monotonic() >= linger_until:
-                    break
-        except OSError:
-            rounds = 0
+            except OSError as error:
+                if not uffd.broken(client.descriptor):
+                    log.event("faults_not_read", process_id=session.process_id, error=str(error))
+                self._ended("its userfaultfd reports no more faults")
+                return
+            if faults:
+                rounds += 1
+                owner.engine.submit(events.PageFaults(session.process_id, faults))
+                linger_until = owner.wakeup.faulted(self._pid, client.last_thread)
+            elif time.monotonic() >= linger_until:
+                break
         if not rounds and uffd.broken(client.descriptor):
             self._ended("its userfaultfd reports no more faults")
 
@@ -358,6 +376,10 @@ class Connection:
         self._faults()
 
     # End
+
+    def give_up(self) -> None:
+        """End the session, because usmd cannot look after its memory."""
+        self._ended("usmd could not look after its memory; a defect of usmd")
 
     def _ended(self, reason: str) -> None:
         """The client is gone, or does not want to go on: its session ends, and so does the connection."""

@@ -124,6 +124,7 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
             )
             for seconds in (0, 1, 2)
         ]  # fmt: skip
+        self.validation = pb.ValidateResponse(frames=1024, regions=3, swap_slots=4096, seconds=0.0123)
         self.drained: pb.DrainRequest | None = None
         self.page_items = 1000
         self.requests: list[object] = []
@@ -201,6 +202,10 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
         self._note(request, context)
         yield from self.events
         self._hold(context)
+
+    def Validate(self, request, context):
+        self._note(request, context)
+        return self.validation
 
     def Drain(self, request, context):
         self._note(request, context)

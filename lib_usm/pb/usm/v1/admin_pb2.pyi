@@ -1994,3 +1994,68 @@ class DrainResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainResponse: _TypeAlias = DrainResponse  # noqa: Y015
+
+@_typing.final
+class ValidateRequest(_message.Message):
+    """Asks for a check of the daemon's state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidateRequest: _TypeAlias = ValidateRequest  # noqa: Y015
+
+@_typing.final
+class ValidateResponse(_message.Message):
+    """What a check of the daemon's state found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    VIOLATION_COUNT_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    REGIONS_FIELD_NUMBER: _builtins.int
+    SWAP_SLOTS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    LONGEST_PAUSE_SECONDS_FIELD_NUMBER: _builtins.int
+    violation_count: _builtins.int
+    """How many do not hold in all."""
+    frames: _builtins.int
+    """Frames that were checked."""
+    regions: _builtins.int
+    """Regions that were checked."""
+    swap_slots: _builtins.int
+    """Swap slots that were checked."""
+    seconds: _builtins.float
+    """Seconds that the check took."""
+    longest_pause_seconds: _builtins.float
+    """Longest time in seconds for which nothing else was done meanwhile."""
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What does not hold, in words; none is well. At most 100 are told."""
+
+    def __init__(
+        self,
+        *,
+        violations: _abc.Iterable[_builtins.str] | None = ...,
+        violation_count: _builtins.int = ...,
+        frames: _builtins.int = ...,
+        regions: _builtins.int = ...,
+        swap_slots: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        longest_pause_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "longest_pause_seconds", b"longest_pause_seconds", "regions", b"regions", "seconds", b"seconds", "swap_slots", b"swap_slots", "violation_count", b"violation_count", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidateResponse: _TypeAlias = ValidateResponse  # noqa: Y015

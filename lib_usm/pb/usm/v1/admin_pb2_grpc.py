@@ -105,6 +105,11 @@ class AdminServiceStub:
                 request_serializer=usm_dot_v1_dot_admin__pb2.ShadowPoliciesRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_admin__pb2.ShadowReport.FromString,
                 _registered_method=True)
+        self.Validate = channel.unary_unary(
+                '/usm.v1.AdminService/Validate',
+                request_serializer=usm_dot_v1_dot_admin__pb2.ValidateRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.ValidateResponse.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/usm.v1.AdminService/Drain',
                 request_serializer=usm_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
@@ -214,6 +219,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Validate(self, request, context):
+        """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Drain(self, request, context):
         """Refuses new sessions, ends the running ones and stops the daemon.
         """
@@ -293,6 +305,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ShadowPolicies,
                     request_deserializer=usm_dot_v1_dot_admin__pb2.ShadowPoliciesRequest.FromString,
                     response_serializer=usm_dot_v1_dot_admin__pb2.ShadowReport.SerializeToString,
+            ),
+            'Validate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Validate,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.ValidateRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.ValidateResponse.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -679,6 +696,33 @@ class AdminService:
             '/usm.v1.AdminService/ShadowPolicies',
             usm_dot_v1_dot_admin__pb2.ShadowPoliciesRequest.SerializeToString,
             usm_dot_v1_dot_admin__pb2.ShadowReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Validate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.AdminService/Validate',
+            usm_dot_v1_dot_admin__pb2.ValidateRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.ValidateResponse.FromString,
             options,
             channel_credentials,
             insecure,

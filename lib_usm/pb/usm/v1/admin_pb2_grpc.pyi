@@ -61,6 +61,8 @@ class AdminServiceStub:
     """What a process touches, as it does so."""
     ShadowPolicies: _grpc.UnaryStreamMultiCallable[_admin_pb2.ShadowPoliciesRequest, _admin_pb2.ShadowReport]
     """How other evict policies would do on what a process touches."""
+    Validate: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ValidateRequest, _admin_pb2.ValidateResponse]
+    """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
     """Refuses new sessions, ends the running ones and stops the daemon."""
 
@@ -97,6 +99,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """What a process touches, as it does so."""
     ShadowPolicies: _aio.UnaryStreamMultiCallable[_admin_pb2.ShadowPoliciesRequest, _admin_pb2.ShadowReport]  # type: ignore[assignment]
     """How other evict policies would do on what a process touches."""
+    Validate: _aio.UnaryUnaryMultiCallable[_admin_pb2.ValidateRequest, _admin_pb2.ValidateResponse]  # type: ignore[assignment]
+    """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
     """Refuses new sessions, ends the running ones and stops the daemon."""
 
@@ -214,6 +218,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.ShadowReport], _abc.AsyncIterator[_admin_pb2.ShadowReport]]:
         """How other evict policies would do on what a process touches."""
+
+    @_abc_1.abstractmethod
+    def Validate(
+        self,
+        request: _admin_pb2.ValidateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ValidateResponse, _abc.Awaitable[_admin_pb2.ValidateResponse]]:
+        """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile."""
 
     @_abc_1.abstractmethod
     def Drain(

@@ -1,0 +1,93 @@
+"""What a swap device could not read or write is tried again, some times with a pause, before it has failed.
+
+Between two tries nothing of it is queued, so that neither the loop nor a worker waits. Which pages a queue reads and
+writes, and what a failure means, is its own business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from usmd import log
+from usmd.core.commands import SlotPage
+from usmd.core.region import PAGE_BITS
+from usmd.errors import SwapIOError, UsmdError
+
+PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+"""Seconds before each further try: 0.4 s in all, after which an error is no accident."""
+
+
+class TriedAgain(SwapIOError):
+    """In the place of a page's error: it is tried again. Never told to anybody."""
+
+
+class Retries:
+    """The tries of one operation of one device, by slot. `again` queues pages once more, on the loop.
+
+    `pauses`: seconds before each further try.
+    """
+
+    def __init__(
+        self, device: str, operation: str, again: Callable[[list[SlotPage]], None], pauses: Sequence[float]
+    ) -> None:
+        self._pauses = pauses
+        self._device = device
+        self._operation = operation
+        self._again = again
+        self._tries: dict[int, int] = {}
+        """Tries that have failed, by slot."""
+        self._pausing: dict[int, SlotPage] = {}
+        """Pages between two tries, by slot."""
+        self._count = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Pauses under way."""
+
+    def sift(self, pages: Sequence[SlotPage], errors: Sequence[UsmdError | None]) -> Sequence[UsmdError | None]:
+        """The errors, with TriedAgain for each page that is tried again; the others have succeeded or failed."""
+        tries = self._tries
+        if not tries and not any(errors):
+            return errors
+        sifted: list[UsmdError | None] = []
+        by_pause: dict[float, list[SlotPage]] = {}
+        for page, error in zip(pages, errors, strict=True):
+            failed = 0 if error is None else tries.get(page.slot, 0) + 1
+            if error is None or failed > len(self._pauses):
+                tries.pop(page.slot, None)
+                sifted.append(error)
+            else:
+                tries[page.slot] = failed
+                by_pause.setdefault(self._pauses[failed - 1], []).append(page)
+                sifted.append(TriedAgain(str(error)))
+        if by_pause:
+            self._tell(sum(map(len, by_pause.values())), next(each for each in errors if each is not None))
+        for pause, waiting in by_pause.items():
+            self._pausing.update({page.slot: page for page in waiting})
+            task = asyncio.get_running_loop().create_task(self._pause(pause, waiting))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        return sifted
+
+    def _tell(self, pages: int, error: UsmdError) -> None:
+        self._count += 1
+        if self._count & (self._count - 1) == 0:  # the 1st, 2nd, 4th, 8th … time
+            log.event(
+                "swap_tried_again", device=self._device, operation=self._operation, pages=pages, error=str(error),
+                count=self._count,
+            )  # fmt: skip
+
+    async def _pause(self, seconds: float, pages: Sequence[SlotPage]) -> None:
+        await asyncio.sleep(seconds)
+        still = [page for page in pages if self._pausing.get(page.slot) is page]
+        for page in still:
+            del self._pausing[page.slot]
+        if still:
+            self._again(still)
+
+    def forget(self, region_id: int) -> list[SlotPage]:
+        """Take out and return the pages of a region that are between two tries."""
+        gone = [page for page in self._pausing.values() if page.page >> PAGE_BITS == region_id]
+        for page in gone:
+            del self._pausing[page.slot], self._tries[page.slot]
+        return gone
