@@ -291,6 +291,9 @@ for _command in (
 ):
     _command.help = flowing(_command.callback.__doc__ if _command.callback else None)
 
+program = typer.main.get_command(app)
+"""Every command, built once: calling `app` builds them anew each time."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run usmctl on `arguments`, or on those of the process, and return the exit code."""
@@ -304,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         try:
-            app(None if arguments is None else list(arguments), prog_name="usmctl")
+            program(None if arguments is None else list(arguments), prog_name="usmctl")
         finally:
             sys.stdout.flush()  # while what prevents it can still be told
     except SystemExit as stop:

@@ -8,7 +8,6 @@ import re
 import sys
 
 import pytest
-import typer.main
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
 from usmd import cli as usmd_cli
@@ -37,7 +36,7 @@ ANSWERS = [
     ["doctor"],
 ]
 LINES = [["watch"], ["shadow", "1", "--evict", "lru"]]
-HELPS = [[], *([name] for name in typer.main.get_command(cli.app).commands), ["policy", "set"]]
+HELPS = [[], *([name] for name in cli.program.commands), ["policy", "set"]]
 
 
 def ids(arguments):

@@ -81,9 +81,10 @@ def test_no_cell_wraps_and_no_number_is_cut_at_any_width(name, text, encoding):
         return [[line for line in lines if "  " in line and not line.startswith("not shown")], "\n".join(lines)]
 
     least = max(map(cell_len, tables(1)[0]))
-    for width in range(40, 201, 4):
+    count = len(tables(PIPE_WIDTH)[0])
+    for width in [*range(40, 100, 6), *range(100, 201, 25)]:
         lines, whole = tables(width)
-        assert len(lines) == len(tables(PIPE_WIDTH)[0])
+        assert len(lines) == count
         assert max(map(cell_len, lines)) <= max(width, least)
         for number in re.findall(r"1,\d[\d,]*", whole):
             assert number.rstrip(",") == f"{BIG:,}"
