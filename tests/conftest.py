@@ -1,5 +1,6 @@
 """For all tests: properties are tried as tests.support.examples says, and no test leaves policies behind."""
 
+import gc
 import signal
 
 import pytest
@@ -14,6 +15,12 @@ patience.be_patient()
 # Where a shell runs the tests in its background SIGINT is ignored, and would be by the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored
+
+
+def pytest_collection_finish():
+    """Collections of garbage, of which tests ask for many, need not go through all that was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from lib_usm.pb.usm.v1 import client_pb2
 
 
 def test_the_daemon_takes_at_most_200_bytes_a_frame():
-    each, in_use = frames.bytes_per_frame(overcommit=4, frames=8192)
+    each, in_use = frames.bytes_per_frame(overcommit=4, frames=4096)
     assert each <= 200
-    assert in_use > 8192 * 0.9
+    assert in_use > 4096 * 0.9
 
 
 @pytest.mark.parametrize(("name", "measure", "aim"), core.MEASURES)

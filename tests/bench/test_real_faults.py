@@ -27,7 +27,7 @@ def programs():
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setattr(real_faults, "MEMORY", "32MiB")
-    monkeypatch.setattr(real_faults, "ROUNDS", 2)
+    monkeypatch.setattr(real_faults, "ROUNDS", 1)
     monkeypatch.setattr(real_faults, "FAULTS", {1: 20, 16: 4, 512: 2})
     monkeypatch.setattr(real_swap, "MEMORY", "16MiB")
     monkeypatch.setattr(real_swap, "SWAP", "32MiB")

@@ -85,12 +85,12 @@ def test_every_policy_can_follow_every_other(before, after):
     assert sorted(named) == sorted(told)
     if after in ("fifo", "lru", "lfu", "clock"):  # those that keep to the order in which pages come
         assert named == told
-    for page in range(9, 30):
+    for page in range(9, 24):
         shell.put(process, region, page, bytes([page + 1]) * PAGE)
     assert [shell.state_of(region, page) for page in (6, 7)] == ["PRESENT", "PRESENT"]
     shell.hint(process, region, "")
     shell.do(events.Unpin(process, region, 7, 1))
-    for page in range(30):
+    for page in range(24):
         assert shell.get(process, region, page) == bytes([page + 1]) * PAGE
     assert sorted(named_by(shell.core, process)) == evictable(shell.core, process)
     assert (policies.errors["evict"], shell.counters()["policy_errors"]) == (0, 0)
@@ -230,7 +230,7 @@ class SlowHandOverMachine(HandOverMachine):
 
 
 for machine in (HandOverMachine, SlowHandOverMachine):
-    machine.TestCase.settings = steps(20, 40)
+    machine.TestCase.settings = steps(12, 40)
 
 
 class TestHandOver(HandOverMachine.TestCase):

@@ -22,7 +22,7 @@ from usmd.policies import registry
 ALLOC, EVICT, OOM = (sorted(registry.TABLES[kind]) for kind in ("alloc", "evict", "oom"))
 EVICT_SPECIFICATIONS = [*EVICT, *(f"hint_aware(fallback={name})" for name in EVICT)]
 ALLOC_SPECIFICATIONS = [*ALLOC, *(f"async_aware(regular={name})" for name in ALLOC), "flexible_huge_pages(pages=7)"]
-QUICK = examples(25)
+QUICK = examples(12)
 FRAMES = 8
 
 
@@ -198,7 +198,7 @@ def perform(memory, step):
 
 
 @pytest.mark.parametrize("evict", EVICT_SPECIFICATIONS)
-@examples(40)
+@examples(12)
 @given(steps=st.lists(STEPS, max_size=50))
 def test_evict_names_every_page_it_knows_once_and_no_other(evict, steps):
     memory = Memory(evict)

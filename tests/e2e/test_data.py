@@ -17,7 +17,7 @@ from tests.support.real_memory import require_real_memory
 CLIENT = Path(__file__).with_name("random_client.py")
 SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "0"))
 MECHANISMS = ("simulated", "userfaultfd")
-MEMORY = 2 << 20
+MEMORY = 1 << 20
 CLIENTS = {
     "plain": "first_fit",
     "yielding": "async_aware",
@@ -36,7 +36,7 @@ LENGTH = 8 * MEMORY // len(CLIENTS)
 def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, mechanism, evict):
     if mechanism == "userfaultfd":
         require_real_memory()
-    flags = ("--memory", str(MEMORY), "--evict", evict, "--swap", f"file:{tmp_path / 'swap'}:20MiB")
+    flags = ("--memory", str(MEMORY), "--evict", evict, "--swap", f"file:{tmp_path / 'swap'}:10MiB")
     with running_daemon(tmp_path, *flags, config=CONFIG, mechanism=mechanism) as daemon:
         clients = {
             name: start_client(CLIENT, daemon.address, name, seed, SECONDS, LENGTH)

@@ -10,8 +10,8 @@ from tests.support.real_memory import require_real_memory
 def test_hints_keep_the_index_in_memory_and_every_byte_is_right(capsys, mechanism):
     if mechanism == "userfaultfd":
         require_real_memory()
-    paths = demo.standard_library()[:250]
-    without, with_hints, used = demo.main(paths, queries=120, mechanism=mechanism)
+    paths = demo.standard_library()[:200]
+    without, with_hints, used = demo.main(paths, queries=60, mechanism=mechanism)
     assert used == mechanism
     said = capsys.readouterr().out
     assert f"mechanism: {mechanism}" in said

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lib_usm
 from lib_usm import byte_sequence
 from lib_usm.byte_sequence import ByteSequence
 from tests.support.arguments import label
+from tests.support.examples import examples
 
 LENGTH = 40
 
@@ -80,14 +81,14 @@ bounds = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@examples(60)
 @given(data=letters, sub=needles, start=bounds, end=bounds)
 @pytest.mark.parametrize("method", ["find", "rfind", "index", "rindex", "count"])
 def test_search_is_that_of_a_bytearray(method, data, sub, start, end):
     same(data, lambda target: getattr(target, method)(sub, start, end))
 
 
-@settings(max_examples=100)
+@examples(40)
 @given(
     data=letters,
     affix=st.one_of(needles.filter(lambda each: type(each) is not np.uint8), st.tuples(letters, letters)),
@@ -99,13 +100,13 @@ def test_prefixes_and_suffixes_are_those_of_a_bytearray(method, data, affix, sta
     same(data, lambda target: getattr(target, method)(affix, start, end))
 
 
-@settings(max_examples=100)
+@examples(40)
 @given(data=letters, item=needles)
 def test_what_is_in_it_is_in_a_bytearray(data, item):
     same(data, lambda target: item in target)
 
 
-@settings(max_examples=300)
+@examples(60)
 @given(
     data=letters,
     start=bounds,

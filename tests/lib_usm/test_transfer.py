@@ -155,7 +155,7 @@ def test_a_load_that_breaks_the_contract_is_an_error_and_not_a_loop(daemon, clie
         client.mmap(64).read(0, 64)
 
 
-@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), frames=st.integers(1, 12), waits=st.booleans())
 def test_every_byte_comes_back_whatever_is_evicted_and_when(daemon, client, wire, seed, frames, waits):
     chance = random.Random(seed)

@@ -465,7 +465,7 @@ class RealMachine(CoreMachine):
 
 
 for machine in (CoreMachine, RealMachine):
-    machine.TestCase.settings = steps(60, 50)
+    machine.TestCase.settings = steps(30, 50)
 
 
 class TestCore(CoreMachine.TestCase):

@@ -587,17 +587,17 @@ def sequential(app, pages, touch):
 
 @pytest.mark.parametrize("pages", [1, 4, 16])
 def test_a_region_that_is_read_and_written_in_order_costs_few_protect_faults(pages):
-    app = App(400, frames=100, devices=(("swap0", 500),), low=2, high=40, alloc=f"flexible_huge_pages(pages={pages})")
-    app.swapped(400)
+    app = App(240, frames=100, devices=(("swap0", 300),), low=2, high=40, alloc=f"flexible_huge_pages(pages={pages})")
+    app.swapped(240)
 
     def add(page):
         assert app.touch(page).read[0] == page % 255 + 1
         assert app.touch(page, bytes([(page + 2) % 256]) * PAGE).state == DONE
 
-    protect, faults = sequential(app, range(400), add)
-    assert protect <= 400 / 4
-    assert faults <= 2 * 400 / pages + protect
-    assert [app.touch(page).read[0] for page in range(400)] == [(page + 2) % 256 for page in range(400)]
+    protect, faults = sequential(app, range(240), add)
+    assert protect <= 240 / 4
+    assert faults <= 2 * 240 / pages + protect
+    assert [app.touch(page).read[0] for page in range(240)] == [(page + 2) % 256 for page in range(240)]
 
 
 @pytest.mark.parametrize("pages", [1, 16])

@@ -173,7 +173,7 @@ class MadRealMachine(Mad, RealMachine):
 
 
 for machine in (FaithfulMachine, FaithfulRealMachine, MadMachine, MadRealMachine):
-    machine.TestCase.settings = steps(60, 50)
+    machine.TestCase.settings = steps(30, 50)
 
 
 class TestCore(FaithfulMachine.TestCase):

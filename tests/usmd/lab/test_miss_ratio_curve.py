@@ -119,7 +119,7 @@ from usmd.lab.replay import Setup
 from usmd.lab.traces.trace import cut
 
 if __name__ == "__main__":
-    pages = array("q", [number * number % 997 for number in range(1000)] * 10_000)
+    pages = array("q", [number * number % 997 for number in range(1000)] * 1_500)
     trace = gather(cut(pages, b"", None), "made", lambda: "made")
     list(curves(trace, [Setup(frames, "w_tinylfu") for frames in range(10, 20)], jobs=2))
 """

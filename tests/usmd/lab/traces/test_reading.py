@@ -73,7 +73,7 @@ def test_ids_come_back_from_every_format_and_compression(form, way, ids, tmp_pat
 
 @pytest.mark.parametrize(("form", "way"), FORMS_AND_WAYS)
 def test_a_pipe_is_read_like_a_file(form, way, tmp_path, monkeypatch):
-    ids = [n * n for n in range(100_000)]
+    ids = [n * n for n in range(30_000)]
     data = WAYS[way](encoded(form, ids, tmp_path / "recording"))
     reading, writing = os.pipe()
 
