@@ -1,4 +1,4 @@
-"""For the examples: memory that a program has anyway, in place of a client's."""
+"""For the examples: memory that a program has anyway, in place of a client's; and their daemons are forked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from math import prod
 
 import numpy as np
 import pytest
+
+from tests.support.own_daemons import forked_daemons
+
+__all__ = ["forked_daemons"]
 
 
 class OrdinaryRegion:

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 import lib_usm
-from lib_usm import errors
+from lib_usm import channel, errors
 from lib_usm.pb.usm.v1 import client_pb2, common_pb2
 
 REASONS = {
@@ -36,8 +36,14 @@ def test_every_reason_of_the_wire_contract_has_a_class_of_its_own():
     assert len(set(REASONS.values())) == len(REASONS)
 
 
+@pytest.fixture
+def why_at_once(monkeypatch):
+    """The fault stream of a session that is over has ended, or will not: the client does not wait to be told why."""
+    monkeypatch.setattr(channel, "_WHY_TIMEOUT_SECONDS", 0.0)
+
+
 @pytest.mark.parametrize("reason", REASONS)
-def test_a_call_failed_for_a_reason_raises_its_class_with_the_daemons_text(daemon, client, wire, reason):
+def test_a_call_failed_for_a_reason_raises_its_class_with_the_daemons_text(daemon, client, wire, why_at_once, reason):
     daemon.refusals["MapRegion"] = wire.rich_status(grpc.StatusCode.ABORTED, reason, "what the daemon says")
     with pytest.raises(lib_usm.UsmError) as caught:
         client.mmap(10)
@@ -74,7 +80,7 @@ def test_a_reason_from_a_later_version_is_an_internal_error_with_its_text():
         (grpc.StatusCode.UNIMPLEMENTED, lib_usm.InternalError),
     ],
 )
-def test_a_call_failed_without_a_known_reason_goes_by_its_code(daemon, client, wire, code, kind):
+def test_a_call_failed_without_a_known_reason_goes_by_its_code(daemon, client, wire, why_at_once, code, kind):
     daemon.refusals["MapRegion"] = wire.rich_status(code, "FROM_THE_FUTURE", "text")
     with pytest.raises(lib_usm.UsmError) as caught:
         client.mmap(10)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lib_usm
+from lib_usm import channel
 from lib_usm.address import SocketAddress
 from lib_usm.reach import check_reachable, unreachable
 
@@ -69,7 +70,8 @@ def test_a_traceback_shows_one_error(folder):
     assert done.stderr.splitlines()[-1].startswith("lib_usm.errors.DaemonUnavailable: no daemon answers at unix:")
 
 
-def test_what_listens_and_is_not_usmd_is_said_to_be_that(folder):
+def test_what_listens_and_is_not_usmd_is_said_to_be_that(folder, monkeypatch):
+    monkeypatch.setattr(channel, "_ATTACH_TIMEOUT_SECONDS", 0.2)  # what listens never answers
     with pytest.raises(lib_usm.DaemonUnavailable, match="what listens there is not usmd, or too busy to answer") as e:
         lib_usm.connect(folder / "other")
     assert "connect again" not in str(e.value)
