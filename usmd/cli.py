@@ -230,11 +230,15 @@ def _complaint(error: UsmdError, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
+program = typer.main.get_command(app)
+"""Every command, built once: calling `app` builds them anew each time."""
+
+
 def main() -> None:
     """Entry point of `usmd`."""
     standard_streams.open_missing()
     use_escapes()
     try:
-        app()
+        program()
     finally:
         ignore_all()

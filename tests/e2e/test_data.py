@@ -16,7 +16,6 @@ from tests.support.real_memory import require_real_memory
 
 CLIENT = Path(__file__).with_name("random_client.py")
 SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "0"))
-MECHANISMS = ("simulated", "userfaultfd")
 MEMORY = 1 << 20
 CLIENTS = {
     "plain": "first_fit",
@@ -31,8 +30,7 @@ LENGTH = 8 * MEMORY // len(CLIENTS)
 
 
 @pytest.mark.timeout(SECONDS + 600)
-@pytest.mark.parametrize("evict", ["hint_aware", "s3_fifo"])
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize(("mechanism", "evict"), [("simulated", "s3_fifo"), ("userfaultfd", "hint_aware")])
 def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, mechanism, evict):
     if mechanism == "userfaultfd":
         require_real_memory()

@@ -12,9 +12,9 @@ from tests.support.daemon import wait_equal, wait_until
 from tests.support.real_daemon import FRAMES, PAGE, in_use, memory_descriptors, memory_mappings, real_daemon
 from tests.support.real_memory import require_real_memory
 
-SESSIONS = 200
+SESSIONS = 80
 AT_ONCE = 20
-REGIONS = 300
+REGIONS = 150
 SLACK = 8
 """Mappings of the daemon that may come with its threads and its heap, and are none of a client's memory."""
 
@@ -46,7 +46,7 @@ def visit(daemon, number):
     return client
 
 
-def test_two_hundred_sessions_leave_no_descriptor_mapping_frame_or_slot_behind(tmp_path):
+def test_eighty_sessions_leave_no_descriptor_mapping_frame_or_slot_behind(tmp_path):
     with real_daemon(tmp_path) as daemon:
         pid = daemon.process.pid
 
@@ -73,7 +73,7 @@ def test_two_hundred_sessions_leave_no_descriptor_mapping_frame_or_slot_behind(t
         wait_until(lambda: open_files("self") <= own, "nor has this process more open files than before")
 
 
-def test_three_hundred_regions_of_one_session_leave_nothing_behind_on_either_side(tmp_path):
+def test_a_hundred_and_fifty_regions_of_one_session_leave_nothing_behind_on_either_side(tmp_path):
     with real_daemon(tmp_path) as daemon, lib_usm.connect(daemon.address) as client:
         pid = daemon.process.pid
         stays = client.mmap(8 * PAGE)

@@ -22,7 +22,7 @@ from typing import Any, Self, TextIO, cast
 
 from tests.support import delays, patience
 
-_PRELOADED = ["usmd.cli", "usmd.server.daemon", "usmd.ctl.cli"]
+_PRELOADED = ["tests.support.preloaded"]
 
 
 @functools.cache

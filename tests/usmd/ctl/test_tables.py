@@ -82,7 +82,7 @@ def test_no_cell_wraps_and_no_number_is_cut_at_any_width(name, text, encoding):
 
     least = max(map(cell_len, tables(1)[0]))
     count = len(tables(PIPE_WIDTH)[0])
-    for width in [*range(40, 100, 6), *range(100, 201, 25)]:
+    for width in [40, 47, 60, 72, 80, 93, 120, 200]:
         lines, whole = tables(width)
         assert len(lines) == count
         assert max(map(cell_len, lines)) <= max(width, least)

@@ -1,0 +1,15 @@
+"""The programs, imported; and all that they import only when they have read a command line.
+
+For the process from which tests.support.forked forks. Nothing is started here.
+"""
+
+import contextlib
+import io
+
+import usmd.server.daemon  # noqa: F401 - grpc too
+from usmd import cli
+from usmd.ctl import cli as ctl_cli
+
+for program, arguments in ((cli.program, ["serve", "--help"]), (ctl_cli.program, ["status", "--help"])):
+    with contextlib.redirect_stdout(io.StringIO()):
+        program(arguments, standalone_mode=False)
