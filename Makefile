@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# The tests start hundreds of interpreters, each of which would compile every module.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test delayed soak lint bench proto clean
 .DEFAULT_GOAL := run
 

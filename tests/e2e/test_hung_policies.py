@@ -11,7 +11,7 @@ from tests.support.real_memory import require_real_memory
 
 PAGE = 4096
 MEMORY = ("--memory", "256KiB", "--swap", "memory:4MiB", "--evict", "lru")
-CONFIG = "[policy]\ncall_timeout = 0.2\n"
+CONFIG = "[policy]\ncall_timeout = 0.4\n"
 HUNG = """
     import time
 
