@@ -14,17 +14,21 @@ import logging
 import os
 import sys
 import threading
-from typing import Any, TextIO, cast
+import types
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from usmd.errors import ConfigError
 from usmd.event_levels import UNLOGGED, level_of
+from usmd.shown import cut, traceback_of, type_name
 from usmd.standard_streams import AsideStream
 from usmd.text_output import printable
 
 FORMATS = ("auto", "human", "json")
+_NAMED: Final = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.GeneratorType, type)
+"""What has a name of its own, which no third party's code is run for."""
 
 
 class _Stream:
@@ -114,9 +118,9 @@ def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:
     """Log an exception that no caller can catch: one in a `__del__`, or in a generator that is thrown away."""
-    where = str(getattr(what.object, "__qualname__", type(what.object).__name__))
-    error = what.exc_value
-    event("unraisable", where=where, exc_info=(what.exc_type, error, what.exc_traceback))
+    where = getattr(what.object, "__qualname__", "") if isinstance(what.object, _NAMED) else type_name(what.object)
+    error = what.exc_type() if what.exc_value is None else what.exc_value
+    event("unraisable", where=cut(where), exception=traceback_of(error))
 
 
 def _in_thread(what: threading.ExceptHookArgs) -> None:
@@ -124,8 +128,8 @@ def _in_thread(what: threading.ExceptHookArgs) -> None:
     if what.exc_type is SystemExit:
         return
     where = what.thread.name if what.thread is not None else ""
-    error = what.exc_value or what.exc_type()
-    event("thread_ended", thread=where, exc_info=(what.exc_type, error, what.exc_traceback))
+    error = what.exc_type() if what.exc_value is None else what.exc_value
+    event("thread_ended", thread=cut(where), exception=traceback_of(error))
 
 
 def event(kind: str, /, *, exc_info: object = None, **fields: object) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 from usmd.core.blame import Blame
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import KEPT, PRESENT
-from usmd.core.hints import Hint, policy_keys
+from usmd.core.hints import MAX_HINT_BYTES, Hint, policy_keys
 from usmd.core.policy import (
     ANY_EXTRA,
     USM_YIELD,
@@ -34,6 +34,8 @@ from usmd.core.policy import (
 from usmd.core.region import PAGE_BITS
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UsmdError
+from usmd.shown import contexts, cut, shown, type_name
+from usmd.shown import place as place_of
 
 if TYPE_CHECKING:
     from usmd.core.chores import Chore
@@ -58,26 +60,15 @@ class EndsRun(BaseException):
     """Raised within a call of a policy by who runs the core, to end all of that: no error of the policy."""
 
 
-_MAX_SHOWN: Final = 200
+_MAX_KEYS: Final = 1024
+"""Hint keys that a policy may say it heeds."""
 NO_POLICY: Final = "none"
 """Specification of no conditional policy."""
 
 
-def shown(value: object) -> str:
-    """What a policy gave, for a message: short, and whatever its repr does."""
-    try:
-        return repr(value)[:_MAX_SHOWN]
-    except EndsRun:
-        raise
-    except ANYTHING:  # a policy's object may raise anything, and so does an int of 5,000 digits
-        return f"a {type(value).__name__} that cannot be shown"
-
-
 def _hung(error: BaseException | None) -> bool:
     """Whether an exception is, or came in the handling of, PolicyHung."""
-    while error is not None and not isinstance(error, PolicyHung):
-        error = error.__context__
-    return error is not None
+    return any(isinstance(each, PolicyHung) for each in contexts(error))
 
 
 def _is_reported(count: int) -> bool:
@@ -86,13 +77,8 @@ def _is_reported(count: int) -> bool:
 
 
 def place(error: BaseException) -> str:
-    """Where an exception was raised, for a message: ` (file:line)`, or nothing when nobody knows."""
-    trace = error.__traceback__
-    if trace is None or isinstance(error, PolicyHung):
-        return ""
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
+    """Where a policy raised an exception, for a message; nothing for one that was raised from outside."""
+    return "" if isinstance(error, PolicyHung) else place_of(error)
 
 
 class GuardedPolicies:
@@ -172,7 +158,7 @@ class GuardedPolicies:
             self.broke(kind, f"its constructor raised {shown(error)}{place(error)}")
             return None
         if not isinstance(policy, base):
-            self.broke(kind, f"it is a {type(policy).__name__}, not a {base.__name__}")
+            self.broke(kind, f"it is a {type_name(policy)}, not a {base.__name__}")
             return None
         return policy
 
@@ -280,7 +266,7 @@ class GuardedPolicies:
         elif isinstance(policy, EvictPolicy) and kind == "evict":
             return self._begin_hand_over(policy, links, specification)
         else:
-            raise InvalidArgument(f"{specification} is a {type(policy).__name__}, which is no {kind} policy")
+            raise InvalidArgument(f"{specification} is a {type_name(policy)}, which is no {kind} policy")
         self._began(kind, specification)
         return None
 
@@ -440,7 +426,7 @@ class GuardedPolicies:
                 keys = policy.heeded_keys()
                 if keys is None:
                     return []
-                heeded.update(str(key).upper() for key in keys)
+                heeded.update(key[:MAX_HINT_BYTES].upper() for key in islice(keys, _MAX_KEYS) if isinstance(key, str))
             except ANYTHING as error:  # a policy may raise anything
                 self.broke(kind, f"heeded_keys raised {shown(error)}{place(error)}")
                 return []
@@ -515,7 +501,8 @@ class GuardedPolicies:
         """Why the evict policy chose a frame."""
         if self._evict is not None:
             try:
-                return str(self._evict.reason(pfn))[:_MAX_SHOWN]
+                reason: object = self._evict.reason(pfn)
+                return cut(reason) if type(reason) is str else shown(reason)
             except ANYTHING as error:  # a policy may raise anything
                 self.broke("evict", f"reason raised {shown(error)}{place(error)}")
         return "no reason given"

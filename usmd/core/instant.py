@@ -12,13 +12,14 @@ from itertools import repeat
 
 from usmd.core import events
 from usmd.core.frames import DIRTY, KEPT, NO_SLOT, PRESENT, ZERO
-from usmd.core.guard import ANYTHING, place, shown
+from usmd.core.guard import ANYTHING, place
 from usmd.core.machine import Core
 from usmd.core.page_life import NORMAL, Filling, PageLife
 from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.state import CoreSettings, MakePolicy
 from usmd.core.swap_map import DeviceInfo
+from usmd.shown import shown
 
 
 class Touches(events.Event, frozen=True):

@@ -12,7 +12,7 @@ from typing import Any
 from usmd.core import commands, events
 from usmd.core.faults import Faults
 from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT
-from usmd.core.guard import ANYTHING, place, shown
+from usmd.core.guard import ANYTHING, place
 from usmd.core.mapping import Mapping
 from usmd.core.page_life import PageLife
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
@@ -22,6 +22,7 @@ from usmd.core.state import CoreSettings, MakePolicy, State
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.turns import Turns
 from usmd.errors import OutOfRange
+from usmd.shown import shown
 
 
 class Core:

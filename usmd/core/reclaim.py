@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from usmd.core.frames import DIRTY, EVICTABLE_AT, KEPT, PINNED, PRESENT, PRIORITY_OF, WITHOUT
-from usmd.core.guard import shown
 from usmd.core.hints import Priority
 from usmd.core.region import PAGE_BITS
+from usmd.shown import shown
 
 if TYPE_CHECKING:
     from usmd.core.chores import Chore

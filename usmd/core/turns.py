@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from usmd.core.chores import Chore
 from usmd.core.frames import EVICTING, FILLING
-from usmd.core.guard import shown
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.swap_map import SLOT_BITS
+from usmd.shown import shown
 
 if TYPE_CHECKING:
     from usmd.core.faults import Faults

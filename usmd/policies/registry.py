@@ -19,10 +19,10 @@ from itertools import accumulate, chain
 from types import ModuleType
 from typing import Final, cast
 
-from usmd.core.guard import shown
 from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy, Policy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UnknownPolicy, UsmdError
+from usmd.shown import MAX_MESSAGE, MAX_SHOWN, cut, message_of, shown
 
 MAX_LENGTH: Final = 4096
 """Characters of a specification."""
@@ -249,7 +249,7 @@ def _load(kind: str, name: str) -> type[Policy]:
     except BaseException as error:  # a module may raise anything when it is imported
         raise InvalidArgument(f"{title} cannot be loaded: {_told(error)}") from error
     if problem:
-        raise InvalidArgument(f"{title} {problem}")
+        raise InvalidArgument(f"{title} {cut(problem, MAX_MESSAGE)}")
     return cast(type[Policy], found)
 
 
@@ -282,17 +282,17 @@ def _line(found: object) -> str:
 def _told(error: BaseException) -> str:
     """What went wrong when a module was loaded, with the file and the line where it did, if there are any."""
     if isinstance(error, UsmdError):
-        return str(error)
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.msg} ({error.filename}:{error.lineno})"
+        return message_of(error)
+    if type(error) is SyntaxError and error.filename:
+        return f"{cut(str(error.msg))} ({error.filename[-MAX_SHOWN:]}:{error.lineno})"
     trace, where = error.__traceback__, ""
     while trace is not None:
         frame = trace.tb_frame
         file, module = frame.f_code.co_filename, frame.f_globals.get("__name__")
         if module not in _LOADERS and not file.startswith("<frozen "):
-            where = f" ({file}:{trace.tb_lineno})"
+            where = f" ({file[-MAX_SHOWN:]}:{trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{error if isinstance(error, ImportError) else shown(error)}{where}"
+    return f"{message_of(error) if isinstance(error, ImportError) else shown(error)}{where}"
 
 
 def make(kind: str, specification: str, memory: MemoryView) -> Policy:
@@ -301,7 +301,12 @@ def make(kind: str, specification: str, memory: MemoryView) -> Policy:
     A policy from a file that was made once is in its table from then on, so that operators see it among the others.
     """
     found, parameters = find(kind, specification)
-    made = found(memory, **parameters)
+    try:
+        made = found(memory, **parameters)
+    except UsmdError as error:  # its own, or of a policy that it builds on
+        if type(error) in (InvalidArgument, UnknownPolicy) and error.args == (message_of(error),):
+            raise
+        raise InvalidArgument(message_of(error)) from error
     name, _ = parse(specification)
     if is_file(name):
         TABLES[kind].setdefault(name, name)
@@ -315,7 +320,10 @@ def summary(kind: str, name: str) -> str:
     """
     try:
         found, _ = find(kind, name)
-        text = str(found.__doc__ or "not described").strip().partition("\n")[0]
+        written: object = found.__doc__
+        text = "not described"
+        if type(written) is str and written:
+            text = cut(written[:MAX_MESSAGE].strip().partition("\n")[0])
     except InvalidArgument as error:
         text = f"unusable: {error}"
     unused = _LEFT_OUT.get((kind, name))

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from usmd.core import events
-from usmd.core.guard import ANYTHING, EndsRun, place, shown
+from usmd.core.guard import ANYTHING, EndsRun, place
 from usmd.core.instant import Touches
 from usmd.core.swap_map import MAX_DEVICES, DeviceInfo, DeviceMap
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.lab.simulation import Simulation
 from usmd.server.cpu_clock import spent
+from usmd.shown import shown
 
 MAX_ERRORS: Final = 100
 """Errors of its policy after which a ghost is stopped."""

@@ -6,12 +6,13 @@ Each policy is made once, for nobody, so that a parameter it refuses is an error
 from __future__ import annotations
 
 from usmd.config import Config, PolicyRule, PolicyRules
-from usmd.core.guard import ANYTHING, place, shown
+from usmd.core.guard import ANYTHING, place
 from usmd.core.region import Process
 from usmd.core.state import CoreSettings, State
 from usmd.core.view import MemoryView
 from usmd.errors import ConfigError, InvalidArgument, UsmdError
 from usmd.policies import registry
+from usmd.shown import shown
 from usmd.swap.base import SwapDevice
 
 

@@ -2,24 +2,17 @@
 tests/contracts/test_hostile_policies.py.
 """
 
+import itertools
+
 import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.guard import place, shown
+from usmd.core.guard import place
+from usmd.core.hints import parse_hint
 from usmd.core.policy import AllocPolicy, EvictPolicy, OomPolicy
 from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.policies import registry
-
-
-def test_what_cannot_be_shown_is_shown_by_its_type():
-    class Bad:
-        def __repr__(self):
-            raise ValueError("no")
-
-    assert shown(Bad()) == "a Bad that cannot be shown"
-    assert shown(10**5000) == "a int that cannot be shown"
-    assert (shown([1]), len(shown("x" * 999))) == ("[1]", 200)
 
 
 def test_a_policy_that_does_not_exist_refuses_the_session_and_nothing_has_changed():
@@ -52,7 +45,18 @@ def test_a_long_reason_is_cut():
     shell = Shell(make_core())
     policies = shell.core.state.processes[shell.attach()].policies
     policies._evict.reason = lambda pfn: "because " * 100
-    assert len(policies.reason(0)) == 200
+    assert len(policies.reason(0)) == 201
+    policies._evict.reason = lambda pfn: [pfn]
+    assert policies.reason(7) == "[7]"
+
+
+def test_hint_keys_that_are_none_are_passed_over_and_there_is_an_end_to_them():
+    shell = Shell(make_core())
+    policies = shell.core.state.processes[shell.attach()].policies
+    policies._alloc = policies._oom = policies._cond = None
+    policies._evict.heeded_keys = lambda: itertools.chain([7, "x_" * (10 << 20), "priority"], itertools.repeat("TTL"))
+    assert policies.unheeded(parse_hint("PRIORITY=LOW; FHP=AUTO")) == ["FHP"]
+    assert not policies.errors["evict"]
 
 
 def test_a_report_says_where_the_policy_raised():
