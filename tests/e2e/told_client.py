@@ -17,6 +17,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -45,6 +46,7 @@ class Told:
         self.regions: dict[str, lib_usm.Region] = {}
         self.addresses: dict[str, int] = {}
         self.views: list[memoryview] = []
+        self.watching = False
 
     def map(self, name: str, pages: int) -> int:
         """Make a region; returns its number."""
@@ -81,6 +83,24 @@ class Told:
         while True:
             page = source.randrange(pages)
             _libc.memcpy(self.addresses[name] + page * PAGE, content(seed, page % 64), PAGE)
+
+    def watch(self, name: str, seed: int, pages: int) -> dict[str, Any]:
+        """Read pages again and again until `stop_watching`; returns rounds, wrong pages, and the longest wait in s."""
+        self.watching = True
+        rounds, wrong, longest = 0, [], 0.0
+        while self.watching:  # waits: it is told when to end
+            for page in range(pages):
+                started = time.monotonic()  # waits: how long a neighbour waits is what is asked
+                if self._page(name, page) != content(seed, page):
+                    wrong.append(page)
+                longest = max(longest, time.monotonic() - started)  # waits: as above
+            rounds += 1
+            time.sleep(0.002)  # waits: the others have the CPU too
+        return {"rounds": rounds, "wrong": wrong, "longest": longest}
+
+    def stop_watching(self) -> None:
+        """Have `watch` end."""
+        self.watching = False
 
     def send(self, name: str, page: int) -> bool:
         """Have a system call read a page; returns whether it could. It fails with EFAULT where a touch is SIGBUS."""

@@ -1,13 +1,15 @@
 """Swap files that fail, or take as long as they are told: a change to a daemon that tests.support.swap_faults steers.
 
 $USMD_TEST_FAULTS names a file. That holds a JSON object: for `read` and `write`, `error` (an
-errno by name, or `wait`: until the file says otherwise) and `slots` (null: all). Only the system call is replaced;
+errno by name; `wait`: until the file says otherwise; or `sometimes`: of four calls one fails with EIO, one with EAGAIN
+and one moves half a page) and `slots` (null: all). Only the system call is replaced;
 while reads fail, none is tried without waiting.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import time
@@ -40,12 +42,28 @@ def _faulty_transfer(
         first = position // len(buffers[0]) - 1
         slots = set(range(first, first + len(pending)))
         while fault := _fault(operation, slots):  # waits: for the file that the test writes
+            if fault == "sometimes":
+                return _sometimes(call, descriptor, pending, position)
             if fault != "wait":
                 raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
             time.sleep(0.002)  # waits: likewise
         return call(descriptor, pending, position)
 
     return _transfer(faulty, descriptor, buffers, offset)
+
+
+_calls = itertools.count()
+
+
+def _sometimes(call: VectoredCall, descriptor: int, pending: Sequence[memoryview], position: int) -> int:
+    match next(_calls) % 4:
+        case 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        case 1:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        case 2:
+            return call(descriptor, [pending[0][: (len(pending[0]) + 1) // 2]], position)
+    return call(descriptor, pending, position)
 
 
 def _faulty_fetch_now(self: file.FileSwapDevice, batch: Sequence[SlotIO]) -> Results | None:

@@ -80,6 +80,17 @@ class Bystander:
         """Every byte is as it was."""
         assert self._client.do("wrong", name="data", seed=_OTHERS_SEED, first=0, pages=OTHERS) == []
 
+    @contextmanager
+    def watching(self, longest: float = 5.0) -> Iterator[None]:
+        """It reads its memory all the while: every byte is right, and no read took longer than this, in seconds."""
+        watch = self._client.begin("watch", name="data", seed=_OTHERS_SEED, pages=OTHERS)
+        watch.wait_begun()
+        yield
+        self._client.do("stop_watching")
+        seen = watch.result()
+        assert seen["wrong"] == [], seen
+        assert seen["longest"] <= longest, seen
+
     def wait_alone(self) -> None:
         """Wait until nothing is left of any other client."""
         wait_equal(
