@@ -33,6 +33,7 @@ _ATTACH_TIMEOUT_SECONDS = 2.0
 _WHY_TIMEOUT_SECONDS = 1.0
 _OVER_BUDGET_KEY = "usm-over-budget"
 _TOKEN_KEY = "usm-session-token"  # noqa: S105 - the name of the metadata entry, no secret
+_TICKET_KEY = "usm-ticket"
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment must not see local sockets
     ("grpc.enable_retries", 0),  # a store is not to be sent twice, and a broken session does not come back
@@ -63,6 +64,8 @@ class SessionChannel:
     def attach(self, name: str, ticket: str) -> client_pb2.AttachResponse:
         """Begin a session. Raises DaemonUnavailable after at most 2 s, and what the daemon answers otherwise."""
         request = client_pb2.AttachRequest(name=name, ticket=ticket)
+        if ticket:
+            self.metadata = ((_TICKET_KEY, ticket),)  # so that usmd reads the request at once
         try:
             answer = self.call(self.stub.Attach, request, timeout=_ATTACH_TIMEOUT_SECONDS)
         except InternalError as error:

@@ -13,10 +13,10 @@ from usmd.core.region import Process
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, LimitExceeded
 from usmd.mechanism.simulated import SimulatedMemory
+from usmd.server.admission import Context
 from usmd.server.engine import Engine
 from usmd.server.policy_check import check_policy
 from usmd.server.recordings import Recording
-from usmd.server.rpc import Context
 from usmd.server.shadows import MAX_GHOSTS, Shadow, check_size
 
 INTERVALS: Final = (0.05, 3600.0)

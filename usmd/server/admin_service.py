@@ -21,9 +21,9 @@ from usmd.policies import registry
 from usmd.server.admin_messages import AdminMessages
 from usmd.server.admin_observing import Observing
 from usmd.server.admin_steering import Steering
+from usmd.server.admission import Context
 from usmd.server.engine import Engine
 from usmd.server.policy_changes import PolicyChanges
-from usmd.server.rpc import Context
 from usmd.server.validation import validate
 from usmd.server.watch import Watch
 from usmd.version import VERSION

@@ -11,15 +11,14 @@ from lib_usm.pb.usm.v1 import client_pb2
 from usmd.core import commands, events
 from usmd.core.hints import Hint, parse_hint
 from usmd.core.region import Process
+from usmd.server.admission import TOKEN_KEY, Context, metadata_of
 from usmd.server.engine import Engine
 from usmd.server.fault_stream import MAX_BATCH_FAULTS, FaultStream
 from usmd.server.hint_messages import hint_from_fields
-from usmd.server.rpc import Context
 from usmd.server.sessions import Session, Sessions
 from usmd.server.transfers import Transfers
 
 OVER_BUDGET_KEY: Final = "usm-over-budget"
-TOKEN_KEY: Final = "usm-session-token"  # noqa: S105 - the name of a key
 REQUEST_LIMITS: Final = {"Store": (2 << 20) + (64 << 10), "StreamFaults": (2 << 20) + (512 << 10)}
 """Bytes of a request message, where they are not the usual ones: a page is at most 2 MiB, and stores of together as
 much as one may move fit into a message of a stream, beside 4,096 faults and what is said of 4,096 accesses."""
@@ -35,10 +34,7 @@ class ClientService:
         self._transfers = Transfers(engine)
 
     def _session(self, context: Context) -> Session:
-        for key, value in context.invocation_metadata() or ():
-            if key == TOKEN_KEY:
-                return self._sessions.find(value if isinstance(value, str) else None)
-        return self._sessions.find(None)
+        return self._sessions.find(metadata_of(context, TOKEN_KEY))
 
     def _caller(self, context: Context) -> Session:
         """The session of a unary call; its answer tells how many pages DENY could not keep, when they have doubled."""

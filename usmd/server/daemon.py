@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -17,9 +18,6 @@ from urllib.parse import quote
 import grpc.aio
 import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
 
 from lib_usm.pb.usm.v1 import admin_pb2, client_pb2
 from usmd import log
@@ -33,9 +31,11 @@ from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.policies import registry
 from usmd.runtime_paths import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd.server.admin_service import AdminService
+from usmd.server.admission import MAX_MESSAGE, STREAM_WINDOW, Admission
 from usmd.server.client_service import REQUEST_LIMITS, ClientService
 from usmd.server.cpu_clock import CpuClock
 from usmd.server.engine import Engine
+from usmd.server.facts import Facts
 from usmd.server.fault_wakeup import parse_wakeup
 from usmd.server.identity import MAX_CONNECTIONS, Identities
 from usmd.server.lock import SocketLock
@@ -44,7 +44,7 @@ from usmd.server.notify import Notifier
 from usmd.server.policy_changes import PolicyChanges
 from usmd.server.policy_check import check_policies, stand_ins
 from usmd.server.policy_watch import PolicyWatch
-from usmd.server.rpc import service_handler
+from usmd.server.rpc import Read, service_handler
 from usmd.server.sessions import Sessions
 from usmd.server.signals import MEANINGS, Meaning, Signals, name_of
 from usmd.server.watch import Watch
@@ -55,6 +55,17 @@ from usmd.version import VERSION
 TICK_SECONDS: Final = 0.1
 MAX_CONCURRENT_CALLS: Final = 32
 """Calls of one connection at a time. Answers of up to 1 MiB are kept for a client that does not read them."""
+SERVER_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", MAX_CONCURRENT_CALLS),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.http2.lookahead_bytes", STREAM_WINDOW),
+    ("grpc.http2.bdp_probe", 0),  # which would widen the window of a stream that is not read
+    ("grpc.max_metadata_size", 8 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+)
+"""Of gRPC, for both sockets: what a connection may have it keep before anything of it is read."""
 MAX_HOLD: Final = 1024
 """Frames that the hold budget never exceeds; more would only make reclaim look at more pinned frames. It is never 0
 either: without a hold, reclaim could take each page between its fault and its first touch, for ever."""
@@ -124,7 +135,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         """The grace of running calls is over, because a second signal said so."""
-        self._health = HealthServicer()
+        self._admission = Admission(lambda token: self.sessions.find(token).reads, self._identities.turns)
+        self._facts: list[Facts] = []
 
     async def run(self) -> int:
         """Serve until a signal or Drain; returns the exit code."""
@@ -149,6 +161,7 @@ class Daemon:
         client_server = await self._serve(
             server.socket, server.socket_mode, client_pb2.DESCRIPTOR.services_by_name["ClientService"],
             ClientService(self.engine, self.sessions),
+            {"": self._admission.read, "Attach": self._admission.read_stranger},
         )  # fmt: skip
         admin_server = await self._serve(
             server.admin_socket, server.admin_socket_mode, admin_pb2.DESCRIPTOR.services_by_name["AdminService"], admin
@@ -182,18 +195,18 @@ class Daemon:
         return 0
 
     async def _serve(
-        self, path: Path, mode: int, descriptor: ServiceDescriptor, servicer: ClientService | AdminService
+        self,
+        path: Path,
+        mode: int,
+        descriptor: ServiceDescriptor,
+        servicer: ClientService | AdminService,
+        reads: Mapping[str, Read] | None = None,
     ) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", MAX_CONCURRENT_CALLS)]
-        )
-        server.add_generic_rpc_handlers((service_handler(descriptor, servicer, REQUEST_LIMITS),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        name = descriptor.full_name
-        reflection.enable_server_reflection(
-            (name, reflection.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), server
-        )
-        await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        facts = Facts(descriptor, self._admission)
+        server.add_generic_rpc_handlers((service_handler(descriptor, servicer, REQUEST_LIMITS, reads), *facts.handlers))
+        await facts.serving()
+        self._facts.append(facts)
         before = os.umask(0o777 & ~mode)
         try:
             server.add_insecure_port(f"unix:{quote(str(path))}")
@@ -238,7 +251,8 @@ class Daemon:
 
     async def _drain(self, client_server: grpc.aio.Server, admin_server: grpc.aio.Server) -> None:
         log.event("draining", sessions=len(self.sessions), grace_seconds=self._grace)
-        await self._health.enter_graceful_shutdown()
+        for facts in self._facts:
+            await facts.stopping()
         self.sessions.draining = True
         self.sessions.end_all("usmd is draining")
         self.watch.end()

@@ -16,8 +16,9 @@ import grpc.aio
 from lib_usm.pb.usm.v1 import client_pb2
 from usmd.core import events
 from usmd.errors import InvalidArgument, NotFound, UsmdError
+from usmd.server.admission import Context
 from usmd.server.engine import Engine
-from usmd.server.rpc import Context, check_message
+from usmd.server.rpc import check_message
 from usmd.server.sessions import Session, Sessions, Stream
 from usmd.server.stream_messages import MESSAGE_BYTES, Answer, Loaded, Refused, Stored, message_full, message_of
 from usmd.server.transfers import Transfers

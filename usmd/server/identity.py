@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from usmd.errors import UnknownSession
+from usmd.server.admission import QUEUE_SECONDS, STRANGER_SECONDS, Turns
 
 MAX_CONNECTIONS: Final = 4096
 _PEER = struct.Struct("iII")
@@ -41,7 +42,7 @@ def peer_of(connection: socket.socket) -> tuple[int, int, int]:
 class Identity:
     """Who connected. `on_gone` is called when the connection closes, once a session has claimed the identity."""
 
-    __slots__ = ("_writer", "gid", "on_gone", "pid", "uid")
+    __slots__ = ("_writer", "gid", "on_gone", "pid", "reads", "uid")
 
     def __init__(self, writer: asyncio.StreamWriter, pid: int, uid: int, gid: int) -> None:
         self._writer = writer
@@ -49,6 +50,8 @@ class Identity:
         self.uid = uid
         self.gid = gid
         self.on_gone: Callable[[], None] | None = None
+        self.reads = Turns(1, STRANGER_SECONDS, QUEUE_SECONDS)
+        """Of the call that claims it."""
 
     def close(self) -> None:
         """Close the connection, because nobody needs it to be known any more."""
@@ -68,6 +71,11 @@ class Identities:
     def connections(self) -> int:
         """Open connections."""
         return len(self._connections)
+
+    def turns(self, ticket: str) -> Turns | None:
+        """Whose turn it is among the calls that show this ticket; None for one that cannot be claimed."""
+        identity = self._unclaimed.get(ticket)
+        return None if identity is None else identity.reads
 
     def find(self, ticket: str) -> Identity:
         """Claim the identity that a ticket stands for; raises UnknownSession when it is unknown, used or too old."""

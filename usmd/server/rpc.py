@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 
 from usmd import log
 from usmd.errors import InvalidArgument, UsmdError
+from usmd.server.admission import Context
 
 DOMAIN: Final = "usmd"
 MAX_MESSAGE_BYTES: Final = 1000
@@ -40,9 +41,6 @@ class Malformed:
 
     def __init__(self, why: str) -> None:
         self.why = why
-
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def safe_parser(
@@ -119,12 +117,19 @@ def _short(text: str) -> str:
     return f"{data[:half].decode(errors='ignore')} ... {data[-half:].decode(errors='ignore')}"
 
 
+Read = Callable[[Context], Awaitable[object]]
+
+
 def service_handler(
-    descriptor: ServiceDescriptor, servicer: object, limits: Mapping[str, int] | None = None
+    descriptor: ServiceDescriptor,
+    servicer: object,
+    limits: Mapping[str, int] | None = None,
+    reads: Mapping[str, Read] | None = None,
 ) -> grpc.GenericRpcHandler:
     """Handlers for all methods of a service, found on `servicer` by the method's name.
 
-    `limits`: bytes of a request message by method, where they are not MAX_REQUEST_BYTES.
+    `limits`: bytes of a request message by method, where they are not MAX_REQUEST_BYTES. `reads`: how the one request
+    of a method is read, where it is not to be read before that; "" for all that are not named.
 
     A method is a coroutine. With a single request it gets (request, context); with a stream of them (context) alone,
     and reads by `context.read()`. With a single response it returns it; with a stream it writes by `context.write()`.
@@ -136,13 +141,33 @@ def service_handler(
         parse = safe_parser(
             message_factory.GetMessageClass(method.input_type).FromString, method.input_type.name, limit
         )
+        read = None if reads is None else reads.get(method.name) or reads[""]
         if method.client_streaming:
             handlers[method.name] = grpc.stream_stream_rpc_method_handler(_guarded(method, work), parse, _serialize)
+        elif read is not None:
+            # For gRPC it is a stream of requests, the same on the wire: of others it takes in the message at once.
+            handler = (
+                grpc.stream_stream_rpc_method_handler
+                if method.server_streaming
+                else grpc.stream_unary_rpc_method_handler
+            )
+            handlers[method.name] = handler(_guarded(method, _reading(read, work)), parse, _serialize)
         elif method.server_streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(_guarded(method, work), parse, _serialize)
         else:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(_guarded(method, work), parse, _serialize)
     return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+
+def _reading(read: Read, work: Callable[..., Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
+    """The method, with its request read by `read` first."""
+
+    async def call(_: object, context: Context) -> object:
+        request = await read(context)
+        check_message(request)
+        return await work(request, context)
+
+    return call
 
 
 def _serialize(message: Message) -> bytes:

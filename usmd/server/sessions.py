@@ -15,6 +15,7 @@ from typing import Final
 from usmd.config import PolicyRules
 from usmd.core import commands, events
 from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, UsmdError
+from usmd.server.admission import SESSION_READS, SESSION_SECONDS, Turns
 from usmd.server.engine import Engine
 from usmd.server.identity import Identities, Identity
 from usmd.server.stream_messages import Entry
@@ -56,6 +57,7 @@ class Session:
         "opened",
         "over_budget_told",
         "process_id",
+        "reads",
         "room",
         "streams",
         "token",
@@ -68,6 +70,8 @@ class Session:
         """Open streams by their index."""
         self.opened = 0
         """Streams that were ever opened, and so the index of the next."""
+        self.reads = Turns(SESSION_READS, SESSION_SECONDS)
+        """Whose turn it is to have the message of a call read."""
         self.room = asyncio.Event()
         """Some fault of the session was answered."""
         self.over_budget_told = 0

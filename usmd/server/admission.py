@@ -1,0 +1,103 @@
+"""Who may have a message read: the memory and the time that a caller gets before it has shown anything.
+
+gRPC gathers a message whole, up to MAX_MESSAGE bytes, as soon as it is asked for one, and keeps only a stream's window
+of it until then. So nothing is read before a call has its turn here. A call of a session has one of the session's; a
+call without a token one of the few that all strangers share, or that of the ticket which it shows. Messages on a
+session's open streams, and connections (see `connections`), are not covered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import grpc.aio
+
+from usmd.errors import InvalidArgument, LimitExceeded
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_MESSAGE: Final = 4 << 20
+"""Bytes of a message that gRPC gathers; a method's own limit, checked before the message is parsed, is lower."""
+STREAM_WINDOW: Final = 64 << 10
+"""Bytes of a message that gRPC takes in before it is asked for it."""
+STRANGERS: Final = 8
+"""Messages of callers without a token or ticket that are read at a time, of all of them together."""
+STRANGER_SECONDS: Final = 2.0
+"""In which such a message is to be there, once it is read."""
+QUEUE_SECONDS: Final = 10.0
+"""For which such a call waits for its turn."""
+SESSION_READS: Final = 8
+"""Messages of one session's calls that are read at a time."""
+SESSION_SECONDS: Final = 10.0
+"""In which such a message is to be there, once it is read."""
+
+TOKEN_KEY: Final = "usm-session-token"  # noqa: S105 - the name of a key
+TICKET_KEY: Final = "usm-ticket"
+
+
+class Turns:
+    """At most `count` messages read at a time, each within `seconds`; a call waits for its turn for `patience`."""
+
+    def __init__(self, count: int, seconds: float, patience: float | None = None) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._count = count
+        self._seconds = seconds
+        self._patience = patience
+
+    async def read(self, context: Context) -> object:
+        """The next message, or EOF; raises LimitExceeded when it, or the turn, does not come in time."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError:
+            raise LimitExceeded(
+                f"usmd reads {self._count} messages of callers without a token at a time, and none of them ended "
+                f"within {self._patience:g} s; attach with a ticket of the identity socket as metadata {TICKET_KEY}"
+            ) from None
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await context.read()
+        except TimeoutError:
+            raise LimitExceeded(f"the message was not complete within {self._seconds:g} s; send it at once") from None
+        finally:
+            self._free.release()
+
+
+def metadata_of(context: Context, key: str) -> str | None:
+    """The value of a key of the call's metadata; None without it."""
+    for name, value in context.invocation_metadata() or ():
+        if name == key:
+            return value if isinstance(value, str) else None
+    return None
+
+
+class Admission:
+    """Finds the turns of a call. `of_token` raises for a token that stands for no session; `of_ticket` finds None."""
+
+    def __init__(self, of_token: Callable[[str | None], Turns], of_ticket: Callable[[str], Turns | None]) -> None:
+        self._of_token = of_token
+        self._of_ticket = of_ticket
+        self._strangers = Turns(STRANGERS, STRANGER_SECONDS, QUEUE_SECONDS)
+
+    async def read(self, context: Context) -> object:
+        """The message of a session's call; raises what is wrong with its token before anything is read."""
+        return _one(await self._of_token(metadata_of(context, TOKEN_KEY)).read(context))
+
+    async def read_stranger(self, context: Context) -> object:
+        """The message of a call that needs no token; its ticket, if it has one, gives it a turn of its own."""
+        ticket = metadata_of(context, TICKET_KEY)
+        turns = self._of_ticket(ticket) if ticket else None
+        return _one(await (turns or self._strangers).read(context))
+
+    async def read_strangers(self, context: Context) -> AsyncIterator[object]:
+        """The messages of a stream that needs no token."""
+        while (message := await self._strangers.read(context)) is not grpc.aio.EOF:
+            yield message
+
+
+def _one(message: object) -> object:
+    if message is grpc.aio.EOF:
+        raise InvalidArgument("a call without a message; send one")
+    return message
