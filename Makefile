@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # The tests start hundreds of interpreters, each of which would compile every module.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test delayed soak lint bench proto clean
+.PHONY: run test delayed soak fuzz lint bench proto clean
 .DEFAULT_GOAL := run
 
 $(STAMP): pyproject.toml $(wildcard lib_usm/*.c)
@@ -30,6 +30,10 @@ delayed: $(STAMP) ## tests of daemons with delays wherever no order is promised:
 soak: $(STAMP) ## for an hour or so: many new examples of every property, long end-to-end work, and the delays
 	@USM_TEST_EXAMPLES=20 USMD_E2E_SECONDS=60 $(BIN)/python -m pytest -n 4 --dist worksteal --timeout 7200
 	@$(MAKE) --no-print-directory delayed
+
+FUZZ_SECONDS ?= 3600
+fuzz: $(STAMP) ## random use of all four sockets, with new seeds, for FUZZ_SECONDS
+	@USMD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q -x tests/hostile/test_fuzz.py
 
 lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, tests that wait, generated code
 	@$(BIN)/ruff check .
