@@ -17,16 +17,18 @@ import errno
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Final
 
+from usmd import log
 from usmd.core.commands import SlotPage
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import LimitExceeded, SwapIOError, Unmapped, UsmdError
 from usmd.mechanism.base import Busy, Errors, Mechanism, Stage
 from usmd.mechanism.client_memory import ClientMemory
+from usmd.mechanism.off_loop import Account, Aftercare, Punching, Run, punch
 from usmd.mechanism.uffd import HARDWARE_PAGE
 from usmd.sizes import format_size
 
@@ -40,6 +42,14 @@ BLOCK_PAGES: Final = 64
 """Pages in a block of staging memory, or more for a larger batch."""
 SPARE_BLOCKS: Final = 4
 """Blocks kept for the next batch."""
+MAX_RUNS: Final = 4096
+"""Runs of pages that a region may hold when its client maps it."""
+MAX_LATE: Final = 16
+"""Regions whose end is late; then no region is made until they are through."""
+FINISH_SECONDS: Final = 10.0
+"""Longest wait for what is to be done when the daemon ends."""
+CLEARED_BYTES: Final = 1 << 20
+"""Of a residency map, cleared at a stretch."""
 MAX_BUSY: Final = 1000
 """Times that a page is tried to be brought in against what its client does meanwhile."""
 
@@ -61,7 +71,10 @@ def _memfd(name: str, size: int) -> int:
 class RealRegion:
     """A region's bytes and its residency map, each a memfd that the client gets, and their mappings in the daemon."""
 
-    __slots__ = ("client", "mapping", "memfd", "page_count", "region_id", "residency", "residency_fd")
+    __slots__ = (
+        "account", "client", "held", "mapping", "memfd", "page_count", "region_id", "residency", "residency_fd",
+        "shared",
+    )  # fmt: skip
 
     def __init__(self, region_id: int, page_count: int, page_size: int) -> None:
         """Make the memfds; raises LimitExceeded."""
@@ -69,6 +82,11 @@ class RealRegion:
         self.page_count = page_count
         self.client: ClientMemory | None = None
         """The client's side, once it has mapped the region."""
+        self.account = Account()
+        self.shared = False
+        """Another process has its memfd, and can hold the lock of the inode."""
+        self.held: Callable[[], object] | None = None
+        """A punch of it waits for a client, which is to end; this waits until the punch is through."""
         self.memfd = _memfd(f"usmd-{region_id}", page_count * page_size)
         try:
             self.residency_fd = _memfd(f"usmd-{region_id}-residency", 2 * page_count)
@@ -88,18 +106,25 @@ class RealRegion:
             self.close()
             raise LimitExceeded(f"no room to map a region of {format_size(page_count * page_size)}: {error}") from error
 
-    def data(self) -> Iterator[tuple[int, int]]:
-        """Where the memfd holds bytes: first byte and end of each run of pages."""
+    def share(self) -> list[int]:
+        """The descriptors that its client gets."""
+        self.shared = True
+        return [self.memfd, self.residency_fd]
+
+    def data(self) -> list[tuple[int, int]]:
+        """Where the memfd holds bytes: first byte and end of each run of pages. Raises OSError (E2BIG: too many)."""
+        found: list[tuple[int, int]] = []
         end = 0
-        while True:
+        while len(found) < MAX_RUNS:
             try:
                 start = os.lseek(self.memfd, end, os.SEEK_DATA)
             except OSError as error:
                 if error.errno == errno.ENXIO:
-                    return
+                    return found
                 raise
             end = os.lseek(self.memfd, start, os.SEEK_HOLE)
-            yield start, end
+            found.append((start, end))
+        raise OSError(errno.E2BIG, f"it holds more than {MAX_RUNS} runs of pages already; map it before it is filled")
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the region. Through the mapping a hole would become a page of zeros, for the client as well."""
@@ -108,6 +133,23 @@ class RealRegion:
     def pages_in_memory(self) -> int:
         """Pages of the hardware's size that the memfd holds, whoever put them there."""
         return os.fstat(self.memfd).st_blocks * 512 // mmap.PAGESIZE
+
+    def empty(self) -> None:
+        """Give all of its memory back, whoever still maps it, and close it. May wait for a client."""
+        if self.held is not None:
+            self.held()  # it may use the descriptor
+        # The map first: a client that looks there before it touches is then told, and does not touch.
+        for start in range(0, self.page_count, CLEARED_BYTES):
+            end = min(start + CLEARED_BYTES, self.page_count)
+            page = self.residency.find(b"\1", start, end)
+            while page >= 0:  # only where something is, or the map would take memory in order to be empty
+                stop = min(page + mmap.PAGESIZE, end)
+                self.residency[page:stop] = bytes(stop - page)
+                page = self.residency.find(b"\1", stop, end)
+        try:
+            punch(self.memfd, [(0, len(self.mapping))])
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the descriptors. The mappings go when nobody reads them any more, such as a write to swap."""
@@ -155,12 +197,24 @@ class UserfaultfdMemory(Mechanism):
         """Regions that are gone, whose client may still wait for pages of them."""
         self._blocks: list[_Block] = []
         """Staging memory that nobody uses now."""
+        self._punching = Punching()
+        self._aftercare = Aftercare(self._late)
+        """Of regions that are gone."""
+        self._farewells = Aftercare(self._late)
+        """Of clients that are gone."""
+        self.on_held: Callable[[int, str], None] = lambda _region, _why: None
+        """Called with a region and a reason when its client has made a punch wait, and is to end."""
 
     # Regions
 
     def add_region(self, region_id: int, process_id: int, page_count: int) -> None:
         """Make the memfds of a region; raises LimitExceeded."""
         del process_id  # its client comes with `connect`
+        if self._aftercare.behind >= MAX_LATE:
+            raise LimitExceeded(
+                f"the memory of {self._aftercare.behind} regions that are gone cannot be given back, because another "
+                "process holds their memfds; no region is made before it is"
+            )
         self._regions[region_id] = RealRegion(region_id, page_count, self._page_size)
 
     def region(self, region_id: int) -> RealRegion | None:
@@ -173,7 +227,13 @@ class UserfaultfdMemory(Mechanism):
         client.register(region.region_id, address, region.page_count * size)
         region.client = client
         # What is there already may be clean, or on its way out, so that its first write must be heard of.
-        for start, end in region.data():
+        found: list[tuple[int, int]] = []
+        held = self._punching.run(lambda: found.extend(region.data()), MAX_RUNS, region.account)
+        if held is not None:
+            region.client = None
+            self._held(region, held.wait_done, held.why)
+            raise OSError(errno.EBUSY, held.why)
+        for start, end in found:
             if not client.protect(region.region_id, start, end - start):
                 region.client = None
                 raise OSError(errno.EAGAIN, "what it holds cannot be protected now")
@@ -183,18 +243,11 @@ class UserfaultfdMemory(Mechanism):
         region = self._regions.pop(region_id, None)
         if region is None:
             return
-        # The map first: a client that looks there before it touches is then told, and does not touch.
-        page = region.residency.find(b"\1", 0, region.page_count)
-        while page >= 0:  # only where something is, or the map would take memory in order to be empty
-            end = min(page + mmap.PAGESIZE, region.page_count)
-            region.residency[page:end] = bytes(end - page)
-            page = region.residency.find(b"\1", end, region.page_count)
-        self._punch(region, 0, region.page_count)
+        self._aftercare.put(f"the end of region {region_id}", region.empty)
         if region.client is not None:
             region.client.drop(region_id, ended=ended)
             if region.client.mapped(region_id):
                 self._left[region_id] = region.client
-        region.close()
 
     def disconnect(self, client: ClientMemory) -> None:
         """A client's process, or its wish to be served, has ended."""
@@ -202,6 +255,19 @@ class UserfaultfdMemory(Mechanism):
             if region.client is client:
                 region.client = None
         self._left = {region_id: each for region_id, each in self._left.items() if each is not client}
+
+    def farewell(self, client: ClientMemory, pid: int, *, poison: bool) -> None:
+        """Have a client that is disconnected closed, and first what is missing in it made an error to touch."""
+        client.on_early = lambda: None
+
+        def end() -> None:
+            try:
+                if poison:
+                    client.poison_all(pid)
+            finally:
+                client.close()
+
+        self._farewells.put(f"the end of the memory of process {pid}", end)
 
     # Pages
 
@@ -237,14 +303,35 @@ class UserfaultfdMemory(Mechanism):
 
     def release(self, pages: Sequence[int]) -> None:
         """Punch the pages."""
+        size = self._page_size
+        by_region: dict[int, list[Run]] = {}
         for region, first, count in self._runs(pages):
             region.residency[first : first + count] = bytes(count)
-            self._punch(region, first, count)
+            by_region.setdefault(region.region_id, []).append((first * size, count * size))
+        for region_id, runs in by_region.items():
+            region = self._regions[region_id]
+            self._punch(region, runs)
             if region.client is not None:
-                region.client.not_wanted(region.region_id, first * self._page_size, count * self._page_size)
+                for offset, length in runs:
+                    region.client.not_wanted(region_id, offset, length)
 
-    def _punch(self, region: RealRegion, first: int, count: int) -> None:
-        region.mapping.madvise(mmap.MADV_REMOVE, first * self._page_size, count * self._page_size)
+    def _punch(self, region: RealRegion, runs: list[Run]) -> None:
+        """Give the memory of ranges back; those of a client that has made that wait go when it ends."""
+        if not region.shared:  # so that no other process can hold its lock
+            punch(region.memfd, runs)
+        elif region.held is None:
+            pages = sum(length for _, length in runs) // HARDWARE_PAGE
+            held = self._punching.run(lambda: punch(region.memfd, runs), pages, region.account)
+            if held is not None:
+                self._held(region, held.wait_done, held.why)
+
+    def _held(self, region: RealRegion, wait: Callable[[], object], why: str) -> None:
+        region.held = wait
+        self.on_held(region.region_id, why)
+
+    @staticmethod
+    def _late(what: str) -> None:
+        log.event("aftercare_late", what=what)
 
     def restore(self, pages: Sequence[int], writable: Sequence[bool]) -> None:
         """Let the client go on, and write where it may."""
@@ -387,7 +474,7 @@ class UserfaultfdMemory(Mechanism):
         if error == errno.EEXIST:
             # The client has written into the memfd, where nothing was. What it stored before is what counts.
             position = page * size + done
-            region.mapping.madvise(mmap.MADV_REMOVE, position & -mmap.PAGESIZE, mmap.PAGESIZE)
+            self._punch(region, [(position & -mmap.PAGESIZE, mmap.PAGESIZE)])
         if error in (errno.EEXIST, errno.EAGAIN) and stage.tries < MAX_BUSY:
             for index in indexes[whole:]:
                 results[index] = Busy("a page cannot be brought in just now")
@@ -399,6 +486,8 @@ class UserfaultfdMemory(Mechanism):
 
     def tick(self) -> None:
         """Do what an unfinished remap or a lack of memory held up."""
+        self._aftercare.tick()
+        self._farewells.tick()
         for client in {id(each): each for each in self._clients()}.values():
             client.retry()
 
@@ -424,6 +513,13 @@ class UserfaultfdMemory(Mechanism):
         """Let go of all regions."""
         for region_id in list(self._regions):
             self.drop_region(region_id, ended=True)
+        self.finish()
+
+    def finish(self, seconds: float = FINISH_SECONDS) -> None:
+        """Wait until all is done for the regions and clients that are gone, for `seconds` at most."""
+        for aftercare in (self._farewells, self._aftercare):
+            for what in aftercare.finish(seconds):
+                self._late(what)
 
 
 def _neighbours(pages: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import queue
+import signal
 import socket
 import struct
 import threading
@@ -63,6 +64,17 @@ def _peer_pidfd(peer: socket.socket, pid: int) -> int:
     return os.pidfd_open(pid)
 
 
+def send_kill(pidfd: int) -> bool:
+    """Send SIGKILL; whether that was allowed. A process that has ended counts as killed."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return True
+
+
 class MemorySocket:
     """Listens, and keeps the connections. `features` are what is agreed on with each userfaultfd."""
 
@@ -83,6 +95,7 @@ class MemorySocket:
         self.features = features
         self.timeout = timeout
         self.connections: set[Connection] = set()
+        memory.on_held = self._held
         self._ticks = 0
         self._unwanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         threading.Thread(target=self._close_unwanted, name="usmd-closer", daemon=True).start()
@@ -142,6 +155,15 @@ class MemorySocket:
                 except Exception:  # noqa: BLE001 - logged with its traceback; one client is no reason to stop
                     log.event("defect", exc_info=True, method="usmd memory socket")
                     connection.give_up()
+
+    def _held(self, region_id: int, why: str) -> None:
+        """A client has made the loop wait for its memory."""
+        processes = self.engine.core.state.processes
+        for connection in list(self.connections):
+            session = connection.session
+            process = None if session is None else processes.get(session.process_id)
+            if process is not None and region_id in process.regions:
+                connection.kill(why)
 
     def _audit(self, connection: Connection) -> None:
         """End the session of a client that writes into its memfds where it was given no page.
@@ -244,8 +266,7 @@ class Connection:
         if descriptors:
             raise InvalidArgument(f"{len(descriptors)} descriptors came with a request that takes none")
         if kind == "region":
-            region = self._region(request.region.region_id)
-            return [region.memfd, region.residency_fd]
+            return self._region(request.region.region_id).share()
         if kind == "mapped":
             self._mapped(request.mapped.region_id, request.mapped.address)
             return []
@@ -381,6 +402,16 @@ class Connection:
         """End the session, because usmd cannot look after its memory."""
         self._ended("usmd could not look after its memory; a defect of usmd")
 
+    def kill(self, reason: str) -> None:
+        """End the client, because others wait for it; its session alone where usmd may send it no signal."""
+        session, pidfd = self._session, self._pidfd
+        if session is None or pidfd is None:
+            return
+        killed = send_kill(pidfd)
+        log.event("client_ended", process_id=session.process_id, pid=self._pid, reason=reason, killed=killed)
+        self._owner.sessions.end(session, reason, SessionKilled(reason))
+        self.close(poison=True)
+
     def _ended(self, reason: str) -> None:
         """The client is gone, or does not want to go on: its session ends, and so does the connection."""
         if self._session is not None:
@@ -400,8 +431,6 @@ class Connection:
             os.close(self._pidfd)
         if self._client is not None:
             self._loop.remove_reader(self._client.descriptor)
-            if poison:
-                self._client.poison_all(self._pid)
             self._owner.memory.disconnect(self._client)
-            self._client.close()
+            self._owner.memory.farewell(self._client, self._pid, poison=poison)
             self._client = None

@@ -752,8 +752,8 @@ def test_mappings_of_a_process_are_known_unless_it_is_gone_or_anothers(world, mo
     assert all(start < end for start, end in found)
     assert mappings_of(1 << 30) == []
 
-    def refuse(self):
+    def refuse(self, *_, **__):
         raise PermissionError
 
-    monkeypatch.setattr(client_memory.Path, "read_text", refuse)
+    monkeypatch.setattr(client_memory.Path, "open", refuse)
     assert mappings_of(os.getpid()) is None

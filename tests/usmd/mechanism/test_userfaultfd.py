@@ -480,6 +480,7 @@ def test_a_region_that_goes_takes_no_memory_whoever_maps_it(world, ended):
     residency = os.dup(world.region.residency_fd)
     world.memory.drop_region(REGION, ended=ended)
     assert world.memory.region(REGION) is None
+    world.memory.finish()
     assert world.held() == 0
     assert os.pread(residency, PAGES, 0) == bytes(PAGES)
     os.close(residency)
@@ -534,6 +535,7 @@ def test_a_region_takes_two_descriptors_and_two_mappings_of_them_and_gives_them_
     memory.add_region(REGION, 1, PAGES)
     assert open_descriptors() == before + 4
     memory.drop_region(REGION, ended=False)
+    memory.finish()
     del memory
     assert open_descriptors() == before
 
