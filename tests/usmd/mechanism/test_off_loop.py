@@ -27,9 +27,8 @@ def test_a_punch_gives_back_the_pages_of_its_runs_alone():
         os.write(memfd, b"x" * 4 * PAGE)
         punch(memfd, [(0, PAGE), (2 * PAGE, PAGE)])
         assert [os.pread(memfd, 1, page * PAGE) for page in range(4)] == [b"\0", b"x", b"\0", b"x"]
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
             punch(memfd, [(0, -PAGE)])
-        assert caught.value.errno == errno.EINVAL
     finally:
         os.close(memfd)
 

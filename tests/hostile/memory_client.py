@@ -1,0 +1,137 @@
+"""A client that does with its memory what it may not, so that others would wait: `memory_client.py ADDRESS WAY`.
+
+It does so until it is ended. Ways are the methods of Hostile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import struct
+import sys
+import threading
+from collections.abc import Callable
+
+import lib_usm
+from lib_usm.pb.usm.v1 import client_pb2
+from lib_usm.userfaultfd import open_userfaultfd
+
+PAGE = 4096
+PAGES = 64
+HUGE = 8 << 30
+MAPPINGS = 30_000
+_API, _REGISTER = 0xC018AA3F, 0xC020AA00
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+libc.pwrite.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long]
+
+
+def evict_for_ever(region: lib_usm.Region) -> None:
+    """Have all of a region evicted, and touch it, again and again."""
+    while True:
+        region.write(0, b"x" * len(region))
+        region.evict(0, len(region))
+
+
+def map_page(protection: int) -> int:
+    """The address of a page of its own."""
+    return int(libc.mmap(None, PAGE, protection, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0))
+
+
+def trap() -> int:
+    """The address of a page that is missing, and which nothing serves."""
+    descriptor, _ = open_userfaultfd()
+    fcntl.ioctl(descriptor, _API, bytearray(struct.pack("QQQ", 0xAA, 0, 0)))
+    address = map_page(mmap.PROT_READ | mmap.PROT_WRITE)
+    fcntl.ioctl(descriptor, _REGISTER, bytearray(struct.pack("QQQQ", address, PAGE, 1, 0)))
+    return address
+
+
+class Hostile:
+    """A session with a region of `PAGES` pages, all of them written."""
+
+    def __init__(self, client: lib_usm.Client) -> None:
+        self.client = client
+        self.region = client.mmap(PAGES * PAGE)
+        self.region.write(0, b"x" * PAGES * PAGE)
+
+    def _memfd(self) -> int:
+        assert self.client._memory is not None
+        asked = client_pb2.MemoryRequest(region=client_pb2.MemoryRegion(region_id=self.region.region_id))
+        return self.client._memory._ask(asked, expect=2)[0]
+
+    def _hold_from(self, address: int) -> None:
+        memfd = self._memfd()
+        threading.Thread(target=lambda: libc.pwrite(memfd, address, PAGE, 0), daemon=True).start()
+        evict_for_ever(self.region)
+
+    def hold_by_a_page_that_nothing_serves(self) -> None:
+        """Write to the memfd from a page that never comes."""
+        self._hold_from(trap())
+
+    def hold_by_a_page_of_another_region(self) -> None:
+        """Write to the memfd from absent pages of usmd, so that client and daemon wait for each other."""
+        other = self.client.mmap(PAGES * PAGE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(other.buffer))
+        memfd = self._memfd()
+
+        def write() -> None:
+            while True:
+                for page in range(PAGES):
+                    libc.pwrite(memfd, address + page * PAGE, PAGE, page * PAGE)
+                other.evict(0, PAGES * PAGE)
+
+        threading.Thread(target=write, daemon=True).start()
+        evict_for_ever(self.region)
+
+    def hold_by_an_accomplice(self) -> None:
+        """As the first, but by a child, which outlives the client until its stdin is closed."""
+        memfd = self._memfd()
+        ready, tell = os.pipe()
+        if os.fork() == 0:
+            address = trap()
+            threading.Thread(target=lambda: libc.pwrite(memfd, address, PAGE, 0), daemon=True).start()
+            os.write(tell, b"x")
+            os.read(0, 1)
+            os._exit(0)
+        os.read(ready, 1)
+        evict_for_ever(self.region)
+
+    def map_it_often(self) -> None:
+        """Map the region many times."""
+        memfd = self._memfd()
+        for _ in range(MAPPINGS):
+            libc.mmap(None, PAGES * PAGE, mmap.PROT_READ, mmap.MAP_SHARED, memfd, 0)
+        evict_for_ever(self.region)
+
+    def leave_much_unserved(self) -> None:
+        """End its session with gigabytes mapped and not touched; then touch a page."""
+        memory = self.client.mmap(HUGE).buffer
+        assert self.client._memory is not None
+        self.client._memory._socket.close()
+        memory[HUGE // 2]
+
+    def map_other_things(self) -> None:
+        """Have many mappings that are not usmd's, and then do as before with little."""
+        for _ in range(MAPPINGS):
+            map_page(mmap.PROT_READ)
+            map_page(0)  # next to each other they would be one
+        memory = self.client.mmap(PAGES * PAGE).buffer
+        assert self.client._memory is not None
+        self.client._memory._socket.close()
+        memory[0]
+
+
+def main(address: str, way: str) -> None:
+    """Do it."""
+    hostile = Hostile(lib_usm.connect(address, name="hostile"))
+    act: Callable[[], None] = getattr(hostile, way)
+    act()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
