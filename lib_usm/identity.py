@@ -10,18 +10,21 @@ import socket
 import struct
 
 from lib_usm.address import SocketAddress
-from lib_usm.errors import DaemonUnavailable
+from lib_usm.errors import DaemonUnavailable, LimitExceeded
 from lib_usm.reach import unreachable
 
 _TIMEOUT_SECONDS = 5.0
-_MAX_TICKET_BYTES = 128
+_MAX_TICKET_BYTES = 512
+_REFUSAL = "!"
+"""What the daemon's line begins with when it says why there is no ticket."""
 
 
 class Identity:
     """A ticket and the socket that it came from, to be kept open as long as the session lives.
 
     A daemon without an identity socket leaves the ticket empty; pid and uid are then unknown to it. Raises
-    DaemonUnavailable when something listens there but gives no ticket in time, or the socket may not be used.
+    DaemonUnavailable when something listens there but gives no ticket in time, or the socket may not be used, and
+    LimitExceeded when this user has too many such connections.
     """
 
     def __init__(self, address: SocketAddress, timeout: float = _TIMEOUT_SECONDS) -> None:
@@ -81,4 +84,7 @@ def _read_ticket(connection: socket.socket) -> str:
         if not piece:
             raise ConnectionAbortedError("closed before the ticket was complete")
         line += piece
-    return line[:-1].decode("ascii")
+    text = line[:-1].decode("ascii")
+    if text.startswith(_REFUSAL):
+        raise LimitExceeded(text.removeprefix(_REFUSAL))
+    return text

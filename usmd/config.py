@@ -54,6 +54,13 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_sessions: values.Count = 1024
     """Most client sessions at a time. The default holds the daemon's own memory for them to some tens of MiB."""
 
+    max_user_sessions: values.Count = 768
+    """Most client sessions of one user at a time. The default leaves a quarter of all to others."""
+
+    max_user_connections: values.Count = 128
+    """Connections that one user may have to the clients' socket, and unclaimed ones to each of those next to it, beyond
+    what its sessions need. The default is far above what programs need that are about to attach."""
+
     attach_timeout: values.Seconds = 10.0
     """Seconds that a session may live without a fault stream. The default is far above what a loaded machine needs to
     open a stream, and bounds what a client that dies in between leaves behind."""

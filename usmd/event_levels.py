@@ -35,6 +35,8 @@ LOG_ONLY: Final[Mapping[str, int]] = {
     "userfaultfd_refused": logging.ERROR,
     "memory_socket_refused": logging.ERROR,
     "swap_device_not_closed": logging.ERROR,
+    "connections_closed": logging.WARNING,
+    "connections_refused": logging.WARNING,
 }
 """Events of the daemon itself."""
 

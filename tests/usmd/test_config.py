@@ -52,6 +52,8 @@ def test_every_key_of_a_file_is_read(tmp_path):
         admin_socket_mode = "660"
         state_dir = "/var/lib/usmd"
         max_sessions = 3
+        max_user_sessions = 2
+        max_user_connections = 9
         attach_timeout = 1
         drain_grace = 0
         uvloop = false
@@ -95,6 +97,8 @@ def test_every_key_of_a_file_is_read(tmp_path):
         "admin_socket_mode": 0o660,
         "state_dir": "",
         "max_sessions": 3,
+        "max_user_sessions": 2,
+        "max_user_connections": 9,
         "attach_timeout": 1.0,
         "drain_grace": 0.0,
         "uvloop": False,

@@ -12,6 +12,7 @@ from usmd.core import commands, events
 from usmd.core.hints import Hint, parse_hint
 from usmd.core.region import Process
 from usmd.server.admission import TOKEN_KEY, Context, metadata_of
+from usmd.server.descriptors import Shares
 from usmd.server.engine import Engine
 from usmd.server.fault_stream import MAX_BATCH_FAULTS, FaultStream
 from usmd.server.hint_messages import hint_from_fields
@@ -27,11 +28,13 @@ much as one may move fit into a message of a stream, beside 4,096 faults and wha
 class ClientService:
     """usm.v1.ClientService; the methods have the names of the proto."""
 
-    def __init__(self, engine: Engine, sessions: Sessions) -> None:
+    def __init__(self, engine: Engine, sessions: Sessions, shares: Shares | None = None) -> None:
+        """`shares`: of descriptors, where regions take some."""
         self._engine = engine
         self._sessions = sessions
         self._page_size = engine.core.state.settings.page_size
         self._transfers = Transfers(engine)
+        self._shares = shares
 
     def _session(self, context: Context) -> Session:
         return self._sessions.find(metadata_of(context, TOKEN_KEY))
@@ -77,6 +80,8 @@ class ClientService:
     async def MapRegion(self, request: client_pb2.MapRegionRequest, context: Context) -> client_pb2.Region:  # noqa: N802
         """Make a region."""
         session = self._caller(context)
+        if self._shares is not None:
+            self._shares.check_region(self._process(session), self._engine.core.state.processes)
         mapped = self._engine.map(events.Map(session.process_id, request.length, request.name))
         return client_pb2.Region(
             region_id=mapped.region_id,

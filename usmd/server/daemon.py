@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,11 +33,14 @@ from usmd.runtime_paths import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd.server.admin_service import AdminService
 from usmd.server.admission import MAX_MESSAGE, STREAM_WINDOW, Admission
 from usmd.server.client_service import REQUEST_LIMITS, ClientService
+from usmd.server.connections import Connections
+from usmd.server.connections import Sessions as Holders
 from usmd.server.cpu_clock import CpuClock
+from usmd.server.descriptors import Shares, raise_limit
 from usmd.server.engine import Engine
 from usmd.server.facts import Facts
 from usmd.server.fault_wakeup import parse_wakeup
-from usmd.server.identity import MAX_CONNECTIONS, Identities
+from usmd.server.identity import Identities
 from usmd.server.lock import SocketLock
 from usmd.server.memory_socket import MemorySocket
 from usmd.server.notify import Notifier
@@ -69,10 +72,6 @@ SERVER_OPTIONS: Final = (
 MAX_HOLD: Final = 1024
 """Frames that the hold budget never exceeds; more would only make reclaim look at more pinned frames. It is never 0
 either: without a hold, reclaim could take each page between its fault and its first touch, for ever."""
-REGIONS_A_SESSION: Final = 4
-"""For which descriptors are provided; a session may have more, where others have fewer."""
-SPARE_DESCRIPTORS: Final = 256
-"""For sockets, swap files, operators, and what libraries open."""
 
 
 def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
@@ -103,7 +102,9 @@ def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
 class Daemon:
     """One run of usmd, from locked sockets to nothing left behind."""
 
-    def __init__(self, config: Config, devices: list[SwapDevice], signals: Signals, cpu_clock: CpuClock) -> None:
+    def __init__(
+        self, config: Config, devices: list[SwapDevice], signals: Signals, cpu_clock: CpuClock, shares: Shares
+    ) -> None:
         self._config = config
         self._signals = signals
         memory = config.memory
@@ -113,12 +114,17 @@ class Daemon:
         self.watch = Watch()
         self.policy_changes = PolicyChanges(self.engine.now)
         self.engine.on_notice = self._notice
-        self._identities = Identities(timeout=config.server.attach_timeout)
+        server = config.server
+        self._shares = shares
+        self._identities = Identities(
+            timeout=server.attach_timeout, of_user=server.max_user_connections, in_all=shares.connections
+        )
         self.sessions = Sessions(
             self.engine,
             self._identities,
             config.policy,
-            max_sessions=config.server.max_sessions,
+            max_sessions=server.max_sessions,
+            of_user=server.max_user_sessions,
             attach_timeout=config.server.attach_timeout,
         )
         self._memory_socket: MemorySocket | None = None
@@ -130,7 +136,12 @@ class Daemon:
                 parse_wakeup(memory.fault_wakeup),
                 offer.features & (uffd.REQUIRED | uffd.WANTED),
                 timeout=config.server.attach_timeout,
+                of_user=server.max_user_connections,
+                in_all=shares.memory_connections,
             )
+        self._connections = Connections(
+            server.socket, self._holders, of_user=server.max_user_connections, in_all=shares.connections
+        )
         self._grace = config.server.drain_grace
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -160,7 +171,7 @@ class Daemon:
         )
         client_server = await self._serve(
             server.socket, server.socket_mode, client_pb2.DESCRIPTOR.services_by_name["ClientService"],
-            ClientService(self.engine, self.sessions),
+            ClientService(self.engine, self.sessions, self._shares if self._memory_socket is not None else None),
             {"": self._admission.read, "Attach": self._admission.read_stranger},
         )  # fmt: skip
         admin_server = await self._serve(
@@ -221,8 +232,22 @@ class Daemon:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self.engine.complete(events.Tick())
+            self._connections.tick()
             if self._memory_socket is not None:
                 self._memory_socket.tick()
+
+    def _holders(self) -> Holders:
+        """Processes with sessions, and the bytes of this process that their pages take."""
+        state = self.engine.core.state
+        pages = state.swap.slots - state.swap.free
+        if self.engine.memory.name == "simulated":
+            pages += state.frames.count - state.frames.free
+        processes = state.processes.values()
+        return Holders(
+            frozenset(each.pid for each in processes if each.pid is not None),
+            Counter(each.uid for each in processes if each.uid is not None),
+            pages * state.settings.page_size,
+        )
 
     def _notice(self, notice: Notice) -> None:
         self.policy_changes.hear(notice)
@@ -257,6 +282,7 @@ class Daemon:
         self.sessions.end_all("usmd is draining")
         self.watch.end()
         await self._stop_server(client_server)
+        await self._connections.close()
         await self._identities.close()
         if self._memory_socket is not None:
             self._memory_socket.close()
@@ -275,27 +301,12 @@ class Daemon:
         await stopping
 
 
-def raise_file_limit(config: Config) -> None:
-    """Allow the descriptors that the sessions need, as far as the system lets this process.
-
-    A session takes two, its gRPC connection and its identity connection; with real memory three more, and four for
-    each region. Who would need more than there are is refused.
-    """
-    each = 2 + 3 + 4 * REGIONS_A_SESSION
-    needed = each * config.server.max_sessions + MAX_CONNECTIONS + SPARE_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        needed = min(needed, hard)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
 def serve(config: Config, signals: Signals) -> int:
     """Serve until a signal or an operator ends it; returns the exit code. Raises UsmdError when it cannot start."""
     with ExitStack() as stack:
         for path in (config.server.socket, config.server.admin_socket):
             stack.enter_context(SocketLock(path))
-        raise_file_limit(config)
+        shares = raise_limit()
         devices = open_devices(config.swap, config.memory.page_size)
         try:
             stack.enter_context(PolicyWatch(config.policy.call_timeout))
@@ -303,14 +314,14 @@ def serve(config: Config, signals: Signals) -> int:
             check_policies(config, devices)
             factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:
-                return runner.run(_run(config, devices, signals, cpu_clock))
+                return runner.run(_run(config, devices, signals, cpu_clock, shares))
         finally:
             for device in devices:
                 _close(device)
 
 
-async def _run(config: Config, devices: list[SwapDevice], signals: Signals, cpu_clock: CpuClock) -> int:
-    return await Daemon(config, devices, signals, cpu_clock).run()
+async def _run(config: Config, devices: list[SwapDevice], signals: Signals, cpu_clock: CpuClock, shares: Shares) -> int:
+    return await Daemon(config, devices, signals, cpu_clock, shares).run()
 
 
 def _close(device: SwapDevice) -> None:

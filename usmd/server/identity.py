@@ -1,7 +1,8 @@
 """The identity socket: the kernel vouches for a client's pid and uid, and tells of its death.
 
-gRPC over a Unix socket knows no peer, so a client first connects here. It reads one line, a ticket, which it hands over
-when it attaches; it keeps the connection open, and when that closes, the session ends. Nothing a client writes is read.
+gRPC over a Unix socket knows no peer, so a client first connects here. It reads one line: a ticket, which it hands over
+when it attaches, or "!" and why there is none. It keeps the connection open, and when that closes, the session ends.
+Nothing a client writes is read.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from typing import Final
 
 from usmd.errors import UnknownSession
 from usmd.server.admission import QUEUE_SECONDS, STRANGER_SECONDS, Turns
+from usmd.server.allowance import Allowance
 
 MAX_CONNECTIONS: Final = 4096
+REFUSAL: Final = "!"
+"""What a line begins with that is no ticket, but says why there is none."""
 _PEER = struct.Struct("iII")
 
 
@@ -61,8 +65,10 @@ class Identity:
 class Identities:
     """Tickets that can be claimed, each once, within `timeout` seconds."""
 
-    def __init__(self, *, timeout: float) -> None:
+    def __init__(self, *, timeout: float, of_user: int = MAX_CONNECTIONS, in_all: int = MAX_CONNECTIONS) -> None:
+        """`of_user`: unclaimed connections of one user; `in_all`: connections."""
         self._timeout = timeout
+        self._allowance = Allowance("identity", of_user, min(in_all, MAX_CONNECTIONS))
         self._unclaimed: dict[str, Identity] = {}
         self._connections: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -84,6 +90,7 @@ class Identities:
             raise UnknownSession(
                 "this identity ticket is unknown, used or too old; connect to the identity socket again"
             )
+        self._allowance.settle(identity.uid)
         return identity
 
     async def serve(self, path: Path, mode: int) -> None:
@@ -93,14 +100,15 @@ class Identities:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection: socket.socket = writer.get_extra_info("socket")
         pid, uid, gid = peer_of(connection)
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if (why := self._allowance.enter(uid, pid)) is not None:
+            writer.write(f"{REFUSAL}{why}\n".encode())
             writer.close()
             return
         identity = Identity(writer, pid, uid, gid)
         ticket = secrets.token_urlsafe(24)
         self._unclaimed[ticket] = identity
         self._connections.add(writer)
-        expiry = asyncio.get_running_loop().call_later(self._timeout, self._expire, ticket, writer)
+        expiry = asyncio.get_running_loop().call_later(self._timeout, self._expire, ticket, uid, writer)
         try:
             writer.write(f"{ticket}\n".encode())
             while await reader.read(4096):
@@ -109,14 +117,16 @@ class Identities:
             pass  # a reset is an end
         finally:
             expiry.cancel()
-            self._unclaimed.pop(ticket, None)
+            waiting = self._unclaimed.pop(ticket, None) is not None
+            self._allowance.leave(uid, waiting=waiting)
             self._connections.discard(writer)
             writer.close()
             if identity.on_gone is not None:
                 identity.on_gone()
 
-    def _expire(self, ticket: str, writer: asyncio.StreamWriter) -> None:
+    def _expire(self, ticket: str, uid: int, writer: asyncio.StreamWriter) -> None:
         if self._unclaimed.pop(ticket, None) is not None:
+            self._allowance.settle(uid)
             writer.close()
 
     async def close(self) -> None:

@@ -29,6 +29,7 @@ from usmd.errors import InvalidArgument, LimitExceeded, NotFound, SessionKilled,
 from usmd.mechanism import uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import RealRegion, UserfaultfdMemory
+from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.identity import bound, peer_of
@@ -87,6 +88,8 @@ class MemorySocket:
         features: uffd.Feature,
         *,
         timeout: float,
+        of_user: int = MAX_CONNECTIONS,
+        in_all: int = MAX_CONNECTIONS,
     ) -> None:
         self.engine = engine
         self.memory = memory
@@ -96,6 +99,7 @@ class MemorySocket:
         self.timeout = timeout
         self.connections: set[Connection] = set()
         memory.on_held = self._held
+        self.allowance = Allowance("memory", of_user, min(in_all, MAX_CONNECTIONS))
         self._ticks = 0
         self._unwanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         threading.Thread(target=self._close_unwanted, name="usmd-closer", daemon=True).start()
@@ -125,10 +129,15 @@ class MemorySocket:
             loop.remove_reader(listener)
             self._listen_again = loop.call_later(REST_SECONDS, self._listen, listener)
             return
-        if len(self.connections) >= MAX_CONNECTIONS:
+        pid, uid, _ = peer_of(peer)
+        if (why := self.allowance.enter(uid, pid)) is not None:
+            peer.setblocking(False)
+            reply = client_pb2.MemoryReply(reason=failure_reason(LimitExceeded(why)), message=why)
+            with suppress(OSError):
+                peer.send(reply.SerializeToString())
             peer.close()
             return
-        self.connections.add(Connection(self, peer))
+        self.connections.add(Connection(self, peer, pid, uid))
 
     def dispose(self, descriptor: int) -> None:
         """Close what came from a stranger, or has such in its queue, where it can take as long as it likes.
@@ -201,11 +210,12 @@ class MemorySocket:
 class Connection:
     """One client's connection. Everything runs on the loop, in callbacks, and nothing waits."""
 
-    def __init__(self, owner: MemorySocket, peer: socket.socket) -> None:
+    def __init__(self, owner: MemorySocket, peer: socket.socket, pid: int, uid: int) -> None:
         self._owner = owner
         self._peer = peer
         peer.setblocking(False)
-        self._pid = peer_of(peer)[0]
+        self._pid = pid
+        self._uid = uid
         self._pidfd: int | None = None
         self._session: Session | None = None
         self._client: ClientMemory | None = None
@@ -312,6 +322,7 @@ class Connection:
         descriptors.clear()  # it is the client memory's now
         self._expiry.cancel()
         self._pidfd, self._client, self._session = pidfd, client, session
+        self._owner.allowance.settle(self._uid)
         client.on_early = self._serve_soon
         self._loop.add_reader(pidfd, self._ended, "its client is gone")
         self._loop.add_reader(client.descriptor, self._faults)
@@ -423,6 +434,7 @@ class Connection:
         if self not in self._owner.connections:
             return
         self._owner.connections.discard(self)
+        self._owner.allowance.leave(self._uid, waiting=self._session is None)
         self._expiry.cancel()
         self._loop.remove_reader(self._peer)
         self._owner.dispose(self._peer.detach())

@@ -111,12 +111,14 @@ class Sessions:
         rules: PolicyRules,
         *,
         max_sessions: int,
+        of_user: int,
         attach_timeout: float,
     ) -> None:
         self._engine = engine
         self._identities = identities
         self._rules = rules
         self._max_sessions = max_sessions
+        self._of_user = of_user
         self._attach_timeout = attach_timeout
         self._by_token: dict[str, Session] = {}
         self._by_process: dict[int, Session] = {}
@@ -146,6 +148,11 @@ class Sessions:
         return session
 
     def _begin(self, name: str, identity: Identity | None) -> Session:
+        uid = None if identity is None else identity.uid
+        own = sum(each.uid == uid for each in self._engine.core.state.processes.values())
+        if own >= self._of_user:
+            whose = "users that no ticket vouches for" if uid is None else f"user {uid}"
+            raise LimitExceeded(f"{whose} has {own} sessions; server.max_user_sessions allows no more")
         policies = self._rules.choose(name, None if identity is None else identity.uid)
         attached = self._engine.submit(
             events.Attach(

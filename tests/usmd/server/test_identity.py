@@ -2,21 +2,21 @@
 
 import asyncio
 import os
+import re
 import stat
 
 import pytest
 
 from tests.support.waiting import wait_until_async
 from usmd.errors import UnknownSession
-from usmd.server import identity as module
 from usmd.server.identity import Identities
 
 SECONDS = 60
 
 
-def run(tmp_path, conversation, timeout=SECONDS):
+def run(tmp_path, conversation, timeout=SECONDS, **limits):
     async def main():
-        identities = Identities(timeout=timeout)
+        identities = Identities(timeout=timeout, **limits)
         path = tmp_path / "s.identity"
         await identities.serve(path, 0o640)
         descriptors = len(os.listdir("/proc/self/fd"))
@@ -115,20 +115,39 @@ def test_the_daemon_may_close_the_connection_and_the_end_is_told(tmp_path):
     run(tmp_path, conversation)
 
 
-def test_connections_beyond_the_limit_get_no_ticket(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_CONNECTIONS", 2)
-
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"of_user": 2}, "!user .* has 2 connections without a session to the identity socket; .* allows 2"),
+        ({"in_all": 2}, "!there are 2 connections to the identity socket; .* allows 2"),
+    ],
+)
+def test_connections_beyond_the_limit_get_the_reason_and_no_ticket(tmp_path, limits, why):
     async def conversation(identities, path):
         first, second, third = await connect(path), await connect(path), await connect(path)
-        assert (first[0] != second[0], third[0]) == (True, "")
+        assert first[0] != second[0]
+        assert re.fullmatch(why, third[0])
         first[2].close()
         await wait_until_async(lambda: identities.connections == 1, "it is connected")
         fourth = await connect(path)
-        assert fourth[0] != ""
+        assert not fourth[0].startswith("!")
         for _, _, writer in (second, third, fourth):
             writer.close()
 
-    run(tmp_path, conversation)
+    run(tmp_path, conversation, **limits)
+
+
+def test_a_claimed_ticket_counts_no_more_for_its_user(tmp_path):
+    async def conversation(identities, path):
+        writers = []
+        for _ in range(3):
+            ticket, _, writer = await connect(path)
+            identities.find(ticket)
+            writers.append(writer)
+        for writer in writers:
+            writer.close()
+
+    run(tmp_path, conversation, of_user=1)
 
 
 def test_the_socket_has_its_mode(tmp_path):

@@ -50,7 +50,7 @@ class FakeIdentities:
 
 
 class Bench:
-    def __init__(self, max_sessions=4, attach_timeout=1000.0, frames=2, **rules):
+    def __init__(self, max_sessions=4, of_user=4, attach_timeout=1000.0, frames=2, **rules):
         devices = [MemorySwapDevice(number=0, name="memory0", slots=1, page_size=PAGE)]
         settings = CoreSettings(frames=frames, page_size=PAGE, deny_budget=frames, deny_budget_total=frames)
         self.engine = Engine(settings, SimulatedMemory(frames, PAGE), devices)
@@ -60,6 +60,7 @@ class Bench:
             self.identities,
             PolicyRules(**rules),
             max_sessions=max_sessions,
+            of_user=of_user,
             attach_timeout=attach_timeout,
         )
 

@@ -1,0 +1,154 @@
+"""HTTP/2 by hand, as a hostile client speaks it: calls that begin and never end. Says nothing that gRPC would not take.
+
+Headers are literals without Huffman codes or an index; of what the daemon says only windows, pings and ends are heeded.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterable
+
+DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 6, 7, 8, 9
+RST_STREAM = 3
+END_HEADERS = 4
+_WINDOW = 65535
+_PIECE = 16384
+STILL_ROUNDS = 40
+"""Rounds without a byte either way after which the daemon takes no more."""
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame."""
+    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+
+
+def literal(name: str, value: str) -> bytes:
+    """A header field that nobody remembers."""
+    return b"\0" + b"".join(_text(each.encode()) for each in (name, value))
+
+
+def call_headers(path: str) -> bytes:
+    """What a gRPC call begins with."""
+    fields = ((":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost"))
+    rest = (("te", "trailers"), ("content-type", "application/grpc"))
+    return b"".join(literal(*field) for field in (*fields, *rest))
+
+
+def _text(data: bytes) -> bytes:
+    size, rest = len(data), len(data) - 127
+    if size < 127:
+        return bytes((size,)) + data
+    length = b"\x7f"
+    while rest >= 128:
+        length += bytes((rest & 127 | 128,))
+        rest >>= 7
+    return length + bytes((rest,)) + data
+
+
+class Connection:
+    """A connection of its own; `ended` when the daemon has closed it."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(path)
+        self._socket.setblocking(False)
+        self._out = bytearray(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
+        self._in = bytearray()
+        self._windows = {0: _WINDOW}
+        self._first_window = _WINDOW
+        self._left: dict[int, int] = {}
+        self.ended = False
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def begin(self, stream: int, path: str, size: int) -> None:
+        """Begin a call with a message of `size` bytes, of which the last is never sent."""
+        self._windows[stream] = self._first_window
+        self.send(frame(HEADERS, END_HEADERS, stream, call_headers(path)))
+        self._left[stream] = size - 1
+        self._data(stream, b"\0" + struct.pack(">I", size))
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes."""
+        self._out += data
+
+    def pump(self) -> bool:
+        """Read and write what can be without waiting; returns whether anything moved."""
+        if self.ended:
+            return False
+        moved = False
+        try:
+            while data := self._socket.recv(65536):
+                self._in += data
+                moved = True
+            self.ended = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.ended = True
+        self._heed()
+        for stream in list(self._left):
+            while (count := min(_PIECE, self._left[stream], self._windows[stream], self._windows[0])) > 0:
+                self._data(stream, b"z" * count)
+                self._left[stream] -= count
+        try:
+            while self._out and not self.ended:
+                del self._out[: self._socket.send(self._out[: 1 << 18])]
+                moved = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.ended = True
+        return moved
+
+    def _data(self, stream: int, data: bytes) -> None:
+        self.send(frame(DATA, 0, stream, data))
+        self._windows[stream] -= len(data)
+        self._windows[0] -= len(data)
+
+    def _heed(self) -> None:
+        while len(self._in) >= 9:
+            size = int.from_bytes(self._in[:3], "big")
+            if len(self._in) < 9 + size:
+                return
+            kind, flags = self._in[3], self._in[4]
+            stream = int.from_bytes(self._in[5:9], "big") & 0x7FFFFFFF
+            payload = bytes(self._in[9 : 9 + size])
+            del self._in[: 9 + size]
+            if kind == WINDOW_UPDATE:
+                more = int.from_bytes(payload, "big")
+                self._windows[stream] = self._windows.get(stream, self._first_window) + more
+            elif kind == SETTINGS and not flags & 1:
+                self._settle(payload)
+            elif kind == PING and not flags & 1:
+                self.send(frame(PING, 1, 0, payload))
+            elif kind == RST_STREAM:
+                self._left.pop(stream, None)
+
+    def _settle(self, payload: bytes) -> None:
+        for name, value in struct.iter_unpack(">HI", payload):
+            if name == 4:
+                for stream in self._windows.keys() - {0}:
+                    self._windows[stream] += value - self._first_window
+                self._first_window = value
+        self.send(frame(SETTINGS, 1, 0))
+
+
+def pump_until_still(connections: Iterable[Connection], between: Callable[[], None]) -> None:
+    """Have all of them read and write until nothing more moves, and call `between` now and then."""
+    mine = list(connections)
+    still = 0
+    while still < STILL_ROUNDS:
+        moved = [each.pump() for each in mine]
+        still = 0 if any(moved) else still + 1
+        between()
+        select.select([each for each in mine if not each.ended], [], [], 0.01)

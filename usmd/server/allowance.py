@@ -1,0 +1,85 @@
+"""How many connections that have no session yet a user may have to a socket, and how many all users together.
+
+Covers the sockets that the daemon itself accepts on; for gRPC's see `connections`. And what the operator is told of
+those that are refused: one line for each user once in a while, however many there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from usmd import log
+
+TELL_SECONDS: Final = 10.0
+"""In which the operator is told once of a user."""
+
+
+class Complaints:
+    """Log lines, one for each user in TELL_SECONDS. `tell` writes one: uid, pid, why, and how many it is of."""
+
+    def __init__(self, tell: Callable[[int, int, str, int], None]) -> None:
+        self._log = tell
+        self._untold: Counter[int] = Counter()
+        self._quiet_until: dict[int, float] = {}
+
+    def add(self, uid: int, pid: int, why: str) -> None:
+        """A connection of `pid` was refused or closed because of `why`."""
+        self._untold[uid] += 1
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if now >= self._quiet_until.get(uid, 0.0):
+            self._quiet_until[uid] = now + TELL_SECONDS
+            # In a moment, so that the line counts all that go together.
+            loop.call_soon(self._tell, uid, pid, why)
+
+    def _tell(self, uid: int, pid: int, why: str) -> None:
+        self._log(uid, pid, why, self._untold.pop(uid, 0))
+
+
+class Allowance:
+    """Counts the connections to one socket."""
+
+    def __init__(self, socket: str, of_user: int, in_all: int) -> None:
+        self._socket = socket
+        self._of_user = of_user
+        self._in_all = in_all
+        self._waiting: Counter[int] = Counter()
+        self._open = 0
+        self._complaints = Complaints(self._tell)
+
+    def enter(self, uid: int, pid: int) -> str | None:
+        """Count a connection, which waits for a session; or say why it may not be, for its peer, and count none."""
+        if self._waiting[uid] >= self._of_user:
+            why = (
+                f"user {uid} has {self._waiting[uid]} connections without a session to the {self._socket} socket; "
+                f"server.max_user_connections allows {self._of_user}"
+            )
+        elif self._open >= self._in_all:
+            why = (
+                f"there are {self._open} connections to the {self._socket} socket; usmd's limit of open files allows "
+                f"{self._in_all}"
+            )
+        else:
+            self._waiting[uid] += 1
+            self._open += 1
+            return None
+        self._complaints.add(uid, pid, why)
+        return why
+
+    def settle(self, uid: int) -> None:
+        """A connection that was counted has got its session."""
+        self._waiting[uid] -= 1
+        if not self._waiting[uid]:
+            del self._waiting[uid]
+
+    def leave(self, uid: int, *, waiting: bool) -> None:
+        """A connection is closed, which still waited for its session or did not."""
+        self._open -= 1
+        if waiting:
+            self.settle(uid)
+
+    def _tell(self, uid: int, pid: int, why: str, count: int) -> None:
+        log.event("connections_refused", socket=self._socket, uid=uid, pid=pid, connections=count, message=why)

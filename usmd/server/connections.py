@@ -1,0 +1,248 @@
+"""Connections to the clients' socket: how many a user may have, and what those without a session may cost.
+
+gRPC accepts them itself and tells neither of them nor of their peers. But they are descriptors of this process, so they
+are found among those; the kernel vouches for the peer of each, and one that is shut down here is at its end for gRPC
+too. A connection counts as a session's when the process at its other end has one; all others are strangers'.
+
+Looked at is every tenth of a second, and only when the number of descriptors has changed, or strangers are connected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import socket
+import stat
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from usmd import log
+from usmd.server.allowance import Complaints
+from usmd.server.identity import peer_of
+
+STRANGER_BYTES: Final = 64 << 20
+"""By which memory of the daemon may grow while strangers are connected; beyond it they are disconnected."""
+PANIC_BYTES: Final = 128 << 20
+"""By which it grows before those go too that have just connected."""
+GIVE_BACK_SECONDS: Final = (0.5, 2.0, 5.0)
+"""After which what gRPC had for them is free, and is given back to the system."""
+YOUNG_SECONDS: Final = 0.5
+"""Age below which a connection is not disconnected for memory: a client attaches within that."""
+A_SESSION: Final = 4
+"""Connections that a session gives its user."""
+SLICE: Final = 256
+"""Descriptors that are looked at at a stretch."""
+REST: Final = 20
+"""Times as long as a look takes that none follows."""
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+_EVERY: Final = 10
+"""Ticks between looks where the system does not tell how many descriptors are open (before Linux 6.2)."""
+
+
+class Peer(NamedTuple):
+    """The process at the other end of a connection."""
+
+    descriptor: int
+    inode: int
+    pid: int
+    uid: int
+    since: float
+
+
+class Sessions(NamedTuple):
+    """Processes that have sessions, how many each user has, and the bytes that all of them account for."""
+
+    pids: frozenset[int]
+    of_user: Counter[int]
+    accounted: int
+
+
+def too_many(peers: Iterable[Peer], sessions: Sessions, of_user: int, in_all: int) -> Iterator[tuple[Peer, str]]:
+    """The connections to be closed, and why: those of a user beyond what it may have.
+
+    A user may have `of_user` and A_SESSION for each of its sessions; all together `in_all`. Strangers' go first, and of
+    those the youngest of the process that has most, so that another process of the user can still attach.
+    """
+    users: defaultdict[int, list[tuple[bool, int, float, Peer]]] = defaultdict(list)
+    ranks: Counter[int] = Counter()
+    for peer in sorted(peers, key=lambda peer: peer.since):
+        users[peer.uid].append((peer.pid not in sessions.pids, ranks[peer.pid], peer.since, peer))
+        ranks[peer.pid] += 1
+    for uid, own in users.items():
+        own.sort()
+        allowed = of_user + A_SESSION * sessions.of_user[uid]
+        for *_, peer in own[allowed:]:
+            yield peer, f"user {uid} may have {allowed} (server.max_user_connections, and {A_SESSION} a session)"
+        del own[allowed:]
+    excess = sum(map(len, users.values())) - in_all
+    while excess > 0:  # of the user who has most
+        own = max(users.values(), key=len)
+        yield own.pop()[-1], f"all users may have {in_all}, a share of the limit of open files"
+        excess -= 1
+
+
+class Connections:
+    """Looks after the connections to the socket at `path`. `sessions` tells of those there are."""
+
+    def __init__(self, path: Path, sessions: Callable[[], Sessions], *, of_user: int, in_all: int) -> None:
+        self._path = str(path)
+        self._sessions = sessions
+        self._of_user = of_user
+        self._in_all = in_all
+        # What is looked at is put here first, so that its number cannot come to mean something else meanwhile.
+        self._glass = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._blank = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._page = os.sysconf("SC_PAGE_SIZE")
+        self.peers: dict[int, Peer] = {}
+        """Open connections by the number of their inode."""
+        self._others: set[int] = set()
+        """Inodes of sockets that are none."""
+        self._count = -1
+        self._ticks = 0
+        self._not_before = 0.0
+        self._base = 0
+        self._complaints = Complaints(_tell)
+        self._strangers: list[Peer] = []
+        """Connections whose process had no session when they were last looked at."""
+        self._looking: asyncio.Task[None] | None = None
+
+    def tick(self) -> None:
+        """Look, if there may be something to see."""
+        self._ticks += 1
+        now = time.monotonic()
+        if now < self._not_before or (self._looking is not None and not self._looking.done()):
+            return
+        if self._looking is not None:
+            self._looking.result()
+        count = _DESCRIPTORS.stat().st_size
+        if count != self._count or self._ticks % _EVERY == 0:
+            self._count = count
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+        else:
+            self._watch_memory(now)
+
+    async def close(self) -> None:
+        """Look no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        self._glass.close()
+        os.close(self._blank)
+        os.close(self._memory)
+
+    async def _look(self) -> None:
+        spent = time.thread_time()
+        peers: dict[int, Peer] = {}
+        others: set[int] = set()
+        for number, descriptor in enumerate(_descriptors()):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            self._examine(descriptor, peers, others)
+        self.peers, self._others = peers, others
+        sessions, now = self._sessions(), time.monotonic()
+        for number, (peer, why) in enumerate(too_many(list(peers.values()), sessions, self._of_user, self._in_all)):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            self._close(peer, why)
+        self._strangers = [peer for peer in self.peers.values() if peer.pid not in sessions.pids]
+        self._watch_memory(now)
+        self._not_before = now + REST * (time.thread_time() - spent)
+
+    def _examine(self, descriptor: int, peers: dict[int, Peer], others: set[int]) -> None:
+        try:
+            found = os.fstat(descriptor)
+        except OSError:
+            return  # closed meanwhile
+        inode = found.st_ino
+        if not stat.S_ISSOCK(found.st_mode) or descriptor == self._glass.fileno():
+            return
+        known = self.peers.get(inode)
+        if known is not None and known.descriptor == descriptor:
+            peers[inode] = known
+        elif inode in self._others:
+            others.add(inode)
+        elif (peer := self._peer(descriptor, inode)) is not None:
+            peers[inode] = peer
+        else:
+            others.add(inode)
+
+    def _peer(self, descriptor: int, inode: int) -> Peer | None:
+        """Who is at the other end, if the descriptor is a connection to the socket."""
+        glass = self._glass
+        try:
+            os.dup2(descriptor, glass.fileno(), inheritable=False)
+        except OSError:
+            return None  # closed meanwhile
+        try:
+            if os.fstat(glass.fileno()).st_ino != inode or glass.getsockname() != self._path:
+                return None
+            if glass.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return None
+            pid, uid, _ = peer_of(glass)
+        except OSError:
+            return None  # no Unix socket
+        finally:
+            os.dup2(self._blank, glass.fileno(), inheritable=False)
+        return Peer(descriptor, inode, pid, uid, time.monotonic())
+
+    def _close(self, peer: Peer, why: str) -> None:
+        """Shut a connection down, and tell the operator."""
+        self.peers.pop(peer.inode, None)
+        glass = self._glass
+        try:
+            os.dup2(peer.descriptor, glass.fileno(), inheritable=False)
+            if os.fstat(glass.fileno()).st_ino == peer.inode:
+                glass.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # closed meanwhile
+        finally:
+            os.dup2(self._blank, glass.fileno(), inheritable=False)
+        self._complaints.add(peer.uid, peer.pid, why)
+
+    def _watch_memory(self, now: float) -> None:
+        """Disconnect strangers when memory has grown since they came by more than sessions account for."""
+        sessions = self._sessions()
+        self._strangers = [peer for peer in self._strangers if peer.pid not in sessions.pids]
+        grown = self._used() - sessions.accounted - self._base
+        if not self._strangers or not self._base:
+            self._base += grown
+        elif grown > STRANGER_BYTES:
+            age = 0.0 if grown > PANIC_BYTES else YOUNG_SECONDS
+            doomed = [peer for peer in self._strangers if now - peer.since >= age]
+            for peer in doomed:
+                self._close(peer, f"usmd's memory grew by {grown >> 20} MiB while strangers were connected")
+            if doomed:
+                self._strangers = [peer for peer in self._strangers if peer not in doomed]
+                self._base += grown
+                for seconds in GIVE_BACK_SECONDS:
+                    asyncio.get_running_loop().call_later(seconds, _give_back)
+
+    def _used(self) -> int:
+        """Bytes of this process's own memory that are resident; what it shares with clients is not."""
+        _, resident, shared = os.pread(self._memory, 128, 0).split()[:3]
+        return (int(resident) - int(shared)) * self._page
+
+
+def _tell(uid: int, pid: int, why: str, count: int) -> None:
+    log.event("connections_closed", uid=uid, pid=pid, connections=count, message=why)
+
+
+def _descriptors() -> Iterable[int]:
+    """The open descriptors, and perhaps some that are not."""
+    try:
+        return map(int, os.listdir(_DESCRIPTORS))  # noqa: PTH208 - a path for each takes longer than what follows
+    except OSError:  # none is left to read that with: then all that there may be are open
+        return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _give_back() -> None:
+    """Have the C library return what was freed to the system, in a thread."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        asyncio.get_running_loop().run_in_executor(None, trim, 0)

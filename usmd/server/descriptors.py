@@ -1,0 +1,74 @@
+"""Descriptors: how many this process has, and who may have how many of them.
+
+Those of clients are divided into shares, one a kind, so that no kind takes another's, and no user all of a kind. What
+is left over is the daemon's and its operators'.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from usmd.core.region import Process
+from usmd.errors import LimitExceeded
+
+KEPT: Final = 256
+"""For operators, swap files, and what libraries open; a quarter of all where there are fewer than 1,024."""
+MOST: Final = 1 << 20
+"""Beyond this the limit is not raised."""
+OF_A_REGION: Final = 4
+"""Descriptors of a region of real memory: its memfd, its residency map, and the mapping of each."""
+OF_MEMORY: Final = 3
+"""Descriptors of a memory connection: itself, a userfaultfd, a pidfd."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Most descriptors or connections of a kind."""
+
+    regions: int
+    """Descriptors of regions of all users; of one user three quarters of that, of one session a half."""
+
+    connections: int
+    """Connections to the clients' socket, and as many to the identity socket."""
+
+    memory_connections: int
+    """Connections to the memory socket."""
+
+    @classmethod
+    def of(cls, limit: int) -> Shares:
+        """The shares of a process that may open `limit` descriptors."""
+        rest = limit - min(KEPT, limit // 4)
+        return cls(regions=rest // 2, connections=rest // 8, memory_connections=rest // 4 // OF_MEMORY)
+
+    def check_region(self, process: Process, processes: Mapping[int, Process]) -> None:
+        """Raise LimitExceeded when a process may have no further region of real memory."""
+        own = OF_A_REGION * (len(process.regions) + 1)
+        users = OF_A_REGION + _of_regions(each for each in processes.values() if each.uid == process.uid)
+        everyones = OF_A_REGION + _of_regions(processes.values())
+        for taken, share, whose in (
+            (own, self.regions // 2, "its session"),
+            (users, self.regions * 3 // 4, f"user {process.uid}" if process.uid is not None else "unknown users"),
+            (everyones, self.regions, "all users"),
+        ):
+            if taken > share:
+                raise LimitExceeded(
+                    f"a region takes {OF_A_REGION} descriptors of usmd, and those of {whose} would be {taken}; allowed "
+                    f"are {share}, a share of the daemon's limit of open files (LimitNOFILE of its unit, ulimit -n)"
+                )
+
+
+def _of_regions(processes: Iterable[Process]) -> int:
+    return OF_A_REGION * sum(len(each.regions) for each in processes)
+
+
+def raise_limit() -> Shares:
+    """Allow this process all descriptors that the system lets it have, and divide them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return Shares.of(MOST if soft == resource.RLIM_INFINITY else soft)
