@@ -1,7 +1,7 @@
 """Swap files that fail, or take as long as they are told: a change to a daemon that tests.support.swap_faults steers.
 
 $USMD_TEST_FAULTS names a file. That holds a JSON object: for `read` and `write`, `error` (an
-errno by name; `wait`: until the file says otherwise; or `sometimes`: of four calls one fails with EIO, one with EAGAIN
+errno by name; `wait`: until the file says otherwise; or `sometimes`: of five calls two fail with EIO, one with EAGAIN
 and one moves half a page) and `slots` (null: all). Only the system call is replaced;
 while reads fail, none is tried without waiting.
 """
@@ -56,12 +56,12 @@ _calls = itertools.count()
 
 
 def _sometimes(call: VectoredCall, descriptor: int, pending: Sequence[memoryview], position: int) -> int:
-    match next(_calls) % 4:
-        case 0:
+    match next(_calls) % 5:
+        case 0 | 1:  # the first of them divides a batch, the second fails a page
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        case 1:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         case 2:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        case 3:
             return call(descriptor, [pending[0][: (len(pending[0]) + 1) // 2]], position)
     return call(descriptor, pending, position)
 

@@ -8,7 +8,7 @@ wait are divided. Slots and their order are the core's; bytes are the device's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -24,6 +24,8 @@ from usmd.swap.base import Results, SlotIO, SwapDevice
 
 BATCH: Final = 64
 BUSY_SECONDS: Final = 0.001
+_UNDONE: Final = (Busy, TriedAgain)
+"""What stands in the place of an error where the page is on its way yet."""
 
 
 def _page_key(page: SlotPage) -> int:
@@ -186,7 +188,10 @@ class DeviceQueue:
         except Exception as error:  # noqa: BLE001 - told, and no page of the batch was read
             errors = _no_memory(pages, error)
             self._count(errors)
-            self._deliver_done(pages, self._read_again.sift(pages, errors), range(len(pages)))
+            sifted = self._read_again.sift(pages, errors)
+            failed = [index for index, each in enumerate(sifted) if not isinstance(each, TriedAgain)]
+            if failed:
+                self._deliver_read([pages[index].pfn for index in failed], [sifted[index] for index in failed])
             return
         self._reading += 1
         try:
@@ -220,24 +225,14 @@ class DeviceQueue:
             why = SwapIOError(f"the page cannot be brought in: {type(error).__name__}")
             errors = [why if each is None or isinstance(each, Busy) else each for each in before]
         again = any(isinstance(error, Busy) for error in before)
-        self._deliver_done(
-            stage.pages,
-            errors,
-            [
-                index
-                for index, error in enumerate(errors)
-                if not isinstance(error, Busy) and (not again or isinstance(before[index], Busy))
-            ],
-        )
-        return errors
-
-    def _deliver_done(
-        self, pages: Sequence[SlotPage], errors: Sequence[UsmdError | None], indexes: Iterable[int]
-    ) -> None:
-        """Deliver those of the reads at these indexes that are not tried again."""
-        done = [index for index in indexes if not isinstance(errors[index], TriedAgain)]
+        done = [
+            index
+            for index, error in enumerate(errors)
+            if not isinstance(error, _UNDONE) and (not again or isinstance(before[index], Busy))
+        ]
         if done:
-            self._deliver_read([pages[index].pfn for index in done], [errors[index] for index in done])
+            self._deliver_read([stage.pages[index].pfn for index in done], [errors[index] for index in done])
+        return errors
 
     def _deliver_read(self, frames: Sequence[int], errors: Sequence[UsmdError | None]) -> None:
         self.reads_owed -= len(frames)

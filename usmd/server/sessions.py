@@ -139,7 +139,7 @@ class Sessions:
         identity = self._identities.find(ticket) if ticket else None
         try:
             session = self._begin(name, identity)
-        except UsmdError:
+        except BaseException:  # raised again
             if identity is not None:
                 identity.close()  # its ticket is used, and without a session it vouches for nobody
             raise

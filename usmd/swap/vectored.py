@@ -5,11 +5,17 @@ Covers runs of slots and the readv/writev loop with one outcome per page. Does n
 
 from __future__ import annotations
 
+import errno
+import time
 from collections.abc import Callable, Sequence
 
 VectoredCall = Callable[[int, Sequence[memoryview], int], int]
 """os.preadv or os.pwritev: descriptor, buffers, offset in bytes; returns the bytes transferred."""
 
+MAX_TRIES = 100
+PAUSE_SECONDS = 0.001
+"""Between two tries; a worker waits, and never the loop."""
+_PASSING = (errno.EINTR, errno.EAGAIN)
 IOV_MAX = 1024
 """Buffers that Linux takes in one call (UIO_MAXIOV)."""
 
@@ -39,7 +45,9 @@ def transfer(
 
     There is at least one buffer, and all have one length.
     EOFError: no byte moved, for a read the end of the file. A buffer that fails does not keep the others from moving.
+    What was interrupted, or is to be tried again (EINTR, EAGAIN), is no failure: it is tried MAX_TRIES times.
     """
+    tries = 0
     failures: dict[int, OSError | EOFError] = {}
     size = len(buffers[0])
     total = size * len(buffers)
@@ -53,6 +61,10 @@ def transfer(
         try:
             moved = call(descriptor, pending, offset + position)
         except OSError as error:
+            tries += 1
+            if error.errno in _PASSING and tries < MAX_TRIES:
+                time.sleep(PAUSE_SECONDS)
+                continue
             if len(pending) > 1:
                 limit = 1  # which of them failed is known once the first is tried alone
                 continue

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from usmd.swap import vectored
 from usmd.swap.vectored import IOV_MAX, adjacent_runs, transfer
 
 SIZE = 8
@@ -98,3 +99,21 @@ def test_the_end_of_the_file_fails_what_lies_beyond_it(end, failed):
     failures = transfer(Disk(4, end=end), 7, pages(4), 0)
     assert list(failures) == failed
     assert all(isinstance(error, EOFError) for error in failures.values())
+
+
+@pytest.mark.parametrize("number", [errno.EINTR, errno.EAGAIN])
+def test_what_is_to_be_tried_again_is_no_failure_but_has_an_end(number, monkeypatch):
+    monkeypatch.setattr(vectored, "PAUSE_SECONDS", 0)
+    disk = Disk(4)
+    left = [3]
+
+    def interrupted(descriptor, buffers, offset):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(number, "again")
+        return disk(descriptor, buffers, offset)
+
+    assert transfer(interrupted, 7, pages(4), 0) == {}
+    assert len(disk.calls) == 1  # and not buffer by buffer
+    left[0] = vectored.MAX_TRIES + 10
+    assert list(transfer(interrupted, 7, pages(1), 0)) == [0]
