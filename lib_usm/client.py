@@ -270,8 +270,8 @@ class Client(Uncopyable):
         if not capacity or total <= capacity:
             return ""
         return (
-            f"with a region of {size:,} bytes this session maps {total:,} bytes, and usmd at {self.address} has memory "
-            f"and swap for {capacity:,}, which all sessions share"
+            f"with a region of {_size(size)} this session maps {_size(total)}, and usmd at {self.address} has "
+            f"memory and swap for {_size(capacity)}, which all sessions share"
         )
 
     @_call
@@ -719,3 +719,8 @@ def _encodable(text: str, what: str, error: type[UsmError]) -> str:
     except UnicodeEncodeError as cause:
         raise error(f"{what} {text!r} cannot be encoded as UTF-8: {cause.reason}") from None
     return text
+
+
+def _size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / (1 << 20):,.1f} MiB" if count >= 1 << 20 else f"{count:,} bytes"

@@ -233,7 +233,9 @@ def test_more_than_memory_and_swap_is_a_warning_and_with_reserve_an_error_before
     daemon = make_daemon(capacity_bytes=10 * 16)
     with lib_usm.connect(daemon.address) as client:
         first = client.mmap(100, reserve=True)  # 7 pages
-        with pytest.raises(lib_usm.LimitExceeded, match=r"49 bytes this session maps 176 bytes.* for 160, which all"):
+        with pytest.raises(
+            lib_usm.LimitExceeded, match=r"49 bytes this session maps 176 bytes.* for 160 bytes, which all"
+        ):
             client.mmap(49, reserve=True)
         assert len(daemon.requests("MapRegion")) == 1
         kept = client.mmap(48, reserve=True)

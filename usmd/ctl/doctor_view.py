@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from usmd.ctl.doctor import PREFIX, FeatureRow, Findings, Report, Use
+from usmd.ctl.tables import show_table
 from usmd.mechanism.uffd import DEVICE
 from usmd.sizes import format_size
 from usmd.text_output import printable
@@ -27,7 +28,7 @@ def show_report(console: Console, report: Report) -> None:
     found = report.findings
     heading = Text(f"Linux {printable(found.kernel)}", style="bold")
     heading.append(f"  {found.machine}, hardware pages of {format_size(found.page_size)}", "not bold")
-    console.print(heading, soft_wrap=True)
+    console.print(heading)
     console.print()
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
@@ -36,12 +37,12 @@ def show_report(console: Console, report: Report) -> None:
         facts.add_row(fact, text)
     console.print(facts)
     console.print()
-    console.print(_features(report.features))
+    _show_features(console, report.features)
     console.print()
-    console.print(Text(report.verdict, style="bold red" if report.reason else "bold green"), soft_wrap=True)
+    console.print(Text(report.verdict, style="bold red" if report.reason else "bold green"))
     for advice in report.advice:
         console.print()
-        console.print(Text(f"missing: {advice.what}", style="bold" if advice.blocks else ""), soft_wrap=True)
+        console.print(Text(f"missing: {advice.what}", style="bold" if advice.blocks else ""))
         console.print(f"  {advice.how}", soft_wrap=True)  # not cut into lines, so that a command can be copied
 
 
@@ -107,15 +108,11 @@ def _system_call(found: Findings) -> str:
     return f"vm.unprivileged_userfaultfd = {setting}, this process {right} CAP_SYS_PTRACE{filtered}"
 
 
-def _features(rows: tuple[FeatureRow, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in (f"{PREFIX}...", "SINCE", "USMD", "HERE"):
-        table.add_column(column, justify="right" if column == "SINCE" else "left", no_wrap=True)
-    table.add_column("WHAT IT GIVES", overflow="fold")
-    for row in rows:
-        here = _HERE[row.here]
-        table.add_row(row.name.removeprefix(PREFIX), row.since, row.use.value, here, row.gives, style=_style(row))
-    return table
+def _show_features(console: Console, features: tuple[FeatureRow, ...]) -> None:
+    titles = (f"{PREFIX}...", ">SINCE", "USMD", "HERE", "WHAT IT GIVES")
+    cells = ((row.name.removeprefix(PREFIX), row.since, row.use.value, _HERE[row.here], row.gives) for row in features)
+    rows = [[Text(cell, _style(row)) for cell in each] for row, each in zip(features, cells, strict=True)]
+    show_table(console, titles, rows, "", (">SINCE", "USMD"), titles[-1:])
 
 
 def _style(row: FeatureRow) -> str:

@@ -29,7 +29,6 @@ def show_evictions(console: Console, found: admin_pb2.ListEvictionsResponse) -> 
     if found.evictions:
         console.print(
             f"{len(found.evictions):,} of {found.total:,} evictions; the last {found.records:,} are on record",
-            soft_wrap=True,
         )
 
 

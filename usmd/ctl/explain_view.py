@@ -38,7 +38,7 @@ def show_page(console: Console, page: admin_pb2.ExplainPageResponse) -> None:
     """Print all that is known of the page."""
     name = f" '{printable(page.region_name)}'" if page.region_name else ""
     heading = f"Page {page.page:,} of region {page.region_id}{name} of process {page.process_id}, at {page.address:#x}"
-    console.print(Text(heading, style="bold"), soft_wrap=True)
+    console.print(Text(heading, style="bold"))
     facts = Table.grid(padding=(0, 2))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")

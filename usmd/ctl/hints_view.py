@@ -32,7 +32,7 @@ def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:
     for hint in found.hint_ranges:
         if hint.unheeded_keys:
             who = f"hint {hint.hint_id}: no policy of process {hint.process_id} {printable(hint.process_name)}".rstrip()
-            console.print(Text(f"{who} acts on {unheeded(hint)}"), soft_wrap=True)
+            console.print(Text(f"{who} acts on {unheeded(hint)}"))
     if not found.kept_pages:
         return
     console.print()
@@ -51,7 +51,7 @@ def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:
     show_table(console, titles, kept, "", (">RANGES", ">OVER BUDGET", ">PINNED", ">DENIED"))
     total = Text(f"all processes keep {found.kept_total:,} of {found.deny_budget_total:,} frames (deny_budget_total)")
     total.append(f"; each may keep {found.deny_budget:,} (deny_budget)")
-    console.print(total, soft_wrap=True)
+    console.print(total)
 
 
 def show_cleared(console: Console, answer: admin_pb2.ClearHintsResponse) -> None:
@@ -62,7 +62,6 @@ def show_cleared(console: Console, answer: admin_pb2.ClearHintsResponse) -> None
         f"region {answer.region_id}, pages {answer.first_page}-{last}: the hints of {ranges} were removed"
         if answer.hint_ranges
         else f"region {answer.region_id}, pages {answer.first_page}-{last}: no hint was in force",
-        soft_wrap=True,
     )
 
 

@@ -18,7 +18,7 @@ COLUMNS: Final = [
     Column("DEFAULT", lambda it: "yes" if it.is_default else "-", None, 1),
     Column("PROCESSES", lambda it: ", ".join(map(str, it.process_ids)) or "-", None, 2),
     Column(">ERRORS", lambda it: f"{it.errors:,}", lambda it: it.errors, 3),
-    Column("WHAT IT DOES", lambda it: printable(it.summary)),
+    Column("WHAT IT DOES", lambda it: printable(it.summary), prose=True),
 ]
 
 

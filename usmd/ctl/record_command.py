@@ -17,6 +17,7 @@ from itertools import chain, repeat
 from typing import Annotated, BinaryIO
 
 import typer
+from rich.console import Console
 
 from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.ctl import completion, record_view
@@ -157,7 +158,7 @@ def _write(
     limit: int | None,
 ) -> Summary:
     """Write what comes, and say how far it is where somebody looks."""
-    watched = sys.stderr.isatty()
+    watched = sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal
     shown = 0.0
     for message in messages:
         summary.dropped = message.dropped

@@ -39,8 +39,8 @@ def columns_of(texts: Sequence[str]) -> dict[str, str]:
 
 
 def specifications_of(kind: str, text: str) -> list[str]:
-    """Specifications separated by commas outside parentheses; each is checked."""
-    found = registry.several(text)
+    """Specifications separated by commas outside parentheses, each once; each is checked."""
+    found = list(dict.fromkeys(registry.several(text)))
     if not found:
         raise InvalidArgument(f"--{kind} {text!r} names no policy; `usmctl replay --help` shows how")
     for each in found:
@@ -68,7 +68,8 @@ def _size(part: str, text: str, distinct: int, page_size: int) -> int:
             if share > 0:
                 return max(round(share / 100 * distinct), 1)
         elif part.lstrip("+-").isdecimal():
-            return int(part)
+            if int(part) > 0 and not part.startswith("0"):
+                return int(part)
         else:
             return parse_frames(part, page_size)
     except (ValueError, OverflowError, InvalidSize):
@@ -78,6 +79,6 @@ def _size(part: str, text: str, distinct: int, page_size: int) -> int:
 
 def _no_frames(text: str) -> InvalidArgument:
     return InvalidArgument(
-        f"--frames {text}; allowed are numbers of frames, shares of the trace's pages, and sizes of at least a page, "
-        "such as 4096,10%,64MiB"
+        f"--frames {text}; allowed are numbers of frames without commas in them, shares of the trace's pages, and "
+        "sizes of at least a page, such as 4096,10%,64MiB"
     )

@@ -44,7 +44,6 @@ def show(console: Console, trace: Trace, rows: Sequence[Row], page_size: int, *,
     console.print(
         f"{printable(trace.name)} ({trace.format}): {len(trace):,} accesses, {writes:.0f}% writes, to "
         f"{trace.distinct:,} pages ({format_size(trace.distinct * page_size)} at {format_size(page_size)} a page)",
-        soft_wrap=True,
     )
     if curve:
         _show_curve(console, trace, rows)
@@ -55,14 +54,12 @@ def show(console: Console, trace: Trace, rows: Sequence[Row], page_size: int, *,
             told = (
                 f"{row.policy_errors:,} answers of the policy were not used; the first: {printable(row.policy_error)}"
             )
-            console.print(f"{row.evict}, {row.alloc}: {told}", soft_wrap=True)
+            console.print(f"{row.evict}, {row.alloc}: {told}")
         if row.refused:
             told = f"{row.refused:,} misses found nothing that may be evicted"
-            console.print(f"{row.evict} with {row.frames:,} frames: {told}", soft_wrap=True)
+            console.print(f"{row.evict} with {row.frames:,} frames: {told}")
         if not row.complete:
-            console.print(
-                f"{row.evict} with {row.frames:,} frames: the first {row.accesses:,} accesses", soft_wrap=True
-            )
+            console.print(f"{row.evict} with {row.frames:,} frames: the first {row.accesses:,} accesses")
 
 
 def _show_rows(console: Console, trace: Trace, rows: Sequence[Row]) -> None:

@@ -124,4 +124,4 @@ def _watch(reports: Stream[admin_pb2.ShadowReport], *, as_json: bool) -> None:
     else:
         with Live(console=console, auto_refresh=False) as live:
             for report in reports:
-                live.update(shadow_view.picture(report), refresh=True)
+                live.update(shadow_view.picture(console, report), refresh=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from rich.console import Group
-from rich.table import Table
+from rich.console import Console, Group
 from rich.text import Text
 
 from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.ctl.status_view import format_duration
+from usmd.ctl.tables import Cell, fitted
 from usmd.text_output import printable
 
 ITSELF = "the process itself"
+TITLES = ("POLICY", ">ACCESSES", ">MISSES", ">MISS RATIO", ">LAST", ">VS LIVE", ">µs/ACCESS")
+LEFT_OUT = (">µs/ACCESS", ">ACCESSES", ">MISSES", ">LAST")
+"""What a narrow terminal does without."""
 DEAR = 0.1
 """Share of the daemon's time above which a way to spend less is shown."""
 
@@ -36,34 +39,27 @@ def heading(report: admin_pb2.ShadowReport) -> list[Text]:
     return found
 
 
-def picture(report: admin_pb2.ShadowReport) -> Group:
+def picture(console: Console, report: admin_pb2.ShadowReport) -> Group:
     """All of a report, for a terminal."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("POLICY", no_wrap=True)
-    for name in ("ACCESSES", "MISSES", "MISS RATIO", "LAST", "VS LIVE", "µs/ACCESS"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(
-        ITSELF,
-        f"{report.accesses:,}",
-        f"{report.live_misses:,}",
-        f"{report.live_miss_ratio:.4f}",
-        "",
-        "",
-        "",
-    )
+    rows: list[tuple[Cell, ...]] = [
+        (ITSELF, f"{report.accesses:,}", f"{report.live_misses:,}", f"{report.live_miss_ratio:.4f}", "", "", "")
+    ]
     best = min((each.miss_ratio for each in report.ghosts if not each.stopped), default=0.0)
     for number, ghost in enumerate(report.ghosts):
         style = "dim" if ghost.stopped else "bold green" if ghost.accesses and ghost.miss_ratio == best else ""
-        table.add_row(
-            Text(_label(number, ghost), style),
-            f"{ghost.accesses:,}",
-            f"{ghost.misses:,}",
-            Text(f"{ghost.miss_ratio:.4f}", style),
-            f"{ghost.recent_miss_ratio:.4f}",
-            f"{ghost.difference:+.4f}" if number else "",
-            f"{ghost.microseconds_an_access:.2f}",
+        rows.append(
+            (
+                Text(_label(number, ghost), style),
+                f"{ghost.accesses:,}",
+                f"{ghost.misses:,}",
+                Text(f"{ghost.miss_ratio:.4f}", style),
+                f"{ghost.recent_miss_ratio:.4f}",
+                f"{ghost.difference:+.4f}" if number else "",
+                f"{ghost.microseconds_an_access:.2f}",
+            )
         )
-    return Group(*heading(report), Text(), table, Text(), *_remarks(report))
+    table, _, missing = fitted(console, TITLES, rows, LEFT_OUT)
+    return Group(*heading(report), Text(), table, missing, *_remarks(report))
 
 
 def lines(report: admin_pb2.ShadowReport) -> list[Text]:

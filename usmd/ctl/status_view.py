@@ -39,9 +39,9 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     heading.append(f"mechanism {printable(status.mechanism)}, pages of {format_size(status.page_size)}", "not bold")
     if status.draining:
         heading.append("  DRAINING: no new session is taken", style="bold red")
-    console.print(heading, soft_wrap=True)
+    console.print(heading)
     console.print()
-    console.print(_bar(console, status), soft_wrap=True)
+    console.print(_bar(console, status))
     console.print()
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
@@ -104,10 +104,16 @@ def _bar(console: Console, status: admin_pb2.GetStatusResponse) -> Text:
     bar = Text("[")
     for (state, _), cells in zip(parts, split_bar(width, [count for _, count in parts]), strict=True):
         bar.append(state_glyph(state, 1.0, console) * cells, style=state.colour)
-    bar.append("]\n ")
+    bar.append("]")
+    room = 0
     for state, count in parts:
+        words = f" {state.name} {_share(count, status.frames)}"
+        if len(words) + 3 > room:
+            bar.append("\n ")
+            room = console.width - 1
+        room -= len(words) + 3
         bar.append(state_glyph(state, 1.0, console), style=state.colour)
-        bar.append(f" {state.name} {_share(count, status.frames)}  ")
+        bar.append(f"{words}  ")
     return bar
 
 

@@ -1,8 +1,8 @@
 """How a list becomes a table that fits its terminal, and the order of its rows.
 
 A terminal that is too narrow for all columns does without the least missed ones, then text is cut; a number never is,
-and no cell is wrapped. A line below the table names what is missing. A pipe gets everything. Which columns a list has,
-the view modules say.
+and no cell is wrapped but those of sentences. A line below the table names what is missing. A pipe gets everything.
+Which columns a list has, the view modules say.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Column(Generic[_Item]):
     """A column of a list: its title (`>` before it: numbers, to the right), the text of a cell, and what it sorts by.
 
     `spare`: a narrow terminal does without it, those with the highest number first; 0 is never left out. `brief`: the
-    text of a cell in a terminal that is too narrow even so.
+    text of a cell in a terminal that is too narrow even so. `prose`: sentences, which are wrapped and not cut.
     """
 
     title: str
@@ -46,6 +46,7 @@ class Column(Generic[_Item]):
     key: Callable[[_Item], float | str] | None = None
     spare: int = 0
     brief: Callable[[_Item], Cell] | None = None
+    prose: bool = False
 
     @property
     def name(self) -> str:
@@ -87,7 +88,8 @@ def show_list(
     if rows and width_of([(columns[n].title, *(row[n] for row in rows)) for n in kept], LEAST) > console.width:
         rows = [[(column.brief or column.text)(item) for column in columns] for item in items]
     titles = [column.title for column in columns]
-    show_table(console, titles, rows, when_empty, [column.title for column in spare], enough=enough)
+    prose = [column.title for column in columns if column.prose]
+    show_table(console, titles, rows, when_empty, [column.title for column in spare], prose, enough=enough)
 
 
 def show_table(
@@ -96,44 +98,68 @@ def show_table(
     rows: Iterable[Sequence[Cell]],
     when_empty: str,
     left_out: Sequence[str] = (),
+    prose: Sequence[str] = (),
     *,
     enough: int = ENOUGH,
 ) -> None:
-    """Print rows of cells; a title that begins with `>` is of numbers.
-
-    `left_out`: columns that a narrow terminal does without, the least missed first. `enough`: characters of a column
-    of text for which they are left out.
-    """
-    columns = dict(zip(titles, zip(*rows, strict=True), strict=False))
-    if not columns:
-        console.print(when_empty, soft_wrap=True)
+    """Print rows of cells, as `fitted` has them, or `when_empty`."""
+    cells = list(rows)
+    if not cells:
+        console.print(when_empty)
         return
+    table, needed, missing = fitted(console, titles, cells, left_out, prose, enough=enough)
+    # A terminal that is narrower still wraps the lines by itself; a number cut short would be a wrong number.
+    room = console.width
+    console.width = max(room, needed)
+    console.print(table)
+    console.width = room
+    if missing.plain:
+        console.print(missing)
+
+
+def fitted(
+    console: Console,
+    titles: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    left_out: Sequence[str] = (),
+    prose: Sequence[str] = (),
+    *,
+    enough: int = ENOUGH,
+) -> tuple[Table, int, Text]:
+    """Return a table of at least one row that fits `console`, the characters it needs, and a line on what it lacks.
+
+    A title that begins with `>` is of numbers.
+
+    `left_out`: columns that a narrow terminal does without, the least missed first. `prose`: columns of sentences,
+    which are wrapped. `enough`: characters of a column of text for which others are left out.
+    """
+    columns = dict(zip(titles, zip(*rows, strict=True), strict=True))
     missing = []
     for title in left_out:
         if width_of([(each, *cells) for each, cells in columns.items()], enough) <= console.width:
             break
         del columns[title]
         missing.append(title.removeprefix(">").strip())
-    widths = _widths(columns, console.width)
+    widths = dict(zip(columns, _widths(columns, console.width), strict=True))
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for title in columns:
-        justify = "right" if title.startswith(">") else "left"
-        table.add_column(title.removeprefix(">"), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(
+            title.removeprefix(">"),
+            justify="right" if title.startswith(">") else "left",
+            no_wrap=title not in prose,
+            overflow="fold",
+        )
     mark = "…" if has_blocks(console) else "..."
     for row in zip(*columns.values(), strict=True):
-        table.add_row(*(_cut(cell, width, mark) for cell, width in zip(row, widths, strict=True)))
-    # A terminal that is narrower still wraps the lines by itself; a number cut short would be a wrong number.
-    room, needed = console.width, sum(widths) + GAP * (len(widths) - 1)
-    console.width = max(room, needed)
-    console.print(table)
-    console.width = room
+        named = zip(columns, row, strict=True)
+        table.add_row(*(cell if title in prose else _cut(cell, widths[title], mark) for title, cell in named))
     if any(
-        cell_len(str(cell)) > width for cells, width in zip(columns.values(), widths, strict=True) for cell in cells
+        cell_len(str(cell)) > widths[title] for title, cells in columns.items() if title not in prose for cell in cells
     ):
         missing.append(f"text at {mark}")
-    if missing:
-        named = ", ".join(each for each in missing if each)
-        console.print(Text(f"not shown: {named} (pipes and json have all)", "dim"), soft_wrap=True)
+    lacking = ", ".join(each for each in missing if each)
+    needed = sum(widths.values()) + GAP * (len(widths) - 1)
+    return table, needed, Text(f"not shown: {lacking} (pipes and json have all)" if lacking else "", "dim")
 
 
 def width_of(columns: Iterable[Sequence[Cell]], enough: int | None = None) -> int:

@@ -40,7 +40,7 @@ def test_a_feature_is_a_line_with_version_use_and_presence():
 
 
 def test_what_is_missing_comes_after_the_verdict_with_the_way_to_it_on_one_line():
-    lines = shown(width=60, offer=NONE, device=DENIED, filtered=True).splitlines()
+    lines = shown(width=110, offer=NONE, device=DENIED, filtered=True).splitlines()
     verdict = lines.index("usmd will use: simulated, because no userfaultfd: Operation not permitted")
     missing = [number for number, line in enumerate(lines) if line.startswith("missing: ")]
     assert len(missing) == 2

@@ -100,12 +100,13 @@ def test_lists_are_the_same_given_at_once_or_by_repeating_the_option(capsys, tra
     together = ["--frames", "8,50%", "--evict", "lru,arc", "--alloc", "first_fit,pte_magnet"]
     apart = ["--frames", "8", "--evict", "lru", "--alloc", "first_fit", "--frames", "50%", "--evict", "arc",
              "--alloc", "pte_magnet"]  # fmt: skip
+    twice = ["--frames", "8,50%", "--evict", "lru,arc,lru", "--alloc", "first_fit,pte_magnet,pte_magnet"]
     rows = []
-    for arguments in (together, apart):
+    for arguments in (together, apart, twice):
         code, out, _ = replay(capsys, trace, "--format", "json", *arguments)
         assert code == 0
         rows.append([(row["frames"], row["evict"], row["alloc"]) for row in json.loads(out)["rows"]])
-    assert rows[0] == rows[1]
+    assert rows[0] == rows[1] == rows[2]
     assert len(rows[0]) == 8
 
 
@@ -200,7 +201,8 @@ def test_a_curve_is_printed_and_drawn(capsys, trace, tmp_path):
     ("arguments", "code", "told"),
     [
         (["--frames", "many"], 2, "--frames many"),
-        (["--frames", "0"], 2, "0 frames"),
+        (["--frames", "0"], 2, "--frames 0; allowed are numbers of frames without commas"),
+        (["--frames", "1,000"], 2, "--frames 1,000; allowed are numbers of frames without commas"),
         (["--frames=-5%"], 2, "--frames -5%"),
         (["--frames", "0%"], 2, "--frames 0%"),
         (["--frames", ""], 2, "--frames ; allowed"),
@@ -217,7 +219,7 @@ def test_a_curve_is_printed_and_drawn(capsys, trace, tmp_path):
         (["--columns", "id=a", "--columns", "ID=b"], 2, "id is named twice"),
         (["--columns", "id="], 1, "column id= has no name"),
         (["--columns", "id=nope"], 1, "columns are named, but"),
-        (["--time-unit", "days"], 1, "'days' is unknown; allowed is auto, s, ms, us, ns"),
+        (["--time-unit", "days"], 1, "'days' is unknown; allowed are auto, s, ms, us, ns"),
         (["--frames", "1B"], 2, "--frames 1B"),
         (["--frames", "10", "--frames", "x"], 2, "--frames 10,x"),
         (["--trace-format", "tape"], 1, "'tape' is unknown"),

@@ -24,14 +24,14 @@ def report():
     )  # fmt: skip
 
 
-def shown(what, **options):
-    console = Console(file=io.StringIO(), width=120, highlight=False, markup=False, color_system=None, **options)
-    console.print(what)
+def shown(report, width=120):
+    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, color_system=None)
+    console.print(picture(console, report))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 def test_the_picture_has_a_row_for_the_process_and_one_for_each_ghost(report):
-    text = shown(picture(report))
+    text = shown(report)
     assert text[0] == "shadow of process 3 app, policy lru; each ghost has 240 frames"
     rows = [line.split() for line in text[2:7]]
     assert rows[0] == ["POLICY", "ACCESSES", "MISSES", "MISS", "RATIO", "LAST", "VS", "LIVE", "µs/ACCESS"]
@@ -44,7 +44,7 @@ def test_the_picture_has_a_row_for_the_process_and_one_for_each_ghost(report):
 
 def test_the_best_that_still_runs_stands_out(report):
     console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard")
-    console.print(picture(report))
+    console.print(picture(console, report))
     lines_of = {line.split()[0].split("m")[-1]: line for line in console.file.getvalue().splitlines() if line.strip()}
     assert "\x1b[1;32m" in lines_of["arc"]
     assert not any("\x1b[1;32m" in line for name, line in lines_of.items() if name != "arc")
@@ -66,7 +66,7 @@ def test_what_must_be_known_is_said(report):
     report.sample = 8
     report.faults_only = True
     report.ended = "detached"
-    text = "\n".join(shown(picture(report)))
+    text = "\n".join(shown(report))
     assert "240 frames, one page in 8" in text
     assert "their numbers do not tell how they would do" in text.replace("\n", " ")
     assert "1,000 of 2,000 accesses were lost for want of time" in text
@@ -76,12 +76,24 @@ def test_what_must_be_known_is_said(report):
 
 
 def test_what_costs_much_is_said_to_be_had_for_less(report):
-    assert "--sample" not in "\n".join(shown(picture(report)))
+    assert "--sample" not in "\n".join(shown(report))
     report.wall_share = 0.3
-    assert "30.0% of the daemon's time; --sample 1/8 costs less" in "\n".join(shown(picture(report)))
+    assert "30.0% of the daemon's time; --sample 1/8 costs less" in "\n".join(shown(report))
     report.sample = 16
-    assert "--sample" not in "\n".join(shown(picture(report)))
+    assert "--sample" not in "\n".join(shown(report))
 
 
 def test_a_report_of_nothing_yet_can_be_drawn():
-    assert shown(picture(pb.ShadowReport(ghosts=[pb.Ghost(policy="lru")])))
+    assert shown(pb.ShadowReport(ghosts=[pb.Ghost(policy="lru")]))
+
+
+def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(report):
+    text = shown(report, width=40)
+    assert max(map(len, text)) <= 40
+    rows = [line.split() for line in text if line.startswith(("POLICY", "lru", "arc"))]
+    assert rows == [
+        ["POLICY", "MISS", "RATIO", "VS", "LIVE"],
+        ["lru", "(in", "force)", "0.1000"],
+        ["arc", "0.0900", "-0.0100"],
+    ]
+    assert "not shown: µs/ACCESS, ACCESSES, MISSES" in "\n".join(text)

@@ -78,7 +78,10 @@ TEXTS = ["x", "a name of quite some length, with blanks", "n" * 300, "日本語�
 def test_no_cell_wraps_and_no_number_is_cut_at_any_width(name, text, encoding):
     def tables(width):
         lines = shown(*big(text)[name], width=width, encoding=encoding)
-        return [[line for line in lines if "  " in line and not line.startswith("not shown")], "\n".join(lines)]
+        rows = [line for line in lines if "  " in line and not line.startswith("not shown")]
+        if name == "policies":  # its sentences are wrapped
+            rows = [line for line in rows if not line.startswith(" ")]
+        return rows, "\n".join(lines)
 
     least = max(map(cell_len, tables(1)[0]))
     count = len(tables(PIPE_WIDTH)[0])
@@ -132,7 +135,7 @@ def test_text_is_cut_with_a_mark_that_the_encoding_has():
         show_table(console, ["TEXT", ">N"], [["abcdefghijklmnopqrst", "5"], [Text("日本日本日本日本日本"), "6"]], "")
 
     assert shown(show, width=13)[:3] == ["TEXT        N", "abcdefghi…  5", "日本日本 …  6"]
-    assert shown(show, width=13)[3].startswith("not shown: text at … (")
+    assert " ".join(shown(show, width=13)[3:]) == "not shown: text at … (pipes and json have all)"
     assert (
         shown(lambda console: show_table(console, ["T"], [["a" * 30]], ""), width=10, encoding="ascii")[1]
         == "aaaaaaa..."

@@ -130,12 +130,12 @@ def open_trace(
     """
     columns = columns or {}
     if format != AUTO and format not in FORMATS:
-        raise TraceError(f"format {format!r} is unknown; allowed is {', '.join((AUTO, *FORMATS))}")
+        raise TraceError(f"format {format!r} is unknown; allowed are {', '.join((AUTO, *FORMATS))}")
     if page_size < 1:
         raise TraceError(f"page size {page_size} is none; allowed is a number of bytes from 1 on")
     check_overrides(columns)
     if time_unit != AUTO and time_unit not in UNITS:
-        raise TraceError(f"time unit {time_unit!r} is unknown; allowed is {', '.join((AUTO, *UNITS))}")
+        raise TraceError(f"time unit {time_unit!r} is unknown; allowed are {', '.join((AUTO, *UNITS))}")
     source = Source(path)
     try:
         found = _format(source, format, columns)
