@@ -27,6 +27,7 @@ from usmd.core.commands import Notice
 from usmd.core.state import CoreSettings
 from usmd.errors import ConfigError, UsmdError
 from usmd.mechanism import choose, uffd
+from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.policies import registry
 from usmd.runtime_paths import IDENTITY_SUFFIX, MEMORY_SUFFIX
@@ -42,6 +43,7 @@ from usmd.server.facts import Facts
 from usmd.server.fault_wakeup import parse_wakeup
 from usmd.server.identity import Identities
 from usmd.server.lock import SocketLock
+from usmd.server.loop_watch import LoopWatch
 from usmd.server.memory_socket import MemorySocket
 from usmd.server.notify import Notifier
 from usmd.server.policy_changes import PolicyChanges
@@ -180,7 +182,9 @@ class Daemon:
         await self._identities.serve(Path(f"{server.socket}{IDENTITY_SUFFIX}"), server.socket_mode)
         if self._memory_socket is not None:
             self._memory_socket.serve(Path(f"{server.socket}{MEMORY_SUFFIX}"), server.socket_mode)
-        ticker = loop.create_task(self._tick())
+        notifier = Notifier()
+        loop_watch = LoopWatch(self._end_client, notifier.notify)
+        ticker = loop.create_task(self._tick(notifier, loop_watch))
         log.event(
             "ready",
             socket=f"unix:{server.socket}",
@@ -193,10 +197,10 @@ class Daemon:
             swap=", ".join(f"{each.device.number} {each.device.name}" for each in self.engine.queues),
             version=VERSION,
         )
-        notifier = Notifier()
         notifier.notify("READY=1")
         waits = {loop.create_task(self._stop.wait()), ticker}
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        with loop_watch:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         notifier.notify("STOPPING=1")
         await self._drain(client_server, admin_server)
         if ticker.done():
@@ -228,9 +232,15 @@ class Daemon:
         await server.start()
         return server
 
-    async def _tick(self) -> None:
+    def _end_client(self, client: ClientMemory) -> None:
+        if self._memory_socket is not None:
+            self._memory_socket.kill_process_of(client)
+
+    async def _tick(self, notifier: Notifier, loop_watch: LoopWatch) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
+            loop_watch.beat()
+            notifier.alive(self.engine.now())
             self.engine.complete(events.Tick())
             self._connections.tick()
             if self._memory_socket is not None:

@@ -174,6 +174,14 @@ class MemorySocket:
             if process is not None and region_id in process.regions:
                 connection.kill(why)
 
+    def kill_process_of(self, client: ClientMemory) -> None:
+        """End the process of a client in whose memory the loop stands. Called on another thread.
+
+        The rest of its end is the loop's, which its pidfd tells.
+        """
+        for connection in list(self.connections):
+            connection.kill_process_of(client)
+
     def _audit(self, connection: Connection) -> None:
         """End the session of a client that writes into its memfds where it was given no page.
 
@@ -412,6 +420,14 @@ class Connection:
     def give_up(self) -> None:
         """End the session, because usmd cannot look after its memory."""
         self._ended("usmd could not look after its memory; a defect of usmd")
+
+    def kill_process_of(self, client: ClientMemory) -> None:
+        """As that of MemorySocket."""
+        session, pidfd = self._session, self._pidfd
+        if self._client is client and session is not None and pidfd is not None:
+            killed = send_kill(pidfd)
+            reason = "usmd stood in a system call on its memory; it may hold no lock of its address space for long"
+            log.event("client_ended", process_id=session.process_id, pid=self._pid, reason=reason, killed=killed)
 
     def kill(self, reason: str) -> None:
         """End the client, because others wait for it; its session alone where usmd may send it no signal."""

@@ -17,6 +17,14 @@ MAX_WAITING: Final = 16
 """Messages that wait for a service manager that does not read."""
 
 
+def _watchdog_seconds(environ: Mapping[str, str]) -> float:
+    """The silence after which the service manager acts; 0: it asks for nothing, or not this process."""
+    asked = environ.get("WATCHDOG_USEC", "")
+    if not asked.isdecimal() or environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    return int(asked) / 1e6
+
+
 class Notifier:
     """Sends messages to the service manager, on a thread of its own: its socket may be full for as long as it sleeps.
 
@@ -27,6 +35,8 @@ class Notifier:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
         self._aside: Aside[str] | None = None
+        self._alive_every = _watchdog_seconds(environ) / 2
+        self._alive_next = 0.0
         if self._address and self._address[0] not in "/@":
             self._failed("allowed is a path or an abstract name (@NAME)")
         elif self._address:
@@ -36,6 +46,15 @@ class Notifier:
         """Send `state`, one or several assignments one a line (`READY=1`); waits for nothing."""
         if self._aside is not None and not self._aside.put(state):
             self._failed(f"{MAX_WAITING} messages wait already, because it does not read")
+
+    def alive(self, now: float) -> None:
+        """Say so (`WATCHDOG=1`) when it is time, where the service manager asks for that; `now` is monotonic, seconds.
+
+        The event loop calls this, and nothing else does, so that a loop that stands is silence.
+        """
+        if self._alive_every and now >= self._alive_next:
+            self._alive_next = now + self._alive_every
+            self.notify("WATCHDOG=1")
 
     def finish(self) -> bool:
         """Wait a moment for what was not sent yet; returns whether all of it was."""

@@ -99,3 +99,26 @@ def test_no_descriptor_is_left_open(manager, tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     send(path, "READY=1")
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize(
+    ("environ", "sent"),
+    [
+        ({"WATCHDOG_USEC": "4000000"}, 3),
+        ({"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": str(os.getpid())}, 3),
+        ({"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"}, 0),
+        ({"WATCHDOG_USEC": "none"}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_service_manager_that_asks_for_it_hears_twice_in_its_time_that_the_loop_goes_round(
+    environ, sent, manager, tmp_path
+):
+    path = str(tmp_path / "notify")
+    manager.bind(path)
+    notifier = Notifier({"NOTIFY_SOCKET": path, **environ})
+    for now in (10.0, 11.0, 12.0, 13.9, 14.0):
+        notifier.alive(now)
+    notifier.notify("STOPPING=1")
+    assert notifier.finish()
+    assert [manager.recv(4096) for _ in range(sent + 1)] == [b"WATCHDOG=1"] * sent + [b"STOPPING=1"]

@@ -1,0 +1,112 @@
+"""A thread that notices when the event loop stands: it says where, and ends the client whose memory it stands in.
+
+All of the daemon waits while one callback runs. Whatever can be foreseen to take long is not done on the loop, so a
+loop that stands shows a defect, a machine that is short of something, or a client that holds a lock of its own address
+space (mmap_lock), without which the kernel fills no page for it. The service manager is told nothing good meanwhile:
+`WATCHDOG=1` is sent by the loop itself, see daemon.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Final, Self
+
+from usmd import log
+from usmd.mechanism.client_memory import ClientMemory
+
+LOOK_SECONDS: Final = 0.1
+CLIENT_SECONDS: Final = 0.25
+"""After so long without a beat the client is ended in whose memory the loop waits; beats come each 0.1 s."""
+TELL_SECONDS: Final = 1.0
+"""After so long without a beat the operator is told."""
+MAX_PLACES: Final = 6
+"""Calls told of a stack, the innermost ones."""
+
+
+class LoopWatch:
+    """Watches the thread that makes it. `end_client` is called on another thread, and so is `tell`.
+
+    `tell` gets a line for the service manager.
+    """
+
+    def __init__(self, end_client: Callable[[ClientMemory], None], tell: Callable[[str], None]) -> None:
+        self._end_client = end_client
+        self._tell = tell
+        self._thread = threading.get_ident()
+        self._stat = Path(f"/proc/self/task/{threading.get_native_id()}/stat")
+        self._stop = threading.Event()
+        self._beat = self._looked = time.monotonic()
+        self._told = False
+        self._place: tuple[int, int] | None = None
+        """Where the loop slept at the last look."""
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._run, name="usmd-loop-watch", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+
+    def beat(self) -> None:
+        """The loop goes round."""
+        self._beat = time.monotonic()
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            self.look(time.monotonic())
+
+    def look(self, now: float) -> None:
+        """Look at the loop once."""
+        stopped = now - self._looked > 3 * LOOK_SECONDS  # the watch too: by a signal, or for want of a CPU
+        self._looked = now
+        stands = now - self._beat
+        if stands < CLIENT_SECONDS:
+            if self._told:
+                self._tell("STATUS=the event loop goes round again")
+            self._told, self._place = False, None
+            return
+        if stopped:
+            return
+        frame = sys._current_frames().get(self._thread)
+        self._look_for_client(frame)
+        if stands >= TELL_SECONDS and not self._told:
+            self._told = True
+            log.event("loop_stands", seconds=round(stands, 1), state=self._state(), stack=_stack(frame))
+            self._tell(f"STATUS=the event loop stands at {_stack(frame, 1)}")
+
+    def _look_for_client(self, frame: FrameType | None) -> None:
+        """End a client in whose memory the loop slept at the last look too; to wait for a CPU is not to sleep."""
+        before, self._place = self._place, None
+        client = _client_in(frame)
+        if frame is None or client is None or self._state() == "R":
+            return
+        self._place = id(frame), frame.f_lasti
+        if self._place == before:
+            self._end_client(client)
+
+    def _state(self) -> str:
+        return self._stat.read_text(encoding="ascii").rpartition(")")[2].split()[0]
+
+
+def _client_in(frame: FrameType | None) -> ClientMemory | None:
+    """The client on whose memory a system call is under way."""
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, ClientMemory):
+            return owner
+        frame = frame.f_back
+    return None
+
+
+def _stack(frame: FrameType | None, most: int = MAX_PLACES) -> str:
+    """The innermost calls, the last first."""
+    places: list[str] = []
+    while frame is not None and len(places) < most:
+        places.append(f"{frame.f_code.co_qualname} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})")
+        frame = frame.f_back
+    return " < ".join(places) or "no Python code"
