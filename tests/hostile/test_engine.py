@@ -71,9 +71,10 @@ def test_a_device_that_fails_for_good_ends_the_thread_that_needs_it_after_some_t
         to_swap(daemon, client, "data", 0, PAGES)
         with bystander.watching():
             faults.fail("read", "EIO")
+            number = next(each.process_id for each in daemon.admin.processes() if each.name == "app")
             client.begin("wrong", name="data", seed=1, first=0, pages=1)
             assert client.ends_with() == -signal.SIGBUS
-            assert daemon.expect("swap_error", operation="read")["process_id"] > 1
+            daemon.expect("swap_error", operation="read", process_id=number)
             faults.end()
         bystander.check()
         bystander.wait_alone()

@@ -108,7 +108,7 @@ class ClientMemory:
         for _, offset, length in mine:
             self.poison(region_id, offset, length)
         if not ended and not any(self._registered(piece.address) for piece in found.pieces):
-            self._forget(region_id)
+            self.forget(region_id)
 
     def _registered(self, address: int) -> bool:
         """Whether the kernel knows a page of a region at an address."""
@@ -118,7 +118,8 @@ class ClientMemory:
             return error.errno not in _NOWHERE
         return True
 
-    def _forget(self, region_id: int) -> None:
+    def forget(self, region_id: int) -> None:
+        """A region is nowhere in the client any more; a touch of what it maps all the same is an error."""
         del self._maps[region_id]
         self._gone.discard(region_id)
         self._last = (0, 0, 0)

@@ -222,20 +222,28 @@ class UserfaultfdMemory(Mechanism):
         return self._regions.get(region_id)
 
     def connect(self, region: RealRegion, client: ClientMemory, address: int) -> None:
-        """The client has mapped a region at an address: serve its faults. Raises OSError where the kernel refuses."""
-        size = self._page_size
-        client.register(region.region_id, address, region.page_count * size)
+        """The client has mapped a region at an address: serve its faults. Raises OSError where the kernel refuses.
+
+        After an error the region is mapped nowhere, and may be elsewhere.
+        """
+        client.register(region.region_id, address, region.page_count * self._page_size)
         region.client = client
-        # What is there already may be clean, or on its way out, so that its first write must be heard of.
+        try:
+            self._protect_all(region, client)
+        except BaseException:  # raised again; else its faults would be taken, and nobody would be woken
+            region.client = None
+            client.forget(region.region_id)
+            raise
+
+    def _protect_all(self, region: RealRegion, client: ClientMemory) -> None:
+        """What is there already may be clean, or on its way out, so that its first write must be heard of."""
         found: list[tuple[int, int]] = []
         held = self._punching.run(lambda: found.extend(region.data()), MAX_RUNS, region.account)
         if held is not None:
-            region.client = None
             self._held(region, held.wait_done, held.why)
             raise OSError(errno.EBUSY, held.why)
         for start, end in found:
             if not client.protect(region.region_id, start, end - start):
-                region.client = None
                 raise OSError(errno.EAGAIN, "what it holds cannot be protected now")
 
     def drop_region(self, region_id: int, *, ended: bool) -> None:

@@ -409,6 +409,23 @@ def test_a_range_that_the_kernel_does_not_take_is_an_error_and_the_region_has_no
     later.close()
 
 
+def test_a_region_that_cannot_be_protected_now_is_mapped_nowhere_and_can_be_once_more(world, monkeypatch):
+    later = World(world.page_size, connected=False)
+    later.fill(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(later.client.memory, "protect", lambda region, offset, length: False)
+        with pytest.raises(OSError, match="cannot be protected now"):
+            later.connect()
+    assert later.region.client is None
+    assert not later.client.memory.mapped(REGION)
+    later.connect()
+    writing = write(later.at(1), b"w")
+    assert later.client.faults() == [PageFault(REGION, 1, True, True)]
+    later.memory.restore([key(1)], [True])
+    writing.result()
+    later.close()
+
+
 def test_a_client_that_has_gone_is_not_served_and_its_pages_are_there_for_calls(world):
     world.fill(1)
     world.memory.disconnect(world.client.memory)
