@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -105,10 +105,18 @@ class Daemon:
     """One run of usmd, from locked sockets to nothing left behind."""
 
     def __init__(
-        self, config: Config, devices: list[SwapDevice], signals: Signals, cpu_clock: CpuClock, shares: Shares
+        self,
+        config: Config,
+        devices: list[SwapDevice],
+        signals: Signals,
+        cpu_clock: CpuClock,
+        shares: Shares,
+        locks: Sequence[SocketLock],
     ) -> None:
+        """`locks`: of the clients' socket and of the operators'."""
         self._config = config
         self._signals = signals
+        self._locks = locks
         memory = config.memory
         offer = uffd.probe()
         mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer)
@@ -142,7 +150,7 @@ class Daemon:
                 in_all=shares.memory_connections,
             )
         self._connections = Connections(
-            server.socket, self._holders, of_user=server.max_user_connections, in_all=shares.connections
+            locks[0].place(), self._holders, of_user=server.max_user_connections, in_all=shares.connections
         )
         self._grace = config.server.drain_grace
         self._stop = asyncio.Event()
@@ -172,16 +180,21 @@ class Daemon:
             drain=self._drain_asked,
         )
         client_server = await self._serve(
-            server.socket, server.socket_mode, client_pb2.DESCRIPTOR.services_by_name["ClientService"],
+            self._locks[0].place(), server.socket_mode, client_pb2.DESCRIPTOR.services_by_name["ClientService"],
             ClientService(self.engine, self.sessions, self._shares if self._memory_socket is not None else None),
             {"": self._admission.read, "Attach": self._admission.read_stranger},
         )  # fmt: skip
         admin_server = await self._serve(
-            server.admin_socket, server.admin_socket_mode, admin_pb2.DESCRIPTOR.services_by_name["AdminService"], admin
+            self._locks[1].place(),
+            server.admin_socket_mode,
+            admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
+            admin,
         )
-        await self._identities.serve(Path(f"{server.socket}{IDENTITY_SUFFIX}"), server.socket_mode)
+        await self._identities.serve(self._locks[0].place(IDENTITY_SUFFIX), server.socket_mode)
         if self._memory_socket is not None:
-            self._memory_socket.serve(Path(f"{server.socket}{MEMORY_SUFFIX}"), server.socket_mode)
+            self._memory_socket.serve(self._locks[0].place(MEMORY_SUFFIX), server.socket_mode)
+        for lock in self._locks:
+            lock.made()
         notifier = Notifier()
         loop_watch = LoopWatch(self._end_client, notifier.notify)
         ticker = loop.create_task(self._tick(notifier, loop_watch))
@@ -314,8 +327,7 @@ class Daemon:
 def serve(config: Config, signals: Signals) -> int:
     """Serve until a signal or an operator ends it; returns the exit code. Raises UsmdError when it cannot start."""
     with ExitStack() as stack:
-        for path in (config.server.socket, config.server.admin_socket):
-            stack.enter_context(SocketLock(path))
+        locks = [stack.enter_context(SocketLock(path)) for path in (config.server.socket, config.server.admin_socket)]
         shares = raise_limit()
         devices = open_devices(config.swap, config.memory.page_size)
         try:
@@ -324,14 +336,21 @@ def serve(config: Config, signals: Signals) -> int:
             check_policies(config, devices)
             factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:
-                return runner.run(_run(config, devices, signals, cpu_clock, shares))
+                return runner.run(_run(config, devices, signals, cpu_clock, shares, locks))
         finally:
             for device in devices:
                 _close(device)
 
 
-async def _run(config: Config, devices: list[SwapDevice], signals: Signals, cpu_clock: CpuClock, shares: Shares) -> int:
-    return await Daemon(config, devices, signals, cpu_clock, shares).run()
+async def _run(
+    config: Config,
+    devices: list[SwapDevice],
+    signals: Signals,
+    cpu_clock: CpuClock,
+    shares: Shares,
+    locks: Sequence[SocketLock],
+) -> int:
+    return await Daemon(config, devices, signals, cpu_clock, shares, locks).run()
 
 
 def _close(device: SwapDevice) -> None:

@@ -3,6 +3,9 @@
 gRPC binds a Unix socket that another server still uses without an error, and the first server then serves nobody. So
 the lock is taken before the bind; only its holder removes what a crash left behind, and what it made itself. Binding
 and the socket's mode are the daemon's.
+
+The folder is opened once, and everything is done in that folder, wherever it is moved: what is found later at its path
+may be another's. What was made is known by its inode.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ class SocketLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock_path = Path(f"{path}{LOCK_SUFFIX}")
-        self._sockets = (path, Path(f"{path}{IDENTITY_SUFFIX}"), Path(f"{path}{MEMORY_SUFFIX}"))
+        self._sockets = tuple(f"{path.name}{suffix}" for suffix in ("", IDENTITY_SUFFIX, MEMORY_SUFFIX))
+        self._made: dict[str, os.stat_result] = {}
+        self._folder = -1
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -43,13 +48,13 @@ class SocketLock:
         is no place for a lock file, or something other than a socket is in the socket's place.
         """
         try:
-            descriptor = self._lock()
-            self._descriptor = descriptor
+            self._folder = os.open(self.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
+                self._descriptor = descriptor = self._lock()
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-                for place in self._sockets:
-                    self._remove_stale(place)
+                for name in self._sockets:
+                    self._remove_stale(name)
             except BaseException:
                 self._unlock()
                 raise
@@ -59,14 +64,35 @@ class SocketLock:
                 "make its folder writable for this user, or choose another path"
             ) from error
 
+    def place(self, suffix: str = "") -> Path:
+        """Where to bind the socket with this suffix: in the folder that was locked, whatever is at its path by now."""
+        return Path(f"/proc/self/fd/{self._folder}/{self.path.name}{suffix}")
+
+    def made(self) -> None:
+        """Remember the sockets that were bound, for `release`; raises ConfigError when clients would not find them."""
+        for name in self._sockets:
+            if (found := self._look(name)) is not None:
+                self._made[name] = found
+        try:
+            same = os.path.samestat(os.stat(self.path.parent), os.fstat(self._folder))  # noqa: PTH116 - beside fstat
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise ConfigError(
+                f"socket {self.path} cannot be reached: its folder was replaced while usmd started; start it again"
+            )
+
     def release(self) -> None:
-        """Remove the sockets and the lock file, then let go; without the lock it does nothing."""
+        """Remove the sockets that were made and the lock file, then let go; without the lock it does nothing."""
         if self._descriptor is None:
             return
         try:
-            for place in self._sockets:
-                place.unlink(missing_ok=True)
+            for name, made in self._made.items():
+                found = self._look(name)
+                if found is not None and os.path.samestat(found, made):
+                    os.unlink(name, dir_fd=self._folder)
         finally:
+            self._made.clear()
             self._unlock()
 
     def __enter__(self) -> SocketLock:
@@ -81,12 +107,13 @@ class SocketLock:
     def _lock(self) -> int:
         """Open and lock the lock file; the descriptor that comes back is that of the file now at its path."""
         while True:
-            descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(self.lock_path.name, flags, 0o600, dir_fd=self._folder)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # A holder removes its file before it lets go. Whoever opened the file just before that now has a lock
                 # on a file that is gone, while the next one may make and lock a new file: then try again.
-                if _same_file(descriptor, self.lock_path):
+                if self._is_lock(descriptor):
                     return descriptor
                 os.close(descriptor)
             except BlockingIOError:
@@ -99,28 +126,41 @@ class SocketLock:
 
     def _unlock(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
-        if descriptor is None:
-            return
+        folder, self._folder = self._folder, -1
         try:
             # Before the lock goes, or it could be the file of the next holder that is removed.
-            if _same_file(descriptor, self.lock_path):
-                self.lock_path.unlink()
+            if descriptor is not None and self._is_lock(descriptor, folder):
+                os.unlink(self.lock_path.name, dir_fd=folder)
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
+            os.close(folder)
 
-    def _remove_stale(self, place: Path) -> None:
-        """Remove the socket file at `place` if nobody listens on it."""
+    def _look(self, name: str, folder: int | None = None) -> os.stat_result | None:
+        """What has this name in the folder; None for nothing."""
         try:
-            mode = place.lstat().st_mode
+            return os.stat(name, dir_fd=self._folder if folder is None else folder, follow_symlinks=False)
         except FileNotFoundError:
+            return None
+
+    def _is_lock(self, descriptor: int, folder: int | None = None) -> bool:
+        """Whether `descriptor` is open on the file that has the lock file's name now."""
+        found = self._look(self.lock_path.name, folder)
+        return found is not None and os.path.samestat(os.fstat(descriptor), found)
+
+    def _remove_stale(self, name: str) -> None:
+        """Remove the socket file of this name if nobody listens on it."""
+        found = self._look(name)
+        if found is None:
             return
-        if not stat.S_ISSOCK(mode):
+        place = self.path.with_name(name)
+        if not stat.S_ISSOCK(found.st_mode):
             raise ConfigError(
                 f"socket {place} cannot be made: something that is no socket is there; choose another path"
             )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
             probe.setblocking(False)
-            code = probe.connect_ex(str(place))
+            code = probe.connect_ex(f"/proc/self/fd/{self._folder}/{name}")
             if code == 0:
                 raise AlreadyRunning(self._taken(f"the program with pid {peer_of(probe)[0]}, which holds no lock"))
         if code in (errno.EAGAIN, errno.EPROTOTYPE):  # somebody listens: its backlog is full, or it wants packets
@@ -128,19 +168,10 @@ class SocketLock:
         if code != errno.ECONNREFUSED:
             raise OSError(code, os.strerror(code))
         with contextlib.suppress(FileNotFoundError):
-            place.unlink()
+            os.unlink(name, dir_fd=self._folder)
 
     def _taken(self, holder: str) -> str:
         return f"socket {self.path} is served by {holder}; stop it, or choose other paths with --socket, --admin-socket"
-
-
-def _same_file(descriptor: int, path: Path) -> bool:
-    """Whether `descriptor` is open on the file that is at `path` now."""
-    try:
-        at_path = path.lstat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(os.fstat(descriptor), at_path)
 
 
 def _holder(descriptor: int) -> int | None:

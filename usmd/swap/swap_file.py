@@ -60,13 +60,15 @@ def create_swap_file(path: Path, page_size: int, slots: int) -> int:
 
 
 def remove_swap_file(path: Path, descriptor: int) -> None:
-    """Remove the file if the path still names it, and close the descriptor.
+    """Remove the file if the path still names it, or the one that its folder was moved to; close the descriptor.
 
     Raises SwapIOError when it cannot be removed; the descriptor is closed all the same.
     """
     try:
-        if _names(path, descriptor):
-            path.unlink()
+        moved = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 - the kernel knows where it is by now
+        place = next((each for each in (path, moved) if _names(each, descriptor)), None)
+        if place is not None:
+            place.unlink()
     except OSError as error:
         raise SwapIOError(f"swap file {path}: cannot be removed ({error.strerror}); remove it by hand") from error
     finally:

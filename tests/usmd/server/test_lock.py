@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -80,11 +81,56 @@ def test_the_lock_and_the_sockets_of_a_killed_daemon_are_taken_over(path):
 
 
 def test_release_removes_the_sockets_that_were_bound(path):
-    with SocketLock(path), socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-        leave_socket(f"{path}.identity")
-        leave_socket(f"{path}.memory")
+    with SocketLock(path) as lock, socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(lock.place()))
+        leave_socket(lock.place(".identity"))
+        leave_socket(lock.place(".memory"))
+        assert names(path) == ["usmd.sock", "usmd.sock.identity", "usmd.sock.lock", "usmd.sock.memory"]
+        lock.made()
     assert names(path) == []
+
+
+def test_what_is_found_at_its_end_that_it_did_not_make_is_left_alone(path):
+    with SocketLock(path) as lock:
+        leave_socket(lock.place())
+        leave_socket(lock.place(".identity"))
+        lock.made()
+        path.unlink()
+        path.with_name("keeps the inode in use").touch()
+        leave_socket(path)
+        leave_socket(f"{path}.memory")
+    assert names(path) == ["keeps the inode in use", "usmd.sock", "usmd.sock.memory"]
+
+
+def test_a_folder_that_was_moved_is_tidied_and_the_one_in_its_place_is_not(tmp_path):
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    folder.mkdir()
+    path = folder / "usmd.sock"
+    with SocketLock(path) as lock:
+        leave_socket(lock.place())
+        lock.made()
+        folder.rename(moved)
+        folder.mkdir()
+        theirs = [path, Path(f"{path}.identity"), Path(f"{path}.lock")]
+        for each in theirs:
+            each.touch()
+    assert list(moved.iterdir()) == []
+    assert sorted(folder.iterdir()) == theirs
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_a_folder_that_is_replaced_before_the_sockets_are_bound_stops_the_start(tmp_path, another):
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    folder.mkdir()
+    with SocketLock(folder / "usmd.sock") as lock:
+        folder.rename(moved)
+        if another:
+            folder.mkdir()
+        leave_socket(lock.place())
+        assert (moved / "usmd.sock").exists()
+        with pytest.raises(ConfigError, match="its folder was replaced while usmd started"):
+            lock.made()
+    assert list(moved.iterdir()) == []
 
 
 def test_release_twice_leaves_the_next_holder_alone(path):
