@@ -19,7 +19,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Final
 
 from usmd import log
@@ -48,7 +48,7 @@ MAX_LATE: Final = 16
 """Regions whose end is late; then no region is made until they are through."""
 FINISH_SECONDS: Final = 10.0
 """Longest wait for what is to be done when the daemon ends."""
-CLEARED_BYTES: Final = 1 << 20
+CLEARED_BYTES: Final = 1 << 16
 """Of a residency map, cleared at a stretch."""
 MAX_BUSY: Final = 1000
 """Times that a page is tried to be brought in against what its client does meanwhile."""
@@ -66,6 +66,20 @@ def _memfd(name: str, size: int) -> int:
         os.close(descriptor)
         raise LimitExceeded(f"no memory for a region of {format_size(size)}: {error.strerror}") from error
     return descriptor
+
+
+def _runs_of_data(memfd: int) -> Iterator[tuple[int, int]]:
+    """Where a memfd holds bytes: first byte and end of each run of pages. May wait for a client; raises OSError."""
+    end = 0
+    while True:
+        try:
+            start = os.lseek(memfd, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        end = os.lseek(memfd, start, os.SEEK_HOLE)
+        yield start, end
 
 
 class RealRegion:
@@ -113,17 +127,9 @@ class RealRegion:
 
     def data(self) -> list[tuple[int, int]]:
         """Where the memfd holds bytes: first byte and end of each run of pages. Raises OSError (E2BIG: too many)."""
-        found: list[tuple[int, int]] = []
-        end = 0
-        while len(found) < MAX_RUNS:
-            try:
-                start = os.lseek(self.memfd, end, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return found
-                raise
-            end = os.lseek(self.memfd, start, os.SEEK_HOLE)
-            found.append((start, end))
+        found = list(islice(_runs_of_data(self.memfd), MAX_RUNS + 1))
+        if len(found) <= MAX_RUNS:
+            return found
         raise OSError(errno.E2BIG, f"it holds more than {MAX_RUNS} runs of pages already; map it before it is filled")
 
     def read(self, offset: int, length: int) -> bytes:
@@ -139,13 +145,10 @@ class RealRegion:
         if self.held is not None:
             self.held()  # it may use the descriptor
         # The map first: a client that looks there before it touches is then told, and does not touch.
-        for start in range(0, self.page_count, CLEARED_BYTES):
-            end = min(start + CLEARED_BYTES, self.page_count)
-            page = self.residency.find(b"\1", start, end)
-            while page >= 0:  # only where something is, or the map would take memory in order to be empty
-                stop = min(page + mmap.PAGESIZE, end)
-                self.residency[page:stop] = bytes(stop - page)
-                page = self.residency.find(b"\1", stop, end)
+        for start, end in _runs_of_data(self.residency_fd):  # what it does not hold is 0 already
+            for first in range(start, min(end, self.page_count), CLEARED_BYTES):
+                stop = min(first + CLEARED_BYTES, end, self.page_count)
+                self.residency[first:stop] = bytes(stop - first)
         try:
             punch(self.memfd, [(0, len(self.mapping))])
         finally:
