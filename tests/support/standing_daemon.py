@@ -1,0 +1,24 @@
+"""A daemon whose event loop stands while a FIFO is there that no process writes to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from usmd.server.notify import Notifier
+
+VARIABLE = "USMD_TEST_STAND"
+"""Names the FIFO."""
+
+
+def stand() -> None:
+    """Have the loop wait for the FIFO, with each of its beats."""
+    fifo = Path(os.environ[VARIABLE])
+    alive = Notifier.alive
+
+    def wait(self: Notifier, now: float) -> None:
+        if fifo.exists():
+            fifo.read_bytes()
+        alive(self, now)
+
+    Notifier.alive = wait  # type: ignore[method-assign]
