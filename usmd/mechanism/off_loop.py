@@ -91,8 +91,8 @@ class Punching:
         may_take = JOB_SECONDS + pages * PAGE_SECONDS
         thread.give(job)
         while not thread.wait(_LOOK_SECONDS):
-            # Where it waits for a CPU, no client can help that.
-            if not thread.runs() and account.charge(_LOOK_SECONDS):
+            # Where it waits for a CPU, or for Python's lock, no client can help that.
+            if thread.waits_for_a_lock() and account.charge(_LOOK_SECONDS):
                 why = f"it held its memfd for more than {PATIENCE_SECONDS:g} s; a memfd may be mapped, not written to"
             elif thread.ran() > may_take + PATIENCE_SECONDS:
                 why = _TOO_OFTEN
@@ -163,9 +163,9 @@ class _Thread:
         self._left = True
         return self._thread.join
 
-    def runs(self) -> bool:
-        """Whether it runs or is ready to, and waits for nothing but a CPU."""
-        return self._of_kernel("stat").rpartition(")")[2].split()[0] == "R"
+    def waits_for_a_lock(self) -> bool:
+        """Whether it waits for a lock within the kernel; its wait for Python's is another state, S."""
+        return self._of_kernel("stat").rpartition(")")[2].split()[:1] == ["D"]
 
     def ran(self) -> float:
         """CPU seconds that it has used since this was first asked of its job; 0 where the kernel does not tell."""

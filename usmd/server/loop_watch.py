@@ -43,7 +43,7 @@ class LoopWatch:
         self._beat = self._looked = time.monotonic()
         self._told = False
         self._place: tuple[int, int] | None = None
-        """Where the loop slept at the last look."""
+        """Where the loop waited for a client at the last look."""
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._run, name="usmd-loop-watch", daemon=True).start()
@@ -80,10 +80,13 @@ class LoopWatch:
             self._tell(f"STATUS=the event loop stands at {_stack(frame, 1)}")
 
     def _look_for_client(self, frame: FrameType | None) -> None:
-        """End a client in whose memory the loop slept at the last look too; to wait for a CPU is not to sleep."""
+        """End a client in whose memory the loop waited for a lock of the kernel at the last look too.
+
+        That is state D; to wait for a CPU, or for Python's own lock, is no client's doing.
+        """
         before, self._place = self._place, None
         client = _client_in(frame)
-        if frame is None or client is None or self._state() == "R":
+        if frame is None or client is None or self._state() != "D":
             return
         self._place = id(frame), frame.f_lasti
         if self._place == before:

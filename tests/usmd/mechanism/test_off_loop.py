@@ -43,7 +43,8 @@ def test_a_job_that_is_done_soon_is_waited_for_and_raises_what_it_raises():
     assert punching.run(lambda: done.append(2), 1, Account()) is None
 
 
-def test_a_job_that_waits_is_left_behind_and_the_next_has_another_thread(pipe):
+def test_a_job_that_waits_for_a_lock_is_left_behind_and_the_next_has_another_thread(pipe, monkeypatch):
+    monkeypatch.setattr(off_loop._Thread, "waits_for_a_lock", lambda _: True)
     punching = Punching()
     threads = []
     held = punching.run(lambda: threads.append(threading.get_ident()) or os.read(pipe[0], 1), 1, Account())
@@ -53,6 +54,21 @@ def test_a_job_that_waits_is_left_behind_and_the_next_has_another_thread(pipe):
     assert len(set(threads)) == 2
     os.write(pipe[1], b"x")
     held.wait_done()
+
+
+def test_a_job_that_waits_for_pythons_lock_or_a_cpu_is_waited_for(pipe, monkeypatch):
+    looked = []
+
+    def look(thread):
+        looked.append(_waits(thread))
+        if len(looked) == 20:
+            os.write(pipe[1], b"x")
+        return looked[-1]
+
+    _waits = off_loop._Thread.waits_for_a_lock
+    monkeypatch.setattr(off_loop._Thread, "waits_for_a_lock", look)
+    assert Punching().run(lambda: os.read(pipe[0], 1), 1, Account()) is None
+    assert not any(looked)
 
 
 @pytest.mark.parametrize("numbers", [30_000_000, 600_000])

@@ -67,8 +67,9 @@ def test_no_client_is_ended_while_the_loop_waits_for_a_cpu_or_the_whole_process_
     world.now += 10
     world.watch.look(world.now)
     assert (world.ended, world.told) == ([], [])
-    monkeypatch.setattr(LoopWatch, "_state", lambda _: "R")
-    world.look_for(1.0)
+    for state in "RS":
+        monkeypatch.setattr(LoopWatch, "_state", lambda _, state=state: state)
+        world.look_for(0.5)
     assert world.ended == []
 
 
