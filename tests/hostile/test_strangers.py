@@ -10,10 +10,12 @@ import pytest
 
 from lib_usm.identity import connect
 from tests.support.daemon import wait_until
+from tests.support.raw_client import RawClient
 from tests.support.raw_http2 import CONTINUATION, HEADERS, Connection, call_headers, frame, literal, pump_until_still
 from tests.support.real_daemon import Bystander, real_daemon
 from tests.support.real_memory import require_real_memory
 from tests.support.told_client import told_clients
+from usmd.server.client_service import FIRST_NUMBER
 
 MIB = 1 << 20
 BOUND = 256 * MIB
@@ -141,3 +143,11 @@ def test_connections_beyond_a_users_are_closed_and_others_are_served(tmp_path, s
             late.map("data", 4)
             late.do("fill", name="data", seed=1, first=0, pages=4)
             assert late.do("wrong", name="data", seed=1, first=0, pages=4) == []
+
+
+def test_the_numbers_of_ones_regions_tell_nothing_of_those_of_others(tmp_path):
+    with real_daemon(tmp_path) as daemon, RawClient(daemon.address, "one") as one:
+        numbers = [one.map(4096) for _ in range(24)]
+        assert numbers != sorted(numbers)
+        assert len(set(numbers)) == len(numbers)
+        assert min(numbers) >= FIRST_NUMBER

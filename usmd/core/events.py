@@ -42,11 +42,12 @@ class Broken(Event, frozen=True):
 
 
 class Map(Event, frozen=True):
-    """A process wants a region of `length` bytes."""
+    """A process wants a region of `length` bytes. `number`: what it is called by, if that is free; 0: the next."""
 
     process_id: int
     length: int
     name: str
+    number: int = 0
 
 
 class Unmap(Event, frozen=True):

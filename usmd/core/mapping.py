@@ -100,8 +100,11 @@ class Mapping:
             raise LimitExceeded(f"the process has {len(process.regions)} regions; memory.max_regions allows no more")
         if state.next_region > MAX_REGION_ID:
             raise LimitExceeded("region numbers are used up; restart usmd")
-        region = Region(state.next_region, process, process.address, event.length, settings.page_size, event.name)
-        state.next_region += 1
+        number = event.number
+        if not 1 <= number <= MAX_REGION_ID or number in state.regions or number in state.dying:
+            number = state.next_region
+            state.next_region += 1
+        region = Region(number, process, process.address, event.length, settings.page_size, event.name)
         state.regions[region.region_id] = process.regions[region.region_id] = region
         process.mapped += size
         process.address += size + settings.page_size  # a guard page, so that one past the end is nobody's address

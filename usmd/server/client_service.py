@@ -5,12 +5,13 @@ Covers the wire: tokens and messages. Loads and stores are done by `transfers`, 
 
 from __future__ import annotations
 
+import secrets
 from typing import Final
 
 from lib_usm.pb.usm.v1 import client_pb2
 from usmd.core import commands, events
 from usmd.core.hints import Hint, parse_hint
-from usmd.core.region import Process
+from usmd.core.region import MAX_REGION_ID, Process
 from usmd.server.admission import TOKEN_KEY, Context, metadata_of
 from usmd.server.descriptors import Shares
 from usmd.server.engine import Engine
@@ -20,6 +21,8 @@ from usmd.server.sessions import Session, Sessions
 from usmd.server.transfers import Transfers
 
 OVER_BUDGET_KEY: Final = "usm-over-budget"
+FIRST_NUMBER: Final = 1 << 20
+"""Of those that are drawn; the numbers below are for a draw that is taken."""
 REQUEST_LIMITS: Final = {"Store": (2 << 20) + (64 << 10), "StreamFaults": (2 << 20) + (512 << 10)}
 """Bytes of a request message, where they are not the usual ones: a page is at most 2 MiB, and stores of together as
 much as one may move fit into a message of a stream, beside 4,096 faults and what is said of 4,096 accesses."""
@@ -82,7 +85,7 @@ class ClientService:
         session = self._caller(context)
         if self._shares is not None:
             self._shares.check_region(self._process(session), self._engine.core.state.processes)
-        mapped = self._engine.map(events.Map(session.process_id, request.length, request.name))
+        mapped = self._engine.map(events.Map(session.process_id, request.length, request.name, _number()))
         return client_pb2.Region(
             region_id=mapped.region_id,
             address=mapped.address,
@@ -174,6 +177,11 @@ class ClientService:
     async def StreamFaults(self, context: Context) -> None:  # noqa: N802
         """Take faults and accesses and give what comes of them, until either side ends."""
         await FaultStream(self._engine, self._transfers, self._sessions, self._session(context), context).run()
+
+
+def _number() -> int:
+    """A region's number, which tells its client nothing of the regions of others."""
+    return FIRST_NUMBER + secrets.randbelow(MAX_REGION_ID - FIRST_NUMBER + 1)
 
 
 def _hint_of(request: client_pb2.HintRegionRequest) -> Hint | None:

@@ -233,3 +233,9 @@ def test_a_hint_has_at_most_16_free_form_keys():
     assert len(parse_hint(";".join(f"X_{number}" for number in range(16))).extra) == 16
     with pytest.raises(InvalidHint, match="16"):
         parse_hint(";".join(f"X_{number}" for number in range(17)))
+
+
+def test_a_region_has_the_number_that_is_asked_for_while_it_is_free(shell):
+    process = shell.attach("app")
+    numbers = [shell.do(events.Map(process, PAGE, "", number)).region_id for number in (77, 77, 0, 1 << 31, 78)]
+    assert numbers == [77, 1, 2, 3, 78]
