@@ -92,7 +92,7 @@ def test_a_silent_identity_socket_is_an_error_after_the_timeout(tmp_path):
 @pytest.mark.parametrize("line", [b"x" * 200, b"\xff\xfe\n"])
 def test_what_is_no_ticket_is_an_error(tmp_path, line):
     with identity_socket(tmp_path / "s", line), pytest.raises(lib_usm.DaemonUnavailable, match="gave no ticket"):
-        Identity(address(tmp_path / "s"))
+        Identity(address(tmp_path / "s"), timeout=0.1)
 
 
 def test_the_socket_is_not_inherited_by_programs_that_the_application_starts(tmp_path):

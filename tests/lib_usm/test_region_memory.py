@@ -368,7 +368,7 @@ def test_a_region_whose_mapping_the_daemon_refuses_is_given_back(real_client, re
 
 def test_a_client_is_told_what_memory_and_swap_there_is(client):
     capacity = FRAMES * PAGE + (1 << 20)
-    with pytest.raises(lib_usm.LimitExceeded, match=f"{capacity:,}, which all sessions share"):
+    with pytest.raises(lib_usm.LimitExceeded, match=f"for {capacity / (1 << 20):,.1f} MiB, which all sessions"):
         client.mmap(capacity + 1, reserve=True)
     client.mmap(capacity, reserve=True)
 

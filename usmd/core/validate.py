@@ -40,6 +40,8 @@ SHOWN_SLOTS: Final = 16
 """Slots that one violation names at most."""
 _STRIDE: Final = 65536
 """Slots compared in a step."""
+_ONLY: Final = {flag: bytes(flags & flag for flags in range(256)) for flag in (DENIED, LOCKED)}
+"""For bytes.translate: of the flags of a frame that one alone."""
 
 
 class _Filling(NamedTuple):
@@ -54,6 +56,7 @@ class _Region(NamedTuple):
     resident: int
     swapped: int
     alive: bool
+    page_count: int
     chunks: list[array[int] | None]
 
     def entries(self) -> Iterator[tuple[int, int]]:
@@ -61,9 +64,9 @@ class _Region(NamedTuple):
         for number, chunk in enumerate(self.chunks):
             if chunk is not None:
                 base = number << CHUNK_BITS
-                for index, entry in enumerate(chunk):
+                for page, entry in enumerate(chunk[: self.page_count - base], base):
                     if entry:
-                        yield base + index, entry
+                        yield page, entry
 
 
 class _Process(NamedTuple):
@@ -118,7 +121,8 @@ class Snapshot:
 
 def _copied(region: Region, *, alive: bool) -> _Region:
     chunks = [None if chunk is None else chunk[:] for chunk in region.table.chunks]
-    return _Region(region.region_id, region.process.process_id, region.resident, region.swapped, alive, chunks)
+    pages = region.table.page_count
+    return _Region(region.region_id, region.process.process_id, region.resident, region.swapped, alive, pages, chunks)
 
 
 def violations(core: Core) -> list[str]:
@@ -221,11 +225,16 @@ def _slots(copy: Snapshot) -> Iterator[Step]:
             yield f"device {device.name} counts {device.free} free slots, there are {device.slots - marked_slots}"
 
 
+def _with_flag(flags: bytes, flag: int) -> int:
+    """How many frames have a flag."""
+    return len(flags) - flags.translate(_ONLY[flag]).count(0)
+
+
 def _counts(copy: Snapshot) -> Iterator[Step]:
-    denied = sum(copy.flags.count(flags) for flags in range(256) if flags & DENIED)
+    denied = _with_flag(copy.flags, DENIED)
     if copy.denied != denied or sum(each.denied for each in copy.processes.values()) != denied:
         yield f"{copy.denied} denied frames are counted, there are {denied}"
-    locked = sum(copy.flags.count(flags) for flags in range(256) if flags & LOCKED)
+    locked = _with_flag(copy.flags, LOCKED)
     if copy.locked != locked or sum(each.pins for each in copy.processes.values()) != locked:
         yield f"{copy.locked} pinned frames are counted, there are {locked}"
     if denied + locked > copy.budget_total:
