@@ -757,8 +757,8 @@ IN_USE = """
     client.close()
     client.close()
     print(client.closed, other.closed, flush=True)
-    if sys.argv[2] != "quiet":
-        print(array[int(sys.argv[2])])
+    while sys.argv[2] != "quiet":  # what it holds goes in a moment
+        array[int(sys.argv[2])]
 """
 
 

@@ -17,6 +17,7 @@ import errno
 import fcntl
 import mmap
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby, islice
@@ -254,8 +255,17 @@ class UserfaultfdMemory(Mechanism):
         region = self._regions.pop(region_id, None)
         if region is None:
             return
-        self._aftercare.put(f"the end of region {region_id}", region.empty)
+        emptied = threading.Event()
+
+        def end() -> None:
+            try:
+                region.empty()
+            finally:
+                emptied.set()
+
+        self._aftercare.put(f"the end of region {region_id}", end)
         if region.client is not None:
+            region.client.until_emptied(emptied)
             region.client.drop(region_id, ended=ended)
             if region.client.mapped(region_id):
                 self._left[region_id] = region.client
@@ -268,11 +278,16 @@ class UserfaultfdMemory(Mechanism):
         self._left = {region_id: each for region_id, each in self._left.items() if each is not client}
 
     def farewell(self, client: ClientMemory, pid: int, *, poison: bool) -> None:
-        """Have a client that is disconnected closed, and first what is missing in it made an error to touch."""
+        """Have a client that is disconnected closed, and first what is missing in it made an error to touch.
+
+        That is after its regions were emptied: a page that goes from a mapping which is served no more would be one of
+        zeros, and not an error.
+        """
         client.on_early = lambda: None
 
         def end() -> None:
             try:
+                client.wait_emptied()
                 if poison:
                     client.poison_all(pid)
             finally:

@@ -4,6 +4,7 @@ import errno
 import mmap
 import os
 import resource
+import threading
 
 import pytest
 
@@ -630,3 +631,24 @@ def test_a_batch_larger_than_a_block_has_one_of_its_own():
 def test_a_stage_of_another_mechanism_is_refused(world):
     with pytest.raises(TypeError, match="no stage of this mechanism"):
         world.memory.fill(Stage([], []), [])
+
+
+def test_a_client_is_let_go_after_its_regions_were_emptied(world, monkeypatch):
+    """Else a page that goes after that would be one of zeros to it, and not an error."""
+    order, may_empty = [], threading.Event()
+    empty = world.region.empty
+
+    def emptied():
+        may_empty.wait()
+        order.append("emptied")
+        empty()
+
+    monkeypatch.setattr(userfaultfd.RealRegion, "empty", lambda _: emptied())
+    monkeypatch.setattr(world.client.memory, "poison_all", lambda _: order.append("poisoned"))
+    monkeypatch.setattr(world.client.memory, "close", lambda: order.append("closed"))
+    world.memory.drop_region(REGION, ended=True)
+    world.memory.disconnect(world.client.memory)
+    world.memory.farewell(world.client.memory, os.getpid(), poison=True)
+    may_empty.set()
+    world.memory.finish()
+    assert order == ["emptied", "poisoned", "closed"]
