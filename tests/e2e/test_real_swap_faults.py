@@ -8,6 +8,7 @@ import errno
 import json
 import mmap
 import os
+import re
 import signal
 import threading
 
@@ -248,7 +249,8 @@ def test_a_damaged_page_is_data_loss_for_ensure_sigbus_for_a_touch_and_nothing_f
         touch = client.begin("fill", name="data", seed=2, first=7, pages=1)
         assert client.ends_with() == -signal.SIGBUS
         assert touch.answer is None
-        assert "SIGBUS at page 7 (byte 28672) of <Region" in client.last_words()
+        # Which byte of the page a copy touches first, the C library decides.
+        assert re.search(r"SIGBUS at page 7 \(byte (28|29|30|31|32)\d{3}\) of <Region", client.last_words())
         assert ": the daemon could not bring the page: its bytes in swap are damaged" in client.last_words()
         bystander.wait_alone()
         bystander.check()

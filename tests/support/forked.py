@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Self, TextIO, cast
@@ -58,6 +59,10 @@ def _run(
     delays.inject_from_environment()
     try:
         program(*arguments)
+    except Exception:
+        # At once, and not by the stream: what that has not written yet is lost with the process.
+        os.write(2, traceback.format_exc().encode())
+        raise
     finally:
         atexit._run_exitfuncs()  # a fork ends without them
 

@@ -111,12 +111,13 @@ class Connections:
         self._strangers: list[Peer] = []
         """Connections whose process had no session when they were last looked at."""
         self._looking: asyncio.Task[None] | None = None
+        self._closed = False
 
     def tick(self) -> None:
-        """Look, if there may be something to see."""
+        """Look, if there may be something to see; nothing once it is closed."""
         self._ticks += 1
         now = time.monotonic()
-        if now < self._not_before or (self._looking is not None and not self._looking.done()):
+        if self._closed or now < self._not_before or (self._looking is not None and not self._looking.done()):
             return
         if self._looking is not None:
             self._looking.result()
@@ -129,6 +130,7 @@ class Connections:
 
     async def close(self) -> None:
         """Look no more."""
+        self._closed = True
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)

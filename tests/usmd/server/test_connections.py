@@ -147,3 +147,16 @@ def test_memory_that_grows_while_strangers_are_connected_disconnects_them_alone(
 
     watched(tmp_path, test)
     assert [each["connections"] for each in logged if each["event"] == "connections_closed"] == ([] if session else [1])
+
+
+def test_it_looks_no_more_once_it_is_closed(tmp_path):
+    """A tick may come while the daemon drains; the numbers of what it looked through may be others' by then."""
+
+    async def drained():
+        looks = Connections(tmp_path / "s", sessions, of_user=1, in_all=1)
+        looks.tick()
+        await looks.close()
+        for _ in range(100):
+            looks.tick()
+
+    asyncio.run(drained())
