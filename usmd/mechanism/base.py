@@ -42,6 +42,11 @@ class Mechanism(ABC):
     def drop_region(self, region_id: int, *, ended: bool) -> None:  # noqa: B027 - optional
         """A region is gone, with its bytes; `ended`: because its session is over."""
 
+    def is_emptied(self, region_id: int) -> bool:
+        """Whether a region that is gone holds no memory any more, so that no touch finds its bytes."""
+        del region_id
+        return True
+
     def release(self, pages: Sequence[int]) -> None:  # noqa: B027 - optional
         """Pages have left their frames: give their memory back, and have touches of them fault."""
 

@@ -197,6 +197,8 @@ class UserfaultfdMemory(Mechanism):
         self._zero_block = _Block(HARDWARE_PAGE)
         """A page of zeros, to copy from."""
         self._regions: dict[int, RealRegion] = {}
+        self._emptying: set[int] = set()
+        """Regions that are gone and still hold memory."""
         self._left: dict[int, ClientMemory] = {}
         """Regions that are gone, whose client may still wait for pages of them."""
         self._blocks: list[_Block] = []
@@ -256,11 +258,13 @@ class UserfaultfdMemory(Mechanism):
         if region is None:
             return
         emptied = threading.Event()
+        self._emptying.add(region_id)
 
         def end() -> None:
             try:
                 region.empty()
             finally:
+                self._emptying.discard(region_id)
                 emptied.set()
 
         self._aftercare.put(f"the end of region {region_id}", end)
@@ -269,6 +273,10 @@ class UserfaultfdMemory(Mechanism):
             region.client.drop(region_id, ended=ended)
             if region.client.mapped(region_id):
                 self._left[region_id] = region.client
+
+    def is_emptied(self, region_id: int) -> bool:
+        """As it says there."""
+        return region_id not in self._emptying
 
     def disconnect(self, client: ClientMemory) -> None:
         """A client's process, or its wish to be served, has ended."""

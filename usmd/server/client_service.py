@@ -5,7 +5,9 @@ Covers the wire: tokens and messages. Loads and stores are done by `transfers`, 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 from lib_usm.pb.usm.v1 import client_pb2
@@ -21,6 +23,8 @@ from usmd.server.sessions import Session, Sessions
 from usmd.server.transfers import Transfers
 
 OVER_BUDGET_KEY: Final = "usm-over-budget"
+EMPTIED_SECONDS: Final = 1.0
+"""Longest wait for the memory of regions that a client gives back; a client may hold that up."""
 FIRST_NUMBER: Final = 1 << 20
 """Of those that are drawn; the numbers below are for a draw that is taken."""
 REQUEST_LIMITS: Final = {"Store": (2 << 20) + (64 << 10), "StreamFaults": (2 << 20) + (512 << 10)}
@@ -77,7 +81,10 @@ class ClientService:
     ) -> client_pb2.DetachResponse:
         """End the session."""
         del request
-        self._sessions.end(self._caller(context), "detached")
+        session = self._caller(context)
+        regions = list(self._process(session).regions)
+        self._sessions.end(session, "detached")
+        await self._until_emptied(regions)
         return client_pb2.DetachResponse()
 
     async def MapRegion(self, request: client_pb2.MapRegionRequest, context: Context) -> client_pb2.Region:  # noqa: N802
@@ -100,7 +107,15 @@ class ClientService:
         """Give a region back."""
         session = self._caller(context)
         self._engine.submit(events.Unmap(session.process_id, request.region_id))
+        await self._until_emptied([request.region_id])
         return client_pb2.UnmapRegionResponse()
+
+    async def _until_emptied(self, regions: Sequence[int]) -> None:
+        """Wait, but not for ever, until regions hold nothing: who has been told that they are gone finds no byte."""
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + EMPTIED_SECONDS
+        while not all(map(self._engine.memory.is_emptied, regions)) and loop.time() < latest:  # noqa: ASYNC110 - threads do it
+            await asyncio.sleep(0.001)
 
     async def HintRegion(  # noqa: N802
         self, request: client_pb2.HintRegionRequest, context: Context

@@ -649,6 +649,8 @@ def test_a_client_is_let_go_after_its_regions_were_emptied(world, monkeypatch):
     world.memory.drop_region(REGION, ended=True)
     world.memory.disconnect(world.client.memory)
     world.memory.farewell(world.client.memory, os.getpid(), poison=True)
+    assert not world.memory.is_emptied(REGION)
     may_empty.set()
     world.memory.finish()
+    assert world.memory.is_emptied(REGION)
     assert order == ["emptied", "poisoned", "closed"]
