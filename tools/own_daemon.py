@@ -33,14 +33,21 @@ def running(*flags: str, swap_file: str | None = None) -> Iterator[OwnDaemon]:
             yield OwnDaemon(f"unix:{socket}", f"unix:{admin}", folder)
 
 
+def launch(command: list[str]) -> subprocess.Popen[str]:
+    """Start a process whose stderr is read, in a group of its own.
+
+    Ctrl-C is for the program, which still needs the daemon when it cleans up.
+    """
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
+
+
 @contextmanager
 def started(command: list[str]) -> Iterator[None]:
     """A process that says `ready` on stderr before the block runs, and gets SIGTERM after it.
 
     Raises RuntimeError with what it said when it ends before that.
     """
-    # In a group of its own: Ctrl-C is for the program, which still needs the daemon when it cleans up.
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
+    process = launch(command)
     with process:
         try:
             said: list[str] = []

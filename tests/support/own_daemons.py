@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
 
 import pytest
 
@@ -15,26 +14,16 @@ from tests.support.forked import ForkedProcess
 from tests.support.served import run_usmd
 from tools import own_daemon
 
+_LAUNCH = own_daemon.launch
 
-@contextmanager
-def _started(command: list[str]) -> Iterator[None]:
-    process = ForkedProcess(run_usmd, command[command.index("usmd") + 1 :], environ=environment())
-    with process:
-        try:
-            said = []
-            for line in process.stderr:
-                said.append(line)
-                if "ready" in line:
-                    break
-            else:
-                raise RuntimeError(f"{' '.join(command)} ended before it was ready: {''.join(said)}")
-            yield
-        finally:
-            process.terminate()
-            process.communicate()
+
+def _fork(command: list[str]) -> ForkedProcess | subprocess.Popen[str]:
+    if command[1:3] != ["-m", "usmd"]:
+        return _LAUNCH(command)
+    return ForkedProcess(run_usmd, command[3:], environ=environment())
 
 
 @pytest.fixture(autouse=True)
 def forked_daemons(monkeypatch):
-    """For a conftest: tools.own_daemon.running forks its daemons."""
-    monkeypatch.setattr(own_daemon, "started", _started)
+    """For a conftest: the daemons of tools.own_daemon are forked."""
+    monkeypatch.setattr(own_daemon, "launch", _fork)

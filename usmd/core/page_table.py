@@ -40,6 +40,12 @@ class PageTable:
             chunk = self.chunks[page >> CHUNK_BITS] = array("q", _EMPTY)
         chunk[page & CHUNK_MASK] = entry
 
+    def copy(self) -> PageTable:
+        """A table of its own with the same entries."""
+        other = PageTable(self.page_count)
+        other.chunks = [None if chunk is None else chunk[:] for chunk in self.chunks]
+        return other
+
     def absent(self, first: int, count: int) -> bool:
         """Whether all these pages are ABSENT."""
         for chunk, start, end in self._parts(first, count):

@@ -9,7 +9,6 @@ are in use, 1 a slot. `check` goes through the copy in small steps, so that its 
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -27,7 +26,7 @@ from usmd.core.frames import (
     PRESENT,
     STATE_NAMES,
 )
-from usmd.core.page_table import CHUNK_BITS
+from usmd.core.page_table import PageTable
 from usmd.core.region import Region, page_key
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
 
@@ -56,17 +55,7 @@ class _Region(NamedTuple):
     resident: int
     swapped: int
     alive: bool
-    page_count: int
-    chunks: list[array[int] | None]
-
-    def entries(self) -> Iterator[tuple[int, int]]:
-        """(page, entry) of the pages that are not ABSENT."""
-        for number, chunk in enumerate(self.chunks):
-            if chunk is not None:
-                base = number << CHUNK_BITS
-                for page, entry in enumerate(chunk[: self.page_count - base], base):
-                    if entry:
-                        yield page, entry
+    table: PageTable
 
 
 class _Process(NamedTuple):
@@ -120,9 +109,8 @@ class Snapshot:
 
 
 def _copied(region: Region, *, alive: bool) -> _Region:
-    chunks = [None if chunk is None else chunk[:] for chunk in region.table.chunks]
-    pages = region.table.page_count
-    return _Region(region.region_id, region.process.process_id, region.resident, region.swapped, alive, pages, chunks)
+    process_id, table = region.process.process_id, region.table.copy()
+    return _Region(region.region_id, process_id, region.resident, region.swapped, alive, table)
 
 
 def violations(core: Core) -> list[str]:
@@ -168,7 +156,7 @@ def _tables(copy: Snapshot) -> Iterator[Step]:
         if not region.alive:
             continue
         resident = swapped = 0
-        for page, entry in region.entries():
+        for page, entry in region.table.entries():
             yield None
             if entry < 0:
                 swapped += 1
@@ -194,7 +182,7 @@ def _references(copy: Snapshot) -> Iterator[int]:
     for filling in copy.filling.values():
         yield filling.reference
     for region in copy.regions.values():
-        for _, entry in region.entries():
+        for _, entry in region.table.entries():
             yield -entry - 1 if entry < 0 else NO_SLOT
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable
@@ -75,8 +74,6 @@ class ClientMemory:
         self._stuck_until = 0.0
         self._put_off: list[_PutOff] = []
         """Ranges that are to be filled with zeros."""
-        self._emptied: list[threading.Event] = []
-        """Regions of it that are gone, and are being emptied."""
         self._poisons: list[_PutOff] = []
         """Ranges that are to be poisoned; for region 0 the offset is an address."""
         self._halvings = 0
@@ -424,16 +421,6 @@ class ClientMemory:
                     # Else each page that was evicted is in the way, with the mark that it was write-protected.
                     self._unprotect_at(first, min(stop, end) - first)
                     self._poison_from(first, min(stop, end) - first)
-
-    def until_emptied(self, emptied: threading.Event) -> None:
-        """A region of it is gone, and empty when this is set."""
-        self._emptied = [each for each in self._emptied if not each.is_set()]
-        self._emptied.append(emptied)
-
-    def wait_emptied(self) -> None:
-        """Wait for the regions that are gone; not for the event loop."""
-        for emptied in self._emptied:
-            emptied.wait()
 
     def close(self) -> None:
         """Let go of the descriptor."""

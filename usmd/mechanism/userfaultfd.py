@@ -197,8 +197,8 @@ class UserfaultfdMemory(Mechanism):
         self._zero_block = _Block(HARDWARE_PAGE)
         """A page of zeros, to copy from."""
         self._regions: dict[int, RealRegion] = {}
-        self._emptying: set[int] = set()
-        """Regions that are gone and still hold memory."""
+        self._emptying: dict[int, tuple[ClientMemory | None, threading.Event]] = {}
+        """Regions that are gone and still hold memory: their client, and what is set when they hold none."""
         self._left: dict[int, ClientMemory] = {}
         """Regions that are gone, whose client may still wait for pages of them."""
         self._blocks: list[_Block] = []
@@ -258,18 +258,17 @@ class UserfaultfdMemory(Mechanism):
         if region is None:
             return
         emptied = threading.Event()
-        self._emptying.add(region_id)
+        self._emptying[region_id] = region.client, emptied
 
         def end() -> None:
             try:
                 region.empty()
             finally:
-                self._emptying.discard(region_id)
+                self._emptying.pop(region_id, None)
                 emptied.set()
 
         self._aftercare.put(f"the end of region {region_id}", end)
         if region.client is not None:
-            region.client.until_emptied(emptied)
             region.client.drop(region_id, ended=ended)
             if region.client.mapped(region_id):
                 self._left[region_id] = region.client
@@ -292,10 +291,12 @@ class UserfaultfdMemory(Mechanism):
         zeros, and not an error.
         """
         client.on_early = lambda: None
+        before = [emptied for owner, emptied in list(self._emptying.values()) if owner is client]
 
         def end() -> None:
             try:
-                client.wait_emptied()
+                for emptied in before:
+                    emptied.wait()
                 if poison:
                     client.poison_all(pid)
             finally:

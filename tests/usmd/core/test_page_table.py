@@ -41,3 +41,11 @@ def test_an_entry_may_become_absent_while_entries_are_read():
     for page, _ in table.entries():
         table[page] = 0
     assert list(table.entries()) == []
+
+
+def test_a_copy_has_the_same_entries_and_its_own():
+    table = PageTable(1000)
+    table[3], table[900] = 7, -2
+    copy = table.copy()
+    table[3] = 8
+    assert list(copy.entries()) == [(3, 7), (900, -2)]
