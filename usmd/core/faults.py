@@ -41,7 +41,9 @@ class Pending:
     `real`: a thread waits for it in the kernel, and goes on by what is done to the page.
     """
 
-    __slots__ = ("failed", "fault_id", "faults", "first", "missing", "page_count", "real", "region", "yield_token")
+    __slots__ = (
+        "failed", "fault_id", "faults", "first", "missing", "page_count", "real", "region", "write", "yield_token",
+    )  # fmt: skip
 
     def __init__(self, faults: Faults, region: Region, request: FaultRequest, *, real: bool) -> None:
         self.faults = faults
@@ -50,6 +52,7 @@ class Pending:
         self.fault_id = request.fault_id
         self.first = request.first_page
         self.page_count = request.page_count
+        self.write = request.write
         self.missing = 0
         """Pages that are neither present nor failed."""
         self.yield_token = 0
@@ -67,7 +70,7 @@ class Pending:
             if error is not None:
                 self.faults.fail(self, page, error)
                 return
-            self.faults.hold(self.region, page, real=self.real)
+            self.faults.hold(self.region, page, real=self.real, write=self.write)
             if self.missing == 0 and not self.failed:
                 self.faults.complete(self)
 
@@ -142,10 +145,15 @@ class Faults:
                 if answer[0].count == 1:
                     pfn = self._life.zero_fill(region, page, answer[0].frame)
                     self._count_minor(process, region)
+                    if process.touches is not None:
+                        process.touches.extend((region.first_key + page, 3 if fault.write else 2))
                     recent.append(pfn)
                     continue
             elif entry > 0 and frames.state[entry - 1] != FILLING:
                 self._count_minor(process, region)
+                if not fault.protected:
+                    leaving = frames.state[entry - 1] == EVICTING
+                    self._count_touch(process, entry - 1, write=fault.write, told=leaving)
                 self._touched(region, entry - 1, fault)
                 continue
             elif entry > 0:
@@ -232,21 +240,20 @@ class Faults:
                 self._pages(process, region, request, answer)
                 return
             pfn = self._life.zero_fill(region, page, answer[0].frame)
+            self.hold_frame(process, pfn, write=request.write)
         elif entry > 0 and frames.state[entry - 1] == PRESENT:
             pfn = entry - 1
+            self.hold_frame(process, pfn, write=request.write, told=False)
         else:
             self._pages(process, region, request)
             return
         self._count_minor(process, region)
-        self.hold_frame(pfn)
         self._state.outcome(process.process_id, Allocated(request.fault_id, ((page, pfn, 1),)))
 
     def ask(self, process: Process, region: Region, page: int, *, swap: bool, write: bool) -> tuple[Allocation, bool]:
         """What the alloc policy says to a fault on a page without a frame, after clipping, and whether it yields."""
         if process.policies.on_miss is not None and region.table[page] <= 0:
             process.policies.page_missed(region.first_key + page)
-        if process.touches is not None:
-            process.touches.extend((region.first_key + page, 3 if write else 2))
         hint = None
         if region.hints.ranges:
             hint = region.hints.find(page)
@@ -305,12 +312,11 @@ class Faults:
         if entry > 0:
             pfn = entry - 1
             now_is = state.frames.state[pfn]
-            if now_is == EVICTING:
-                self._life.retake(pfn)
-                now_is = PRESENT
-            if now_is == PRESENT:
+            if now_is != FILLING:
+                if now_is == EVICTING:
+                    self._life.retake(pfn)
                 counters.minor_faults += 1
-                self.hold_frame(pfn)
+                self.hold_frame(process, pfn, write=write, told=now_is == EVICTING)
                 return None
         swap = entry != 0
         if swap:
@@ -329,7 +335,7 @@ class Faults:
         else:
             filling = self.place(region, page, plan, writable=writable, beside=writable)
             if filling is None:
-                self.hold(region, page, real=pending.real)
+                self.hold(region, page, real=pending.real, write=write)
             else:
                 filling.waiters.append(pending.wait_for(page))
         return plan, yields
@@ -584,20 +590,35 @@ class Faults:
             found.append((start, start_frame, length))
         return tuple(found)
 
-    def hold(self, region: Region, page: int, *, real: bool) -> None:
+    def _count_touch(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:
+        """Count a fault's touch of a page that has its bytes; `told`: the evict policy has just heard of the page."""
+        frames = self._state.frames
+        if process.touches is not None:
+            process.touches.extend((frames.page[pfn], 3 if write else 2))
+        if not told and not frames.flags[pfn] & KEPT:
+            process.policies.page_accessed(pfn, write=write)
+
+    def hold(self, region: Region, page: int, *, real: bool, write: bool) -> None:
         """Hold a page that was faulted in until it is touched, so that the access after the fault finds it.
 
         A `real` fault's thread has been woken, and needs its frame a moment longer only where its instruction touches
         several pages.
         """
-        entry = region.table[page]
-        if entry > 0 and real:
-            self._state.recent.append(entry - 1)
-        elif entry > 0:
-            self.hold_frame(entry - 1)
+        pfn = region.table[page] - 1
+        if pfn < 0:
+            return
+        if real:
+            self._state.recent.append(pfn)
+            self._count_touch(region.process, pfn, write=write, told=True)
+        else:
+            self.hold_frame(region.process, pfn, write=write)
 
-    def hold_frame(self, pfn: int) -> None:
-        """Hold a PRESENT frame within the budget; the oldest hold gives way to the newest."""
+    def hold_frame(self, process: Process, pfn: int, *, write: bool, told: bool = True) -> None:
+        """Hold a PRESENT frame within the budget; the oldest hold gives way to the newest.
+
+        The access that a hold is for ends it and is not counted: the touch is counted here, where a hold begins.
+        `told`: the evict policy has heard of this fault by `page_filled`.
+        """
         state = self._state
         settings = state.settings
         if settings.hold_budget == 0 or state.frames.state[pfn] != PRESENT:
@@ -610,4 +631,5 @@ class Faults:
                 oldest, _ = pins.popitem(last=False)
                 flags[oldest] &= ~PINNED
             flags[pfn] |= PINNED
+            self._count_touch(process, pfn, write=write, told=told)
         pins[pfn] = state.now + settings.hold_seconds

@@ -167,13 +167,13 @@ class InstantCore(Core):
         """What most misses in full memory come to, without detours: one page goes, and one takes its frame.
 
         The function does the same as `_miss` for a page, and takes that way where there is more to do than usual. None:
-        there always is, because evictions are put on record, or touches are, or no evict policy hears of pages.
+        there always is, because evictions are put on record, or no evict policy hears of pages.
         """
         policies = process.policies
         on_miss, on_evict, on_fill, first_victim = (
             policies.on_miss, policies.on_evict, policies.on_fill, policies.first_victim,
         )  # fmt: skip
-        if process.evictions.maxlen or process.touches is not None or on_evict is None or on_fill is None:
+        if process.evictions.maxlen or on_evict is None or on_fill is None:
             return None
         frames, counters = self._frames, process.counters
         states, all_flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot

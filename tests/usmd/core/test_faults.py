@@ -1,11 +1,14 @@
 """Faults: what each is answered, in which order, and what it brings along."""
 
+from array import array
+
 import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.commands import Allocated, Yielded
 from usmd.core.faults import MAX_GUESSES
+from usmd.core.region import page_key
 from usmd.errors import DataLoss
 
 DATA = b"x" * PAGE
@@ -293,3 +296,47 @@ def test_a_fault_that_failed_waits_for_none_of_its_other_pages():
     while shell.pending:
         shell.complete_io()
     assert shell.core.state.processes[process].missing == 0
+
+
+def _in_state(state):
+    """A shell whose page 0 is in a state, with what is recorded and heard of its touches from now on."""
+    shell = Shell(make_core(hold_budget=4, hold_seconds=60.0), auto_io=False)
+    process = shell.attach(evict="lfu")
+    region = shell.map(process, 4)
+    if state != "ABSENT":
+        shell.put(process, region, 0, DATA)
+        shell.put(process, region, 0, DATA)  # the access that the hold is for ends it
+    if state in ("SWAPPED", "EVICTING", "FILLING"):
+        shell.evict(process, region, 0, 1)
+    if state in ("SWAPPED", "FILLING"):
+        complete_all(shell)
+    touches = shell.core.state.processes[process].touches = array("q")
+    if state == "FILLING":
+        shell.fault(process, region, 0)
+    assert shell.state_of(region, 0) == state
+    return shell, process, region, touches
+
+
+@pytest.mark.parametrize("state", ["ABSENT", "SWAPPED", "PRESENT", "EVICTING"])
+@pytest.mark.parametrize("write", [False, True])
+def test_a_fault_and_the_access_after_it_are_one_touch_whatever_the_page_was(state, write):
+    shell, process, region, touches = _in_state(state)
+    policy = shell.core.state.processes[process].policies.on_access.__self__
+    before = sum(len(pages) * times for times, pages in policy.lists.items())
+    shell.fault(process, region, 0, write=write)
+    complete_all(shell)
+    assert not shell.access(process, region, 0, write=write).absent
+    assert list(touches) == [page_key(region, 0), 3 if write else 2]
+    after = sum(len(pages) * times for times, pages in policy.lists.items())
+    assert after - before == 1 if state == "PRESENT" else after == 1, "lfu counts the touches since the page came"
+    shell.access(process, region, 0)
+    assert list(touches)[2:] == [page_key(region, 0), 0]
+
+
+def test_two_faults_on_a_page_that_is_filled_and_two_accesses_are_two_touches():
+    shell, process, region, touches = _in_state("FILLING")
+    shell.fault(process, region, 0, fault_id=2)
+    complete_all(shell)
+    shell.access(process, region, 0)
+    shell.access(process, region, 0)
+    assert list(touches) == [page_key(region, 0), 2, page_key(region, 0), 0]

@@ -239,6 +239,23 @@ def test_a_fault_on_a_page_that_is_coming_in_parks_and_goes_on_with_it():
     assert app.state.processes[app.process].missing == 0
 
 
+def test_every_real_fault_is_one_touch_for_a_recorder_whatever_its_page_was():
+    app = App(auto_io=False).swapped()
+    touches = app.state.processes[app.process].touches = array("q")
+    app.touch(1, DATA)  # it was never written to
+    app.touch(0)
+    app.touch(0)  # it is being filled
+    app.shell.complete_io()
+    assert list(touches) == [app.key(1), 3, app.key(0), 2, app.key(0), 2]
+    app.evict(1)
+    assert app.state_of(1) == "EVICTING"
+    app.state.regions[app.region].process.touches = touches = array("q")
+    app.shell.do(events.PageFaults(app.process, [events.PageFault(app.region, 1, False)]))
+    assert (app.state_of(1), list(touches)) == ("PRESENT", [app.key(1), 2])
+    app.shell.do(events.PageFaults(app.process, [events.PageFault(app.region, 1, True)]))  # it came meanwhile
+    assert list(touches) == [app.key(1), 2, app.key(1), 3]
+
+
 def test_nobody_sees_a_page_before_it_is_there():
     app = App(auto_io=False).swapped()
     app.touch(0)

@@ -58,7 +58,7 @@ def test_a_listener_hears_faults_and_hits_of_its_process_and_of_no_other():
 
 
 def test_two_listeners_hear_the_same_and_one_that_leaves_does_not_take_the_other_along():
-    bench = Bench()
+    bench = Bench(hold_budget=4)
     one, two = Ear(), Ear()
     with bench.engine.taps.listening(process_of(bench), one):
         with bench.engine.taps.listening(process_of(bench), two):
@@ -68,7 +68,7 @@ def test_two_listeners_hear_the_same_and_one_that_leaves_does_not_take_the_other
 
 
 def test_changes_come_after_the_touches_before_them():
-    bench = Bench()
+    bench = Bench(hold_budget=4)
     ear = Ear()
     with bench.engine.taps.listening(process_of(bench), ear):
         bench.faults(0)
@@ -80,7 +80,7 @@ def test_changes_come_after_the_touches_before_them():
 
 
 def test_the_end_of_the_process_is_told_last_and_ends_the_tap():
-    bench = Bench()
+    bench = Bench(hold_budget=4)
     ear = Ear()
     with bench.engine.taps.listening(process_of(bench), ear):
         bench.faults(0)
@@ -91,7 +91,7 @@ def test_the_end_of_the_process_is_told_last_and_ends_the_tap():
 
 
 def test_a_request_that_is_refused_is_not_heard():
-    bench = Bench()
+    bench = Bench(hold_budget=4)
     ear = Ear()
     with bench.engine.taps.listening(process_of(bench), ear), pytest.raises(NotFound):
         bench.engine.submit(events.SetHint(bench.process, 99, 0, None, None))
