@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import threading
+from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
@@ -41,7 +42,7 @@ class Memory:
                     f"the memory socket {address.memory_path} cannot be used: {error.strerror}"
                 ) from None
             attach = client_pb2.MemoryRequest(attach=client_pb2.MemoryAttach(session_token=token))
-            self._ask(attach, send=[self.userfaultfd])
+            self._ask(attach, send=[self.userfaultfd], first=True)
         except BaseException:
             self.close()
             raise
@@ -65,13 +66,23 @@ class Memory:
                 raise
             return mapping
 
-    def _ask(self, request: client_pb2.MemoryRequest, send: list[int] | None = None, expect: int = 0) -> list[int]:
-        """Send a request and read its reply; returns the descriptors that came, `expect` of them."""
+    def _ask(
+        self, request: client_pb2.MemoryRequest, send: list[int] | None = None, expect: int = 0, *, first: bool = False
+    ) -> list[int]:
+        """Send a request and read its reply; returns the descriptors that came, `expect` of them.
+
+        A daemon that refuses the connection may have replied, and closed it, before the `first` request.
+        """
         descriptors: list[int] = []
-        self._skip_old_replies()
+        if not first:
+            self._skip_old_replies()
         try:
-            socket.send_fds(self._socket, [request.SerializeToString()], send or [])
-            data, descriptors, flags, _ = socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                socket.send_fds(self._socket, [request.SerializeToString()], send or [])
+            try:
+                data, descriptors, flags, _ = self._receive()
+            except ConnectionResetError:  # the request was not read; the kernel says so before it gives the reply
+                data, descriptors, flags, _ = self._receive()
         except OSError as error:
             raise ConnectionLost(f"the memory connection broke: {error}; connect again") from None
         try:
@@ -95,12 +106,15 @@ class Memory:
             raise
         return descriptors
 
+    def _receive(self) -> tuple[bytes, list[int], int, object]:
+        return socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+
     def _skip_old_replies(self) -> None:
         """Forget what came for a request that was interrupted."""
         try:
             self._socket.settimeout(0)
             while True:
-                data, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+                data, descriptors, _, _ = self._receive()
                 for descriptor in descriptors:
                     os.close(descriptor)
                 if not data:

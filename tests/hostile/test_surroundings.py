@@ -31,6 +31,15 @@ def use(address, length=LENGTH):
         assert region.read(0, length) == data
 
 
+def attaches(address):
+    """Whether the daemon takes one more client of this user."""
+    try:
+        lib_usm.connect(address).close()
+    except lib_usm.LimitExceeded:
+        return False
+    return True
+
+
 # Disks
 
 
@@ -177,8 +186,11 @@ def test_hundreds_of_memory_connections_of_a_stranger_leave_nothing(tmp_path):
         bystander = Bystander(daemon, other)
         with bystander.watching(), contextlib.ExitStack() as stack:
             for _ in range(500):
-                with contextlib.suppress(OSError):  # one more than it takes is refused or closed
-                    stack.callback(connect(daemon.address).close)
+                stack.callback(connect(daemon.address).close)
+            with pytest.raises(lib_usm.LimitExceeded, match="without a session to the memory socket"):
+                use(daemon.address)  # it is the same user's
+            stack.close()
+            wait_until(lambda: attaches(daemon.address), "its connections are forgotten")
             use(daemon.address)
         bystander.check()
         bystander.wait_alone()

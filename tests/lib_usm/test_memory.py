@@ -5,6 +5,7 @@ import gc
 import mmap
 import os
 import queue
+import select
 import socket
 import threading
 
@@ -291,3 +292,51 @@ def test_a_daemon_at_which_many_are_waiting_to_be_let_in_is_waited_for(tmp_path)
         (memory,) = outcome
         assert isinstance(memory, Memory), memory
         memory.close()
+
+
+def test_a_refusal_is_heard_that_came_and_closed_the_connection_before_the_request(tmp_path):
+    require_real_memory()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "usmd.sock.memory"))
+    listener.listen()
+    refusal = pb.MemoryReply(reason=reason("LIMIT_EXCEEDED"), message="too many").SerializeToString()
+    closed = threading.Event()
+
+    def refuse():
+        connection, _ = listener.accept()
+        connection.send(refusal)
+        connection.close()
+        closed.set()
+
+    class Late(Memory):
+        def _ask(self, *arguments, **more):
+            assert closed.wait(SECONDS)
+            return super()._ask(*arguments, **more)
+
+    with listener:
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(lib_usm.LimitExceeded, match="too many"):
+            Late(SocketAddress(f"unix:{tmp_path / 'usmd.sock'}"), "token")
+        thread.join(SECONDS)
+
+
+def test_a_refusal_is_heard_that_came_while_the_request_was_on_its_way(tmp_path):
+    require_real_memory()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "usmd.sock.memory"))
+    listener.listen()
+    refusal = pb.MemoryReply(reason=reason("LIMIT_EXCEEDED"), message="too many").SerializeToString()
+
+    def refuse():
+        connection, _ = listener.accept()
+        with connection:
+            select.select([connection], [], [], SECONDS)  # the request lies there, and is not read
+            connection.send(refusal)
+
+    with listener:
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(lib_usm.LimitExceeded, match="too many"):
+            Memory(SocketAddress(f"unix:{tmp_path / 'usmd.sock'}"), "token")
+        thread.join(SECONDS)
