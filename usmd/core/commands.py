@@ -13,13 +13,17 @@ class Command(msgspec.Struct, frozen=True, gc=False):
     """Base of all commands."""
 
 
-class Attached(Command, frozen=True):
+class Answer(Command, frozen=True):
+    """Base of what answers the caller of an event. The shell returns it to that caller and performs nothing."""
+
+
+class Attached(Answer, frozen=True):
     """Answer to Attach."""
 
     process_id: int
 
 
-class Mapped(Command, frozen=True):
+class Mapped(Answer, frozen=True):
     """Answer to Map."""
 
     region_id: int
@@ -29,7 +33,7 @@ class Mapped(Command, frozen=True):
     name: str
 
 
-class HintSet(Command, frozen=True):
+class HintSet(Answer, frozen=True):
     """Answer to SetHint: the hint's number (0: it left none), its pages, and resident ones over the budget.
 
     `unheeded`: its keys that no policy of the process acts on.
@@ -42,13 +46,13 @@ class HintSet(Command, frozen=True):
     unheeded: Sequence[str] = ()
 
 
-class Pinned(Command, frozen=True):
+class Pinned(Answer, frozen=True):
     """Answer to Pin: the absent pages of the range. With one of them nothing is pinned."""
 
     absent: Sequence[int]
 
 
-class Accessed(Command, frozen=True):
+class Accessed(Answer, frozen=True):
     """Answer to Access: frames of the pages present up to the first absent one, and the absent pages of the range."""
 
     frames: Sequence[int]
@@ -94,10 +98,11 @@ Outcome = Allocated | Yielded | Failed
 
 
 class Outcomes(Command, frozen=True):
-    """Outcomes for one process, in order."""
+    """Outcomes for one process, in order; `reply_to` is that of the `Faults` event that they answer."""
 
     process_id: int
     outcomes: Sequence[Outcome]
+    reply_to: int = 0
 
 
 class RegionGone(Command, frozen=True):

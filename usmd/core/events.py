@@ -76,7 +76,7 @@ class SetPolicy(Event, frozen=True):
 
 
 class FaultRequest(msgspec.Struct, frozen=True, gc=False):
-    """A fault on `page_count` pages from `first_page` on; `fault_id` is the client's."""
+    """A fault on `page_count` pages from `first_page` on; its outcomes carry `fault_id`, which is the client's."""
 
     fault_id: int
     region_id: int
@@ -86,10 +86,14 @@ class FaultRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Faults(Event, frozen=True):
-    """A batch of faults of one process, in order."""
+    """A batch of faults of one process, in order. `reply_to`: the process's stream that gets the outcomes.
+
+    The core passes `reply_to` back in `Outcomes` and does not look at it.
+    """
 
     process_id: int
     faults: Sequence[FaultRequest]
+    reply_to: int = 0
 
 
 class PageFault(msgspec.Struct, frozen=True, gc=False):

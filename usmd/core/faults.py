@@ -42,14 +42,16 @@ class Pending:
     """
 
     __slots__ = (
-        "failed", "fault_id", "faults", "first", "missing", "page_count", "real", "region", "write", "yield_token",
+        "failed", "fault_id", "faults", "first", "missing", "page_count", "real", "region", "reply_to", "write",
+        "yield_token",
     )  # fmt: skip
 
-    def __init__(self, faults: Faults, region: Region, request: FaultRequest, *, real: bool) -> None:
+    def __init__(self, faults: Faults, region: Region, request: FaultRequest, *, real: bool, reply_to: int = 0) -> None:
         self.faults = faults
         self.region = region
         self.real = real
         self.fault_id = request.fault_id
+        self.reply_to = reply_to
         self.first = request.first_page
         self.page_count = request.page_count
         self.write = request.write
@@ -109,23 +111,26 @@ class Faults:
         """Faults that come now may bring in pages beside them, as many as one batch may."""
         self._guesses_left = MAX_GUESSES
 
-    def handle(self, process: Process, requests: Sequence[FaultRequest]) -> None:
-        """A batch of faults; each gets one outcome, now or later, and USM_YIELD before it if the policy says so."""
+    def handle(self, process: Process, requests: Sequence[FaultRequest], reply_to: int = 0) -> None:
+        """A batch of faults; each gets one outcome, now or later, and USM_YIELD before it if the policy says so.
+
+        The outcomes go to the stream `reply_to` of the process.
+        """
         state = self._state
         self.begin_batch()
         for request in requests:
             region = process.regions.get(request.region_id)
             if region is None:
                 missing = NotFound(f"no region {request.region_id} in this session")
-                state.outcome(process.process_id, Failed(request.fault_id, missing, request.first_page))
+                state.outcome(process.process_id, Failed(request.fault_id, missing, request.first_page), reply_to)
             elif request.page_count == 1 and 0 <= request.first_page < region.page_count:
-                self._one_page(process, region, request)
+                self._one_page(process, region, request, reply_to)
             else:
                 wrong = self._check(region, request)
                 if wrong is None:
-                    self._pages(process, region, request)
+                    self._pages(process, region, request, reply_to=reply_to)
                 else:
-                    state.outcome(process.process_id, Failed(request.fault_id, wrong, request.first_page))
+                    state.outcome(process.process_id, Failed(request.fault_id, wrong, request.first_page), reply_to)
 
     def page_faults(self, process: Process, faults: Sequence[PageFault]) -> None:
         """Real page faults; each ends by what is done to its page: filled, restored, or poisoned."""
@@ -228,7 +233,7 @@ class Faults:
             )
         return None
 
-    def _one_page(self, process: Process, region: Region, request: FaultRequest) -> None:
+    def _one_page(self, process: Process, region: Region, request: FaultRequest, reply_to: int) -> None:
         """The two usual cases without detours: present already, or one page to be filled with zeros at once."""
         page = request.first_page
         chunk = region.table.chunks[page >> CHUNK_BITS]
@@ -237,7 +242,7 @@ class Faults:
         if entry == 0 and frames.free > 1 and not self.waiting:
             answer = self.ask(process, region, page, swap=False, write=request.write)
             if answer[0].count != 1 or answer[1]:
-                self._pages(process, region, request, answer)
+                self._pages(process, region, request, answer, reply_to=reply_to)
                 return
             pfn = self._life.zero_fill(region, page, answer[0].frame)
             self.hold_frame(process, pfn, write=request.write)
@@ -245,10 +250,10 @@ class Faults:
             pfn = entry - 1
             self.hold_frame(process, pfn, write=request.write, told=False)
         else:
-            self._pages(process, region, request)
+            self._pages(process, region, request, reply_to=reply_to)
             return
         self._count_minor(process, region)
-        self._state.outcome(process.process_id, Allocated(request.fault_id, ((page, pfn, 1),)))
+        self._state.outcome(process.process_id, Allocated(request.fault_id, ((page, pfn, 1),)), reply_to)
 
     def ask(self, process: Process, region: Region, page: int, *, swap: bool, write: bool) -> tuple[Allocation, bool]:
         """What the alloc policy says to a fault on a page without a frame, after clipping, and whether it yields."""
@@ -272,9 +277,10 @@ class Faults:
         answer: tuple[Allocation, bool] | None = None,
         *,
         real: bool = False,
+        reply_to: int = 0,
     ) -> None:
         """All pages of a fault; `answer` is what the policy said to its only page, if it was asked already."""
-        pending = Pending(self, region, request, real=real)
+        pending = Pending(self, region, request, real=real, reply_to=reply_to)
         yields = False
         low, high = request.first_page, request.first_page + request.page_count
         for page in range(request.first_page, request.first_page + request.page_count):
@@ -288,10 +294,10 @@ class Faults:
             pending.yield_token = self._next_token
             self._next_token += 1
             process.counters.yields += 1
-            self._state.outcome(process.process_id, Yielded(request.fault_id, pending.yield_token))
+            self._state.outcome(process.process_id, Yielded(request.fault_id, pending.yield_token), reply_to)
         elif pending.missing == 0 and not pending.failed:
             runs = self.runs(region, max(low, 0), min(high, region.page_count))
-            self._state.outcome(process.process_id, Allocated(request.fault_id, runs))
+            self._state.outcome(process.process_id, Allocated(request.fault_id, runs), reply_to)
 
     def _page(
         self,
@@ -545,7 +551,8 @@ class Faults:
         if pending.real:
             return
         runs = self.runs(pending.region, pending.first, pending.first + pending.page_count)
-        self._state.outcome(pending.region.process.process_id, Allocated(pending.fault_id, runs, pending.yield_token))
+        outcome = Allocated(pending.fault_id, runs, pending.yield_token)
+        self._state.outcome(pending.region.process.process_id, outcome, pending.reply_to)
 
     def fail(self, pending: Pending, page: int, error: UsmdError) -> None:
         """A page of a fault failed, and the fault with it; told once."""
@@ -555,9 +562,8 @@ class Faults:
             if pending.real:
                 self._poison(pending.region, page, error)
                 return
-            self._state.outcome(
-                pending.region.process.process_id, Failed(pending.fault_id, error, page, pending.yield_token)
-            )
+            outcome = Failed(pending.fault_id, error, page, pending.yield_token)
+            self._state.outcome(pending.region.process.process_id, outcome, pending.reply_to)
 
     def _poison(self, region: Region, page: int, error: UsmdError) -> None:
         """A real fault cannot be served: an error for whoever waits, in the one form that the kernel has."""

@@ -133,7 +133,7 @@ class Core:
                 self._mapping.end(process, event.reason, killed=True)
 
     def _faults_event(self, event: events.Faults) -> None:
-        self.faults.handle(self.state.process(event.process_id), event.faults)
+        self.faults.handle(self.state.process(event.process_id), event.faults, event.reply_to)
 
     def _page_faults(self, event: events.PageFaults) -> None:
         process = self.state.processes.get(event.process_id)

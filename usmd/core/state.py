@@ -163,7 +163,8 @@ class State:
         self.protect_pages: list[int] = []
         self.writes: list[commands.SlotPage] = []
         self.reads: list[commands.SlotPage] = []
-        self._outcomes: dict[int, list[commands.Outcome]] = {}
+        self._outcomes: dict[tuple[int, int], list[commands.Outcome]] = {}
+        """By process and by `reply_to` of their faults."""
         self._notices: list[commands.Notice] = []
 
     def tells_slowness(self, stopwatch: Callable[[], float]) -> bool:
@@ -194,10 +195,10 @@ class State:
             raise NotFound(f"no region {region_id} in this session")
         return region
 
-    def outcome(self, process_id: int, outcome: commands.Outcome) -> None:
-        """Queue an outcome for a process; one that has ended hears nothing."""
+    def outcome(self, process_id: int, outcome: commands.Outcome, reply_to: int = 0) -> None:
+        """Queue an outcome for a stream of a process; one that has ended hears nothing."""
         if process_id in self.processes:
-            self._outcomes.setdefault(process_id, []).append(outcome)
+            self._outcomes.setdefault((process_id, reply_to), []).append(outcome)
 
     def notice(self, kind: str, process_id: int, message: str, fields: dict[str, str] | None = None) -> None:
         """Queue something of note."""
@@ -241,9 +242,9 @@ class State:
             out.append(commands.ReadSlots(self.reads))
             self.reads = []
         if self._outcomes:
-            for process_id, outcomes in self._outcomes.items():
+            for (process_id, reply_to), outcomes in self._outcomes.items():
                 if process_id in self.processes:
-                    out.append(commands.Outcomes(process_id, outcomes))
+                    out.append(commands.Outcomes(process_id, outcomes, reply_to))
             self._outcomes = {}
         if self._notices:
             out.extend(self._notices)

@@ -26,7 +26,7 @@ from usmd.server.stream_messages import number_of_reason
 from usmd.server.taps import Taps
 from usmd.swap.base import SwapDevice
 
-OnOutcomes = Callable[[int, Sequence[commands.Outcome]], None]
+OnOutcomes = Callable[[commands.Outcomes], None]
 OnEnded = Callable[[commands.Ended], None]
 OnNotice = Callable[[commands.Notice], None]
 Touch = Callable[[Sequence[int]], None]
@@ -60,24 +60,24 @@ class Engine:
         )
         self.taps = Taps()
         self.queues = [DeviceQueue(device, memory, self.complete) for device in devices]
-        self.on_outcomes: OnOutcomes = lambda _process, _outcomes: None
+        self.on_outcomes: OnOutcomes = lambda _: None
         self.on_ended: OnEnded = lambda _ended: None
         self.on_notice: OnNotice = lambda _notice: None
         self._events: deque[events.Event] = deque()
         self._pumping = False
         self._goes_on = False
-        self._touch: Touch | None = None
-        self._performers = self._make_performers()
+        self.performers = self._make_performers()
+        """What performs each kind of command; for reading."""
 
     @staticmethod
     def now() -> float:
         """Seconds of the clock that events carry."""
         return time.monotonic()
 
-    def submit(self, event: events.Event) -> commands.Command | None:
+    def submit(self, event: events.Event, touch: Touch | None = None) -> commands.Answer | None:
         """Handle an event and what follows at once; returns the core's answer to it, if it has one.
 
-        A long chain of what follows goes on in the loop's next turns.
+        A long chain of what follows goes on in the loop's next turns. `touch`: as for `access`.
 
         Raises what the core raises for a request that cannot be carried out; then nothing has changed. What fails in
         performing the commands is no error of the caller: it reaches the core as an event.
@@ -87,7 +87,7 @@ class Engine:
             return None
         self._pumping = True
         try:
-            answer = self._handle(event)
+            answer = self._handle(event, touch)
             self._pump()
         finally:
             self._pumping = False
@@ -110,7 +110,7 @@ class Engine:
         """Events that the core has not handled yet."""
         return self._events
 
-    def _handle(self, event: events.Event) -> commands.Command | None:
+    def _handle(self, event: events.Event, touch: Touch | None = None) -> commands.Answer | None:
         now = time.monotonic()
         todo = self.core.handle(event, now)
         if self.taps.live:
@@ -118,7 +118,7 @@ class Engine:
                 self.taps.deliver(event, now)
             except Exception:  # noqa: BLE001 - logged with its traceback; a recording is no reason to lose commands
                 log.event("defect", exc_info=True, method=f"taps of {type(event).__name__}")
-        return self._perform(todo)
+        return self._perform(todo, touch)
 
     def _handle_following(self, event: events.Event) -> None:
         """Handle an event that nobody waits for, in the middle of whatever was asked for by somebody else."""
@@ -134,11 +134,7 @@ class Engine:
 
         It is called before any command that follows is performed, because such a command may take a frame away.
         """
-        self._touch = touch
-        try:
-            answer = self.submit(event)
-        finally:
-            self._touch = None
+        answer = self.submit(event, touch)
         if not isinstance(answer, commands.Accessed):
             raise TypeError(f"the core answered {answer!r} to Access")
         return answer
@@ -186,25 +182,24 @@ class Engine:
         finally:
             self._pumping = False
 
-    def _perform(self, todo: Sequence[commands.Command]) -> commands.Command | None:
+    def _perform(self, todo: Sequence[commands.Command], touch: Touch | None) -> commands.Answer | None:
         """Perform commands in their order, all of them; returns the one that is an answer, if there is one.
 
         Raises what moving the bytes of an access raises; that is its caller's.
         """
-        answer: commands.Command | None = None
+        answer: commands.Answer | None = None
         failure: Exception | None = None
         for command in todo:
-            perform = self._performers.get(type(command))
-            if perform is None:
+            if isinstance(command, commands.Answer):
                 answer = command
-                if self._touch is not None and isinstance(command, commands.Accessed):
+                if touch is not None and isinstance(command, commands.Accessed):
                     try:
-                        self._touch(command.frames)
+                        touch(command.frames)
                     except Exception as error:  # noqa: BLE001 - raised below
                         failure = error
                 continue
             try:
-                perform(command)
+                self.performers[type(command)](command)
             except Exception as error:  # noqa: BLE001 - logged with its traceback, and the core is told
                 self._failed(command, error)
         if failure is not None:
@@ -225,7 +220,7 @@ class Engine:
             self._events.append(following)
 
     def _make_performers(self) -> dict[type[commands.Command], Callable[[Any], object]]:
-        """What performs each kind of command; a kind that is not here is an answer."""
+        """What performs each kind of command that is no answer."""
         memory = self.memory
 
         def zero_fill(command: commands.ZeroFill) -> None:
@@ -278,7 +273,7 @@ class Engine:
                 self.on_ended(command)
 
         return {
-            commands.Outcomes: lambda command: self.on_outcomes(command.process_id, command.outcomes),
+            commands.Outcomes: lambda command: self.on_outcomes(command),
             commands.ZeroFill: zero_fill,
             commands.Release: release,
             commands.Restore: restore,

@@ -96,7 +96,6 @@ class FaultStream:
 
     async def _file_all(self, faults: Sequence[client_pb2.Fault]) -> None:
         """File a batch of faults; outcomes of its last part are in the outbox."""
-        base = self._stream.base
         part: list[events.FaultRequest] = []
         pages = 0
         for fault in faults:
@@ -106,9 +105,7 @@ class FaultStream:
                 await self._flush()
                 part, pages = [], 0
                 await asyncio.sleep(0)
-            part.append(
-                events.FaultRequest(fault.fault_id + base, fault.region_id, fault.first_page, count, fault.write)
-            )
+            part.append(events.FaultRequest(fault.fault_id, fault.region_id, fault.first_page, count, fault.write))
             pages += count
         if part:
             await self._file(part)
@@ -123,7 +120,7 @@ class FaultStream:
             return
         stream.direct = True
         try:
-            self._engine.submit(events.Faults(session.process_id, part))
+            self._engine.submit(events.Faults(session.process_id, part, stream.index))
         finally:
             stream.direct = False
 
@@ -188,4 +185,4 @@ class FaultStream:
             while outbox:
                 entries = message_full(outbox)
                 del outbox[: len(entries)]
-                await self._context.write(message_of(entries, self._stream.base))
+                await self._context.write(message_of(entries))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Final
 
 from usmd.config import PolicyRules
@@ -20,8 +19,6 @@ from usmd.server.engine import Engine
 from usmd.server.identity import Identities, Identity
 from usmd.server.stream_messages import Entry
 
-FAULT_ID_BITS: Final = 64
-"""Bits of a client's fault id; those above them are the index of its stream."""
 MAX_STREAMS: Final = 64
 """Streams that a session may have at a time."""
 REMEMBERED: Final = 1024
@@ -31,15 +28,14 @@ REMEMBERED: Final = 1024
 class Stream:
     """One fault stream of a session, until it is closed.
 
-    `outbox` holds what is to be written; `wake` is set when there is something, or when the session has ended.
+    `index` is its number in the session, and what its faults have for `reply_to`. `outbox` holds what is to be written;
+    `wake` is set when there is something, or when the session has ended.
     """
 
-    __slots__ = ("base", "direct", "index", "outbox", "wake")
+    __slots__ = ("direct", "index", "outbox", "wake")
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.base = index << FAULT_ID_BITS
-        """What the client's fault ids are raised by, because they are unique in their stream only."""
         self.outbox: list[Entry] = []
         self.wake = asyncio.Event()
         self.direct = False
@@ -208,23 +204,16 @@ class Sessions:
         if not session.opened:
             self.end(session, f"no fault stream was opened within {self._attach_timeout:g} s")
 
-    def _deliver(self, process_id: int, outcomes: Sequence[commands.Outcome]) -> None:
-        session = self._by_process.get(process_id)
+    def _deliver(self, command: commands.Outcomes) -> None:
+        session = self._by_process.get(command.process_id)
         if session is None:
             return
         session.room.set()
-        if session.opened == 1:  # so they are all of the one stream there is
-            for stream in session.streams.values():
-                stream.outbox.extend(outcomes)
-                if not stream.direct:
-                    stream.wake.set()
-            return
-        for outcome in outcomes:
-            own = session.streams.get(outcome.fault_id >> FAULT_ID_BITS)
-            if own is not None:
-                own.outbox.append(outcome)
-                if not own.direct:
-                    own.wake.set()
+        stream = session.streams.get(command.reply_to)
+        if stream is not None:  # else it was closed meanwhile
+            stream.outbox.extend(command.outcomes)
+            if not stream.direct:
+                stream.wake.set()
 
     def _process_ended(self, ended: commands.Ended) -> None:
         session = self._by_process.pop(ended.process_id)

@@ -89,14 +89,14 @@ def message_full(outbox: Sequence[Entry]) -> Sequence[Entry]:
     return outbox[:]
 
 
-def message_of(entries: Sequence[Entry], base: int = 0) -> client_pb2.StreamFaultsResponse:
-    """The message; the client's fault ids are those of the outcomes less `base`."""
+def message_of(entries: Sequence[Entry]) -> client_pb2.StreamFaultsResponse:
+    """The message that holds these entries."""
     message = client_pb2.StreamFaultsResponse()
     add = message.outcomes.add
     for outcome in entries:
         if isinstance(outcome, commands.Allocated):
             entry = add()
-            entry.fault_id = outcome.fault_id - base
+            entry.fault_id = outcome.fault_id
             allocated = entry.allocated
             if outcome.yield_token:
                 allocated.yield_token = outcome.yield_token
@@ -112,11 +112,11 @@ def message_of(entries: Sequence[Entry], base: int = 0) -> client_pb2.StreamFaul
             _add_answer(message, outcome)
         elif isinstance(outcome, commands.Yielded):
             entry = add()
-            entry.fault_id = outcome.fault_id - base
+            entry.fault_id = outcome.fault_id
             entry.yielded.yield_token = outcome.yield_token
         else:
             entry = add()
-            entry.fault_id = outcome.fault_id - base
+            entry.fault_id = outcome.fault_id
             failure = entry.failure
             failure.reason = failure_reason(outcome.error)
             failure.message = str(outcome.error)

@@ -340,3 +340,22 @@ def test_two_faults_on_a_page_that_is_filled_and_two_accesses_are_two_touches():
     shell.access(process, region, 0)
     shell.access(process, region, 0)
     assert list(touches) == [page_key(region, 0), 2, page_key(region, 0), 0]
+
+
+def test_outcomes_carry_the_stream_of_their_faults_now_and_later():
+    shell, process, region = swapped(2, alloc="async_aware")
+
+    def told(todo):
+        return [
+            (each.reply_to, [type(outcome) for outcome in each.outcomes])
+            for each in todo
+            if isinstance(each, commands.Outcomes)
+        ]
+
+    faults = [events.FaultRequest(7, region, page, 1, False) for page in (0, 5)]
+    first = shell.core.handle(events.Faults(process, faults, reply_to=3), 0.0)
+    assert told(first) == [(3, [Yielded, commands.Failed])]
+    assert told(shell.core.handle(events.Faults(process, faults[:1]), 0.0)) == [(0, [Yielded])]
+    (read,) = [each for each in first if isinstance(each, commands.ReadSlots)]
+    done = shell.core.handle(events.SwapInDone([page.pfn for page in read.pages], [None]), 0.0)
+    assert told(done) == [(3, [Allocated]), (0, [Allocated])]

@@ -194,8 +194,8 @@ class Faults:
         self.engine.on_outcomes = self._outcomes
         self.process = self.engine.submit(events.Attach("app", "async_aware", "fifo", "refuse")).process_id
 
-    def _outcomes(self, process_id, outcomes):
-        self.outcomes.extend(outcomes)
+    def _outcomes(self, command):
+        self.outcomes.extend(command.outcomes)
         self.changed.set()
 
     async def until(self, true):

@@ -76,9 +76,9 @@ class Bench:
         self.process = self.engine.submit(events.Attach("app", "first_fit", "fifo", "refuse")).process_id
         self.region = self.engine.map(events.Map(self.process, pages * PAGE, "")).region_id
 
-    def _outcomes(self, process_id, outcomes):
-        assert process_id == self.process
-        self.outcomes.extend(outcomes)
+    def _outcomes(self, command):
+        assert command.process_id == self.process
+        self.outcomes.extend(command.outcomes)
         self.changed.set()
 
     async def answered(self, count):
@@ -301,3 +301,25 @@ def test_close_closes_every_device():
         return [queue.device.write([SlotIO(0, 1, 1, 1, buffer)]) for queue in bench.engine.queues]
 
     assert [str(error).endswith("the device is closed") for (error,) in asyncio.run(main())] == [True, True]
+
+
+def test_each_command_of_the_core_has_a_performer_or_is_an_answer():
+    async def conversation(bench):
+        defined = {each for each in vars(commands).values() if isinstance(each, type)}
+        concrete = {each for each in defined if issubclass(each, commands.Command)} - {commands.Command}
+        answers = {each for each in concrete if issubclass(each, commands.Answer)}
+        assert set(bench.engine.performers) == concrete - answers
+
+    run(conversation)
+
+
+def test_a_command_that_has_no_performer_is_a_defect_in_the_log_and_no_answer(logged):
+    class Unknown(commands.Command, frozen=True):
+        pass
+
+    async def conversation(bench):
+        bench.engine.core.state.first.append(Unknown())
+        assert bench.engine.submit(events.Tick()) is None
+
+    run(conversation)
+    assert [line["command"] for line in logged if line["event"] == "command_failed"] == ["Unknown"]

@@ -127,7 +127,7 @@ def test_bytes_that_cannot_be_moved_are_the_callers_error_and_every_command_is_p
     async def conversation(bench):
         await bench.fault(0)
         told = []
-        bench.engine._performers[commands.Notice] = told.append
+        bench.engine.performers[commands.Notice] = told.append
         bench.engine.core.state.notice("swap_error", 0, "as well")
         with pytest.raises(MemoryError):
             bench.engine.access(events.Access(bench.process, bench.region, 0, 1, False), _no_memory)

@@ -253,7 +253,7 @@ def test_outcomes_reach_the_outbox_of_their_process_and_wake_its_stream():
         session = bench.sessions.attach("one", "")
         one, two = session.open_stream(), bench.sessions.attach("two", "").open_stream()
         fill(bench, session, 1)
-        bench.engine.on_outcomes(session.process_id, [commands.Yielded(TOP, 1)])
+        bench.engine.on_outcomes(commands.Outcomes(session.process_id, [commands.Yielded(TOP, 1)], one.index))
         assert [outcome.fault_id for outcome in one.outbox] == [0, TOP]
         assert one.wake.is_set()
         assert two.outbox == []
@@ -267,8 +267,9 @@ def test_outcomes_reach_the_stream_that_filed_their_faults():
         session = bench.sessions.attach("app", "")
         first, second, third = (session.open_stream() for _ in range(3))
         second.direct = True
-        outcomes = [commands.Yielded(TOP + stream.base, stream.index) for stream in (third, first, second, third)]
-        bench.engine.on_outcomes(session.process_id, outcomes)
+        outcomes = [commands.Yielded(TOP, token) for token in range(4)]
+        for stream, outcome in zip((third, first, second, third), outcomes, strict=True):
+            bench.engine.on_outcomes(commands.Outcomes(session.process_id, [outcome], stream.index))
         assert (first.outbox, second.outbox, third.outbox) == (outcomes[1:2], outcomes[2:3], outcomes[0::3])
         assert [stream.wake.is_set() for stream in (first, second, third)] == [True, False, True]
 
@@ -282,7 +283,7 @@ def test_outcomes_of_a_closed_stream_are_dropped_and_its_index_does_not_come_aga
         bench.sessions.close_stream(session, second)
         third = session.open_stream()
         assert (first.index, second.index, third.index) == (0, 1, 2)
-        bench.engine.on_outcomes(session.process_id, [commands.Yielded(7 + second.base, 1)])
+        bench.engine.on_outcomes(commands.Outcomes(session.process_id, [commands.Yielded(7, 1)], second.index))
         assert first.outbox == second.outbox == third.outbox == []
         assert session.room.is_set()
         assert not session.ended.is_set()
