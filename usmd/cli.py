@@ -17,6 +17,7 @@ from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdEr
 from usmd.runtime_paths import prepare_folder, runtime_folder
 from usmd.server.signals import Signals, ignore_all
 from usmd.sizes import format_size
+from usmd.swap import kinds
 from usmd.swap.open import parse_swap_spec
 from usmd.text_output import complain, use_escapes
 from usmd.version import VERSION
@@ -120,7 +121,7 @@ def serve(
     swap: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="memory:SIZE | file:PATH:SIZE[:direct]",
+            metavar=kinds.forms(" | "),
             help="A swap device; repeat for several. They replace the configured ones. Default: one in memory, 4 times "
             "as large as --memory.",
             rich_help_panel=_MEMORY,

@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, cast
 
 import msgspec
 
@@ -21,7 +20,9 @@ from usmd.config_values import check_keys, frames_of, not_allowed, read_table
 from usmd.errors import ConfigError
 from usmd.runtime_paths import ADMIN_SOCKET_NAME, SOCKET_NAME, runtime_folder
 from usmd.sizes import format_size
-from usmd.swap.open import SwapSpec
+from usmd.swap import kinds
+from usmd.swap.kind import SwapKind
+from usmd.swap.memory import MemoryKind
 from usmd.text_files import read_text
 
 __all__ = ["Config", "MemoryConfig", "PolicyNames", "PolicyRule", "PolicyRules", "ServerConfig", "frames_of", "load"]
@@ -268,32 +269,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     memory: MemoryConfig
     """Memory and its shares."""
 
-    swap: tuple[SwapSpec, ...]
+    swap: tuple[SwapKind, ...]
     """Swap devices by number, at least one. Default: one memory device of 4 times the memory."""
 
     policy: PolicyRules
     """Which process gets which policies."""
 
 
-class _SwapTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[swap]]`."""
-
-    kind: values.SwapKind
-    size: values.Size
-    path: values.Word | None = None
-    name: values.Word | None = None
-    direct: values.Switch = False
-
-
-def _default_swap(memory: MemoryConfig) -> tuple[SwapSpec, ...]:
+def _default_swap(memory: MemoryConfig) -> tuple[SwapKind, ...]:
     """Make what a configuration without `[[swap]]` gets: one memory device, 4 times as large as `memory`."""
-    return (SwapSpec(kind="memory", size=4 * memory.size),)
+    return (MemoryKind(size=4 * memory.size),)
 
 
 def load(
     path: Path | None = None,
     overrides: Mapping[str, object] | None = None,
-    swap: Sequence[SwapSpec] = (),
+    swap: Sequence[SwapKind] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> Config:
     """Read the configuration file at `path` (None: defaults alone) and lay the command line over it.
@@ -342,19 +333,28 @@ def _read_server(table: object, environ: Mapping[str, str]) -> ServerConfig:
     return server
 
 
-def _read_swap(tables: object, state_dir: Path) -> tuple[SwapSpec, ...]:
-    """Read every `[[swap]]`; a relative path, or none, is a file in `state_dir`."""
+def _read_swap(tables: object, state_dir: Path) -> tuple[SwapKind, ...]:
+    """Read every `[[swap]]`, whose keys are those of its kind; a relative path is one in `state_dir`."""
     if not isinstance(tables, list):
         raise not_allowed("swap", tables, "an array of tables: [[swap]]")
-    found = []
-    for number, raw in enumerate(tables):
-        key = f"swap[{number}]"
-        table = read_table(_SwapTable, raw, key)
-        if table.kind == "memory" and table.path is not None:
-            raise not_allowed(f"{key}.path", table.path, 'no path for kind = "memory"; remove it, or use kind = "file"')
-        if table.kind == "memory" and table.direct:
-            raise not_allowed(f"{key}.direct", table.direct, 'false for kind = "memory"; remove it, or use "file"')
-        path = str(state_dir / (table.path or f"swap{number}")) if table.kind == "file" else None
-        kind = cast(Literal["memory", "file"], table.kind)  # _SwapTable allows no other
-        found.append(SwapSpec(kind=kind, size=table.size, path=path, name=table.name, direct=table.direct))
-    return tuple(found)
+    return tuple(_read_device(raw, f"swap[{number}]").placed(state_dir, number) for number, raw in enumerate(tables))
+
+
+def _read_device(raw: object, key: str) -> SwapKind:
+    if not isinstance(raw, dict):
+        raise not_allowed(key, raw, "a table with the keys kind, size, and those of its kind")
+    allowed = f"one of {', '.join(kinds.TABLE)}"
+    if "kind" not in raw:
+        raise ConfigError(f"{key}.kind is missing; allowed is {allowed}")
+    name = raw["kind"]
+    if not isinstance(name, str) or name not in kinds.TABLE:
+        raise not_allowed(f"{key}.kind", name, allowed)
+    try:
+        kind = kinds.find(name)
+    except ConfigError as error:
+        raise ConfigError(f"{key}.kind = {name!r}: {error}") from error
+    try:
+        check_keys(raw, ("kind", *kind.__struct_fields__), key)
+    except ConfigError as error:
+        raise ConfigError(f"{error} for kind = {name!r}") from error
+    return read_table(kind, {each: value for each, value in raw.items() if each != "kind"}, key)

@@ -214,4 +214,3 @@ AdminSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(v
 LogFormat = Annotated[str, _one_of("auto", "human", "json")]
 Mechanism = Annotated[str, _one_of("auto", "simulated", "userfaultfd")]
 FaultWakeup = Annotated[str, Kind('"sleep", "follow", or "spin:US" with 1 to 10000 microseconds', _fault_wakeup)]
-SwapKind = Annotated[str, _one_of("memory", "file")]

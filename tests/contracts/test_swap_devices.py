@@ -1,33 +1,49 @@
-"""One suite over every swap device: what is read is what was written, or a typed error."""
+"""One suite over every kind of swap device, those of installed packages too: what is read is what was written, or a
+typed error.
+
+A device is opened from its size alone, with its paths in a temporary folder; and once for each setting that is false
+unless said.
+"""
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from usmd.errors import DataLoss, InvalidArgument, OutOfRange, SwapIOError
+from usmd.swap import kinds
 from usmd.swap.base import SlotIO
-from usmd.swap.open import SwapSpec, open_devices
+from usmd.swap.open import open_devices, parse_swap_spec
 
 PAGE = 4096
 SLOTS = 4096
 
 
-@pytest.fixture(params=["memory", "file", "direct"])
+def variants():
+    """Each kind by name with its settings, and each of its switches alone."""
+    for name in kinds.TABLE:
+        yield pytest.param((name, {}), id=name)
+        for field in msgspec.structs.fields(kinds.find(name)):
+            if field.default is False:
+                yield pytest.param((name, {field.name: True}), id=f"{name}-{field.name}")
+
+
+@pytest.fixture(params=variants())
 def make(request, tmp_path):
+    name, settings = request.param
+    kind = kinds.find(name)
     devices = []
-    kind = "memory" if request.param == "memory" else "file"
-    direct = request.param == "direct"
 
     def build(slots=SLOTS):
-        path = str(tmp_path / f"swap{len(devices)}-{request.param}") if kind == "file" else None
-        devices.extend(open_devices([SwapSpec(kind=kind, size=slots * PAGE, path=path, direct=direct)], PAGE))
+        spec = kind(size=slots * PAGE, **settings).placed(tmp_path, len(devices))
+        devices.extend(open_devices([spec], PAGE))
+        devices[-1].at_once = reads_at_once(devices[-1])
         return devices[-1]
 
     yield build
@@ -40,8 +56,19 @@ def device(make):
     return make()
 
 
+def reads_at_once(device):
+    """Whether this device can tell that a page just written need not be waited for."""
+    entry = out(0)
+    assert device.write([entry]) == [None]
+    found = device.read_now([into(entry)])
+    device.discard([0])
+    assert found in ([None], None)
+    return found is not None
+
+
 def content(seed):
-    return random.Random(seed).randbytes(PAGE)
+    """A page that differs from every other, and can be compressed."""
+    return random.Random(seed).randbytes(PAGE // 8) * 8
 
 
 def out(slot, seed=None, *, process=1, page=None, generation=1):
@@ -55,7 +82,7 @@ def into(entry, **changes):
     return entry._replace(buffer=memoryview(bytearray(PAGE)), **changes)
 
 
-def kinds(results):
+def types_of(results):
     return [None if result is None else type(result) for result in results]
 
 
@@ -117,7 +144,7 @@ def test_the_largest_key_is_as_good_as_any(device):
 
 
 def test_a_slot_never_written_is_data_loss(device):
-    assert kinds(device.read([into(out(11))])) == [DataLoss]
+    assert types_of(device.read([into(out(11))])) == [DataLoss]
 
 
 def test_a_page_of_zeros_is_kept_like_any_other(device):
@@ -134,7 +161,7 @@ def test_a_discarded_slot_is_data_loss_until_it_is_written_again(device):
     device.discard([*range(20, 50), 3, 3])
     results = device.read([into(entry) for entry in entries])
     lost = {*range(20, 50), 3}
-    assert kinds(results) == [DataLoss if slot in lost else None for slot in range(64)]
+    assert types_of(results) == [DataLoss if slot in lost else None for slot in range(64)]
     again = out(30, seed="new", generation=2)
     assert device.write([again]) == [None]
     target = into(again)
@@ -153,7 +180,7 @@ def test_one_bad_entry_does_not_spoil_the_batch(device):
     device.write(entries)
     targets = [into(entry) for entry in entries]
     targets[4] = into(entries[4], generation=2)
-    assert kinds(device.read(targets)) == [None] * 4 + [DataLoss] + [None] * 5
+    assert types_of(device.read(targets)) == [None] * 4 + [DataLoss] + [None] * 5
     assert all(targets[n].buffer == content(40 + n) for n in range(10) if n != 4)
 
 
@@ -162,7 +189,7 @@ def test_after_a_rewrite_only_the_new_generation_is_there(device):
     device.write([old])
     device.write([new])
     target = into(new)
-    assert kinds(device.read([into(old)])) == [DataLoss]
+    assert types_of(device.read([into(old)])) == [DataLoss]
     assert device.read([target]) == [None]
     assert target.buffer == content("b")
 
@@ -202,37 +229,29 @@ def test_after_close_every_job_is_an_io_error_and_closing_again_does_nothing(dev
     device.write([entry])
     device.close()
     device.close()
-    assert kinds(device.write([entry])) == [SwapIOError]
-    assert kinds(device.read([into(entry)])) == [SwapIOError]
+    assert types_of(device.write([entry])) == [SwapIOError]
+    assert types_of(device.read([into(entry)])) == [SwapIOError]
     device.discard([1])
 
 
 def test_a_device_says_what_it_is(device):
-    assert (device.number, device.name, device.slots, device.page_size) == (0, f"{device.kind}0", SLOTS, PAGE)
-    assert (device.path is None) == (device.kind == "memory")
+    assert (device.number, device.name, device.page_size) == (0, f"{device.kind}0", PAGE)
+    assert device.kind in kinds.TABLE
+    assert device.slots >= SLOTS
+
+
+def test_a_device_is_read_from_the_command_line_as_from_the_configuration(device):
+    spec = kinds.find(device.kind)
+    assert spec.device is type(device)
+    if spec.form == "SIZE":
+        assert parse_swap_spec(f"{device.kind}:{SLOTS * PAGE}") == spec(size=SLOTS * PAGE)
 
 
 def test_two_devices_of_a_kind_share_nothing(make):
     one, other = make(16), make(16)
     entry = out(2)
     one.write([entry])
-    assert kinds(other.read([into(entry)])) == [DataLoss]
-
-
-def at_once(device):
-    """Whether this device can tell that it need not be waited for."""
-    if device.path is None:
-        return True
-    if device.path.endswith("direct"):
-        return False
-    with open(device.path, "rb") as file:
-        try:
-            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return True
+    assert types_of(other.read([into(entry)])) == [DataLoss]
 
 
 @pytest.mark.parametrize("slots", [[0], [SLOTS - 1], list(range(64)), [9, 3, 4, 100, 5, 8, SLOTS - 1, 0]])
@@ -241,9 +260,9 @@ def test_what_need_not_be_waited_for_comes_back_as_it_was_written(device, slots)
     device.write(written)
     targets = [into(entry) for entry in written]
     # What was just written is in the kernel's page cache, or in memory.
-    assert device.read_now(targets) == ([None] * len(slots) if at_once(device) else None)
+    assert device.read_now(targets) == ([None] * len(slots) if device.at_once else None)
     for target in targets:
-        assert target.buffer == (content(target.slot) if at_once(device) else bytes(PAGE))
+        assert target.buffer == (content(target.slot) if device.at_once else bytes(PAGE))
 
 
 @pytest.mark.parametrize("field", ["process", "page", "generation"])
@@ -252,10 +271,10 @@ def test_another_key_is_data_loss_also_at_once_and_of_its_entry_alone(device, fi
     device.write(entries)
     targets = [into(entries[0]), into(entries[1], **{field: 2}), into(entries[2])]
     results = device.read_now(targets)
-    if not at_once(device):
+    if not device.at_once:
         assert results is None
         results = device.read(targets)
-    assert kinds(results) == [None, DataLoss, None]
+    assert types_of(results) == [None, DataLoss, None]
     assert f"swap device {device.name}, slot 7" in str(results[1])
     assert [targets[n].buffer == content(6 + n) for n in (0, 2)] == [True, True]
 
@@ -266,13 +285,14 @@ def test_a_slot_that_holds_nothing_is_not_read_at_once_and_nor_is_a_closed_devic
     device.discard([2])
     assert device.read_now([into(entry) for entry in entries]) is None
     assert device.read_now([into(out(99))]) is None
-    assert kinds(device.read([into(entry) for entry in entries])) == [None, None, DataLoss, None]
+    assert types_of(device.read([into(entry) for entry in entries])) == [None, None, DataLoss, None]
     device.close()
     assert device.read_now([into(entries[0])]) is None
 
 
-@pytest.mark.parametrize(("slot", "size", "error"), [(SLOTS, PAGE, OutOfRange), (0, PAGE - 1, InvalidArgument)])
+@pytest.mark.parametrize(("slot", "size", "error"), [(None, PAGE, OutOfRange), (0, PAGE - 1, InvalidArgument)])
 def test_what_fits_no_slot_is_refused_at_once_as_it_is_later(device, slot, size, error):
+    slot = device.slots if slot is None else slot
     entry = SlotIO(slot, 1, 1, 1, memoryview(bytearray(size)))
     for read in (device.read_now, device.read):
         with pytest.raises(error, match=f"slot {slot}"):
@@ -283,9 +303,9 @@ def test_a_rewritten_slot_is_read_at_once_as_it_is_now(device):
     old, new = out(9, seed="a", generation=1), out(9, seed="b", generation=2)
     device.write([old])
     device.write([new])
-    if at_once(device):
+    if device.at_once:
         target = into(new)
-        assert kinds(device.read_now([into(old)])) == [DataLoss]
+        assert types_of(device.read_now([into(old)])) == [DataLoss]
         assert device.read_now([target]) == [None]
         assert target.buffer == content("b")
 
@@ -317,10 +337,10 @@ def test_any_sequence_of_jobs_agrees_with_a_dict(make, steps):
         else:
             targets = [into(model.get(slot, out(slot))) for slot in slots]
             results = device.read_now(targets) if what == "read_now" else None
-            if what == "read_now" and at_once(device):
+            if what == "read_now" and device.at_once:
                 assert (results is None) == any(slot not in model for slot in slots)
             if results is None:
                 results = device.read(targets)
-            assert kinds(results) == [None if slot in model else DataLoss for slot in slots]
+            assert types_of(results) == [None if slot in model else DataLoss for slot in slots]
             assert all(t.buffer == model[t.slot].buffer for t in targets if t.slot in model)
     device.close()

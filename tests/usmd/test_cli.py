@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from usmd import cli
 from usmd.errors import AlreadyRunning, ConfigError, InvalidSize, SwapDeviceError, UnknownPolicy
-from usmd.swap.open import SwapSpec
+from usmd.swap.file import FileKind
+from usmd.swap.memory import MemoryKind
 
 
 class Daemon(types.ModuleType):
@@ -64,7 +65,7 @@ def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
     assert (server.state_dir, server.uvloop, server.log_format) == (tmp_path / "state", False, "json")
     assert (memory.size, memory.page_size, memory.mechanism) == (32 << 20, 16384, "simulated")
     assert memory.fault_wakeup == "spin:100"
-    assert daemon.config.swap == (SwapSpec("memory", 1 << 30), SwapSpec("file", 2 << 30, "/a:b/swap"))
+    assert daemon.config.swap == (MemoryKind(size=1 << 30), FileKind(size=2 << 30, path="/a:b/swap"))
     assert (policy.alloc, policy.evict, policy.oom, policy.cond) == ("first_fit", "lru", "kill_largest", "trim")
     assert not (tmp_path / "usmd").exists()
     assert daemon.log_format == "json"
@@ -83,7 +84,7 @@ def test_flags_override_the_file_and_leave_the_rest_of_it(daemon, tmp_path):
     [
         (["--memory", "64MQ"], "memory.size: size '64MQ' cannot be read"),
         (["--page-size", "3KiB"], "memory.page_size = '3KiB' is not allowed"),
-        (["--swap", "tape:1GiB"], "swap device 'tape:1GiB' cannot be read"),
+        (["--swap", "tape:1GiB"], "swap device 'tape:1GiB': there is no kind 'tape'"),
         (["--config", "absent.toml"], "configuration absent.toml cannot be read"),
         (["--socket", "usmd.sock"], "server.socket: address 'usmd.sock' is not allowed"),
         (

@@ -3,7 +3,8 @@ import pytest
 
 from usmd.config import Config, MemoryConfig, PolicyNames, PolicyRule, PolicyRules, ServerConfig, frames_of, load
 from usmd.errors import ConfigError
-from usmd.swap.open import SwapSpec
+from usmd.swap.file import FileKind
+from usmd.swap.memory import MemoryKind
 
 ENVIRON = {"XDG_RUNTIME_DIR": "/run/user/1000"}
 
@@ -38,7 +39,7 @@ def test_every_mechanism_and_way_to_wait_for_faults_can_be_configured(tmp_path, 
 
 
 def test_the_default_swap_is_one_memory_device_of_four_times_the_memory(tmp_path):
-    assert read(tmp_path, '[memory]\nsize = "8MiB"').swap == (SwapSpec(kind="memory", size=32 << 20),)
+    assert read(tmp_path, '[memory]\nsize = "8MiB"').swap == (MemoryKind(size=32 << 20),)
 
 
 def test_every_key_of_a_file_is_read(tmp_path):
@@ -122,8 +123,8 @@ def test_every_key_of_a_file_is_read(tmp_path):
     )
     assert config.memory.frames == 64
     assert config.swap == (
-        SwapSpec(kind="file", size=1 << 30, path="/dev/shm/swap", name="ssd"),
-        SwapSpec(kind="memory", size=65536),
+        FileKind(size=1 << 30, path="/dev/shm/swap", name="ssd"),
+        MemoryKind(size=65536),
     )
     assert config.policy == PolicyRules(
         alloc="first_fit", evict="lru", oom="kill_largest", max_errors=0, call_timeout=2.5,
@@ -145,7 +146,7 @@ def test_overrides_win_over_the_file_and_leave_the_rest(tmp_path):
     assert (config.memory.size, config.memory.page_size) == (2 << 20, 8192)
     assert (config.policy.evict, config.policy.alloc, config.server.uvloop) == ("lru", "async_aware", False)
     path = tmp_path / "usmd.toml"
-    given = [SwapSpec(kind="memory", size=4096)]
+    given = [MemoryKind(size=4096)]
     assert load(path, swap=given, environ=ENVIRON).swap == tuple(given)
 
 
@@ -217,11 +218,12 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ("memory = []", "memory", "[]", "a table"),
         ("swap = 1", "swap", "1", "[[swap]]"),
         ("swap = [1]", "swap[0]", "1", "a table"),
-        ("[[swap]]\nsize = 1", "swap[0].kind", "missing", "one of memory, file"),
+        ("[[swap]]\nsize = 1", "swap[0].kind", "missing", "one of memory, "),
         ('[[swap]]\nkind = "file"', "swap[0].size", "missing", "a size"),
-        ('[[swap]]\nkind = "tape"\nsize = 1', "swap[0].kind", "'tape'", "memory, file"),
-        ('[[swap]]\nkind = "memory"\nsize = 1\npath = "/a"', "swap[0].path", "'/a'", 'kind = "file"'),
-        ('[[swap]]\nkind = "memory"\nsize = 1\ndirect = true', "swap[0].direct", "True", 'use "file"'),
+        ('[[swap]]\nkind = "tape"\nsize = 1', "swap[0].kind", "'tape'", "one of memory, "),
+        ('[[swap]]\nkind = "memory"\nsize = 1\npath = "/a"', "swap[0].path", "no key", "kind, size, name for kind"),
+        ('[[swap]]\nkind = "memory"\nsize = 1\ndirect = true', "swap[0].direct", "no key", "for kind = 'memory'"),
+        ("[[swap]]\nkind = 1\nsize = 1", "swap[0].kind", "1", "one of memory, "),
         ('[[swap]]\nkind = "file"\nsize = 1\ndirect = "yes"', "swap[0].direct", "'yes'", "true or false"),
         ('[policy]\nalloc = ""', "policy.alloc", "''", "not empty"),
         ("[policy]\nevict = 1", "policy.evict", "1", "text"),

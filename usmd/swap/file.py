@@ -11,12 +11,16 @@ import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from usmd.errors import SwapDeviceError, SwapIOError
-from usmd.sizes import format_size
+import msgspec
+
+from usmd import config_values as values
+from usmd.errors import ConfigError, SwapDeviceError, SwapIOError
+from usmd.sizes import format_size, parse_size
 from usmd.swap import direct as direct_io
 from usmd.swap.base import Results, SlotIO, SwapDevice
+from usmd.swap.kind import SwapKind
 from usmd.swap.swap_file import HEADER, create_swap_file, remove_swap_file
 from usmd.swap.vectored import VectoredCall, adjacent_runs, transfer
 
@@ -107,3 +111,46 @@ class FileSwapDevice(SwapDevice):
     def _failed(self, slot: int, what: str, error: OSError | EOFError) -> SwapIOError:
         why = f"{error.strerror}, errno {error.errno}" if isinstance(error, OSError) else str(error)
         return SwapIOError(f"{self._at(slot)}: {self.path} cannot be {what} ({why})")
+
+
+class FileKind(SwapKind, frozen=True, kw_only=True):
+    """`file:PATH:SIZE`, or `file:PATH:SIZE:direct` for one that bypasses the page cache."""
+
+    device = FileSwapDevice
+    form: ClassVar[str] = "PATH:SIZE[:direct]"
+
+    path: values.Word | None = None
+    """Path of the file; None, until `placed`: a file in the daemon's state folder, named after its number."""
+
+    direct: values.Switch = False
+    """Bypass the kernel's page cache."""
+
+    def __post_init__(self) -> None:
+        if self.path is not None and "\0" in self.path:
+            raise ConfigError(f"swap file {self.path!r} has a NUL in its path; remove it")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `PATH:SIZE` or `PATH:SIZE:direct`; the path may contain colons."""
+        plain = text.removesuffix(":direct")
+        path, _, size = plain.rpartition(":")
+        if not path:
+            raise ValueError("it has no path or no size")
+        return cls(size=parse_size(size), path=path, direct=plain != text)
+
+    def placed(self, folder: Path, number: int) -> Self:
+        """The same device with its file in `folder`, unless its path is absolute."""
+        return msgspec.structs.replace(self, path=str(folder / (self.path or f"swap{number}")))
+
+    def claim(self) -> str | None:
+        """The path, without symbolic links."""
+        return None if self.path is None else f"the path {os.path.realpath(self.path)}"
+
+    def open(self, number: int, name: str, page_size: int) -> FileSwapDevice:
+        """Make the file. Raises ConfigError without a path, SwapDeviceError for a file that cannot be made."""
+        if self.path is None:
+            raise ConfigError(f"swap device {name} has no path; give the path of the file to make")
+        slots = self.size // page_size
+        return FileSwapDevice(
+            number=number, name=name, path=self.path, slots=slots, page_size=page_size, direct=self.direct
+        )

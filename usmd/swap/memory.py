@@ -13,6 +13,7 @@ from typing import ClassVar
 from usmd.errors import SwapDeviceError
 from usmd.sizes import format_size
 from usmd.swap.base import Results, SlotIO, SwapDevice
+from usmd.swap.kind import SwapKind
 from usmd.swap.vectored import adjacent_runs
 
 _RELEASE_RUN = 16
@@ -64,3 +65,13 @@ class MemorySwapDevice(SwapDevice):
     def _close(self) -> None:
         self._view.release()
         self._memory.close()
+
+
+class MemoryKind(SwapKind, frozen=True, kw_only=True):
+    """`memory:SIZE`."""
+
+    device = MemorySwapDevice
+
+    def open(self, number: int, name: str, page_size: int) -> MemorySwapDevice:
+        """Take the memory. Raises SwapDeviceError when the kernel does not grant it."""
+        return MemorySwapDevice(number=number, name=name, slots=self.size // page_size, page_size=page_size)

@@ -9,7 +9,8 @@ from usmd import config
 from usmd.config import PolicyRule, PolicyRules
 from usmd.errors import ConfigError, InvalidArgument, UnknownPolicy
 from usmd.server.policy_check import check_policies, check_policy, stand_ins
-from usmd.swap.open import SwapSpec, open_devices
+from usmd.swap.memory import MemoryKind
+from usmd.swap.open import open_devices
 
 PAGE = 4096
 
@@ -41,14 +42,14 @@ def settings_with(**policy):
     ],
 )
 def test_policies_and_devices_that_no_process_could_get_are_refused(policy, error, said):
-    devices = open_devices([SwapSpec("memory", PAGE)], PAGE)
+    devices = open_devices([MemoryKind(size=PAGE)], PAGE)
     with pytest.raises(error, match=re.escape(said)):
         check_policies(settings_with(**policy), devices)
     devices[0].close()
 
 
 def test_policies_and_devices_that_exist_are_accepted():
-    devices = open_devices([SwapSpec("memory", PAGE), SwapSpec("memory", PAGE, name="fast")], PAGE)
+    devices = open_devices([MemoryKind(size=PAGE), MemoryKind(size=PAGE, name="fast")], PAGE)
     rules = (PolicyRule(glob="a*", alloc="flexible_huge_pages(pages=7)", swap="fast"), PolicyRule(uid=0, swap="0"))
     check_policies(settings_with(evict="hint_aware(fallback=lru)", swap="1", rules=rules), devices)
     for device in devices:

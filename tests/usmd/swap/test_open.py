@@ -9,7 +9,9 @@ import pytest
 
 from usmd.errors import ConfigError, SwapDeviceError
 from usmd.swap.base import MAX_DEVICES
-from usmd.swap.open import SwapSpec, open_devices, parse_swap_spec
+from usmd.swap.file import FileKind
+from usmd.swap.memory import MemoryKind
+from usmd.swap.open import open_devices, parse_swap_spec
 
 PAGE = 4096
 
@@ -29,58 +31,61 @@ def opened():
 
 
 def memory(size=PAGE, name=None):
-    return SwapSpec(kind="memory", size=size, name=name)
+    return MemoryKind(size=size, name=name)
 
 
 def file(path, size=PAGE, name=None):
-    return SwapSpec(kind="file", size=size, path=str(path), name=name)
+    return FileKind(size=size, path=str(path), name=name)
 
 
 @pytest.mark.parametrize(
     ("text", "spec"),
     [
-        ("memory:64MiB", SwapSpec(kind="memory", size=64 << 20)),
-        ("memory:8192", SwapSpec(kind="memory", size=8192)),
-        ("file:/var/swap:1GiB", SwapSpec(kind="file", size=1 << 30, path="/var/swap")),
-        ("file:swap:4 KiB", SwapSpec(kind="file", size=4096, path="swap")),
-        ("file:/a:b:c:4096", SwapSpec(kind="file", size=4096, path="/a:b:c")),
-        ("file:/swap:4096:direct", SwapSpec(kind="file", size=4096, path="/swap", direct=True)),
-        ("file:/swap:direct:4096", SwapSpec(kind="file", size=4096, path="/swap:direct")),
-        ("file:/swap:direct:4096:direct", SwapSpec(kind="file", size=4096, path="/swap:direct", direct=True)),
+        ("memory:64MiB", MemoryKind(size=64 << 20)),
+        ("memory:8192", MemoryKind(size=8192)),
+        ("file:/var/swap:1GiB", FileKind(size=1 << 30, path="/var/swap")),
+        ("file:swap:4 KiB", FileKind(size=4096, path="swap")),
+        ("file:/a:b:c:4096", FileKind(size=4096, path="/a:b:c")),
+        ("file:/swap:4096:direct", FileKind(size=4096, path="/swap", direct=True)),
+        ("file:/swap:direct:4096", FileKind(size=4096, path="/swap:direct")),
+        ("file:/swap:direct:4096:direct", FileKind(size=4096, path="/swap:direct", direct=True)),
     ],
 )
 def test_text_forms_are_read(text, spec):
     assert parse_swap_spec(text) == spec
 
 
+@pytest.mark.parametrize("text", ["", "memory64MiB", "disk:/x:64MiB", "Memory:64MiB", ":64MiB"])
+def test_a_kind_that_does_not_exist_is_refused_with_the_forms_of_those_that_do(text):
+    with pytest.raises(ConfigError) as caught:
+        parse_swap_spec(text)
+    assert str(caught.value).startswith(f"swap device {text!r}: there is no kind {text.partition(':')[0]!r}")
+    assert "a device is memory:SIZE or " in str(caught.value)
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "form"),
     [
-        "",
-        "memory",
-        "file",
-        "file:64MiB",
-        "file::64MiB",
-        "memory:x:64MiB",
-        "disk:/x:64MiB",
-        "Memory:64MiB",
-        "memory:64MiB:direct",
-        "file:4096:direct",
+        ("memory", "memory:SIZE"),
+        ("memory:", "memory:SIZE"),
+        ("memory:64MQ", "memory:SIZE"),
+        ("memory:x:64MiB", "memory:SIZE"),
+        ("memory:64MiB:direct", "memory:SIZE"),
+        ("file", "file:PATH:SIZE[:direct]"),
+        ("file:64MiB", "file:PATH:SIZE[:direct]"),
+        ("file::64MiB", "file:PATH:SIZE[:direct]"),
+        ("file:4096:direct", "file:PATH:SIZE[:direct]"),
+        ("file:/x:", "file:PATH:SIZE[:direct]"),
+        ("file:/x", "file:PATH:SIZE[:direct]"),
+        ("file:/x:-1", "file:PATH:SIZE[:direct]"),
+        ("file:/x:1.5GiB", "file:PATH:SIZE[:direct]"),
     ],
 )
-def test_other_forms_are_refused_with_those_allowed(text):
+def test_text_that_does_not_have_the_form_of_its_kind_is_refused_with_that_form(text, form):
     with pytest.raises(ConfigError) as caught:
         parse_swap_spec(text)
-    assert repr(text) in str(caught.value)
-    assert "a device is memory:SIZE (memory:64MiB) or file:PATH:SIZE" in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["memory:", "memory:64MQ", "file:/x:", "file:/x", "file:/x:-1", "file:/x:1.5GiB"])
-def test_a_bad_size_is_refused_with_the_text_it_stands_in(text):
-    with pytest.raises(ConfigError) as caught:
-        parse_swap_spec(text)
-    assert repr(text) in str(caught.value)
-    assert "a device is memory:SIZE" in str(caught.value)
+    assert str(caught.value).startswith(f"swap device {text!r}: ")
+    assert str(caught.value).endswith(f"; a {text.partition(':')[0]} device is {form}")
 
 
 def test_devices_are_numbered_in_order_and_named_by_kind_and_number(opened, tmp_path):
@@ -145,18 +150,9 @@ def test_when_one_fails_to_open_the_earlier_ones_are_closed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        SwapSpec(kind="file", size=PAGE),
-        SwapSpec(kind="memory", size=PAGE, path="/x"),
-        SwapSpec(kind="memory", size=PAGE, direct=True),
-        SwapSpec("tape", PAGE),
-    ],
-)
-def test_a_kind_and_path_that_do_not_go_together_are_refused(spec):
-    with pytest.raises(ConfigError, match=r"a device is memory:SIZE .* or file:PATH:SIZE"):
-        open_devices([spec], PAGE)
+def test_a_file_without_a_path_is_refused():
+    with pytest.raises(ConfigError, match="swap device file0 has no path; give the path"):
+        open_devices([FileKind(size=PAGE)], PAGE)
 
 
 def test_no_devices_is_allowed():
@@ -164,7 +160,7 @@ def test_no_devices_is_allowed():
 
 
 def test_a_direct_file_is_opened_as_one(opened, tmp_path):
-    plain, direct = opened(file(tmp_path / "a"), SwapSpec("file", PAGE, str(tmp_path / "b"), direct=True))
+    plain, direct = opened(file(tmp_path / "a"), FileKind(size=PAGE, path=str(tmp_path / "b"), direct=True))
     assert [(each.kind, each.name) for each in (plain, direct)] == [("file", "file0"), ("file", "file1")]
     modes = [fcntl.fcntl(each._descriptor, fcntl.F_GETFL) & os.O_DIRECT for each in (plain, direct)]
     assert [bool(mode) for mode in modes] == [False, True]
@@ -172,5 +168,5 @@ def test_a_direct_file_is_opened_as_one(opened, tmp_path):
 
 def test_direct_io_of_pages_smaller_than_a_block_is_refused(tmp_path):
     with pytest.raises(SwapDeviceError, match=r"whole blocks of 4 KiB, and a page has 2 KiB; .* memory\.page_size"):
-        open_devices([SwapSpec("file", PAGE, str(tmp_path / "swap"), direct=True)], 2048)
+        open_devices([FileKind(size=PAGE, path=str(tmp_path / "swap"), direct=True)], 2048)
     assert list(tmp_path.iterdir()) == []

@@ -775,7 +775,7 @@ class SwapDevice(_message.Message):
     name: _builtins.str
     """Name of the device."""
     kind: _builtins.str
-    """Kind of the device: memory or file."""
+    """Kind of the device, by the name that `usmd serve --swap` has for it."""
     path: _builtins.str
     """Path, where it has one."""
     slots: _builtins.int

@@ -1,0 +1,57 @@
+"""What a kind of swap device is: how an operator writes one, and how it is opened.
+
+An instance is one device to open. Its fields are the keys of a `[[swap]]` table, each annotated with how its value is
+read (usmd.config_values). Which kinds exist is usmd.swap.kinds'.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Self
+
+import msgspec
+
+from usmd import config_values as values
+from usmd.sizes import parse_size
+from usmd.swap.base import SwapDevice
+
+
+class SwapKind(msgspec.Struct, frozen=True, kw_only=True):
+    """A swap device to open. A kind defines `device` and `open`, and the rest where it has settings of its own."""
+
+    device: ClassVar[type[SwapDevice]]
+    """Class of the devices, whose class attributes are the traits of the kind: `kind`, its name, and `read_jobs`."""
+
+    form: ClassVar[str] = "SIZE"
+    """What follows the name and a colon on the command line."""
+
+    size: values.Size
+    """Bytes that the device may hold."""
+
+    name: values.Word | None = None
+    """Name of the device; None: its kind and number."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what follows the name and a colon on the command line.
+
+        Raises InvalidSize for an invalid size, and ValueError for text that does not have the form.
+        """
+        return cls(size=parse_size(text))
+
+    def placed(self, folder: Path, number: int) -> Self:
+        """The same device with its relative paths in `folder`; `number` is the device's."""
+        del folder, number
+        return self
+
+    def claim(self) -> str | None:
+        """What only one device can have, such as a file, spelled in one way; None: nothing."""
+        return None
+
+    def open(self, number: int, name: str, page_size: int) -> SwapDevice:
+        """Open the device; `size` is at least one page of `page_size` bytes.
+
+        Raises ConfigError for settings that contradict each other, and SwapDeviceError for a device that cannot be
+        opened. Either way nothing is left behind.
+        """
+        raise NotImplementedError
