@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +20,15 @@ class OwnDaemon(NamedTuple):
 
 
 @contextmanager
-def running(*flags: str, swap_file: str | None = None) -> Iterator[OwnDaemon]:
-    """Run `usmd serve` with these flags and a swap file of size `swap_file`, if any; drain it at the end."""
+def running(*flags: str, swap_file: str | None = None, program: Sequence[str] = ("-m", "usmd")) -> Iterator[OwnDaemon]:
+    """Run `usmd serve` with these flags and a swap file of size `swap_file`, if any; drain it at the end.
+
+    `program`: what Python runs in the place of usmd, with the same arguments.
+    """
     with tempfile.TemporaryDirectory(prefix="usmd-") as name:
         folder = Path(name)
         socket, admin = folder / "usmd.sock", folder / "admin.sock"
-        command = [sys.executable, "-m", "usmd", "serve", "--socket", str(socket), "--admin-socket", str(admin)]
+        command = [sys.executable, *program, "serve", "--socket", str(socket), "--admin-socket", str(admin)]
         command += ["--state-dir", str(folder), "--log-format", "json", *flags]
         if swap_file is not None:
             command += ["--swap", f"file:{folder / 'swap'}:{swap_file}"]

@@ -3,7 +3,7 @@
 import pytest
 
 from bench import __main__ as bench
-from bench import core, frames, stream
+from bench import core, frames, stalls, stream
 from lib_usm.pb.usm.v1 import client_pb2
 
 
@@ -51,3 +51,13 @@ def test_an_unknown_name_lists_the_benchmarks(monkeypatch):
     monkeypatch.setattr("sys.argv", ["bench", "speed"])
     with pytest.raises(SystemExit, match="no benchmark speed; there are stream, core, frames"):
         bench.main()
+
+
+def test_the_stalls_bench_prints_a_line_for_each_thing_that_is_asked_of_many_pages(capsys):
+    stalls.run("simulated", 1 << 20, 3)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.partition("   ")[0].split("  ")[1] for line in lines] == [
+        "nothing", "hint PRIORITY=HIGH", "hint EVICTION=DENY", "hint cleared", "hint with a TTL, and its end", "pin",
+        "unpin", "unmap", "detach", "detach, 3 regions",
+    ]  # fmt: skip
+    assert all(float(line.partition("loop ")[2].split()[0]) > 0 for line in lines)

@@ -1,0 +1,182 @@
+"""How long the daemon's loop stands, and a neighbour's fault waits, while a client asks something of very many pages.
+
+One client has `--size` resident (1 GiB) and hints, pins, unmaps and detaches all of it at once; another one's thread
+touches a page of its own each millisecond meanwhile. The daemon measures its loop itself (bench.stalls_daemon). Time
+for which the loop waited for a CPU does not count there; that for which it waited for a thread that did does, so that
+on a busy machine its CPU time says more. In the neighbour's wait everything counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+import lib_usm
+from bench.native import PAGE, NoCompilerError, Touch, address_of, compiled
+from bench.stalls_daemon import Meter
+from lib_usm.pin import Pin
+from tools.own_daemon import running
+from usmd.mechanism import uffd
+from usmd.sizes import parse_size
+
+SIZE: Final = 1 << 30
+REGIONS: Final = 1400
+REGION_PAGES: Final = 4
+TTL_SECONDS: Final = 0.5
+NEIGHBOUR_PAGES: Final = 1 << 16
+NEIGHBOUR_SECONDS: Final = 0.001
+DESCRIPTORS: Final = 1 << 16
+BOUND: Final = 0.002
+"""Seconds for which the loop may stand."""
+_POLL_SECONDS: Final = 0.002
+
+
+class Neighbour:
+    """A thread of another client, which touches page after page that was never touched."""
+
+    def __init__(self, client: lib_usm.Client, touch: Touch | None) -> None:
+        """`touch`: of real memory; None: pages are asked for by call."""
+        self._region = client.mmap(NEIGHBOUR_PAGES * PAGE, name="neighbour")
+        self._touch = touch
+        self._stop = threading.Event()
+        self._waits: list[float] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Neighbour:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def longest(self) -> float:
+        """Seconds of the longest wait since this was asked last."""
+        waits, self._waits = self._waits, []
+        return max(waits, default=0.0)
+
+    def _run(self) -> None:
+        for page in range(NEIGHBOUR_PAGES):
+            if self._stop.wait(NEIGHBOUR_SECONDS):
+                return
+            self._waits.append(self._fault(page))
+
+    def _fault(self, page: int) -> float:
+        if self._touch is not None:
+            pages = np.array([page], np.uint32)
+            return float(self._touch.touch(address_of(self._region.buffer), pages, write=True)[0]) / 1e9
+        begun = time.perf_counter()
+        self._region.ensure(page * PAGE, PAGE)
+        return time.perf_counter() - begun
+
+
+class Stalls(NamedTuple):
+    """What one line is measured with."""
+
+    address: str
+    meter: Meter
+    neighbour: Neighbour
+
+    def report(self, name: str, work: Callable[[], object], seconds: float = 0.0) -> None:
+        """Do some work and print what it cost others; what follows from it by itself takes `seconds` to begin."""
+        self.settle()
+        self.meter.reset()
+        self.neighbour.longest()
+        begun = time.perf_counter()
+        work()
+        took = time.perf_counter() - begun
+        time.sleep(seconds)
+        self.settle()
+        meter, wait = self.meter, self.neighbour.longest()
+        print(
+            f"  {name:30} loop {meter.stretch * 1000:7.2f} (CPU {meter.cpu * 1000:7.2f})   "
+            f"one event {meter.event * 1000:7.2f}   neighbour's fault {wait * 1000:7.2f}   call {took * 1000:8.1f}   "
+            f"(aim {BOUND * 1000:.0f}: {'met' if meter.stretch <= BOUND else 'MISSED'})"
+        )
+
+    def settle(self) -> None:
+        """Wait until the core has nothing left to do; twice, for the loop may not have begun with it."""
+        for _ in range(2):
+            time.sleep(_POLL_SECONDS)
+            while self.meter.work_left:
+                time.sleep(_POLL_SECONDS)
+
+
+def resident(client: lib_usm.Client, size: int) -> lib_usm.Region:
+    """A region of which all pages are in memory."""
+    region = client.mmap(size, name="large")
+    region.ensure(0, size)
+    return region
+
+
+def measure(stalls: Stalls, size: int, regions: int) -> None:
+    """All lines."""
+    with lib_usm.connect(stalls.address, name="large") as client, resident(client, size) as region:
+        stalls.report("nothing", lambda: time.sleep(1.0))
+        stalls.report("hint PRIORITY=HIGH", lambda: region.hint("PRIORITY=HIGH"))
+        stalls.report("hint EVICTION=DENY", lambda: region.hint("EVICTION=DENY"))
+        stalls.report("hint cleared", lambda: region.hint(""))
+        ttl = f"PRIORITY=LOW; TTL={TTL_SECONDS:g}"
+        stalls.report("hint with a TTL, and its end", lambda: region.hint(ttl), TTL_SECONDS + 0.2)
+        pins: list[Pin] = []
+        stalls.report("pin", lambda: pins.append(region.pin()))
+        stalls.report("unpin", lambda: pins.pop().release())
+        stalls.report("unmap", region.close)
+    client = lib_usm.connect(stalls.address, name="large")
+    small = [resident(client, size)]  # a region that is kept nowhere is given back
+    stalls.report("detach", client.close)
+    client, small = lib_usm.connect(stalls.address, name="many"), []
+    with suppress(lib_usm.LimitExceeded):
+        small.extend(resident(client, REGION_PAGES * PAGE) for _ in range(regions))
+    stalls.report(f"detach, {len(small)} regions", client.close)
+
+
+@contextmanager
+def measured(mechanism: str, size: int, regions: int) -> Iterator[tuple[str, Meter]]:
+    """A usmd that measures its loop: its address, and the meter."""
+    with tempfile.TemporaryDirectory(prefix="usmd-bench-") as name:
+        config, numbers = Path(name) / "usmd.toml", Path(name) / "numbers"
+        config.write_text(f"[memory]\nmax_regions = {regions + 1}\n", encoding="utf-8")
+        flags: tuple[str, ...] = ("--config", str(config), "--mechanism", mechanism, "--page-size", str(PAGE))
+        flags += ("--memory", str(2 * size + (NEIGHBOUR_PAGES + regions * REGION_PAGES) * PAGE))
+        flags += ("--swap", "memory:16MiB", "--alloc", "flexible_huge_pages(pages=1)")
+        with running(*flags, program=("-m", "bench.stalls_daemon", str(numbers))) as daemon:
+            yield daemon.address, Meter(numbers)
+
+
+def run(mechanism: str, size: int, regions: int) -> None:
+    """Print all, or why nothing can be measured here."""
+    print(f"what stands while much is asked for ({size >> 20} MiB resident, --mechanism {mechanism}; longest, in ms)")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # not root: then there are fewer regions
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, DESCRIPTORS),) * 2)
+    try:
+        with compiled() as folder, measured(mechanism, size, regions) as (address, meter):
+            touch = Touch(folder / "touch.so") if mechanism == "userfaultfd" else None
+            with lib_usm.connect(address, name="neighbour") as client, Neighbour(client, touch) as neighbour:
+                measure(Stalls(address, meter, neighbour), size, regions)
+    except NoCompilerError as error:
+        print(f"  skipped: {error}")
+
+
+def main() -> None:
+    """With real memory where there is some."""
+    run("simulated" if uffd.usable(uffd.probe()) else "userfaultfd", SIZE, REGIONS)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=parse_size, default=SIZE, help="resident bytes (default: 1GiB)")
+    parser.add_argument("--regions", type=int, default=REGIONS, help=f"small regions (default: {REGIONS})")
+    parser.add_argument("--mechanism", choices=("userfaultfd", "simulated"), default="userfaultfd")
+    chosen = parser.parse_args()
+    run(chosen.mechanism, chosen.size, chosen.regions)
