@@ -20,6 +20,7 @@ CHECKSUM_BYTES: Final = 8
 
 def bytes_per_frame(overcommit: int, frames: int = FRAMES) -> tuple[float, int]:
     """Bytes a frame when a region of `overcommit` times the frames was touched in full; and the frames in use."""
+    make_core(64)  # which imports the policies: their code does not grow with frames
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
