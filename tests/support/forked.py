@@ -146,7 +146,8 @@ class ForkedProcess:
     def send_signal(self, number: int) -> None:
         """Send a signal; nothing when it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # since then, and the server has collected it
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """SIGTERM."""

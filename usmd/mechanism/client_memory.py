@@ -47,14 +47,15 @@ _PutOff = tuple[int, int, int]
 
 
 class ClientMemory:
-    """The memory of one process as its client sees it. `descriptor` is owned, and closed by `close`.
+    """The memory of process `pid` as its client sees it. `descriptor` is owned, and closed by `close`.
 
     Raises OSError where the kernel refuses the handshake.
     """
 
-    def __init__(self, descriptor: int, features: Feature, page_size: int) -> None:
+    def __init__(self, descriptor: int, features: Feature, page_size: int, pid: int) -> None:
         uffd.handshake(descriptor, features)
         self.descriptor = descriptor
+        self.pid = pid
         self.features = features
         self.last_thread = 0
         """Thread id of the last fault that was read; 0: unknown."""
@@ -123,6 +124,23 @@ class ClientMemory:
         del self._maps[region_id]
         self._gone.discard(region_id)
         self._last = (0, 0, 0)
+
+    def overlaps(self, address: int, length: int) -> bool:
+        """Whether a region is, as far as is known here, at some of these addresses."""
+        return any(
+            piece.address < address + length and address < piece.address + piece.length
+            for found in self._maps.values()
+            for piece in found.pieces
+        )
+
+    def lose(self, address: int, length: int) -> None:
+        """Another session of the process has mapped a region at these addresses.
+
+        The kernel would let this userfaultfd poison and unprotect that region's pages, for it asks for the process
+        alone.
+        """
+        self._take_out(address, length)
+        self._poisons, _ = _cut(self._poisons, 0, address, length)
 
     def _take_out(self, address: int, length: int) -> dict[int, list[Piece]]:
         """Something else is at these addresses now; returns what was there, by region.
@@ -404,9 +422,9 @@ class ClientMemory:
             else:
                 self._poison_from(offset, length)
 
-    def poison_all(self, pid: int) -> None:
-        """Have every later touch of a missing page of process `pid` end in SIGBUS, because nobody will serve it."""
-        mappings = mappings_of(pid) if self._maps else []
+    def poison_all(self) -> None:
+        """Have every later touch of a missing page of the process end in SIGBUS, because nobody will serve it."""
+        mappings = mappings_of(self.pid) if self._maps else []
         ends = [stop for _, stop in mappings or ()]
         for found in list(self._maps.values()):
             for piece in list(found.pieces):

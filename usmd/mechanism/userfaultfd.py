@@ -208,6 +208,8 @@ class UserfaultfdMemory(Mechanism):
         """Of regions that are gone."""
         self._farewells = Aftercare(self._late)
         """Of clients that are gone."""
+        self._leaving: list[ClientMemory] = []
+        """Clients that are gone, and whose userfaultfd is still open."""
         self.on_held: Callable[[int, str], None] = lambda _region, _why: None
         """Called with a region and a reason when its client has made a punch wait, and is to end."""
 
@@ -230,9 +232,16 @@ class UserfaultfdMemory(Mechanism):
     def connect(self, region: RealRegion, client: ClientMemory, address: int) -> None:
         """The client has mapped a region at an address: serve its faults. Raises OSError where the kernel refuses.
 
-        After an error the region is mapped nowhere, and may be elsewhere.
+        Raises Busy while the same process's memory at these addresses is still poisoned for a session that has ended,
+        which would poison the new region as well. After an error the region is mapped nowhere, and may be elsewhere.
         """
-        client.register(region.region_id, address, region.page_count * self._page_size)
+        length = region.page_count * self._page_size
+        if any(each.pid == client.pid and each.overlaps(address, length) for each in list(self._leaving)):
+            raise Busy(f"an ended session of process {client.pid} is being let go at {address:#x}; try again")
+        for other in {id(each): each for each in self._clients()}.values():
+            if other is not client and other.pid == client.pid:
+                other.lose(address, length)
+        client.register(region.region_id, address, length)
         region.client = client
         try:
             self._protect_all(region, client)
@@ -284,13 +293,14 @@ class UserfaultfdMemory(Mechanism):
                 region.client = None
         self._left = {region_id: each for region_id, each in self._left.items() if each is not client}
 
-    def farewell(self, client: ClientMemory, pid: int, *, poison: bool) -> None:
+    def farewell(self, client: ClientMemory, *, poison: bool) -> None:
         """Have a client that is disconnected closed, and first what is missing in it made an error to touch.
 
         That is after its regions were emptied: a page that goes from a mapping which is served no more would be one of
         zeros, and not an error.
         """
         client.on_early = lambda: None
+        self._leaving.append(client)
         before = [emptied for owner, emptied in list(self._emptying.values()) if owner is client]
 
         def end() -> None:
@@ -298,11 +308,12 @@ class UserfaultfdMemory(Mechanism):
                 for emptied in before:
                     emptied.wait()
                 if poison:
-                    client.poison_all(pid)
+                    client.poison_all()
             finally:
                 client.close()
+                self._leaving.remove(client)
 
-        self._farewells.put(f"the end of the memory of process {pid}", end)
+        self._farewells.put(f"the end of the memory of process {client.pid}", end)
 
     # Pages
 

@@ -27,6 +27,7 @@ from usmd import log
 from usmd.core import events
 from usmd.errors import InvalidArgument, LimitExceeded, NotFound, SessionKilled, UnknownSession, UsmdError
 from usmd.mechanism import uffd
+from usmd.mechanism.base import Busy
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import RealRegion, UserfaultfdMemory
 from usmd.server.allowance import Allowance
@@ -48,6 +49,8 @@ REST_SECONDS: Final = 1.0
 TICKS_PER_AUDIT: Final = 10
 MAX_TAKEN: Final = 256
 """Pages of the hardware's size that a process may have in memory without having been given them."""
+AGAIN_SECONDS: Final = 0.005
+"""After which a request is served again that could not be served yet."""
 MAX_ROUNDS: Final = 16
 """Reads of one client's faults at a stretch; then others have their turn."""
 _SO_PEERPIDFD: Final = 77
@@ -244,6 +247,9 @@ class Connection:
         except OSError:
             self._ended("its memory connection broke")
             return
+        self._serve(data, descriptors, flags)
+
+    def _serve(self, data: bytes, descriptors: list[int], flags: int) -> None:
         try:
             if data or descriptors:
                 self._serve_packet(data, descriptors, flags)
@@ -264,12 +270,20 @@ class Connection:
                     f"a packet with more than {MAX_PACKET} bytes or {MAX_DESCRIPTORS} descriptors; send less"
                 )
             answer = self._handle(data, descriptors)
+        except Busy:
+            self._loop.remove_reader(self._peer)  # replies come in the order of their requests
+            self._expiry = self._loop.call_later(AGAIN_SECONDS, self._again, data)
         except UsmdError as error:
             self._answer([], error)
             if self._client is None:
                 self.close()  # a stranger has one try
         else:
             self._answer(answer)
+
+    def _again(self, data: bytes) -> None:
+        """Serve a request once more that could not be served yet; the client waits for its reply."""
+        self._loop.add_reader(self._peer, self._readable)
+        self._serve(data, [], 0)
 
     def _handle(self, data: bytes, descriptors: list[int]) -> list[int]:
         """Do what a packet asks; returns the descriptors that go with the answer. What is kept leaves the list."""
@@ -320,7 +334,8 @@ class Connection:
         except OSError as error:
             raise LimitExceeded(f"process {self._pid} cannot be watched: {error.strerror}") from error
         try:
-            client = ClientMemory(descriptor, self._owner.features, self._owner.engine.core.state.settings.page_size)
+            page_size = self._owner.engine.core.state.settings.page_size
+            client = ClientMemory(descriptor, self._owner.features, page_size, self._pid)
         except OSError as error:
             os.close(pidfd)
             raise InvalidArgument(
@@ -460,5 +475,5 @@ class Connection:
         if self._client is not None:
             self._loop.remove_reader(self._client.descriptor)
             self._owner.memory.disconnect(self._client)
-            self._owner.memory.farewell(self._client, self._pid, poison=poison)
+            self._owner.memory.farewell(self._client, poison=poison)
             self._client = None

@@ -142,7 +142,7 @@ class Client:
             uffd.Feature(0) if poison else uffd.Feature.POISON
         )
         descriptor, self.way = uffd.open_userfaultfd()
-        self.memory = ClientMemory(descriptor, self.features, page_size)
+        self.memory = ClientMemory(descriptor, self.features, page_size, os.getpid())
         self._descriptor = descriptor
         self._served = True
         self._places = []
@@ -212,6 +212,10 @@ class Client:
         if self._served:
             self._served = False
             self.memory.close()
+
+    def is_closed_elsewhere(self):
+        """Whoever serves it closes the userfaultfd."""
+        self._served = False
 
     def close(self):
         """Unmap everything, when nobody touches it any more."""

@@ -508,7 +508,7 @@ def test_all_that_is_missing_is_poisoned_when_nobody_serves_any_more(poisoning, 
     poisoning.client.moved(poisoning.at(2), HARDWARE_PAGE, to)
     if not known:
         monkeypatch.setattr(client_memory, "mappings_of", lambda pid: None)
-    poisoning.memory.poison_all(os.getpid())
+    poisoning.memory.poison_all()
     places = [poisoning.at(0), to, poisoning.at(3), poisoning.at(4)]
     assert [poisoning.client.is_poisoned(place) for place in places] == [True] * 4
     assert first_byte(poisoning.at(1)) == 2
@@ -521,7 +521,7 @@ def test_without_the_feature_nobody_gets_an_error():
     require_real_memory()
     world = World(poison=False)
     assert not world.poison(1)
-    world.memory.poison_all(os.getpid())
+    world.memory.poison_all()
     world.memory.drop(REGION, ended=True)
     touching = read(world.at(1))
     world.client.wait_for_message()
@@ -741,8 +741,8 @@ def test_the_descriptor_is_closed_and_a_refused_handshake_leaves_it_to_its_owner
     before = len(os.listdir("/proc/self/fd"))
     descriptor, _ = uffd.open_userfaultfd()
     with pytest.raises(OSError, match="Invalid argument"):
-        ClientMemory(descriptor, Feature(1 << 60), HARDWARE_PAGE)
-    ClientMemory(descriptor, uffd.REQUIRED, HARDWARE_PAGE).close()
+        ClientMemory(descriptor, Feature(1 << 60), HARDWARE_PAGE, os.getpid())
+    ClientMemory(descriptor, uffd.REQUIRED, HARDWARE_PAGE, os.getpid()).close()
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -18,7 +18,8 @@ import pytest
 
 from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.userfaultfd import open_userfaultfd
-from tests.support.daemon import running_daemon, wait_until
+from tests.support import slow_farewell
+from tests.support.daemon import environment, running_daemon, wait_until
 from tests.support.raw_client import RawClient
 from tests.support.real_memory import require_real_memory
 from tests.usmd.mechanism.mapped import Doing, map_memory, read, touch_by_system_call, unmap, write
@@ -450,6 +451,36 @@ def test_a_client_that_closes_its_connection_has_ended_its_session(daemon, peer)
     peer.works()
     peer.connection.shutdown(socket.SHUT_RDWR)
     has_ended(daemon, peer, "its memory connection was closed")
+
+
+def test_the_next_session_of_a_process_is_served_where_the_last_one_was_once_that_has_been_let_go(tmp_path):
+    """Before that the pages of the last one would be poisoned where those of the next one are."""
+    fifo = tmp_path / "farewell"
+    os.mkfifo(fifo)
+    environ = environment(**{slow_farewell.VARIABLE: str(fifo)})
+    with serving(tmp_path, environ=environ, changes=("tests.support.slow_farewell:wait",)) as daemon:
+        with Peer(daemon) as last:
+            _, address = last.real(4)
+            write(address, b"last").result()
+        with Peer(daemon) as following:
+            region = following.session.map(4 * PAGE)
+            memfd, _ = following.descriptors(region)
+            assert map_memory(4 * PAGE, memfd, address) == address
+            send(following.connection, mapped_packet(region, address))
+            send(following.connection, mapped_packet(region, address))  # is answered after it
+            before = following.connection.gettimeout()
+            following.connection.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                receive(following.connection)
+            following.connection.settimeout(before)
+            writer = os.open(fifo, os.O_WRONLY)
+            fifo.unlink()
+            os.close(writer)
+            assert receive(following.connection) == ("", "ok", [])
+            assert "is mapped already" in receive(following.connection).message
+            write(address + PAGE, b"next").result()
+            assert read(address, 4).result() == bytes(4)
+            unmap(address, 4 * PAGE)
 
 
 def test_a_session_that_is_detached_first_ends_as_it_wishes(daemon, peer):
