@@ -14,6 +14,8 @@
     ├── LimitExceeded              a limit of the daemon
     ├── DataLoss                   the bytes in a slot are not those that were written
     ├── SwapIOError                a swap device could not be read or written
+    ├── Refused                    a swap device does not take a page, and nothing is wrong with either
+    │   └── NoRoom                 … because it is full
     ├── SwapDeviceError            a swap device could not be opened
     ├── Unmapped                   the region went away while a fault waited
     ├── Draining                   the daemon takes no new work
@@ -115,6 +117,17 @@ class SwapIOError(UsmdError):
 
     code = "UNAVAILABLE"
     reason = "SWAP_IO"
+
+
+class Refused(UsmdError):
+    """A swap device does not take this page, such as one that cannot be compressed; another device may."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "SWAP_IO"
+
+
+class NoRoom(Refused):
+    """A swap device has no room for this page until a slot of it is freed."""
 
 
 class SwapDeviceError(UsmdError):

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
-from usmd.errors import DataLoss, InvalidArgument, OutOfRange, SwapIOError
+from usmd.errors import DataLoss, InvalidArgument, OutOfRange, Refused, SwapIOError
 from usmd.swap import kinds
 from usmd.swap.base import SlotIO
 from usmd.swap.open import open_devices, parse_swap_spec
@@ -107,6 +107,21 @@ def test_a_batch_comes_back_as_it_was_written(device, slots):
     assert device.read(targets) == [None] * len(slots)
     for target in targets:
         assert target.buffer == content(target.slot)
+
+
+def test_a_page_that_cannot_be_compressed_comes_back_or_is_refused_and_spoils_no_other(device):
+    neighbours = [out(4), out(6)]
+    noise = out(5)._replace(buffer=memoryview(bytearray(random.Random(1).randbytes(PAGE))))
+    device.write([out(5)])
+    results = device.write([neighbours[0], noise, neighbours[1]])
+    assert results[0] is None
+    assert results[2] is None
+    assert results[1] is None or isinstance(results[1], Refused)
+    targets = [into(neighbours[0]), into(noise), into(neighbours[1])]
+    assert types_of(device.read(targets)) == [None, None if results[1] is None else DataLoss, None]
+    assert [targets[n].buffer for n in (0, 2)] == [content(4), content(6)]
+    if results[1] is None:
+        assert targets[1].buffer == noise.buffer
 
 
 def test_writing_leaves_the_source_and_the_neighbours_alone(device):

@@ -13,9 +13,9 @@ from usmd.core.hints import parse_hint
 from usmd.core.machine import Core
 from usmd.core.region import page_key
 from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.swap_map import SLOT_BITS, DeviceInfo
 from usmd.core.validate import violations
-from usmd.errors import UsmdError
+from usmd.errors import Refused, UsmdError
 from usmd.policies import registry
 
 PAGE = 16
@@ -72,6 +72,8 @@ class Shell:
         self.notices: list[commands.Notice] = []
         self.fail_write: UsmdError | None = None
         self.fail_read: UsmdError | None = None
+        self.refuses: dict[int, Refused] = {}
+        """What each device, by number, answers to every write."""
 
     def do(self, event):
         answer, queue = self._handle(event)
@@ -149,9 +151,10 @@ class Shell:
         del self.pending[index]
         key = (page.process_id, page.page, page.generation)
         if kind == "write":
-            if self.fail_write is None:
+            error = self.fail_write or self.refuses.get(page.slot >> SLOT_BITS)
+            if error is None:
                 self.slots[page.slot] = (key, self._peek(page.pfn, page.page))
-            return events.SwapOutDone([page.slot], [self.fail_write])
+            return events.SwapOutDone([page.slot], [error])
         if self.fail_read is None:
             stored_key, stored = self.slots[page.slot]
             assert stored_key == key, "a slot was read under another key than it was written"

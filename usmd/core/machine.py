@@ -198,7 +198,9 @@ class Core:
 
     def _swap_out_done(self, event: events.SwapOutDone) -> None:
         for reference, error in zip(event.slots, event.errors, strict=True):
-            self.life.written(reference, error)
+            unstored = self.life.written(reference, error)
+            if unstored is not None:
+                self._reclaim.could_not_store(unstored)
 
     def _swap_in_done(self, event: events.SwapInDone) -> None:
         for pfn, error in zip(event.frames, event.errors, strict=True):

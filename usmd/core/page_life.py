@@ -32,8 +32,8 @@ from usmd.core.frames import (
 from usmd.core.hints import Priority
 from usmd.core.page_table import ABSENT
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
-from usmd.core.swap_map import SLOT_BITS, DeviceMap
-from usmd.errors import Unmapped, UsmdError
+from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceMap
+from usmd.errors import NoRoom, Refused, Unmapped, UsmdError
 
 if TYPE_CHECKING:
     from usmd.core.state import State
@@ -65,10 +65,11 @@ class Filling:
 class Evicting:
     """An eviction under way: the ticket of its Protect, and the slot once a write began.
 
-    `device`: it is the second half of a demotion to that device.
+    `device`: it is the second half of a demotion to that device. `refused`: devices that refused the page, bit n for
+    device n.
     """
 
-    __slots__ = ("device", "record", "reference", "region", "ticket")
+    __slots__ = ("device", "record", "reference", "refused", "region", "ticket")
 
     def __init__(self, region: Region, ticket: int, record: EvictionRecord, device: int | None = None) -> None:
         self.region = region
@@ -76,6 +77,7 @@ class Evicting:
         self.record = record
         self.device = device
         self.reference = NO_SLOT
+        self.refused = 0
 
 
 class PageLife:
@@ -274,15 +276,21 @@ class PageLife:
         self.writing[reference] = pfn
         self._state.writes.append(self._slot_page(reference, pfn, region, page))
 
-    def written(self, reference: int, error: UsmdError | None) -> None:
-        """A write ended: EVICTING → SWAPPED, or PRESENT again when it failed; in a demotion SWAPPED where it was."""
+    def written(self, reference: int, error: UsmdError | None) -> int | None:
+        """A write ended: EVICTING → SWAPPED, or PRESENT again when it failed; in a demotion SWAPPED where it was.
+
+        A page that the device refused is written to the next one. Returns the frame of a page that stays in memory
+        because no device takes it.
+        """
         state = self._state
         pfn = self.writing.pop(reference)
+        if isinstance(error, Refused):
+            return self._refused(reference, pfn, error)
         if error is not None:
             self._write_failed(state.swap.devices[reference >> SLOT_BITS], error)
         if pfn is None:
             self.free_slot(reference)
-            return
+            return None
         process = self.evicting[pfn].region.process
         before = state.frames.slot[pfn]
         if error is None:
@@ -299,6 +307,31 @@ class PageLife:
                 self._gone(pfn, -before - 1, "write failed")
             else:
                 self._restore(pfn, "write failed")
+        return None
+
+    def _refused(self, reference: int, pfn: int | None, error: Refused) -> int | None:
+        """The device does not take the page: its eviction goes on with the next device; see `written`."""
+        state = self._state
+        number = reference >> SLOT_BITS
+        device = state.swap.devices[number]
+        device.refused(reference & SLOT_MASK)
+        device.full = device.full or isinstance(error, NoRoom)
+        if pfn is None:
+            return None
+        evicting = self.evicting[pfn]
+        evicting.refused |= 1 << number
+        evicting.reference = NO_SLOT
+        self.unwritten += 1
+        if evicting.device is not None:
+            self._gone(pfn, -state.frames.slot[pfn] - 1, "refused")
+            return None
+        region, page = evicting.region, state.frames.page[pfn] & PAGE_MASK
+        taken = state.swap.take(self.device_for(region, page, pfn), state.now, evicting.refused)
+        if taken is None:
+            self._restore(pfn, "refused")
+            return pfn
+        self._write(evicting, taken, pfn, region, page)
+        return None
 
     def _write_failed(self, device: DeviceMap, error: UsmdError) -> None:
         """Give the device a rest, and report it once a rest."""

@@ -25,6 +25,10 @@ MAX_EVICTING_FOR_HINTS: Final = 1024
 
 STUCK_SECONDS: Final = 0.1
 """For how long a page that could not be protected is passed over."""
+REFUSED_SECONDS: Final = 1.0
+"""For how long a page that every swap device refused is passed over."""
+REFUSED_JUST_NOW: Final = 0.1
+"""The same when nothing else can go: the page may have changed, and the oom policy is asked only after a new try."""
 MAX_STUCK: Final = 30
 """Times in a row after which faults do not wait any more for pages that cannot be protected."""
 
@@ -47,6 +51,10 @@ class Reclaim:
         """How often in a row that was so."""
         self._stuck: dict[int, float] = {}
         """Frame that could not be protected → time at which it is tried again."""
+        self._refused: dict[int, float] = {}
+        """Page that every swap device refused → when."""
+        self._forget_at = 0.0
+        """Time at which old entries of `_refused` are removed."""
 
     def between_marks(self) -> None:
         """Background reclaim, after every event: from below the low watermark up to the high one."""
@@ -78,6 +86,7 @@ class Reclaim:
             self._idle_until = state.now + state.settings.reclaim_rest
         elif begun == 0 and state.now >= self._stuck_until and self._something_could_go():
             self._end_holds()
+            self._forget_refused(REFUSED_JUST_NOW)
             begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count)
         return begun
 
@@ -96,6 +105,19 @@ class Reclaim:
             self._stuck_until = until
             self._stuck = {frame: end for frame, end in self._stuck.items() if end > state.now}
         self._stuck[pfn] = until
+
+    def could_not_store(self, pfn: int) -> None:
+        """Every swap device refused the page of a victim: reclaim passes it over for a while."""
+        state = self._state
+        if state.now >= self._forget_at:
+            self._forget_at = state.now + REFUSED_SECONDS
+            self._forget_refused(REFUSED_SECONDS)
+        self._refused[state.frames.page[pfn]] = state.now
+
+    def _forget_refused(self, age: float) -> None:
+        """Try pages again that were refused longer than `age` seconds ago."""
+        since = self._state.now - age
+        self._refused = {page: at for page, at in self._refused.items() if at > since}
 
     def protected(self) -> None:
         """The mechanism made a victim stable."""
@@ -153,7 +175,8 @@ class Reclaim:
     def _from_policy(self, process: Process, wanted: int) -> tuple[int, list[int]]:
         """Evict what the policy names; returns how many, and the held frames to evict before it is asked again."""
         settings = self._state.settings
-        flags, recent, stuck = self._state.frames.flags, self._state.recent, self._stuck
+        flags, recent = self._state.frames.flags, self._state.recent
+        passing = self._stuck or self._refused
         policies = process.policies
         slots = self._slots_to_spare()
         name = policies.specifications["evict"]
@@ -166,7 +189,7 @@ class Reclaim:
             wrong = self._objection(process, pfn)
             if wrong is not None:
                 policies.broke("evict", f"choose_victims named frame {shown(pfn)}, which is {wrong}")
-            elif (slots <= 0 and flags[pfn] & DIRTY) or (stuck and self._is_stuck(pfn)):
+            elif (slots <= 0 and flags[pfn] & DIRTY) or (passing and self._is_passed_over(pfn)):
                 process.counters.refused_victims += 1
             elif flags[pfn] & PINNED or pfn in recent:
                 process.counters.refused_victims += 1
@@ -187,13 +210,20 @@ class Reclaim:
         """Whether the frame could not be protected a moment ago."""
         return self._stuck.get(pfn, 0.0) > self._state.now
 
+    def _is_passed_over(self, pfn: int) -> bool:
+        """Whether the frame could not be protected a moment ago, or its page was refused by every swap device."""
+        if self._is_stuck(pfn):
+            return True
+        refused_at = self._refused.get(self._state.frames.page[pfn]) if self._refused else None
+        return refused_at is not None and self._needs_slot(pfn) and refused_at + REFUSED_SECONDS > self._state.now
+
     def _is_held(self, pfn: int) -> bool:
         """Whether the frame's page was faulted in, and the access after that may be still to come."""
         return bool(self._state.frames.flags[pfn] & PINNED) or pfn in self._state.recent
 
     def take(self, process: Process, pfn: int, *, held: bool = False) -> bool:
         """Evict a frame that the evict policy named, if it can go, also a `held` one; tells whether it does."""
-        if self._objection(process, pfn) is not None or self._is_stuck(pfn):
+        if self._objection(process, pfn) is not None or self._is_passed_over(pfn):
             return False
         if self._is_held(pfn) and not held:
             return False
@@ -272,7 +302,7 @@ class Reclaim:
                 break
             marked[pfn] = 0
             self._hand = pfn + 1
-            if frames.state[pfn] != PRESENT or (slots <= 0 and self._needs_slot(pfn)) or self._is_stuck(pfn):
+            if frames.state[pfn] != PRESENT or (slots <= 0 and self._needs_slot(pfn)) or self._is_passed_over(pfn):
                 continue
             owner = state.regions[frames.page[pfn] >> PAGE_BITS].process
             if process is not None and owner is not process:

@@ -28,7 +28,9 @@ class DeviceInfo(msgspec.Struct, frozen=True):
 class DeviceMap:
     """Slots of one device, found by memchr from where the last search ended: a byte and a generation (16 bits) each."""
 
-    __slots__ = ("_cursor", "failures", "free", "generation", "name", "number", "refused_until", "slots", "used")
+    __slots__ = (
+        "_cursor", "failures", "free", "full", "generation", "name", "number", "refused_until", "slots", "used",
+    )  # fmt: skip
 
     def __init__(self, number: int, info: DeviceInfo) -> None:
         self.number = number
@@ -39,9 +41,15 @@ class DeviceMap:
         self.generation = array("H", [0]) * info.slots
         self.refused_until = 0.0
         """Time until which the device takes no writes because one failed (backpressure)."""
+        self.full = False
+        """The device had no room for a page, and no slot was freed since; it may have free slots."""
         self.failures = 0
         """Times in a row that it began to refuse writes, without a write that succeeded in between."""
         self._cursor = 0
+
+    def takes(self, now: float) -> bool:
+        """Whether a page may be written to the device now."""
+        return self.free > 0 and not self.full and self.refused_until <= now
 
     def take(self) -> int:
         """Reference of a free slot, next to the last one taken where possible; its generation is new.
@@ -58,7 +66,12 @@ class DeviceMap:
         return self.number << SLOT_BITS | slot
 
     def give_back(self, slot: int) -> None:
-        """Make a slot free."""
+        """Make a slot free, and with it room for another page."""
+        self.refused(slot)
+        self.full = False
+
+    def refused(self, slot: int) -> None:
+        """Make a slot free that the device did not write to, so that there is as much room as before."""
         self.used[slot] = 0
         self.free += 1
 
@@ -85,29 +98,35 @@ class SwapMap:
         """Free slots of the devices that take writes now."""
         free = 0
         for device in self.devices:
-            if device.refused_until <= now:
+            if device.takes(now):
                 free += device.free
         return free
 
     def recovering(self, now: float) -> bool:
         """Whether a device with free slots refuses writes now, and has not failed so often that it counts as dead."""
-        return any(each.free and each.refused_until > now and each.failures < MAX_FAILURES for each in self.devices)
+        return any(
+            each.free and not each.full and each.refused_until > now and each.failures < MAX_FAILURES
+            for each in self.devices
+        )
 
-    def take(self, preferred: int | None, now: float) -> int | None:
-        """A slot on the preferred device, else on the first that has one and takes writes; None when there is none."""
-        if preferred is not None and 0 <= preferred < len(self.devices):
+    def take(self, preferred: int | None, now: float, forbidden: int = 0) -> int | None:
+        """A slot on the preferred device, else on the first that has one and takes writes; None when there is none.
+
+        `forbidden`: devices that do not count, bit n for device n.
+        """
+        if preferred is not None and 0 <= preferred < len(self.devices) and not forbidden >> preferred & 1:
             taken = self.take_from(preferred, now)
             if taken is not None:
                 return taken
         for device in self.devices:
-            if device.free and device.refused_until <= now:
+            if device.takes(now) and not forbidden >> device.number & 1:
                 return device.take()
         return None
 
     def take_from(self, number: int, now: float) -> int | None:
         """A slot on this device and no other; None when it has none, or takes no writes now."""
         device = self.devices[number]
-        return device.take() if device.free and device.refused_until <= now else None
+        return device.take() if device.takes(now) else None
 
     def give_back(self, reference: int) -> None:
         """Make a slot free, by reference."""

@@ -142,7 +142,7 @@ class Turns:
             # nothing would ever move in a memory that rests at that mark.
             if self._faults.spare(state.settings.low // 2) <= 0 or self._reclaim.reclaiming:
                 return
-            takes = room[number] > 0 and state.swap.devices[number].refused_until <= state.now
+            takes = room[number] > 0 and state.swap.devices[number].takes(state.now)
             if takes and self._is_there(region, page) and self._hint_allows(region, page, number):
                 room[number] -= 1
                 self._life.demote(region, page, number)

@@ -27,6 +27,7 @@ _RESULTS = {
     "swapped": "its bytes were written to swap",
     "retaken": "a fault came while it was on its way out, and it stayed",
     "write failed": "its swap device could not be written, and it stayed in memory",
+    "refused": "no swap device took it, and it stayed in memory, or on the device where it was",
     "no swap slot": "no swap device had room, and it stayed in memory",
     "unmapped": "its region went away meanwhile",
     "under way": "its bytes are being looked at or written",

@@ -16,7 +16,7 @@ from usmd import log
 from usmd.core.commands import SlotPage
 from usmd.core.events import Event, SwapInDone, SwapOutDone
 from usmd.core.swap_map import SLOT_MASK
-from usmd.errors import SwapIOError, Unmapped, UsmdError
+from usmd.errors import Refused, SwapIOError, Unmapped, UsmdError
 from usmd.mechanism.base import Busy, Mechanism, Stage
 from usmd.server.retries import PAUSES, Retries, TriedAgain
 from usmd.server.waiting_reads import WaitingReads
@@ -66,6 +66,8 @@ class DeviceQueue:
         self.pages_read = 0
         self.errors = 0
         """Reads and writes of a page that failed, each try counted."""
+        self.pages_refused = 0
+        """Pages that the device did not take, though nothing failed."""
         self.reads_owed = 0
         """Pages that were to be read and have not been delivered yet."""
         self.writes_owed = 0
@@ -251,10 +253,12 @@ class DeviceQueue:
             return [SwapIOError(f"swap device {self.device.name}: {type(error).__name__}")] * len(pages)
 
     def _count(self, errors: Sequence[UsmdError | None]) -> int:
-        """Count what failed; returns the pages that were moved."""
-        failed = sum(1 for error in errors if error is not None)
-        self.errors += failed
-        return len(errors) - failed
+        """Count what failed and what was refused; returns the pages that were moved."""
+        undone = [error for error in errors if error is not None]
+        refused = sum(isinstance(error, Refused) for error in undone)
+        self.pages_refused += refused
+        self.errors += len(undone) - refused
+        return len(errors) - len(undone)
 
     async def close(self) -> None:
         """Wait for what is queued, then close the device; raises UsmdError where that fails."""

@@ -13,7 +13,7 @@ from typing import Final
 from usmd import log
 from usmd.core.commands import SlotPage
 from usmd.core.region import PAGE_BITS
-from usmd.errors import SwapIOError, UsmdError
+from usmd.errors import Refused, SwapIOError, UsmdError
 
 PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds before each further try: 0.4 s in all, after which an error is no accident."""
@@ -45,15 +45,16 @@ class Retries:
         """Pauses under way."""
 
     def sift(self, pages: Sequence[SlotPage], errors: Sequence[UsmdError | None]) -> Sequence[UsmdError | None]:
-        """The errors, with TriedAgain for each page that is tried again; the others have succeeded or failed."""
+        """The errors, with TriedAgain for each page that is tried again; the others are final."""
         tries = self._tries
         if not tries and not any(errors):
             return errors
         sifted: list[UsmdError | None] = []
         by_pause: dict[float, list[SlotPage]] = {}
         for page, error in zip(pages, errors, strict=True):
-            failed = 0 if error is None else tries.get(page.slot, 0) + 1
-            if error is None or failed > len(self._pauses):
+            final = error is None or isinstance(error, Refused)
+            failed = 0 if final else tries.get(page.slot, 0) + 1
+            if final or failed > len(self._pauses):
                 tries.pop(page.slot, None)
                 sifted.append(error)
             else:
@@ -61,7 +62,8 @@ class Retries:
                 by_pause.setdefault(self._pauses[failed - 1], []).append(page)
                 sifted.append(TriedAgain(str(error)))
         if by_pause:
-            self._tell(sum(map(len, by_pause.values())), next(each for each in errors if each is not None))
+            failures = (each for each in errors if each is not None and not isinstance(each, Refused))
+            self._tell(sum(map(len, by_pause.values())), next(failures))
         for pause, waiting in by_pause.items():
             self._pausing.update({page.slot: page for page in waiting})
             task = asyncio.get_running_loop().create_task(self._pause(pause, waiting))

@@ -65,12 +65,13 @@ class SwapDevice(ABC):
     def write(self, batch: Sequence[SlotIO]) -> Results:
         """Write each entry's buffer to its slot.
 
-        An entry that fails gets SwapIOError, its slot then holds nothing, and the others are not affected.
+        An entry that fails gets SwapIOError, one that the device does not take Refused (NoRoom: until a slot is freed).
+        Its slot then holds nothing, and the others are not affected.
         Raises OutOfRange or InvalidArgument, before anything is written, for an entry that fits no slot.
         """
         self._check(batch)
         if not self._enter():
-            return self._refused(batch)
+            return self._all_closed(batch)
         try:
             kept = self._checksums
             fresh = checksums(batch)
@@ -95,7 +96,7 @@ class SwapDevice(ABC):
         """
         self._check(batch)
         if not self._enter():
-            return self._refused(batch)
+            return self._all_closed(batch)
         try:
             kept = self._checksums
             if all(kept[entry.slot] for entry in batch):
@@ -153,7 +154,7 @@ class SwapDevice(ABC):
 
     @abstractmethod
     def _store(self, batch: Sequence[SlotIO]) -> Results:
-        """Put each entry's buffer in its slot; one result per entry."""
+        """Put each entry's buffer in its slot; one result per entry: None, SwapIOError, Refused or NoRoom."""
 
     @abstractmethod
     def _fetch(self, batch: Sequence[SlotIO]) -> Results:
@@ -208,7 +209,7 @@ class SwapDevice(ABC):
             if not self._jobs:
                 self._gate.notify_all()
 
-    def _refused(self, batch: Sequence[SlotIO]) -> Results:
+    def _all_closed(self, batch: Sequence[SlotIO]) -> Results:
         return [SwapIOError(f"{self._at(entry.slot)}: the device is closed") for entry in batch]
 
     def _at(self, slot: int) -> str:

@@ -13,7 +13,7 @@ from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.frames import FREE, NO_PAGE
 from usmd.core.region import PAGE_BITS, PAGE_MASK
-from usmd.errors import DataLoss, LimitExceeded, SwapIOError
+from usmd.errors import DataLoss, LimitExceeded, NoRoom, Refused, SwapIOError
 
 ALLOC = st.sampled_from(
     [
@@ -227,6 +227,13 @@ class CoreMachine(RuleBasedStateMachine):
         self.shell.fail_read = self.shell.fail_write = error
         self.shell.complete_io(pick % len(self.shell.pending))
         self.shell.fail_read = self.shell.fail_write = None
+
+    @precondition(lambda self: self.shell.pending)
+    @rule(pick=INDEX, error=st.sampled_from([Refused("it does not compress"), NoRoom("it is full")]))
+    def refuse(self, pick, error):
+        self.shell.refuses = dict.fromkeys(range(len(self.shell.core.state.swap.devices)), error)
+        self.shell.complete_io(pick % len(self.shell.pending))
+        self.shell.refuses = {}
 
     @precondition(lambda self: self.model)
     @rule(pick=INDEX)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.errors import DataLoss, SwapIOError
+from usmd.errors import DataLoss, NoRoom, Refused, SwapIOError
 
 DATA = b"x" * PAGE
 
@@ -125,6 +125,47 @@ def test_a_failed_write_leaves_the_page_present_and_dirty(shell, process, region
     assert (shell.load(process, region, 0), last_result(shell, process)) == (DATA, "write failed")
     assert shell.core.state.swap.free == 64
     assert "swap0 cannot be written: the disk is gone" in shell.notices[-1].message
+
+
+@pytest.mark.parametrize(("error", "full"), [(Refused("it does not compress"), False), (NoRoom("it is full"), True)])
+def test_a_refused_page_goes_to_the_next_device_at_once_and_the_one_that_refused_does_not_rest(error, full):
+    shell = Shell(make_core(frames=4, devices=(("picky", 8), ("other", 8))), auto_io=False)
+    process = shell.attach()
+    region = shell.map(process, 4)
+    shell.put(process, region, 0, DATA)
+    shell.refuses = {0: error}
+    begin_eviction(shell, process, region)
+    assert shell.pending[0][1].slot >> 40 == 0
+    shell.complete_io()
+    assert [page.slot >> 40 for _, page in shell.pending] == [1]
+    shell.complete_io()
+    devices = shell.core.state.swap.devices
+    assert (shell.state_of(region, 0), shell.bytes_of(region, 0)) == ("SWAPPED", DATA)
+    assert [(each.free, each.full, each.failures, each.refused_until) for each in devices] == [
+        (8, full, 0, 0.0),
+        (7, False, 0, 0.0),
+    ]
+    assert "swap_error" not in [notice.kind for notice in shell.notices]
+    assert (shell.counters()["swap_outs"], shell.counters()["swap_write_errors"]) == (1, 0)
+
+
+def test_a_page_that_every_device_refuses_stays_present_and_dirty(shell, process, region):
+    shell.refuses = {0: Refused("it does not compress")}
+    begin_eviction(shell, process, region)
+    shell.complete_io()
+    assert not shell.pending
+    assert (shell.load(process, region, 0), last_result(shell, process)) == (DATA, "refused")
+    assert (shell.core.state.swap.free, shell.core.life.unwritten) == (64, 0)
+
+
+def test_a_retaken_page_whose_write_is_refused_stays_as_it_is(shell, process, region):
+    begin_eviction(shell, process, region)
+    shell.fault(process, region, 0)
+    shell.refuses = {0: NoRoom("it is full")}
+    shell.complete_io()
+    assert not shell.pending
+    assert (shell.load(process, region, 0), shell.core.state.swap.free) == (DATA, 64)
+    assert shell.core.state.swap.devices[0].full
 
 
 def test_a_failed_read_leaves_the_page_swapped_and_nobody_reads_zeros(shell, process, region):

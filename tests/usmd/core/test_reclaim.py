@@ -5,7 +5,7 @@ from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.reclaim import Reclaim
 from usmd.core.region import page_key
-from usmd.errors import SwapIOError
+from usmd.errors import NoRoom, Refused, SwapIOError
 
 DATA = b"x" * PAGE
 
@@ -281,3 +281,74 @@ def test_a_fault_waits_for_the_last_page_that_could_not_be_protected_not_only_fo
     shell.stays.clear()
     shell.tick(0.08)
     assert thread.state == DONE
+
+
+def refusing(error, **settings):
+    """A full memory of two pages, and a device that refuses every page."""
+    shell = Shell(make_core(frames=2, devices=(("picky", 8),), **settings), auto_io=False)
+    process = shell.attach()
+    region = shell.map(process, 4)
+    fill(shell, process, region, range(2))
+    shell.refuses = {0: error}
+    return shell, process, region
+
+
+def writes_until_idle(shell):
+    """Writes that were completed until the core asked for no more."""
+    count = 0
+    while shell.pending:
+        shell.complete_io()
+        count += 1
+        assert count < 20, "the core tries refused pages again and again"
+    return count
+
+
+def test_pages_that_no_device_takes_end_in_the_oom_policy_after_one_try_each():
+    shell, process, region = refusing(Refused("it does not compress"))
+    shell.fault(process, region, 2, fault_id=5)
+    assert writes_until_idle(shell) == 2
+    assert [each.error.reason for each in shell.outcomes[process] if each.fault_id == 5] == ["OUT_OF_MEMORY"]
+    shell.fault(process, region, 2, fault_id=6)
+    assert (writes_until_idle(shell), shell.outcomes[process][-1].error.reason) == (0, "OUT_OF_MEMORY")
+    assert [shell.bytes_of(region, page) for page in range(2)] == [DATA] * 2
+
+
+def test_before_the_oom_policy_is_asked_again_a_refused_page_is_tried_again_since_it_may_have_changed():
+    shell, process, region = refusing(Refused("it does not compress"))
+    shell.fault(process, region, 2, fault_id=5)
+    writes_until_idle(shell)
+    shell.refuses = {}
+    shell.now += 0.2
+    shell.fault(process, region, 2, fault_id=6)
+    assert writes_until_idle(shell) == 1
+    assert isinstance(shell.outcomes[process][-1], commands.Allocated)
+
+
+def test_background_reclaim_passes_refused_pages_over_for_a_second():
+    shell, _, _ = refusing(Refused("it does not compress"), low=1, high=1)
+    shell.tick(0.5)
+    assert writes_until_idle(shell) == 2
+    shell.tick(0.5)
+    assert writes_until_idle(shell) == 0
+    shell.tick(0.6)
+    assert writes_until_idle(shell) == 2
+
+
+def test_a_device_without_room_is_not_asked_again_until_a_slot_is_freed():
+    shell, process, region = refusing(NoRoom("it is full"))
+    shell.refuses = {}
+    shell.evict(process, region, 0, 1)
+    writes_until_idle(shell)
+    shell.put(process, region, 2, DATA)
+    shell.refuses = {0: NoRoom("it is full")}
+    shell.fault(process, region, 3, fault_id=5)
+    assert writes_until_idle(shell) == 1
+    assert [each.error.reason for each in shell.outcomes[process] if each.fault_id == 5] == ["OUT_OF_MEMORY"]
+    shell.now += 10.0
+    shell.fault(process, region, 3, fault_id=6)
+    assert (writes_until_idle(shell), shell.outcomes[process][-1].error.reason) == (0, "OUT_OF_MEMORY")
+    shell.refuses = {}
+    other = shell.map(process, 1)
+    shell.do(events.Unmap(process, other))
+    shell.do(events.Unmap(process, region))
+    assert not shell.core.state.swap.devices[0].full

@@ -58,3 +58,28 @@ def test_devices_are_found_by_name_or_number(swap):
 def test_no_devices_take_nothing():
     empty = SwapMap([])
     assert (empty.slots, empty.free, empty.take(None, 0.0)) == (0, 0, None)
+
+
+def test_a_device_without_room_takes_nothing_until_a_slot_that_held_a_page_is_freed(swap):
+    taken, refused = swap.take(0, 0.0), swap.take(0, 0.0)
+    swap.devices[0].refused(refused & SLOT_MASK)
+    swap.devices[0].full = True
+    assert (swap.devices[0].free, swap.writable(0.0), swap.take_from(0, 0.0)) == (1, 3, None)
+    assert swap.take(0, 0.0) >> SLOT_BITS == 1
+    swap.give_back(taken)
+    assert (swap.devices[0].free, swap.writable(0.0)) == (2, 4)
+    assert swap.take(0, 0.0) >> SLOT_BITS == 0
+
+
+def test_a_device_without_room_is_not_waited_for(swap):
+    swap.devices[0].refused_until = 5.0
+    assert swap.recovering(0.0)
+    swap.devices[0].full = True
+    assert not swap.recovering(0.0)
+
+
+@pytest.mark.parametrize(("forbidden", "device"), [(0b00, 0), (0b01, 1), (0b10, 0)])
+def test_a_forbidden_device_is_passed_over_also_when_it_is_preferred(swap, forbidden, device):
+    assert swap.take(0, 0.0, forbidden) >> SLOT_BITS == device
+    assert swap.take(None, 0.0, forbidden) >> SLOT_BITS == device
+    assert swap.take(0, 0.0, 0b11) is None

@@ -10,7 +10,7 @@ from usmd.core import commands, events
 from usmd.core.policy import ConditionalPolicy, Wishes
 from usmd.core.region import page_key
 from usmd.core.swap_map import SLOT_BITS
-from usmd.errors import DataLoss, SwapIOError, UnknownPolicy
+from usmd.errors import DataLoss, NoRoom, Refused, SwapIOError, UnknownPolicy
 
 INTERVAL = 0.1
 
@@ -412,6 +412,22 @@ def test_a_write_that_fails_leaves_the_page_where_it_was_and_the_device_rests():
     app.shell.tick(2)
     app.demote(0, 1)
     assert ([app.device(0), app.device(1)], app.used()) == ([1, 1], [0, 2])
+    app.is_right()
+    assert app.errors == 0
+
+
+@pytest.mark.parametrize("error", [Refused("it does not compress"), NoRoom("it is full")])
+def test_a_write_that_is_refused_leaves_the_page_where_it_was_and_the_device_does_not_rest(error):
+    app = App(4, [0, 1])
+    app.shell.refuses = {1: error}
+    app.demote(0)
+    assert (app.states()[0], app.device(0), app.used()) == ("SWAPPED", 0, [2, 0])
+    assert app.policy.told == [("swapped", app.key(0), 0)]
+    assert app.counted("demotions", "swap_write_errors", "swap_ins") == [0, 0, 1]
+    assert app.state.processes[app.process].evictions[-1].result == "refused"
+    app.shell.refuses = {}
+    app.demote(0)
+    assert app.device(0) == (0 if isinstance(error, NoRoom) else 1)
     app.is_right()
     assert app.errors == 0
 

@@ -9,7 +9,7 @@ from tests.support.queue_bench import SECONDS, QueueBench
 from tests.support.waiting import wait_until_async
 from usmd.core.commands import SlotPage
 from usmd.core.region import page_key
-from usmd.errors import DataLoss, SwapIOError, Unmapped
+from usmd.errors import DataLoss, NoRoom, Refused, SwapIOError, Unmapped
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server.retries import PAUSES
 
@@ -89,6 +89,18 @@ def test_reads_and_writes_that_fail_a_few_times_succeed(error, logged):
     assert {line["operation"] for line in told} == {"read", "write"}
     assert told[0]["error"] == "no luck"
     assert len(told) == 4  # the 1st and 2nd time of each
+
+
+@pytest.mark.parametrize("error", [Refused, NoRoom])
+def test_a_refused_write_is_final_and_no_error(error, logged):
+    async def conversation(bench):
+        bench.queue.write(reads(1, 2))
+        await bench.completed(2)
+        assert delivered(bench) == {1: error, 2: error}
+
+    bench = run(conversation, Unlucky(1, error))
+    assert (bench.queue.pages_written, bench.queue.pages_refused, bench.queue.errors) == (0, 2, 0)
+    assert [line for line in logged if line["event"] == "swap_tried_again"] == []
 
 
 def test_what_fails_too_often_has_failed_and_can_be_tried_anew():
