@@ -18,7 +18,7 @@ synchronous and may be used from several threads. Every byte stored comes back, 
 from __future__ import annotations
 
 from lib_usm.address import Address
-from lib_usm.client import Client, Hint, Kept
+from lib_usm.client import Client, Region
 from lib_usm.default import default_client, mmap, usm_hint
 from lib_usm.errors import (
     ClosedError,
@@ -49,9 +49,9 @@ from lib_usm.errors import (
     WaitTimeout,
     WrongType,
 )
+from lib_usm.hints import Hint, Kept
 from lib_usm.local_manager import LocalManager, LocalManagerStats
 from lib_usm.outcomes import Allocated, FrameRun, Outcome, Yielded
-from lib_usm.region import Region
 from lib_usm.uthread import UThread, UThreadLocal
 
 __all__ = [

@@ -12,7 +12,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Final, SupportsFloat, SupportsIndex
 
-from lib_usm.errors import InvalidArgument, OutOfRange, WrongType
+from lib_usm.errors import InvalidArgument, OutOfRange, UsmError, WrongType
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -108,3 +108,14 @@ def content(data: Buffer, what: str = "data") -> memoryview:
         except (TypeError, ValueError, NotImplementedError):
             pass  # a format that memoryview does not know, as of NumPy's records
     return memoryview(view.tobytes())
+
+
+def encodable(text: str, what: str, error: type[UsmError]) -> str:
+    """Text that can be sent. Raises `error`."""
+    if not isinstance(text, str):
+        raise error(f"{what} {text!r} is {kind_of(text)}; a str is needed")
+    try:
+        text.encode()
+    except UnicodeEncodeError as cause:
+        raise error(f"{what} {text!r} cannot be encoded as UTF-8: {cause.reason}") from None
+    return text

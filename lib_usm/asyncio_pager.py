@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from lib_usm.errors import ClosedError
-from lib_usm.pager import Wait
+from lib_usm.message_stream import MessageStream
+from lib_usm.pager import Pager, Wait
 from lib_usm.steps import Place, Steps
-
-if TYPE_CHECKING:
-    from lib_usm.client import Client
 
 _T = TypeVar("_T")
 
@@ -35,11 +33,11 @@ class _Task:
 
 
 class AsyncioPager:
-    """The stream of one loop. Everything but `close` is called on that loop."""
+    """The stream of one loop, which `open_pager` opens. Everything but `close` is called on that loop."""
 
-    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, open_pager: Callable[[], tuple[MessageStream, Pager]], loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._stream, self._pager = client.open_pager()
+        self._stream, self._pager = open_pager()
         self._descriptor = self._stream.fileno()
         self._flushes = False
         self._writes = False

@@ -7,18 +7,14 @@ for one lock, and another thread acts. Threads of the application act for themse
 
 from __future__ import annotations
 
-import functools
 import os
 import queue
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from lib_usm.limits import thread_limit
-
-if TYPE_CHECKING:
-    from lib_usm.faults import Batch
 
 _T = TypeVar("_T")
 _LOOK_SECONDS: Final = 0.2
@@ -41,8 +37,8 @@ class Call(Generic[_T]):
         self.texts: list[str] = []
         """Warnings, which are issued where the caller is."""
         self.abandoned = False
-        self.parked: Batch | None = None
-        """What it waits for, perhaps without end."""
+        self.parked: Callable[[], None] | None = None
+        """It waits, perhaps without end; this ends the wait."""
         self._undo = undo
 
     def make(self) -> None:
@@ -72,9 +68,9 @@ class Call(Generic[_T]):
         if self._undo is not None:
             self._undo(result)
 
-    def park(self, batch: Batch) -> None:
-        """A wait begins that may take as long as it likes. Raises Abandoned."""
-        self.parked = batch
+    def park(self, abandon: Callable[[], None]) -> None:
+        """A wait begins that may take as long as it likes; `abandon`, on another thread, ends it. Raises Abandoned."""
+        self.parked = abandon
         if self.abandoned:
             self.parked = None
             raise Abandoned
@@ -120,8 +116,8 @@ class _Runner:
         last = self.last
         return last is not None and not last.abandoned
 
-    def stuck(self) -> Batch | None:
-        """What the last call waits for, though its caller has left."""
+    def stuck(self) -> Callable[[], None] | None:
+        """What ends the wait of the last call, whose caller has left."""
         last = self.last
         return last.parked if last is not None and last.abandoned else None
 
@@ -136,10 +132,9 @@ def _make_all(calls: queue.SimpleQueue[Call[Any] | None]) -> None:
 
 
 class Calls:
-    """Makes the calls of a client. `abandon` ends a wait whose caller has left; `warn` warns the application."""
+    """Makes the calls of a client. `warn` warns the application."""
 
-    def __init__(self, abandon: Callable[[Batch], None], warn: Callable[[str], None]) -> None:
-        self._abandon = abandon
+    def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._pid = os.getpid()
         self._runners: list[_Runner] = []
@@ -186,7 +181,7 @@ class Calls:
 
     def _ready(self) -> _Runner:
         """A thread that is kept neither by a call in progress nor by a wait of an interrupted one."""
-        stuck = {runner: batch for runner in self._runners if (batch := runner.stuck()) is not None}
+        stuck = {runner: abandon for runner in self._runners if (abandon := runner.stuck()) is not None}
         for runner in self._runners:
             if not stuck and not runner.busy:
                 return runner
@@ -194,8 +189,8 @@ class Calls:
             following = _Runner()
         except RuntimeError as error:
             raise thread_limit(error, "a thread of lib_usm cannot be started") from None
-        for runner, batch in stuck.items():
-            following.calls.put(Call(functools.partial(self._abandon, batch), None))
+        for runner, abandon in stuck.items():
+            following.calls.put(Call(abandon, None))
             runner.calls.put(None)
         self._runners = [*(runner for runner in self._runners if runner not in stuck), following]
         return following

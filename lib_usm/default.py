@@ -8,9 +8,9 @@ import threading
 from typing import Final, SupportsIndex
 
 from lib_usm.arguments import shown
-from lib_usm.client import Client, Hint
+from lib_usm.client import Client, Region
 from lib_usm.errors import ClosedError, ConnectionLost, SessionKilled, UnknownSession, WrongType
-from lib_usm.region import Region
+from lib_usm.hints import Hint
 
 
 class DefaultClient:

@@ -9,6 +9,7 @@ What a fault means for a region's bytes is not known here, see lib_usm.transfer.
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import time
@@ -134,7 +135,7 @@ class FaultStream:
         call = current_call()
         if call is None:
             return self._wait(batch, timeout)
-        call.park(batch)
+        call.park(functools.partial(self.abandon, batch))
         try:
             return self._wait(batch, timeout)
         finally:

@@ -15,21 +15,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import greenlet
 
 from lib_usm import steps
 from lib_usm.errors import InvalidArgument
 from lib_usm.limits import limit_reached
+from lib_usm.message_stream import MessageStream
 from lib_usm.pager import Pager, Wait
-from lib_usm.running import running
-from lib_usm.uthread import MAY_FAULT, Join, UThread
-
-if TYPE_CHECKING:
-    from lib_usm.local_manager import LocalManager
-    from lib_usm.message_stream import MessageStream
-    from lib_usm.region import Region
+from lib_usm.uthread import MAY_FAULT, Join, UThread, running
 
 _T = TypeVar("_T")
 
@@ -40,13 +35,33 @@ _READ: Final = select.POLLIN
 _READ_AND_WRITE: Final = select.POLLIN | select.POLLOUT
 
 
+class Manager(Protocol):
+    """The LocalManager, as its kThreads see it."""
+
+    finished: bool
+    """No uThread is left."""
+
+    @property
+    def session(self) -> object:
+        """The session whose regions are served."""
+
+    def is_stuck(self) -> bool:
+        """Whether no kThread can wake another; then each uThread gets a Deadlock."""
+
+    def interrupted(self, error: BaseException) -> None:
+        """Cancel all uThreads, and have `run` raise `error`."""
+
+    def one_ended(self) -> None:
+        """A uThread has ended."""
+
+
 class KThread:
     """Runs its uThreads on the kernel thread that calls `run`. `post` may be called by any thread, the rest by its own.
 
     `asynchronous` False: a uThread that faults keeps the kernel thread until its pages are there.
     """
 
-    def __init__(self, manager: LocalManager, lock: threading.Lock, *, asynchronous: bool) -> None:
+    def __init__(self, manager: Manager, lock: threading.Lock, *, asynchronous: bool) -> None:
         self.manager = manager
         self.lock = lock
         """The manager's."""
@@ -305,15 +320,23 @@ class KThread:
             raise InvalidArgument("no uThread runs here")
         return steps.Place(self._pager, self.current)
 
-    def serves(self, region: Region) -> bool:
+    def serves(self, region: steps.StepsRegion) -> bool:
         """An access of the current code to `region` is done by `drive`, and may be switched away from."""
         return self.switching and self.owns(region) and (self.asynchronous or region.mapping is None)
 
-    def owns(self, region: Region) -> bool:
+    def owns(self, region: steps.StepsRegion) -> bool:
         """`region` is of the LocalManager's client, whose stream this is."""
-        return region.client is self.manager.client
+        return region.session is self.manager.session
+
+    def serves_manager(self, manager: object) -> bool:
+        """Whether the kThread is of that LocalManager."""
+        return self.manager is manager
 
     # Told by uThreads
+
+    def interrupted(self, error: BaseException) -> None:
+        """A uThread was; all others are cancelled."""
+        self.manager.interrupted(error)
 
     def ended(self, uthread: UThread[Any]) -> None:
         """A uThread has."""

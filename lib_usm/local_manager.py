@@ -11,17 +11,15 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, SupportsIndex, TypeVar
+from typing import Any, NamedTuple, ParamSpec, SupportsIndex, TypeVar
 
 from lib_usm.arguments import kind_of, shown, whole
+from lib_usm.client import Client
 from lib_usm.errors import Deadlock, InvalidArgument, WrongType
 from lib_usm.kthread import KThread
 from lib_usm.limits import thread_limit
-from lib_usm.running import running
-from lib_usm.uthread import YIELD, CoroutineUThread, GreenUThread, Join, UThread, YieldNow
-
-if TYPE_CHECKING:
-    from lib_usm.client import Client
+from lib_usm.uthread import YIELD, Join, UThread, YieldNow, running
+from lib_usm.uthread_kinds import CoroutineUThread, GreenUThread
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -84,6 +82,11 @@ class LocalManager:
         self._interrupt: BaseException | None = None
         self._deadlock: Deadlock | None = None
 
+    @property
+    def session(self) -> object:
+        """The session whose regions are served: the client."""
+        return self.client
+
     def spawn(
         self, function: Callable[..., _T], *args: object, name: str | None = None, priority: SupportsIndex = 0
     ) -> UThread[_T]:
@@ -94,7 +97,7 @@ class LocalManager:
             raise InvalidArgument(f"{function!r} is a coroutine function; use spawn_async for it")
         urgency = _checked(name, priority)
         kthread, label = self._place(function, name)
-        return self._add(GreenUThread(kthread, label, urgency, partial(function, *args)))
+        return self._add(kthread, GreenUThread(kthread, label, urgency, partial(function, *args)))
 
     def spawn_async(
         self,
@@ -111,7 +114,7 @@ class LocalManager:
         if not inspect.iscoroutine(coroutine):
             raise InvalidArgument(f"{function!r} returned {coroutine!r}, which is no coroutine; use spawn for it")
         kthread, label = self._place(function, name)
-        return self._add(CoroutineUThread(kthread, label, urgency, coroutine))
+        return self._add(kthread, CoroutineUThread(kthread, label, urgency, coroutine))
 
     def _place(self, function: object, name: str | None) -> tuple[KThread, str]:
         """The kThread with the fewest uThreads, and what the new one is called."""
@@ -121,12 +124,12 @@ class LocalManager:
         kthread = min(self._kthreads, key=lambda each: len(each.members) + len(each.inbox))
         return kthread, name or f"{getattr(function, '__name__', 'uThread')}-{number}"
 
-    def _add(self, uthread: UThread[_T]) -> UThread[_T]:
+    def _add(self, kthread: KThread, uthread: UThread[_T]) -> UThread[_T]:
         self.finished = False
         if self._running:
-            uthread.kthread.post(partial(uthread.kthread.add, uthread))
+            kthread.post(partial(kthread.add, uthread))
         else:
-            uthread.kthread.add(uthread)
+            kthread.add(uthread)
         return uthread
 
     def yield_now(self) -> YieldNow:
@@ -141,7 +144,7 @@ class LocalManager:
     def current(self) -> UThread[Any] | None:
         """The uThread whose code calls this; None outside of them."""
         kthread = running.kthread
-        return kthread.current if kthread is not None and kthread.manager is self else None
+        return kthread.current if kthread is not None and kthread.serves_manager(self) else None
 
     def run(self) -> None:
         """Run all uThreads, those spawned meanwhile too, until each has ended; the calling thread is the first kThread.

@@ -13,14 +13,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Generator
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
+from lib_usm.byte_sequence import Strided
 from lib_usm.errors import OutOfMemory, again
-
-if TYPE_CHECKING:
-    from lib_usm.byte_sequence import Strided
-    from lib_usm.mapping import Mapping
-    from lib_usm.region import Region
+from lib_usm.mapping import Mapping
 
 PART_BYTES: Final = 1 << 18
 """Bytes that are made resident together, and copied without a pause for other Python threads; at least a page."""
@@ -42,6 +39,8 @@ class Copy(NamedTuple):
     stop: int
 
 
+Ensure: TypeAlias = Callable[[int, int], None]
+"""Makes pages (the first one, how many) resident, and waits; raises OutOfMemory and other errors."""
 Visits: TypeAlias = Generator[Need | Copy, "OutOfMemory | None", None]
 
 
@@ -73,7 +72,7 @@ def visits(mapping: Mapping, page_size: int, start: int, end: int, *, backwards:
         pages = min(most, pages * 2)
 
 
-def _do(region: Region, todo: Visits, copy: Callable[[int, int], object], *, write: bool) -> None:
+def _do(ensure: Ensure, todo: Visits, copy: Callable[[int, int], object]) -> None:
     """Do the steps, one after the other."""
     answer: OutOfMemory | None = None
     try:
@@ -84,20 +83,26 @@ def _do(region: Region, todo: Visits, copy: Callable[[int, int], object], *, wri
                 copy(step.start, step.stop)
                 continue
             try:
-                region.client.ensure(region, step.first_page, step.page_count, write=write)
+                ensure(step.first_page, step.page_count)
             except OutOfMemory as error:
                 answer = error
     except StopIteration:
         return
 
 
-def read(region: Region, mapping: Mapping, offset: int, n: int) -> bytes:
+def read(mapping: Mapping, page_size: int, ensure: Ensure, offset: int, n: int) -> bytes:
     """Return the `n` bytes from `offset` on."""
-    if n <= PART_BYTES and mapping.resident(*region.pages(offset, n)):
+    if n <= PART_BYTES and _there(mapping, page_size, offset, n):
         return bytes(mapping.view[offset : offset + n])
     parts = BytesIO()  # it grows without a copy, and gives its bytes away without one
-    _do(region, visits(mapping, region.client.page_size, offset, offset + n), reader(mapping, parts), write=False)
+    _do(ensure, visits(mapping, page_size, offset, offset + n), reader(mapping, parts))
     return parts.getvalue()
+
+
+def _there(mapping: Mapping, page_size: int, offset: int, n: int) -> bool:
+    """Whether the pages of `n` bytes (at least 1) are in memory."""
+    first_page = offset // page_size
+    return mapping.resident(first_page, -(-(offset + n) // page_size) - first_page)
 
 
 def reader(mapping: Mapping, parts: BytesIO) -> Callable[[int, int], object]:
@@ -105,20 +110,20 @@ def reader(mapping: Mapping, parts: BytesIO) -> Callable[[int, int], object]:
     return lambda start, stop: parts.write(mapping.view[start:stop])
 
 
-def write(region: Region, mapping: Mapping, offset: int, data: memoryview) -> None:
+def write(mapping: Mapping, page_size: int, ensure: Ensure, offset: int, data: memoryview) -> None:
     """Store `data`, which may be bytes of the same region, from `offset` on."""
     n = len(data)
-    if n <= PART_BYTES and mapping.resident(*region.pages(offset, n)):
+    if n <= PART_BYTES and _there(mapping, page_size, offset, n):
         mapping.view[offset : offset + n] = data
         return
-    _do(region, storing(region, mapping, offset, data), writer(mapping, offset, data), write=True)
+    _do(ensure, storing(page_size, mapping, offset, data), writer(mapping, offset, data))
 
 
-def storing(region: Region, mapping: Mapping, offset: int, data: memoryview) -> Visits:
+def storing(page_size: int, mapping: Mapping, offset: int, data: memoryview) -> Visits:
     """`visits` for a store of `data`, which may be bytes of the same region."""
     address, target = _address_of(data), mapping.address + offset
     backwards = address < target < address + len(data)  # or the first part would overwrite what the next one copies
-    return visits(mapping, region.client.page_size, offset, offset + len(data), backwards=backwards)
+    return visits(mapping, page_size, offset, offset + len(data), backwards=backwards)
 
 
 def writer(mapping: Mapping, offset: int, data: memoryview) -> Callable[[int, int], object]:
@@ -130,7 +135,7 @@ def writer(mapping: Mapping, offset: int, data: memoryview) -> Callable[[int, in
     return copy
 
 
-def write_strided(region: Region, mapping: Mapping, place: Strided, data: memoryview) -> None:
+def write_strided(mapping: Mapping, page_size: int, ensure: Ensure, place: Strided, data: memoryview) -> None:
     """Store `data`, one byte for each place."""
 
     def copy(start: int, stop: int) -> None:
@@ -138,7 +143,7 @@ def write_strided(region: Region, mapping: Mapping, place: Strided, data: memory
         end = -(-(stop - place.start) // place.step)
         mapping.view[place.start + first * place.step : stop : place.step] = data[first:end]
 
-    _do(region, visits(mapping, region.client.page_size, place.start, place.stop), copy, write=True)
+    _do(ensure, visits(mapping, page_size, place.start, place.stop), copy)
 
 
 class _PyBuffer(ctypes.Structure):

@@ -5,19 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from lib_usm import pins
 from lib_usm.arguments import counted
 from lib_usm.errors import ClosedError
-
-if TYPE_CHECKING:
-    from lib_usm.region import Region
+from lib_usm.region import RegionBytes
 
 
 class Pin:
     """Made by `Region.pin`, and in force from then on: to the end of a `with` block, `release`, or the region's end."""
 
-    def __init__(self, region: Region, first_page: int, page_count: int) -> None:
+    def __init__(self, region: RegionBytes, first_page: int, page_count: int) -> None:
         self.region = region
         """The region that has the pages."""
         self.first_page = first_page
@@ -38,7 +37,7 @@ class Pin:
             if self._released:
                 return
             self._released = True
-        self.region.client.unpin(self.region, self.first_page, self.page_count)
+        pins.unpin(self.region, self.first_page, self.page_count)
 
     def __enter__(self) -> Self:
         if self._released:
@@ -66,7 +65,7 @@ class Pin:
 class PinAsync:
     """Made by `Region.pin_async`: awaited, it is the pin; `async with` holds it. Nothing is pinned before."""
 
-    def __init__(self, region: Region, first_page: int, page_count: int) -> None:
+    def __init__(self, region: RegionBytes, first_page: int, page_count: int) -> None:
         self._region = region
         self._first_page = first_page
         self._page_count = page_count
@@ -76,7 +75,7 @@ class PinAsync:
         return self._begin().__await__()
 
     async def _begin(self) -> Pin:
-        await self._region.client.pin_async(self._region, self._first_page, self._page_count)
+        await pins.pin_async(self._region, self._first_page, self._page_count)
         return Pin(self._region, self._first_page, self._page_count)
 
     async def __aenter__(self) -> Pin:

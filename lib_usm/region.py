@@ -1,4 +1,4 @@
-"""A region: a range of managed memory, used like a bytearray of fixed length.
+"""The bytes of a region: a range of managed memory, used like a bytearray of fixed length.
 
 Every range is checked here, before anything is sent. What of a bytearray it has is in lib_usm.byte_sequence; how the
 bytes travel is in lib_usm.transfer, and for a region that is mapped into this process in lib_usm.mapped.
@@ -27,38 +27,28 @@ from lib_usm.errors import (
 )
 from lib_usm.mapping import Mapping
 from lib_usm.page_table import PageTable
+from lib_usm.paging import PagingSession
 from lib_usm.pb.usm.v1 import client_pb2
-from lib_usm.pin import Pin, PinAsync
-from lib_usm.running import running
 from lib_usm.steps import Place, Steps
 from lib_usm.uncopyable import Uncopyable
+from lib_usm.uthread import running
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
     from typing_extensions import Buffer
 
-    from lib_usm.client import Client, Hint
-
 _T = TypeVar("_T")
 
 
-class Region(Uncopyable, ByteSequence):
-    """Made by `Client.mmap`. Bytes are zero until written; indexes and slices mean what they mean for a bytearray.
-
-    Every integer may be of any type that Python takes for an index, NumPy's too; floats are refused by WrongType.
-
-    Each method may be called from any thread. Besides what it names, each raises ClosedError after `close`, and what
-    ended the session (SessionKilled, ConnectionLost, ...) when that is over.
-    """
+class RegionBytes(Uncopyable, ByteSequence):
+    """The bytes of a region, and its life; see lib_usm.client.Region."""
 
     instead = "copy its bytes (`bytes(region)`, `region[a:b]`), or use the region as it is; in another process, connect"
 
-    def __init__(
-        self, client: Client, message: client_pb2.Region, page_size: int, mapping: Mapping | None = None
-    ) -> None:
-        self._client = client
+    def __init__(self, session: PagingSession, message: client_pb2.Region, mapping: Mapping | None = None) -> None:
+        self._session = session
         self._mapping = mapping
-        self._page_size = page_size
+        self._page_size = session.page_size
         self._closed = False
         self.table = PageTable(message.page_count)
         self.region_id = message.region_id
@@ -72,9 +62,9 @@ class Region(Uncopyable, ByteSequence):
         self._length = message.length
 
     @property
-    def client(self) -> Client:
-        """The client that made the region."""
-        return self._client
+    def session(self) -> PagingSession:
+        """The session that made the region: its client."""
+        return self._session
 
     @property
     def closed(self) -> bool:
@@ -126,7 +116,7 @@ class Region(Uncopyable, ByteSequence):
     def _mapped(self) -> Mapping:
         self.check_open()
         if self._mapping is None:
-            raise NoBuffer(f"{self!r} has no buffer: {self._client.why_no_buffer}")
+            raise NoBuffer(f"{self!r} has no buffer: {self._session.why_no_buffer}")
         return self._mapping
 
     def ensure(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> None:
@@ -144,7 +134,13 @@ class Region(Uncopyable, ByteSequence):
         if kthread is not None and kthread.switching and kthread.owns(self):
             kthread.drive(steps.ensure(kthread.place(), self, first_page, page_count))
         else:
-            self._client.ensure(self, first_page, page_count)
+            self._session.ensure(self, first_page, page_count)
+
+    def _ensure(self, first_page: int, page_count: int) -> None:
+        self._session.ensure(self, first_page, page_count)
+
+    def _ensure_for_write(self, first_page: int, page_count: int) -> None:
+        self._session.ensure(self, first_page, page_count, write=True)
 
     def ensure_async(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> Coroutine[Any, Any, None]:
         """As `ensure`, for a coroutine to await: of a LocalManager of this client, or of asyncio."""
@@ -160,7 +156,7 @@ class Region(Uncopyable, ByteSequence):
         """Do steps where this is awaited."""
         kthread = running.kthread
         if kthread is None:
-            return await self._client.asyncio_pager().run(todo)
+            return await self._session.asyncio_pager().run(todo)
         if not kthread.owns(self):
             raise InvalidArgument(f"{self!r} belongs to another client than the LocalManager that runs this code")
         result: _T = await todo(kthread.place())  # type: ignore[misc]  # steps are generators that can be awaited
@@ -182,35 +178,6 @@ class Region(Uncopyable, ByteSequence):
             self.check_open()
             copied = memoryview(bytes(view))
         return self._when_awaited(lambda place: steps.write(place, self, start, copied))
-
-    def hint(self, text: str, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> Hint:
-        """Say something about the `n` bytes (None: to the end) from `offset` on; see Client.usm_hint."""
-        return self._client.usm_hint(self, text, offset, n)
-
-    def pin(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> Pin:
-        """Keep the pages of the `n` bytes (None: to the end) from `offset` on in memory, from now on.
-
-        They stay to the end of a `with` block of what this returns; without one until its `release`, or the region's
-        end. Raises LimitExceeded beyond the budget, which EVICTION=DENY shares, and as `ensure` does.
-        """
-        first_page, page_count = self.page_range(offset, n)
-        self._client.pin(self, first_page, page_count)
-        return Pin(self, first_page, page_count)
-
-    def pin_async(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> PinAsync:
-        """As `pin`, for a coroutine: `async with region.pin_async(...)`, or `await`; others run while pages come."""
-        first_page, page_count = self.page_range(offset, n)
-        self.check_open()
-        return PinAsync(self, first_page, page_count)
-
-    def evict(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> None:
-        """Ask for the eviction of the pages of the `n` bytes (None: to the end) from `offset` on; does not wait for it.
-
-        No byte is lost. Pages that are pinned, denied, or about to be used stay.
-        """
-        start, length = self.byte_range(offset, n)
-        if length:
-            self._client.usm_hint(self, "DONTNEED", start, length)
 
     def resident(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> bool:
         """Whether the pages of the `n` bytes (None: to the end) from `offset` on are all in memory; without a call.
@@ -245,8 +212,8 @@ class Region(Uncopyable, ByteSequence):
         if kthread is not None and kthread.serves(self):
             return kthread.drive(steps.read(kthread.place(), self, start, length))
         if self._mapping is not None:
-            return mapped.read(self, self._mapping, start, length)
-        return self._client.load(self, start, length)
+            return mapped.read(self._mapping, self._page_size, self._ensure, start, length)
+        return self._session.load(self, start, length)
 
     def write(self, offset: SupportsIndex, data: Buffer) -> None:
         """Store `data` (anything with a buffer, in C order; or a region) from `offset` on, faulting in what is absent.
@@ -262,9 +229,9 @@ class Region(Uncopyable, ByteSequence):
             if kthread is not None and kthread.serves(self):
                 kthread.drive(steps.write(kthread.place(), self, start, view))
             elif self._mapping is not None:
-                mapped.write(self, self._mapping, start, view)
+                mapped.write(self._mapping, self._page_size, self._ensure_for_write, start, view)
             else:
-                self._client.store(self, start, view)
+                self._session.store(self, start, view)
 
     def _content(self, data: Buffer) -> memoryview:
         return content(bytes(data) if isinstance(data, ByteSequence) else data)
@@ -273,7 +240,7 @@ class Region(Uncopyable, ByteSequence):
         self.check_open()
         far = place.step >= self._page_size  # where pages lie between that need not come
         if self._mapping is not None and not far and running.kthread is None:
-            mapped.write_strided(self, self._mapping, place, data)
+            mapped.write_strided(self._mapping, self._page_size, self._ensure_for_write, place, data)
             return
         # Bytes between them are another thread's to write: they are not read and written back.
         for index in range(place.n):
@@ -286,17 +253,17 @@ class Region(Uncopyable, ByteSequence):
         it at this moment is done to its end, or raises ClosedError, or Unmapped where it waits for a page.
         """
         if not self._closed:
-            self._client.check_process()
-            self._client.call(self._close)
+            self._session.check_process()
+            self._session.call(self._close)
 
     def _close(self) -> None:
         memory = None if self._mapping is None else self._mapping.close(repr(self))
         self._closed = True
-        mine = self._client.holdings.take(self.region_id)
+        mine = self._session.holdings.take(self.region_id)
         owner = None if memory is None else weakref.ref(memory)
         del memory
         if mine:
-            self._client.unmap(self, owner)
+            self._session.unmap(self, owner)
 
     def let_go(self) -> None:
         """Refuse every further use; the region is given back when its last array or memoryview goes."""
@@ -326,15 +293,15 @@ class Region(Uncopyable, ByteSequence):
 
     def why(self, error: UsmError) -> UsmError:
         """What a failed use of the region is raised as: ClosedError, where it or its client was closed meanwhile."""
-        if self._client.closed and not isinstance(error, ClosedError):
-            return ClosedError(f"the client of {self._client.address} was closed")
+        if self._session.closed and not isinstance(error, ClosedError):
+            return ClosedError(f"the client of {self._session.address} was closed")
         if self._closed and isinstance(error, NotFound):
             return ClosedError(f"region {self.region_id} was closed")
         return again(error)
 
     def check_open(self) -> None:
         """Raise ClosedError after `close`, ForkedChild, and what ended the session when it is over."""
-        self._client.check_open()
+        self._session.check_open()
         if self._closed:
             raise ClosedError(f"region {self.region_id} was closed")
 

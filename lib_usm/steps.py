@@ -9,19 +9,54 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Generator, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from lib_usm import mapped
 from lib_usm.errors import OutOfMemory, UsmError
+from lib_usm.mapping import Mapping
+from lib_usm.page_table import PageTable
 from lib_usm.pager import Pager, Wait, Waiter
-from lib_usm.transfer import FaultIn, Moved, moves
-
-if TYPE_CHECKING:
-    from lib_usm.region import Region
+from lib_usm.transfer import FaultIn, Limits, Moved, Window, moves
 
 _T = TypeVar("_T")
 
 Steps: TypeAlias = Generator[Wait, Any, _T]
+
+
+class StepsSession(Protocol):
+    """What steps need of a session."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the daemon said at attach."""
+
+    @property
+    def window(self) -> Window:
+        """Pages faulted ahead of a position."""
+
+
+class StepsRegion(Protocol):
+    """What steps need of a region."""
+
+    region_id: int
+    table: PageTable
+
+    @property
+    def session(self) -> StepsSession:
+        """The session that made it."""
+
+    @property
+    def mapping(self) -> Mapping | None:
+        """Where it is mapped into this process; None where it is not."""
+
+    def check_open(self) -> None:
+        """Raise ClosedError after its end, and what ended the session."""
+
+    def why(self, error: UsmError) -> UsmError:
+        """What a failed use of it is raised as."""
+
+    def absent_runs(self, first_page: int, page_count: int, longest: int) -> list[tuple[int, int]]:
+        """Runs of pages (first page, pages) that are not known to be resident, none over `longest` pages."""
 
 
 class Place:
@@ -35,9 +70,9 @@ class Place:
 
 
 @types.coroutine
-def ensure(place: Place, region: Region, first_page: int, page_count: int, *, write: bool = False) -> Steps[None]:
+def ensure(place: Place, region: StepsRegion, first_page: int, page_count: int, *, write: bool = False) -> Steps[None]:
     """Make pages resident that are not. Raises the first error of a page."""
-    runs = region.absent_runs(first_page, page_count, region.client.max_fault_pages)
+    runs = region.absent_runs(first_page, page_count, region.session.limits.max_fault_pages)
     if not runs:
         return
     wait = Wait(place.waiter)
@@ -50,12 +85,12 @@ def ensure(place: Place, region: Region, first_page: int, page_count: int, *, wr
 
 
 @types.coroutine
-def read(place: Place, region: Region, offset: int, n: int) -> Steps[bytes]:
+def read(place: Place, region: StepsRegion, offset: int, n: int) -> Steps[bytes]:
     """Return the `n` bytes from `offset` on."""
     mapping = region.mapping
     if mapping is not None:
         parts = BytesIO()
-        todo = mapped.visits(mapping, region.client.page_size, offset, offset + n)
+        todo = mapped.visits(mapping, region.session.limits.page_size, offset, offset + n)
         yield from _visit(place, region, todo, mapped.reader(mapping, parts), write=False)
         return parts.getvalue()
     pieces: list[bytes] = []
@@ -64,18 +99,18 @@ def read(place: Place, region: Region, offset: int, n: int) -> Steps[bytes]:
 
 
 @types.coroutine
-def write(place: Place, region: Region, offset: int, data: memoryview) -> Steps[None]:
+def write(place: Place, region: StepsRegion, offset: int, data: memoryview) -> Steps[None]:
     """Store `data` from `offset` on."""
     mapping = region.mapping
     if mapping is not None:
-        todo = mapped.storing(region, mapping, offset, data)
+        todo = mapped.storing(region.session.limits.page_size, mapping, offset, data)
         yield from _visit(place, region, todo, mapped.writer(mapping, offset, data), write=True)
     else:
         yield from _move(place, region, offset, offset + len(data), [], data)
 
 
 def _visit(
-    place: Place, region: Region, todo: mapped.Visits, copy: Callable[[int, int], object], *, write: bool
+    place: Place, region: StepsRegion, todo: mapped.Visits, copy: Callable[[int, int], object], *, write: bool
 ) -> Steps[None]:
     """Do what lib_usm.mapped wants done, and never stop the thread where a page is known to be absent."""
     answer: OutOfMemory | None = None
@@ -96,11 +131,11 @@ def _visit(
 
 
 def _move(
-    place: Place, region: Region, start: int, end: int, pieces: list[bytes], data: memoryview | None
+    place: Place, region: StepsRegion, start: int, end: int, pieces: list[bytes], data: memoryview | None
 ) -> Steps[None]:
     """Load into `pieces`, or store `data`, by messages."""
-    transfer = region.client.transfer
-    steps = moves(transfer.limits, transfer.window, region.region_id, region.table, start, end)
+    session = region.session
+    steps = moves(session.limits, session.window, region.region_id, region.table, start, end)
     try:
         step = next(steps)
         while True:
@@ -120,14 +155,14 @@ def _move(
         return
 
 
-def _fault_in(place: Place, region: Region, step: FaultIn, wait: Wait, *, write: bool) -> Steps[list[UsmError]]:
+def _fault_in(place: Place, region: StepsRegion, step: FaultIn, wait: Wait, *, write: bool) -> Steps[list[UsmError]]:
     for table, region_id, first_page, page_count in step.ranges:
         place.pager.fault(table, region_id, first_page, page_count, wait, write=write)
     yield from _until_over(wait)
     return [] if wait.error is None else [region.why(wait.error)]
 
 
-def _moved(region: Region, wait: Wait, pieces: list[bytes]) -> Moved:
+def _moved(region: StepsRegion, wait: Wait, pieces: list[bytes]) -> Moved:
     """What came of a load or store; raises its error."""
     if wait.error is not None:
         raise region.why(wait.error)

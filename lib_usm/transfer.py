@@ -127,11 +127,11 @@ def _check(moved: Moved, position: int, stop: int, first_page: int) -> None:
 class Transfer:
     """Loads and stores of one session that wait for the daemon, for several threads."""
 
-    def __init__(self, channel: SessionChannel, faults: FaultStream, limits: Limits) -> None:
+    def __init__(self, channel: SessionChannel, faults: FaultStream, limits: Limits, window: Window) -> None:
         self._channel = channel
         self._faults = faults
-        self.limits = limits
-        self.window = Window(limits)
+        self._limits = limits
+        self._window = window
 
     def load(self, region_id: int, table: PageTable, offset: int, length: int) -> bytes:
         """Return the `length` bytes from `offset` on."""
@@ -143,7 +143,7 @@ class Transfer:
             pieces.append(answer.data)
             return Moved(len(answer.data), answer.absent_pages)
 
-        self._run(moves(self.limits, self.window, region_id, table, offset, offset + length), move, write=False)
+        self._run(moves(self._limits, self._window, region_id, table, offset, offset + length), move, write=False)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def store(self, region_id: int, table: PageTable, offset: int, data: memoryview) -> None:
@@ -155,7 +155,7 @@ class Transfer:
             answer = self._channel.call(self._channel.stub.Store, request)
             return Moved(answer.stored, answer.absent_pages)
 
-        self._run(moves(self.limits, self.window, region_id, table, offset, offset + len(data)), move, write=True)
+        self._run(moves(self._limits, self._window, region_id, table, offset, offset + len(data)), move, write=True)
 
     def _run(self, steps: Moves, move: Callable[[Move], Moved], *, write: bool) -> None:
         """Do the steps, one after the other."""

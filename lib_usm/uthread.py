@@ -1,4 +1,7 @@
-"""uThreads: greenlets and coroutines that a LocalManager runs. What runs them, and when, is in lib_usm.kthread."""
+"""uThreads, as handles, and the kThread as its uThreads see it.
+
+What runs them, and when, is in lib_usm.kthread; what they consist of in lib_usm.uthread_kinds.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,14 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context, copy_context
+from collections.abc import Callable, Generator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
-
-import greenlet
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from lib_usm.errors import InvalidArgument, NotRunning
 from lib_usm.pager import Wait
-from lib_usm.running import running
-
-if TYPE_CHECKING:
-    from lib_usm.kthread import KThread
+from lib_usm.steps import Place, Steps, StepsRegion
 
 _T = TypeVar("_T")
 _log = logging.getLogger("lib_usm")
@@ -50,6 +47,62 @@ _ONCE: Final = (YIELD,)
 MAY_FAULT: Final = 2
 
 
+class Scheduler(Protocol):
+    """A kThread, as its uThreads and the code that runs in them see it."""
+
+    current: UThread[Any] | None
+    """Whose code runs."""
+    lock: threading.Lock
+    """One for all kThreads of a LocalManager."""
+    runs: bool
+    switching: bool
+    """The current uThread is a greenlet, which can be switched away from."""
+
+    def queue_of(self, priority: int) -> deque[UThread[Any]]:
+        """Where the uThreads of a priority wait for their turn."""
+
+    def post(self, job: Callable[[], object]) -> None:
+        """Have `job` done on the kernel thread of the kThread."""
+
+    def wait(self, uthread: UThread[Any], wait: Wait) -> None:
+        """The uThread has stopped and goes on when `wait` is over."""
+
+    def park(self, wait: Wait) -> None:
+        """Have the current greenlet wait."""
+
+    def yield_now(self) -> None:
+        """Let the others run."""
+
+    def drive(self, todo: Steps[_T]) -> _T:
+        """Do steps for the current greenlet."""
+
+    def place(self) -> Place:
+        """Where the current uThread files what it waits for."""
+
+    def serves(self, region: StepsRegion) -> bool:
+        """An access of the current code to `region` is done by `drive`."""
+
+    def owns(self, region: StepsRegion) -> bool:
+        """`region` is of the LocalManager's client."""
+
+    def serves_manager(self, manager: object) -> bool:
+        """Whether the kThread is of that LocalManager."""
+
+    def interrupted(self, error: BaseException) -> None:
+        """Cancel all uThreads, and have `run` of the LocalManager raise `error`."""
+
+    def ended(self, uthread: UThread[Any]) -> None:
+        """A uThread has."""
+
+
+class _Running(threading.local):
+    kthread: Scheduler | None = None
+
+
+running: Final = _Running()
+"""`running.kthread` is the calling thread's; None outside of LocalManager.run."""
+
+
 class UThread(ABC, Generic[_T]):
     """A user-level thread, made by `LocalManager.spawn` or `spawn_async`; also the handle of it."""
 
@@ -74,7 +127,7 @@ class UThread(ABC, Generic[_T]):
         "waiting",
     )
 
-    def __init__(self, kthread: KThread, name: str, priority: int) -> None:
+    def __init__(self, kthread: Scheduler, name: str, priority: int) -> None:
         self.kthread = kthread
         self.name = name
         """For people: in the report of a deadlock, and in errors."""
@@ -158,7 +211,7 @@ class UThread(ABC, Generic[_T]):
         self._error = error.with_traceback(self._traceback)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._looked_at = True
-            self.kthread.manager.interrupted(error)
+            self.kthread.interrupted(error)
         self._end()
 
     def _end(self) -> None:
@@ -193,7 +246,7 @@ class UThread(ABC, Generic[_T]):
                 self._event = threading.Event()
         self._event.wait()
 
-    def joined_by(self, kthread: KThread) -> Join | None:
+    def joined_by(self, kthread: Scheduler) -> Join | None:
         """Have the current uThread of `kthread` wait; None when there is nothing to wait for."""
         current = kthread.current
         if current is None:
@@ -224,112 +277,6 @@ class UThread(ABC, Generic[_T]):
         error = getattr(self, "_error", None)
         if error is not None and not self._looked_at and not isinstance(error, asyncio.CancelledError):
             _log.error("the error of uThread %r was never retrieved", self.name, exc_info=error)
-
-
-class GreenUThread(UThread[_T]):
-    """Plain synchronous code; it may yield in any call."""
-
-    __slots__ = ("_context", "_function", "_green")
-
-    def __init__(self, kthread: KThread, name: str, priority: int, function: Callable[[], _T]) -> None:
-        super().__init__(kthread, name, priority)
-        self._function = function
-        self._context = copy_context()
-        self._green: greenlet.greenlet | None = None
-
-    def resume(self) -> None:
-        """Run it until it waits, yields, or ends."""
-        kthread = self.kthread
-        kthread.switching = True
-        switch = self.switch
-        if switch is not None:
-            switch()
-        elif self.thrown is None:
-            self._begin()
-        else:
-            self._raise()
-        kthread.switching = False
-
-    def _have_raised(self) -> None:
-        self.switch = None
-
-    def _begin(self) -> None:
-        # Not before: a greenlet belongs to the kernel thread that makes it, and returns to where it was made.
-        green = self._green = greenlet.greenlet(self._run)
-        green.gr_context = self._context
-        self.switch = green.switch
-        green.switch()
-
-    def _raise(self) -> None:
-        error, self.thrown = self.thrown, None
-        green = self._green
-        if error is None:
-            return
-        if green is None:
-            self.failed(error)
-        else:
-            self.switch = green.switch
-            green.throw(error)
-
-    def _run(self) -> None:
-        try:
-            result = self._function()
-        except BaseException as error:  # noqa: BLE001 - it is the handle's
-            self.failed(error)
-        else:
-            self.returned(result)
-        finally:
-            del self  # or the traceback's frames keep it, and nobody hears of the error
-
-
-class CoroutineUThread(UThread[_T]):
-    """An `async def`; it yields where it awaits."""
-
-    __slots__ = ("_context", "_coroutine", "_go_on", "_send")
-
-    def __init__(self, kthread: KThread, name: str, priority: int, coroutine: Coroutine[Any, Any, _T]) -> None:
-        super().__init__(kthread, name, priority)
-        self._coroutine = coroutine
-        self._context: Context = copy_context()
-        send: Callable[[None], object] = coroutine.send
-        self._go_on: Callable[[], object] = partial(self._context.run, send, None)
-        self._send: Callable[[], object] = self._go_on
-
-    def resume(self) -> None:
-        """Run it until it waits, yields, or ends."""
-        try:
-            waits_for = self._send()
-        except StopIteration as stop:
-            self.returned(stop.value)
-        except BaseException as error:  # noqa: BLE001 - it is the handle's
-            self.failed(error)
-            del self  # or the traceback's frames keep it, and nobody hears of the error
-        else:
-            if waits_for is YIELD:
-                if self.may_fault:
-                    self.may_fault -= 1
-                self.enqueue(self)
-            elif isinstance(waits_for, Wait):
-                self.kthread.wait(self, waits_for)
-            else:
-                self.throw(
-                    InvalidArgument(
-                        f"uThread {self.name!r} awaited {waits_for!r}; it can await what lib_usm gives and other "
-                        "uThreads, and what asyncio gives only in an asyncio program without a LocalManager"
-                    )
-                )
-                self.enqueue(self)
-
-    def _have_raised(self) -> None:
-        self._send = self._raise
-
-    def _raise(self) -> object:
-        error, self.thrown = self.thrown, None
-        self._send = self._go_on
-        if error is None:
-            return YIELD
-        throw: Callable[[BaseException], object] = self._coroutine.throw
-        return self._context.run(throw, error)
 
 
 class UThreadLocal:

@@ -15,7 +15,7 @@ def conversation(test):
 
     async def main():
         client = FakeClient()
-        pager = AsyncioPager(client, asyncio.get_running_loop())
+        pager = AsyncioPager(client.open_pager, asyncio.get_running_loop())
         try:
             await test(client, pager)
         finally:

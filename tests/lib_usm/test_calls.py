@@ -12,7 +12,6 @@ import pytest
 
 import lib_usm
 from lib_usm.calls import Abandoned, Calls, check_abandoned, current_call
-from lib_usm.faults import Batch
 
 
 @pytest.fixture
@@ -21,8 +20,8 @@ def abandoned():
 
 
 @pytest.fixture
-def calls(abandoned):
-    calls = Calls(abandoned.append, lambda text: warnings.warn(text, UserWarning, stacklevel=2))
+def calls():
+    calls = Calls(lambda text: warnings.warn(text, UserWarning, stacklevel=2))
     yield calls
     calls.stop()
 
@@ -89,13 +88,12 @@ def test_what_an_interrupted_call_did_all_the_same_is_undone_once(calls):
 
 
 def test_a_wait_without_end_keeps_no_later_call(calls, abandoned):
-    batch = Batch(1, [], False)
     left = threading.Event()
     ends = []
 
     def waits():
         call = current_call()
-        call.park(batch)
+        call.park(lambda: abandoned.append(1))
         interrupt()
         assert left.wait(10)
         try:
@@ -107,14 +105,14 @@ def test_a_wait_without_end_keeps_no_later_call(calls, abandoned):
     with pytest.raises(KeyboardInterrupt):
         calls.make(waits)
     assert calls.make(lambda: 5) == 5
-    assert abandoned == [batch]
+    assert abandoned == [1]
     left.set()
     assert calls.make(lambda: 6) == 6
 
 
 def test_a_call_that_was_left_does_not_begin_to_wait_and_stops_between_two_steps(calls):
     seen = []
-    for step in (lambda: current_call().park(Batch(1, [], False)), check_abandoned):
+    for step in (lambda: current_call().park(lambda: None), check_abandoned):
 
         def first(step=step):
             interrupt()
@@ -159,12 +157,11 @@ def test_a_call_of_a_signal_handler_does_not_wait_for_the_call_that_it_came_into
 
 
 def test_a_wait_that_was_left_is_ended_also_after_a_call_of_a_signal_handler(calls, abandoned, on_signal):
-    batch = Batch(1, [], False)
     made, left = threading.Event(), threading.Event()
     on_signal(lambda: calls.make(made.set))
 
     def waits():
-        current_call().park(batch)
+        current_call().park(lambda: abandoned.append(1))
         send_signal()
         assert made.wait(10)
         interrupt()
@@ -173,7 +170,7 @@ def test_a_wait_that_was_left_is_ended_also_after_a_call_of_a_signal_handler(cal
     with pytest.raises(KeyboardInterrupt):
         calls.make(waits)
     assert calls.make(lambda: 5) == 5
-    assert abandoned == [batch]
+    assert abandoned == [1]
     left.set()
 
 

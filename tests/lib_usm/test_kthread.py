@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lib_usm
-from lib_usm.running import running
+from lib_usm.uthread import running
 from tests.support.examples import examples
 from tests.support.uthreads import Scene, allocated, yielded
 

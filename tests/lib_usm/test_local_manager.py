@@ -9,7 +9,7 @@ import pytest
 
 import lib_usm
 from lib_usm import LocalManager
-from lib_usm.running import running
+from lib_usm.uthread import running
 from tests.support.uthreads import FakeClient, Scene
 
 

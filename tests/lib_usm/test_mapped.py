@@ -13,9 +13,7 @@ PART = mapped.PART_BYTES // PAGE
 
 
 class Memory:
-    """A mapping, region and client in one: pages come when they are asked for, `frames` at a time, and may go again."""
-
-    page_size = PAGE
+    """A mapping, and what makes its pages resident: on request, `frames` at a time; they may go again."""
 
     def __init__(self, pages, frames=None):
         self.memory = mmap.mmap(-1, pages * PAGE)
@@ -26,17 +24,12 @@ class Memory:
         self.asked = []
         self.copied = []
         self.gone = 0
-        self.client = self
 
     def resident(self, first_page, page_count):
         return self.there.issuperset(range(first_page, first_page + page_count))
 
-    def pages(self, offset, n):
-        first = offset // PAGE
-        return first, -(-(offset + n) // PAGE) - first
-
-    def ensure(self, _region, first_page, page_count, *, write):
-        self.asked.append((first_page, page_count, write))
+    def ensure(self, first_page, page_count):
+        self.asked.append((first_page, page_count))
         if self.frames is not None and page_count > self.frames:
             raise lib_usm.OutOfMemory("no room")
         if self.gone:
@@ -48,41 +41,43 @@ class Memory:
 def test_what_is_resident_is_copied_without_a_question():
     memory = Memory(4)
     memory.there.update(range(4))
-    mapped.write(memory, memory, 5, memoryview(b"hello"))
-    assert mapped.read(memory, memory, 4, 7) == b"\0hello\0"
+    mapped.write(memory, PAGE, memory.ensure, 5, memoryview(b"hello"))
+    assert mapped.read(memory, PAGE, memory.ensure, 4, 7) == b"\0hello\0"
     assert not memory.asked
 
 
 def test_what_is_absent_is_made_resident_in_parts():
     memory = Memory(2 * PART + 3)
     memory.view[5] = 1
-    assert mapped.read(memory, memory, 5, (2 * PART + 1) * PAGE) == b"\1" + bytes((2 * PART + 1) * PAGE - 1)
-    assert memory.asked == [(0, PART, False), (PART, PART, False), (2 * PART, 2, False)]
+    assert mapped.read(memory, PAGE, memory.ensure, 5, (2 * PART + 1) * PAGE) == b"\1" + bytes(
+        (2 * PART + 1) * PAGE - 1
+    )
+    assert memory.asked == [(0, PART), (PART, PART), (2 * PART, 2)]
     data = memoryview(bytes(7)).cast("B")
     memory.there.clear()
-    mapped.write(memory, memory, PAGE - 2, data)
-    assert memory.asked[3:] == [(0, 2, True)]
+    mapped.write(memory, PAGE, memory.ensure, PAGE - 2, data)
+    assert memory.asked[3:] == [(0, 2)]
 
 
 def test_parts_get_smaller_while_memory_is_short_and_larger_again():
     memory = Memory(PART, frames=PART // 4)
-    mapped.read(memory, memory, 0, PART * PAGE)
-    assert [count for _, count, _ in memory.asked[:3]] == [PART, PART // 2, PART // 4]
+    mapped.read(memory, PAGE, memory.ensure, 0, PART * PAGE)
+    assert [count for _, count in memory.asked[:3]] == [PART, PART // 2, PART // 4]
     assert memory.resident(0, PART)
 
 
 def test_memory_that_has_no_room_for_a_page_is_an_error():
     memory = Memory(3, frames=0)
     with pytest.raises(lib_usm.OutOfMemory):
-        mapped.read(memory, memory, PAGE, 1)
+        mapped.read(memory, PAGE, memory.ensure, PAGE, 1)
     with pytest.raises(lib_usm.OutOfMemory):
-        mapped.write(memory, memory, 0, memoryview(bytes(3 * PAGE)))
+        mapped.write(memory, PAGE, memory.ensure, 0, memoryview(bytes(3 * PAGE)))
 
 
 def test_a_page_that_does_not_stay_is_touched_in_the_end():
     memory = Memory(1)
     memory.gone = 1000
-    assert mapped.read(memory, memory, 0, 3) == bytes(3)
+    assert mapped.read(memory, PAGE, memory.ensure, 0, 3) == bytes(3)
     assert len(memory.asked) == 4
 
 
@@ -90,7 +85,7 @@ def test_other_errors_end_it():
     memory = Memory(1)
     memory.ensure = lambda *_, **__: (_ for _ in ()).throw(lib_usm.DataLoss("damaged"))
     with pytest.raises(lib_usm.DataLoss):
-        mapped.read(memory, memory, 0, 3)
+        mapped.read(memory, PAGE, memory.ensure, 0, 3)
 
 
 @pytest.mark.parametrize("shift", [1, PAGE, -1, -PAGE - 3])
@@ -104,7 +99,7 @@ def test_bytes_of_the_region_itself_move_as_in_a_bytearray(shift, readonly):
     truth = bytearray(memory.view)
     truth[target : target + size] = truth[start : start + size]
     source = memory.view[start : start + size]
-    mapped.write(memory, memory, target, source.toreadonly() if readonly else source)
+    mapped.write(memory, PAGE, memory.ensure, target, source.toreadonly() if readonly else source)
     assert memory.view == truth
 
 
@@ -115,7 +110,7 @@ def test_strided_bytes_leave_those_between_alone(step):
     data = bytes(range(256)) * (n // 256) + b"x" * (n % 256)
     truth = bytearray(2 * PART * PAGE)
     truth[5 : 5 + n * step : step] = data
-    mapped.write_strided(memory, memory, Strided(5, step, n, reverse=False), memoryview(data))
+    mapped.write_strided(memory, PAGE, memory.ensure, Strided(5, step, n, reverse=False), memoryview(data))
     assert memory.view == truth
-    mapped.write_strided(memory, memory, Strided(0, step, 0, reverse=False), memoryview(b""))
+    mapped.write_strided(memory, PAGE, memory.ensure, Strided(0, step, 0, reverse=False), memoryview(b""))
     assert memory.view == truth

@@ -347,13 +347,13 @@ def test_of_threads_that_close_a_region_all_are_done_and_it_is_given_back_once(c
 @pytest.mark.parametrize("use", [lambda region: region.hint("PRIORITY=LOW"), lambda region: region.pin(0, PAGE)])
 def test_a_call_that_comes_to_the_daemon_after_the_region_was_closed_says_so(client, monkeypatch, use):
     region = client.mmap(LENGTH)
-    call = client._channel.call
+    call = client.channel.call
 
     def late(*arguments):
         monkeypatch.undo()
         region.close()
         return call(*arguments)
 
-    monkeypatch.setattr(client._channel, "call", late)
+    monkeypatch.setattr(client.channel, "call", late)
     with pytest.raises(lib_usm.ClosedError, match=f"^region {region.region_id} was closed"):
         use(region)

@@ -145,11 +145,11 @@ def test_a_damaged_page_is_an_error_and_the_others_are_read(daemon, client, wire
     ],
 )
 def test_a_load_that_breaks_the_contract_is_an_error_and_not_a_loop(daemon, client, answer, monkeypatch):
-    call = client._channel.call
+    call = client.channel.call
     monkeypatch.setattr(
-        client._channel,
+        client.channel,
         "call",
-        lambda method, request: answer if method is client._channel.stub.Load else call(method, request),
+        lambda method, request: answer if method is client.channel.stub.Load else call(method, request),
     )
     with pytest.raises(lib_usm.InternalError, match="the daemon moved"):
         client.mmap(64).read(0, 64)

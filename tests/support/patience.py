@@ -10,12 +10,12 @@ SECONDS = 60.0
 
 def be_patient() -> None:
     """Have lib_usm wait longer in this process."""
-    from lib_usm import channel, client
+    from lib_usm import channel, session
 
     for module, name, seconds in (
         (channel, "_ATTACH_TIMEOUT_SECONDS", SECONDS),
         (channel, "_WHY_TIMEOUT_SECONDS", SECONDS / 4),
-        (client, "_DETACH_TIMEOUT_SECONDS", SECONDS),
+        (session, "_DETACH_TIMEOUT_SECONDS", SECONDS),
     ):
         getattr(module, name)  # a name that is no more would make this a promise without effect
         setattr(module, name, seconds)

@@ -14,7 +14,8 @@ from lib_usm.page_table import PageTable
 from lib_usm.pager import Pager
 from lib_usm.pb.usm.v1 import client_pb2 as pb
 from lib_usm.pb.usm.v1 import common_pb2
-from lib_usm.running import running
+from lib_usm.transfer import Limits, Window
+from lib_usm.uthread import running
 
 
 class ControlledStream:
@@ -99,7 +100,7 @@ class FakeRegion:
     region_id = 7
 
     def __init__(self, client, pages=1 << 16):
-        self.client = client
+        self.client = self.session = client
         self.table = PageTable(pages)
 
     def absent_runs(self, first_page, page_count, longest):
@@ -112,9 +113,9 @@ class FakeRegion:
 class FakeClient:
     """One with streams that the test controls: `streams`, in the order of the kThreads."""
 
-    max_fault_pages = 4
-
     def __init__(self, max_batch_faults=4096):
+        self.limits = Limits(page_size=16, max_transfer_bytes=64, max_fault_pages=4, max_batch_faults=max_batch_faults)
+        self.window = Window(self.limits)
         self.streams = []
         self.prepare = lambda _stream: None
         self.region = FakeRegion(self)
