@@ -59,7 +59,7 @@ def usmctl(scene, capsys):
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
-        (("status",), ["simulated", "256", "512", "swap"]),
+        (("status",), ["simulated", "256", "of 2 MiB", "swap"]),
         (("processes",), ["indexer", "async_aware", "hint_aware(fallback=lru)", "refuse"]),
         (("regions",), ["index", "cache"]),
         (("regions", "indexer"), ["index", "cache"]),

@@ -57,10 +57,13 @@ def device_columns(page_size: int = 0) -> list[Column[Device]]:
         Column("KIND", lambda it: printable(it.kind), None, 6),
         pages_column(">SLOTS", lambda it: it.slots, page_size, 2),
         pages_column(">USED", _used, page_size),
-        Column(">SHARE", lambda it: f"{_share(it):.1%}" if it.slots else "-", lambda it: _share(it)),
+        Column(">HELD", lambda it: format_size(it.held_bytes), lambda it: it.held_bytes, 10),
+        Column(">SHARE", lambda it: f"{_share(it):.1%}" if it.capacity_bytes else "-", lambda it: _share(it)),
+        Column(">RATIO", lambda it: f"{_packed(it) * page_size:.2f}" if it.held_bytes else "-", _packed, 8),
         Column(">WRITTEN", lambda it: f"{it.pages_written:,}", lambda it: it.pages_written, 3),
         Column(">READ", lambda it: f"{it.pages_read:,}", lambda it: it.pages_read, 4),
         Column(">IN FLIGHT", lambda it: f"{it.in_flight:,}", lambda it: it.in_flight, 5),
+        Column(">REFUSED", lambda it: f"{it.pages_refused:,}", lambda it: it.pages_refused, 9),
         Column(">ERRORS", lambda it: f"{it.errors:,}", lambda it: it.errors, 1),
         Column("PATH", lambda it: printable(it.path) or "-", None, 7),
     ]
@@ -93,5 +96,11 @@ def _used(device: Device) -> int:
     return device.slots - device.free_slots
 
 
+def _packed(device: Device) -> float:
+    """Pages that it has in a byte that it holds."""
+    return _used(device) / device.held_bytes if device.held_bytes else 0.0
+
+
 def _share(device: Device) -> float:
-    return _used(device) / device.slots if device.slots else 0.0
+    """Share of what the device may hold that it holds."""
+    return device.held_bytes / device.capacity_bytes if device.capacity_bytes else 0.0

@@ -153,8 +153,9 @@ def _swap(status: admin_pb2.GetStatusResponse) -> str:
     if not status.swap_slots:
         return "none"
     used = status.swap_slots - status.free_swap_slots
-    size = format_size(status.swap_slots * status.page_size)
-    return f"{used:,} of {status.swap_slots:,} slots used ({_share(used, status.swap_slots)} of {size})"
+    held, size = format_size(status.swap_held_bytes), format_size(status.swap_capacity_bytes)
+    share = _share(status.swap_held_bytes, status.swap_capacity_bytes)
+    return f"{used:,} slots used, {held} of {size} ({share})"
 
 
 def _counters(console: Console, counters: Mapping[str, int]) -> Columns | Text:

@@ -106,17 +106,23 @@ class AdminMessages:
     def swap_device(self, queue: DeviceQueue) -> admin_pb2.SwapDevice:
         """A swap device."""
         device = queue.device
+        slots = self._core.state.swap.devices[device.number]
+        usage = device.usage(slots.slots - slots.free)
         return admin_pb2.SwapDevice(
             number=device.number,
             name=device.name,
             kind=device.kind,
             path=device.path or "",
             slots=device.slots,
-            free_slots=self._core.state.swap.devices[device.number].free,
+            free_slots=slots.free,
             pages_written=queue.pages_written,
             pages_read=queue.pages_read,
             errors=queue.errors,
             in_flight=queue.in_flight,
+            capacity_bytes=usage.capacity,
+            held_bytes=usage.held,
+            stored_bytes=usage.stored,
+            pages_refused=queue.pages_refused,
         )
 
     def hint_range(self, found: report.HintReport) -> admin_pb2.HintRange:

@@ -81,6 +81,7 @@ class AdminService:
         state = self._core.state
         frames = state.frames
         cell = report.memory_cell(self._core, 0, frames.count)
+        devices = [self._messages.swap_device(queue) for queue in self._engine.queues]
         return admin_pb2.GetStatusResponse(
             version=VERSION,
             pid=os.getpid(),
@@ -103,6 +104,8 @@ class AdminService:
             regions=len(state.regions),
             swap_slots=state.swap.slots,
             free_swap_slots=state.swap.free,
+            swap_capacity_bytes=sum(device.capacity_bytes for device in devices),
+            swap_held_bytes=sum(device.held_bytes for device in devices),
             counters=state.totals().as_dict(),
         )
 

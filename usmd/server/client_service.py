@@ -73,7 +73,8 @@ class ClientService:
             max_fault_pages=state.settings.max_fault_pages,
             max_batch_faults=MAX_BATCH_FAULTS,
             mechanism=self._engine.memory.name,
-            capacity_bytes=(state.settings.frames + state.swap.slots) * self._page_size,
+            capacity_bytes=state.settings.frames * self._page_size
+            + sum(queue.device.usage(0).capacity for queue in self._engine.queues),
         )
 
     async def Detach(  # noqa: N802

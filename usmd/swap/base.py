@@ -10,13 +10,13 @@ import mmap
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from usmd.errors import DataLoss, InvalidArgument, OutOfRange, SwapDeviceError, SwapIOError, UsmdError
 from usmd.swap.checksum import checksums
 from usmd.swap.slot_io import SlotIO
 
-__all__ = ["MAX_DEVICES", "Results", "SlotIO", "SwapDevice"]
+__all__ = ["MAX_DEVICES", "Results", "SlotIO", "SwapDevice", "Usage"]
 
 MAX_DEVICES = 32
 """Devices a daemon can have; their numbers are 0 to 31."""
@@ -25,6 +25,17 @@ _ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 Results = list[UsmdError | None]
 """One result per entry of a batch, in order; None is success."""
+
+
+class Usage(NamedTuple):
+    """What a device holds, in bytes."""
+
+    capacity: int
+    """Bytes that it may hold."""
+    held: int
+    """Bytes that it holds, with what it wastes."""
+    stored: int
+    """Bytes of them that are pages, in the form in which it keeps them."""
 
 
 class SwapDevice(ABC):
@@ -138,6 +149,11 @@ class SwapDevice(ABC):
             self._release(unwanted)
         finally:
             self._leave()
+
+    def usage(self, pages: int) -> Usage:
+        """What the device holds while `pages` of its slots are in use; by default each takes the size of a page."""
+        held = pages * self.page_size
+        return Usage(self.slots * self.page_size, held, held)
 
     def close(self) -> None:
         """Wait for the jobs under way, then give everything back; a second call does nothing.

@@ -18,6 +18,7 @@ from usmd.swap.kind import SwapKind
 
 TABLE: Final[dict[str, str]] = {
     "memory": "usmd.swap.memory:MemoryKind",
+    "compressed": "usmd.swap.compressed:CompressedKind",
     "file": "usmd.swap.file:FileKind",
 }
 GROUP: Final = "usmd.swap_kinds"

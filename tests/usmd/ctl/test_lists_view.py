@@ -52,11 +52,15 @@ def test_a_region_is_one_line():
     assert columns(line) == ["2", "-", "1", "0x8000000000000000", "100 B", "1", "2", "3", "4", "5,000"]
 
 
-def test_a_swap_device_tells_its_share_in_use():
-    device = pb.SwapDevice(number=3, name="file0", kind="file", path="/s", slots=1000, free_slots=750, errors=1)
-    assert columns(shown(lists_view.show_swap_devices, [device])[1]) == [
-        "3", "file0", "file", "1,000", "250", "25.0%", "0", "0", "0", "1", "/s",
-    ]  # fmt: skip
+def test_a_swap_device_tells_what_it_holds_its_share_and_how_well_it_compresses():
+    device = pb.SwapDevice(
+        number=3, name="zip", kind="compressed", path="/s", slots=1000, free_slots=750, errors=1, pages_refused=7,
+        capacity_bytes=2 << 20, held_bytes=512 << 10, stored_bytes=500 << 10,
+    )  # fmt: skip
+    line = shown(lambda console, devices: lists_view.show_swap_devices(console, devices, 4096), [device])[1]
+    assert " ".join(line.split()) == ("3 zip compressed 1,000 (3.9 MiB) 250 (1000 KiB) 512 KiB 25.0% 1.95 0 0 0 7 1 /s")
+    empty = pb.SwapDevice(number=0, name="m", kind="memory", slots=8, free_slots=8)
+    assert " ".join(shown(lists_view.show_swap_devices, [empty])[1].split()) == "0 m memory 8 0 0 B - - 0 0 0 0 0 -"
 
 
 @pytest.mark.parametrize(

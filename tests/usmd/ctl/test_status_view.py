@@ -22,6 +22,7 @@ def a_status(**fields):
         "free_frames": 500, "present_frames": 480, "filling_frames": 10, "evicting_frames": 10, "dirty_frames": 240,
         "denied_frames": 100, "pinned_frames": 1, "low_watermark_frames": 50, "high_watermark_frames": 100,
         "processes": 2, "regions": 3, "swap_slots": 2048, "free_swap_slots": 1024,
+        "swap_capacity_bytes": 8 << 20, "swap_held_bytes": 3 << 20,
     }  # fmt: skip
     return pb.GetStatusResponse(**{**base, **fields})
 
@@ -61,7 +62,7 @@ def test_watermarks_tell_where_free_memory_stands(free, words):
 
 def test_swap_sessions_and_draining_are_told():
     text = shown(a_status(draining=True))
-    assert "1,024 of 2,048 slots used (50.0% of 8 MiB)" in text
+    assert "1,024 slots used, 3 MiB of 8 MiB (37.5%)" in text
     assert "2 with 3 regions" in text
     assert "DRAINING" in text
     assert "DRAINING" not in shown(a_status())

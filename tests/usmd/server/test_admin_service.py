@@ -171,6 +171,8 @@ def test_swap_devices_are_listed_by_number(daemon, admin, client, region):
     assert one.pages_written >= 2
     assert one.pages_read >= 1
     assert one.free_slots < one.slots
+    assert (one.capacity_bytes, one.pages_refused) == (256 * PAGE, 0)
+    assert one.held_bytes == one.stored_bytes == (one.slots - one.free_slots) * PAGE
 
 
 # Status and map
@@ -189,6 +191,7 @@ def test_the_status_adds_up(daemon, admin, client, region):
     assert status.dirty_frames >= 2
     assert (status.low_watermark_frames, status.high_watermark_frames) == (1, 3)
     assert (status.swap_slots, status.draining) == (768, False)
+    assert status.swap_capacity_bytes == 768 * PAGE
     assert status.processes >= 1
     assert status.counters["faults"] >= 2
     assert status.uptime_seconds > 0

@@ -190,3 +190,8 @@ def test_close_waits_also_for_a_read_that_does_not_wait():
     closer.join(90)
     assert device.closes == 1
     assert device.read_now([entry(1)]) is None
+
+
+def test_a_device_that_does_not_say_otherwise_holds_whole_pages():
+    device = DictDevice()
+    assert device.usage(3) == (device.slots * SIZE, 3 * SIZE, 3 * SIZE)

@@ -84,6 +84,8 @@ class GetStatusResponse(_message.Message):
     FREE_SWAP_SLOTS_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
     HELD_FRAMES_FIELD_NUMBER: _builtins.int
+    SWAP_CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    SWAP_HELD_BYTES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -126,6 +128,10 @@ class GetStatusResponse(_message.Message):
     """Free slots of all swap devices."""
     held_frames: _builtins.int
     """Frames that usmd holds for a moment, for a fault or access that is about to use them."""
+    swap_capacity_bytes: _builtins.int
+    """Bytes that all swap devices may hold."""
+    swap_held_bytes: _builtins.int
+    """Bytes that they hold, with what they waste."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -155,10 +161,12 @@ class GetStatusResponse(_message.Message):
         free_swap_slots: _builtins.int = ...,
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         held_frames: _builtins.int = ...,
+        swap_capacity_bytes: _builtins.int = ...,
+        swap_held_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "denied_frames", b"denied_frames", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "regions", b"regions", "swap_slots", b"swap_slots", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "denied_frames", b"denied_frames", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "regions", b"regions", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -770,6 +778,10 @@ class SwapDevice(_message.Message):
     PAGES_READ_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    HELD_BYTES_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    PAGES_REFUSED_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number of the device, 0 to 31."""
     name: _builtins.str
@@ -790,6 +802,14 @@ class SwapDevice(_message.Message):
     """Writes and reads that failed."""
     in_flight: _builtins.int
     """Requests under way."""
+    capacity_bytes: _builtins.int
+    """Bytes that the device may hold."""
+    held_bytes: _builtins.int
+    """Bytes that it holds, with what it wastes. For a device that does not compress: the used slots."""
+    stored_bytes: _builtins.int
+    """Bytes of them that are pages, in the form in which the device keeps them."""
+    pages_refused: _builtins.int
+    """Pages that the device refused since start. Each went to another device, or stayed in memory."""
     def __init__(
         self,
         *,
@@ -803,10 +823,14 @@ class SwapDevice(_message.Message):
         pages_read: _builtins.int = ...,
         errors: _builtins.int = ...,
         in_flight: _builtins.int = ...,
+        capacity_bytes: _builtins.int = ...,
+        held_bytes: _builtins.int = ...,
+        stored_bytes: _builtins.int = ...,
+        pages_refused: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "free_slots", b"free_slots", "in_flight", b"in_flight", "kind", b"kind", "name", b"name", "number", b"number", "pages_read", b"pages_read", "pages_written", b"pages_written", "path", b"path", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "errors", b"errors", "free_slots", b"free_slots", "held_bytes", b"held_bytes", "in_flight", b"in_flight", "kind", b"kind", "name", b"name", "number", b"number", "pages_read", b"pages_read", "pages_refused", b"pages_refused", "pages_written", b"pages_written", "path", b"path", "slots", b"slots", "stored_bytes", b"stored_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

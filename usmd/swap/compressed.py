@@ -1,0 +1,131 @@
+"""A swap device in the daemon's own memory that holds pages compressed, so that the same memory holds more of them.
+
+Pages are compressed with zstd and kept in chunks of size classes (usmd.swap.chunks). A page that does not compress to
+`MOST` of its size is refused, and so is one for which no chunk is left; both go to another device. The checksum is that
+of the page as it was, so that a flipped bit in the compressed bytes is DataLoss as on any device.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, Final, TypeVar
+
+import zstandard
+
+from usmd.errors import ConfigError, NoRoom, Refused, SwapDeviceError
+from usmd.sizes import format_size
+from usmd.swap.base import Results, SlotIO, SwapDevice, Usage
+from usmd.swap.chunks import Chunks
+from usmd.swap.kind import SwapKind
+
+_T = TypeVar("_T")
+
+MOST: Final = 0.75
+"""Share of a page that its compressed bytes may have: what saves less is not worth the time of a page fault."""
+LEAST: Final = 1 / 16
+"""Share of a page that is taken at least, however well it compresses."""
+SLAB_PAGES: Final = 8
+"""Pages that a slab is as large as."""
+_LEVEL: Final = 1
+_SPARE: Final = 8
+"""Compressors and decompressors that are kept for the next job; each is used by one job at a time."""
+
+
+@contextmanager
+def _borrowed(spare: list[_T], make: Callable[[], _T]) -> Iterator[_T]:
+    """A tool for one job alone: a spare one, else a new one."""
+    try:
+        tool = spare.pop()
+    except IndexError:
+        tool = make()
+    try:
+        yield tool
+    finally:
+        if len(spare) < _SPARE:
+            spare.append(tool)
+
+
+class CompressedSwapDevice(SwapDevice):
+    """Slots of compressed pages in `size` bytes of private anonymous memory, as many as could fit.
+
+    Raises SwapDeviceError when the kernel does not grant the memory.
+    """
+
+    kind: ClassVar[str] = "compressed"
+
+    def __init__(self, *, number: int, name: str, size: int, page_size: int) -> None:
+        self._most = int(page_size * MOST)
+        try:
+            self._chunks = Chunks(
+                size=size, slab=SLAB_PAGES * page_size, smallest=int(page_size * LEAST), largest=self._most
+            )
+        except SwapDeviceError as error:
+            raise SwapDeviceError(f"swap device {name}: {error}; make the device smaller, or use a file") from error
+        self._lock = threading.Lock()
+        self._compressors: list[zstandard.ZstdCompressor] = []
+        self._decompressors: list[zstandard.ZstdDecompressor] = []
+        super().__init__(number=number, name=name, path=None, slots=self._chunks.keys, page_size=page_size)
+
+    def usage(self, pages: int) -> Usage:
+        """What the device holds: whole slabs, of which the compressed bytes are a part."""
+        del pages
+        chunks = self._chunks
+        return Usage(chunks.capacity, chunks.held, chunks.stored)
+
+    def _store(self, batch: Sequence[SlotIO]) -> Results:
+        results: Results = []
+        with _borrowed(self._compressors, lambda: zstandard.ZstdCompressor(_LEVEL)) as compressor:
+            for entry in batch:
+                data = compressor.compress(entry.buffer)
+                with self._lock:
+                    self._chunks.remove(entry.slot)
+                    kept = len(data) <= self._most and self._chunks.put(entry.slot, data)
+                results.append(None if kept else self._refusal(entry.slot, len(data)))
+        return results
+
+    def _fetch(self, batch: Sequence[SlotIO]) -> Results:
+        results: Results = []
+        with _borrowed(self._decompressors, zstandard.ZstdDecompressor) as decompressor:
+            for entry in batch:
+                with self._lock:
+                    data = self._chunks.get(entry.slot)
+                try:
+                    entry.buffer[:] = decompressor.decompress(data, max_output_size=self.page_size)
+                except (zstandard.ZstdError, ValueError) as error:  # ValueError: it is not one page
+                    results.append(self._lost(entry.slot, f"its bytes cannot be decompressed ({error})"))
+                else:
+                    results.append(None)
+        return results
+
+    def _fetch_now(self, batch: Sequence[SlotIO]) -> Results | None:
+        return self._fetch(batch)
+
+    def _release(self, slots: Sequence[int]) -> None:
+        with self._lock:
+            for slot in slots:
+                self._chunks.remove(slot)
+
+    def _close(self) -> None:
+        self._chunks.close()
+
+    def _refusal(self, slot: int, length: int) -> Refused:
+        if length > self._most:
+            return Refused(f"{self._at(slot)}: the page has {length} bytes compressed; at most {self._most} are taken")
+        return NoRoom(f"{self._at(slot)}: no chunk of {length} bytes is left in {format_size(self._chunks.capacity)}")
+
+
+class CompressedKind(SwapKind, frozen=True, kw_only=True):
+    """`compressed:SIZE`, the size being that of the memory."""
+
+    device = CompressedSwapDevice
+
+    def open(self, number: int, name: str, page_size: int) -> CompressedSwapDevice:
+        """Take the memory. Raises ConfigError for less than a slab, SwapDeviceError when the kernel grants none."""
+        if self.size < SLAB_PAGES * page_size:
+            raise ConfigError(
+                f"swap device {name}: {format_size(self.size)} is too small; a compressed device has at least "
+                f"{format_size(SLAB_PAGES * page_size)}"
+            )
+        return CompressedSwapDevice(number=number, name=name, size=self.size, page_size=page_size)
