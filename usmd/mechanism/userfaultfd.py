@@ -18,8 +18,8 @@ import fcntl
 import mmap
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from itertools import groupby, islice
 from typing import Final
 
@@ -69,6 +69,29 @@ def _memfd(name: str, size: int) -> int:
     return descriptor
 
 
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_MAP_FAILED: Final = ctypes.c_void_p(-1).value
+
+
+def _map(memfd: int, size: int) -> memoryview:
+    """Map a memfd, for as long as the view or a part of it is used; raises OSError.
+
+    Python's own `mmap` keeps a duplicate of the descriptor, up to 3.12.
+    """
+    address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, memfd, 0)
+    if address == _MAP_FAILED:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    memory = (ctypes.c_ubyte * size).from_address(address)
+    weakref.finalize(memory, _libc.munmap, address, size).atexit = False
+    _libc.madvise(address, size, mmap.MADV_NOHUGEPAGE)  # memory is given by the page; a kernel without them refuses
+    return memoryview(memory).cast("B")
+
+
 def _runs_of_data(memfd: int) -> Iterator[tuple[int, int]]:
     """Where a memfd holds bytes: first byte and end of each run of pages. May wait for a client; raises OSError."""
     end = 0
@@ -110,10 +133,8 @@ class RealRegion:
             raise
         try:
             fcntl.fcntl(self.memfd, fcntl.F_ADD_SEALS, _SEALS)
-            self.mapping = mmap.mmap(self.memfd, page_count * page_size)
-            with suppress(OSError):  # a kernel without them
-                self.mapping.madvise(mmap.MADV_NOHUGEPAGE)  # memory is given by the page
-            self.residency = mmap.mmap(self.residency_fd, 2 * page_count)
+            self.mapping = _map(self.memfd, page_count * page_size)
+            self.residency = _map(self.residency_fd, 2 * page_count)
             """A byte a page, RESIDENT or 0; then a byte a page again, why a touch of it is SIGBUS, a FailureReason."""
             # After the daemon's own mapping: nobody else can write to it.
             fcntl.fcntl(self.residency_fd, fcntl.F_ADD_SEALS, _SEALS | _F_SEAL_FUTURE_WRITE)

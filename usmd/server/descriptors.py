@@ -18,8 +18,8 @@ KEPT: Final = 256
 """For operators, swap files, and what libraries open; a quarter of all where there are fewer than 1,024."""
 MOST: Final = 1 << 20
 """Beyond this the limit is not raised."""
-OF_A_REGION: Final = 4
-"""Descriptors of a region of real memory: its memfd, its residency map, and the mapping of each."""
+OF_A_REGION: Final = 2
+"""Descriptors of a region of real memory: its memfd and its residency map."""
 OF_MEMORY: Final = 3
 """Descriptors of a memory connection: itself, a userfaultfd, a pidfd."""
 

@@ -27,18 +27,18 @@ def processes(*owners):
 @pytest.mark.parametrize(
     ("owners", "whose"),
     [
-        (((7, 50), (7, 10)), "its session would be 204; allowed are 200"),
-        (((7, 49), (7, 26)), "user 7 would be 304; allowed are 300"),
-        (((7, 30), (8, 40), (9, 30)), "all users would be 404; allowed are 400"),
-        (((None, 30), (None, 45)), "unknown users would be 304; allowed are 300"),
+        (((7, 50), (7, 10)), "its session would be 102; allowed are 100"),
+        (((7, 49), (7, 26)), "user 7 would be 152; allowed are 150"),
+        (((7, 30), (8, 40), (9, 30)), "all users would be 202; allowed are 200"),
+        (((None, 30), (None, 45)), "unknown users would be 152; allowed are 150"),
     ],
 )
 def test_a_region_beyond_a_share_is_refused_with_its_number(owners, whose):
     there = processes(*owners)
     with pytest.raises(LimitExceeded, match=f"takes {OF_A_REGION} descriptors.*{whose}"):
-        Shares(400, 1, 1).check_region(there[0], there)
+        Shares(200, 1, 1).check_region(there[0], there)
     there[0].regions.popitem()
-    Shares(400, 1, 1).check_region(there[0], there)
+    Shares(200, 1, 1).check_region(there[0], there)
 
 
 @pytest.mark.parametrize(
