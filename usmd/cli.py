@@ -180,6 +180,14 @@ def serve(
     no_uvloop: Annotated[
         bool, typer.Option("--no-uvloop", metavar=" ", help="Run on asyncio's own event loop.")
     ] = False,
+    trace_events: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep every event of the core in a file, for `usmctl debug replay-events`. Default: none.",
+            rich_help_panel=_PLACES,
+        ),
+    ] = None,
     log_format: Annotated[
         str | None, typer.Option(metavar="auto|human|json", help="auto (default): human on a terminal, else json.")
     ] = None,
@@ -190,6 +198,7 @@ def serve(
         "server.admin_socket": admin_socket,
         "server.state_dir": str(state_dir.absolute()) if state_dir is not None else None,
         "server.uvloop": False if no_uvloop else None,
+        "server.trace_events": str(trace_events.absolute()) if trace_events is not None else None,
         "server.log_format": log_format,
         "memory.size": memory,
         "memory.page_size": page_size,

@@ -73,6 +73,13 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     uvloop: values.Switch = True
     """Run on uvloop instead of asyncio's own loop; it is the faster one."""
 
+    trace_events: values.AbsolutePath | None = None
+    """File that takes every event of the core, from which `usmctl debug replay-events` makes the same state again;
+    None: no events are kept but the last, in memory. It is for the search for a defect."""
+
+    trace_events_size: values.Size = 256 << 20
+    """Bytes that this file may have; then it ends. The default is about 2 million events."""
+
     log_format: values.LogFormat = "auto"
     """`human`, `json`, or `auto`: human on a terminal and json elsewhere, so that collectors get what they can read."""
 

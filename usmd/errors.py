@@ -20,7 +20,8 @@
     ├── Unmapped                   the region went away while a fault waited
     ├── Draining                   the daemon takes no new work
     ├── AlreadyRunning             another daemon serves this socket
-    └── TraceError                 a trace or recording of accesses that cannot be read or written
+    ├── TraceError                 a trace or recording of accesses that cannot be read or written
+    └── EventLogError              a log of the core's events that cannot be read
 
 `code` is a gRPC status by name and `reason` the name of a FailureReason of proto/usm/v1/common.proto, both as plain
 text, so that this module and the core need no transport.
@@ -159,6 +160,13 @@ class AlreadyRunning(UsmdError):
 
 class TraceError(UsmdError):
     """A trace of accesses that cannot be read or written; names the file, the place in it and what is allowed."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_ARGUMENT"
+
+
+class EventLogError(UsmdError):
+    """A log of the core's events that cannot be read; names the file, the line and what is allowed."""
 
     code = "INVALID_ARGUMENT"
     reason = "INVALID_ARGUMENT"

@@ -57,12 +57,13 @@ def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
         *("--page-size", "16KiB", "--swap", "memory:1GiB", "--swap", "file:/a:b/swap:2GiB", "--mechanism", "simulated"),
         *("--fault-wakeup", "spin:100"),
         *("--alloc", "first_fit", "--evict", "lru", "--oom", "kill_largest", "--cond", "trim", "--state-dir", "state"),
-        *("--no-uvloop", "--log-format", "json"),
+        *("--no-uvloop", "--log-format", "json", "--trace-events", "events.jsonl"),
     )
     assert result.exit_code == 0, result.stderr
     server, memory, policy = daemon.config.server, daemon.config.memory, daemon.config.policy
     assert (server.socket, server.admin_socket) == (Path("/a/usmd.sock"), Path("/a/admin.sock"))
     assert (server.state_dir, server.uvloop, server.log_format) == (tmp_path / "state", False, "json")
+    assert server.trace_events == tmp_path / "events.jsonl"
     assert (memory.size, memory.page_size, memory.mechanism) == (32 << 20, 16384, "simulated")
     assert memory.fault_wakeup == "spin:100"
     assert daemon.config.swap == (MemoryKind(size=1 << 30), FileKind(size=2 << 30, path="/a:b/swap"))

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -52,6 +54,8 @@ def test_every_key_of_a_file_is_read(tmp_path):
         socket_mode = "0666"
         admin_socket_mode = "660"
         state_dir = "/var/lib/usmd"
+        trace_events = "/var/log/events.jsonl"
+        trace_events_size = "1MiB"
         max_sessions = 3
         max_user_sessions = 2
         max_user_connections = 9
@@ -103,6 +107,8 @@ def test_every_key_of_a_file_is_read(tmp_path):
         "attach_timeout": 1.0,
         "drain_grace": 0.0,
         "uvloop": False,
+        "trace_events": Path("/var/log/events.jsonl"),
+        "trace_events_size": 1 << 20,
         "log_format": "json",
     }
     paths = [str(path) for path in (config.server.socket, config.server.admin_socket, config.server.state_dir)]

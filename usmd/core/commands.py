@@ -9,8 +9,8 @@ import msgspec
 from usmd.errors import UsmdError
 
 
-class Command(msgspec.Struct, frozen=True, gc=False):
-    """Base of all commands."""
+class Command(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
+    """Base of all commands. Encoded, as for the digests of an event log, one is an array that begins with its type."""
 
 
 class Answer(Command, frozen=True):
@@ -70,7 +70,7 @@ class Ended(Command, frozen=True):
     killed: bool
 
 
-class Allocated(msgspec.Struct, frozen=True, gc=False):
+class Allocated(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
     """Outcome: pages are present. `runs` holds (first page, first frame, pages)."""
 
     fault_id: int
@@ -78,14 +78,14 @@ class Allocated(msgspec.Struct, frozen=True, gc=False):
     yield_token: int = 0
 
 
-class Yielded(msgspec.Struct, frozen=True, gc=False):
+class Yielded(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
     """Outcome: USM_YIELD."""
 
     fault_id: int
     yield_token: int
 
 
-class Failed(msgspec.Struct, frozen=True, gc=False):
+class Failed(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
     """Outcome: the fault failed at `page`."""
 
     fault_id: int
@@ -165,7 +165,7 @@ class Protect(Command, frozen=True):
     pages: Sequence[int]
 
 
-class SlotPage(msgspec.Struct, frozen=True, gc=False):
+class SlotPage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A slot and the frame its bytes come from or go to, with what their checksum covers.
 
     `writable`: a page that comes in may be written to at once; else its first write faults.

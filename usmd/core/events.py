@@ -10,8 +10,8 @@ from usmd.core.hints import Hint
 from usmd.errors import UsmdError
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """Base of all events."""
+class Event(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
+    """Base of all events. An event log keeps one as an array: its type by name, then its fields in their order."""
 
 
 class Attach(Event, frozen=True):
@@ -75,7 +75,7 @@ class SetPolicy(Event, frozen=True):
     specification: str
 
 
-class FaultRequest(msgspec.Struct, frozen=True, gc=False):
+class FaultRequest(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A fault on `page_count` pages from `first_page` on; its outcomes carry `fault_id`, which is the client's."""
 
     fault_id: int
@@ -96,7 +96,7 @@ class Faults(Event, frozen=True):
     reply_to: int = 0
 
 
-class PageFault(msgspec.Struct, frozen=True, gc=False):
+class PageFault(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A real page fault on one page: a touch of a missing page, to read or to `write`.
 
     `protected`: it is a write to a page that is there and write-protected.

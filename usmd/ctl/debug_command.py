@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -11,7 +13,15 @@ from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.ctl.as_json import plain
 from usmd.ctl.command import FAILED, connected, show
 from usmd.ctl.options import AddressOption, FormatOption
+from usmd.errors import EventLogError
+from usmd.text_output import printable
 
+if TYPE_CHECKING:
+    from usmd.lab.event_replay import Replayed
+
+REPLAY_EPILOG: Final = (
+    "Examples:\n\nusmctl debug replay-events events.jsonl\n\nusmctl debug replay-events events.jsonl --format json"
+)
 VALIDATE_EPILOG: Final = "Examples:\n\nusmctl debug validate\n\nusmctl debug validate --format json"
 
 debug = typer.Typer(
@@ -34,6 +44,61 @@ def validate(context: typer.Context, address: AddressOption = None, output: Form
         answer = admin.validate()
     show(context, output, lambda: plain(answer), lambda console: _show(console, answer))
     raise typer.Exit(FAILED if answer.violation_count else 0)
+
+
+@debug.command(name="replay-events", epilog=REPLAY_EPILOG)
+def replay_events(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `usmd serve --trace-events` wrote.", show_default=False)
+    ],
+    policy_files: Annotated[
+        bool,
+        typer.Option(
+            "--policy-files", metavar=" ", help="Execute the policy files that the log names. Only for a log you trust."
+        ),
+    ] = False,
+    output: FormatOption = None,
+) -> None:
+    """Have a new core handle the events of a log, and compare what comes of them with what came of them in the daemon.
+
+    Compared are the commands of each event and, from time to time, the state. No daemon is asked. Pages have no bytes
+    here.
+
+    Exit code: 0 where all is the same, 1 where something differs, an invariant does not hold in the end, or the file is
+    no event log.
+    """
+    from usmd.lab.event_replay import Replay  # policies and the core, which other commands do without
+
+    try:
+        with file.open("rb") as lines:
+            found = Replay(lines, policy_files=policy_files).run()
+    except OSError as error:
+        raise EventLogError(f"{file} cannot be read: {error.strerror}") from error
+    except EventLogError as error:
+        raise EventLogError(f"{file}: {error}") from error
+    document = {**msgspec.to_builtins(found), "same": found.same}
+    show(context, output, lambda: document, lambda console: _show_replay(console, found))
+    raise typer.Exit(0 if found.same else FAILED)
+
+
+def _show_replay(console: Console, found: Replayed) -> None:
+    what = f"{found.events:,} events of {found.seconds:.1f} s by usmd {printable(found.version)}"
+    if found.difference is not None:
+        first = found.difference
+        lines = [
+            f"differs at event {first.number:,}, {first.seconds:.3f} s after the first: {first.event}",
+            first.what,
+        ]
+    elif found.compared < found.events:
+        lines = [f"replayed, not compared, because the log has no digests: {what}"]
+    else:
+        lines = [f"same commands and state: {what}, state compared {found.states:,} times"]
+    lines += [f"does not hold in the end: {each}" for each in found.violations]
+    if found.ended:
+        lines.append(f"the log goes no further: {found.ended}")
+    for line in lines:
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _show(console: Console, answer: admin_pb2.ValidateResponse) -> None:

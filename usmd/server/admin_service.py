@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, TypeVar
 
 from lib_usm.pb.usm.v1 import admin_pb2
@@ -61,7 +62,9 @@ class AdminService:
         started: float,
         draining: Callable[[], bool],
         drain: Callable[[float | None], int],
+        state_dir: Path | None = None,
     ) -> None:
+        """`state_dir`: where the last events before a check that failed are written; None: nowhere."""
         self._engine = engine
         self._core = engine.core
         self._watch = watch
@@ -71,6 +74,7 @@ class AdminService:
         self._started = started
         self._draining = draining
         self._drain = drain
+        self._state_dir = state_dir
         self._validating = asyncio.Lock()  # each copies the tables
 
     async def GetStatus(  # noqa: N802
@@ -291,7 +295,7 @@ class AdminService:
         """Check the state, in parts."""
         del request, context
         async with self._validating:
-            return await validate(self._engine)
+            return await validate(self._engine, self._state_dir)
 
     async def Drain(  # noqa: N802
         self, request: admin_pb2.DrainRequest, context: Context

@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -39,6 +39,7 @@ from usmd.server.connections import Sessions as Holders
 from usmd.server.cpu_clock import CpuClock
 from usmd.server.descriptors import Shares, raise_limit
 from usmd.server.engine import Engine
+from usmd.server.event_log import EventLog
 from usmd.server.facts import Facts
 from usmd.server.fault_wakeup import parse_wakeup
 from usmd.server.identity import Identities
@@ -112,6 +113,7 @@ class Daemon:
         cpu_clock: CpuClock,
         shares: Shares,
         locks: Sequence[SocketLock],
+        event_log: EventLog | None = None,
     ) -> None:
         """`locks`: of the clients' socket and of the operators'."""
         self._config = config
@@ -120,7 +122,7 @@ class Daemon:
         memory = config.memory
         offer = uffd.probe()
         mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer)
-        self.engine = Engine(core_settings(memory, config.policy), mechanism, devices, cpu_clock)
+        self.engine = Engine(core_settings(memory, config.policy), mechanism, devices, cpu_clock, event_log)
         self.watch = Watch()
         self.policy_changes = PolicyChanges(self.engine.now)
         self.engine.on_notice = self._notice
@@ -178,6 +180,7 @@ class Daemon:
             started=self.engine.now(),
             draining=lambda: self.sessions.draining,
             drain=self._drain_asked,
+            state_dir=server.state_dir,
         )
         client_server = await self._serve(
             self._locks[0].place(), server.socket_mode, client_pb2.DESCRIPTOR.services_by_name["ClientService"],
@@ -255,6 +258,8 @@ class Daemon:
             loop_watch.beat()
             notifier.alive(self.engine.now())
             self.engine.complete(events.Tick())
+            if self.engine.event_log is not None:
+                self.engine.event_log.flush()
             self._connections.tick()
             if self._memory_socket is not None:
                 self._memory_socket.tick()
@@ -334,9 +339,13 @@ def serve(config: Config, signals: Signals) -> int:
             stack.enter_context(PolicyWatch(config.policy.call_timeout))
             cpu_clock = stack.enter_context(CpuClock())
             check_policies(config, devices)
+            event_log = None
+            place = config.server.trace_events
+            if place is not None:
+                event_log = stack.enter_context(closing(EventLog(place, config.server.trace_events_size)))
             factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:
-                return runner.run(_run(config, devices, signals, cpu_clock, shares, locks))
+                return runner.run(_run(config, devices, signals, cpu_clock, shares, locks, event_log))
         finally:
             for device in devices:
                 _close(device)
@@ -349,8 +358,9 @@ async def _run(
     cpu_clock: CpuClock,
     shares: Shares,
     locks: Sequence[SocketLock],
+    event_log: EventLog | None,
 ) -> int:
-    return await Daemon(config, devices, signals, cpu_clock, shares, locks).run()
+    return await Daemon(config, devices, signals, cpu_clock, shares, locks, event_log).run()
 
 
 def _close(device: SwapDevice) -> None:

@@ -22,6 +22,7 @@ from usmd.mechanism.base import Mechanism
 from usmd.policies import registry
 from usmd.server.command_failures import completion_of, owners_of, pages_of
 from usmd.server.device_queue import DeviceQueue
+from usmd.server.event_log import EventLog
 from usmd.server.stream_messages import number_of_reason
 from usmd.server.taps import Taps
 from usmd.swap.base import SwapDevice
@@ -32,6 +33,8 @@ OnNotice = Callable[[commands.Notice], None]
 Touch = Callable[[Sequence[int]], None]
 _T = TypeVar("_T")
 
+LAST_EVENTS: Final = 512
+"""Events that are kept in memory, for the search for a defect; the oldest gives way."""
 EVENTS_A_TURN: Final = 4
 """Events that follow from each other handled at a stretch; then the loop has its turn, so that a long chain of
 evictions and fills for one client holds up nobody else."""
@@ -40,7 +43,7 @@ evictions and fills for one client holds up nobody else."""
 class Engine:
     """A core with its memory and devices. `taps`: who records or shadows processes.
 
-    `on_*` are called on the loop, in the order of the commands.
+    `on_*` are called on the loop, in the order of the commands. `last_events`: the last events with their times.
     """
 
     def __init__(
@@ -49,15 +52,18 @@ class Engine:
         memory: Mechanism,
         devices: Sequence[SwapDevice],
         cpu_clock: Callable[[], float] = time.thread_time,
+        event_log: EventLog | None = None,
     ) -> None:
+        """`event_log`: where each event goes; None: none is logged."""
         self.memory = memory
-        self.core = Core(
-            settings,
-            [DeviceInfo(device.name, device.slots) for device in devices],
-            registry.make,
-            time.perf_counter,
-            cpu_clock=cpu_clock,
-        )
+        self.device_infos = [DeviceInfo(device.name, device.slots) for device in devices]
+        stopwatch: Callable[[], float] = time.perf_counter
+        if event_log is not None:
+            event_log.begin(settings, self.device_infos)
+            stopwatch, cpu_clock = event_log.clock(stopwatch), event_log.clock(cpu_clock)
+        self.core = Core(settings, self.device_infos, registry.make, stopwatch, cpu_clock=cpu_clock)
+        self.event_log = event_log
+        self.last_events: deque[tuple[float, events.Event]] = deque(maxlen=LAST_EVENTS)
         self.taps = Taps()
         self.queues = [DeviceQueue(device, memory, self.complete) for device in devices]
         self.on_outcomes: OnOutcomes = lambda _: None
@@ -112,7 +118,9 @@ class Engine:
 
     def _handle(self, event: events.Event, touch: Touch | None = None) -> commands.Answer | None:
         now = time.monotonic()
-        todo = self.core.handle(event, now)
+        self.last_events.append((now, event))
+        log_of_events = self.event_log
+        todo = self.core.handle(event, now) if log_of_events is None else log_of_events.handle(self.core, event, now)
         if self.taps.live:
             try:
                 self.taps.deliver(event, now)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from lib_usm.pb.usm.v1 import admin_pb2
+from usmd import log
 from usmd.core import events
 from usmd.core.frames import NO_SLOT
 from usmd.core.validate import Snapshot, Step, check
-from usmd.server.engine import Engine
+from usmd.server.engine import LAST_EVENTS, Engine
+from usmd.server.event_log import write_last_events
 
 MAX_TOLD: Final = 100
 """Violations that an answer tells of; it counts the others."""
@@ -49,10 +52,14 @@ def owed(engine: Engine) -> list[str]:
     return found
 
 
-async def validate(engine: Engine) -> admin_pb2.ValidateResponse:
-    """Check all that there is at this moment; takes about 3 microseconds a frame, page and used slot."""
+async def validate(engine: Engine, folder: Path | None = None) -> admin_pb2.ValidateResponse:
+    """Check all that there is at this moment; takes about 3 microseconds a frame, page and used slot.
+
+    Where something does not hold, the last events before it are written to a file in `folder`, which the log names.
+    """
     started = time.monotonic()
     found = owed(engine)
+    last = list(engine.last_events)
     copy = Snapshot(engine.core)
     longest = time.monotonic() - started
     answer = admin_pb2.ValidateResponse(
@@ -71,11 +78,27 @@ async def validate(engine: Engine) -> admin_pb2.ValidateResponse:
             if not more or time.monotonic() - begun >= PART_SECONDS:
                 break
         longest = max(longest, time.monotonic() - begun)
+    if found and folder is not None:
+        await _write_last(engine, folder, last, found[0], count)
     answer.violations.extend(found[:MAX_TOLD])
     answer.violation_count = count
     answer.seconds = time.monotonic() - started
     answer.longest_pause_seconds = longest
     return answer
+
+
+async def _write_last(
+    engine: Engine, folder: Path, last: list[tuple[float, events.Event]], first: str, count: int
+) -> None:
+    """Write the last events off the loop, and log where they are."""
+    settings, devices = engine.core.state.settings, engine.device_infos
+    complete = len(last) < LAST_EVENTS
+    try:
+        written = await asyncio.to_thread(write_last_events, folder, settings, devices, last, complete=complete)
+        where = str(written)
+    except Exception as error:  # noqa: BLE001 - logged; what the check found is told all the same
+        where = f"not written: {error}"
+    log.event("check_failed", violations=count, first=first, last_events=where)
 
 
 def _part(steps: Iterator[Step]) -> tuple[bool, list[str]]:

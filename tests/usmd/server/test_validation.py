@@ -7,6 +7,7 @@ import pytest
 from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.core.state import CoreSettings
+from usmd.lab.event_records import read_header, read_record
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server import validation
 from usmd.server.engine import Engine
@@ -123,3 +124,30 @@ def test_events_that_wait_their_turn_are_on_their_way():
         engine._events.clear()
 
     run(conversation)
+
+
+def test_where_something_does_not_hold_the_last_events_are_written_and_the_log_names_the_file(tmp_path, logged):
+    async def conversation(engine):
+        await validate(engine, tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        engine.queues[0].reads_owed = 1
+        await validate(engine, tmp_path)
+
+    run(conversation)
+    (written,) = tmp_path.iterdir()
+    (told,) = [line for line in logged if line["event"] == "check_failed"]
+    assert (told["last_events"], told["violations"]) == (str(written), 1)
+    assert told["first"] == "the core waits for 0 reads, but 1 are under way"
+    header, *records = written.read_bytes().splitlines(keepends=True)
+    assert [type(read_record(line).event) for line in records] == [events.Attach, events.Map, events.Faults]
+    assert read_header(header).complete
+
+
+def test_last_events_that_cannot_be_written_are_told_and_the_check_is_answered(tmp_path, logged):
+    async def conversation(engine):
+        engine.queues[0].reads_owed = 1
+        assert (await validate(engine, tmp_path / "none")).violation_count == 1
+
+    run(conversation)
+    (told,) = [line for line in logged if line["event"] == "check_failed"]
+    assert told["last_events"].startswith("not written: ")

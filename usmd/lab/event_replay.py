@@ -1,0 +1,184 @@
+"""Replays an event log: makes a core with the recorded settings, has it handle the same events, and compares.
+
+Not replayed: bytes of pages, which a core never sees; a call of a policy that hung and was ended from outside, where
+the replay stops; policies that do not decide the same by the same events. A log that names policies in files, or of
+installed packages, needs the same ones here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from usmd.core import commands, events
+from usmd.core.machine import Core
+from usmd.core.policy import Policy
+from usmd.core.validate import violations
+from usmd.core.view import MemoryView
+from usmd.errors import EventLogError, InvalidArgument
+from usmd.lab import event_records
+from usmd.lab.event_records import End, Record
+from usmd.policies import registry
+from usmd.shown import MAX_MESSAGE, cut, shown
+
+KILLED = "its last line is not whole: usmd was killed, or writes it still"
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The first event of which the replay made something else. `number` counts from 1, `what` says what differs."""
+
+    number: int
+    seconds: float
+    event: str
+    what: str
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What a replay found.
+
+    `events` were replayed, of which `compared` had a digest; `states`: digests of the state that were compared.
+    `seconds` of the daemon's time are between the first and the last of them. `ended`: why the log ends before its
+    daemon did, or the replay before the log; empty: neither. `violations`: invariants that the state breaks in the end.
+    """
+
+    version: str
+    events: int
+    compared: int
+    states: int
+    seconds: float
+    ended: str
+    difference: Difference | None
+    violations: list[str]
+
+    @property
+    def same(self) -> bool:
+        """Whether all that was replayed came out as recorded."""
+        return self.difference is None and not self.violations
+
+
+class _Clock:
+    """Says what the clocks of the recorded run said."""
+
+    def __init__(self) -> None:
+        self.readings: deque[float] = deque()
+        self.short = False
+        self._last = 0.0
+
+    def __call__(self) -> float:
+        if self.readings:
+            self._last = self.readings.popleft()
+        else:
+            self.short = True
+        return self._last
+
+
+def make_without_files(kind: str, specification: str, memory: MemoryView) -> Policy:
+    """A policy by name; raises InvalidArgument for one in a file, because a log may come from a stranger."""
+    if registry.is_file(specification):
+        raise InvalidArgument(
+            f"{kind} policy {specification} is in a file, which a replay would execute; allow it if you trust the log"
+        )
+    return registry.make(kind, specification, memory)
+
+
+class Replay:
+    """A replay under way. `core` is as it is after the events so far."""
+
+    def __init__(self, lines: Iterable[bytes], *, policy_files: bool = False) -> None:
+        """Raises EventLogError for a header that cannot be used. `policy_files`: may execute the files it names."""
+        self._lines = iter(lines)
+        self.header = event_records.read_header(next(self._lines, b""))
+        if not self.header.complete:
+            raise EventLogError(
+                "this log holds the last events of a daemon and not its first, so that the state before them is "
+                "unknown; it is for reading, and a log by usmd serve --trace-events can be replayed"
+            )
+        self._clock = _Clock()
+        self._cpu_clock = lambda: self._clock()
+        self.core = Core(
+            self.header.settings,
+            self.header.devices,
+            registry.make if policy_files else make_without_files,
+            self._clock,
+            cpu_clock=self._cpu_clock,
+        )
+        self._events = self._compared = self._states = 0
+        self._first: float | None = None
+        self._last = 0.0
+
+    def run(self) -> Replayed:
+        """Replay to the end of the log, or to the first difference; raises EventLogError for a line that is wrong."""
+        ended = ""
+        difference: Difference | None = None
+        for line in self._lines:
+            if not line.endswith(b"\n"):
+                ended = KILLED
+                break
+            try:
+                record = event_records.read_record(line)
+            except EventLogError as error:
+                raise EventLogError(f"line {self._events + 2}: {error}") from error
+            if isinstance(record, End):
+                ended = record.stopped
+                break
+            if record.hung:
+                ended = (
+                    f"event {self._events + 1} ended a call of a policy that did not return; what that call had done "
+                    "cannot be replayed"
+                )
+                break
+            difference = self._handle(record)
+            if difference is not None:
+                break
+        return Replayed(
+            version=self.header.version,
+            events=self._events,
+            compared=self._compared,
+            states=self._states,
+            seconds=0.0 if self._first is None else self._last - self._first,
+            ended=ended,
+            difference=difference,
+            violations=violations(self.core),
+        )
+
+    def _handle(self, record: Record) -> Difference | None:
+        """Handle an event; what came out otherwise than recorded, if anything."""
+        self._events += 1
+        self._first = record.now if self._first is None else self._first
+        self._last = record.now
+        clock = self._clock
+        clock.readings.clear()
+        clock.readings.extend(record.readings)
+        clock.short = False
+        what, digest = self._do(record.event, record.now)
+        if record.digest is None:
+            return None
+        self._compared += 1
+        if digest != record.digest:
+            return self._difference(record, f"its commands differ; the replay has {what}")
+        if clock.short or clock.readings:
+            return self._difference(record, "policies were called more or less often than recorded")
+        if record.state is not None:
+            self._states += 1
+            if event_records.digest_of_state(self.core, self._events) != record.state:
+                return self._difference(record, "its commands are the same, but the state after it differs")
+        return None
+
+    def _do(self, event: events.Event, now: float) -> tuple[str, int]:
+        """What came of an event, for people, and its digest."""
+        try:
+            todo = self.core.handle(event, now)
+        except Exception as error:  # noqa: BLE001 - the daemon went on after it, and so does its replay
+            return f"the error {shown(error)}", event_records.digest_of_error(error)
+        return _listed(todo), event_records.digest_of(todo)
+
+    def _difference(self, record: Record, what: str) -> Difference:
+        seconds = record.now - (self._first or 0.0)
+        return Difference(self._events, seconds, cut(repr(record.event), MAX_MESSAGE), what)
+
+
+def _listed(todo: list[commands.Command]) -> str:
+    """Commands for people."""
+    return cut(", ".join(map(repr, todo)), MAX_MESSAGE) or "none"
