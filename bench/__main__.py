@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import colocation, core, fills, frames, real_faults, replay, side_by_side, stalls, stream, switches
+from bench import colocation, core, fills, frames, hostile, real_faults, replay, side_by_side, stalls, stream, switches
 
 BENCHES: Final[dict[str, Callable[[], None]]] = {
     "stream": stream.main,
@@ -21,6 +21,7 @@ BENCHES: Final[dict[str, Callable[[], None]]] = {
     "colocation": colocation.main,
     "replay": replay.main,
     "stalls": stalls.main,
+    "hostile": hostile.main,
 }
 
 

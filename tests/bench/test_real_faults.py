@@ -14,16 +14,6 @@ from usmd.mechanism import uffd
 CPUS = sorted(os.sched_getaffinity(0))
 
 
-@pytest.fixture(scope="module")
-def programs():
-    """What is compiled; skips where real faults or a compiler are not to be had, which in CI is a failure."""
-    why_not = uffd.usable(uffd.probe()) or ("" if shutil.which("gcc") or shutil.which("cc") else "no C compiler")
-    if why_not:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(why_not)
-    with native.compiled() as folder:
-        yield folder
-
-
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setattr(real_faults, "MEMORY", "32MiB")

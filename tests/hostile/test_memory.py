@@ -1,20 +1,20 @@
 """Clients that make the kernel wait, or work long, for what the daemon does to their memory: neighbours do not wait.
 
-The clients are memory_client.py. `LONGEST` is generous, for machines that are busy; what is seen is 0.1 s.
+The clients are bench/hostile_client.py; `python -m bench hostile` prints the waits. `LONGEST` is generous, for machines
+that are busy; what is seen is 0.1 s.
 """
 
 import signal
-from pathlib import Path
 
 import pytest
 
+from bench import hostile_client
 from tests.support.daemon import environment
 from tests.support.forked import ForkedProcess, run_script
 from tests.support.real_daemon import Bystander, real_daemon
 from tests.support.real_memory import require_real_memory
 from tests.support.told_client import told_clients
 
-CLIENT = Path(__file__).with_name("memory_client.py")
 LONGEST = 2.0
 """Seconds that a neighbour may wait."""
 SECONDS = 90.0
@@ -36,7 +36,7 @@ def real_memory():
 def hostile(daemon, way):
     """Start a client that does as the method of that name."""
     arguments = [daemon.address, way]
-    return ForkedProcess(run_script, str(CLIENT), arguments, environ=environment(), stdin=True)
+    return ForkedProcess(run_script, hostile_client.__file__, arguments, environ=environment(), stdin=True)
 
 
 @pytest.mark.parametrize(("way", "reason"), ENDED_BY_USMD.items())

@@ -13,6 +13,7 @@ from itertools import repeat
 from usmd.core import events
 from usmd.core.frames import DIRTY, KEPT, NO_SLOT, PRESENT, ZERO
 from usmd.core.guard import ANYTHING, place
+from usmd.core.ladder import FILLED, SWAPPED, count_faults
 from usmd.core.machine import Core
 from usmd.core.page_life import NORMAL, Filling, PageLife
 from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
@@ -129,6 +130,7 @@ class InstantCore(Core):
         region = self.state.region(event.process_id, event.region_id)
         process = region.process
         plain = not (event.times or region.hints.ranges or process.denied or process.locked)
+        plain = plain and process.touches is None
         if plain and self.state.future is None and process.policies.single_page and self._high == 0:
             misses = self._plain_touches(region, event.pages, event.writes)
         else:
@@ -141,56 +143,64 @@ class InstantCore(Core):
         policies, given_up, frames = process.policies, self.state.given_up, self._frames
         all_flags = frames.flags
         on_access = policies.on_access
-        exchange = self._exchange(process, region)
+        exchange, count = self._exchange(process, region)
         misses = 0
-        for page, write in zip(pages, map(bool, writes) if writes else repeat(False), strict=False):
-            chunk = chunks[page >> CHUNK_BITS]
-            if chunk is not None and (entry := chunk[page & CHUNK_MASK]) > 0:
-                if write and all_flags[entry - 1] & (DIRTY | ZERO) != DIRTY:
-                    self.life.dirty(entry - 1)
-                if on_access is not None:
-                    try:
-                        on_access(entry - 1, write)
-                    except ANYTHING as error:  # a policy may raise anything
-                        policies.broke("evict", f"page_accessed raised {shown(error)}{place(error)}")
-                    if given_up:
-                        self._reclaim.given_up()
-            else:
-                misses += 1
-                if frames.free or exchange is None:
-                    self._miss(process, region, page, write=write)
+        try:
+            for page, write in zip(pages, map(bool, writes) if writes else repeat(False), strict=False):
+                chunk = chunks[page >> CHUNK_BITS]
+                if chunk is not None and (entry := chunk[page & CHUNK_MASK]) > 0:
+                    if write and all_flags[entry - 1] & (DIRTY | ZERO) != DIRTY:
+                        self.life.dirty(entry - 1)
+                    if on_access is not None:
+                        try:
+                            on_access(entry - 1, write)
+                        except ANYTHING as error:  # a policy may raise anything
+                            policies.broke("evict", f"page_accessed raised {shown(error)}{place(error)}")
+                        if given_up:
+                            self.reclaim.given_up()
                 else:
-                    exchange(page, write)
+                    misses += 1
+                    if frames.free or exchange is None:
+                        self._miss(process, region, page, write=write)
+                    else:
+                        exchange(page, write)
+        finally:  # also when a run is ended from outside
+            count()
         return misses
 
-    def _exchange(self, process: Process, region: Region) -> Callable[[int, bool], None] | None:
+    def _exchange(
+        self, process: Process, region: Region
+    ) -> tuple[Callable[[int, bool], None] | None, Callable[[], None]]:
         """What most misses in full memory come to, without detours: one page goes, and one takes its frame.
 
-        The function does the same as `_miss` for a page, and takes that way where there is more to do than usual. None:
-        there always is, because evictions are put on record, or no evict policy hears of pages.
+        The first function does the same as `_miss` for a page, and takes that way where there is more to do than usual.
+        None: there always is, because evictions are put on record, or no evict policy hears of pages. The second counts
+        at the end of a run what the first did.
         """
         policies = process.policies
         on_miss, on_evict, on_fill, first_victim = (
             policies.on_miss, policies.on_evict, policies.on_fill, policies.first_victim,
         )  # fmt: skip
         if process.evictions.maxlen or on_evict is None or on_fill is None:
-            return None
+            return None, lambda: None
         frames, counters = self._frames, process.counters
         states, all_flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot
-        table, first_key, region_id, count = region.table, region.first_key, region.region_id, frames.count
+        table, first_key, region_id, end = region.table, region.first_key, region.region_id, frames.count
         chunks = table.chunks
         take_slot, device_for, free_slot = self.state.swap.take, self.life.device_for, self.life.free_slot
         discards = self.state.discards
         usual, dirty = DIRTY | ZERO | NORMAL, DIRTY | NORMAL
+        minor = major = zero_drops = clean_drops = swap_outs = 0
 
         def exchange(page: int, write: bool) -> None:
+            nonlocal minor, major, zero_drops, clean_drops, swap_outs
             if on_miss is not None:
                 try:
                     on_miss(first_key + page)
                 except ANYTHING as error:  # a policy may raise anything
                     policies.broke("evict", f"page_missed raised {shown(error)}{place(error)}")
             pfn = first_victim()
-            if not 0 <= pfn < count or states[pfn] != PRESENT:
+            if not 0 <= pfn < end or states[pfn] != PRESENT:
                 return self._slow_exchange(process, region, page, pfn, write=write)
             key, flags, reference = keys[pfn], all_flags[pfn], slots[pfn]
             if flags not in (usual, dirty, NORMAL) or key >> PAGE_BITS != region_id:
@@ -201,29 +211,23 @@ class InstantCore(Core):
                 if taken is None:
                     return self._slow_exchange(process, region, page, pfn, write=write)
                 reference = taken
-                counters.swap_outs += 1
+                swap_outs += 1
             elif flags == usual:
-                counters.zero_drops += 1
+                zero_drops += 1
             else:
-                counters.clean_drops += 1
+                clean_drops += 1
             try:
                 on_evict(pfn)
             except ANYTHING as error:  # a policy may raise anything
                 policies.broke("evict", f"page_evicted raised {shown(error)}{place(error)}")
-            counters.evictions += 1
-            region.evictions += 1
             if flags == usual:
                 chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = ABSENT  # type: ignore[index]
             else:
                 region.swapped += 1
                 chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = -reference - 1  # type: ignore[index]
-            counters.faults += 1
-            region.faults += 1
             entry = table[page]
             if entry:
-                counters.major_faults += 1
-                region.major_faults += 1
-                counters.swap_ins += 1
+                major += 1
                 region.swapped -= 1
                 if write:
                     free_slot(-entry - 1)
@@ -231,8 +235,7 @@ class InstantCore(Core):
                 slots[pfn] = NO_SLOT if write else -entry - 1
                 all_flags[pfn] = dirty if write else NORMAL
             else:
-                counters.minor_faults += 1
-                counters.zero_fills += 1
+                minor += 1
                 slots[pfn] = NO_SLOT
                 all_flags[pfn] = dirty if write else usual
             keys[pfn] = first_key + page
@@ -242,7 +245,17 @@ class InstantCore(Core):
             except ANYTHING as error:  # a policy may raise anything
                 policies.broke("evict", f"page_filled raised {shown(error)}{place(error)}")
 
-        return exchange
+        def count() -> None:
+            count_faults(region, minor=minor, major=major)
+            counters.zero_fills += minor
+            counters.swap_ins += major
+            counters.zero_drops += zero_drops
+            counters.clean_drops += clean_drops
+            counters.swap_outs += swap_outs
+            counters.evictions += minor + major
+            region.evictions += minor + major
+
+        return exchange, count
 
     def _any_touches(self, region: Region, event: Touches) -> int:
         """Touches of all kinds; returns how many pages were missed."""
@@ -262,10 +275,12 @@ class InstantCore(Core):
                 pfn = entry - 1
                 if write and flags[pfn] & (DIRTY | ZERO) != DIRTY:
                     self.life.dirty(pfn)
+                if process.touches is not None:
+                    process.touches.extend((region.first_key + page, write))
                 if not flags[pfn] & KEPT:
                     policies.page_accessed(pfn, write=write)
                     if given_up:
-                        self._reclaim.given_up()
+                        self.reclaim.given_up()
             else:
                 misses += 1
                 self._miss(process, region, page, write=write)
@@ -273,41 +288,29 @@ class InstantCore(Core):
 
     def _slow_exchange(self, process: Process, region: Region, page: int, named: int, *, write: bool) -> None:
         """The same by the longer way, when the policy has heard of the miss already, and named a victim."""
-        policies = process.policies
-        self._reclaim.take(process, named)
-        on_miss, policies.on_miss = policies.on_miss, None
-        try:
-            self._miss(process, region, page, write=write)
-        finally:
-            policies.on_miss = on_miss
+        self.reclaim.take(process, named)
+        self._miss(process, region, page, write=write, missed=True)
 
-    def _miss(self, process: Process, region: Region, page: int, *, write: bool) -> None:
-        """A touch of a page that is not present: room for it, and then what the alloc policy says."""
-        frames, counters = self._frames, process.counters
-        entry = region.table[page]
-        counters.faults += 1
-        region.faults += 1
-        if entry:
-            counters.major_faults += 1
-            region.major_faults += 1
-        else:
-            counters.minor_faults += 1
-        plan, _ = self.faults.ask(process, region, page, swap=entry != 0, write=write)
-        if not frames.free and not self._reclaim.from_process(process, 1):
-            counters.oom_refusals += 1
-            return
-        if plan.count != 1:
-            self.faults.begin_batch()
-            self.faults.place(region, page, plan, writable=write)
-        elif entry:
-            self.life.swap_in(region, page, plan.frame, writable=write)
-        else:
-            self.life.zero_fill(region, page, plan.frame)
-        if write and not entry:
+    def _miss(self, process: Process, region: Region, page: int, *, write: bool, missed: bool = False) -> None:
+        """A touch of a page that is not present: what the alloc policy says of it, and room for that.
+
+        `missed`: the evict policy has heard of it already.
+        """
+        frames = self._frames
+        found, pfn, plan, _ = self._ladder.resolve(region, page, write, missed)
+        if found != FILLED:
+            if not frames.free and not self.reclaim.from_process(process, 1):
+                process.counters.oom_refusals += 1
+                return
+            if plan.count != 1:
+                self._placement.begin_batch()
+            self._placement.place(region, page, plan, writable=write)
             pfn = region.table[page] - 1
-            if frames.state[pfn] == PRESENT:
-                self.life.dirty(pfn)
+        if process.touches is not None:
+            self._holds.count_touch(process, pfn, write=write, told=True)
+        if write and found != SWAPPED and frames.state[pfn] == PRESENT:
+            self.life.dirty(pfn)
         if frames.free < self._high:
-            self._reclaim.between_marks()
+            self.reclaim.between_marks()
         if frames.free >= self._high:
-            self._reclaim.reclaiming = False
+            self.reclaim.reclaiming = False

@@ -13,9 +13,14 @@ from usmd.core import commands, events
 from usmd.core.faults import Faults
 from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT
 from usmd.core.guard import ANYTHING, place
+from usmd.core.holds import Holds
+from usmd.core.ladder import Ladder
 from usmd.core.mapping import Mapping
+from usmd.core.memory_queue import MemoryQueue
 from usmd.core.page_life import PageLife
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
+from usmd.core.placement import Placement
+from usmd.core.real_faults import RealFaults
 from usmd.core.reclaim import Reclaim
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.state import CoreSettings, MakePolicy, State
@@ -26,7 +31,11 @@ from usmd.shown import shown
 
 
 class Core:
-    """The state machine. `state` and `life` are for reading: reports, invariants and tests."""
+    """The state machine.
+
+    `state`, `life`, `reclaim`, `faults` and `waiting`, the pages that wait for a frame, are for reading: reports,
+    invariants and tests.
+    """
 
     def __init__(
         self,
@@ -48,13 +57,17 @@ class Core:
         self._frames = self.state.frames
         self._high = settings.high
         self._asked_to_go_on = False
-        self._reclaim = Reclaim(self.state, self.life)
-        self.faults = Faults(self.state, self.life)
-        self.faults.reclaim = self._reclaim
-        self._waiting = self.faults.waiting
+        self.reclaim = Reclaim(self.state, self.life)
+        self._placement = Placement(self.state, self.life)
+        self.waiting = self._placement.waiting
+        self._memory_queue = MemoryQueue(self.state, self.life, self._placement, self.reclaim)
+        self._holds = Holds(self.state)
+        self._ladder = Ladder(self.state, self.life, self._placement)
+        self.faults = Faults(self.state, self._ladder, self._placement, self._holds)
+        self._real_faults = RealFaults(self.state, self.life, self._ladder, self._placement, self._holds)
         self._chores = self.state.chores.queue
-        self._turns = Turns(self.state, self.life, self.faults, self._reclaim)
-        self._mapping = Mapping(self.state, self.life, self.faults, self._reclaim)
+        self._turns = Turns(self.state, self.life, self._placement, self.reclaim)
+        self._mapping = Mapping(self.state, self.life, self._placement, self._memory_queue, self.reclaim)
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Attach: self._mapping.attach,
             events.Detach: self._detach,
@@ -81,7 +94,7 @@ class Core:
         state = self.state
         state.now = now
         self._handlers[type(event)](event)
-        if self._waiting:
+        if self.waiting:
             self._serve_waiting()
         if now >= state.turn_at:
             self._turns.begin()
@@ -90,30 +103,31 @@ class Core:
         if self._chores:
             self._go_on()
         if self._frames.free < self._high:
-            self._reclaim.between_marks()
+            self.reclaim.between_marks()
         else:
-            self._reclaim.reclaiming = False
+            self.reclaim.reclaiming = False
         if state.given_up:
-            self._reclaim.given_up()
+            self.reclaim.given_up()
         return state.take_commands()
 
     def _serve_waiting(self) -> None:
-        self.faults.serve_waiting()
-        while self.faults.victim_of_oom is not None:
-            victim = self.state.processes[self.faults.victim_of_oom]
-            self.faults.victim_of_oom = None
+        queue = self._memory_queue
+        queue.serve()
+        while queue.victim_of_oom is not None:
+            victim = self.state.processes[queue.victim_of_oom]
+            queue.victim_of_oom = None
             self._mapping.end(
                 victim,
                 f"out of memory: it held {victim.resident} of {self.state.frames.count} frames and none was left",
                 killed=True,
             )
-            self.faults.serve_waiting()
+            queue.serve()
 
     def _go_on(self) -> None:
         """Do a part of the oldest chore, and see to it that the next part is asked for, once."""
         more = self.state.chores.go_on()
         chores = len(self._chores)
-        if self.faults.waiting:
+        if self.waiting:
             self._serve_waiting()
         if (more or len(self._chores) > chores) and not self._asked_to_go_on:
             self._asked_to_go_on = True
@@ -138,7 +152,7 @@ class Core:
     def _page_faults(self, event: events.PageFaults) -> None:
         process = self.state.processes.get(event.process_id)
         if process is not None:  # else its session has just ended, and its pages are gone
-            self.faults.page_faults(process, event.faults)
+            self._real_faults.handle(process, event.faults)
 
     def _access(self, event: events.Access) -> None:
         state = self.state
@@ -185,9 +199,9 @@ class Core:
         for pfn, zero in zip(event.frames, event.zero, strict=True):
             self.life.protected(event.ticket, pfn, zero)
             if zero is None:
-                self._reclaim.could_not_protect(pfn)
+                self.reclaim.could_not_protect(pfn)
             else:
-                self._reclaim.protected()
+                self.reclaim.protected()
 
     def _emptied(self, event: events.Emptied) -> None:
         for key in event.pages:
@@ -200,7 +214,7 @@ class Core:
         for reference, error in zip(event.slots, event.errors, strict=True):
             unstored = self.life.written(reference, error)
             if unstored is not None:
-                self._reclaim.could_not_store(unstored)
+                self.reclaim.could_not_store(unstored)
 
     def _swap_in_done(self, event: events.SwapInDone) -> None:
         for pfn, error in zip(event.frames, event.errors, strict=True):

@@ -17,8 +17,9 @@ from usmd.sizes import format_size
 
 if TYPE_CHECKING:
     from usmd.core.chores import Chore
-    from usmd.core.faults import Faults
+    from usmd.core.memory_queue import MemoryQueue
     from usmd.core.page_life import PageLife
+    from usmd.core.placement import Placement
     from usmd.core.reclaim import Reclaim
     from usmd.core.state import State
 
@@ -37,10 +38,13 @@ def check_name(name: str, what: str, *, may_be_empty: bool) -> None:
 class Mapping:
     """Handles Attach, Detach, Map, Unmap and SetHint. A request that raises has changed nothing."""
 
-    def __init__(self, state: State, life: PageLife, faults: Faults, reclaim: Reclaim) -> None:
+    def __init__(
+        self, state: State, life: PageLife, placement: Placement, memory_queue: MemoryQueue, reclaim: Reclaim
+    ) -> None:
         self._state = state
         self._life = life
-        self._faults = faults
+        self._placement = placement
+        self._memory_queue = memory_queue
         self._reclaim = reclaim
 
     def attach(self, event: events.Attach) -> None:
@@ -70,7 +74,7 @@ class Mapping:
         for region in regions:
             self._discard(region, Unmapped(reason))
         process.policies.ended()
-        self._faults.unmapped(regions)
+        self._memory_queue.unmapped(regions)
         state.ended_counters.add(process.counters)
         state.first.append(commands.Ended(process.process_id, reason, killed))
         state.notice(
@@ -116,7 +120,7 @@ class Mapping:
         """Give a region back; raises NotFound."""
         region = self._state.region(event.process_id, event.region_id)
         self._discard(region, Unmapped(f"region {region.region_id} was unmapped"))
-        self._faults.unmapped([region])
+        self._memory_queue.unmapped([region])
 
     def _discard(self, region: Region, reason: UsmdError) -> None:
         state = self._state
@@ -322,7 +326,7 @@ class Mapping:
         if hint is not None and hint.dont_need:
             self._add_chore(region.process, self._reclaim.evict_range(region, first, end))
         if hint is not None and hint.will_need:
-            self._add_chore(region.process, self._faults.prefetch(region, first, end))
+            self._add_chore(region.process, self._placement.prefetch(region, first, end))
 
     def _add_chore(self, process: Process, chore: Chore) -> None:
         """Begin a chore that counts as the process's until it has ended."""

@@ -9,7 +9,6 @@ Who wants a transition, and when, is decided in `faults`, `reclaim` and `mapping
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from usmd.core.chores import Chore
@@ -30,16 +29,14 @@ from usmd.core.frames import (
     ZERO,
 )
 from usmd.core.hints import Priority
-from usmd.core.page_table import ABSENT
+from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceMap
 from usmd.errors import NoRoom, Refused, Unmapped, UsmdError
 
 if TYPE_CHECKING:
     from usmd.core.state import State
-
-Waiter = Callable[[UsmdError | None], None]
-"""Called once when a fill ends: with None when the page is present, else with the error."""
+    from usmd.core.waiters import Waiter
 
 NORMAL: Final = Priority.NORMAL << PRIORITY_SHIFT
 """Flags of a page without a hint."""
@@ -49,17 +46,23 @@ class Filling:
     """A swap-in under way. `region` is None once the region has gone: the frame and the slot are freed at the end.
 
     `writable`: the page comes in for a write, which nobody will report again. `device`: it comes in for nobody, on its
-    way to that swap device.
+    way to that swap device. `yields`: whether faults that park on it are answered USM_YIELD; None: no fault has asked.
     """
 
-    __slots__ = ("device", "reference", "region", "waiters", "writable")
+    __slots__ = ("device", "reference", "region", "waiters", "writable", "yields")
 
     def __init__(self, region: Region, reference: int, *, writable: bool) -> None:
         self.region: Region | None = region
         self.reference = reference
         self.writable = writable
         self.device: int | None = None
+        self.yields: bool | None = None
         self.waiters: list[Waiter] = []
+
+    def park(self, waiter: Waiter) -> None:
+        """Have a waiter hear of the end; the touch of the first is the fill, of which the evict policy hears."""
+        waiter.told = not self.waiters
+        self.waiters.append(waiter)
 
 
 class Evicting:
@@ -168,7 +171,7 @@ class PageLife:
             if not isinstance(error, Unmapped):  # by its own client, which is no fault of the device
                 self._read_failed(region, page, error)
         for waiter in filling.waiters:
-            waiter(error)
+            waiter.came(error)
 
     def _read_failed(self, region: Region, page: int, error: UsmdError) -> None:
         region.process.counters.swap_read_errors += 1
@@ -390,7 +393,7 @@ class PageLife:
             self._disown(region, pfn, give_back=False)
             region.table[page] = ABSENT
             for waiter in waiters:
-                waiter(reason)
+                waiter.came(reason)
             return
         if frames.state[pfn] == EVICTING:
             evicting = self._end_eviction(pfn, "unmapped")
@@ -477,7 +480,11 @@ class PageLife:
     def _own(self, region: Region, page: int, pfn: int) -> int:
         """The page is in this frame now; returns its key."""
         key = self._state.frames.page[pfn] = region.first_key + page
-        region.table[page] = pfn + 1
+        chunk = region.table.chunks[page >> CHUNK_BITS]
+        if chunk is None:
+            region.table[page] = pfn + 1
+        else:
+            chunk[page & CHUNK_MASK] = pfn + 1
         region.resident += 1
         region.process.resident += 1
         return key

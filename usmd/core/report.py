@@ -191,7 +191,7 @@ def explain(core: Core, region: Region, page: int) -> PageReport:
     pfn = entry - 1 if entry > 0 else None
     flags = 0 if pfn is None else frames.flags[pfn]
     reference: int | None = -entry - 1 if entry < 0 else None
-    waiting = sum(1 for waiter in core.faults.waiting if waiter.pending.region is region and waiter.page == page)
+    waiting = sum(1 for each in core.waiting if each.waiter.region is region and each.waiter.page == page)
     if pfn is not None:
         if frames.slot[pfn] != NO_SLOT:
             reference = frames.slot[pfn]

@@ -16,8 +16,8 @@ from usmd.core.swap_map import SLOT_BITS
 from usmd.shown import shown
 
 if TYPE_CHECKING:
-    from usmd.core.faults import Faults
     from usmd.core.page_life import PageLife
+    from usmd.core.placement import Placement
     from usmd.core.reclaim import Reclaim
     from usmd.core.region import Process, Region
     from usmd.core.state import State
@@ -41,10 +41,10 @@ def tell_swapped(state: State, process: Process) -> Chore:
 class Turns:
     """Asks each conditional policy in its turn, and does what it wishes."""
 
-    def __init__(self, state: State, life: PageLife, faults: Faults, reclaim: Reclaim) -> None:
+    def __init__(self, state: State, life: PageLife, placement: Placement, reclaim: Reclaim) -> None:
         self._state = state
         self._life = life
-        self._faults = faults
+        self._placement = placement
         self._reclaim = reclaim
         self._under_way = False
 
@@ -127,7 +127,7 @@ class Turns:
 
     def _swap_in(self, process: Process, pages: list[tuple[Region, int]]) -> Chore:
         for region, page in pages:
-            if self._faults.spare(self._state.settings.high) <= 0:
+            if self._placement.spare(self._state.settings.high) <= 0:
                 return
             if self._is_there(region, page):
                 self._life.swap_in(region, page, None)
@@ -140,7 +140,7 @@ class Turns:
         for region, page, number in moves:
             # Also frames below the low mark will do, each for a moment: reclaim does not begin for them. Without those
             # nothing would ever move in a memory that rests at that mark.
-            if self._faults.spare(state.settings.low // 2) <= 0 or self._reclaim.reclaiming:
+            if self._placement.spare(state.settings.low // 2) <= 0 or self._reclaim.reclaiming:
                 return
             takes = room[number] > 0 and state.swap.devices[number].takes(state.now)
             if takes and self._is_there(region, page) and self._hint_allows(region, page, number):

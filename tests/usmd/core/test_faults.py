@@ -4,10 +4,10 @@ from array import array
 
 import pytest
 
+from tests.support.in_swap import complete_all, resident, swapped
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.commands import Allocated, Yielded
-from usmd.core.faults import MAX_GUESSES
 from usmd.core.region import page_key
 from usmd.errors import DataLoss
 
@@ -20,33 +20,6 @@ def swap_out(shell, process, region, pages, data=DATA):
     shell.evict(process, region)
     while shell.pending:
         shell.complete_io()
-
-
-def resident(shell, process, pages, data=DATA):
-    region = shell.map(process, pages)
-    for page in range(pages):
-        shell.put(process, region, page, data)
-    return region
-
-
-def complete_all(shell):
-    while shell.pending:
-        shell.complete_io()
-
-
-def swapped(pages, *, frames=8, alloc="first_fit", **settings):
-    """A shell without auto_io, with a process whose `pages` pages are all in swap."""
-    shell = Shell(make_core(frames=frames, **settings), auto_io=False)
-    process = shell.attach(alloc=alloc)
-    region = shell.map(process, pages)
-    for first in range(0, pages, frames):
-        last = min(first + frames, pages)
-        for page in range(first, last):
-            shell.put(process, region, page, bytes([page + 1]) * PAGE)
-        shell.evict(process, region, first, last - first)
-        complete_all(shell)
-    shell.outcomes.clear()
-    return shell, process, region
 
 
 def test_a_fault_on_a_present_page_is_minor_and_done():
@@ -147,112 +120,6 @@ def test_a_fault_on_many_pages_is_answered_once_when_the_last_is_there():
     assert shell.outcomes[process] == [Allocated(1, ((0, 0, 3),))]
 
 
-def test_fhp_brings_neighbours_on_neighbouring_frames():
-    shell, process, region = swapped(8, alloc="flexible_huge_pages(pages=4)")
-    before = shell.counters()["read_ahead"]
-    shell.fault(process, region, 5)
-    complete_all(shell)
-    assert [shell.state_of(region, page) for page in range(8)] == ["SWAPPED"] * 4 + ["PRESENT"] * 4
-    assert shell.core.faults.runs(shell.core.state.regions[region], 0, 8) == ((4, 0, 4),)
-    assert shell.counters()["read_ahead"] == before + 3
-
-
-def test_fhp_ends_at_the_region_the_hint_and_the_limit():
-    shell = Shell(make_core(frames=32, max_fault_pages=6))
-    process = shell.attach(alloc="flexible_huge_pages(pages=4)")
-    region = shell.map(process, 6)
-    assert shell.fault(process, region, 5) == [Allocated(1, ((4, 0, 2),))]
-    shell.hint(process, region, f"FHP={4 * PAGE}B", 1, 2)
-    assert shell.fault(process, region, 2) == [Allocated(1, ((1, 2, 2),))]
-    wide = shell.map(process, 40)
-    shell.hint(process, wide, f"FHP={32 * PAGE}B")
-    ((first, _, count),) = shell.fault(process, wide, 20)[0].runs
-    assert count == 6
-    assert first <= 20 < first + 6
-
-
-def test_guesses_take_frames_above_the_low_mark_only_and_evict_nothing():
-    shell = Shell(make_core(frames=8, low=2, high=2))
-    process = shell.attach(alloc="flexible_huge_pages(pages=8)")
-    resident(shell, process, 3)
-    region = shell.map(process, 8)
-    shell.fault(process, region, 0)
-    assert shell.core.state.frames.free == 2
-    assert shell.counters()["evictions"] == 0
-    assert shell.core.state.regions[region].resident == 3
-
-
-def test_faults_wait_for_memory_in_order_of_arrival():
-    shell, process, region = swapped(6, frames=2)
-    for page in range(4):
-        shell.fault(process, region, page, fault_id=page)
-    complete_all(shell)
-    assert [each.fault_id for each in shell.outcomes[process]] == [0, 1, 2, 3]
-
-
-def test_a_faulted_page_is_held_for_its_first_touch_within_the_budget():
-    shell = Shell(make_core(frames=8, hold_budget=2, hold_seconds=1.0))
-    process = shell.attach()
-    region = shell.map(process, 4)
-    for page in range(3):
-        shell.fault(process, region, page)
-    assert list(shell.core.state.pins) == [1, 2], "the oldest gave way"
-    shell.load(process, region, 1)
-    assert list(shell.core.state.pins) == [2]
-    shell.tick(1.0)
-    assert not shell.core.state.pins
-
-
-def test_refuse_fails_the_fault_alone_and_others_go_on():
-    shell = Shell(make_core(frames=3, devices=()))
-    process, other = shell.attach(), shell.attach()
-    region, mine = resident(shell, process, 2), resident(shell, other, 1)
-    last = shell.map(other, 1)
-    failed = shell.fault(other, last, 0, fault_id=8)[0]
-    assert (failed.fault_id, failed.page, failed.error.code) == (8, 0, "RESOURCE_EXHAUSTED")
-    assert "all 3 are in use" in str(failed.error)
-    assert shell.get(process, region, 1) == shell.get(other, mine, 0) == DATA
-    shell.do(events.Unmap(process, region))
-    assert isinstance(shell.fault(other, last, 0)[0], Allocated)
-    assert shell.counters()["oom_refusals"] == 1
-
-
-def test_kill_largest_ends_the_largest_tells_it_why_and_serves_the_fault():
-    shell = Shell(make_core(frames=4, devices=()))
-    large, small = shell.attach("large"), shell.attach("small", oom="kill_largest")
-    resident(shell, large, 3)
-    region = shell.map(small, 3)
-    shell.put(small, region, 0, DATA)
-    assert shell.fault(small, region, 1) == [Allocated(1, ((1, 0, 1),))]
-    assert shell.ended[large] == commands.Ended(
-        large, "out of memory: it held 3 of 4 frames and none was left", killed=True
-    )
-    assert [each.kind for each in shell.notices][-1] == "process_killed"
-    assert (shell.core.state.frames.free, shell.counters()["oom_kills"]) == (2, 1)
-    assert shell.get(small, region, 0) == DATA
-
-
-def test_kill_largest_may_end_the_process_that_faults():
-    shell = Shell(make_core(frames=2, devices=()))
-    process = shell.attach(oom="kill_largest")
-    region = shell.map(process, 3)
-    shell.do(events.Faults(process, [events.FaultRequest(1, region, 0, 3, True)]))
-    assert shell.ended[process].killed
-    assert process not in shell.outcomes
-    assert shell.core.state.frames.free == 2
-    assert not shell.core.faults.waiting
-
-
-def test_unmapping_ends_faults_that_wait_for_memory():
-    shell, process, region = swapped(3, frames=1)
-    for page in range(3):
-        shell.fault(process, region, page, fault_id=page)
-    shell.do(events.Unmap(process, region))
-    assert [(each.fault_id, each.error.reason) for each in shell.outcomes[process]] == [
-        (0, "UNMAPPED"), (1, "UNMAPPED"), (2, "UNMAPPED"),
-    ]  # fmt: skip
-
-
 def test_a_fault_that_failed_on_one_page_is_told_once():
     shell = Shell(make_core(frames=1, devices=()))
     process = shell.attach()
@@ -273,14 +140,6 @@ def test_the_pages_that_a_process_waits_for_are_counted_until_they_are_there_or_
     assert shell.core.state.processes[process].missing == 2
     shell.do(events.Unmap(process, region))
     assert shell.core.state.processes[process].missing == 0
-
-
-def test_guesses_of_one_batch_are_bounded():
-    shell = Shell(make_core(frames=3 * MAX_GUESSES, page_size=1), check=False)
-    process = shell.attach(alloc="flexible_huge_pages(pages=256)")
-    region = shell.map(process, 3 * MAX_GUESSES)
-    shell.do(events.Faults(process, [events.FaultRequest(n, region, n * 256, 1, False) for n in range(10)]))
-    assert shell.core.state.regions[region].resident == 10 + MAX_GUESSES
 
 
 def test_a_fault_that_failed_waits_for_none_of_its_other_pages():

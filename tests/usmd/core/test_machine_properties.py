@@ -278,7 +278,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.hear()
         if not self.under_way() and not self.recovering():
             assert self.open_faults == {}
-            assert not self.shell.core.faults.waiting
+            assert not self.shell.core.waiting
         for _, region, first, count in self.pins:
             assert {self.shell.state_of(region, page) for page in range(first, first + count)} == {"PRESENT"}
         for (_, region), pages in self.model.items():
@@ -323,7 +323,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     def recovering(self):
         """A device that failed to write rests, or pages that could not be protected do, and faults wait for that."""
-        return self.shell.core.state.swap.recovering(self.shell.now) or self.shell.core.faults.reclaim.stuck
+        return self.shell.core.state.swap.recovering(self.shell.now) or self.shell.core.reclaim.stuck
 
     def read_back(self, process, region, page, expected):
         """The page can be read, or its owner is told why not; without pins a reader may lose the race for ever."""

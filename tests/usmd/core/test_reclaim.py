@@ -233,11 +233,11 @@ def test_a_fault_waits_for_the_slot_of_a_cancelled_write_instead_of_killing_for_
     assert shell.state_of(region, 0) == "EVICTING"
     shell.fault(process, region, 0, fault_id=6)  # takes it back, and its write goes on for nothing
     assert process not in shell.ended
-    assert shell.core.faults.waiting
+    assert shell.core.waiting
     while shell.pending:
         shell.complete_io()
     assert process not in shell.ended
-    assert not shell.core.faults.waiting
+    assert not shell.core.waiting
 
 
 def test_faults_wait_for_a_device_that_failed_once_and_not_for_a_dead_one():
@@ -250,7 +250,7 @@ def test_faults_wait_for_a_device_that_failed_once_and_not_for_a_dead_one():
     for failures in (1, 2):
         shell.complete_io()
         assert shell.core.state.swap.devices[0].failures == failures
-        assert shell.core.faults.waiting
+        assert shell.core.waiting
         shell.tick(1.1)
     shell.complete_io()
     assert [each.error.reason for each in shell.outcomes[process] if each.fault_id == 5] == ["OUT_OF_MEMORY"]

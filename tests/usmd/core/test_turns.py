@@ -256,7 +256,7 @@ def test_nothing_comes_back_while_others_wait_for_memory():
     app.shell.auto_io = False
     for page in range(4):
         app.shell.fault(other, region, page, fault_id=page)
-    assert len(app.shell.core.faults.waiting) > 0
+    assert len(app.shell.core.waiting) > 0
     app.turn(Wishes(swap_in=[app.key(0)], demote=[(app.key(1), 1)]))
     assert len(app.policy.turns) == 1
     assert app.states()[:2] == ["SWAPPED", "SWAPPED"]
@@ -517,7 +517,7 @@ def test_a_memory_that_rests_at_the_low_mark_demotes_all_the_same():
 def test_reclaim_goes_before_demotion():
     app = App(8, [0, 1, 2, 3], frames=8, low=2, high=6)
     app.shell.auto_io = False
-    app.shell.core.faults.reclaim.reclaiming = True  # on the way from below the low mark
+    app.shell.core.reclaim.reclaiming = True  # on the way from below the low mark
     app.demote(0)
     assert app.states()[0] == "SWAPPED"
     app.is_right()

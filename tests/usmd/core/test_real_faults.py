@@ -342,9 +342,9 @@ def test_a_page_that_waits_for_memory_whose_region_goes_is_sigbus():
     app.touch(0, DATA)
     other = app.shell.map(app.process, 1)
     thread = app.shell.touch(app.process, other, 0, OTHER)
-    assert (thread.state, len(app.shell.core.faults.waiting)) == (WAITS, 1)
+    assert (thread.state, len(app.shell.core.waiting)) == (WAITS, 1)
     app.shell.do(events.Unmap(app.process, other))
-    assert (thread.state, len(app.shell.core.faults.waiting)) == (SIGBUS, 0)
+    assert (thread.state, len(app.shell.core.waiting)) == (SIGBUS, 0)
     app.shell.complete_io()
     assert app.touch(0).state == WAITS
     app.shell.complete_io()
@@ -364,7 +364,7 @@ def test_a_session_that_ends_while_threads_wait_ends_their_wait(frames):
         app.shell.complete_io()
     app.shell.tick()
     assert (app.state.frames.free, app.slots_used(), app.shell.outcomes) == (frames, 0, {})
-    assert not app.shell.core.faults.waiting
+    assert not app.shell.core.waiting
 
 
 def test_the_kernels_message_may_come_after_its_session_or_region_or_beyond_it():

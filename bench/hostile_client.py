@@ -1,6 +1,7 @@
-"""A client that does with its memory what it may not, so that others would wait: `memory_client.py ADDRESS WAY`.
+"""A client that does with its memory what it may not, so that others wait: `hostile_client.py ADDRESS WAY [GIB]`.
 
-It does so until it is ended. Ways are the methods of Hostile.
+It does so until it is ended. The ways are the methods of Hostile. tests/hostile asserts what becomes of it, and
+bench.hostile measures how long a neighbour waits.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lib_usm.userfaultfd import open_userfaultfd
 
 PAGE = 4096
 PAGES = 64
-HUGE = 8 << 30
+HUGE_GIB = 8
 MAPPINGS = 30_000
 _API, _REGISTER = 0xC018AA3F, 0xC020AA00
 
@@ -52,10 +53,11 @@ def trap() -> int:
 
 
 class Hostile:
-    """A session with a region of `PAGES` pages, all of them written."""
+    """A session with a region of `PAGES` pages, all of them written. `huge`: bytes that it maps and does not touch."""
 
-    def __init__(self, client: lib_usm.Client) -> None:
+    def __init__(self, client: lib_usm.Client, huge: int) -> None:
         self.client = client
+        self._huge = huge
         self.region = client.mmap(PAGES * PAGE)
         self.region.write(0, b"x" * PAGES * PAGE)
 
@@ -110,10 +112,10 @@ class Hostile:
 
     def leave_much_unserved(self) -> None:
         """End its session with gigabytes mapped and not touched; then touch a page."""
-        memory = self.client.mmap(HUGE).buffer
+        memory = self.client.mmap(self._huge).buffer
         assert self.client._memory is not None
         self.client._memory._socket.close()
-        memory[HUGE // 2]
+        memory[self._huge // 2]
 
     def map_other_things(self) -> None:
         """Have many mappings that are not usmd's, and then do as before with little."""
@@ -126,9 +128,9 @@ class Hostile:
         memory[0]
 
 
-def main(address: str, way: str) -> None:
+def main(address: str, way: str, gib: str = str(HUGE_GIB)) -> None:
     """Do it."""
-    hostile = Hostile(lib_usm.connect(address, name="hostile"))
+    hostile = Hostile(lib_usm.connect(address, name="hostile"), int(gib) << 30)
     act: Callable[[], None] = getattr(hostile, way)
     act()
 

@@ -1,0 +1,52 @@
+"""Holds: a page that was faulted in stays until it is touched, so that a fault and the access after it meet.
+
+Also where a fault counts as a touch, because that is where its hold begins.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usmd.core.frames import KEPT, PINNED, PRESENT
+
+if TYPE_CHECKING:
+    from usmd.core.region import Process
+    from usmd.core.state import State
+
+
+class Holds:
+    """Begins holds within the budget; `PageLife.unpin` ends them."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def begin(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:
+        """Hold a PRESENT frame within the budget; the oldest hold gives way to the newest.
+
+        The access that a hold is for ends it and is not counted: the touch is counted here, where a hold begins.
+        `told`: the evict policy has heard of this fault by `page_filled`.
+        """
+        state = self._state
+        settings = state.settings
+        if settings.hold_budget == 0 or state.frames.state[pfn] != PRESENT:
+            return
+        pins, flags = state.pins, state.frames.flags
+        if flags[pfn] & PINNED:
+            pins.move_to_end(pfn)
+        else:
+            if len(pins) >= settings.hold_budget:
+                oldest, _ = pins.popitem(last=False)
+                flags[oldest] &= ~PINNED
+            flags[pfn] |= PINNED
+            self.count_touch(process, pfn, write=write, told=told)
+        pins[pfn] = state.now + settings.hold_seconds
+
+    def count_touch(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:
+        """Count a fault's touch of a page that has its bytes; `told`: the evict policy has just heard of the page."""
+        frames = self._state.frames
+        if process.touches is not None:
+            process.touches.extend((frames.page[pfn], 3 if write else 2))
+        if not told and not frames.flags[pfn] & KEPT:
+            process.policies.page_accessed(pfn, write=write)

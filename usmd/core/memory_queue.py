@@ -1,0 +1,122 @@
+"""Pages that wait for memory: served in the order of their faults, so that none is starved.
+
+Victims are evicted for them; when nothing can be evicted, the oom policy decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from usmd.core.frames import EVICTING, FILLING
+from usmd.core.policy import Fault
+from usmd.errors import OutOfMemory, Unmapped
+
+if TYPE_CHECKING:
+    from usmd.core.page_life import PageLife
+    from usmd.core.placement import Placement
+    from usmd.core.reclaim import Reclaim
+    from usmd.core.region import Region
+    from usmd.core.state import State
+    from usmd.core.waiters import Waiter
+
+
+class MemoryQueue:
+    """Serves `Placement.waiting`."""
+
+    def __init__(self, state: State, life: PageLife, placement: Placement, reclaim: Reclaim) -> None:
+        self._state = state
+        self._life = life
+        self._placement = placement
+        self._reclaim = reclaim
+        self._waiting = placement.waiting
+        self.victim_of_oom: int | None = None
+        """Process that the oom policy chose; the machine ends it and clears this."""
+
+    def serve(self) -> None:
+        """Give frames to the pages that wait, in order; evict for them, or ask the oom policy when nothing can go."""
+        life, waiting, reclaim = self._life, self._waiting, self._reclaim
+        nothing_goes = False
+        while waiting:
+            first = waiting[0]
+            waiter = first.waiter
+            entry = waiter.region.table[waiter.page]
+            if waiter.failed:
+                waiting.popleft()
+                waiter.came(None)
+            elif entry > 0:
+                waiting.popleft()
+                self._join(entry - 1, waiter)
+            elif self._placement.room(swap=entry < 0):
+                waiting.popleft()
+                if not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
+                    waiter.came(None)
+            elif len(life.evicting) >= len(waiting) or (
+                not nothing_goes and reclaim.for_faults(len(waiting) - len(life.evicting))
+            ):
+                return
+            elif self._something_comes():
+                return  # frames or slots will be free, and this goes on
+            else:
+                nothing_goes = True  # a refusal frees nothing, so the next page need not look again
+                if not self._out_of_memory(waiter):
+                    return
+
+    def _something_comes(self) -> bool:
+        """Whether frames or slots will be free without an eviction."""
+        life, state = self._life, self._state
+        return bool(
+            life.evicting
+            or life.filling
+            or life.writing
+            or state.dying
+            or state.swap.recovering(state.now)
+            or self._reclaim.stuck
+        )
+
+    def _join(self, pfn: int, waiter: Waiter) -> None:
+        """The page got a frame while it waited for one."""
+        now_is = self._state.frames.state[pfn]
+        if now_is == FILLING:
+            self._life.filling[pfn].park(waiter)
+            return
+        if now_is == EVICTING:
+            self._life.retake(pfn)
+        else:
+            waiter.told = False
+        waiter.came(None)
+
+    def _out_of_memory(self, waiter: Waiter) -> bool:
+        """Ask the oom policy: refuse and go on with the next page (True), or have a process ended first (False)."""
+        region, page, state = waiter.region, waiter.page, self._state
+        process = region.process
+        hint = region.hints.find(page)
+        fault = Fault(region.region_id, page, region.page_count, waiter.write, region.table[page] < 0, hint)
+        victim = process.policies.out_of_memory(fault)
+        if victim is not None:
+            process.counters.oom_kills += 1
+            self.victim_of_oom = victim
+            return False
+        process.counters.oom_refusals += 1
+        self._waiting.popleft()
+        frames = state.frames
+        kept = f", or kept for pages from swap ({frames.free} free)," if frames.free else ""
+        waiter.came(
+            OutOfMemory(
+                f"no frame for page {page} of region {region.region_id}: all {frames.count} are in use{kept} and none "
+                f"can be evicted ({state.denied} denied, {state.locked} pinned, {len(state.pins)} held for a moment, "
+                f"{state.swap.free} of {state.swap.slots} swap slots free)"
+            ),
+        )
+        return True
+
+    def unmapped(self, regions: Collection[Region]) -> None:
+        """The regions go: their pages that wait for memory fail."""
+        ids = {region.region_id for region in regions}
+        gone = [each.waiter for each in self._waiting if each.waiter.region.region_id in ids]
+        if gone:
+            kept = [each for each in self._waiting if each.waiter.region.region_id not in ids]
+            self._waiting.clear()
+            self._waiting.extend(kept)
+            for waiter in gone:
+                waiter.came(Unmapped(f"region {waiter.region.region_id} was unmapped"))

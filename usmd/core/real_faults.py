@@ -1,0 +1,165 @@
+"""Real page faults: a thread sleeps in the kernel, and goes on by what is done to its page; no outcome answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from usmd.core.frames import DIRTY, KEPT
+from usmd.core.frames import PRESENT as FRAME_PRESENT
+from usmd.core.ladder import FILLED, FILLING, PRESENT, SWAPPED
+from usmd.core.waiters import Waiter
+from usmd.core.write_order import AHEAD
+
+if TYPE_CHECKING:
+    from usmd.core.events import PageFault
+    from usmd.core.holds import Holds
+    from usmd.core.ladder import Ladder
+    from usmd.core.page_life import PageLife
+    from usmd.core.placement import Placement
+    from usmd.core.region import Process, Region
+    from usmd.core.state import State
+    from usmd.errors import UsmdError
+
+
+class ThreadWaiter(Waiter):
+    """A thread that sleeps in the kernel until its page is there.
+
+    `protected`: as of its PageFault. `parked`: the page was coming in already, so that the thread may have seen it come
+    before the core hears of that, and waits anew.
+    """
+
+    __slots__ = ("_faults", "parked", "protected")
+
+    def __init__(self, faults: RealFaults, region: Region, fault: PageFault, *, parked: bool) -> None:
+        super().__init__(region, fault.page, write=fault.write or fault.protected)
+        self._faults = faults
+        self.protected = fault.protected
+        self.parked = parked
+
+    @property
+    def failed(self) -> bool:
+        """Never: it waits for one page."""
+        return False
+
+    def came(self, error: UsmdError | None) -> None:
+        """Let the thread go on, or poison the page."""
+        self._faults.came(self, error)
+
+
+class RealFaults:
+    """Handles batches of real page faults."""
+
+    def __init__(self, state: State, life: PageLife, ladder: Ladder, placement: Placement, holds: Holds) -> None:
+        self._state = state
+        self._life = life
+        self._ladder = ladder
+        self._placement = placement
+        self._count_touch = holds.count_touch
+        self._resolve = ladder.resolve
+
+    def handle(self, process: Process, faults: Sequence[PageFault]) -> None:
+        """Real page faults; each ends by what is done to its page: filled, restored, or poisoned.
+
+        A frame is held until MAX_RECENT other real faults have come: its thread has been woken, and needs it a moment
+        longer only where its instruction touches several pages.
+        """
+        state, resolve = self._state, self._resolve
+        recent = state.recent
+        self._placement.begin_batch()
+        for fault in faults:
+            region = process.regions.get(fault.region_id)
+            page = fault.page
+            if region is None or not 0 <= page < region.page_count:
+                continue  # gone meanwhile; the shell has told whoever waits
+            write = fault.write or fault.protected
+            outcome = resolve(region, page, write)
+            found, pfn, _, _ = outcome
+            if found == FILLED:
+                if process.touches is not None:
+                    self._count_touch(process, pfn, write=write, told=True)
+                recent.append(pfn)
+            elif found < FILLED:
+                if fault.protected:
+                    self._written(region, page, pfn)
+                else:
+                    self._count_touch(process, pfn, write=write, told=found != PRESENT)
+                    state.wakes.append(state.frames.page[pfn])
+                recent.append(pfn)
+            else:
+                writable = self._comes_writable(region, page, write=write) if found == SWAPPED else write
+                waiter = ThreadWaiter(self, region, fault, parked=found == FILLING)
+                if self._ladder.bring_in(waiter, outcome, writable=writable):
+                    process.missing += 1
+                else:
+                    pfn = region.table[page] - 1
+                    recent.append(pfn)
+                    self._count_touch(process, pfn, write=write, told=True)
+
+    @staticmethod
+    def _comes_writable(region: Region, page: int, *, write: bool) -> bool:
+        """Whether the window of a real fault on a swapped page comes in writable: for a write, or in their order."""
+        order = region.write_order
+        if write:
+            order.written(page)
+        elif not order.foresees(page):
+            return False
+        order.opened(page)
+        return True
+
+    def _written(self, region: Region, page: int, pfn: int) -> None:
+        """A write to a PRESENT page that was protected: it is a touch, and its thread may write now."""
+        life, frames, process = self._life, self._state.frames, region.process
+        process.counters.protect_faults += 1
+        if process.touches is not None:
+            process.touches.extend((frames.page[pfn], 1))
+        if not frames.flags[pfn] & KEPT:
+            process.policies.page_accessed(pfn, write=True)
+        life.dirty(pfn)
+        life.restore(pfn)
+        if region.write_order.written(page):
+            self._open_ahead(region, page + 1)
+
+    def _open_ahead(self, region: Region, page: int) -> None:
+        """The region is written in order: the clean pages from `page` on become writable without a fault each."""
+        frames, table = self._state.frames, region.table
+        for ahead in range(page, min(page + AHEAD, region.page_count)):
+            pfn = table[ahead] - 1
+            if pfn < 0 or frames.state[pfn] != FRAME_PRESENT:
+                break
+            if not frames.flags[pfn] & DIRTY:
+                self._life.dirty(pfn)
+                self._life.restore(pfn)
+            region.write_order.opened(ahead)
+
+    def came(self, waiter: ThreadWaiter, error: UsmdError | None) -> None:
+        """A page came in, or cannot be had."""
+        region, state = waiter.region, self._state
+        process = region.process
+        process.missing -= 1
+        if error is not None:
+            self._poison(region, waiter.page, error)
+            return
+        pfn = region.table[waiter.page] - 1
+        if pfn < 0:
+            return
+        state.recent.append(pfn)
+        if not waiter.write or state.frames.flags[pfn] & DIRTY:  # else its write faults again, and is counted then
+            self._count_touch(process, pfn, write=waiter.write, told=waiter.told)
+        if waiter.parked and state.frames.state[pfn] == FRAME_PRESENT:
+            if waiter.protected:
+                self._written(region, waiter.page, pfn)
+            else:
+                state.wakes.append(state.frames.page[pfn])
+
+    def _poison(self, region: Region, page: int, error: UsmdError) -> None:
+        """A real fault cannot be served: an error for whoever waits, in the one form that the kernel has."""
+        process = region.process
+        process.counters.poisoned += 1
+        self._state.poisons[region.first_key + page] = error.reason
+        self._state.notice(
+            "page_poisoned",
+            process.process_id,
+            f"page {page} of region {region.region_id} of {process.name}: a touch of it is SIGBUS now, because {error}",
+            {"region_id": str(region.region_id), "page": str(page), "reason": error.reason},
+        )
