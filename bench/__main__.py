@@ -8,7 +8,20 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import colocation, core, fills, frames, hostile, real_faults, replay, side_by_side, stalls, stream, switches
+from bench import (
+    colocation,
+    core,
+    fills,
+    frames,
+    hostile,
+    real_faults,
+    replay,
+    side_by_side,
+    stalls,
+    stream,
+    swap_devices,
+    switches,
+)
 
 BENCHES: Final[dict[str, Callable[[], None]]] = {
     "stream": stream.main,
@@ -17,6 +30,7 @@ BENCHES: Final[dict[str, Callable[[], None]]] = {
     "fills": fills.main,
     "real_faults": real_faults.main,
     "side_by_side": side_by_side.main,
+    "swap_devices": swap_devices.main,
     "switches": switches.main,
     "colocation": colocation.main,
     "replay": replay.main,

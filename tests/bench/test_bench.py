@@ -3,7 +3,7 @@
 import pytest
 
 from bench import __main__ as bench
-from bench import core, frames, stalls, stream
+from bench import core, frames, stalls, stream, swap_devices
 from lib_usm.pb.usm.v1 import client_pb2
 
 
@@ -61,3 +61,14 @@ def test_the_stalls_bench_prints_a_line_for_each_thing_that_is_asked_of_many_pag
         "unpin", "unmap", "detach", "detach, 3 regions",
     ]  # fmt: skip
     assert all(float(line.partition("loop ")[2].split()[0]) > 0 for line in lines)
+
+
+def test_the_bench_of_swap_devices_prints_a_line_for_each_kind_of_data_and_device(monkeypatch, capsys):
+    monkeypatch.setattr(swap_devices, "PAGES", 256)
+    monkeypatch.setattr(swap_devices, "ROUNDS", 1)
+    swap_devices.main()
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert len(lines) == 3 * len(swap_devices.KINDS)
+    ratios = {line.split("write")[0].split()[-1]: float(line.rpartition("ratio ")[2]) for line in lines}
+    assert (ratios["memory"], ratios["file"]) == (1.0, 1.0)
+    assert ratios["compressed"] > 1.0
