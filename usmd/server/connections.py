@@ -4,7 +4,8 @@ gRPC accepts them itself and tells neither of them nor of their peers. But they 
 are found among those; the kernel vouches for the peer of each, and one that is shut down here is at its end for gRPC
 too. A connection counts as a session's when the process at its other end has one; all others are strangers'.
 
-Looked at is every tenth of a second, and only when the number of descriptors has changed, or strangers are connected.
+Looked at is every tenth of a second, and every fiftieth while strangers are connected; only when the number of
+descriptors has changed, or strangers are connected.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ STRANGER_BYTES: Final = 64 << 20
 """By which memory of the daemon may grow while strangers are connected; beyond it they are disconnected."""
 PANIC_BYTES: Final = 128 << 20
 """By which it grows before those go too that have just connected."""
-GIVE_BACK_SECONDS: Final = (0.5, 2.0, 5.0)
+GIVE_BACK_SECONDS: Final = (0.05, 0.25, 1.0, 5.0)
 """After which what gRPC had for them is free, and is given back to the system."""
 YOUNG_SECONDS: Final = 0.5
 """Age below which a connection is not disconnected for memory: a client attaches within that."""
@@ -40,6 +41,9 @@ SLICE: Final = 256
 REST: Final = 20
 """Times as long as a look takes that none follows."""
 _DESCRIPTORS: Final = Path("/proc/self/fd")
+TICK_SECONDS: Final = 0.1
+LOOKS_A_TICK: Final = 5
+"""While strangers are connected."""
 _EVERY: Final = 10
 """Ticks between looks where the system does not tell how many descriptors are open (before Linux 6.2)."""
 
@@ -114,7 +118,14 @@ class Connections:
         self._closed = False
 
     def tick(self) -> None:
-        """Look, if there may be something to see; nothing once it is closed."""
+        """Look, if there may be something to see; nothing once it is closed. Comes every tenth of a second."""
+        self._look_if_changed()
+        if self._strangers and not self._closed:  # who can send a hundred megabytes until the next tick
+            loop = asyncio.get_running_loop()
+            for number in range(1, LOOKS_A_TICK):
+                loop.call_later(number * TICK_SECONDS / LOOKS_A_TICK, self._look_if_changed)
+
+    def _look_if_changed(self) -> None:
         self._ticks += 1
         now = time.monotonic()
         if self._closed or now < self._not_before or (self._looking is not None and not self._looking.done()):
@@ -212,7 +223,7 @@ class Connections:
         sessions = self._sessions()
         self._strangers = [peer for peer in self._strangers if peer.pid not in sessions.pids]
         grown = self._used() - sessions.accounted - self._base
-        if not self._strangers or not self._base:
+        if not self._strangers or not self._base or grown < 0:
             self._base += grown
         elif grown > STRANGER_BYTES:
             age = 0.0 if grown > PANIC_BYTES else YOUNG_SECONDS

@@ -160,3 +160,36 @@ def test_it_looks_no_more_once_it_is_closed(tmp_path):
             looks.tick()
 
     asyncio.run(drained())
+
+
+def test_while_strangers_are_connected_memory_is_looked_at_between_two_ticks(tmp_path, monkeypatch):
+    used = [1000]
+    monkeypatch.setattr(Connections, "_used", lambda _: used[0])
+    monkeypatch.setattr(module, "YOUNG_SECONDS", 0.0)
+
+    async def test(scene):
+        await scene.until(lambda: scene.connections._base == 1000, "memory is known before anybody comes")
+        scene.connect()
+        await scene.until(lambda: scene.connections._strangers, "the stranger is found")
+        scene.connections.tick()
+        used[0] += module.STRANGER_BYTES + 1
+        await wait_until_async(lambda: scene.open() == [], "it is disconnected, and no tick came")
+
+    watched(tmp_path, test)
+
+
+def test_memory_that_strangers_gave_back_is_not_theirs_to_take_again(tmp_path, monkeypatch):
+    used = [module.STRANGER_BYTES]
+    monkeypatch.setattr(Connections, "_used", lambda _: used[0])
+    monkeypatch.setattr(module, "YOUNG_SECONDS", 0.0)
+
+    async def test(scene):
+        await scene.until(lambda: scene.connections._base == used[0], "memory is known before anybody comes")
+        scene.connect()
+        await scene.until(lambda: scene.connections._strangers, "the stranger is found")
+        used[0] = 1000
+        await scene.until(lambda: scene.connections._base == 1000, "memory has fallen")
+        used[0] += module.STRANGER_BYTES + 1
+        await scene.until(lambda: scene.open() == [], "the stranger is disconnected")
+
+    watched(tmp_path, test)
