@@ -70,6 +70,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds that running calls get when the daemon drains; 0 ends them at once. The default is well below the time
     that a service manager grants for stopping."""
 
+    device_timeout: values.SecondsOrZero = 30.0
+    """Seconds after which a read or write of a swap device that has not returned has failed; 0: never. The default is
+    the time after which Linux gives up a request to a disk."""
+
     uvloop: values.Switch = True
     """Run on uvloop instead of asyncio's own loop; it is the faster one."""
 

@@ -26,6 +26,8 @@ LOG_ONLY: Final[Mapping[str, int]] = {
     "defect": logging.ERROR,
     "swap_device_defect": logging.ERROR,
     "swap_tried_again": logging.WARNING,
+    "swap_device_hangs": logging.ERROR,
+    "swap_device_returned": logging.WARNING,
     "command_failed": logging.ERROR,
     "event_refused": logging.INFO,
     "fill_failed": logging.ERROR,

@@ -302,3 +302,47 @@ def test_a_page_that_its_client_empties_while_it_is_being_written_is_zeros_or_wh
         client.do("ensure", name="data", first=0, pages=PAGES)
         wrong = client.do("wrong", name="data", seed=1, first=0, pages=PAGES)
         assert [page for page in wrong if client.peek("data", page) != bytes(PAGE)] == []
+
+
+DEVICE_TIMEOUT = "[server]\ndevice_timeout = 0.2\n"
+
+
+def test_a_write_that_hangs_leaves_every_byte_in_memory_and_the_device_is_used_again(tmp_path):
+    with (
+        daemon_with_faults(tmp_path, config=DEVICE_TIMEOUT) as (daemon, faults),
+        told_clients(daemon.address, "app") as (client,),
+    ):
+        client.map("data", 64)
+        client.do("fill", name="data", seed=1, first=0, pages=64)
+        faults.hold_up("write")
+        client.do("evict", name="data", first=0, pages=64)
+        assert daemon.wait_for("swap_device_hangs")["operation"] == "write"
+        assert client.do("wrong", name="data", seed=1, first=0, pages=64) == []
+        client.do("fill", name="data", seed=2, first=0, pages=64)
+        faults.end()
+        daemon.wait_for("swap_device_returned")
+        to_swap(daemon, client, "data", 0, 64)
+        assert client.do("wrong", name="data", seed=2, first=0, pages=64) == []
+        assert len(daemon.events("swap_device_hangs")) == 1
+
+
+def test_a_read_that_hangs_is_an_error_to_its_page_alone_and_later_the_page_comes(tmp_path):
+    with (
+        daemon_with_faults(tmp_path, config=DEVICE_TIMEOUT) as (daemon, faults),
+        told_clients(daemon.address, "app", "other") as (client, other),
+    ):
+        for each in (client, other):
+            each.map("data", 32)
+            each.do("fill", name="data", seed=3, first=0, pages=32)
+        to_swap(daemon, client, "data", 0, 32)
+        faults.hold_up("read")
+        with pytest.raises(Refused) as caught:
+            client.do("ensure", name="data", first=5, pages=1)
+        assert caught.value.kind == "SwapIOError"
+        assert daemon.wait_for("swap_device_hangs")["operation"] == "read"
+        other.do("fill", name="data", seed=4, first=0, pages=32)
+        faults.end()
+        daemon.wait_for("swap_device_returned")
+        client.do("ensure", name="data", first=0, pages=32)
+        assert client.do("wrong", name="data", seed=3, first=0, pages=32) == []
+        assert other.do("wrong", name="data", seed=4, first=0, pages=32) == []

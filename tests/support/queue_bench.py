@@ -2,7 +2,7 @@
 
 import asyncio
 
-from usmd.server.device_queue import DeviceQueue
+from usmd.server.device_queue import TIMEOUT, DeviceQueue
 
 SECONDS = 60
 
@@ -13,13 +13,13 @@ class QueueBench:
     `pauses`: before each further try of what failed; none is tried again unless it is said.
     """
 
-    def __init__(self, device, memory, pauses=()):
+    def __init__(self, device, memory, pauses=(), timeout=TIMEOUT):
         self.device = device
         self.memory = memory
         self.events = []
         self.changed = asyncio.Event()
         self.on_event = lambda event: None
-        self.queue = DeviceQueue(device, memory, self._deliver, pauses)
+        self.queue = DeviceQueue(device, memory, self._deliver, pauses, timeout)
 
     def _deliver(self, event):
         self.events.append(event)

@@ -48,13 +48,14 @@ def daemon_with_faults(
     swap: str = "8MiB",
     exit_code: int | None = 0,
     mechanism: str = "userfaultfd",
+    config: str | None = None,
 ) -> Iterator[tuple[RunningDaemon, SwapFaults]]:
     """Serve memory of 1 MiB with a swap file of this size, which does what the faults say; they end first."""
     faults = SwapFaults(folder / "faults.json")
     environ = environment(USMD_TEST_FAULTS=str(folder / "faults.json"))
     given = ("--memory", "1MiB", "--swap", f"file:{folder / 'swap'}:{swap}", *flags)
     with running_daemon(
-        folder, *given, mechanism=mechanism, environ=environ, changes=(FAILING,), exit_code=exit_code
+        folder, *given, mechanism=mechanism, environ=environ, changes=(FAILING,), exit_code=exit_code, config=config
     ) as daemon:
         try:
             yield daemon, faults

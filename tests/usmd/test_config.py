@@ -62,6 +62,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         attach_timeout = 1
         drain_grace = 0
         uvloop = false
+        device_timeout = 7.5
         log_format = "json"
         [memory]
         size = 1048576
@@ -106,6 +107,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         "max_user_connections": 9,
         "attach_timeout": 1.0,
         "drain_grace": 0.0,
+        "device_timeout": 7.5,
         "uvloop": False,
         "trace_events": Path("/var/log/events.jsonl"),
         "trace_events_size": 1 << 20,

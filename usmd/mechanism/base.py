@@ -79,11 +79,15 @@ class Mechanism(ABC):
 
     @abstractmethod
     def source(self, page: SlotPage) -> memoryview:
-        """The bytes of a page that is being evicted, for a swap device to read."""
+        """A copy of the bytes of a page that is being evicted, for a swap device to read for as long as it takes."""
 
     @abstractmethod
-    def stage(self, pages: Sequence[SlotPage]) -> Stage:
-        """Buffers for a swap device to read pages into, of the pages in any order; then call `fill`, whatever came."""
+    def stage(self, pages: Sequence[SlotPage], *, at_once: bool = False) -> Stage:
+        """Buffers for a swap device to read pages into, of the pages in any order; then call `fill`, whatever came.
+
+        They are memory of the daemon's own, on which no page is, unless the read is done `at_once`.
+        Where a read does not end in time, call `unstage` in the place of `fill`, once it has ended.
+        """
 
     def unstage(self, stage: Stage) -> None:
         """Give the buffers back without a fill."""

@@ -35,6 +35,12 @@ def _populate(pool: mmap.mmap) -> None:
                 raise
 
 
+class _Apart(Stage):
+    """A stage that is no frame's."""
+
+    __slots__ = ()
+
+
 class SimulatedMemory(Mechanism):
     """`frames` frames of `page_size` bytes each. Numbers of frames are trusted: they come from the core."""
 
@@ -60,15 +66,25 @@ class SimulatedMemory(Mechanism):
         return self._view[start : start + self._page_size]
 
     def source(self, page: SlotPage) -> memoryview:
-        """The bytes of the page's frame."""
-        return self.buffer(page.pfn)
+        """A copy of the page: a write that ends late finds another one in the frame."""
+        start = page.pfn * self._page_size
+        return memoryview(self._pool[start : start + self._page_size])
 
-    def stage(self, pages: Sequence[SlotPage]) -> Stage:
-        """The frames themselves: nobody sees them before the core says that they are filled."""
-        return Stage(pages, [self.buffer(page.pfn) for page in pages])
+    def stage(self, pages: Sequence[SlotPage], *, at_once: bool = False) -> Stage:
+        """The frames themselves for a read `at_once`; else memory that is no frame's."""
+        if at_once:
+            return Stage(pages, [self.buffer(page.pfn) for page in pages])
+        size = self._page_size
+        memory = memoryview(bytearray(len(pages) * size))
+        return _Apart(pages, [memory[start : start + size] for start in range(0, len(memory), size)])
 
     def fill(self, stage: Stage, errors: Sequence[UsmdError | None]) -> Errors:
-        """Nothing is left to do."""
+        """Copy into the frames what was read elsewhere."""
+        if isinstance(stage, _Apart):
+            view, size = self._view, self._page_size
+            for page, buffer, error in zip(stage.pages, stage.buffers, errors, strict=True):
+                if error is None:
+                    view[page.pfn * size : (page.pfn + 1) * size] = buffer
         self.unstage(stage)
         return list(errors)
 

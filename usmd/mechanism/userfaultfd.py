@@ -464,8 +464,9 @@ class UserfaultfdMemory(Mechanism):
         start = (page.page & PAGE_MASK) * self._page_size
         return memoryview(region.read(start, self._page_size))
 
-    def stage(self, pages: Sequence[SlotPage]) -> Stage:
+    def stage(self, pages: Sequence[SlotPage], *, at_once: bool = False) -> Stage:
         """Memory of the daemon alone: nobody sees a page before all of it has been read and verified."""
+        del at_once
         needed = max(len(pages), BLOCK_PAGES) * self._page_size
         block = self._blocks.pop() if self._blocks and self._blocks[-1].size >= needed else _Block(needed)
         return _MemfdStage(pages, block, self._page_size)

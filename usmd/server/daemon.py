@@ -22,7 +22,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 from lib_usm.pb.usm.v1 import admin_pb2, client_pb2
 from usmd import log
 from usmd.config import Config, MemoryConfig, PolicyRules, frames_of
-from usmd.core import events
 from usmd.core.commands import Notice
 from usmd.core.state import CoreSettings
 from usmd.errors import ConfigError, UsmdError
@@ -122,7 +121,9 @@ class Daemon:
         memory = config.memory
         offer = uffd.probe()
         mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer)
-        self.engine = Engine(core_settings(memory, config.policy), mechanism, devices, cpu_clock, event_log)
+        self.engine = Engine(
+            core_settings(memory, config.policy), mechanism, devices, cpu_clock, event_log, config.server.device_timeout
+        )
         self.watch = Watch()
         self.policy_changes = PolicyChanges(self.engine.now)
         self.engine.on_notice = self._notice
@@ -257,9 +258,7 @@ class Daemon:
             await asyncio.sleep(TICK_SECONDS)
             loop_watch.beat()
             notifier.alive(self.engine.now())
-            self.engine.complete(events.Tick())
-            if self.engine.event_log is not None:
-                self.engine.event_log.flush()
+            self.engine.tick()
             self._connections.tick()
             if self._memory_socket is not None:
                 self._memory_socket.tick()

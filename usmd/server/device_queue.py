@@ -3,14 +3,19 @@
 Requests that arrive while a job runs travel together in the next one. Writes have a worker of their own, so that a
 swap-in does not wait for a batch of swap-outs, and reads have as many as the device is worth, between which those that
 wait are divided. Slots and their order are the core's; bytes are the device's.
+
+A job that takes too long has failed: a page to be read is an error to its waiters, one to be written stays in memory.
+It goes on in its thread, on memory of its own, so that it never writes into a frame. Until a write ends that is late,
+nothing else is written to the device, because the core takes its slots for free; reads go on with the threads left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, Protocol
 
 from usmd import log
 from usmd.core.commands import SlotPage
@@ -18,14 +23,28 @@ from usmd.core.events import Event, SwapInDone, SwapOutDone
 from usmd.core.swap_map import SLOT_MASK
 from usmd.errors import Refused, SwapIOError, Unmapped, UsmdError
 from usmd.mechanism.base import Busy, Mechanism, Stage
+from usmd.server.device_jobs import READ, WRITE, DeviceHangs, DeviceJobs, Job
 from usmd.server.retries import PAUSES, Retries, TriedAgain
 from usmd.server.waiting_reads import WaitingReads
 from usmd.swap.base import Results, SlotIO, SwapDevice
 
 BATCH: Final = 64
 BUSY_SECONDS: Final = 0.001
+LOOK_SECONDS: Final = 0.1
+"""Time between two looks for jobs that take too long, while the queue closes."""
+CLOSE_SECONDS: Final = 1.0
+"""How long the end waits for a device to close of which a job is late."""
+TIMEOUT: Final = 30.0
+"""Seconds that a job may take, unless the configuration says otherwise."""
 _UNDONE: Final = (Busy, TriedAgain)
 """What stands in the place of an error where the page is on its way yet."""
+
+
+class Release(Protocol):
+    """Called once no thread has the buffers of a job any more; `late`: the job had been given up."""
+
+    def __call__(self, *, late: bool) -> None:
+        """Give the buffers back."""
 
 
 def _page_key(page: SlotPage) -> int:
@@ -39,19 +58,11 @@ def _batch(pages: Sequence[SlotPage], buffers: Sequence[memoryview]) -> list[Slo
     ]
 
 
-def _run(job: Callable[[Sequence[SlotIO]], Results], batch: Sequence[SlotIO]) -> Results:
-    """Run a job in a worker; raises ValueError when the device does not answer for each entry."""
-    results = job(batch)
-    if len(results) != len(batch):
-        raise ValueError(f"{len(results)} results for {len(batch)} entries")
-    return results
-
-
 class DeviceQueue:
     """Reads and writes of one device. `deliver` gets each completion, on the loop; the bytes are those of `memory`.
 
     Every page that is queued is delivered once, whatever fails on the way. What the device could not do is tried again
-    after `pauses` (seconds) before it has failed.
+    after `pauses` (seconds) before it has failed. A job may take `timeout` seconds; 0: any time.
     """
 
     def __init__(
@@ -60,6 +71,7 @@ class DeviceQueue:
         memory: Mechanism,
         deliver: Callable[[Event], object],
         pauses: Sequence[float] = PAUSES,
+        timeout: float = TIMEOUT,
     ) -> None:
         self.device = device
         self.pages_written = 0
@@ -82,12 +94,18 @@ class DeviceQueue:
         self._filling: set[asyncio.Task[None]] = set()
         self._read_again = Retries(device.name, "read", self._start_reads, pauses)
         self._write_again = Retries(device.name, "write", self._start_writes, pauses)
-        self._workers = ThreadPoolExecutor(1 + device.read_jobs, thread_name_prefix=f"usmd-{device.name}")
+        self._jobs = DeviceJobs(device.name, 1 + device.read_jobs, timeout)
+        self._hangs_since = 0.0
 
     @property
     def in_flight(self) -> int:
         """Pages on their way, either way."""
         return self.reads_owed + self.writes_owed
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a job is late and has not ended."""
+        return self._hangs_since > 0
 
     def write(self, pages: Sequence[SlotPage]) -> None:
         """Queue writes of pages to slots."""
@@ -95,6 +113,9 @@ class DeviceQueue:
         self._start_writes(pages)
 
     def _start_writes(self, pages: Sequence[SlotPage]) -> None:
+        if self._jobs.late(WRITE):
+            self._give_up_writes(pages)
+            return
         self._writes.extend(pages)
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
@@ -109,7 +130,7 @@ class DeviceQueue:
         """Read without waiting; False where that cannot be done."""
         pages = sorted(pages, key=_page_key) if len(pages) > 1 else pages
         try:
-            stage = self._memory.stage(pages)
+            stage = self._memory.stage(pages, at_once=True)
         except (OSError, MemoryError):
             return False  # the reader will say so, and try again
         errors = self._read_now(pages, stage)
@@ -121,9 +142,59 @@ class DeviceQueue:
 
     def _start_reads(self, pages: Sequence[SlotPage]) -> None:
         self._reads.add(pages)
+        threads = self._read_threads()
+        if not threads:
+            self._give_up_reads()
+            return
         idle = len(self._readers) - self._reading
-        for _ in range(min(len(self._reads), self.device.read_jobs - self._reading) - idle):
+        for _ in range(min(len(self._reads), threads - self._reading) - idle):
             self._readers.add(asyncio.get_running_loop().create_task(self._read_all()))
+
+    def _give_up_writes(self, pages: Sequence[SlotPage]) -> None:
+        """Fail writes, because one that is late may still write to any slot that it had."""
+        errors = [self._hangs(WRITE)] * len(pages)
+        self._count(errors)
+        self._deliver_written(pages, self._write_again.sift(pages, errors))
+
+    def _read_threads(self) -> int:
+        """Threads for reads that no late job holds."""
+        return self.device.read_jobs - self._jobs.late(READ)
+
+    def _give_up_reads(self) -> None:
+        """Fail the reads that wait, because every thread for them hangs."""
+        pages = self._reads.take_all()
+        if pages:
+            errors = [self._hangs(READ)] * len(pages)
+            self._count(errors)
+            self._deliver_read([page.pfn for page in pages], self._read_again.sift(pages, errors))
+
+    def _hangs(self, operation: str) -> DeviceHangs:
+        return DeviceHangs(
+            f"swap device {self.device.name}: a {operation} hangs, and no other can begin before it ends"
+        )
+
+    def look(self, now: float) -> None:
+        """Give up the jobs that take too long at `now` (seconds of time.monotonic)."""
+        given_up = self._jobs.look(now)
+        if given_up and not self._hangs_since:
+            job = given_up[0]
+            self._hangs_since = job.began
+            log.event(
+                "swap_device_hangs", device=self.device.name, operation=job.operation, pages=len(job.batch),
+                seconds=round(now - job.began, 1),
+            )  # fmt: skip
+
+    def _ended(self, job: Job) -> None:
+        """A job that was late has ended: the device is used again."""
+        if job.operation == WRITE:
+            # The core has freed these slots, and none was written since: what they hold now is of no page.
+            self.device.discard([entry.slot for entry in job.batch])
+        elif self._reads:
+            self._start_reads([])
+        if self._hangs_since and not self._jobs.late(WRITE) and not self._jobs.late(READ):
+            seconds = round(time.monotonic() - self._hangs_since, 1)
+            self._hangs_since = 0.0
+            log.event("swap_device_returned", device=self.device.name, seconds=seconds)
 
     def _read_now(self, pages: Sequence[SlotPage], stage: Stage) -> Results | None:
         try:
@@ -149,21 +220,28 @@ class DeviceQueue:
                 errors = await self._write_job(pages)
                 self.pages_written += self._count(errors)
                 self._deliver_written(pages, self._write_again.sift(pages, errors))
+                if waiting and self._jobs.late(WRITE):
+                    pages = waiting[:]
+                    del waiting[:]
+                    self._give_up_writes(pages)
         finally:
             self._writer = None
 
     async def _write_job(self, pages: Sequence[SlotPage]) -> Sequence[UsmdError | None]:
         """Write pages; one error or None for each."""
         buffers: list[memoryview] = []
-        try:
-            try:
-                buffers.extend(map(self._memory.source, pages))
-            except Exception as error:  # noqa: BLE001 - told, and no page of the batch was written
-                return _no_memory(pages, error)
-            return await self._run_job(self.device.write, pages, buffers)
-        finally:
+
+        def release(*, late: bool) -> None:
+            del late
             for buffer in buffers:
                 buffer.release()
+
+        try:
+            buffers.extend(map(self._memory.source, pages))
+        except Exception as error:  # noqa: BLE001 - told, and no page of the batch was written
+            release(late=False)
+            return _no_memory(pages, error)
+        return await self._run_job(WRITE, pages, buffers, release)
 
     def _deliver_written(self, pages: Sequence[SlotPage], errors: Sequence[UsmdError | None]) -> None:
         done = [index for index, error in enumerate(errors) if not isinstance(error, TriedAgain)]
@@ -176,7 +254,11 @@ class DeviceQueue:
         task = asyncio.current_task()
         try:
             while self._reads:
-                idle = self.device.read_jobs - self._reading
+                idle = self._read_threads() - self._reading
+                if idle < 1:
+                    if not self._reading:
+                        self._give_up_reads()
+                    return  # else the readers that are left take them
                 pages = self._reads.take(-(-len(self._reads) // idle), BATCH)
                 pages.sort(key=_page_key)  # neighbours come in together
                 await self._read_job(pages)
@@ -196,11 +278,20 @@ class DeviceQueue:
                 self._deliver_read([pages[index].pfn for index in failed], [sifted[index] for index in failed])
             return
         self._reading += 1
+
+        def unstage(*, late: bool) -> None:
+            if late:  # else `fill` gives the buffers back
+                self._memory.unstage(stage)
+
         try:
-            errors = await self._run_job(self.device.read, pages, stage.buffers)
+            errors = await self._run_job(READ, pages, stage.buffers, unstage)
         finally:
             self._reading -= 1
-        self._read_done(stage, errors)
+        if any(isinstance(error, DeviceHangs) for error in errors):
+            self._count(errors)
+            self._deliver_read([page.pfn for page in pages], self._read_again.sift(pages, errors))
+        else:
+            self._read_done(stage, errors)
 
     def _read_done(self, stage: Stage, errors: Sequence[UsmdError | None]) -> None:
         """Make the pages of a stage present; those that cannot be at once are tried again, and nobody waits for it."""
@@ -241,12 +332,21 @@ class DeviceQueue:
         self._deliver(SwapInDone(frames, errors))
 
     async def _run_job(
-        self, job: Callable[[Sequence[SlotIO]], Results], pages: Sequence[SlotPage], buffers: Sequence[memoryview]
+        self, operation: str, pages: Sequence[SlotPage], buffers: Sequence[memoryview], release: Release
     ) -> Sequence[UsmdError | None]:
-        """Run a job in a worker; one error or None for each page."""
+        """Run a job in a thread; one error or None for each page."""
+
+        def on_end() -> None:
+            release(late=job.late)
+            if job.late:
+                self._ended(job)
+
+        perform = self.device.write if operation == WRITE else self.device.read
+        job = Job(operation, perform, _batch(pages, buffers), time.monotonic(), on_end)
         try:
-            batch = _batch(pages, buffers)
-            return await asyncio.get_running_loop().run_in_executor(self._workers, _run, job, batch)
+            return await self._jobs.run(job)
+        except DeviceHangs as error:
+            return [error] * len(pages)
         except Exception as error:  # noqa: BLE001 - logged with its traceback, and every entry has failed
             # A device answers per entry and never raises for I/O: this is a defect, and every entry has failed.
             log.event("swap_device_defect", exc_info=True, device=self.device.name)
@@ -263,9 +363,18 @@ class DeviceQueue:
     async def close(self) -> None:
         """Wait for what is queued, then close the device; raises UsmdError where that fails."""
         while running := self._running():
-            await asyncio.wait(running)  # what ends may have begun more
-        await asyncio.get_running_loop().run_in_executor(None, self.device.close)
-        self._workers.shutdown()
+            await asyncio.wait(running, timeout=LOOK_SECONDS)  # what ends may have begun more
+            self.look(time.monotonic())
+        if not self._hangs_since:
+            await asyncio.to_thread(self._jobs.close)
+            await asyncio.to_thread(self.device.close)
+            return
+        # A device closes once its jobs have ended. A daemon thread waits for that, and does not keep the process.
+        closing = threading.Thread(target=self.device.close, name=f"usmd-{self.device.name}-close", daemon=True)
+        closing.start()
+        await asyncio.to_thread(closing.join, CLOSE_SECONDS)
+        if closing.is_alive():
+            log.event("swap_device_not_closed", device=self.device.name, error="a job that is late has not returned")
 
     def _running(self) -> list[asyncio.Task[None]]:
         pauses = [*self._read_again.tasks, *self._write_again.tasks]

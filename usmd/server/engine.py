@@ -21,7 +21,7 @@ from usmd.errors import UsmdError
 from usmd.mechanism.base import Mechanism
 from usmd.policies import registry
 from usmd.server.command_failures import completion_of, owners_of, pages_of
-from usmd.server.device_queue import DeviceQueue
+from usmd.server.device_queue import TIMEOUT, DeviceQueue
 from usmd.server.event_log import EventLog
 from usmd.server.stream_messages import number_of_reason
 from usmd.server.taps import Taps
@@ -53,8 +53,9 @@ class Engine:
         devices: Sequence[SwapDevice],
         cpu_clock: Callable[[], float] = time.thread_time,
         event_log: EventLog | None = None,
+        device_timeout: float = TIMEOUT,
     ) -> None:
-        """`event_log`: where each event goes; None: none is logged."""
+        """`event_log`: where each event goes; None: none is logged. `device_timeout`: as for `DeviceQueue`."""
         self.memory = memory
         self.device_infos = [DeviceInfo(device.name, device.slots) for device in devices]
         stopwatch: Callable[[], float] = time.perf_counter
@@ -65,7 +66,7 @@ class Engine:
         self.event_log = event_log
         self.last_events: deque[tuple[float, events.Event]] = deque(maxlen=LAST_EVENTS)
         self.taps = Taps()
-        self.queues = [DeviceQueue(device, memory, self.complete) for device in devices]
+        self.queues = [DeviceQueue(device, memory, self.complete, timeout=device_timeout) for device in devices]
         self.on_outcomes: OnOutcomes = lambda _: None
         self.on_ended: OnEnded = lambda _ended: None
         self.on_notice: OnNotice = lambda _notice: None
@@ -172,6 +173,15 @@ class Engine:
                     {"region_id": str(region_id), "page": str(page)},
                 )
             )
+
+    def tick(self) -> None:
+        """Time has passed: tell the core, give up what devices take too long for, and have the event log written."""
+        self.complete(events.Tick())
+        now = self.now()
+        for queue in self.queues:
+            queue.look(now)
+        if self.event_log is not None:
+            self.event_log.flush()
 
     def _pump(self) -> None:
         for _ in range(EVENTS_A_TURN):

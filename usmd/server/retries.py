@@ -14,6 +14,7 @@ from usmd import log
 from usmd.core.commands import SlotPage
 from usmd.core.region import PAGE_BITS
 from usmd.errors import Refused, SwapIOError, UsmdError
+from usmd.server.device_jobs import DeviceHangs
 
 PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds before each further try: 0.4 s in all, after which an error is no accident."""
@@ -52,7 +53,7 @@ class Retries:
         sifted: list[UsmdError | None] = []
         by_pause: dict[float, list[SlotPage]] = {}
         for page, error in zip(pages, errors, strict=True):
-            final = error is None or isinstance(error, Refused)
+            final = error is None or isinstance(error, (Refused, DeviceHangs))
             failed = 0 if final else tries.get(page.slot, 0) + 1
             if final or failed > len(self._pauses):
                 tries.pop(page.slot, None)
@@ -62,7 +63,7 @@ class Retries:
                 by_pause.setdefault(self._pauses[failed - 1], []).append(page)
                 sifted.append(TriedAgain(str(error)))
         if by_pause:
-            failures = (each for each in errors if each is not None and not isinstance(each, Refused))
+            failures = (each for each in errors if each is not None and not isinstance(each, (Refused, DeviceHangs)))
             self._tell(sum(map(len, by_pause.values())), next(failures))
         for pause, waiting in by_pause.items():
             self._pausing.update({page.slot: page for page in waiting})

@@ -44,6 +44,13 @@ class WaitingReads:
             taken.extend(self._remove(slot) for slot in run)
         return taken
 
+    def take_all(self) -> list[SlotPage]:
+        """Take out all reads, oldest first, and return them."""
+        pages = list(self._pages.values())
+        self._pages.clear()
+        self._regions.clear()
+        return pages
+
     def forget(self, region_id: int) -> list[SlotPage]:
         """Take out the reads of a region's pages, and return them."""
         return [self._remove(slot) for slot in sorted(self._regions.get(region_id, ()))]

@@ -3,7 +3,7 @@
 import pytest
 
 from usmd.core.commands import SlotPage
-from usmd.errors import ConfigError
+from usmd.errors import ConfigError, SwapIOError
 from usmd.mechanism.simulated import NAME, SimulatedMemory
 
 
@@ -39,14 +39,22 @@ def test_a_buffer_is_the_frame_itself_both_ways(memory, page_size):
     assert memory.load([6], 0, 0, page_size) == bytes(page_size)
 
 
-def test_source_and_stage_are_the_frames_themselves(memory, page_size):
-    page = SlotPage(0, 5, 1, 99, 1)
-    stage = memory.stage([page])
-    stage.buffers[0][:3] = b"abc"
-    assert memory.load([5], 99, 0, 3) == b"abc"
-    with memory.source(page) as source:
-        assert bytes(source[:3]) == b"abc"
-    memory.unstage(stage)
+def test_a_stage_is_no_frame_and_a_fill_brings_in_what_was_read(memory, page_size):
+    pages = [SlotPage(0, 5, 1, 99, 1), SlotPage(1, 6, 1, 100, 1)]
+    stage = memory.stage(pages)
+    for buffer in stage.buffers:
+        buffer[:] = b"abc".ljust(page_size)
+    assert memory.load([5], 99, 0, 3) == bytes(3)
+    error = SwapIOError("no")
+    assert memory.fill(stage, [None, error]) == [None, error]
+    assert (memory.load([5], 99, 0, 3), memory.load([6], 100, 0, 3)) == (b"abc", bytes(3))
+
+
+def test_what_a_write_reads_is_a_copy_of_its_page(memory, page_size):
+    memory.store([5], 99, 0, memoryview(b"abc"))
+    with memory.source(SlotPage(0, 5, 1, 99, 1)) as source:
+        memory.zero([5], [7])
+        assert bytes(source) == b"abc".ljust(page_size, b"\0")
 
 
 def test_zero_makes_exactly_these_frames_zero_that_hold_bytes(memory, page_size):

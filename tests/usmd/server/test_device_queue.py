@@ -37,9 +37,12 @@ class FakeMemory(SimulatedMemory):
             wanted = error is None or isinstance(error, Busy)
             self.busy[page.pfn] = left - wanted
             results.append(Busy("not yet") if wanted and left > 0 else None if wanted else error)
-        if not any(isinstance(result, Busy) for result in results):
-            self.unstage(stage)
-        return results
+        if any(isinstance(result, Busy) for result in results):
+            for page, buffer, result in zip(stage.pages, stage.buffers, results, strict=True):
+                if result is None:
+                    self.buffer(page.pfn)[:] = buffer
+            return results
+        return super().fill(stage, results)
 
 
 class FakeDevice:

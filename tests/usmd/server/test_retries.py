@@ -149,7 +149,7 @@ def test_no_memory_to_read_to_is_as_a_read_that_failed():
         left = [3]
         stage = bench.memory.stage
 
-        def short(pages):
+        def short(pages, *, at_once=False):
             left[0] -= 1
             if left[0] >= 0:
                 raise OSError(12, "Cannot allocate memory")

@@ -1,0 +1,122 @@
+"""The threads that run the jobs of one swap device, and the deadline of each job.
+
+A job that is late has failed for its caller, who goes on without it; its thread goes on with it, because no thread can
+be ended. So a job must use memory of its own, which its caller does not touch before `on_end`. Which jobs there are is
+`device_queue`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Final
+
+from usmd.errors import SwapIOError
+from usmd.swap.base import Results, SlotIO
+
+Perform = Callable[[Sequence[SlotIO]], Results]
+WRITE: Final = "write"
+READ: Final = "read"
+
+
+class DeviceHangs(SwapIOError):
+    """A job of the device has not returned within its time; it is not tried again."""
+
+
+class Job:
+    """One call of a device, from its begin at `began` (seconds of the caller's clock) to its end.
+
+    `on_end` is called on the loop once the thread is through with the job, late or not.
+    """
+
+    __slots__ = ("batch", "began", "done", "late", "on_end", "operation", "perform")
+
+    def __init__(
+        self, operation: str, perform: Perform, batch: Sequence[SlotIO], began: float, on_end: Callable[[], None]
+    ) -> None:
+        self.operation = operation
+        self.perform = perform
+        self.batch = batch
+        self.began = began
+        self.on_end = on_end
+        self.late = False
+        self.done: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
+
+
+class DeviceJobs:
+    """Runs jobs of a device in at most `threads` threads; the caller begins no more jobs than that at a time.
+
+    `timeout`: seconds that a job may take, 0 for any time. The threads are daemon threads, so that a device that hangs
+    for good does not keep the process from its end.
+    """
+
+    def __init__(self, name: str, threads: int, timeout: float) -> None:
+        self.running: list[Job] = []
+        """Jobs that have not ended, late ones included."""
+        self._name = name
+        self._most = threads
+        self._timeout = timeout
+        self._threads: list[threading.Thread] = []
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+
+    def late(self, operation: str) -> int:
+        """Jobs of an operation that are late and have not ended yet."""
+        return sum(1 for job in self.running if job.late and job.operation == operation)
+
+    async def run(self, job: Job) -> Results:
+        """Run a job; raises DeviceHangs when it is late, and what the device raises."""
+        if len(self._threads) < self._most:
+            loop = asyncio.get_running_loop()
+            thread = threading.Thread(target=self._work, args=(loop,), name=f"usmd-{self._name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self.running.append(job)
+        self._queue.put(job)
+        return await job.done
+
+    def look(self, now: float) -> list[Job]:
+        """Give up the jobs that take too long at `now`, and return them."""
+        if not self._timeout:
+            return []
+        given_up = [job for job in self.running if not job.late and now - job.began >= self._timeout]
+        for job in given_up:
+            job.late = True
+            if not job.done.done():
+                job.done.set_exception(
+                    DeviceHangs(f"swap device {self._name}: a {job.operation} has not returned for {self._timeout:g} s")
+                )
+        return given_up
+
+    def close(self) -> None:
+        """End the threads, and wait for that; no job may be under way."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run jobs, in a thread."""
+        while (job := self._queue.get()) is not None:
+            results: Results = []
+            failure: Exception | None = None
+            try:
+                results = job.perform(job.batch)
+                if len(results) != len(job.batch):
+                    raise ValueError(f"{len(results)} results for {len(job.batch)} entries")  # noqa: TRY301 - as others
+            except Exception as error:  # noqa: BLE001 - raised where the job is waited for
+                failure = error
+            try:
+                loop.call_soon_threadsafe(self._ended, job, results, failure)
+            except RuntimeError:
+                return  # the loop is closed: the daemon has ended without this job
+
+    def _ended(self, job: Job, results: Results, failure: Exception | None) -> None:
+        self.running.remove(job)
+        if not job.done.done():
+            if failure is None:
+                job.done.set_result(results)
+            else:
+                job.done.set_exception(failure)
+        job.on_end()
