@@ -1,23 +1,23 @@
-"""What an application may say of a range: grammar, keys, values. Ranges and their order are in `hint_ranges`.
+"""What an application may say of a range: keys and grammar. Ranges and their order are in `hint_ranges`.
 
 Grammar: `KEY=VALUE` pairs separated by `;`, blanks ignored, keys case-insensitive, at most 1 KiB. WILLNEED and DONTNEED
 need no value, and exclude each other. Keys that begin with `X_` are free-form and reach the policy untouched. Only the
-daemon parses hints.
+daemon parses hints. What says the same in typed fields (`typed_hint`) is checked by the same table, KEYS.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from usmd.errors import InvalidHint, InvalidSize
-from usmd.sizes import parse_size
+from usmd.core.hint_values import Choice, Name, Seconds, SizeOrAuto, Switch, Values
+from usmd.errors import InvalidHint
+from usmd.shown import shown
 
 MAX_HINT_BYTES: Final = 1024
 MAX_EXTRA_KEYS: Final = 16
@@ -60,62 +60,132 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, str] = {}
 
 
+class HintKey(NamedTuple):
+    """A key of hints."""
+
+    field: str
+    """Field of Hint that has its value."""
+    values: Values
+    """What it may be."""
+    typed: str
+    """Field of the message HintFields that says the same; a size that may be AUTO has another one there, `key_auto`."""
+    for_policy: bool = False
+    """Only a policy can act on it, and not the core."""
+    once: bool = False
+    """It is done once, when the hint is set, and leaves other hints in force."""
+
+
+KEYS: Final[dict[str, HintKey]] = {
+    "PRIORITY": HintKey("priority", Choice(**Priority.__members__), "priority", for_policy=True),
+    "EVICTION": HintKey("deny", Choice(ALLOW=False, DENY=True), "eviction"),
+    "ACCESS": HintKey("access", Choice(**Access.__members__), "access", for_policy=True),
+    "FHP": HintKey("fhp_bytes", SizeOrAuto(), "fhp_bytes", for_policy=True),
+    "SWAP": HintKey("swap_device", Name("<device number or name>"), "swap_device"),
+    "TTL": HintKey("ttl_seconds", Seconds(), "ttl_seconds"),
+    "WILLNEED": HintKey("will_need", Switch(), "will_need", once=True),
+    "DONTNEED": HintKey("dont_need", Switch(), "dont_need", once=True),
+}
+"""All keys but the free-form ones, in the order in which errors list them."""
+
+
 def parse_hint(text: str) -> Hint | None:
     """The hint that `text` says, or None when it says nothing (which removes hints).
 
     Raises InvalidHint, which names the key, the value and what is allowed.
     """
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > MAX_HINT_BYTES:
-        raise InvalidHint(f"the hint has {size} bytes; allowed are {MAX_HINT_BYTES}")
-    fields: dict[str, object] = {}
+    _check_length(text)
+    values: dict[str, object] = {}
     extra: dict[str, str] = {}
-    seen: set[str] = set()
     for part in text.split(";"):
         if not part.strip():
             continue
         key, equals, value = (piece.strip() for piece in part.partition("="))
         key = key.upper()
         _check_separators(part.strip(), key, value)
-        if key in seen:
+        if key in values or key in extra:
             raise InvalidHint(f"hint key {key} is given twice; give it once")
-        seen.add(key)
         if key.startswith("X_"):
-            if key == "X_":
-                raise InvalidHint(f"hint key X_ in {part.strip()!r} has no name; allowed is X_NAME={value or 'value'}")
+            _check_extra(part.strip(), key, value, extra)
             extra[key] = value
-            if len(extra) > MAX_EXTRA_KEYS:
-                raise InvalidHint(f"the hint has more than {MAX_EXTRA_KEYS} keys that begin with X_; {key} is too many")
             continue
-        if key not in _KEYS:
+        if key not in KEYS:
             raise InvalidHint(
                 f"{f'hint key {key!r} is unknown' if key else f'hint {part.strip()!r} has no key'}; "
-                f"{_pair_meant(key, value)}allowed are {', '.join(_KEYS)}, and free-form keys that begin with X_"
+                f"{_pair_meant(key, value)}allowed are {', '.join(KEYS)}, and free-form keys that begin with X_"
             )
-        if not equals and key not in _FLAGS:
-            raise InvalidHint(f"hint key {key} needs a value: {key}={_KEYS[key][1]}")
-        name, allowed, convert = _KEYS[key]
+        kind = KEYS[key].values
+        if not equals and not kind.bare:
+            raise InvalidHint(f"hint key {key} needs a value: {key}={kind.allowed}")
         try:
-            fields[name] = convert(value.upper() if key != "SWAP" else value)
-        except (ValueError, KeyError, InvalidSize):
-            meant = _meant(value.upper(), allowed.split("|")) if allowed.replace("|", "").isalpha() else ""
-            raise InvalidHint(f"hint {key}={value} is not allowed; {meant}allowed is {key}={allowed}") from None
-    if fields.get("will_need") and fields.get("dont_need"):
+            values[key] = kind.read(value)
+        except ValueError:
+            raise _not_allowed(key, value) from None
+    return _hint(text.strip(), values, extra)
+
+
+def typed_hint(values: Mapping[str, object], extra: Mapping[str, str]) -> Hint | None:
+    """The hint that values by key say, and free-form keys; None when they say nothing. Its text is made up for people.
+
+    Raises InvalidHint as `parse_hint` does.
+    """
+    checked: dict[str, object] = {}
+    for key, value in values.items():
+        try:
+            checked[key] = KEYS[key].values.check(value)
+        except ValueError:
+            raise _not_allowed(key, str(value)) from None
+    free: dict[str, str] = {}
+    for name, value in sorted(extra.items()):
+        key, part = name.upper(), f"{name}={value}"
+        if not key.startswith("X_"):
+            raise InvalidHint(f"hint key {shown(name)} is not free-form; allowed are keys that begin with X_")
+        if "=" in key or ";" in part:
+            raise InvalidHint(f"hint key {shown(name)} or its value has a ';' or '='; allowed is text without it")
+        _check_separators(part, key, value)
+        if key in free:
+            raise InvalidHint(f"hint key {key} is given twice; give it once")
+        _check_extra(part, key.strip(), value, free)
+        free[key.strip()] = value.strip()
+    pairs = {key: KEYS[key].values.write(value) for key, value in checked.items()} | free
+    text = "; ".join(f"{key}={value}" for key, value in pairs.items())
+    _check_length(text)
+    return _hint(text, checked, free)
+
+
+def _hint(text: str, values: Mapping[str, object], extra: dict[str, str]) -> Hint | None:
+    if values.get("WILLNEED") and values.get("DONTNEED"):
         raise InvalidHint("hint keys WILLNEED and DONTNEED contradict each other; allowed is one of them at a time")
-    if not fields and not extra:
+    if not values and not extra:
         return None
-    lasting = bool(extra or fields.keys() - {"will_need", "dont_need"})
-    return msgspec.convert({"text": text.strip(), **fields, "lasting": lasting, "extra": extra}, Hint)
+    lasting = bool(extra) or any(not KEYS[key].once for key in values)
+    fields: dict[str, Any] = {KEYS[key].field: value for key, value in values.items()}
+    return Hint(text=text, lasting=lasting, extra=extra, **fields)
 
 
 def policy_keys(hint: Hint) -> list[str]:
     """The keys of a hint that only a policy can act on, where they ask for something."""
-    keys = [
-        ("PRIORITY", hint.priority is not Priority.NORMAL),
-        ("FHP", hint.fhp_bytes is not None),
-        ("ACCESS", hint.access is not Access.NORMAL),
-    ]
-    return [key for key, said in keys if said] + sorted(hint.extra)
+    said = [name for name, key in KEYS.items() if key.for_policy and getattr(hint, key.field) != _DEFAULTS[key.field]]
+    return said + sorted(hint.extra)
+
+
+def _check_length(text: str) -> None:
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_HINT_BYTES:
+        raise InvalidHint(f"the hint has {size} bytes; allowed are {MAX_HINT_BYTES}")
+
+
+def _check_extra(part: str, key: str, value: str, extra: Mapping[str, str]) -> None:
+    """Raise InvalidHint for a free-form key without a name, and for one more than are allowed beside `extra`."""
+    if key == "X_":
+        raise InvalidHint(f"hint key X_ in {part!r} has no name; allowed is X_NAME={value or 'value'}")
+    if len(extra) >= MAX_EXTRA_KEYS:
+        raise InvalidHint(f"the hint has more than {MAX_EXTRA_KEYS} keys that begin with X_; {key} is too many")
+
+
+def _not_allowed(key: str, value: str) -> InvalidHint:
+    kind = KEYS[key].values
+    meant = _meant(value.upper(), kind.words) if kind.words else ""
+    return InvalidHint(f"hint {key}={value} is not allowed; {meant}allowed is {key}={kind.allowed}")
 
 
 def _check_separators(part: str, key: str, value: str) -> None:
@@ -128,7 +198,7 @@ def _check_separators(part: str, key: str, value: str) -> None:
         pairs = "; ".join(each for each in _SEPARATED.split(part) if each)
         raise InvalidHint(f"hint {part!r} is more than one KEY=VALUE pair; pairs are separated by ';', as in {pairs!r}")
     name, colon, rest = (piece.strip() for piece in key.partition(":"))
-    if colon and name in _KEYS:
+    if colon and name in KEYS:
         raise InvalidHint(f"hint {part!r} has a colon; allowed is {name}={rest}")
 
 
@@ -142,61 +212,12 @@ def _meant(text: str, allowed: Iterable[str]) -> str:
 def _pair_meant(key: str, value: str) -> str:
     """The question what was meant by an unknown key; a value that stands in the key's place belongs to one key."""
     said = key or value.upper()
-    for name, (_, allowed, _) in _KEYS.items():
-        if name not in _FLAGS and said in allowed.split("|") and said != "NORMAL":
+    for name, entry in KEYS.items():
+        if not entry.values.bare and said in entry.values.allowed.split("|") and said != "NORMAL":
             return f"did you mean {name}={said}? "
-    return _meant(key, _KEYS)
+    return _meant(key, KEYS)
 
 
-def _flag(value: str) -> bool:
-    if value not in _NO and value not in _YES:
-        raise ValueError(value)
-    return value in _YES
-
-
-def _fhp(value: str) -> int:
-    size = 0 if value == "AUTO" else parse_size(value)
-    if value != "AUTO" and not 0 < size < 1 << 62:
-        raise ValueError(value)
-    return size
-
-
-def _seconds(value: str) -> float:
-    match = _DURATION.fullmatch(value)
-    if match is None:
-        raise ValueError(value)
-    seconds = float(match[1]) * _UNITS_OF_TIME[match[2]]
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError(value)
-    return seconds
-
-
-def _device(value: str) -> str:
-    if not value:
-        raise ValueError(value)
-    return value
-
-
-_DURATION: Final = re.compile(r"([0-9.]+(?:E[+-]?[0-9]+)?)\s*([A-Z]*)")
-_UNITS_OF_TIME: Final = {
-    **dict.fromkeys(("", "S", "SEC", "SECS", "SECOND", "SECONDS"), 1.0),
-    "MS": 1e-3,
-    **dict.fromkeys(("M", "MIN", "MINS", "MINUTE", "MINUTES"), 60.0),
-    **dict.fromkeys(("H", "HOUR", "HOURS"), 3600.0),
-    **dict.fromkeys(("D", "DAY", "DAYS"), 86400.0),
-}
-_YES: Final = ("", "TRUE", "1", "YES", "ON")
-_NO: Final = ("FALSE", "0", "NO", "OFF")
-_FLAGS: Final = frozenset({"WILLNEED", "DONTNEED"})
-_KEYS: Final[dict[str, tuple[str, str, Callable[[str], object]]]] = {
-    "PRIORITY": ("priority", "LOW|NORMAL|HIGH", lambda value: Priority[value]),
-    "EVICTION": ("deny", "ALLOW|DENY", lambda value: {"ALLOW": False, "DENY": True}[value]),
-    "ACCESS": ("access", "NORMAL|SEQUENTIAL|RANDOM", lambda value: Access[value]),
-    "FHP": ("fhp_bytes", "<size, such as 64KiB>|AUTO", _fhp),
-    "SWAP": ("swap_device", "<device number or name>", _device),
-    "TTL": ("ttl_seconds", "<seconds above 0, or with a unit: 500ms, 10s, 5min, 1d>", _seconds),
-    "WILLNEED": ("will_need", "TRUE|FALSE", _flag),
-    "DONTNEED": ("dont_need", "TRUE|FALSE", _flag),
-}
-_SEPARATED: Final = re.compile(rf"\s*[,&\n]\s*|(?<=[^\s=])\s+(?=[A-Z]\w*\s*=|(?:{'|'.join(_KEYS)})\s*$)", re.IGNORECASE)
+_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Hint)}
+_SEPARATED: Final = re.compile(rf"\s*[,&\n]\s*|(?<=[^\s=])\s+(?=[A-Z]\w*\s*=|(?:{'|'.join(KEYS)})\s*$)", re.IGNORECASE)
 """What people write between pairs where `;` is meant: a comma, or blanks before another key."""

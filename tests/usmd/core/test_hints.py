@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usmd.core.hints import MAX_HINT_BYTES, Access, Hint, Priority, parse_hint
+from usmd.core.hints import KEYS, MAX_HINT_BYTES, Access, Hint, Priority, parse_hint, policy_keys, typed_hint
 from usmd.errors import InvalidHint
 
 
@@ -172,3 +172,36 @@ def test_any_text_is_a_hint_or_an_invalid_hint(text):
     except InvalidHint:
         return
     assert hint is None or isinstance(hint, Hint)
+
+
+def test_every_field_of_a_hint_is_of_a_key_or_of_the_hint_as_a_whole():
+    assert {key.field for key in KEYS.values()} | {"text", "lasting", "extra"} == set(Hint.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("PRIORITY=NORMAL; ACCESS=NORMAL; EVICTION=DENY; TTL=5", []),
+        ("FHP=AUTO; PRIORITY=LOW; X_B; X_A; SWAP=0", ["PRIORITY", "FHP", "X_A", "X_B"]),
+        ("ACCESS=RANDOM; WILLNEED", ["ACCESS"]),
+    ],
+)
+def test_keys_that_ask_a_policy_for_something_are_told(text, keys):
+    assert policy_keys(parse_hint(text)) == keys
+
+
+@pytest.mark.parametrize(("text", "lasting"), [("WILLNEED", False), ("DONTNEED; TTL=1", True), ("WILLNEED; X_A", True)])
+def test_what_is_done_once_does_not_last(text, lasting):
+    assert parse_hint(text).lasting is lasting
+
+
+def test_typed_values_are_checked_and_not_parsed():
+    hint = typed_hint({"PRIORITY": Priority.HIGH, "EVICTION": True, "FHP": 4096}, {"x_a": "1"})
+    assert hint == parse_hint("PRIORITY=HIGH; EVICTION=DENY; FHP=4096; X_A=1")
+    assert typed_hint({}, {}) is None
+    with pytest.raises(InvalidHint, match="hint FHP=-1 is not allowed; allowed is FHP=<size, such as 64KiB>"):
+        typed_hint({"FHP": -1}, {})
+    with pytest.raises(InvalidHint, match="X_16 is too many"):
+        typed_hint({}, {f"X_{number:02}": "" for number in range(17)})
+    with pytest.raises(InvalidHint, match="WILLNEED and DONTNEED contradict"):
+        typed_hint({"WILLNEED": True, "DONTNEED": True}, {})

@@ -3,7 +3,8 @@
 import pytest
 
 from lib_usm.pb.usm.v1 import common_pb2
-from usmd.core.hints import parse_hint
+from usmd.core.hint_values import Choice, Name, Seconds, SizeOrAuto, Switch
+from usmd.core.hints import KEYS, parse_hint
 from usmd.errors import InvalidHint
 from usmd.server.hint_messages import fields_from_hint, hint_from_fields
 
@@ -48,7 +49,7 @@ def test_no_field_says_nothing():
         (Fields(ttl_seconds=float("inf")), "TTL"),
         (Fields(fhp_bytes=1 << 63), "FHP"),
         (Fields(swap_device=" "), "SWAP"),
-        (Fields(swap_device="0;EVICTION=DENY"), "';'"),
+        (Fields(swap_device="0;EVICTION=DENY"), "SWAP=0;EVICTION=DENY is not allowed"),
         (Fields(extra={"PRIORITY": "HIGH"}), "X_"),
         (Fields(extra={" X_A": "1"}), "X_"),
         (Fields(extra={"X_A": "1;EVICTION=DENY"}), "';'"),
@@ -78,3 +79,37 @@ def test_a_hint_comes_back_from_its_fields(text):
     for name in hint.__struct_fields__:
         if name != "text":
             assert getattr(again, name) == getattr(hint, name), name
+
+
+TYPES = {
+    Switch: "TYPE_BOOL",
+    SizeOrAuto: "TYPE_UINT64",
+    Seconds: "TYPE_DOUBLE",
+    Name: "TYPE_STRING",
+    Choice: "TYPE_ENUM",
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_each_key_has_a_typed_field_of_its_type_and_choices_have_the_same_words(key):
+    kind, typed = KEYS[key].values, KEYS[key].typed
+    field = Fields.DESCRIPTOR.fields_by_name[typed]
+    assert field.type == getattr(type(field), TYPES[type(kind)])
+    if isinstance(kind, SizeOrAuto):
+        assert f"{key.lower()}_auto" in Fields.DESCRIPTOR.fields_by_name
+    if type(kind) is Choice:
+        names = {each.name for each in field.enum_type.values if each.number}
+        assert names == {f"{typed.upper()}_{word}" for word in kind.words}
+
+
+def test_there_is_no_typed_field_without_a_key():
+    named = {entry.typed for entry in KEYS.values()} | {f"{key.lower()}_auto" for key in KEYS} | {"extra"}
+    assert set(Fields.DESCRIPTOR.fields_by_name) <= named
+
+
+def test_the_text_of_typed_fields_is_for_people_and_means_the_same():
+    hint = hint_from_fields(
+        Fields(priority=Fields.PRIORITY_LOW, fhp_auto=True, ttl_seconds=2.5, will_need=True, extra={"x_a": " 1 "})
+    )
+    assert hint.text == "PRIORITY=LOW; FHP=AUTO; TTL=2.5; WILLNEED=TRUE; X_A=1"
+    assert parse_hint(hint.text) == hint

@@ -1,0 +1,169 @@
+"""What the value of a hint key may be: how text is read, how a value that is typed already is checked, and its text.
+
+Which keys there are is usmd.core.hints'.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from typing import Final
+
+from usmd.errors import InvalidSize
+from usmd.sizes import parse_size
+
+MAX_SIZE: Final = 1 << 62
+"""Bytes that a size in a hint is below."""
+_DURATION: Final = re.compile(r"([0-9.]+(?:E[+-]?[0-9]+)?)\s*([A-Z]*)")
+_UNITS_OF_TIME: Final = {
+    **dict.fromkeys(("", "S", "SEC", "SECS", "SECOND", "SECONDS"), 1.0),
+    "MS": 1e-3,
+    **dict.fromkeys(("M", "MIN", "MINS", "MINUTE", "MINUTES"), 60.0),
+    **dict.fromkeys(("H", "HOUR", "HOURS"), 3600.0),
+    **dict.fromkeys(("D", "DAY", "DAYS"), 86400.0),
+}
+
+
+class Values(ABC):
+    """The values of a key. `read` and `check` raise ValueError for one that is not allowed."""
+
+    allowed: str
+    """What is allowed, as errors show it behind the key."""
+    bare = False
+    """The key may be without a value."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that are allowed, if the values are words and nothing else."""
+        return ()
+
+    @abstractmethod
+    def read(self, text: str) -> object:
+        """The value that a text without blanks around it means."""
+
+    @abstractmethod
+    def check(self, value: object) -> object:
+        """The value itself, as `read` would have returned it."""
+
+    @abstractmethod
+    def write(self, value: object) -> str:
+        """A text that `read` returns this value for."""
+
+
+class Choice(Values):
+    """One of several words, in any case, each of which means a value."""
+
+    def __init__(self, **choices: object) -> None:
+        self.choices = choices
+        self.allowed = "|".join(choices)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words, in their order."""
+        return tuple(self.choices)
+
+    def read(self, text: str) -> object:
+        """The value of a word."""
+        if text.upper() not in self.choices:
+            raise ValueError(text)
+        return self.choices[text.upper()]
+
+    def check(self, value: object) -> object:
+        """One of the values."""
+        if value not in self.choices.values():
+            raise ValueError(value)
+        return value
+
+    def write(self, value: object) -> str:
+        """The word of a value."""
+        return next(word for word, each in self.choices.items() if each == value)
+
+
+class Switch(Choice):
+    """True or false; the key alone means true."""
+
+    bare = True
+
+    def __init__(self) -> None:
+        super().__init__(TRUE=True, FALSE=False)
+
+    def read(self, text: str) -> object:
+        """True or false, also as people write it."""
+        if text.upper() in ("", "1", "YES", "ON"):
+            return True
+        if text.upper() in ("0", "NO", "OFF"):
+            return False
+        return super().read(text)
+
+
+class SizeOrAuto(Values):
+    """Bytes, more than 0; or 0, which is AUTO."""
+
+    allowed = "<size, such as 64KiB>|AUTO"
+
+    def read(self, text: str) -> object:
+        """Bytes in a size, or 0 for AUTO."""
+        if text.upper() == "AUTO":
+            return 0
+        try:
+            size = parse_size(text)
+        except InvalidSize as error:
+            raise ValueError(text) from error
+        if size == 0:
+            raise ValueError(text)
+        return self.check(size)
+
+    def check(self, value: object) -> object:
+        """Bytes, or 0."""
+        if not isinstance(value, int) or not 0 <= value < MAX_SIZE:
+            raise ValueError(value)
+        return value
+
+    def write(self, value: object) -> str:
+        """The bytes, or AUTO."""
+        return str(value) if value else "AUTO"
+
+
+class Seconds(Values):
+    """A time in seconds, more than 0 and finite."""
+
+    allowed = "<seconds above 0, or with a unit: 500ms, 10s, 5min, 1d>"
+
+    def read(self, text: str) -> object:
+        """Seconds in a number with or without a unit."""
+        match = _DURATION.fullmatch(text.upper())
+        if match is None or match[2] not in _UNITS_OF_TIME:
+            raise ValueError(text)
+        return self.check(float(match[1]) * _UNITS_OF_TIME[match[2]])
+
+    def check(self, value: object) -> object:
+        """Seconds."""
+        if not isinstance(value, float) or not (math.isfinite(value) and value > 0):
+            raise ValueError(value)
+        return value
+
+    def write(self, value: object) -> str:
+        """The number."""
+        return str(value)
+
+
+class Name(Values):
+    """Text that names something, in the case in which it is written."""
+
+    def __init__(self, allowed: str) -> None:
+        self.allowed = allowed
+
+    def read(self, text: str) -> object:
+        """The text."""
+        return self.check(text)
+
+    def check(self, value: object) -> object:
+        """The text without blanks around it; it must not be empty, nor have a `;`, which ends a pair."""
+        if not isinstance(value, str) or not value.strip() or ";" in value:
+            raise ValueError(value)
+        return value.strip()
+
+    def write(self, value: object) -> str:
+        """The text."""
+        return str(value)
