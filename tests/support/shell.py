@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from tests.support.watched_life import WatchedLife, watch_migration
 from usmd.core import commands, events
 from usmd.core.frames import STATE_NAMES
 from usmd.core.hints import parse_hint
@@ -37,13 +38,16 @@ def make_core(
 ) -> Core:
     settings.setdefault("deny_budget", frames)
     settings.setdefault("deny_budget_total", frames)
-    return Core(
+    core = Core(
         CoreSettings(frames=frames, page_size=page_size, **settings),
         [DeviceInfo(name, slots) for name, slots in devices],
         make_policy,
         stopwatch,
+        life=WatchedLife,
         cpu_clock=cpu_clock,
     )
+    watch_migration(core._migration)
+    return core
 
 
 class Shell:

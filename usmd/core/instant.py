@@ -13,11 +13,13 @@ from itertools import repeat
 from usmd.core import events
 from usmd.core.frames import DIRTY, KEPT, NO_SLOT, PRESENT, ZERO
 from usmd.core.guard import ANYTHING, place
+from usmd.core.in_flight import Filling
 from usmd.core.ladder import FILLED, SWAPPED, count_faults
 from usmd.core.machine import Core
-from usmd.core.page_life import NORMAL, Filling, PageLife
+from usmd.core.page_life import PageLife
 from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
+from usmd.core.rights import NORMAL
 from usmd.core.state import CoreSettings, MakePolicy
 from usmd.core.swap_map import DeviceInfo
 from usmd.shown import shown
@@ -95,7 +97,7 @@ class InstantLife(PageLife):
             result, entry = "dropped", -reference - 1
             counters.clean_drops += 1
         else:
-            taken = state.swap.take(self.device_for(region, key & PAGE_MASK, pfn), state.now)
+            taken = self.slots.take(region, key & PAGE_MASK, pfn)
             if taken is None:
                 return
             result, entry = "swapped", -taken - 1
@@ -187,7 +189,7 @@ class InstantCore(Core):
         states, all_flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot
         table, first_key, region_id, end = region.table, region.first_key, region.region_id, frames.count
         chunks = table.chunks
-        take_slot, device_for, free_slot = self.state.swap.take, self.life.device_for, self.life.free_slot
+        take_slot, free_slot = self.life.slots.take, self.life.free_slot
         discards = self.state.discards
         usual, dirty = DIRTY | ZERO | NORMAL, DIRTY | NORMAL
         minor = major = zero_drops = clean_drops = swap_outs = 0
@@ -207,7 +209,7 @@ class InstantCore(Core):
                 return self._slow_exchange(process, region, page, pfn, write=write)
             old = key & PAGE_MASK
             if flags == dirty:
-                taken = take_slot(device_for(region, old, pfn), self.state.now)
+                taken = take_slot(region, old, pfn)
                 if taken is None:
                     return self._slow_exchange(process, region, page, pfn, write=write)
                 reference = taken

@@ -17,6 +17,7 @@ from usmd.core.holds import Holds
 from usmd.core.ladder import Ladder
 from usmd.core.mapping import Mapping
 from usmd.core.memory_queue import MemoryQueue
+from usmd.core.migration import Migration
 from usmd.core.page_life import PageLife
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
 from usmd.core.placement import Placement
@@ -57,6 +58,7 @@ class Core:
         self._frames = self.state.frames
         self._high = settings.high
         self._asked_to_go_on = False
+        self._migration = Migration(self.state, self.life)
         self.reclaim = Reclaim(self.state, self.life)
         self._placement = Placement(self.state, self.life)
         self.waiting = self._placement.waiting
@@ -66,7 +68,7 @@ class Core:
         self.faults = Faults(self.state, self._ladder, self._placement, self._holds)
         self._real_faults = RealFaults(self.state, self.life, self._ladder, self._placement, self._holds)
         self._chores = self.state.chores.queue
-        self._turns = Turns(self.state, self.life, self._placement, self.reclaim)
+        self._turns = Turns(self.state, self.life, self._migration, self._placement, self.reclaim)
         self._mapping = Mapping(self.state, self.life, self._placement, self._memory_queue, self.reclaim)
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Attach: self._mapping.attach,
@@ -218,7 +220,10 @@ class Core:
 
     def _swap_in_done(self, event: events.SwapInDone) -> None:
         for pfn, error in zip(event.frames, event.errors, strict=True):
-            self.life.filled(pfn, error)
+            if pfn in self._migration.arriving:
+                self._migration.arrived(pfn, error)
+            else:
+                self.life.filled(pfn, error)
 
     def _tick(self, event: events.Tick) -> None:
         del event

@@ -1,15 +1,13 @@
 """The life of a page: every transition between ABSENT, FILLING, PRESENT, EVICTING and SWAPPED happens here.
 
-ABSENT → PRESENT (zero fill) · SWAPPED → FILLING → PRESENT, or back to SWAPPED when the read failed ·
-PRESENT → EVICTING → SWAPPED, ABSENT (all zero) or back to PRESENT (retaken, or the write failed) ·
-SWAPPED → FILLING → EVICTING → SWAPPED, when it is moved to another swap device.
-Who wants a transition, and when, is decided in `faults`, `reclaim` and `mapping`.
+`transitions` has them in a table. Who wants a transition, and when, is decided in `ladder`, `placement`, `reclaim` and
+`mapping`.
 """
 
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from usmd.core.chores import Chore
 from usmd.core.commands import SlotPage
@@ -28,71 +26,26 @@ from usmd.core.frames import (
     PRIORITY_SHIFT,
     ZERO,
 )
-from usmd.core.hints import Priority
+from usmd.core.in_flight import Evicting, Filling
 from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
-from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
+from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Region
+from usmd.core.rights import NORMAL, Rights
+from usmd.core.slots import Slots
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceMap
 from usmd.errors import NoRoom, Refused, Unmapped, UsmdError
 
 if TYPE_CHECKING:
     from usmd.core.state import State
-    from usmd.core.waiters import Waiter
-
-NORMAL: Final = Priority.NORMAL << PRIORITY_SHIFT
-"""Flags of a page without a hint."""
 
 
-class Filling:
-    """A swap-in under way. `region` is None once the region has gone: the frame and the slot are freed at the end.
-
-    `writable`: the page comes in for a write, which nobody will report again. `device`: it comes in for nobody, on its
-    way to that swap device. `yields`: whether faults that park on it are answered USM_YIELD; None: no fault has asked.
-    """
-
-    __slots__ = ("device", "reference", "region", "waiters", "writable", "yields")
-
-    def __init__(self, region: Region, reference: int, *, writable: bool) -> None:
-        self.region: Region | None = region
-        self.reference = reference
-        self.writable = writable
-        self.device: int | None = None
-        self.yields: bool | None = None
-        self.waiters: list[Waiter] = []
-
-    def park(self, waiter: Waiter) -> None:
-        """Have a waiter hear of the end; the touch of the first is the fill, of which the evict policy hears."""
-        waiter.told = not self.waiters
-        self.waiters.append(waiter)
-
-
-class Evicting:
-    """An eviction under way: the ticket of its Protect, and the slot once a write began.
-
-    `device`: it is the second half of a demotion to that device. `refused`: devices that refused the page, bit n for
-    device n.
-    """
-
-    __slots__ = ("device", "record", "reference", "refused", "region", "ticket")
-
-    def __init__(self, region: Region, ticket: int, record: EvictionRecord, device: int | None = None) -> None:
-        self.region = region
-        self.ticket = ticket
-        self.record = record
-        self.device = device
-        self.reference = NO_SLOT
-        self.refused = 0
-
-
-class PageLife:
+class PageLife(Rights):
     """Performs transitions on the state and queues the commands that make them true."""
 
     def __init__(self, state: State) -> None:
-        self._state = state
-        self.filling: dict[int, Filling] = {}
-        self.evicting: dict[int, Evicting] = {}
-        state.leaving = self.evicting
-        self.passing = 0
-        """Pages that come in on their way to another swap device, so that their frames will be free again."""
+        super().__init__(state)
+        self.slots = Slots(state)
+        self.filling = state.filling
+        self.evicting = state.evicting
         self.unwritten = 0
         """Evictions under way that have no slot yet, and may need one."""
         self.writing: dict[int, int | None] = {}
@@ -148,8 +101,6 @@ class PageLife:
         frames = state.frames
         filling = self.filling.pop(pfn)
         region = filling.region
-        if filling.device is not None:
-            self.passing -= 1
         if region is None:
             frames.give_back(pfn)
             self.free_slot(filling.reference)
@@ -157,8 +108,6 @@ class PageLife:
         page = frames.page[pfn] & PAGE_MASK
         if error is None:
             frames.slot[pfn] = filling.reference
-            if filling.device is not None and not filling.waiters and self._pass_on(region, page, pfn, filling.device):
-                return
             self._become_present(region, page, pfn, 0)
             if filling.writable:
                 self.dirty(pfn)
@@ -182,41 +131,6 @@ class PageLife:
             {"region_id": str(region.region_id), "page": str(page), "operation": "read"},
         )
 
-    # From one swap device to another
-
-    def demote(self, region: Region, page: int, device: int) -> None:
-        """SWAPPED → FILLING on a free frame, then EVICTING, then SWAPPED on another device.
-
-        The page keeps its slot until it is written to the new one. A fault in between finds it as it would find any
-        page that comes in or goes; when something fails, it is where it was.
-        """
-        filling = self.swap_in(region, page, None)
-        if filling is not None:
-            filling.device = device
-            self.passing += 1
-
-    def _pass_on(self, region: Region, page: int, pfn: int, device: int) -> bool:
-        """FILLING → EVICTING, of which the evict policy does not hear: nobody asked for the page.
-
-        False when it shall stay in memory by now.
-        """
-        found = region.hints.find(page) if region.hints.ranges else None
-        if found is not None and found.hint.deny:
-            return False
-        state = self._state
-        frames, process = state.frames, region.process
-        frames.state[pfn] = EVICTING
-        frames.flags[pfn] = NORMAL if found is None else found.hint.priority << PRIORITY_SHIFT & PRIORITY_MASK
-        key = frames.page[pfn]
-        policy = process.policies.specifications["cond"]
-        record = EvictionRecord(key, state.now, policy, f"demoted to swap device {state.swap.devices[device].name}")
-        process.evictions.append(record)
-        self.evicting[pfn] = Evicting(region, state.next_ticket, record, device)
-        self.unwritten += 1
-        state.protects.append(pfn)
-        state.protect_pages.append(key)
-        return True
-
     # Out of memory
 
     def evict(self, pfn: int, policy: str, reason: str) -> None:
@@ -225,17 +139,20 @@ class PageLife:
         frames = state.frames
         key = frames.page[pfn]
         region = state.regions[key >> PAGE_BITS]
-        process = region.process
         if frames.flags[pfn] & PINNED:
             self.unpin(pfn)
-        frames.state[pfn] = EVICTING
-        record = EvictionRecord(key, state.now, policy, reason)
-        process.evictions.append(record)
-        process.policies.page_evicted(pfn)
-        self.evicting[pfn] = Evicting(region, state.next_ticket, record)
+        region.process.policies.page_evicted(pfn)
+        self.begin_eviction(pfn, Evicting(region, state.next_ticket, EvictionRecord(key, state.now, policy, reason)))
+
+    def begin_eviction(self, pfn: int, evicting: Evicting) -> None:
+        """Have a frame's bytes made stable, which begins its eviction or the second half of a migration."""
+        state = self._state
+        state.frames.state[pfn] = EVICTING
+        evicting.region.process.evictions.append(evicting.record)
+        self.evicting[pfn] = evicting
         self.unwritten += 1
         state.protects.append(pfn)
-        state.protect_pages.append(key)
+        state.protect_pages.append(state.frames.page[pfn])
 
     def protected(self, ticket: int, pfn: int, zero: bool | None) -> None:
         """The bytes of an evicted frame are stable: drop it, or begin its write. A retaken one is left alone.
@@ -248,7 +165,6 @@ class PageLife:
         state = self._state
         frames = state.frames
         region = evicting.region
-        page = frames.page[pfn] & PAGE_MASK
         reference = frames.slot[pfn]
         if zero is None:
             self._restore(pfn, "cannot be protected")
@@ -257,27 +173,32 @@ class PageLife:
                 self.free_slot(reference)
             region.process.counters.zero_drops += 1
             self._gone(pfn, ABSENT, "zero")
-        elif evicting.device is not None:
-            taken = state.swap.take_from(evicting.device, state.now)
-            if taken is None:
-                self._gone(pfn, -reference - 1, "no swap slot")
-                return
-            self._write(evicting, taken, pfn, region, page)
-        elif reference != NO_SLOT:
+        elif reference != NO_SLOT and evicting.device is None:
             region.process.counters.clean_drops += 1
             self._gone(pfn, -reference - 1, "dropped")
-        else:
-            taken = state.swap.take(self.device_for(region, page, pfn), state.now)
-            if taken is None:
-                self._restore(pfn, "no swap slot")
-                return
-            self._write(evicting, taken, pfn, region, page)
+        elif not self._write(evicting, pfn):
+            self._not_written(pfn, "no swap slot")
 
-    def _write(self, evicting: Evicting, reference: int, pfn: int, region: Region, page: int) -> None:
+    def _write(self, evicting: Evicting, pfn: int) -> bool:
+        """Begin to write a frame to a slot; False if there is none that it may take."""
+        region, page = evicting.region, self._state.frames.page[pfn] & PAGE_MASK
+        reference = self.slots.take(region, page, pfn, refused=evicting.refused, device=evicting.device)
+        if reference is None:
+            return False
         evicting.reference = reference
         self.unwritten -= 1
         self.writing[reference] = pfn
         self._state.writes.append(self._slot_page(reference, pfn, region, page))
+        return True
+
+    def _not_written(self, pfn: int, result: str) -> bool:
+        """An eviction ends without a write: the page stays in memory (True), or in the slot that it migrates from."""
+        reference = self._state.frames.slot[pfn]
+        if reference == NO_SLOT:
+            self._restore(pfn, result)
+            return True
+        self._gone(pfn, -reference - 1, result)
+        return False
 
     def written(self, reference: int, error: UsmdError | None) -> int | None:
         """A write ended: EVICTING → SWAPPED, or PRESENT again when it failed; in a demotion SWAPPED where it was.
@@ -306,10 +227,7 @@ class PageLife:
         else:
             process.counters.swap_write_errors += 1
             self.free_slot(reference)
-            if before != NO_SLOT:
-                self._gone(pfn, -before - 1, "write failed")
-            else:
-                self._restore(pfn, "write failed")
+            self._not_written(pfn, "write failed")
         return None
 
     def _refused(self, reference: int, pfn: int | None, error: Refused) -> int | None:
@@ -325,16 +243,8 @@ class PageLife:
         evicting.refused |= 1 << number
         evicting.reference = NO_SLOT
         self.unwritten += 1
-        if evicting.device is not None:
-            self._gone(pfn, -state.frames.slot[pfn] - 1, "refused")
-            return None
-        region, page = evicting.region, state.frames.page[pfn] & PAGE_MASK
-        taken = state.swap.take(self.device_for(region, page, pfn), state.now, evicting.refused)
-        if taken is None:
-            self._restore(pfn, "refused")
-            return pfn
-        self._write(evicting, taken, pfn, region, page)
-        return None
+        stays = not self._write(evicting, pfn) and self._not_written(pfn, "refused")
+        return pfn if stays else None
 
     def _write_failed(self, device: DeviceMap, error: UsmdError) -> None:
         """Give the device a rest, and report it once a rest."""
@@ -413,43 +323,10 @@ class PageLife:
         self._state.swap.give_back(reference)
         self._state.discards.append(reference)
 
-    # Rights
-
-    def unpin(self, pfn: int) -> None:
-        """The pin of a page ends."""
-        self._state.frames.flags[pfn] &= ~PINNED
-        del self._state.pins[pfn]
-
     def restore(self, pfn: int) -> None:
         """Have the shell let those go on who wait for a PRESENT page; to a dirty one they may write."""
         frames = self._state.frames
         self._state.restores[frames.page[pfn]] = bool(frames.flags[pfn] & DIRTY)
-
-    def lock(self, pfn: int) -> None:
-        """Its process pins a PRESENT page, once more; the budget is the caller's business."""
-        state = self._state
-        key = state.frames.page[pfn]
-        process = state.regions[key >> PAGE_BITS].process
-        count = process.pins.get(key, 0)
-        process.pins[key] = count + 1
-        if count == 0:
-            if not state.frames.flags[pfn] & KEPT:
-                process.policies.page_left(pfn)
-            state.frames.flags[pfn] |= LOCKED
-            self._count_locked(process, 1)
-
-    def unlock(self, process: Process, key: int, pfn: int) -> None:
-        """One pin of a page ends; with the last one it may be evicted again."""
-        count = process.pins[key] - 1
-        if count:
-            process.pins[key] = count
-            return
-        del process.pins[key]
-        frames = self._state.frames
-        frames.flags[pfn] &= ~LOCKED
-        self._count_locked(process, -1)
-        if not frames.flags[pfn] & KEPT:
-            process.policies.page_filled(pfn)
 
     def apply_hint(self, region: Region, page: int, pfn: int) -> bool:
         """Another hint came into force on a page with a frame; False when it asked for DENY beyond the budget."""
@@ -491,13 +368,8 @@ class PageLife:
 
     def _disown(self, region: Region, pfn: int, *, give_back: bool = True) -> None:
         state = self._state
-        flags = state.frames.flags[pfn]
-        self._undeny(region.process, flags)
-        if flags & PINNED:
-            self.unpin(pfn)
-        if flags & LOCKED:
-            del region.process.pins[state.frames.page[pfn]]
-            self._count_locked(region.process, -1)
+        if state.frames.flags[pfn] & (KEPT | PINNED):
+            self._end_rights(region.process, pfn)
         region.resident -= 1
         region.process.resident -= 1
         if give_back:
@@ -561,62 +433,6 @@ class PageLife:
         evicting.region.process.policies.page_filled(pfn)
         if evicting.device is not None:
             self._returned(evicting.region, self._state.frames.page[pfn] & PAGE_MASK)
-
-    def _rights(self, region: Region, page: int) -> int:
-        """Flag bits for the hint in force on a page; a DENY within the budget is counted."""
-        found = region.hints.find(page)
-        if found is None:
-            return NORMAL
-        rights = found.hint.priority << PRIORITY_SHIFT & PRIORITY_MASK
-        if found.hint.deny:
-            process = region.process
-            if self.kept_room(process) > 0:
-                self._count_denied(process, 1)
-                return rights | DENIED
-            self._over_budget(process)
-        return rights
-
-    def _over_budget(self, process: Process) -> None:
-        """A page that asked for EVICTION=DENY stays evictable; reported at the 1st, 2nd, 4th, 8th … time."""
-        process.counters.deny_over_budget += 1
-        count = process.counters.deny_over_budget
-        if count & (count - 1) == 0:
-            self._state.notice(
-                "deny_over_budget",
-                process.process_id,
-                f"{process.name} asked for EVICTION=DENY beyond its budget: pages stay evictable ({count} so far); it "
-                f"keeps {process.denied + process.locked} pages of {self._state.settings.deny_budget} it may keep",
-                {"refused": str(count), "kept": str(process.denied + process.locked)},
-            )
-
-    def kept_room(self, process: Process) -> int:
-        """Frames that a process may still keep, by EVICTION=DENY or by pins."""
-        state = self._state
-        settings = state.settings
-        return min(
-            settings.deny_budget - process.denied - process.locked,
-            settings.deny_budget_total - state.denied - state.locked,
-        )
-
-    def _undeny(self, process: Process, flags: int) -> None:
-        if flags & DENIED:
-            self._count_denied(process, -1)
-
-    def _count_denied(self, process: Process, change: int) -> None:
-        process.denied += change
-        self._state.denied += change
-
-    def _count_locked(self, process: Process, change: int) -> None:
-        process.locked += change
-        self._state.locked += change
-
-    def device_for(self, region: Region, page: int, pfn: int) -> int | None:
-        """The device a page should go to: by its hint, else by the evict policy, else by its process."""
-        found = region.hints.find(page) if region.hints.ranges else None
-        if found is not None and found.hint.swap_device is not None:
-            return self._state.swap.number_of(found.hint.swap_device)
-        number = region.process.policies.swap_device(pfn)
-        return region.process.swap_device if number is None else number
 
     def _slot_page(self, reference: int, pfn: int, region: Region, page: int, *, writable: bool = False) -> SlotPage:
         key = region.first_key + page

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from usmd.core.chores import Chore
-    from usmd.core.page_life import Filling, PageLife
+    from usmd.core.in_flight import Filling
+    from usmd.core.page_life import PageLife
     from usmd.core.policy import Allocation
     from usmd.core.region import Region
     from usmd.core.state import State

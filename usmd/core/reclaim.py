@@ -60,7 +60,7 @@ class Reclaim:
         """Background reclaim, after every event: from below the low watermark up to the high one."""
         state = self._state
         settings = state.settings
-        coming = state.frames.free + len(self._life.evicting) + self._life.passing
+        coming = state.frames.free + len(self._life.evicting) + len(state.arriving)
         if coming < settings.low:
             self.reclaiming = True
         elif coming >= settings.high:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
@@ -14,6 +14,7 @@ from usmd.core.chores import Chores
 from usmd.core.counters import Counters
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
+from usmd.core.in_flight import Evicting, Filling
 from usmd.core.policy import Policy
 from usmd.core.region import Process, Region
 from usmd.core.swap_map import DeviceInfo, SwapMap
@@ -85,12 +86,12 @@ class State:
     """Frames, processes, regions, slots and the commands gathered while an event is handled."""
 
     __slots__ = (
-        "_cheap_stopwatch", "_cpu_clock", "_cpu_clock_until", "_notices", "_outcomes", "chores", "denied", "discards",
-        "dying", "ended_counters", "first", "frames", "future", "given_up", "hint_expiry", "identity", "leaving",
-        "links", "locked", "make_policy", "misbehaving", "next_hint", "next_process", "next_region", "next_ticket",
-        "now", "pins", "poisons", "policy_returns", "processes", "protect_pages", "protects", "reads", "recent",
-        "regions", "releases", "restores", "settings", "stopwatch", "swap", "touch", "turn_at", "wakes", "writes",
-        "zero_fills", "zero_pages",
+        "_cheap_stopwatch", "_cpu_clock", "_cpu_clock_until", "_notices", "_outcomes", "arriving", "chores", "denied",
+        "discards", "dying", "ended_counters", "evicting", "filling", "first", "frames", "future", "given_up",
+        "hint_expiry", "identity", "links", "locked", "make_policy", "misbehaving", "next_hint", "next_process",
+        "next_region", "next_ticket", "now", "pins", "poisons", "policy_returns", "processes", "protect_pages",
+        "protects", "reads", "recent", "regions", "releases", "restores", "settings", "stopwatch", "swap", "touch",
+        "turn_at", "wakes", "writes", "zero_fills", "zero_pages",
     )  # fmt: skip
 
     def __init__(
@@ -132,8 +133,12 @@ class State:
         """In a replay: number of the access that is being handled."""
         self.given_up: list[tuple[Process, int]] = []
         """Frames that a policy wants evicted, see `MemoryView.give_up`."""
-        self.leaving: Sized = ()
-        """The evictions under way, which are `PageLife`'s."""
+        self.filling: dict[int, Filling] = {}
+        """Frame → the swap-in under way."""
+        self.evicting: dict[int, Evicting] = {}
+        """Frame → the eviction under way."""
+        self.arriving: dict[int, int] = {}
+        """Frame → swap device to which its page migrates, while it comes in; so the frame will be free again."""
         self.turn_at = inf
         """Time of the next turns of conditional policies; never, where there is none."""
         self.denied = 0

@@ -10,12 +10,12 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from usmd.core.chores import Chore
-from usmd.core.frames import EVICTING, FILLING
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.swap_map import SLOT_BITS
 from usmd.shown import shown
 
 if TYPE_CHECKING:
+    from usmd.core.migration import Migration
     from usmd.core.page_life import PageLife
     from usmd.core.placement import Placement
     from usmd.core.reclaim import Reclaim
@@ -41,9 +41,12 @@ def tell_swapped(state: State, process: Process) -> Chore:
 class Turns:
     """Asks each conditional policy in its turn, and does what it wishes."""
 
-    def __init__(self, state: State, life: PageLife, placement: Placement, reclaim: Reclaim) -> None:
+    def __init__(
+        self, state: State, life: PageLife, migration: Migration, placement: Placement, reclaim: Reclaim
+    ) -> None:
         self._state = state
         self._life = life
+        self._migration = migration
         self._placement = placement
         self._reclaim = reclaim
         self._under_way = False
@@ -90,14 +93,9 @@ class Turns:
         entry = region.table[page]
         if entry < 0:
             return region, page
-        if entry == 0 or not self._on_its_way(entry - 1):
+        if entry == 0 or not self._migration.under_way(entry - 1):
             process.policies.broke("cond", f"turn named page {page} of region {number}, which is not in swap")
         return None
-
-    def _on_its_way(self, pfn: int) -> bool:
-        """Whether the page comes in, or is being moved to another device: it has not returned yet."""
-        now_is = self._state.frames.state[pfn]
-        return now_is == FILLING or (now_is == EVICTING and self._life.evicting[pfn].device is not None)
 
     def _is_move(self, process: Process, region: Region, page: int, device: int) -> bool:
         devices = self._state.swap.devices
@@ -143,15 +141,7 @@ class Turns:
             if self._placement.spare(state.settings.low // 2) <= 0 or self._reclaim.reclaiming:
                 return
             takes = room[number] > 0 and state.swap.devices[number].takes(state.now)
-            if takes and self._is_there(region, page) and self._hint_allows(region, page, number):
+            if takes and self._is_there(region, page) and self._life.slots.may_migrate(region, page, number):
                 room[number] -= 1
-                self._life.demote(region, page, number)
+                self._migration.begin(region, page, number)
             yield True
-
-    def _hint_allows(self, region: Region, page: int, device: int) -> bool:
-        """Whether the application has not said that the page stays, or where it shall go."""
-        found = region.hints.find(page) if region.hints.ranges else None
-        if found is None:
-            return True
-        wanted = found.hint.swap_device
-        return not found.hint.deny and (wanted is None or self._state.swap.number_of(wanted) == device)

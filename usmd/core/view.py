@@ -90,7 +90,7 @@ class MemoryView:
     @property
     def leaving_frames(self) -> int:
         """Frames whose page is on its way out, so that they will be free."""
-        return len(self._state.leaving)
+        return len(self._state.evicting)
 
     @property
     def resident_pages(self) -> int:

@@ -105,9 +105,8 @@ class Wishing:
             self.shell.do(events.SetPolicy(live[pick % len(live)], "cond", "wisher"))
 
     def on_its_way(self, pfn):
-        core = self.shell.core
-        now_is = core.state.frames.state[pfn]
-        return now_is == FILLING or (now_is == EVICTING and core.life.evicting[pfn].device is not None)
+        now_is, evicting = self.shell.core.state.frames.state[pfn], self.shell.core.life.evicting
+        return now_is == FILLING or (now_is == EVICTING and evicting[pfn].device is not None)
 
     @invariant()
     def policies_know_what_is_in_swap(self):

@@ -1,0 +1,97 @@
+"""A PageLife that notes every transition, for tests: one that is not in the table is an error at once."""
+
+from __future__ import annotations
+
+from usmd.core.frames import NO_PAGE, STATE_NAMES
+from usmd.core.migration import Migration
+from usmd.core.page_life import PageLife
+from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.core.transitions import ABSENT, SWAPPED, TRANSITIONS, Transition
+
+BY_PAGE = ("zero_fill", "swap_in", "discard")
+"""Methods whose first arguments are region and page."""
+BY_FRAME = ("filled", "evict", "retake")
+"""Methods whose first argument is the frame."""
+
+
+def watched(base=PageLife, allowed=TRANSITIONS):
+    """A subclass of a PageLife whose `seen` are the transitions so far; `allowed` are those that may be."""
+
+    class Watched(base):
+        def __init__(self, state):
+            self.seen = set()
+            super().__init__(state)
+
+        def state_of(self, region, page):
+            entry = region.table[page]
+            if entry > 0:
+                return STATE_NAMES[self._state.frames.state[entry - 1]]
+            return SWAPPED if entry else ABSENT
+
+        def watch(self, event, pages, step):
+            """Do a step on pages, and note what it did to them."""
+            before = [self.state_of(*each) for each in pages]
+            result = step()
+            for each, was in zip(pages, before, strict=True):
+                now_is = self.state_of(*each)
+                if now_is != was:
+                    transition = Transition(was, event, now_is)
+                    assert transition in allowed, f"{transition} is not in the table"
+                    self.seen.add(transition)
+            return result
+
+        def pages_on(self, pfn):
+            """The page on a frame, if its region is there."""
+            key = NO_PAGE if pfn is None else self._state.frames.page[pfn]
+            region = self._state.regions.get(key >> PAGE_BITS)
+            return [] if region is None else [(region, key & PAGE_MASK)]
+
+        def zero_fill_run(self, region, first, count, pfn):
+            pages = [(region, page) for page in range(first, first + count)]
+            return self.watch("zero_fill_run", pages, lambda: super(Watched, self).zero_fill_run(*pages[0], count, pfn))
+
+        def protected(self, ticket, pfn, zero):
+            return self.watch(
+                "protected", self.pages_on(pfn), lambda: super(Watched, self).protected(ticket, pfn, zero)
+            )
+
+        def written(self, reference, error):
+            pages = self.pages_on(self.writing[reference])
+            return self.watch("written", pages, lambda: super(Watched, self).written(reference, error))
+
+        def discard_swapped(self, region):
+            for page, entry in list(region.table.entries()):
+                assert entry < 0
+                self.seen.add(Transition(self.state_of(region, page), "discard_swapped", ABSENT))
+            return super().discard_swapped(region)
+
+    def by_page(name):
+        method = getattr(base, name)
+
+        def watching(self, region, page, *rest, **more):
+            return self.watch(name, [(region, page)], lambda: method(self, region, page, *rest, **more))
+
+        return watching
+
+    def by_frame(name):
+        method = getattr(base, name)
+
+        def watching(self, pfn, *rest):
+            return self.watch(name, self.pages_on(pfn), lambda: method(self, pfn, *rest))
+
+        return watching
+
+    for name in BY_PAGE:
+        setattr(Watched, name, by_page(name))
+    for name in BY_FRAME:
+        setattr(Watched, name, by_frame(name))
+    return Watched
+
+
+WatchedLife = watched()
+
+
+def watch_migration(migration: Migration) -> None:
+    """Have a core's migration note what `arrived` does."""
+    life, arrived = migration._life, migration.arrived
+    migration.arrived = lambda pfn, error: life.watch("arrived", life.pages_on(pfn), lambda: arrived(pfn, error))

@@ -1,0 +1,61 @@
+"""What keeps a page in memory, and how much of it there may be; pins as clients know them are in test_pins.py."""
+
+import pytest
+
+from tests.support.shell import Shell, make_core
+from usmd.core import events
+from usmd.core.frames import DENIED, KEPT, LOCKED, PINNED
+
+
+def app(**settings):
+    shell = Shell(make_core(frames=8, **{"deny_budget": 2, "deny_budget_total": 3, **settings}))
+    process = shell.attach()
+    region = shell.map(process, 4)
+    shell.fault(process, region, 0, 4)
+    return shell, shell.core.state.processes[process], region
+
+
+def test_denied_and_pinned_pages_share_one_budget_of_the_process():
+    shell, process, region = app()
+    life = shell.core.life
+    assert life.kept_room(process) == 2
+    shell.hint(process.process_id, region, "EVICTION=DENY", 0, 1)
+    shell.do(events.Pin(process.process_id, region, 1, 1))
+    assert (life.kept_room(process), process.denied, process.locked) == (0, 1, 1)
+    shell.hint(process.process_id, region, "EVICTION=DENY", 2, 1)
+    assert process.counters.deny_over_budget == 1
+    assert shell.core.state.frames.flags[2] & KEPT == 0
+
+
+def test_the_budget_of_all_processes_bounds_each():
+    shell, process, region = app(deny_budget_total=1)
+    assert shell.core.life.kept_room(process) == 1
+    shell.hint(process.process_id, region, "EVICTION=DENY", 0, 4)
+    assert (process.denied, shell.core.life.kept_room(process)) == (1, 0)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_page_that_is_pinned_several_times_stays_until_the_last_pin_ends(times):
+    shell, process, _ = app()
+    life, flags = shell.core.life, shell.core.state.frames.flags
+    for _ in range(times):
+        life.lock(0)
+    key = shell.core.state.frames.page[0]
+    for _ in range(times):
+        assert flags[0] & LOCKED
+        assert process.locked == 1
+        life.unlock(process, key, 0)
+    assert (flags[0] & LOCKED, process.locked, process.pins) == (0, 0, {})
+
+
+def test_a_page_that_goes_gives_back_what_it_kept():
+    shell, process, region = app(hold_budget=1)
+    shell.hint(process.process_id, region, "EVICTION=DENY", 0, 1)
+    shell.do(events.Pin(process.process_id, region, 1, 1))
+    shell.fault(process.process_id, region, 2)
+    assert [shell.core.state.frames.flags[pfn] & (DENIED | LOCKED | PINNED) for pfn in range(3)] == [
+        DENIED, LOCKED, PINNED,
+    ]  # fmt: skip
+    shell.do(events.Unmap(process.process_id, region))
+    assert (process.denied, process.locked, process.pins, len(shell.core.state.pins)) == (0, 0, {}, 0)
+    assert shell.core.life.kept_room(process) == 2

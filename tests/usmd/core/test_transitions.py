@@ -1,0 +1,126 @@
+"""The table of transitions: docs say the same, each of them happens, and in any test with a shell nothing else does."""
+
+import re
+from pathlib import Path
+
+from tests.support.real_shell import RealShell
+from tests.support.shell import PAGE, make_core
+from tests.support.watched_life import watched
+from usmd.core import events, instant
+from usmd.core.instant import InstantCore, InstantLife, Touches
+from usmd.core.state import CoreSettings
+from usmd.core.swap_map import DeviceInfo
+from usmd.core.transitions import INSTANT, TRANSITIONS, Transition
+from usmd.errors import SwapIOError
+from usmd.policies import registry
+
+ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
+STATES = ("ABSENT", "SWAPPED", "FILLING", "PRESENT", "EVICTING")
+DATA = b"x" * PAGE
+
+
+def documented():
+    """The transitions of the table in docs/architecture.md."""
+    table = ARCHITECTURE.read_text().split("| From | Method | To |")[1].split("\n\n")[0]
+    found = set()
+    for row in table.splitlines()[2:]:
+        before, methods, after = row.split("|")[1:4]
+        for method in re.findall(r"`(\w+)`", methods):
+            for one in re.findall(r"[A-Z]{4,}", before):
+                found.update(Transition(one, method, other) for other in re.findall(r"[A-Z]{4,}", after))
+    return found
+
+
+def test_the_documentation_has_the_same_table():
+    assert documented() == TRANSITIONS
+    assert {state for each in TRANSITIONS for state in (each.before, each.after)} == set(STATES)
+
+
+class App:
+    """A process in a shell whose page 0 is brought to any state."""
+
+    def __init__(self):
+        self.shell = RealShell(make_core(frames=16, devices=(("fast", 64), ("slow", 64))), auto_io=False)
+        self.process = self.shell.attach(alloc="flexible_huge_pages(pages=4)")
+        self.seen = self.shell.core.life.seen
+
+    def page(self, state):
+        """A new region of a page that is in a state; its number."""
+        shell = self.shell
+        region = shell.map(self.process, 1)
+        if state != "ABSENT":
+            shell.put(self.process, region, 0, DATA)
+        if state in ("SWAPPED", "FILLING", "EVICTING"):
+            shell.evict(self.process, region)
+        if state in ("SWAPPED", "FILLING"):
+            self.finish()
+        if state == "FILLING":
+            shell.fault(self.process, region, 0)
+        assert shell.state_of(region, 0) == state
+        return region
+
+    def finish(self):
+        while self.shell.pending:
+            self.shell.complete_io()
+
+    def unmap(self, region):
+        self.shell.do(events.Unmap(self.process, region))
+        self.finish()
+
+    def migrating(self):
+        """A new region of a page whose read has begun, on its way to another device."""
+        region = self.page("SWAPPED")
+        core = self.shell.core
+        core._migration.begin(core.state.regions[region], 0, 1)
+        self.shell.tick()
+        return region
+
+
+def test_each_transition_of_the_table_happens():
+    app = App()
+    shell, error = app.shell, SwapIOError("the device said no")
+    for state in STATES:
+        app.unmap(app.page(state))
+    shell.fault(app.process, shell.map(app.process, 4), 0)  # with those beside it
+    region = app.page("FILLING")
+    app.finish()
+    shell.evict(app.process, region)  # clean
+    shell.fail_read = error
+    shell.fault(app.process, region, 0)
+    app.finish()
+    app.migrating()
+    app.finish()
+    shell.fail_read = None
+    region = app.migrating()
+    app.finish()
+    region = app.migrating()
+    shell.fault(app.process, region, 0)
+    app.finish()
+    shell.fault(app.process, app.page("EVICTING"), 0)
+    app.finish()
+    shell.fail_write = error
+    app.page("EVICTING")
+    app.finish()
+    region = shell.map(app.process, 1)
+    shell.fault(app.process, region, 0)
+    shell.evict(app.process, region)  # all zero
+    region = app.page("PRESENT")
+    shell.stays.update(shell.memory)
+    shell.evict(app.process, region)
+    assert app.seen == TRANSITIONS
+
+
+def test_each_transition_of_a_replay_happens(monkeypatch):
+    monkeypatch.setattr(instant, "InstantLife", watched(InstantLife, INSTANT))
+    settings = CoreSettings(frames=6, page_size=PAGE, deny_budget=6, deny_budget_total=6)
+    core = InstantCore(settings, [DeviceInfo("swap0", 64)], registry.make)
+    core.handle(events.Attach("app", "flexible_huge_pages(pages=2)", "fifo", "refuse"), 0.0)
+    core.handle(events.Map(1, 20 * PAGE, ""), 0.0)
+    core.handle(Touches(1, 1, range(20), bytes([1] * 10 + [0] * 10)), 0.0)
+    core.handle(Touches(1, 1, range(20)), 0.0)
+    core.handle(events.SetPolicy(1, "alloc", "first_fit"), 0.0)
+    core.handle(events.Map(1, 20 * PAGE, ""), 0.0)
+    core.handle(events.Unmap(1, 1), 0.0)
+    core.handle(Touches(1, 2, range(20)), 0.0)
+    core.handle(events.Unmap(1, 2), 0.0)
+    assert core.life.seen == INSTANT

@@ -1,0 +1,115 @@
+"""Rights of pages in memory: EVICTION=DENY and pins within their budgets, priorities, and the end of a hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from usmd.core.frames import DENIED, KEPT, LOCKED, PINNED, PRIORITY_MASK, PRIORITY_SHIFT
+from usmd.core.hints import Priority
+from usmd.core.region import PAGE_BITS
+
+if TYPE_CHECKING:
+    from usmd.core.region import Process, Region
+    from usmd.core.state import State
+
+NORMAL: Final = Priority.NORMAL << PRIORITY_SHIFT
+"""Flags of a page without a hint."""
+
+
+class Rights:
+    """Gives and takes the flags that keep a page in memory. `PageLife` builds on it."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def unpin(self, pfn: int) -> None:
+        """The hold of a page ends."""
+        self._state.frames.flags[pfn] &= ~PINNED
+        del self._state.pins[pfn]
+
+    def lock(self, pfn: int) -> None:
+        """Its process pins a PRESENT page, once more; the budget is the caller's business."""
+        state = self._state
+        key = state.frames.page[pfn]
+        process = state.regions[key >> PAGE_BITS].process
+        count = process.pins.get(key, 0)
+        process.pins[key] = count + 1
+        if count == 0:
+            if not state.frames.flags[pfn] & KEPT:
+                process.policies.page_left(pfn)
+            state.frames.flags[pfn] |= LOCKED
+            self._count_locked(process, 1)
+
+    def unlock(self, process: Process, key: int, pfn: int) -> None:
+        """One pin of a page ends; with the last one it may be evicted again."""
+        count = process.pins[key] - 1
+        if count:
+            process.pins[key] = count
+            return
+        frames = self._state.frames
+        self._end_lock(process, key)
+        frames.flags[pfn] &= ~LOCKED
+        if not frames.flags[pfn] & KEPT:
+            process.policies.page_filled(pfn)
+
+    def kept_room(self, process: Process) -> int:
+        """Frames that a process may still keep, by EVICTION=DENY or by pins."""
+        state = self._state
+        settings = state.settings
+        return min(
+            settings.deny_budget - process.denied - process.locked,
+            settings.deny_budget_total - state.denied - state.locked,
+        )
+
+    def _end_rights(self, process: Process, pfn: int) -> None:
+        """A page leaves its frame: what it kept is room in the budgets."""
+        frames = self._state.frames
+        flags = frames.flags[pfn]
+        self._undeny(process, flags)
+        if flags & PINNED:
+            self.unpin(pfn)
+        if flags & LOCKED:
+            self._end_lock(process, frames.page[pfn])
+
+    def _end_lock(self, process: Process, key: int) -> None:
+        del process.pins[key]
+        self._count_locked(process, -1)
+
+    def _rights(self, region: Region, page: int) -> int:
+        """Flag bits for the hint in force on a page; a DENY within the budget is counted."""
+        found = region.hints.find(page)
+        if found is None:
+            return NORMAL
+        rights = found.hint.priority << PRIORITY_SHIFT & PRIORITY_MASK
+        if found.hint.deny:
+            process = region.process
+            if self.kept_room(process) > 0:
+                self._count_denied(process, 1)
+                return rights | DENIED
+            self._over_budget(process)
+        return rights
+
+    def _over_budget(self, process: Process) -> None:
+        """A page that asked for EVICTION=DENY stays evictable; reported at the 1st, 2nd, 4th, 8th … time."""
+        process.counters.deny_over_budget += 1
+        count = process.counters.deny_over_budget
+        if count & (count - 1) == 0:
+            self._state.notice(
+                "deny_over_budget",
+                process.process_id,
+                f"{process.name} asked for EVICTION=DENY beyond its budget: pages stay evictable ({count} so far); it "
+                f"keeps {process.denied + process.locked} pages of {self._state.settings.deny_budget} it may keep",
+                {"refused": str(count), "kept": str(process.denied + process.locked)},
+            )
+
+    def _undeny(self, process: Process, flags: int) -> None:
+        if flags & DENIED:
+            self._count_denied(process, -1)
+
+    def _count_denied(self, process: Process, change: int) -> None:
+        process.denied += change
+        self._state.denied += change
+
+    def _count_locked(self, process: Process, change: int) -> None:
+        process.locked += change
+        self._state.locked += change

@@ -1,0 +1,51 @@
+"""Which swap slot a page may take, decided here alone: by its hint, else by its evict policy, else by its process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from usmd.core.hints import Hint
+    from usmd.core.region import Region
+    from usmd.core.state import State
+
+
+class Slots:
+    """Chooses swap devices for pages, and takes slots on them."""
+
+    __slots__ = ("_state", "_swap")
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._swap = state.swap
+
+    def take(self, region: Region, page: int, pfn: int, *, refused: int = 0, device: int | None = None) -> int | None:
+        """Reference of a slot for a page in a frame, or None if there is none.
+
+        `refused`: devices that refused the page, bit n for device n. `device`: the page migrates to this one, and may
+        take a slot of no other.
+        """
+        if device is None:
+            return self._swap.take(self._wanted(region, page, pfn), self._state.now, refused)
+        return None if refused >> device & 1 else self._swap.take_from(device, self._state.now)
+
+    def _wanted(self, region: Region, page: int, pfn: int) -> int | None:
+        """The device that takes the page if it has room; else the first that has takes it."""
+        hint = _hint(region, page) if region.hints.ranges else None
+        if hint is not None and hint.swap_device is not None:
+            return self._swap.number_of(hint.swap_device)
+        number = region.process.policies.swap_device(pfn)
+        return region.process.swap_device if number is None else number
+
+    def may_migrate(self, region: Region, page: int, device: int) -> bool:
+        """Whether the application has not said that the page stays in memory, or on which other device it shall be."""
+        hint = _hint(region, page)
+        if hint is None:
+            return True
+        return not hint.deny and (hint.swap_device is None or self._swap.number_of(hint.swap_device) == device)
+
+
+def _hint(region: Region, page: int) -> Hint | None:
+    """The hint in force on a page."""
+    found = region.hints.find(page)
+    return None if found is None else found.hint

@@ -1,0 +1,63 @@
+"""Every transition of a page, as a table: from which state, by which method, to which state.
+
+The methods are those of `PageLife`, `Migration.arrived` among them. docs/architecture.md says who asks for each, and
+tests check that the two say the same, that nothing else ever happens, and that each of these does.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+ABSENT: Final = "ABSENT"
+"""Never touched, or all zero: no frame, no slot."""
+SWAPPED: Final = "SWAPPED"
+"""In a slot only. FILLING, PRESENT and EVICTING are states of its frame."""
+FILLING: Final = "FILLING"
+PRESENT: Final = "PRESENT"
+EVICTING: Final = "EVICTING"
+
+
+class Transition(NamedTuple):
+    """A page in state `before` is in state `after` once `event` has been handled."""
+
+    before: str
+    event: str
+    after: str
+
+
+TRANSITIONS: Final = frozenset(
+    {
+        Transition(ABSENT, "zero_fill", PRESENT),
+        Transition(ABSENT, "zero_fill_run", PRESENT),
+        Transition(SWAPPED, "swap_in", FILLING),
+        Transition(FILLING, "filled", PRESENT),
+        Transition(FILLING, "filled", SWAPPED),  # the read failed
+        Transition(FILLING, "arrived", EVICTING),  # it migrates
+        Transition(FILLING, "arrived", PRESENT),  # a fault, or a hint, has it stay
+        Transition(FILLING, "arrived", SWAPPED),  # the read failed
+        Transition(PRESENT, "evict", EVICTING),
+        Transition(EVICTING, "protected", SWAPPED),  # clean; or it migrates, and there is no slot
+        Transition(EVICTING, "protected", ABSENT),  # all zero
+        Transition(EVICTING, "protected", PRESENT),  # it cannot be protected, or there is no slot
+        Transition(EVICTING, "written", SWAPPED),
+        Transition(EVICTING, "written", PRESENT),  # the write failed, or every device refused it
+        Transition(EVICTING, "retake", PRESENT),
+        Transition(FILLING, "discard", ABSENT),
+        Transition(PRESENT, "discard", ABSENT),
+        Transition(EVICTING, "discard", ABSENT),
+        Transition(SWAPPED, "discard_swapped", ABSENT),
+    }
+)
+"""Where there are bytes, and I/O takes time."""
+INSTANT: Final = frozenset(
+    {
+        Transition(ABSENT, "zero_fill", PRESENT),
+        Transition(ABSENT, "zero_fill_run", PRESENT),
+        Transition(SWAPPED, "swap_in", PRESENT),
+        Transition(PRESENT, "evict", SWAPPED),
+        Transition(PRESENT, "evict", ABSENT),  # it was never written to
+        Transition(PRESENT, "discard", ABSENT),
+        Transition(SWAPPED, "discard_swapped", ABSENT),
+    }
+)
+"""In a replay: what waits for nothing happens at once."""
