@@ -1,7 +1,7 @@
 """Every Python example of the README and of docs/, run as it stands against a daemon with its defaults.
 
 A block that imports is a program. Any other is a part of one, which has a `client` and a `region` of 2,048 pages.
-docs/writing-a-policy.md has a test of its own.
+docs/writing-a-policy.md and docs/extending.md have tests of their own.
 """
 
 import ast
@@ -17,7 +17,7 @@ from tests.support.real_memory import require_real_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-OTHERS = {"writing-a-policy.md"}
+OTHERS = {"writing-a-policy.md", "extending.md"}
 AROUND = "import lib_usm\nclient = lib_usm.connect()\nregion = client.mmap(2048 * client.page_size)\n{}client.close()\n"
 
 
