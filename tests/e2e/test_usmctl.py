@@ -273,3 +273,21 @@ def test_a_daemon_that_is_gone_is_said_to_be_gone(tmp_path):
     done = daemon.run_usmctl("status")
     assert done.returncode == 1
     assert f"no usmd at {daemon.admin_address}" in done.stderr
+
+
+def test_status_tells_how_long_faults_and_devices_take(tmp_path):
+    with (
+        running_daemon(tmp_path, "--memory", "256KiB", "--swap", "memory:4MiB") as daemon,
+        lib_usm.connect(daemon.address) as client,
+        client.mmap(1 << 20) as region,
+    ):
+        region.write(0, b"x" * len(region))
+        assert region.read(0, 1) == b"x"
+        found = {each["operation"]: each for each in daemon.usmctl("status")["latencies"]}
+        for operation, device in (("explicit_faults", ""), ("swap_in", "memory0"), ("swap_out", "memory0")):
+            each = found[operation]
+            assert each["device"] == device
+            assert each["count"] > 0
+            assert 0 < each["p50_seconds"] <= each["p99_seconds"]
+        assert found["real_faults"]["count"] == 0
+        assert "explicit faults" in daemon.run_usmctl("status").stdout

@@ -50,9 +50,19 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     facts.add_row("Watermarks", _watermarks(status))
     facts.add_row("Swap", _swap(status))
     facts.add_row("Sessions", f"{status.processes:,} with {status.regions:,} regions")
+    if any(each.count for each in status.latencies):
+        facts.add_row("Latency", _latencies(status))
     for group, counters in group_counters(status.counters).items():
         facts.add_row(group, _counters(console, counters))
     console.print(facts)
+
+
+def format_latency(seconds: float) -> str:
+    """A latency for people, with three digits at most."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
 
 
 def format_duration(seconds: float) -> str:
@@ -134,6 +144,19 @@ def _memory(status: admin_pb2.GetStatusResponse) -> Table:
     )
     for name, count in rows:
         table.add_row(name, f"{count:,}", format_size(count * status.page_size), _share(count, status.frames))
+    return table
+
+
+def _latencies(status: admin_pb2.GetStatusResponse) -> Table:
+    """Median and tail of what was timed at all."""
+    table = Table.grid(padding=(0, 2))
+    for justify in ("left", "right", "right", "right"):
+        table.add_column(justify="right" if justify == "right" else "left", no_wrap=True)
+    for each in status.latencies:
+        if each.count:
+            name = f"{each.operation.replace('_', ' ')} {printable(each.device)}".rstrip()
+            p50, p99 = format_latency(each.p50_seconds), format_latency(each.p99_seconds)
+            table.add_row(name, f"p50 {p50}", f"p99 {p99}", f"of {each.count:,}")
     return table
 
 

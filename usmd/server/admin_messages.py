@@ -209,3 +209,23 @@ class AdminMessages:
             reason=record.reason,
             result=record.result,
         )
+
+
+def latencies(engine: Engine) -> list[admin_pb2.Latency]:
+    """How long faults take, and pages on each device."""
+    timed = [("real_faults", "", engine.fault_times.real), ("explicit_faults", "", engine.fault_times.explicit)]
+    for queue in engine.queues:
+        timed += [
+            ("swap_in", queue.device.name, queue.reads.times),
+            ("swap_out", queue.device.name, queue.writes.times),
+        ]
+    return [
+        admin_pb2.Latency(
+            operation=operation,
+            device=device,
+            count=times.count,
+            p50_seconds=times.quantile(0.5),
+            p99_seconds=times.quantile(0.99),
+        )
+        for operation, device, times in timed
+    ]

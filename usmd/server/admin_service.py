@@ -19,7 +19,7 @@ from usmd.core.mapping import KINDS
 from usmd.core.region import Process, Region, page_key
 from usmd.errors import InvalidArgument, NotFound
 from usmd.policies import registry
-from usmd.server.admin_messages import AdminMessages
+from usmd.server.admin_messages import AdminMessages, latencies
 from usmd.server.admin_observing import Observing
 from usmd.server.admin_steering import Steering
 from usmd.server.admission import Context
@@ -111,6 +111,7 @@ class AdminService:
             swap_capacity_bytes=sum(device.capacity_bytes for device in devices),
             swap_held_bytes=sum(device.held_bytes for device in devices),
             counters=state.totals().as_dict(),
+            latencies=latencies(self._engine),
         )
 
     async def ListProcesses(  # noqa: N802

@@ -11,14 +11,22 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, Protocol
 
-from usmd.errors import SwapIOError
+from usmd.core.commands import SlotPage
+from usmd.errors import SwapIOError, UsmdError
 from usmd.swap.base import Results, SlotIO
 
 Perform = Callable[[Sequence[SlotIO]], Results]
 WRITE: Final = "write"
 READ: Final = "read"
+
+
+class Release(Protocol):
+    """Called once no thread has the buffers of a job any more; `late`: the job had been given up."""
+
+    def __call__(self, *, late: bool) -> None:
+        """Give the buffers back."""
 
 
 class DeviceHangs(SwapIOError):
@@ -120,3 +128,11 @@ class DeviceJobs:
             else:
                 job.done.set_exception(failure)
         job.on_end()
+
+
+def no_memory(pages: Sequence[SlotPage], error: Exception) -> Sequence[UsmdError | None]:
+    """What the pages of a batch fail with for which the daemon has no memory of its own."""
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    return [SwapIOError(f"usmd has no memory to move the page: {type(error).__name__} {why or ''}".rstrip())] * len(
+        pages
+    )

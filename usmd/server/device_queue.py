@@ -15,7 +15,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from usmd import log
 from usmd.core.commands import SlotPage
@@ -23,7 +23,8 @@ from usmd.core.events import Event, SwapInDone, SwapOutDone
 from usmd.core.swap_map import SLOT_MASK
 from usmd.errors import Refused, SwapIOError, Unmapped, UsmdError
 from usmd.mechanism.base import Busy, Mechanism, Stage
-from usmd.server.device_jobs import READ, WRITE, DeviceHangs, DeviceJobs, Job
+from usmd.server.device_jobs import READ, WRITE, DeviceHangs, DeviceJobs, Job, Release, no_memory
+from usmd.server.latency import Stopwatch
 from usmd.server.retries import PAUSES, Retries, TriedAgain
 from usmd.server.waiting_reads import WaitingReads
 from usmd.swap.base import Results, SlotIO, SwapDevice
@@ -38,13 +39,6 @@ TIMEOUT: Final = 30.0
 """Seconds that a job may take, unless the configuration says otherwise."""
 _UNDONE: Final = (Busy, TriedAgain)
 """What stands in the place of an error where the page is on its way yet."""
-
-
-class Release(Protocol):
-    """Called once no thread has the buffers of a job any more; `late`: the job had been given up."""
-
-    def __call__(self, *, late: bool) -> None:
-        """Give the buffers back."""
 
 
 def _page_key(page: SlotPage) -> int:
@@ -83,6 +77,9 @@ class DeviceQueue:
         self.reads_owed = 0
         """Pages that were to be read and have not been delivered yet."""
         self.writes_owed = 0
+        self.reads = Stopwatch()
+        """Times of pages that were read, from `read` to their completion; `writes`: the same of those written."""
+        self.writes = Stopwatch()
         self._memory = memory
         self._deliver = deliver
         self._writes: list[SlotPage] = []
@@ -110,6 +107,7 @@ class DeviceQueue:
     def write(self, pages: Sequence[SlotPage]) -> None:
         """Queue writes of pages to slots."""
         self.writes_owed += len(pages)
+        self.writes.begin([page.slot for page in pages])
         self._start_writes(pages)
 
     def _start_writes(self, pages: Sequence[SlotPage]) -> None:
@@ -123,6 +121,7 @@ class DeviceQueue:
     def read(self, pages: Sequence[SlotPage]) -> None:
         """Read slots into pages: at once where the device need not be waited for, else it is queued."""
         self.reads_owed += len(pages)
+        self.reads.begin([page.pfn for page in pages])
         if self._reads or len(pages) > BATCH or not self._read_at_once(pages):
             self._start_reads(pages)
 
@@ -174,7 +173,9 @@ class DeviceQueue:
         )
 
     def look(self, now: float) -> None:
-        """Give up the jobs that take too long at `now` (seconds of time.monotonic)."""
+        """Time has passed: give up the jobs that take too long at `now` (seconds of time.monotonic)."""
+        self.reads.tick()
+        self.writes.tick()
         given_up = self._jobs.look(now)
         if given_up and not self._hangs_since:
             job = given_up[0]
@@ -240,14 +241,16 @@ class DeviceQueue:
             buffers.extend(map(self._memory.source, pages))
         except Exception as error:  # noqa: BLE001 - told, and no page of the batch was written
             release(late=False)
-            return _no_memory(pages, error)
+            return no_memory(pages, error)
         return await self._run_job(WRITE, pages, buffers, release)
 
     def _deliver_written(self, pages: Sequence[SlotPage], errors: Sequence[UsmdError | None]) -> None:
         done = [index for index, error in enumerate(errors) if not isinstance(error, TriedAgain)]
         if done:
+            slots, outcomes = [pages[index].slot for index in done], [errors[index] for index in done]
             self.writes_owed -= len(done)
-            self._deliver(SwapOutDone([pages[index].slot for index in done], [errors[index] for index in done]))
+            self.writes.end(slots, outcomes)
+            self._deliver(SwapOutDone(slots, outcomes))
 
     async def _read_all(self) -> None:
         """Run reads, beside the other readers, until none is left."""
@@ -270,7 +273,7 @@ class DeviceQueue:
         try:
             stage = self._memory.stage(pages)
         except Exception as error:  # noqa: BLE001 - told, and no page of the batch was read
-            errors = _no_memory(pages, error)
+            errors = no_memory(pages, error)
             self._count(errors)
             sifted = self._read_again.sift(pages, errors)
             failed = [index for index, each in enumerate(sifted) if not isinstance(each, TriedAgain)]
@@ -329,6 +332,7 @@ class DeviceQueue:
 
     def _deliver_read(self, frames: Sequence[int], errors: Sequence[UsmdError | None]) -> None:
         self.reads_owed -= len(frames)
+        self.reads.end(frames, errors)
         self._deliver(SwapInDone(frames, errors))
 
     async def _run_job(
@@ -379,11 +383,3 @@ class DeviceQueue:
     def _running(self) -> list[asyncio.Task[None]]:
         pauses = [*self._read_again.tasks, *self._write_again.tasks]
         return [*self._readers, *self._filling, *pauses, *([self._writer] if self._writer else ())]
-
-
-def _no_memory(pages: Sequence[SlotPage], error: Exception) -> Sequence[UsmdError | None]:
-    """What the pages of a batch fail with for which the daemon has no memory of its own."""
-    why = error.strerror if isinstance(error, OSError) else str(error)
-    return [SwapIOError(f"usmd has no memory to move the page: {type(error).__name__} {why or ''}".rstrip())] * len(
-        pages
-    )

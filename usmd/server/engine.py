@@ -23,6 +23,7 @@ from usmd.policies import registry
 from usmd.server.command_failures import completion_of, owners_of, pages_of
 from usmd.server.device_queue import TIMEOUT, DeviceQueue
 from usmd.server.event_log import EventLog
+from usmd.server.fault_times import FaultTimes
 from usmd.server.stream_messages import number_of_reason
 from usmd.server.taps import Taps
 from usmd.swap.base import SwapDevice
@@ -38,6 +39,10 @@ LAST_EVENTS: Final = 512
 EVENTS_A_TURN: Final = 4
 """Events that follow from each other handled at a stretch; then the loop has its turn, so that a long chain of
 evictions and fills for one client holds up nobody else."""
+
+
+_FAULTS: Final = frozenset((events.PageFaults, events.Faults))
+"""Events that bring faults, which are timed."""
 
 
 class Engine:
@@ -70,6 +75,7 @@ class Engine:
         self.on_outcomes: OnOutcomes = lambda _: None
         self.on_ended: OnEnded = lambda _ended: None
         self.on_notice: OnNotice = lambda _notice: None
+        self.fault_times = FaultTimes(self.core)
         self._events: deque[events.Event] = deque()
         self._pumping = False
         self._goes_on = False
@@ -127,7 +133,11 @@ class Engine:
                 self.taps.deliver(event, now)
             except Exception:  # noqa: BLE001 - logged with its traceback; a recording is no reason to lose commands
                 log.event("defect", exc_info=True, method=f"taps of {type(event).__name__}")
-        return self._perform(todo, touch)
+        answer = self._perform(todo, touch)
+        times = self.fault_times
+        if times.looks and (times.waits or type(event) in _FAULTS):
+            times.handled(event, todo, now)
+        return answer
 
     def _handle_following(self, event: events.Event) -> None:
         """Handle an event that nobody waits for, in the middle of whatever was asked for by somebody else."""
@@ -178,6 +188,7 @@ class Engine:
         """Time has passed: tell the core, give up what devices take too long for, and have the event log written."""
         self.complete(events.Tick())
         now = self.now()
+        self.fault_times.tick()
         for queue in self.queues:
             queue.look(now)
         if self.event_log is not None:

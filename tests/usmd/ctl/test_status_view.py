@@ -7,7 +7,7 @@ from rich.console import Console
 
 from lib_usm.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.console import PIPE_WIDTH
-from usmd.ctl.status_view import format_duration, group_counters, show_status, split_bar
+from usmd.ctl.status_view import format_duration, format_latency, group_counters, show_status, split_bar
 
 
 def shown(status, width=PIPE_WIDTH):
@@ -109,3 +109,23 @@ def test_a_bar_is_full_and_shows_all_that_is_there(width, counts):
 )
 def test_a_duration_has_the_two_units_that_matter(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_latencies_of_what_was_timed_are_told_with_their_tail():
+    latencies = [
+        pb.Latency(operation="real_faults", count=12_345, p50_seconds=23.4e-6, p99_seconds=0.00151),
+        pb.Latency(operation="explicit_faults"),
+        pb.Latency(operation="swap_in", device="disk", count=7, p50_seconds=0.5, p99_seconds=2.25),
+    ]
+    lines = [" ".join(line.split()) for line in shown(a_status(latencies=latencies)).splitlines()]
+    assert "Latency real faults p50 23.4 µs p99 1.51 ms of 12,345" in lines
+    assert "swap in disk p50 500 ms p99 2.25 s of 7" in lines
+    assert not any("explicit" in line for line in lines)
+    assert "Latency" not in shown(a_status(latencies=latencies[1:2]))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "0 µs"), (4.2e-7, "0.42 µs"), (1e-3, "1 ms"), (0.0123, "12.3 ms"), (12.0, "12 s")]
+)
+def test_a_latency_has_the_unit_that_suits_it(seconds, text):
+    assert format_latency(seconds) == text

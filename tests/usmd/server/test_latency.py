@@ -1,0 +1,71 @@
+"""Histograms of durations: quantiles near the truth, in bounded memory; and what is timed with them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usmd.server import latency
+from usmd.server.latency import TIMED_A_TICK, Histogram, Stopwatch
+
+
+@given(st.lists(st.floats(1e-6, 900.0), min_size=1, max_size=60), st.sampled_from([0.5, 0.9, 0.99, 1.0]))
+def test_a_quantile_is_right_to_one_in_sixteen(durations, share):
+    histogram = Histogram()
+    for each in durations:
+        histogram.add(each)
+    ordered = sorted(durations)
+    rank = next(index for index in range(len(ordered)) if index + 1 >= share * len(ordered))
+    assert histogram.quantile(share) == pytest.approx(ordered[rank], rel=1 / 16, abs=1e-7)
+    assert histogram.count == len(durations)
+
+
+def test_several_at_once_count_as_so_many():
+    histogram = Histogram()
+    histogram.add(0.001, 99)
+    histogram.add(1.0)
+    assert histogram.count == 100
+    assert histogram.quantile(0.5) == histogram.quantile(0.99) == pytest.approx(0.001, rel=1 / 16)
+    assert histogram.quantile(1.0) == pytest.approx(1.0, rel=1 / 16)
+
+
+def test_what_is_longer_than_any_bucket_is_in_the_last_and_nothing_is_zero():
+    histogram = Histogram()
+    assert (histogram.count, histogram.quantile(0.5)) == (0, 0.0)
+    histogram.add(1e9)
+    assert histogram.quantile(0.5) > 900
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Sets the clock."""
+
+    def at(seconds):
+        monkeypatch.setattr(latency.time, "monotonic", lambda: seconds)
+
+    at(0.0)
+    return at
+
+
+def test_what_begins_is_timed_to_its_end_and_what_fails_is_not_counted(clock):
+    stopwatch = Stopwatch()
+    stopwatch.begin([1, 2, 3])
+    clock(2.0)
+    stopwatch.end([2, 1], [None, OSError()])
+    assert stopwatch.times.count == 1
+    assert stopwatch.times.quantile(0.5) == pytest.approx(2.0, rel=1 / 16)
+    stopwatch.end([9], [None])
+    clock(8.0)
+    stopwatch.end([3], [None])
+    assert stopwatch.times.quantile(1.0) == pytest.approx(8.0, rel=1 / 16)
+
+
+def test_so_many_are_timed_until_the_next_tick(clock):
+    stopwatch = Stopwatch()
+    for number in range(TIMED_A_TICK + 9):
+        stopwatch.begin([number])
+        stopwatch.end([number], [None])
+    assert stopwatch.times.count == TIMED_A_TICK
+    stopwatch.tick()
+    stopwatch.begin([0])
+    stopwatch.end([0], [None])
+    assert stopwatch.times.count == TIMED_A_TICK + 1

@@ -1,0 +1,127 @@
+"""How long faults take in the daemon: from the event that brings one to what ends it.
+
+A real fault ends when its page is there; an explicit one when its outcome is made. Wire, queue of the kernel and client
+are not in it, and failed faults neither. Of a busy daemon some faults of each tick are timed, not all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from usmd.core import commands, events
+from usmd.core.machine import Core
+from usmd.core.region import PAGE_BITS, page_key
+from usmd.server.latency import TIMED_A_TICK, Histogram
+
+MAX_WAITING: Final = 1 << 12
+"""Faults of each kind that are timed while they wait; more are not timed."""
+_SERVED: Final = (commands.ZeroFill, commands.Restore, commands.Wake)
+"""Commands by which the threads that wait for their pages go on."""
+
+
+class FaultTimes:
+    """The times of faults of one core. `now` is the clock that events carry."""
+
+    def __init__(self, core: Core, now: Callable[[], float] = time.monotonic) -> None:
+        self.real = Histogram()
+        self.explicit = Histogram()
+        self.looks = True
+        """Whether a fault that comes now is timed, or one is that waits; `handled` need not be called else."""
+        self.waits = False
+        """Whether a fault waits that is timed, so that `handled` must be called for each event."""
+        self._left = TIMED_A_TICK
+        self._core = core
+        self._now = now
+        self._pages: dict[int, float] = {}
+        """Page key → when the first of its real faults came that wait; the others are not timed."""
+        self._faults: dict[tuple[int, int, int], float] = {}
+        """Process, `reply_to` and fault id → when an explicit fault came that waits."""
+
+    def tick(self) -> None:
+        """Time as many faults again."""
+        self._left = TIMED_A_TICK
+        self.looks = True
+
+    def handled(self, event: events.Event, todo: Sequence[commands.Command], began: float) -> None:
+        """An event that came at `began` was handled, and its commands were performed."""
+        now = self._now()
+        if self._faults:
+            self._end_explicit(todo, now)
+        if self._pages:
+            self._end_real(event, todo, now)
+        if self._left > 0:
+            if isinstance(event, events.PageFaults):
+                self._left -= len(event.faults)
+                self._page_faults(event, todo, began, now)
+            elif isinstance(event, events.Faults):
+                self._left -= len(event.faults)
+                self._explicit(event, todo, began, now)
+        self.waits = bool(self._pages or self._faults)
+        self.looks = self.waits or self._left > 0
+
+    def _page_faults(
+        self, event: events.PageFaults, todo: Sequence[commands.Command], began: float, now: float
+    ) -> None:
+        served: set[int] = set()
+        failed: set[int] = set()
+        for command in todo:
+            if isinstance(command, _SERVED):
+                served.update(command.pages)
+            elif isinstance(command, commands.Poison):
+                failed.update(command.pages)
+        for fault in event.faults:
+            key = page_key(fault.region_id, fault.page)
+            if key in served:
+                self.real.add(now - began)
+            elif key not in failed and fault.region_id in self._core.state.regions and len(self._pages) < MAX_WAITING:
+                self._pages.setdefault(key, began)
+
+    def _explicit(self, event: events.Faults, todo: Sequence[commands.Command], began: float, now: float) -> None:
+        done: dict[int, bool] = {}
+        for command in todo:
+            if isinstance(command, commands.Outcomes) and command.process_id == event.process_id:
+                for outcome in command.outcomes:
+                    if not isinstance(outcome, commands.Yielded):
+                        done[outcome.fault_id] = isinstance(outcome, commands.Allocated)
+        self.explicit.add(now - began, sum(done.values()))
+        if len(done) == len(event.faults) or event.process_id not in self._core.state.processes:
+            return
+        for fault in event.faults:
+            if fault.fault_id not in done and len(self._faults) < MAX_WAITING:
+                self._faults[event.process_id, event.reply_to, fault.fault_id] = began
+
+    def _end_explicit(self, todo: Sequence[commands.Command], now: float) -> None:
+        for command in todo:
+            if isinstance(command, commands.Outcomes):
+                for outcome in command.outcomes:
+                    if not isinstance(outcome, commands.Yielded):
+                        began = self._faults.pop((command.process_id, command.reply_to, outcome.fault_id), None)
+                        if began is not None and isinstance(outcome, commands.Allocated):
+                            self.explicit.add(now - began)
+            elif isinstance(command, commands.Ended):
+                for key in [key for key in self._faults if key[0] == command.process_id]:
+                    del self._faults[key]
+
+    def _end_real(self, event: events.Event, todo: Sequence[commands.Command], now: float) -> None:
+        if isinstance(event, events.SwapInDone):
+            pages = self._core.state.frames.page
+            for pfn, error in zip(event.frames, event.errors, strict=True):
+                if error is None:
+                    self._end(pages[pfn], now)
+        for command in todo:
+            if isinstance(command, _SERVED):
+                for key in command.pages:
+                    self._end(key, now)
+            elif isinstance(command, commands.Poison):
+                for key in command.pages:
+                    self._pages.pop(key, None)
+            elif isinstance(command, commands.RegionGone):
+                for key in [key for key in self._pages if key >> PAGE_BITS == command.region_id]:
+                    del self._pages[key]
+
+    def _end(self, key: int, now: float) -> None:
+        began = self._pages.pop(key, None)
+        if began is not None:
+            self.real.add(now - began)
