@@ -4,6 +4,7 @@ Made from the proto's descriptors. A method that is new is called here from the 
 is filled; where this file cannot know what is right, it fails and says so.
 """
 
+import os
 import re
 import secrets
 
@@ -139,12 +140,16 @@ def test_every_field_that_names_an_object_is_known_here():
     assert {field for found in naming.values() for field in found} == {"region_id", "unmapped_region_ids"}
 
 
+A_HINT = {
+    "offset": 0, "length": PAGE, "text": "DONTNEED", "will_need": False, "fhp_bytes": 0, "swap_device": "memory0",
+}  # fmt: skip
+
+
 def test_what_is_anothers_is_as_what_is_nobodys(daemon, channel, victim):
     """By the same status, reason and text, for every method that names a region; the other's session is as it was."""
     wrong = {}
     nobody = victim.region + 10_000
-    hint = {"text": "DONTNEED", "will_need": False, "fhp_bytes": 0, "swap_device": "memory0"}
-    values = {"page_count": 1, "offset": 0, "first_page": 0, "length": PAGE, **hint}
+    values = {"page_count": 1, "first_page": 0, **A_HINT}
     for method in OF_CLIENTS:
         if method.name in OF_NO_OBJECT:
             continue
@@ -187,13 +192,16 @@ def test_no_request_on_the_memory_socket_gets_what_is_anothers(tmp_path):
         thief.session.map(PAGE)
         wrong = {}
         for known in (region, region + 10_000):
-            named = {"region_id": known, "address": address, "session_token": victim.session.token}
+            named = {"region_id": known, "address": address, "session_token": victim.session.token, **A_HINT}
             for request in variants(client_pb2.MemoryRequest.DESCRIPTOR, named):
                 kind = request.WhichOneof("request")
-                send(thief.connection, request.SerializeToString(), [thief.userfaultfd] if kind == "attach" else [])
+                of_a_stranger = kind in ("attach", "begin")
+                send(thief.connection, request.SerializeToString(), [thief.userfaultfd] if of_a_stranger else [])
                 reply = receive(thief.connection)
-                wanted = "INVALID_ARGUMENT" if kind == "attach" else "NOT_FOUND"
-                if reply is None or reply.descriptors or reply.reason != wanted:
+                wanted = "INVALID_ARGUMENT" if of_a_stranger else "" if kind == "map" else "NOT_FOUND"
+                if reply is None or len(reply.descriptors) != 2 * (kind == "map") or reply.reason != wanted:
                     wrong[kind, known] = reply
+                for descriptor in () if reply is None else reply.descriptors:  # of a region of its own
+                    os.close(descriptor)
         assert wrong == {}
         victim.works()

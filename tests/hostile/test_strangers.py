@@ -15,7 +15,7 @@ from tests.support.raw_http2 import CONTINUATION, HEADERS, Connection, call_head
 from tests.support.real_daemon import Bystander, real_daemon
 from tests.support.real_memory import require_real_memory
 from tests.support.told_client import told_clients
-from usmd.server.client_service import FIRST_NUMBER
+from usmd.server.session_calls import FIRST_NUMBER
 
 MIB = 1 << 20
 BOUND = 256 * MIB

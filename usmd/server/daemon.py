@@ -50,6 +50,7 @@ from usmd.server.policy_changes import PolicyChanges
 from usmd.server.policy_check import check_policies, stand_ins
 from usmd.server.policy_watch import PolicyWatch
 from usmd.server.rpc import Read, service_handler
+from usmd.server.session_calls import SessionCalls
 from usmd.server.sessions import Sessions
 from usmd.server.signals import MEANINGS, Meaning, Signals, name_of
 from usmd.server.watch import Watch
@@ -128,7 +129,6 @@ class Daemon:
         self.policy_changes = PolicyChanges(self.engine.now)
         self.engine.on_notice = self._notice
         server = config.server
-        self._shares = shares
         self._identities = Identities(
             timeout=server.attach_timeout, of_user=server.max_user_connections, in_all=shares.connections
         )
@@ -140,12 +140,14 @@ class Daemon:
             of_user=server.max_user_sessions,
             attach_timeout=config.server.attach_timeout,
         )
+        self._calls = SessionCalls(self.engine, shares if isinstance(mechanism, UserfaultfdMemory) else None)
         self._memory_socket: MemorySocket | None = None
         if isinstance(mechanism, UserfaultfdMemory):
             self._memory_socket = MemorySocket(
                 self.engine,
                 mechanism,
                 self.sessions,
+                self._calls,
                 parse_wakeup(memory.fault_wakeup),
                 offer.features & (uffd.REQUIRED | uffd.WANTED),
                 timeout=config.server.attach_timeout,
@@ -185,7 +187,7 @@ class Daemon:
         )
         client_server = await self._serve(
             self._locks[0].place(), server.socket_mode, client_pb2.DESCRIPTOR.services_by_name["ClientService"],
-            ClientService(self.engine, self.sessions, self._shares if self._memory_socket is not None else None),
+            ClientService(self.engine, self.sessions, self._calls),
             {"": self._admission.read, "Attach": self._admission.read_stranger},
         )  # fmt: skip
         admin_server = await self._serve(

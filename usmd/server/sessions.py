@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from usmd.config import PolicyRules
@@ -42,6 +43,10 @@ class Stream:
         """Whoever files faults now writes their outcomes itself, so that nobody need be woken for them."""
 
 
+def _nothing() -> None:
+    """Nobody asked to be told."""
+
+
 class Session:
     """One client and its streams. The first that is opened is the session's own, and they end together."""
 
@@ -50,6 +55,7 @@ class Session:
         "end_error",
         "ended",
         "identity",
+        "on_ended",
         "opened",
         "over_budget_told",
         "process_id",
@@ -75,6 +81,8 @@ class Session:
         self.identity: Identity | None = None
         self.deadline: asyncio.TimerHandle | None = None
         """Ends the session if its client opens no stream in time; until then it keeps the session in memory."""
+        self.on_ended: Callable[[], None] = _nothing
+        """Called when it has ended."""
         self.ended = asyncio.Event()
         self.end_error: UsmdError | None = None
         """What the streams end with; None after a Detach."""
@@ -128,36 +136,52 @@ class Sessions:
 
     def attach(self, name: str, ticket: str) -> Session:
         """Begin a session; raises Draining, LimitExceeded, InvalidArgument or UnknownSession (a ticket nobody gave)."""
-        if self.draining:
-            raise Draining("usmd is draining and takes no new sessions")
-        if len(self._by_token) >= self._max_sessions:
-            raise LimitExceeded(f"there are {len(self._by_token)} sessions; server.max_sessions allows no more")
+        self._check_room()
         identity = self._identities.find(ticket) if ticket else None
+        pid, uid = (None, None) if identity is None else (identity.pid, identity.uid)
         try:
-            session = self._begin(name, identity)
+            session = self._begin(name, pid, uid)
         except BaseException:  # raised again
             if identity is not None:
                 identity.close()  # its ticket is used, and without a session it vouches for nobody
             raise
         loop = asyncio.get_running_loop()
         session.deadline = loop.call_later(self._attach_timeout, self._expect_stream, session)
+        if identity is not None:
+            session.identity = identity
+            identity.on_gone = lambda: self.end(session, "its client is gone")
         return session
 
-    def _begin(self, name: str, identity: Identity | None) -> Session:
-        uid = None if identity is None else identity.uid
+    def begin(self, name: str, pid: int, uid: int, on_ended: Callable[[], None]) -> Session:
+        """Begin a session without streams, whose process the caller vouches for and watches.
+
+        Raises Draining, LimitExceeded or InvalidArgument.
+        """
+        self._check_room()
+        session = self._begin(name, pid, uid)
+        session.on_ended = on_ended
+        return session
+
+    def _check_room(self) -> None:
+        if self.draining:
+            raise Draining("usmd is draining and takes no new sessions")
+        if len(self._by_token) >= self._max_sessions:
+            raise LimitExceeded(f"there are {len(self._by_token)} sessions; server.max_sessions allows no more")
+
+    def _begin(self, name: str, pid: int | None, uid: int | None) -> Session:
         own = sum(each.uid == uid for each in self._engine.core.state.processes.values())
         if own >= self._of_user:
             whose = "users that no ticket vouches for" if uid is None else f"user {uid}"
             raise LimitExceeded(f"{whose} has {own} sessions; server.max_user_sessions allows no more")
-        policies = self._rules.choose(name, None if identity is None else identity.uid)
+        policies = self._rules.choose(name, uid)
         attached = self._engine.submit(
             events.Attach(
                 name,
                 policies.alloc,
                 policies.evict,
                 policies.oom,
-                pid=None if identity is None else identity.pid,
-                uid=None if identity is None else identity.uid,
+                pid=pid,
+                uid=uid,
                 swap_device=policies.swap,
                 cond=policies.cond,
             )
@@ -166,9 +190,6 @@ class Sessions:
             raise TypeError(f"the core answered {attached!r} to Attach")
         session = Session(secrets.token_urlsafe(32), attached.process_id)
         self._by_token[session.token] = self._by_process[session.process_id] = session
-        if identity is not None:
-            session.identity = identity
-            identity.on_gone = lambda: self.end(session, "its client is gone")
         return session
 
     def find(self, token: str | None) -> Session:
@@ -230,3 +251,4 @@ class Sessions:
         session.ended.set()
         for stream in session.streams.values():
             stream.wake.set()
+        session.on_ended()

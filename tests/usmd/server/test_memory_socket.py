@@ -34,7 +34,8 @@ from tests.usmd.server.raw_memory import (
     send,
 )
 from usmd.mechanism import uffd
-from usmd.server.memory_socket import MAX_DESCRIPTORS, MAX_PACKET, MAX_TAKEN, REST_SECONDS
+from usmd.server.memory_packets import MAX_DESCRIPTORS, MAX_PACKET
+from usmd.server.memory_socket import MAX_TAKEN, REST_SECONDS
 
 FRAMES = 2048
 ATTACH_TIMEOUT = 0.3

@@ -596,16 +596,24 @@ Global___UnpinRegionResponse: _TypeAlias = UnpinRegionResponse  # noqa: Y015
 
 @_typing.final
 class MemoryRequest(_message.Message):
-    """What a client sends on the memory socket: one message a packet, each answered by one MemoryReply."""
+    """What a client sends on the memory socket: one message a packet, each answered by one MemoryReply. A program can do
+    everything here, and without gRPC: begin, map, mapped, hint, unmap.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTACH_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
     MAPPED_FIELD_NUMBER: _builtins.int
+    BEGIN_FIELD_NUMBER: _builtins.int
+    MAP_FIELD_NUMBER: _builtins.int
+    UNMAP_FIELD_NUMBER: _builtins.int
+    HINT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attach(self) -> Global___MemoryAttach:
-        """The first message. With it comes a userfaultfd, on which no handshake was done (SCM_RIGHTS)."""
+        """The first message of a session that was begun by Attach. With it comes a userfaultfd, on which no handshake was
+        done (SCM_RIGHTS).
+        """
 
     @_builtins.property
     def region(self) -> Global___MemoryRegion:
@@ -617,18 +625,40 @@ class MemoryRequest(_message.Message):
     def mapped(self) -> Global___MemoryMapped:
         """Where the region was mapped, shared. From the reply on its faults are served; it must not be touched before."""
 
+    @_builtins.property
+    def begin(self) -> Global___MemoryBegin:
+        """The first message of a session of its own, which ends with this connection. A userfaultfd comes with it as with
+        attach.
+        """
+
+    @_builtins.property
+    def map(self) -> Global___MapRegionRequest:
+        """A new region, whose descriptors come with the reply as those of `region`."""
+
+    @_builtins.property
+    def unmap(self) -> Global___UnmapRegionRequest:
+        """A region to give back, which was unmapped before. The reply comes when its memory is empty."""
+
+    @_builtins.property
+    def hint(self) -> Global___HintRegionRequest:
+        """A hint."""
+
     def __init__(
         self,
         *,
         attach: Global___MemoryAttach | None = ...,
         region: Global___MemoryRegion | None = ...,
         mapped: Global___MemoryMapped | None = ...,
+        begin: Global___MemoryBegin | None = ...,
+        map: Global___MapRegionRequest | None = ...,
+        unmap: Global___UnmapRegionRequest | None = ...,
+        hint: Global___HintRegionRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "mapped", b"mapped", "region", b"region", "request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "begin", b"begin", "hint", b"hint", "map", b"map", "mapped", b"mapped", "region", b"region", "request", b"request", "unmap", b"unmap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "mapped", b"mapped", "region", b"region", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "begin", b"begin", "hint", b"hint", "map", b"map", "mapped", b"mapped", "region", b"region", "request", b"request", "unmap", b"unmap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["attach", "region", "mapped"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["attach", "region", "mapped", "begin", "map", "unmap", "hint"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -655,6 +685,54 @@ class MemoryAttach(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MemoryAttach: _TypeAlias = MemoryAttach  # noqa: Y015
+
+@_typing.final
+class MemoryBegin(_message.Message):
+    """A session that has no other connection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the session for people, and for the rules that choose its policies."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryBegin: _TypeAlias = MemoryBegin  # noqa: Y015
+
+@_typing.final
+class MemoryBegun(_message.Message):
+    """The session has begun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process, as operators see it."""
+    page_size: _builtins.int
+    """Bytes of a page."""
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "process_id", b"process_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryBegun: _TypeAlias = MemoryBegun  # noqa: Y015
 
 @_typing.final
 class MemoryRegion(_message.Message):
@@ -712,21 +790,41 @@ class MemoryReply(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    BEGUN_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    HINT_FIELD_NUMBER: _builtins.int
     reason: _common_pb2.FailureReason.ValueType
     """Unset: done. Else why not, and nothing has changed."""
     message: _builtins.str
     """The cause for people."""
+    @_builtins.property
+    def begun(self) -> Global___MemoryBegun:
+        """To begin."""
+
+    @_builtins.property
+    def region(self) -> Global___Region:
+        """To map."""
+
+    @_builtins.property
+    def hint(self) -> Global___HintRegionResponse:
+        """To hint."""
+
     def __init__(
         self,
         *,
         reason: _common_pb2.FailureReason.ValueType = ...,
         message: _builtins.str = ...,
+        begun: Global___MemoryBegun | None = ...,
+        region: Global___Region | None = ...,
+        hint: Global___HintRegionResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "hint", b"hint", "region", b"region", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "hint", b"hint", "message", b"message", "reason", b"reason", "region", b"region", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["begun", "region", "hint"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
 Global___MemoryReply: _TypeAlias = MemoryReply  # noqa: Y015
 

@@ -1,0 +1,373 @@
+"""One client's connection to the memory socket: its packets, its faults, and its end.
+
+A packet is a MemoryRequest of the proto, its answer a MemoryReply; descriptors travel beside them. The kernel vouches
+for the peer. The session was begun by gRPC, and is named by its token, or it is begun here, and ends with the
+connection. A pidfd ends the session when the process dies. Everything runs on the loop, in callbacks, and none waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from lib_usm.pb.usm.v1 import client_pb2
+from usmd import log
+from usmd.core import events
+from usmd.errors import InvalidArgument, LimitExceeded, NotFound, SessionKilled, UnknownSession, UsmdError
+from usmd.mechanism import uffd
+from usmd.mechanism.base import Busy
+from usmd.mechanism.client_memory import ClientMemory
+from usmd.mechanism.userfaultfd import RealRegion, UserfaultfdMemory
+from usmd.server.allowance import Allowance
+from usmd.server.engine import Engine
+from usmd.server.fault_wakeup import Sleep
+from usmd.server.memory_packets import MAX_DESCRIPTORS, MAX_PACKET, peer_pidfd, reply_of, request_of, send_kill
+from usmd.server.session_calls import EMPTIED_SECONDS, SessionCalls
+from usmd.server.sessions import Session, Sessions
+
+MAX_PIECES: Final = 4096
+"""Pieces that the regions of a client may be in."""
+AGAIN_SECONDS: Final = 0.005
+"""After which a request is looked at again that could not be answered yet."""
+MAX_ROUNDS: Final = 16
+"""Reads of one client's faults at a stretch; then others have their turn."""
+
+
+@dataclass
+class Surroundings:
+    """What all connections share. `dispose` closes a descriptor that came from a peer, where nothing waits for that.
+
+    `features` are what is agreed on with each userfaultfd. Within `timeout` seconds a connection has its session.
+    """
+
+    engine: Engine
+    memory: UserfaultfdMemory
+    sessions: Sessions
+    calls: SessionCalls
+    wakeup: Sleep
+    features: uffd.Feature
+    timeout: float
+    allowance: Allowance
+    dispose: Callable[[int], None]
+    connections: set[Connection] = field(default_factory=set)
+    """Those that are open."""
+
+
+class Connection:
+    """A connection that was accepted, and is open until `close`."""
+
+    def __init__(self, around: Surroundings, peer: socket.socket, pid: int, uid: int) -> None:
+        self._around = around
+        self._peer = peer
+        peer.setblocking(False)
+        self._pid = pid
+        self._uid = uid
+        self._pidfd: int | None = None
+        self.session: Session | None = None
+        """The session whose memory this is."""
+        self._client: ClientMemory | None = None
+        self._reading = False
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(around.timeout, self.close)
+        """Ends a connection without a session; later, looks again whether a request can be answered."""
+        self._loop.add_reader(peer, self._readable)
+        around.connections.add(self)
+
+    # Packets
+
+    def _readable(self) -> None:
+        try:
+            data, descriptors, flags, _ = socket.recv_fds(
+                self._peer, MAX_PACKET, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            self._ended("its memory connection broke")
+            return
+        self._serve(data, descriptors, flags)
+
+    def _serve(self, data: bytes, descriptors: list[int], flags: int) -> None:
+        try:
+            if data or descriptors:
+                self._serve_packet(data, descriptors, flags)
+            else:
+                self._ended("its memory connection was closed")
+        except Exception:  # noqa: BLE001 - logged with its traceback, and the client is told by the end of its session
+            log.event("defect", exc_info=True, method="usmd memory socket")
+            self._ended("usmd could not do what its memory connection asked; a defect of usmd")
+        finally:
+            for descriptor in descriptors:
+                self._around.dispose(descriptor)
+
+    def _serve_packet(self, data: bytes, descriptors: list[int], flags: int) -> None:
+        """Answer a packet; what is kept of the descriptors leaves the list."""
+        try:
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise InvalidArgument(
+                    f"a packet with more than {MAX_PACKET} bytes or {MAX_DESCRIPTORS} descriptors; send less"
+                )
+            self._handle(request_of(data), descriptors)
+        except Busy:
+            self._later(lambda: False, lambda: self._serve(data, [], 0), AGAIN_SECONDS)
+        except UsmdError as error:
+            self._answer(reply_of(error))
+            if self._client is None:
+                self.close()  # a stranger has one try
+
+    def _handle(self, request: client_pb2.MemoryRequest, descriptors: list[int]) -> None:
+        """Do what a packet asks, and answer it. What is kept of the descriptors leaves the list."""
+        kind = request.WhichOneof("request")
+        if kind == "attach":
+            self._attach(request.attach.session_token, descriptors)
+        elif kind == "begin":
+            self._begin(request.begin.name, descriptors)
+        elif descriptors:
+            raise InvalidArgument(f"{len(descriptors)} descriptors came with a request that takes none")
+        elif kind == "region":
+            self._answer(client_pb2.MemoryReply(), self._region(request.region.region_id).share())
+        elif kind == "mapped":
+            self._mapped(request.mapped.region_id, request.mapped.address)
+        elif kind == "map":
+            region = self._around.calls.map(self._live_session(), request.map)
+            self._answer(client_pb2.MemoryReply(region=region), self._region(region.region_id).share())
+        elif kind == "unmap":
+            self._unmap(request.unmap.region_id)
+        elif kind == "hint":
+            answer = self._around.calls.hint(self._live_session(), request.hint)
+            self._answer(client_pb2.MemoryReply(hint=answer))
+        else:
+            raise InvalidArgument("the packet asks for nothing; send attach, begin, region, mapped, map, unmap or hint")
+
+    def _later(self, ready: Callable[[], bool], then: Callable[[], None], seconds: float) -> None:
+        """Go on when something is `ready`, or so many seconds later. Nothing is read before: replies come in order."""
+        if self not in self._around.connections:
+            return  # what was asked has ended it
+        self._loop.remove_reader(self._peer)
+        self._look(ready, then, self._loop.time() + seconds)
+
+    def _look(self, ready: Callable[[], bool], then: Callable[[], None], latest: float) -> None:
+        if not ready() and self._loop.time() < latest:
+            self._timer = self._loop.call_later(AGAIN_SECONDS, self._look, ready, then, latest)
+            return
+        self._loop.add_reader(self._peer, self._readable)
+        then()
+
+    def _answer(self, reply: client_pb2.MemoryReply, descriptors: list[int] | None = None) -> None:
+        # A reply is never empty, or it would look like the end of the connection.
+        data = reply.SerializeToString() or client_pb2.MemoryReply(message="ok").SerializeToString()
+        try:
+            socket.send_fds(self._peer, [data], descriptors or [])
+        except OSError:  # full, because the client does not read, or gone
+            self._ended("its memory connection broke")
+
+    # Requests
+
+    def _attach(self, token: str, descriptors: list[int]) -> None:
+        descriptor = self._userfaultfd_of("attach", descriptors)
+        session = self._around.sessions.find(token)
+        # A token that another process shows was stolen: it stands for nobody.
+        foreign = session.identity is not None and session.identity.pid != self._pid
+        if foreign or any(each.session is session for each in self._around.connections):
+            raise UnknownSession("no session that has no memory yet has this token in this process; attach first")
+        self._take(descriptor, descriptors, lambda: session)
+        self._answer(client_pb2.MemoryReply())
+
+    def _begin(self, name: str, descriptors: list[int]) -> None:
+        descriptor = self._userfaultfd_of("begin", descriptors)
+        sessions = self._around.sessions
+        session = self._take(
+            descriptor, descriptors, lambda: sessions.begin(name, self._pid, self._uid, self._session_over)
+        )
+        begun = client_pb2.MemoryBegun(
+            process_id=session.process_id, page_size=self._around.engine.core.state.settings.page_size
+        )
+        self._answer(client_pb2.MemoryReply(begun=begun))
+
+    def _userfaultfd_of(self, kind: str, descriptors: list[int]) -> int:
+        if self._client is not None:
+            raise InvalidArgument("this connection has a userfaultfd already; there is one a session")
+        if len(descriptors) != 1:
+            raise InvalidArgument(f"{len(descriptors)} descriptors came with {kind}; exactly one is allowed")
+        if not uffd.is_userfaultfd(descriptors[0]):
+            raise InvalidArgument(f"the descriptor that came with {kind} is no userfaultfd")
+        return descriptors[0]
+
+    def _take(self, descriptor: int, descriptors: list[int], session_of: Callable[[], Session]) -> Session:
+        """Serve the faults of a userfaultfd for a session, which is known or made last; raises UsmdError."""
+        try:
+            pidfd = peer_pidfd(self._peer, self._pid)
+        except OSError as error:
+            raise LimitExceeded(f"process {self._pid} cannot be watched: {error.strerror}") from error
+        around = self._around
+        page_size = around.engine.core.state.settings.page_size
+        try:
+            client = ClientMemory(descriptor, around.features, page_size, self._pid)
+            session = session_of()
+        except OSError as error:
+            os.close(pidfd)
+            raise InvalidArgument(
+                f"the kernel refuses the handshake on this userfaultfd ({error.strerror}); hand over a fresh one, on "
+                "which UFFDIO_API was not called"
+            ) from error
+        except UsmdError:
+            os.close(pidfd)  # the userfaultfd is still among the descriptors
+            raise
+        descriptors.clear()  # it is the client memory's now
+        self._timer.cancel()
+        self._pidfd, self._client, self.session = pidfd, client, session
+        around.allowance.settle(self._uid)
+        client.on_early = self._serve_soon
+        self._loop.add_reader(pidfd, self._ended, "its client is gone")
+        self._loop.add_reader(client.descriptor, self._faults)
+        return session
+
+    def _region(self, region_id: int) -> RealRegion:
+        session = self._live_session()
+        self._around.engine.core.state.region(session.process_id, region_id)
+        region = self._around.memory.region(region_id)
+        if region is None:
+            raise NotFound(f"no region {region_id} in this session")
+        return region
+
+    def _live_session(self) -> Session:
+        if self.session is None:
+            raise UnknownSession(
+                "this connection has no session; the first request is attach or begin, with a userfaultfd"
+            )
+        return self._around.sessions.find(self.session.token)
+
+    def _mapped(self, region_id: int, address: int) -> None:
+        region = self._region(region_id)
+        client = self._client
+        if region.client is not None or client is None:
+            raise InvalidArgument(f"region {region_id} is mapped already; it can be once")
+        if address <= 0 or address % uffd.HARDWARE_PAGE:
+            raise InvalidArgument(f"address {address:#x}; allowed is a multiple of {uffd.HARDWARE_PAGE} above 0")
+        try:
+            self._around.memory.connect(region, client, address)
+        except (OSError, struct.error) as error:
+            raise InvalidArgument(
+                f"region {region_id} cannot be served at {address:#x}: {error}; map all of its memfd there, shared"
+            ) from error
+        self._answer(client_pb2.MemoryReply())
+
+    def _unmap(self, region_id: int) -> None:
+        calls = self._around.calls
+        calls.unmap(self._live_session(), region_id)
+        self._later(
+            lambda: calls.are_emptied([region_id]), lambda: self._answer(client_pb2.MemoryReply()), EMPTIED_SECONDS
+        )
+
+    # Faults
+
+    def _faults(self) -> None:
+        client, session = self._client, self.session
+        if client is None or session is None:
+            return
+        around = self._around
+        linger_until = 0.0
+        rounds = 0
+        while rounds < MAX_ROUNDS and self._client is client:  # its end may be what follows from its faults
+            # Read again before going back to the loop: who was woken may have faulted again already.
+            try:
+                faults = client.read()
+            except OSError as error:
+                if not uffd.broken(client.descriptor):
+                    log.event("faults_not_read", process_id=session.process_id, error=str(error))
+                self._ended("its userfaultfd reports no more faults")
+                return
+            if faults:
+                rounds += 1
+                around.engine.submit(events.PageFaults(session.process_id, faults))
+                linger_until = around.wakeup.faulted(self._pid, client.last_thread)
+            elif time.monotonic() >= linger_until:
+                break
+        if not rounds and uffd.broken(client.descriptor):
+            self._ended("its userfaultfd reports no more faults")
+
+    def check(self) -> None:
+        """End a session whose userfaultfd reports no more faults: the loop does not tell of that a second time."""
+        if self._client is None:
+            return
+        if uffd.broken(self._client.descriptor):
+            self._ended("its userfaultfd reports no more faults")
+        elif self._client.piece_count > MAX_PIECES:
+            self._ended(
+                f"its regions are in more than {MAX_PIECES} pieces, by mremap or left mapped after they were given back"
+            )
+
+    def _serve_soon(self) -> None:
+        """Faults were read on the way; they are served when what is under way is done."""
+        if not self._reading:
+            self._reading = True
+            self._loop.call_soon(self._serve_early)
+
+    def _serve_early(self) -> None:
+        self._reading = False
+        self._faults()
+
+    # End
+
+    def give_up(self) -> None:
+        """End the session, because usmd cannot look after its memory."""
+        self._ended("usmd could not look after its memory; a defect of usmd")
+
+    def kill_process_of(self, client: ClientMemory) -> None:
+        """End the process, if this is the client in whose memory the loop stands. Called on another thread.
+
+        The rest of its end is the loop's, which the pidfd tells.
+        """
+        session, pidfd = self.session, self._pidfd
+        if self._client is client and session is not None and pidfd is not None:
+            killed = send_kill(pidfd)
+            reason = "usmd stood in a system call on its memory; it may hold no lock of its address space for long"
+            log.event("client_ended", process_id=session.process_id, pid=self._pid, reason=reason, killed=killed)
+
+    def kill(self, reason: str) -> None:
+        """End the client, because others wait for it; its session alone where usmd may send it no signal."""
+        session, pidfd = self.session, self._pidfd
+        if session is None or pidfd is None:
+            return
+        killed = send_kill(pidfd)
+        log.event("client_ended", process_id=session.process_id, pid=self._pid, reason=reason, killed=killed)
+        self._around.sessions.end(session, reason, SessionKilled(reason))
+        self.close(poison=True)
+
+    def _session_over(self) -> None:
+        """A session that was begun here has ended, which its client hears here alone."""
+        error = None if self.session is None else self.session.end_error
+        if error is not None and self in self._around.connections:
+            self._answer(reply_of(error))
+        self.close(poison=True)
+
+    def _ended(self, reason: str) -> None:
+        """The client is gone, or does not want to go on: its session ends, and so does the connection."""
+        if self.session is not None:
+            self._around.sessions.end(self.session, reason)
+        self.close(poison=True)
+
+    def close(self, *, poison: bool = False) -> None:
+        """Close everything; a second call does nothing. `poison`: whatever is missing in the client is an error."""
+        around = self._around
+        if self not in around.connections:
+            return
+        around.connections.discard(self)
+        around.allowance.leave(self._uid, waiting=self.session is None)
+        self._timer.cancel()
+        self._loop.remove_reader(self._peer)
+        around.dispose(self._peer.detach())
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        if self._client is not None:
+            self._loop.remove_reader(self._client.descriptor)
+            around.memory.disconnect(self._client)
+            around.memory.farewell(self._client, poison=poison)
+            self._client = None

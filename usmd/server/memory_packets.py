@@ -1,0 +1,69 @@
+"""What travels on the memory socket, and who is at its other end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import struct
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from lib_usm.pb.usm.v1 import client_pb2
+from usmd.errors import InvalidArgument, LimitExceeded, UsmdError
+from usmd.server.stream_messages import failure_reason
+
+MAX_PACKET: Final = 4096
+MAX_DESCRIPTORS: Final = 8
+"""Descriptors taken from a packet, so that too many are seen, and closed."""
+MAX_MESSAGE: Final = 1000
+"""Characters of the cause in a reply."""
+_SO_PEERPIDFD: Final = 77
+"""Linux 6.5: no other process can have got the number meanwhile. Python 3.11 has no name for it."""
+
+
+def peer_pidfd(peer: socket.socket, pid: int) -> int:
+    """A pidfd of the process at the other end; raises OSError."""
+    try:
+        size = struct.calcsize("i")
+        return int(struct.unpack("i", peer.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, size))[0])
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+    return os.pidfd_open(pid)
+
+
+def send_kill(pidfd: int) -> bool:
+    """Send SIGKILL; whether that was allowed. A process that has ended counts as killed."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return True
+
+
+def reply_of(error: UsmdError) -> client_pb2.MemoryReply:
+    """The reply to a request that was refused."""
+    return client_pb2.MemoryReply(reason=failure_reason(error), message=str(error)[:MAX_MESSAGE])
+
+
+def refuse(peer: socket.socket, why: str) -> None:
+    """Tell a peer that it is one too many, and close its connection."""
+    peer.setblocking(False)
+    with peer:
+        try:
+            peer.send(reply_of(LimitExceeded(why)).SerializeToString())
+        except OSError:
+            return  # it is gone
+
+
+def request_of(data: bytes) -> client_pb2.MemoryRequest:
+    """The request of a packet; raises InvalidArgument."""
+    try:
+        return client_pb2.MemoryRequest.FromString(data)
+    except DecodeError:
+        raise InvalidArgument("the packet is no MemoryRequest") from None

@@ -1,0 +1,87 @@
+"""What a session may ask, whichever way it asks: regions that are mapped and given back, and hints.
+
+The client service and the memory socket both take these requests; what they have in common is here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Final
+
+from lib_usm.pb.usm.v1 import client_pb2
+from usmd.core import commands, events
+from usmd.core.hints import Hint, parse_hint
+from usmd.core.region import MAX_REGION_ID, Process
+from usmd.server.descriptors import Shares
+from usmd.server.engine import Engine
+from usmd.server.hint_messages import hint_from_fields
+from usmd.server.sessions import Session
+
+FIRST_NUMBER: Final = 1 << 20
+"""Of those that are drawn; the numbers below are for a draw that is taken."""
+EMPTIED_SECONDS: Final = 1.0
+"""Longest wait for the memory of regions that a client gives back; a client may hold that up."""
+
+
+class SessionCalls:
+    """The calls, each in the name of a session. All raise UsmdError."""
+
+    def __init__(self, engine: Engine, shares: Shares | None = None) -> None:
+        """`shares`: of descriptors, where regions take some."""
+        self._engine = engine
+        self._shares = shares
+
+    def process(self, session: Session) -> Process:
+        """The process of a session."""
+        return self._engine.core.state.process(session.process_id)
+
+    def map(self, session: Session, request: client_pb2.MapRegionRequest) -> client_pb2.Region:
+        """Make a region."""
+        if self._shares is not None:
+            self._shares.check_region(self.process(session), self._engine.core.state.processes)
+        mapped = self._engine.map(events.Map(session.process_id, request.length, request.name, _number()))
+        return client_pb2.Region(
+            region_id=mapped.region_id,
+            address=mapped.address,
+            length=mapped.length,
+            page_count=mapped.page_count,
+            name=mapped.name,
+        )
+
+    def unmap(self, session: Session, region_id: int) -> None:
+        """Give a region back. Answer when it `is_emptied`: a client that was told finds no byte of it."""
+        self._engine.submit(events.Unmap(session.process_id, region_id))
+
+    def are_emptied(self, regions: Sequence[int]) -> bool:
+        """Whether regions that are gone hold no memory any more."""
+        return all(map(self._engine.memory.is_emptied, regions))
+
+    def hint(self, session: Session, request: client_pb2.HintRegionRequest) -> client_pb2.HintRegionResponse:
+        """Put a hint on a range, or clear it."""
+        length, hint = request.length or None, _hint_of(request)
+        answer = self._engine.submit(
+            events.SetHint(session.process_id, request.region_id, request.offset, length, hint)
+        )
+        if not isinstance(answer, commands.HintSet):
+            raise TypeError(f"the core answered {answer!r} to SetHint")
+        session.over_budget_told = self.process(session).counters.deny_over_budget  # the answer tells of those
+        return client_pb2.HintRegionResponse(
+            hint_id=answer.hint_id,
+            first_page=answer.first_page,
+            page_count=answer.page_count,
+            over_budget_pages=answer.over_budget,
+            unheeded_keys=answer.unheeded,
+        )
+
+
+def _number() -> int:
+    """A region's number, which tells its client nothing of the regions of others."""
+    return FIRST_NUMBER + secrets.randbelow(MAX_REGION_ID - FIRST_NUMBER + 1)
+
+
+def _hint_of(request: client_pb2.HintRegionRequest) -> Hint | None:
+    which = request.WhichOneof("hint")
+    if which == "fields":
+        return hint_from_fields(request.fields)
+    return parse_hint(request.text)
