@@ -66,7 +66,7 @@ def unheeded(text, alloc="first_fit", evict="lru", cond="none"):
 
 
 def test_keys_that_no_policy_acts_on_are_named():
-    assert unheeded(ALL) == ["PRIORITY", "FHP", "ACCESS", "X_NOTE"]
+    assert unheeded(ALL) == ["PRIORITY", "ACCESS", "FHP", "X_NOTE"]
 
 
 def test_the_default_policies_act_on_every_key_but_free_form_ones():
@@ -77,12 +77,12 @@ def test_the_default_policies_act_on_every_key_but_free_form_ones():
 @pytest.mark.parametrize(
     ("policies", "expected"),
     [
-        ({"evict": "hint_aware(fallback=arc)"}, ["FHP", "ACCESS", "X_NOTE"]),
+        ({"evict": "hint_aware(fallback=arc)"}, ["ACCESS", "FHP", "X_NOTE"]),
         ({"alloc": "flexible_huge_pages"}, ["PRIORITY", "X_NOTE"]),
-        ({"alloc": "async_aware(regular=first_fit)"}, ["PRIORITY", "FHP", "ACCESS", "X_NOTE"]),
-        ({"cond": "all_of(first=trim,second=swap_back)"}, ["PRIORITY", "FHP", "ACCESS", "X_NOTE"]),
+        ({"alloc": "async_aware(regular=first_fit)"}, ["PRIORITY", "ACCESS", "FHP", "X_NOTE"]),
+        ({"cond": "all_of(first=trim,second=swap_back)"}, ["PRIORITY", "ACCESS", "FHP", "X_NOTE"]),
         ({"alloc": "Reads"}, ["PRIORITY", "ACCESS"]),
-        ({"alloc": "ReadsAll"}, ["PRIORITY", "FHP", "ACCESS"]),
+        ({"alloc": "ReadsAll"}, ["PRIORITY", "ACCESS", "FHP"]),
         ({"alloc": "SaysNothing"}, []),
         ({"evict": "Own"}, []),
         ({"alloc": "Broken"}, []),
