@@ -11,27 +11,32 @@
     ├── NotRunning                     nobody runs the uThread that is waited for
     ├── Deadlock                       all uThreads wait for each other
     ├── WaitTimeout (TimeoutError)     the fault is still being served; wait again with the same token
-    ├── OutOfMemory (MemoryError)      no frame, and the oom policy refused
-    │   └── Thrashing                  a page was evicted again and again before it could be used
+    ├── PageUnavailable                a page cannot be brought in; the session and the other pages are well
+    │   ├── OutOfMemory (MemoryError)  no frame, and the oom policy refused
+    │   │   └── Thrashing              a page was evicted again and again before it could be used
+    │   ├── DataLoss                   the page's bytes in swap are damaged, and nothing was made up in their place
+    │   └── SwapIOError (OSError)      a swap device could not be read or written, or hangs
     ├── LimitExceeded (MemoryError)    a limit of the daemon, or of this process
-    ├── DataLoss                       the page's bytes in swap are damaged, and nothing was made up in their place
-    ├── SwapIOError (OSError)          a swap device could not be read or written; trying again may succeed
     ├── ClosedError (ValueError)       the client or the region was closed
     │   └── Unmapped                   the region was closed while a fault waited
     ├── NoBuffer (BufferError)         the region is not mapped into this process
     ├── InUse (BufferError)            arrays or views of the region's memory are in use
     ├── ForkedChild                    the client belongs to the parent process
     ├── DaemonUnavailable (ConnectionError)   no daemon answers at the address, or this user may not ask
-    ├── Draining                       the daemon takes no new work
-    ├── SessionKilled                  the daemon ended the session; the message says why
-    ├── UnknownSession                 the daemon does not know the session (any more)
-    ├── ConnectionLost (ConnectionError)      the session ended because the connection broke
+    ├── SessionEnded                   there is no session any more, nor its regions: connect again
+    │   ├── Draining                   the daemon ends, and takes no new work
+    │   ├── SessionKilled              the daemon ended the session; the message says why
+    │   ├── UnknownSession             the daemon does not know the session (any more)
+    │   └── ConnectionLost (ConnectionError)  the session ended because the connection broke
     └── InternalError                  a defect of the daemon, or not a usmd at all
 
-Nothing here talks to the daemon.
+SessionEnded and PageUnavailable are families to catch. `retryable` says of a class whether the same call may succeed
+later, though its caller changes nothing. Nothing here talks to the daemon.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -45,6 +50,9 @@ _PREFIX = "FAILURE_REASON_"
 
 class UsmError(Exception):
     """Base of all errors of lib_usm; the message is for the person who can act on it."""
+
+    retryable: ClassVar[bool] = False
+    """Whether the same call may succeed later, though its caller changes nothing."""
 
     page: int | None = None
     """The page that failed, counted from the start of its region, where one page is to blame."""
@@ -81,6 +89,8 @@ class UnknownToken(UsmError, LookupError):
 class WaitTimeout(UsmError, TimeoutError):
     """The yielded fault was not completed in time; its token stays good."""
 
+    retryable = True
+
 
 class NotRunning(UsmError):
     """A call that needs a running LocalManager, and there is none."""
@@ -90,8 +100,14 @@ class Deadlock(UsmError):
     """Each uThread that is left waits for another one; the message names them and what they wait for."""
 
 
-class OutOfMemory(UsmError, MemoryError):
+class PageUnavailable(UsmError):
+    """A page cannot be brought in. The session goes on, and so do all other pages."""
+
+
+class OutOfMemory(PageUnavailable, MemoryError):
     """No frame could be freed, and the oom policy refused."""
+
+    retryable = True
 
 
 class Thrashing(OutOfMemory):
@@ -102,12 +118,14 @@ class LimitExceeded(UsmError, MemoryError):
     """A limit of the daemon is reached, or one of this process, which the message names as `ulimit` or `sysctl` do."""
 
 
-class DataLoss(UsmError):
+class DataLoss(PageUnavailable):
     """The bytes of a swapped page do not match their checksum; nothing is made up in their place."""
 
 
-class SwapIOError(UsmError, OSError):
-    """A swap device could not be read or written; trying again may succeed."""
+class SwapIOError(PageUnavailable, OSError):
+    """A swap device could not be read or written, or has not answered in time; trying again may succeed."""
+
+    retryable = True
 
 
 class ClosedError(UsmError, ValueError):
@@ -133,20 +151,26 @@ class ForkedChild(UsmError):
 class DaemonUnavailable(UsmError, ConnectionError):
     """No daemon answers at the address, or this user may not ask it."""
 
+    retryable = True
 
-class Draining(UsmError):
+
+class SessionEnded(UsmError):
+    """There is no session any more, and with it went its regions; a new client may connect."""
+
+
+class Draining(SessionEnded):
     """The daemon is draining and takes no new work."""
 
 
-class SessionKilled(UsmError):
+class SessionKilled(SessionEnded):
     """The daemon ended the session; the message says why."""
 
 
-class UnknownSession(UsmError):
+class UnknownSession(SessionEnded):
     """The daemon does not know the session, or no longer."""
 
 
-class ConnectionLost(UsmError, ConnectionError):
+class ConnectionLost(SessionEnded, ConnectionError):
     """The connection to the daemon broke, and with it the session and its regions ended."""
 
 

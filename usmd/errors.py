@@ -8,23 +8,26 @@
     │   ├── ConfigError            the configuration
     │   └── UnknownPolicy          a policy name that does not exist
     ├── NotFound                   no such region, process or page for this caller
-    ├── UnknownSession             the session token is missing, unknown or ended
-    ├── SessionKilled              the daemon ended the session
-    ├── OutOfMemory                no frame, and the oom policy refused
+    ├── SessionEnded               there is no such session, or none any more
+    │   ├── UnknownSession         the session token is missing, unknown or ended
+    │   ├── SessionKilled          the daemon ended the session
+    │   └── Draining               the daemon takes no new work
+    ├── PageUnavailable            a page cannot be brought in; its session goes on
+    │   ├── OutOfMemory            no frame, and the oom policy refused
+    │   ├── DataLoss               the bytes in a slot are not those that were written
+    │   └── SwapIOError            a swap device could not be read or written, or hangs
     ├── LimitExceeded              a limit of the daemon
-    ├── DataLoss                   the bytes in a slot are not those that were written
-    ├── SwapIOError                a swap device could not be read or written
     ├── Refused                    a swap device does not take a page, and nothing is wrong with either
     │   └── NoRoom                 … because it is full
     ├── SwapDeviceError            a swap device could not be opened
     ├── Unmapped                   the region went away while a fault waited
-    ├── Draining                   the daemon takes no new work
     ├── AlreadyRunning             another daemon serves this socket
     ├── TraceError                 a trace or recording of accesses that cannot be read or written
     └── EventLogError              a log of the core's events that cannot be read
 
 `code` is a gRPC status by name and `reason` the name of a FailureReason of proto/usm/v1/common.proto, both as plain
-text, so that this module and the core need no transport.
+text, so that this module and the core need no transport. SessionEnded and PageUnavailable are families to catch, and
+are not raised themselves.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ class UsmdError(Exception):
 
     code: ClassVar[str] = "INTERNAL"
     reason: ClassVar[str] = "INTERNAL"
+    retryable: ClassVar[bool] = False
+    """Whether the same request may succeed later, though its sender changes nothing."""
 
 
 class InvalidArgument(UsmdError):
@@ -78,22 +83,36 @@ class NotFound(UsmdError):
     reason = "NOT_FOUND"
 
 
-class UnknownSession(UsmdError):
+class SessionEnded(UsmdError):
+    """There is no session for this request: there never was, or it has ended."""
+
+    code = "ABORTED"
+
+
+class UnknownSession(SessionEnded):
     """The session token is missing, unknown, or its session has ended."""
 
     code = "UNAUTHENTICATED"
     reason = "UNKNOWN_SESSION"
 
 
-class SessionKilled(UsmdError):
+class SessionKilled(SessionEnded):
     """The daemon ended the session; the message says why."""
 
     code = "ABORTED"
     reason = "SESSION_KILLED"
 
 
-class OutOfMemory(UsmdError):
+class PageUnavailable(UsmdError):
+    """A page cannot be brought in. Its session goes on, and so do all other pages."""
+
+    code = "UNAVAILABLE"
+
+
+class OutOfMemory(PageUnavailable):
     """No frame could be freed, and the oom policy refused."""
+
+    retryable = True
 
     code = "RESOURCE_EXHAUSTED"
     reason = "OUT_OF_MEMORY"
@@ -106,15 +125,17 @@ class LimitExceeded(UsmdError):
     reason = "LIMIT_EXCEEDED"
 
 
-class DataLoss(UsmdError):
+class DataLoss(PageUnavailable):
     """The bytes read from a slot are not those that were written; nothing is made up in their place."""
 
     code = "DATA_LOSS"
     reason = "DATA_LOSS"
 
 
-class SwapIOError(UsmdError):
-    """A swap device could not be read or written."""
+class SwapIOError(PageUnavailable):
+    """A swap device could not be read or written, or has not answered in time."""
+
+    retryable = True
 
     code = "UNAVAILABLE"
     reason = "SWAP_IO"
@@ -145,7 +166,7 @@ class Unmapped(UsmdError):
     reason = "UNMAPPED"
 
 
-class Draining(UsmdError):
+class Draining(SessionEnded):
     """The daemon is draining and takes no new work."""
 
     code = "UNAVAILABLE"

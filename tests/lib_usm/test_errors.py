@@ -193,3 +193,38 @@ def test_an_error_that_was_caught_keeps_nothing_of_its_callers(daemon, client, w
         return weakref.ref(held)
 
     assert call()() is None
+
+
+def everything():
+    """All classes of errors."""
+    found = [errors.UsmError]
+    for each in found:
+        found += each.__subclasses__()
+    return found
+
+
+def test_families_hold_what_ends_a_session_and_what_concerns_a_page_and_all_are_exported():
+    names = {
+        family: {each.__name__ for each in everything() if issubclass(each, family) and each is not family}
+        for family in (lib_usm.SessionEnded, lib_usm.PageUnavailable)
+    }
+    assert names[lib_usm.SessionEnded] == {"Draining", "SessionKilled", "UnknownSession", "ConnectionLost"}
+    assert names[lib_usm.PageUnavailable] == {"OutOfMemory", "Thrashing", "DataLoss", "SwapIOError"}
+    assert {each.__name__ for each in everything() if each.__module__ == errors.__name__} <= set(lib_usm.__all__)
+
+
+def test_an_error_says_whether_the_same_call_may_succeed_later():
+    retryable = {each.__name__ for each in everything() if each.retryable}
+    assert retryable == {"DaemonUnavailable", "OutOfMemory", "SwapIOError", "Thrashing", "WaitTimeout"}
+
+
+@pytest.mark.parametrize(
+    ("error", "builtin"),
+    [
+        (lib_usm.OutOfMemory, MemoryError), (lib_usm.SwapIOError, OSError), (lib_usm.ConnectionLost, ConnectionError),
+        (lib_usm.DaemonUnavailable, ConnectionError), (lib_usm.WaitTimeout, TimeoutError),
+    ],
+)  # fmt: skip
+def test_an_error_of_a_family_is_still_what_python_calls_its_kind(error, builtin):
+    with pytest.raises(builtin):
+        raise error("why")

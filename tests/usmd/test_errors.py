@@ -4,6 +4,7 @@ import re
 import grpc
 import pytest
 
+import lib_usm
 from lib_usm.pb.usm.v1 import common_pb2
 from usmd import errors
 
@@ -41,3 +42,14 @@ def test_the_drawn_tree_is_the_real_one():
             parents[depth] = match[2]
             drawn[match[2]] = parents.get(depth - 1, "Exception")
     assert drawn == {error.__name__: error.__base__.__name__ for error in CLASSES}
+
+
+def test_families_hold_what_ends_a_session_and_what_concerns_a_page():
+    assert set(errors.SessionEnded.__subclasses__()) == {errors.UnknownSession, errors.SessionKilled, errors.Draining}
+    assert {errors.OutOfMemory, errors.DataLoss, errors.SwapIOError} <= set(errors.PageUnavailable.__subclasses__())
+
+
+def test_daemon_and_library_agree_on_what_may_be_tried_again():
+    for error in CLASSES:
+        own = getattr(lib_usm, error.__name__, None)
+        assert own is None or own.retryable == error.retryable, error
