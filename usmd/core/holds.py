@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 class Holds:
     """Begins holds within the budget; `PageLife.unpin` ends them."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_budget", "_frames", "_pins", "_seconds", "_state")
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._frames = state.frames
+        self._pins = state.pins
+        self._budget = state.settings.hold_budget
+        self._seconds = state.settings.hold_seconds
 
     def begin(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:
         """Hold a PRESENT frame within the budget; the oldest hold gives way to the newest.
@@ -28,24 +32,23 @@ class Holds:
         The access that a hold is for ends it and is not counted: the touch is counted here, where a hold begins.
         `told`: the evict policy has heard of this fault by `page_filled`.
         """
-        state = self._state
-        settings = state.settings
-        if settings.hold_budget == 0 or state.frames.state[pfn] != PRESENT:
+        frames, budget = self._frames, self._budget
+        if budget == 0 or frames.state[pfn] != PRESENT:
             return
-        pins, flags = state.pins, state.frames.flags
+        pins, flags = self._pins, frames.flags
         if flags[pfn] & PINNED:
             pins.move_to_end(pfn)
         else:
-            if len(pins) >= settings.hold_budget:
+            if len(pins) >= budget:
                 oldest, _ = pins.popitem(last=False)
                 flags[oldest] &= ~PINNED
             flags[pfn] |= PINNED
             self.count_touch(process, pfn, write=write, told=told)
-        pins[pfn] = state.now + settings.hold_seconds
+        pins[pfn] = self._state.now + self._seconds
 
     def count_touch(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:
         """Count a fault's touch of a page that has its bytes; `told`: the evict policy has just heard of the page."""
-        frames = self._state.frames
+        frames = self._frames
         if process.touches is not None:
             process.touches.extend((frames.page[pfn], 3 if write else 2))
         if not told and not frames.flags[pfn] & KEPT:

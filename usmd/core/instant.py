@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from itertools import repeat
 
 from usmd.core import events
+from usmd.core.fence import ANYTHING, place
 from usmd.core.frames import DIRTY, KEPT, NO_SLOT, PRESENT, ZERO
-from usmd.core.guard import ANYTHING, place
 from usmd.core.in_flight import Filling
 from usmd.core.ladder import FILLED, SWAPPED, count_faults
 from usmd.core.machine import Core
@@ -20,8 +20,9 @@ from usmd.core.page_life import PageLife
 from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.rights import NORMAL
-from usmd.core.state import CoreSettings, MakePolicy
+from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
+from usmd.core.view import MakePolicy
 from usmd.shown import shown
 
 

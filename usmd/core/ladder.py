@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from usmd.core.allocation import Allocation, Fault
 from usmd.core.frames import EVICTING
 from usmd.core.frames import FILLING as FRAME_FILLING
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
-from usmd.core.policy import Allocation, Fault
 from usmd.core.waiters import WaitingPage
 
 if TYPE_CHECKING:

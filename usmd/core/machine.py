@@ -11,8 +11,8 @@ from typing import Any
 
 from usmd.core import commands, events
 from usmd.core.faults import Faults
+from usmd.core.fence import ANYTHING, place
 from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT
-from usmd.core.guard import ANYTHING, place
 from usmd.core.holds import Holds
 from usmd.core.ladder import Ladder
 from usmd.core.mapping import Mapping
@@ -24,9 +24,10 @@ from usmd.core.placement import Placement
 from usmd.core.real_faults import RealFaults
 from usmd.core.reclaim import Reclaim
 from usmd.core.region import PAGE_BITS, PAGE_MASK
-from usmd.core.state import CoreSettings, MakePolicy, State
+from usmd.core.state import CoreSettings, State
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.turns import Turns
+from usmd.core.view import MakePolicy
 from usmd.errors import OutOfRange
 from usmd.shown import shown
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from usmd.core.allocation import Fault
 from usmd.core.frames import EVICTING, FILLING
-from usmd.core.policy import Fault
 from usmd.errors import OutOfMemory, Unmapped
 
 if TYPE_CHECKING:

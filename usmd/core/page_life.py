@@ -10,7 +10,6 @@ from array import array
 from typing import TYPE_CHECKING
 
 from usmd.core.chores import Chore
-from usmd.core.commands import SlotPage
 from usmd.core.frames import (
     DENIED,
     DIRTY,
@@ -18,7 +17,6 @@ from usmd.core.frames import (
     FILLING,
     KEPT,
     LOCKED,
-    NO_PAGE,
     NO_SLOT,
     PINNED,
     PRESENT,
@@ -27,18 +25,19 @@ from usmd.core.frames import (
     ZERO,
 )
 from usmd.core.in_flight import Evicting, Filling
-from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
+from usmd.core.page_steps import PageSteps
+from usmd.core.page_table import ABSENT
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Region
-from usmd.core.rights import NORMAL, Rights
+from usmd.core.rights import NORMAL
 from usmd.core.slots import Slots
-from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceMap
+from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
 from usmd.errors import NoRoom, Refused, Unmapped, UsmdError
 
 if TYPE_CHECKING:
     from usmd.core.state import State
 
 
-class PageLife(Rights):
+class PageLife(PageSteps):
     """Performs transitions on the state and queues the commands that make them true."""
 
     def __init__(self, state: State) -> None:
@@ -121,15 +120,6 @@ class PageLife(Rights):
                 self._read_failed(region, page, error)
         for waiter in filling.waiters:
             waiter.came(error)
-
-    def _read_failed(self, region: Region, page: int, error: UsmdError) -> None:
-        region.process.counters.swap_read_errors += 1
-        self._state.notice(
-            "swap_error",
-            region.process.process_id,
-            f"page {page} of region {region.region_id} cannot be read from swap: {error}",
-            {"region_id": str(region.region_id), "page": str(page), "operation": "read"},
-        )
 
     # Out of memory
 
@@ -246,19 +236,6 @@ class PageLife(Rights):
         stays = not self._write(evicting, pfn) and self._not_written(pfn, "refused")
         return pfn if stays else None
 
-    def _write_failed(self, device: DeviceMap, error: UsmdError) -> None:
-        """Give the device a rest, and report it once a rest."""
-        state = self._state
-        if device.refused_until <= state.now:
-            device.failures += 1
-            state.notice(
-                "swap_error",
-                0,
-                f"swap device {device.name} cannot be written: {error}; pages stay in memory meanwhile",
-                {"device": device.name, "operation": "write", "failures": str(device.failures)},
-            )
-        device.refused_until = state.now + state.settings.write_backoff
-
     def retake(self, pfn: int) -> None:
         """EVICTING → PRESENT: its bytes are still in place, so the eviction is cancelled (USM's *retaken*)."""
         evicting = self.evicting[pfn]
@@ -269,15 +246,6 @@ class PageLife(Rights):
             del self._state.protects[index], self._state.protect_pages[index]
         evicting.region.process.counters.retaken += 1
         self._restore(pfn, "retaken")
-
-    def dirty(self, pfn: int) -> None:
-        """A PRESENT page was, or may be, written to: what its slot holds is out of date."""
-        frames = self._state.frames
-        frames.flags[pfn] |= DIRTY
-        reference = frames.slot[pfn]
-        if reference != NO_SLOT:
-            frames.slot[pfn] = NO_SLOT
-            self.free_slot(reference)
 
     def discard_swapped(self, region: Region) -> Chore:
         """SWAPPED → ABSENT for all pages of a region that is gone: its slots are free, part by part."""
@@ -318,16 +286,6 @@ class PageLife(Rights):
         self._disown(region, pfn)
         region.table[page] = ABSENT
 
-    def free_slot(self, reference: int) -> None:
-        """A slot whose bytes are not needed any more."""
-        self._state.swap.give_back(reference)
-        self._state.discards.append(reference)
-
-    def restore(self, pfn: int) -> None:
-        """Have the shell let those go on who wait for a PRESENT page; to a dirty one they may write."""
-        frames = self._state.frames
-        self._state.restores[frames.page[pfn]] = bool(frames.flags[pfn] & DIRTY)
-
     def apply_hint(self, region: Region, page: int, pfn: int) -> bool:
         """Another hint came into force on a page with a frame; False when it asked for DENY beyond the budget."""
         frames = self._state.frames
@@ -353,29 +311,6 @@ class PageLife(Rights):
         return bool(rights & DENIED) or not wants_deny
 
     # Steps
-
-    def _own(self, region: Region, page: int, pfn: int) -> int:
-        """The page is in this frame now; returns its key."""
-        key = self._state.frames.page[pfn] = region.first_key + page
-        chunk = region.table.chunks[page >> CHUNK_BITS]
-        if chunk is None:
-            region.table[page] = pfn + 1
-        else:
-            chunk[page & CHUNK_MASK] = pfn + 1
-        region.resident += 1
-        region.process.resident += 1
-        return key
-
-    def _disown(self, region: Region, pfn: int, *, give_back: bool = True) -> None:
-        state = self._state
-        if state.frames.flags[pfn] & (KEPT | PINNED):
-            self._end_rights(region.process, pfn)
-        region.resident -= 1
-        region.process.resident -= 1
-        if give_back:
-            state.frames.give_back(pfn)
-        else:
-            state.frames.page[pfn] = NO_PAGE
 
     def _become_present(self, region: Region, page: int, pfn: int, dirty: int) -> None:
         frames = self._state.frames
@@ -413,19 +348,6 @@ class PageLife(Rights):
             if region.process.policies.on_swapped is not None:
                 region.process.policies.page_swapped(key, (-entry - 1) >> SLOT_BITS)
 
-    def _returned(self, region: Region, page: int) -> None:
-        """Tell the conditional policy of a page that is in swap no longer, or cannot be had from there."""
-        if region.process.policies.on_returned is not None:
-            region.process.policies.page_returned(region.first_key + page)
-
-    def _count_eviction(self, region: Region, page: int) -> None:
-        region.evictions += 1
-        region.process.counters.evictions += 1
-        if region.hints.ranges:
-            found = region.hints.find(page)
-            if found is not None:
-                found.effects.evictions += 1
-
     def _restore(self, pfn: int, result: str) -> None:
         evicting = self._end_eviction(pfn, result)
         self._state.frames.state[pfn] = PRESENT
@@ -433,8 +355,3 @@ class PageLife(Rights):
         evicting.region.process.policies.page_filled(pfn)
         if evicting.device is not None:
             self._returned(evicting.region, self._state.frames.page[pfn] & PAGE_MASK)
-
-    def _slot_page(self, reference: int, pfn: int, region: Region, page: int, *, writable: bool = False) -> SlotPage:
-        key = region.first_key + page
-        generation = self._state.swap.generation(reference)
-        return SlotPage(reference, pfn, region.process.process_id, key, generation, writable)

@@ -9,10 +9,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from usmd.core.allocation import Allocation
     from usmd.core.chores import Chore
     from usmd.core.in_flight import Filling
     from usmd.core.page_life import PageLife
-    from usmd.core.policy import Allocation
     from usmd.core.region import Region
     from usmd.core.state import State
     from usmd.core.waiters import Waiter, WaitingPage

@@ -11,68 +11,33 @@ A policy's constructor takes the view first and then keyword parameters with def
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections.abc import Callable, Iterable
+from typing import ClassVar, Final
 
 import msgspec
 
-from usmd.core.hint_ranges import HintRange
+from usmd.core.allocation import USM_YIELD, Allocation, AsyncRequest, Fault, UsmYield
+from usmd.core.view import MemoryView
 
-if TYPE_CHECKING:
-    from usmd.core.view import MemoryView
-
-
-class Fault(msgspec.Struct, frozen=True, gc=False):
-    """A touch of one page that is not present.
-
-    `region_id` and `page` name it, `page_count` is the length of its region in pages, `write` the kind of touch.
-    `swap`: its bytes are on a swap device, so that it needs I/O. `hint`: the range in force on it, or None.
-    """
-
-    region_id: int
-    page: int
-    page_count: int
-    write: bool
-    swap: bool
-    hint: HintRange | None
-
-
-class Allocation(msgspec.Struct, frozen=True, gc=False):
-    """Bring `count` pages from page `first` on, which include the faulting one; that goes on `frame` if it is free.
-
-    Pages beyond the region or the hint's range are left out by the core, and the pages beside the faulting one take
-    frames above the low watermark only: nothing is evicted for a guess.
-    """
-
-    first: int
-    count: int = 1
-    frame: int | None = None
-
-
-class UsmYield:
-    """The type of USM_YIELD."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "USM_YIELD"
-
-
-USM_YIELD: Final = UsmYield()
-"""The answer "being done in the background: run another uThread"."""
-
-
-class AsyncRequest:
-    """What an alloc policy hands over to the background before it answers USM_YIELD."""
-
-    __slots__ = ("plan",)
-
-    def __init__(self) -> None:
-        self.plan: Allocation | None = None
-
-    def swap_in(self, plan: Allocation) -> None:
-        """Have these pages filled without anybody waiting in the daemon."""
-        self.plan = plan
+__all__ = [
+    "ANY_EXTRA",
+    "NO_HINTS",
+    "USM_YIELD",
+    "AllocPolicy",
+    "Allocation",
+    "AsyncRequest",
+    "ConditionalPolicy",
+    "EvictPolicy",
+    "Fault",
+    "OomPolicy",
+    "Policy",
+    "UsmYield",
+    "Wishes",
+    "alloc_policy",
+    "cond_policy",
+    "evict_policy",
+    "heeded_by_all",
+]
 
 
 NO_HINTS: Final[frozenset[str]] = frozenset()
@@ -228,3 +193,30 @@ class ConditionalPolicy(Policy, ABC):
 
     def page_returned(self, page: int) -> None:
         """A page is in memory again, or its region is gone, or swap cannot give it back; also one never heard of."""
+
+
+def alloc_policy(memory: MemoryView, specification: str) -> AllocPolicy:
+    """Another alloc policy for the same process, by name, to build upon."""
+    policy = memory.make("alloc", specification)
+    if not isinstance(policy, AllocPolicy):
+        raise TypeError(f"{specification} is no alloc policy")
+    return policy
+
+
+def evict_policy(memory: MemoryView, specification: str, elsewhere: Callable[[], int] | None = None) -> EvictPolicy:
+    """Another evict policy for the same process, by name, to build upon.
+
+    `elsewhere` says how many pages of the process it will not hear of, where several share them.
+    """
+    policy = memory.make("evict", specification, elsewhere)
+    if not isinstance(policy, EvictPolicy):
+        raise TypeError(f"{specification} is no evict policy")
+    return policy
+
+
+def cond_policy(memory: MemoryView, specification: str) -> ConditionalPolicy:
+    """Another conditional policy for the same process, by name, to build upon."""
+    policy = memory.make("cond", specification)
+    if not isinstance(policy, ConditionalPolicy):
+        raise TypeError(f"{specification} is no cond policy")
+    return policy

@@ -15,8 +15,8 @@ from usmd.shown import shown
 
 if TYPE_CHECKING:
     from usmd.core.chores import Chore
-    from usmd.core.guard import GuardedPolicies
     from usmd.core.page_life import PageLife
+    from usmd.core.policy_set import PolicySet
     from usmd.core.region import Process, Region
     from usmd.core.state import State
 
@@ -233,7 +233,7 @@ class Reclaim:
         self._life.evict(pfn, policies.specifications["evict"], self._reason(policies, pfn))
         return True
 
-    def _reason(self, policies: GuardedPolicies, pfn: int) -> str:
+    def _reason(self, policies: PolicySet, pfn: int) -> str:
         """Why a victim goes, and for how long nobody had to fault on it."""
         age = self._state.now - self._state.frames.filled[pfn]
         return f"{policies.reason(pfn)}; last fault {max(age, 0.0):.1f} s ago"

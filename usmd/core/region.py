@@ -5,15 +5,13 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from usmd.core.counters import Counters
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.page_table import PageTable
+from usmd.core.policy_set import PolicySet
 from usmd.core.write_order import WriteOrder
-
-if TYPE_CHECKING:
-    from usmd.core.guard import GuardedPolicies
 
 PAGE_BITS: Final = 32
 PAGE_MASK: Final = (1 << PAGE_BITS) - 1
@@ -82,7 +80,7 @@ class Process:
         "policies", "process_id", "regions", "resident", "swap_device", "touches", "uid",
     )  # fmt: skip
 
-    policies: GuardedPolicies
+    policies: PolicySet
 
     def __init__(
         self,

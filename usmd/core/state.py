@@ -15,17 +15,12 @@ from usmd.core.counters import Counters
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
 from usmd.core.in_flight import Evicting, Filling
-from usmd.core.policy import Policy
 from usmd.core.region import Process, Region
 from usmd.core.swap_map import DeviceInfo, SwapMap
-from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, NotFound
 
 CPU_CLOCK_SECONDS: Final = 60.0
 """How long calls of policies are timed in CPU time after one took long by the wall clock."""
-MakePolicy = Callable[[str, str, MemoryView], Policy]
-"""Makes a policy from (kind, specification, view); raises UsmdError for a name or parameter that does not exist."""
-
 
 MAX_RECENT: Final = 16
 """Frames of real faults that are held: an instruction may need several pages at once, and gets them one by one."""
@@ -98,12 +93,13 @@ class State:
         self,
         settings: CoreSettings,
         devices: Sequence[DeviceInfo],
-        make_policy: MakePolicy,
+        make_policy: Callable[..., object],
         stopwatch: Callable[[], float],
         cpu_clock: Callable[[], float] | None = None,
     ) -> None:
         self.settings = settings
         self.make_policy = make_policy
+        """See `view.MakePolicy`."""
         self.stopwatch = stopwatch
         """Seconds from any start: what calls of policies are timed by at the moment. A constant sees no slow ones."""
         self._cheap_stopwatch = stopwatch

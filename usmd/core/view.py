@@ -9,7 +9,6 @@ from usmd.core.frame_list import FrameLinks, FrameList
 from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT, PRIORITY_OF, ZERO
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import Priority
-from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import InvalidArgument
 
@@ -173,27 +172,14 @@ class MemoryView:
         """An empty list of frames; a frame is in at most one list at a time."""
         return self.links.new_list()
 
-    def alloc_policy(self, specification: str) -> AllocPolicy:
-        """Another alloc policy for the same process, by name, to build upon."""
-        policy = self._state.make_policy("alloc", specification, self)
-        if not isinstance(policy, AllocPolicy):
-            raise TypeError(f"{specification} is no alloc policy")
-        return policy
-
-    def evict_policy(self, specification: str, elsewhere: Callable[[], int] | None = None) -> EvictPolicy:
-        """Another evict policy for the same process, by name, to build upon.
+    def make(self, kind: str, specification: str, elsewhere: Callable[[], int] | None = None) -> object:
+        """Another policy for the same process; `alloc_policy` and the like in `usmd.core.policy` check what it is.
 
         `elsewhere` says how many pages of the process it will not hear of, where several share them.
         """
         view = MemoryView(self._state, self._process, self.links, elsewhere or self._elsewhere)
-        policy = self._state.make_policy("evict", specification, view)
-        if not isinstance(policy, EvictPolicy):
-            raise TypeError(f"{specification} is no evict policy")
-        return policy
+        return self._state.make_policy(kind, specification, view)
 
-    def cond_policy(self, specification: str) -> ConditionalPolicy:
-        """Another conditional policy for the same process, by name, to build upon."""
-        policy = self._state.make_policy("cond", specification, self)
-        if not isinstance(policy, ConditionalPolicy):
-            raise TypeError(f"{specification} is no cond policy")
-        return policy
+
+MakePolicy = Callable[[str, str, MemoryView], object]
+"""Makes a policy from (kind, specification, view); raises UsmdError for a name or parameter that does not exist."""

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from usmd.core.policy import Allocation
+    from usmd.core.allocation import Allocation
     from usmd.core.region import Region
     from usmd.errors import UsmdError
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from usmd.core import events
-from usmd.core.guard import ANYTHING, EndsRun, place
+from usmd.core.fence import ANYTHING, EndsRun, place
 from usmd.core.instant import Touches
 from usmd.core.swap_map import MAX_DEVICES, DeviceInfo, DeviceMap
 from usmd.errors import InvalidArgument, UsmdError

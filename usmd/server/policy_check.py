@@ -6,7 +6,7 @@ Each policy is made once, for nobody, so that a parameter it refuses is an error
 from __future__ import annotations
 
 from usmd.config import Config, PolicyRule, PolicyRules
-from usmd.core.guard import ANYTHING, place
+from usmd.core.fence import ANYTHING, place
 from usmd.core.region import Process
 from usmd.core.state import CoreSettings, State
 from usmd.core.view import MemoryView

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, Self
 
-from usmd.core.guard import PolicyHung
+from usmd.core.fence import PolicyHung
 from usmd.server import cpu_clock, ghost, signals
 from usmd.server.cpu_clock import Spent, spent
 

@@ -5,7 +5,7 @@ import pytest
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
 from usmd.core.blame import FIRST_WAIT, HALF_LIFE, LONGEST_WAIT, Blame
-from usmd.core.guard import PolicyHung
+from usmd.core.fence import PolicyHung
 from usmd.core.policy import ConditionalPolicy
 from usmd.core.state import CPU_CLOCK_SECONDS
 from usmd.policies import registry

@@ -6,11 +6,11 @@ import itertools
 
 import pytest
 
+from tests.support.made_policies import Quiet, shell_with
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.guard import place
 from usmd.core.hints import parse_hint
-from usmd.core.policy import AllocPolicy, EvictPolicy, OomPolicy
+from usmd.core.policy import AllocPolicy, OomPolicy
 from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.policies import registry
 
@@ -24,32 +24,6 @@ def test_a_policy_that_does_not_exist_refuses_the_session_and_nothing_has_change
     assert shell.attach() == 1
 
 
-def test_only_a_policy_that_listens_hears_of_accesses():
-    shell = Shell(make_core())
-    listening, deaf = (shell.core.state.processes[shell.attach(evict=name)].policies for name in ("lru", "fifo"))
-    assert listening.on_access is not None
-    assert deaf.on_access is None
-
-
-def test_candidates_are_at_most_the_limit():
-    shell = Shell(make_core())
-    process = shell.attach()
-    region = shell.map(process, 5)
-    for page in range(5):
-        shell.put(process, region, page, b"x" * PAGE)
-    policies = shell.core.state.processes[process].policies
-    assert list(policies.candidates(3)) == [0, 1, 2]
-
-
-def test_a_long_reason_is_cut():
-    shell = Shell(make_core())
-    policies = shell.core.state.processes[shell.attach()].policies
-    policies._evict.reason = lambda pfn: "because " * 100
-    assert len(policies.reason(0)) == 201
-    policies._evict.reason = lambda pfn: [pfn]
-    assert policies.reason(7) == "[7]"
-
-
 def test_hint_keys_that_are_none_are_passed_over_and_there_is_an_end_to_them():
     shell = Shell(make_core())
     policies = shell.core.state.processes[shell.attach()].policies
@@ -57,49 +31,6 @@ def test_hint_keys_that_are_none_are_passed_over_and_there_is_an_end_to_them():
     policies._evict.heeded_keys = lambda: itertools.chain([7, "x_" * (10 << 20), "priority"], itertools.repeat("TTL"))
     assert policies.unheeded(parse_hint("PRIORITY=LOW; FHP=AUTO")) == ["FHP"]
     assert not policies.errors["evict"]
-
-
-def test_a_report_says_where_the_policy_raised():
-    class Broken(registry.find("evict", "fifo")[0]):
-        def page_filled(self, pfn):
-            self.helper()
-
-        def helper(self):
-            raise KeyError("no such thing")
-
-    shell = Shell(
-        make_core(
-            make_policy=lambda kind, text, view: Broken(view) if kind == "evict" else registry.make(kind, text, view)
-        )
-    )
-    process = shell.attach()
-    shell.fault(process, shell.map(process, 1), 0)
-    (message,) = [each.message for each in shell.notices if each.kind == "policy_error"]
-    line = Broken.helper.__code__.co_firstlineno + 1
-    assert f"page_filled raised KeyError('no such thing') ({__file__}:{line})" in message
-    assert place(KeyError()) == ""
-
-
-class Quiet(EvictPolicy):
-    """Knows nothing and names nobody."""
-
-    def page_filled(self, pfn):
-        """Nothing."""
-
-    def page_left(self, pfn):
-        """Nothing."""
-
-    def choose_victims(self):
-        return ()
-
-
-def shell_with(made, **settings):
-    """A shell in which `made` gives the policies by specification, and the registry the others."""
-
-    def make(kind, specification, view):
-        return made[specification](view) if specification in made else registry.make(kind, specification, view)
-
-    return Shell(make_core(make_policy=make, **{"frames": 4, **settings}))
 
 
 def work(shell, process, pages=10):
@@ -264,52 +195,3 @@ def test_a_policy_that_ends_with_its_process_is_not_replaced_in_vain():
     assert isinstance(shell.ended[process], commands.Ended)
     assert shell.core.state.frames.free == 4
     assert shell.attach(evict="lru") != process
-
-
-def test_the_generator_of_a_policy_is_closed_when_there_are_enough_victims():
-    heard = []
-
-    class Tells(registry.find("evict", "fifo")[0]):
-        def choose_victims(self):
-            try:
-                for pfn in self.queue:
-                    heard.append(pfn)
-                    yield pfn
-                    heard.append(f"{pfn} has gone" if pfn not in self.queue else f"{pfn} stays")
-            finally:
-                heard.append("closed")
-
-    shell = shell_with({"tells": Tells}, hold_budget=2, hold_seconds=100.0)
-    process = shell.attach(evict="tells")
-    region = shell.map(process, 9)
-    shell.fault(process, region, 0)  # held until it is touched
-    for page in range(1, 4):
-        shell.put(process, region, page, b"x" * PAGE)
-    heard.clear()
-    shell.fault(process, region, 4)
-    assert heard == [0, "0 stays", 1, "closed"]
-    policies = shell.core.state.processes[process].policies
-    heard.clear()
-    assert policies.first_victim() == 0
-    assert heard[-1] == "closed"
-
-
-@pytest.mark.parametrize("answer", [[], ["x"], [None], [True], [1.0], None, 5])
-def test_a_first_victim_that_is_no_number_is_none(answer):
-    class Odd(Quiet):
-        def choose_victims(self):
-            return answer
-
-    shell = shell_with({"odd": Odd})
-    policies = shell.core.state.processes[shell.attach(evict="odd")].policies
-    assert policies.first_victim() == -1
-    assert policies.errors["evict"] == (0 if isinstance(answer, list) else 1)
-
-
-def test_a_reason_is_text_whatever_it_was():
-    shell = Shell(make_core())
-    policies = shell.core.state.processes[shell.attach()].policies
-    policies._evict.reason = lambda pfn: None
-    assert policies.reason(0) == "None"
-    assert Quiet(None).reason(3) == "chosen by the policy"
-    assert Quiet(None).swap_device(3) is None

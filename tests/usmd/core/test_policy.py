@@ -2,7 +2,22 @@
 
 import pytest
 
-from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, AsyncRequest, ConditionalPolicy, EvictPolicy, OomPolicy
+from tests.support.shell import Shell, make_core
+from usmd.core.policy import (
+    USM_YIELD,
+    Allocation,
+    AllocPolicy,
+    AsyncRequest,
+    ConditionalPolicy,
+    EvictPolicy,
+    OomPolicy,
+    alloc_policy,
+    cond_policy,
+    evict_policy,
+)
+from usmd.core.view import MemoryView
+from usmd.errors import UnknownPolicy
+from usmd.policies import registry
 
 
 @pytest.mark.parametrize(
@@ -48,3 +63,25 @@ def test_a_swap_in_is_handed_over_and_usm_yield_has_a_name():
     request = AsyncRequest()
     request.swap_in(Allocation(3, 2))
     assert (request.plan, repr(USM_YIELD)) == (Allocation(3, 2), "USM_YIELD")
+
+
+def test_policies_can_be_built_upon_by_name_and_kind():
+    shell = Shell(make_core())
+    view = MemoryView(shell.core.state, shell.core.state.processes[shell.attach()])
+    assert type(evict_policy(view, "lru")) is registry.find("evict", "lru")[0]
+    assert type(alloc_policy(view, "first_fit")) is registry.find("alloc", "first_fit")[0]
+    assert type(cond_policy(view, "trim")) is registry.find("cond", "trim")[0]
+    with pytest.raises(UnknownPolicy, match="first_fit"):
+        evict_policy(view, "first_fit")
+
+
+def test_a_maker_that_gives_another_kind_is_found_out():
+    shell = Shell(make_core())
+    view = MemoryView(shell.core.state, shell.core.state.processes[shell.attach()])
+    shell.core.state.make_policy = lambda kind, specification, memory: object()
+    with pytest.raises(TypeError, match="lru is no evict policy"):
+        evict_policy(view, "lru")
+    with pytest.raises(TypeError, match="x is no alloc policy"):
+        alloc_policy(view, "x")
+    with pytest.raises(TypeError, match="x is no cond policy"):
+        cond_policy(view, "x")

@@ -7,8 +7,7 @@ from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
 from usmd.core.view import MemoryView
-from usmd.errors import InvalidArgument, UnknownPolicy
-from usmd.policies import registry
+from usmd.errors import InvalidArgument
 
 
 @pytest.fixture
@@ -79,26 +78,6 @@ def test_what_is_known_of_a_page(shell):
     shell.evict(process, region, 1, 1)
     shell.get(process, region, 1)
     assert not view.dirty(1)
-
-
-def test_policies_can_be_built_upon_by_name_and_kind(shell):
-    view = view_of(shell, shell.attach())
-    assert type(view.evict_policy("lru")) is registry.find("evict", "lru")[0]
-    assert type(view.alloc_policy("first_fit")) is registry.find("alloc", "first_fit")[0]
-    assert type(view.cond_policy("trim")) is registry.find("cond", "trim")[0]
-    with pytest.raises(UnknownPolicy, match="first_fit"):
-        view.evict_policy("first_fit")
-
-
-def test_a_maker_that_gives_another_kind_is_found_out(shell):
-    view = view_of(shell, shell.attach())
-    shell.core.state.make_policy = lambda kind, specification, memory: object()
-    with pytest.raises(TypeError, match="lru is no evict policy"):
-        view.evict_policy("lru")
-    with pytest.raises(TypeError, match="x is no alloc policy"):
-        view.alloc_policy("x")
-    with pytest.raises(TypeError, match="x is no cond policy"):
-        view.cond_policy("x")
 
 
 def test_what_is_kept_is_no_part_of_the_cache(shell):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.recorded_core import RecordedCore
 from tests.support.shell import PAGE, make_core
 from usmd.core import commands, events
-from usmd.core.guard import PolicyHung
+from usmd.core.fence import PolicyHung
 from usmd.core.hints import parse_hint
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from usmd.core import events
-from usmd.core.guard import PolicyHung
+from usmd.core.fence import PolicyHung
 from usmd.core.instant import InstantCore, Touches
 from usmd.core.policy import EvictPolicy
 from usmd.core.state import CoreSettings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, AsyncRequest, Fault, UsmYield
+from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, AsyncRequest, Fault, UsmYield, alloc_policy
 from usmd.core.view import MemoryView
 
 
@@ -16,7 +16,7 @@ class AsyncAware(AllocPolicy):
 
     def __init__(self, memory: MemoryView, regular: str = "flexible_huge_pages(pages=1)") -> None:
         super().__init__(memory)
-        self.regular = memory.alloc_policy(regular)
+        self.regular = alloc_policy(memory, regular)
 
     def heeded_keys(self) -> frozenset[str] | None:
         """Those of the regular policy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from usmd.core.policy import ConditionalPolicy, Wishes, heeded_by_all
+from usmd.core.policy import ConditionalPolicy, Wishes, cond_policy, heeded_by_all
 from usmd.core.view import MemoryView
 
 
@@ -15,7 +15,7 @@ class AllOf(ConditionalPolicy):
 
     def __init__(self, memory: MemoryView, first: str = "none", second: str = "none", third: str = "none") -> None:
         super().__init__(memory)
-        self.parts = [memory.cond_policy(each) for each in (first, second, third)]
+        self.parts = [cond_policy(memory, each) for each in (first, second, third)]
 
     def heeded_keys(self) -> frozenset[str] | None:
         """Those of its parts."""

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain
 
 from usmd.core.hints import Priority
-from usmd.core.policy import EvictPolicy
+from usmd.core.policy import EvictPolicy, evict_policy
 from usmd.core.view import MemoryView
 
 
@@ -24,7 +24,7 @@ class HintAware(EvictPolicy):
         super().__init__(memory)
         self.pages = [0 for _ in Priority]
         """Evictable pages by priority."""
-        self.classes = [memory.evict_policy(fallback, partial(self._above, each)) for each in Priority]
+        self.classes = [evict_policy(memory, fallback, partial(self._above, each)) for each in Priority]
 
     def _above(self, priority: int) -> int:
         """Evictable pages of higher priority: a class never gives frames up for pages that go before its own."""

@@ -11,7 +11,7 @@ from usmd.policies.alloc.flexible_huge_pages import FlexibleHugePages
 class Memory:
     """A view that can make policies."""
 
-    def alloc_policy(self, specification):
+    def make(self, kind, specification):
         if specification == "flexible_huge_pages(pages=1)":
             return FlexibleHugePages(self, pages=1)
         return {"first_fit": FirstFit, "again": AsyncAware}[specification](self)

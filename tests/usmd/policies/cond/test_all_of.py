@@ -15,7 +15,7 @@ from usmd.policies.cond.all_of import AllOf
 
 def three():
     memory = SimpleNamespace(now=0.0)
-    memory.cond_policy = lambda name: Wisher(memory)
+    memory.make = lambda kind, name: Wisher(memory)
     policy = AllOf(memory)
     return policy, policy.parts
 

@@ -1,0 +1,99 @@
+"""The fence around a conditional policy: what it hears, and what it wishes, as far as that is numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from usmd.core.fence import ANYTHING, Fence, place
+from usmd.core.policy import ConditionalPolicy, Wishes
+from usmd.shown import shown
+
+
+class CondFence(Fence):
+    """The conditional policy of a process, if it has one.
+
+    `on_swapped` and `on_returned` are its `page_swapped` and `page_returned` where it has them, else None.
+    """
+
+    _cond: ConditionalPolicy | None
+    on_swapped: Callable[[int, int], None] | None
+    on_returned: Callable[[int], None] | None
+
+    def _use_cond(self, policy: ConditionalPolicy | None) -> None:
+        self._cond = policy
+        self.on_swapped = self.on_returned = None
+        if policy is not None:
+            try:
+                if type(policy).page_swapped is not ConditionalPolicy.page_swapped:
+                    self.on_swapped = policy.page_swapped
+                if type(policy).page_returned is not ConditionalPolicy.page_returned:
+                    self.on_returned = policy.page_returned
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("cond", f"it raised {shown(error)}{place(error)} when it was asked what it hears")
+            state = self._state
+            state.turn_at = min(state.turn_at, state.now + state.settings.cond_interval)
+
+    def page_swapped(self, page: int, device: int) -> None:
+        """Tell the conditional policy, if it listens, of a page that is on a swap device now."""
+        if self.on_swapped is not None:
+            try:
+                self.on_swapped(page, device)
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("cond", f"page_swapped raised {shown(error)}{place(error)}")
+
+    def page_returned(self, page: int) -> None:
+        """Tell the conditional policy, if it listens, of a page that is not to be wished for any more."""
+        if self.on_returned is not None:
+            try:
+                self.on_returned(page)
+            except ANYTHING as error:  # a policy may raise anything
+                self.broke("cond", f"page_returned raised {shown(error)}{place(error)}")
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is a conditional policy."""
+        return self._cond is not None
+
+    def turn(self, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
+        """What the conditional policy wishes: pages to trim, to bring back, and to move to a device, each a number.
+
+        At most `limit` of each kind; what they say of pages and devices is for the caller to check.
+        """
+        if self._cond is None:
+            return 0, [], []
+        stopwatch = self._state.stopwatch
+        started = stopwatch()
+        try:
+            answer = self._read(self._cond.turn(), limit)
+        except ANYTHING as error:  # a policy may raise anything
+            self.broke("cond", f"turn raised {shown(error)}{place(error)}")
+            return 0, [], []
+        self._timed("cond", stopwatch, started)
+        return answer
+
+    def _read(self, wishes: object, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
+        """The wishes that are numbers; each that is none is an error. Looks at the first `limit` of each kind."""
+        if not isinstance(wishes, Wishes):
+            if wishes is not None:
+                self.broke("cond", f"turn answered {shown(wishes)}, which is no Wishes")
+            return 0, [], []
+        trim: object = wishes.trim
+        if type(trim) is not int or trim < 0:
+            self.broke("cond", f"turn wished to trim {shown(trim)} pages")
+            trim = 0
+        swap_in: list[int] = []
+        named: Iterable[object] = wishes.swap_in
+        for page in islice(named, limit):
+            if type(page) is int:
+                swap_in.append(page)
+            else:
+                self.broke("cond", f"turn wished page {shown(page)} back, which is no page")
+        demote: list[tuple[int, int]] = []
+        named = wishes.demote
+        for pair in islice(named, limit):
+            if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is type(pair[1]) is int:
+                demote.append(pair)
+            else:
+                self.broke("cond", f"turn wished {shown(pair)} demoted, which is no page and device")
+        return min(trim, limit), swap_in, demote

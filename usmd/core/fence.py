@@ -1,0 +1,133 @@
+"""The fence around policies: what one raises, or says that makes no sense, is counted and harms nothing."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from usmd.core.blame import Blame
+from usmd.core.policy import Policy
+from usmd.core.view import MemoryView
+from usmd.errors import UsmdError
+from usmd.shown import contexts, shown, type_name
+from usmd.shown import place as place_of
+
+if TYPE_CHECKING:
+    from usmd.core.region import Process
+    from usmd.core.state import State
+
+_P = TypeVar("_P", bound=Policy)
+
+
+class PolicyHung(BaseException):
+    """Raised within a call of a policy that does not return, by whoever watches; it says where the call was.
+
+    No Exception, because the policy may catch those.
+    """
+
+
+ANYTHING: Final = BaseException
+"""What a policy may raise without hurting the daemon. Who catches it calls `broke`, which lets through what is none."""
+
+
+class EndsRun(BaseException):
+    """Raised within a call of a policy by who runs the core, to end all of that: no error of the policy."""
+
+
+def _hung(error: BaseException | None) -> bool:
+    """Whether an exception is, or came in the handling of, PolicyHung."""
+    return any(isinstance(each, PolicyHung) for each in contexts(error))
+
+
+def _is_reported(count: int) -> bool:
+    """Whether it is the 1st, 2nd, 4th, 8th … time."""
+    return count & (count - 1) == 0
+
+
+def place(error: BaseException) -> str:
+    """Where a policy raised an exception, for a message; nothing for one that was raised from outside."""
+    return "" if isinstance(error, PolicyHung) else place_of(error)
+
+
+class Fence(ABC):
+    """What all kinds of policies of one process share.
+
+    `specifications` are the texts they were made from; `blame` counts what they did wrong, and `errors` is its count
+    of answers that were not used, by kind. A policy that made too many errors, or hung, is in `blame.misbehaving`, and
+    is replaced between events.
+    """
+
+    def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:
+        self._state = state
+        self._process = process
+        self.specifications = dict(specifications)
+        self.blame = Blame(specifications)
+        self.errors = self.blame.errors
+        self._slow = state.settings.policy_slow_seconds
+
+    @abstractmethod
+    def _stop_using(self, kind: str) -> None:
+        """Call the policy of a kind no more."""
+
+    def _make(self, kind: str, base: type[_P], view: MemoryView) -> _P | None:
+        try:
+            policy = self._state.make_policy(kind, self.specifications[kind], view)
+        except UsmdError:
+            raise
+        except ANYTHING as error:  # a policy's constructor may raise anything
+            self.broke(kind, f"its constructor raised {shown(error)}{place(error)}")
+            return None
+        if not isinstance(policy, base):
+            self.broke(kind, f"it is a {type_name(policy)}, not a {base.__name__}")
+            return None
+        return policy
+
+    def broke(self, kind: str, what: str) -> None:
+        """Count an answer that was not used, and report it; a policy that hung is called no more.
+
+        Raises again what is handled when this is called, if that is no error of the policy.
+        """
+        error = sys.exception()
+        self._let_through(error)
+        if _hung(error):
+            self._stop_using(kind)
+            self.blame.hung.add(kind)
+            self._misbehaves(kind, "did not return from a call")
+        self._count_error(kind, what)
+
+    def _let_through(self, error: BaseException | None) -> None:
+        interrupts = isinstance(error, KeyboardInterrupt) and self._state.settings.interruptible
+        if error is not None and (interrupts or isinstance(error, EndsRun)):
+            raise error
+
+    def _count_error(self, kind: str, what: str) -> None:
+        self._process.counters.policy_errors += 1
+        self.blame.count_error(kind, self._state.now)
+        count = self.errors[kind]
+        if self.blame.errs_too_often(kind, self._state.settings.policy_errors, self._state.now):
+            self._misbehaves(kind, f"made {count} errors")
+        if _is_reported(count):
+            self._state.notice("policy_error", *self._told(kind, what, count))
+
+    def _told(self, kind: str, what: str, count: int) -> tuple[int, str, dict[str, str]]:
+        """Process, message and fields of a notice."""
+        name = self.specifications[kind]
+        fields = {"policy": name, "policy_kind": kind, "count": str(count)}
+        return self._process.process_id, f"{kind} policy {name}: {what} ({count} so far)", fields
+
+    def _misbehaves(self, kind: str, what: str) -> None:
+        if kind not in self.blame.misbehaving:
+            self.blame.misbehaving[kind] = what
+            self._state.misbehaving.append(self._process)
+
+    def _timed(self, kind: str, stopwatch: Callable[[], float], started: float) -> None:
+        """Report a call that took long, if it is `stopwatch`'s to tell that the policy was slow."""
+        took = stopwatch() - started
+        if took > self._slow and self._state.tells_slowness(stopwatch):
+            self._process.counters.policy_slow_calls += 1
+            self.blame.slow[kind] += 1
+            count = self.blame.slow[kind]
+            if _is_reported(count):
+                self._state.notice("policy_slow", *self._told(kind, f"a call took {took * 1000:.0f} ms", count))

@@ -1,0 +1,86 @@
+"""A change of the evict policy: the pages are handed over to the new one part by part, in the order of the old one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from usmd.core.evict_fence import EvictFence
+from usmd.core.frame_list import FrameLinks
+from usmd.core.frames import KEPT, PRESENT
+from usmd.core.policy import EvictPolicy
+from usmd.core.region import PAGE_BITS
+
+if TYPE_CHECKING:
+    from usmd.core.chores import Chore
+
+
+class HandOver(EvictFence):
+    """Puts another evict policy in the place of one."""
+
+    def _began(self, kind: str, specification: str) -> None:
+        self.specifications[kind] = specification
+        self.blame.began(kind)
+
+    def _begin_hand_over(self, policy: EvictPolicy, links: FrameLinks, specification: str) -> Chore:
+        old = self._evict
+        self._links = links
+        self._began("evict", specification)
+        self._use_evict(policy)
+        known = self._known = bytearray(self._state.frames.count)
+        self.on_fill = self.on_evict = None
+        on_access = self.on_access
+        if on_access is not None:
+
+            def if_known(pfn: int, write: bool) -> None:
+                if known[pfn]:
+                    on_access(pfn, write)
+
+            self.on_access = if_known
+        return self._hand_over(old, policy, known)
+
+    def _hand_over(self, old: EvictPolicy | None, new: EvictPolicy, known: bytearray) -> Chore:
+        """Tell a new evict policy of the pages there are: first what the old one knew, in the order of its victims.
+
+        Until it has heard of a page it hears nothing else of it; meanwhile the sweep can evict that page.
+        """
+        for pfn in self._order_of(old):
+            if self._known is not known:
+                return  # yet another policy has taken its place, or the process is gone
+            if 0 <= pfn < len(known) and not known[pfn] and self._is_evictable(pfn):
+                self.page_filled(pfn)
+            yield True
+        for region in list(self._process.regions.values()):
+            for _, pfn in region.table.resident():
+                if self._known is not known:
+                    return
+                if not known[pfn] and self._is_evictable(pfn):
+                    self.page_filled(pfn)
+                yield True
+        if self._known is known:
+            self._use_evict(new)
+
+    def _order_of(self, old: EvictPolicy | None) -> Iterator[int]:
+        """The frames that a policy which is in force no more would have evicted, best first, as far as it tells."""
+
+        def told(what: str) -> None:
+            self._let_through(sys.exception())
+            self._count_error("evict", f"the policy before it: {what}")
+
+        if old is not None:
+            for pfn in self._named(old, 2 * self._state.frames.count, told):
+                if type(pfn) is not int:
+                    return
+                yield pfn
+
+    def _is_evictable(self, pfn: int) -> bool:
+        state = self._state
+        frames = state.frames
+        if frames.state[pfn] != PRESENT or frames.flags[pfn] & KEPT:
+            return False
+        return state.regions[frames.page[pfn] >> PAGE_BITS].process is self._process
+
+    def ended(self) -> None:
+        """The process is gone: nothing is handed over any more."""
+        self._known = bytearray()

@@ -1,0 +1,97 @@
+"""The steps that transitions of a page are made of: each keeps one count or record true, or queues one command."""
+
+from __future__ import annotations
+
+from usmd.core.commands import SlotPage
+from usmd.core.frames import DIRTY, KEPT, NO_PAGE, NO_SLOT, PINNED
+from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
+from usmd.core.region import Region
+from usmd.core.rights import Rights
+from usmd.core.swap_map import DeviceMap
+from usmd.errors import UsmdError
+
+
+class PageSteps(Rights):
+    """What `PageLife` is made of. No step changes the state of a page by itself."""
+
+    def free_slot(self, reference: int) -> None:
+        """A slot whose bytes are not needed any more."""
+        self._state.swap.give_back(reference)
+        self._state.discards.append(reference)
+
+    def restore(self, pfn: int) -> None:
+        """Have the shell let those go on who wait for a PRESENT page; to a dirty one they may write."""
+        frames = self._state.frames
+        self._state.restores[frames.page[pfn]] = bool(frames.flags[pfn] & DIRTY)
+
+    def dirty(self, pfn: int) -> None:
+        """A PRESENT page was, or may be, written to: what its slot holds is out of date."""
+        frames = self._state.frames
+        frames.flags[pfn] |= DIRTY
+        reference = frames.slot[pfn]
+        if reference != NO_SLOT:
+            frames.slot[pfn] = NO_SLOT
+            self.free_slot(reference)
+
+    def _own(self, region: Region, page: int, pfn: int) -> int:
+        """The page is in this frame now; returns its key."""
+        key = self._state.frames.page[pfn] = region.first_key + page
+        chunk = region.table.chunks[page >> CHUNK_BITS]
+        if chunk is None:
+            region.table[page] = pfn + 1
+        else:
+            chunk[page & CHUNK_MASK] = pfn + 1
+        region.resident += 1
+        region.process.resident += 1
+        return key
+
+    def _disown(self, region: Region, pfn: int, *, give_back: bool = True) -> None:
+        state = self._state
+        if state.frames.flags[pfn] & (KEPT | PINNED):
+            self._end_rights(region.process, pfn)
+        region.resident -= 1
+        region.process.resident -= 1
+        if give_back:
+            state.frames.give_back(pfn)
+        else:
+            state.frames.page[pfn] = NO_PAGE
+
+    def _returned(self, region: Region, page: int) -> None:
+        """Tell the conditional policy of a page that is in swap no longer, or cannot be had from there."""
+        if region.process.policies.on_returned is not None:
+            region.process.policies.page_returned(region.first_key + page)
+
+    def _count_eviction(self, region: Region, page: int) -> None:
+        region.evictions += 1
+        region.process.counters.evictions += 1
+        if region.hints.ranges:
+            found = region.hints.find(page)
+            if found is not None:
+                found.effects.evictions += 1
+
+    def _slot_page(self, reference: int, pfn: int, region: Region, page: int, *, writable: bool = False) -> SlotPage:
+        key = region.first_key + page
+        generation = self._state.swap.generation(reference)
+        return SlotPage(reference, pfn, region.process.process_id, key, generation, writable)
+
+    def _read_failed(self, region: Region, page: int, error: UsmdError) -> None:
+        region.process.counters.swap_read_errors += 1
+        self._state.notice(
+            "swap_error",
+            region.process.process_id,
+            f"page {page} of region {region.region_id} cannot be read from swap: {error}",
+            {"region_id": str(region.region_id), "page": str(page), "operation": "read"},
+        )
+
+    def _write_failed(self, device: DeviceMap, error: UsmdError) -> None:
+        """Give the device a rest, and report it once a rest."""
+        state = self._state
+        if device.refused_until <= state.now:
+            device.failures += 1
+            state.notice(
+                "swap_error",
+                0,
+                f"swap device {device.name} cannot be written: {error}; pages stay in memory meanwhile",
+                {"device": device.name, "operation": "write", "failures": str(device.failures)},
+            )
+        device.refused_until = state.now + state.settings.write_backoff

@@ -1,0 +1,98 @@
+"""The policies of one process, as the core calls them. `guard.GuardedPolicies` is what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from usmd.core.allocation import Allocation, Fault
+    from usmd.core.blame import Blame
+    from usmd.core.chores import Chore
+    from usmd.core.hints import Hint
+
+
+class PolicySet(Protocol):
+    """One alloc, one evict and one oom policy, and a conditional one if there is one; none of them ever raises.
+
+    The four below that may be None are hooks of policies themselves, for the hot path: its caller catches what they
+    raise, and hands it to `broke`.
+    """
+
+    specifications: dict[str, str]
+    blame: Blame
+    errors: dict[str, int]
+    on_access: Callable[[int, bool], None] | None
+    on_miss: Callable[[int], None] | None
+    on_fill: Callable[[int], None] | None
+    on_evict: Callable[[int], None] | None
+    on_swapped: Callable[[int, int], None] | None
+    on_returned: Callable[[int], None] | None
+
+    def broke(self, kind: str, what: str) -> None:
+        """Count an answer that was not used."""
+
+    def allocate(self, fault: Fault) -> tuple[Allocation, bool]:
+        """What to bring in for a fault, and whether to answer USM_YIELD."""
+
+    def out_of_memory(self, fault: Fault) -> int | None:
+        """Number of a process that shall lose its memory, or None to refuse the fault."""
+
+    def page_filled(self, pfn: int) -> None:
+        """A page may be evicted."""
+
+    def page_left(self, pfn: int) -> None:
+        """A page may no longer be evicted."""
+
+    def page_evicted(self, pfn: int) -> None:
+        """A page is evicted."""
+
+    def page_accessed(self, pfn: int, *, write: bool) -> None:
+        """A page that is there was touched."""
+
+    def page_missed(self, page: int) -> None:
+        """A page that is in no frame was asked for."""
+
+    def hint_changed(self, pfn: int, priority_before: int) -> None:
+        """Another hint is in force on a page."""
+
+    def page_swapped(self, page: int, device: int) -> None:
+        """A page is on a swap device now."""
+
+    def page_returned(self, page: int) -> None:
+        """A page is in swap no longer."""
+
+    def candidates(self, limit: int) -> Iterator[int]:
+        """At most `limit` frames that the evict policy names."""
+
+    def first_victim(self) -> int:
+        """The frame that the evict policy names first, or -1."""
+
+    def reason(self, pfn: int) -> str:
+        """Why the evict policy chose a frame."""
+
+    def swap_device(self, pfn: int) -> int | None:
+        """The device that the evict policy wants for a victim, or None."""
+
+    def turn(self, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
+        """What the conditional policy wishes, at most `limit` of each kind."""
+
+    def unheeded(self, hint: Hint) -> list[str]:
+        """Keys of a hint that no policy of the process acts on."""
+
+    @property
+    def single_page(self) -> bool:
+        """Whether the alloc policy brings in the faulting page and nothing else."""
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is a conditional policy."""
+
+    def replace(self, kind: str, specification: str) -> Chore | None:
+        """Put another policy in the place of one; what is returned hands the pages over, part by part."""
+
+    def give_up_on(self, kind: str) -> None:
+        """Leave a kind to the core's own default."""
+
+    def ended(self) -> None:
+        """The process is gone."""
