@@ -8,19 +8,19 @@ mremap moves is followed.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import time
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
-from usmd import log
 from usmd.core.events import PageFault
-from usmd.mechanism import uffd
-from usmd.mechanism.address_map import AddressMap, Piece
+from usmd.mechanism import ranges, uffd
+from usmd.mechanism.address_map import Piece
+from usmd.mechanism.process_mappings import mappings_of
+from usmd.mechanism.put_off import PutOff, cut
+from usmd.mechanism.region_addresses import RegionAddresses
 from usmd.mechanism.uffd import (
     EVENT_PAGEFAULT,
     EVENT_REMAP,
@@ -40,10 +40,6 @@ MAX_HALVINGS: Final = 4096
 """How often a range with holes is halved to poison what is mapped of it, which bounds the time that a client costs."""
 STUCK_SECONDS: Final = 0.1
 """For how long nobody waits again for a client whose remap did not end."""
-_NOWHERE: Final = (errno.ENOENT, errno.ESRCH)
-"""The range is not mapped any more, or the process is dying."""
-_PutOff = tuple[int, int, int]
-"""Region, offset and length of a range that something is still to be done to."""
 
 
 class ClientMemory:
@@ -65,42 +61,41 @@ class ClientMemory:
         self._zero_page = uffd.ZeroPage(descriptor)
         self._copy_pages = uffd.CopyPages(descriptor)
         self._page_size = page_size
-        self._maps: dict[int, AddressMap] = {}
+        self._at = RegionAddresses()
         self._gone: set[int] = set()
         """Regions that have gone; a touch of what their client still maps is an error."""
-        self._last = (0, 0, 0)
-        """First address, end and region of the last fault's region, if it is all in one piece."""
         self._early: list[PageFault] = []
         self._tries = 0
         self._stuck_until = 0.0
-        self._put_off: list[_PutOff] = []
+        self._put_off: list[PutOff] = []
         """Ranges that are to be filled with zeros."""
-        self._poisons: list[_PutOff] = []
+        self._poisons: list[PutOff] = []
         """Ranges that are to be poisoned; for region 0 the offset is an address."""
         self._halvings = 0
-        self._moves = 0
-        """Remaps that were followed."""
 
     # Mappings
-
-    def register(self, region_id: int, address: int, length: int) -> None:
-        """The client has mapped a region at an address. Raises OSError where the kernel takes no such range."""
-        uffd.register(self.descriptor, address, length)
-        self._take_out(address, length)
-        self._maps[region_id] = AddressMap(address, length)
-
-    def mapped(self, region_id: int) -> bool:
-        """Whether the client has said where it mapped a region, and has not mapped something else there."""
-        return region_id in self._maps
 
     @property
     def piece_count(self) -> int:
         """Pieces that its regions are in, those that are gone included; each costs time with every fault and remap."""
-        return sum(max(len(found.pieces), 1) for found in self._maps.values())
+        return self._at.piece_count
+
+    def overlaps(self, address: int, length: int) -> bool:
+        """Whether a region is, as far as is known here, at some of these addresses."""
+        return self._at.overlaps(address, length)
+
+    def register(self, region_id: int, address: int, length: int) -> None:
+        """The client has mapped a region at an address. Raises OSError where the kernel takes no such range."""
+        uffd.register(self.descriptor, address, length)
+        self._at.put(region_id, address, length)
+
+    def mapped(self, region_id: int) -> bool:
+        """Whether the client has said where it mapped a region, and has not mapped something else there."""
+        return region_id in self._at.maps
 
     def drop(self, region_id: int, *, ended: bool) -> None:
         """A region has gone. A client that gives one back has unmapped it; what it still maps is an error to touch."""
-        found = self._maps.get(region_id)
+        found = self._at.maps.get(region_id)
         if found is None:
             return
         self._gone.add(region_id)
@@ -108,30 +103,13 @@ class ClientMemory:
         self._put_off = [each for each in self._put_off if each[0] != region_id]
         for _, offset, length in mine:
             self.poison(region_id, offset, length)
-        if not ended and not any(self._registered(piece.address) for piece in found.pieces):
+        if not ended and not any(ranges.is_registered(self.descriptor, piece.address) for piece in found.pieces):
             self.forget(region_id)
-
-    def _registered(self, address: int) -> bool:
-        """Whether the kernel knows a page of a region at an address."""
-        try:
-            uffd.write_protect(self.descriptor, address, HARDWARE_PAGE, protect=False)
-        except OSError as error:
-            return error.errno not in _NOWHERE
-        return True
 
     def forget(self, region_id: int) -> None:
         """A region is nowhere in the client any more; a touch of what it maps all the same is an error."""
-        del self._maps[region_id]
+        self._at.forget(region_id)
         self._gone.discard(region_id)
-        self._last = (0, 0, 0)
-
-    def overlaps(self, address: int, length: int) -> bool:
-        """Whether a region is, as far as is known here, at some of these addresses."""
-        return any(
-            piece.address < address + length and address < piece.address + piece.length
-            for found in self._maps.values()
-            for piece in found.pieces
-        )
 
     def lose(self, address: int, length: int) -> None:
         """Another session of the process has mapped a region at these addresses.
@@ -139,27 +117,8 @@ class ClientMemory:
         The kernel would let this userfaultfd poison and unprotect that region's pages, for it asks for the process
         alone.
         """
-        self._take_out(address, length)
-        self._poisons, _ = _cut(self._poisons, 0, address, length)
-
-    def _take_out(self, address: int, length: int) -> dict[int, list[Piece]]:
-        """Something else is at these addresses now; returns what was there, by region.
-
-        A region of which nothing is left here goes on to be one, that its client cannot touch.
-        """
-        self._last = (0, 0, 0)
-        found = {region_id: each.take_out(address, length) for region_id, each in self._maps.items()}
-        return {region_id: taken for region_id, taken in found.items() if taken}
-
-    def _moved(self, origin: int, to: int, length: int) -> None:
-        """Follow an mremap."""
-        self._moves += 1
-        taken = self._take_out(origin, length)
-        self._take_out(to, length)
-        for region_id, pieces in taken.items():
-            found = self._maps[region_id]
-            for piece in pieces:
-                found.put(Piece(piece.offset, piece.length, piece.address - origin + to))
+        self._at.take_out(address, length)
+        self._poisons, _ = cut(self._poisons, 0, address, length)
 
     # Faults
 
@@ -167,7 +126,7 @@ class ClientMemory:
         """Faults that wait to be served, about 64 at most; those on pages of nobody end here. Raises OSError."""
         faults: list[PageFault] = []
         for fault in self._early:
-            if fault.region_id in self._maps and fault.region_id not in self._gone:
+            if fault.region_id in self._at.maps and fault.region_id not in self._gone:
                 faults.append(fault)
             else:  # gone since it was read
                 self.poison(fault.region_id, fault.page * self._page_size, self._page_size)
@@ -182,7 +141,7 @@ class ClientMemory:
             count += 1
             if event == EVENT_PAGEFAULT:
                 self.last_thread = third & 0xFFFFFFFF
-                start, end, region_id = self._last
+                start, end, region_id = self._at.last
                 if start <= second < end and region_id not in self._gone:  # the usual case
                     page = (second - start) // self._page_size
                     faults.append(PageFault(region_id, page, first & FLAG_WRITE > 0, first & FLAG_PROTECTED > 0))
@@ -191,33 +150,23 @@ class ClientMemory:
                 if fault is not None:
                     faults.append(fault)
             elif event == EVENT_REMAP:
-                self._moved(first, second, third)
+                self._at.move(first, second, third)
         return count
 
     def _fault(self, flags: int, address: int) -> PageFault | None:
-        region_id, offset = self._find(address)
+        region_id, offset = self._at.find(address)
         if offset is None or region_id in self._gone:
             self._poison_from(address & -HARDWARE_PAGE, HARDWARE_PAGE)
             return None
         return PageFault(region_id, offset // self._page_size, flags & FLAG_WRITE > 0, flags & FLAG_PROTECTED > 0)
-
-    def _find(self, address: int) -> tuple[int, int | None]:
-        """Region and offset at an address; the offset is None where there is none."""
-        for region_id, found in self._maps.items():
-            offset = found.offset_of(address)
-            if offset is not None:
-                if found.whole is not None:
-                    self._last = (found.whole, found.whole + found.length, region_id)
-                return region_id, offset
-        return 0, None
 
     # Pages
 
     def zero(self, region_id: int, offset: int, length: int) -> bool:
         """Fill missing bytes with zeros, and wake who waits for the range; whether any byte was missing."""
         if self._poisons:  # what is there is no error any more, and poison would take away its protection
-            self._poisons, _ = _cut(self._poisons, region_id, offset, length)
-        found = self._maps[region_id]
+            self._poisons, _ = cut(self._poisons, region_id, offset, length)
+        found = self._at.maps[region_id]
         if found.whole is not None and self._zero_page(found.whole + offset, length):
             return True
         filled = False
@@ -233,15 +182,15 @@ class ClientMemory:
             filled = filled or done > 0
             offset, length, address = offset + done, length - done, address + done
             if error == errno.EEXIST:  # the client itself has put a page there
-                self._wake_at(address, HARDWARE_PAGE)
+                ranges.wake(self.descriptor, address, HARDWARE_PAGE)
             elif error in (errno.EAGAIN, errno.ENOMEM):
                 self._put_off.append((region_id, offset, length))
                 return filled
-            elif error in _NOWHERE and length > HARDWARE_PAGE:
+            elif error in ranges.NOWHERE and length > HARDWARE_PAGE:
                 step = self._zero_at(region_id, Piece(offset, HARDWARE_PAGE, address))
                 filled = filled or step
             elif error:
-                _refused("zero", error)
+                ranges.refused("zero", error)
                 return filled
             if error:
                 offset, length, address = offset + HARDWARE_PAGE, length - HARDWARE_PAGE, address + HARDWARE_PAGE
@@ -260,7 +209,7 @@ class ClientMemory:
             if error == errno.EEXIST or error == errno.EAGAIN:
                 self.wake(region_id, start, HARDWARE_PAGE)  # after EAGAIN it faults again
             elif error:
-                _refused("refill", error)
+                ranges.refused("refill", error)
         return emptied
 
     def copy(self, region_id: int, offset: int, length: int, source: int, *, writable: bool) -> Drained:
@@ -269,9 +218,9 @@ class ClientMemory:
         EEXIST: the client has put a page there. ENOENT: it is nowhere in the client. EAGAIN: try again.
         """
         if self._poisons:  # as in `zero`
-            self._poisons, _ = _cut(self._poisons, region_id, offset, length)
+            self._poisons, _ = cut(self._poisons, region_id, offset, length)
         mode = 0 if writable else uffd.COPY_WRITE_PROTECTED
-        found = self._maps[region_id]
+        found = self._at.maps[region_id]
         done = 0
         if found.whole is not None:
             done = self._copy_pages(found.whole + offset, source, length, mode)
@@ -305,11 +254,11 @@ class ClientMemory:
 
     def protect(self, region_id: int, offset: int, length: int) -> bool:
         """Let no write to a range pass from now on; whether that is so. It is not while a remap is unfinished."""
-        moves = self._moves
+        moves = self._at.moves
         done = all(
-            self._protect_at(address, count) for _, count, address in self._maps[region_id].locate(offset, length)
+            self._protect_at(address, count) for _, count, address in self._at.maps[region_id].locate(offset, length)
         )
-        return done and moves == self._moves  # what was moved meanwhile is not protected where it is now
+        return done and moves == self._at.moves  # what was moved meanwhile is not protected where it is now
 
     def _protect_at(self, address: int, length: int) -> bool:
         self._tries = 0
@@ -319,45 +268,30 @@ class ClientMemory:
             except OSError as error:
                 if error.errno == errno.EAGAIN and self._busy():
                     continue
-                if error.errno in _NOWHERE:
+                if error.errno in ranges.NOWHERE:
                     # Where nothing is mapped nobody can write; but the rest of the range is not protected yet.
                     return length <= HARDWARE_PAGE or all(
                         self._protect_at(address + start, HARDWARE_PAGE) for start in range(0, length, HARDWARE_PAGE)
                     )
                 if error.errno != errno.EAGAIN:
-                    _refused("protect", error.errno or errno.EIO)
+                    ranges.refused("protect", error.errno or errno.EIO)
                 return False
             return True
 
     def unprotect(self, region_id: int, offset: int, length: int) -> None:
         """Let writes to a range pass, and wake who waits."""
-        for _, count, address in self._maps[region_id].locate(offset, length):
-            if not self._unprotect_at(address, count):
-                self._wake_at(address, count)  # who still cannot write is reported again
-
-    def _unprotect_at(self, address: int, length: int) -> bool:
-        try:
-            uffd.write_protect(self.descriptor, address, length, protect=False)
-        except OSError as error:
-            if error.errno != errno.EAGAIN:
-                _refused("unprotect", error.errno or errno.EIO)
-            return False
-        return True
+        for _, count, address in self._at.maps[region_id].locate(offset, length):
+            if not ranges.unprotect(self.descriptor, address, count):
+                ranges.wake(self.descriptor, address, count)  # who still cannot write is reported again
 
     def wake(self, region_id: int, offset: int, length: int) -> None:
         """Have who waits for a range try again."""
-        for _, count, address in self._maps[region_id].locate(offset, length):
-            self._wake_at(address, count)
-
-    def _wake_at(self, address: int, length: int) -> None:
-        try:
-            uffd.wake(self.descriptor, address, length)
-        except OSError as error:
-            _refused("wake", error.errno or errno.EIO)
+        for _, count, address in self._at.maps[region_id].locate(offset, length):
+            ranges.wake(self.descriptor, address, count)
 
     def poison(self, region_id: int, offset: int, length: int) -> bool:
         """Have touches of missing bytes end in SIGBUS; False where the kernel cannot."""
-        found = self._maps.get(region_id)
+        found = self._at.maps.get(region_id)
         pieces = [] if found is None else found.locate(offset, length)
         done = [self._poison_from(address, count) for _, count, address in pieces]  # each, whatever came of the others
         if found is not None and found.locate(offset, length) != pieces:  # a remap was read meanwhile
@@ -377,17 +311,17 @@ class ClientMemory:
             if error == errno.EEXIST and not self._unmark(address):
                 error = errno.EAGAIN
             if error == errno.EAGAIN:
-                region_id, offset = self._find(address)
+                region_id, offset = self._at.find(address)
                 self._poisons.append((0, address, length) if offset is None else (region_id, offset, length))
                 return True
-            if error in _NOWHERE and length > HARDWARE_PAGE and self._halvings < MAX_HALVINGS:
+            if error in ranges.NOWHERE and length > HARDWARE_PAGE and self._halvings < MAX_HALVINGS:
                 self._halvings += 1
                 half = length // 2 & -HARDWARE_PAGE or HARDWARE_PAGE
                 first = self._poison_at(address, half)
                 return self._poison_at(address + half, length - half) and first
             if error and error != errno.EEXIST:
-                _refused("poison", error)
-                return error in _NOWHERE
+                ranges.refused("poison", error)
+                return error in ranges.NOWHERE
             if error:
                 address, length = address + HARDWARE_PAGE, length - HARDWARE_PAGE
         return True
@@ -397,23 +331,23 @@ class ClientMemory:
 
         False while a remap is unfinished.
         """
-        unmarked = self._unprotect_at(address, HARDWARE_PAGE)
+        unmarked = ranges.unprotect(self.descriptor, address, HARDWARE_PAGE)
         _, error = uffd.poison(self.descriptor, address, HARDWARE_PAGE, on_busy=lambda: False)
-        self._wake_at(address, HARDWARE_PAGE)
+        ranges.wake(self.descriptor, address, HARDWARE_PAGE)
         return error != errno.EAGAIN and (unmarked or error != errno.EEXIST)
 
     def not_wanted(self, region_id: int, offset: int, length: int) -> None:
         """Forget what was put off for a range."""
         if self._put_off:
-            self._put_off, cut = _cut(self._put_off, region_id, offset, length)
-            for _, first, count in cut:
+            self._put_off, inside = cut(self._put_off, region_id, offset, length)
+            for _, first, count in inside:
                 self.wake(region_id, first, count)  # who waits faults again
 
     def retry(self) -> None:
         """Do what was put off."""
         put_off, self._put_off = self._put_off, []
         for region_id, offset, length in put_off:
-            if region_id in self._maps:
+            if region_id in self._at.maps:
                 self.zero(region_id, offset, length)
         poisons, self._poisons = self._poisons, []
         for region_id, offset, length in poisons:
@@ -424,9 +358,9 @@ class ClientMemory:
 
     def poison_all(self) -> None:
         """Have every later touch of a missing page of the process end in SIGBUS, because nobody will serve it."""
-        mappings = mappings_of(self.pid) if self._maps else []
+        mappings = mappings_of(self.pid) if self._at.maps else []
         ends = [stop for _, stop in mappings or ()]
-        for found in list(self._maps.values()):
+        for found in list(self._at.maps.values()):
             for piece in list(found.pieces):
                 end = piece.address + piece.length
                 if mappings is None:  # it is another user's: what it has unmapped is not known
@@ -437,7 +371,7 @@ class ClientMemory:
                         break
                     first = max(start, piece.address)
                     # Else each page that was evicted is in the way, with the mark that it was write-protected.
-                    self._unprotect_at(first, min(stop, end) - first)
+                    ranges.unprotect(self.descriptor, first, min(stop, end) - first)
                     self._poison_from(first, min(stop, end) - first)
 
     def close(self) -> None:
@@ -466,49 +400,3 @@ class ClientMemory:
         if self._early:
             self.on_early()
         return self._tries < BUSY_TRIES
-
-
-def mappings_of(pid: int) -> list[tuple[int, int]] | None:
-    """First address and end of each mapping of a memfd in a process; None where it may not be seen.
-
-    None of a process that is gone. It may have as many mappings as it likes, so this is not for the event loop, and
-    each part is short, for Python lets nothing else run in it.
-    """
-    found: list[tuple[int, int]] = []
-    rest = b""
-    try:
-        with Path(f"/proc/{pid}/maps").open("rb", buffering=0) as maps:
-            while part := maps.read(mmap.PAGESIZE):
-                *lines, rest = (rest + part).split(b"\n")
-                for line in lines:
-                    if b"/memfd:" in line:
-                        start, _, end = line.partition(b" ")[0].partition(b"-")
-                        found.append((int(start, 16), int(end, 16)))
-    except PermissionError:
-        return None
-    except OSError:
-        return []
-    return found
-
-
-def _cut(put_off: list[_PutOff], region_id: int, offset: int, length: int) -> tuple[list[_PutOff], list[_PutOff]]:
-    """What was put off outside a range of a region, and inside it."""
-    outside, inside = [], []
-    for each in put_off:
-        start, end = each[1], each[1] + each[2]
-        first, last = max(start, offset), min(end, offset + length)
-        if each[0] != region_id or first >= last:
-            outside.append(each)
-            continue
-        inside.append((region_id, first, last - first))
-        if start < first:
-            outside.append((region_id, start, first - start))
-        if end > last:
-            outside.append((region_id, last, end - last))
-    return outside, inside
-
-
-def _refused(what: str, error: int) -> None:
-    """A call failed: because the client is dying or has unmapped its memory, which harms nobody, or else it is told."""
-    if error not in _NOWHERE:
-        log.event("userfaultfd_refused", operation=what, error=errno.errorcode.get(error, str(error)))

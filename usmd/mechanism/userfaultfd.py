@@ -12,199 +12,26 @@ its first write is reported, and a clean page is dropped without I/O.
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import fcntl
 import mmap
 import os
-import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby, islice
 from typing import Final
 
-from usmd import log
 from usmd.core.commands import SlotPage
 from usmd.core.region import PAGE_BITS, PAGE_MASK
-from usmd.errors import LimitExceeded, SwapIOError, Unmapped, UsmdError
+from usmd.errors import SwapIOError, Unmapped, UsmdError
 from usmd.mechanism.base import Busy, Errors, Mechanism, Stage
 from usmd.mechanism.client_memory import ClientMemory
-from usmd.mechanism.off_loop import Account, Aftercare, Punching, Run, punch
+from usmd.mechanism.departures import Departures
+from usmd.mechanism.off_loop import Punching, Run, punch
+from usmd.mechanism.real_region import MAX_RUNS, RESIDENT, RealRegion
+from usmd.mechanism.staging import Block, MemfdStage, Staging
 from usmd.mechanism.uffd import HARDWARE_PAGE
-from usmd.sizes import format_size
 
 NAME: Final = "userfaultfd"
-_SEALS: Final = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-_F_SEAL_FUTURE_WRITE: Final = 16
-"""Linux 5.1; Python 3.11 has no name for it."""
-RESIDENT: Final = 1
-"""In a residency map: the page is in memory, and not on its way out. 0 is anything else."""
-BLOCK_PAGES: Final = 64
-"""Pages in a block of staging memory, or more for a larger batch."""
-SPARE_BLOCKS: Final = 4
-"""Blocks kept for the next batch."""
-MAX_RUNS: Final = 4096
-"""Runs of pages that a region may hold when its client maps it."""
-MAX_LATE: Final = 16
-"""Regions whose end is late; then no region is made until they are through."""
-FINISH_SECONDS: Final = 10.0
-"""Longest wait for what is to be done when the daemon ends."""
-CLEARED_BYTES: Final = 1 << 16
-"""Of a residency map, cleared at a stretch."""
 MAX_BUSY: Final = 1000
 """Times that a page is tried to be brought in against what its client does meanwhile."""
-
-
-def _memfd(name: str, size: int) -> int:
-    """A memfd of fixed size; raises LimitExceeded."""
-    try:
-        descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except OSError as error:
-        raise LimitExceeded(f"no descriptor for a region: {error.strerror}; raise usmd's file limit") from error
-    try:
-        os.ftruncate(descriptor, size)
-    except OSError as error:
-        os.close(descriptor)
-        raise LimitExceeded(f"no memory for a region of {format_size(size)}: {error.strerror}") from error
-    return descriptor
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_MAP_FAILED: Final = ctypes.c_void_p(-1).value
-
-
-def _map(memfd: int, size: int) -> memoryview:
-    """Map a memfd, for as long as the view or a part of it is used; raises OSError.
-
-    Python's own `mmap` keeps a duplicate of the descriptor, up to 3.12.
-    """
-    address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, memfd, 0)
-    if address == _MAP_FAILED:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    memory = (ctypes.c_ubyte * size).from_address(address)
-    weakref.finalize(memory, _libc.munmap, address, size).atexit = False
-    _libc.madvise(address, size, mmap.MADV_NOHUGEPAGE)  # memory is given by the page; a kernel without them refuses
-    return memoryview(memory).cast("B")
-
-
-def _runs_of_data(memfd: int) -> Iterator[tuple[int, int]]:
-    """Where a memfd holds bytes: first byte and end of each run of pages. May wait for a client; raises OSError."""
-    end = 0
-    while True:
-        try:
-            start = os.lseek(memfd, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        end = os.lseek(memfd, start, os.SEEK_HOLE)
-        yield start, end
-
-
-class RealRegion:
-    """A region's bytes and its residency map, each a memfd that the client gets, and their mappings in the daemon."""
-
-    __slots__ = (
-        "account", "client", "held", "mapping", "memfd", "page_count", "region_id", "residency", "residency_fd",
-        "shared",
-    )  # fmt: skip
-
-    def __init__(self, region_id: int, page_count: int, page_size: int) -> None:
-        """Make the memfds; raises LimitExceeded."""
-        self.region_id = region_id
-        self.page_count = page_count
-        self.client: ClientMemory | None = None
-        """The client's side, once it has mapped the region."""
-        self.account = Account()
-        self.shared = False
-        """Another process has its memfd, and can hold the lock of the inode."""
-        self.held: Callable[[], object] | None = None
-        """A punch of it waits for a client, which is to end; this waits until the punch is through."""
-        self.memfd = _memfd(f"usmd-{region_id}", page_count * page_size)
-        try:
-            self.residency_fd = _memfd(f"usmd-{region_id}-residency", 2 * page_count)
-        except LimitExceeded:
-            os.close(self.memfd)
-            raise
-        try:
-            fcntl.fcntl(self.memfd, fcntl.F_ADD_SEALS, _SEALS)
-            self.mapping = _map(self.memfd, page_count * page_size)
-            self.residency = _map(self.residency_fd, 2 * page_count)
-            """A byte a page, RESIDENT or 0; then a byte a page again, why a touch of it is SIGBUS, a FailureReason."""
-            # After the daemon's own mapping: nobody else can write to it.
-            fcntl.fcntl(self.residency_fd, fcntl.F_ADD_SEALS, _SEALS | _F_SEAL_FUTURE_WRITE)
-        except (OSError, OverflowError, ValueError) as error:
-            self.close()
-            raise LimitExceeded(f"no room to map a region of {format_size(page_count * page_size)}: {error}") from error
-
-    def share(self) -> list[int]:
-        """The descriptors that its client gets."""
-        self.shared = True
-        return [self.memfd, self.residency_fd]
-
-    def data(self) -> list[tuple[int, int]]:
-        """Where the memfd holds bytes: first byte and end of each run of pages. Raises OSError (E2BIG: too many)."""
-        found = list(islice(_runs_of_data(self.memfd), MAX_RUNS + 1))
-        if len(found) <= MAX_RUNS:
-            return found
-        raise OSError(errno.E2BIG, f"it holds more than {MAX_RUNS} runs of pages already; map it before it is filled")
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Bytes of the region. Through the mapping a hole would become a page of zeros, for the client as well."""
-        return os.pread(self.memfd, length, offset)
-
-    def pages_in_memory(self) -> int:
-        """Pages of the hardware's size that the memfd holds, whoever put them there."""
-        return os.fstat(self.memfd).st_blocks * 512 // mmap.PAGESIZE
-
-    def empty(self) -> None:
-        """Give all of its memory back, whoever still maps it, and close it. May wait for a client."""
-        if self.held is not None:
-            self.held()  # it may use the descriptor
-        # The map first: a client that looks there before it touches is then told, and does not touch.
-        for start, end in _runs_of_data(self.residency_fd):  # what it does not hold is 0 already
-            for first in range(start, min(end, self.page_count), CLEARED_BYTES):
-                stop = min(first + CLEARED_BYTES, end, self.page_count)
-                self.residency[first:stop] = bytes(stop - first)
-        try:
-            punch(self.memfd, [(0, len(self.mapping))])
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Close the descriptors. The mappings go when nobody reads them any more, such as a write to swap."""
-        os.close(self.memfd)
-        os.close(self.residency_fd)
-
-
-class _Block:
-    """Staging memory: `size` bytes of the daemon's own at `address`."""
-
-    __slots__ = ("address", "size", "view")
-
-    def __init__(self, size: int) -> None:
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        self.size = size
-        self.view = memoryview(memory)
-
-
-class _MemfdStage(Stage):
-    """Buffers side by side in a block, in the order of the pages, and how far each page has been brought in."""
-
-    __slots__ = ("block", "done", "tries")
-
-    def __init__(self, pages: Sequence[SlotPage], block: _Block, page_size: int) -> None:
-        view = block.view
-        super().__init__(pages, [view[n * page_size : (n + 1) * page_size] for n in range(len(pages))])
-        self.block = block
-        self.done = [0] * len(pages)
-        self.tries = 0
 
 
 class UserfaultfdMemory(Mechanism):
@@ -215,22 +42,14 @@ class UserfaultfdMemory(Mechanism):
     def __init__(self, page_size: int) -> None:
         self._page_size = page_size
         self._zeros = bytes(page_size)
-        self._zero_block = _Block(HARDWARE_PAGE)
+        self._zero_block = Block(HARDWARE_PAGE)
         """A page of zeros, to copy from."""
         self._regions: dict[int, RealRegion] = {}
-        self._emptying: dict[int, tuple[ClientMemory | None, threading.Event]] = {}
-        """Regions that are gone and still hold memory: their client, and what is set when they hold none."""
         self._left: dict[int, ClientMemory] = {}
         """Regions that are gone, whose client may still wait for pages of them."""
-        self._blocks: list[_Block] = []
-        """Staging memory that nobody uses now."""
+        self._staging = Staging(page_size)
         self._punching = Punching()
-        self._aftercare = Aftercare(self._late)
-        """Of regions that are gone."""
-        self._farewells = Aftercare(self._late)
-        """Of clients that are gone."""
-        self._leaving: list[ClientMemory] = []
-        """Clients that are gone, and whose userfaultfd is still open."""
+        self._departures = Departures()
         self.on_held: Callable[[int, str], None] = lambda _region, _why: None
         """Called with a region and a reason when its client has made a punch wait, and is to end."""
 
@@ -239,11 +58,7 @@ class UserfaultfdMemory(Mechanism):
     def add_region(self, region_id: int, process_id: int, page_count: int) -> None:
         """Make the memfds of a region; raises LimitExceeded."""
         del process_id  # its client comes with `connect`
-        if self._aftercare.behind >= MAX_LATE:
-            raise LimitExceeded(
-                f"the memory of {self._aftercare.behind} regions that are gone cannot be given back, because another "
-                "process holds their memfds; no region is made before it is"
-            )
+        self._departures.check_room()
         self._regions[region_id] = RealRegion(region_id, page_count, self._page_size)
 
     def region(self, region_id: int) -> RealRegion | None:
@@ -257,7 +72,7 @@ class UserfaultfdMemory(Mechanism):
         which would poison the new region as well. After an error the region is mapped nowhere, and may be elsewhere.
         """
         length = region.page_count * self._page_size
-        if any(each.pid == client.pid and each.overlaps(address, length) for each in list(self._leaving)):
+        if self._departures.overlap(client.pid, address, length):
             raise Busy(f"an ended session of process {client.pid} is being let go at {address:#x}; try again")
         for other in {id(each): each for each in self._clients()}.values():
             if other is not client and other.pid == client.pid:
@@ -287,17 +102,7 @@ class UserfaultfdMemory(Mechanism):
         region = self._regions.pop(region_id, None)
         if region is None:
             return
-        emptied = threading.Event()
-        self._emptying[region_id] = region.client, emptied
-
-        def end() -> None:
-            try:
-                region.empty()
-            finally:
-                self._emptying.pop(region_id, None)
-                emptied.set()
-
-        self._aftercare.put(f"the end of region {region_id}", end)
+        self._departures.empty(region)
         if region.client is not None:
             region.client.drop(region_id, ended=ended)
             if region.client.mapped(region_id):
@@ -305,7 +110,7 @@ class UserfaultfdMemory(Mechanism):
 
     def is_emptied(self, region_id: int) -> bool:
         """As it says there."""
-        return region_id not in self._emptying
+        return self._departures.is_emptied(region_id)
 
     def disconnect(self, client: ClientMemory) -> None:
         """A client's process, or its wish to be served, has ended."""
@@ -315,26 +120,8 @@ class UserfaultfdMemory(Mechanism):
         self._left = {region_id: each for region_id, each in self._left.items() if each is not client}
 
     def farewell(self, client: ClientMemory, *, poison: bool) -> None:
-        """Have a client that is disconnected closed, and first what is missing in it made an error to touch.
-
-        That is after its regions were emptied: a page that goes from a mapping which is served no more would be one of
-        zeros, and not an error.
-        """
-        client.on_early = lambda: None
-        self._leaving.append(client)
-        before = [emptied for owner, emptied in list(self._emptying.values()) if owner is client]
-
-        def end() -> None:
-            try:
-                for emptied in before:
-                    emptied.wait()
-                if poison:
-                    client.poison_all()
-            finally:
-                client.close()
-                self._leaving.remove(client)
-
-        self._farewells.put(f"the end of the memory of process {client.pid}", end)
+        """Have a client that is disconnected closed, and first what is missing in it made an error to touch."""
+        self._departures.farewell(client, poison=poison)
 
     # Pages
 
@@ -395,10 +182,6 @@ class UserfaultfdMemory(Mechanism):
     def _held(self, region: RealRegion, wait: Callable[[], object], why: str) -> None:
         region.held = wait
         self.on_held(region.region_id, why)
-
-    @staticmethod
-    def _late(what: str) -> None:
-        log.event("aftercare_late", what=what)
 
     def restore(self, pages: Sequence[int], writable: Sequence[bool]) -> None:
         """Let the client go on, and write where it may."""
@@ -467,13 +250,11 @@ class UserfaultfdMemory(Mechanism):
     def stage(self, pages: Sequence[SlotPage], *, at_once: bool = False) -> Stage:
         """Memory of the daemon alone: nobody sees a page before all of it has been read and verified."""
         del at_once
-        needed = max(len(pages), BLOCK_PAGES) * self._page_size
-        block = self._blocks.pop() if self._blocks and self._blocks[-1].size >= needed else _Block(needed)
-        return _MemfdStage(pages, block, self._page_size)
+        return self._staging.stage(pages)
 
     def fill(self, stage: Stage, errors: Sequence[UsmdError | None]) -> Errors:
         """Copy the pages in where the client sees them, neighbours by one call."""
-        if not isinstance(stage, _MemfdStage):
+        if not isinstance(stage, MemfdStage):
             raise TypeError(f"{stage!r} is no stage of this mechanism")
         results = [None if isinstance(error, Busy) else error for error in errors]
         stage.tries += 1
@@ -483,7 +264,7 @@ class UserfaultfdMemory(Mechanism):
             if not isinstance(results[0], Busy):
                 self.unstage(stage)
             return results
-        for indexes in self._fill_runs(stage, results):
+        for indexes in stage.left(results):
             self._fill_run(stage, indexes, results)
         if not any(isinstance(result, Busy) for result in results):
             self.unstage(stage)
@@ -492,23 +273,10 @@ class UserfaultfdMemory(Mechanism):
     def unstage(self, stage: Stage) -> None:
         """Keep the block for the next stage."""
         super().unstage(stage)
-        if isinstance(stage, _MemfdStage) and len(self._blocks) < SPARE_BLOCKS:
-            self._blocks.append(stage.block)
+        if isinstance(stage, MemfdStage):
+            self._staging.give_back(stage)
 
-    def _fill_runs(self, stage: _MemfdStage, results: Errors) -> Iterator[list[int]]:
-        """Indexes of the pages still to be filled, neighbours together."""
-        size = self._page_size
-        wanted = [n for n in range(len(stage.pages)) if results[n] is None and stage.done[n] < size]
-
-        def place(position_index: tuple[int, int]) -> tuple[int, int, bool, bool]:
-            position, index = position_index
-            page = stage.pages[index]
-            return page.page - position, index - position, page.writable, stage.done[index] > 0
-
-        for _, run in groupby(enumerate(wanted), key=place):
-            yield [index for _, index in run]
-
-    def _fill_run(self, stage: _MemfdStage, indexes: list[int], results: Errors) -> None:
+    def _fill_run(self, stage: MemfdStage, indexes: list[int], results: Errors) -> None:
         size = self._page_size
         first = stage.pages[indexes[0]]
         region = self._regions.get(first.page >> PAGE_BITS)
@@ -554,8 +322,7 @@ class UserfaultfdMemory(Mechanism):
 
     def tick(self) -> None:
         """Do what an unfinished remap or a lack of memory held up."""
-        self._aftercare.tick()
-        self._farewells.tick()
+        self._departures.tick()
         for client in {id(each): each for each in self._clients()}.values():
             client.retry()
 
@@ -583,11 +350,9 @@ class UserfaultfdMemory(Mechanism):
             self.drop_region(region_id, ended=True)
         self.finish()
 
-    def finish(self, seconds: float = FINISH_SECONDS) -> None:
-        """Wait until all is done for the regions and clients that are gone, for `seconds` at most."""
-        for aftercare in (self._farewells, self._aftercare):
-            for what in aftercare.finish(seconds):
-                self._late(what)
+    def finish(self) -> None:
+        """Wait, but not for ever, until all is done for the regions and clients that are gone."""
+        self._departures.finish()
 
 
 def _neighbours(pages: Sequence[int]) -> Iterator[tuple[int, int, int]]:

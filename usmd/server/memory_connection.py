@@ -23,7 +23,8 @@ from usmd.errors import InvalidArgument, LimitExceeded, NotFound, SessionKilled,
 from usmd.mechanism import uffd
 from usmd.mechanism.base import Busy
 from usmd.mechanism.client_memory import ClientMemory
-from usmd.mechanism.userfaultfd import RealRegion, UserfaultfdMemory
+from usmd.mechanism.real_region import RealRegion
+from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep

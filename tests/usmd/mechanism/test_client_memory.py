@@ -23,7 +23,7 @@ from tests.usmd.mechanism.mapped import (
 )
 from usmd.core.events import PageFault
 from usmd.mechanism import client_memory, uffd
-from usmd.mechanism.client_memory import BUSY_TRIES, STUCK_SECONDS, ClientMemory, mappings_of
+from usmd.mechanism.client_memory import BUSY_TRIES, STUCK_SECONDS, ClientMemory
 from usmd.mechanism.uffd import Drained, Feature
 
 REGION, OTHER = 7, 8
@@ -744,16 +744,3 @@ def test_the_descriptor_is_closed_and_a_refused_handshake_leaves_it_to_its_owner
         ClientMemory(descriptor, Feature(1 << 60), HARDWARE_PAGE, os.getpid())
     ClientMemory(descriptor, uffd.REQUIRED, HARDWARE_PAGE, os.getpid()).close()
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_mappings_of_a_process_are_known_unless_it_is_gone_or_anothers(world, monkeypatch):
-    found = mappings_of(os.getpid())
-    assert any(start <= world.at(0) and world.at(PAGES) <= end for start, end in found)
-    assert all(start < end for start, end in found)
-    assert mappings_of(1 << 30) == []
-
-    def refuse(self, *_, **__):
-        raise PermissionError
-
-    monkeypatch.setattr(client_memory.Path, "open", refuse)
-    assert mappings_of(os.getpid()) is None

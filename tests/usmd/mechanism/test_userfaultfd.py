@@ -3,119 +3,33 @@
 import errno
 import mmap
 import os
-import resource
-import threading
 
 import pytest
 
 from tests.support.real_memory import require_real_memory
 from tests.usmd.mechanism.mapped import (
     HARDWARE_PAGE,
-    Client,
     advise,
     make_read_only,
-    map_memory,
     read,
     remap,
     unmap,
     write,
 )
+from tests.usmd.mechanism.memory_world import LARGE, OTHER, PAGES, REGION, World, key, large, small, world
 from usmd.core.commands import SlotPage
 from usmd.core.events import PageFault
-from usmd.core.region import page_key
-from usmd.errors import DataLoss, LimitExceeded, SwapIOError, Unmapped
+from usmd.errors import DataLoss, SwapIOError, Unmapped
 from usmd.mechanism import userfaultfd
 from usmd.mechanism.base import Busy, Stage
 from usmd.mechanism.uffd import Drained, Feature
-from usmd.mechanism.userfaultfd import BLOCK_PAGES, NAME, SPARE_BLOCKS, UserfaultfdMemory
+from usmd.mechanism.userfaultfd import NAME, UserfaultfdMemory
 
-REGION, OTHER = 3, 4
-PAGES = 8
-LARGE = 65536
-
-
-def key(page, region=REGION):
-    return page_key(region, page)
-
-
-class World:
-    """Real memory with a region of PAGES pages, all absent, that a client maps."""
-
-    def __init__(self, page_size, *, connected=True):
-        self.page_size = page_size
-        self.memory = UserfaultfdMemory(page_size)
-        self.memory.add_region(REGION, 1, PAGES)
-        self.region = self.memory.region(REGION)
-        self.memfd = os.dup(self.region.memfd)
-        self.client = Client(page_size)
-        self.address = self.client.map(self.memfd, PAGES * page_size)
-        if connected:
-            self.connect()
-
-    def connect(self):
-        self.memory.connect(self.region, self.client.memory, self.address)
-
-    def at(self, page):
-        return self.address + page * self.page_size
-
-    def stage(self, *pages, writable=True):
-        """Page n is to get bytes n + 1."""
-        stage = self.memory.stage([SlotPage(page, page, 1, key(page), 1, writable) for page in pages])
-        for page, buffer in zip(pages, stage.buffers, strict=True):
-            buffer[:] = bytes([page + 1]) * self.page_size
-        return stage
-
-    def fill(self, *pages, writable=True):
-        return self.memory.fill(self.stage(*pages, writable=writable), [None] * len(pages))
-
-    def client_writes_into_the_memfd(self, page, data=b"c", offset=0):
-        os.pwrite(self.memfd, data, page * self.page_size + offset)
-
-    def seen(self, page):
-        return read(self.at(page), self.page_size).result()
-
-    def resident(self):
-        return [page for page in range(PAGES) if self.region.residency[page]]
-
-    def held(self):
-        return os.fstat(self.memfd).st_blocks * 512
-
-    def close(self):
-        self.client.close()
-        self.memory.close()
-        os.close(self.memfd)
-
-
-@pytest.fixture(params=[HARDWARE_PAGE, LARGE])
-def world(request):
-    require_real_memory()
-    made = World(request.param)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def small():
-    require_real_memory()
-    made = World(HARDWARE_PAGE)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def large():
-    require_real_memory()
-    made = World(LARGE)
-    yield made
-    made.close()
+__all__ = ["large", "small", "world"]
 
 
 def full(page, world):
     return bytes([page + 1]) * world.page_size
-
-
-def open_descriptors():
-    return len(os.listdir("/proc/self/fd"))
 
 
 def kinds(errors):
@@ -144,33 +58,6 @@ def test_a_page_that_could_not_be_read_is_not_resident(world):
     assert world.memory.fill(world.stage(1, 2, 3), [None, error, None]) == [None, error, None]
     assert world.resident() == [1, 3]
     assert world.held() == 2 * world.page_size
-
-
-def test_a_client_can_map_the_residency_map_to_read_and_cannot_write_to_it(world):
-    world.memory.zero([0], [key(2)])
-    descriptor = world.region.residency_fd
-    with mmap.mmap(descriptor, PAGES, prot=mmap.PROT_READ) as seen:
-        assert seen[:4] == b"\0\0\1\0"
-    with pytest.raises(OSError, match="Operation not permitted"):
-        mmap.mmap(descriptor, PAGES)
-    with pytest.raises(OSError, match="Operation not permitted"):
-        os.pwrite(descriptor, b"\1", 0)
-    world.memory.zero([0], [key(3)])
-    assert world.resident() == [2, 3]
-
-
-@pytest.mark.parametrize("name", ["memfd", "residency_fd"])
-@pytest.mark.parametrize("size", [0, 1 << 30])
-def test_a_client_cannot_change_the_size_of_what_it_is_given(world, name, size):
-    with pytest.raises(OSError, match="Operation not permitted"):
-        os.ftruncate(getattr(world.region, name), size)
-
-
-def test_pages_that_a_client_takes_by_itself_are_counted(world):
-    assert world.region.pages_in_memory() == 0
-    world.memory.zero([0], [key(0)])
-    world.client_writes_into_the_memfd(3)
-    assert world.region.pages_in_memory() == world.page_size // HARDWARE_PAGE + 1
 
 
 # Pages that the client has put there
@@ -548,164 +435,10 @@ def test_what_was_put_off_is_done_by_ticks_also_for_regions_that_are_gone(world,
 # Descriptors and memory of the daemon's own
 
 
-def test_a_region_takes_two_descriptors_and_gives_them_back():
-    memory = UserfaultfdMemory(HARDWARE_PAGE)
-    before = open_descriptors()
-    memory.add_region(REGION, 1, PAGES)
-    assert open_descriptors() == before + 2
-    memory.drop_region(REGION, ended=False)
-    memory.finish()
-    del memory
-    assert open_descriptors() == before
-
-
-def test_closing_lets_go_of_all_regions():
-    before = open_descriptors()
-    memory = UserfaultfdMemory(HARDWARE_PAGE)
-    for region in range(1, 20):
-        memory.add_region(region, 1, PAGES)
-        memory.zero([0], [key(1, region)])
-    memory.close()
-    memory.close()
-    assert open_descriptors() == before
-
-
-@pytest.mark.parametrize("room", [0, 1])
-def test_a_region_for_which_there_is_no_descriptor_is_refused_and_leaves_nothing(room):
-    memory = UserfaultfdMemory(HARDWARE_PAGE)
-    before = open_descriptors()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = [os.dup(0) for _ in range(64)]
-    limit = max(taken) + 1
-    for descriptor in taken[len(taken) - room :] if room else []:
-        os.close(descriptor)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        with pytest.raises(LimitExceeded, match=r"no (descriptor for|room to map) a region"):
-            memory.add_region(REGION, 1, PAGES)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for descriptor in taken[: len(taken) - room]:
-            os.close(descriptor)
-    assert open_descriptors() == before
-    assert memory.region(REGION) is None
-
-
-@pytest.mark.parametrize("pages", [1 << 36, 1 << 40, 1 << 50])
-def test_a_region_larger_than_any_machines_is_refused_and_leaves_nothing(pages):
-    memory = UserfaultfdMemory(HARDWARE_PAGE)
-    before = open_descriptors()
-    with pytest.raises(LimitExceeded, match=r"no (memory for|room to map) a region of"):
-        memory.add_region(REGION, 1, pages)
-    assert open_descriptors() == before
-    assert memory.region(REGION) is None
-
-
 def test_its_name_is_that_of_the_configuration():
     assert UserfaultfdMemory(HARDWARE_PAGE).name == NAME == "userfaultfd"
-
-
-def test_staging_memory_is_used_again_and_some_of_it_kept(world):
-    stages = [world.stage(0) for _ in range(SPARE_BLOCKS + 2)]
-    blocks = [stage.block for stage in stages]
-    for stage in stages:
-        world.memory.unstage(stage)
-    again = [world.stage(0) for _ in range(SPARE_BLOCKS + 2)]
-    assert sum(stage.block in blocks for stage in again) == SPARE_BLOCKS
-    assert len({id(stage.block) for stage in again}) == SPARE_BLOCKS + 2
-    for stage in again:
-        world.memory.unstage(stage)
-
-
-def test_a_batch_larger_than_a_block_has_one_of_its_own():
-    memory = UserfaultfdMemory(HARDWARE_PAGE)
-    memory.add_region(REGION, 1, 2 * BLOCK_PAGES)
-    pages = [SlotPage(page, page, 1, key(page), 1) for page in range(BLOCK_PAGES + 1)]
-    stage = memory.stage(pages)
-    for number, buffer in enumerate(stage.buffers):
-        buffer[:] = bytes([number]) * HARDWARE_PAGE
-    assert memory.fill(stage, [None] * len(pages)) == [None] * len(pages)
-    assert [memory.load([0], key(page), 0, 1)[0] for page in range(BLOCK_PAGES + 1)] == list(range(BLOCK_PAGES + 1))
-    memory.close()
 
 
 def test_a_stage_of_another_mechanism_is_refused(world):
     with pytest.raises(TypeError, match="no stage of this mechanism"):
         world.memory.fill(Stage([], []), [])
-
-
-def test_a_client_is_let_go_after_its_regions_were_emptied(world, monkeypatch):
-    """Else a page that goes after that would be one of zeros to it, and not an error."""
-    order, may_empty = [], threading.Event()
-    empty = world.region.empty
-
-    def emptied():
-        may_empty.wait()
-        order.append("emptied")
-        empty()
-
-    monkeypatch.setattr(userfaultfd.RealRegion, "empty", lambda _: emptied())
-    monkeypatch.setattr(world.client.memory, "poison_all", lambda: order.append("poisoned"))
-    monkeypatch.setattr(world.client.memory, "close", lambda: order.append("closed"))
-    world.memory.drop_region(REGION, ended=True)
-    world.memory.disconnect(world.client.memory)
-    world.memory.farewell(world.client.memory, poison=True)
-    assert not world.memory.is_emptied(REGION)
-    may_empty.set()
-    world.memory.finish()
-    assert world.memory.is_emptied(REGION)
-    assert order == ["emptied", "poisoned", "closed"]
-
-
-@pytest.fixture
-def second(world):
-    """Another session of the process, with a region; `place` maps that at the address of the first one's."""
-    world.memory.add_region(OTHER, 2, PAGES)
-    region = world.memory.region(OTHER)
-    client = Client(world.page_size)
-
-    class Second:
-        memory = client.memory
-
-        @staticmethod
-        def place():
-            unmap(world.address, PAGES * world.page_size)
-            map_memory(PAGES * world.page_size, region.memfd, world.address)
-
-        @staticmethod
-        def connect():
-            world.memory.connect(region, client.memory, world.address)
-
-        @staticmethod
-        def is_poisoned(page):
-            return client.is_poisoned(world.at(page))
-
-    yield Second
-    client.close()
-
-
-def test_the_farewell_of_a_session_touches_no_page_of_the_next_one_of_its_process(world, second, monkeypatch):
-    """The kernel lets the userfaultfd of the one poison pages of the other, where that is mapped at its addresses."""
-    may_empty = threading.Event()
-    monkeypatch.setattr(userfaultfd.RealRegion, "empty", lambda _: may_empty.wait())
-    world.memory.drop_region(REGION, ended=True)
-    world.memory.disconnect(world.client.memory)
-    world.client.is_closed_elsewhere()
-    world.memory.farewell(world.client.memory, poison=True)
-    second.place()
-    with pytest.raises(Busy, match="is being let go"):
-        second.connect()
-    may_empty.set()
-    world.memory.finish()
-    second.connect()
-    assert not any(map(second.is_poisoned, range(PAGES)))
-
-
-def test_a_live_session_touches_no_page_of_another_one_of_its_process_that_is_mapped_where_it_was(world, second):
-    world.memory.poison([key(1)], [0])  # is made good again by the region that comes in its place
-    second.place()
-    second.connect()
-    world.memory.poison([key(2)], [0])
-    world.memory.drop_region(REGION, ended=True)
-    world.client.memory.poison_all()
-    assert not any(map(second.is_poisoned, range(PAGES)))

@@ -1,0 +1,89 @@
+"""Regions and clients that are gone: what is done for them, in which order, and whom it does not touch."""
+
+import threading
+
+import pytest
+
+from tests.usmd.mechanism.mapped import Client, map_memory, unmap
+from tests.usmd.mechanism.memory_world import OTHER, PAGES, REGION, key, world
+from usmd.mechanism.base import Busy
+from usmd.mechanism.real_region import RealRegion
+
+__all__ = ["world"]
+
+
+def test_a_client_is_let_go_after_its_regions_were_emptied(world, monkeypatch):
+    """Else a page that goes after that would be one of zeros to it, and not an error."""
+    order, may_empty = [], threading.Event()
+    empty = world.region.empty
+
+    def emptied():
+        may_empty.wait()
+        order.append("emptied")
+        empty()
+
+    monkeypatch.setattr(RealRegion, "empty", lambda _: emptied())
+    monkeypatch.setattr(world.client.memory, "poison_all", lambda: order.append("poisoned"))
+    monkeypatch.setattr(world.client.memory, "close", lambda: order.append("closed"))
+    world.memory.drop_region(REGION, ended=True)
+    world.memory.disconnect(world.client.memory)
+    world.memory.farewell(world.client.memory, poison=True)
+    assert not world.memory.is_emptied(REGION)
+    may_empty.set()
+    world.memory.finish()
+    assert world.memory.is_emptied(REGION)
+    assert order == ["emptied", "poisoned", "closed"]
+
+
+@pytest.fixture
+def second(world):
+    """Another session of the process, with a region; `place` maps that at the address of the first one's."""
+    world.memory.add_region(OTHER, 2, PAGES)
+    region = world.memory.region(OTHER)
+    client = Client(world.page_size)
+
+    class Second:
+        memory = client.memory
+
+        @staticmethod
+        def place():
+            unmap(world.address, PAGES * world.page_size)
+            map_memory(PAGES * world.page_size, region.memfd, world.address)
+
+        @staticmethod
+        def connect():
+            world.memory.connect(region, client.memory, world.address)
+
+        @staticmethod
+        def is_poisoned(page):
+            return client.is_poisoned(world.at(page))
+
+    yield Second
+    client.close()
+
+
+def test_the_farewell_of_a_session_touches_no_page_of_the_next_one_of_its_process(world, second, monkeypatch):
+    """The kernel lets the userfaultfd of the one poison pages of the other, where that is mapped at its addresses."""
+    may_empty = threading.Event()
+    monkeypatch.setattr(RealRegion, "empty", lambda _: may_empty.wait())
+    world.memory.drop_region(REGION, ended=True)
+    world.memory.disconnect(world.client.memory)
+    world.client.is_closed_elsewhere()
+    world.memory.farewell(world.client.memory, poison=True)
+    second.place()
+    with pytest.raises(Busy, match="is being let go"):
+        second.connect()
+    may_empty.set()
+    world.memory.finish()
+    second.connect()
+    assert not any(map(second.is_poisoned, range(PAGES)))
+
+
+def test_a_live_session_touches_no_page_of_another_one_of_its_process_that_is_mapped_where_it_was(world, second):
+    world.memory.poison([key(1)], [0])  # is made good again by the region that comes in its place
+    second.place()
+    second.connect()
+    world.memory.poison([key(2)], [0])
+    world.memory.drop_region(REGION, ended=True)
+    world.client.memory.poison_all()
+    assert not any(map(second.is_poisoned, range(PAGES)))

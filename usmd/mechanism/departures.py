@@ -1,0 +1,99 @@
+"""Regions and clients of real memory that are gone: what is still to be done for them, on threads of their own.
+
+The memory of a region is given back. A client's missing pages become an error to touch, and its userfaultfd is closed.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from usmd import log
+from usmd.errors import LimitExceeded
+from usmd.mechanism.client_memory import ClientMemory
+from usmd.mechanism.off_loop import Aftercare
+from usmd.mechanism.real_region import RealRegion
+
+MAX_LATE: Final = 16
+"""Regions whose end is late; then no region is made until they are through."""
+FINISH_SECONDS: Final = 10.0
+"""Longest wait for what is to be done when the daemon ends."""
+
+
+class Departures:
+    """Regions that are emptied, and clients that are let go."""
+
+    def __init__(self) -> None:
+        self._emptying: dict[int, tuple[ClientMemory | None, threading.Event]] = {}
+        """Regions that are gone and still hold memory: their client, and what is set when they hold none."""
+        self._leaving: list[ClientMemory] = []
+        """Clients that are gone, and whose userfaultfd is still open."""
+        self._of_regions = Aftercare(_late)
+        self._of_clients = Aftercare(_late)
+
+    def check_room(self) -> None:
+        """Raise LimitExceeded while the memory of too many regions cannot be given back."""
+        if self._of_regions.behind >= MAX_LATE:
+            raise LimitExceeded(
+                f"the memory of {self._of_regions.behind} regions that are gone cannot be given back, because another "
+                "process holds their memfds; no region is made before it is"
+            )
+
+    def empty(self, region: RealRegion) -> None:
+        """Give all memory of a region back, and close it."""
+        region_id, emptied = region.region_id, threading.Event()
+        self._emptying[region_id] = region.client, emptied
+
+        def end() -> None:
+            try:
+                region.empty()
+            finally:
+                self._emptying.pop(region_id, None)
+                emptied.set()
+
+        self._of_regions.put(f"the end of region {region_id}", end)
+
+    def is_emptied(self, region_id: int) -> bool:
+        """Whether a region that is gone holds no memory."""
+        return region_id not in self._emptying
+
+    def farewell(self, client: ClientMemory, *, poison: bool) -> None:
+        """Close a client, and first make what is missing in it an error to touch.
+
+        That is after its regions were emptied: a page that goes from a mapping which is served no more would be one of
+        zeros, and not an error.
+        """
+        client.on_early = lambda: None
+        self._leaving.append(client)
+        before = [emptied for owner, emptied in list(self._emptying.values()) if owner is client]
+
+        def end() -> None:
+            try:
+                for emptied in before:
+                    emptied.wait()
+                if poison:
+                    client.poison_all()
+            finally:
+                client.close()
+                self._leaving.remove(client)
+
+        self._of_clients.put(f"the end of the memory of process {client.pid}", end)
+
+    def overlap(self, pid: int, address: int, length: int) -> bool:
+        """Whether a client of process `pid` that is being let go had a region at some of these addresses."""
+        return any(each.pid == pid and each.overlaps(address, length) for each in list(self._leaving))
+
+    def tick(self) -> None:
+        """Time has passed."""
+        self._of_regions.tick()
+        self._of_clients.tick()
+
+    def finish(self) -> None:
+        """Wait until all is done, for `FINISH_SECONDS` at most each."""
+        for aftercare in (self._of_clients, self._of_regions):
+            for what in aftercare.finish(FINISH_SECONDS):
+                _late(what)
+
+
+def _late(what: str) -> None:
+    log.event("aftercare_late", what=what)

@@ -1,0 +1,29 @@
+"""Where a process has memfds mapped, as the kernel tells."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+
+def mappings_of(pid: int) -> list[tuple[int, int]] | None:
+    """First address and end of each mapping of a memfd in a process; None where it may not be seen.
+
+    None of a process that is gone. It may have as many mappings as it likes, so this is not for the event loop, and
+    each part is short, for Python lets nothing else run in it.
+    """
+    found: list[tuple[int, int]] = []
+    rest = b""
+    try:
+        with Path(f"/proc/{pid}/maps").open("rb", buffering=0) as maps:
+            while part := maps.read(mmap.PAGESIZE):
+                *lines, rest = (rest + part).split(b"\n")
+                for line in lines:
+                    if b"/memfd:" in line:
+                        start, _, end = line.partition(b" ")[0].partition(b"-")
+                        found.append((int(start, 16), int(end, 16)))
+    except PermissionError:
+        return None
+    except OSError:
+        return []
+    return found

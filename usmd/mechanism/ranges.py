@@ -1,0 +1,47 @@
+"""What is done to a range of a client's addresses by one call, and what its failure means."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+from usmd import log
+from usmd.mechanism import uffd
+from usmd.mechanism.uffd import HARDWARE_PAGE
+
+NOWHERE: Final = (errno.ENOENT, errno.ESRCH)
+"""The range is not mapped any more, or the process is dying."""
+
+
+def is_registered(descriptor: int, address: int) -> bool:
+    """Whether the kernel knows a page of a region at an address."""
+    try:
+        uffd.write_protect(descriptor, address, HARDWARE_PAGE, protect=False)
+    except OSError as error:
+        return error.errno not in NOWHERE
+    return True
+
+
+def unprotect(descriptor: int, address: int, length: int) -> bool:
+    """Let writes to a range pass, and wake the threads that wait; False while a remap is unfinished, or on failure."""
+    try:
+        uffd.write_protect(descriptor, address, length, protect=False)
+    except OSError as error:
+        if error.errno != errno.EAGAIN:
+            refused("unprotect", error.errno or errno.EIO)
+        return False
+    return True
+
+
+def wake(descriptor: int, address: int, length: int) -> None:
+    """Have the threads that wait for a range try again."""
+    try:
+        uffd.wake(descriptor, address, length)
+    except OSError as error:
+        refused("wake", error.errno or errno.EIO)
+
+
+def refused(what: str, error: int) -> None:
+    """A call failed: because the client is dying or has unmapped its memory, which harms nobody, or else it is told."""
+    if error not in NOWHERE:
+        log.event("userfaultfd_refused", operation=what, error=errno.errorcode.get(error, str(error)))

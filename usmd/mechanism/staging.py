@@ -1,0 +1,75 @@
+"""Staging memory: where pages are read to and verified, before they are copied to where a client sees them."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final
+
+from usmd.core.commands import SlotPage
+from usmd.mechanism.base import Errors, Stage
+
+BLOCK_PAGES: Final = 64
+"""Pages in a block of staging memory, or more for a larger batch."""
+SPARE_BLOCKS: Final = 4
+"""Blocks kept for the next batch."""
+
+
+class Block:
+    """Staging memory: `size` bytes of the daemon's own at `address`."""
+
+    __slots__ = ("address", "size", "view")
+
+    def __init__(self, size: int) -> None:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        self.size = size
+        self.view = memoryview(memory)
+
+
+class MemfdStage(Stage):
+    """Buffers side by side in a block, in the order of the pages, and how far each page has been brought in."""
+
+    __slots__ = ("_page_size", "block", "done", "tries")
+
+    def __init__(self, pages: Sequence[SlotPage], block: Block, page_size: int) -> None:
+        view = block.view
+        super().__init__(pages, [view[n * page_size : (n + 1) * page_size] for n in range(len(pages))])
+        self.block = block
+        self._page_size = page_size
+        self.done = [0] * len(pages)
+        self.tries = 0
+
+    def left(self, results: Errors) -> Iterator[list[int]]:
+        """Indexes of the pages still to be filled, neighbours together."""
+        size = self._page_size
+        wanted = [n for n in range(len(self.pages)) if results[n] is None and self.done[n] < size]
+
+        def place(position_index: tuple[int, int]) -> tuple[int, int, bool, bool]:
+            position, index = position_index
+            page = self.pages[index]
+            return page.page - position, index - position, page.writable, self.done[index] > 0
+
+        for _, run in groupby(enumerate(wanted), key=place):
+            yield [index for _, index in run]
+
+
+class Staging:
+    """The blocks; some that are not used are kept for the next batch."""
+
+    def __init__(self, page_size: int) -> None:
+        self._page_size = page_size
+        self._spare: list[Block] = []
+
+    def stage(self, pages: Sequence[SlotPage]) -> MemfdStage:
+        """A stage for these pages."""
+        needed = max(len(pages), BLOCK_PAGES) * self._page_size
+        block = self._spare.pop() if self._spare and self._spare[-1].size >= needed else Block(needed)
+        return MemfdStage(pages, block, self._page_size)
+
+    def give_back(self, stage: MemfdStage) -> None:
+        """Nobody uses a stage any more."""
+        if len(self._spare) < SPARE_BLOCKS:
+            self._spare.append(stage.block)
