@@ -103,7 +103,7 @@ def watch(meter: Meter) -> None:
     run = Daemon.run
 
     async def measured_run(self: Daemon) -> int:
-        loop, clock, queue = asyncio.get_running_loop(), Clock(), self.engine.core.state.chores.queue
+        loop, clock, queue = asyncio.get_running_loop(), Clock(), self.engine.core.state.work.queue
         last, last_cpu = clock.now(), time.thread_time_ns()
 
         def beat() -> None:

@@ -9,7 +9,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from tests.support.examples import steps
 from tests.support.shell import PAGE, Shell, make_core
 from tests.usmd.core import test_machine_properties as properties
-from usmd.core import chores, commands, events
+from usmd.core import commands, events, work
 from usmd.core.frames import KEPT, PRESENT
 from usmd.core.region import PAGE_BITS
 from usmd.core.validate import violations
@@ -32,14 +32,14 @@ class SlowShell(Shell):
 
 
 def evictable(core, process):
-    """The frames that the policy of a process should know."""
-    frames = core.state.frames
+    """The frames that the policy of a process should know, those included that are still to be released."""
+    frames, regions = core.state.frames, core.state.regions | core.state.dying
     return [
         pfn
         for pfn in range(frames.count)
         if frames.state[pfn] == PRESENT
         and not frames.flags[pfn] & KEPT
-        and core.state.regions[frames.page[pfn] >> PAGE_BITS].process.process_id == process
+        and regions[frames.page[pfn] >> PAGE_BITS].process.process_id == process
     ]
 
 
@@ -117,7 +117,7 @@ def test_a_policy_that_follows_itself_forgets_what_it_remembered_and_no_page(evi
 
 @pytest.mark.parametrize("before", EVICT)
 def test_a_policy_that_is_asked_for_its_order_while_its_pages_go_makes_no_error(before, monkeypatch):
-    monkeypatch.setattr(chores, "PAGES_AN_EVENT", 2)
+    monkeypatch.setattr(work, "PAGES_AN_EVENT", 2)
     shell = SlowShell(make_core(frames=300, devices=(("swap0", 400),)), check=False)
     shell.core.state.future = lambda page: page * 7919 % 97
     process = shell.attach(evict=before)
@@ -188,8 +188,8 @@ class SlowHandOverMachine(HandOverMachine):
 
     def make_shell(self, core):
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(chores, "PAGES_AN_EVENT", 2)
-        self.patch.setattr(chores, "END_COSTS", 1)
+        self.patch.setattr(work, "PAGES_AN_EVENT", 2)
+        self.patch.setattr(work, "END_COSTS", 1)
         core.state.future = lambda page: page * 7919 % 97
         return SlowShell(core, auto_io=False)
 

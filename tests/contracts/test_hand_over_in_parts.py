@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.chores import PAGES_AN_EVENT
 from usmd.core.frames import KEPT, PRESENT
 from usmd.core.policy import EvictPolicy
 from usmd.core.validate import violations
+from usmd.core.work import PAGES_AN_EVENT
 from usmd.policies import registry
 
 PAGES = 3 * PAGES_AN_EVENT + 17

@@ -61,6 +61,10 @@ class Shell:
     def __init__(self, core: Core, *, auto_io=True, check=True):
         self.core = core
         self.auto_io = auto_io
+        self.hold_go_on = False
+        """Deferred work goes on by `do_work`, and not by itself."""
+        self.asked = False
+        """There is such work."""
         self.check = check
         self._handled = 0
         self.on_store = lambda key, data: None
@@ -138,7 +142,9 @@ class Shell:
                 if self.auto_io:
                     yield from self._complete_all()
             case commands.GoOn():
-                yield events.GoOn()
+                self.asked = self.hold_go_on
+                if not self.asked:
+                    yield events.GoOn()
             case commands.Outcomes():
                 self.outcomes.setdefault(command.process_id, []).extend(command.outcomes)
             case commands.Ended():
@@ -164,6 +170,11 @@ class Shell:
             assert stored_key == key, "a slot was read under another key than it was written"
             self._poke(page.pfn, page.page, stored)
         return events.SwapInDone([page.pfn], [self.fail_read])
+
+    def do_work(self):
+        """Have the core do the next part of its deferred work, where `hold_go_on` has kept it."""
+        self.asked = False
+        self.do(events.GoOn())
 
     def complete_io(self, index=0):
         """Complete one operation under way, in any order the test likes."""

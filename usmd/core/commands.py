@@ -36,14 +36,21 @@ class Mapped(Answer, frozen=True):
 class HintSet(Answer, frozen=True):
     """Answer to SetHint: the hint's number (0: it left none), its pages, and resident ones over the budget.
 
-    `unheeded`: its keys that no policy of the process acts on.
+    `over_budget` is None where HintApplied tells it later. `unheeded`: its keys that no policy of the process acts on.
     """
 
     hint_id: int
     first_page: int
     page_count: int
-    over_budget: int
+    over_budget: int | None
     unheeded: Sequence[str] = ()
+
+
+class HintApplied(Command, frozen=True):
+    """The resident pages of a hint are in line with it, `over_budget` as in HintSet; `reply_to` is of its SetHint."""
+
+    reply_to: int
+    over_budget: int
 
 
 class Pinned(Answer, frozen=True):

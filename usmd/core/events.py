@@ -58,13 +58,17 @@ class Unmap(Event, frozen=True):
 
 
 class SetHint(Event, frozen=True):
-    """A process says something of a byte range; `length` None is to the end, `hint` None clears the range."""
+    """A process says something of a byte range; `length` None is to the end, `hint` None clears the range.
+
+    `reply_to`: a number that HintApplied has where the pages come in line later; 0: that is not to be told.
+    """
 
     process_id: int
     region_id: int
     offset: int
     length: int | None
     hint: Hint | None
+    reply_to: int = 0
 
 
 class SetPolicy(Event, frozen=True):

@@ -22,9 +22,9 @@ from usmd.errors import InvalidArgument, UsmdError
 from usmd.shown import shown, type_name
 
 if TYPE_CHECKING:
-    from usmd.core.chores import Chore
     from usmd.core.region import Process
     from usmd.core.state import State
+    from usmd.core.work import Steps
 
 _MAX_KEYS: Final = 1024
 """Hint keys that a policy may say it heeds."""
@@ -76,7 +76,7 @@ class GuardedPolicies(HandOver, CondFence):
         self.broke("alloc", f"allocate answered {shown(plan)} to a fault on page {fault.page}")
         return Allocation(fault.page), False
 
-    def replace(self, kind: str, specification: str) -> Chore | None:
+    def replace(self, kind: str, specification: str) -> Steps | None:
         """Put another policy in the place of one; raises UsmdError where there is none such, and nothing has changed.
 
         What is returned for an evict policy hands the pages over, part by part.

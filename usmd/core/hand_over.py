@@ -13,7 +13,7 @@ from usmd.core.policy import EvictPolicy
 from usmd.core.region import PAGE_BITS
 
 if TYPE_CHECKING:
-    from usmd.core.chores import Chore
+    from usmd.core.pages_left import Steps
 
 
 class HandOver(EvictFence):
@@ -23,7 +23,7 @@ class HandOver(EvictFence):
         self.specifications[kind] = specification
         self.blame.began(kind)
 
-    def _begin_hand_over(self, policy: EvictPolicy, links: FrameLinks, specification: str) -> Chore:
+    def _begin_hand_over(self, policy: EvictPolicy, links: FrameLinks, specification: str) -> Steps:
         old = self._evict
         self._links = links
         self._began("evict", specification)
@@ -40,7 +40,7 @@ class HandOver(EvictFence):
             self.on_access = if_known
         return self._hand_over(old, policy, known)
 
-    def _hand_over(self, old: EvictPolicy | None, new: EvictPolicy, known: bytearray) -> Chore:
+    def _hand_over(self, old: EvictPolicy | None, new: EvictPolicy, known: bytearray) -> Steps:
         """Tell a new evict policy of the pages there are: first what the old one knew, in the order of its victims.
 
         Until it has heard of a page it hears nothing else of it; meanwhile the sweep can evict that page.
@@ -79,8 +79,10 @@ class HandOver(EvictFence):
         frames = state.frames
         if frames.state[pfn] != PRESENT or frames.flags[pfn] & KEPT:
             return False
-        return state.regions[frames.page[pfn] >> PAGE_BITS].process is self._process
+        region = state.regions.get(frames.page[pfn] >> PAGE_BITS)  # None: it is gone, and its page is about to leave
+        return region is not None and region.process is self._process
 
     def ended(self) -> None:
-        """The process is gone: nothing is handed over any more."""
-        self._known = bytearray()
+        """The process is gone: its policies hear nothing more, also of pages that are still to be released."""
+        for kind in self.specifications:
+            self._stop_using(kind)

@@ -51,6 +51,12 @@ class HintRanges:
     def __iter__(self) -> Iterator[HintRange]:
         return iter(self.ranges)
 
+    def copy(self) -> HintRanges:
+        """Ranges of its own with the same hints."""
+        other = HintRanges()
+        other.ranges, other._firsts = self.ranges[:], self._firsts[:]
+        return other
+
     def find(self, page: int) -> HintRange | None:
         """The range in force on a page, or None."""
         index = bisect_right(self._firsts, page) - 1

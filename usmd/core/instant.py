@@ -20,7 +20,7 @@ from usmd.core.page_life import PageLife
 from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.rights import NORMAL
-from usmd.core.state import CoreSettings
+from usmd.core.state import MAX_FRAMES, CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.view import MakePolicy
 from usmd.shown import shown
@@ -117,6 +117,8 @@ class InstantLife(PageLife):
 
 class InstantCore(Core):
     """A core for one process and its touches; regions, hints and policies as in any core."""
+
+    hinted_at_once = MAX_FRAMES
 
     def __init__(
         self,
@@ -272,7 +274,7 @@ class InstantCore(Core):
             if times:
                 state.now = times[index]
                 if state.now >= state.hint_expiry:
-                    self._mapping.expire()
+                    self._hinting.expire()
             entry = table[page]
             if entry > 0:
                 pfn = entry - 1

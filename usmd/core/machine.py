@@ -7,12 +7,13 @@ the commands. The core never waits, and two cores given the same events in the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from usmd.core import commands, events
 from usmd.core.faults import Faults
 from usmd.core.fence import ANYTHING, place
 from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT
+from usmd.core.hinting import Hinting
 from usmd.core.holds import Holds
 from usmd.core.ladder import Ladder
 from usmd.core.mapping import Mapping
@@ -20,14 +21,17 @@ from usmd.core.memory_queue import MemoryQueue
 from usmd.core.migration import Migration
 from usmd.core.page_life import PageLife
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
+from usmd.core.pins import Pins
 from usmd.core.placement import Placement
 from usmd.core.real_faults import RealFaults
 from usmd.core.reclaim import Reclaim
 from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.core.release import Release
 from usmd.core.state import CoreSettings, State
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.turns import Turns
 from usmd.core.view import MakePolicy
+from usmd.core.work import DoPart, Kind, one_by_one
 from usmd.errors import OutOfRange
 from usmd.shown import shown
 
@@ -38,6 +42,9 @@ class Core:
     `state`, `life`, `reclaim`, `faults` and `waiting`, the pages that wait for a frame, are for reading: reports,
     invariants and tests.
     """
+
+    hinted_at_once: ClassVar[int | None] = None
+    """Pages that one event brings in line with a hint; None: as many as deferred work does with one."""
 
     def __init__(
         self,
@@ -68,21 +75,33 @@ class Core:
         self._ladder = Ladder(self.state, self.life, self._placement)
         self.faults = Faults(self.state, self._ladder, self._placement, self._holds)
         self._real_faults = RealFaults(self.state, self.life, self._ladder, self._placement, self._holds)
-        self._chores = self.state.chores.queue
+        self._work = self.state.work.queue
         self._turns = Turns(self.state, self.life, self._migration, self._placement, self.reclaim)
-        self._mapping = Mapping(self.state, self.life, self._placement, self._memory_queue, self.reclaim)
+        release = Release(self.state, self.life)
+        self._mapping = Mapping(self.state, self._memory_queue, release)
+        self._hinting = Hinting(self.state, self.life, self._placement, self.hinted_at_once)
+        pins = Pins(self.state, self.life)
+        self._parts: dict[Kind, DoPart] = {
+            Kind.REFRESH: self._hinting.refresh_part,
+            Kind.RELEASE: release.part,
+            Kind.EVICT: self.reclaim.evict_part,
+            Kind.FETCH: self._hinting.fetch_part,
+            Kind.TELL_SWAPPED: one_by_one,
+            Kind.TURNS: one_by_one,
+            Kind.HAND_OVER: one_by_one,
+        }
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Attach: self._mapping.attach,
             events.Detach: self._detach,
             events.Broken: self._broken,
             events.Map: self._mapping.map,
             events.Unmap: self._mapping.unmap,
-            events.SetHint: self._mapping.set_hint,
+            events.SetHint: self._hinting.set,
             events.SetPolicy: self._mapping.set_policy,
             events.Faults: self._faults_event,
             events.PageFaults: self._page_faults,
-            events.Pin: self._mapping.pin,
-            events.Unpin: self._mapping.unpin,
+            events.Pin: pins.pin,
+            events.Unpin: pins.unpin,
             events.Access: self._access,
             events.Protected: self._protected,
             events.Emptied: self._emptied,
@@ -103,7 +122,7 @@ class Core:
             self._turns.begin()
         if state.misbehaving:
             self._mapping.replace_misbehaving()
-        if self._chores:
+        if self._work and not self._asked_to_go_on:  # else GoOn is on its way, and does the next part
             self._go_on()
         if self._frames.free < self._high:
             self.reclaim.between_marks()
@@ -127,17 +146,17 @@ class Core:
             queue.serve()
 
     def _go_on(self) -> None:
-        """Do a part of the oldest chore, and see to it that the next part is asked for, once."""
-        more = self.state.chores.go_on()
-        chores = len(self._chores)
+        """Do a part of the oldest deferred work, and see to it that the next part is asked for, once."""
+        more = self.state.work.go_on(self._parts)
+        pieces = len(self._work)
         if self.waiting:
             self._serve_waiting()
-        if (more or len(self._chores) > chores) and not self._asked_to_go_on:
+        if (more or len(self._work) > pieces) and not self._asked_to_go_on:
             self._asked_to_go_on = True
             self.state.first.append(commands.GoOn())
 
     def _gone_on(self, event: events.GoOn) -> None:
-        del event  # the part itself is done with every event
+        del event  # the part itself is done with whatever event comes while no GoOn is on its way
         self._asked_to_go_on = False
 
     def _detach(self, event: events.Detach) -> None:
@@ -198,6 +217,15 @@ class Core:
         process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))
 
+    def _end_holds(self) -> None:
+        """End the holds that nobody used."""
+        pins = self.state.pins
+        while pins:
+            pfn, until = next(iter(pins.items()))
+            if until > self.state.now:
+                break
+            self.life.unpin(pfn)
+
     def _protected(self, event: events.Protected) -> None:
         for pfn, zero in zip(event.frames, event.zero, strict=True):
             self.life.protected(event.ticket, pfn, zero)
@@ -229,6 +257,7 @@ class Core:
     def _tick(self, event: events.Tick) -> None:
         del event
         self.state.choose_stopwatch()
-        self._mapping.expire()
+        self._hinting.expire()
+        self._end_holds()
         if self.state.now >= self.state.policy_returns:
             self._mapping.bring_back_policies()

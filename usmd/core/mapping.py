@@ -1,4 +1,4 @@
-"""Sessions, regions and hints: what exists, and what is said of it. Covers no fault."""
+"""Sessions, their regions and their policies: how they begin, change and end. Covers no page."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from usmd.core import commands, events
-from usmd.core.chores import MAX_CHORES
-from usmd.core.frames import DENIED, EVICTING, PRESENT
 from usmd.core.guard import NO_POLICY, GuardedPolicies
-from usmd.core.hints import Hint
-from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_BITS, PAGE_MASK, Process, Region
+from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_MASK, Process, Region
 from usmd.core.turns import tell_swapped
-from usmd.errors import InvalidArgument, InvalidHint, LimitExceeded, OutOfRange, Unmapped, UsmdError
+from usmd.core.work import Kind, Work
+from usmd.errors import InvalidArgument, LimitExceeded, Unmapped, UsmdError
 from usmd.sizes import format_size
 
 if TYPE_CHECKING:
-    from usmd.core.chores import Chore
     from usmd.core.memory_queue import MemoryQueue
-    from usmd.core.page_life import PageLife
-    from usmd.core.placement import Placement
-    from usmd.core.reclaim import Reclaim
+    from usmd.core.release import Release
     from usmd.core.state import State
 
 MAX_NAME = 64
@@ -36,22 +31,18 @@ def check_name(name: str, what: str, *, may_be_empty: bool) -> None:
 
 
 class Mapping:
-    """Handles Attach, Detach, Map, Unmap and SetHint. A request that raises has changed nothing."""
+    """Handles Attach, Detach, Map, Unmap and SetPolicy. A request that raises has changed nothing."""
 
-    def __init__(
-        self, state: State, life: PageLife, placement: Placement, memory_queue: MemoryQueue, reclaim: Reclaim
-    ) -> None:
+    def __init__(self, state: State, memory_queue: MemoryQueue, release: Release) -> None:
         self._state = state
-        self._life = life
-        self._placement = placement
         self._memory_queue = memory_queue
-        self._reclaim = reclaim
+        self._release = release
 
     def attach(self, event: events.Attach) -> None:
         """Begin a session; raises UnknownPolicy or InvalidArgument."""
         state = self._state
         check_name(event.name, "process name", may_be_empty=False)
-        device = None if event.swap_device is None else self._device(event.swap_device)
+        device = None if event.swap_device is None else state.swap.named(event.swap_device)
         records = state.settings.eviction_records
         process = Process(state.next_process, event.name, event.pid, event.uid, device, records)
         specifications = {"alloc": event.alloc, "evict": event.evict, "oom": event.oom, "cond": event.cond}
@@ -70,10 +61,9 @@ class Mapping:
         """End a session: its regions go, its frames and slots are free (those with I/O in flight when that ends)."""
         state = self._state
         del state.processes[process.process_id]
-        regions = list(process.regions.values())
-        for region in regions:
-            self._discard(region, Unmapped(reason))
         process.policies.ended()
+        regions = list(process.regions.values())
+        self._release.begin(regions, Unmapped(reason))
         self._memory_queue.unmapped(regions)
         state.ended_counters.add(process.counters)
         state.first.append(commands.Ended(process.process_id, reason, killed))
@@ -119,90 +109,8 @@ class Mapping:
     def unmap(self, event: events.Unmap) -> None:
         """Give a region back; raises NotFound."""
         region = self._state.region(event.process_id, event.region_id)
-        self._discard(region, Unmapped(f"region {region.region_id} was unmapped"))
+        self._release.begin([region], Unmapped(f"region {region.region_id} was unmapped"))
         self._memory_queue.unmapped([region])
-
-    def _discard(self, region: Region, reason: UsmdError) -> None:
-        state = self._state
-        del state.regions[region.region_id], region.process.regions[region.region_id]
-        state.first.append(commands.RegionGone(region.region_id, region.process.process_id not in state.processes))
-        # Who would have gone on by what this event did to a page before hears that there is none.
-        served = [*state.zero_pages, *state.restores, *state.wakes]
-        state.poisons.update((key, "") for key in served if key >> PAGE_BITS == region.region_id)
-        region.process.mapped -= region.page_count * state.settings.page_size
-        for page, pfn in region.table.resident():
-            self._life.discard(region, page, pfn, reason)
-        if region.swapped:
-            state.dying[region.region_id] = region
-            state.chores.add_first(self._life.discard_swapped(region))
-
-    def pin(self, event: events.Pin) -> None:
-        """Keep a range in memory if all of it is there, else tell what is not.
-
-        Raises LimitExceeded beyond the budget, whether pages are there or not: a refused pin brings nothing in.
-        """
-        region, pages = self._range(event)
-        self._check_pin(region, event.first_page, max(event.planned, event.page_count))
-        frames = self._state.frames
-        found = [region.table[page] - 1 for page in pages]
-        absent = [
-            page
-            for page, pfn in zip(pages, found, strict=True)
-            if pfn < 0 or frames.state[pfn] not in (PRESENT, EVICTING)
-        ]
-        if not absent:
-            for pfn in found:
-                if frames.state[pfn] == EVICTING:
-                    self._life.retake(pfn)
-                self._life.lock(pfn)
-        self._state.first.append(commands.Pinned(absent))
-
-    def _check_pin(self, region: Region, first: int, count: int) -> None:
-        """Raise LimitExceeded if the budget has no room for a pin of `count` pages, resident or not."""
-        process, settings = region.process, self._state.settings
-        room = max(self._life.kept_room(process), 0)
-        # A large range is refused without a look at its pages.
-        more, at_least = count - process.locked, "at least " if process.locked else ""
-        if more <= room:
-            keys = range(region.first_key + first, region.first_key + first + count)
-            more, at_least = sum(1 for key in keys if key not in process.pins), ""
-        if more <= room:
-            return
-        name, budget, denied, locked = "deny_budget", settings.deny_budget, process.denied, process.locked
-        if room < budget - denied - locked:
-            name, budget = "deny_budget_total", settings.deny_budget_total
-            denied, locked = self._state.denied, self._state.locked
-        size = settings.page_size
-        raise LimitExceeded(
-            f"a pin of {count} pages ({format_size(count * size)}) from page {first} of region {region.region_id} "
-            f"would keep {at_least}{more} more frames in memory, and {room} may be: memory.{name} is {budget} pages "
-            f"({format_size(budget * size)}), of which EVICTION=DENY keeps {denied} and pins {locked}; "
-            "pin less at a time"
-        )
-
-    def unpin(self, event: events.Unpin) -> None:
-        """End a pin of the range; raises InvalidArgument when it is not pinned."""
-        region, pages = self._range(event)
-        process = region.process
-        loose = next((page for page in pages if region.first_key + page not in process.pins), None)
-        if loose is not None:
-            raise InvalidArgument(f"page {loose} of region {region.region_id} is not pinned; unpin what was pinned")
-        for page in pages:
-            self._life.unlock(process, region.first_key + page, region.table[page] - 1)
-
-    def _range(self, event: events.Pin | events.Unpin) -> tuple[Region, range]:
-        """The region and the pages that an event names; raises NotFound, InvalidArgument or OutOfRange."""
-        region = self._state.region(event.process_id, event.region_id)
-        limit = self._state.settings.frames
-        if not 1 <= event.page_count <= limit:
-            raise InvalidArgument(f"a pin of {event.page_count} pages; allowed are 1 to {limit}")
-        end = event.first_page + max(event.page_count, getattr(event, "planned", 0))
-        if event.first_page < 0 or end > region.page_count:
-            raise OutOfRange(
-                f"a pin of pages {event.first_page} to {end - 1} of region {region.region_id}, which has pages 0 to "
-                f"{region.page_count - 1}"
-            )
-        return region, range(event.first_page, event.first_page + event.page_count)
 
     def set_policy(self, event: events.SetPolicy) -> None:
         """Put another policy in the place of one; raises NotFound, UnknownPolicy or InvalidArgument."""
@@ -290,106 +198,6 @@ class Mapping:
     def _replace(self, process: Process, kind: str, specification: str) -> None:
         hand_over = process.policies.replace(kind, specification)
         if hand_over is not None:
-            self._state.chores.add(hand_over)
+            self._state.work.add(Work(Kind.HAND_OVER, process, steps=hand_over))
         if kind == "cond" and process.policies.conditional:
-            self._state.chores.add(tell_swapped(self._state, process))
-
-    def set_hint(self, event: events.SetHint) -> None:
-        """Put a hint on a range; raises NotFound, OutOfRange or InvalidHint."""
-        state = self._state
-        region = state.region(event.process_id, event.region_id)
-        length = region.length - event.offset if event.length is None else event.length
-        if event.offset < 0 or length < 1 or event.offset + length > region.length:
-            raise OutOfRange(
-                f"hint on offset {event.offset}, length {event.length}; region {region.region_id} has {region.length}"
-                " bytes"
-            )
-        hint = event.hint
-        if hint is not None and hint.swap_device is not None:
-            self._device(hint.swap_device)
-        page_size = state.settings.page_size
-        first, end = event.offset // page_size, -(-(event.offset + length) // page_size)
-        if hint is None or hint.lasting:
-            self._check_hint_ranges(region, first, end, hint)
-        if hint is not None and (hint.will_need or hint.dont_need) and region.process.chores >= MAX_CHORES:
-            raise LimitExceeded(
-                f"{region.process.chores} hints with WILLNEED or DONTNEED are still being done; try again later"
-            )
-        number = over_budget = 0
-        if hint is not None and hint.lasting:
-            number = state.next_hint
-            state.next_hint += 1
-        if hint is None or hint.lasting:
-            over_budget = self._apply(region, first, end, number, hint)
-        unheeded = () if hint is None else region.process.policies.unheeded(hint)
-        state.first.append(commands.HintSet(number, first, end - first, over_budget, unheeded))
-        if hint is not None and hint.dont_need:
-            self._add_chore(region.process, self._reclaim.evict_range(region, first, end))
-        if hint is not None and hint.will_need:
-            self._add_chore(region.process, self._placement.prefetch(region, first, end))
-
-    def _add_chore(self, process: Process, chore: Chore) -> None:
-        """Begin a chore that counts as the process's until it has ended."""
-
-        def counted() -> Chore:
-            yield from chore
-            process.chores -= 1
-
-        process.chores += 1
-        self._state.chores.add(counted())
-
-    def _check_hint_ranges(self, region: Region, first: int, end: int, hint: Hint | None) -> None:
-        """Raise LimitExceeded when the process has all the ranges it may have and this would make one more."""
-        ranges = sum(len(each.hints) for each in region.process.regions.values())
-        growth = region.hints.growth(first, end, clear=hint is None)
-        if growth > 0 and ranges + growth > self._state.settings.max_hint_ranges:
-            raise LimitExceeded(
-                f"{ranges} ranges of the process have a hint, this would make {growth} more, and "
-                f"{self._state.settings.max_hint_ranges} are allowed; hint larger ranges, or clear some"
-            )
-
-    def _device(self, name: str) -> int:
-        number = self._state.swap.number_of(name)
-        if number is None:
-            allowed = ", ".join(f"{device.number} ({device.name})" for device in self._state.swap.devices)
-            raise InvalidHint(f"swap device {name!r} does not exist; allowed are {allowed or 'none'}")
-        return number
-
-    def _apply(self, region: Region, first: int, end: int, number: int, hint: Hint | None) -> int:
-        """Set or clear (`hint` None) a range and bring its resident pages in line; returns those over the budget."""
-        state = self._state
-        expires = None if hint is None or hint.ttl_seconds is None else state.now + hint.ttl_seconds
-        region.hints.set(first, end, number, hint, expires)
-        if expires is not None:
-            state.hint_expiry = min(state.hint_expiry, expires)
-        return self._refresh(region, first, end)
-
-    def _refresh(self, region: Region, first: int, end: int) -> int:
-        """Bring the resident pages of a range in line with the hints in force; returns those over the budget."""
-        over_budget = 0
-        for page, entry in region.table.entries(first, end - first):
-            if entry > 0 and not self._life.apply_hint(region, page, entry - 1):
-                over_budget += 1
-        return over_budget
-
-    def expire(self) -> None:
-        """End the hints whose time has come and the pins that nobody used."""
-        state = self._state
-        if state.now >= state.hint_expiry:
-            state.hint_expiry = inf
-            for region in state.regions.values():
-                for found in region.hints.take_expired(state.now):
-                    self._refresh(region, found.first, found.end)
-                state.hint_expiry = min(state.hint_expiry, region.hints.next_expiry())
-        while state.pins:
-            pfn, until = next(iter(state.pins.items()))
-            if until > state.now:
-                break
-            self._life.unpin(pfn)
-
-    def denied_pages(self, region: Region, first: int, end: int) -> int:
-        """Pages of a range that EVICTION=DENY protects."""
-        flags = self._state.frames.flags
-        return sum(
-            1 for _, entry in region.table.entries(first, end - first) if entry > 0 and flags[entry - 1] & DENIED
-        )
+            self._state.work.add(Work(Kind.TELL_SWAPPED, process, steps=tell_swapped(self._state, process)))

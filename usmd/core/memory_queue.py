@@ -51,8 +51,8 @@ class MemoryQueue:
                 waiting.popleft()
                 if not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
                     waiter.came(None)
-            elif len(life.evicting) >= len(waiting) or (
-                not nothing_goes and reclaim.for_faults(len(waiting) - len(life.evicting))
+            elif (leaving := len(life.evicting) + self._state.dying_frames) >= len(waiting) or (
+                not nothing_goes and reclaim.for_faults(len(waiting) - leaving)
             ):
                 return
             elif self._something_comes():
@@ -70,6 +70,7 @@ class MemoryQueue:
             or life.filling
             or life.writing
             or state.dying
+            or state.refreshing
             or state.swap.recovering(state.now)
             or self._reclaim.stuck
         )

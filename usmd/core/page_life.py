@@ -9,7 +9,6 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from usmd.core.chores import Chore
 from usmd.core.frames import (
     DENIED,
     DIRTY,
@@ -100,6 +99,9 @@ class PageLife(PageSteps):
         frames = state.frames
         filling = self.filling.pop(pfn)
         region = filling.region
+        if region is not None and region.gone is not None:
+            self._detach(filling, pfn, region, region.gone)
+            region = None
         if region is None:
             frames.give_back(pfn)
             self.free_slot(filling.reference)
@@ -156,7 +158,9 @@ class PageLife(PageSteps):
         frames = state.frames
         region = evicting.region
         reference = frames.slot[pfn]
-        if zero is None:
+        if region.gone is not None:
+            self.discard(region, frames.page[pfn] & PAGE_MASK, pfn + 1)
+        elif zero is None:
             self._restore(pfn, "cannot be protected")
         elif zero:
             if reference != NO_SLOT:
@@ -198,6 +202,11 @@ class PageLife(PageSteps):
         """
         state = self._state
         pfn = self.writing.pop(reference)
+        region = None if pfn is None else self.evicting[pfn].region
+        if pfn is not None and region is not None and region.gone is not None:
+            self.discard(region, state.frames.page[pfn] & PAGE_MASK, pfn + 1)
+            del self.writing[reference]
+            pfn = None
         if isinstance(error, Refused):
             return self._refused(reference, pfn, error)
         if error is not None:
@@ -247,44 +256,61 @@ class PageLife(PageSteps):
         evicting.region.process.counters.retaken += 1
         self._restore(pfn, "retaken")
 
-    def discard_swapped(self, region: Region) -> Chore:
-        """SWAPPED → ABSENT for all pages of a region that is gone: its slots are free, part by part."""
-        for page, entry in region.table.entries():
-            self.free_slot(-entry - 1)
-            region.table[page] = ABSENT
-            if region.process.process_id in self._state.processes:
-                self._returned(region, page)
-            yield True
-        del self._state.dying[region.region_id]
-
-    def discard(self, region: Region, page: int, pfn: int, reason: UsmdError) -> None:
-        """A page with a frame → ABSENT, because its region goes.
+    def discard(self, region: Region, page: int, entry: int) -> None:
+        """A page of a region that is gone → ABSENT, by its entry.
 
         Frame and slot are free now, but for a swap-in under way: then when that has ended.
         """
-        state = self._state
-        frames = state.frames
-        if frames.state[pfn] == FILLING:
-            filling = self.filling[pfn]
-            waiters, filling.waiters, filling.region = filling.waiters, [], None
-            self._returned(region, page)
-            self._disown(region, pfn, give_back=False)
-            region.table[page] = ABSENT
-            for waiter in waiters:
-                waiter.came(reason)
+        frames = self._state.frames
+        pfn = entry - 1
+        was_swapped = entry < 0
+        if entry < 0:
+            region.swapped -= 1
+            self.free_slot(-entry - 1)
+        elif frames.state[pfn] == FILLING:
+            self._detach(self.filling[pfn], pfn, region, region.gone)
             return
-        if frames.state[pfn] == EVICTING:
+        elif frames.state[pfn] == EVICTING:
             evicting = self._end_eviction(pfn, "unmapped")
-            if evicting.device is not None:
-                self._returned(region, page)
+            was_swapped = evicting.device is not None
             if evicting.reference != NO_SLOT:
                 self.writing[evicting.reference] = None
         elif not frames.flags[pfn] & KEPT:
             region.process.policies.page_left(pfn)
-        if frames.slot[pfn] != NO_SLOT:
-            self.free_slot(frames.slot[pfn])
-        self._disown(region, pfn)
+        if was_swapped:
+            self._returned(region, page)
+        if entry > 0:
+            if frames.slot[pfn] != NO_SLOT:
+                self.free_slot(frames.slot[pfn])
+            self._disown(region, pfn)
         region.table[page] = ABSENT
+
+    def _detach(self, filling: Filling, pfn: int, region: Region, reason: UsmdError | None) -> None:
+        """Nobody wants a page any more that comes in; its waiters are told why."""
+        page = self._state.frames.page[pfn] & PAGE_MASK
+        waiters, filling.waiters, filling.region = filling.waiters, [], None
+        self._returned(region, page)
+        self._disown(region, pfn, give_back=False)
+        region.table[page] = ABSENT
+        for waiter in waiters:
+            waiter.came(reason)
+
+    def settle(self, pfn: int) -> bool:
+        """Bring a page in line with the hint in force on it, if deferred work has not come to it yet.
+
+        Tells whether it has other rights by that.
+        """
+        key = self._state.frames.page[pfn]
+        region, page = self._state.regions[key >> PAGE_BITS], key & PAGE_MASK
+        tasks = [each for each in region.unsettled if each.covers(page)]
+        if not tasks:
+            return False
+        before = self._state.frames.flags[pfn]
+        over_budget = not self.apply_hint(region, page, pfn)
+        for each in tasks:
+            each.settled.add(page)
+            each.over_budget += over_budget
+        return self._state.frames.flags[pfn] != before
 
     def apply_hint(self, region: Region, page: int, pfn: int) -> bool:
         """Another hint came into force on a page with a frame; False when it asked for DENY beyond the budget."""
@@ -296,7 +322,7 @@ class PageLife(PageSteps):
         if wants_deny and frames.state[pfn] == EVICTING:
             self.retake(pfn)
         before = frames.flags[pfn]
-        self._undeny(region.process, before)
+        self._undeny(region, before)
         rights = self._rights(region, page)
         policies = region.process.policies
         after = before & (DIRTY | PINNED | LOCKED | ZERO) | rights

@@ -48,9 +48,12 @@ class PageSteps(Rights):
     def _disown(self, region: Region, pfn: int, *, give_back: bool = True) -> None:
         state = self._state
         if state.frames.flags[pfn] & (KEPT | PINNED):
-            self._end_rights(region.process, pfn)
+            self._end_rights(region, pfn)
         region.resident -= 1
-        region.process.resident -= 1
+        if region.gone is None:
+            region.process.resident -= 1
+        else:
+            state.dying_frames -= 1
         if give_back:
             state.frames.give_back(pfn)
         else:

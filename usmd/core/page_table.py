@@ -9,6 +9,8 @@ from typing import Final
 CHUNK_BITS: Final = 9
 CHUNK: Final = 1 << CHUNK_BITS
 CHUNK_MASK: Final = CHUNK - 1
+_LOOKS_A_PAGE: Final = 16
+"""Entries, or chunks that were never touched, that `part` looks at for each page that it may find."""
 _EMPTY: Final = array("q", [0]) * CHUNK
 
 ABSENT: Final = 0
@@ -72,6 +74,31 @@ class PageTable:
             stop = min(CHUNK, start + end - first)
             yield chunk, start, stop
             first += stop - start
+
+    def part(self, first: int, end: int, most: int) -> tuple[list[tuple[int, int]], int]:
+        """(page, entry) of at most `most` pages that are not ABSENT, ascending, from `first` on, and where to go on.
+
+        That is `end` when there are no more. Looks at a bounded part of the table, so that it may find fewer, or none.
+        """
+        found: list[tuple[int, int]] = []
+        looks = _LOOKS_A_PAGE * most
+        while first < end and looks > 0:
+            chunk = self.chunks[first >> CHUNK_BITS]
+            base = first & ~CHUNK_MASK
+            if chunk is None:
+                looks -= 1
+                first = base + CHUNK
+                continue
+            stop = min(end - base, CHUNK, first - base + looks)
+            looks -= stop - (first - base)
+            for index in range(first - base, stop):
+                entry = chunk[index]
+                if entry:
+                    found.append((base + index, entry))
+                    if len(found) == most:
+                        return found, base + index + 1
+            first = base + stop
+        return found, min(first, end)
 
     def resident(self) -> Iterator[tuple[int, int]]:
         """(page, frame) of the pages that have a frame, ascending; chunks without one are passed over quickly."""

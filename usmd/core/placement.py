@@ -1,6 +1,6 @@
 """Which pages come in with a fault, and on which frames: the faulting one, and those beside it as far as there is room.
 
-Nothing is evicted for a guess: pages beside the faulting one, and those of WILLNEED, take frames that are to spare.
+Nothing is evicted for a guess: pages beside the faulting one take frames that are to spare.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from usmd.core.allocation import Allocation
-    from usmd.core.chores import Chore
     from usmd.core.in_flight import Filling
     from usmd.core.page_life import PageLife
     from usmd.core.region import Region
@@ -105,17 +104,6 @@ class Placement:
             self._life.zero_fill(region, page, prefer)
             return None
         return self._life.swap_in(region, page, prefer, writable=writable)
-
-    def prefetch(self, region: Region, first: int, end: int) -> Chore:
-        """Bring pages in for WILLNEED, as far as frames are to spare; nobody waits and nothing is evicted."""
-        state = self._state
-        for page in range(first, end):
-            if self.spare(state.settings.low) <= 0 or region.region_id not in state.regions:
-                return
-            if region.table[page] <= 0:
-                self._bring_in(region, page, None)
-                region.process.counters.read_ahead += 1
-            yield True
 
     def spare(self, mark: int) -> int:
         """Free frames above a mark, for pages that nobody waits for; none while others wait for memory."""

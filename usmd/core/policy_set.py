@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from usmd.core.allocation import Allocation, Fault
     from usmd.core.blame import Blame
-    from usmd.core.chores import Chore
     from usmd.core.hints import Hint
+    from usmd.core.pages_left import Steps
 
 
 class PolicySet(Protocol):
@@ -88,7 +88,7 @@ class PolicySet(Protocol):
     def conditional(self) -> bool:
         """Whether there is a conditional policy."""
 
-    def replace(self, kind: str, specification: str) -> Chore | None:
+    def replace(self, kind: str, specification: str) -> Steps | None:
         """Put another policy in the place of one; what is returned hands the pages over, part by part."""
 
     def give_up_on(self, kind: str) -> None:

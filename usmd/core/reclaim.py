@@ -6,18 +6,19 @@ evictable pages gives first, so that no process pays for another that has more.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from usmd.core.frames import DIRTY, EVICTABLE_AT, KEPT, PINNED, PRESENT, PRIORITY_OF, WITHOUT
 from usmd.core.hints import Priority
-from usmd.core.region import PAGE_BITS
+from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.core.work import Progress, Work
 from usmd.shown import shown
 
 if TYPE_CHECKING:
-    from usmd.core.chores import Chore
     from usmd.core.page_life import PageLife
     from usmd.core.policy_set import PolicySet
-    from usmd.core.region import Process, Region
+    from usmd.core.region import Process
     from usmd.core.state import State
 
 MAX_EVICTING_FOR_HINTS: Final = 1024
@@ -31,6 +32,15 @@ REFUSED_JUST_NOW: Final = 0.1
 """The same when nothing else can go: the page may have changed, and the oom policy is asked only after a new try."""
 MAX_STUCK: Final = 30
 """Times in a row after which faults do not wait any more for pages that cannot be protected."""
+
+
+class Settled(Enum):
+    """What became of a page that deferred work had not come to yet."""
+
+    GONE = 1
+    """Its region is gone, and now its frame is free."""
+    OTHER_RIGHTS = 2
+    """Its hint gives it other rights than it had."""
 
 
 class Reclaim:
@@ -60,7 +70,7 @@ class Reclaim:
         """Background reclaim, after every event: from below the low watermark up to the high one."""
         state = self._state
         settings = state.settings
-        coming = state.frames.free + len(self._life.evicting) + len(state.arriving)
+        coming = state.frames.free + len(self._life.evicting) + len(state.arriving) + state.dying_frames
         if coming < settings.low:
             self.reclaiming = True
         elif coming >= settings.high:
@@ -78,7 +88,7 @@ class Reclaim:
         """
         state = self._state
         wanted = min(wanted, state.settings.reclaim_batch)
-        in_flight = bool(self._life.evicting or self._life.filling)
+        in_flight = bool(self._life.evicting or self._life.filling or state.dying or state.refreshing)
         if in_flight and state.now < self._idle_until:
             return 0
         begun = self.evict(wanted)
@@ -186,6 +196,11 @@ class Reclaim:
         """Lowest priority of a held frame."""
         chosen = 0
         for pfn in policies.candidates(max(settings.scan_limit, wanted)):
+            if self._unsettled and (settled := self._settle(pfn)):
+                chosen += settled is Settled.GONE
+                if chosen >= wanted:
+                    break
+                continue  # the policy has heard of its other rights, and may name it again
             wrong = self._objection(process, pfn)
             if wrong is not None:
                 policies.broke("evict", f"choose_victims named frame {shown(pfn)}, which is {wrong}")
@@ -206,6 +221,24 @@ class Reclaim:
                     break
         return chosen, []
 
+    @property
+    def _unsettled(self) -> bool:
+        """Whether a page may be of a region that is gone, or deferred work may still bring it in line with its hint."""
+        return bool(self._state.dying or self._state.refreshing)
+
+    def _settle(self, pfn: int) -> Settled | None:
+        """Do what deferred work has still to do to a page that may go; None: nothing is other by that."""
+        state = self._state
+        frames = state.frames
+        if not 0 <= pfn < frames.count or frames.state[pfn] != PRESENT:
+            return None
+        key = frames.page[pfn]
+        region = state.dying.get(key >> PAGE_BITS)
+        if region is None:
+            return Settled.OTHER_RIGHTS if self._life.settle(pfn) else None
+        self._life.discard(region, key & PAGE_MASK, pfn + 1)
+        return Settled.GONE
+
     def _is_stuck(self, pfn: int) -> bool:
         """Whether the frame could not be protected a moment ago."""
         return self._stuck.get(pfn, 0.0) > self._state.now
@@ -223,6 +256,8 @@ class Reclaim:
 
     def take(self, process: Process, pfn: int, *, held: bool = False) -> bool:
         """Evict a frame that the evict policy named, if it can go, also a `held` one; tells whether it does."""
+        if self._unsettled and self._settle(pfn) is Settled.GONE:
+            return True
         if self._objection(process, pfn) is not None or self._is_passed_over(pfn):
             return False
         if self._is_held(pfn) and not held:
@@ -245,6 +280,8 @@ class Reclaim:
         state.given_up.clear()
         for process, pfn in dict.fromkeys(given_up):
             if process.process_id not in state.processes:
+                continue
+            if self._unsettled and self._settle(pfn):
                 continue
             wrong = self._objection(process, pfn)
             policies = process.policies
@@ -304,6 +341,14 @@ class Reclaim:
             self._hand = pfn + 1
             if frames.state[pfn] != PRESENT or (slots <= 0 and self._needs_slot(pfn)) or self._is_passed_over(pfn):
                 continue
+            if self._unsettled:
+                if self._settle(pfn) is Settled.GONE:
+                    begun += 1
+                    if begun >= wanted:
+                        break
+                    continue
+                if not EVICTABLE_AT[priority][frames.flags[pfn]]:
+                    continue
             owner = state.regions[frames.page[pfn] >> PAGE_BITS].process
             if process is not None and owner is not process:
                 continue
@@ -317,20 +362,26 @@ class Reclaim:
                 break
         return begun, held
 
-    def evict_range(self, region: Region, first: int, end: int) -> Chore:
-        """Evict the pages of a range that can go, for DONTNEED; waits while many are on their way out already.
+    def evict_part(self, task: Work, most: int) -> tuple[int, Progress]:
+        """Evict some pages of a range that can go, for DONTNEED; waits while many are on their way out already.
 
         Held ones go as well: the application says that it will not touch them.
         """
-        state = self._state
-        frames = state.frames
-        for page, _ in region.table.entries(first, end - first):
-            while len(self._life.evicting) >= MAX_EVICTING_FOR_HINTS:
-                yield False
-            if region.region_id not in state.regions:
-                return
-            pfn = region.table[page] - 1
-            can_go = pfn >= 0 and frames.state[pfn] == PRESENT and not frames.flags[pfn] & KEPT
-            if can_go and (not self._needs_slot(pfn) or self._slots_to_spare() > 0):
+        region, frames = task.region, self._state.frames
+        if region is None:
+            raise TypeError(f"{task.kind} is about no region")
+        if region.gone is not None:
+            return 0, Progress.ENDED
+        room = MAX_EVICTING_FOR_HINTS - len(self._life.evicting)
+        if room <= 0:
+            return 0, Progress.WAITS
+        entries, task.next_page = region.table.part(task.next_page, task.end, min(most, room))
+        for _, entry in entries:
+            pfn = entry - 1
+            if pfn < 0 or frames.state[pfn] != PRESENT:
+                continue
+            if region.unsettled:
+                self._life.settle(pfn)
+            if not frames.flags[pfn] & KEPT and (not self._needs_slot(pfn) or self._slots_to_spare() > 0):
                 self._life.evict(pfn, "hint", "DONTNEED")
-            yield True
+        return max(len(entries), 1), Progress.ENDED if task.next_page >= task.end else Progress.GOES_ON

@@ -10,8 +10,11 @@ from typing import Final
 from usmd.core.counters import Counters
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.page_table import PageTable
+from usmd.core.pages_left import PagesLeft
+from usmd.core.pin_counts import PinCounts
 from usmd.core.policy_set import PolicySet
 from usmd.core.write_order import WriteOrder
+from usmd.errors import UsmdError
 
 PAGE_BITS: Final = 32
 PAGE_MASK: Final = (1 << PAGE_BITS) - 1
@@ -34,8 +37,9 @@ class Region:
     """A range of addresses of one process, made by map."""
 
     __slots__ = (
-        "address", "evictions", "faults", "first_key", "hints", "length", "major_faults", "name", "page_count",
-        "process", "region_id", "resident", "swapped", "table", "write_order",
+        "address", "denied", "evictions", "faults", "first_key", "gone", "hints", "length", "locked", "major_faults",
+        "name", "page_count", "pins", "process", "region_id", "resident", "swapped", "table",
+        "unsettled", "write_order",
     )  # fmt: skip
 
     def __init__(self, region_id: int, process: Process, address: int, length: int, page_size: int, name: str) -> None:
@@ -54,6 +58,15 @@ class Region:
         """Pages with a frame."""
         self.swapped = 0
         """Pages that are in swap only."""
+        self.denied = 0
+        """Resident pages that EVICTION=DENY protects."""
+        self.locked = 0
+        """Resident pages that its process pinned."""
+        self.pins = PinCounts()
+        self.unsettled: list[PagesLeft] = []
+        """Work that still brings pages in line with the hints in force."""
+        self.gone: UsmdError | None = None
+        """What faults get that wait for its pages, once it is gone."""
         self.faults = 0
         self.major_faults = 0
         self.evictions = 0
@@ -76,8 +89,8 @@ class Process:
     """One client session: its regions, policies, counters and last evictions. `uid` and `pid` are None if unvouched."""
 
     __slots__ = (
-        "address", "chores", "counters", "denied", "evictions", "locked", "mapped", "missing", "name", "pid", "pins",
-        "policies", "process_id", "regions", "resident", "swap_device", "touches", "uid",
+        "address", "counters", "denied", "evictions", "locked", "mapped", "missing", "name", "pid", "policies",
+        "process_id", "regions", "resident", "swap_device", "touches", "uid", "work",
     )  # fmt: skip
 
     policies: PolicySet
@@ -107,9 +120,7 @@ class Process:
         """Resident pages that EVICTION=DENY protects."""
         self.locked = 0
         """Resident pages that it pinned."""
-        self.pins: dict[int, int] = {}
-        """Page key → how often the page is pinned."""
-        self.chores = 0
+        self.work = 0
         """Hints with WILLNEED or DONTNEED that are still being done."""
         self.missing = 0
         """Pages that its unanswered faults wait for."""

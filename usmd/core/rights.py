@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from usmd.core.frames import DENIED, KEPT, LOCKED, PINNED, PRIORITY_MASK, PRIORITY_SHIFT
 from usmd.core.hints import Priority
-from usmd.core.region import PAGE_BITS
+from usmd.core.region import PAGE_BITS, PAGE_MASK
 
 if TYPE_CHECKING:
     from usmd.core.region import Process, Region
@@ -31,26 +31,23 @@ class Rights:
         """Its process pins a PRESENT page, once more; the budget is the caller's business."""
         state = self._state
         key = state.frames.page[pfn]
-        process = state.regions[key >> PAGE_BITS].process
-        count = process.pins.get(key, 0)
-        process.pins[key] = count + 1
-        if count == 0:
+        region, page = state.regions[key >> PAGE_BITS], key & PAGE_MASK
+        if region.pins.add(page) == 1:
             if not state.frames.flags[pfn] & KEPT:
-                process.policies.page_left(pfn)
+                region.process.policies.page_left(pfn)
             state.frames.flags[pfn] |= LOCKED
-            self._count_locked(process, 1)
+            self._count_locked(region, 1)
 
-    def unlock(self, process: Process, key: int, pfn: int) -> None:
+    def unlock(self, region: Region, page: int) -> None:
         """One pin of a page ends; with the last one it may be evicted again."""
-        count = process.pins[key] - 1
-        if count:
-            process.pins[key] = count
+        if region.pins.remove(page):
             return
+        pfn = region.table[page] - 1
         frames = self._state.frames
-        self._end_lock(process, key)
         frames.flags[pfn] &= ~LOCKED
+        self._count_locked(region, -1)
         if not frames.flags[pfn] & KEPT:
-            process.policies.page_filled(pfn)
+            region.process.policies.page_filled(pfn)
 
     def kept_room(self, process: Process) -> int:
         """Frames that a process may still keep, by EVICTION=DENY or by pins."""
@@ -61,19 +58,16 @@ class Rights:
             settings.deny_budget_total - state.denied - state.locked,
         )
 
-    def _end_rights(self, process: Process, pfn: int) -> None:
+    def _end_rights(self, region: Region, pfn: int) -> None:
         """A page leaves its frame: what it kept is room in the budgets."""
         frames = self._state.frames
         flags = frames.flags[pfn]
-        self._undeny(process, flags)
+        self._undeny(region, flags)
         if flags & PINNED:
             self.unpin(pfn)
         if flags & LOCKED:
-            self._end_lock(process, frames.page[pfn])
-
-    def _end_lock(self, process: Process, key: int) -> None:
-        del process.pins[key]
-        self._count_locked(process, -1)
+            region.pins.forget(frames.page[pfn] & PAGE_MASK)
+            self._count_locked(region, -1)
 
     def _rights(self, region: Region, page: int) -> int:
         """Flag bits for the hint in force on a page; a DENY within the budget is counted."""
@@ -84,7 +78,7 @@ class Rights:
         if found.hint.deny:
             process = region.process
             if self.kept_room(process) > 0:
-                self._count_denied(process, 1)
+                self._count_denied(region, 1)
                 return rights | DENIED
             self._over_budget(process)
         return rights
@@ -102,14 +96,18 @@ class Rights:
                 {"refused": str(count), "kept": str(process.denied + process.locked)},
             )
 
-    def _undeny(self, process: Process, flags: int) -> None:
+    def _undeny(self, region: Region, flags: int) -> None:
         if flags & DENIED:
-            self._count_denied(process, -1)
+            self._count_denied(region, -1)
 
-    def _count_denied(self, process: Process, change: int) -> None:
-        process.denied += change
-        self._state.denied += change
+    def _count_denied(self, region: Region, change: int) -> None:
+        region.denied += change
+        if region.gone is None:  # else it went with its region
+            region.process.denied += change
+            self._state.denied += change
 
-    def _count_locked(self, process: Process, change: int) -> None:
-        process.locked += change
-        self._state.locked += change
+    def _count_locked(self, region: Region, change: int) -> None:
+        region.locked += change
+        if region.gone is None:
+            region.process.locked += change
+            self._state.locked += change

@@ -10,18 +10,19 @@ from typing import Final
 import msgspec
 
 from usmd.core import commands
-from usmd.core.chores import Chores
 from usmd.core.counters import Counters
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
 from usmd.core.in_flight import Evicting, Filling
 from usmd.core.region import Process, Region
 from usmd.core.swap_map import DeviceInfo, SwapMap
+from usmd.core.work import WorkQueue
 from usmd.errors import InvalidArgument, NotFound
 
 CPU_CLOCK_SECONDS: Final = 60.0
 """How long calls of policies are timed in CPU time after one took long by the wall clock."""
 
+MAX_FRAMES: Final = (1 << 31) - 1
 MAX_RECENT: Final = 16
 """Frames of real faults that are held: an instruction may need several pages at once, and gets them one by one."""
 
@@ -69,7 +70,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     default_policies: tuple[str, str, str] = ("async_aware", "hint_aware", "refuse")
 
     def __post_init__(self) -> None:
-        if not 0 < self.frames < 1 << 31:
+        if not 0 < self.frames <= MAX_FRAMES:
             raise InvalidArgument(f"{self.frames} frames; allowed are 1 to 2^31 - 1")
         if not 0 <= self.low <= self.high < self.frames:
             raise InvalidArgument(
@@ -81,12 +82,12 @@ class State:
     """Frames, processes, regions, slots and the commands gathered while an event is handled."""
 
     __slots__ = (
-        "_cheap_stopwatch", "_cpu_clock", "_cpu_clock_until", "_notices", "_outcomes", "arriving", "chores", "denied",
-        "discards", "dying", "ended_counters", "evicting", "filling", "first", "frames", "future", "given_up",
-        "hint_expiry", "identity", "links", "locked", "make_policy", "misbehaving", "next_hint", "next_process",
-        "next_region", "next_ticket", "now", "pins", "poisons", "policy_returns", "processes", "protect_pages",
-        "protects", "reads", "recent", "regions", "releases", "restores", "settings", "stopwatch", "swap", "touch",
-        "turn_at", "wakes", "writes", "zero_fills", "zero_pages",
+        "_cheap_stopwatch", "_cpu_clock", "_cpu_clock_until", "_notices", "_outcomes", "arriving", "denied",
+        "discards", "dying", "dying_frames", "ended_counters", "evicting", "filling", "first", "frames", "future",
+        "given_up", "hint_expiry", "identity", "links", "locked", "make_policy", "misbehaving", "next_hint",
+        "next_process", "next_region", "next_ticket", "now", "pins", "poisons", "policy_returns", "processes",
+        "protect_pages", "protects", "reads", "recent", "refreshing", "regions", "releases", "restores", "settings",
+        "stopwatch", "swap", "touch", "turn_at", "wakes", "work", "writes", "zero_fills", "zero_pages",
     )  # fmt: skip
 
     def __init__(
@@ -114,9 +115,13 @@ class State:
         """Frame → time at which its pin ends by itself; oldest first."""
         self.recent: deque[int] = deque(maxlen=min(MAX_RECENT, settings.hold_budget))
         """Frames that real faults were about last; their threads may not have touched them yet."""
-        self.chores = Chores()
+        self.work = WorkQueue()
         self.dying: dict[int, Region] = {}
-        """Regions that are gone but for slots which a chore still frees."""
+        """Regions that are gone but for frames and slots that are still to become free."""
+        self.dying_frames = 0
+        """Frames that those have, which are not counted for any process."""
+        self.refreshing = 0
+        """Pieces of work that bring pages in line with the hints in force."""
         self.future: Callable[[int], int] | None = None
         """In a replay: when a page is used next, see `MemoryView.next_use`."""
         self.policy_returns = inf

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from usmd.errors import InvalidHint
+
 SLOT_BITS: Final = 40
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
 MAX_DEVICES: Final = 32
@@ -135,6 +137,14 @@ class SwapMap:
     def generation(self, reference: int) -> int:
         """Generation of the bytes in a slot, by reference."""
         return self.devices[reference >> SLOT_BITS].generation[reference & SLOT_MASK]
+
+    def named(self, name: str) -> int:
+        """Number of the device that has this name or number; raises InvalidHint."""
+        number = self.number_of(name)
+        if number is None:
+            allowed = ", ".join(f"{device.number} ({device.name})" for device in self.devices)
+            raise InvalidHint(f"swap device {name!r} does not exist; allowed are {allowed or 'none'}")
+        return number
 
     def number_of(self, name: str) -> int | None:
         """Number of the device that has this name or number, or None."""

@@ -45,7 +45,7 @@ TRANSITIONS: Final = frozenset(
         Transition(FILLING, "discard", ABSENT),
         Transition(PRESENT, "discard", ABSENT),
         Transition(EVICTING, "discard", ABSENT),
-        Transition(SWAPPED, "discard_swapped", ABSENT),
+        Transition(SWAPPED, "discard", ABSENT),
     }
 )
 """Where there are bytes, and I/O takes time."""
@@ -57,7 +57,7 @@ INSTANT: Final = frozenset(
         Transition(PRESENT, "evict", SWAPPED),
         Transition(PRESENT, "evict", ABSENT),  # it was never written to
         Transition(PRESENT, "discard", ABSENT),
-        Transition(SWAPPED, "discard_swapped", ABSENT),
+        Transition(SWAPPED, "discard", ABSENT),
     }
 )
 """In a replay: what waits for nothing happens at once."""

@@ -1,7 +1,7 @@
 """The turns of conditional policies: their wishes are checked, and done as far as nobody else has to wait for it.
 
-A round of turns is a chore, so that no event takes long, however many processes and wishes there are. Not here: what a
-policy wishes (usmd/policies/cond), and the transitions that follow (`PageLife`).
+A round of turns is deferred work, so that no event takes long, however many processes and wishes there are. Not here:
+what a policy wishes (usmd/policies/cond), and the transitions that follow (`PageLife`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from usmd.core.chores import Chore
+from usmd.core.pages_left import Steps
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.swap_map import SLOT_BITS
+from usmd.core.work import Kind, Work
 from usmd.shown import shown
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 
-def tell_swapped(state: State, process: Process) -> Chore:
+def tell_swapped(state: State, process: Process) -> Steps:
     """Tell a conditional policy that took the place of another, or of none, of the pages that are in swap already."""
     policies = process.policies
     listener = policies.on_swapped
@@ -57,9 +58,9 @@ class Turns:
         state.turn_at = inf
         if not self._under_way:
             self._under_way = True
-            state.chores.add(self._round())
+            state.work.add(Work(Kind.TURNS, steps=self._round()))
 
-    def _round(self) -> Chore:
+    def _round(self) -> Steps:
         state = self._state
         for process in list(state.processes.values()):
             if process.policies.conditional and process.process_id in state.processes:
@@ -68,7 +69,7 @@ class Turns:
         if any(process.policies.conditional for process in state.processes.values()):
             state.turn_at = state.now + state.settings.cond_interval
 
-    def _turn(self, process: Process) -> Chore:
+    def _turn(self, process: Process) -> Steps:
         trim, swap_in, demote = process.policies.turn(self._state.settings.cond_batch)
         back = [found for page in swap_in if (found := self._in_swap(process, page)) is not None]
         moves = [
@@ -112,7 +113,7 @@ class Turns:
         """Whether a page that was in swap still is; other events came in between."""
         return region.region_id in self._state.regions and region.table[page] < 0
 
-    def _trim(self, process: Process, wanted: int) -> Chore:
+    def _trim(self, process: Process, wanted: int) -> Steps:
         while wanted > 0 and process.process_id in self._state.processes:
             if process.resident <= max(process.denied, process.locked):
                 return
@@ -123,7 +124,7 @@ class Turns:
             for _ in range(begun):
                 yield True
 
-    def _swap_in(self, process: Process, pages: list[tuple[Region, int]]) -> Chore:
+    def _swap_in(self, process: Process, pages: list[tuple[Region, int]]) -> Steps:
         for region, page in pages:
             if self._placement.spare(self._state.settings.high) <= 0:
                 return
@@ -132,7 +133,7 @@ class Turns:
                 process.counters.swapped_back += 1
             yield True
 
-    def _demote(self, moves: list[tuple[Region, int, int]]) -> Chore:
+    def _demote(self, moves: list[tuple[Region, int, int]]) -> Steps:
         state = self._state
         room = {device.number: device.free for device in state.swap.devices}
         for region, page, number in moves:

@@ -9,6 +9,7 @@ are in use, 1 a slot. `check` goes through the copy in small steps, so that its 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -24,11 +25,15 @@ from usmd.core.frames import (
     NO_SLOT,
     PINNED,
     PRESENT,
+    PRIORITY_OF,
     STATE_NAMES,
 )
+from usmd.core.hint_ranges import HintRanges
+from usmd.core.hints import Priority
 from usmd.core.page_table import PageTable
 from usmd.core.region import Region, page_key
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
+from usmd.core.work import Kind
 
 if TYPE_CHECKING:
     from usmd.core.machine import Core
@@ -53,8 +58,18 @@ class _Region(NamedTuple):
     process_id: int
     resident: int
     swapped: int
+    denied: int
+    locked: int
+    pins: int
     alive: bool
     table: PageTable
+    hints: HintRanges
+    unsettled: list[tuple[range, frozenset[int]]]
+    """Pages that deferred work has still to bring in line with their hint, and those of them that are already."""
+
+    def is_settled(self, page: int) -> bool:
+        """Whether the page's frame has the rights that its hint gives, if the page has one."""
+        return not any(page in pages and page not in done for pages, done in self.unsettled)
 
 
 class _Process(NamedTuple):
@@ -62,7 +77,6 @@ class _Process(NamedTuple):
     resident: int
     denied: int
     locked: int
-    pins: int
     regions: list[int]
 
 
@@ -93,21 +107,33 @@ class Snapshot:
         self.denied, self.locked = state.denied, state.locked
         self.budget, self.budget_total = state.settings.deny_budget, state.settings.deny_budget_total
         self.processes = {
-            each.process_id: _Process(
-                each.process_id, each.resident, each.denied, each.locked, len(each.pins), list(each.regions)
-            )
+            each.process_id: _Process(each.process_id, each.resident, each.denied, each.locked, list(each.regions))
             for each in state.processes.values()
         }
-        self.regions = {each.region_id: _copied(each, alive=False) for each in state.dying.values()}
-        self.regions.update({each.region_id: _copied(each, alive=True) for each in state.regions.values()})
+        self.regions = {each.region_id: _copied(each) for each in (*state.dying.values(), *state.regions.values())}
+        self.dying_frames, self.refreshing = state.dying_frames, state.refreshing
+        self.work = Counter(each.kind for each in state.work.queue)
+        self.released = next((each.next_page for each in state.work.queue if each.kind is Kind.RELEASE), 0)
+        """Of the oldest region that is gone the pages before this one are ABSENT."""
         self.devices = [
             _Device(each.number, each.name, each.slots, each.free, bytes(each.used)) for each in state.swap.devices
         ]
 
 
-def _copied(region: Region, *, alive: bool) -> _Region:
-    process_id, table = region.process.process_id, region.table.copy()
-    return _Region(region.region_id, process_id, region.resident, region.swapped, alive, table)
+def _copied(region: Region) -> _Region:
+    return _Region(
+        region.region_id,
+        region.process.process_id,
+        region.resident,
+        region.swapped,
+        region.denied,
+        region.locked,
+        len(region.pins),
+        region.gone is None,
+        region.table.copy(),
+        region.hints.copy(),
+        [(range(each.next_page, each.end), frozenset(each.settled)) for each in region.unsettled],
+    )
 
 
 def violations(core: Core) -> list[str]:
@@ -119,6 +145,7 @@ def check(copy: Snapshot) -> Iterator[Step]:
     """Go through a copy in steps of some microseconds; yields what does not hold, and None for a step without that."""
     yield from _frames(copy)
     yield from _tables(copy)
+    yield from _deferred(copy)
     yield from _slots(copy)
     yield from _counts(copy)
 
@@ -150,8 +177,6 @@ def _frames(copy: Snapshot) -> Iterator[Step]:
 def _tables(copy: Snapshot) -> Iterator[Step]:
     mapped = 0
     for region in copy.regions.values():
-        if not region.alive:
-            continue
         resident = swapped = 0
         for page, entry in region.table.entries():
             yield None
@@ -161,15 +186,43 @@ def _tables(copy: Snapshot) -> Iterator[Step]:
             resident += 1
             if entry > len(copy.pages) or copy.pages[entry - 1] != page_key(region.region_id, page):
                 yield f"page {page} of region {region.region_id} is not in its frame {entry - 1}"
+            elif region.alive and copy.states[entry - 1] == PRESENT:
+                yield _wrong_rights(region, page, copy.flags[entry - 1])
         mapped += resident
         if region.resident != resident:
             yield f"region {region.region_id} counts {region.resident} resident pages, there are {resident}"
         if region.swapped != swapped:
             yield f"region {region.region_id} counts {region.swapped} swapped pages, there are {swapped}"
-        if region.process_id not in copy.processes:
+        if region.alive and region.process_id not in copy.processes:
             yield f"region {region.region_id} has no process"
     if mapped != len(copy.pages) - copy.pages.count(NO_PAGE):
         yield f"{mapped} pages are mapped to frames that hold another number of pages"
+
+
+def _wrong_rights(region: _Region, page: int, flags: int) -> Step:
+    """What the flags of a page in memory say that the hint in force on it does not."""
+    found = region.hints.find(page)
+    priority = Priority.NORMAL if found is None else found.hint.priority
+    denied = flags & DENIED and (found is None or not found.hint.deny)
+    if (PRIORITY_OF[flags] != priority or denied) and region.is_settled(page):
+        return f"page {page} of region {region.region_id} has flags {flags}, which are not those of its hint"
+    return None
+
+
+def _deferred(copy: Snapshot) -> Iterator[Step]:
+    """What deferred work has still to do."""
+    dying = [region for region in copy.regions.values() if not region.alive]
+    if copy.dying_frames != sum(region.resident for region in dying):
+        yield f"{copy.dying_frames} frames are counted for regions that are gone"
+    if copy.work[Kind.RELEASE] != bool(dying):
+        yield f"{len(dying)} regions are gone, and {copy.work[Kind.RELEASE]} pieces of work release them"
+    for page, entry in dying[0].table.entries(0, copy.released) if dying else ():
+        yield f"page {page} of region {dying[0].region_id} was released, and has entry {entry}"
+    if copy.refreshing != copy.work[Kind.REFRESH]:
+        yield f"{copy.refreshing} hints are being brought to pages, and {copy.work[Kind.REFRESH]} pieces of work do it"
+    waiting = sum(len(region.unsettled) for region in copy.regions.values() if region.alive)
+    if waiting > copy.refreshing:
+        yield f"regions wait for {waiting} hints to be brought to pages, and {copy.refreshing} are"
 
 
 def _references(copy: Snapshot) -> Iterator[int]:
@@ -216,20 +269,32 @@ def _with_flag(flags: bytes, flag: int) -> int:
 
 
 def _counts(copy: Snapshot) -> Iterator[Step]:
-    denied = _with_flag(copy.flags, DENIED)
-    if copy.denied != denied or sum(each.denied for each in copy.processes.values()) != denied:
-        yield f"{copy.denied} denied frames are counted, there are {denied}"
-    locked = _with_flag(copy.flags, LOCKED)
-    if copy.locked != locked or sum(each.pins for each in copy.processes.values()) != locked:
-        yield f"{copy.locked} pinned frames are counted, there are {locked}"
-    if denied + locked > copy.budget_total:
-        yield f"{denied + locked} kept frames exceed the budget of {copy.budget_total}"
+    alive = [region for region in copy.regions.values() if region.alive]
+    for what, flag, counted, in_regions, in_processes, everywhere in (
+        (
+            "denied", DENIED, copy.denied, sum(each.denied for each in alive),
+            sum(each.denied for each in copy.processes.values()), sum(each.denied for each in copy.regions.values()),
+        ),
+        (
+            "pinned", LOCKED, copy.locked, sum(each.locked for each in alive),
+            sum(each.locked for each in copy.processes.values()), sum(each.pins for each in copy.regions.values()),
+        ),
+    ):  # fmt: skip
+        if not counted == in_regions == in_processes or everywhere != _with_flag(copy.flags, flag):
+            yield (
+                f"{counted} {what} frames are counted, {in_processes} for processes and {in_regions} for regions; with "
+                f"those of regions that are gone {everywhere}, and {_with_flag(copy.flags, flag)} have the flag"
+            )
+    kept = _with_flag(copy.flags, DENIED) + _with_flag(copy.flags, LOCKED)
+    kept -= sum(each.denied + each.locked for each in copy.regions.values() if not each.alive)
+    if kept > copy.budget_total:
+        yield f"{kept} kept frames exceed the budget of {copy.budget_total}"
     for process in copy.processes.values():
         yield None
         if process.resident != sum(copy.regions[each].resident for each in process.regions if each in copy.regions):
             yield f"process {process.process_id} counts {process.resident} resident pages wrongly"
-        if process.denied + process.locked > copy.budget or process.locked != process.pins:
-            yield f"process {process.process_id} keeps more frames than its budget, or counts them wrongly"
+        if process.denied + process.locked > copy.budget:
+            yield f"process {process.process_id} keeps more frames than its budget"
     unwritten = sum(1 for reference in copy.evicting.values() if reference == NO_SLOT)
     if copy.unwritten != unwritten:
         yield f"{copy.unwritten} evictions without a slot are counted, there are {unwritten}"

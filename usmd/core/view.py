@@ -106,7 +106,8 @@ class MemoryView:
         frames = self._state.frames
         if frames.state[pfn] != PRESENT or self._flags[pfn] & (KEPT | PINNED) or pfn in self._state.recent:
             return False
-        return self._state.regions[frames.page[pfn] >> PAGE_BITS].process is self._process
+        region = self._state.regions.get(frames.page[pfn] >> PAGE_BITS)
+        return region is not None and region.process is self._process
 
     def dirty(self, pfn: int) -> bool:
         """Whether evicting the page needs a write, as far as is known: only then is looked whether it is all zero."""
@@ -133,9 +134,10 @@ class MemoryView:
         return entry - 1 if entry > 0 else None
 
     def hint(self, pfn: int) -> HintRange | None:
-        """The hint in force on the page in a frame."""
+        """The hint in force on the page in a frame; None where its region is gone, and the page is about to leave."""
         key = self._state.frames.page[pfn]
-        return self._state.regions[key >> PAGE_BITS].hints.find(key & PAGE_MASK)
+        region = self._state.regions.get(key >> PAGE_BITS)
+        return None if region is None else region.hints.find(key & PAGE_MASK)
 
     def processes(self) -> list[ProcessView]:
         """The processes that have a session, for oom policies."""

@@ -41,6 +41,8 @@ class Simulation:
             interruptible=interruptible,
         )
         self.core = InstantCore(settings, [DeviceInfo("swap", slots)], registry.make)
+        self._goes_on = False
+        """The core has asked for a GoOn."""
         self.problem = ""
         self._length = pages * page_size
 
@@ -56,20 +58,22 @@ class Simulation:
         self.process = self.core.state.processes[1]
 
     def do(self, event: events.Event, now: float, parts: int = 0) -> bool:
-        """Have the core handle an event, and go on with what a hint asked for, `parts` times at most.
+        """Have the core handle an event, and go on with what hints asked for, `parts` times at most after it.
 
         Returns whether it wants to go on still.
         """
-        goes_on = self._handle(event, now)
-        while goes_on and parts > 0:
+        if self._goes_on:
+            self._handle(events.GoOn(), now)
+        self._handle(event, now)
+        while self._goes_on and parts > 0:
             parts -= 1
-            goes_on = self._handle(events.GoOn(), now)
-        return goes_on
+            self._handle(events.GoOn(), now)
+        return self._goes_on
 
-    def _handle(self, event: events.Event, now: float) -> bool:
-        goes_on = False
+    def _handle(self, event: events.Event, now: float) -> None:
+        if isinstance(event, events.GoOn):
+            self._goes_on = False
         for command in self.core.handle(event, now):
             if isinstance(command, commands.Notice) and command.kind == "policy_error" and not self.problem:
                 self.problem = command.message
-            goes_on |= isinstance(command, commands.GoOn)
-        return goes_on
+            self._goes_on |= isinstance(command, commands.GoOn)

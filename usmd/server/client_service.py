@@ -99,7 +99,7 @@ class ClientService:
         self, request: client_pb2.HintRegionRequest, context: Context
     ) -> client_pb2.HintRegionResponse:
         """Put a hint on a range, or clear it."""
-        return self._calls.hint(self._caller(context), request)
+        return await self._calls.hint(self._caller(context), request)
 
     async def PinRegion(  # noqa: N802
         self, request: client_pb2.PinRegionRequest, context: Context

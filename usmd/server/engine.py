@@ -6,6 +6,7 @@ Covers time, bytes and devices. Who may send which event is `client_service`'s b
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from usmd import log
 from usmd.core import commands, events
+from usmd.core.hints import Hint
 from usmd.core.machine import Core
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.state import CoreSettings
@@ -79,6 +81,9 @@ class Engine:
         self._events: deque[events.Event] = deque()
         self._pumping = False
         self._goes_on = False
+        self._replies = itertools.count(1)
+        self._hints: dict[int, asyncio.Future[int]] = {}
+        """By `reply_to`: hints that are being brought to their pages."""
         self.performers = self._make_performers()
         """What performs each kind of command; for reading."""
 
@@ -169,6 +174,33 @@ class Engine:
             self.submit(events.Unmap(event.process_id, mapped.region_id))
             raise
         return mapped
+
+    def hint(
+        self, process_id: int, region_id: int, offset: int, length: int | None, hint: Hint | None
+    ) -> tuple[commands.HintSet, asyncio.Future[int]]:
+        """Set a hint; returns the answer, and what has its pages over the budget when all its pages are in line.
+
+        Raises what the core raises.
+        """
+        reply_to = next(self._replies)
+        applied: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._hints[reply_to] = applied  # now, because the pages may be in line before `submit` returns
+        answer: commands.Answer | None = None
+        try:
+            answer = self.submit(events.SetHint(process_id, region_id, offset, length, hint, reply_to))
+        finally:
+            if answer is None:
+                del self._hints[reply_to]
+        if not isinstance(answer, commands.HintSet):
+            raise TypeError(f"the core answered {answer!r} to SetHint")
+        if answer.over_budget is not None:
+            self._hint_applied(commands.HintApplied(reply_to, answer.over_budget))
+        return answer, applied
+
+    def _hint_applied(self, command: commands.HintApplied) -> None:
+        applied = self._hints.pop(command.reply_to)
+        if not applied.done():  # else its caller waits no longer
+            applied.set_result(command.over_budget)
 
     def _poison(self, command: commands.Poison) -> None:
         """Have touches of pages end in SIGBUS; the operator is told of those that wait instead."""
@@ -309,11 +341,12 @@ class Engine:
             commands.Wake: wake,
             commands.Poison: self._poison,
             commands.RegionGone: region_gone,
+            commands.HintApplied: self._hint_applied,
             commands.Protect: protect,
             commands.WriteSlots: write,
             commands.ReadSlots: read,
             commands.DiscardSlots: discard,
-            commands.GoOn: lambda _: self._events.append(events.GoOn()),
+            commands.GoOn: lambda _: asyncio.get_running_loop().call_soon(self.complete, events.GoOn()),
             commands.Ended: ended,
             commands.Notice: lambda command: self.on_notice(command),
         }

@@ -34,6 +34,8 @@ from usmd.server.sessions import Session, Sessions
 
 MAX_PIECES: Final = 4096
 """Pieces that the regions of a client may be in."""
+HINT_SECONDS: Final = 60.0
+"""Longest wait for a hint to come to the pages that are in memory."""
 AGAIN_SECONDS: Final = 0.005
 """After which a request is looked at again that could not be answered yet."""
 MAX_ROUNDS: Final = 16
@@ -141,10 +143,21 @@ class Connection:
         elif kind == "unmap":
             self._unmap(request.unmap.region_id)
         elif kind == "hint":
-            answer = self._around.calls.hint(self._live_session(), request.hint)
-            self._answer(client_pb2.MemoryReply(hint=answer))
+            response = self._around.calls.hint(self._live_session(), request.hint)
+            if response.done():
+                self._answer(client_pb2.MemoryReply(hint=response.result()))
+            else:
+                self._later(response.done, lambda: self._hinted(response), HINT_SECONDS)
         else:
             raise InvalidArgument("the packet asks for nothing; send attach, begin, region, mapped, map, unmap or hint")
+
+    def _hinted(self, response: asyncio.Future[client_pb2.HintRegionResponse]) -> None:
+        if response.done():
+            self._answer(client_pb2.MemoryReply(hint=response.result()))
+        else:
+            self._answer(
+                reply_of(LimitExceeded(f"the hint is in force, but not on all pages after {HINT_SECONDS:g} s"))
+            )
 
     def _later(self, ready: Callable[[], bool], then: Callable[[], None], seconds: float) -> None:
         """Go on when something is `ready`, or so many seconds later. Nothing is read before: replies come in order."""

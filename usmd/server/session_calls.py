@@ -5,12 +5,14 @@ The client service and the memory socket both take these requests; what they hav
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import Final
 
 from lib_usm.pb.usm.v1 import client_pb2
-from usmd.core import commands, events
+from lib_usm.pb.usm.v1.client_pb2 import HintRegionResponse
+from usmd.core import events
 from usmd.core.hints import Hint, parse_hint
 from usmd.core.region import MAX_REGION_ID, Process
 from usmd.server.descriptors import Shares
@@ -57,22 +59,34 @@ class SessionCalls:
         """Whether regions that are gone hold no memory any more."""
         return all(map(self._engine.memory.is_emptied, regions))
 
-    def hint(self, session: Session, request: client_pb2.HintRegionRequest) -> client_pb2.HintRegionResponse:
-        """Put a hint on a range, or clear it."""
-        length, hint = request.length or None, _hint_of(request)
-        answer = self._engine.submit(
-            events.SetHint(session.process_id, request.region_id, request.offset, length, hint)
+    def hint(self, session: Session, request: client_pb2.HintRegionRequest) -> asyncio.Future[HintRegionResponse]:
+        """Put a hint on a range, or clear it. The response is there when all its pages are in line with it."""
+        loop = asyncio.get_running_loop()
+        answer, applied = self._engine.hint(
+            session.process_id, request.region_id, request.offset, request.length or None, _hint_of(request)
         )
-        if not isinstance(answer, commands.HintSet):
-            raise TypeError(f"the core answered {answer!r} to SetHint")
-        session.over_budget_told = self.process(session).counters.deny_over_budget  # the answer tells of those
-        return client_pb2.HintRegionResponse(
-            hint_id=answer.hint_id,
-            first_page=answer.first_page,
-            page_count=answer.page_count,
-            over_budget_pages=answer.over_budget,
-            unheeded_keys=answer.unheeded,
-        )
+        response: asyncio.Future[HintRegionResponse] = loop.create_future()
+
+        def respond(over_budget: asyncio.Future[int]) -> None:
+            process = self._engine.core.state.processes.get(session.process_id)
+            if process is not None:
+                session.over_budget_told = process.counters.deny_over_budget  # the response tells of those
+            if not response.done():  # else its caller waits no longer
+                response.set_result(
+                    HintRegionResponse(
+                        hint_id=answer.hint_id,
+                        first_page=answer.first_page,
+                        page_count=answer.page_count,
+                        over_budget_pages=over_budget.result(),
+                        unheeded_keys=answer.unheeded,
+                    )
+                )
+
+        if applied.done():
+            respond(applied)
+        else:
+            applied.add_done_callback(respond)
+        return response
 
 
 def _number() -> int:

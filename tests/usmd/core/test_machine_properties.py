@@ -4,14 +4,15 @@ Covers safety (invariants, every byte) and liveness (every fault ends), of memor
 of memory that threads touch as well. Particular behaviours are in the other files.
 """
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.support.examples import steps
 from tests.support.real_shell import SIGBUS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core import commands, events
-from usmd.core.frames import FREE, NO_PAGE
+from usmd.core import commands, events, release, work
+from usmd.core.frames import FREE
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import DataLoss, LimitExceeded, NoRoom, Refused, SwapIOError
 
@@ -63,8 +64,14 @@ class CoreMachine(RuleBasedStateMachine):
         slots=st.sampled_from([(1, 1), (3, 2), (8, 4), (40, 40), (40, 40)]),
         max_fault_pages=st.sampled_from([2, 6, 6]),
         policies=st.tuples(ALLOC, EVICT, OOM),
+        pages_an_event=st.sampled_from([None, 1, 1, 2]),
     )
-    def start(self, frames, marks, hold_budget, deny, slots, max_fault_pages, policies):
+    def start(self, frames, marks, hold_budget, deny, slots, max_fault_pages, policies, pages_an_event=None):
+        self.patched = pytest.MonkeyPatch()
+        if pages_an_event is not None:
+            self.patched.setattr(work, "PAGES_AN_EVENT", pages_an_event)
+            self.patched.setattr(work, "END_COSTS", 1)
+            self.patched.setattr(release, "REGION_COSTS", 1)
         self.shell = self.make_shell(
             make_core(
                 frames=frames,
@@ -79,6 +86,7 @@ class CoreMachine(RuleBasedStateMachine):
                 scan_limit=6,
             )
         )
+        self.shell.hold_go_on = pages_an_event is not None
         self.shell.on_store = self.stored
         self.model: dict[tuple[int, int], list[bytes]] = {}
         """(process, region) → pages."""
@@ -206,12 +214,16 @@ class CoreMachine(RuleBasedStateMachine):
     def unpin(self, pick):
         self.shell.do(events.Unpin(*self.pins.pop(pick % len(self.pins))))
 
-    @precondition(lambda self: self.shell.core.life.evicting)
+    def in_flight(self, *flights):
+        """Keys of the pages of living regions that come in or go."""
+        keys = [self.shell.core.state.frames.page[pfn] for flight in flights for pfn in sorted(flight)]
+        return [key for key in keys if key >> PAGE_BITS in self.shell.core.state.regions]
+
+    @precondition(lambda self: self.in_flight(self.shell.core.life.evicting))
     @rule(pick=INDEX, byte=st.integers(0, 255))
     def fault_on_a_page_that_is_going(self, pick, byte):
-        key = self.shell.core.state.frames.page[
-            sorted(self.shell.core.life.evicting)[pick % len(self.shell.core.life.evicting)]
-        ]
+        keys = self.in_flight(self.shell.core.life.evicting)
+        key = keys[pick % len(keys)]
         regions = sorted(self.model)
         number = next(at for at, (_, region) in enumerate(regions) if region == key >> PAGE_BITS)
         self.fault_and_store(number, key & PAGE_MASK, byte)
@@ -246,6 +258,14 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(pick=INDEX)
     def detach(self, pick):
         self.shell.do(events.Detach(self.live()[pick % len(self.live())], "bye"))
+
+    @precondition(lambda self: self.shell.asked)
+    @rule(parts=st.integers(1, 3))
+    def do_work(self, parts):
+        """Hints are brought to pages, and what regions had that are gone is freed, with other events in between."""
+        for _ in range(parts):
+            if self.shell.asked:
+                self.shell.do_work()
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 0.3, 1.5]))
     def tick(self, seconds):
@@ -290,14 +310,20 @@ class CoreMachine(RuleBasedStateMachine):
         return self.shell.counters()["policy_errors"]
 
     def teardown(self):
-        if not hasattr(self, "shell"):
-            return
+        if hasattr(self, "shell"):
+            try:
+                self.end()
+            finally:
+                self.patched.undo()
+
+    def end(self):
+        """All that is under way ends, every byte is read back, and nothing is left of anything."""
         shell = self.shell
         while self.under_way() or self.recovering():
             if not self.go_on():
                 shell.tick(1.0)
         self.all_is_well()
-        shell.auto_io = True
+        shell.auto_io, shell.hold_go_on = True, False
         shell.tick(10)
         for process, region in self.model:
             if (
@@ -317,12 +343,15 @@ class CoreMachine(RuleBasedStateMachine):
 
     def under_way(self):
         """Whether anything goes on by itself."""
-        return bool(self.shell.pending)
+        return bool(self.shell.pending or self.shell.asked)
 
     def go_on(self):
         """Have something that is under way end; whether there was something."""
         if self.shell.pending:
             self.shell.complete_io()
+            return True
+        if self.shell.asked:
+            self.shell.do_work()
             return True
         return False
 
@@ -399,8 +428,7 @@ class RealMachine(CoreMachine):
     @precondition(lambda self: self.shell.core.life.evicting or self.shell.core.life.filling)
     @rule(pick=INDEX, byte=st.integers(-90, 255), read=st.booleans())
     def touch_a_page_in_flight(self, pick, byte, read):
-        life, frames = self.shell.core.life, self.shell.core.state.frames
-        keys = [frames.page[pfn] for pfn in sorted([*life.evicting, *life.filling]) if frames.page[pfn] != NO_PAGE]
+        keys = self.in_flight([*self.shell.core.life.evicting, *self.shell.core.life.filling])
         if keys:
             key = keys[pick % len(keys)]
             number = next(at for at, (_, region) in enumerate(sorted(self.model)) if region == key >> PAGE_BITS)
@@ -444,7 +472,7 @@ class RealMachine(CoreMachine):
         self.shell.stays.clear()
 
     def under_way(self):
-        return bool(self.shell.pending or self.shell.untold or self.shell.unread)
+        return bool(super().under_way() or self.shell.untold or self.shell.unread)
 
     def go_on(self):
         if self.shell.untold:

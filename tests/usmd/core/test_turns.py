@@ -10,6 +10,7 @@ from usmd.core import commands, events
 from usmd.core.policy import ConditionalPolicy, Wishes
 from usmd.core.region import page_key
 from usmd.core.swap_map import SLOT_BITS
+from usmd.core.work import PAGES_AN_EVENT
 from usmd.errors import DataLoss, NoRoom, Refused, SwapIOError, UnknownPolicy
 
 INTERVAL = 0.1
@@ -117,13 +118,13 @@ def test_a_round_is_done_in_parts_so_that_no_event_takes_long():
     core.handle(events.Attach("other", "first_fit", "fifo", "refuse"), 0.0)
     had = []
     event = events.Tick()
-    for _ in range(4):
+    for _ in range(6):
         happened = core.handle(event, INTERVAL)
         had.append(sum(1 for each in made if each.turns))
         event = events.GoOn()
         if commands.GoOn() not in happened:
             break
-    assert had == [256, 512, 600]
+    assert had == [128, 256, 384, 512, 600]
     core.handle(events.Tick(), INTERVAL)
     assert all(len(each.turns) == 1 for each in made)
 
@@ -135,12 +136,17 @@ def test_a_round_goes_on_when_processes_come_and_go_in_between():
         core.handle(events.Attach("app", "first_fit", "fifo", "refuse", cond="wisher"), 0.0)
     core.handle(events.Tick(), INTERVAL)
     core.handle(events.Detach(1000, "bye"), INTERVAL)
+    core.handle(events.GoOn(), INTERVAL)
     core.handle(events.Attach("late", "first_fit", "fifo", "refuse", cond="wisher"), INTERVAL)
-    assert sum(1 for each in made if each.turns) == 3 * 256
+    core.handle(events.GoOn(), INTERVAL)
+    assert sum(1 for each in made if each.turns) == 3 * PAGES_AN_EVENT
+    for _ in range(5):
+        core.handle(events.GoOn(), 10 * INTERVAL)
     core.handle(events.Tick(), 10 * INTERVAL)  # which is when the one that came late would have its turn
     assert [len(each.turns) for each in made] == [1] * 999 + [0, 0]
-    for _ in range(4):
-        core.handle(events.Tick(), 12 * INTERVAL)
+    core.handle(events.Tick(), 12 * INTERVAL)
+    for _ in range(8):
+        core.handle(events.GoOn(), 12 * INTERVAL)
     assert [len(each.turns) for each in made] == [2] * 999 + [0, 1]
 
 
@@ -608,9 +614,10 @@ def test_a_page_of_another_process_is_left_alone():
 
 def test_pages_of_a_region_that_is_going_are_no_error_before_the_policy_has_heard():
     app = App(4, [0])
+    app.shell.check = False
     region = app.state.regions[app.region]
     app.shell.do(events.Unmap(app.process, app.region))
-    app.state.dying[app.region] = region  # as while a chore still frees its slots, and tells of them
+    app.state.dying[app.region] = region  # as while its slots are still to be freed, and it hears of each
     app.turn(Wishes(swap_in=[app.key(0)], demote=[(app.key(0), 1)]))
     assert app.errors == 0
     del app.state.dying[app.region]

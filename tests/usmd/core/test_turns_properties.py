@@ -15,6 +15,7 @@ from usmd.core.frames import EVICTING, FILLING
 from usmd.core.policy import Wishes
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.swap_map import SLOT_BITS
+from usmd.core.work import Kind
 
 PICKS = st.lists(INDEX, max_size=4)
 NONSENSE = st.one_of(
@@ -90,8 +91,7 @@ class Wishing:
     @precondition(lambda self: self.shell.core.life.filling and self.model)
     @rule(pick=INDEX, byte=st.integers(0, 255))
     def fault_on_a_page_that_comes(self, pick, byte):
-        life, frames = self.shell.core.life, self.shell.core.state.frames
-        keys = [frames.page[pfn] for pfn in sorted(life.filling) if frames.page[pfn] >= 0]
+        keys = self.in_flight(self.shell.core.life.filling)
         if keys:
             key = keys[pick % len(keys)]
             number = next(at for at, (_, region) in enumerate(sorted(self.model)) if region == key >> PAGE_BITS)
@@ -116,7 +116,9 @@ class Wishing:
         state = self.shell.core.state
         for process in state.processes.values():
             policy = process.policies._cond
-            if policy is None:
+            if policy is None or any(
+                each.kind is Kind.TELL_SWAPPED and each.process is process for each in state.work.queue
+            ):
                 continue
             for region in process.regions.values():
                 for page in range(region.page_count):

@@ -4,8 +4,10 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
-from usmd.core.frames import DENIED, DIRTY, EVICTING, FREE, LOCKED, PINNED, PRESENT
+from usmd.core.frames import DENIED, DIRTY, EVICTING, FREE, LOCKED, PINNED, PRESENT, PRIORITY_MASK
+from usmd.core.region import Region
 from usmd.core.validate import violations
+from usmd.errors import Unmapped
 
 
 @pytest.fixture
@@ -49,6 +51,12 @@ def set_entry(page, entry):
     return corrupt
 
 
+def gone_region(core):
+    region = Region(2, core.state.processes[1], 1 << 40, PAGE, PAGE, "")
+    region.gone = Unmapped("it was unmapped")
+    return region
+
+
 CORRUPTIONS = {
     "free count": (set_attribute(lambda core: core.state.frames, "free", 3), "free is 3, but 1 frames are"),
     "no state": (set_frame("state", 0, 9), "a state that is none"),
@@ -73,21 +81,50 @@ CORRUPTIONS = {
     "slot not marked": (set_entry(7, -60), "device swap0: slots [59] are used or marked, but not both"),
     "slot without a page": (set_entry(4, 0), "are used or marked, but not both"),
     "free slots": (set_attribute(lambda core: core.state.swap.devices[0], "free", 1), "swap0 counts 1 free slots"),
-    "denied count": (set_attribute(lambda core: core.state, "denied", 1), "1 denied frames are counted, there are 0"),
+    "denied count": (
+        set_attribute(lambda core: core.state, "denied", 1),
+        "1 denied frames are counted, 0 for",
+    ),
     "process's denied": (
         set_attribute(lambda core: core.state.processes[1], "denied", 3),
-        "process 1 keeps more frames than its budget, or counts them wrongly",
+        "process 1 keeps more frames than its budget",
     ),
     "locked victim": (set_frame("flags", 3, DIRTY | LOCKED), "frame 3 is being evicted with flags 33"),
-    "locked count": (set_attribute(lambda core: core.state, "locked", 1), "1 pinned frames are counted, there are 0"),
-    "lock that no count knows": (set_frame("flags", 1, LOCKED), "0 pinned frames are counted, there are 1"),
+    "locked count": (
+        set_attribute(lambda core: core.state, "locked", 1),
+        "1 pinned frames are counted, 0 for",
+    ),
+    "lock that no count knows": (
+        set_frame("flags", 1, LOCKED),
+        "are gone 0, and 1 have the flag",
+    ),
     "process's locked": (
         set_attribute(lambda core: core.state.processes[1], "locked", 1),
-        "process 1 keeps more frames than its budget, or counts them wrongly",
+        "0 pinned frames are counted, 1 for processes",
+    ),
+    "region's denied": (
+        set_attribute(lambda core: core.state.regions[1], "denied", 1),
+        "0 denied frames are counted, 0 for processes and 1 for regions",
+    ),
+    "priority that no hint gives": (
+        set_frame("flags", 0, DIRTY | PRIORITY_MASK),
+        "page 0 of region 1 has flags 25, which are not those of its hint",
+    ),
+    "frames of regions that are gone": (
+        set_attribute(lambda core: core.state, "dying_frames", 1),
+        "1 frames are counted for regions that are gone",
+    ),
+    "region that nothing releases": (
+        lambda core: core.state.dying.update({2: gone_region(core)}),
+        "1 regions are gone, and 0 pieces of work release them",
+    ),
+    "hint that nothing brings to its pages": (
+        set_attribute(lambda core: core.state, "refreshing", 1),
+        "1 hints are being brought to pages, and 0 pieces of work do it",
     ),
     "pin of a page that is not locked": (
-        lambda core: core.state.processes[1].pins.update({1 << 32: 1}),
-        "process 1 keeps more frames than its budget, or counts them wrongly",
+        lambda core: core.state.regions[1].pins.add(0),
+        "those of regions that are gone 1, and 0 have the flag",
     ),
     "process's resident": (
         set_attribute(lambda core: core.state.processes[1], "resident", 1),

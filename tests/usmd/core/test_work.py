@@ -2,9 +2,9 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.chores import END_COSTS, MAX_CHORES, PAGES_AN_EVENT, Chores
 from usmd.core.hints import parse_hint
 from usmd.core.reclaim import MAX_EVICTING_FOR_HINTS
+from usmd.core.work import END_COSTS, MAX_WORK, PAGES_AN_EVENT, Kind, Work, WorkQueue, one_by_one
 from usmd.errors import LimitExceeded
 
 
@@ -14,23 +14,31 @@ def steps(log, name, *answers):
         yield answer
 
 
+def add(queue, steps):
+    queue.add(Work(Kind.TURNS, steps=iter(steps)))
+
+
+def go_on(queue):
+    return queue.go_on({Kind.TURNS: one_by_one})
+
+
 def test_a_part_is_bounded_and_the_rest_is_done_later():
-    chores, log = Chores(), []
-    chores.add(steps(log, "a", *[True] * (PAGES_AN_EVENT + 10)))
-    assert chores.go_on()
+    queue, log = WorkQueue(), []
+    add(queue, steps(log, "a", *[True] * (PAGES_AN_EVENT + 10)))
+    assert go_on(queue)
     assert len(log) == PAGES_AN_EVENT
-    assert not chores.go_on()
-    assert (len(log), len(chores.queue)) == (PAGES_AN_EVENT + 10, 0)
+    assert not go_on(queue)
+    assert (len(log), len(queue.queue)) == (PAGES_AN_EVENT + 10, 0)
 
 
 def test_a_chore_that_waits_lets_another_go_on_and_asks_for_nothing():
-    chores, log = Chores(), []
-    chores.add(steps(log, "waits", False, False, True))
-    chores.add(steps(log, "works", True, True))
-    assert not chores.go_on()
+    queue, log = WorkQueue(), []
+    add(queue, steps(log, "waits", False, False, True))
+    add(queue, steps(log, "works", True, True))
+    assert not go_on(queue)
     assert log == ["waits", "works", "works", "waits"]
-    assert not chores.go_on()
-    assert len(chores.queue) == 0
+    assert not go_on(queue)
+    assert len(queue.queue) == 0
 
 
 def test_long_work_takes_many_events_and_asks_for_each_once():
@@ -60,7 +68,6 @@ def test_slots_of_an_unmapped_region_are_freed_part_by_part_and_nothing_sees_it(
     core = shell.core
     core.handle(events.Unmap(process, region), 0.0)
     assert region not in core.state.regions
-    assert core.state.frames.free == 8
     assert 0 < core.state.swap.free < pages
     shell.do(events.Tick())
     while core.state.dying:
@@ -76,7 +83,7 @@ def test_dontneed_waits_while_many_pages_are_on_their_way_out():
     for page in range(pages):
         shell.put(process, region, page, b"x" * PAGE)
     shell.do(events.SetHint(process, region, 0, None, parse_hint("DONTNEED")))
-    while shell.core.state.chores.queue and len(shell.core.life.evicting) < MAX_EVICTING_FOR_HINTS:
+    while shell.core.state.work.queue and len(shell.core.life.evicting) < MAX_EVICTING_FOR_HINTS:
         shell.do(events.GoOn())
     assert len(shell.core.life.evicting) == MAX_EVICTING_FOR_HINTS
     while shell.pending:
@@ -85,19 +92,19 @@ def test_dontneed_waits_while_many_pages_are_on_their_way_out():
 
 
 def test_many_that_wait_ask_for_nothing():
-    chores, log = Chores(), []
+    queue, log = WorkQueue(), []
     for _ in range(2 * PAGES_AN_EVENT):
-        chores.add(steps(log, "waits", *[False] * 10))
-    assert not chores.go_on()
+        add(queue, steps(log, "waits", *[False] * 10))
+    assert not go_on(queue)
     assert len(log) == 2 * PAGES_AN_EVENT
 
 
 def test_an_end_counts_because_it_may_have_passed_over_much():
-    chores = Chores()
+    queue = WorkQueue()
     for _ in range(100):
-        chores.add(iter(()))
-    assert chores.go_on()
-    assert len(chores.queue) == 100 - PAGES_AN_EVENT // END_COSTS
+        add(queue, iter(()))
+    assert go_on(queue)
+    assert len(queue.queue) == 100 - PAGES_AN_EVENT // END_COSTS
 
 
 def test_hints_may_not_pile_up_chores():
@@ -107,9 +114,9 @@ def test_hints_may_not_pile_up_chores():
     for page in range(MAX_EVICTING_FOR_HINTS + 4):
         shell.put(process, region, page, b"x" * PAGE)
     everything = events.SetHint(process, region, 0, None, parse_hint("DONTNEED"))
-    while len(shell.core.state.chores.queue) < MAX_CHORES:
+    while len(shell.core.state.work.queue) < MAX_WORK:
         shell.do(everything)
-    with pytest.raises(LimitExceeded, match=f"{MAX_CHORES} hints with WILLNEED or DONTNEED"):
+    with pytest.raises(LimitExceeded, match=f"{MAX_WORK} hints with WILLNEED or DONTNEED"):
         shell.do(everything)
     shell.do(events.SetHint(process, region, 0, None, parse_hint("PRIORITY=LOW")))
     other = shell.attach()
@@ -121,10 +128,10 @@ def test_what_is_counted_for_a_process_ends_with_its_chores():
     shell = Shell(make_core(frames=8))
     process = shell.attach()
     region = shell.map(process, 4)
-    for _ in range(3 * MAX_CHORES):
+    for _ in range(3 * MAX_WORK):
         for text in ("WILLNEED", "DONTNEED"):
             shell.do(events.SetHint(process, region, 0, None, parse_hint(text)))
-    assert shell.core.state.processes[process].chores == 0
+    assert shell.core.state.processes[process].work == 0
 
 
 def test_nobody_is_killed_or_refused_while_slots_of_a_dead_region_are_being_freed():

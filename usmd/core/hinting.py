@@ -1,0 +1,172 @@
+"""Hints: what a client says of a range of pages, brought into force at once and to the pages in parts.
+
+A hint is in force when it is set, and when its time is over it is not any more: every page that comes in looks it up.
+The pages that are in memory already are brought in line by deferred work; one that reclaim looks at before its turn is
+brought in line then (`PageLife.settle`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf
+from typing import TYPE_CHECKING
+
+from usmd.core import commands, events, work
+from usmd.core.work import MAX_WORK, Kind, Progress, Work
+from usmd.errors import LimitExceeded, OutOfRange
+
+if TYPE_CHECKING:
+    from usmd.core.hint_ranges import HintRange
+    from usmd.core.hints import Hint
+    from usmd.core.page_life import PageLife
+    from usmd.core.placement import Placement
+    from usmd.core.region import Region
+    from usmd.core.state import State
+
+
+class Hinting:
+    """Handles SetHint, and ends hints whose time has come. A request that raises has changed nothing."""
+
+    def __init__(self, state: State, life: PageLife, placement: Placement, at_once: int | None = None) -> None:
+        """`at_once`: pages that one event brings in line with a hint; None: as many as deferred work does with one."""
+        self._state = state
+        self._life = life
+        self._placement = placement
+        self._at_once = at_once
+
+    def set(self, event: events.SetHint) -> None:
+        """Put a hint on a range; raises NotFound, OutOfRange, InvalidHint or LimitExceeded."""
+        state = self._state
+        region = state.region(event.process_id, event.region_id)
+        length = region.length - event.offset if event.length is None else event.length
+        if event.offset < 0 or length < 1 or event.offset + length > region.length:
+            raise OutOfRange(
+                f"hint on offset {event.offset}, length {event.length}; region {region.region_id} has {region.length}"
+                " bytes"
+            )
+        hint, process = event.hint, region.process
+        if hint is not None and hint.swap_device is not None:
+            state.swap.named(hint.swap_device)
+        page_size = state.settings.page_size
+        first, end = event.offset // page_size, -(-(event.offset + length) // page_size)
+        stays = hint is None or hint.lasting
+        if stays:
+            self._check_ranges(region, first, end, hint)
+        if hint is not None and (hint.will_need or hint.dont_need) and process.work >= MAX_WORK:
+            raise LimitExceeded(f"{process.work} hints with WILLNEED or DONTNEED are still being done; try again later")
+        number = 0
+        over_budget: int | None = 0
+        if hint is not None and hint.lasting:
+            number = state.next_hint
+            state.next_hint += 1
+        if stays:
+            expires = None if hint is None or hint.ttl_seconds is None else state.now + hint.ttl_seconds
+            region.hints.set(first, end, number, hint, expires)
+            if expires is not None:
+                state.hint_expiry = min(state.hint_expiry, expires)
+            task = Work(Kind.REFRESH, process, region, first, end, reply_to=event.reply_to)
+            self._begin(task, self._most())
+            over_budget = None if task in region.unsettled else task.over_budget
+        unheeded = () if hint is None else process.policies.unheeded(hint)
+        state.first.append(commands.HintSet(number, first, end - first, over_budget, unheeded))
+        if hint is not None and hint.dont_need:
+            state.work.add(Work(Kind.EVICT, process, region, first, end, counted=True))
+        if hint is not None and hint.will_need:
+            state.work.add(Work(Kind.FETCH, process, region, first, end, counted=True))
+
+    def _check_ranges(self, region: Region, first: int, end: int, hint: Hint | None) -> None:
+        """Raise LimitExceeded when there are all the hints there may be, on ranges or under way."""
+        ranges = sum(len(each.hints) for each in region.process.regions.values())
+        growth = region.hints.growth(first, end, clear=hint is None)
+        if growth > 0 and ranges + growth > self._state.settings.max_hint_ranges:
+            raise LimitExceeded(
+                f"{ranges} ranges of the process have a hint, this would make {growth} more, and "
+                f"{self._state.settings.max_hint_ranges} are allowed; hint larger ranges, or clear some"
+            )
+        if len(region.unsettled) >= MAX_WORK and min(region.resident, end - first) > self._most():
+            raise LimitExceeded(
+                f"{len(region.unsettled)} hints on region {region.region_id} are still being brought to its pages; try "
+                "again later"
+            )
+
+    # What a hint in force means for the pages that are there
+
+    def _most(self) -> int:
+        return work.PAGES_AN_EVENT if self._at_once is None else self._at_once
+
+    def _begin(self, task: Work, most: int) -> int:
+        """Bring some pages of a range in line at once, and the others by deferred work; returns how many were."""
+        done, progress = self.refresh_part(task, most) if most > 0 else (0, Progress.GOES_ON)
+        if progress is not Progress.ENDED and task.region is not None:
+            task.region.unsettled.append(task)
+            self._state.refreshing += 1
+            self._state.work.add(task)
+        return done
+
+    def refresh_part(self, task: Work, most: int) -> tuple[int, Progress]:
+        """Bring some resident pages of a range in line with the hints in force."""
+        region = task.region
+        if region is None:
+            raise TypeError(f"{task.kind} is about no region")
+        done = 0
+        if region.gone is None:
+            entries, task.next_page = region.table.part(task.next_page, task.end, most)
+            for page, entry in entries:
+                if entry > 0 and page not in task.settled and not self._life.apply_hint(region, page, entry - 1):
+                    task.over_budget += 1
+            done = max(len(entries), 1)
+            if task.next_page < task.end:
+                return done, Progress.GOES_ON
+        if task in region.unsettled:
+            region.unsettled.remove(task)
+            self._state.refreshing -= 1
+            if task.reply_to:
+                self._state.first.append(commands.HintApplied(task.reply_to, task.over_budget))
+        return done, Progress.ENDED
+
+    def fetch_part(self, task: Work, most: int) -> tuple[int, Progress]:
+        """Bring pages in for WILLNEED, as far as frames are to spare; nobody waits and nothing is evicted."""
+        region = task.region
+        if region is None:
+            raise TypeError(f"{task.kind} is about no region")
+        first = task.next_page
+        task.next_page = min(first + most, task.end)
+        for page in range(first, task.next_page):
+            if region.gone is not None or self._placement.spare(self._state.settings.low) <= 0:
+                return page - first, Progress.ENDED
+            entry = region.table[page]
+            if entry <= 0:
+                if entry == 0:
+                    self._life.zero_fill(region, page, None)
+                else:
+                    self._life.swap_in(region, page, None)
+                region.process.counters.read_ahead += 1
+        return task.next_page - first, Progress.ENDED if task.next_page == task.end else Progress.GOES_ON
+
+    def expire(self) -> None:
+        """End the hints whose time has come."""
+        state = self._state
+        if state.now < state.hint_expiry:
+            return
+        state.hint_expiry = inf
+        most = self._most()
+        for region in state.regions.values():
+            for first, end in _together(region.hints.take_expired(state.now), MAX_WORK - len(region.unsettled)):
+                most -= self._begin(Work(Kind.REFRESH, region.process, region, first, end), most)
+            state.hint_expiry = min(state.hint_expiry, region.hints.next_expiry())
+
+
+def _together(ranges: list[HintRange], most: int) -> Iterator[tuple[int, int]]:
+    """First page and end of ranges, neighbours together; of more than `most` those of all together."""
+    if len(ranges) > most:
+        yield ranges[0].first, ranges[-1].end
+        return
+    first = end = -1
+    for each in ranges:
+        if each.first != end:
+            if end >= 0:
+                yield first, end
+            first = each.first
+        end = each.end
+    if end >= 0:
+        yield first, end

@@ -1,0 +1,75 @@
+"""The end of regions: nothing of them is found any more at once, and their frames and slots become free in parts.
+
+A region that is gone stands in `State.dying` until its last frame and slot are free. Of its pages those before the next
+part are ABSENT; the others are as they were, and what was under way for them ends as it would: with the page's release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from usmd.core import commands
+from usmd.core.region import PAGE_BITS
+from usmd.core.work import Kind, Progress, Work
+
+if TYPE_CHECKING:
+    from usmd.core.page_life import PageLife
+    from usmd.core.region import Region
+    from usmd.core.state import State
+    from usmd.errors import UsmdError
+
+REGION_COSTS: Final = 8
+"""What the end of a region counts in pages."""
+
+
+class Release:
+    """Ends regions."""
+
+    def __init__(self, state: State, life: PageLife) -> None:
+        self._state = state
+        self._life = life
+
+    def begin(self, regions: Sequence[Region], reason: UsmdError) -> None:
+        """Regions of one process are gone; `reason` is what the faults get that wait for their pages.
+
+        What the process keeps is less by what they kept, now.
+        """
+        state = self._state
+        if not regions:
+            return
+        process = regions[0].process
+        ended = process.process_id not in state.processes
+        for region in regions:
+            del state.regions[region.region_id], process.regions[region.region_id]
+            region.gone = reason
+            process.mapped -= region.page_count * state.settings.page_size
+            process.resident -= region.resident
+            process.denied -= region.denied
+            process.locked -= region.locked
+            state.denied -= region.denied
+            state.locked -= region.locked
+            state.first.append(commands.RegionGone(region.region_id, ended))
+            if region.resident or region.swapped:
+                if not state.dying:
+                    state.work.add_first(Work(Kind.RELEASE))
+                state.dying[region.region_id] = region
+                state.dying_frames += region.resident
+        # Who would have gone on by what this event did to a page before hears that there is none.
+        served = [*state.zero_pages, *state.restores, *state.wakes]
+        if served:
+            ids = {region.region_id for region in regions}
+            state.poisons.update((key, "") for key in served if key >> PAGE_BITS in ids)
+
+    def part(self, work: Work, most: int) -> tuple[int, Progress]:
+        """Free what some pages have, of the oldest region that is gone."""
+        dying = self._state.dying
+        region = next(iter(dying.values()))
+        entries, work.next_page = region.table.part(work.next_page, region.page_count, most)
+        for page, entry in entries:
+            self._life.discard(region, page, entry)
+        if work.next_page < region.page_count:
+            return max(len(entries), 1), Progress.GOES_ON
+        del dying[region.region_id]
+        work.next_page = 0
+        return len(entries) + REGION_COSTS, Progress.GOES_ON if dying else Progress.ENDED
