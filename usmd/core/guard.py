@@ -22,9 +22,9 @@ from usmd.errors import InvalidArgument, UsmdError
 from usmd.shown import shown, type_name
 
 if TYPE_CHECKING:
+    from usmd.core.pages_left import Steps
     from usmd.core.region import Process
     from usmd.core.state import State
-    from usmd.core.work import Steps
 
 _MAX_KEYS: Final = 1024
 """Hint keys that a policy may say it heeds."""

@@ -36,16 +36,16 @@ def test_the_budget_of_all_processes_bounds_each():
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_page_that_is_pinned_several_times_stays_until_the_last_pin_ends(times):
-    shell, process, _ = app()
+    shell, process, number = app()
+    region = shell.core.state.regions[number]
     life, flags = shell.core.life, shell.core.state.frames.flags
     for _ in range(times):
         life.lock(0)
-    key = shell.core.state.frames.page[0]
     for _ in range(times):
         assert flags[0] & LOCKED
         assert process.locked == 1
-        life.unlock(process, key, 0)
-    assert (flags[0] & LOCKED, process.locked, process.pins) == (0, 0, {})
+        life.unlock(region, 0)
+    assert (flags[0] & LOCKED, process.locked, len(region.pins)) == (0, 0, 0)
 
 
 def test_a_page_that_goes_gives_back_what_it_kept():
@@ -57,5 +57,5 @@ def test_a_page_that_goes_gives_back_what_it_kept():
         DENIED, LOCKED, PINNED,
     ]  # fmt: skip
     shell.do(events.Unmap(process.process_id, region))
-    assert (process.denied, process.locked, process.pins, len(shell.core.state.pins)) == (0, 0, {}, 0)
+    assert (process.denied, process.locked, len(shell.core.state.pins)) == (0, 0, 0)
     assert shell.core.life.kept_room(process) == 2
