@@ -52,11 +52,11 @@ def test_a_hint_is_text_or_fields_and_covers_pages():
         number = calls.map(session, pb.MapRegionRequest(length=4 * PAGE)).region_id
         answer = calls.hint(
             session, pb.HintRegionRequest(region_id=number, offset=1, length=PAGE, text="PRIORITY=HIGH")
-        )
+        ).result()
         assert (answer.first_page, answer.page_count) == (0, 2)
         fields = pb.HintRegionRequest(region_id=number)
         fields.fields.priority = common_pb2.HintFields.PRIORITY_LOW
-        assert calls.hint(session, fields).page_count == 4
+        assert calls.hint(session, fields).result().page_count == 4
         with pytest.raises(InvalidHint, match="NO"):
             calls.hint(session, pb.HintRegionRequest(region_id=number, text="NO=1"))
 
