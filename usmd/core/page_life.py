@@ -207,9 +207,9 @@ class PageLife(PageSteps):
             self.discard(region, state.frames.page[pfn] & PAGE_MASK, pfn + 1)
             del self.writing[reference]
             pfn = None
-        if isinstance(error, Refused):
-            return self._refused(reference, pfn, error)
         if error is not None:
+            if isinstance(error, Refused):
+                return self._refused(reference, pfn, error)
             self._write_failed(state.swap.devices[reference >> SLOT_BITS], error)
         if pfn is None:
             self.free_slot(reference)

@@ -89,7 +89,7 @@ class PageSteps(Rights):
     def _write_failed(self, device: DeviceMap, error: UsmdError) -> None:
         """Give the device a rest, and report it once a rest."""
         state = self._state
-        if device.refused_until <= state.now:
+        if device.rests_until <= state.now:
             device.failures += 1
             state.notice(
                 "swap_error",
@@ -97,4 +97,4 @@ class PageSteps(Rights):
                 f"swap device {device.name} cannot be written: {error}; pages stay in memory meanwhile",
                 {"device": device.name, "operation": "write", "failures": str(device.failures)},
             )
-        device.refused_until = state.now + state.settings.write_backoff
+        device.rests_until = state.now + state.settings.write_backoff

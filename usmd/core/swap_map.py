@@ -31,7 +31,7 @@ class DeviceMap:
     """Slots of one device, found by memchr from where the last search ended: a byte and a generation (16 bits) each."""
 
     __slots__ = (
-        "_cursor", "failures", "free", "full", "generation", "name", "number", "refused_until", "slots", "used",
+        "_cursor", "failures", "free", "full", "generation", "name", "number", "rests_until", "slots", "used",
     )  # fmt: skip
 
     def __init__(self, number: int, info: DeviceInfo) -> None:
@@ -41,17 +41,17 @@ class DeviceMap:
         self.free = info.slots
         self.used = bytearray(info.slots)
         self.generation = array("H", [0]) * info.slots
-        self.refused_until = 0.0
+        self.rests_until = 0.0
         """Time until which the device takes no writes because one failed (backpressure)."""
         self.full = False
         """The device had no room for a page, and no slot was freed since; it may have free slots."""
         self.failures = 0
-        """Times in a row that it began to refuse writes, without a write that succeeded in between."""
+        """Times in a row that it began to rest, without a write that succeeded in between."""
         self._cursor = 0
 
     def takes(self, now: float) -> bool:
         """Whether a page may be written to the device now."""
-        return self.free > 0 and not self.full and self.refused_until <= now
+        return self.free > 0 and not self.full and self.rests_until <= now
 
     def take(self) -> int:
         """Reference of a free slot, next to the last one taken where possible; its generation is new.
@@ -69,7 +69,8 @@ class DeviceMap:
 
     def give_back(self, slot: int) -> None:
         """Make a slot free, and with it room for another page."""
-        self.refused(slot)
+        self.used[slot] = 0
+        self.free += 1
         self.full = False
 
     def refused(self, slot: int) -> None:
@@ -100,14 +101,14 @@ class SwapMap:
         """Free slots of the devices that take writes now."""
         free = 0
         for device in self.devices:
-            if device.takes(now):
+            if device.rests_until <= now and not device.full:
                 free += device.free
         return free
 
     def recovering(self, now: float) -> bool:
-        """Whether a device with free slots refuses writes now, and has not failed so often that it counts as dead."""
+        """Whether a device with free slots rests, and has not failed so often that it counts as dead."""
         return any(
-            each.free and not each.full and each.refused_until > now and each.failures < MAX_FAILURES
+            each.free and not each.full and each.rests_until > now and each.failures < MAX_FAILURES
             for each in self.devices
         )
 
@@ -121,7 +122,7 @@ class SwapMap:
             if taken is not None:
                 return taken
         for device in self.devices:
-            if device.takes(now) and not forbidden >> device.number & 1:
+            if device.free and device.rests_until <= now and not device.full and not forbidden >> device.number & 1:
                 return device.take()
         return None
 

@@ -141,7 +141,7 @@ def test_a_refused_page_goes_to_the_next_device_at_once_and_the_one_that_refused
     shell.complete_io()
     devices = shell.core.state.swap.devices
     assert (shell.state_of(region, 0), shell.bytes_of(region, 0)) == ("SWAPPED", DATA)
-    assert [(each.free, each.full, each.failures, each.refused_until) for each in devices] == [
+    assert [(each.free, each.full, each.failures, each.rests_until) for each in devices] == [
         (8, full, 0, 0.0),
         (7, False, 0, 0.0),
     ]

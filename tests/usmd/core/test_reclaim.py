@@ -135,7 +135,7 @@ def test_a_device_that_failed_rests_and_another_takes_over():
     shell.fail_write = SwapIOError("no")
     shell.complete_io()
     shell.fail_write = None
-    assert shell.core.state.swap.devices[0].refused_until == 5.0
+    assert shell.core.state.swap.devices[0].rests_until == 5.0
     assert shell.core.state.swap.devices[0].free == 4
     assert shell.pending[0][1].slot >> 40 == 1  # tried again at once, on the other device
     shell.complete_io()

@@ -35,7 +35,7 @@ def test_a_generation_wraps(swap):
 
 
 def test_a_device_that_rests_takes_no_writes(swap):
-    swap.devices[0].refused_until = 5.0
+    swap.devices[0].rests_until = 5.0
     assert swap.writable(4.9) == 3
     assert swap.take(0, 4.9) >> SLOT_BITS == 1
     assert swap.writable(5.0) == 4
@@ -46,7 +46,7 @@ def test_a_slot_of_a_certain_device_is_of_no_other(swap):
     while swap.devices[1].free:
         assert swap.take_from(1, 0.0) >> SLOT_BITS == 1
     assert swap.take_from(1, 0.0) is None
-    swap.devices[0].refused_until = 5.0
+    swap.devices[0].rests_until = 5.0
     assert swap.take_from(0, 4.0) is None
     assert swap.take_from(0, 5.0) >> SLOT_BITS == 0
 
@@ -72,7 +72,7 @@ def test_a_device_without_room_takes_nothing_until_a_slot_that_held_a_page_is_fr
 
 
 def test_a_device_without_room_is_not_waited_for(swap):
-    swap.devices[0].refused_until = 5.0
+    swap.devices[0].rests_until = 5.0
     assert swap.recovering(0.0)
     swap.devices[0].full = True
     assert not swap.recovering(0.0)

@@ -315,7 +315,7 @@ def test_a_late_write_spoils_no_page_that_has_its_slot_since():
         await wait_until_async(lambda: not daemon.engine.core.life.writing, "the core has been told")
         daemon.device.let_go()
         await wait_until_async(lambda: not daemon.engine.queues[0].hangs, "it has returned")
-        daemon.engine.core.state.swap.devices[0].refused_until = 0.0  # its rest is over
+        daemon.engine.core.state.swap.devices[0].rests_until = 0.0  # its rest is over
         for page in (1, 0):
             await daemon.put(page, bytes([page + 65]) * PAGE)
             await daemon.evicted(page)
