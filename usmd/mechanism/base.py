@@ -79,7 +79,10 @@ class Mechanism(ABC):
 
     @abstractmethod
     def source(self, page: SlotPage) -> memoryview:
-        """A copy of the bytes of a page that is being evicted, for a swap device to read for as long as it takes."""
+        """The bytes of a page that is being evicted, for a swap device to read.
+
+        They are the page's until its write ends or is given up; after that they may be read and are anything.
+        """
 
     @abstractmethod
     def stage(self, pages: Sequence[SlotPage], *, at_once: bool = False) -> Stage:

@@ -66,9 +66,8 @@ class SimulatedMemory(Mechanism):
         return self._view[start : start + self._page_size]
 
     def source(self, page: SlotPage) -> memoryview:
-        """A copy of the page: a write that ends late finds another one in the frame."""
-        start = page.pfn * self._page_size
-        return memoryview(self._pool[start : start + self._page_size])
+        """The bytes of the page's frame. A write that is late may find another page there: it is of no use by then."""
+        return self.buffer(page.pfn)
 
     def stage(self, pages: Sequence[SlotPage], *, at_once: bool = False) -> Stage:
         """The frames themselves for a read `at_once`; else memory that is no frame's."""

@@ -5,8 +5,9 @@ swap-in does not wait for a batch of swap-outs, and reads have as many as the de
 wait are divided. Slots and their order are the core's; bytes are the device's.
 
 A job that takes too long has failed: a page to be read is an error to its waiters, one to be written stays in memory.
-It goes on in its thread, on memory of its own, so that it never writes into a frame. Until a write ends that is late,
-nothing else is written to the device, because the core takes its slots for free; reads go on with the threads left.
+It goes on in its thread, and never writes into a frame: what is read goes to memory of its own first. Until a write
+that is late has ended, nothing else is written to the device, because the core takes its slots for free; reads go on
+with the threads that are left.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ class DeviceQueue:
     def write(self, pages: Sequence[SlotPage]) -> None:
         """Queue writes of pages to slots."""
         self.writes_owed += len(pages)
-        self.writes.begin([page.slot for page in pages])
+        if self.writes.left > 0:
+            self.writes.begin([page.slot for page in pages])
         self._start_writes(pages)
 
     def _start_writes(self, pages: Sequence[SlotPage]) -> None:
@@ -121,7 +123,8 @@ class DeviceQueue:
     def read(self, pages: Sequence[SlotPage]) -> None:
         """Read slots into pages: at once where the device need not be waited for, else it is queued."""
         self.reads_owed += len(pages)
-        self.reads.begin([page.pfn for page in pages])
+        if self.reads.left > 0:
+            self.reads.begin([page.pfn for page in pages])
         if self._reads or len(pages) > BATCH or not self._read_at_once(pages):
             self._start_reads(pages)
 
@@ -249,7 +252,8 @@ class DeviceQueue:
         if done:
             slots, outcomes = [pages[index].slot for index in done], [errors[index] for index in done]
             self.writes_owed -= len(done)
-            self.writes.end(slots, outcomes)
+            if self.writes.began:
+                self.writes.end(slots, outcomes)
             self._deliver(SwapOutDone(slots, outcomes))
 
     async def _read_all(self) -> None:
@@ -332,7 +336,8 @@ class DeviceQueue:
 
     def _deliver_read(self, frames: Sequence[int], errors: Sequence[UsmdError | None]) -> None:
         self.reads_owed -= len(frames)
-        self.reads.end(frames, errors)
+        if self.reads.began:
+            self.reads.end(frames, errors)
         self._deliver(SwapInDone(frames, errors))
 
     async def _run_job(

@@ -55,32 +55,30 @@ def _middle(bucket: int) -> float:
 class Stopwatch:
     """Times things by their number, from `begin` to `end`. Those that failed are in no histogram."""
 
-    __slots__ = ("_began", "_left", "times")
+    __slots__ = ("began", "left", "times")
 
     def __init__(self) -> None:
         self.times = Histogram()
-        self._left = TIMED_A_TICK
-        self._began: dict[int, float] = {}
+        self.left = TIMED_A_TICK
+        """How many more may begin before the next tick; where that is not above 0, `begin` need not be called."""
+        self.began: dict[int, float] = {}
+        """When each began that has not ended; where it is empty, `end` need not be called."""
 
     def tick(self) -> None:
         """Time as many again."""
-        self._left = TIMED_A_TICK
+        self.left = TIMED_A_TICK
 
     def begin(self, numbers: Sequence[int]) -> None:
-        """Begin with these now, if not too many have begun since the last tick; one that is timed begins again."""
-        if self._left <= 0:
-            return
-        self._left -= len(numbers)
+        """Begin with these now; one that is being timed begins again."""
+        self.left -= len(numbers)
         now = time.monotonic()
         for number in numbers:
-            self._began[number] = now
+            self.began[number] = now
 
     def end(self, numbers: Sequence[int], errors: Sequence[object]) -> None:
         """End with these now; an error in the place of one says that it failed."""
-        if not self._began:
-            return
         now = time.monotonic()
         for number, error in zip(numbers, errors, strict=True):
-            began = self._began.pop(number, None)
+            began = self.began.pop(number, None)
             if error is None and began is not None:
                 self.times.add(now - began)

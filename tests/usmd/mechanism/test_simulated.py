@@ -50,13 +50,6 @@ def test_a_stage_is_no_frame_and_a_fill_brings_in_what_was_read(memory, page_siz
     assert (memory.load([5], 99, 0, 3), memory.load([6], 100, 0, 3)) == (b"abc", bytes(3))
 
 
-def test_what_a_write_reads_is_a_copy_of_its_page(memory, page_size):
-    memory.store([5], 99, 0, memoryview(b"abc"))
-    with memory.source(SlotPage(0, 5, 1, 99, 1)) as source:
-        memory.zero([5], [7])
-        assert bytes(source) == b"abc".ljust(page_size, b"\0")
-
-
 def test_zero_makes_exactly_these_frames_zero_that_hold_bytes(memory, page_size):
     for pfn in range(8):
         memory.store([pfn], 0, 0, memoryview(b"x" * page_size))

@@ -221,7 +221,6 @@ def test_a_queue_closes_although_a_job_never_returns(logged):
         bench.queue.write(pages(0, 1))
         await asyncio.wait_for(bench.queue.close(), SECONDS)
         assert errors_of(bench) == [DeviceHangs]
-        bench.memory.close()
         return device
 
     device = asyncio.run(main())
@@ -372,3 +371,19 @@ def test_a_session_that_ends_while_its_pages_are_written_leaves_no_frame_behind(
         await asyncio.wait_for(daemon.engine.close(), SECONDS)
 
     asyncio.run(main())
+
+
+def test_an_engine_closes_although_a_write_never_returns():
+    async def main():
+        daemon = Daemon()
+        daemon.device.hangs = {"write"}
+        await daemon.put(0, b"x" * PAGE)
+        daemon.evict(0)
+        await daemon.device.has_begun("write")
+        daemon.late()
+        await wait_until_async(lambda: not daemon.engine.core.life.writing, "the core has been told")
+        daemon.engine.submit(events.Detach(daemon.process, "over"))
+        await asyncio.wait_for(daemon.engine.close(), SECONDS)
+        return daemon
+
+    asyncio.run(main()).device.let_go()

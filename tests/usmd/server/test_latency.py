@@ -59,13 +59,11 @@ def test_what_begins_is_timed_to_its_end_and_what_fails_is_not_counted(clock):
     assert stopwatch.times.quantile(1.0) == pytest.approx(8.0, rel=1 / 16)
 
 
-def test_so_many_are_timed_until_the_next_tick(clock):
+def test_so_many_may_begin_until_the_next_tick(clock):
     stopwatch = Stopwatch()
-    for number in range(TIMED_A_TICK + 9):
-        stopwatch.begin([number])
-        stopwatch.end([number], [None])
-    assert stopwatch.times.count == TIMED_A_TICK
+    stopwatch.begin(range(TIMED_A_TICK))
+    assert stopwatch.left == 0
+    stopwatch.end(range(TIMED_A_TICK), [None] * TIMED_A_TICK)
+    assert not stopwatch.began
     stopwatch.tick()
-    stopwatch.begin([0])
-    stopwatch.end([0], [None])
-    assert stopwatch.times.count == TIMED_A_TICK + 1
+    assert stopwatch.left == TIMED_A_TICK
