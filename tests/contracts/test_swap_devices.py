@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
+from usmd.config_values import read_table
 from usmd.errors import DataLoss, InvalidArgument, OutOfRange, Refused, SwapIOError
 from usmd.swap import kinds
 from usmd.swap.base import SlotIO
@@ -41,7 +42,8 @@ def make(request, tmp_path):
     devices = []
 
     def build(slots=SLOTS):
-        spec = kind(size=slots * PAGE, **settings).placed(tmp_path, len(devices))
+        table = {"size": slots * PAGE, **settings}
+        spec = read_table(kind, table, "swap[0]").placed(tmp_path, len(devices))
         devices.extend(open_devices([spec], PAGE))
         devices[-1].at_once = reads_at_once(devices[-1])
         return devices[-1]

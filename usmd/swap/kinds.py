@@ -55,6 +55,8 @@ def find(name: str) -> type[SwapKind]:
     kind = getattr(getattr(found, "device", None), "kind", None)
     if kind != name:
         raise ConfigError(f"{title} cannot be used: the kind of its devices is {shown(kind)}, and not {name!r}")
+    if found.open is SwapKind.open:
+        raise ConfigError(f"{title} cannot be used: it does not define `open`")
     return found
 
 

@@ -19,6 +19,13 @@ class Renamed(SwapKind, frozen=True, kw_only=True):
     device = MemorySwapDevice
 
 
+class Closed(SwapKind, frozen=True, kw_only=True):
+    """It cannot be opened."""
+
+    class device:  # noqa: N801 - stands for a class of devices
+        kind = "tape"
+
+
 class Deviceless(SwapKind, frozen=True, kw_only=True):
     """It names no class of devices."""
 
@@ -42,6 +49,7 @@ def test_an_unknown_kind_is_refused_with_the_likely_one_and_the_forms_of_all():
         ("usmd.swap.memory:Absent", "cannot be loaded: it is not a subclass of SwapKind"),
         ("usmd.swap.memory:MemorySwapDevice", "cannot be loaded: it is not a subclass of SwapKind"),
         (f"{__name__}:Renamed", "cannot be used: the kind of its devices is 'memory', and not 'tape'"),
+        (f"{__name__}:Closed", "cannot be used: it does not define `open`"),
         (f"{__name__}:Deviceless", "cannot be used: the kind of its devices is None, and not 'tape'"),
     ],
 )
