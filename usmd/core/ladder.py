@@ -55,10 +55,11 @@ def count_faults(region: Region, *, minor: int, major: int) -> None:
 class Ladder:
     """Resolves faults on pages."""
 
-    __slots__ = ("_frames", "_life", "_limit", "_placement", "_waiting", "_zero_fill")
+    __slots__ = ("_frames", "_life", "_limit", "_placement", "_states", "_waiting", "_zero_fill")
 
     def __init__(self, state: State, life: PageLife, placement: Placement) -> None:
         self._frames = state.frames
+        self._states = state.frames.state
         self._limit = state.settings.max_fault_pages
         self._life = life
         self._zero_fill = life.zero_fill
@@ -72,13 +73,13 @@ class Ladder:
         """
         chunk = region.table.chunks[page >> CHUNK_BITS]
         entry = 0 if chunk is None else chunk[page & CHUNK_MASK]
-        frames, process = self._frames, region.process
+        process = region.process
         counters = process.counters
         counters.faults += 1
         region.faults += 1
         if entry > 0:
             pfn = entry - 1
-            now_is = frames.state[pfn]
+            now_is = self._states[pfn]
             if now_is == FRAME_FILLING:
                 counters.major_faults += 1
                 region.major_faults += 1
@@ -103,7 +104,7 @@ class Ladder:
             plan = self._clip(plan, region, page, hint)
         if entry:
             return SWAPPED, NO_FRAME, plan, yields
-        if plan.count == 1 and frames.free > 1 and not self._waiting:
+        if plan.count == 1 and self._frames.free > 1 and not self._waiting:
             return FILLED, self._zero_fill(region, page, plan.frame), plan, yields
         return ABSENT, NO_FRAME, plan, yields
 

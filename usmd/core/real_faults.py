@@ -65,7 +65,7 @@ class RealFaults:
         longer only where its instruction touches several pages.
         """
         state, resolve = self._state, self._resolve
-        recent = state.recent
+        recent, keys = state.recent, state.frames.page
         self._placement.begin_batch()
         for fault in faults:
             region = process.regions.get(fault.region_id)
@@ -84,7 +84,7 @@ class RealFaults:
                     self._written(region, page, pfn)
                 else:
                     self._count_touch(process, pfn, write=write, told=found != PRESENT)
-                    state.wakes.append(state.frames.page[pfn])
+                    state.wakes.append(keys[pfn])
                 recent.append(pfn)
             else:
                 writable = self._comes_writable(region, page, write=write) if found == SWAPPED else write
