@@ -27,7 +27,8 @@ from usmd.ctl.connect import Stream
 from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format
 from usmd.ctl.record_view import Summary
 from usmd.errors import InvalidArgument
-from usmd.lab.traces.recording import Header, Recorder
+from usmd.lab.traces.recording import Recorder
+from usmd.lab.traces.records import Header
 
 EPILOG = """Examples:
 

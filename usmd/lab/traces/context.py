@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from usmd.errors import TraceError
-
-if TYPE_CHECKING:
-    from usmd.lab.traces.recording import Header  # which imports this module
+from usmd.lab.traces.records import Header
 
 SHOWN = 80
 """Most characters of a bad value that an error shows."""

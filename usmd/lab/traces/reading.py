@@ -14,7 +14,8 @@ from usmd.lab.traces.detecting import detect
 from usmd.lab.traces.lackey import read_lackey
 from usmd.lab.traces.oracle_general import read_oracle_general
 from usmd.lab.traces.perf import read_perf
-from usmd.lab.traces.recording import Header, read_recording
+from usmd.lab.traces.recording import read_recording
+from usmd.lab.traces.records import Header
 from usmd.lab.traces.source import Source
 from usmd.lab.traces.text import read_text
 from usmd.lab.traces.time_units import UNITS

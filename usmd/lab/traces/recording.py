@@ -20,7 +20,7 @@ import msgspec
 
 from usmd.errors import TraceError
 from usmd.lab.traces.context import Context, shown
-from usmd.lab.traces.records import floats, numbers, whole_records
+from usmd.lab.traces.records import Header, floats, numbers, whole_records
 from usmd.lab.traces.trace import Batch, cut
 
 MAGIC = b"USMTRACE1\n"
@@ -35,21 +35,6 @@ _record = struct.Struct("<dQB")
 _KINDS = bytes((READ_HIT, WRITE_HIT, READ_FAULT, WRITE_FAULT))
 _KIND_TO_WRITE = bytes.maketrans(_KINDS, b"\0\1\0\1")
 _KIND_ALLOWED = "0 read hit, 1 write hit, 2 read fault, 3 write fault"
-
-
-class Header(msgspec.Struct, frozen=True):
-    """The circumstances of a recording."""
-
-    page_size: int
-    """Bytes in a page."""
-    process: str
-    """Name of the process whose accesses these are."""
-    started: float
-    """When the recording began, in Unix seconds; times of records count from here."""
-    frames: int
-    """Frames the process could have."""
-    evict: str
-    """Name of the evict policy that was in force."""
 
 
 class Recorder:

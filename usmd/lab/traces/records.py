@@ -10,7 +10,24 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from usmd.lab.traces.trace import BATCH_LIMIT
+
+
+class Header(msgspec.Struct, frozen=True):
+    """The circumstances of a recording."""
+
+    page_size: int
+    """Bytes in a page."""
+    process: str
+    """Name of the process whose accesses these are."""
+    started: float
+    """When the recording began, in Unix seconds; times of records count from here."""
+    frames: int
+    """Frames the process could have."""
+    evict: str
+    """Name of the evict policy that was in force."""
 
 
 def whole_records(chunks: Iterable[bytes], length: int, start: int = 0) -> Iterator[tuple[int, bytes]]:

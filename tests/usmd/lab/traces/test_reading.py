@@ -15,7 +15,8 @@ from tests.support.examples import examples
 from usmd.errors import TraceError
 from usmd.lab.traces.oracle_general import RECORD
 from usmd.lab.traces.reading import FORMATS, open_trace
-from usmd.lab.traces.recording import Header, Recorder
+from usmd.lab.traces.recording import Recorder
+from usmd.lab.traces.records import Header
 from usmd.lab.traces.trace import BATCH_LIMIT
 
 HEADER = Header(page_size=4096, process="app", started=1.0, frames=8, evict="clock")
