@@ -101,12 +101,14 @@ class MemoryQueue:
         process.counters.oom_refusals += 1
         self._waiting.popleft()
         frames = state.frames
+        refused = self._reclaim.refused_pages
+        unstored = f", {refused} refused by every swap device" if refused else ""
         kept = f", or kept for pages from swap ({frames.free} free)," if frames.free else ""
         waiter.came(
             OutOfMemory(
                 f"no frame for page {page} of region {region.region_id}: all {frames.count} are in use{kept} and none "
                 f"can be evicted ({state.denied} denied, {state.locked} pinned, {len(state.pins)} held for a moment, "
-                f"{state.swap.free} of {state.swap.slots} swap slots free)"
+                f"{state.swap.free} of {state.swap.slots} swap slots free{unstored})"
             ),
         )
         return True

@@ -124,6 +124,11 @@ class Reclaim:
             self._forget_refused(REFUSED_SECONDS)
         self._refused[state.frames.page[pfn]] = state.now
 
+    @property
+    def refused_pages(self) -> int:
+        """Pages that every swap device refused a moment ago."""
+        return len(self._refused)
+
     def _forget_refused(self, age: float) -> None:
         """Try pages again that were refused longer than `age` seconds ago."""
         since = self._state.now - age

@@ -308,6 +308,7 @@ def test_pages_that_no_device_takes_end_in_the_oom_policy_after_one_try_each():
     shell.fault(process, region, 2, fault_id=5)
     assert writes_until_idle(shell) == 2
     assert [each.error.reason for each in shell.outcomes[process] if each.fault_id == 5] == ["OUT_OF_MEMORY"]
+    assert "8 of 8 swap slots free, 2 refused by every swap device)" in str(shell.outcomes[process][-1].error)
     shell.fault(process, region, 2, fault_id=6)
     assert (writes_until_idle(shell), shell.outcomes[process][-1].error.reason) == (0, "OUT_OF_MEMORY")
     assert [shell.bytes_of(region, page) for page in range(2)] == [DATA] * 2
