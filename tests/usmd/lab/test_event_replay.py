@@ -39,15 +39,15 @@ class RecordedMachine(RealMachine):
         infos = [DeviceInfo(each.name, each.slots) for each in core.state.swap.devices]
         return super().make_shell(RecordedCore(core.state.settings, infos))
 
-    def teardown(self):
-        super().teardown()
-        if hasattr(self, "shell"):
-            core = self.shell.core
-            replay = Replay(core.lines())
-            found = replay.run()
-            assert found.same
-            assert found.events == found.compared == core.recorder.handled
-            assert everything(replay.core) == everything(core)
+    def end(self):
+        """Also replays it, with the same number of pages an event."""
+        super().end()
+        core = self.shell.core
+        replay = Replay(core.lines())
+        found = replay.run()
+        assert found.same
+        assert found.events == found.compared == core.recorder.handled
+        assert everything(replay.core) == everything(core)
 
 
 RecordedMachine.TestCase.settings = steps(8, 40)
