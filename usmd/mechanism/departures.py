@@ -5,7 +5,10 @@ The memory of a region is given back. A client's missing pages become an error t
 
 from __future__ import annotations
 
+import _thread
 import threading
+from functools import partial
+from queue import SimpleQueue
 from typing import Final
 
 from usmd import log
@@ -26,6 +29,10 @@ class Departures:
     def __init__(self) -> None:
         self._emptying: dict[int, tuple[ClientMemory | None, threading.Event]] = {}
         """Regions that are gone and still hold memory: their client, and what is set when they hold none."""
+        self._gone: SimpleQueue[RealRegion | threading.Event] = SimpleQueue()
+        """Regions for which no job was begun yet. The loop does no more than put them here, for there may be many."""
+        self._begins = False
+        """A thread takes them from there."""
         self._leaving: list[ClientMemory] = []
         """Clients that are gone, and whose userfaultfd is still open."""
         self._of_regions = Aftercare(_late)
@@ -41,17 +48,24 @@ class Departures:
 
     def empty(self, region: RealRegion) -> None:
         """Give all memory of a region back, and close it."""
-        region_id, emptied = region.region_id, threading.Event()
-        self._emptying[region_id] = region.client, emptied
+        self._emptying[region.region_id] = region.client, region.emptied
+        self._gone.put(region)
+        if not self._begins:
+            self._begins = True
+            _thread.start_new_thread(self._begin_jobs, ())  # Thread.start would wait until it runs
 
-        def end() -> None:
-            try:
-                region.empty()
-            finally:
-                self._emptying.pop(region_id, None)
-                emptied.set()
+    def _begin_jobs(self) -> None:
+        """Begin a job for each region that is gone, until an event is put in the place of one."""
+        while isinstance(region := self._gone.get(), RealRegion):
+            self._of_regions.put(f"the end of region {region.region_id}", partial(self._empty, region))
+        region.set()
 
-        self._of_regions.put(f"the end of region {region_id}", end)
+    def _empty(self, region: RealRegion) -> None:
+        try:
+            region.empty()
+        finally:
+            self._emptying.pop(region.region_id, None)
+            region.emptied.set()
 
     def is_emptied(self, region_id: int) -> bool:
         """Whether a region that is gone holds no memory."""
@@ -90,6 +104,11 @@ class Departures:
 
     def finish(self) -> None:
         """Wait until all is done, for `FINISH_SECONDS` at most each."""
+        if self._begins:
+            begun = threading.Event()
+            self._gone.put(begun)
+            begun.wait(FINISH_SECONDS)
+            self._begins = False
         for aftercare in (self._of_clients, self._of_regions):
             for what in aftercare.finish(FINISH_SECONDS):
                 _late(what)

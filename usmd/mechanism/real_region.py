@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -83,8 +84,8 @@ class RealRegion:
     """A region's bytes and its residency map, each a memfd that the client gets, and their mappings in the daemon."""
 
     __slots__ = (
-        "account", "client", "held", "mapping", "memfd", "page_count", "region_id", "residency", "residency_fd",
-        "shared",
+        "account", "client", "emptied", "held", "mapping", "memfd", "page_count", "region_id", "residency",
+        "residency_fd", "shared",
     )  # fmt: skip
 
     def __init__(self, region_id: int, page_count: int, page_size: int) -> None:
@@ -94,6 +95,8 @@ class RealRegion:
         self.client: ClientMemory | None = None
         """The client's side, once it has mapped the region."""
         self.account = Account()
+        self.emptied = threading.Event()
+        """Set when it is gone and holds no memory."""
         self.shared = False
         """Another process has its memfd, and can hold the lock of the inode."""
         self.held: Callable[[], object] | None = None

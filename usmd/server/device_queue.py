@@ -31,6 +31,8 @@ from usmd.server.waiting_reads import WaitingReads
 from usmd.swap.base import Results, SlotIO, SwapDevice
 
 BATCH: Final = 64
+GONE_AT_ONCE: Final = 128
+"""Reads for a region that is gone that are answered at a stretch."""
 BUSY_SECONDS: Final = 0.001
 LOOK_SECONDS: Final = 0.1
 """Time between two looks for jobs that take too long, while the queue closes."""
@@ -209,10 +211,12 @@ class DeviceQueue:
 
     def region_gone(self, region_id: int) -> None:
         """Nobody waits for the reads of a region any more: those that have not begun are answered with Unmapped."""
-        gone = [*self._reads.forget(region_id), *self._read_again.forget(region_id)]
+        error = Unmapped(f"region {region_id} was unmapped before its pages were read")
+        gone = [*self._reads.forget(region_id, GONE_AT_ONCE), *self._read_again.forget(region_id)]
         if gone:
-            error = Unmapped(f"region {region_id} was unmapped before its pages were read")
             self._deliver_read([page.pfn for page in gone], [error] * len(gone))
+        if len(gone) >= GONE_AT_ONCE:  # then others have their turn, for there may be very many
+            asyncio.get_running_loop().call_soon(self.region_gone, region_id)
 
     async def _write_all(self) -> None:
         """Run writes until none is left."""

@@ -11,6 +11,7 @@ import os
 import queue
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,9 @@ BACKLOG: Final = 128
 REST_SECONDS: Final = 1.0
 """For how long no connection is taken after one could not be."""
 TICKS_PER_AUDIT: Final = 10
+"""Between two looks at all connections."""
+REGIONS_A_TICK: Final = 128
+"""Regions looked at in one tick, for there may be very many."""
 MAX_TAKEN: Final = 256
 """Pages of the hardware's size that a process may have in memory without having been given them."""
 
@@ -64,6 +68,8 @@ class MemorySocket:
         )
         memory.on_held = self._held
         self._ticks = 0
+        self._round: Iterator[bool] | None = None
+        """What is left of the look at all connections."""
         self._unwanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         threading.Thread(target=self._close_unwanted, name="usmd-closer", daemon=True).start()
         self._listener: socket.socket | None = None
@@ -120,14 +126,23 @@ class MemorySocket:
         self._wakeup.tick()
         self._memory.tick()
         self._ticks += 1
-        if self._ticks % TICKS_PER_AUDIT == 0:
-            for connection in self.connections:
-                try:
-                    connection.check()
-                    self._audit(connection)
-                except Exception:  # noqa: BLE001 - logged with its traceback; one client is no reason to stop
-                    log.event("defect", exc_info=True, method="usmd memory socket")
-                    connection.give_up()
+        if self._round is None and self._ticks >= TICKS_PER_AUDIT:
+            self._ticks = 0
+            self._round = self._audit_all()
+        for _ in range(REGIONS_A_TICK):
+            if self._round is not None and next(self._round, None) is None:
+                self._round = None
+
+    def _audit_all(self) -> Iterator[bool]:
+        """Look at all connections, in steps of a region."""
+        for connection in self.connections:
+            try:
+                connection.check()
+                yield from self._audit(connection)
+            except Exception:  # noqa: BLE001 - logged with its traceback; one client is no reason to stop
+                log.event("defect", exc_info=True, method="usmd memory socket")
+                connection.give_up()
+            yield True
 
     def _held(self, region_id: int, why: str) -> None:
         """A client has made the loop wait for its memory."""
@@ -146,7 +161,7 @@ class MemorySocket:
         for connection in self.connections:
             connection.kill_process_of(client)
 
-    def _audit(self, connection: Connection) -> None:
+    def _audit(self, connection: Connection) -> Iterator[bool]:
         """End the session of a client that writes into its memfds where it was given no page.
 
         It has the right to map them, and so can; but memory is the daemon's to give, and others would pay for it.
@@ -157,10 +172,11 @@ class MemorySocket:
             return
         each = self._engine.core.state.settings.page_size // uffd.HARDWARE_PAGE
         taken = 0
-        for region in process.regions.values():
+        for region in list(process.regions.values()):
             real = self._memory.region(region.region_id)
-            if real is not None:
+            if real is not None:  # else it went meanwhile
                 taken += max(real.pages_in_memory() - region.resident * each, 0)
+            yield True
         if taken > MAX_TAKEN:
             reason = (
                 f"{taken} pages of {uffd.HARDWARE_PAGE} bytes are in its memfds that usmd did not put there; a memfd "

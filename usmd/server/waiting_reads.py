@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
 
 from usmd.core.commands import SlotPage
 from usmd.core.region import PAGE_BITS
@@ -51,9 +52,9 @@ class WaitingReads:
         self._regions.clear()
         return pages
 
-    def forget(self, region_id: int) -> list[SlotPage]:
-        """Take out the reads of a region's pages, and return them."""
-        return [self._remove(slot) for slot in sorted(self._regions.get(region_id, ()))]
+    def forget(self, region_id: int, most: int) -> list[SlotPage]:
+        """Take out at most so many reads of a region's pages, and return them."""
+        return [self._remove(slot) for slot in sorted(islice(self._regions.get(region_id, ()), most))]
 
     def _run(self, most: int) -> range:
         """The slots that wait beside the oldest, itself included."""
