@@ -211,6 +211,8 @@ class DeviceQueue:
 
     def region_gone(self, region_id: int) -> None:
         """Nobody waits for the reads of a region any more: those that have not begun are answered with Unmapped."""
+        if self.reads_owed == 0:
+            return
         error = Unmapped(f"region {region_id} was unmapped before its pages were read")
         gone = [*self._reads.forget(region_id, GONE_AT_ONCE), *self._read_again.forget(region_id)]
         if gone:
