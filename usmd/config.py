@@ -28,6 +28,8 @@ from usmd.text_files import read_text
 __all__ = ["Config", "MemoryConfig", "PolicyNames", "PolicyRule", "PolicyRules", "ServerConfig", "frames_of", "load"]
 
 
+LEAST_FRAMES = 32
+"""Frames that a process has at least: one instruction may need several pages at once."""
 MAX_FRAMES = (1 << 31) - 1
 """Frame numbers have 31 bits."""
 
@@ -178,6 +180,16 @@ class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
     oom: str
     cond: str = "none"
     swap: str | None = None
+    memory_max: str | None = None
+
+    def memory_frames(self, frames: int, page_size: int) -> int | None:
+        """Frames that the process may have, of `frames` in all; None: all. Raises ConfigError."""
+        if self.memory_max is None:
+            return None
+        most = frames_of(self.memory_max, frames, page_size)
+        if most < LEAST_FRAMES:
+            raise not_allowed("memory_max", self.memory_max, f"{LEAST_FRAMES} pages and more")
+        return most
 
 
 class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -206,6 +218,10 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     swap: values.Word | None = None
     """Number or name of the swap device for its pages; None: the default of `[policy]`."""
+
+    memory_max: values.Share | None = None
+    """Share of the memory that a process may have, as in `[memory]`, at least 32 pages. At its end it gives pages of
+    its own for each that comes in, and nobody else does. None: nothing but what there is."""
 
 
 class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -246,9 +262,10 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if len(given) != 1:
                 found = " and ".join(given) or "none of them"
                 raise ConfigError(f"policy.rules[{number}] has {found}; allowed is exactly one of name, glob, uid")
-            if not any((rule.alloc, rule.evict, rule.oom, rule.cond, rule.swap)):
+            if not any((rule.alloc, rule.evict, rule.oom, rule.cond, rule.swap, rule.memory_max)):
                 raise ConfigError(
-                    f"policy.rules[{number}] changes nothing; give it at least one of alloc, evict, oom, cond, swap"
+                    f"policy.rules[{number}] changes nothing; give it at least one of alloc, evict, oom, cond, swap, "
+                    "memory_max"
                 )
 
     def choose(self, name: str, uid: int | None) -> PolicyNames:
@@ -261,13 +278,17 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             *(rule for rule in self.rules if rule.glob is not None and fnmatchcase(name, rule.glob)),
             *(rule for rule in self.rules if rule.uid is not None and rule.uid == uid),
         )
-        rule = ordered[0] if ordered else PolicyRule(name=name)
+        return self.names_of(ordered[0] if ordered else PolicyRule(name=name))
+
+    def names_of(self, rule: PolicyRule) -> PolicyNames:
+        """What a process gets for which a rule decides."""
         return PolicyNames(
             alloc=rule.alloc or self.alloc,
             evict=rule.evict or self.evict,
             oom=rule.oom or self.oom,
             cond=rule.cond or self.cond,
             swap=rule.swap or self.swap,
+            memory_max=rule.memory_max,
         )
 
 
@@ -313,11 +334,17 @@ def load(
             table[name] = value
     server = _read_server(document.get("server", {}), environ)
     memory = read_table(MemoryConfig, document.get("memory", {}), "memory")
+    policy = read_table(PolicyRules, document.get("policy", {}), "policy")
+    for number, rule in enumerate(policy.rules):
+        try:
+            policy.names_of(rule).memory_frames(memory.frames, memory.page_size)
+        except ConfigError as error:
+            raise ConfigError(f"policy.rules[{number}].{error}") from error
     return Config(
         server=server,
         memory=memory,
         swap=tuple(swap) or _read_swap(document.get("swap", []), server.state_dir) or _default_swap(memory),
-        policy=read_table(PolicyRules, document.get("policy", {}), "policy"),
+        policy=policy,
     )
 
 

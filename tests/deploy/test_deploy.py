@@ -126,6 +126,7 @@ def test_what_is_commented_out_can_be_used(tmp_path):
     assert [spec.name for spec in config.swap] == [None, None, "ssd"]
     assert [(rule.name, rule.glob, rule.uid) for rule in config.policy.rules] == [
         ("redis", None, None),
+        (None, "batch-*", None),
         (None, "web-*", None),
         (None, None, 1000),
     ]

@@ -319,3 +319,16 @@ def test_a_rule_that_changes_nothing_is_refused():
 def test_more_frames_than_have_numbers_are_refused_by_the_name_of_the_key():
     with pytest.raises(ConfigError, match=r"memory.size = 100 TiB is not allowed; .* 2,147,483,647 pages"):
         MemoryConfig(size=100 << 40)
+
+
+def test_a_rule_may_bound_the_memory_of_a_process():
+    rules = PolicyRules(rules=(PolicyRule(name="hog", memory_max="25%"),))
+    assert rules.choose("hog", None).memory_frames(1024, 4096) == 256
+    assert rules.choose("other", None).memory_frames(1024, 4096) is None
+
+
+def test_a_budget_that_is_too_small_names_the_rule(tmp_path):
+    path = tmp_path / "usmd.toml"
+    path.write_text('[[policy.rules]]\nname = "hog"\nmemory_max = "4KiB"\n')
+    with pytest.raises(ConfigError, match=r"policy.rules\[0\].*memory_max.*32 pages and more"):
+        load(path)

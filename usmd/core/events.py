@@ -15,7 +15,10 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
 
 
 class Attach(Event, frozen=True):
-    """A client begins a session. Policies are specifications such as `hint_aware(fallback=lru)`."""
+    """A client begins a session. Policies are specifications such as `hint_aware(fallback=lru)`.
+
+    `memory_max`: pages that it may have in memory; None: as many as there are.
+    """
 
     name: str
     alloc: str
@@ -25,6 +28,7 @@ class Attach(Event, frozen=True):
     uid: int | None = None
     swap_device: str | None = None
     cond: str = "none"
+    memory_max: int | None = None
 
 
 class Detach(Event, frozen=True):

@@ -132,7 +132,11 @@ class Hinting:
         first = task.next_page
         task.next_page = min(first + most, task.end)
         for page in range(first, task.next_page):
-            if region.gone is not None or self._placement.spare(self._state.settings.low) <= 0:
+            if (
+                region.gone is not None
+                or self._placement.spare(self._state.settings.low) <= 0
+                or region.process.resident >= region.process.memory_max
+            ):
                 return page - first, Progress.ENDED
             entry = region.table[page]
             if entry <= 0:

@@ -104,7 +104,8 @@ class Ladder:
             plan = self._clip(plan, region, page, hint)
         if entry:
             return SWAPPED, NO_FRAME, plan, yields
-        if plan.count == 1 and self._frames.free > 1 and not self._waiting:
+        room = self._frames.free > 1 and not self._waiting and process.resident < process.memory_max
+        if plan.count == 1 and room:
             return FILLED, self._zero_fill(region, page, plan.frame), plan, yields
         return ABSENT, NO_FRAME, plan, yields
 
@@ -128,8 +129,12 @@ class Ladder:
         found, pfn, plan, yields = outcome
         if found == FILLING:
             self._life.filling[pfn].park(waiter)
-        elif self._waiting or not self._placement.room(swap=found == SWAPPED):
-            self._waiting.append(WaitingPage(waiter, plan, yields=yields, writable=writable))
+        elif (
+            self._waiting
+            or waiter.region.process.resident >= waiter.region.process.memory_max
+            or not self._placement.room(swap=found == SWAPPED)
+        ):
+            self._placement.wait(WaitingPage(waiter, plan, yields=yields, writable=writable))
         else:
             return self._placement.serve(waiter, plan, yields=yields, writable=writable)
         return True

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from usmd.core import commands, events
+from usmd.core.budgets import Budgets
 from usmd.core.faults import Faults
 from usmd.core.fence import ANYTHING, place
 from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT
@@ -71,6 +72,8 @@ class Core:
         self._placement = Placement(self.state, self.life)
         self.waiting = self._placement.waiting
         self._memory_queue = MemoryQueue(self.state, self.life, self._placement, self.reclaim)
+        self._budgets = Budgets(self.state, self.life, self._placement, self.reclaim)
+        self._over_budget = self._placement.over_budget
         self._holds = Holds(self.state)
         self._ladder = Ladder(self.state, self.life, self._placement)
         self.faults = Faults(self.state, self._ladder, self._placement, self._holds)
@@ -78,7 +81,7 @@ class Core:
         self._work = self.state.work.queue
         self._turns = Turns(self.state, self.life, self._migration, self._placement, self.reclaim)
         release = Release(self.state, self.life)
-        self._mapping = Mapping(self.state, self._memory_queue, release)
+        self._mapping = Mapping(self.state, self._memory_queue, self._budgets, release)
         self._hinting = Hinting(self.state, self.life, self._placement, self.hinted_at_once)
         pins = Pins(self.state, self.life)
         self._parts: dict[Kind, DoPart] = {
@@ -118,6 +121,8 @@ class Core:
         self._handlers[type(event)](event)
         if self.waiting:
             self._serve_waiting()
+        if self._over_budget:
+            self._budgets.serve()
         if now >= state.turn_at:
             self._turns.begin()
         if state.misbehaving:
@@ -149,6 +154,8 @@ class Core:
         """Do a part of the oldest deferred work, and see to it that the next part is asked for, once."""
         more = self.state.work.go_on(self._parts)
         pieces = len(self._work)
+        if self._over_budget:
+            self._budgets.serve()
         if self.waiting:
             self._serve_waiting()
         if (more or len(self._work) > pieces) and not self._asked_to_go_on:

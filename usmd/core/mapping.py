@@ -14,6 +14,7 @@ from usmd.errors import InvalidArgument, LimitExceeded, Unmapped, UsmdError
 from usmd.sizes import format_size
 
 if TYPE_CHECKING:
+    from usmd.core.budgets import Budgets
     from usmd.core.memory_queue import MemoryQueue
     from usmd.core.release import Release
     from usmd.core.state import State
@@ -33,9 +34,10 @@ def check_name(name: str, what: str, *, may_be_empty: bool) -> None:
 class Mapping:
     """Handles Attach, Detach, Map, Unmap and SetPolicy. A request that raises has changed nothing."""
 
-    def __init__(self, state: State, memory_queue: MemoryQueue, release: Release) -> None:
+    def __init__(self, state: State, memory_queue: MemoryQueue, budgets: Budgets, release: Release) -> None:
         self._state = state
         self._memory_queue = memory_queue
+        self._budgets = budgets
         self._release = release
 
     def attach(self, event: events.Attach) -> None:
@@ -43,8 +45,12 @@ class Mapping:
         state = self._state
         check_name(event.name, "process name", may_be_empty=False)
         device = None if event.swap_device is None else state.swap.named(event.swap_device)
+        if event.memory_max is not None and event.memory_max < 1:
+            raise InvalidArgument(f"memory_max of {event.memory_max} pages; allowed is 1 and more")
         records = state.settings.eviction_records
         process = Process(state.next_process, event.name, event.pid, event.uid, device, records)
+        if event.memory_max is not None:
+            process.memory_max = event.memory_max
         specifications = {"alloc": event.alloc, "evict": event.evict, "oom": event.oom, "cond": event.cond}
         process.policies = GuardedPolicies(state, process, specifications)
         state.next_process += 1
@@ -65,6 +71,7 @@ class Mapping:
         regions = list(process.regions.values())
         self._release.begin(regions, Unmapped(reason))
         self._memory_queue.unmapped(regions)
+        self._budgets.unmapped(regions)
         state.ended_counters.add(process.counters)
         state.first.append(commands.Ended(process.process_id, reason, killed))
         state.notice(
@@ -111,6 +118,7 @@ class Mapping:
         region = self._state.region(event.process_id, event.region_id)
         self._release.begin([region], Unmapped(f"region {region.region_id} was unmapped"))
         self._memory_queue.unmapped([region])
+        self._budgets.unmapped([region])
 
     def set_policy(self, event: events.SetPolicy) -> None:
         """Put another policy in the place of one; raises NotFound, UnknownPolicy or InvalidArgument."""

@@ -47,6 +47,9 @@ class MemoryQueue:
             elif entry > 0:
                 waiting.popleft()
                 self._join(entry - 1, waiter)
+            elif waiter.region.process.resident >= waiter.region.process.memory_max:
+                waiting.popleft()
+                self._placement.wait(first)
             elif self._placement.room(swap=entry < 0):
                 waiting.popleft()
                 if not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):

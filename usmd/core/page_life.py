@@ -142,6 +142,7 @@ class PageLife(PageSteps):
         state.frames.state[pfn] = EVICTING
         evicting.region.process.evictions.append(evicting.record)
         self.evicting[pfn] = evicting
+        evicting.region.process.leaving += 1
         self.unwritten += 1
         state.protects.append(pfn)
         state.protect_pages.append(state.frames.page[pfn])
@@ -349,6 +350,7 @@ class PageLife(PageSteps):
 
     def _end_eviction(self, pfn: int, result: str) -> Evicting:
         evicting = self.evicting.pop(pfn)
+        evicting.region.process.leaving -= 1
         evicting.record.result = result
         if evicting.reference == NO_SLOT:
             self.unwritten -= 1

@@ -28,7 +28,17 @@ class Placement:
         self._life = life
         self.waiting: deque[WaitingPage] = deque()
         """Pages that wait for a free frame, in the order of their faults."""
+        self.over_budget: dict[int, deque[WaitingPage]] = {}
+        """By process: pages that wait because it has as many in memory as it may, in the order of their faults."""
         self._guesses_left = MAX_GUESSES
+
+    def wait(self, page: WaitingPage) -> None:
+        """Have a page wait for a frame, or for its process to have room for it."""
+        process = page.waiter.region.process
+        if process.resident < process.memory_max:
+            self.waiting.append(page)
+        else:
+            self.over_budget.setdefault(process.process_id, deque()).append(page)
 
     def begin_batch(self) -> None:
         """Faults that come now may bring in pages beside them, as many as one batch may."""
@@ -61,7 +71,7 @@ class Placement:
         frames = self._state.frames
         prefer = plan.frame
         spare = frames.free - 1 - max(self._state.settings.low, self._reserve()) - len(self.waiting)
-        spare = min(spare, self._guesses_left)
+        spare = min(spare, self._guesses_left, region.process.memory_max - region.process.resident - 1)
         run: int | None = None
         if spare > 0 and prefer is None:
             run = frames.find_run(plan.count)

@@ -106,6 +106,23 @@ class Reclaim:
             self._life.unpin(pfn)
         self._state.recent.clear()
 
+    def end_holds_of(self, process: Process) -> bool:
+        """End the holds of one process: of pages that were faulted in and not touched yet; whether there were any."""
+        state = self._state
+        keys = state.frames.page
+
+        def is_own(pfn: int) -> bool:
+            region = state.regions.get(keys[pfn] >> PAGE_BITS)
+            return region is not None and region.process is process
+
+        held = [pfn for pfn in state.pins if is_own(pfn)]
+        for pfn in held:
+            self._life.unpin(pfn)
+        recent = [pfn for pfn in state.recent if is_own(pfn)]
+        for pfn in recent:
+            state.recent.remove(pfn)
+        return bool(held or recent)
+
     def could_not_protect(self, pfn: int) -> None:
         """The mechanism could not make a victim stable: reclaim passes it over for a while."""
         state = self._state

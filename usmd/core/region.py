@@ -24,6 +24,8 @@ BASE_ADDRESS: Final = 0x10_0000_0000
 """First address of a process's managed address space; low addresses stay unused, so that 0 is never valid."""
 MAX_ADDRESS: Final = (1 << 63) - 1
 
+NO_MAX: Final = 1 << 62
+"""Pages that a process may have where nothing bounds them."""
 EVICTION_RECORDS: Final = 256
 """Evictions on record per process, unless the settings say otherwise."""
 
@@ -89,8 +91,8 @@ class Process:
     """One client session: its regions, policies, counters and last evictions. `uid` and `pid` are None if unvouched."""
 
     __slots__ = (
-        "address", "counters", "denied", "evictions", "locked", "mapped", "missing", "name", "pid", "policies",
-        "process_id", "regions", "resident", "swap_device", "touches", "uid", "work",
+        "address", "counters", "denied", "evictions", "leaving", "locked", "mapped", "memory_max", "missing", "name",
+        "pid", "policies", "process_id", "regions", "resident", "swap_device", "touches", "uid", "work",
     )  # fmt: skip
 
     policies: PolicySet
@@ -116,6 +118,10 @@ class Process:
         """Bytes mapped, in whole pages."""
         self.resident = 0
         """Pages with a frame."""
+        self.memory_max = NO_MAX
+        """Pages that may have a frame."""
+        self.leaving = 0
+        """Resident pages that are on their way out."""
         self.denied = 0
         """Resident pages that EVICTION=DENY protects."""
         self.locked = 0

@@ -126,7 +126,7 @@ class Turns:
 
     def _swap_in(self, process: Process, pages: list[tuple[Region, int]]) -> Steps:
         for region, page in pages:
-            if self._placement.spare(self._state.settings.high) <= 0:
+            if self._placement.spare(self._state.settings.high) <= 0 or process.resident >= process.memory_max:
                 return
             if self._is_there(region, page):
                 self._life.swap_in(region, page, None)
@@ -140,6 +140,9 @@ class Turns:
             # Also frames below the low mark will do, each for a moment: reclaim does not begin for them. Without those
             # nothing would ever move in a memory that rests at that mark.
             if self._placement.spare(state.settings.low // 2) <= 0 or self._reclaim.reclaiming:
+                return
+            process = region.process
+            if process.resident >= process.memory_max:
                 return
             takes = room[number] > 0 and state.swap.devices[number].takes(state.now)
             if takes and self._is_there(region, page) and self._life.slots.may_migrate(region, page, number):

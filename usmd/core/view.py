@@ -71,7 +71,7 @@ class MemoryView:
             resident = sum(each.resident for each in state.processes.values())
             if resident > 0:
                 frames = frames * process.resident // resident
-        frames -= max(process.denied, process.locked)
+        frames = min(frames, process.memory_max) - max(process.denied, process.locked)
         if self._elsewhere is not None:
             frames -= self._elsewhere()
         return max(frames, 1)

@@ -16,8 +16,9 @@ Region = admin_pb2.RegionInfo
 Device = admin_pb2.SwapDevice
 
 
-def process_columns(page_size: int = 0) -> list[Column[Process]]:
-    """Columns of processes; with a page size pages have their size beside them."""
+def process_columns(page_size: int = 0, *, budgets: bool = False) -> list[Column[Process]]:
+    """Columns of processes; with a page size pages have their size beside them; `budgets`: with MAX."""
+    most: Column[Process] = pages_column(">MAX", lambda it: it.memory_max_pages, page_size, 2)
     return [
         Column(">ID", lambda it: str(it.process_id), lambda it: it.process_id),
         Column("NAME", lambda it: printable(it.name)),
@@ -26,6 +27,7 @@ def process_columns(page_size: int = 0) -> list[Column[Process]]:
         Column(">REGIONS", lambda it: f"{it.regions:,}", lambda it: it.regions, 6),
         Column(">MAPPED", lambda it: format_size(it.mapped_bytes), lambda it: it.mapped_bytes, 2),
         pages_column(">RES", lambda it: it.resident_pages, page_size),
+        *([most] if budgets else []),
         pages_column(">SWAP", lambda it: it.swapped_pages, page_size),
         pages_column(">DENIED", lambda it: it.denied_pages, page_size, 3),
         pages_column(">PINNED", lambda it: it.pinned_pages, page_size, 5),
@@ -71,7 +73,8 @@ def device_columns(page_size: int = 0) -> list[Column[Device]]:
 
 def show_processes(console: Console, processes: Sequence[Process], page_size: int = 0) -> None:
     """One line per session."""
-    show_list(console, process_columns(page_size), processes, "no processes: no application is attached")
+    columns = process_columns(page_size, budgets=any(each.memory_max_pages for each in processes))
+    show_list(console, columns, processes, "no processes: no application is attached")
 
 
 def show_regions(console: Console, regions: Sequence[Region], page_size: int = 0) -> None:

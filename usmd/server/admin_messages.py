@@ -6,7 +6,7 @@ from lib_usm.pb.usm.v1 import admin_pb2
 from usmd.core import report
 from usmd.core.guard import NO_POLICY
 from usmd.core.mapping import KINDS
-from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
+from usmd.core.region import NO_MAX, PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
 from usmd.policies import registry
 from usmd.server.device_queue import DeviceQueue
@@ -42,6 +42,7 @@ class AdminMessages:
             swapped_pages=sum(region.swapped for region in process.regions.values()),
             denied_pages=process.denied,
             pinned_pages=process.locked,
+            memory_max_pages=0 if process.memory_max == NO_MAX else process.memory_max,
             counters=process.counters.as_dict(),
         )
 

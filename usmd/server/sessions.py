@@ -173,7 +173,7 @@ class Sessions:
         if own >= self._of_user:
             whose = "users that no ticket vouches for" if uid is None else f"user {uid}"
             raise LimitExceeded(f"{whose} has {own} sessions; server.max_user_sessions allows no more")
-        policies = self._rules.choose(name, uid)
+        policies, settings = self._rules.choose(name, uid), self._engine.core.state.settings
         attached = self._engine.submit(
             events.Attach(
                 name,
@@ -184,6 +184,7 @@ class Sessions:
                 uid=uid,
                 swap_device=policies.swap,
                 cond=policies.cond,
+                memory_max=policies.memory_frames(settings.frames, settings.page_size),
             )
         )
         if not isinstance(attached, commands.Attached):

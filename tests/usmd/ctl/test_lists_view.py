@@ -74,3 +74,8 @@ def test_a_swap_device_tells_what_it_holds_its_share_and_how_well_it_compresses(
 def test_an_empty_list_says_so(show):
     (line,) = shown(show, [])
     assert line.startswith("no ")
+
+
+def test_a_budget_is_shown_where_there_is_one():
+    titles = [[column.title for column in lists_view.process_columns(budgets=budgets)] for budgets in (False, True)]
+    assert [title for title in titles[1] if title not in titles[0]] == [">MAX"]

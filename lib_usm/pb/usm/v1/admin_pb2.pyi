@@ -311,6 +311,7 @@ class Process(_message.Message):
     COUNTERS_FIELD_NUMBER: _builtins.int
     COND_POLICY_FIELD_NUMBER: _builtins.int
     PINNED_PAGES_FIELD_NUMBER: _builtins.int
+    MEMORY_MAX_PAGES_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     name: _builtins.str
@@ -339,6 +340,8 @@ class Process(_message.Message):
     """Name of its conditional policy, with parameters; none where it has none."""
     pinned_pages: _builtins.int
     """Pages that it pinned."""
+    memory_max_pages: _builtins.int
+    """Pages that it may have in memory (memory_max of its rule); 0: as many as there are."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters of the session, by name."""
@@ -361,10 +364,11 @@ class Process(_message.Message):
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         cond_policy: _builtins.str = ...,
         pinned_pages: _builtins.int = ...,
+        memory_max_pages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "denied_pages", b"denied_pages", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "denied_pages", b"denied_pages", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__uid: _TypeAlias = _typing.Literal["uid"]  # noqa: Y015
     _WhichOneofArgType__uid: _TypeAlias = _typing.Literal["_uid", b"_uid"]  # noqa: Y015

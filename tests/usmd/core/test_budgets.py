@@ -1,0 +1,149 @@
+"""A process at its memory_max gives pages of its own; its neighbours lose none and wait for nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.examples import examples
+from tests.support.real_shell import DONE, SIGBUS, RealShell
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import commands, events
+from usmd.core.hints import parse_hint
+from usmd.core.validate import violations
+from usmd.errors import InvalidArgument, OutOfMemory
+
+DATA = b"x" * PAGE
+
+
+def shell_of(hog=4, *, slots=64, auto_io=True, kind=Shell, **settings):
+    """A process that may have `hog` pages, with a region of 16, and one without a budget that has 4 in memory."""
+    shell = kind(make_core(frames=16, devices=(("swap0", slots),) if slots else (), **settings))
+    process, other = shell.attach("hog", memory_max=hog), shell.attach("neighbour")
+    region, kept = shell.map(process, 16), shell.map(other, 8)
+    for page in range(4):
+        shell.put(other, kept, page, DATA)
+    shell.auto_io = auto_io
+    return shell, process, region, other, kept
+
+
+def evictions(shell, process):
+    return shell.core.state.processes[process].counters.evictions
+
+
+def test_a_process_at_its_end_gives_pages_of_its_own():
+    shell, process, region, other, kept = shell_of()
+    for page in range(16):
+        shell.put(process, region, page, bytes([page + 1]) * PAGE)
+        assert shell.core.state.processes[process].resident <= 4
+    assert (evictions(shell, process), evictions(shell, other)) == (12, 0)
+    assert [shell.get(process, region, page) for page in range(16)] == [bytes([page + 1]) * PAGE for page in range(16)]
+    assert [shell.state_of(kept, page) for page in range(4)] == ["PRESENT"] * 4
+    assert shell.core.state.frames.free == 8
+
+
+def test_a_neighbours_fault_does_not_wait_behind_those_of_a_process_at_its_end():
+    shell, process, region, other, kept = shell_of(auto_io=False)
+    for page in range(8):
+        shell.do(events.Faults(process, [events.FaultRequest(page, region, page, 1, True)]))
+        shell.store(process, region, page, DATA)
+    assert shell.pending
+    assert len(shell.outcomes[process]) == 4
+    assert isinstance(shell.fault(other, kept, 5)[-1], commands.Allocated)
+    while shell.pending:
+        shell.complete_io()
+    assert [type(each) for each in shell.outcomes[process]] == [commands.Allocated] * 8
+    assert evictions(shell, other) == 0
+
+
+def test_when_nothing_of_its_own_can_go_the_error_names_the_budget_and_others_feel_nothing():
+    shell, process, region, other, kept = shell_of(slots=0)
+    for page in range(4):
+        shell.put(process, region, page, DATA)
+    (failed,) = shell.fault(process, region, 4)
+    assert isinstance(failed.error, OutOfMemory)
+    assert "hog has 4 pages in memory, its memory_max is 4 (64 B), and none of them can be evicted" in str(failed.error)
+    shell.put(other, kept, 6, DATA)
+    assert shell.core.state.processes[process].counters.oom_refusals == 1
+
+
+def test_pages_beside_a_fault_and_hints_take_no_more_than_there_is_room_for():
+    shell, _, _, _, _ = shell_of()
+    wide = shell.attach("wide", alloc="flexible_huge_pages(pages=8)", memory_max=3)
+    region = shell.map(wide, 16)
+    shell.fault(wide, region, 0)
+    assert shell.core.state.processes[wide].resident == 3
+    shell.do(events.SetHint(wide, region, 0, None, parse_hint("WILLNEED")))
+    assert shell.core.state.processes[wide].resident == 3
+
+
+def test_held_pages_go_when_nothing_else_can():
+    shell, process, region, _, _ = shell_of(2, hold_budget=8)
+    for page in range(4):
+        assert isinstance(shell.fault(process, region, page, fault_id=page)[-1], commands.Allocated)
+    assert shell.core.state.processes[process].resident == 2
+
+
+def test_unmapping_ends_the_faults_that_wait_for_room():
+    shell, process, region, _, _ = shell_of(auto_io=False)
+    for page in range(6):
+        shell.do(events.Faults(process, [events.FaultRequest(page, region, page, 1, True)]))
+        shell.store(process, region, page, DATA)
+    shell.do(events.Unmap(process, region))
+    assert [type(each) for each in shell.outcomes[process]] == [commands.Allocated] * 4 + [commands.Failed] * 2
+    while shell.pending:
+        shell.complete_io()
+    assert violations(shell.core) == []
+
+
+def test_threads_of_a_process_at_its_end_go_on_or_are_told():
+    shell, process, region, _, _ = shell_of(kind=RealShell)
+    threads = [shell.touch(process, region, page, bytes([page + 1]) * PAGE) for page in range(16)]
+    assert {thread.state for thread in threads} == {DONE}
+    assert [shell.touch(process, region, page).read for page in range(16)] == [
+        bytes([page + 1]) * PAGE for page in range(16)
+    ]
+    shell, process, region, _, _ = shell_of(kind=RealShell, slots=0)
+    assert [shell.touch(process, region, page, DATA).state for page in range(5)] == [DONE] * 4 + [SIGBUS]
+
+
+def test_a_policy_sees_the_budget_as_the_size_of_its_cache():
+    shell, process, _, _, _ = shell_of(hog=2)
+    assert shell.core.state.processes[process].policies._evict.memory.capacity <= 2
+
+
+def test_a_budget_of_no_page_is_refused():
+    with pytest.raises(InvalidArgument, match="memory_max of 0 pages"):
+        Shell(make_core()).attach(memory_max=0)
+
+
+STEP = st.tuples(st.sampled_from(["hog", "hog", "hog", "neighbour", "io", "hint", "tick"]), st.integers(0, 15))
+
+
+@examples(60)
+@given(
+    st.lists(STEP, max_size=60), st.integers(1, 6), st.sampled_from([0, 2, 64]), st.sampled_from([0, 3]), st.booleans()
+)
+def test_a_hog_never_causes_an_eviction_of_a_neighbour(todo, most, slots, hold_budget, late_io):
+    """As long as there are frames for what both may have, whatever the hog does."""
+    shell, process, region, other, kept = shell_of(most, slots=slots, auto_io=not late_io, hold_budget=hold_budget)
+    for number, (what, page) in enumerate(todo):
+        if what == "hog":
+            shell.do(events.Faults(process, [events.FaultRequest(number, region, page, 1, True)]))
+            shell.store(process, region, page, DATA)
+        elif what == "neighbour":
+            assert isinstance(shell.fault(other, kept, page % 8, fault_id=number)[-1], commands.Allocated)
+        elif what == "io" and shell.pending:
+            shell.complete_io()
+        elif what == "hint":
+            shell.hint(process, region, ["DONTNEED", "WILLNEED", "PRIORITY=HIGH"][page % 3], page, 1)
+        elif what == "tick":
+            shell.tick(0.2)
+        assert shell.core.state.processes[process].resident <= most
+        assert violations(shell.core) == []
+    while shell.pending:
+        shell.complete_io()
+    shell.tick(1)
+    while shell.pending:
+        shell.complete_io()
+    assert evictions(shell, other) == 0
+    assert shell.core.state.processes[process].missing == 0
