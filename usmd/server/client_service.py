@@ -40,10 +40,9 @@ class ClientService:
     def _caller(self, context: Context) -> Session:
         """The session of a unary call; its answer tells how many pages DENY could not keep, when they have doubled."""
         session = self._session(context)
-        count = self._calls.process(session).counters.deny_over_budget
-        if count >= max(2 * session.over_budget_told, 1):
+        count = session.newly_over_budget(self._calls.process(session).counters.deny_over_budget)
+        if count:
             context.set_trailing_metadata(((OVER_BUDGET_KEY, str(count)),))
-            session.over_budget_told = count
         return session
 
     async def Attach(  # noqa: N802

@@ -185,4 +185,8 @@ class FaultStream:
             while outbox:
                 entries = message_full(outbox)
                 del outbox[: len(entries)]
-                await self._context.write(message_of(entries))
+                message = message_of(entries)
+                process = self._engine.core.state.processes.get(self._session.process_id)
+                if process is not None and message.accessed:
+                    message.over_budget_pages = self._session.newly_over_budget(process.counters.deny_over_budget)
+                await self._context.write(message)

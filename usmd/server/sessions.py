@@ -87,6 +87,13 @@ class Session:
         self.end_error: UsmdError | None = None
         """What the streams end with; None after a Detach."""
 
+    def newly_over_budget(self, count: int) -> int:
+        """`count`, the pages so far that DENY could not keep, if the client should be told of so many; else 0."""
+        if count < max(2 * self.over_budget_told, 1):
+            return 0
+        self.over_budget_told = count
+        return count
+
     def open_stream(self) -> Stream:
         """Open a stream; raises LimitExceeded when there are MAX_STREAMS of them."""
         if len(self.streams) >= MAX_STREAMS:

@@ -205,6 +205,19 @@ def test_accesses_come_after_the_faults_of_their_message(client, first):
     assert message.accessed[1].loaded.data == b"here"
 
 
+def test_pages_that_deny_could_not_keep_are_told_of_beside_an_answer_and_once(client, first):
+    region = client.map(64 * PAGE)
+    client.hint(region, "EVICTION=DENY")
+    budget = client.call("GetKept", pb.GetKeptRequest()).budget_pages
+    for page in range(budget + 3):
+        first.fault(region, page)
+    told = []
+    for _ in range(2):
+        first.send_accesses(load(1, region, 0, 1))
+        told.append(next(first.call).over_budget_pages)
+    assert told == [3, 0]
+
+
 def test_stores_of_as_much_as_may_be_moved_fit_into_a_message_in_parts_of_any_size(client, first):
     region = client.map(16 * PAGE)
     client.stream().send((1, region, 0, 16))

@@ -948,6 +948,11 @@ class StreamFaultsResponse(_message.Message):
 
     OUTCOMES_FIELD_NUMBER: _builtins.int
     ACCESSED_FIELD_NUMBER: _builtins.int
+    OVER_BUDGET_PAGES_FIELD_NUMBER: _builtins.int
+    over_budget_pages: _builtins.int
+    """Beside answers of accesses: GetKeptResponse.refused_pages, each time that this has doubled since the client was last
+    told, here or by metadata of a unary call; else 0.
+    """
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]:
         """Outcomes of faults and completions of yielded ones, in the order in which they happened."""
@@ -961,10 +966,11 @@ class StreamFaultsResponse(_message.Message):
         *,
         outcomes: _abc.Iterable[Global___Outcome] | None = ...,
         accessed: _abc.Iterable[Global___AccessOutcome] | None = ...,
+        over_budget_pages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessed", b"accessed", "outcomes", b"outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessed", b"accessed", "outcomes", b"outcomes", "over_budget_pages", b"over_budget_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
