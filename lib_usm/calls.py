@@ -94,13 +94,6 @@ def current_call() -> Call[Any] | None:
     return _current.call
 
 
-def check_abandoned() -> None:
-    """Raise Abandoned between two steps of a long call whose caller has left."""
-    call = _current.call
-    if call is not None and call.abandoned:
-        raise Abandoned
-
-
 class _Runner:
     """A thread that makes one call after the other. It refers to no client, which may be dropped."""
 

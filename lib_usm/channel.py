@@ -1,12 +1,10 @@
 """The gRPC channel of one session: attach, calls that carry the session token, and their errors.
 
-Faults travel on a stream of their own, see lib_usm.faults.
+Faults travel on streams of their own, see lib_usm.message_stream.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from typing import TypeVar
 
 import grpc
@@ -24,8 +22,8 @@ from lib_usm.errors import (
     again,
     error_of_call,
 )
-from lib_usm.faults import FaultCall
 from lib_usm.pb.usm.v1 import client_pb2, client_pb2_grpc
+from lib_usm.session_stream import SessionStream
 from lib_usm.user_warnings import warn_over_budget
 
 _ATTACH_TIMEOUT_SECONDS = 2.0
@@ -55,8 +53,7 @@ class SessionChannel:
         self.metadata: tuple[tuple[str, str], ...] = ()
         """What every call of the session carries."""
         self._closed = False
-        self._stream: FaultCall | None = None
-        self._stream_over = threading.Event()
+        self._stream: SessionStream | None = None
         self.killed: SessionKilled | None = None
         """What a call said of the end of the session; the fault stream may not have told yet."""
         self.stub = client_pb2_grpc.ClientServiceStub(self._channel)
@@ -101,32 +98,27 @@ class SessionChannel:
             if isinstance(error, ValueError):
                 raise
             failure = error_of_call(error)
-            if isinstance(failure, (ConnectionLost, UnknownSession)):
-                failure = self._why_over() or failure
-            if isinstance(failure, SessionKilled):
-                self.killed = SessionKilled(*failure.args)
-            raise again(failure) from None
+            raise self.explained(failure) from None
         for key, value in call.trailing_metadata() or ():
             if key == _OVER_BUDGET_KEY and isinstance(value, str) and value.isdecimal():
                 warn_over_budget(int(value))
         return answer
 
-    def open_faults(self, requests: Iterator[client_pb2.StreamFaultsRequest]) -> FaultCall:
-        """Open the session's own fault stream, with which it ends."""
-        self._stream = self.stub.StreamFaults(requests, metadata=self.metadata)
-        if not self._stream.add_callback(self._stream_over.set):
-            self._stream_over.set()
+    def open_stream(self) -> SessionStream:
+        """Open the session's own stream, with which it ends."""
+        self._stream = SessionStream(lambda requests: self.stub.StreamFaults(requests, metadata=self.metadata))
         return self._stream
 
-    def _why_over(self) -> UsmError | None:
-        """What the daemon ended the fault stream with, which says more than that a call found no session."""
-        stream = self._stream
-        if stream is None or not self._stream_over.wait(_WHY_TIMEOUT_SECONDS):
-            return None
-        return None if stream.code() is grpc.StatusCode.OK else error_of_call(stream)
+    def explained(self, failure: UsmError) -> UsmError:
+        """The failure of a call, or of a stream, as what ended the session, if that is why."""
+        if self._stream is not None and isinstance(failure, (ConnectionLost, DaemonUnavailable, UnknownSession)):
+            # That says more than that no session was found.
+            failure = self._stream.why(_WHY_TIMEOUT_SECONDS) or failure
+        if isinstance(failure, SessionKilled):
+            self.killed = SessionKilled(*failure.args)
+        return again(failure)
 
     def close(self) -> None:
         """End every call that is still under way and close the connection."""
         self._closed = True
-        self._stream = None  # see FaultStream on why no call may be kept
         self._channel.close()

@@ -10,20 +10,30 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import SupportsFloat, SupportsIndex, cast
 
-from lib_usm import pins
+from lib_usm import pins, steps
 from lib_usm.arguments import encodable, seconds, shown, whole
-from lib_usm.errors import ClosedError, InvalidArgument, LimitExceeded, NotFound, OutOfRange, UsmError, WrongType
-from lib_usm.faults import FaultRange, allocated
+from lib_usm.errors import (
+    ClosedError,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    OutOfRange,
+    UnknownToken,
+    UsmError,
+    WaitTimeout,
+    WrongType,
+)
 from lib_usm.hints import Hint, Kept, ask_kept, give_hint
 from lib_usm.limits import limit_reached
 from lib_usm.mapping import Mapping
-from lib_usm.outcomes import Allocated, Outcome, Yielded
+from lib_usm.outcomes import Allocated, Outcome, Yielded, allocated
 from lib_usm.paging import PagingSession, page_range
 from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.pin import Pin, PinAsync
 from lib_usm.region import RegionBytes
 from lib_usm.session import interruptible
 from lib_usm.user_warnings import warn
+from lib_usm.waits import FaultRange
 
 
 class Client(PagingSession):
@@ -134,7 +144,7 @@ class Client(PagingSession):
         self._check_own(region)
         first_page, page_count = region.pages(*_not_empty(region, offset, n))
         fault_range = self._fault_range(region, first_page, page_count)
-        answer = self._answers([fault_range], write, yields=not wait)[0]
+        answer = self.threads.run(lambda place: steps.faults(place, [fault_range], write=write, yields=not wait))[0]
         if isinstance(answer, UsmError):
             raise region.why(answer)
         return answer if isinstance(answer, Yielded) else allocated(answer)
@@ -161,7 +171,8 @@ class Client(PagingSession):
                 last = region
             ranges.append(self._fault_range(region, *page_range(region, first_page, page_count, least=1)))
         return cast(
-            "list[Allocated | UsmError]", self._answers(ranges, write)
+            "list[Allocated | UsmError]",
+            self.threads.run(lambda place: steps.faults(place, ranges, write=write, yields=False)),
         )  # a batch that waits through yields has none
 
     def wait(self, token: SupportsIndex, timeout: SupportsFloat | SupportsIndex | None = None) -> Allocated:
@@ -172,10 +183,16 @@ class Client(PagingSession):
         """
         self.check_process()
         number, limit = whole(token, "token"), seconds(timeout, "timeout")
-        batch = self._calls.make(
-            lambda: self._faults.take(number, limit), lambda taken: self._faults.put_back(number, taken)
-        )
-        return allocated(batch.results()[0])
+        try:
+            return self.threads.run(lambda place: steps.completion(place, number), limit)
+        except UnknownToken:
+            self.check_open()  # with the session all tokens are gone, which says more
+            raise
+        except TimeoutError as error:
+            if isinstance(error, UsmError):
+                raise
+            text = f"the fault of token {number} was not completed within {limit} s; wait for it again"
+            raise WaitTimeout(text) from None
 
     def pin(self, region: RegionBytes, first_page: SupportsIndex, page_count: SupportsIndex) -> None:
         """Have pages stay in memory; `Region.pin` calls it."""

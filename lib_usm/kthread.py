@@ -23,8 +23,9 @@ from lib_usm import steps
 from lib_usm.errors import InvalidArgument
 from lib_usm.limits import limit_reached
 from lib_usm.message_stream import MessageStream
-from lib_usm.pager import Pager, Wait
+from lib_usm.pager import Pager
 from lib_usm.uthread import MAY_FAULT, Join, UThread, running
+from lib_usm.waits import Wait
 
 _T = TypeVar("_T")
 
@@ -91,6 +92,8 @@ class KThread:
         self._poll: select.poll
         self._wakeup = self._descriptor = -1
         self._past: Counts = (0, 0, 0, 0)
+        self.greenlets: Final = _GreenletRunner(self)
+        self.coroutines: Final = _CoroutineRunner(self)
 
     def queue_of(self, priority: int) -> deque[UThread[Any]]:
         """Where the uThreads of a priority wait for their turn; higher numbers come first."""
@@ -148,7 +151,7 @@ class KThread:
             return self._past
         faults, joined, batches, yields = self._past
         pager = self._pager
-        return faults + pager.faults, joined + pager.joined, batches + pager.batches, yields + pager.yields
+        return faults + pager.faults_sent, joined + pager.joined, batches + pager.batches, yields + pager.yields
 
     def run(self) -> None:
         """Run uThreads until the manager has none left."""
@@ -303,25 +306,18 @@ class KThread:
         while wait.remaining:
             self._sleep()
 
-    def drive(self, todo: steps.Steps[_T]) -> _T:
-        """Do steps for the current greenlet."""
-        try:
-            while True:
-                self.park(next(todo))
-        except StopIteration as stop:
-            result: _T = stop.value
-            return result
-        finally:
-            todo.close()
-
     def place(self) -> steps.Place:
         """Where the current uThread files what it waits for. Raises InvalidArgument in no uThread."""
         if self.current is None:
             raise InvalidArgument("no uThread runs here")
         return steps.Place(self._pager, self.current)
 
+    def warn(self) -> None:
+        """Warn of what the daemon has told, in the name of the current uThread."""
+        self._pager.warn()
+
     def serves(self, region: steps.StepsRegion) -> bool:
-        """An access of the current code to `region` is done by `drive`, and may be switched away from."""
+        """An access of the current code to `region` is run by `greenlets`, and may be switched away from."""
         return self.switching and self.owns(region) and (self.asynchronous or region.mapping is None)
 
     def owns(self, region: steps.StepsRegion) -> bool:
@@ -342,6 +338,40 @@ class KThread:
         """A uThread has."""
         self.members.pop(uthread, None)
         self.manager.one_ended()
+
+
+class _GreenletRunner:
+    """Runs steps for the current greenlet of a kThread, and other uThreads where they wait."""
+
+    def __init__(self, kthread: KThread) -> None:
+        self._kthread = kthread
+
+    def run(self, make: Callable[[steps.Place], steps.Steps[_T]]) -> _T:
+        """Return the result of the steps."""
+        park = self._kthread.park
+        todo = make(self._kthread.place())
+        try:
+            while True:
+                park(next(todo))
+        except StopIteration as stop:
+            result: _T = stop.value
+            self._kthread.warn()
+            return result
+        finally:
+            todo.close()
+
+
+class _CoroutineRunner:
+    """Runs steps for the current coroutine of a kThread: it yields their waits, and so other uThreads run."""
+
+    def __init__(self, kthread: KThread) -> None:
+        self._kthread = kthread
+
+    async def run(self, make: Callable[[steps.Place], steps.Steps[_T]]) -> _T:
+        """Return the result of the steps."""
+        result: _T = await make(self._kthread.place())  # type: ignore[misc]  # steps are generators that can be awaited
+        self._kthread.warn()
+        return result
 
 
 class _Nobody:

@@ -4,8 +4,7 @@ So what would end a touch in SIGBUS (a damaged slot, no memory, the end of the s
 went before, and other Python threads run between two parts. A page may still go between its fault and the copy: then
 the copy faults, and waits in the kernel.
 
-What to do next is decided in `visits`, a generator that is told what came of each fault; `read` and `write` do it for
-callers that wait, lib_usm.steps for uThreads and tasks.
+What to do next is decided in `visits`, a generator that is told what came of each fault; lib_usm.steps does it.
 """
 
 from __future__ import annotations
@@ -39,8 +38,6 @@ class Copy(NamedTuple):
     stop: int
 
 
-Ensure: TypeAlias = Callable[[int, int], None]
-"""Makes pages (the first one, how many) resident, and waits; raises OutOfMemory and other errors."""
 Visits: TypeAlias = Generator[Need | Copy, "OutOfMemory | None", None]
 
 
@@ -72,51 +69,15 @@ def visits(mapping: Mapping, page_size: int, start: int, end: int, *, backwards:
         pages = min(most, pages * 2)
 
 
-def _do(ensure: Ensure, todo: Visits, copy: Callable[[int, int], object]) -> None:
-    """Do the steps, one after the other."""
-    answer: OutOfMemory | None = None
-    try:
-        while True:
-            step = todo.send(answer)
-            answer = None
-            if isinstance(step, Copy):
-                copy(step.start, step.stop)
-                continue
-            try:
-                ensure(step.first_page, step.page_count)
-            except OutOfMemory as error:
-                answer = error
-    except StopIteration:
-        return
-
-
-def read(mapping: Mapping, page_size: int, ensure: Ensure, offset: int, n: int) -> bytes:
-    """Return the `n` bytes from `offset` on."""
-    if n <= PART_BYTES and _there(mapping, page_size, offset, n):
-        return bytes(mapping.view[offset : offset + n])
-    parts = BytesIO()  # it grows without a copy, and gives its bytes away without one
-    _do(ensure, visits(mapping, page_size, offset, offset + n), reader(mapping, parts))
-    return parts.getvalue()
-
-
-def _there(mapping: Mapping, page_size: int, offset: int, n: int) -> bool:
-    """Whether the pages of `n` bytes (at least 1) are in memory."""
+def resident(mapping: Mapping, page_size: int, offset: int, n: int) -> bool:
+    """Whether `n` bytes (at least 1) are at most a part, and their pages in memory: they may be copied at once."""
     first_page = offset // page_size
-    return mapping.resident(first_page, -(-(offset + n) // page_size) - first_page)
+    return n <= PART_BYTES and mapping.resident(first_page, -(-(offset + n) // page_size) - first_page)
 
 
 def reader(mapping: Mapping, parts: BytesIO) -> Callable[[int, int], object]:
     """What copies one part out of the region, behind those before it."""
     return lambda start, stop: parts.write(mapping.view[start:stop])
-
-
-def write(mapping: Mapping, page_size: int, ensure: Ensure, offset: int, data: memoryview) -> None:
-    """Store `data`, which may be bytes of the same region, from `offset` on."""
-    n = len(data)
-    if n <= PART_BYTES and _there(mapping, page_size, offset, n):
-        mapping.view[offset : offset + n] = data
-        return
-    _do(ensure, storing(page_size, mapping, offset, data), writer(mapping, offset, data))
 
 
 def storing(page_size: int, mapping: Mapping, offset: int, data: memoryview) -> Visits:
@@ -135,15 +96,15 @@ def writer(mapping: Mapping, offset: int, data: memoryview) -> Callable[[int, in
     return copy
 
 
-def write_strided(mapping: Mapping, page_size: int, ensure: Ensure, place: Strided, data: memoryview) -> None:
-    """Store `data`, one byte for each place."""
+def strided_writer(mapping: Mapping, place: Strided, data: memoryview) -> Callable[[int, int], object]:
+    """What copies one part of `data`, one byte for each place, into the region."""
 
     def copy(start: int, stop: int) -> None:
         first = -(-(start - place.start) // place.step)
         end = -(-(stop - place.start) // place.step)
         mapping.view[place.start + first * place.step : stop : place.step] = data[first:end]
 
-    _do(ensure, visits(mapping, page_size, place.start, place.stop), copy)
+    return copy
 
 
 class _PyBuffer(ctypes.Structure):

@@ -2,7 +2,8 @@
 
 gRPC's own client moves each message through threads that need Python's interpreter lock, for which they wait 5 ms and
 more while a uThread computes. This one only acts when it is called, so that a scheduler polls it between two uThreads.
-HTTP/2 is spoken by the h2 library. What the messages say is not known here, see lib_usm.pager.
+HTTP/2 is spoken by the h2 library, but for the frames that carry the messages: those it would copy many times. What the
+messages say is not known here, see lib_usm.pager.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import itertools
 import socket
+from collections import deque
 from typing import Final
 from urllib.parse import unquote
 
@@ -40,11 +43,18 @@ _PREFIX_BYTES: Final = 5
 """A message's prefix: one byte that says whether it is compressed, then its length in four."""
 _MAX_MESSAGE_BYTES: Final = 16 << 20
 _FRAME_HEADER_BYTES: Final = 9
-_MAX_FRAME_BYTES: Final = 1 << 14
-"""Of a frame's content; HTTP/2's usual limit, which h2 keeps to."""
+_MAX_FRAME_BYTES: Final = 1 << 20
+"""Of a frame's content."""
+_DATA: Final = 0
 _GOAWAY: Final = 7
+_WINDOW_UPDATE: Final = 8
 _WINDOW: Final = 8 << 20
+"""Bytes that may come before the daemon is told that there is room again."""
 _RECEIVE_BYTES: Final = 1 << 18
+_SMALL_BYTES: Final = 1 << 12
+"""Are copied, which costs less than to send several pieces."""
+_MAX_PIECES: Final = 256
+"""That are sent at once."""
 _CODES: Final = {str(code.value[0]): code for code in grpc.StatusCode}
 
 
@@ -57,11 +67,17 @@ class MessageStream:
     def __init__(self, path: str, method: str, metadata: tuple[tuple[str, str], ...]) -> None:
         self.end: UsmError | None = None
         """Why the call ended; None while it goes on."""
-        self._outgoing = bytearray()
+        self._outgoing: deque[memoryview] = deque()
+        """Messages that are in no frame yet, and parts of them: what is sent is not copied."""
         self._incoming = bytearray()
         self._frames = bytearray()
-        self._unsent = bytearray()
+        self._unsent: deque[memoryview] = deque()
+        """Frames."""
         self._trailers: dict[str, str] = {}
+        self._taken = 0
+        """Bytes that came past h2 since the daemon was last told of room."""
+        self._sent = 0
+        """Bytes that went past h2, which counts them to no window."""
         try:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
@@ -76,11 +92,17 @@ class MessageStream:
         self._http = h2.connection.H2Connection(config)
         codes = h2.settings.SettingCodes
         self._http.local_settings = h2.settings.Settings(
-            client=True, initial_values={codes.ENABLE_PUSH: 0, codes.INITIAL_WINDOW_SIZE: _WINDOW}
+            client=True,
+            initial_values={
+                codes.ENABLE_PUSH: 0,
+                codes.INITIAL_WINDOW_SIZE: _WINDOW,
+                codes.MAX_FRAME_SIZE: _MAX_FRAME_BYTES,
+            },
         )
         self._http.initiate_connection()
         self._http.increment_flow_control_window(_WINDOW)
         self._stream = self._http.get_next_available_stream_id()
+        self._stream_id = self._stream.to_bytes(4, "big")
         self._http.send_headers(
             self._stream,
             [
@@ -108,9 +130,11 @@ class MessageStream:
         """Send a message, or keep it until the daemon takes more; after the end it is dropped."""
         if self.end is not None:
             return
-        self._outgoing += b"\0"
-        self._outgoing += len(message).to_bytes(4, "big")
-        self._outgoing += message
+        prefix = b"\0" + len(message).to_bytes(4, "big")
+        if len(message) <= _SMALL_BYTES:
+            self._outgoing.append(memoryview(prefix + message))
+        else:
+            self._outgoing += (memoryview(prefix), memoryview(message))
         self._push()
 
     def receive(self) -> list[bytes]:
@@ -140,8 +164,14 @@ class MessageStream:
         if self.end is None:
             with contextlib.suppress(h2.exceptions.H2Error, OSError):
                 self._http.reset_stream(self._stream, h2.errors.ErrorCodes.CANCEL)
-                self._socket.send(self._unsent + self._http.data_to_send())
+                self._socket.send(b"".join((*self._unsent, self._http.data_to_send())))
             self._stop(error or ClosedError("the stream was closed"))
+
+    def __del__(self) -> None:
+        # Of a client that was not closed, which says so itself.
+        connection: socket.socket | None = getattr(self, "_socket", None)
+        if connection is not None:
+            connection.close()
 
     def _take(self, data: bytes) -> None:
         try:
@@ -163,24 +193,29 @@ class MessageStream:
                 self._stop(ConnectionLost(f"the daemon ended the connection (HTTP/2 error {event.error_code})"))
 
     def _whole_frames(self, data: bytes) -> bytes:
-        """The frames that have come whole, without a GOAWAY that is no error.
+        """The frames that have come whole, for h2: without those of messages, which are taken here.
 
-        A server that drains sends that first and then ends its calls, each with a status; h2 takes nothing after it.
+        And without a GOAWAY that is no error. A server that drains sends that first and then ends its calls, each with
+        a status; h2 takes nothing after it.
         """
         frames = self._frames
         frames += data
         whole, start = bytearray(), 0
-        while len(frames) - start >= _FRAME_HEADER_BYTES:
-            stop = start + _FRAME_HEADER_BYTES + int.from_bytes(frames[start : start + 3], "big")
-            if len(frames) < stop:
-                if stop - start > _FRAME_HEADER_BYTES + _MAX_FRAME_BYTES:
-                    whole += frames[start:]  # which h2 refuses
-                    start = len(frames)
-                break
-            drains = frames[start + 3] == _GOAWAY and not any(frames[start + 13 : start + 17])
-            if not drains:
-                whole += frames[start:stop]
-            start = stop
+        with memoryview(frames) as view:
+            while len(frames) - start >= _FRAME_HEADER_BYTES:
+                stop = start + _FRAME_HEADER_BYTES + int.from_bytes(view[start : start + 3], "big")
+                if len(frames) < stop:
+                    if stop - start > _FRAME_HEADER_BYTES + _MAX_FRAME_BYTES:
+                        whole += view[start:]  # which h2 refuses
+                        start = len(frames)
+                    break
+                kind, flags = view[start + 3], view[start + 4]
+                if kind == _DATA and not flags and view[start + 5 : start + _FRAME_HEADER_BYTES] == self._stream_id:
+                    self._incoming += view[start + _FRAME_HEADER_BYTES : stop]
+                    self._taken += stop - start - _FRAME_HEADER_BYTES
+                elif kind != _GOAWAY or any(view[start + 13 : start + 17]):
+                    whole += view[start:stop]
+                start = stop
         del frames[:start]
         return bytes(whole)
 
@@ -188,39 +223,64 @@ class MessageStream:
         """The whole messages of what has come."""
         messages = []
         incoming, start = self._incoming, 0
-        while len(incoming) - start >= _PREFIX_BYTES:
-            length = int.from_bytes(incoming[start + 1 : start + _PREFIX_BYTES], "big")
-            if incoming[start] or length > _MAX_MESSAGE_BYTES:
-                self._stop(InternalError(f"a message of {length} bytes, compressed or too long, came from the daemon"))
-                break
-            stop = start + _PREFIX_BYTES + length
-            if len(incoming) < stop:
-                break
-            messages.append(bytes(incoming[start + _PREFIX_BYTES : stop]))
-            start = stop
+        with memoryview(incoming) as view:
+            while len(incoming) - start >= _PREFIX_BYTES:
+                length = int.from_bytes(view[start + 1 : start + _PREFIX_BYTES], "big")
+                if incoming[start] or length > _MAX_MESSAGE_BYTES:
+                    text = f"a message of {length} bytes, compressed or too long, came from the daemon"
+                    self._stop(InternalError(text))
+                    break
+                stop = start + _PREFIX_BYTES + length
+                if len(incoming) < stop:
+                    break
+                messages.append(bytes(view[start + _PREFIX_BYTES : stop]))
+                start = stop
         del incoming[:start]
         return messages
 
     def _push(self) -> None:
         """Send as much as the daemon's window and the socket take."""
-        http = self._http
+        unsent = self._unsent
         try:
-            while self._outgoing:
-                room = min(http.local_flow_control_window(self._stream), http.max_outbound_frame_size)
-                if room <= 0:
-                    break
-                part = bytes(self._outgoing[:room])
-                http.send_data(self._stream, part)
-                del self._outgoing[:room]
-            self._unsent += http.data_to_send()
-            if self._unsent:
-                del self._unsent[: self._socket.send(self._unsent)]
+            control = self._http.data_to_send()
+            if self._taken >= _WINDOW // 2:
+                for stream_id in (bytes(4), self._stream_id):
+                    control += _header(4, _WINDOW_UPDATE, stream_id) + self._taken.to_bytes(4, "big")
+                self._taken = 0
+            if control:
+                unsent.append(memoryview(control))
+            if self._outgoing:
+                self._frame()
+            while unsent:
+                sent = self._socket.sendmsg(list(itertools.islice(unsent, _MAX_PIECES)))
+                while sent:
+                    piece = unsent.popleft()
+                    if len(piece) > sent:
+                        unsent.appendleft(piece[sent:])
+                    sent -= min(len(piece), sent)
         except BlockingIOError:
             return
         except (h2.exceptions.H2Error, OSError) as error:
             # What the daemon said before it left may still be there to read.
             if not isinstance(error, BrokenPipeError | ConnectionResetError):
                 self._stop(ConnectionLost(f"the connection to the daemon broke: {error}; connect again"))
+
+    def _frame(self) -> None:
+        """Put as much of the messages into frames as the daemon's window takes."""
+        outgoing, unsent = self._outgoing, self._unsent
+        room = min(self._http.local_flow_control_window(self._stream) - self._sent, sum(map(len, outgoing)))
+        while room > 0:
+            left = min(room, self._http.max_outbound_frame_size)
+            unsent.append(memoryview(_header(left, _DATA, self._stream_id)))
+            room -= left
+            self._sent += left
+            while left:
+                piece = outgoing.popleft()
+                if len(piece) > left:
+                    outgoing.appendleft(piece[left:])
+                    piece = piece[:left]
+                unsent.append(piece)
+                left -= len(piece)
 
     def _why(self) -> UsmError:
         """What the call ended with."""
@@ -242,3 +302,8 @@ class MessageStream:
         if self.end is None:
             self.end = again(error)
         self._socket.close()
+
+
+def _header(length: int, kind: int, stream_id: bytes) -> bytes:
+    """The header of a frame without flags."""
+    return length.to_bytes(3, "big") + bytes((kind, 0)) + stream_id

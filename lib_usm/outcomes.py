@@ -1,10 +1,11 @@
-"""What a fault brings: frames at once, or a token to wait for. Failures are errors, see lib_usm.errors."""
+"""What a fault brings: frames at once, a token to wait for, or an error of lib_usm.errors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from lib_usm.errors import InternalError, UsmError, again, error_of_failure
 from lib_usm.pb.usm.v1 import client_pb2
 
 
@@ -42,3 +43,25 @@ class Yielded:
 
 
 Outcome: TypeAlias = Allocated | Yielded
+Answer: TypeAlias = Allocated | Yielded | UsmError
+"""An outcome, or the error of the fault."""
+
+
+def decoded(outcome: client_pb2.Outcome) -> Answer:
+    """What the daemon says of a fault."""
+    if outcome.HasField("allocated"):
+        return Allocated(outcome.allocated)
+    if outcome.HasField("yielded"):
+        return Yielded(outcome.yielded.yield_token)
+    if outcome.HasField("failure"):
+        return error_of_failure(outcome.failure)
+    return InternalError("a fault was answered without an outcome; use a lib_usm of usmd's version")
+
+
+def allocated(answer: Answer) -> Allocated:
+    """Answer of a fault that was waited for through its yields; raised when it is an error."""
+    if isinstance(answer, Allocated):
+        return answer
+    if isinstance(answer, UsmError):
+        raise again(answer)
+    raise InternalError(f"{answer} is no answer to a fault that waits")

@@ -1,25 +1,27 @@
-"""Faults, loads and stores of many uThreads on one stream: gathered into batches, and their answers handed round.
+"""Faults, loads and stores of many waiters on one stream: gathered into batches, and their answers handed round.
 
-For one thread. It waits for nothing: whoever polls the stream calls `receive`, and each `Wait` wakes its waiter.
-Faults on a page that another uThread waits for already join that one.
+For one thread at a time. It waits for nothing: the runner that polls the stream calls `receive`, and each `Wait` wakes
+its waiter. A fault on a page that another waiter waits for joins the fault in flight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
-from lib_usm.errors import InternalError, UsmError, again, error_of_failure
+from lib_usm.errors import InternalError, UnknownToken, UsmError, again
+from lib_usm.outcomes import Allocated, Yielded, decoded
+from lib_usm.page_table import PageTable
 from lib_usm.pb.usm.v1 import client_pb2
-
-if TYPE_CHECKING:
-    from lib_usm.page_table import PageTable
+from lib_usm.user_warnings import warn_over_budget
+from lib_usm.waits import Fault, FaultsWait, TokenWait, Wait
 
 _MAX_STORED_BYTES: Final = 1 << 19
 """Bytes to store in one message, beyond which it is sent."""
 _MAX_ACCESSES: Final = 1024
+_MAX_TOKENS: Final = 1 << 16
+"""Yields without a waiter are forgotten, oldest first, beyond this many."""
 
 
 class Stream(Protocol):
@@ -37,47 +39,6 @@ class Stream(Protocol):
         """End with this error, or ClosedError."""
 
 
-class Waiter(Protocol):
-    """A uThread, or whatever else goes on when its wait is over."""
-
-    def wake(self) -> None:
-        """Go on."""
-
-
-class Wait:
-    """What a waiter waits for: requests still unanswered, and what came of those that were."""
-
-    __slots__ = ("answer", "error", "remaining", "waiter")
-
-    def __init__(self, waiter: Waiter) -> None:
-        self.waiter: Waiter | None = waiter
-        """None: nobody waits any more, and answers are forgotten."""
-        self.remaining = 0
-        self.error: UsmError | None = None
-        """The first one."""
-        self.answer: client_pb2.AccessOutcome | None = None
-
-    def answered(self, error: UsmError | None) -> None:
-        """One of the requests was."""
-        if error is not None and self.error is None:
-            self.error = error
-        self.remaining -= 1
-        if not self.remaining and self.waiter is not None:
-            self.waiter.wake()
-
-
-class _Fault:
-    """A fault in flight, and who waits for it."""
-
-    __slots__ = ("first_page", "key", "page_count", "table", "waits")
-
-    def __init__(self, table: PageTable | None, key: tuple[int, int], page_count: int, wait: Wait) -> None:
-        self.table = table
-        self.key = key
-        self.page_count = page_count
-        self.waits = [wait]
-
-
 class Pager:
     """Requests of one thread on `stream`, at most `max_batch_faults` a message."""
 
@@ -85,16 +46,19 @@ class Pager:
         self._stream = stream
         self._max_batch = max_batch_faults
         self._next_id = 1
-        self._faults: dict[int, _Fault] = {}
-        self._by_page: dict[tuple[int, int], _Fault] = {}
+        self._faults: dict[int, Fault] = {}
+        self._explicit: dict[int, FaultsWait] = {}
+        self._by_page: dict[tuple[int, int], Fault] = {}
         self._accesses: dict[int, Wait] = {}
+        self._yielded: dict[int, Fault] = {}
+        """By token."""
         self._message = client_pb2.StreamFaultsRequest()
-        self._stored_bytes = 0
+        self._stored_bytes = self._over_budget = 0
         self.in_flight = 0
         """Requests without an answer."""
         self.unsent = 0
         """Requests that wait for `flush`."""
-        self.faults = 0
+        self.faults_sent = 0
         """Faults sent."""
         self.joined = 0
         """Faults that joined one in flight."""
@@ -111,7 +75,7 @@ class Pager:
     def fault(
         self, table: PageTable | None, region_id: int, first_page: int, page_count: int, wait: Wait, *, write: bool
     ) -> None:
-        """File a fault, which `table` hears of too; at most the session's `max_fault_pages` pages."""
+        """File a fault, see lib_usm.waits."""
         wait.remaining += 1
         if self._stream.end is not None:
             wait.answered(again(self._stream.end))
@@ -123,19 +87,29 @@ class Pager:
                 known.waits.append(wait)
                 self.joined += 1
                 return
-        filed = _Fault(table, key, page_count, wait)
+        filed = Fault(table, key, page_count)
+        filed.waits.append(wait)
         if page_count == 1:
             self._by_page[key] = filed
         self._faults[self._next_id] = filed
-        message = self._message.faults.add()
-        message.fault_id = self._next_id
-        message.region_id = region_id
-        message.first_page = first_page
-        message.page_count = page_count
-        if write:
-            message.write = True
+        _fill(self._message.faults.add(), self._next_id, region_id, first_page, page_count, write=write)
+        self.faults_sent += 1
         self._filed()
-        self.faults += 1
+
+    def faults(self, wait: FaultsWait, *, write: bool) -> None:
+        """File a fault on each range of `wait`."""
+        count = len(wait.ranges)
+        wait.remaining += count
+        if self._stream.end is not None:
+            wait.remaining -= count - 1
+            wait.answered(again(self._stream.end))
+            return
+        first_id = wait.first_id = self._next_id
+        self._explicit.update(dict.fromkeys(range(first_id, first_id + count), wait))
+        for fault_id, (_, region_id, first_page, page_count) in enumerate(wait.ranges, first_id):
+            _fill(self._message.faults.add(), fault_id, region_id, first_page, page_count, write=write)
+            self._filed()
+        self.faults_sent += count
 
     def load(self, region_id: int, offset: int, length: int, wait: Wait) -> None:
         """File a load; `wait.answer` will hold what came."""
@@ -155,6 +129,32 @@ class Pager:
             access.store.data = data
             self._stored_bytes += len(data)
             self._filed()
+
+    def take(self, wait: TokenWait) -> None:
+        """Have `wait` get the completion of the yield that has its token."""
+        wait.remaining += 1
+        fault = self._yielded.get(wait.token)
+        if fault is None or fault.waits:
+            text = f"no yielded fault of this client has token {wait.token}, or it was waited for already"
+            wait.answered(UnknownToken(text) if self._stream.end is None else again(self._stream.end))
+            return
+        wait.fault = fault
+        if fault.answer is None:
+            fault.waits.append(wait)
+        else:
+            del self._yielded[wait.token]
+            wait.took(fault.answer)
+
+    def leave(self, wait: Wait) -> None:
+        """Have the waiter hear nothing more of a wait; a yield that it waited for may be waited for again."""
+        wait.waiter = None
+        if isinstance(wait, TokenWait) and wait.fault is not None:
+            fault, wait.fault = wait.fault, None
+            if wait.remaining:
+                fault.waits.clear()
+            elif wait.error is None:
+                fault.answer = wait.completion
+                self._yielded[wait.token] = fault
 
     def _access(self, wait: Wait) -> client_pb2.Access | None:
         wait.remaining += 1
@@ -190,6 +190,8 @@ class Pager:
             except DecodeError:
                 self._stream.close(InternalError("the daemon's answer on the fault stream is none"))
                 break
+            if response.over_budget_pages:
+                self._over_budget = response.over_budget_pages
             for outcome in response.outcomes:
                 self._outcome(outcome)
             for accessed in response.accessed:
@@ -197,48 +199,94 @@ class Pager:
         if self._stream.end is not None:
             self.fail_all(self._stream.end)
 
+    def warn(self) -> None:
+        """Warn the application of pages that EVICTION=DENY cannot keep, if the daemon has told of some."""
+        if self._over_budget:
+            pages, self._over_budget = self._over_budget, 0
+            warn_over_budget(pages)
+
     def fail_all(self, error: UsmError) -> None:
         """Nothing will be answered any more."""
         faults, self._faults, self._by_page = self._faults, {}, {}
         accesses, self._accesses = self._accesses, {}
+        explicit, self._explicit = self._explicit, {}
         self._message = client_pb2.StreamFaultsRequest()
         self.in_flight = self.unsent = self._stored_bytes = 0
         for fault in faults.values():
-            _tell(fault.waits, error)
-        _tell(list(accesses.values()), error)
+            for wait in fault.waits:
+                wait.answered(again(error))
+            fault.answer = again(error)
+            fault.waits.clear()
+        for wait in (*explicit.values(), *accesses.values()):
+            wait.answered(again(error))
 
     def _outcome(self, outcome: client_pb2.Outcome) -> None:
-        if outcome.HasField("yielded"):
+        # Once for every fault: what a page costs here, the application pays.
+        fault_id = outcome.fault_id
+        answer = decoded(outcome)
+        wait = self._explicit.get(fault_id)
+        if isinstance(answer, Yielded):
             self.yields += 1
+            if wait is None or not wait.yields:
+                return
+        if wait is not None:
+            del self._explicit[fault_id]
+            index = fault_id - wait.first_id
+            table, region_id, first_page, page_count = wait.ranges[index]
+            if isinstance(answer, Yielded):
+                self._remember(fault_id, Fault(table, (region_id, first_page), page_count, answer.token))
+            else:
+                self.in_flight -= 1
+            if isinstance(answer, Allocated):
+                _mark(table, first_page, page_count, outcome.allocated)
+            wait.took(answer, index)
             return
-        fault = self._faults.pop(outcome.fault_id, None)
+        fault = self._faults.pop(fault_id, None)
         if fault is None:
             return  # an answer to nothing that was asked changes nothing
         self.in_flight -= 1
-        if fault.page_count == 1:
+        if self._by_page.get(fault.key) is fault:
             del self._by_page[fault.key]
-        error: UsmError | None = None
-        if outcome.HasField("allocated"):
-            if fault.table is not None:
-                fault.table.mark(fault.key[1], fault.page_count)
-                for run in outcome.allocated.runs:
-                    fault.table.mark(run.first_page, run.page_count)
-        elif outcome.HasField("failure"):
-            error = error_of_failure(outcome.failure)
-        else:
-            error = InternalError("a fault was answered without an outcome; use a lib_usm of usmd's version")
-        _tell(fault.waits, error)
+        if isinstance(answer, Allocated) and fault.table is not None:
+            _mark(fault.table, fault.key[1], fault.page_count, outcome.allocated)
+        if fault.token and not fault.waits:
+            fault.answer = answer
+            return
+        self._yielded.pop(fault.token, None)
+        waits, fault.waits = fault.waits, []
+        for each in waits:
+            each.took(again(answer) if isinstance(answer, UsmError) else answer)
+
+    def _remember(self, fault_id: int, fault: Fault) -> None:
+        """Keep a fault that has yielded for the one that will wait for it."""
+        self._faults[fault_id] = self._yielded[fault.token] = fault
+        while len(self._yielded) > _MAX_TOKENS:
+            del self._yielded[next(iter(self._yielded))]
 
     def _accessed(self, accessed: client_pb2.AccessOutcome) -> None:
         wait = self._accesses.pop(accessed.access_id, None)
         if wait is None:
             return
         self.in_flight -= 1
-        wait.answer = accessed
-        failed = accessed.WhichOneof("outcome") in (None, "failure")
-        wait.answered(error_of_failure(accessed.failure) if failed else None)
+        wait.accessed(accessed)
 
 
-def _tell(waits: Sequence[Wait], error: UsmError | None) -> None:
-    for wait in waits:
-        wait.answered(None if error is None else again(error))
+def _fill(
+    message: client_pb2.Fault, fault_id: int, region_id: int, first_page: int, page_count: int, *, write: bool
+) -> None:
+    message.fault_id = fault_id  # setting fields one by one takes two thirds of the time of keywords
+    message.region_id = region_id
+    message.first_page = first_page
+    message.page_count = page_count
+    if write:
+        message.write = True
+
+
+def _mark(table: PageTable, first_page: int, page_count: int, allocated: client_pb2.Allocated) -> None:
+    """Note the pages of a fault, and those that came along, as resident."""
+    table.mark(first_page, page_count)
+    runs = allocated.runs
+    # One run of that length is the fault's own range: most often no page came along.
+    if len(runs) != 1 or runs[0].page_count != page_count:
+        for run in runs:
+            table.mark(run.first_page, run.page_count)

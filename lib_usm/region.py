@@ -29,6 +29,7 @@ from lib_usm.mapping import Mapping
 from lib_usm.page_table import PageTable
 from lib_usm.paging import PagingSession
 from lib_usm.pb.usm.v1 import client_pb2
+from lib_usm.runner import WaitingRunner
 from lib_usm.steps import Place, Steps
 from lib_usm.uncopyable import Uncopyable
 from lib_usm.uthread import running
@@ -131,16 +132,9 @@ class RegionBytes(Uncopyable, ByteSequence):
         if not page_count or self._known_resident(first_page, page_count):
             return
         kthread = running.kthread
-        if kthread is not None and kthread.switching and kthread.owns(self):
-            kthread.drive(steps.ensure(kthread.place(), self, first_page, page_count))
-        else:
-            self._session.ensure(self, first_page, page_count)
-
-    def _ensure(self, first_page: int, page_count: int) -> None:
-        self._session.ensure(self, first_page, page_count)
-
-    def _ensure_for_write(self, first_page: int, page_count: int) -> None:
-        self._session.ensure(self, first_page, page_count, write=True)
+        greenlet = kthread is not None and kthread.switching and kthread.owns(self)
+        runner: WaitingRunner = kthread.greenlets if kthread is not None and greenlet else self._session.threads
+        runner.run(lambda place: steps.ensure(place, self, first_page, page_count))
 
     def ensure_async(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> Coroutine[Any, Any, None]:
         """As `ensure`, for a coroutine to await: of a LocalManager of this client, or of asyncio."""
@@ -156,11 +150,18 @@ class RegionBytes(Uncopyable, ByteSequence):
         """Do steps where this is awaited."""
         kthread = running.kthread
         if kthread is None:
-            return await self._session.asyncio_pager().run(todo)
+            return await self._session.asyncio_runner().run(todo)
         if not kthread.owns(self):
             raise InvalidArgument(f"{self!r} belongs to another client than the LocalManager that runs this code")
-        result: _T = await todo(kthread.place())  # type: ignore[misc]  # steps are generators that can be awaited
-        return result
+        return await kthread.coroutines.run(todo)
+
+    def _runner(self) -> WaitingRunner:
+        """What runs the steps of an access for the calling code."""
+        kthread = running.kthread
+        if kthread is not None and kthread.serves(self):
+            return kthread.greenlets
+        threads = self._session.threads
+        return threads if self._mapping is None else threads.copying
 
     def read_async(self, offset: SupportsIndex, n: SupportsIndex) -> Coroutine[Any, Any, bytes]:
         """As `read`, for a coroutine to await: of a LocalManager of this client, or of asyncio."""
@@ -208,12 +209,10 @@ class RegionBytes(Uncopyable, ByteSequence):
         self.check_open()
         if not length:
             return b""
-        kthread = running.kthread
-        if kthread is not None and kthread.serves(self):
-            return kthread.drive(steps.read(kthread.place(), self, start, length))
-        if self._mapping is not None:
-            return mapped.read(self._mapping, self._page_size, self._ensure, start, length)
-        return self._session.load(self, start, length)
+        mapping = self._mapping
+        if mapping is not None and mapped.resident(mapping, self._page_size, start, length):
+            return bytes(mapping.view[start : start + length])
+        return self._runner().run(lambda place: steps.read(place, self, start, length))
 
     def write(self, offset: SupportsIndex, data: Buffer) -> None:
         """Store `data` (anything with a buffer, in C order; or a region) from `offset` on, faulting in what is absent.
@@ -225,13 +224,11 @@ class RegionBytes(Uncopyable, ByteSequence):
             self.check_open()
             if not length:
                 return
-            kthread = running.kthread
-            if kthread is not None and kthread.serves(self):
-                kthread.drive(steps.write(kthread.place(), self, start, view))
-            elif self._mapping is not None:
-                mapped.write(self._mapping, self._page_size, self._ensure_for_write, start, view)
+            mapping = self._mapping
+            if mapping is not None and mapped.resident(mapping, self._page_size, start, length):
+                mapping.view[start : start + length] = view
             else:
-                self._session.store(self, start, view)
+                self._runner().run(lambda place: steps.write(place, self, start, view))
 
     def _content(self, data: Buffer) -> memoryview:
         return content(bytes(data) if isinstance(data, ByteSequence) else data)
@@ -239,8 +236,9 @@ class RegionBytes(Uncopyable, ByteSequence):
     def _write_strided(self, place: Strided, data: memoryview) -> None:
         self.check_open()
         far = place.step >= self._page_size  # where pages lie between that need not come
-        if self._mapping is not None and not far and running.kthread is None:
-            mapped.write_strided(self._mapping, self._page_size, self._ensure_for_write, place, data)
+        mapping = self._mapping
+        if mapping is not None and not far and running.kthread is None:
+            self._session.threads.copying.run(lambda each: steps.write_strided(each, self, mapping, place, data))
             return
         # Bytes between them are another thread's to write: they are not read and written back.
         for index in range(place.n):

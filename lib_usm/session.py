@@ -1,7 +1,6 @@
 """A session with the daemon: its connections, what they bring of its regions' bytes, and its end.
 
-How faults travel is in lib_usm.faults, how bytes travel in lib_usm.transfer, which errors there are in lib_usm.errors.
-Regions are made in lib_usm.client.
+How its pages come is in lib_usm.paging, which errors there are in lib_usm.errors. Regions are made in lib_usm.client.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ from lib_usm.errors import (
     UsmError,
     again,
 )
-from lib_usm.faults import FaultStream
 from lib_usm.holdings import Holdings
 from lib_usm.identity import Identity
 from lib_usm.limits import check_room, limit_reached
@@ -40,6 +38,7 @@ from lib_usm.mapping import MappedBytes, Mapping, session_ended
 from lib_usm.memory import Memory
 from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.reach import check_reachable
+from lib_usm.session_stream import SessionStream
 from lib_usm.transfer import Limits, Window
 from lib_usm.uncopyable import Uncopyable
 from lib_usm.user_warnings import warn
@@ -115,12 +114,12 @@ class Session(Uncopyable):
             self.window = Window(self.limits)
             """Pages that loads and stores fault ahead."""
             self._capacity = session.capacity_bytes
-            self._faults = FaultStream(self.channel.open_faults, session.max_batch_faults)
-            undo.callback(self._faults.close)
+            self._stream = self.channel.open_stream()
+            undo.callback(self._stream.close)
             self._calls = Calls(warn)
             undo.callback(self._calls.stop)
             self._calls.start()
-            self.holdings = Holdings(_giver(self._faults, self._given_back))
+            self.holdings = Holdings(_giver(self._stream, self._given_back))
             """Regions that the daemon keeps for this client."""
             self.why_no_buffer = self._connect_memory(where, session)
             """Empty where regions have a buffer, that is, are mapped into this process; else why not."""
@@ -130,7 +129,7 @@ class Session(Uncopyable):
         self.process_id = session.process_id
         """Number of this session in usmctl."""
         self._dropped = weakref.finalize(
-            self, _drop, repr(self), self._calls, self.channel, self._faults, self._identity, self._memory
+            self, _drop, repr(self), self._calls, self.channel, self._stream, self._identity, self._memory
         )
         self._dropped.atexit = False
 
@@ -187,7 +186,7 @@ class Session(Uncopyable):
         if sys.is_finalizing():
             self._closed = True
             if self._dropped.detach() is not None:
-                _hang_up(self._calls, self._faults, self._identity)  # threads that others would wait for have ended
+                _hang_up(self._calls, self._stream, self._identity)  # threads that others would wait for have ended
             return
         try:
             self._calls.make(self._close)
@@ -203,12 +202,12 @@ class Session(Uncopyable):
             regions = list(self._regions.values())
         self._dropped.detach()
         in_use = self._let_go(regions)
-        if self._faults.end is None:
+        self._end_streams()
+        if self._stream.end is None:
             # A daemon that does not answer ends the session all the same, when the stream goes.
             with contextlib.suppress(UsmError):
                 self.channel.call(self.channel.stub.Detach, client_pb2.DetachRequest(), timeout=_DETACH_TIMEOUT_SECONDS)
-        self._end_streams()
-        self._faults.close()
+        self._stream.close()
         self.channel.close()
         self._identity.close()
         if in_use:
@@ -245,7 +244,7 @@ class Session(Uncopyable):
         return self._calls.make(function, undo)
 
     def _over(self) -> bool:
-        return self._closed or self.channel.killed is not None or self._faults.end is not None
+        return self._closed or self.channel.killed is not None or self._stream.end is not None
 
     @interruptible
     def unmap(self, region: SessionRegion, memory: weakref.ref[MappedBytes] | None = None) -> None:
@@ -264,7 +263,7 @@ class Session(Uncopyable):
     def check_open(self) -> None:
         """Raise ForkedChild, ClosedError, or what ended the session; nothing while the session lives."""
         self.check_process()
-        end = self.channel.killed or self._faults.end
+        end = self.channel.killed or self._stream.end
         if self._closed:  # looked at last, for a close ends the rest as well
             raise ClosedError(f"the client of {self.address} was closed")
         if end is not None:
@@ -303,11 +302,11 @@ class Session(Uncopyable):
 
 
 def _drop(
-    name: str, calls: Calls, channel: SessionChannel, faults: FaultStream, identity: Identity, memory: Memory | None
+    name: str, calls: Calls, channel: SessionChannel, stream: SessionStream, identity: Identity, memory: Memory | None
 ) -> None:
     """End the session of a client that nothing refers to any more, without waiting, in the middle of anything."""
-    over = faults.end is not None or channel.killed is not None
-    _hang_up(calls, faults, identity)
+    over = stream.end is not None or channel.killed is not None
+    _hang_up(calls, stream, identity)
     if memory is not None:
         memory.close()
     if not over:
@@ -324,18 +323,18 @@ def _attach(where: SocketAddress, name: str, ticket: str) -> tuple[SessionChanne
         raise
 
 
-def _hang_up(calls: Calls, faults: FaultStream, identity: Identity) -> None:
+def _hang_up(calls: Calls, stream: SessionStream, identity: Identity) -> None:
     """End a session without waiting."""
     calls.stop()
-    faults.hang_up()
+    stream.hang_up()
     identity.close()
 
 
-def _giver(faults: FaultStream, given_back: deque[int]) -> Callable[[int], None]:
+def _giver(stream: SessionStream, given_back: deque[int]) -> Callable[[int], None]:
     """What gives regions back without a call, and notes them; it does not refer to the client, which may then go."""
 
     def give_back(region_id: int) -> None:
-        faults.give_back(region_id)
+        stream.give_back(region_id)
         given_back.append(region_id)
 
     return give_back

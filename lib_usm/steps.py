@@ -1,7 +1,7 @@
-"""What a uThread does to make pages resident, to read and to write: steps that never block, for whoever runs them.
+"""What is done to make pages resident, to read and to write: steps that never block, for a runner to run.
 
-Each is a generator that yields a `Wait` wherever something must be waited for, and goes on when that is over. A
-LocalManager runs them for uThreads, lib_usm.asyncio_pager for asyncio's tasks. Ranges are checked before.
+Each is a generator that yields a `Wait` wherever something must be waited for, and goes on when that is over. Runners
+are in lib_usm.runner. Ranges are checked before.
 """
 
 from __future__ import annotations
@@ -9,18 +9,22 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Generator, Sequence
 from io import BytesIO
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from lib_usm import mapped
+from lib_usm.byte_sequence import Strided
 from lib_usm.errors import OutOfMemory, UsmError
 from lib_usm.mapping import Mapping
+from lib_usm.outcomes import Allocated, Answer
 from lib_usm.page_table import PageTable
-from lib_usm.pager import Pager, Wait, Waiter
-from lib_usm.transfer import FaultIn, Limits, Moved, Window, moves
+from lib_usm.transfer import FaultIn, Limits, Move, Moved, Window, moves
+from lib_usm.waits import AheadWait, FaultRange, FaultsWait, Filing, TokenWait, Wait, Waiter
 
 _T = TypeVar("_T")
 
 Steps: TypeAlias = Generator[Wait, Any, _T]
+_AHEAD_BYTES: Final = 1 << 16
+"""A store of at most so many bytes is sent with the faults on its pages, and again if those take long."""
 
 
 class StepsSession(Protocol):
@@ -64,7 +68,7 @@ class Place:
 
     __slots__ = ("pager", "waiter")
 
-    def __init__(self, pager: Pager, waiter: Waiter) -> None:
+    def __init__(self, pager: Filing, waiter: Waiter) -> None:
         self.pager = pager
         self.waiter = waiter
 
@@ -82,6 +86,24 @@ def ensure(place: Place, region: StepsRegion, first_page: int, page_count: int, 
     yield from _until_over(wait)
     if wait.error is not None:
         raise region.why(wait.error)
+
+
+@types.coroutine
+def faults(place: Place, ranges: Sequence[FaultRange], *, write: bool, yields: bool) -> Steps[list[Answer]]:
+    """Return what comes of a fault on each range; with `yields` a yield is an answer. Raises what ended the stream."""
+    wait = FaultsWait(place.waiter, ranges, yields=yields)
+    place.pager.faults(wait, write=write)
+    yield from _until_over(wait)
+    return wait.results()
+
+
+@types.coroutine
+def completion(place: Place, token: int) -> Steps[Allocated]:
+    """Return what completes the yield with this token. Raises UnknownToken, and the error of the fault."""
+    wait = TokenWait(place.waiter, token)
+    place.pager.take(wait)
+    yield from _until_over(wait)
+    return wait.result()
 
 
 @types.coroutine
@@ -107,6 +129,15 @@ def write(place: Place, region: StepsRegion, offset: int, data: memoryview) -> S
         yield from _visit(place, region, todo, mapped.writer(mapping, offset, data), write=True)
     else:
         yield from _move(place, region, offset, offset + len(data), [], data)
+
+
+@types.coroutine
+def write_strided(
+    place: Place, region: StepsRegion, mapping: Mapping, strided: Strided, data: memoryview
+) -> Steps[None]:
+    """Store `data` into a mapped region, one byte for each of the places."""
+    todo = mapped.visits(mapping, region.session.limits.page_size, strided.start, strided.stop)
+    yield from _visit(place, region, todo, mapped.strided_writer(mapping, strided, data), write=True)
 
 
 def _visit(
@@ -139,27 +170,46 @@ def _move(
     try:
         step = next(steps)
         while True:
-            wait = Wait(place.waiter)
             if isinstance(step, FaultIn):
-                errors: Sequence[UsmError] = yield from _fault_in(place, region, step, wait, write=data is not None)
-                step = steps.send(errors)
-                continue
-            if data is None:
-                place.pager.load(region.region_id, step.start, step.stop - step.start, wait)
+                tried = step.then
+                then: Wait = yield from _fault_in(place, region, step, data, start)
+                step = steps.send([] if then.error is None else [region.why(then.error)])
+                if step is not tried or not _progressed(then):
+                    continue
             else:
-                piece = bytes(data[step.start - start : step.stop - start])
-                place.pager.store(region.region_id, step.start, piece, wait)
-            yield from _until_over(wait)
-            step = steps.send(_moved(region, wait, pieces))
+                then = Wait(place.waiter)
+                _access(place, region, step, then, data, start)
+                yield from _until_over(then)
+            step = steps.send(_moved(region, then, pieces))
     except StopIteration:
         return
 
 
-def _fault_in(place: Place, region: StepsRegion, step: FaultIn, wait: Wait, *, write: bool) -> Steps[list[UsmError]]:
-    for table, region_id, first_page, page_count in step.ranges:
-        place.pager.fault(table, region_id, first_page, page_count, wait, write=write)
+def _fault_in(
+    place: Place, region: StepsRegion, step: FaultIn, data: memoryview | None, start: int
+) -> Steps[AheadWait]:
+    """Fault pages in, and try what follows in the same message: most often they are there at once."""
+    wait = AheadWait(place.waiter)
+    for first_page, page_count in step.runs:
+        place.pager.fault(region.table, region.region_id, first_page, page_count, wait, write=data is not None)
+    if data is None or step.then.stop - step.then.start <= _AHEAD_BYTES:
+        _access(place, region, step.then, wait, data, start)
     yield from _until_over(wait)
-    return [] if wait.error is None else [region.why(wait.error)]
+    return wait
+
+
+def _access(place: Place, region: StepsRegion, move: Move, wait: Wait, data: memoryview | None, start: int) -> None:
+    """File a load, or a store of what of `data`, which begins at `start`, is to be moved."""
+    if data is None:
+        place.pager.load(region.region_id, move.start, move.stop - move.start, wait)
+    else:
+        place.pager.store(region.region_id, move.start, bytes(data[move.start - start : move.stop - start]), wait)
+
+
+def _progressed(wait: Wait) -> bool:
+    """Whether an access moved a byte."""
+    answer = wait.answer
+    return answer is not None and bool(answer.loaded.data or answer.stored.stored)
 
 
 def _moved(region: StepsRegion, wait: Wait, pieces: list[bytes]) -> Moved:

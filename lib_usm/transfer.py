@@ -1,20 +1,16 @@
 """Moves bytes between an application and a region, as an MMU would: fault what is absent, move, go on where it stopped.
 
-What to do next is decided in `moves`, a generator that asks for faults and moves and is told what came of them. Here it
-is driven by calls that wait; lib_usm.kthread drives it for uThreads. Ranges are checked by the region before.
+What to do next is decided in `moves`, a generator that asks for faults and moves and is told what came of them. It is
+driven by lib_usm.steps. Ranges are checked by the region before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from lib_usm.calls import check_abandoned
-from lib_usm.channel import SessionChannel
 from lib_usm.errors import InternalError, OutOfMemory, Thrashing, UsmError, again
-from lib_usm.faults import FaultRange, FaultStream, allocated
 from lib_usm.page_table import PageTable
-from lib_usm.pb.usm.v1 import client_pb2
 
 # A page that is gone this often between its fault and its use will not stay; an error is better than a hang.
 _MAX_FRUITLESS_ROUNDS = 1000
@@ -36,17 +32,19 @@ class Moved(NamedTuple):
     absent_pages: Sequence[int]
 
 
-class FaultIn(NamedTuple):
-    """Fault these ranges in and wait; the answer is the errors, of which there may be none."""
-
-    ranges: list[FaultRange]
-
-
 class Move(NamedTuple):
     """Move the bytes from `start` to `stop`; the answer is what was moved."""
 
     start: int
     stop: int
+
+
+class FaultIn(NamedTuple):
+    """Fault these runs of pages (first page, pages) in, and wait; the answer is the errors, if there are any."""
+
+    runs: list[tuple[int, int]]
+    then: Move
+    """What follows if there is no error: it may be tried together with the faults, and its answer kept for then."""
 
 
 Moves: TypeAlias = Generator[FaultIn | Move, "Sequence[UsmError] | Moved", None]
@@ -74,11 +72,12 @@ def moves(limits: Limits, window: Window, region_id: int, table: PageTable, posi
         end_page = -(-stop // page_size)
         absent = table.absent_runs(first_page, end_page, limits.max_fault_pages)
         too_wide = False
+        move = Move(position, stop)
         if absent:
-            errors = yield FaultIn([(table, region_id, page, page_count) for page, page_count in absent])
+            errors = yield FaultIn(absent, move)
             too_wide = _too_wide(errors, final=end_page == first_page + 1)
         if not too_wide:
-            moved = yield Move(position, stop)
+            moved = yield move
             if not isinstance(moved, Moved):
                 raise TypeError(f"{moved!r} is no answer to a move")
             for page in moved.absent_pages:
@@ -122,58 +121,3 @@ def _check(moved: Moved, position: int, stop: int, first_page: int) -> None:
         raise InternalError(f"the daemon moved {moved.byte_count} bytes where {stop - position} were asked for")
     if not moved.byte_count and first_page not in moved.absent_pages[:1]:
         raise InternalError(f"the daemon moved no byte from {position} on and did not call page {first_page} absent")
-
-
-class Transfer:
-    """Loads and stores of one session that wait for the daemon, for several threads."""
-
-    def __init__(self, channel: SessionChannel, faults: FaultStream, limits: Limits, window: Window) -> None:
-        self._channel = channel
-        self._faults = faults
-        self._limits = limits
-        self._window = window
-
-    def load(self, region_id: int, table: PageTable, offset: int, length: int) -> bytes:
-        """Return the `length` bytes from `offset` on."""
-        pieces: list[bytes] = []
-
-        def move(step: Move) -> Moved:
-            request = client_pb2.LoadRequest(region_id=region_id, offset=step.start, length=step.stop - step.start)
-            answer = self._channel.call(self._channel.stub.Load, request)
-            pieces.append(answer.data)
-            return Moved(len(answer.data), answer.absent_pages)
-
-        self._run(moves(self._limits, self._window, region_id, table, offset, offset + length), move, write=False)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def store(self, region_id: int, table: PageTable, offset: int, data: memoryview) -> None:
-        """Store `data` from `offset` on. When it raises, a part from the start of `data` may have been stored."""
-
-        def move(step: Move) -> Moved:
-            piece = bytes(data[step.start - offset : step.stop - offset])
-            request = client_pb2.StoreRequest(region_id=region_id, offset=step.start, data=piece)
-            answer = self._channel.call(self._channel.stub.Store, request)
-            return Moved(answer.stored, answer.absent_pages)
-
-        self._run(moves(self._limits, self._window, region_id, table, offset, offset + len(data)), move, write=True)
-
-    def _run(self, steps: Moves, move: Callable[[Move], Moved], *, write: bool) -> None:
-        """Do the steps, one after the other."""
-        try:
-            step = next(steps)
-            while True:
-                check_abandoned()
-                step = steps.send(move(step) if isinstance(step, Move) else self._fault_in(step, write=write))
-        except StopIteration:
-            return
-
-    def _fault_in(self, step: FaultIn, *, write: bool) -> list[UsmError]:
-        batch = self._faults.file(step.ranges, write)
-        self._faults.wait(batch)
-        errors = []
-        for answer in batch.results():
-            try:
-                allocated(answer)
-            except UsmError as error:
-                errors.append(error)
-        return errors

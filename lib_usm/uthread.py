@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from lib_usm.errors import InvalidArgument, NotRunning
-from lib_usm.pager import Wait
-from lib_usm.steps import Place, Steps, StepsRegion
+from lib_usm.runner import AwaitedRunner, WaitingRunner
+from lib_usm.steps import StepsRegion
+from lib_usm.waits import Wait
 
 _T = TypeVar("_T")
 _log = logging.getLogger("lib_usm")
@@ -58,6 +59,14 @@ class Scheduler(Protocol):
     switching: bool
     """The current uThread is a greenlet, which can be switched away from."""
 
+    @property
+    def greenlets(self) -> WaitingRunner:
+        """Runs steps for the current uThread, which is a greenlet, and other uThreads where they wait."""
+
+    @property
+    def coroutines(self) -> AwaitedRunner:
+        """Runs steps for the current uThread, which is a coroutine."""
+
     def queue_of(self, priority: int) -> deque[UThread[Any]]:
         """Where the uThreads of a priority wait for their turn."""
 
@@ -73,14 +82,8 @@ class Scheduler(Protocol):
     def yield_now(self) -> None:
         """Let the others run."""
 
-    def drive(self, todo: Steps[_T]) -> _T:
-        """Do steps for the current greenlet."""
-
-    def place(self) -> Place:
-        """Where the current uThread files what it waits for."""
-
     def serves(self, region: StepsRegion) -> bool:
-        """An access of the current code to `region` is done by `drive`."""
+        """An access of the current code to `region` is run by `greenlets`."""
 
     def owns(self, region: StepsRegion) -> bool:
         """`region` is of the LocalManager's client."""

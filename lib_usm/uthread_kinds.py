@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import greenlet
 
 from lib_usm.errors import InvalidArgument
-from lib_usm.pager import Wait
 from lib_usm.uthread import YIELD, Scheduler, UThread
+from lib_usm.waits import Wait
 
 _T = TypeVar("_T")
 

@@ -64,7 +64,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         self.calls = []  # (method name, request), in order of arrival; fault batches too
         self.refusals = {}  # method name -> grpc.Status
         self.over_budget = 0
-        """Pages beyond the budget of EVICTION=DENY that the next answer to GetKept tells of."""
+        """Pages beyond the budget of EVICTION=DENY of which the next answer tells: to GetKept, or on a stream."""
         self.gates = {}  # method name -> threading.Event that its calls wait for before they go on
         self.answers = None  # fault -> outcome, instead of making its pages resident
         self.regions = {}
@@ -72,8 +72,9 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         self.pins = Counter()  # (region_id, page)
         self.attached = None
         self.metadata = None
-        self.outbox = queue.SimpleQueue()  # outcomes, None to end the stream, a grpc.Status to break it
-        self.streams_ended = 0
+        self.outbox = queue.SimpleQueue()  # of the session's own stream: None to end it, a grpc.Status to break it
+        self.outboxes = []  # of the other streams, the newest last; responses too
+        self.streams = self.streams_ended = 0
         self._ids = itertools.count(1)
         self._server = grpc.server(ThreadPoolExecutor(16), options=(("grpc.so_reuseport", 0),))
         client_pb2_grpc.add_ClientServiceServicer_to_server(self, self._server)
@@ -100,8 +101,11 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         """Numbers of the regions that were given back without a call."""
         return [number for batch in self.requests("StreamFaults") for number in batch.unmapped_region_ids]
 
-    def send(self, *outcomes):
-        self.outbox.put(pb.StreamFaultsResponse(outcomes=outcomes))
+    def send(self, *outcomes, accessed=()):
+        """On the newest stream of faults."""
+        message = pb.StreamFaultsResponse(outcomes=outcomes, accessed=accessed, over_budget_pages=self.over_budget)
+        self.over_budget = 0
+        self.outboxes[-1].put(message)
 
     def evict(self, region, *pages):
         for page in pages:
@@ -118,16 +122,17 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         self.make_resident(fault)
         return allocated(fault)
 
-    def _enter(self, method, request, context):
+    def _enter(self, method, request, context=None):
         with self.changed:
             self.calls.append((method, request))
-            self.metadata = dict(context.invocation_metadata())
+            if context is not None:
+                self.metadata = dict(context.invocation_metadata())
             self.changed.notify_all()
             refusal = self.refusals.get(method)
             gate = self.gates.get(method)
         if gate is not None:
             gate.wait(60)
-        if refusal is not None:
+        if refusal is not None and context is not None:
             context.abort_with_status(refusal)
 
     def Attach(self, request, context):  # noqa: N802
@@ -191,33 +196,52 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         stop = min(offset + length, absent[0] * self.page_size) if absent else offset + length
         return max(0, stop - offset), absent
 
-    def Load(self, request, context):  # noqa: N802
-        self._enter("Load", request, context)
+    def load(self, request):
+        self._enter("Load", request)
         with self.changed:
             n, absent = self._prefix(request.region_id, request.offset, request.length)
             data = bytes(self.regions[request.region_id][request.offset : request.offset + n])
         return pb.LoadResponse(data=data, absent_pages=absent)
 
-    def Store(self, request, context):  # noqa: N802
-        self._enter("Store", request, context)
+    def store(self, request):
+        self._enter("Store", request)
         with self.changed:
             n, absent = self._prefix(request.region_id, request.offset, len(request.data))
             self.regions[request.region_id][request.offset : request.offset + n] = request.data[:n]
         return pb.StoreResponse(stored=n, absent_pages=absent)
 
+    def access(self, access):
+        if access.HasField("load"):
+            return pb.AccessOutcome(access_id=access.access_id, loaded=self.load(access.load))
+        return pb.AccessOutcome(access_id=access.access_id, stored=self.store(access.store))
+
     def StreamFaults(self, request_iterator, context):  # noqa: N802
+        with self.changed:
+            own = not self.streams
+            self.streams += 1
+            outbox = self.outbox if own else queue.SimpleQueue()
+            if not own:
+                self.outboxes.append(outbox)
         reader = threading.Thread(target=self._read_faults, args=(request_iterator, context))
         reader.start()
-        context.add_callback(lambda: self.outbox.put(None))
+        context.add_callback(lambda: outbox.put(None))
         try:
-            while (item := self.outbox.get()) is not None:
+            while (item := outbox.get()) is not None:
                 if not isinstance(item, pb.StreamFaultsResponse):
+                    self._end_others(item if own else None)
                     context.abort_with_status(item)
                 yield item
         finally:
+            if own:
+                self._end_others(None)
             with self.changed:
                 self.streams_ended += 1
                 self.changed.notify_all()
+
+    def _end_others(self, item):
+        """All streams end with the session's own."""
+        for outbox in self.outboxes:
+            outbox.put(item)
 
     def _read_faults(self, request_iterator, context):
         # The iterator raises when the call is cancelled.
@@ -226,9 +250,10 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
                 self._enter("StreamFaults", request, context)
                 with self.changed:
                     outcomes = [(self.answers or self.serve_fault)(fault) for fault in request.faults]
+                accessed = [self.access(access) for access in request.accesses]
                 outcomes = [outcome for outcome in outcomes if outcome is not None]
-                if outcomes:
-                    self.send(*outcomes)
+                if outcomes or accessed:
+                    self.send(*outcomes, accessed=accessed)
 
 
 @pytest.fixture

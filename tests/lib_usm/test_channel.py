@@ -59,9 +59,11 @@ def test_a_call_on_a_closed_channel_is_told_so(daemon):
 
 def test_a_killed_session_says_why_in_the_first_call_and_all_later_ones_without_asking(daemon, client, wire):
     region = client.mmap(64)
-    daemon.refusals["Load"] = wire.rich_status(grpc.StatusCode.ABORTED, "SESSION_KILLED", "killed by kill_largest")
+    daemon.refusals["HintRegion"] = wire.rich_status(
+        grpc.StatusCode.ABORTED, "SESSION_KILLED", "killed by kill_largest"
+    )
     with pytest.raises(lib_usm.SessionKilled, match="killed by kill_largest"):
-        region.read(0, 4)
+        region.hint("PRIORITY=LOW")
     calls = len(daemon.calls)
     for use in (lambda: client.mmap(1), lambda: region.read(0, 1), lambda: client.fault(region, 0, 1)):
         with pytest.raises(lib_usm.SessionKilled, match="killed by kill_largest"):

@@ -1,5 +1,7 @@
 """What a hint asks of the daemon, and which warnings it brings."""
 
+import asyncio
+
 import grpc
 import pytest
 
@@ -38,6 +40,31 @@ def test_pages_that_came_in_beyond_the_budget_since_are_told_of_by_the_next_call
         assert client.kept() == lib_usm.Kept(1, 2, 10, 7, 5)
     assert [each.filename for each in seen] == [__file__]
     client.usm_hint(region, "PRIORITY=LOW")
+
+
+@pytest.mark.parametrize("way", ["thread", "greenlet", "coroutine", "asyncio"])
+def test_pages_beyond_the_budget_are_told_of_by_the_read_that_finds_them_so(daemon, client, way):
+    region = client.mmap(64)
+    lm = lib_usm.LocalManager(client)
+
+    async def read():
+        return await region.read_async(0, 1)
+
+    def use():
+        if way == "thread":
+            region.read(0, 1)
+        elif way == "asyncio":
+            asyncio.run(read())
+        else:
+            handle = lm.spawn(lambda: region.read(0, 1)) if way == "greenlet" else lm.spawn_async(read)
+            lm.run()
+            handle.result()
+
+    daemon.over_budget = 7
+    with pytest.warns(UserWarning, match="7 pages asked for EVICTION=DENY") as seen:
+        use()
+    assert [each.filename for each in seen] == [__file__]
+    region.read(0, 1)
 
 
 def test_a_bad_hint_raises_the_daemons_text(daemon, client, wire):

@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 import lib_usm
+from lib_usm.outcomes import allocated, decoded
 from lib_usm.pb.usm.v1 import client_pb2
+from tests.support.uthreads import failed
 
 
 def test_allocated_tells_pages_and_frames():
@@ -20,3 +22,27 @@ def test_yielded_is_its_token_and_nothing_changes_it():
     assert outcome == lib_usm.Yielded(7) != lib_usm.Yielded(8)
     with pytest.raises(dataclasses.FrozenInstanceError):
         outcome.token = 8
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [
+        (client_pb2.Outcome(allocated=client_pb2.Allocated()), lib_usm.Allocated),
+        (client_pb2.Outcome(yielded=client_pb2.Yield(yield_token=5)), lib_usm.Yielded),
+        (client_pb2.Outcome(failure=failed(1, 2, "DATA_LOSS").failure), lib_usm.DataLoss),
+        (client_pb2.Outcome(), lib_usm.InternalError),
+    ],
+)
+def test_what_the_daemon_says_of_a_fault_is_an_answer(outcome, kind):
+    assert type(decoded(outcome)) is kind
+
+
+def test_a_fault_that_was_waited_for_is_allocated_or_raised():
+    brought = lib_usm.Allocated(client_pb2.Allocated())
+    assert allocated(brought) is brought
+    error = lib_usm.DataLoss("lost")
+    with pytest.raises(lib_usm.DataLoss) as raised:
+        allocated(error)
+    assert raised.value is not error
+    with pytest.raises(lib_usm.InternalError, match="no answer to a fault that waits"):
+        allocated(lib_usm.Yielded(1))

@@ -4,9 +4,10 @@ import pytest
 
 import lib_usm
 from lib_usm.page_table import PageTable
-from lib_usm.pager import Pager, Wait
+from lib_usm.pager import Pager
 from lib_usm.pb.usm.v1 import client_pb2 as pb
-from tests.support.uthreads import ControlledStream, allocated, failed
+from lib_usm.waits import FaultsWait, TokenWait, Wait
+from tests.support.uthreads import ControlledStream, allocated, failed, yielded
 
 
 class Waiter:
@@ -178,3 +179,36 @@ def test_after_the_end_everything_fails_at_once(conversation):
         assert type(wait.error) is lib_usm.SessionKilled
         assert wait.waiter.woken == 1
     assert conversation.pager.unsent == 0
+
+
+def test_what_the_daemon_tells_of_the_budget_is_warned_of_once(conversation):
+    conversation.stream.receive = lambda: [pb.StreamFaultsResponse(over_budget_pages=3).SerializeToString()]
+    conversation.pager.receive()
+    with pytest.warns(UserWarning, match="3 pages asked for EVICTION=DENY"):
+        conversation.pager.warn()
+    conversation.pager.warn()
+
+
+def test_a_yield_that_was_left_may_be_waited_for_again_also_when_its_completion_had_come(conversation):
+    pager, stream = conversation.pager, conversation.stream
+    explicit = FaultsWait(Waiter(), [(conversation.table, 7, 4, 1)], yields=True)
+    pager.faults(explicit, write=False)
+    pager.flush()
+    fault_id = stream.open_faults[4]
+    stream.answer(yielded(fault_id, 5))
+    pager.receive()
+    assert explicit.results() == [lib_usm.Yielded(5)]
+    first, second, third = (TokenWait(Waiter(), 5) for _ in range(3))
+    pager.take(first)
+    pager.take(second)
+    assert isinstance(second.error, lib_usm.UnknownToken)  # one waits for it already
+    pager.leave(first)
+    pager.take(third)
+    stream.answer(allocated(fault_id, 4))
+    pager.receive()
+    assert (first.waiter, third.waiter.woken) == (None, 1)
+    pager.leave(third)
+    last = TokenWait(Waiter(), 5)
+    pager.take(last)
+    assert last.result().runs == (lib_usm.FrameRun(4, 4, 1),)
+    assert pager.in_flight == 0

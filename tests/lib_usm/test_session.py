@@ -91,7 +91,7 @@ def test_a_program_that_does_not_close_ends_quietly(daemon):
     """
     done = run_python(code, daemon.address)
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
-    daemon.until(lambda: daemon.streams_ended == 1)
+    daemon.until(lambda: daemon.streams_ended == daemon.streams == 2)
 
 
 def test_in_a_forked_child_every_use_is_an_error_and_the_parents_session_goes_on(daemon):

@@ -125,15 +125,15 @@ def _stream(longest: float) -> None:
 
 def _client(longest: float) -> None:
     """A client's thread hears of outcomes later than they came, and its other threads go on meanwhile."""
-    from lib_usm.faults import FaultStream
+    from lib_usm.pager import Pager
 
-    dispatch = FaultStream._dispatch
+    receive = Pager.receive
 
-    def late(self: FaultStream, *arguments: Any) -> None:
+    def late(self: Pager) -> None:
         time.sleep(_drawn(longest))
-        dispatch(self, *arguments)
+        receive(self)
 
-    FaultStream._dispatch = late  # type: ignore[method-assign]
+    Pager.receive = late  # type: ignore[method-assign]
 
 
 def at_start() -> None:

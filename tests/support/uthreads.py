@@ -147,7 +147,7 @@ class Scene:
     def touch(self, page, count=1):
         """Have pages resident: what a greenlet does when it slices a region."""
         kthread = running.kthread
-        kthread.drive(steps.ensure(kthread.place(), self.client.region, page, count))
+        kthread.greenlets.run(lambda place: steps.ensure(place, self.client.region, page, count))
 
     async def touch_async(self, page, count=1):
         await steps.ensure(running.kthread.place(), self.client.region, page, count)

@@ -11,8 +11,9 @@ from typing import TypeVar
 
 from lib_usm.errors import ClosedError
 from lib_usm.message_stream import MessageStream
-from lib_usm.pager import Pager, Wait
+from lib_usm.pager import Pager
 from lib_usm.steps import Place, Steps
+from lib_usm.waits import Wait
 
 _T = TypeVar("_T")
 
@@ -32,7 +33,7 @@ class _Task:
             self.future.set_result(None)
 
 
-class AsyncioPager:
+class AsyncioRunner:
     """The stream of one loop, which `open_pager` opens. Everything but `close` is called on that loop."""
 
     def __init__(self, open_pager: Callable[[], tuple[MessageStream, Pager]], loop: asyncio.AbstractEventLoop) -> None:
@@ -58,6 +59,7 @@ class AsyncioPager:
                 await self._wait(task, wait)
         except StopIteration as stop:
             result: _T = stop.value
+            self._pager.warn()
             return result
         finally:
             steps.close()

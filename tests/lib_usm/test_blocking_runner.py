@@ -1,14 +1,14 @@
-"""The fault stream: batches, yields, threads that share it, and its end."""
+"""Threads that wait: batches, yields, the stream that they share, timeouts, interrupts, and the end."""
 
+import errno
+import os
+import signal
 import threading
 
 import grpc
 import pytest
 
 import lib_usm
-from lib_usm.faults import FaultStream
-from lib_usm.page_table import PageTable
-from lib_usm.pb.usm.v1 import client_pb2
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def complete(daemon, wire, fault):
 def test_a_batch_travels_in_messages_of_the_daemons_limit(daemon, client, region):
     outcomes = client.fault_many([(region, page, 1) for page in range(20)])
     assert [outcome.runs[0].first_page for outcome in outcomes] == list(range(20))
-    assert max(len(batch.faults) for batch in daemon.requests("StreamFaults")) <= 8
+    assert [len(batch.faults) for batch in daemon.requests("StreamFaults")] == [8, 8, 4]
     assert len({fault.fault_id for fault in daemon.faults()}) == 20
 
 
@@ -121,22 +121,6 @@ def test_a_timed_out_wait_does_not_keep_the_others_from_reading(daemon, client, 
     assert isinstance(client.wait(outcome.token), lib_usm.Allocated)
 
 
-def test_the_thread_of_a_timed_out_wait_gives_the_stream_back_at_the_next_message(
-    daemon, client, region, wire, in_thread, poll
-):
-    yield_all(daemon, wire)
-    outcome = client.fault(region, 0, 16, wait=False)
-    with pytest.raises(lib_usm.WaitTimeout):
-        client.wait(outcome.token, timeout=0)
-    daemon.send()
-    poll(lambda: not [thread for thread in threading.enumerate() if thread.name == "lib_usm-reader"])
-    second = in_thread(client.wait, outcome.token)
-    poll(lambda: client._faults._reading)
-    daemon.send()
-    complete(daemon, wire, daemon.faults()[0])
-    assert isinstance(second.result(90), lib_usm.Allocated)
-
-
 def test_two_timed_waits_are_both_served(daemon, client, region, wire, in_thread):
     yield_all(daemon, wire)
     tokens = [client.fault(region, 16 * page, 16, wait=False).token for page in range(2)]
@@ -147,7 +131,7 @@ def test_two_timed_waits_are_both_served(daemon, client, region, wire, in_thread
 
 
 def test_yields_that_nobody_waits_for_are_forgotten_oldest_first(daemon, client, region, wire, monkeypatch):
-    monkeypatch.setattr("lib_usm.faults._MAX_TOKENS", 2)
+    monkeypatch.setattr("lib_usm.pager._MAX_TOKENS", 2)
     yield_all(daemon, wire)
     tokens = [client.fault(region, 0, 16, wait=False).token for _ in range(3)]
     with pytest.raises(lib_usm.UnknownToken):
@@ -221,75 +205,11 @@ def test_the_end_of_the_stream_wakes_all_who_wait(daemon, client, region, wire, 
             use()
 
 
-def test_a_session_killed_while_nobody_reads_is_known_to_the_next_call(daemon, client, region, wire, poll):
-    daemon.outbox.put(wire.rich_status(grpc.StatusCode.ABORTED, "SESSION_KILLED", "most memory of all"))
-    poll(lambda: client._faults.end is not None)
-    with pytest.raises(lib_usm.SessionKilled, match="most memory of all"):
-        client.mmap(10)
-
-
-class ScriptedCall:
-    """A call whose end is known before its last message is read, which real timing brings about only sometimes."""
-
-    def __init__(self, *responses, over=False):
-        self.responses = list(responses)
-        self.over = over
-        self.ended = None
-
-    def add_callback(self, callback):
-        self.ended = callback
-        return not self.over
-
-    def __next__(self):
-        self.ended()
-        return self.responses.pop(0)
-
-    def code(self):
-        return grpc.StatusCode.OK
-
-    def cancel(self):
-        return True
-
-
-def test_an_end_that_comes_with_the_last_outcome_is_not_lost(wire):
-    fault = client_pb2.Fault(fault_id=1, page_count=1)
-    call = ScriptedCall(client_pb2.StreamFaultsResponse(outcomes=[wire.allocated(fault)]))
-    stream = FaultStream(lambda requests: call, 8)
-    batch = stream.file([(PageTable(4), 1, 0, 1)], write=False)
-    assert stream.wait(batch)
-    assert isinstance(batch.results()[0], lib_usm.Allocated)
-    assert isinstance(stream.end, lib_usm.ConnectionLost)
-
-
-def test_a_stream_that_ended_before_it_was_used_takes_no_faults():
-    stream = FaultStream(lambda requests: ScriptedCall(over=True), 8)
-    with pytest.raises(lib_usm.ConnectionLost, match="the daemon ended the fault stream"):
-        stream.file([(PageTable(4), 1, 0, 1)], write=False)
-
-
 def test_close_wakes_those_who_wait(daemon, client, region, wire, in_thread):
     yield_all(daemon, wire)
     waits = wait_all(client, region, in_thread, daemon)
     client.close()
     assert [type(wait.exception(10)) for wait in waits] == [lib_usm.ClosedError] * 3
-
-
-def test_an_interrupted_reader_ends_the_session_for_everyone_and_hides_nothing(daemon, client, region, monkeypatch):
-    class Interrupted:
-        def __init__(self, call):
-            self.call = call
-
-        def __next__(self):
-            raise KeyboardInterrupt
-
-        def cancel(self):
-            return self.call.cancel()
-
-    monkeypatch.setattr(client._faults, "_call", Interrupted(client._faults._call))
-    with pytest.raises(KeyboardInterrupt):
-        client.fault(region, 0, 16)
-    with pytest.raises(lib_usm.ConnectionLost, match="interrupted by KeyboardInterrupt"):
-        client.fault(region, 0, 16)
 
 
 def test_outcomes_of_faults_that_nobody_filed_change_nothing(daemon, client, region, wire):
@@ -325,22 +245,88 @@ def test_a_closed_client_ends_its_stream_and_leaves_no_thread(daemon, poll):
     client = lib_usm.connect(daemon.address)
     client.fault(client.mmap(16), 0, 16)
     client.close()
-    daemon.until(lambda: daemon.streams_ended == 1)
+    daemon.until(lambda: daemon.streams_ended == daemon.streams == 2)
     poll(lambda: not [t for t in set(threading.enumerate()) - before if not t.name.startswith("ThreadPool")])
 
 
-def test_where_no_thread_can_be_started_a_timed_wait_is_refused_and_keeps_nobody_from_reading(
-    daemon, client, region, wire, monkeypatch
+def test_timeouts_of_several_threads_end_their_waits_alone_and_start_no_thread(daemon, client, region, wire, in_thread):
+    yield_all(daemon, wire)
+    tokens = [client.fault(region, 16 * page, 16, wait=False).token for page in range(4)]
+    before = threading.active_count()
+    last = in_thread(client.wait, tokens[0])
+    waits = [in_thread(client.wait, token, 0.05) for token in tokens[1:3]]
+    with pytest.raises(lib_usm.WaitTimeout):
+        client.wait(tokens[3], 0.05)
+    assert [type(wait.exception(90)) for wait in waits] == [lib_usm.WaitTimeout] * 2
+    assert threading.active_count() <= before + 3  # those of the test
+    for fault in daemon.faults():
+        complete(daemon, wire, fault)
+    assert isinstance(last.result(90), lib_usm.Allocated)
+    assert all(isinstance(client.wait(token), lib_usm.Allocated) for token in tokens[1:])
+
+
+def test_a_token_that_another_thread_waits_for_is_unknown_until_that_wait_has_ended(
+    daemon, client, region, wire, in_thread
 ):
     yield_all(daemon, wire)
-    outcome = client.fault(region, 0, 16, wait=False)
+    token = client.fault(region, 0, 16, wait=False).token
+    first = in_thread(client.wait, token, 0.2)
+    with pytest.raises((lib_usm.UnknownToken, lib_usm.WaitTimeout)):
+        client.wait(token, 0)
+    assert type(first.exception(90)) in (lib_usm.WaitTimeout, lib_usm.UnknownToken)
+    complete(daemon, wire, daemon.faults()[0])
+    assert isinstance(client.wait(token), lib_usm.Allocated)
 
-    def refuse(self):
-        raise RuntimeError("can't start new thread")
+
+def test_a_fault_and_the_access_after_it_are_one_message(daemon, client, region):
+    region.read(0, 1)
+    region.write(16, b"x")
+    assert [(len(each.faults), len(each.accesses)) for each in daemon.requests("StreamFaults")] == [(1, 1), (1, 1)]
+    region.read(0, 1)
+    assert len(daemon.requests("StreamFaults")) == 3
+
+
+def test_a_stream_that_breaks_is_an_error_of_those_that_wait_and_the_next_fault_opens_another(
+    daemon, client, region, wire, monkeypatch
+):
+    monkeypatch.setattr("lib_usm.channel._WHY_TIMEOUT_SECONDS", 0.01)  # for the session goes on, and says nothing
+    region.read(0, 1)
+    daemon.answers = lambda _fault: daemon.outboxes[-1].put(None)
+    with pytest.raises(lib_usm.ConnectionLost):
+        region.read(16, 1)
+    daemon.answers = None
+    region.write(16, b"again")
+    assert region.read(16, 5) == b"again"
+    assert daemon.streams == 3
+
+
+def test_what_interrupts_the_reading_ends_the_stream_and_the_session_goes_on(daemon, client, region, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(lib_usm.LimitExceeded, match=r"a wait with a timeout cannot begin \(can't start"):
-            client.wait(outcome.token, timeout=10)
+        patch.setattr("lib_usm.message_stream.MessageStream.receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.fault(region, 0, 16)
+    assert isinstance(client.fault(region, 0, 16), lib_usm.Allocated)
+
+
+def test_without_a_descriptor_for_the_stream_the_limit_is_named(client, region, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "eventfd", refuse)
+    with pytest.raises(lib_usm.LimitExceeded, match="RLIMIT_NOFILE"):
+        client.fault(region, 0, 16)
+
+
+def test_a_wait_that_an_interrupt_ends_keeps_its_token(daemon, client, region, wire):
+    yield_all(daemon, wire)
+    token = client.fault(region, 0, 16, wait=False).token
+    timer = threading.Timer(0.05, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        client.wait(token)
+    timer.join()
     complete(daemon, wire, daemon.faults()[0])
-    assert isinstance(client.wait(outcome.token), lib_usm.Allocated)
+    assert isinstance(client.wait(token), lib_usm.Allocated)

@@ -6,7 +6,7 @@ import pytest
 
 import lib_usm
 from lib_usm import steps
-from lib_usm.asyncio_pager import AsyncioPager
+from lib_usm.asyncio_runner import AsyncioRunner
 from tests.support.uthreads import FakeClient
 
 
@@ -15,7 +15,7 @@ def conversation(test):
 
     async def main():
         client = FakeClient()
-        pager = AsyncioPager(client.open_pager, asyncio.get_running_loop())
+        pager = AsyncioRunner(client.open_pager, asyncio.get_running_loop())
         try:
             await test(client, pager)
         finally:
