@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from usmd.core import events
+from usmd.core.frames import DIRTY
 from usmd.core.hints import parse_hint
 from usmd.core.state import CoreSettings
 from usmd.lab.event_records import read_header, read_record
@@ -46,7 +47,7 @@ def test_all_that_does_not_hold_is_counted_and_the_first_is_told():
     async def conversation(engine):
         flags = engine.core.state.frames.flags
         whole = bytes(flags)
-        flags[:] = bytes(FRAMES)
+        flags[:] = bytes(each & ~DIRTY for each in whole)
         answer = await validate(engine)
         flags[:] = whole
         assert answer.violation_count == FRAMES
