@@ -59,12 +59,6 @@ def watched(base=PageLife, allowed=TRANSITIONS):
             pages = self.pages_on(self.writing[reference])
             return self.watch("written", pages, lambda: super(Watched, self).written(reference, error))
 
-        def discard_swapped(self, region):
-            for page, entry in list(region.table.entries()):
-                assert entry < 0
-                self.seen.add(Transition(self.state_of(region, page), "discard_swapped", ABSENT))
-            return super().discard_swapped(region)
-
     def by_page(name):
         method = getattr(base, name)
 
