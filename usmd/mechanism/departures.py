@@ -56,9 +56,13 @@ class Departures:
 
     def _begin_jobs(self) -> None:
         """Begin a job for each region that is gone, until an event is put in the place of one."""
-        while isinstance(region := self._gone.get(), RealRegion):
+        while True:
+            region = self._gone.get()
+            if not isinstance(region, RealRegion):
+                region.set()
+                return
             self._of_regions.put(f"the end of region {region.region_id}", partial(self._empty, region))
-        region.set()
+            del region  # or its mapping would live until the next goes
 
     def _empty(self, region: RealRegion) -> None:
         try:
