@@ -106,19 +106,27 @@ class DeviceJobs:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run jobs, in a thread."""
-        while (job := self._queue.get()) is not None:
-            results: Results = []
-            failure: Exception | None = None
-            try:
-                results = job.perform(job.batch)
-                if len(results) != len(job.batch):
-                    raise ValueError(f"{len(results)} results for {len(job.batch)} entries")  # noqa: TRY301 - as others
-            except Exception as error:  # noqa: BLE001 - raised where the job is waited for
-                failure = error
-            try:
-                loop.call_soon_threadsafe(self._ended, job, results, failure)
-            except RuntimeError:
-                return  # the loop is closed: the daemon has ended without this job
+        while self._run_next(loop):
+            pass
+
+    def _run_next(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Run the next job; False where there will be no more. A call of its own, so that no job is kept after it."""
+        job = self._queue.get()
+        if job is None:
+            return False
+        results: Results = []
+        failure: Exception | None = None
+        try:
+            results = job.perform(job.batch)
+            if len(results) != len(job.batch):
+                raise ValueError(f"{len(results)} results for {len(job.batch)} entries")  # noqa: TRY301 - as others
+        except Exception as error:  # noqa: BLE001 - raised where the job is waited for
+            failure = error
+        try:
+            loop.call_soon_threadsafe(self._ended, job, results, failure)
+        except RuntimeError:
+            return False  # the loop is closed: the daemon has ended without this job
+        return True
 
     def _ended(self, job: Job, results: Results, failure: Exception | None) -> None:
         self.running.remove(job)
