@@ -37,6 +37,20 @@ class Wisher(ConditionalPolicy):
         self.returned.add(page)
 
 
+class FaithfulWisher(Wisher):
+    """Wishes of what it was told to only what it knows to be in swap when its turn comes, which may be later."""
+
+    def turn(self):
+        wishes = super().turn()
+        if wishes is None:
+            return None
+        return Wishes(
+            trim=wishes.trim,
+            swap_in=[page for page in wishes.swap_in if page in self.known],
+            demote=[(page, device) for page, device in wishes.demote if self.known.get(page, device) != device],
+        )
+
+
 def make_with(made: list, policy=Wisher):
     """What makes policies: `policy` for the specification `wisher`, noted in `made`, and else those of the registry."""
 

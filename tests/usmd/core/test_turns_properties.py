@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from tests.support.examples import steps
-from tests.support.wishes import make_with
+from tests.support.wishes import FaithfulWisher, Wisher, make_with
 from tests.usmd.core.test_machine_properties import INDEX, CoreMachine, RealMachine
 from usmd.core import events
 from usmd.core.frames import EVICTING, FILLING
@@ -33,9 +33,11 @@ NONSENSE = st.one_of(
 class Wishing:
     """For a machine: every process has a conditional policy, and what that wishes is done in its turn."""
 
+    wisher = Wisher
+
     def make_shell(self, core):
         self.policies = []
-        core.state.make_policy = make_with(self.policies)
+        core.state.make_policy = make_with(self.policies, self.wisher)
         shell = super().make_shell(core)
         attach = shell.attach
         shell.attach = lambda *arguments, **more: attach(*arguments, cond="wisher", **more)
@@ -134,6 +136,8 @@ class Wishing:
 
 class Faithful(Wishing):
     """Wishes as above, which are no error."""
+
+    wisher = FaithfulWisher
 
 
 class FaithfulMachine(Faithful, CoreMachine):
