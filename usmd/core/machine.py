@@ -40,8 +40,8 @@ from usmd.shown import shown
 class Core:
     """The state machine.
 
-    `state`, `life`, `reclaim`, `faults` and `waiting`, the pages that wait for a frame, are for reading: reports,
-    invariants and tests.
+    `state`, `life`, `reclaim`, `faults`, and the pages that wait for a frame, `waiting` and `over_budget`, are for
+    reading: reports, invariants and tests.
     """
 
     hinted_at_once: ClassVar[int | None] = None
@@ -73,7 +73,7 @@ class Core:
         self.waiting = self._placement.waiting
         self._memory_queue = MemoryQueue(self.state, self.life, self._placement, self.reclaim)
         self._budgets = Budgets(self.state, self.life, self._placement, self.reclaim)
-        self._over_budget = self._placement.over_budget
+        self.over_budget = self._placement.over_budget
         self._holds = Holds(self.state)
         self._ladder = Ladder(self.state, self.life, self._placement)
         self.faults = Faults(self.state, self._ladder, self._placement, self._holds)
@@ -121,7 +121,7 @@ class Core:
         self._handlers[type(event)](event)
         if self.waiting:
             self._serve_waiting()
-        if self._over_budget:
+        if self.over_budget:
             self._budgets.serve()
         if now >= state.turn_at:
             self._turns.begin()
@@ -154,7 +154,7 @@ class Core:
         """Do a part of the oldest deferred work, and see to it that the next part is asked for, once."""
         more = self.state.work.go_on(self._parts)
         pieces = len(self._work)
-        if self._over_budget:
+        if self.over_budget:
             self._budgets.serve()
         if self.waiting:
             self._serve_waiting()

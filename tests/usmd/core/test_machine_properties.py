@@ -123,9 +123,16 @@ class CoreMachine(RuleBasedStateMachine):
         return [process for process in sorted(self.heard) if process not in self.shell.ended]
 
     @precondition(lambda self: len(self.live()) < 3)
-    @rule(alloc=ALLOC, evict=EVICT, oom=OOM, device=st.sampled_from([None, "0", "slow"]))
-    def attach(self, alloc, evict, oom, device):
-        self.heard[self.shell.attach("app", alloc, evict, oom, swap_device=device)] = 0
+    @rule(
+        alloc=ALLOC,
+        evict=EVICT,
+        oom=OOM,
+        device=st.sampled_from([None, "0", "slow"]),
+        memory_max=st.sampled_from([None, 1, 2, 4]),
+    )
+    def attach(self, alloc, evict, oom, device, memory_max=None):
+        process = self.shell.attach("app", alloc, evict, oom, swap_device=device, memory_max=memory_max)
+        self.heard[process] = 0
 
     @precondition(lambda self: self.live() and len(self.model) < 5)
     @rule(pick=INDEX, pages=st.integers(1, 9))
@@ -299,6 +306,9 @@ class CoreMachine(RuleBasedStateMachine):
         if not self.under_way() and not self.recovering():
             assert self.open_faults == {}
             assert not self.shell.core.waiting
+            assert not self.shell.core.over_budget
+        for process in self.shell.core.state.processes.values():
+            assert process.resident <= process.memory_max
         for _, region, first, count in self.pins:
             assert {self.shell.state_of(region, page) for page in range(first, first + count)} == {"PRESENT"}
         for (_, region), pages in self.model.items():
