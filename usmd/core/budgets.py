@@ -91,7 +91,7 @@ class Budgets:
             return True
         if any(filling.region is not None and filling.region.process is process for filling in state.filling.values()):
             return True
-        if state.refreshing or reclaim.stuck or state.swap.recovering(state.now):
+        if state.refreshing or reclaim.passed_over.stuck or state.swap.recovering(state.now):
             return True
         return reclaim.end_holds_of(process) and reclaim.from_process(process, wanted) > 0
 

@@ -237,9 +237,9 @@ class Core:
         for pfn, zero in zip(event.frames, event.zero, strict=True):
             self.life.protected(event.ticket, pfn, zero)
             if zero is None:
-                self.reclaim.could_not_protect(pfn)
+                self.reclaim.passed_over.could_not_protect(pfn)
             else:
-                self.reclaim.protected()
+                self.reclaim.passed_over.protected()
 
     def _emptied(self, event: events.Emptied) -> None:
         for key in event.pages:
@@ -252,7 +252,7 @@ class Core:
         for reference, error in zip(event.slots, event.errors, strict=True):
             unstored = self.life.written(reference, error)
             if unstored is not None:
-                self.reclaim.could_not_store(unstored)
+                self.reclaim.passed_over.could_not_store(unstored)
 
     def _swap_in_done(self, event: events.SwapInDone) -> None:
         for pfn, error in zip(event.frames, event.errors, strict=True):

@@ -75,7 +75,7 @@ class MemoryQueue:
             or state.dying
             or state.refreshing
             or state.swap.recovering(state.now)
-            or self._reclaim.stuck
+            or self._reclaim.passed_over.stuck
         )
 
     def _join(self, pfn: int, waiter: Waiter) -> None:
@@ -104,7 +104,7 @@ class MemoryQueue:
         process.counters.oom_refusals += 1
         self._waiting.popleft()
         frames = state.frames
-        refused = self._reclaim.refused_pages
+        refused = self._reclaim.passed_over.refused_pages
         unstored = f", {refused} refused by every swap device" if refused else ""
         kept = f", or kept for pages from swap ({frames.free} free)," if frames.free else ""
         waiter.came(

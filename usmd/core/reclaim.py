@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from usmd.core.frames import DIRTY, EVICTABLE_AT, KEPT, PINNED, PRESENT, PRIORITY_OF, WITHOUT
 from usmd.core.hints import Priority
+from usmd.core.passed_over import PassedOver
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.work import Progress, Work
 from usmd.shown import shown
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
 
 MAX_EVICTING_FOR_HINTS: Final = 1024
 """Pages on their way out beyond which DONTNEED waits."""
-
-STUCK_SECONDS: Final = 0.1
-"""For how long a page that could not be protected is passed over."""
-REFUSED_SECONDS: Final = 1.0
-"""For how long a page that every swap device refused is passed over."""
-REFUSED_JUST_NOW: Final = 0.1
-"""The same when nothing else can go: the page may have changed, and the oom policy is asked only after a new try."""
-MAX_STUCK: Final = 30
-"""Times in a row after which faults do not wait any more for pages that cannot be protected."""
 
 
 class Settled(Enum):
@@ -55,16 +47,8 @@ class Reclaim:
         """Time until which background reclaim rests, because it found nothing that can go."""
         self._hand = 0
         """Where the default policy's sweep resumes."""
-        self._stuck_until = 0.0
-        """Time until which pages that could not be protected are not tried again."""
-        self._stuck_times = 0
-        """How often in a row that was so."""
-        self._stuck: dict[int, float] = {}
-        """Frame that could not be protected → time at which it is tried again."""
-        self._refused: dict[int, float] = {}
-        """Page that every swap device refused → when."""
-        self._forget_at = 0.0
-        """Time at which old entries of `_refused` are removed."""
+        self.passed_over = PassedOver(state)
+        """Victims that could not go, and are not tried again for a while."""
 
     def between_marks(self) -> None:
         """Background reclaim, after every event: from below the low watermark up to the high one."""
@@ -94,9 +78,9 @@ class Reclaim:
         begun = self.evict(wanted)
         if begun == 0 and in_flight:
             self._idle_until = state.now + state.settings.reclaim_rest
-        elif begun == 0 and state.now >= self._stuck_until and self._something_could_go():
+        elif begun == 0 and self.passed_over.may_try and self._something_could_go():
             self._end_holds()
-            self._forget_refused(REFUSED_JUST_NOW)
+            self.passed_over.try_refused_again()
             begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count)
         return begun
 
@@ -122,43 +106,6 @@ class Reclaim:
         for pfn in recent:
             state.recent.remove(pfn)
         return bool(held or recent)
-
-    def could_not_protect(self, pfn: int) -> None:
-        """The mechanism could not make a victim stable: reclaim passes it over for a while."""
-        state = self._state
-        until = state.now + STUCK_SECONDS
-        if state.now >= self._stuck_until:
-            self._stuck_times += 1
-            self._stuck_until = until
-            self._stuck = {frame: end for frame, end in self._stuck.items() if end > state.now}
-        self._stuck[pfn] = until
-
-    def could_not_store(self, pfn: int) -> None:
-        """Every swap device refused the page of a victim: reclaim passes it over for a while."""
-        state = self._state
-        if state.now >= self._forget_at:
-            self._forget_at = state.now + REFUSED_SECONDS
-            self._forget_refused(REFUSED_SECONDS)
-        self._refused[state.frames.page[pfn]] = state.now
-
-    @property
-    def refused_pages(self) -> int:
-        """Pages that every swap device refused a moment ago."""
-        return len(self._refused)
-
-    def _forget_refused(self, age: float) -> None:
-        """Try pages again that were refused longer than `age` seconds ago."""
-        since = self._state.now - age
-        self._refused = {page: at for page, at in self._refused.items() if at > since}
-
-    def protected(self) -> None:
-        """The mechanism made a victim stable."""
-        self._stuck_times = 0
-
-    @property
-    def stuck(self) -> bool:
-        """Whether faults should wait because victims cannot be protected now, but perhaps in a moment."""
-        return self._stuck_times < MAX_STUCK and any(map(self._is_stuck, self._stuck))
 
     def _something_could_go(self) -> bool:
         """Whether any frame is neither denied nor, for want of slots, bound to stay dirty; one pass at memory speed."""
@@ -208,7 +155,7 @@ class Reclaim:
         """Evict what the policy names; returns how many, and the held frames to evict before it is asked again."""
         settings = self._state.settings
         flags, recent = self._state.frames.flags, self._state.recent
-        passing = self._stuck or self._refused
+        passing = self.passed_over
         policies = process.policies
         slots = self._slots_to_spare()
         name = policies.specifications["evict"]
@@ -226,7 +173,7 @@ class Reclaim:
             wrong = self._objection(process, pfn)
             if wrong is not None:
                 policies.broke("evict", f"choose_victims named frame {shown(pfn)}, which is {wrong}")
-            elif (slots <= 0 and flags[pfn] & DIRTY) or (passing and self._is_passed_over(pfn)):
+            elif (slots <= 0 and flags[pfn] & DIRTY) or (passing and pfn in passing):
                 process.counters.refused_victims += 1
             elif flags[pfn] & PINNED or pfn in recent:
                 process.counters.refused_victims += 1
@@ -261,17 +208,6 @@ class Reclaim:
         self._life.discard(region, key & PAGE_MASK, pfn + 1)
         return Settled.GONE
 
-    def _is_stuck(self, pfn: int) -> bool:
-        """Whether the frame could not be protected a moment ago."""
-        return self._stuck.get(pfn, 0.0) > self._state.now
-
-    def _is_passed_over(self, pfn: int) -> bool:
-        """Whether the frame could not be protected a moment ago, or its page was refused by every swap device."""
-        if self._is_stuck(pfn):
-            return True
-        refused_at = self._refused.get(self._state.frames.page[pfn]) if self._refused else None
-        return refused_at is not None and self._needs_slot(pfn) and refused_at + REFUSED_SECONDS > self._state.now
-
     def _is_held(self, pfn: int) -> bool:
         """Whether the frame's page was faulted in, and the access after that may be still to come."""
         return bool(self._state.frames.flags[pfn] & PINNED) or pfn in self._state.recent
@@ -280,7 +216,7 @@ class Reclaim:
         """Evict a frame that the evict policy named, if it can go, also a `held` one; tells whether it does."""
         if self._unsettled and self._settle(pfn) is Settled.GONE:
             return True
-        if self._objection(process, pfn) is not None or self._is_passed_over(pfn):
+        if self._objection(process, pfn) is not None or pfn in self.passed_over:
             return False
         if self._is_held(pfn) and not held:
             return False
@@ -361,7 +297,7 @@ class Reclaim:
                 break
             marked[pfn] = 0
             self._hand = pfn + 1
-            if frames.state[pfn] != PRESENT or (slots <= 0 and self._needs_slot(pfn)) or self._is_passed_over(pfn):
+            if frames.state[pfn] != PRESENT or (slots <= 0 and self._needs_slot(pfn)) or pfn in self.passed_over:
                 continue
             if self._unsettled:
                 if self._settle(pfn) is Settled.GONE:

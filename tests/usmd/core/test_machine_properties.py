@@ -367,7 +367,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     def recovering(self):
         """A device that failed to write rests, or pages that could not be protected do, and faults wait for that."""
-        return self.shell.core.state.swap.recovering(self.shell.now) or self.shell.core.reclaim.stuck
+        return self.shell.core.state.swap.recovering(self.shell.now) or self.shell.core.reclaim.passed_over.stuck
 
     def read_back(self, process, region, page, expected):
         """The page can be read, or its owner is told why not; without pins a reader may lose the race for ever."""
