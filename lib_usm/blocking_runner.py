@@ -233,7 +233,9 @@ class BlockingRunner:
                     self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
                 except OSError as error:
                     raise limit_reached(error, "a fault stream cannot be opened") or error from None
+            former = None if self._pager is None else self._pager.end
             self._stream, self._pager = self._open_pager()
+            self._pager.former_end = former
         return self._pager
 
     def _follow(self, thread: _Thread, deadline: float | None) -> bool:
