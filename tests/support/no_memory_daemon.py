@@ -6,13 +6,13 @@ import errno
 import os
 from pathlib import Path
 
-from usmd.mechanism import userfaultfd
+from usmd.mechanism.staging import Block
 
 _FULL = Path(os.environ["USMD_TEST_FULL"])
-_make = userfaultfd._Block.__init__
+_make = Block.__init__
 
 
-def _make_or_not(self: userfaultfd._Block, size: int) -> None:
+def _make_or_not(self: Block, size: int) -> None:
     if _FULL.exists():
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     _make(self, size)
@@ -20,4 +20,4 @@ def _make_or_not(self: userfaultfd._Block, size: int) -> None:
 
 def run_out() -> None:
     """Change the staging memory of this process."""
-    userfaultfd._Block.__init__ = _make_or_not  # type: ignore[method-assign]
+    Block.__init__ = _make_or_not  # type: ignore[method-assign]

@@ -33,6 +33,7 @@ from usmd.runtime_paths import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd.server.admin_service import AdminService
 from usmd.server.admission import MAX_MESSAGE, STREAM_WINDOW, Admission
 from usmd.server.client_service import REQUEST_LIMITS, ClientService
+from usmd.server.collector import collect_rarely
 from usmd.server.connections import Connections
 from usmd.server.connections import Sessions as Holders
 from usmd.server.cpu_clock import CpuClock
@@ -344,6 +345,7 @@ def serve(config: Config, signals: Signals) -> int:
             place = config.server.trace_events
             if place is not None:
                 event_log = stack.enter_context(closing(EventLog(place, config.server.trace_events_size)))
+            collect_rarely()
             factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:
                 return runner.run(_run(config, devices, signals, cpu_clock, shares, locks, event_log))
