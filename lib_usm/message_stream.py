@@ -47,6 +47,8 @@ _MAX_FRAME_BYTES: Final = 1 << 20
 """Of a frame's content."""
 _DATA: Final = 0
 _GOAWAY: Final = 7
+_GOAWAY_BYTES: Final = 8
+"""Of its last stream and its error code, at least."""
 _WINDOW_UPDATE: Final = 8
 _WINDOW: Final = 8 << 20
 """Bytes that may come before the daemon is told that there is room again."""
@@ -65,6 +67,8 @@ class MessageStream:
     """
 
     def __init__(self, path: str, method: str, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._goaway = 0
+        """The error code with which the daemon said that it ends the connection."""
         self.end: UsmError | None = None
         """Why the call ended; None while it goes on."""
         self._outgoing: deque[memoryview] = deque()
@@ -189,14 +193,14 @@ class MessageStream:
                 self._trailers.update((str(name), str(value)) for name, value in event.headers or ())
             elif isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
                 self._stop(self._why())
-            elif isinstance(event, h2.events.ConnectionTerminated) and event.error_code:
-                self._stop(ConnectionLost(f"the daemon ended the connection (HTTP/2 error {event.error_code})"))
+        if self._goaway and self.end is None:
+            self._stop(ConnectionLost(f"the daemon ended the connection (HTTP/2 error {self._goaway})"))
 
     def _whole_frames(self, data: bytes) -> bytes:
         """The frames that have come whole, for h2: without those of messages, which are taken here.
 
-        And without a GOAWAY that is no error. A server that drains sends that first and then ends its calls, each with
-        a status; h2 takes nothing after it.
+        And without GOAWAY. A server that drains or stops sends that first and then ends its calls, each with a status;
+        h2 takes nothing after it.
         """
         frames = self._frames
         frames += data
@@ -213,7 +217,10 @@ class MessageStream:
                 if kind == _DATA and not flags and view[start + 5 : start + _FRAME_HEADER_BYTES] == self._stream_id:
                     self._incoming += view[start + _FRAME_HEADER_BYTES : stop]
                     self._taken += stop - start - _FRAME_HEADER_BYTES
-                elif kind != _GOAWAY or any(view[start + 13 : start + 17]):
+                elif kind == _GOAWAY and stop - start >= _FRAME_HEADER_BYTES + _GOAWAY_BYTES:
+                    code = int.from_bytes(view[start + 13 : start + 17], "big")
+                    self._goaway = self._goaway or code
+                else:
                     whole += view[start:stop]
                 start = stop
         del frames[:start]

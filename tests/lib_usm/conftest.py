@@ -224,7 +224,8 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
                 self.outboxes.append(outbox)
         reader = threading.Thread(target=self._read_faults, args=(request_iterator, context))
         reader.start()
-        context.add_callback(lambda: outbox.put(None))
+        if not context.add_callback(lambda: outbox.put(None)):
+            outbox.put(None)  # it has ended already
         try:
             while (item := outbox.get()) is not None:
                 if not isinstance(item, pb.StreamFaultsResponse):

@@ -198,7 +198,7 @@ def test_the_end_of_the_stream_wakes_all_who_wait(daemon, client, region, wire, 
         kind = lib_usm.SessionKilled
         daemon.outbox.put(wire.rich_status(grpc.StatusCode.ABORTED, "SESSION_KILLED", "most memory of all"))
     errors = [wait.exception(10) for wait in waits]
-    assert [type(error) for error in errors] == [kind] * 3
+    assert [type(error) for error in errors] == [kind] * 3, errors
     assert len({id(error) for error in errors}) == 3
     for use in (lambda: client.mmap(10), lambda: region.read(0, 1), lambda: client.wait(5)):
         with pytest.raises(kind, match="most memory of all" if end == "killed" else None):

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import hpack
 import pytest
 
 import lib_usm
@@ -244,6 +245,15 @@ def data_frame(content):
     return len(content).to_bytes(3, "big") + b"\0\0" + b"\0\0\0\1" + content
 
 
+GOAWAY = b"\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\2"
+
+
+def trailers_frame(status):
+    """Headers that end the call, as of a call that had no answer."""
+    block = hpack.Encoder().encode([(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", status)])
+    return len(block).to_bytes(3, "big") + b"\1\5" + b"\0\0\0\1" + block
+
+
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
@@ -252,7 +262,10 @@ def data_frame(content):
         (FRAME_SETTINGS, lib_usm.ConnectionLost),
         (FRAME_SETTINGS + data_frame(b"data before headers"), lib_usm.InternalError),
         (FRAME_SETTINGS + b"\0\0\4\3\0\0\0\0\1\0\0\0\2", lib_usm.ConnectionLost),  # RST_STREAM
-        (FRAME_SETTINGS + b"\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\2", lib_usm.ConnectionLost),  # GOAWAY
+        (FRAME_SETTINGS + GOAWAY, lib_usm.ConnectionLost),
+        (FRAME_SETTINGS + GOAWAY + data_frame(b"and more"), lib_usm.ConnectionLost),
+        (FRAME_SETTINGS + GOAWAY + trailers_frame(b"1"), lib_usm.ConnectionLost),  # CANCELLED
+        (FRAME_SETTINGS + b"\0\0\4\7\0\0\0\0\0\0\0\0\0", lib_usm.InternalError),  # a GOAWAY that is cut
     ],
 )
 def test_nonsense_ends_the_stream_with_an_error(tmp_path, answer, kind):
