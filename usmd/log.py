@@ -22,7 +22,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from usmd.errors import ConfigError
 from usmd.event_levels import UNLOGGED, level_of
-from usmd.shown import cut, traceback_of, type_name
+from usmd.safe_repr import cut, traceback_of, type_name
 from usmd.standard_streams import AsideStream
 from usmd.text_output import printable
 

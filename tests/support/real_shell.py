@@ -198,7 +198,7 @@ class RealShell(Shell):
                 for key in self._not_gone(command.pages):
                     self._wake(key)
                 if emptied:
-                    yield events.Emptied(emptied)
+                    yield events.Punched(emptied)
             case commands.Poison():
                 for key in command.pages:
                     if key not in self.memory:

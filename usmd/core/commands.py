@@ -141,7 +141,7 @@ class Restore(Command, frozen=True):
 class Wake(Command, frozen=True):
     """These pages are there: whoever waits for one goes on.
 
-    One that its own client has emptied gets zeros: Emptied, at once.
+    One that its own client has emptied gets zeros: Punched, at once.
     """
 
     pages: Sequence[int]

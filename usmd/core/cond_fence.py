@@ -7,7 +7,7 @@ from itertools import islice
 
 from usmd.core.fence import ANYTHING, Fence, place
 from usmd.core.policy import ConditionalPolicy, Wishes
-from usmd.shown import shown
+from usmd.safe_repr import safe_repr
 
 
 class CondFence(Fence):
@@ -30,7 +30,7 @@ class CondFence(Fence):
                 if type(policy).page_returned is not ConditionalPolicy.page_returned:
                     self.on_returned = policy.page_returned
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("cond", f"it raised {shown(error)}{place(error)} when it was asked what it hears")
+                self.record_error("cond", f"it raised {safe_repr(error)}{place(error)} when it was asked what it hears")
             state = self._state
             state.turn_at = min(state.turn_at, state.now + state.settings.cond_interval)
 
@@ -40,7 +40,7 @@ class CondFence(Fence):
             try:
                 self.on_swapped(page, device)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("cond", f"page_swapped raised {shown(error)}{place(error)}")
+                self.record_error("cond", f"page_swapped raised {safe_repr(error)}{place(error)}")
 
     def page_returned(self, page: int) -> None:
         """Tell the conditional policy, if it listens, of a page that is not to be wished for any more."""
@@ -48,7 +48,7 @@ class CondFence(Fence):
             try:
                 self.on_returned(page)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("cond", f"page_returned raised {shown(error)}{place(error)}")
+                self.record_error("cond", f"page_returned raised {safe_repr(error)}{place(error)}")
 
     @property
     def conditional(self) -> bool:
@@ -67,7 +67,7 @@ class CondFence(Fence):
         try:
             answer = self._read(self._cond.turn(), limit)
         except ANYTHING as error:  # a policy may raise anything
-            self.broke("cond", f"turn raised {shown(error)}{place(error)}")
+            self.record_error("cond", f"turn raised {safe_repr(error)}{place(error)}")
             return 0, [], []
         self._timed("cond", stopwatch, started)
         return answer
@@ -76,11 +76,11 @@ class CondFence(Fence):
         """The wishes that are numbers; each that is none is an error. Looks at the first `limit` of each kind."""
         if not isinstance(wishes, Wishes):
             if wishes is not None:
-                self.broke("cond", f"turn answered {shown(wishes)}, which is no Wishes")
+                self.record_error("cond", f"turn answered {safe_repr(wishes)}, which is no Wishes")
             return 0, [], []
         trim: object = wishes.trim
         if type(trim) is not int or trim < 0:
-            self.broke("cond", f"turn wished to trim {shown(trim)} pages")
+            self.record_error("cond", f"turn wished to trim {safe_repr(trim)} pages")
             trim = 0
         swap_in: list[int] = []
         named: Iterable[object] = wishes.swap_in
@@ -88,12 +88,12 @@ class CondFence(Fence):
             if type(page) is int:
                 swap_in.append(page)
             else:
-                self.broke("cond", f"turn wished page {shown(page)} back, which is no page")
+                self.record_error("cond", f"turn wished page {safe_repr(page)} back, which is no page")
         demote: list[tuple[int, int]] = []
         named = wishes.demote
         for pair in islice(named, limit):
             if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is type(pair[1]) is int:
                 demote.append(pair)
             else:
-                self.broke("cond", f"turn wished {shown(pair)} demoted, which is no page and device")
+                self.record_error("cond", f"turn wished {safe_repr(pair)} demoted, which is no page and device")
         return min(trim, limit), swap_in, demote

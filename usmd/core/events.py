@@ -170,7 +170,7 @@ class Protected(Event, frozen=True):
     zero: Sequence[bool | None]
 
 
-class Emptied(Event, frozen=True):
+class Punched(Event, frozen=True):
     """These pages, which should be there, were not, because their own client punched them; they hold zeros now."""
 
     pages: Sequence[int]

@@ -10,14 +10,14 @@ from typing import cast
 from usmd.core.fence import ANYTHING, Fence, place
 from usmd.core.frame_list import FrameLinks
 from usmd.core.policy import EvictPolicy
-from usmd.shown import cut, shown
+from usmd.safe_repr import cut, safe_repr
 
 
 class EvictFence(Fence):
     """The evict policy of a process.
 
     `on_access` is its `page_accessed` where it has one, else None, and `on_miss` its `page_missed`. The hot path calls
-    them directly, and `broke` when one raises; a replay does so with `on_fill` and `on_evict`, which are its
+    them directly, and `record_error` when one raises; a replay does so with `on_fill` and `on_evict`, which are its
     `page_filled` and `page_evicted` (or `page_left`, which that calls). `_known`: while pages are handed over to a new
     evict policy, 1 for the frames that it has heard of; None: it knows all.
     """
@@ -42,7 +42,9 @@ class EvictFence(Fence):
                 self.on_access = policy.page_accessed if policy.hears_accesses else None
                 self.on_miss = policy.page_missed if policy.hears_misses else None
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"it raised {shown(error)}{place(error)} when it was asked what it hears")
+                self.record_error(
+                    "evict", f"it raised {safe_repr(error)}{place(error)} when it was asked what it hears"
+                )
 
     def page_filled(self, pfn: int) -> None:
         """Tell the evict policy of a page that may be evicted; its frame is in no list, whoever forgot it there."""
@@ -55,7 +57,7 @@ class EvictFence(Fence):
             try:
                 self._evict.page_filled(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"page_filled raised {shown(error)}{place(error)}")
+                self.record_error("evict", f"page_filled raised {safe_repr(error)}{place(error)}")
 
     def _knows(self, pfn: int, *, leaves: bool = False) -> bool:
         """Whether the evict policy has heard of a page, which it has but for a hand-over; `leaves`: it will not now."""
@@ -73,7 +75,7 @@ class EvictFence(Fence):
             try:
                 self._evict.page_left(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"page_left raised {shown(error)}{place(error)}")
+                self.record_error("evict", f"page_left raised {safe_repr(error)}{place(error)}")
 
     def page_evicted(self, pfn: int) -> None:
         """Tell the evict policy of a page that is evicted."""
@@ -81,7 +83,7 @@ class EvictFence(Fence):
             try:
                 self._evict.page_evicted(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"page_evicted raised {shown(error)}{place(error)}")
+                self.record_error("evict", f"page_evicted raised {safe_repr(error)}{place(error)}")
 
     def page_accessed(self, pfn: int, *, write: bool) -> None:
         """Tell the evict policy of a touch of a page that is there."""
@@ -89,7 +91,7 @@ class EvictFence(Fence):
             try:
                 self.on_access(pfn, write)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"page_accessed raised {shown(error)}{place(error)}")
+                self.record_error("evict", f"page_accessed raised {safe_repr(error)}{place(error)}")
 
     def page_missed(self, page: int) -> None:
         """Tell the evict policy that a page which is in no frame was asked for."""
@@ -97,7 +99,7 @@ class EvictFence(Fence):
             try:
                 self.on_miss(page)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"page_missed raised {shown(error)}{place(error)}")
+                self.record_error("evict", f"page_missed raised {safe_repr(error)}{place(error)}")
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Tell the evict policy that another hint is in force."""
@@ -105,7 +107,7 @@ class EvictFence(Fence):
             try:
                 self._evict.hint_changed(pfn, priority_before)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"hint_changed raised {shown(error)}{place(error)}")
+                self.record_error("evict", f"hint_changed raised {safe_repr(error)}{place(error)}")
 
     def first_victim(self) -> int:
         """The frame that the evict policy names first, or -1: it names none, or what it names is no number."""
@@ -114,7 +116,7 @@ class EvictFence(Fence):
                 for pfn in self._evict.choose_victims():
                     return pfn if type(pfn) is int else -1
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"choose_victims raised {shown(error)}{place(error)}")
+                self.record_error("evict", f"choose_victims raised {safe_repr(error)}{place(error)}")
         return -1
 
     def candidates(self, limit: int) -> Iterator[int]:
@@ -124,7 +126,7 @@ class EvictFence(Fence):
             return
         stopwatch = self._state.stopwatch
         started = stopwatch()
-        named = self._named(policy, limit, partial(self.broke, "evict"))
+        named = self._named(policy, limit, partial(self.record_error, "evict"))
         try:
             for pfn in named:
                 if type(pfn) is int:
@@ -132,7 +134,7 @@ class EvictFence(Fence):
                     if policy is not self._evict:
                         break  # it hung when it heard what became of that one
                 else:
-                    self.broke("evict", f"choose_victims named {shown(pfn)}, which is no frame")
+                    self.record_error("evict", f"choose_victims named {safe_repr(pfn)}, which is no frame")
         finally:  # also when the caller has enough and asks for no more
             named.close()
             self._timed("evict", stopwatch, started)
@@ -143,7 +145,7 @@ class EvictFence(Fence):
         try:
             named = iter(cast("Iterable[object]", policy.choose_victims()))  # whatever it says of itself
         except ANYTHING as error:  # a policy may raise anything
-            told(f"choose_victims raised {shown(error)}{place(error)}")
+            told(f"choose_victims raised {safe_repr(error)}{place(error)}")
         try:
             for _ in range(limit):
                 try:
@@ -151,7 +153,7 @@ class EvictFence(Fence):
                 except StopIteration:
                     return
                 except ANYTHING as error:  # a policy may raise anything
-                    told(f"choose_victims raised {shown(error)}{place(error)}")
+                    told(f"choose_victims raised {safe_repr(error)}{place(error)}")
                     return
                 yield pfn
         finally:
@@ -163,16 +165,16 @@ class EvictFence(Fence):
         try:
             named.close()
         except ANYTHING as error:  # a policy may raise anything
-            told(f"choose_victims raised {shown(error)}{place(error)} when it was closed")
+            told(f"choose_victims raised {safe_repr(error)}{place(error)} when it was closed")
 
     def reason(self, pfn: int) -> str:
         """Why the evict policy chose a frame."""
         if self._evict is not None:
             try:
                 reason: object = self._evict.reason(pfn)
-                return cut(reason) if type(reason) is str else shown(reason)
+                return cut(reason) if type(reason) is str else safe_repr(reason)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"reason raised {shown(error)}{place(error)}")
+                self.record_error("evict", f"reason raised {safe_repr(error)}{place(error)}")
         return "no reason given"
 
     def swap_device(self, pfn: int) -> int | None:
@@ -181,9 +183,9 @@ class EvictFence(Fence):
             try:
                 number: object = self._evict.swap_device(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.broke("evict", f"swap_device raised {shown(error)}{place(error)}")
+                self.record_error("evict", f"swap_device raised {safe_repr(error)}{place(error)}")
                 return None
             if number is None or (type(number) is int and 0 <= number < len(self._state.swap.devices)):
                 return number
-            self.broke("evict", f"swap_device answered {shown(number)}, which is no device")
+            self.record_error("evict", f"swap_device answered {safe_repr(number)}, which is no device")
         return None

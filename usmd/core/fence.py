@@ -11,8 +11,8 @@ from usmd.core.blame import Blame
 from usmd.core.policy import Policy
 from usmd.core.view import MemoryView
 from usmd.errors import UsmdError
-from usmd.shown import contexts, shown, type_name
-from usmd.shown import place as place_of
+from usmd.safe_repr import contexts, safe_repr, type_name
+from usmd.safe_repr import place as place_of
 
 if TYPE_CHECKING:
     from usmd.core.region import Process
@@ -29,7 +29,10 @@ class PolicyHung(BaseException):
 
 
 ANYTHING: Final = BaseException
-"""What a policy may raise without hurting the daemon. Who catches it calls `broke`, which lets through what is none."""
+"""What a policy may raise without hurting the daemon.
+
+Every handler must call `record_error`, which raises exceptions again that are not the policy's fault.
+"""
 
 
 class EndsRun(BaseException):
@@ -77,14 +80,14 @@ class Fence(ABC):
         except UsmdError:
             raise
         except ANYTHING as error:  # a policy's constructor may raise anything
-            self.broke(kind, f"its constructor raised {shown(error)}{place(error)}")
+            self.record_error(kind, f"its constructor raised {safe_repr(error)}{place(error)}")
             return None
         if not isinstance(policy, base):
-            self.broke(kind, f"it is a {type_name(policy)}, not a {base.__name__}")
+            self.record_error(kind, f"it is a {type_name(policy)}, not a {base.__name__}")
             return None
         return policy
 
-    def broke(self, kind: str, what: str) -> None:
+    def record_error(self, kind: str, what: str) -> None:
         """Count an answer that was not used, and report it; a policy that hung is called no more.
 
         Raises again what is handled when this is called, if that is no error of the policy.

@@ -19,7 +19,7 @@ from usmd.core.hints import MAX_HINT_BYTES, Hint, policy_keys
 from usmd.core.policy import ANY_EXTRA, AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UsmdError
-from usmd.shown import shown, type_name
+from usmd.safe_repr import safe_repr, type_name
 
 if TYPE_CHECKING:
     from usmd.core.pages_left import Steps
@@ -59,7 +59,7 @@ class GuardedPolicies(HandOver, CondFence):
         try:
             answer = self._alloc.allocate(fault, request)
         except ANYTHING as error:  # a policy may raise anything
-            self.broke("alloc", f"allocate raised {shown(error)}{place(error)}")
+            self.record_error("alloc", f"allocate raised {safe_repr(error)}{place(error)}")
             return Allocation(fault.page), False
         if stopwatch() - started > self._slow:
             self._timed("alloc", stopwatch, started)
@@ -73,7 +73,7 @@ class GuardedPolicies(HandOver, CondFence):
                 and (frame is None or type(frame) is int)
             ):
                 return plan, yields
-        self.broke("alloc", f"allocate answered {shown(plan)} to a fault on page {fault.page}")
+        self.record_error("alloc", f"allocate answered {safe_repr(plan)} to a fault on page {fault.page}")
         return Allocation(fault.page), False
 
     def replace(self, kind: str, specification: str) -> Steps | None:
@@ -93,7 +93,7 @@ class GuardedPolicies(HandOver, CondFence):
         except ANYTHING as error:  # a policy's constructor may raise anything
             self._let_through(error)
             raise InvalidArgument(
-                f"{kind} policy {specification}: its constructor raised {shown(error)}{place(error)}"
+                f"{kind} policy {specification}: its constructor raised {safe_repr(error)}{place(error)}"
             ) from error
         if isinstance(policy, AllocPolicy) and kind == "alloc":
             self._alloc = policy
@@ -137,7 +137,7 @@ class GuardedPolicies(HandOver, CondFence):
                     return []
                 heeded.update(key[:MAX_HINT_BYTES].upper() for key in islice(keys, _MAX_KEYS) if isinstance(key, str))
             except ANYTHING as error:  # a policy may raise anything
-                self.broke(kind, f"heeded_keys raised {shown(error)}{place(error)}")
+                self.record_error(kind, f"heeded_keys raised {safe_repr(error)}{place(error)}")
                 return []
         if ANY_EXTRA in heeded:
             heeded.update(hint.extra)
@@ -157,13 +157,13 @@ class GuardedPolicies(HandOver, CondFence):
         try:
             answer = self._oom.choose(fault)
         except ANYTHING as error:  # a policy may raise anything
-            self.broke("oom", f"choose raised {shown(error)}{place(error)}")
+            self.record_error("oom", f"choose raised {safe_repr(error)}{place(error)}")
             return None
         self._timed("oom", stopwatch, started)
         if answer is None:
             return None
         victim = self._state.processes.get(answer) if type(answer) is int else None
         if victim is None or victim.resident == 0:
-            self.broke("oom", f"choose answered {shown(answer)}, which is no process with memory")
+            self.record_error("oom", f"choose answered {safe_repr(answer)}, which is no process with memory")
             return None
         return victim.process_id

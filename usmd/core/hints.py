@@ -17,7 +17,7 @@ import msgspec
 
 from usmd.core.hint_values import Choice, Name, Seconds, SizeOrAuto, Switch, Values
 from usmd.errors import InvalidHint
-from usmd.shown import shown
+from usmd.safe_repr import safe_repr
 
 MAX_HINT_BYTES: Final = 1024
 MAX_EXTRA_KEYS: Final = 16
@@ -138,9 +138,9 @@ def typed_hint(values: Mapping[str, object], extra: Mapping[str, str]) -> Hint |
     for name, value in sorted(extra.items()):
         key, part = name.upper(), f"{name}={value}"
         if not key.startswith("X_"):
-            raise InvalidHint(f"hint key {shown(name)} is not free-form; allowed are keys that begin with X_")
+            raise InvalidHint(f"hint key {safe_repr(name)} is not free-form; allowed are keys that begin with X_")
         if "=" in key or ";" in part:
-            raise InvalidHint(f"hint key {shown(name)} or its value has a ';' or '='; allowed is text without it")
+            raise InvalidHint(f"hint key {safe_repr(name)} or its value has a ';' or '='; allowed is text without it")
         _check_separators(part, key, value)
         if key in free:
             raise InvalidHint(f"hint key {key} is given twice; give it once")

@@ -23,7 +23,7 @@ from usmd.core.rights import NORMAL
 from usmd.core.state import MAX_FRAMES, CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.view import MakePolicy
-from usmd.shown import shown
+from usmd.safe_repr import safe_repr
 
 
 class Touches(events.Event, frozen=True):
@@ -145,7 +145,7 @@ class InstantCore(Core):
     def _plain_touches(self, region: Region, pages: Sequence[int], writes: bytes) -> int:
         """Touches without times, hints and pages beside the missed one; returns how many pages were missed."""
         process, chunks = region.process, region.table.chunks
-        policies, given_up, frames = process.policies, self.state.given_up, self._frames
+        policies, forced, frames = process.policies, self.state.forced_victims, self._frames
         all_flags = frames.flags
         on_access = policies.on_access
         exchange, count = self._exchange(process, region)
@@ -160,9 +160,9 @@ class InstantCore(Core):
                         try:
                             on_access(entry - 1, write)
                         except ANYTHING as error:  # a policy may raise anything
-                            policies.broke("evict", f"page_accessed raised {shown(error)}{place(error)}")
-                        if given_up:
-                            self.reclaim.given_up()
+                            policies.record_error("evict", f"page_accessed raised {safe_repr(error)}{place(error)}")
+                        if forced:
+                            self.reclaim.evict_forced()
                 else:
                     misses += 1
                     if frames.free or exchange is None:
@@ -203,7 +203,7 @@ class InstantCore(Core):
                 try:
                     on_miss(first_key + page)
                 except ANYTHING as error:  # a policy may raise anything
-                    policies.broke("evict", f"page_missed raised {shown(error)}{place(error)}")
+                    policies.record_error("evict", f"page_missed raised {safe_repr(error)}{place(error)}")
             pfn = first_victim()
             if not 0 <= pfn < end or states[pfn] != PRESENT:
                 return self._slow_exchange(process, region, page, pfn, write=write)
@@ -224,7 +224,7 @@ class InstantCore(Core):
             try:
                 on_evict(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                policies.broke("evict", f"page_evicted raised {shown(error)}{place(error)}")
+                policies.record_error("evict", f"page_evicted raised {safe_repr(error)}{place(error)}")
             if flags == usual:
                 chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = ABSENT  # type: ignore[index]
             else:
@@ -248,7 +248,7 @@ class InstantCore(Core):
             try:
                 on_fill(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                policies.broke("evict", f"page_filled raised {shown(error)}{place(error)}")
+                policies.record_error("evict", f"page_filled raised {safe_repr(error)}{place(error)}")
 
         def count() -> None:
             count_faults(region, minor=minor, major=major)
@@ -265,7 +265,7 @@ class InstantCore(Core):
     def _any_touches(self, region: Region, event: Touches) -> int:
         """Touches of all kinds; returns how many pages were missed."""
         state, process = self.state, region.process
-        flags, policies, given_up = state.frames.flags, process.policies, state.given_up
+        flags, policies, forced = state.frames.flags, process.policies, state.forced_victims
         table, writes, times = region.table, event.writes, event.times
         misses = 0
         for index, page in enumerate(event.pages):
@@ -284,8 +284,8 @@ class InstantCore(Core):
                     process.touches.extend((region.first_key + page, write))
                 if not flags[pfn] & KEPT:
                     policies.page_accessed(pfn, write=write)
-                    if given_up:
-                        self.reclaim.given_up()
+                    if forced:
+                        self.reclaim.evict_forced()
             else:
                 misses += 1
                 self._miss(process, region, page, write=write)

@@ -34,7 +34,7 @@ from usmd.core.turns import Turns
 from usmd.core.view import MakePolicy
 from usmd.core.work import DoPart, Kind, one_by_one
 from usmd.errors import OutOfRange
-from usmd.shown import shown
+from usmd.safe_repr import safe_repr
 
 
 class Core:
@@ -107,7 +107,7 @@ class Core:
             events.Unpin: pins.unpin,
             events.Access: self._access,
             events.Protected: self._protected,
-            events.Emptied: self._emptied,
+            events.Punched: self._punched,
             events.SwapOutDone: self._swap_out_done,
             events.SwapInDone: self._swap_in_done,
             events.Tick: self._tick,
@@ -133,8 +133,8 @@ class Core:
             self.reclaim.between_marks()
         else:
             self.reclaim.reclaiming = False
-        if state.given_up:
-            self.reclaim.given_up()
+        if state.forced_victims:
+            self.reclaim.evict_forced()
         return state.take_commands()
 
     def _serve_waiting(self) -> None:
@@ -219,7 +219,7 @@ class Core:
                     try:
                         on_access(pfn, write)
                     except ANYTHING as error:  # a policy may raise anything
-                        process.policies.broke("evict", f"page_accessed raised {shown(error)}{place(error)}")
+                        process.policies.record_error("evict", f"page_accessed raised {safe_repr(error)}{place(error)}")
                         on_access = process.policies.on_access  # none, if that call hung
         process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))
@@ -241,7 +241,7 @@ class Core:
             else:
                 self.reclaim.passed_over.protected()
 
-    def _emptied(self, event: events.Emptied) -> None:
+    def _punched(self, event: events.Punched) -> None:
         for key in event.pages:
             region = self.state.regions.get(key >> PAGE_BITS)
             pfn = -1 if region is None else region.table[key & PAGE_MASK] - 1

@@ -16,7 +16,7 @@ class PolicySet(Protocol):
     """One alloc, one evict and one oom policy, and a conditional one if there is one; none of them ever raises.
 
     The four below that may be None are hooks of policies themselves, for the hot path: its caller catches what they
-    raise, and hands it to `broke`.
+    raise, and hands it to `record_error`.
     """
 
     specifications: dict[str, str]
@@ -29,7 +29,7 @@ class PolicySet(Protocol):
     on_swapped: Callable[[int, int], None] | None
     on_returned: Callable[[int], None] | None
 
-    def broke(self, kind: str, what: str) -> None:
+    def record_error(self, kind: str, what: str) -> None:
         """Count an answer that was not used."""
 
     def allocate(self, fault: Fault) -> tuple[Allocation, bool]:

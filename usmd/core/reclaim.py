@@ -14,7 +14,7 @@ from usmd.core.hints import Priority
 from usmd.core.passed_over import PassedOver
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.work import Progress, Work
-from usmd.shown import shown
+from usmd.safe_repr import safe_repr
 
 if TYPE_CHECKING:
     from usmd.core.page_life import PageLife
@@ -172,7 +172,7 @@ class Reclaim:
                 continue  # the policy has heard of its other rights, and may name it again
             wrong = self._objection(process, pfn)
             if wrong is not None:
-                policies.broke("evict", f"choose_victims named frame {shown(pfn)}, which is {wrong}")
+                policies.record_error("evict", f"choose_victims named frame {safe_repr(pfn)}, which is {wrong}")
             elif (slots <= 0 and flags[pfn] & DIRTY) or (passing and pfn in passing):
                 process.counters.refused_victims += 1
             elif flags[pfn] & PINNED or pfn in recent:
@@ -231,12 +231,12 @@ class Reclaim:
         age = self._state.now - self._state.frames.filled[pfn]
         return f"{policies.reason(pfn)}; last fault {max(age, 0.0):.1f} s ago"
 
-    def given_up(self) -> None:
+    def evict_forced(self) -> None:
         """Evict what policies gave up, where that may be evicted."""
         state = self._state
-        given_up = state.given_up[:]
-        state.given_up.clear()
-        for process, pfn in dict.fromkeys(given_up):
+        forced = state.forced_victims[:]
+        state.forced_victims.clear()
+        for process, pfn in dict.fromkeys(forced):
             if process.process_id not in state.processes:
                 continue
             if self._unsettled and self._settle(pfn):
@@ -246,7 +246,7 @@ class Reclaim:
             if 0 <= pfn < state.frames.count and state.frames.state[pfn] != PRESENT:
                 continue  # it has gone in the same event, which is all that was wanted
             if wrong is not None:
-                policies.broke("evict", f"give_up named frame {shown(pfn)}, which is {wrong}")
+                policies.record_error("evict", f"give_up named frame {safe_repr(pfn)}, which is {wrong}")
             else:
                 self.take(process, pfn)
 

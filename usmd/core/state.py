@@ -82,12 +82,56 @@ class State:
     """Frames, processes, regions, slots and the commands gathered while an event is handled."""
 
     __slots__ = (
-        "_cheap_stopwatch", "_cpu_clock", "_cpu_clock_until", "_notices", "_outcomes", "arriving", "denied",
-        "discards", "dying", "dying_frames", "ended_counters", "evicting", "filling", "first", "frames", "future",
-        "given_up", "hint_expiry", "identity", "links", "locked", "make_policy", "misbehaving", "next_hint",
-        "next_process", "next_region", "next_ticket", "now", "pins", "poisons", "policy_returns", "processes",
-        "protect_pages", "protects", "reads", "recent", "refreshing", "regions", "releases", "restores", "settings",
-        "stopwatch", "swap", "touch", "turn_at", "wakes", "work", "writes", "zero_fills", "zero_pages",
+        "_cheap_stopwatch",
+        "_cpu_clock",
+        "_cpu_clock_until",
+        "_notices",
+        "_outcomes",
+        "arriving",
+        "denied",
+        "discards",
+        "dying",
+        "dying_frames",
+        "ended_counters",
+        "evicting",
+        "filling",
+        "first",
+        "forced_victims",
+        "frames",
+        "future",
+        "hint_expiry",
+        "identity",
+        "links",
+        "locked",
+        "make_policy",
+        "misbehaving",
+        "next_hint",
+        "next_process",
+        "next_region",
+        "next_ticket",
+        "now",
+        "pins",
+        "poisons",
+        "policy_returns",
+        "processes",
+        "protect_pages",
+        "protects",
+        "reads",
+        "recent",
+        "refreshing",
+        "regions",
+        "releases",
+        "restores",
+        "settings",
+        "stopwatch",
+        "swap",
+        "touch",
+        "turn_at",
+        "wakes",
+        "work",
+        "writes",
+        "zero_fills",
+        "zero_pages",
     )  # fmt: skip
 
     def __init__(
@@ -132,7 +176,7 @@ class State:
         """In a replay: what the trace calls a page, by its key, see `MemoryView.identity`."""
         self.touch = 0
         """In a replay: number of the access that is being handled."""
-        self.given_up: list[tuple[Process, int]] = []
+        self.forced_victims: list[tuple[Process, int]] = []
         """Frames that a policy wants evicted, see `MemoryView.give_up`."""
         self.filling: dict[int, Filling] = {}
         """Frame → the swap-in under way."""

@@ -13,7 +13,7 @@ from usmd.core.pages_left import Steps
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.swap_map import SLOT_BITS
 from usmd.core.work import Kind, Work
-from usmd.shown import shown
+from usmd.safe_repr import safe_repr
 
 if TYPE_CHECKING:
     from usmd.core.migration import Migration
@@ -89,24 +89,26 @@ class Turns:
         if region is None or page >= region.page_count:
             dying = self._state.dying.get(number)  # whose pages the policy hears of one by one
             if dying is None or dying.process is not process:
-                process.policies.broke("cond", f"turn named page {shown(key)}, which is not the process's")
+                process.policies.record_error("cond", f"turn named page {safe_repr(key)}, which is not the process's")
             return None
         entry = region.table[page]
         if entry < 0:
             return region, page
         if entry == 0 or not self._migration.under_way(entry - 1):
-            process.policies.broke("cond", f"turn named page {page} of region {number}, which is not in swap")
+            process.policies.record_error("cond", f"turn named page {page} of region {number}, which is not in swap")
         return None
 
     def _is_move(self, process: Process, region: Region, page: int, device: int) -> bool:
         devices = self._state.swap.devices
         wrong = ""
         if not 0 <= device < len(devices):
-            wrong = f"to swap device {shown(device)}; there are 0 to {len(devices) - 1}"
+            wrong = f"to swap device {safe_repr(device)}; there are 0 to {len(devices) - 1}"
         elif (-region.table[page] - 1) >> SLOT_BITS == device:
             wrong = f"to swap device {device}, where it is already"
         if wrong:
-            process.policies.broke("cond", f"turn wished page {page} of region {region.region_id} demoted {wrong}")
+            process.policies.record_error(
+                "cond", f"turn wished page {page} of region {region.region_id} demoted {wrong}"
+            )
         return not wrong
 
     def _is_there(self, region: Region, page: int) -> bool:

@@ -168,7 +168,7 @@ class MemoryView:
         """
         if type(pfn) is not int:
             raise TypeError(f"a frame is an int, and no {type(pfn).__name__}")
-        self._state.given_up.append((self._process, pfn))
+        self._state.forced_victims.append((self._process, pfn))
 
     def new_list(self) -> FrameList:
         """An empty list of frames; a frame is in at most one list at a time."""

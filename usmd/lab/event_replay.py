@@ -21,7 +21,7 @@ from usmd.errors import EventLogError, InvalidArgument
 from usmd.lab import event_records
 from usmd.lab.event_records import End, Record
 from usmd.policies import registry
-from usmd.shown import MAX_MESSAGE, cut, shown
+from usmd.safe_repr import MAX_MESSAGE, cut, safe_repr
 
 KILLED = "its last line is not whole: usmd was killed, or writes it still"
 
@@ -171,7 +171,7 @@ class Replay:
         try:
             todo = self.core.handle(event, now)
         except Exception as error:  # noqa: BLE001 - the daemon went on after it, and so does its replay
-            return f"the error {shown(error)}", event_records.digest_of_error(error)
+            return f"the error {safe_repr(error)}", event_records.digest_of_error(error)
         return _listed(todo), event_records.digest_of(todo)
 
     def _difference(self, record: Record, what: str) -> Difference:

@@ -22,7 +22,7 @@ from typing import Final, cast
 from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy, Policy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UnknownPolicy, UsmdError
-from usmd.shown import MAX_MESSAGE, MAX_SHOWN, cut, message_of, shown
+from usmd.safe_repr import MAX_MESSAGE, MAX_SHOWN, cut, message_of, safe_repr
 
 MAX_LENGTH: Final = 4096
 """Characters of a specification."""
@@ -218,14 +218,14 @@ def _fitting(title: str, key: str, value: Value, default: object) -> Value:
                 f"{title}: {key}={_written(value)} is no {wanted.__name__}{hint}; its default is {_written(default)}"
             )
     raise InvalidArgument(
-        f"{title}: {key}={_written(value)}: {key!r} cannot be set, because its default, {shown(default)}, is no int, "
-        "float, str or bool"
+        f"{title}: {key}={_written(value)}: {key!r} cannot be set, because its default, {safe_repr(default)}, is no "
+        "int, float, str or bool"
     )
 
 
 def _written(value: object) -> str:
     """A value as it is written in a specification."""
-    return str(value).lower() if isinstance(value, bool) else shown(value)
+    return str(value).lower() if isinstance(value, bool) else safe_repr(value)
 
 
 def _load(kind: str, name: str) -> type[Policy]:
@@ -292,7 +292,7 @@ def _told(error: BaseException) -> str:
         if module not in _LOADERS and not file.startswith("<frozen "):
             where = f" ({file[-MAX_SHOWN:]}:{trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{message_of(error) if isinstance(error, ImportError) else shown(error)}{where}"
+    return f"{message_of(error) if isinstance(error, ImportError) else safe_repr(error)}{where}"
 
 
 def make(kind: str, specification: str, memory: MemoryView) -> Policy:

@@ -296,7 +296,7 @@ class Engine:
         def wake(command: commands.Wake) -> None:
             emptied = memory.wake(command.pages)
             if emptied:
-                self._events.append(events.Emptied(emptied))
+                self._events.append(events.Punched(emptied))
 
         def protect(command: commands.Protect) -> None:
             zero = memory.protect(command.frames, command.pages)

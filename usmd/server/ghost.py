@@ -14,8 +14,8 @@ from usmd.core.instant import Touches
 from usmd.core.swap_map import MAX_DEVICES, DeviceInfo, DeviceMap
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.lab.simulation import Simulation
+from usmd.safe_repr import safe_repr
 from usmd.server.cpu_clock import spent
-from usmd.shown import shown
 
 MAX_ERRORS: Final = 100
 """Errors of its policy after which a ghost is stopped."""
@@ -114,7 +114,7 @@ class Ghost:
         except GhostHung as error:
             self._stop(f"a call of its policy hung: {error}")
         except ANYTHING as error:  # whatever is wrong in here must not reach the daemon
-            self._stop(f"it failed with {shown(error)}{place(error)}")
+            self._stop(f"it failed with {safe_repr(error)}{place(error)}")
 
     def _stop(self, why: str) -> None:
         self.stopped = True

@@ -12,7 +12,7 @@ from usmd.core.state import CoreSettings, State
 from usmd.core.view import MemoryView
 from usmd.errors import ConfigError, InvalidArgument, UsmdError
 from usmd.policies import registry
-from usmd.shown import shown
+from usmd.safe_repr import safe_repr
 from usmd.swap.base import SwapDevice
 
 
@@ -27,7 +27,8 @@ def check_policy(kind: str, specification: str) -> None:
         raise
     except ANYTHING as error:  # a policy's constructor may raise anything
         raise InvalidArgument(
-            f"{kind} policy {specification} cannot be made: {shown(error)}{place(error)}; correct it, or name another"
+            f"{kind} policy {specification} cannot be made: {safe_repr(error)}{place(error)}; correct it, or name "
+            "another"
         ) from error
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from usmd.errors import ConfigError
-from usmd.shown import place, shown
+from usmd.safe_repr import place, safe_repr
 from usmd.swap.kind import SwapKind
 
 TABLE: Final[dict[str, str]] = {
@@ -49,12 +49,12 @@ def find(name: str) -> type[SwapKind]:
     try:
         found: object = getattr(importlib.import_module(module), attribute, None)
     except Exception as error:  # a module may raise anything when it is imported
-        raise ConfigError(f"{title} cannot be loaded: {shown(error)}{place(error)}") from error
+        raise ConfigError(f"{title} cannot be loaded: {safe_repr(error)}{place(error)}") from error
     if not (isinstance(found, type) and issubclass(found, SwapKind)):
         raise ConfigError(f"{title} cannot be loaded: it is not a subclass of SwapKind")
     kind = getattr(getattr(found, "device", None), "kind", None)
     if kind != name:
-        raise ConfigError(f"{title} cannot be used: the kind of its devices is {shown(kind)}, and not {name!r}")
+        raise ConfigError(f"{title} cannot be used: the kind of its devices is {safe_repr(kind)}, and not {name!r}")
     if found.open is SwapKind.open:
         raise ConfigError(f"{title} cannot be used: it does not define `open`")
     return found

@@ -502,7 +502,7 @@ def test_a_page_that_its_client_emptied_while_it_goes_out_is_taken_back():
 def test_emptied_of_what_is_not_present_changes_nothing():
     app = App(auto_io=False).swapped(2)
     app.touch(1)
-    app.shell.do(events.Emptied([app.key(0), app.key(1), app.key(2), page_key(99, 0)]))
+    app.shell.do(events.Punched([app.key(0), app.key(1), app.key(2), page_key(99, 0)]))
     assert [app.state_of(page) for page in range(3)] == ["SWAPPED", "FILLING", "ABSENT"]
     assert app.slots_used() == 2
 

@@ -80,14 +80,14 @@ def test_a_region_that_goes_before_the_core_knows_that_its_page_came_in_frees_fr
 
 
 def test_what_is_written_to_an_emptied_page_that_goes_out_before_the_core_knows_is_kept():
-    """The client punches a clean page and writes to it; the core has the page evicted before it hears Emptied."""
+    """The client punches a clean page and writes to it; the core has the page evicted before it hears Punched."""
     app = App()
     app.touch()
     app.shell.complete_io()
     app.shell.punch(app.region, 0)
     writer = app.touch(data=OTHER)
     assert writer.state == DONE
-    assert app.shell.untold == type(app.shell.untold)([events.Emptied([page_key(app.region, 0)])])
+    assert app.shell.untold == type(app.shell.untold)([events.Punched([page_key(app.region, 0)])])
     app.shell.hint(app.process, app.region, "DONTNEED")
     assert app.state_of() == "EVICTING"
     app.tell_all()

@@ -208,7 +208,7 @@ def test_what_a_process_gave_up_before_it_ended_is_forgotten(shell):
     shell.put(process, region, 0, b"x" * PAGE)
     view_of(shell, process).give_up(0)
     shell.do(events.Detach(process, "bye"))
-    assert shell.core.state.given_up == []
+    assert shell.core.state.forced_victims == []
     foreign = shell.map(other, 1)
     shell.put(other, foreign, 0, b"x" * PAGE)
     assert shell.state_of(foreign, 0) == "PRESENT"

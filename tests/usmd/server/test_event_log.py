@@ -171,5 +171,5 @@ def test_the_last_events_are_written_for_reading_and_take_the_place_of_older_one
 
 def test_last_events_that_cannot_be_written_leave_nothing_behind(tmp_path):
     with pytest.raises(NotImplementedError):
-        write_last_events(tmp_path, SETTINGS, DEVICES, [(1.0, events.Emptied(object()))], complete=True)
+        write_last_events(tmp_path, SETTINGS, DEVICES, [(1.0, events.Punched(object()))], complete=True)
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@
 import pytest
 
 from usmd.errors import InvalidArgument
-from usmd.shown import MAX_MESSAGE, MAX_SHOWN, contexts, cut, message_of, place, shown, traceback_of, type_name
+from usmd.safe_repr import MAX_MESSAGE, MAX_SHOWN, contexts, cut, message_of, place, safe_repr, traceback_of, type_name
 
 HUGE = "é\0" * (25 << 20)
 
@@ -46,7 +46,7 @@ LongName = Meta("L" * 5000, (), {})
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_values_are_shown_as_python_writes_them_if_they_are_pythons_own(value, text):
-    assert shown(value) == text
+    assert safe_repr(value) == text
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_values_are_shown_as_python_writes_them_if_they_are_pythons_own(value, t
     ids=lambda value: type(value).__name__
 )  # fmt: skip
 def test_what_is_huge_is_cut_before_it_is_formatted(value):
-    assert MAX_SHOWN < len(shown(value)) <= MAX_SHOWN + 10
-    assert shown(value).endswith("…")
+    assert MAX_SHOWN < len(safe_repr(value)) <= MAX_SHOWN + 10
+    assert safe_repr(value).endswith("…")
 
 
 def test_an_errors_message_is_its_text_without_its_code():

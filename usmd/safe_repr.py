@@ -40,7 +40,7 @@ def cut(text: str, most: int = MAX_SHOWN) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def shown(value: object) -> str:
+def safe_repr(value: object) -> str:
     """A value as Python writes it, in at most about MAX_SHOWN characters."""
     return cut(_shown(value, _MAX_DEPTH))
 
@@ -80,11 +80,11 @@ def _items(values: Sequence[object], depth: int) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """What an error says to people: its own text where it is one of usmd's, or has one text; else as `shown`."""
+    """What an error says to people: its own text where it is one of usmd's, or has one text; else as `safe_repr`."""
     arguments = _args(error)
     if arguments and type(arguments[0]) is str and (len(arguments) == 1 or isinstance(error, UsmdError)):
         return cut(arguments[0], MAX_MESSAGE)
-    return shown(error)
+    return safe_repr(error)
 
 
 def place(error: BaseException) -> str:
@@ -111,5 +111,5 @@ def traceback_of(error: BaseException) -> str:
     frames = traceback.extract_tb(_traceback(error), limit=-_MAX_FRAMES)
     arguments = _args(error)
     text = arguments[0] if len(arguments) == 1 and type(arguments[0]) is str else None
-    what = shown(error) if text is None else f"{type_name(error)}: {cut(text, MAX_MESSAGE)}"
+    what = safe_repr(error) if text is None else f"{type_name(error)}: {cut(text, MAX_MESSAGE)}"
     return f"Traceback (most recent call last):\n{''.join(traceback.format_list(frames))}{what}"
