@@ -19,13 +19,13 @@ DIRTY: Final = 1
 """The bytes differ from the slot, or there is no slot."""
 DENIED: Final = 2
 """EVICTION=DENY protects the page within the budget."""
-PINNED: Final = 4
+HELD: Final = 4
 """The page was faulted in and not touched yet: it may not be evicted for a moment."""
-LOCKED: Final = 32
+PINNED: Final = 32
 """Its process pinned the page, for as long as it likes, within the budget that DENIED has too."""
 ZERO: Final = 64
 """In a simulation without bytes: the page was zero-filled and not written to since, so that it takes no slot."""
-KEPT: Final = DENIED | LOCKED
+KEPT: Final = DENIED | PINNED
 """The page is not evictable, and its evict policy does not know it."""
 PRIORITY_SHIFT: Final = 3
 PRIORITY_MASK: Final = 3 << PRIORITY_SHIFT

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usmd.core.frames import KEPT, PINNED, PRESENT
+from usmd.core.frames import HELD, KEPT, PRESENT
 
 if TYPE_CHECKING:
     from usmd.core.region import Process
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 class Holds:
     """Begins holds within the budget; `PageLife.unpin` ends them."""
 
-    __slots__ = ("_budget", "_frames", "_pins", "_seconds", "_state")
+    __slots__ = ("_budget", "_frames", "_held", "_seconds", "_state")
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._frames = state.frames
-        self._pins = state.pins
+        self._held = state.holds
         self._budget = state.settings.hold_budget
         self._seconds = state.settings.hold_seconds
 
@@ -35,16 +35,16 @@ class Holds:
         frames, budget = self._frames, self._budget
         if budget == 0 or frames.state[pfn] != PRESENT:
             return
-        pins, flags = self._pins, frames.flags
-        if flags[pfn] & PINNED:
-            pins.move_to_end(pfn)
+        held, flags = self._held, frames.flags
+        if flags[pfn] & HELD:
+            held.move_to_end(pfn)
         else:
-            if len(pins) >= budget:
-                oldest, _ = pins.popitem(last=False)
-                flags[oldest] &= ~PINNED
-            flags[pfn] |= PINNED
+            if len(held) >= budget:
+                oldest, _ = held.popitem(last=False)
+                flags[oldest] &= ~HELD
+            flags[pfn] |= HELD
             self.count_touch(process, pfn, write=write, told=told)
-        pins[pfn] = self._state.now + self._seconds
+        held[pfn] = self._state.now + self._seconds
 
     def count_touch(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:
         """Count a fault's touch of a page that has its bytes; `told`: the evict policy has just heard of the page."""

@@ -13,7 +13,7 @@ from usmd.core import commands, events
 from usmd.core.budgets import Budgets
 from usmd.core.faults import Faults
 from usmd.core.fence import ANYTHING, place
-from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT
+from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
 from usmd.core.hinting import Hinting
 from usmd.core.holds import Holds
 from usmd.core.ladder import Ladder
@@ -210,8 +210,8 @@ class Core:
                 flags = all_flags[pfn]
                 if write and not flags & DIRTY:
                     self.life.dirty(pfn)
-                if flags & PINNED:  # the touch that its fault was for, of which the policy has heard
-                    self.life.unpin(pfn)
+                if flags & HELD:  # the touch that its fault was for, of which the policy has heard
+                    self.life.end_hold(pfn)
                     continue
                 if touches is not None:
                     touches.extend((region.first_key + page, write))
@@ -226,12 +226,12 @@ class Core:
 
     def _end_holds(self) -> None:
         """End the holds that nobody used."""
-        pins = self.state.pins
-        while pins:
-            pfn, until = next(iter(pins.items()))
+        holds = self.state.holds
+        while holds:
+            pfn, until = next(iter(holds.items()))
             if until > self.state.now:
                 break
-            self.life.unpin(pfn)
+            self.life.end_hold(pfn)
 
     def _protected(self, event: events.Protected) -> None:
         for pfn, zero in zip(event.frames, event.zero, strict=True):

@@ -110,7 +110,7 @@ class MemoryQueue:
         waiter.came(
             OutOfMemory(
                 f"no frame for page {page} of region {region.region_id}: all {frames.count} are in use{kept} and none "
-                f"can be evicted ({state.denied} denied, {state.locked} pinned, {len(state.pins)} held for a moment, "
+                f"can be evicted ({state.denied} denied, {state.pinned} pinned, {len(state.holds)} held for a moment, "
                 f"{state.swap.free} of {state.swap.slots} swap slots free{unstored})"
             ),
         )

@@ -14,8 +14,8 @@ from usmd.core.frames import (
     DIRTY,
     EVICTING,
     FILLING,
+    HELD,
     KEPT,
-    LOCKED,
     NO_SLOT,
     PINNED,
     PRESENT,
@@ -131,8 +131,8 @@ class PageLife(PageSteps):
         frames = state.frames
         key = frames.page[pfn]
         region = state.regions[key >> PAGE_BITS]
-        if frames.flags[pfn] & PINNED:
-            self.unpin(pfn)
+        if frames.flags[pfn] & HELD:
+            self.end_hold(pfn)
         region.process.policies.page_evicted(pfn)
         self.begin_eviction(pfn, Evicting(region, state.next_ticket, EvictionRecord(key, state.now, policy, reason)))
 
@@ -326,7 +326,7 @@ class PageLife(PageSteps):
         self._undeny(region, before)
         rights = self._rights(region, page)
         policies = region.process.policies
-        after = before & (DIRTY | PINNED | LOCKED | ZERO) | rights
+        after = before & (DIRTY | HELD | PINNED | ZERO) | rights
         known = frames.state[pfn] == PRESENT and not before & KEPT
         if known and after & KEPT:
             policies.page_left(pfn)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from usmd.core.commands import SlotPage
-from usmd.core.frames import DIRTY, KEPT, NO_PAGE, NO_SLOT, PINNED
+from usmd.core.frames import DIRTY, HELD, KEPT, NO_PAGE, NO_SLOT
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
 from usmd.core.region import Region
 from usmd.core.rights import Rights
@@ -47,7 +47,7 @@ class PageSteps(Rights):
 
     def _disown(self, region: Region, pfn: int, *, give_back: bool = True) -> None:
         state = self._state
-        if state.frames.flags[pfn] & (KEPT | PINNED):
+        if state.frames.flags[pfn] & (KEPT | HELD):
             self._end_rights(region, pfn)
         region.resident -= 1
         if region.gone is None:

@@ -40,7 +40,7 @@ class Pins:
             for pfn in found:
                 if frames.state[pfn] == EVICTING:
                     self._life.retake(pfn)
-                self._life.lock(pfn)
+                self._life.pin(pfn)
         self._state.first.append(commands.Pinned(absent))
 
     def _check(self, region: Region, first: int, count: int) -> None:
@@ -49,15 +49,15 @@ class Pins:
         room = max(self._life.kept_room(process), 0)
         if count <= room or (more := count - region.pins.pages(first, first + count)) <= room:
             return
-        name, budget, denied, locked = "deny_budget", settings.deny_budget, process.denied, process.locked
-        if room < budget - denied - locked:
+        name, budget, denied, pinned = "deny_budget", settings.deny_budget, process.denied, process.pinned
+        if room < budget - denied - pinned:
             name, budget = "deny_budget_total", settings.deny_budget_total
-            denied, locked = self._state.denied, self._state.locked
+            denied, pinned = self._state.denied, self._state.pinned
         size = settings.page_size
         raise LimitExceeded(
             f"a pin of {count} pages ({format_size(count * size)}) from page {first} of region {region.region_id} "
             f"would keep {more} more frames in memory, and {room} may be: memory.{name} is {budget} pages "
-            f"({format_size(budget * size)}), of which EVICTION=DENY keeps {denied} and pins {locked}; "
+            f"({format_size(budget * size)}), of which EVICTION=DENY keeps {denied} and pins {pinned}; "
             "pin less at a time"
         )
 
@@ -68,7 +68,7 @@ class Pins:
         if loose is not None:
             raise InvalidArgument(f"page {loose} of region {region.region_id} is not pinned; unpin what was pinned")
         for page in pages:
-            self._life.unlock(region, page)
+            self._life.unpin(region, page)
 
     def _range(self, event: events.Pin | events.Unpin) -> tuple[Region, range]:
         """The region and the pages that an event names; raises NotFound, InvalidArgument or OutOfRange."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from usmd.core.frames import DIRTY, EVICTABLE_AT, KEPT, PINNED, PRESENT, PRIORITY_OF, WITHOUT
+from usmd.core.frames import DIRTY, EVICTABLE_AT, HELD, KEPT, PRESENT, PRIORITY_OF, WITHOUT
 from usmd.core.hints import Priority
 from usmd.core.passed_over import PassedOver
 from usmd.core.region import PAGE_BITS, PAGE_MASK
@@ -86,8 +86,8 @@ class Reclaim:
 
     def _end_holds(self) -> None:
         """Let go of all frames whose pages were faulted in and not touched yet."""
-        for pfn in list(self._state.pins):
-            self._life.unpin(pfn)
+        for pfn in list(self._state.holds):
+            self._life.end_hold(pfn)
         self._state.recent.clear()
 
     def end_holds_of(self, process: Process) -> bool:
@@ -99,9 +99,9 @@ class Reclaim:
             region = state.regions.get(keys[pfn] >> PAGE_BITS)
             return region is not None and region.process is process
 
-        held = [pfn for pfn in state.pins if is_own(pfn)]
+        held = [pfn for pfn in state.holds if is_own(pfn)]
         for pfn in held:
-            self._life.unpin(pfn)
+            self._life.end_hold(pfn)
         recent = [pfn for pfn in state.recent if is_own(pfn)]
         for pfn in recent:
             state.recent.remove(pfn)
@@ -121,10 +121,10 @@ class Reclaim:
             return 0
 
         def kept(process: Process) -> int:
-            return process.denied + process.locked - process.resident
+            return process.denied + process.pinned - process.resident
 
         # A page may be denied and pinned as well, so that their sum says nothing of whether others could go.
-        givers = [each for each in self._state.processes.values() if each.resident > max(each.denied, each.locked)]
+        givers = [each for each in self._state.processes.values() if each.resident > max(each.denied, each.pinned)]
         givers.sort(key=kept)
         for process in givers:
             if begun >= wanted:
@@ -175,7 +175,7 @@ class Reclaim:
                 policies.record_error("evict", f"choose_victims named frame {safe_repr(pfn)}, which is {wrong}")
             elif (slots <= 0 and flags[pfn] & DIRTY) or (passing and pfn in passing):
                 process.counters.refused_victims += 1
-            elif flags[pfn] & PINNED or pfn in recent:
+            elif flags[pfn] & HELD or pfn in recent:
                 process.counters.refused_victims += 1
                 held.append(pfn)
                 lowest = min(lowest, PRIORITY_OF[flags[pfn]])
@@ -210,7 +210,7 @@ class Reclaim:
 
     def _is_held(self, pfn: int) -> bool:
         """Whether the frame's page was faulted in, and the access after that may be still to come."""
-        return bool(self._state.frames.flags[pfn] & PINNED) or pfn in self._state.recent
+        return bool(self._state.frames.flags[pfn] & HELD) or pfn in self._state.recent
 
     def take(self, process: Process, pfn: int, *, held: bool = False) -> bool:
         """Evict a frame that the evict policy named, if it can go, also a `held` one; tells whether it does."""

@@ -39,9 +39,26 @@ class Region:
     """A range of addresses of one process, made by map."""
 
     __slots__ = (
-        "address", "denied", "evictions", "faults", "first_key", "gone", "hints", "length", "locked", "major_faults",
-        "name", "page_count", "pins", "process", "region_id", "resident", "swapped", "table",
-        "unsettled", "write_order",
+        "address",
+        "denied",
+        "evictions",
+        "faults",
+        "first_key",
+        "gone",
+        "hints",
+        "length",
+        "major_faults",
+        "name",
+        "page_count",
+        "pinned",
+        "pins",
+        "process",
+        "region_id",
+        "resident",
+        "swapped",
+        "table",
+        "unsettled",
+        "write_order",
     )  # fmt: skip
 
     def __init__(self, region_id: int, process: Process, address: int, length: int, page_size: int, name: str) -> None:
@@ -62,7 +79,7 @@ class Region:
         """Pages that are in swap only."""
         self.denied = 0
         """Resident pages that EVICTION=DENY protects."""
-        self.locked = 0
+        self.pinned = 0
         """Resident pages that its process pinned."""
         self.pins = PinCounts()
         self.unsettled: list[PagesLeft] = []
@@ -91,8 +108,25 @@ class Process:
     """One client session: its regions, policies, counters and last evictions. `uid` and `pid` are None if unvouched."""
 
     __slots__ = (
-        "address", "counters", "denied", "evictions", "leaving", "locked", "mapped", "memory_max", "missing", "name",
-        "pid", "policies", "process_id", "regions", "resident", "swap_device", "touches", "uid", "work",
+        "address",
+        "counters",
+        "denied",
+        "evictions",
+        "leaving",
+        "mapped",
+        "memory_max",
+        "missing",
+        "name",
+        "pid",
+        "pinned",
+        "policies",
+        "process_id",
+        "regions",
+        "resident",
+        "swap_device",
+        "touches",
+        "uid",
+        "work",
     )  # fmt: skip
 
     policies: PolicySet
@@ -124,7 +158,7 @@ class Process:
         """Resident pages that are on their way out."""
         self.denied = 0
         """Resident pages that EVICTION=DENY protects."""
-        self.locked = 0
+        self.pinned = 0
         """Resident pages that it pinned."""
         self.work = 0
         """Hints with WILLNEED or DONTNEED that are still being done."""

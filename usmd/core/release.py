@@ -46,9 +46,9 @@ class Release:
             process.mapped -= region.page_count * state.settings.page_size
             process.resident -= region.resident
             process.denied -= region.denied
-            process.locked -= region.locked
+            process.pinned -= region.pinned
             state.denied -= region.denied
-            state.locked -= region.locked
+            state.pinned -= region.pinned
             state.first.append(commands.RegionGone(region.region_id, ended))
             if region.resident or region.swapped:
                 if not state.dying:

@@ -15,7 +15,7 @@ from usmd.core.frames import (
     EVICTING,
     FILLING,
     FREE,
-    LOCKED,
+    HELD,
     NO_PAGE,
     NO_SLOT,
     PINNED,
@@ -45,7 +45,7 @@ def _mask_table(bit: int) -> bytes:
     return bytes(1 if flags & bit else 0 for flags in range(256))
 
 
-_HAS = {bit: _mask_table(bit) for bit in (DIRTY, DENIED, PINNED, LOCKED)}
+_HAS = {bit: _mask_table(bit) for bit in (DIRTY, DENIED, HELD, PINNED)}
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -84,8 +84,8 @@ def memory_cell(core: Core, first: int, end: int) -> Cell:
         evicting=states.count(EVICTING),
         dirty=flags.translate(_HAS[DIRTY]).count(1),
         denied=flags.translate(_HAS[DENIED]).count(1),
-        pinned=flags.translate(_HAS[LOCKED]).count(1),
-        held=flags.translate(_HAS[PINNED]).count(1),
+        pinned=flags.translate(_HAS[PINNED]).count(1),
+        held=flags.translate(_HAS[HELD]).count(1),
         process_id=owner,
     )
 
@@ -140,7 +140,7 @@ def keeping_processes(core: Core, process: Process | None) -> list[Process]:
         each
         for each in core.state.processes.values()
         if (process is None or each is process)
-        and (each.denied or each.locked or any(region.hints.ranges for region in each.regions.values()))
+        and (each.denied or each.pinned or any(region.hints.ranges for region in each.regions.values()))
     ]
 
 
@@ -212,8 +212,8 @@ def explain(core: Core, region: Region, page: int) -> PageReport:
         slot=reference,
         generation=0 if reference is None else state.swap.generation(reference),
         dirty=bool(flags & DIRTY),
-        pinned=bool(flags & LOCKED),
-        held=bool(flags & PINNED),
+        pinned=bool(flags & PINNED),
+        held=bool(flags & HELD),
         denied=bool(flags & DENIED),
         waiting=waiting,
         hint=None if found is None else hint_report(core, region, found),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from usmd.core.frames import DENIED, KEPT, LOCKED, PINNED, PRIORITY_MASK, PRIORITY_SHIFT
+from usmd.core.frames import DENIED, HELD, KEPT, PINNED, PRIORITY_MASK, PRIORITY_SHIFT
 from usmd.core.hints import Priority
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 
@@ -22,12 +22,12 @@ class Rights:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def unpin(self, pfn: int) -> None:
+    def end_hold(self, pfn: int) -> None:
         """The hold of a page ends."""
-        self._state.frames.flags[pfn] &= ~PINNED
-        del self._state.pins[pfn]
+        self._state.frames.flags[pfn] &= ~HELD
+        del self._state.holds[pfn]
 
-    def lock(self, pfn: int) -> None:
+    def pin(self, pfn: int) -> None:
         """Its process pins a PRESENT page, once more; the budget is the caller's business."""
         state = self._state
         key = state.frames.page[pfn]
@@ -35,16 +35,16 @@ class Rights:
         if region.pins.add(page) == 1:
             if not state.frames.flags[pfn] & KEPT:
                 region.process.policies.page_left(pfn)
-            state.frames.flags[pfn] |= LOCKED
+            state.frames.flags[pfn] |= PINNED
             self._count_locked(region, 1)
 
-    def unlock(self, region: Region, page: int) -> None:
+    def unpin(self, region: Region, page: int) -> None:
         """One pin of a page ends; with the last one it may be evicted again."""
         if region.pins.remove(page):
             return
         pfn = region.table[page] - 1
         frames = self._state.frames
-        frames.flags[pfn] &= ~LOCKED
+        frames.flags[pfn] &= ~PINNED
         self._count_locked(region, -1)
         if not frames.flags[pfn] & KEPT:
             region.process.policies.page_filled(pfn)
@@ -54,8 +54,8 @@ class Rights:
         state = self._state
         settings = state.settings
         return min(
-            settings.deny_budget - process.denied - process.locked,
-            settings.deny_budget_total - state.denied - state.locked,
+            settings.deny_budget - process.denied - process.pinned,
+            settings.deny_budget_total - state.denied - state.pinned,
         )
 
     def _end_rights(self, region: Region, pfn: int) -> None:
@@ -63,9 +63,9 @@ class Rights:
         frames = self._state.frames
         flags = frames.flags[pfn]
         self._undeny(region, flags)
+        if flags & HELD:
+            self.end_hold(pfn)
         if flags & PINNED:
-            self.unpin(pfn)
-        if flags & LOCKED:
             region.pins.forget(frames.page[pfn] & PAGE_MASK)
             self._count_locked(region, -1)
 
@@ -92,8 +92,8 @@ class Rights:
                 "deny_over_budget",
                 process.process_id,
                 f"{process.name} asked for EVICTION=DENY beyond its budget: pages stay evictable ({count} so far); it "
-                f"keeps {process.denied + process.locked} pages of {self._state.settings.deny_budget} it may keep",
-                {"refused": str(count), "kept": str(process.denied + process.locked)},
+                f"keeps {process.denied + process.pinned} pages of {self._state.settings.deny_budget} it may keep",
+                {"refused": str(count), "kept": str(process.denied + process.pinned)},
             )
 
     def _undeny(self, region: Region, flags: int) -> None:
@@ -107,7 +107,7 @@ class Rights:
             self._state.denied += change
 
     def _count_locked(self, region: Region, change: int) -> None:
-        region.locked += change
+        region.pinned += change
         if region.gone is None:
-            region.process.locked += change
-            self._state.locked += change
+            region.process.pinned += change
+            self._state.pinned += change

@@ -100,9 +100,9 @@ class State:
         "frames",
         "future",
         "hint_expiry",
+        "holds",
         "identity",
         "links",
-        "locked",
         "make_policy",
         "misbehaving",
         "next_hint",
@@ -110,7 +110,7 @@ class State:
         "next_region",
         "next_ticket",
         "now",
-        "pins",
+        "pinned",
         "poisons",
         "policy_returns",
         "processes",
@@ -155,7 +155,7 @@ class State:
         self.swap = SwapMap(devices)
         self.processes: dict[int, Process] = {}
         self.regions: dict[int, Region] = {}
-        self.pins: OrderedDict[int, float] = OrderedDict()
+        self.holds: OrderedDict[int, float] = OrderedDict()
         """Frame → time at which its pin ends by itself; oldest first."""
         self.recent: deque[int] = deque(maxlen=min(MAX_RECENT, settings.hold_budget))
         """Frames that real faults were about last; their threads may not have touched them yet."""
@@ -187,7 +187,7 @@ class State:
         self.turn_at = inf
         """Time of the next turns of conditional policies; never, where there is none."""
         self.denied = 0
-        self.locked = 0
+        self.pinned = 0
         self.ended_counters = Counters()
         self.now = 0.0
         self.next_process = 1

@@ -117,7 +117,7 @@ class Turns:
 
     def _trim(self, process: Process, wanted: int) -> Steps:
         while wanted > 0 and process.process_id in self._state.processes:
-            if process.resident <= max(process.denied, process.locked):
+            if process.resident <= max(process.denied, process.pinned):
                 return
             begun = self._reclaim.from_process(process, min(wanted, self._state.settings.reclaim_batch))
             if begun == 0:

@@ -19,8 +19,8 @@ from usmd.core.frames import (
     EVICTING,
     FILLING,
     FREE,
+    HELD,
     KEPT,
-    LOCKED,
     NO_PAGE,
     NO_SLOT,
     PINNED,
@@ -44,7 +44,7 @@ SHOWN_SLOTS: Final = 16
 """Slots that one violation names at most."""
 _STRIDE: Final = 65536
 """Slots compared in a step."""
-_ONLY: Final = {flag: bytes(flags & flag for flags in range(256)) for flag in (DENIED, LOCKED)}
+_ONLY: Final = {flag: bytes(flags & flag for flags in range(256)) for flag in (DENIED, PINNED)}
 """For bytes.translate: of the flags of a frame that one alone."""
 
 
@@ -59,7 +59,7 @@ class _Region(NamedTuple):
     resident: int
     swapped: int
     denied: int
-    locked: int
+    pinned: int
     pins: int
     alive: bool
     table: PageTable
@@ -76,7 +76,7 @@ class _Process(NamedTuple):
     process_id: int
     resident: int
     denied: int
-    locked: int
+    pinned: int
     regions: list[int]
 
 
@@ -103,11 +103,11 @@ class Snapshot:
         self.writing = dict(life.writing)
         self.unwritten = life.unwritten
         self.arriving = set(state.arriving)
-        self.pins = set(state.pins)
-        self.denied, self.locked = state.denied, state.locked
+        self.holds = set(state.holds)
+        self.denied, self.pinned = state.denied, state.pinned
         self.budget, self.budget_total = state.settings.deny_budget, state.settings.deny_budget_total
         self.processes = {
-            each.process_id: _Process(each.process_id, each.resident, each.denied, each.locked, list(each.regions))
+            each.process_id: _Process(each.process_id, each.resident, each.denied, each.pinned, list(each.regions))
             for each in state.processes.values()
         }
         self.regions = {each.region_id: _copied(each) for each in (*state.dying.values(), *state.regions.values())}
@@ -127,7 +127,7 @@ def _copied(region: Region) -> _Region:
         region.resident,
         region.swapped,
         region.denied,
-        region.locked,
+        region.pinned,
         len(region.pins),
         region.gone is None,
         region.table.copy(),
@@ -164,12 +164,12 @@ def _frames(copy: Snapshot) -> Iterator[Step]:
             yield f"frame {pfn} in state {state} has page {key}"
         if state == FREE and (flags or slot != NO_SLOT):
             yield f"free frame {pfn} has flags {flags} or slot {slot}"
-        if state == EVICTING and flags & (KEPT | PINNED):
+        if state == EVICTING and flags & (KEPT | HELD):
             yield f"frame {pfn} is being evicted with flags {flags}"
         if (pfn in copy.filling) != (state == FILLING) or (pfn in copy.evicting) != (state == EVICTING):
             yield f"frame {pfn} in state {state} disagrees with what is in flight"
-        if (pfn in copy.pins) != bool(flags & PINNED):
-            yield f"frame {pfn} disagrees with the pins"
+        if (pfn in copy.holds) != bool(flags & HELD):
+            yield f"frame {pfn} disagrees with the holds"
         if state in (PRESENT, EVICTING) and bool(flags & DIRTY) != (slot == NO_SLOT):
             yield f"frame {pfn} is {'dirty' if flags & DIRTY else 'clean'} with slot {slot}"
 
@@ -276,8 +276,8 @@ def _counts(copy: Snapshot) -> Iterator[Step]:
             sum(each.denied for each in copy.processes.values()), sum(each.denied for each in copy.regions.values()),
         ),
         (
-            "pinned", LOCKED, copy.locked, sum(each.locked for each in alive),
-            sum(each.locked for each in copy.processes.values()), sum(each.pins for each in copy.regions.values()),
+            "pinned", PINNED, copy.pinned, sum(each.pinned for each in alive),
+            sum(each.pinned for each in copy.processes.values()), sum(each.pins for each in copy.regions.values()),
         ),
     ):  # fmt: skip
         if not counted == in_regions == in_processes or everywhere != _with_flag(copy.flags, flag):
@@ -285,15 +285,15 @@ def _counts(copy: Snapshot) -> Iterator[Step]:
                 f"{counted} {what} frames are counted, {in_processes} for processes and {in_regions} for regions; with "
                 f"those of regions that are gone {everywhere}, and {_with_flag(copy.flags, flag)} have the flag"
             )
-    kept = _with_flag(copy.flags, DENIED) + _with_flag(copy.flags, LOCKED)
-    kept -= sum(each.denied + each.locked for each in copy.regions.values() if not each.alive)
+    kept = _with_flag(copy.flags, DENIED) + _with_flag(copy.flags, PINNED)
+    kept -= sum(each.denied + each.pinned for each in copy.regions.values() if not each.alive)
     if kept > copy.budget_total:
         yield f"{kept} kept frames exceed the budget of {copy.budget_total}"
     for process in copy.processes.values():
         yield None
         if process.resident != sum(copy.regions[each].resident for each in process.regions if each in copy.regions):
             yield f"process {process.process_id} counts {process.resident} resident pages wrongly"
-        if process.denied + process.locked > copy.budget:
+        if process.denied + process.pinned > copy.budget:
             yield f"process {process.process_id} keeps more frames than its budget"
     unwritten = sum(1 for reference in copy.evicting.values() if reference == NO_SLOT)
     if copy.unwritten != unwritten:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from usmd.core.frame_list import FrameLinks, FrameList
-from usmd.core.frames import DIRTY, KEPT, PINNED, PRESENT, PRIORITY_OF, ZERO
+from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT, PRIORITY_OF, ZERO
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import Priority
 from usmd.core.region import PAGE_BITS, PAGE_MASK
@@ -71,7 +71,7 @@ class MemoryView:
             resident = sum(each.resident for each in state.processes.values())
             if resident > 0:
                 frames = frames * process.resident // resident
-        frames = min(frames, process.memory_max) - max(process.denied, process.locked)
+        frames = min(frames, process.memory_max) - max(process.denied, process.pinned)
         if self._elsewhere is not None:
             frames -= self._elsewhere()
         return max(frames, 1)
@@ -104,7 +104,7 @@ class MemoryView:
     def evictable(self, pfn: int) -> bool:
         """Whether the core would take this frame as a victim of the process now."""
         frames = self._state.frames
-        if frames.state[pfn] != PRESENT or self._flags[pfn] & (KEPT | PINNED) or pfn in self._state.recent:
+        if frames.state[pfn] != PRESENT or self._flags[pfn] & (KEPT | HELD) or pfn in self._state.recent:
             return False
         region = self._state.regions.get(frames.page[pfn] >> PAGE_BITS)
         return region is not None and region.process is self._process

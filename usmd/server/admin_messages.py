@@ -41,7 +41,7 @@ class AdminMessages:
             resident_pages=process.resident,
             swapped_pages=sum(region.swapped for region in process.regions.values()),
             denied_pages=process.denied,
-            pinned_pages=process.locked,
+            pinned_pages=process.pinned,
             memory_max_pages=0 if process.memory_max == NO_MAX else process.memory_max,
             counters=process.counters.as_dict(),
         )
@@ -154,7 +154,7 @@ class AdminMessages:
             process_id=process.process_id,
             process_name=process.name,
             denied_pages=process.denied,
-            pinned_pages=process.locked,
+            pinned_pages=process.pinned,
             over_budget=process.counters.deny_over_budget,
             hint_ranges=sum(len(region.hints) for region in process.regions.values()),
         )

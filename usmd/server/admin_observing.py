@@ -38,7 +38,7 @@ class Observing:
 
     def _frames(self, process: Process) -> int:
         """Frames that a process may have when memory is short, those that it keeps by hints or pins among them."""
-        return MemoryView(self._engine.core.state, process).capacity + max(process.denied, process.locked)
+        return MemoryView(self._engine.core.state, process).capacity + max(process.denied, process.pinned)
 
     async def record(self, request: admin_pb2.RecordAccessesRequest, context: Context) -> None:
         """Stream what a process touches, until it ends or the reader leaves; raises NotFound or LimitExceeded."""

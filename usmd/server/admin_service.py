@@ -205,7 +205,7 @@ class AdminService:
             kept_pages=[self._messages.kept_pages(each) for each in report.keeping_processes(self._core, process)],
             deny_budget=state.settings.deny_budget,
             deny_budget_total=state.settings.deny_budget_total,
-            kept_total=state.denied + state.locked,
+            kept_total=state.denied + state.pinned,
         )
 
     async def ClearHints(  # noqa: N802

@@ -145,7 +145,7 @@ class ClientService:
         core = self._engine.core
         return client_pb2.GetKeptResponse(
             denied_pages=process.denied,
-            pinned_pages=process.locked,
+            pinned_pages=process.pinned,
             budget_pages=core.state.settings.deny_budget,
             room_pages=max(core.life.kept_room(process), 0),
             refused_pages=process.counters.deny_over_budget,

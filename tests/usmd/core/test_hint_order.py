@@ -149,7 +149,7 @@ def test_the_frames_of_the_last_real_faults_are_held_without_a_time():
     for page in range(MAX_RECENT + 2):
         shell.touch(process, region, page, DATA)
     shell.tick(100.0)
-    assert not core.state.pins
+    assert not core.state.holds
     assert set(core.state.recent) == {core.state.regions[region].table[page] - 1 for page in range(2, MAX_RECENT + 2)}
 
 

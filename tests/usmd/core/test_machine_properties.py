@@ -205,11 +205,11 @@ class CoreMachine(RuleBasedStateMachine):
         count = min(count, self.shell.core.state.settings.frames)
         pages = range(first, first + count)
         there = [page for page in pages if self.shell.state_of(region, page) in ("PRESENT", "EVICTING")]
-        locked = self.shell.core.state.locked
+        locked = self.shell.core.state.pinned
         try:
             answer = self.shell.do(events.Pin(process, region, first, count))
         except LimitExceeded:
-            assert self.shell.core.state.locked == locked  # before any of the absent ones is brought in
+            assert self.shell.core.state.pinned == locked  # before any of the absent ones is brought in
             return
         self.hear()
         assert answer.absent == [page for page in pages if page not in there]

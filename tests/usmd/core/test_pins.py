@@ -5,7 +5,7 @@ import pytest
 from tests.support.real_shell import DONE, SIGBUS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.frames import DENIED, LOCKED
+from usmd.core.frames import DENIED, PINNED
 from usmd.core.region import page_key
 from usmd.errors import InvalidArgument, LimitExceeded, NotFound, OutOfRange
 
@@ -44,7 +44,7 @@ class App:
     def pinned(self):
         """Pages whose frames are marked, which are those that the process counts."""
         region = self.state.regions[self.region]
-        marked = [page for page in range(region.page_count) if self.flags(page) & LOCKED]
+        marked = [page for page in range(region.page_count) if self.flags(page) & PINNED]
         assert [page for page in range(region.page_count) if page in region.pins] == marked
         return marked
 
@@ -67,7 +67,7 @@ def test_a_range_that_is_there_is_pinned():
     app = App(4)
     assert app.pin(1, 2) == []
     assert app.pinned() == [1, 2]
-    assert (app.own.locked, app.state.locked) == (2, 2)
+    assert (app.own.pinned, app.state.pinned) == (2, 2)
 
 
 def test_with_an_absent_page_nothing_is_pinned_and_all_that_are_absent_are_told():
@@ -137,7 +137,7 @@ def test_a_pin_over_the_budget_is_refused_and_changes_nothing():
         r"be: memory.deny_budget is 3 pages \(48 B\), of which EVICTION=DENY keeps 0 and pins 0",
     ):
         app.pin(0, 4)
-    assert (app.pinned(), app.victims(), app.state.locked) == ([], [0, 1, 2, 3], 0)
+    assert (app.pinned(), app.victims(), app.state.pinned) == ([], [0, 1, 2, 3], 0)
     assert app.pin(0, 3) == []
 
 
@@ -215,7 +215,7 @@ def test_a_page_pinned_already_costs_nothing_more():
     assert app.pin(0, 2) == []
     with pytest.raises(LimitExceeded, match="would keep 1 more"):
         app.pin(1, 2)
-    assert app.own.locked == 2
+    assert app.own.pinned == 2
 
 
 # As many unpins as pins
@@ -230,7 +230,7 @@ def test_a_page_stays_until_as_many_unpins_as_pins():
         assert (app.pinned(), app.victims()) == ([0, 1], [])
     app.unpin(0, 2)
     assert (app.pinned(), app.victims()) == ([], [0, 1])
-    assert app.state.locked == 0
+    assert app.state.pinned == 0
 
 
 def test_pins_of_ranges_that_overlap_end_each_by_itself():
@@ -296,14 +296,14 @@ def test_a_pinned_page_may_be_denied_and_allowed_again_and_stays(evict):
     app = App(3, evict=evict)
     app.pin()
     app.hint("EVICTION=DENY")
-    assert app.flags(0) & (DENIED | LOCKED) == DENIED | LOCKED
+    assert app.flags(0) & (DENIED | PINNED) == DENIED | PINNED
     assert sorted(app.victims()) == [1, 2]
     app.hint("")
-    assert app.flags(0) & (DENIED | LOCKED) == LOCKED
+    assert app.flags(0) & (DENIED | PINNED) == PINNED
     assert sorted(app.victims()) == [1, 2]
     app.unpin()
     assert sorted(app.victims()) == [0, 1, 2]
-    assert (app.state.denied, app.state.locked) == (0, 0)
+    assert (app.state.denied, app.state.pinned) == (0, 0)
 
 
 @pytest.mark.parametrize("evict", EVICT)
@@ -312,11 +312,11 @@ def test_a_denied_page_may_be_pinned_and_is_denied_still_when_that_ends(evict):
     app.hint("EVICTION=DENY")
     app.pin()
     app.unpin()
-    assert app.flags(0) & (DENIED | LOCKED) == DENIED
+    assert app.flags(0) & (DENIED | PINNED) == DENIED
     assert sorted(app.victims()) == [1, 2]
     app.hint("")
     assert sorted(app.victims()) == [0, 1, 2]
-    assert (app.state.denied, app.state.locked) == (0, 0)
+    assert (app.state.denied, app.state.pinned) == (0, 0)
 
 
 @pytest.mark.parametrize("evict", EVICT)
@@ -340,7 +340,7 @@ def test_a_deny_that_expires_leaves_a_pin_alone():
     app.pin()
     app.hint("EVICTION=DENY; TTL=1")
     app.shell.tick(2)
-    assert app.flags(0) & (DENIED | LOCKED) == LOCKED
+    assert app.flags(0) & (DENIED | PINNED) == PINNED
     assert app.victims() == [1]
 
 
@@ -449,9 +449,9 @@ def test_unmapping_a_region_ends_its_pins_and_no_others():
     app.shell.do(events.Pin(app.process, other, 0, 2))
     app.shell.do(events.Unmap(app.process, app.region))
     assert [page in app.state.regions[other].pins for page in (0, 1)] == [True, True]
-    assert (app.own.locked, app.state.locked, app.state.frames.free) == (2, 2, 6)
+    assert (app.own.pinned, app.state.pinned, app.state.frames.free) == (2, 2, 6)
     app.shell.do(events.Unpin(app.process, other, 0, 2))
-    assert app.state.locked == 0
+    assert app.state.pinned == 0
 
 
 def test_a_session_that_ends_ends_its_pins():
@@ -459,7 +459,7 @@ def test_a_session_that_ends_ends_its_pins():
     app.pin(0, 3)
     app.hint("EVICTION=DENY", 0, 2)
     app.shell.do(events.Detach(app.process, "bye"))
-    assert (app.state.locked, app.state.denied, app.state.frames.free) == (0, 0, 8)
+    assert (app.state.pinned, app.state.denied, app.state.frames.free) == (0, 0, 8)
     again = App(3, shell=app.shell)
     assert again.pin(0, 3) == []
 
@@ -470,7 +470,7 @@ def test_a_process_that_is_killed_for_memory_loses_its_pins():
     app.pin(0, 3)
     app.shell.do(events.Faults(other.process, [events.FaultRequest(1, other.region, 1, 1, True)]))
     assert app.shell.ended[app.process].killed
-    assert app.state.locked == 0
+    assert app.state.pinned == 0
     assert isinstance(app.shell.outcomes[other.process][-1], commands.Allocated)
 
 

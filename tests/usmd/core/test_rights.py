@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.shell import Shell, make_core
 from usmd.core import events
-from usmd.core.frames import DENIED, KEPT, LOCKED, PINNED
+from usmd.core.frames import DENIED, HELD, KEPT, PINNED
 
 
 def app(**settings):
@@ -21,7 +21,7 @@ def test_denied_and_pinned_pages_share_one_budget_of_the_process():
     assert life.kept_room(process) == 2
     shell.hint(process.process_id, region, "EVICTION=DENY", 0, 1)
     shell.do(events.Pin(process.process_id, region, 1, 1))
-    assert (life.kept_room(process), process.denied, process.locked) == (0, 1, 1)
+    assert (life.kept_room(process), process.denied, process.pinned) == (0, 1, 1)
     shell.hint(process.process_id, region, "EVICTION=DENY", 2, 1)
     assert process.counters.deny_over_budget == 1
     assert shell.core.state.frames.flags[2] & KEPT == 0
@@ -40,12 +40,12 @@ def test_a_page_that_is_pinned_several_times_stays_until_the_last_pin_ends(times
     region = shell.core.state.regions[number]
     life, flags = shell.core.life, shell.core.state.frames.flags
     for _ in range(times):
-        life.lock(0)
+        life.pin(0)
     for _ in range(times):
-        assert flags[0] & LOCKED
-        assert process.locked == 1
-        life.unlock(region, 0)
-    assert (flags[0] & LOCKED, process.locked, len(region.pins)) == (0, 0, 0)
+        assert flags[0] & PINNED
+        assert process.pinned == 1
+        life.unpin(region, 0)
+    assert (flags[0] & PINNED, process.pinned, len(region.pins)) == (0, 0, 0)
 
 
 def test_a_page_that_goes_gives_back_what_it_kept():
@@ -53,9 +53,9 @@ def test_a_page_that_goes_gives_back_what_it_kept():
     shell.hint(process.process_id, region, "EVICTION=DENY", 0, 1)
     shell.do(events.Pin(process.process_id, region, 1, 1))
     shell.fault(process.process_id, region, 2)
-    assert [shell.core.state.frames.flags[pfn] & (DENIED | LOCKED | PINNED) for pfn in range(3)] == [
-        DENIED, LOCKED, PINNED,
+    assert [shell.core.state.frames.flags[pfn] & (DENIED | PINNED | HELD) for pfn in range(3)] == [
+        DENIED, PINNED, HELD,
     ]  # fmt: skip
     shell.do(events.Unmap(process.process_id, region))
-    assert (process.denied, process.locked, len(shell.core.state.pins)) == (0, 0, 0)
+    assert (process.denied, process.pinned, len(shell.core.state.holds)) == (0, 0, 0)
     assert shell.core.life.kept_room(process) == 2

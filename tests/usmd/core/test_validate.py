@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
-from usmd.core.frames import DENIED, DIRTY, EVICTING, FREE, LOCKED, PINNED, PRESENT, PRIORITY_MASK
+from usmd.core.frames import DENIED, DIRTY, EVICTING, FREE, HELD, PINNED, PRESENT, PRIORITY_MASK
 from usmd.core.region import Region
 from usmd.core.validate import violations
 from usmd.errors import Unmapped
@@ -65,12 +65,12 @@ CORRUPTIONS = {
     "flags of a free frame": (set_frame("flags", 4, DIRTY), "free frame 4 has flags 1"),
     "slot of a free frame": (set_frame("slot", 4, 60), "free frame 4 has flags 0 or slot 60"),
     "denied victim": (set_frame("flags", 3, DIRTY | DENIED), "frame 3 is being evicted with flags 3"),
-    "pinned victim": (set_frame("flags", 3, DIRTY | PINNED), "frame 3 is being evicted with flags 5"),
+    "pinned victim": (set_frame("flags", 3, DIRTY | HELD), "frame 3 is being evicted with flags 5"),
     "filling unknown": (lambda core: core.life.filling.clear(), "frame 2 in state 1 disagrees"),
     "evicting unknown": (set_frame("state", 0, EVICTING), "frame 0 in state 3 disagrees"),
     "evicting forgotten": (set_frame("state", 3, PRESENT), "frame 3 in state 2 disagrees"),
-    "pin without a time": (set_frame("flags", 0, DIRTY | PINNED), "frame 0 disagrees with the pins"),
-    "pin without a flag": (lambda core: core.state.pins.update({0: 1.0}), "frame 0 disagrees with the pins"),
+    "pin without a time": (set_frame("flags", 0, DIRTY | HELD), "frame 0 disagrees with the holds"),
+    "pin without a flag": (lambda core: core.state.holds.update({0: 1.0}), "frame 0 disagrees with the holds"),
     "clean without a slot": (set_frame("flags", 0, 0), "frame 0 is clean with slot -1"),
     "dirty with a slot": (set_frame("flags", 1, DIRTY), "frame 1 is dirty with slot"),
     "wrong frame": (set_entry(0, 2), "page 0 of region 1 is not in its frame 1"),
@@ -89,17 +89,17 @@ CORRUPTIONS = {
         set_attribute(lambda core: core.state.processes[1], "denied", 3),
         "process 1 keeps more frames than its budget",
     ),
-    "locked victim": (set_frame("flags", 3, DIRTY | LOCKED), "frame 3 is being evicted with flags 33"),
-    "locked count": (
-        set_attribute(lambda core: core.state, "locked", 1),
+    "locked victim": (set_frame("flags", 3, DIRTY | PINNED), "frame 3 is being evicted with flags 33"),
+    "pinned count": (
+        set_attribute(lambda core: core.state, "pinned", 1),
         "1 pinned frames are counted, 0 for",
     ),
     "lock that no count knows": (
-        set_frame("flags", 1, LOCKED),
+        set_frame("flags", 1, PINNED),
         "are gone 0, and 1 have the flag",
     ),
-    "process's locked": (
-        set_attribute(lambda core: core.state.processes[1], "locked", 1),
+    "process's pinned": (
+        set_attribute(lambda core: core.state.processes[1], "pinned", 1),
         "0 pinned frames are counted, 1 for processes",
     ),
     "region's denied": (
@@ -148,7 +148,7 @@ def test_what_does_not_hold_is_found(shell, corrupt, says):
     assert any(says in each for each in violations(shell.core)), violations(shell.core)
 
 
-@pytest.mark.parametrize("flags", [(DENIED, DENIED, DENIED), (LOCKED, LOCKED, LOCKED), (DENIED, LOCKED, DENIED)])
+@pytest.mark.parametrize("flags", [(DENIED, DENIED, DENIED), (PINNED, PINNED, PINNED), (DENIED, PINNED, DENIED)])
 def test_denied_and_pinned_frames_beyond_the_budget_of_all_are_found(shell, flags):
     for pfn in (0, 1, 2):
         shell.core.state.frames.flags[pfn] |= flags[pfn]

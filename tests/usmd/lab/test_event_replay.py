@@ -28,7 +28,7 @@ def everything(core):
         [(each.region_id, list(each.table.entries())) for each in state.regions.values()],
         [(each.process_id, each.policies.specifications, each.resident) for each in state.processes.values()],
         [(bytes(each.used), list(each.generation)) for each in state.swap.devices],
-        state.totals().as_dict(), list(state.pins.items()), state.now,
+        state.totals().as_dict(), list(state.holds.items()), state.now,
     )  # fmt: skip
 
 
