@@ -51,7 +51,11 @@ def _check(name, *arguments):
 
 
 def map_memory(length, descriptor=-1, at=None):
-    """Map a descriptor, or anonymous memory, shared; returns the address."""
+    """Map a descriptor, or anonymous memory, shared; returns the address.
+
+    `at`: in the place of a mapping of the test's own, which must still be there. What was unmapped can be a thread's
+    stack by now.
+    """
     flags = mmap.MAP_SHARED | (mmap.MAP_ANONYMOUS if descriptor < 0 else 0) | (_MAP_FIXED if at else 0)
     return _check("mmap", at, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, descriptor, 0)
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.usmd.mechanism.mapped import Client, map_memory, unmap
+from tests.usmd.mechanism.mapped import Client, map_memory
 from tests.usmd.mechanism.memory_world import OTHER, PAGES, REGION, key, world
 from usmd.mechanism.base import Busy
 from usmd.mechanism.real_region import RealRegion
@@ -47,7 +47,6 @@ def second(world):
 
         @staticmethod
         def place():
-            unmap(world.address, PAGES * world.page_size)
             map_memory(PAGES * world.page_size, region.memfd, world.address)
 
         @staticmethod

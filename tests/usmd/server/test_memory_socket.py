@@ -460,13 +460,16 @@ def test_the_next_session_of_a_process_is_served_where_the_last_one_was_once_tha
     os.mkfifo(fifo)
     environ = environment(**{slow_farewell.VARIABLE: str(fifo)})
     with serving(tmp_path, environ=environ, changes=("tests.support.slow_farewell:wait",)) as daemon:
+        address = map_memory(4 * PAGE)  # a place where nothing else comes
         with Peer(daemon) as last:
-            _, address = last.real(4)
+            region = last.session.map(4 * PAGE)
+            map_memory(4 * PAGE, last.descriptors(region)[0], address)
+            assert last.ask(mapped_packet(region, address)).reason == ""
             write(address, b"last").result()
+            map_memory(4 * PAGE, at=address)
         with Peer(daemon) as following:
             region = following.session.map(4 * PAGE)
-            memfd, _ = following.descriptors(region)
-            assert map_memory(4 * PAGE, memfd, address) == address
+            map_memory(4 * PAGE, following.descriptors(region)[0], address)
             send(following.connection, mapped_packet(region, address))
             send(following.connection, mapped_packet(region, address))  # is answered after it
             before = following.connection.gettimeout()
