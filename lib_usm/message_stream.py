@@ -158,7 +158,8 @@ class MessageStream:
             self._take(data)
         messages = self._messages()
         if closed:
-            self._stop(ConnectionLost("the daemon closed the connection; connect again"))
+            why = f" with HTTP/2 error {self._goaway}" if self._goaway else ""
+            self._stop(ConnectionLost(f"the daemon closed the connection{why}; connect again"))
         elif self.end is None:
             self._push()
         return messages
@@ -193,14 +194,12 @@ class MessageStream:
                 self._trailers.update((str(name), str(value)) for name, value in event.headers or ())
             elif isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
                 self._stop(self._why())
-        if self._goaway and self.end is None:
-            self._stop(ConnectionLost(f"the daemon ended the connection (HTTP/2 error {self._goaway})"))
 
     def _whole_frames(self, data: bytes) -> bytes:
         """The frames that have come whole, for h2: without those of messages, which are taken here.
 
-        And without GOAWAY. A server that drains or stops sends that first and then ends its calls, each with a status;
-        h2 takes nothing after it.
+        And without GOAWAY. A server that drains or stops sends that first, then ends its calls, each with a status, and
+        closes the connection; h2 takes nothing after it.
         """
         frames = self._frames
         frames += data

@@ -263,8 +263,9 @@ def trailers_frame(status):
         (FRAME_SETTINGS + data_frame(b"data before headers"), lib_usm.InternalError),
         (FRAME_SETTINGS + b"\0\0\4\3\0\0\0\0\1\0\0\0\2", lib_usm.ConnectionLost),  # RST_STREAM
         (FRAME_SETTINGS + GOAWAY, lib_usm.ConnectionLost),
-        (FRAME_SETTINGS + GOAWAY + data_frame(b"and more"), lib_usm.ConnectionLost),
+        (FRAME_SETTINGS + GOAWAY + data_frame(b"and more"), lib_usm.InternalError),
         (FRAME_SETTINGS + GOAWAY + trailers_frame(b"1"), lib_usm.ConnectionLost),  # CANCELLED
+        (FRAME_SETTINGS + GOAWAY + trailers_frame(b"8"), lib_usm.LimitExceeded),  # RESOURCE_EXHAUSTED
         (FRAME_SETTINGS + b"\0\0\4\7\0\0\0\0\0\0\0\0\0", lib_usm.InternalError),  # a GOAWAY that is cut
     ],
 )
