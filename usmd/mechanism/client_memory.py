@@ -10,15 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import time
-from bisect import bisect_right
 from collections.abc import Callable
-from itertools import islice
 from typing import Final
 
 from usmd.core.events import PageFault
 from usmd.mechanism import ranges, uffd
 from usmd.mechanism.address_map import Piece
-from usmd.mechanism.process_mappings import mappings_of
+from usmd.mechanism.process_mappings import mappings_of, parts_between
 from usmd.mechanism.put_off import PutOff, cut
 from usmd.mechanism.region_addresses import RegionAddresses
 from usmd.mechanism.uffd import (
@@ -68,9 +66,8 @@ class ClientMemory:
         self._tries = 0
         self._stuck_until = 0.0
         self._put_off: list[PutOff] = []
-        """Ranges that are to be filled with zeros."""
         self._poisons: list[PutOff] = []
-        """Ranges that are to be poisoned; for region 0 the offset is an address."""
+        """Ranges that are to be poisoned; those of `_put_off` are to be filled with zeros."""
         self._halvings = 0
 
     # Mappings
@@ -359,20 +356,15 @@ class ClientMemory:
     def poison_all(self) -> None:
         """Have every later touch of a missing page of the process end in SIGBUS, because nobody will serve it."""
         mappings = mappings_of(self.pid) if self._at.maps else []
-        ends = [stop for _, stop in mappings or ()]
         for found in list(self._at.maps.values()):
             for piece in list(found.pieces):
-                end = piece.address + piece.length
                 if mappings is None:  # it is another user's: what it has unmapped is not known
                     self._poison_from(piece.address, piece.length)
                     continue
-                for start, stop in islice(mappings, bisect_right(ends, piece.address), None):
-                    if start >= end:
-                        break
-                    first = max(start, piece.address)
+                for first, length in parts_between(mappings, piece.address, piece.address + piece.length):
                     # Else each page that was evicted is in the way, with the mark that it was write-protected.
-                    ranges.unprotect(self.descriptor, first, min(stop, end) - first)
-                    self._poison_from(first, min(stop, end) - first)
+                    ranges.unprotect(self.descriptor, first, length)
+                    self._poison_from(first, length)
 
     def close(self) -> None:
         """Let go of the descriptor."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import mmap
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 
@@ -27,3 +30,11 @@ def mappings_of(pid: int) -> list[tuple[int, int]] | None:
     except OSError:
         return []
     return found
+
+
+def parts_between(mappings: Sequence[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """First address and length of each part of ascending mappings that lies from `start` to `end`."""
+    for first, stop in islice(mappings, bisect_right(mappings, start, key=lambda each: each[1]), None):
+        if first >= end:
+            return
+        yield max(first, start), min(stop, end) - max(first, start)
