@@ -298,7 +298,7 @@ def test_threads_that_read_when_it_is_closed_get_closed_error(daemon, often, in_
         region = client.mmap(LENGTH)
         begun = [threading.Event() for _ in range(3)]
         readers = [in_thread(reads_until_refused, region, each) for each in begun]
-        assert all(each.wait(90) for each in begun)
+        assert all(each.wait(90) for each in begun), [reader.result() for reader in readers if reader.done()]
         (region if what == "region" else client).close()
         assert {type(reader.result(90)) for reader in readers} == {lib_usm.ClosedError}
         if what == "region":
