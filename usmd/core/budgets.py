@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from usmd.core.frames import EVICTING, FILLING
 from usmd.errors import OutOfMemory, Unmapped
 from usmd.sizes import format_size
 
@@ -54,7 +53,7 @@ class Budgets:
             waiter.came(None)
         elif entry > 0:
             queue.popleft()
-            self._join(first, entry - 1)
+            self._placement.join(waiter, entry - 1)
         elif process.resident < process.memory_max:
             queue.popleft()
             if self._placement.waiting or not self._placement.room(swap=entry < 0):
@@ -68,18 +67,6 @@ class Budgets:
             process.counters.oom_refusals += 1
             waiter.came(self._error(region, waiter.page))
         return True
-
-    def _join(self, first: WaitingPage, pfn: int) -> None:
-        """The page got a frame while it waited."""
-        now_is = self._state.frames.state[pfn]
-        if now_is == FILLING:
-            self._life.filling[pfn].park(first.waiter)
-            return
-        if now_is == EVICTING:
-            self._life.retake(pfn)
-        else:
-            first.waiter.told = False
-        first.waiter.came(None)
 
     def _makes_room(self, process: Process, wanted: int) -> bool:
         """Whether pages of a process are on their way out, or will be when what is under way has ended."""

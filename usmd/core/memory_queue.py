@@ -9,7 +9,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from usmd.core.allocation import Fault
-from usmd.core.frames import EVICTING, FILLING
 from usmd.errors import OutOfMemory, Unmapped
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class MemoryQueue:
                 waiter.came(None)
             elif entry > 0:
                 waiting.popleft()
-                self._join(entry - 1, waiter)
+                self._placement.join(waiter, entry - 1)
             elif waiter.region.process.resident >= waiter.region.process.memory_max:
                 waiting.popleft()
                 self._placement.wait(first)
@@ -77,18 +76,6 @@ class MemoryQueue:
             or state.swap.recovering(state.now)
             or self._reclaim.passed_over.stuck
         )
-
-    def _join(self, pfn: int, waiter: Waiter) -> None:
-        """The page got a frame while it waited for one."""
-        now_is = self._state.frames.state[pfn]
-        if now_is == FILLING:
-            self._life.filling[pfn].park(waiter)
-            return
-        if now_is == EVICTING:
-            self._life.retake(pfn)
-        else:
-            waiter.told = False
-        waiter.came(None)
 
     def _out_of_memory(self, waiter: Waiter) -> bool:
         """Ask the oom policy: refuse and go on with the next page (True), or have a process ended first (False)."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from usmd.core.frames import EVICTING, FILLING
+
 if TYPE_CHECKING:
     from usmd.core.allocation import Allocation
     from usmd.core.in_flight import Filling
@@ -57,6 +59,18 @@ class Placement:
         filling.yields = yields
         filling.park(waiter)
         return True
+
+    def join(self, waiter: Waiter, pfn: int) -> None:
+        """The page of a waiter got a frame while it waited for one."""
+        now_is = self._state.frames.state[pfn]
+        if now_is == FILLING:
+            self._life.filling[pfn].park(waiter)
+            return
+        if now_is == EVICTING:
+            self._life.retake(pfn)
+        else:
+            waiter.told = False
+        waiter.came(None)
 
     def place(
         self, region: Region, page: int, plan: Allocation, *, writable: bool, beside: bool = False

@@ -15,7 +15,8 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from usmd.core.commands import SlotPage
@@ -74,7 +75,7 @@ class UserfaultfdMemory(Mechanism):
         length = region.page_count * self._page_size
         if self._departures.overlap(client.pid, address, length):
             raise Busy(f"an ended session of process {client.pid} is being let go at {address:#x}; try again")
-        for other in {id(each): each for each in self._clients()}.values():
+        for other in self._clients():
             if other is not client and other.pid == client.pid:
                 other.lose(address, length)
         client.register(region.region_id, address, length)
@@ -323,12 +324,13 @@ class UserfaultfdMemory(Mechanism):
     def tick(self) -> None:
         """Do what an unfinished remap or a lack of memory held up."""
         self._departures.tick()
-        for client in {id(each): each for each in self._clients()}.values():
+        for client in self._clients():
             client.retry()
 
-    def _clients(self) -> Iterator[ClientMemory]:
-        yield from (region.client for region in self._regions.values() if region.client is not None)
-        yield from self._left.values()
+    def _clients(self) -> Iterable[ClientMemory]:
+        """Each client that has a region, or had one that is gone, once."""
+        served = (region.client for region in self._regions.values() if region.client is not None)
+        return dict.fromkeys(chain(served, self._left.values()))
 
     def load(self, frames: Sequence[int], first: int, offset: int, length: int) -> bytes:
         """Bytes of a region, by its memfd."""

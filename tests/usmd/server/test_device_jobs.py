@@ -271,13 +271,22 @@ class Daemon:
         self.evict(page)
         await wait_until_async(lambda: self.engine.core.state.regions[self.region].table[page] < 0, "it is in swap")
 
+    async def hang_in_a_write_of_page_0(self):
+        self.device.hangs = {"write"}
+        await self.put(0, b"x" * PAGE)
+        self.evict(0)
+        await self.device.has_begun("write")
+
+    async def let_the_job_return(self):
+        self.device.let_go()
+        await wait_until_async(lambda: not self.engine.queues[0].hangs, "it has returned")
+
     def check(self):
         assert violations(self.engine.core) == []
         assert owed(self.engine) == []
 
     async def over(self):
-        self.device.let_go()
-        await wait_until_async(lambda: not self.engine.queues[0].hangs, "no job is late")
+        await self.let_the_job_return()
         self.check()
         self.engine.submit(events.Detach(self.process, "over"))
         await asyncio.wait_for(self.engine.close(), SECONDS)
@@ -286,17 +295,13 @@ class Daemon:
 def test_a_page_whose_write_hangs_stays_in_memory_with_every_byte():
     async def main():
         daemon = Daemon()
-        daemon.device.hangs = {"write"}
-        await daemon.put(0, b"x" * PAGE)
-        daemon.evict(0)
-        await daemon.device.has_begun("write")
+        await daemon.hang_in_a_write_of_page_0()
         daemon.late()
         await wait_until_async(lambda: not daemon.engine.core.life.writing, "the core has been told")
         daemon.check()
         assert daemon.get(0) == b"x" * PAGE
         await daemon.put(0, b"y" * PAGE)
-        daemon.device.let_go()
-        await wait_until_async(lambda: not daemon.engine.queues[0].hangs, "it has returned")
+        await daemon.let_the_job_return()
         assert daemon.get(0) == b"y" * PAGE
         await daemon.over()
 
@@ -306,14 +311,10 @@ def test_a_page_whose_write_hangs_stays_in_memory_with_every_byte():
 def test_a_late_write_spoils_no_page_that_has_its_slot_since():
     async def main():
         daemon = Daemon()
-        daemon.device.hangs = {"write"}
-        await daemon.put(0, b"x" * PAGE)
-        daemon.evict(0)
-        await daemon.device.has_begun("write")
+        await daemon.hang_in_a_write_of_page_0()
         daemon.late()
         await wait_until_async(lambda: not daemon.engine.core.life.writing, "the core has been told")
-        daemon.device.let_go()
-        await wait_until_async(lambda: not daemon.engine.queues[0].hangs, "it has returned")
+        await daemon.let_the_job_return()
         daemon.engine.core.state.swap.devices[0].rests_until = 0.0  # its rest is over
         for page in (1, 0):
             await daemon.put(page, bytes([page + 65]) * PAGE)
@@ -341,8 +342,7 @@ def test_a_page_whose_read_hangs_is_an_error_and_its_frame_is_safe_for_another_p
         assert "has not returned for 30 s" in str(failed.error)
         daemon.check()
         await daemon.put(1, b"o" * PAGE)  # on the only frame that there is
-        daemon.device.let_go()
-        await wait_until_async(lambda: not daemon.engine.queues[0].hangs, "it has returned")
+        await daemon.let_the_job_return()
         assert daemon.get(1) == b"o" * PAGE
         await daemon.evicted(1)
         for page, data in ((0, b"x"), (1, b"o")):
@@ -357,10 +357,7 @@ def test_a_page_whose_read_hangs_is_an_error_and_its_frame_is_safe_for_another_p
 def test_a_session_that_ends_while_its_pages_are_written_leaves_no_frame_behind():
     async def main():
         daemon = Daemon()
-        daemon.device.hangs = {"write"}
-        await daemon.put(0, b"x" * PAGE)
-        daemon.evict(0)
-        await daemon.device.has_begun("write")
+        await daemon.hang_in_a_write_of_page_0()
         daemon.engine.submit(events.Detach(daemon.process, "over"))
         daemon.late()
         await wait_until_async(lambda: not daemon.engine.core.life.writing, "the core has been told")
@@ -376,10 +373,7 @@ def test_a_session_that_ends_while_its_pages_are_written_leaves_no_frame_behind(
 def test_an_engine_closes_although_a_write_never_returns():
     async def main():
         daemon = Daemon()
-        daemon.device.hangs = {"write"}
-        await daemon.put(0, b"x" * PAGE)
-        daemon.evict(0)
-        await daemon.device.has_begun("write")
+        await daemon.hang_in_a_write_of_page_0()
         daemon.late()
         await wait_until_async(lambda: not daemon.engine.core.life.writing, "the core has been told")
         daemon.engine.submit(events.Detach(daemon.process, "over"))
