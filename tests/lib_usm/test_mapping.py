@@ -228,20 +228,23 @@ def test_reads_never_see_a_close_that_was_refused(region):
     loan = mapping.buffer()
     refused = 0
     stop = threading.Event()
+    begun = [threading.Event() for _ in range(4)]
 
-    def read():
+    def read(has_begun):
         count = 0
         while not stop.is_set():
             assert len(mapping.view[:10]) == 10
             assert mapping.resident(0, 0)
             count += 1
+            has_begun.set()
         return count
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(4) as pool:
-            reads = [pool.submit(read) for _ in range(4)]
+            reads = [pool.submit(read, each) for each in begun]
+            assert all(each.wait(90) for each in begun)
             for _ in range(2000):
                 try:
                     mapping.close("the region")
