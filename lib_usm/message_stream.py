@@ -50,6 +50,11 @@ _GOAWAY: Final = 7
 _GOAWAY_BYTES: Final = 8
 """Of its last stream and its error code, at least."""
 _WINDOW_UPDATE: Final = 8
+_INCREMENT_BYTES: Final = 4
+_CONNECTION: Final = bytes(4)
+"""The stream id of frames that concern the whole connection."""
+_CONNECTION_WINDOW: Final = 65_535
+"""Bytes that a connection takes before its first WINDOW_UPDATE (RFC 9113, 6.9.2)."""
 _WINDOW: Final = 8 << 20
 """Bytes that may come before the daemon is told that there is room again."""
 _RECEIVE_BYTES: Final = 1 << 18
@@ -81,7 +86,7 @@ class MessageStream:
         self._taken = 0
         """Bytes that came past h2 since the daemon was last told of room."""
         self._sent = 0
-        """Bytes that went past h2, which counts them to no window."""
+        """Bytes in DATA frames, which h2 does not count."""
         try:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
@@ -107,6 +112,8 @@ class MessageStream:
         self._http.increment_flow_control_window(_WINDOW)
         self._stream = self._http.get_next_available_stream_id()
         self._stream_id = self._stream.to_bytes(4, "big")
+        self._allowed = {_CONNECTION: _CONNECTION_WINDOW, self._stream_id: 0}
+        """All bytes that the daemon has allowed; the stream's initial window, which is a setting, comes on top."""
         self._http.send_headers(
             self._stream,
             [
@@ -198,8 +205,9 @@ class MessageStream:
     def _whole_frames(self, data: bytes) -> bytes:
         """The frames that have come whole, for h2: without those of messages, which are taken here.
 
-        And without GOAWAY. A server that drains or stops sends that first, then ends its calls, each with a status, and
-        closes the connection; h2 takes nothing after it.
+        And without WINDOW_UPDATE: h2 does not see what is sent, so that it would take each for a larger window, up to
+        an error after 2 GiB. And without GOAWAY. A server that drains or stops sends that first, then ends its calls,
+        each with a status, and closes the connection; h2 takes nothing after it.
         """
         frames = self._frames
         frames += data
@@ -213,10 +221,14 @@ class MessageStream:
                         start = len(frames)
                     break
                 kind, flags = view[start + 3], view[start + 4]
-                if kind == _DATA and not flags and view[start + 5 : start + _FRAME_HEADER_BYTES] == self._stream_id:
+                stream_id = bytes(view[start + 5 : start + _FRAME_HEADER_BYTES])
+                content = stop - start - _FRAME_HEADER_BYTES
+                if kind == _DATA and not flags and stream_id == self._stream_id:
                     self._incoming += view[start + _FRAME_HEADER_BYTES : stop]
-                    self._taken += stop - start - _FRAME_HEADER_BYTES
-                elif kind == _GOAWAY and stop - start >= _FRAME_HEADER_BYTES + _GOAWAY_BYTES:
+                    self._taken += content
+                elif kind == _WINDOW_UPDATE and content == _INCREMENT_BYTES and stream_id in self._allowed:
+                    self._allowed[stream_id] += int.from_bytes(view[stop - _INCREMENT_BYTES : stop], "big")
+                elif kind == _GOAWAY and content >= _GOAWAY_BYTES:
                     code = int.from_bytes(view[start + 13 : start + 17], "big")
                     self._goaway = self._goaway or code
                 else:
@@ -250,7 +262,7 @@ class MessageStream:
         try:
             control = self._http.data_to_send()
             if self._taken >= _WINDOW // 2:
-                for stream_id in (bytes(4), self._stream_id):
+                for stream_id in (_CONNECTION, self._stream_id):
                     control += _header(4, _WINDOW_UPDATE, stream_id) + self._taken.to_bytes(4, "big")
                 self._taken = 0
             if control:
@@ -274,7 +286,11 @@ class MessageStream:
     def _frame(self) -> None:
         """Put as much of the messages into frames as the daemon's window takes."""
         outgoing, unsent = self._outgoing, self._unsent
-        room = min(self._http.local_flow_control_window(self._stream) - self._sent, sum(map(len, outgoing)))
+        allowed = min(
+            self._allowed[_CONNECTION],
+            self._allowed[self._stream_id] + self._http.remote_settings.initial_window_size,
+        )
+        room = min(allowed - self._sent, sum(map(len, outgoing)))
         while room > 0:
             left = min(room, self._http.max_outbound_frame_size)
             unsent.append(memoryview(_header(left, _DATA, self._stream_id)))

@@ -76,6 +76,11 @@ def receive(stream, count):
     return messages
 
 
+def receive_once(stream):
+    wait(stream)
+    return stream.receive()
+
+
 def end_of(stream):
     receive(stream, 1 << 30)
     return stream.end
@@ -245,6 +250,8 @@ def data_frame(content):
     return len(content).to_bytes(3, "big") + b"\0\0" + b"\0\0\0\1" + content
 
 
+RST_STREAM = b"\0\0\4\3\0\0\0\0\1\0\0\0\2"
+LARGEST_WINDOW = (1 << 31) - 1
 GOAWAY = b"\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\2"
 
 
@@ -261,7 +268,7 @@ def trailers_frame(status):
         (b"", lib_usm.ConnectionLost),
         (FRAME_SETTINGS, lib_usm.ConnectionLost),
         (FRAME_SETTINGS + data_frame(b"data before headers"), lib_usm.InternalError),
-        (FRAME_SETTINGS + b"\0\0\4\3\0\0\0\0\1\0\0\0\2", lib_usm.ConnectionLost),  # RST_STREAM
+        (FRAME_SETTINGS + RST_STREAM, lib_usm.ConnectionLost),
         (FRAME_SETTINGS + GOAWAY, lib_usm.ConnectionLost),
         (FRAME_SETTINGS + GOAWAY + data_frame(b"and more"), lib_usm.InternalError),
         (FRAME_SETTINGS + GOAWAY + trailers_frame(b"1"), lib_usm.ConnectionLost),  # CANCELLED
@@ -274,6 +281,35 @@ def test_nonsense_ends_the_stream_with_an_error(tmp_path, answer, kind):
     stream = MessageStream(impostor.path, METHOD, ())
     assert type(end_of(stream)) is kind
     impostor.join()
+
+
+def window_update(stream_id, increment):
+    return b"\0\0\4\x08\0" + stream_id.to_bytes(4, "big") + increment.to_bytes(4, "big")
+
+
+def test_a_server_may_allow_as_much_again_as_was_sent_however_much_that_is(tmp_path):
+    # 2 GiB and more in the life of a stream, of which a window holds no more at a time.
+    content = bytes(1 << 20)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "l.sock"))
+        listener.listen()
+        stream = MessageStream(str(tmp_path / "l.sock"), METHOD, ())
+        connection, _ = listener.accept()
+    with connection:
+        initial_window = b"\0\4" + LARGEST_WINDOW.to_bytes(4, "big")
+        settings = len(initial_window).to_bytes(3, "big") + b"\4\0\0\0\0\0" + initial_window
+        connection.sendall(settings + window_update(0, LARGEST_WINDOW - 65_535))
+        assert receive_once(stream) == []
+        stream.send(content)
+        came = 0
+        while came < len(content):
+            came += len(connection.recv(1 << 20))
+            stream.receive()
+        connection.sendall(window_update(0, len(content)) + window_update(1, len(content)))
+        assert receive_once(stream) == []
+        assert stream.end is None
+        connection.sendall(RST_STREAM)
+        assert type(end_of(stream)) is lib_usm.ConnectionLost
 
 
 @pytest.mark.parametrize("prefix", [b"\1\0\0\0\1x", b"\0\xff\0\0\0x"])
