@@ -250,7 +250,7 @@ class Region(RegionBytes):
     def evict(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> None:
         """Ask for the eviction of the pages of the `n` bytes (None: to the end) from `offset` on; does not wait for it.
 
-        No byte is lost. Pages that are pinned, denied, or about to be used stay.
+        No byte is lost. Pages that are pinned, unevictable, or about to be used stay.
         """
         start, length = self.byte_range(offset, n)
         if length:

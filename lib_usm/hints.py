@@ -27,7 +27,7 @@ class Hint(NamedTuple):
 class Kept(NamedTuple):
     """What a session keeps in memory, in pages."""
 
-    denied_pages: int
+    unevictable_pages: int
     """Kept by EVICTION=DENY."""
     pinned_pages: int
     budget_pages: int
@@ -58,4 +58,6 @@ def give_hint(channel: SessionChannel, region_id: int, name: str, text: str, off
 def ask_kept(channel: SessionChannel) -> Kept:
     """Ask what the session keeps. Raises what the call does."""
     answer = channel.call(channel.stub.GetKept, client_pb2.GetKeptRequest())
-    return Kept(answer.denied_pages, answer.pinned_pages, answer.budget_pages, answer.room_pages, answer.refused_pages)
+    return Kept(
+        answer.unevictable_pages, answer.pinned_pages, answer.budget_pages, answer.room_pages, answer.refused_pages
+    )

@@ -55,16 +55,16 @@ def test_it_names_pages_that_it_heard_of_and_knows_to_be_in_swap(cond, steps):
             known.pop(page, None)
             policy.page_returned(page)
         else:
-            wishes = policy.turn()
-            if wishes is not None:
-                assert wishes.trim >= 0
-                assert set(wishes.swap_in) <= set(known)
-                assert all(known[page] == 1 - device for page, device in wishes.demote)
+            requests = policy.turn()
+            if requests is not None:
+                assert requests.trim >= 0
+                assert set(requests.swap_in) <= set(known)
+                assert all(known[page] == 1 - device for page, device in requests.demote)
 
 
 @pytest.mark.parametrize(("evict", "mechanism"), [("arc", "io at once"), ("hint_aware", "io later")])
 @pytest.mark.parametrize("cond", SPECIFICATIONS)
-def test_more_pages_than_frames_come_back_right_and_no_wish_is_an_error(cond, evict, mechanism):
+def test_more_pages_than_frames_come_back_right_and_no_request_is_an_error(cond, evict, mechanism):
     core = make_core(frames=FRAMES, devices=(("fast", 20), ("slow", 40)), low=1, high=2, hold_budget=4)
     shell = Shell(core)
     process = shell.attach(evict=evict, cond=cond, swap_device="fast")

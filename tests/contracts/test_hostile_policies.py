@@ -454,7 +454,7 @@ def test_wrong_victims_are_passed_over(victims):
     assert policies.errors == {"alloc": 0, "evict": 0, "oom": 0, "cond": 0}
 
 
-def test_foreign_and_denied_victims_are_errors_and_pinned_ones_are_not():
+def test_foreign_and_unevictable_victims_are_errors_and_pinned_ones_are_not():
     class NamesAll(Quiet):
         def choose_victims(self):
             return range(self.memory.frame_count)

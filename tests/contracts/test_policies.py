@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.frames import DENIED, FREE, PRESENT, PRIORITY_SHIFT
+from usmd.core.frames import FREE, PRESENT, PRIORITY_SHIFT, UNEVICTABLE
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import parse_hint
 from usmd.core.policy import USM_YIELD, Allocation, AsyncRequest, EvictPolicy, Fault
@@ -52,7 +52,7 @@ class Memory:
         self.known: set[int] = set()
         """Frames that the policy knows."""
         self.kept: set[int] = set()
-        """Frames with a page that it does not know: denied, or pinned by the process."""
+        """Frames with a page that it does not know: unevictable, or pinned by the process."""
 
     def free(self):
         return [pfn for pfn in range(FRAMES) if self.frames.state[pfn] == FREE]
@@ -243,7 +243,7 @@ def test_evict_remembers_no_more_the_longer_it_runs(evict, priority):
 
 
 @pytest.mark.parametrize("evict", EVICT_SPECIFICATIONS)
-def test_evict_gives_a_reason_and_no_foreign_or_denied_victim(evict):
+def test_evict_gives_a_reason_and_no_foreign_or_unevictable_victim(evict):
     shell = shell_with_a_future(frames=FRAMES)
     mine, other = shell.attach(evict=evict), shell.attach(evict=evict)
     region, foreign = shell.map(mine, 5), shell.map(other, 3)
@@ -257,7 +257,7 @@ def test_evict_gives_a_reason_and_no_foreign_or_denied_victim(evict):
     table = shell.core.state.regions[region].table
     assert sorted(named) == sorted(table[page] - 1 for page in range(2, 5))
     frames = shell.core.state.frames
-    assert all(frames.state[pfn] == PRESENT and not frames.flags[pfn] & DENIED for pfn in named)
+    assert all(frames.state[pfn] == PRESENT and not frames.flags[pfn] & UNEVICTABLE for pfn in named)
     assert all(policies.reason(pfn) not in ("", "no reason given") for pfn in named)
     assert policies.errors["evict"] == 0
 
@@ -379,7 +379,7 @@ def test_oom_names_a_process_with_memory_or_nobody(oom):
 @pytest.mark.parametrize("oom", OOM)
 @pytest.mark.parametrize("evict", EVICT)
 @pytest.mark.parametrize("alloc", ALLOC)
-def test_every_combination_ends_in_bounded_time_when_all_memory_is_denied(alloc, evict, oom):
+def test_every_combination_ends_in_bounded_time_when_all_memory_is_unevictable(alloc, evict, oom):
     shell = shell_with_a_future(frames=4)
     first, second = (shell.attach(alloc=alloc, evict=evict, oom=oom) for _ in range(2))
     region, wanted = shell.map(first, 4), shell.map(second, 1)
@@ -388,7 +388,7 @@ def test_every_combination_ends_in_bounded_time_when_all_memory_is_denied(alloc,
     last = shell.fault(second, wanted, 0)[-1]
     if oom == "refuse":
         assert last.error.reason == "OUT_OF_MEMORY"
-        assert "4 denied" in str(last.error)
+        assert "4 unevictable" in str(last.error)
     else:
         assert isinstance(last, commands.Allocated)
         assert shell.ended[first].killed

@@ -107,7 +107,7 @@ def test_a_call_that_does_not_return_is_ended_and_the_default_takes_the_place(
         assert "which did not return from a call" in daemon.run_usmctl("policies").stdout
 
 
-def test_a_ghost_that_hangs_is_stopped_and_what_it_shadows_goes_on(tmp_path, hung):
+def test_a_simulation_that_hangs_is_stopped_and_what_it_shadows_goes_on(tmp_path, hung):
     with running_daemon(tmp_path, *MEMORY, config=CONFIG) as daemon, lib_usm.connect(daemon.address, name="app") as app:
         region = app.mmap(256 * PAGE, name="data")
         data = os.urandom(len(region))

@@ -81,16 +81,16 @@ def test_deny_holds_within_its_budget_and_what_exceeds_it_is_counted_and_evictab
                 answers.append(client.usm_hint(region, "EVICTION=DENY"))
             assert answers[0].over_budget_pages > 0
             assert answers[0].page_count == 2 * FRAMES
-            denied = [each["denied_pages"] for each in daemon.usmctl("processes")["processes"]]
-            assert denied == [FRAMES // 4, int(FRAMES * 0.3) - FRAMES // 4]
+            unevictable = [each["unevictable_pages"] for each in daemon.usmctl("processes")["processes"]]
+            assert unevictable == [FRAMES // 4, int(FRAMES * 0.3) - FRAMES // 4]
             for region in regions:
                 region.write(0, data)
                 assert region.read(0, len(data)) == data
             status = daemon.admin.status()
-            assert status.denied_frames <= int(FRAMES * 0.3)
+            assert status.unevictable_frames <= int(FRAMES * 0.3)
             assert status.counters["deny_over_budget"] > 0
             assert first.kept().refused_pages + second.kept().refused_pages == status.counters["deny_over_budget"]
-        wait_equal(lambda: daemon.admin.status().denied_frames, 0, "the budget is free again")
+        wait_equal(lambda: daemon.admin.status().unevictable_frames, 0, "the budget is free again")
 
 
 def swapped_region(daemon, client, pages=8):

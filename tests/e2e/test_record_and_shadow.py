@@ -1,4 +1,4 @@
-"""A recording of a live process, replayed; and ghosts beside it, which see the same and are gone in the end."""
+"""A recording of a live process, replayed; and simulations beside it, which see the same and are gone in the end."""
 
 import contextlib
 import json
@@ -95,14 +95,14 @@ def test_ctrl_c_ends_a_recording_and_another_may_begin(scene, tmp_path):
             assert "accesses of app in" in out
 
 
-def test_ghosts_see_what_the_process_touches_and_change_nothing(scene):
+def test_simulations_see_what_the_process_touches_and_change_nothing(scene):
     daemon, client, region, data = scene
     pages = skewed(1000)
     with usmctl(
         daemon, "shadow", "app", "--evict", "arc,s3_fifo,lru", "--interval", "0.1", "--format", "json"
     ) as shadow:
         first = json.loads(shadow.stdout.readline())
-        assert [ghost["policy"] for ghost in first["ghosts"]] == ["lru", "arc", "s3_fifo"]
+        assert [simulation["policy"] for simulation in first["simulations"]] == ["lru", "arc", "s3_fifo"]
         for page in pages:
             assert region.read(page * PAGE, 1) == data[page * PAGE : page * PAGE + 1]
         report = next(found for found in map(json.loads, shadow.stdout) if found["looked_at"] == len(pages))
@@ -113,9 +113,9 @@ def test_ghosts_see_what_the_process_touches_and_change_nothing(scene):
         assert shadow.wait(90) == 0
     assert (report["accesses"], report["dropped"]) == (len(pages), 0)
     assert last["ended"]
-    lru, arc, s3_fifo = report["ghosts"]
-    assert all(0 < ghost["misses"] < len(pages) for ghost in (lru, arc, s3_fifo))
-    assert all((ghost["problem"], ghost["policy_errors"]) == ("", 0) for ghost in report["ghosts"])
+    lru, arc, s3_fifo = report["simulations"]
+    assert all(0 < simulation["misses"] < len(pages) for simulation in (lru, arc, s3_fifo))
+    assert all((simulation["problem"], simulation["policy_errors"]) == ("", 0) for simulation in report["simulations"])
     assert arc["difference"] == pytest.approx(arc["miss_ratio"] - lru["miss_ratio"])
     # LRU beside LRU, but for what was in memory before and the watermarks.
     assert abs(lru["misses"] - report["live_miss_ratio"] * len(pages)) < FRAMES + 0.05 * len(pages)
@@ -123,15 +123,15 @@ def test_ghosts_see_what_the_process_touches_and_change_nothing(scene):
     assert 0 < report["wall_share"] < 1
 
 
-def test_a_ghost_in_a_file_that_fails_is_told_and_the_process_goes_on(scene, tmp_path):
+def test_a_simulation_in_a_file_that_fails_is_told_and_the_process_goes_on(scene, tmp_path):
     daemon, _, region, data = scene
-    file = tmp_path / "ghost.py"
+    file = tmp_path / "fails.py"
     file.write_text(
         "from usmd.policies.evict.lru import Lru\n\n\n"
-        "class Ghost(Lru):\n    def choose_victims(self):\n        raise ValueError('boo')\n"
+        "class Fails(Lru):\n    def choose_victims(self):\n        raise ValueError('boo')\n"
     )
     file.chmod(0o644)
-    with usmctl(daemon, "shadow", "app", "--evict", f"{file}:Ghost", "--interval", "0.1") as shadow:
+    with usmctl(daemon, "shadow", "app", "--evict", f"{file}:Fails", "--interval", "0.1") as shadow:
         wait_until(lambda: region.read(0, len(region)) == data and "boo" in shadow.stdout.readline(), "it is told")
         shadow.send_signal(signal.SIGINT)
         shadow.communicate(timeout=90)  # reads the rest: what waits for its reader would not end

@@ -79,7 +79,7 @@ def test_a_subcommand_prints_a_table_for_people(usmctl, arguments, shown):
 
 def test_status_as_json_has_the_frames_the_slots_and_the_counters(scene):
     status = scene.daemon.usmctl("status")
-    assert (status["frames"], status["free_frames"], status["denied_frames"]) == (256, 240, 16)
+    assert (status["frames"], status["free_frames"], status["unevictable_frames"]) == (256, 240, 16)
     assert (status["swap_slots"], status["free_swap_slots"]) == (512, 504)
     assert status["pid"] == scene.daemon.process.pid
     assert status["draining"] is False
@@ -88,9 +88,10 @@ def test_status_as_json_has_the_frames_the_slots_and_the_counters(scene):
 
 def test_processes_and_regions_as_json_count_pages(scene):
     (process,) = scene.daemon.usmctl("processes")["processes"]
-    counted = {key: process[key] for key in ("name", "resident_pages", "swapped_pages", "denied_pages", "pid", "uid")}
+    keys = ("name", "resident_pages", "swapped_pages", "unevictable_pages", "pid", "uid")
+    counted = {key: process[key] for key in keys}
     assert counted == {
-        "name": "indexer", "resident_pages": 16, "swapped_pages": 8, "denied_pages": 16,
+        "name": "indexer", "resident_pages": 16, "swapped_pages": 8, "unevictable_pages": 16,
         "pid": os.getpid(), "uid": os.getuid(),
     }  # fmt: skip
     regions = scene.daemon.usmctl("regions", str(scene.client.process_id))["regions"]
@@ -126,7 +127,7 @@ def test_hints_as_json_have_the_text_and_the_fields(scene):
     assert (high["fields"]["priority"], high["fields"]["eviction"]) == ("HIGH", "DENY")
     assert high["fields"]["extra"] == {"X_OWNER": "tests"}
     assert high["unheeded_keys"] == ["X_OWNER"]
-    assert (high["page_count"], high["resident_pages"], high["denied_pages"]) == (16, 16, 16)
+    assert (high["page_count"], high["resident_pages"], high["unevictable_pages"]) == (16, 16, 16)
     assert (low["region_id"], low["fields"]["priority"]) == (scene.cache.region_id, "LOW")
 
 
@@ -135,7 +136,7 @@ def test_the_map_as_json_covers_all_frames_and_names_the_owner(scene):
     assert (found["frames"], len(found["cells"])) == (256, 16)
     assert sum(cell["frames"] for cell in found["cells"]) == 256
     assert sum(cell["present"] for cell in found["cells"]) == 16
-    assert sum(cell["denied"] for cell in found["cells"]) == 16
+    assert sum(cell["unevictable"] for cell in found["cells"]) == 16
     assert {cell["process_id"] for cell in found["cells"]} == {0, scene.client.process_id}
 
 
@@ -153,7 +154,7 @@ def test_explain_finds_a_page_by_each_form(scene, form):
 
 def test_explain_of_a_resident_page_shows_frame_and_right(scene, usmctl):
     found = scene.daemon.usmctl("explain", "indexer", "index+0")
-    assert (found["state"], found["denied"], found["dirty"], found["slot"]) == ("PRESENT", True, True, None)
+    assert (found["state"], found["unevictable"], found["dirty"], found["slot"]) == ("PRESENT", True, True, None)
     assert found["hint"]["text"].startswith("PRIORITY=HIGH")
     code, text, _ = usmctl("explain", "indexer", "index+0")
     assert code == 0

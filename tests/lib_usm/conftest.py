@@ -172,7 +172,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         if self.over_budget:
             context.set_trailing_metadata((("usm-over-budget", str(self.over_budget)), ("other", "1")))
             self.over_budget = 0
-        return pb.GetKeptResponse(denied_pages=1, pinned_pages=2, budget_pages=10, room_pages=7, refused_pages=5)
+        return pb.GetKeptResponse(unevictable_pages=1, pinned_pages=2, budget_pages=10, room_pages=7, refused_pages=5)
 
     def PinRegion(self, request, context):  # noqa: N802
         self._enter("PinRegion", request, context)

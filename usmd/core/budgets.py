@@ -87,8 +87,8 @@ class Budgets:
         return OutOfMemory(
             f"no frame for page {page} of region {region.region_id}: {process.name} has {process.resident} pages in "
             f"memory, its memory_max is {process.memory_max} ({format_size(process.memory_max * size)}), and none of "
-            f"them can be evicted ({process.denied} denied, {process.pinned} pinned, {self._state.swap.free} of "
-            f"{self._state.swap.slots} swap slots free)"
+            f"them can be evicted ({process.unevictable} unevictable, {process.pinned} pinned, "
+            f"{self._state.swap.free} of {self._state.swap.slots} swap slots free)"
         )
 
     def unmapped(self, regions: Collection[Region]) -> None:

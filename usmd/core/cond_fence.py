@@ -1,4 +1,4 @@
-"""The fence around a conditional policy: what it hears, and what it wishes, as far as that is numbers."""
+"""The fence around a conditional policy: what it is notified of, and what it requests, as far as that is numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from usmd.core.fence import ANYTHING, Fence, place
-from usmd.core.policy import ConditionalPolicy, Wishes
+from usmd.core.policy import ConditionalPolicy, Requests
 from usmd.safe_repr import safe_repr
 
 
@@ -32,7 +32,7 @@ class CondFence(Fence):
             except ANYTHING as error:  # a policy may raise anything
                 self.record_error("cond", f"it raised {safe_repr(error)}{place(error)} when it was asked what it hears")
             state = self._state
-            state.turn_at = min(state.turn_at, state.now + state.settings.cond_interval)
+            state.background_at = min(state.background_at, state.now + state.settings.cond_interval)
 
     def page_swapped(self, page: int, device: int) -> None:
         """Tell the conditional policy, if it listens, of a page that is on a swap device now."""
@@ -43,7 +43,7 @@ class CondFence(Fence):
                 self.record_error("cond", f"page_swapped raised {safe_repr(error)}{place(error)}")
 
     def page_returned(self, page: int) -> None:
-        """Tell the conditional policy, if it listens, of a page that is not to be wished for any more."""
+        """Tell the conditional policy, if it listens, of a page that is no longer to be requested."""
         if self.on_returned is not None:
             try:
                 self.on_returned(page)
@@ -56,7 +56,7 @@ class CondFence(Fence):
         return self._cond is not None
 
     def turn(self, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
-        """What the conditional policy wishes: pages to trim, to bring back, and to move to a device, each a number.
+        """What the conditional policy requests: pages to trim, to bring back, and to move to a device, each a number.
 
         At most `limit` of each kind; what they say of pages and devices is for the caller to check.
         """
@@ -72,28 +72,28 @@ class CondFence(Fence):
         self._timed("cond", stopwatch, started)
         return answer
 
-    def _read(self, wishes: object, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
-        """The wishes that are numbers; each that is none is an error. Looks at the first `limit` of each kind."""
-        if not isinstance(wishes, Wishes):
-            if wishes is not None:
-                self.record_error("cond", f"turn answered {safe_repr(wishes)}, which is no Wishes")
+    def _read(self, requests: object, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
+        """The requests that are numbers; each that is none is an error. Looks at the first `limit` of each kind."""
+        if not isinstance(requests, Requests):
+            if requests is not None:
+                self.record_error("cond", f"turn returned {safe_repr(requests)}, which is no Requests")
             return 0, [], []
-        trim: object = wishes.trim
+        trim: object = requests.trim
         if type(trim) is not int or trim < 0:
-            self.record_error("cond", f"turn wished to trim {safe_repr(trim)} pages")
+            self.record_error("cond", f"turn requested to trim {safe_repr(trim)} pages")
             trim = 0
         swap_in: list[int] = []
-        named: Iterable[object] = wishes.swap_in
+        named: Iterable[object] = requests.swap_in
         for page in islice(named, limit):
             if type(page) is int:
                 swap_in.append(page)
             else:
-                self.record_error("cond", f"turn wished page {safe_repr(page)} back, which is no page")
+                self.record_error("cond", f"turn requested {safe_repr(page)} swapped in, which is no page")
         demote: list[tuple[int, int]] = []
-        named = wishes.demote
+        named = requests.demote
         for pair in islice(named, limit):
             if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is type(pair[1]) is int:
                 demote.append(pair)
             else:
-                self.record_error("cond", f"turn wished {safe_repr(pair)} demoted, which is no page and device")
+                self.record_error("cond", f"turn requested {safe_repr(pair)} demoted, which is no page and device")
         return min(trim, limit), swap_in, demote

@@ -43,7 +43,7 @@ class Counters:
     had no slot to go to, which is no error. policy_errors: answers of a policy that were not used. policy_slow_calls:
     calls of a policy that took too much CPU time. swap_read_errors, swap_write_errors: pages. protect_faults: real
     first writes to clean pages. poisoned: real faults that ended in SIGBUS, because their page could not be had.
-    swapped_back: pages that came in because a conditional policy wished it; demotions: pages that it had moved to
+    swapped_back: pages that came in because a conditional policy requested it; demotions: pages that it had moved to
     another swap device.
     """
 

@@ -17,15 +17,15 @@ STATE_NAMES: Final = ("FREE", "FILLING", "PRESENT", "EVICTING")
 
 DIRTY: Final = 1
 """The bytes differ from the slot, or there is no slot."""
-DENIED: Final = 2
-"""EVICTION=DENY protects the page within the budget."""
+UNEVICTABLE: Final = 2
+"""EVICTION=DENY keeps the page in memory, within the budget."""
 HELD: Final = 4
 """The page was faulted in and not touched yet: it may not be evicted for a moment."""
 PINNED: Final = 32
-"""Its process pinned the page, for as long as it likes, within the budget that DENIED has too."""
+"""Its process pinned the page, for as long as it likes, within the budget that UNEVICTABLE has too."""
 ZERO: Final = 64
 """In a simulation without bytes: the page was zero-filled and not written to since, so that it takes no slot."""
-KEPT: Final = DENIED | PINNED
+KEPT: Final = UNEVICTABLE | PINNED
 """The page is not evictable, and its evict policy does not know it."""
 PRIORITY_SHIFT: Final = 3
 PRIORITY_MASK: Final = 3 << PRIORITY_SHIFT

@@ -134,7 +134,7 @@ class InstantCore(Core):
     def _touches(self, event: Touches) -> None:
         region = self.state.region(event.process_id, event.region_id)
         process = region.process
-        plain = not (event.times or region.hints.ranges or process.denied or process.pinned)
+        plain = not (event.times or region.hints.ranges or process.unevictable or process.pinned)
         plain = plain and process.touches is None
         if plain and self.state.future is None and process.policies.single_page and self._high == 0:
             misses = self._plain_touches(region, event.pages, event.writes)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from usmd.core import commands, events
+from usmd.core.background_reclaim import BackgroundReclaim
 from usmd.core.budgets import Budgets
 from usmd.core.faults import Faults
 from usmd.core.fence import ANYTHING, place
@@ -30,7 +31,6 @@ from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.release import Release
 from usmd.core.state import CoreSettings, State
 from usmd.core.swap_map import DeviceInfo
-from usmd.core.turns import Turns
 from usmd.core.view import MakePolicy
 from usmd.core.work import DoPart, Kind, one_by_one
 from usmd.errors import OutOfRange
@@ -79,7 +79,7 @@ class Core:
         self.faults = Faults(self.state, self._ladder, self._placement, self._holds)
         self._real_faults = RealFaults(self.state, self.life, self._ladder, self._placement, self._holds)
         self._work = self.state.work.queue
-        self._turns = Turns(self.state, self.life, self._migration, self._placement, self.reclaim)
+        self._background = BackgroundReclaim(self.state, self.life, self._migration, self._placement, self.reclaim)
         release = Release(self.state, self.life)
         self._mapping = Mapping(self.state, self._memory_queue, self._budgets, release)
         self._hinting = Hinting(self.state, self.life, self._placement, self.hinted_at_once)
@@ -90,7 +90,7 @@ class Core:
             Kind.EVICT: self.reclaim.evict_part,
             Kind.FETCH: self._hinting.fetch_part,
             Kind.TELL_SWAPPED: one_by_one,
-            Kind.TURNS: one_by_one,
+            Kind.BACKGROUND: one_by_one,
             Kind.HAND_OVER: one_by_one,
         }
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -123,8 +123,8 @@ class Core:
             self._serve_waiting()
         if self.over_budget:
             self._budgets.serve()
-        if now >= state.turn_at:
-            self._turns.begin()
+        if now >= state.background_at:
+            self._background.begin()
         if state.misbehaving:
             self._mapping.replace_misbehaving()
         if self._work and not self._asked_to_go_on:  # else GoOn is on its way, and does the next part

@@ -6,9 +6,9 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from usmd.core import commands, events
+from usmd.core.background_reclaim import tell_swapped
 from usmd.core.guard import NO_POLICY, GuardedPolicies
 from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_MASK, Process, Region
-from usmd.core.turns import tell_swapped
 from usmd.core.work import Kind, Work
 from usmd.errors import InvalidArgument, LimitExceeded, Unmapped, UsmdError
 from usmd.sizes import format_size

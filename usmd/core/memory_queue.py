@@ -97,8 +97,8 @@ class MemoryQueue:
         waiter.came(
             OutOfMemory(
                 f"no frame for page {page} of region {region.region_id}: all {frames.count} are in use{kept} and none "
-                f"can be evicted ({state.denied} denied, {state.pinned} pinned, {len(state.holds)} held for a moment, "
-                f"{state.swap.free} of {state.swap.slots} swap slots free{unstored})"
+                f"can be evicted ({state.unevictable} unevictable, {state.pinned} pinned, {len(state.holds)} held for "
+                f"a moment, {state.swap.free} of {state.swap.slots} swap slots free{unstored})"
             ),
         )
         return True

@@ -10,7 +10,6 @@ from array import array
 from typing import TYPE_CHECKING
 
 from usmd.core.frames import (
-    DENIED,
     DIRTY,
     EVICTING,
     FILLING,
@@ -21,6 +20,7 @@ from usmd.core.frames import (
     PRESENT,
     PRIORITY_MASK,
     PRIORITY_SHIFT,
+    UNEVICTABLE,
     ZERO,
 )
 from usmd.core.in_flight import Evicting, Filling
@@ -323,7 +323,7 @@ class PageLife(PageSteps):
         if wants_deny and frames.state[pfn] == EVICTING:
             self.retake(pfn)
         before = frames.flags[pfn]
-        self._undeny(region, before)
+        self._end_unevictable(region, before)
         rights = self._rights(region, page)
         policies = region.process.policies
         after = before & (DIRTY | HELD | PINNED | ZERO) | rights
@@ -335,7 +335,7 @@ class PageLife(PageSteps):
             policies.hint_changed(pfn, (before & PRIORITY_MASK) >> PRIORITY_SHIFT)
         elif frames.state[pfn] == PRESENT and before & KEPT and not after & KEPT:
             policies.page_filled(pfn)
-        return bool(rights & DENIED) or not wants_deny
+        return bool(rights & UNEVICTABLE) or not wants_deny
 
     # Steps
 
@@ -345,7 +345,7 @@ class PageLife(PageSteps):
         frames.flags[pfn] = dirty | rights
         frames.filled[pfn] = self._state.now
         frames.state[pfn] = PRESENT
-        if not rights & DENIED:
+        if not rights & UNEVICTABLE:
             region.process.policies.page_filled(pfn)
 
     def _end_eviction(self, pfn: int, result: str) -> Evicting:

@@ -31,8 +31,8 @@ __all__ = [
     "Fault",
     "OomPolicy",
     "Policy",
+    "Requests",
     "UsmYield",
-    "Wishes",
     "alloc_policy",
     "cond_policy",
     "evict_policy",
@@ -116,7 +116,7 @@ class EvictPolicy(Policy, ABC):
 
         A generator is asked for the next one after the last was evicted (`page_evicted`) or passed over, because it is
         pinned; so it may look at its lists as it goes, and move its hand. What it has not been asked for must not
-        change. A frame that is not the process's, denied, or empty is an error of the policy.
+        change. A frame that is not the process's, unevictable, or empty is an error of the policy.
         """
 
     def page_evicted(self, pfn: int) -> None:
@@ -162,8 +162,8 @@ class OomPolicy(Policy, ABC):
         """Number of the process that loses its session, or None: the fault is refused."""
 
 
-class Wishes(msgspec.Struct, frozen=True, gc=False):
-    """What a conditional policy would like done now; the core does as much as it can, and owes nothing.
+class Requests(msgspec.Struct, frozen=True, gc=False):
+    """What a conditional policy requests to be done now; the core does as much as it can, and owes nothing.
 
     `trim`: evict so many pages of the process, which its evict policy names. `swap_in`: pages to bring back while more
     frames are free than the high watermark, and nobody waits for one. `demote`: (page, device) pairs, pages in swap
@@ -181,11 +181,11 @@ class ConditionalPolicy(Policy, ABC):
     """What to do when nobody asks (USM: `cond_swap_out`, `cond_swap_in`), for one process.
 
     It hears of every page of the process that is in swap: `page_swapped` when it went there, `page_returned` when it is
-    no longer to be wished for. What it knows between the two is what it may name.
+    no longer to be requested. What it knows between the two is what it may name.
     """
 
     @abstractmethod
-    def turn(self) -> Wishes | None:
+    def turn(self) -> Requests | None:
         """What shall be done now; asked about every `CoreSettings.cond_interval` seconds. None: nothing."""
 
     def page_swapped(self, page: int, device: int) -> None:

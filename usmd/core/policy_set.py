@@ -75,7 +75,7 @@ class PolicySet(Protocol):
         """The device that the evict policy wants for a victim, or None."""
 
     def turn(self, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
-        """What the conditional policy wishes, at most `limit` of each kind."""
+        """What the conditional policy requests, at most `limit` of each kind."""
 
     def unheeded(self, hint: Hint) -> list[str]:
         """Keys of a hint that no policy of the process acts on."""

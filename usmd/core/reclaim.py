@@ -108,7 +108,7 @@ class Reclaim:
         return bool(held or recent)
 
     def _something_could_go(self) -> bool:
-        """Whether any frame is neither denied nor, for want of slots, bound to stay dirty; one pass at memory speed."""
+        """Whether any frame may go: it is not KEPT and, if it is dirty, there are slots; one pass at memory speed."""
         frames = self._state.frames
         stays = KEPT if self._slots_to_spare() > 0 else KEPT | DIRTY
         free_to_go = frames.flags.translate(WITHOUT[stays]).count(1)
@@ -121,10 +121,10 @@ class Reclaim:
             return 0
 
         def kept(process: Process) -> int:
-            return process.denied + process.pinned - process.resident
+            return process.unevictable + process.pinned - process.resident
 
-        # A page may be denied and pinned as well, so that their sum says nothing of whether others could go.
-        givers = [each for each in self._state.processes.values() if each.resident > max(each.denied, each.pinned)]
+        # A page may be unevictable and pinned as well, so that their sum says nothing of whether others could go.
+        givers = [each for each in self._state.processes.values() if each.resident > max(each.unevictable, each.pinned)]
         givers.sort(key=kept)
         for process in givers:
             if begun >= wanted:
@@ -259,7 +259,7 @@ class Reclaim:
             return "not present"
         if self._state.regions[frames.page[pfn] >> PAGE_BITS].process is not process:
             return "not the process's"
-        return "denied or pinned by its process" if frames.flags[pfn] & KEPT else None
+        return "unevictable or pinned by its process" if frames.flags[pfn] & KEPT else None
 
     def _slots_to_spare(self) -> int:
         """Free slots that no eviction under way will need."""

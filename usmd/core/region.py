@@ -40,7 +40,6 @@ class Region:
 
     __slots__ = (
         "address",
-        "denied",
         "evictions",
         "faults",
         "first_key",
@@ -57,6 +56,7 @@ class Region:
         "resident",
         "swapped",
         "table",
+        "unevictable",
         "unsettled",
         "write_order",
     )  # fmt: skip
@@ -77,7 +77,7 @@ class Region:
         """Pages with a frame."""
         self.swapped = 0
         """Pages that are in swap only."""
-        self.denied = 0
+        self.unevictable = 0
         """Resident pages that EVICTION=DENY protects."""
         self.pinned = 0
         """Resident pages that its process pinned."""
@@ -110,7 +110,6 @@ class Process:
     __slots__ = (
         "address",
         "counters",
-        "denied",
         "evictions",
         "leaving",
         "mapped",
@@ -126,6 +125,7 @@ class Process:
         "swap_device",
         "touches",
         "uid",
+        "unevictable",
         "work",
     )  # fmt: skip
 
@@ -156,7 +156,7 @@ class Process:
         """Pages that may have a frame."""
         self.leaving = 0
         """Resident pages that are on their way out."""
-        self.denied = 0
+        self.unevictable = 0
         """Resident pages that EVICTION=DENY protects."""
         self.pinned = 0
         """Resident pages that it pinned."""

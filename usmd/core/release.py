@@ -45,9 +45,9 @@ class Release:
             region.gone = reason
             process.mapped -= region.page_count * state.settings.page_size
             process.resident -= region.resident
-            process.denied -= region.denied
+            process.unevictable -= region.unevictable
             process.pinned -= region.pinned
-            state.denied -= region.denied
+            state.unevictable -= region.unevictable
             state.pinned -= region.pinned
             state.first.append(commands.RegionGone(region.region_id, ended))
             if region.resident or region.swapped:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from usmd.core.frames import (
-    DENIED,
     DIRTY,
     EVICTING,
     FILLING,
@@ -21,6 +20,7 @@ from usmd.core.frames import (
     PINNED,
     PRESENT,
     STATE_NAMES,
+    UNEVICTABLE,
 )
 from usmd.core.hint_ranges import HintRange
 from usmd.core.region import PAGE_BITS, EvictionRecord, Process, Region, page_key
@@ -45,7 +45,7 @@ def _mask_table(bit: int) -> bytes:
     return bytes(1 if flags & bit else 0 for flags in range(256))
 
 
-_HAS = {bit: _mask_table(bit) for bit in (DIRTY, DENIED, HELD, PINNED)}
+_HAS = {bit: _mask_table(bit) for bit in (DIRTY, UNEVICTABLE, HELD, PINNED)}
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class Cell(msgspec.Struct, frozen=True):
     present: int
     evicting: int
     dirty: int
-    denied: int
+    unevictable: int
     pinned: int
     held: int
     process_id: int
@@ -83,7 +83,7 @@ def memory_cell(core: Core, first: int, end: int) -> Cell:
         present=states.count(PRESENT),
         evicting=states.count(EVICTING),
         dirty=flags.translate(_HAS[DIRTY]).count(1),
-        denied=flags.translate(_HAS[DENIED]).count(1),
+        unevictable=flags.translate(_HAS[UNEVICTABLE]).count(1),
         pinned=flags.translate(_HAS[PINNED]).count(1),
         held=flags.translate(_HAS[HELD]).count(1),
         process_id=owner,
@@ -117,20 +117,20 @@ class HintReport(msgspec.Struct, frozen=True):
     region_name: str
     range: HintRange
     resident: int
-    denied: int
+    unevictable: int
     unheeded: list[str]
     """Keys that no policy of the process acts on."""
 
 
 def hint_report(core: Core, region: Region, found: HintRange) -> HintReport:
-    """One range with the resident and denied pages in it."""
+    """One range with the resident and unevictable pages in it."""
     flags = core.state.frames.flags
     resident = [entry - 1 for _, entry in region.table.entries(found.first, found.end - found.first) if entry > 0]
-    denied = sum(1 for pfn in resident if flags[pfn] & DENIED)
+    unevictable = sum(1 for pfn in resident if flags[pfn] & UNEVICTABLE)
     process = region.process
     unheeded = process.policies.unheeded(found.hint)
     return HintReport(
-        process.process_id, process.name, region.region_id, region.name, found, len(resident), denied, unheeded
+        process.process_id, process.name, region.region_id, region.name, found, len(resident), unevictable, unheeded
     )
 
 
@@ -140,7 +140,7 @@ def keeping_processes(core: Core, process: Process | None) -> list[Process]:
         each
         for each in core.state.processes.values()
         if (process is None or each is process)
-        and (each.denied or each.pinned or any(region.hints.ranges for region in each.regions.values()))
+        and (each.unevictable or each.pinned or any(region.hints.ranges for region in each.regions.values()))
     ]
 
 
@@ -162,7 +162,7 @@ class PageReport(msgspec.Struct, frozen=True):
     dirty: bool
     pinned: bool
     held: bool
-    denied: bool
+    unevictable: bool
     waiting: int
     hint: HintReport | None
     last_eviction: EvictionRecord | None
@@ -214,7 +214,7 @@ def explain(core: Core, region: Region, page: int) -> PageReport:
         dirty=bool(flags & DIRTY),
         pinned=bool(flags & PINNED),
         held=bool(flags & HELD),
-        denied=bool(flags & DENIED),
+        unevictable=bool(flags & UNEVICTABLE),
         waiting=waiting,
         hint=None if found is None else hint_report(core, region, found),
         last_eviction=records[-1] if records else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from usmd.core.frames import DENIED, HELD, KEPT, PINNED, PRIORITY_MASK, PRIORITY_SHIFT
+from usmd.core.frames import HELD, KEPT, PINNED, PRIORITY_MASK, PRIORITY_SHIFT, UNEVICTABLE
 from usmd.core.hints import Priority
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 
@@ -54,15 +54,15 @@ class Rights:
         state = self._state
         settings = state.settings
         return min(
-            settings.deny_budget - process.denied - process.pinned,
-            settings.deny_budget_total - state.denied - state.pinned,
+            settings.deny_budget - process.unevictable - process.pinned,
+            settings.deny_budget_total - state.unevictable - state.pinned,
         )
 
     def _end_rights(self, region: Region, pfn: int) -> None:
         """A page leaves its frame: what it kept is room in the budgets."""
         frames = self._state.frames
         flags = frames.flags[pfn]
-        self._undeny(region, flags)
+        self._end_unevictable(region, flags)
         if flags & HELD:
             self.end_hold(pfn)
         if flags & PINNED:
@@ -78,8 +78,8 @@ class Rights:
         if found.hint.deny:
             process = region.process
             if self.kept_room(process) > 0:
-                self._count_denied(region, 1)
-                return rights | DENIED
+                self._count_unevictable(region, 1)
+                return rights | UNEVICTABLE
             self._over_budget(process)
         return rights
 
@@ -92,19 +92,19 @@ class Rights:
                 "deny_over_budget",
                 process.process_id,
                 f"{process.name} asked for EVICTION=DENY beyond its budget: pages stay evictable ({count} so far); it "
-                f"keeps {process.denied + process.pinned} pages of {self._state.settings.deny_budget} it may keep",
-                {"refused": str(count), "kept": str(process.denied + process.pinned)},
+                f"keeps {process.unevictable + process.pinned} pages of {self._state.settings.deny_budget} it may keep",
+                {"refused": str(count), "kept": str(process.unevictable + process.pinned)},
             )
 
-    def _undeny(self, region: Region, flags: int) -> None:
-        if flags & DENIED:
-            self._count_denied(region, -1)
+    def _end_unevictable(self, region: Region, flags: int) -> None:
+        if flags & UNEVICTABLE:
+            self._count_unevictable(region, -1)
 
-    def _count_denied(self, region: Region, change: int) -> None:
-        region.denied += change
+    def _count_unevictable(self, region: Region, change: int) -> None:
+        region.unevictable += change
         if region.gone is None:  # else it went with its region
-            region.process.denied += change
-            self._state.denied += change
+            region.process.unevictable += change
+            self._state.unevictable += change
 
     def _count_locked(self, region: Region, change: int) -> None:
         region.pinned += change

@@ -41,7 +41,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     is reported. `policy_errors`: recent errors of one policy after which the default takes its place (0: never).
     `eviction_records`: evictions on record per process, for `explain`. `default_policies`: the alloc, evict and oom
     policy that take the place of one that makes too many errors. `cond_interval`: seconds between two turns of a
-    conditional policy, and `cond_batch` pages at most for each kind of wish in a turn. `interruptible`: Ctrl-C may end
+    conditional policy, and `cond_batch` pages at most for each kind of request. `interruptible`: Ctrl-C may end
     a call of a policy, as KeyboardInterrupt; where it cannot, that is as much an error of the policy as any exception.
     """
 
@@ -88,7 +88,7 @@ class State:
         "_notices",
         "_outcomes",
         "arriving",
-        "denied",
+        "background_at",
         "discards",
         "dying",
         "dying_frames",
@@ -126,7 +126,7 @@ class State:
         "stopwatch",
         "swap",
         "touch",
-        "turn_at",
+        "unevictable",
         "wakes",
         "work",
         "writes",
@@ -184,9 +184,9 @@ class State:
         """Frame → the eviction under way."""
         self.arriving: dict[int, int] = {}
         """Frame → swap device to which its page migrates, while it comes in; so the frame will be free again."""
-        self.turn_at = inf
+        self.background_at = inf
         """Time of the next turns of conditional policies; never, where there is none."""
-        self.denied = 0
+        self.unevictable = 0
         self.pinned = 0
         self.ended_counters = Counters()
         self.now = 0.0

@@ -1,7 +1,7 @@
 """The invariants of the core, checkable at any time between two events, also of a core that goes on meanwhile.
 
 Each frame has exactly one state and at most one page, each slot at most one page; free + filling + present + evicting =
-all frames; nothing pinned or denied is being evicted; every count says what a count of the things themselves says.
+all frames; nothing pinned or unevictable is being evicted; every count says what a count of the things themselves says.
 
 `Snapshot` copies what is checked, which takes the time of copying memory: 30 bytes a frame, 8 a page of the chunks that
 are in use, 1 a slot. `check` goes through the copy in small steps, so that its caller can do other work in between.
@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from usmd.core.frames import (
-    DENIED,
     DIRTY,
     EVICTING,
     FILLING,
@@ -27,6 +26,7 @@ from usmd.core.frames import (
     PRESENT,
     PRIORITY_OF,
     STATE_NAMES,
+    UNEVICTABLE,
 )
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import Priority
@@ -44,7 +44,7 @@ SHOWN_SLOTS: Final = 16
 """Slots that one violation names at most."""
 _STRIDE: Final = 65536
 """Slots compared in a step."""
-_ONLY: Final = {flag: bytes(flags & flag for flags in range(256)) for flag in (DENIED, PINNED)}
+_ONLY: Final = {flag: bytes(flags & flag for flags in range(256)) for flag in (UNEVICTABLE, PINNED)}
 """For bytes.translate: of the flags of a frame that one alone."""
 
 
@@ -58,7 +58,7 @@ class _Region(NamedTuple):
     process_id: int
     resident: int
     swapped: int
-    denied: int
+    unevictable: int
     pinned: int
     pins: int
     alive: bool
@@ -75,7 +75,7 @@ class _Region(NamedTuple):
 class _Process(NamedTuple):
     process_id: int
     resident: int
-    denied: int
+    unevictable: int
     pinned: int
     regions: list[int]
 
@@ -104,10 +104,10 @@ class Snapshot:
         self.unwritten = life.unwritten
         self.arriving = set(state.arriving)
         self.holds = set(state.holds)
-        self.denied, self.pinned = state.denied, state.pinned
+        self.unevictable, self.pinned = state.unevictable, state.pinned
         self.budget, self.budget_total = state.settings.deny_budget, state.settings.deny_budget_total
         self.processes = {
-            each.process_id: _Process(each.process_id, each.resident, each.denied, each.pinned, list(each.regions))
+            each.process_id: _Process(each.process_id, each.resident, each.unevictable, each.pinned, list(each.regions))
             for each in state.processes.values()
         }
         self.regions = {each.region_id: _copied(each) for each in (*state.dying.values(), *state.regions.values())}
@@ -126,7 +126,7 @@ def _copied(region: Region) -> _Region:
         region.process.process_id,
         region.resident,
         region.swapped,
-        region.denied,
+        region.unevictable,
         region.pinned,
         len(region.pins),
         region.gone is None,
@@ -203,8 +203,8 @@ def _wrong_rights(region: _Region, page: int, flags: int) -> Step:
     """What the flags of a page in memory say that the hint in force on it does not."""
     found = region.hints.find(page)
     priority = Priority.NORMAL if found is None else found.hint.priority
-    denied = flags & DENIED and (found is None or not found.hint.deny)
-    if (PRIORITY_OF[flags] != priority or denied) and region.is_settled(page):
+    unevictable = flags & UNEVICTABLE and (found is None or not found.hint.deny)
+    if (PRIORITY_OF[flags] != priority or unevictable) and region.is_settled(page):
         return f"page {page} of region {region.region_id} has flags {flags}, which are not those of its hint"
     return None
 
@@ -272,8 +272,9 @@ def _counts(copy: Snapshot) -> Iterator[Step]:
     alive = [region for region in copy.regions.values() if region.alive]
     for what, flag, counted, in_regions, in_processes, everywhere in (
         (
-            "denied", DENIED, copy.denied, sum(each.denied for each in alive),
-            sum(each.denied for each in copy.processes.values()), sum(each.denied for each in copy.regions.values()),
+            "unevictable", UNEVICTABLE, copy.unevictable, sum(each.unevictable for each in alive),
+            sum(each.unevictable for each in copy.processes.values()),
+            sum(each.unevictable for each in copy.regions.values()),
         ),
         (
             "pinned", PINNED, copy.pinned, sum(each.pinned for each in alive),
@@ -285,15 +286,15 @@ def _counts(copy: Snapshot) -> Iterator[Step]:
                 f"{counted} {what} frames are counted, {in_processes} for processes and {in_regions} for regions; with "
                 f"those of regions that are gone {everywhere}, and {_with_flag(copy.flags, flag)} have the flag"
             )
-    kept = _with_flag(copy.flags, DENIED) + _with_flag(copy.flags, PINNED)
-    kept -= sum(each.denied + each.pinned for each in copy.regions.values() if not each.alive)
+    kept = _with_flag(copy.flags, UNEVICTABLE) + _with_flag(copy.flags, PINNED)
+    kept -= sum(each.unevictable + each.pinned for each in copy.regions.values() if not each.alive)
     if kept > copy.budget_total:
         yield f"{kept} kept frames exceed the budget of {copy.budget_total}"
     for process in copy.processes.values():
         yield None
         if process.resident != sum(copy.regions[each].resident for each in process.regions if each in copy.regions):
             yield f"process {process.process_id} counts {process.resident} resident pages wrongly"
-        if process.denied + process.pinned > copy.budget:
+        if process.unevictable + process.pinned > copy.budget:
             yield f"process {process.process_id} keeps more frames than its budget"
     unwritten = sum(1 for reference in copy.evicting.values() if reference == NO_SLOT)
     if copy.unwritten != unwritten:

@@ -71,7 +71,7 @@ class MemoryView:
             resident = sum(each.resident for each in state.processes.values())
             if resident > 0:
                 frames = frames * process.resident // resident
-        frames = min(frames, process.memory_max) - max(process.denied, process.pinned)
+        frames = min(frames, process.memory_max) - max(process.unevictable, process.pinned)
         if self._elsewhere is not None:
             frames -= self._elsewhere()
         return max(frames, 1)

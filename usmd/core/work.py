@@ -37,8 +37,8 @@ class Kind(Enum):
     """Pages of a range come into memory (WILLNEED)."""
     TELL_SWAPPED = "tell swapped"
     """A new conditional policy hears of the pages that are in swap."""
-    TURNS = "turns"
-    """Conditional policies have their turns."""
+    BACKGROUND = "background reclaim"
+    """A round of background reclaim: each conditional policy has its turn."""
     HAND_OVER = "hand over"
     """A new evict policy hears of the pages that are in memory."""
 

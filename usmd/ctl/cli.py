@@ -114,7 +114,7 @@ def processes(
 ) -> None:
     """List the processes (client sessions) with their policies and memory.
 
-    RES, SWAP, DENIED and PINNED are pages: in memory, in swap only, kept by EVICTION=DENY, and pinned.
+    RES, SWAP, UNEVICTABLE and PINNED are pages: in memory, in swap only, kept by EVICTION=DENY, and pinned.
     """
     with connected(context, address) as admin:
         found = in_order(lists_view.process_columns(), admin.processes(), sort)

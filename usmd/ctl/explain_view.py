@@ -77,7 +77,7 @@ def _may_go(page: admin_pb2.ExplainPageResponse) -> str:
         return "not allowed: its process pinned it"
     if page.held:
         return "not now: the page is held for a fault or access that is about to use it"
-    if page.denied:
+    if page.unevictable:
         return "not allowed: EVICTION=DENY protects it, within the budget"
     if page.state not in _HAS_FRAME:
         return "not in question: the page is not in memory"

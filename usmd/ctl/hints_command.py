@@ -54,8 +54,8 @@ def hints(
     """List the ranges on which a hint is in force, of one process or of all, and what is kept in memory of the budget.
 
     FAULTS and EVICTED are those under the hint since it was set. What later hints left of a range shows the same
-    numbers in each of its parts, because they are the hint's. DENIED below RESIDENT on EVICTION=DENY: the budget is
-    spent.
+    numbers in each of its parts, because they are the hint's. UNEVICTABLE below RESIDENT on EVICTION=DENY: the budget
+    is spent.
     """
     if clear is None:
         with connected(context, address) as admin:

@@ -18,7 +18,7 @@ COLUMNS: Final = [
     Column("REGION", lambda it: f"{it.region_id} {printable(it.region_name)}".rstrip()),
     Column(">PAGES", page_range, lambda it: it.page_count),
     Column(">RESIDENT", lambda it: f"{it.resident_pages:,}", lambda it: it.resident_pages, 4),
-    Column(">DENIED", lambda it: f"{it.denied_pages:,}", lambda it: it.denied_pages, 3),
+    Column(">UNEVICTABLE", lambda it: f"{it.unevictable_pages:,}", lambda it: it.unevictable_pages, 3),
     Column(">FAULTS", lambda it: f"{it.faults:,}", lambda it: it.faults, 6),
     Column(">EVICTED", lambda it: f"{it.evictions:,}", lambda it: it.evictions, 5),
     Column(">ENDS IN", lambda it: _end(it), lambda it: _seconds_left(it), 2),
@@ -40,15 +40,15 @@ def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:
         (
             f"{each.process_id} {printable(each.process_name)}",
             f"{each.hint_ranges:,}",
-            f"{each.denied_pages:,}",
+            f"{each.unevictable_pages:,}",
             f"{each.pinned_pages:,}",
-            _share(each.denied_pages + each.pinned_pages, found.deny_budget),
+            _share(each.unevictable_pages + each.pinned_pages, found.deny_budget),
             f"{each.over_budget:,}",
         )
         for each in found.kept_pages
     )
-    titles = ("PROCESS", ">RANGES", ">DENIED", ">PINNED", ">OF ITS BUDGET", ">OVER BUDGET")
-    show_table(console, titles, kept, "", (">RANGES", ">OVER BUDGET", ">PINNED", ">DENIED"))
+    titles = ("PROCESS", ">RANGES", ">UNEVICTABLE", ">PINNED", ">OF ITS BUDGET", ">OVER BUDGET")
+    show_table(console, titles, kept, "", (">RANGES", ">OVER BUDGET", ">PINNED", ">UNEVICTABLE"))
     total = Text(f"all processes keep {found.kept_total:,} of {found.deny_budget_total:,} frames (deny_budget_total)")
     total.append(f"; each may keep {found.deny_budget:,} (deny_budget)")
     console.print(total)

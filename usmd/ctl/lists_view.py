@@ -29,7 +29,7 @@ def process_columns(page_size: int = 0, *, budgets: bool = False) -> list[Column
         pages_column(">RES", lambda it: it.resident_pages, page_size),
         *([most] if budgets else []),
         pages_column(">SWAP", lambda it: it.swapped_pages, page_size),
-        pages_column(">DENIED", lambda it: it.denied_pages, page_size, 3),
+        pages_column(">UNEVICTABLE", lambda it: it.unevictable_pages, page_size, 3),
         pages_column(">PINNED", lambda it: it.pinned_pages, page_size, 5),
         Column("POLICIES", lambda it: printable(_policies(it)), None, 1),
     ]

@@ -53,10 +53,10 @@ class State:
 FREE = State("free", FREE_LETTER, "bright_black")
 CLEAN = State("clean", "c", "green")
 DIRTY = State("dirty", "d", "yellow")
-DENIED = State("denied", "x", "cyan")
+UNEVICTABLE = State("unevictable", "x", "cyan")
 FILLING = State("filling", "f", "blue")
 EVICTING = State("evicting", "e", "red")
-STATES = (FREE, CLEAN, DIRTY, DENIED, FILLING, EVICTING)
+STATES = (FREE, CLEAN, DIRTY, UNEVICTABLE, FILLING, EVICTING)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def state_of(cell: admin_pb2.MemoryMapCell) -> State:
     counts = (
         (cell.evicting, EVICTING),
         (cell.filling, FILLING),
-        (cell.denied, DENIED),
+        (cell.unevictable, UNEVICTABLE),
         (cell.dirty, DIRTY),
         (max(cell.present - cell.dirty, 0), CLEAN),
     )

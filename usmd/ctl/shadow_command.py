@@ -50,7 +50,7 @@ def shadow(
         str | None,
         typer.Option(
             metavar="N | SIZE",
-            help="Frames of each ghost, or its memory as a size such as 64MiB. Default: what the process may have when "
+            help="Frames of each simulation, or its memory as a size (64MiB). Default: what the process may have when "
             "memory is short.",
             show_default=False,
         ),
@@ -65,17 +65,18 @@ def shadow(
 ) -> None:
     """Run other evict policies beside the one in force, on the same accesses and without memory, until Ctrl-C.
 
-    Each policy is a ghost in the daemon: the real policy on the real core, without bytes. It begins with empty memory,
-    and so does one of the policy in force, against which the others are measured; LAST is since the report before, when
-    that has passed. Hints of the process hold for ghosts as well. Each ghost brings in one page a fault.
+    The daemon simulates each policy: the real policy on the real core, without bytes. A simulation begins with empty
+    memory, and so does one of the policy in force, against which the others are measured; LAST is since the report
+    before, when that has passed. Hints of the process hold for simulations as well. Each simulation brings in one page
+    a fault.
 
-    A ghost costs the daemon one to seven microseconds an access, by how many miss, and more where hints are in force.
-    The cost is measured and shown, and never more than half of the daemon's time; what it has no time for is lost and
-    counted. --sample 1/8 or the like costs less. When this ends, the ghosts are gone. A ghost whose policy fails is
-    stopped, and harms nobody.
+    A simulation costs the daemon one to seven microseconds an access, by how many miss, and more where hints are in
+    force. The cost is measured and shown, and never more than half of the daemon's time; what it has no time for is
+    lost and counted. --sample 1/8 or the like costs less. When this ends, the simulations are gone. A simulation whose
+    policy fails is stopped, and harms no process.
 
-    Over real memory (mechanism userfaultfd) ghosts are given what the daemon sees, which are the faults of the policy
-    in force, and not the touches of pages that are in memory: their numbers do not tell how they would do.
+    Over real memory (mechanism userfaultfd) simulations are given what the daemon sees, which are the faults of the
+    policy in force, and not the touches of pages that are in memory: their numbers do not tell how they would do.
     """
     as_json = chosen_format(context, output) is Format.JSON
     policies = [absolute_files(each) for each in several(listed(evict))]

@@ -24,15 +24,15 @@ def heading(report: admin_pb2.ShadowReport) -> list[Text]:
     name = printable(report.process_name)
     found = [
         Text(
-            f"shadow of process {report.process_id} {name}, policy {printable(report.live_policy)}; each ghost has "
-            f"{report.frames:,} frames{sample}"
+            f"shadow of process {report.process_id} {name}, policy {printable(report.live_policy)}; each simulation "
+            f"has {report.frames:,} frames{sample}"
         )
     ]
     if report.faults_only:
         found.append(
             Text(
-                "real memory: ghosts see only the faults of the policy in force and first writes to clean pages, and "
-                "their numbers do not tell how they would do",
+                "real memory: simulations see only the faults of the policy in force and first writes to clean pages, "
+                "and their numbers do not tell how they would do",
                 style="bold red",
             )
         )
@@ -44,18 +44,18 @@ def picture(console: Console, report: admin_pb2.ShadowReport) -> Group:
     rows: list[tuple[Cell, ...]] = [
         (ITSELF, f"{report.accesses:,}", f"{report.live_misses:,}", f"{report.live_miss_ratio:.4f}", "", "", "")
     ]
-    best = min((each.miss_ratio for each in report.ghosts if not each.stopped), default=0.0)
-    for number, ghost in enumerate(report.ghosts):
-        style = "dim" if ghost.stopped else "bold green" if ghost.accesses and ghost.miss_ratio == best else ""
+    best = min((each.miss_ratio for each in report.simulations if not each.stopped), default=0.0)
+    for number, each in enumerate(report.simulations):
+        style = "dim" if each.stopped else "bold green" if each.accesses and each.miss_ratio == best else ""
         rows.append(
             (
-                Text(_label(number, ghost), style),
-                f"{ghost.accesses:,}",
-                f"{ghost.misses:,}",
-                Text(f"{ghost.miss_ratio:.4f}", style),
-                f"{ghost.recent_miss_ratio:.4f}",
-                f"{ghost.difference:+.4f}" if number else "",
-                f"{ghost.microseconds_an_access:.2f}",
+                Text(_label(number, each), style),
+                f"{each.accesses:,}",
+                f"{each.misses:,}",
+                Text(f"{each.miss_ratio:.4f}", style),
+                f"{each.recent_miss_ratio:.4f}",
+                f"{each.difference:+.4f}" if number else "",
+                f"{each.microseconds_an_access:.2f}",
             )
         )
     table, _, missing = fitted(console, TITLES, rows, LEFT_OUT)
@@ -63,9 +63,9 @@ def picture(console: Console, report: admin_pb2.ShadowReport) -> Group:
 
 
 def lines(report: admin_pb2.ShadowReport) -> list[Text]:
-    """A report for a pipe: a line for the process and one for each ghost, and what is wrong."""
+    """A report for a pipe: a line for the process and one for each simulation, and what is wrong."""
     time = f"{report.seconds:8.1f} s  "
-    labels = [_label(number, ghost) for number, ghost in enumerate(report.ghosts)]
+    labels = [_label(number, each) for number, each in enumerate(report.simulations)]
     width = max(len(each) for each in (ITSELF, *labels))
     found = [
         Text(
@@ -73,20 +73,20 @@ def lines(report: admin_pb2.ShadowReport) -> list[Text]:
             f"{report.live_miss_ratio:.4f}"
         )
     ]
-    for number, ghost in enumerate(report.ghosts):
-        against = f"  {ghost.difference:+.4f}" if number else ""
-        wrong = f"  {printable(ghost.problem)}" if ghost.problem else ""
+    for number, each in enumerate(report.simulations):
+        against = f"  {each.difference:+.4f}" if number else ""
+        wrong = f"  {printable(each.problem)}" if each.problem else ""
         found.append(
             Text(
-                f"{time}{labels[number]:<{width}}  {ghost.accesses:>12,} accesses  {ghost.misses:>10,} misses  "
-                f"{ghost.miss_ratio:.4f}  last {ghost.recent_miss_ratio:.4f}{against}{wrong}"
+                f"{time}{labels[number]:<{width}}  {each.accesses:>12,} accesses  {each.misses:>10,} misses  "
+                f"{each.miss_ratio:.4f}  last {each.recent_miss_ratio:.4f}{against}{wrong}"
             )
         )
     return [*found, *(Text(time).append_text(each) for each in _remarks(report, problems=False))]
 
 
-def _label(number: int, ghost: admin_pb2.Ghost) -> str:
-    return f"{printable(ghost.policy)}{'' if number else ' (in force)'}"
+def _label(number: int, simulation: admin_pb2.ShadowSimulation) -> str:
+    return f"{printable(simulation.policy)}{'' if number else ' (in force)'}"
 
 
 def _remarks(report: admin_pb2.ShadowReport, *, problems: bool = True) -> list[Text]:
@@ -106,11 +106,11 @@ def _remarks(report: admin_pb2.ShadowReport, *, problems: bool = True) -> list[T
                 style="bold red",
             )
         )
-    if report.ghosts and report.live_policy != report.ghosts[0].policy:
+    if report.simulations and report.live_policy != report.simulations[0].policy:
         found.append(Text(f"the process has {printable(report.live_policy)} by now"))
-    for number, ghost in enumerate(report.ghosts):
-        if ghost.problem and problems:
-            found.append(Text(f"{_label(number, ghost)}: {printable(ghost.problem)}", style="red"))
+    for number, each in enumerate(report.simulations):
+        if each.problem and problems:
+            found.append(Text(f"{_label(number, each)}: {printable(each.problem)}", style="red"))
     if report.ended:
         found.append(Text(f"the process ended: {printable(report.ended)}"))
     return found

@@ -22,7 +22,7 @@ from usmd.text_output import printable
 MAX_BAR = 72
 COUNTER_GROUPS = (
     ("Policies", ("policy", "policies", "suggest")),
-    ("Hints", ("hint", "deny", "denied")),
+    ("Hints", ("hint", "deny", "unevictable")),
     ("Swap", ("swap", "slot", "demot")),
     ("Eviction", ("evict", "reclaim", "victim", "retaken", "drop", "oom")),
     ("Faults", ("fault", "yield", "fill", "access", "read_ahead", "poison")),
@@ -137,7 +137,7 @@ def _memory(status: admin_pb2.GetStatusResponse) -> Table:
         ("filling", status.filling_frames),
         ("present", status.present_frames),
         ("  dirty", status.dirty_frames),
-        ("  denied", status.denied_frames),
+        ("  unevictable", status.unevictable_frames),
         ("  pinned", status.pinned_frames),
         ("  held", status.held_frames),
         ("evicting", status.evicting_frames),

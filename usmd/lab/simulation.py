@@ -1,4 +1,4 @@
-"""A core without bytes for one process with one region: what a replay runs, and each ghost of a shadow.
+"""A core without bytes for one process with one region: what a replay runs, and each simulation of a shadow.
 
 Covers how it is made and how its commands are listened to; touches, times and slots are its owner's.
 """

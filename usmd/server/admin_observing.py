@@ -17,7 +17,7 @@ from usmd.server.admission import Context
 from usmd.server.engine import Engine
 from usmd.server.policy_check import check_policy
 from usmd.server.recordings import Recording
-from usmd.server.shadows import MAX_GHOSTS, Shadow, check_size
+from usmd.server.shadows import MAX_SIMULATIONS, Shadow, check_size
 
 INTERVALS: Final = (0.05, 3600.0)
 """Shortest and longest time between reports, in seconds."""
@@ -38,7 +38,7 @@ class Observing:
 
     def _frames(self, process: Process) -> int:
         """Frames that a process may have when memory is short, those that it keeps by hints or pins among them."""
-        return MemoryView(self._engine.core.state, process).capacity + max(process.denied, process.pinned)
+        return MemoryView(self._engine.core.state, process).capacity + max(process.unevictable, process.pinned)
 
     async def record(self, request: admin_pb2.RecordAccessesRequest, context: Context) -> None:
         """Stream what a process touches, until it ends or the reader leaves; raises NotFound or LimitExceeded."""
@@ -61,15 +61,15 @@ class Observing:
                     await context.write(message)
 
     async def shadow(self, request: admin_pb2.ShadowPoliciesRequest, context: Context) -> None:
-        """Stream how ghosts do on what a process touches, until it ends or the reader leaves.
+        """Stream how simulations do on what a process touches, until it ends or the reader leaves.
 
         Raises NotFound, LimitExceeded, UnknownPolicy or InvalidArgument.
         """
         process = self._engine.core.state.process(request.process_id)
         policies = list(request.evict_policies)
         interval = request.interval_seconds or 1.0
-        if not 1 <= len(policies) <= MAX_GHOSTS:
-            raise LimitExceeded(f"{len(policies)} policies to shadow; allowed are 1 to {MAX_GHOSTS}")
+        if not 1 <= len(policies) <= MAX_SIMULATIONS:
+            raise LimitExceeded(f"{len(policies)} policies to shadow; allowed are 1 to {MAX_SIMULATIONS}")
         if not INTERVALS[0] <= interval <= INTERVALS[1]:
             raise InvalidArgument(f"interval_seconds {interval:g}; allowed are {INTERVALS[0]:g} to {INTERVALS[1]:g}")
         frames, sample = request.frames or self._frames(process), request.sample or 1
@@ -116,18 +116,18 @@ class Observing:
             live_policy=process.policies.specifications["evict"],
             live_misses=shadow.live_misses,
             live_miss_ratio=shadow.live_misses / max(shadow.accesses, 1),
-            ghosts=[
-                admin_pb2.Ghost(
-                    policy=each.ghost.specification,
+            simulations=[
+                admin_pb2.ShadowSimulation(
+                    policy=each.simulation.specification,
                     accesses=each.accesses,
                     misses=each.misses,
                     miss_ratio=each.miss_ratio,
                     recent_miss_ratio=each.recent_miss_ratio,
                     difference=each.miss_ratio - first,
-                    microseconds_an_access=1e6 * each.ghost.seconds / max(each.accesses, 1),
-                    policy_errors=each.ghost.errors,
-                    problem=each.ghost.problem,
-                    stopped=each.ghost.stopped,
+                    microseconds_an_access=1e6 * each.simulation.seconds / max(each.accesses, 1),
+                    policy_errors=each.simulation.errors,
+                    problem=each.simulation.problem,
+                    stopped=each.simulation.stopped,
                 )
                 for each in standings
             ],

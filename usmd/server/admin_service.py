@@ -99,7 +99,7 @@ class AdminService:
             present_frames=cell.present,
             evicting_frames=cell.evicting,
             dirty_frames=cell.dirty,
-            denied_frames=cell.denied,
+            unevictable_frames=cell.unevictable,
             pinned_frames=cell.pinned,
             held_frames=cell.held,
             low_watermark_frames=state.settings.low,
@@ -205,7 +205,7 @@ class AdminService:
             kept_pages=[self._messages.kept_pages(each) for each in report.keeping_processes(self._core, process)],
             deny_budget=state.settings.deny_budget,
             deny_budget_total=state.settings.deny_budget_total,
-            kept_total=state.denied + state.pinned,
+            kept_total=state.unevictable + state.pinned,
         )
 
     async def ClearHints(  # noqa: N802

@@ -144,7 +144,7 @@ class ClientService:
         process = self._calls.process(self._caller(context))
         core = self._engine.core
         return client_pb2.GetKeptResponse(
-            denied_pages=process.denied,
+            unevictable_pages=process.unevictable,
             pinned_pages=process.pinned,
             budget_pages=core.state.settings.deny_budget,
             room_pages=max(core.life.kept_room(process), 0),

@@ -2,10 +2,10 @@
 
 A timer of the process interrupts it four times a second and looks at the stack. Where the same call of a policy is
 there each time and has used so many seconds of CPU time, it is ended: by PolicyHung, which the guard takes as it takes
-any error, and then does without that policy; in a ghost by GhostHung, which stops it. Time in which the process was
-stopped, or waited for a CPU, is not the policy's. A call that sleeps or waits for something else uses no CPU time, and
-may do so several times as long. Python can be interrupted so, and where it sleeps or waits; not C code that computes,
-and no loop that catches BaseException. Modules may take long to load.
+any error, and then does without that policy; in a shadow's simulation by SimulationHung, which stops it. Time in which
+the process was stopped, or waited for a CPU, is not the policy's. A call that sleeps or waits for something else uses
+no CPU time, and may do so several times as long. Python can be interrupted so, and where it sleeps or waits; not C code
+that computes, and no loop that catches BaseException. Modules may take long to load.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Final, Self
 
 from usmd.core.fence import PolicyHung
-from usmd.server import cpu_clock, ghost, signals
+from usmd.server import cpu_clock, shadow_simulation, signals
 from usmd.server.cpu_clock import Spent, spent
 
 LOOK_SECONDS: Final = 0.25
@@ -64,7 +64,7 @@ class PolicyWatch:
         self._call = None
 
     def look(self, number: int, frame: FrameType | None) -> None:
-        """The signal's handler; `frame` is what runs. Raises PolicyHung or GhostHung in it when it is time."""
+        """The signal's handler; `frame` is what runs. Raises PolicyHung or SimulationHung in it when it is time."""
         del number
         if _module(frame) in _HANDLERS:
             return  # it came while another handler ran, which must not be ended halfway
@@ -91,7 +91,7 @@ class PolicyWatch:
             return
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         what = f"{what}, at {place}"
-        raise ghost.GhostHung(what) if _has(frame, ghost.__name__) else PolicyHung(what)
+        raise shadow_simulation.SimulationHung(what) if _has(frame, shadow_simulation.__name__) else PolicyHung(what)
 
 
 def _module(frame: FrameType | None) -> str:

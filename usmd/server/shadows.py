@@ -1,6 +1,7 @@
-"""The shadow of a live process: ghosts that get what it touches, in short turns that leave the loop to the daemon.
+"""The shadow of a live process: simulations that get what it touches, in short turns that leave the loop to the daemon.
 
-Ghosts know one region; the regions of the process lie in it one after the other, so that hints hold on the same pages.
+A simulation has one region; the regions of the process lie in it one after the other, so that hints hold on the same
+pages.
 With sampling they get the touches of one page in K, chosen by a hash of its number, and have a K-th of the frames: the
 miss ratio of the sample is that of the whole (C. Waldspurger et al., "Efficient MRC Construction with SHARDS", FAST
 2015), and is scaled by the number of all touches, which is their correction for hot pages (SHARDS-adj).
@@ -22,21 +23,21 @@ from usmd.core.hints import Hint
 from usmd.core.region import PAGE_BITS, PAGE_MASK, Process, Region, page_key
 from usmd.core.state import CoreSettings
 from usmd.errors import InvalidArgument, LimitExceeded
-from usmd.server.ghost import Ghost
+from usmd.server.shadow_simulation import ShadowSimulation
 from usmd.server.taps import Change, split
 
-MAX_GHOSTS: Final = 8
+MAX_SIMULATIONS: Final = 8
 """Policies beside the one in force."""
 MAX_FRAMES: Final = 1 << 21
-"""Frames of all ghosts together; one takes about 100 bytes."""
+"""Frames of all simulations together; one takes about 100 bytes."""
 MIN_FRAMES: Final = 16
-"""Frames of a ghost with sampling; with fewer the sample says nothing."""
+"""Frames of a simulation with sampling; with fewer the sample says nothing."""
 MAX_WAITING: Final = 1 << 18
 """Touches kept for the next turns, 4 MiB; those after it are dropped and counted."""
 TURN_SECONDS: Final = 0.001
 """What a turn may take, about; then as long is left to others, so that at most half of the daemon's time goes here."""
 ENOUGH: Final = 512
-"""Touches that are worth a turn: one costs some 20 microseconds a ghost beside what is done for each touch."""
+"""Touches that are worth a turn: one costs some 20 microseconds a simulation beside what is done for each touch."""
 REST_SECONDS: Final = 0.01
 """Time between two looks whether there are enough."""
 MOST_REST_SECONDS: Final = 0.2
@@ -55,9 +56,9 @@ def sampled(key: int, limit: int) -> bool:
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """How a ghost did: touches and misses scaled up from the sample; `recent_miss_ratio` since the standing before."""
+    """Touches and misses of a simulation, scaled up from the sample; `recent_miss_ratio`: since the standing before."""
 
-    ghost: Ghost
+    simulation: ShadowSimulation
     accesses: int
     misses: int
     miss_ratio: float
@@ -65,10 +66,10 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Shadow:
-    """A listener with ghosts. The first is of the policy in force at the start, the others as asked for.
+    """A listener with simulations. The first is of the policy in force at the start, the others as asked for.
 
-    `accesses` are the process's own; `looked_at` of them reached the ghosts, or would have but for
-    sampling; `dropped` came faster than there was time for. `seconds`: what ghosts and all around them cost.
+    `accesses` are the process's own; `looked_at` of them reached the simulations, or would have but for
+    sampling; `dropped` came faster than there was time for. `seconds`: what simulations and all around them cost.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Shadow:
         self._faults_before = process.counters.faults
         self._page_size = settings.page_size
         self._pages = min(4 * max(settings.max_mapped // settings.page_size, frames), PAGE_MASK)
-        self._bases: dict[int, int] = {}  # what makes of a page key the page of the ghosts, by region
+        self._bases: dict[int, int] = {}  # what makes of a page key the page of the simulations, by region
         self._page_counts: dict[int, int] = {}
         self._next_base = 0
         self._limit = (1 << 64) // sample
@@ -95,10 +96,11 @@ class Shadow:
         self._at = 0
         self._kept = 0
         self._run = _SHORTEST_RUN
-        self._before: dict[Ghost, tuple[int, int]] = {}
+        self._before: dict[ShadowSimulation, tuple[int, int]] = {}
         budget = settings.deny_budget * each // settings.frames
-        self.ghosts = [
-            Ghost(name, frames=each, pages=self._pages, page_size=self._page_size, deny_budget=budget) for name in names
+        self.simulations = [
+            ShadowSimulation(name, frames=each, pages=self._pages, page_size=self._page_size, deny_budget=budget)
+            for name in names
         ]
 
     @property
@@ -132,7 +134,7 @@ class Shadow:
             self._waiting.append(touches[:])
 
     def changed(self, change: Change, now: float) -> None:
-        """Give a new region its place, and hints to the ghosts after the touches before them."""
+        """Give a new region its place, and hints to the simulations after the touches before them."""
         del now
         if isinstance(change, events.Map):
             for region in self._process.regions.values():
@@ -169,7 +171,7 @@ class Shadow:
         self._waiting.append(events.SetHint(1, 1, start + offset, length, hint))
 
     async def work(self) -> None:
-        """Hand what waits to the ghosts, for good."""
+        """Hand what waits to the simulations, for good."""
         rested = 0.0
         while True:
             if not self._waiting or (self._kept < ENOUGH and rested < MOST_REST_SECONDS):
@@ -184,12 +186,12 @@ class Shadow:
             await asyncio.sleep(took)
 
     def turn(self, now: float) -> None:
-        """Hand a run of touches, or hints, to the ghosts."""
+        """Hand a run of touches, or hints, to the simulations."""
         first = self._waiting[0]
         if not isinstance(first, array):
             self._waiting.popleft()
-            for ghost in self.ghosts:
-                ghost.hint(first, now)
+            for simulation in self.simulations:
+                simulation.hint(first, now)
             return
         started = time.perf_counter()
         end = min(self._at + 2 * self._run, len(first))
@@ -201,13 +203,13 @@ class Shadow:
         self._kept -= len(keys)
         self.looked_at += len(keys)
         pages, writes = self._pages_of(keys, kinds.translate(_TO_WRITES))
-        for ghost in self.ghosts:
-            ghost.touch(pages, writes, len(keys), now)
+        for simulation in self.simulations:
+            simulation.touch(pages, writes, len(keys), now)
         each = (time.perf_counter() - started) / len(keys)
         self._run = max(_SHORTEST_RUN, min(_LONGEST_RUN, int(TURN_SECONDS / max(each, 1e-9))))
 
     def _pages_of(self, keys: array[int], writes: bytes) -> tuple[list[int], bytes]:
-        """The ghosts' pages for page keys, of those in the sample and of regions that have a place."""
+        """The simulations' pages for page keys, of those in the sample and of regions that have a place."""
         bases, limit = self._bases, self._limit
         if self.sample == 1:
             try:
@@ -222,22 +224,22 @@ class Shadow:
         return [page for page, _ in chosen], bytes(write for _, write in chosen)
 
     def standings(self, now: float) -> list[Standing]:
-        """How the ghosts did so far, in their order."""
+        """How the simulations did so far, in their order."""
         found = []
-        for ghost in self.ghosts:
-            ghost.tick(now)
-            accesses = ghost.touched
-            misses = min(ghost.misses * self.sample, accesses)
-            accesses_before, misses_before = self._before.get(ghost, (0, 0))
-            self._before[ghost] = accesses, misses
+        for simulation in self.simulations:
+            simulation.tick(now)
+            accesses = simulation.touched
+            misses = min(simulation.misses * self.sample, accesses)
+            accesses_before, misses_before = self._before.get(simulation, (0, 0))
+            self._before[simulation] = accesses, misses
             recent = accesses - accesses_before
             ratios = misses / max(accesses, 1), (misses - misses_before) / max(recent, 1)
-            found.append(Standing(ghost, accesses, misses, *ratios))
+            found.append(Standing(simulation, accesses, misses, *ratios))
         return found
 
 
-def check_size(ghosts: int, frames: int, sample: int) -> int:
-    """Frames of each of so many ghosts after sampling; raises InvalidArgument or LimitExceeded."""
+def check_size(simulations: int, frames: int, sample: int) -> int:
+    """Frames of each of so many simulations after sampling; raises InvalidArgument or LimitExceeded."""
     if frames < 1:
         raise InvalidArgument(f"{frames} frames; allowed are 1 and more")
     if sample < 1 or (sample > 1 and frames // sample < MIN_FRAMES):
@@ -246,9 +248,9 @@ def check_size(ghosts: int, frames: int, sample: int) -> int:
             f"a sample of 1/{sample} of {frames} frames; allowed is 1/1 to 1/{most}, which leaves {MIN_FRAMES} frames"
         )
     each = max(frames // sample, 1)
-    if each * ghosts > MAX_FRAMES:
+    if each * simulations > MAX_FRAMES:
         raise LimitExceeded(
-            f"{ghosts} ghosts of {each} frames each; allowed are {MAX_FRAMES} frames in all: take a sample of "
-            f"1/{-(-frames * ghosts // MAX_FRAMES)}, or fewer policies"
+            f"{simulations} simulations of {each} frames each; allowed are {MAX_FRAMES} frames in all: take a sample "
+            f"of 1/{-(-frames * simulations // MAX_FRAMES)}, or fewer policies"
         )
     return each

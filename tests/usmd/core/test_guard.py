@@ -133,7 +133,7 @@ def test_where_the_default_itself_makes_too_many_errors_the_cores_own_takes_its_
     policies = shell.core.state.processes[process].policies
     region = work(shell, process)
     shell.hint(process, region, "EVICTION=DENY")
-    for page in range(10):  # until all of memory is denied, so that the oom policy has its say
+    for page in range(10):  # until all of memory is unevictable, so that the oom policy has its say
         for _ in range(5):
             shell.fault(process, region, page)
     shell.hint(process, region, "")

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events, work
-from usmd.core.frames import DENIED, PRIORITY_OF
+from usmd.core.frames import PRIORITY_OF, UNEVICTABLE
 from usmd.core.hints import Priority, parse_hint
 from usmd.core.validate import violations
 from usmd.core.work import MAX_WORK
@@ -62,26 +62,26 @@ def test_pages_come_in_line_in_parts_and_the_caller_is_told_at_the_end():
         told.append(command) if isinstance(command, commands.HintApplied) else None,
         perform(command),
     )[1]
-    assert app.state.denied == 4
+    assert app.state.unevictable == 4
     assert app.finish() == 2
     assert [(each.reply_to, each.over_budget) for each in told] == [(77, 2)]
-    assert (app.state.denied, app.state.refreshing) == (6, 0)
+    assert (app.state.unevictable, app.state.refreshing) == (6, 0)
 
 
 def test_a_hint_on_few_pages_is_answered_at_once():
     app = App()
     assert app.shell.hint(app.process, app.region, "EVICTION=DENY", 0, 1).over_budget == 0
-    assert app.state.denied == 1
+    assert app.state.unevictable == 1
 
 
 def test_a_page_that_reclaim_looks_at_before_its_turn_has_the_new_right():
     app = App()
     app.hint("EVICTION=DENY")
     assert app.shell.core.reclaim.evict(8) == 0
-    assert [bool(flags & DENIED) for flags in app.flags()] == [True] * PAGES
+    assert [bool(flags & UNEVICTABLE) for flags in app.flags()] == [True] * PAGES
     assert app.shell.counters()["policy_errors"] == 0
     app.finish()
-    assert (app.state.denied, app.shell.counters()["evictions"]) == (PAGES, 0)
+    assert (app.state.unevictable, app.shell.counters()["evictions"]) == (PAGES, 0)
 
 
 def test_of_pages_that_get_different_priorities_the_lower_go_before_their_turn():
@@ -156,4 +156,4 @@ def test_a_hint_on_a_region_that_goes_ends_with_it():
     app.hint("EVICTION=DENY")
     app.shell.do(events.Unmap(app.process, app.region))
     app.finish()
-    assert (app.state.refreshing, app.state.denied, app.state.frames.free) == (0, 0, 12)
+    assert (app.state.refreshing, app.state.unevictable, app.state.frames.free) == (0, 0, 12)

@@ -144,7 +144,7 @@ class Both:
             name: getattr(theirs, name) for name in self.COMPARED
         }
         assert resident(self.instant) == resident(self.shell.core)
-        assert self.instant.state.denied == self.shell.core.state.denied
+        assert self.instant.state.unevictable == self.shell.core.state.unevictable
         assert self.instant.state.swap.free == self.shell.core.state.swap.free
 
 
@@ -255,7 +255,7 @@ def test_touches_end_where_swap_is_full(steps, slots, evict):
     assert counted.faults == counted.zero_fills + counted.swap_ins + counted.oom_refusals - counted.read_ahead
 
 
-def test_a_frame_that_is_denied_is_refused_and_not_waited_for():
+def test_a_frame_that_is_unevictable_is_refused_and_not_waited_for():
     core = instant_core(frames=4)
     core.handle(events.SetHint(1, 1, 0, 4 * PAGE, parse_hint("EVICTION=DENY")), 0.0)
     core.handle(Touches(1, 1, range(4)), 0.0)

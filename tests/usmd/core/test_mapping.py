@@ -119,7 +119,7 @@ def test_deny_has_a_budget_per_process_and_in_all(shell):
     for page in range(3):
         shell.put(two, second, page, DATA)
     processes = shell.core.state.processes
-    assert (processes[one].denied, processes[two].denied, shell.core.state.denied) == (3, 1, 4)
+    assert (processes[one].unevictable, processes[two].unevictable, shell.core.state.unevictable) == (3, 1, 4)
     assert (processes[one].counters.deny_over_budget, processes[two].counters.deny_over_budget) == (1, 2)
     told = [(each.process_id, each.fields) for each in shell.notices if each.kind == "deny_over_budget"]
     assert told == [
@@ -144,7 +144,7 @@ def test_a_page_under_deny_stays_and_may_go_when_the_hint_is_cleared(shell):
     for page in range(20):
         shell.get(process, other, page)
     assert shell.state_of(region, 0) == "SWAPPED"
-    assert shell.core.state.denied == 0
+    assert shell.core.state.unevictable == 0
 
 
 def test_a_hint_with_a_ttl_ends_at_the_tick_after_it(shell):
@@ -153,9 +153,9 @@ def test_a_hint_with_a_ttl_ends_at_the_tick_after_it(shell):
     shell.hint(process, region, "EVICTION=DENY; TTL=2")
     shell.hint(process, region, "PRIORITY=HIGH", 1, 1)
     shell.tick(1.9)
-    assert shell.core.state.denied == 1
+    assert shell.core.state.unevictable == 1
     shell.tick(0.1)
-    assert shell.core.state.denied == 0
+    assert shell.core.state.unevictable == 0
     assert [each.first for each in shell.core.state.regions[region].hints] == [1]
     shell.hint(process, region, "DONTNEED", 0, 1)
     assert shell.state_of(region, 0) == "SWAPPED"
@@ -183,7 +183,7 @@ def test_deny_cancels_an_eviction_under_way():
     shell.hint(process, region, "DONTNEED")
     assert shell.state_of(region, 0) == "EVICTING"
     shell.hint(process, region, "EVICTION=DENY")
-    assert (shell.state_of(region, 0), shell.core.state.denied) == ("PRESENT", 1)
+    assert (shell.state_of(region, 0), shell.core.state.unevictable) == ("PRESENT", 1)
     shell.complete_io()
     assert shell.load(process, region, 0) == DATA
     assert shell.core.state.swap.free == 64

@@ -1,4 +1,4 @@
-"""A page moves from one swap device to another; what conditional policies wish of that is in test_turns.py."""
+"""A page moves from one swap device to another; requests of conditional policies are in test_background_reclaim.py."""
 
 import pytest
 

@@ -5,7 +5,7 @@ import pytest
 from tests.support.real_shell import DONE, SIGBUS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.frames import DENIED, PINNED
+from usmd.core.frames import PINNED, UNEVICTABLE
 from usmd.core.region import page_key
 from usmd.errors import InvalidArgument, LimitExceeded, NotFound, OutOfRange
 
@@ -179,7 +179,7 @@ def test_pins_take_from_the_budget_of_eviction_deny():
     app.pin(0, 2)
     answer = app.hint("EVICTION=DENY", 2, 2)
     assert answer.over_budget == 1
-    assert [bool(app.flags(page) & DENIED) for page in (2, 3)] == [True, False]
+    assert [bool(app.flags(page) & UNEVICTABLE) for page in (2, 3)] == [True, False]
     app.unpin(0, 2)
     assert app.hint("EVICTION=DENY", 2, 2).over_budget == 0
 
@@ -189,7 +189,7 @@ def test_a_page_that_comes_in_under_deny_gets_what_pins_leave():
     app.pin(0, 2)
     app.hint("EVICTION=DENY", 2, 1)
     app.shell.put(app.process, app.region, 2, DATA)
-    assert not app.flags(2) & DENIED
+    assert not app.flags(2) & UNEVICTABLE
     assert app.shell.counters()["deny_over_budget"] == 1
     assert app.victims() == [2]
 
@@ -292,31 +292,31 @@ def test_the_region_of_another_is_not_found(event):
 
 
 @pytest.mark.parametrize("evict", EVICT)
-def test_a_pinned_page_may_be_denied_and_allowed_again_and_stays(evict):
+def test_a_pinned_page_may_be_unevictable_and_allowed_again_and_stays(evict):
     app = App(3, evict=evict)
     app.pin()
     app.hint("EVICTION=DENY")
-    assert app.flags(0) & (DENIED | PINNED) == DENIED | PINNED
+    assert app.flags(0) & (UNEVICTABLE | PINNED) == UNEVICTABLE | PINNED
     assert sorted(app.victims()) == [1, 2]
     app.hint("")
-    assert app.flags(0) & (DENIED | PINNED) == PINNED
+    assert app.flags(0) & (UNEVICTABLE | PINNED) == PINNED
     assert sorted(app.victims()) == [1, 2]
     app.unpin()
     assert sorted(app.victims()) == [0, 1, 2]
-    assert (app.state.denied, app.state.pinned) == (0, 0)
+    assert (app.state.unevictable, app.state.pinned) == (0, 0)
 
 
 @pytest.mark.parametrize("evict", EVICT)
-def test_a_denied_page_may_be_pinned_and_is_denied_still_when_that_ends(evict):
+def test_an_unevictable_page_may_be_pinned_and_is_unevictable_still_when_that_ends(evict):
     app = App(3, evict=evict)
     app.hint("EVICTION=DENY")
     app.pin()
     app.unpin()
-    assert app.flags(0) & (DENIED | PINNED) == DENIED
+    assert app.flags(0) & (UNEVICTABLE | PINNED) == UNEVICTABLE
     assert sorted(app.victims()) == [1, 2]
     app.hint("")
     assert sorted(app.victims()) == [0, 1, 2]
-    assert (app.state.denied, app.state.pinned) == (0, 0)
+    assert (app.state.unevictable, app.state.pinned) == (0, 0)
 
 
 @pytest.mark.parametrize("evict", EVICT)
@@ -340,7 +340,7 @@ def test_a_deny_that_expires_leaves_a_pin_alone():
     app.pin()
     app.hint("EVICTION=DENY; TTL=1")
     app.shell.tick(2)
-    assert app.flags(0) & (DENIED | PINNED) == PINNED
+    assert app.flags(0) & (UNEVICTABLE | PINNED) == PINNED
     assert app.victims() == [1]
 
 
@@ -383,7 +383,7 @@ def test_with_all_pinned_a_fault_is_refused_and_says_so():
     app.pin(0, 4)
     (failed,) = app.shell.fault(app.process, app.region, 4)
     assert failed.error.reason == "OUT_OF_MEMORY"
-    assert "none can be evicted (0 denied, 4 pinned" in str(failed.error)
+    assert "none can be evicted (0 unevictable, 4 pinned" in str(failed.error)
     assert app.states(0, 1, 2, 3) == ["PRESENT"] * 4
     app.unpin(0, 4)
     app.shell.put(app.process, app.region, 4, DATA)
@@ -459,7 +459,7 @@ def test_a_session_that_ends_ends_its_pins():
     app.pin(0, 3)
     app.hint("EVICTION=DENY", 0, 2)
     app.shell.do(events.Detach(app.process, "bye"))
-    assert (app.state.pinned, app.state.denied, app.state.frames.free) == (0, 0, 8)
+    assert (app.state.pinned, app.state.unevictable, app.state.frames.free) == (0, 0, 8)
     again = App(3, shell=app.shell)
     assert again.pin(0, 3) == []
 
@@ -474,7 +474,7 @@ def test_a_process_that_is_killed_for_memory_loses_its_pins():
     assert isinstance(app.shell.outcomes[other.process][-1], commands.Allocated)
 
 
-def test_pages_pinned_and_denied_do_not_keep_the_others_of_their_process_from_going():
+def test_pages_pinned_and_unevictable_do_not_keep_the_others_of_their_process_from_going():
     app = App(2, frames=5, low=2, high=3)
     app.hint("EVICTION=DENY", 0, 2)
     app.pin(0, 2)

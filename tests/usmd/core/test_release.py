@@ -54,10 +54,10 @@ def test_what_a_process_keeps_is_less_at_once(shell):
         shell.do_work()
     shell.do(events.Pin(process, region, 3, 5))
     state = shell.core.state
-    assert (state.denied, state.pinned) == (3, 5)
+    assert (state.unevictable, state.pinned) == (3, 5)
     shell.do(events.Unmap(process, region))
     owner = state.processes[process]
-    assert (state.denied, state.pinned, owner.denied, owner.pinned, owner.mapped) == (0, 0, 0, 0, 0)
+    assert (state.unevictable, state.pinned, owner.unevictable, owner.pinned, owner.mapped) == (0, 0, 0, 0, 0)
     assert shell.core.life.kept_room(owner) == 12
 
 

@@ -32,7 +32,7 @@ def test_a_cell_counts_frames_by_state_and_flag(shell):
     shell.fault(process, region, 0, 3)
     shell.hint(process, region, "EVICTION=DENY", 1, 1)
     cell = report.memory_cell(shell.core, 0, 8)
-    assert (cell.frames, cell.free, cell.present, cell.dirty, cell.denied) == (8, 5, 3, 3, 1)
+    assert (cell.frames, cell.free, cell.present, cell.dirty, cell.unevictable) == (8, 5, 3, 3, 1)
     assert (cell.filling, cell.evicting, cell.pinned, cell.held, cell.process_id) == (0, 0, 0, 0, process)
 
 
@@ -119,7 +119,7 @@ def test_hints_are_listed_of_one_process_or_of_all_with_what_they_cover_now(shel
     state = shell.core.state
     mine = [report.hint_report(shell.core, *each) for each in report.hint_ranges(shell.core, state.processes[one])]
     assert [(each.region_id, each.range.first, each.range.end) for each in mine] == [(first, 0, 1), (first, 2, 4)]
-    assert [(each.process_id, each.resident, each.denied) for each in mine] == [(one, 1, 0), (one, 1, 1)]
+    assert [(each.process_id, each.resident, each.unevictable) for each in mine] == [(one, 1, 0), (one, 1, 1)]
     everyone = report.hint_ranges(shell.core, None)
     assert [region.region_id for region, _ in everyone] == [first, first, second]
 
@@ -145,7 +145,7 @@ def test_an_absent_page_has_nothing(shell):
     process = shell.attach()
     found = explain(shell, shell.map(process, 2), 1)
     assert (found.state, found.frame, found.slot, found.generation) == ("ABSENT", None, None, 0)
-    assert (found.dirty, found.pinned, found.held, found.denied, found.waiting) == (False, False, False, False, 0)
+    assert (found.dirty, found.pinned, found.held, found.unevictable, found.waiting) == (False, False, False, False, 0)
     assert (found.hint, found.last_eviction) == (None, None)
 
 
@@ -157,7 +157,7 @@ def test_a_present_page_has_its_frame_flags_and_hint():
     (outcome,) = shell.fault(process, region, 1)
     found = explain(shell, region, 1)
     assert (found.state, found.frame) == ("PRESENT", outcome.runs[0][1])
-    assert (found.dirty, found.pinned, found.held, found.denied) == (True, False, True, True)
+    assert (found.dirty, found.pinned, found.held, found.unevictable) == (True, False, True, True)
     assert (found.hint.range.hint.text, found.hint.resident) == ("EVICTION=DENY; PRIORITY=HIGH", 1)
 
 

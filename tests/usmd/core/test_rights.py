@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.shell import Shell, make_core
 from usmd.core import events
-from usmd.core.frames import DENIED, HELD, KEPT, PINNED
+from usmd.core.frames import HELD, KEPT, PINNED, UNEVICTABLE
 
 
 def app(**settings):
@@ -15,13 +15,13 @@ def app(**settings):
     return shell, shell.core.state.processes[process], region
 
 
-def test_denied_and_pinned_pages_share_one_budget_of_the_process():
+def test_unevictable_and_pinned_pages_share_one_budget_of_the_process():
     shell, process, region = app()
     life = shell.core.life
     assert life.kept_room(process) == 2
     shell.hint(process.process_id, region, "EVICTION=DENY", 0, 1)
     shell.do(events.Pin(process.process_id, region, 1, 1))
-    assert (life.kept_room(process), process.denied, process.pinned) == (0, 1, 1)
+    assert (life.kept_room(process), process.unevictable, process.pinned) == (0, 1, 1)
     shell.hint(process.process_id, region, "EVICTION=DENY", 2, 1)
     assert process.counters.deny_over_budget == 1
     assert shell.core.state.frames.flags[2] & KEPT == 0
@@ -31,7 +31,7 @@ def test_the_budget_of_all_processes_bounds_each():
     shell, process, region = app(deny_budget_total=1)
     assert shell.core.life.kept_room(process) == 1
     shell.hint(process.process_id, region, "EVICTION=DENY", 0, 4)
-    assert (process.denied, shell.core.life.kept_room(process)) == (1, 0)
+    assert (process.unevictable, shell.core.life.kept_room(process)) == (1, 0)
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -53,9 +53,9 @@ def test_a_page_that_goes_gives_back_what_it_kept():
     shell.hint(process.process_id, region, "EVICTION=DENY", 0, 1)
     shell.do(events.Pin(process.process_id, region, 1, 1))
     shell.fault(process.process_id, region, 2)
-    assert [shell.core.state.frames.flags[pfn] & (DENIED | PINNED | HELD) for pfn in range(3)] == [
-        DENIED, PINNED, HELD,
+    assert [shell.core.state.frames.flags[pfn] & (UNEVICTABLE | PINNED | HELD) for pfn in range(3)] == [
+        UNEVICTABLE, PINNED, HELD,
     ]  # fmt: skip
     shell.do(events.Unmap(process.process_id, region))
-    assert (process.denied, process.pinned, len(shell.core.state.holds)) == (0, 0, 0)
+    assert (process.unevictable, process.pinned, len(shell.core.state.holds)) == (0, 0, 0)
     assert shell.core.life.kept_room(process) == 2

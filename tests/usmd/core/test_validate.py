@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
-from usmd.core.frames import DENIED, DIRTY, EVICTING, FREE, HELD, PINNED, PRESENT, PRIORITY_MASK
+from usmd.core.frames import DIRTY, EVICTING, FREE, HELD, PINNED, PRESENT, PRIORITY_MASK, UNEVICTABLE
 from usmd.core.region import Region
 from usmd.core.validate import violations
 from usmd.errors import Unmapped
@@ -64,7 +64,7 @@ CORRUPTIONS = {
     "present without a page": (set_frame("page", 0, -1), "frame 0 in state 2 has page -1"),
     "flags of a free frame": (set_frame("flags", 4, DIRTY), "free frame 4 has flags 1"),
     "slot of a free frame": (set_frame("slot", 4, 60), "free frame 4 has flags 0 or slot 60"),
-    "denied victim": (set_frame("flags", 3, DIRTY | DENIED), "frame 3 is being evicted with flags 3"),
+    "unevictable victim": (set_frame("flags", 3, DIRTY | UNEVICTABLE), "frame 3 is being evicted with flags 3"),
     "pinned victim": (set_frame("flags", 3, DIRTY | HELD), "frame 3 is being evicted with flags 5"),
     "filling unknown": (lambda core: core.life.filling.clear(), "frame 2 in state 1 disagrees"),
     "evicting unknown": (set_frame("state", 0, EVICTING), "frame 0 in state 3 disagrees"),
@@ -81,12 +81,12 @@ CORRUPTIONS = {
     "slot not marked": (set_entry(7, -60), "device swap0: slots [59] are used or marked, but not both"),
     "slot without a page": (set_entry(4, 0), "are used or marked, but not both"),
     "free slots": (set_attribute(lambda core: core.state.swap.devices[0], "free", 1), "swap0 counts 1 free slots"),
-    "denied count": (
-        set_attribute(lambda core: core.state, "denied", 1),
-        "1 denied frames are counted, 0 for",
+    "unevictable count": (
+        set_attribute(lambda core: core.state, "unevictable", 1),
+        "1 unevictable frames are counted, 0 for",
     ),
-    "process's denied": (
-        set_attribute(lambda core: core.state.processes[1], "denied", 3),
+    "process's unevictable": (
+        set_attribute(lambda core: core.state.processes[1], "unevictable", 3),
         "process 1 keeps more frames than its budget",
     ),
     "locked victim": (set_frame("flags", 3, DIRTY | PINNED), "frame 3 is being evicted with flags 33"),
@@ -102,9 +102,9 @@ CORRUPTIONS = {
         set_attribute(lambda core: core.state.processes[1], "pinned", 1),
         "0 pinned frames are counted, 1 for processes",
     ),
-    "region's denied": (
-        set_attribute(lambda core: core.state.regions[1], "denied", 1),
-        "0 denied frames are counted, 0 for processes and 1 for regions",
+    "region's unevictable": (
+        set_attribute(lambda core: core.state.regions[1], "unevictable", 1),
+        "0 unevictable frames are counted, 0 for processes and 1 for regions",
     ),
     "priority that no hint gives": (
         set_frame("flags", 0, DIRTY | PRIORITY_MASK),
@@ -148,8 +148,8 @@ def test_what_does_not_hold_is_found(shell, corrupt, says):
     assert any(says in each for each in violations(shell.core)), violations(shell.core)
 
 
-@pytest.mark.parametrize("flags", [(DENIED, DENIED, DENIED), (PINNED, PINNED, PINNED), (DENIED, PINNED, DENIED)])
-def test_denied_and_pinned_frames_beyond_the_budget_of_all_are_found(shell, flags):
+@pytest.mark.parametrize("flags", [(UNEVICTABLE,) * 3, (PINNED,) * 3, (UNEVICTABLE, PINNED, UNEVICTABLE)])
+def test_unevictable_and_pinned_frames_beyond_the_budget_of_all_are_found(shell, flags):
     for pfn in (0, 1, 2):
         shell.core.state.frames.flags[pfn] |= flags[pfn]
     assert any("3 kept frames exceed the budget of 2" in each for each in violations(shell.core))

@@ -53,7 +53,7 @@ def test_frames_to_spare_and_those_that_will_be_free():
     assert (view.free_frames, view.spare_frames) == (0, 0)
 
 
-def test_a_frame_is_evictable_when_it_is_mine_and_neither_denied_nor_pinned(shell):
+def test_a_frame_is_evictable_when_it_is_mine_and_neither_unevictable_nor_pinned(shell):
     process, other = shell.attach(), shell.attach()
     region, foreign = shell.map(process, 3), shell.map(other, 1)
     shell.hint(process, region, "EVICTION=DENY", 1, 1)
@@ -154,7 +154,7 @@ def test_the_frame_of_a_page_is_told_for_pages_of_the_process_only(shell):
     assert view.frame(region, 1) is None
 
 
-def test_what_is_given_up_may_be_pinned_and_may_not_be_anothers_or_denied():
+def test_what_is_given_up_may_be_pinned_and_may_not_be_anothers_or_unevictable():
     shell = Shell(make_core(frames=6, hold_budget=2, hold_seconds=100.0))
     process, other = shell.attach(evict="lru"), shell.attach()
     region, foreign = shell.map(process, 4), shell.map(other, 1)
@@ -169,7 +169,7 @@ def test_what_is_given_up_may_be_pinned_and_may_not_be_anothers_or_denied():
     shell.tick()
     assert (counters.policy_errors, shell.state_of(region, 2)) == (0, "PRESENT")
     for pfn, wrong in (
-        (view.frame(region, 1), "denied or pinned"),
+        (view.frame(region, 1), "unevictable or pinned"),
         (view_of(shell, other).frame(foreign, 0), "not the process's"),
         (-1, "no frame"),
     ):

@@ -15,11 +15,11 @@ def steps(log, name, *answers):
 
 
 def add(queue, steps):
-    queue.add(Work(Kind.TURNS, steps=iter(steps)))
+    queue.add(Work(Kind.BACKGROUND, steps=iter(steps)))
 
 
 def go_on(queue):
-    return queue.go_on({Kind.TURNS: one_by_one})
+    return queue.go_on({Kind.BACKGROUND: one_by_one})
 
 
 def test_a_part_is_bounded_and_the_rest_is_done_later():

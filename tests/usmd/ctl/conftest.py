@@ -30,7 +30,7 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
         self.status = pb.GetStatusResponse(
             version="0.1.0", pid=4711, uptime_seconds=3725.5, mechanism="simulated", page_size=PAGE_SIZE,
             frames=1024, free_frames=256, filling_frames=8, present_frames=752, evicting_frames=8, dirty_frames=300,
-            denied_frames=64, pinned_frames=2, low_watermark_frames=64, high_watermark_frames=128, processes=2,
+            unevictable_frames=64, pinned_frames=2, low_watermark_frames=64, high_watermark_frames=128, processes=2,
             regions=3, swap_slots=4096, free_swap_slots=3072,
             counters={"faults": 12_345, "major_faults": 678, "evictions": 910, "policy_errors": 0, "odd_thing": 5},
         )  # fmt: skip
@@ -38,7 +38,7 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
             pb.Process(
                 process_id=1, name="indexer", pid=211, uid=1000, alloc_policy="flexible_huge_pages(pages=8)",
                 evict_policy="hint_aware", oom_policy="refuse", regions=2, mapped_bytes=8 << 20, resident_pages=700,
-                swapped_pages=900, denied_pages=64, counters={"faults": 9},
+                swapped_pages=900, unevictable_pages=64, counters={"faults": 9},
             ),
             pb.Process(process_id=2, name="cache", alloc_policy="first_fit", evict_policy="lru", oom_policy="refuse"),
         ]  # fmt: skip
@@ -70,12 +70,12 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
                 fields=common_pb2.HintFields(
                     priority=common_pb2.HintFields.PRIORITY_HIGH, eviction=common_pb2.HintFields.EVICTION_DENY
                 ),
-                expires_in_seconds=12.5, resident_pages=64, denied_pages=64,
+                expires_in_seconds=12.5, resident_pages=64, unevictable_pages=64,
             ),
             pb.HintRange(hint_id=8, process_id=2, region_id=3, first_page=0, page_count=1, text="PRIORITY=LOW"),
         ]  # fmt: skip
         self.kept_pages = [
-            pb.KeptPages(process_id=1, process_name="indexer", denied_pages=64, over_budget=5, hint_ranges=1)
+            pb.KeptPages(process_id=1, process_name="indexer", unevictable_pages=64, over_budget=5, hint_ranges=1)
         ]
         self.evictions = pb.ListEvictionsResponse(
             evictions=[
@@ -116,9 +116,11 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
             pb.ShadowReport(
                 process_id=1, process_name="indexer", seconds=seconds, accesses=1000 * seconds, frames=960, sample=1,
                 looked_at=1000 * seconds, live_policy="lru", live_misses=50, live_miss_ratio=0.05 / max(seconds, 1),
-                ghosts=[
-                    pb.Ghost(policy="lru", accesses=1000, misses=100, miss_ratio=0.1, recent_miss_ratio=0.08),
-                    pb.Ghost(policy="arc", accesses=1000, misses=90, miss_ratio=0.09, difference=-0.01),
+                simulations=[
+                    pb.ShadowSimulation(
+                        policy="lru", accesses=1000, misses=100, miss_ratio=0.1, recent_miss_ratio=0.08,
+                    ),
+                    pb.ShadowSimulation(policy="arc", accesses=1000, misses=90, miss_ratio=0.09, difference=-0.01),
                 ],
                 microseconds_an_access=2.5, wall_share=0.034,
             )
@@ -237,12 +239,12 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
 
 
 def _cell(number: int, size: int) -> pb.MemoryMapCell:
-    """Cells in turn: free, clean, dirty, denied, filling, evicting, and one that is a quarter full."""
+    """Cells in turn: free, clean, dirty, unevictable, filling, evicting, and one that is a quarter full."""
     counts = (
         {"free": size},
         {"present": size},
         {"present": size, "dirty": size},
-        {"present": size, "denied": size},
+        {"present": size, "unevictable": size},
         {"filling": size},
         {"evicting": size},
         {"free": size - size // 4, "present": size // 4},

@@ -88,7 +88,7 @@ def hostile(daemon):
         each.region_name = each.eviction.reason = NAME
     admin.page.region_name = admin.page.hint.text = admin.page.last_eviction.reason = NAME
     admin.events = [pb.Event(kind="policy_set", process_id=1, message=NAME, fields={NAME: NAME})]
-    admin.reports[-1].process_name = admin.reports[-1].ghosts[1].problem = admin.reports[-1].ended = NAME
+    admin.reports[-1].process_name = admin.reports[-1].simulations[1].problem = admin.reports[-1].ended = NAME
     admin.accesses[0].header.process_name = admin.accesses[-1].ended = NAME
     return daemon
 

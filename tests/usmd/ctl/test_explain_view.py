@@ -54,9 +54,9 @@ def test_frame_and_slot_are_compared(dirty, words):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"state": "PRESENT", "pinned": True, "denied": True}, "not allowed: its process pinned it"),
+        ({"state": "PRESENT", "pinned": True, "unevictable": True}, "not allowed: its process pinned it"),
         ({"state": "PRESENT", "held": True}, "not now: the page is held"),
-        ({"state": "PRESENT", "denied": True, "hint": DENY}, "not allowed: EVICTION=DENY protects it"),
+        ({"state": "PRESENT", "unevictable": True, "hint": DENY}, "not allowed: EVICTION=DENY protects it"),
         ({"state": "PRESENT", "hint": DENY}, "but the budget for that is spent"),
         ({"state": "PRESENT", "dirty": True}, "the page is dirty"),
         ({"state": "PRESENT"}, "the page is clean"),

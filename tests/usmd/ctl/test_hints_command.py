@@ -10,7 +10,7 @@ def test_hints_come_with_the_budget(daemon):
     assert code == 0
     assert "64 of 512 (12.5%)" in text
     document = json.loads(daemon.ctl("hints", "--format", "json")[1])
-    assert (len(document["hint_ranges"]), document["kept_pages"][0]["denied_pages"]) == (2, 64)
+    assert (len(document["hint_ranges"]), document["kept_pages"][0]["unevictable_pages"]) == (2, 64)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def columns(line):
 PROCESS = pb.Process(
     process_id=1, name="indexer", pid=211, uid=0, alloc_policy="flexible_huge_pages(pages=8)",
     evict_policy="hint_aware", oom_policy="refuse", regions=2, mapped_bytes=8 << 20, resident_pages=1700,
-    swapped_pages=900, denied_pages=64,
+    swapped_pages=900, unevictable_pages=64,
 )  # fmt: skip
 
 

@@ -7,13 +7,13 @@ from lib_usm.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.console import PIPE_WIDTH
 from usmd.ctl.memory_map import (
     CLEAN,
-    DENIED,
     DIRTY,
     EVICTING,
     FILLING,
     FREE,
     MAX_CELLS,
     STATES,
+    UNEVICTABLE,
     By,
     choose_layout,
     draw_map,
@@ -46,7 +46,7 @@ def drawn(console, cells, *, by=By.STATE, columns=8, owners=None, status=STATUS)
         ({"free": 7, "present": 1}, CLEAN),
         ({"present": 8, "dirty": 5}, DIRTY),
         ({"present": 8, "dirty": 3}, CLEAN),
-        ({"present": 8, "dirty": 8, "denied": 8}, DENIED),
+        ({"present": 8, "dirty": 8, "unevictable": 8}, UNEVICTABLE),
         ({"filling": 5, "present": 3}, FILLING),
         ({"filling": 4, "evicting": 4}, EVICTING),
     ],
@@ -77,7 +77,7 @@ def test_with_colour_the_shade_tells_how_full_a_cell_is():
 
 
 def test_a_picture_has_a_row_label_a_glyph_per_cell_and_a_legend():
-    kinds = [{"free": 4}, {"present": 4}, {"present": 4, "dirty": 4}, {"present": 4, "denied": 4}]
+    kinds = [{"free": 4}, {"present": 4}, {"present": 4, "dirty": 4}, {"present": 4, "unevictable": 4}]
     kinds += [{"filling": 4}, {"evicting": 4}, {"free": 3, "present": 1}, {"free": 4}]
     cells = [pb.MemoryMapCell(first_frame=4 * n, frames=4, **kinds[n % 8]) for n in range(16)]
     lines = drawn(make(), cells)

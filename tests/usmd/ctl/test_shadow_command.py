@@ -40,14 +40,14 @@ def test_a_list_may_be_repeated_and_memory_may_be_a_size(daemon):
 
 def test_a_pipe_gets_the_heading_once_and_then_lines(daemon):
     text = daemon.ctl("shadow", "1", "--evict", "arc")[1].splitlines()
-    assert text[0] == "shadow of process 1 indexer, policy lru; each ghost has 960 frames"
+    assert text[0] == "shadow of process 1 indexer, policy lru; each simulation has 960 frames"
     assert [line.split()[2] for line in text[1:]] == ["the", "lru", "arc", "1.0", "the", "lru", "arc", "2.0"]
 
 
 def test_programs_get_a_report_a_line(daemon):
     lines = daemon.ctl("shadow", "1", "--evict", "arc", "--format", "json")[1].splitlines()
     assert [json.loads(line)["seconds"] for line in lines] == [0.0, 1.0, 2.0]
-    assert [ghost["policy"] for ghost in json.loads(lines[0])["ghosts"]] == ["lru", "arc"]
+    assert [simulation["policy"] for simulation in json.loads(lines[0])["simulations"]] == ["lru", "arc"]
 
 
 def test_on_a_terminal_the_table_is_drawn_again_until_ctrl_c(daemon):

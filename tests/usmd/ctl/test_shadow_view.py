@@ -12,13 +12,13 @@ def report():
     return pb.ShadowReport(
         process_id=3, process_name="app", seconds=65.0, accesses=2000, looked_at=2000, frames=240, sample=1,
         live_policy="lru", live_misses=150, live_miss_ratio=0.075,
-        ghosts=[
-            pb.Ghost(policy="lru", accesses=2000, misses=200, miss_ratio=0.1, recent_miss_ratio=0.08,
+        simulations=[
+            pb.ShadowSimulation(policy="lru", accesses=2000, misses=200, miss_ratio=0.1, recent_miss_ratio=0.08,
                      microseconds_an_access=0.7),
-            pb.Ghost(policy="arc", accesses=2000, misses=180, miss_ratio=0.09, recent_miss_ratio=0.07,
+            pb.ShadowSimulation(policy="arc", accesses=2000, misses=180, miss_ratio=0.09, recent_miss_ratio=0.07,
                      difference=-0.01, microseconds_an_access=0.9),
-            pb.Ghost(policy="/x.py:Y", accesses=500, misses=20, miss_ratio=0.04, difference=-0.06, stopped=True,
-                     problem="stopped: more than 100 errors", policy_errors=101),
+            pb.ShadowSimulation(policy="/x.py:Y", accesses=500, misses=20, miss_ratio=0.04, difference=-0.06,
+                     stopped=True, problem="stopped: more than 100 errors", policy_errors=101),
         ],
         microseconds_an_access=1.75, wall_share=0.042,
     )  # fmt: skip
@@ -30,9 +30,9 @@ def shown(report, width=120):
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
-def test_the_picture_has_a_row_for_the_process_and_one_for_each_ghost(report):
+def test_the_picture_has_a_row_for_the_process_and_one_for_each_simulation(report):
     text = shown(report)
-    assert text[0] == "shadow of process 3 app, policy lru; each ghost has 240 frames"
+    assert text[0] == "shadow of process 3 app, policy lru; each simulation has 240 frames"
     rows = [line.split() for line in text[2:7]]
     assert rows[0] == ["POLICY", "ACCESSES", "MISSES", "MISS", "RATIO", "LAST", "VS", "LIVE", "µs/ACCESS"]
     assert rows[1] == ["the", "process", "itself", "2,000", "150", "0.0750"]
@@ -84,7 +84,7 @@ def test_what_costs_much_is_said_to_be_had_for_less(report):
 
 
 def test_a_report_of_nothing_yet_can_be_drawn():
-    assert shown(pb.ShadowReport(ghosts=[pb.Ghost(policy="lru")]))
+    assert shown(pb.ShadowReport(simulations=[pb.ShadowSimulation(policy="lru")]))
 
 
 def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(report):

@@ -20,7 +20,7 @@ def a_status(**fields):
     base = {
         "version": "0.1.0", "pid": 7, "uptime_seconds": 61, "mechanism": "simulated", "page_size": 4096, "frames": 1000,
         "free_frames": 500, "present_frames": 480, "filling_frames": 10, "evicting_frames": 10, "dirty_frames": 240,
-        "denied_frames": 100, "pinned_frames": 1, "low_watermark_frames": 50, "high_watermark_frames": 100,
+        "unevictable_frames": 100, "pinned_frames": 1, "low_watermark_frames": 50, "high_watermark_frames": 100,
         "processes": 2, "regions": 3, "swap_slots": 2048, "free_swap_slots": 1024,
         "swap_capacity_bytes": 8 << 20, "swap_held_bytes": 3 << 20,
     }  # fmt: skip
@@ -35,7 +35,7 @@ def test_every_state_of_frames_is_told_in_frames_bytes_and_share():
     text = shown(a_status())
     assert row(text, "free")[-4:] == ["500", "2.0", "MiB", "50.0%"]
     assert row(text, "dirty")[-4:] == ["240", "960", "KiB", "24.0%"]
-    assert row(text, "denied")[-4:] == ["100", "400", "KiB", "10.0%"]
+    assert row(text, "unevictable")[-4:] == ["100", "400", "KiB", "10.0%"]
     for name, count in (
         ("filling", "10"),
         ("present", "480"),

@@ -30,7 +30,7 @@ def big(text, count=BIG):
     eviction = pb.Eviction(seconds_ago=123_456.789, policy=text, reason=text, result="no swap slot")
     process = pb.Process(
         process_id=count, name=text, pid=4_000_000, uid=4_000_000_000, regions=65_536, mapped_bytes=count * 4096,
-        resident_pages=count, swapped_pages=count, denied_pages=count, pinned_pages=count, alloc_policy=text,
+        resident_pages=count, swapped_pages=count, unevictable_pages=count, pinned_pages=count, alloc_policy=text,
         evict_policy=text, oom_policy=text, cond_policy=text,
     )  # fmt: skip
     region = pb.RegionInfo(
@@ -43,10 +43,12 @@ def big(text, count=BIG):
     )  # fmt: skip
     hint = pb.HintRange(
         hint_id=count, process_id=count, process_name=text, region_id=count, region_name=text, first_page=count,
-        page_count=BIG, text=text, resident_pages=count, denied_pages=count, faults=count, evictions=count,
+        page_count=BIG, text=text, resident_pages=count, unevictable_pages=count, faults=count, evictions=count,
         expires_in_seconds=1e9,
     )  # fmt: skip
-    kept = pb.KeptPages(process_id=count, process_name=text, denied_pages=count, pinned_pages=count, over_budget=count)
+    kept = pb.KeptPages(
+        process_id=count, process_name=text, unevictable_pages=count, pinned_pages=count, over_budget=count
+    )
     policy = pb.Policy(kind="evict", name=text, summary=text, process_ids=list(range(20)), errors=count)
     change = pb.PolicyChange(seconds_ago=1e6, before=text, after=text, misbehaved=True, did=text)
     force = pb.ProcessPolicies(

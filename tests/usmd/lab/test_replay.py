@@ -153,13 +153,13 @@ def test_a_hint_holds_from_its_time_until_it_expires():
         trace, frames=2, evict="hint_aware(fallback=fifo)", hints=[hint_on(2.0, base, base + 1, "PRIORITY=HIGH; TTL=8")]
     )
     assert plain.misses > kept.misses
-    denied = row_of(
+    unevictable = row_of(
         trace, frames=2, evict="fifo", hints=[hint_on(0.0, base, base + 1, "EVICTION=DENY")], deny_budget=0.5
     )
-    assert denied.hits == 5, "page 0 is there at each of its touches after the first"
+    assert unevictable.hits == 5, "page 0 is there at each of its touches after the first"
 
 
-def test_all_memory_denied_is_refused_and_not_a_hang():
+def test_all_memory_unevictable_is_refused_and_not_a_hang():
     trace = trace_of([0, 1, 2, 3])
     base = trace.pages[0]
     row = row_of(trace, frames=2, evict="lru", deny_budget=1.0, hints=[hint_on(0.0, base, base + 4, "EVICTION=DENY")])

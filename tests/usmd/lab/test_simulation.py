@@ -1,4 +1,4 @@
-"""What replays and ghosts have in common: one process, one region, and the first thing that goes wrong."""
+"""What replays and simulations have in common: one process, one region, and the first thing that goes wrong."""
 
 import pytest
 

@@ -59,4 +59,4 @@ def test_a_hint_tells_how_long_it_lasts():
     assert 90 < ends.expires_in_seconds <= 100
     assert not stays.HasField("expires_in_seconds")
     kept = made.kept_pages(region.process)
-    assert (kept.hint_ranges, kept.denied_pages) == (2, 0)
+    assert (kept.hint_ranges, kept.unevictable_pages) == (2, 0)

@@ -112,7 +112,7 @@ def test_a_process_that_does_not_exist_is_not_found(admin, request_type):
 
 def test_a_shadow_reports_each_policy_beside_the_one_in_force(admin, client, region):
     with shadowing(admin, client, "arc", "lru", frames=4) as (call, first):
-        assert [ghost.policy for ghost in first.ghosts] == ["hint_aware", "arc", "lru"]
+        assert [simulation.policy for simulation in first.simulations] == ["hint_aware", "arc", "lru"]
         assert (first.frames, first.sample, first.live_policy, first.faults_only) == (4, 1, "hint_aware", False)
         for _ in range(2):
             for page in range(8):
@@ -120,7 +120,7 @@ def test_a_shadow_reports_each_policy_beside_the_one_in_force(admin, client, reg
         report = next(each for each in call if each.looked_at >= 16)
         assert report.accesses == 16
         assert (report.live_misses, report.live_miss_ratio, report.dropped) == (8, 0.5, 0)
-        lru = report.ghosts[2]
+        lru = report.simulations[2]
         assert (lru.accesses, lru.misses, lru.miss_ratio, lru.difference) == (16, 16, 1.0, 0.0)
         assert (lru.policy_errors, lru.problem, lru.stopped) == (0, "", False)
         assert report.microseconds_an_access > 0
@@ -133,10 +133,10 @@ def test_the_policies_of_a_process_may_change_beside_its_shadow(admin, client, r
     with shadowing(admin, client, "arc") as (call, _):
         admin.SetPolicy(pb.SetPolicyRequest(process_id=process_of(client), evict="s3_fifo"))
         report = next(each for each in call if each.live_policy == "s3_fifo")
-        assert report.ghosts[0].policy == "hint_aware"
+        assert report.simulations[0].policy == "hint_aware"
 
 
-def test_a_ghost_that_fails_is_stopped_and_nobody_else_notices(daemon, admin, client, region, tmp_path):
+def test_a_simulation_that_fails_is_stopped_and_nobody_else_notices(daemon, admin, client, region, tmp_path):
     file = tmp_path / "fails.py"
     file.write_text(
         "from usmd.policies.evict.lru import Lru\n\n\n"
@@ -148,7 +148,7 @@ def test_a_ghost_that_fails_is_stopped_and_nobody_else_notices(daemon, admin, cl
             for page in range(8):
                 client.put(region, page, b"%d" % turn)
         report = next(each for each in call if each.looked_at >= 240)
-        _, fails, lru = report.ghosts
+        _, fails, lru = report.simulations
         assert fails.stopped
         assert "ValueError" in fails.problem
         assert (lru.stopped, lru.misses) == (False, 240)

@@ -112,7 +112,7 @@ def test_a_process_shows_what_it_has_and_does(admin, client, region):
     processes = admin.ListProcesses(pb.ListProcessesRequest()).processes
     process = next(each for each in processes if each.process_id == process_of(client))
     assert (process.name, process.regions, process.mapped_bytes) == ("first", 1, 4 * PAGE)
-    assert (process.resident_pages, process.swapped_pages, process.denied_pages) == (2, 0, 1)
+    assert (process.resident_pages, process.swapped_pages, process.unevictable_pages) == (2, 0, 1)
     assert (process.alloc_policy, process.evict_policy, process.oom_policy) == ("async_aware", "hint_aware", "refuse")
     assert (process.pid, process.HasField("uid"), process.counters["faults"]) == (0, False, 2)
 
@@ -141,7 +141,7 @@ def test_hints_in_force_are_listed_with_what_they_cover(admin, client, region):
     client.hint(region, "PRIORITY=HIGH; EVICTION=DENY; TTL=1000; X_A=b", 0, 3 * PAGE)
     client.hint(region, "FHP=AUTO", PAGE, PAGE)
     ranges = admin.ListHints(pb.ListHintsRequest(process_id=process_of(client))).hint_ranges
-    assert [(each.first_page, each.page_count, each.resident_pages, each.denied_pages) for each in ranges] == [
+    assert [(each.first_page, each.page_count, each.resident_pages, each.unevictable_pages) for each in ranges] == [
         (0, 1, 1, 1),
         (1, 1, 0, 0),
         (2, 1, 1, 1),
@@ -352,13 +352,13 @@ def test_the_hints_of_a_range_are_removed_and_the_budget_is_free_again(admin, cl
         return admin.ListHints(pb.ListHintsRequest(process_id=process))
 
     (kept,) = hints().kept_pages
-    assert (kept.denied_pages, kept.hint_ranges, kept.process_name) == (2, 1, "first")
+    assert (kept.unevictable_pages, kept.hint_ranges, kept.process_name) == (2, 1, "first")
     assert (hints().deny_budget, hints().deny_budget_total, hints().kept_total) == (32, 48, 2)
     start = pb.RegionOffset(region_name="index", offset=2 * PAGE + 5)
     answer = admin.ClearHints(pb.ClearHintsRequest(process_id=process, start=start, length=1))
     assert (answer.region_id, answer.first_page, answer.page_count, answer.hint_ranges) == (region, 2, 1, 1)
     assert [(each.first_page, each.page_count) for each in hints().hint_ranges] == [(0, 2), (3, 1)]
-    assert hints().kept_pages[0].denied_pages == 1
+    assert hints().kept_pages[0].unevictable_pages == 1
     admin.ClearHints(pb.ClearHintsRequest(process_id=process, start=pb.RegionOffset(region_id=region)))
     assert (len(hints().hint_ranges), len(hints().kept_pages), hints().kept_total) == (0, 0, 0)
 

@@ -314,7 +314,7 @@ def test_pages_that_come_in_beyond_the_budget_after_their_hint_are_told_of_by_th
         client.stream().fault(region, page)
     told, answer = told_of(client)
     assert told == "3"
-    assert (answer.denied_pages, answer.pinned_pages, answer.room_pages, answer.refused_pages) == (budget, 0, 0, 3)
+    assert (answer.unevictable_pages, answer.pinned_pages, answer.room_pages, answer.refused_pages) == (budget, 0, 0, 3)
     assert told_of(client)[0] is None
     assert told_of(other)[0] is None
     for page in range(budget + 3, budget + 5):
@@ -331,5 +331,5 @@ def test_pins_are_of_the_same_budget(client):
     client.stream().fault(region, 0, 2)
     client.call("PinRegion", pb.PinRegionRequest(region_id=region, page_count=2))
     _, answer = told_of(client)
-    assert (answer.denied_pages, answer.pinned_pages, answer.refused_pages) == (0, 2, 0)
+    assert (answer.unevictable_pages, answer.pinned_pages, answer.refused_pages) == (0, 2, 0)
     assert answer.room_pages == answer.budget_pages - 2

@@ -12,7 +12,7 @@ from usmd.core.policy import EvictPolicy
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.policies import registry
-from usmd.server import ghost
+from usmd.server import shadow_simulation
 from usmd.server.cpu_clock import Spent
 from usmd.server.policy_watch import LOOK_SECONDS, WAITS, PolicyWatch
 
@@ -239,14 +239,14 @@ def test_a_module_that_takes_long_to_load_is_waited_for(policy, monkeypatch, tmp
     assert registry.find("evict", f"{path}:Slow")
 
 
-def test_in_a_ghost_it_is_an_error_of_its_own(policy, monkeypatch):
+def test_in_a_simulation_it_is_an_error_of_its_own(policy, monkeypatch):
     policy.often = 1000
     make = registry.make
     monkeypatch.setattr(
         "usmd.lab.simulation.registry.make",
         lambda kind, name, view: policy(view) if kind == "evict" else make(kind, name, view),
     )
-    one = ghost.Ghost("watched", frames=4, pages=100, page_size=4096, deny_budget=1)
+    one = shadow_simulation.ShadowSimulation("watched", frames=4, pages=100, page_size=4096, deny_budget=1)
     one.touch([1, 2], b"", 2, 0.0)
     assert one.stopped
     assert "a call of its policy hung: it did not return for 2 s of CPU time, at " in one.problem

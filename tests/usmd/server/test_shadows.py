@@ -1,4 +1,4 @@
-"""The shadow of a process: ghosts on the same pages, in turns, and bounded."""
+"""The shadow of a process: simulations on the same pages, in turns, and bounded."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from usmd.server.shadows import MAX_FRAMES, Shadow, check_size, sampled
 
 
 class Scene(Bench):
-    """A process of which every touch is seen, its shadow, and all the ghosts' work when it is asked for."""
+    """A process of which every touch is seen, its shadow, and all the simulations' work when it is asked for."""
 
     def __init__(self, *policies, frames=4, sample=1, live_frames=64, pages=64, **settings):
         # A page is held from its fault to its touch, as in the daemon, so that the two count once.
@@ -43,18 +43,18 @@ class Scene(Bench):
             self.engine.access(access, lambda frames: None)
 
     def misses(self):
-        """Of each ghost by its policy, when all is done that waits."""
+        """Of each simulation by its policy, when all is done that waits."""
         while self.shadow._waiting:
             self.shadow.turn(self.engine.now())
-        return {each.ghost.specification: each.misses for each in self.shadow.standings(self.engine.now())}
+        return {each.simulation.specification: each.misses for each in self.shadow.standings(self.engine.now())}
 
 
-def test_ghosts_miss_what_their_policies_miss_and_the_one_in_force_is_among_them():
+def test_simulations_miss_what_their_policies_miss_and_the_one_in_force_is_among_them():
     with Scene("lru", "lru", frames=4) as scene:
         for page in (0, 1, 2, 3, 0, 4, 0, 5, 0, 6, 0):
             scene.touch_page(page)
         assert scene.misses() == {"fifo": 8, "lru": 7}
-        assert [each.specification for each in scene.shadow.ghosts] == ["fifo", "lru"]
+        assert [each.specification for each in scene.shadow.simulations] == ["fifo", "lru"]
         assert (scene.shadow.accesses, scene.shadow.looked_at, scene.shadow.live_misses) == (11, 11, 7)
 
 
@@ -84,7 +84,7 @@ def test_hints_of_before_and_of_later_hold_on_their_pages_in_every_region():
             scene.touch_page(page)
         scene.touch_page(1, second)
         assert scene.misses()["hint_aware(fallback=fifo)"] == 12
-        assert not any(each.problem for each in scene.shadow.ghosts)
+        assert not any(each.problem for each in scene.shadow.simulations)
 
 
 def test_hints_that_were_set_before_the_shadow_hold_from_its_beginning():
@@ -203,15 +203,15 @@ def test_a_process_that_maps_without_end_ends_its_shadow():
 
 
 @pytest.mark.parametrize(
-    ("ghosts", "frames", "sample", "each"),
+    ("simulations", "frames", "sample", "each"),
     [(9, 4096, 1, 4096), (2, 1000, 8, 125), (1, 1, 1, 1), (9, 1 << 24, 1024, 16384)],
 )
-def test_a_ghost_has_its_share_of_the_frames(ghosts, frames, sample, each):
-    assert check_size(ghosts, frames, sample) == each
+def test_a_simulation_has_its_share_of_the_frames(simulations, frames, sample, each):
+    assert check_size(simulations, frames, sample) == each
 
 
 @pytest.mark.parametrize(
-    ("ghosts", "frames", "sample", "error", "said"),
+    ("simulations", "frames", "sample", "error", "said"),
     [
         (2, 0, 1, InvalidArgument, "0 frames"),
         (2, 100, 0, InvalidArgument, "1/0"),
@@ -219,9 +219,9 @@ def test_a_ghost_has_its_share_of_the_frames(ghosts, frames, sample, each):
         (9, MAX_FRAMES, 1, LimitExceeded, "take a sample of 1/9"),
     ],
 )
-def test_a_shadow_that_is_too_small_or_too_large_is_refused(ghosts, frames, sample, error, said):
+def test_a_shadow_that_is_too_small_or_too_large_is_refused(simulations, frames, sample, error, said):
     with pytest.raises(error, match=said):
-        check_size(ghosts, frames, sample)
+        check_size(simulations, frames, sample)
 
 
 def test_a_policy_that_does_not_exist_is_no_shadow():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import chain
 
-from usmd.core.policy import ConditionalPolicy, Wishes, cond_policy, heeded_by_all
+from usmd.core.policy import ConditionalPolicy, Requests, cond_policy, heeded_by_all
 from usmd.core.view import MemoryView
 
 
 class AllOf(ConditionalPolicy):
-    """What each of up to three conditional policies wishes: `all_of(first=trim,second=swap_back)`."""
+    """What each of up to three conditional policies requests: `all_of(first=trim,second=swap_back)`."""
 
     builds_on = ("first", "second", "third")
 
@@ -31,13 +31,13 @@ class AllOf(ConditionalPolicy):
         for part in self.parts:
             part.page_returned(page)
 
-    def turn(self) -> Wishes | None:
+    def turn(self) -> Requests | None:
         """The most that one wants to trim, and all pages that they name, those of the first one first."""
-        wishes = [each for each in [part.turn() for part in self.parts] if each is not None]
-        if not wishes:
+        requests = [each for each in [part.turn() for part in self.parts] if each is not None]
+        if not requests:
             return None
-        return Wishes(
-            trim=max(each.trim for each in wishes),
-            swap_in=chain.from_iterable(each.swap_in for each in wishes),
-            demote=chain.from_iterable(each.demote for each in wishes),
+        return Requests(
+            trim=max(each.trim for each in requests),
+            swap_in=chain.from_iterable(each.swap_in for each in requests),
+            demote=chain.from_iterable(each.demote for each in requests),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
-from usmd.core.policy import NO_HINTS, ConditionalPolicy, Wishes
+from usmd.core.policy import NO_HINTS, ConditionalPolicy, Requests
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -44,7 +44,7 @@ class Demote(ConditionalPolicy):
         """No more of it."""
         self.since.pop(page, None)
 
-    def turn(self) -> Wishes | None:
+    def turn(self) -> Requests | None:
         """The pages whose time is over, as many as there are frames for; what does not go is named again later."""
         now = self.memory.now
         first = list(islice(self.since.items(), min(self.batch, self.memory.spare_frames)))
@@ -52,4 +52,4 @@ class Demote(ConditionalPolicy):
         for page in due:
             self.since[page] = now
             self.since.move_to_end(page)
-        return Wishes(demote=[(page, self.slow) for page in due]) if due else None
+        return Requests(demote=[(page, self.slow) for page in due]) if due else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usmd.core.policy import NO_HINTS, ConditionalPolicy, Wishes
+from usmd.core.policy import NO_HINTS, ConditionalPolicy, Requests
 
 
 class Nothing(ConditionalPolicy):
@@ -10,6 +10,6 @@ class Nothing(ConditionalPolicy):
 
     heeds = NO_HINTS
 
-    def turn(self) -> Wishes | None:
+    def turn(self) -> Requests | None:
         """Nothing."""
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
-from usmd.core.policy import NO_HINTS, ConditionalPolicy, Wishes
+from usmd.core.policy import NO_HINTS, ConditionalPolicy, Requests
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -43,7 +43,7 @@ class SwapBack(ConditionalPolicy):
         """No more of it."""
         self.swapped.pop(page, None)
 
-    def turn(self) -> Wishes | None:
+    def turn(self) -> Requests | None:
         """As many pages as there are frames above the mark."""
         room = min(self.batch, int(self.memory.free_frames - self.mark))
-        return Wishes(swap_in=tuple(islice(reversed(self.swapped), room))) if room > 0 and self.swapped else None
+        return Requests(swap_in=tuple(islice(reversed(self.swapped), room))) if room > 0 and self.swapped else None

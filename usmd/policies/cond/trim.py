@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from usmd.core.policy import NO_HINTS, ConditionalPolicy, Wishes
+from usmd.core.policy import NO_HINTS, ConditionalPolicy, Requests
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
@@ -25,7 +25,7 @@ class Trim(ConditionalPolicy):
         self.high = high * memory.frame_count
         self.trimming = False
 
-    def turn(self) -> Wishes | None:
+    def turn(self) -> Requests | None:
         """As many pages as are missing up to `high`, from below `low` on; those on their way out count as gone."""
         memory = self.memory
         coming = memory.free_frames + memory.leaving_frames
@@ -36,4 +36,4 @@ class Trim(ConditionalPolicy):
         used = memory.frame_count - memory.free_frames
         if not self.trimming or used == 0:
             return None
-        return Wishes(trim=ceil((self.high - coming) * memory.resident_pages / used))
+        return Requests(trim=ceil((self.high - coming) * memory.resident_pages / used))

@@ -74,7 +74,7 @@ class GetStatusResponse(_message.Message):
     PRESENT_FRAMES_FIELD_NUMBER: _builtins.int
     EVICTING_FRAMES_FIELD_NUMBER: _builtins.int
     DIRTY_FRAMES_FIELD_NUMBER: _builtins.int
-    DENIED_FRAMES_FIELD_NUMBER: _builtins.int
+    UNEVICTABLE_FRAMES_FIELD_NUMBER: _builtins.int
     PINNED_FRAMES_FIELD_NUMBER: _builtins.int
     LOW_WATERMARK_FRAMES_FIELD_NUMBER: _builtins.int
     HIGH_WATERMARK_FRAMES_FIELD_NUMBER: _builtins.int
@@ -111,7 +111,7 @@ class GetStatusResponse(_message.Message):
     """Frames being evicted."""
     dirty_frames: _builtins.int
     """Frames whose page differs from its slot, or has none."""
-    denied_frames: _builtins.int
+    unevictable_frames: _builtins.int
     """Frames that EVICTION=DENY protects."""
     pinned_frames: _builtins.int
     """Frames that their processes pinned."""
@@ -156,7 +156,7 @@ class GetStatusResponse(_message.Message):
         present_frames: _builtins.int = ...,
         evicting_frames: _builtins.int = ...,
         dirty_frames: _builtins.int = ...,
-        denied_frames: _builtins.int = ...,
+        unevictable_frames: _builtins.int = ...,
         pinned_frames: _builtins.int = ...,
         low_watermark_frames: _builtins.int = ...,
         high_watermark_frames: _builtins.int = ...,
@@ -172,7 +172,7 @@ class GetStatusResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "denied_frames", b"denied_frames", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "regions", b"regions", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "regions", b"regions", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,7 +307,7 @@ class Process(_message.Message):
     MAPPED_BYTES_FIELD_NUMBER: _builtins.int
     RESIDENT_PAGES_FIELD_NUMBER: _builtins.int
     SWAPPED_PAGES_FIELD_NUMBER: _builtins.int
-    DENIED_PAGES_FIELD_NUMBER: _builtins.int
+    UNEVICTABLE_PAGES_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
     COND_POLICY_FIELD_NUMBER: _builtins.int
     PINNED_PAGES_FIELD_NUMBER: _builtins.int
@@ -334,7 +334,7 @@ class Process(_message.Message):
     """Pages in memory."""
     swapped_pages: _builtins.int
     """Pages that are in swap only."""
-    denied_pages: _builtins.int
+    unevictable_pages: _builtins.int
     """Pages that EVICTION=DENY protects."""
     cond_policy: _builtins.str
     """Name of its conditional policy, with parameters; none where it has none."""
@@ -360,7 +360,7 @@ class Process(_message.Message):
         mapped_bytes: _builtins.int = ...,
         resident_pages: _builtins.int = ...,
         swapped_pages: _builtins.int = ...,
-        denied_pages: _builtins.int = ...,
+        unevictable_pages: _builtins.int = ...,
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         cond_policy: _builtins.str = ...,
         pinned_pages: _builtins.int = ...,
@@ -368,7 +368,7 @@ class Process(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "denied_pages", b"denied_pages", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__uid: _TypeAlias = _typing.Literal["uid"]  # noqa: Y015
     _WhichOneofArgType__uid: _TypeAlias = _typing.Literal["_uid", b"_uid"]  # noqa: Y015
@@ -947,7 +947,7 @@ class MemoryMapCell(_message.Message):
     PRESENT_FIELD_NUMBER: _builtins.int
     EVICTING_FIELD_NUMBER: _builtins.int
     DIRTY_FIELD_NUMBER: _builtins.int
-    DENIED_FIELD_NUMBER: _builtins.int
+    UNEVICTABLE_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
@@ -965,7 +965,7 @@ class MemoryMapCell(_message.Message):
     """Ones being evicted."""
     dirty: _builtins.int
     """Ones that are dirty."""
-    denied: _builtins.int
+    unevictable: _builtins.int
     """Ones that EVICTION=DENY protects."""
     pinned: _builtins.int
     """Ones that their processes pinned."""
@@ -983,14 +983,14 @@ class MemoryMapCell(_message.Message):
         present: _builtins.int = ...,
         evicting: _builtins.int = ...,
         dirty: _builtins.int = ...,
-        denied: _builtins.int = ...,
+        unevictable: _builtins.int = ...,
         pinned: _builtins.int = ...,
         process_id: _builtins.int = ...,
         held: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied", b"denied", "dirty", b"dirty", "evicting", b"evicting", "filling", b"filling", "first_frame", b"first_frame", "frames", b"frames", "free", b"free", "held", b"held", "pinned", b"pinned", "present", b"present", "process_id", b"process_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dirty", b"dirty", "evicting", b"evicting", "filling", b"filling", "first_frame", b"first_frame", "frames", b"frames", "free", b"free", "held", b"held", "pinned", b"pinned", "present", b"present", "process_id", b"process_id", "unevictable", b"unevictable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1080,7 +1080,7 @@ class KeptPages(_message.Message):
 
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     PROCESS_NAME_FIELD_NUMBER: _builtins.int
-    DENIED_PAGES_FIELD_NUMBER: _builtins.int
+    UNEVICTABLE_PAGES_FIELD_NUMBER: _builtins.int
     PINNED_PAGES_FIELD_NUMBER: _builtins.int
     OVER_BUDGET_FIELD_NUMBER: _builtins.int
     HINT_RANGES_FIELD_NUMBER: _builtins.int
@@ -1088,7 +1088,7 @@ class KeptPages(_message.Message):
     """Number of the process."""
     process_name: _builtins.str
     """Name it gave."""
-    denied_pages: _builtins.int
+    unevictable_pages: _builtins.int
     """Pages that EVICTION=DENY protects."""
     pinned_pages: _builtins.int
     """Pages that it pinned, which take of the same budget."""
@@ -1101,14 +1101,14 @@ class KeptPages(_message.Message):
         *,
         process_id: _builtins.int = ...,
         process_name: _builtins.str = ...,
-        denied_pages: _builtins.int = ...,
+        unevictable_pages: _builtins.int = ...,
         pinned_pages: _builtins.int = ...,
         over_budget: _builtins.int = ...,
         hint_ranges: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied_pages", b"denied_pages", "hint_ranges", b"hint_ranges", "over_budget", b"over_budget", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "process_name", b"process_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint_ranges", b"hint_ranges", "over_budget", b"over_budget", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "process_name", b"process_name", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1129,7 +1129,7 @@ class HintRange(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_SECONDS_FIELD_NUMBER: _builtins.int
     RESIDENT_PAGES_FIELD_NUMBER: _builtins.int
-    DENIED_PAGES_FIELD_NUMBER: _builtins.int
+    UNEVICTABLE_PAGES_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
     EVICTIONS_FIELD_NUMBER: _builtins.int
     PROCESS_NAME_FIELD_NUMBER: _builtins.int
@@ -1151,7 +1151,7 @@ class HintRange(_message.Message):
     """Seconds until it ends; unset when it does not."""
     resident_pages: _builtins.int
     """Pages of the range in memory."""
-    denied_pages: _builtins.int
+    unevictable_pages: _builtins.int
     """Pages of the range that EVICTION=DENY protects within the budget."""
     faults: _builtins.int
     """Faults on pages without a frame under the hint since it was set, also on what later hints took of it since."""
@@ -1181,7 +1181,7 @@ class HintRange(_message.Message):
         fields: _common_pb2.HintFields | None = ...,
         expires_in_seconds: _builtins.float | None = ...,
         resident_pages: _builtins.int = ...,
-        denied_pages: _builtins.int = ...,
+        unevictable_pages: _builtins.int = ...,
         faults: _builtins.int = ...,
         evictions: _builtins.int = ...,
         process_name: _builtins.str = ...,
@@ -1190,7 +1190,7 @@ class HintRange(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "expires_in_seconds", b"expires_in_seconds", "fields", b"fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "denied_pages", b"denied_pages", "evictions", b"evictions", "expires_in_seconds", b"expires_in_seconds", "faults", b"faults", "fields", b"fields", "first_page", b"first_page", "hint_id", b"hint_id", "page_count", b"page_count", "process_id", b"process_id", "process_name", b"process_name", "region_id", b"region_id", "region_name", b"region_name", "resident_pages", b"resident_pages", "text", b"text", "unheeded_keys", b"unheeded_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "evictions", b"evictions", "expires_in_seconds", b"expires_in_seconds", "faults", b"faults", "fields", b"fields", "first_page", b"first_page", "hint_id", b"hint_id", "page_count", b"page_count", "process_id", b"process_id", "process_name", b"process_name", "region_id", b"region_id", "region_name", b"region_name", "resident_pages", b"resident_pages", "text", b"text", "unevictable_pages", b"unevictable_pages", "unheeded_keys", b"unheeded_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_in_seconds: _TypeAlias = _typing.Literal["expires_in_seconds"]  # noqa: Y015
     _WhichOneofArgType__expires_in_seconds: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds"]  # noqa: Y015
@@ -1345,7 +1345,7 @@ class ExplainPageResponse(_message.Message):
     FRAME_FIELD_NUMBER: _builtins.int
     DIRTY_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
-    DENIED_FIELD_NUMBER: _builtins.int
+    UNEVICTABLE_FIELD_NUMBER: _builtins.int
     SLOT_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
     WAITING_FAULTS_FIELD_NUMBER: _builtins.int
@@ -1372,7 +1372,7 @@ class ExplainPageResponse(_message.Message):
     """Differs from its slot, or has none."""
     pinned: _builtins.bool
     """Its process pinned it: it stays until that ends."""
-    denied: _builtins.bool
+    unevictable: _builtins.bool
     """EVICTION=DENY protects it within the budget."""
     waiting_faults: _builtins.int
     """Faults that wait for it."""
@@ -1410,7 +1410,7 @@ class ExplainPageResponse(_message.Message):
         frame: _builtins.int | None = ...,
         dirty: _builtins.bool = ...,
         pinned: _builtins.bool = ...,
-        denied: _builtins.bool = ...,
+        unevictable: _builtins.bool = ...,
         slot: Global___SlotInfo | None = ...,
         hint: Global___HintRange | None = ...,
         waiting_faults: _builtins.int = ...,
@@ -1422,7 +1422,7 @@ class ExplainPageResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "frame", b"frame", "hint", b"hint", "last_eviction", b"last_eviction", "slot", b"slot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "address", b"address", "denied", b"denied", "dirty", b"dirty", "eviction_records", b"eviction_records", "evictions_on_record", b"evictions_on_record", "frame", b"frame", "held", b"held", "hint", b"hint", "last_eviction", b"last_eviction", "page", b"page", "pinned", b"pinned", "policies", b"policies", "process_id", b"process_id", "region_id", b"region_id", "region_name", b"region_name", "slot", b"slot", "state", b"state", "waiting_faults", b"waiting_faults"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "address", b"address", "dirty", b"dirty", "eviction_records", b"eviction_records", "evictions_on_record", b"evictions_on_record", "frame", b"frame", "held", b"held", "hint", b"hint", "last_eviction", b"last_eviction", "page", b"page", "pinned", b"pinned", "policies", b"policies", "process_id", b"process_id", "region_id", b"region_id", "region_name", b"region_name", "slot", b"slot", "state", b"state", "unevictable", b"unevictable", "waiting_faults", b"waiting_faults"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frame: _TypeAlias = _typing.Literal["frame"]  # noqa: Y015
     _WhichOneofArgType__frame: _TypeAlias = _typing.Literal["_frame", b"_frame"]  # noqa: Y015
@@ -1808,7 +1808,7 @@ class ShadowReport(_message.Message):
     LIVE_POLICY_FIELD_NUMBER: _builtins.int
     LIVE_MISSES_FIELD_NUMBER: _builtins.int
     LIVE_MISS_RATIO_FIELD_NUMBER: _builtins.int
-    GHOSTS_FIELD_NUMBER: _builtins.int
+    SIMULATIONS_FIELD_NUMBER: _builtins.int
     MICROSECONDS_AN_ACCESS_FIELD_NUMBER: _builtins.int
     WALL_SHARE_FIELD_NUMBER: _builtins.int
     FAULTS_ONLY_FIELD_NUMBER: _builtins.int
@@ -1826,7 +1826,7 @@ class ShadowReport(_message.Message):
     dropped: _builtins.int
     """Accesses lost, because the daemon had no time to look at them."""
     frames: _builtins.int
-    """Frames of each ghost, before sampling."""
+    """Frames of each simulation, before sampling."""
     sample: _builtins.int
     """One page in so many is looked at."""
     live_policy: _builtins.str
@@ -1836,7 +1836,7 @@ class ShadowReport(_message.Message):
     live_miss_ratio: _builtins.float
     """Faults an access of the process itself since the start."""
     microseconds_an_access: _builtins.float
-    """Microseconds of the daemon for each access of the process, for all ghosts together."""
+    """Microseconds of the daemon for each access of the process, for all simulations together."""
     wall_share: _builtins.float
     """Share of the wall time that the daemon spends on it, since the start."""
     faults_only: _builtins.bool
@@ -1844,8 +1844,8 @@ class ShadowReport(_message.Message):
     ended: _builtins.str
     """Why nothing follows; in the last message alone, else empty."""
     @_builtins.property
-    def ghosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ghost]:
-        """The ghosts: first that of the policy that was in force at the start, then as asked for."""
+    def simulations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowSimulation]:
+        """The simulations: first that of the policy that was in force at the start, then as asked for."""
 
     def __init__(
         self,
@@ -1861,7 +1861,7 @@ class ShadowReport(_message.Message):
         live_policy: _builtins.str = ...,
         live_misses: _builtins.int = ...,
         live_miss_ratio: _builtins.float = ...,
-        ghosts: _abc.Iterable[Global___Ghost] | None = ...,
+        simulations: _abc.Iterable[Global___ShadowSimulation] | None = ...,
         microseconds_an_access: _builtins.float = ...,
         wall_share: _builtins.float = ...,
         faults_only: _builtins.bool = ...,
@@ -1869,14 +1869,14 @@ class ShadowReport(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "dropped", b"dropped", "ended", b"ended", "faults_only", b"faults_only", "frames", b"frames", "ghosts", b"ghosts", "live_miss_ratio", b"live_miss_ratio", "live_misses", b"live_misses", "live_policy", b"live_policy", "looked_at", b"looked_at", "microseconds_an_access", b"microseconds_an_access", "process_id", b"process_id", "process_name", b"process_name", "sample", b"sample", "seconds", b"seconds", "wall_share", b"wall_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "dropped", b"dropped", "ended", b"ended", "faults_only", b"faults_only", "frames", b"frames", "live_miss_ratio", b"live_miss_ratio", "live_misses", b"live_misses", "live_policy", b"live_policy", "looked_at", b"looked_at", "microseconds_an_access", b"microseconds_an_access", "process_id", b"process_id", "process_name", b"process_name", "sample", b"sample", "seconds", b"seconds", "simulations", b"simulations", "wall_share", b"wall_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ShadowReport: _TypeAlias = ShadowReport  # noqa: Y015
 
 @_typing.final
-class Ghost(_message.Message):
+class ShadowSimulation(_message.Message):
     """A policy that runs on the same accesses, without memory."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1902,7 +1902,7 @@ class Ghost(_message.Message):
     recent_miss_ratio: _builtins.float
     """Misses an access, since the report before."""
     difference: _builtins.float
-    """Miss ratio less that of the first ghost."""
+    """Miss ratio less that of the first simulation."""
     microseconds_an_access: _builtins.float
     """Microseconds for each access that it was given."""
     policy_errors: _builtins.int
@@ -1931,7 +1931,7 @@ class Ghost(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Ghost: _TypeAlias = Ghost  # noqa: Y015
+Global___ShadowSimulation: _TypeAlias = ShadowSimulation  # noqa: Y015
 
 @_typing.final
 class WatchEventsRequest(_message.Message):

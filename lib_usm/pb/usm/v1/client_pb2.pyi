@@ -339,12 +339,12 @@ class GetKeptResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DENIED_PAGES_FIELD_NUMBER: _builtins.int
+    UNEVICTABLE_PAGES_FIELD_NUMBER: _builtins.int
     PINNED_PAGES_FIELD_NUMBER: _builtins.int
     BUDGET_PAGES_FIELD_NUMBER: _builtins.int
     ROOM_PAGES_FIELD_NUMBER: _builtins.int
     REFUSED_PAGES_FIELD_NUMBER: _builtins.int
-    denied_pages: _builtins.int
+    unevictable_pages: _builtins.int
     """Pages in memory that EVICTION=DENY keeps."""
     pinned_pages: _builtins.int
     """Pages that are pinned."""
@@ -357,7 +357,7 @@ class GetKeptResponse(_message.Message):
     def __init__(
         self,
         *,
-        denied_pages: _builtins.int = ...,
+        unevictable_pages: _builtins.int = ...,
         pinned_pages: _builtins.int = ...,
         budget_pages: _builtins.int = ...,
         room_pages: _builtins.int = ...,
@@ -365,7 +365,7 @@ class GetKeptResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_pages", b"budget_pages", "denied_pages", b"denied_pages", "pinned_pages", b"pinned_pages", "refused_pages", b"refused_pages", "room_pages", b"room_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_pages", b"budget_pages", "pinned_pages", b"pinned_pages", "refused_pages", b"refused_pages", "room_pages", b"room_pages", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

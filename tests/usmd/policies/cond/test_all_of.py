@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.requests import Requester
 from tests.support.shell import Shell, make_core
-from tests.support.wishes import Wisher
-from usmd.core.policy import Wishes
+from usmd.core.policy import Requests
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.policies import registry
@@ -15,17 +15,17 @@ from usmd.policies.cond.all_of import AllOf
 
 def three():
     memory = SimpleNamespace(now=0.0)
-    memory.make = lambda kind, name: Wisher(memory)
+    memory.make = lambda kind, name: Requester(memory)
     policy = AllOf(memory)
     return policy, policy.parts
 
 
-def test_what_they_wish_adds_up():
+def test_what_they_request_adds_up():
     policy, (one, two, other) = three()
-    one.wishes = Wishes(trim=2, swap_in=[1, 2])
-    two.wishes = Wishes(trim=5, swap_in=[3], demote=[(4, 0)])
-    wishes = policy.turn()
-    assert (wishes.trim, list(wishes.swap_in), list(wishes.demote)) == (5, [1, 2, 3], [(4, 0)])
+    one.requests = Requests(trim=2, swap_in=[1, 2])
+    two.requests = Requests(trim=5, swap_in=[3], demote=[(4, 0)])
+    requests = policy.turn()
+    assert (requests.trim, list(requests.swap_in), list(requests.demote)) == (5, [1, 2, 3], [(4, 0)])
     assert [len(each.turns) for each in (one, two, other)] == [1, 1, 1]
     assert policy.turn() is None
 

@@ -12,10 +12,10 @@ def policy_with(**parameters):
     return Demote(SimpleNamespace(now=0.0, spare_frames=100), **parameters)
 
 
-def wished(policy, now):
+def requested(policy, now):
     policy.memory.now = now
-    wishes = policy.turn()
-    return [] if wishes is None else list(wishes.demote)
+    requests = policy.turn()
+    return [] if requests is None else list(requests.demote)
 
 
 def swapped(policy, now, *pages, device=0):
@@ -28,13 +28,13 @@ def test_a_page_goes_after_its_time_and_the_oldest_first():
     policy = policy_with()
     swapped(policy, 0.0, 5, 4)
     swapped(policy, 1.0, 6)
-    assert [wished(policy, now) for now in (2.9, 3.0, 3.1, 4.0)] == [[], [(5, 1), (4, 1)], [], [(6, 1)]]
+    assert [requested(policy, now) for now in (2.9, 3.0, 3.1, 4.0)] == [[], [(5, 1), (4, 1)], [], [(6, 1)]]
 
 
 def test_what_did_not_go_is_named_again_after_as_long():
     policy = policy_with(after=2.0)
     swapped(policy, 0.0, 5)
-    assert [wished(policy, now) for now in (2.0, 3.9, 4.0)] == [[(5, 1)], [], [(5, 1)]]
+    assert [requested(policy, now) for now in (2.0, 3.9, 4.0)] == [[(5, 1)], [], [(5, 1)]]
 
 
 def test_pages_on_the_slow_device_and_in_memory_are_no_concern():
@@ -42,10 +42,10 @@ def test_pages_on_the_slow_device_and_in_memory_are_no_concern():
     swapped(policy, 0.0, 1, 2, device=2)
     swapped(policy, 0.0, 3, device=0)
     swapped(policy, 0.0, 1, device=0)
-    assert wished(policy, 1.0) == [(2, 0)]
+    assert requested(policy, 1.0) == [(2, 0)]
     policy.page_returned(2)
     policy.page_returned(9)
-    assert wished(policy, 9.0) == []
+    assert requested(policy, 9.0) == []
 
 
 def test_a_page_that_was_in_memory_in_between_begins_anew():
@@ -53,18 +53,18 @@ def test_a_page_that_was_in_memory_in_between_begins_anew():
     swapped(policy, 0.0, 1)
     policy.page_returned(1)
     swapped(policy, 2.0, 1)
-    assert [wished(policy, now) for now in (3.0, 5.0)] == [[], [(1, 1)]]
+    assert [requested(policy, now) for now in (3.0, 5.0)] == [[], [(1, 1)]]
 
 
 def test_as_many_as_there_are_frames_for_and_at_most_a_batch():
     policy = policy_with(batch=3)
     swapped(policy, 0.0, *range(9))
     policy.memory.spare_frames = 2
-    assert wished(policy, 3.0) == [(0, 1), (1, 1)]
+    assert requested(policy, 3.0) == [(0, 1), (1, 1)]
     policy.memory.spare_frames = 100
-    assert wished(policy, 3.0) == [(2, 1), (3, 1), (4, 1)]
+    assert requested(policy, 3.0) == [(2, 1), (3, 1), (4, 1)]
     policy.memory.spare_frames = 0
-    assert wished(policy, 3.0) == []
+    assert requested(policy, 3.0) == []
 
 
 @pytest.mark.parametrize("parameters", [{"fast": -1}, {"fast": 1}, {"slow": -2}, {"after": -1.0}, {"batch": 0}])

@@ -15,39 +15,39 @@ def policy_with(*pages, **parameters):
     return policy
 
 
-def wished(policy, free=100):
+def requested(policy, free=100):
     policy.memory.free_frames = free
-    wishes = policy.turn()
-    return [] if wishes is None else list(wishes.swap_in)
+    requests = policy.turn()
+    return [] if requests is None else list(requests.swap_in)
 
 
 def test_the_most_recently_swapped_pages_come_first():
-    assert wished(policy_with(1, 2, 3)) == [3, 2, 1]
+    assert requested(policy_with(1, 2, 3)) == [3, 2, 1]
 
 
 def test_as_many_as_are_free_above_the_mark_and_at_most_a_batch():
     policy = policy_with(*range(9), batch=4)
-    assert [wished(policy, free) for free in (0, 20, 21, 23, 90)] == [[], [], [8], [8, 7, 6], [8, 7, 6, 5]]
+    assert [requested(policy, free) for free in (0, 20, 21, 23, 90)] == [[], [], [8], [8, 7, 6], [8, 7, 6, 5]]
 
 
-def test_what_returned_is_not_wished_for():
+def test_what_returned_is_not_requested():
     policy = policy_with(1, 2, 3)
     policy.page_returned(3)
     policy.page_returned(9)  # it has never heard of this one
-    assert wished(policy) == [2, 1]
+    assert requested(policy) == [2, 1]
     policy.page_swapped(3, 0)
-    assert wished(policy) == [3, 2, 1]
+    assert requested(policy) == [3, 2, 1]
 
 
 def test_a_page_that_was_moved_to_another_device_keeps_its_place():
     policy = policy_with(1, 2, 3)
     policy.page_swapped(1, 1)
-    assert wished(policy) == [3, 2, 1]
+    assert requested(policy) == [3, 2, 1]
 
 
 def test_it_remembers_the_last_ones_only():
     policy = policy_with(*range(9), remember=3)
-    assert wished(policy) == [8, 7, 6]
+    assert requested(policy) == [8, 7, 6]
 
 
 @pytest.mark.parametrize("parameters", [{"free": -0.1}, {"free": 1.1}, {"batch": 0}, {"remember": 0}])

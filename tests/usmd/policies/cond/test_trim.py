@@ -13,31 +13,31 @@ def memory(free, leaving=0, resident=None):
     return SimpleNamespace(frame_count=100, free_frames=free, leaving_frames=leaving, resident_pages=resident)
 
 
-def wished(policy, *where, **more):
+def requested(policy, *where, **more):
     policy.memory = memory(*where, **more)
-    wishes = policy.turn()
-    return 0 if wishes is None else wishes.trim
+    requests = policy.turn()
+    return 0 if requests is None else requests.trim
 
 
 def test_it_begins_below_the_low_mark_and_ends_at_the_high_one():
     policy = Trim(memory(50))
-    assert [wished(policy, free) for free in (50, 7, 5, 4, 5, 9, 10, 7, 4)] == [0, 0, 0, 6, 5, 1, 0, 0, 6]
+    assert [requested(policy, free) for free in (50, 7, 5, 4, 5, 9, 10, 7, 4)] == [0, 0, 0, 6, 5, 1, 0, 0, 6]
 
 
 def test_what_is_on_its_way_out_counts_as_free():
     policy = Trim(memory(50))
-    assert [wished(policy, free, leaving) for free, leaving in ((2, 3), (2, 2), (2, 5), (2, 8))] == [0, 6, 3, 0]
+    assert [requested(policy, free, leaving) for free, leaving in ((2, 3), (2, 2), (2, 5), (2, 8))] == [0, 6, 3, 0]
 
 
 def test_a_process_gives_its_part_and_at_least_a_page():
     policy = Trim(memory(50), low=0.2, high=0.5)
-    assert [wished(policy, 0, resident=resident) for resident in (100, 50, 1, 0)] == [50, 25, 1, 0]
+    assert [requested(policy, 0, resident=resident) for resident in (100, 50, 1, 0)] == [50, 25, 1, 0]
 
 
 def test_all_of_memory_can_be_asked_for():
     policy = Trim(memory(50), low=1, high=1)
-    assert [wished(policy, free) for free in (0, 99, 100)] == [100, 1, 0]
-    assert wished(Trim(memory(0), low=0, high=0), 0) == 0
+    assert [requested(policy, free) for free in (0, 99, 100)] == [100, 1, 0]
+    assert requested(Trim(memory(0), low=0, high=0), 0) == 0
 
 
 @pytest.mark.parametrize("marks", [{"low": -0.1}, {"low": 0.2}, {"high": 1.1}, {"low": float("nan")}])

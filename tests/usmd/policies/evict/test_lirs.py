@@ -120,7 +120,7 @@ def test_a_lir_page_that_leaves_makes_room_for_another():
     assert (lir(memory), queue(memory)) == ([1, 2, 20], [3])
 
 
-def test_a_denied_page_takes_no_part_and_its_frame_is_not_counted():
+def test_an_unevictable_page_takes_no_part_and_its_frame_is_not_counted():
     memory = filled()
     memory.hint("EVICTION=DENY", 0)
     assert (lir(memory), stack(memory)) == ([1, 2], [1, 2, 3])

@@ -1,6 +1,6 @@
 """An evict policy that runs beside a live process on what that touches: the real core, without bytes.
 
-Whatever the policy does, the daemon goes on: a ghost that errs too often or takes too long is stopped, and says why.
+Whatever the policy does, the daemon goes on: one that errs too often or takes too long is stopped, and says why.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from usmd.safe_repr import safe_repr
 from usmd.server.cpu_clock import spent
 
 MAX_ERRORS: Final = 100
-"""Errors of its policy after which a ghost is stopped."""
+"""Errors of its policy after which a simulation is stopped."""
 MAX_SECONDS: Final = 0.25
 """What one run of touches may take, beside waiting for a CPU; that is a hundred times what it is meant to."""
 MAX_SLOW: Final = 3
-"""Runs that may take longer before a ghost is stopped: the daemon may have been stopped meanwhile."""
+"""Runs that may take longer before a simulation is stopped: the daemon may have been stopped meanwhile."""
 PARTS: Final = 64
 """Parts of what a hint asks of many pages that are done at once; the others are with the touches that follow."""
 FIRST_SLOTS: Final = 4096
 """Swap slots to begin with; there are more when they are needed."""
 
 
-class GhostHung(EndsRun):
-    """Raised within a ghost whose policy does not return from a call, by whoever watches."""
+class SimulationHung(EndsRun):
+    """Raised within a simulation whose policy does not return from a call, by whoever watches."""
 
 
-class Ghost:
+class ShadowSimulation:
     """One policy with memory of its own that has no bytes: one region of `pages` pages, and `frames` frames.
 
     `stopped`: it takes no more touches. `touched` counts the touches of the live process that it took, or would have
@@ -54,7 +54,7 @@ class Ghost:
         self._core = self._simulation.core
         try:
             self._simulation.begin("first_fit", specification)
-        except GhostHung as error:
+        except SimulationHung as error:
             raise InvalidArgument(f"evict policy {specification} cannot be made: {error}") from error
         self._counters = self._simulation.process.counters
 
@@ -111,7 +111,7 @@ class Ghost:
             self._simulation.do(event, now, parts)
         except UsmdError as error:
             self._simulation.problem = self.problem or f"a hint is not in force here: {error}"
-        except GhostHung as error:
+        except SimulationHung as error:
             self._stop(f"a call of its policy hung: {error}")
         except ANYTHING as error:  # whatever is wrong in here must not reach the daemon
             self._stop(f"it failed with {safe_repr(error)}{place(error)}")

@@ -1,18 +1,18 @@
-"""The core's state machine with conditional policies that wish anything at any time: no byte is lost, all is counted.
+"""The core's state machine with conditional policies that request anything at any time: all bytes and counts are right.
 
-As in test_machine_properties, of which this is the same machine, with wishes: such as a policy may have that listens to
-what it is told, which are no error then, and such as nobody should have.
+As in test_machine_properties, of which this is the same machine, with requests: such as a policy may have that heeds
+its hooks, which are no error then, and such as no policy should have.
 """
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from tests.support.examples import steps
-from tests.support.wishes import FaithfulWisher, Wisher, make_with
+from tests.support.requests import FaithfulRequester, Requester, make_with
 from tests.usmd.core.test_machine_properties import INDEX, CoreMachine, RealMachine
 from usmd.core import events
 from usmd.core.frames import EVICTING, FILLING
-from usmd.core.policy import Wishes
+from usmd.core.policy import Requests
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.swap_map import SLOT_BITS
 from usmd.core.work import Kind
@@ -30,31 +30,31 @@ NONSENSE = st.one_of(
 )
 
 
-class Wishing:
-    """For a machine: every process has a conditional policy, and what that wishes is done in its turn."""
+class Requesting:
+    """For a machine: every process has a conditional policy that requests in its turn what the machine drew."""
 
-    wisher = Wisher
+    requester = Requester
 
     def make_shell(self, core):
         self.policies = []
-        core.state.make_policy = make_with(self.policies, self.wisher)
+        core.state.make_policy = make_with(self.policies, self.requester)
         shell = super().make_shell(core)
         attach = shell.attach
-        shell.attach = lambda *arguments, **more: attach(*arguments, cond="wisher", **more)
+        shell.attach = lambda *arguments, **more: attach(*arguments, cond="requester", **more)
         return shell
 
     @rule(trim=st.integers(0, 4), back=PICKS, moves=PICKS, seconds=st.sampled_from([0.1, 0.1, 1.5]))
-    def wish(self, trim, back, moves, seconds):
+    def request(self, trim, back, moves, seconds):
         """What each process knows to be in swap comes back, or goes to the other device."""
         for policy in self.policies:
             if known := list(policy.known):
-                policy.wishes = Wishes(
+                policy.requests = Requests(
                     trim=trim,
                     swap_in=[known[pick % len(known)] for pick in back],
                     demote=[(page, 1 - policy.known[page]) for page in (known[pick % len(known)] for pick in moves)],
                 )
             else:
-                policy.wishes = Wishes(trim=trim)
+                policy.requests = Requests(trim=trim)
         self.shell.tick(seconds)
 
     def settle(self):
@@ -67,11 +67,11 @@ class Wishing:
         """So that pages are on their way to the other device, some steps of it, and what comes next meets them."""
         self.settle()
         for policy in self.policies:
-            policy.wishes = Wishes(trim=trim)
+            policy.requests = Requests(trim=trim)
         self.shell.tick(0.1)
         self.settle()
         for policy in self.policies:
-            policy.wishes = Wishes(demote=[(page, device) for page, at in policy.known.items() if at != device])
+            policy.requests = Requests(demote=[(page, device) for page, at in policy.known.items() if at != device])
         self.shell.tick(0.1)
         for _ in range(steps):
             self.go_on()
@@ -82,11 +82,11 @@ class Wishing:
         """So that pages are on their way into memory."""
         self.settle()
         for policy in self.policies:
-            policy.wishes = Wishes(trim=trim)
+            policy.requests = Requests(trim=trim)
         self.shell.tick(0.1)
         self.settle()
         for policy in self.policies:
-            policy.wishes = Wishes(swap_in=list(policy.known)[-count:])
+            policy.requests = Requests(swap_in=list(policy.known)[-count:])
         self.shell.tick(0.1)
         self.hear()
 
@@ -104,7 +104,7 @@ class Wishing:
         """It hears of what is in swap."""
         live = self.live()
         if live:
-            self.shell.do(events.SetPolicy(live[pick % len(live)], "cond", "wisher"))
+            self.shell.do(events.SetPolicy(live[pick % len(live)], "cond", "requester"))
 
     def on_its_way(self, pfn):
         now_is, evicting = self.shell.core.state.frames.state[pfn], self.shell.core.life.evicting
@@ -134,10 +134,10 @@ class Wishing:
             assert {key >> PAGE_BITS for key in policy.known} <= {*process.regions, *state.dying}
 
 
-class Faithful(Wishing):
-    """Wishes as above, which are no error."""
+class Faithful(Requesting):
+    """Requests as above, which are no error."""
 
-    wisher = FaithfulWisher
+    requester = FaithfulRequester
 
 
 class FaithfulMachine(Faithful, CoreMachine):
@@ -148,19 +148,19 @@ class FaithfulRealMachine(Faithful, RealMachine):
     """Memory that threads touch."""
 
 
-class Mad(Wishing):
-    """And wishes without sense, until the policy is switched off."""
+class Mad(Requesting):
+    """And requests without sense, until the policy is switched off."""
 
     @rule(trim=st.integers(0, 2) | NONSENSE, back=st.lists(NONSENSE, max_size=4), moves=st.lists(NONSENSE, max_size=4))
-    def wish_nonsense(self, trim, back, moves):
+    def request_nonsense(self, trim, back, moves):
         for policy in self.policies:
-            policy.wishes = Wishes(trim=trim, swap_in=back, demote=moves)
+            policy.requests = Requests(trim=trim, swap_in=back, demote=moves)
         self.shell.tick(0.1)
 
     @rule(answer=NONSENSE)
     def answer_nonsense(self, answer):
         for policy in self.policies:
-            policy.wishes = answer
+            policy.requests = answer
         self.shell.tick(0.1)
 
     def mistakes(self):

@@ -1,7 +1,7 @@
-"""The turns of conditional policies: their wishes are checked, and done as far as nobody else has to wait for it.
+"""Background reclaim: each conditional policy has its turn, and what it requests is checked, and done if there is room.
 
-A round of turns is deferred work, so that no event takes long, however many processes and wishes there are. Not here:
-what a policy wishes (usmd/policies/cond), and the transitions that follow (`PageLife`).
+A round is deferred work, so that no event takes long, however many processes and requests there are. No request makes a
+fault wait. Not here: what a policy requests (usmd/policies/cond), and the transitions that follow (`PageLife`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def tell_swapped(state: State, process: Process) -> Steps:
             yield True
 
 
-class Turns:
-    """Asks each conditional policy in its turn, and does what it wishes."""
+class BackgroundReclaim:
+    """Asks each conditional policy for its requests, and does them."""
 
     def __init__(
         self, state: State, life: PageLife, migration: Migration, placement: Placement, reclaim: Reclaim
@@ -53,12 +53,12 @@ class Turns:
         self._under_way = False
 
     def begin(self) -> None:
-        """Begin a round, as `State.turn_at` has come; the next one comes an interval after its end."""
+        """Begin a round, as `State.background_at` has come; the next one comes an interval after its end."""
         state = self._state
-        state.turn_at = inf
+        state.background_at = inf
         if not self._under_way:
             self._under_way = True
-            state.work.add(Work(Kind.TURNS, steps=self._round()))
+            state.work.add(Work(Kind.BACKGROUND, steps=self._round()))
 
     def _round(self) -> Steps:
         state = self._state
@@ -67,7 +67,7 @@ class Turns:
                 yield from self._turn(process)
         self._under_way = False
         if any(process.policies.conditional for process in state.processes.values()):
-            state.turn_at = state.now + state.settings.cond_interval
+            state.background_at = state.now + state.settings.cond_interval
 
     def _turn(self, process: Process) -> Steps:
         trim, swap_in, demote = process.policies.turn(self._state.settings.cond_batch)
@@ -107,7 +107,7 @@ class Turns:
             wrong = f"to swap device {device}, where it is already"
         if wrong:
             process.policies.record_error(
-                "cond", f"turn wished page {page} of region {region.region_id} demoted {wrong}"
+                "cond", f"turn requested page {page} of region {region.region_id} demoted {wrong}"
             )
         return not wrong
 
@@ -117,7 +117,7 @@ class Turns:
 
     def _trim(self, process: Process, wanted: int) -> Steps:
         while wanted > 0 and process.process_id in self._state.processes:
-            if process.resident <= max(process.denied, process.pinned):
+            if process.resident <= max(process.unevictable, process.pinned):
                 return
             begun = self._reclaim.from_process(process, min(wanted, self._state.settings.reclaim_batch))
             if begun == 0:

@@ -1,4 +1,4 @@
-"""A ghost counts as a replay does, and whatever its policy does stays with it."""
+"""A simulation counts as a replay does, and whatever its policy does stays with it."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from tests.support.policy_files import write_policies
 from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.errors import InvalidArgument, UnknownPolicy
-from usmd.server import ghost as ghosts
-from usmd.server.ghost import MAX_ERRORS, Ghost
+from usmd.server import shadow_simulation
+from usmd.server.shadow_simulation import MAX_ERRORS, ShadowSimulation
 
 PAGE = 64
 
@@ -42,8 +42,8 @@ def broken(tmp_path):
     return write_policies(tmp_path, BROKEN, "broken.py")
 
 
-def ghost(policy="lru", frames=4, pages=1 << 20, deny_budget=2):
-    return Ghost(policy, frames=frames, pages=pages, page_size=PAGE, deny_budget=deny_budget)
+def simulation(policy="lru", frames=4, pages=1 << 20, deny_budget=2):
+    return ShadowSimulation(policy, frames=frames, pages=pages, page_size=PAGE, deny_budget=deny_budget)
 
 
 def touch(one, *pages, writes=b""):
@@ -55,15 +55,15 @@ def touch(one, *pages, writes=b""):
     [("lru", 8), ("fifo", 8), ("hint_aware(fallback=lru)", 8), ("clock", 8)],
 )
 def test_misses_are_those_of_the_policy(policy, misses):
-    one = ghost(policy)
+    one = simulation(policy)
     touch(one, 0, 1, 2, 3, 0, 4, 5, 6, 7)  # 0 hits once, and nothing after it does
     assert (one.touched, one.misses, one.errors, one.problem) == (9, misses, 0, "")
     assert one.seconds > 0
 
 
 def test_pages_that_are_written_to_get_as_many_slots_as_they_need(monkeypatch):
-    monkeypatch.setattr(ghosts, "FIRST_SLOTS", 4)
-    one = ghost()
+    monkeypatch.setattr(shadow_simulation, "FIRST_SLOTS", 4)
+    one = simulation()
     for first in range(0, 2000, 100):
         touch(one, *range(first, first + 100), writes=b"\1" * 100)
     touch(one, *range(2000), writes=b"\1" * 2000)
@@ -71,14 +71,14 @@ def test_pages_that_are_written_to_get_as_many_slots_as_they_need(monkeypatch):
 
 
 def test_a_sample_counts_for_all_it_stands_for():
-    one = ghost()
+    one = simulation()
     one.touch([1, 2], b"", 16, 1.0)
     one.touch([], b"", 8, 1.0)
     assert (one.touched, one.misses) == (24, 2)
 
 
-def test_a_hint_holds_for_a_ghost_and_ends_by_itself():
-    one = ghost("hint_aware(fallback=lru)")
+def test_a_hint_holds_for_a_simulation_and_ends_by_itself():
+    one = simulation("hint_aware(fallback=lru)")
     one.hint(events.SetHint(1, 1, 0, 2 * PAGE, parse_hint("EVICTION=DENY; TTL=10")), 1.0)
     touch(one, 0, 1, 2, 3, 4, 5, 0, 1)
     assert one.misses == 6
@@ -88,15 +88,15 @@ def test_a_hint_holds_for_a_ghost_and_ends_by_itself():
 
 
 def test_dontneed_on_many_pages_is_done_and_frees_their_frames():
-    one = ghost(frames=5000)
+    one = simulation(frames=5000)
     touch(one, *range(4000))
     one.hint(events.SetHint(1, 1, 0, 4000 * PAGE, parse_hint("DONTNEED")), 1.0)
     touch(one, *range(4000))
     assert one.misses == 8000
 
 
-def test_a_hint_that_cannot_be_is_told_and_the_ghost_goes_on():
-    one = ghost()
+def test_a_hint_that_cannot_be_is_told_and_the_simulation_goes_on():
+    one = simulation()
     one.hint(events.SetHint(1, 1, 0, PAGE, parse_hint("SWAP=nowhere")), 1.0)
     touch(one, 0)
     assert one.problem.startswith("a hint is not in force here: swap device 'nowhere'")
@@ -104,7 +104,7 @@ def test_a_hint_that_cannot_be_is_told_and_the_ghost_goes_on():
 
 
 def test_a_policy_that_always_errs_is_stopped_and_its_numbers_stand_still(broken):
-    one = ghost(f"{broken}:Raises")
+    one = simulation(f"{broken}:Raises")
     for page in range(10 * MAX_ERRORS):
         touch(one, page)
     assert one.stopped
@@ -119,8 +119,8 @@ def test_a_policy_that_always_errs_is_stopped_and_its_numbers_stand_still(broken
 
 
 def test_a_policy_that_takes_too_long_is_stopped(broken, monkeypatch):
-    monkeypatch.setattr(ghosts, "MAX_SECONDS", 0.05)
-    one = ghost(f"{broken}:Slow")
+    monkeypatch.setattr(shadow_simulation, "MAX_SECONDS", 0.05)
+    one = simulation(f"{broken}:Slow")
     for turn in range(4):
         assert not one.stopped, turn
         touch(one, *[0] * 20)
@@ -129,14 +129,14 @@ def test_a_policy_that_takes_too_long_is_stopped(broken, monkeypatch):
 
 
 def test_a_policy_that_exits_ends_nothing(broken):
-    one = ghost(f"{broken}:Exits", frames=2)
+    one = simulation(f"{broken}:Exits", frames=2)
     touch(one, *range(10))
     assert one.misses == 10
     assert "SystemExit(1)" in one.problem
 
 
-def test_a_defect_of_the_core_under_a_ghost_stops_that_ghost(monkeypatch):
-    one = ghost()
+def test_a_defect_of_the_core_under_a_simulation_stops_that_simulation(monkeypatch):
+    one = simulation()
     monkeypatch.setattr(one._core, "handle", lambda event, now: 1 // 0)
     touch(one, 1)
     assert one.problem.startswith("stopped: it failed with ZeroDivisionError")
@@ -145,6 +145,6 @@ def test_a_defect_of_the_core_under_a_ghost_stops_that_ghost(monkeypatch):
 @pytest.mark.parametrize(
     ("policy", "error"), [("nothing", UnknownPolicy), ("lru(x=1)", InvalidArgument), ("belady", InvalidArgument)]
 )
-def test_a_policy_that_cannot_be_had_is_no_ghost(policy, error):
+def test_a_policy_that_cannot_be_had_is_no_simulation(policy, error):
     with pytest.raises(error):
-        ghost(policy)
+        simulation(policy)

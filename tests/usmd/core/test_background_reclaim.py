@@ -1,13 +1,13 @@
-"""The turns of conditional policies: when they come, what is done of their wishes, and what comes in between."""
+"""Background reclaim: when policies have their turns, what is done of their requests, and what comes in between."""
 
 import itertools
 
 import pytest
 
+from tests.support.requests import Requester, demoting, make_with
 from tests.support.shell import PAGE, Shell, make_core
-from tests.support.wishes import Wisher, demoting, make_with
 from usmd.core import commands, events
-from usmd.core.policy import ConditionalPolicy, Wishes
+from usmd.core.policy import ConditionalPolicy, Requests
 from usmd.core.region import page_key
 from usmd.core.swap_map import SLOT_BITS
 from usmd.core.work import PAGES_AN_EVENT
@@ -23,11 +23,11 @@ def data(page):
 class App:
     """A process with a conditional policy, and a region whose pages are all stored; some of them are in swap."""
 
-    def __init__(self, pages=4, swapped=(), *, frames=8, slots=(16, 16), policy=Wisher, **settings):
+    def __init__(self, pages=4, swapped=(), *, frames=8, slots=(16, 16), policy=Requester, **settings):
         made = []
         devices = (("fast", slots[0]), ("slow", slots[1]))
         self.shell = Shell(make_core(frames=frames, devices=devices, make_policy=make_with(made, policy), **settings))
-        self.process = self.shell.attach(cond="wisher", swap_device="fast")
+        self.process = self.shell.attach(cond="requester", swap_device="fast")
         self.policy = made[0]
         self.region = self.shell.map(self.process, pages)
         for page in range(pages):
@@ -47,9 +47,9 @@ class App:
     def key(self, page):
         return page_key(self.region, page)
 
-    def turn(self, wishes=None):
-        """The next turn has come, and this is wished."""
-        self.policy.wishes = wishes
+    def turn(self, requests=None):
+        """The next turn has come, and the policy requests this."""
+        self.policy.requests = requests
         self.shell.tick(INTERVAL)
 
     def demote(self, *pages, device=1):
@@ -99,7 +99,7 @@ def test_without_a_conditional_policy_no_time_is_waited_for():
     shell = Shell(make_core())
     shell.attach()
     shell.tick(1)
-    assert shell.core.state.turn_at == float("inf")
+    assert shell.core.state.background_at == float("inf")
 
 
 def test_turns_end_with_the_last_process_that_has_a_policy():
@@ -107,14 +107,14 @@ def test_turns_end_with_the_last_process_that_has_a_policy():
     app.shell.do(events.Detach(app.process, "bye"))
     app.shell.tick(1)
     assert app.policy.turns == []
-    assert app.state.turn_at == float("inf")
+    assert app.state.background_at == float("inf")
 
 
 def test_a_round_is_done_in_parts_so_that_no_event_takes_long():
     made = []
     core = make_core(make_policy=make_with(made))
     for number in range(600):
-        core.handle(events.Attach(f"app{number}", "first_fit", "fifo", "refuse", cond="wisher"), 0.0)
+        core.handle(events.Attach(f"app{number}", "first_fit", "fifo", "refuse", cond="requester"), 0.0)
     core.handle(events.Attach("other", "first_fit", "fifo", "refuse"), 0.0)
     had = []
     event = events.Tick()
@@ -133,11 +133,11 @@ def test_a_round_goes_on_when_processes_come_and_go_in_between():
     made = []
     core = make_core(make_policy=make_with(made))
     for _ in range(1000):
-        core.handle(events.Attach("app", "first_fit", "fifo", "refuse", cond="wisher"), 0.0)
+        core.handle(events.Attach("app", "first_fit", "fifo", "refuse", cond="requester"), 0.0)
     core.handle(events.Tick(), INTERVAL)
     core.handle(events.Detach(1000, "bye"), INTERVAL)
     core.handle(events.GoOn(), INTERVAL)
-    core.handle(events.Attach("late", "first_fit", "fifo", "refuse", cond="wisher"), INTERVAL)
+    core.handle(events.Attach("late", "first_fit", "fifo", "refuse", cond="requester"), INTERVAL)
     core.handle(events.GoOn(), INTERVAL)
     assert sum(1 for each in made if each.turns) == 3 * PAGES_AN_EVENT
     for _ in range(5):
@@ -187,7 +187,7 @@ def test_a_policy_that_comes_later_hears_of_what_is_in_swap():
     assert app.policy.told == []
     made = []
     app.state.make_policy = make_with(made)
-    app.shell.do(events.SetPolicy(app.process, "cond", "wisher"))
+    app.shell.do(events.SetPolicy(app.process, "cond", "requester"))
     assert made[0].known == {app.key(page): 0 for page in (0, 2, 3)}
     app.shell.tick(INTERVAL)
     assert len(made[0].turns) == 1
@@ -209,7 +209,7 @@ def test_a_cond_policy_that_does_not_exist_changes_nothing():
 
 def test_trim_evicts_what_the_evict_policy_names():
     app = App(4)
-    app.turn(Wishes(trim=2))
+    app.turn(Requests(trim=2))
     assert app.states() == ["SWAPPED", "SWAPPED", "PRESENT", "PRESENT"]
     assert app.counted("evictions", "swap_outs") == [2, 2]
     record = app.state.processes[app.process].evictions[-1]
@@ -222,23 +222,23 @@ def test_trim_takes_pages_of_this_process_only_and_at_most_the_batch():
     other = app.shell.attach()
     region = app.shell.map(other, 2)
     app.shell.put(other, region, 0, b"o" * PAGE)
-    app.turn(Wishes(trim=10**5000))
+    app.turn(Requests(trim=10**5000))
     assert app.states() == ["SWAPPED"] * 3 + ["PRESENT"]
-    app.turn(Wishes(trim=99))
-    app.turn(Wishes(trim=99))
+    app.turn(Requests(trim=99))
+    app.turn(Requests(trim=99))
     assert app.states() == ["SWAPPED"] * 4
     assert app.shell.state_of(region, 0) == "PRESENT"
     assert app.errors == 0
 
 
-def test_trim_leaves_what_is_denied_and_what_has_no_slot():
+def test_trim_leaves_what_is_unevictable_and_what_has_no_slot():
     app = App(4, slots=(1, 0))
     app.shell.hint(app.process, app.region, "EVICTION=DENY", 0, 2)
-    app.turn(Wishes(trim=4))
+    app.turn(Requests(trim=4))
     assert app.states() == ["PRESENT", "PRESENT", "SWAPPED", "PRESENT"]
-    app.turn(Wishes(trim=4))
+    app.turn(Requests(trim=4))
     app.shell.hint(app.process, app.region, "EVICTION=DENY")
-    app.turn(Wishes(trim=4))
+    app.turn(Requests(trim=4))
     assert app.states() == ["PRESENT", "PRESENT", "SWAPPED", "PRESENT"]
     assert app.errors == 0
 
@@ -248,7 +248,7 @@ def test_trim_leaves_what_is_denied_and_what_has_no_slot():
 
 def test_pages_come_back_for_nobody_while_more_than_the_high_mark_is_free():
     app = App(6, range(6), low=2, high=5)
-    app.turn(Wishes(swap_in=[app.key(page) for page in (5, 4, 3, 2)]))
+    app.turn(Requests(swap_in=[app.key(page) for page in (5, 4, 3, 2)]))
     assert app.states() == ["SWAPPED"] * 3 + ["PRESENT"] * 3
     assert app.counted("swapped_back", "swap_ins", "read_ahead", "faults") == [3, 3, 0, 6]
     assert app.policy.told == [("returned", app.key(page), None) for page in (5, 4, 3)]
@@ -263,7 +263,7 @@ def test_nothing_comes_back_while_others_wait_for_memory():
     for page in range(4):
         app.shell.fault(other, region, page, fault_id=page)
     assert len(app.shell.core.waiting) > 0
-    app.turn(Wishes(swap_in=[app.key(0)], demote=[(app.key(1), 1)]))
+    app.turn(Requests(swap_in=[app.key(0)], demote=[(app.key(1), 1)]))
     assert len(app.policy.turns) == 1
     assert app.states()[:2] == ["SWAPPED", "SWAPPED"]
     assert app.errors == 0
@@ -273,9 +273,9 @@ def test_nothing_comes_back_while_others_wait_for_memory():
 def test_a_page_that_comes_back_is_found_by_a_fault_in_between():
     app = App(4, [0])
     app.shell.auto_io = False
-    app.turn(Wishes(swap_in=[app.key(0), app.key(0)]))
+    app.turn(Requests(swap_in=[app.key(0), app.key(0)]))
     assert app.states()[0] == "FILLING"
-    app.turn(Wishes(swap_in=[app.key(0)], demote=[(app.key(0), 1)]))
+    app.turn(Requests(swap_in=[app.key(0)], demote=[(app.key(0), 1)]))
     assert app.shell.fault(app.process, app.region, 0, fault_id=9) == []
     app.shell.complete_io()
     assert app.shell.outcomes[app.process][-1].fault_id == 9
@@ -283,10 +283,10 @@ def test_a_page_that_comes_back_is_found_by_a_fault_in_between():
     app.is_right()
 
 
-def test_a_page_that_cannot_be_read_stays_in_swap_and_is_not_to_be_wished_for():
+def test_a_page_that_cannot_be_read_stays_in_swap_and_is_not_to_be_requested():
     app = App(4, [0])
     app.shell.fail_read = SwapIOError("the disk said no")
-    app.turn(Wishes(swap_in=[app.key(0)]))
+    app.turn(Requests(swap_in=[app.key(0)]))
     assert app.states()[0] == "SWAPPED"
     assert app.policy.told == [("returned", app.key(0), None)]
     app.shell.fail_read = None
@@ -309,7 +309,7 @@ def test_a_demoted_page_is_on_the_other_device_with_its_bytes():
     assert app.state.regions[app.region].evictions == 2
     record = app.state.processes[app.process].evictions[-1]
     assert (record.page, record.policy, record.reason, record.result) == (
-        app.key(1), "wisher", "demoted to swap device slow", "demoted",
+        app.key(1), "requester", "demoted to swap device slow", "demoted",
     )  # fmt: skip
     app.is_right()
     assert app.errors == 0
@@ -347,7 +347,7 @@ def test_a_fault_during_the_write_retakes_the_page():
     app.demote(0)
     app.shell.complete_io()
     assert (app.states()[0], app.used()) == ("EVICTING", [1, 1])
-    app.turn(Wishes(swap_in=[app.key(0)], demote=[(app.key(0), 1)]))
+    app.turn(Requests(swap_in=[app.key(0)], demote=[(app.key(0), 1)]))
     assert app.errors == 0
     (outcome,) = app.shell.fault(app.process, app.region, 0, fault_id=5, write=True)
     assert isinstance(outcome, commands.Allocated)
@@ -467,17 +467,17 @@ def test_a_page_that_shall_stay_by_now_stays_in_memory():
     app.demote(0)
     app.shell.hint(app.process, app.region, "EVICTION=DENY", 0, 1)
     app.shell.complete_io()
-    assert (app.states()[0], app.state.denied) == ("PRESENT", 1)
+    assert (app.states()[0], app.state.unevictable) == ("PRESENT", 1)
     assert app.policy.told == [("returned", app.key(0), None)]
 
 
-def test_a_page_on_its_way_to_another_device_stays_when_that_is_denied():
+def test_a_page_on_its_way_to_another_device_stays_when_that_is_unevictable():
     app = App(4, [0])
     app.shell.auto_io = False
     app.demote(0)
     app.shell.complete_io()
     app.shell.hint(app.process, app.region, "EVICTION=DENY; PRIORITY=HIGH", 0, 1)
-    assert (app.states()[0], app.state.denied) == ("PRESENT", 1)
+    assert (app.states()[0], app.state.unevictable) == ("PRESENT", 1)
     assert app.policy.told == [("returned", app.key(0), None)]
     app.is_right()
     assert app.used() == [1, 0]
@@ -529,7 +529,7 @@ def test_reclaim_goes_before_demotion():
     app.is_right()
 
 
-def test_pages_go_by_way_of_the_last_free_frame_when_memory_is_full_of_denied_ones():
+def test_pages_go_by_way_of_the_last_free_frame_when_memory_is_full_of_unevictable_ones():
     app = App(7, [0, 1, 2], frames=8, slots=(3, 3))
     app.shell.hint(app.process, app.region, "EVICTION=DENY", 3, 4)
     other = app.shell.attach()
@@ -559,24 +559,24 @@ class Raises:
 
 HUGE = 10**5000
 NONSENSE = {
-    "no wishes": lambda app: 7,
+    "no requests": lambda app: 7,
     "unshowable": lambda app: Unshowable(),
-    "trim nothing": lambda app: Wishes(trim=None),
-    "trim less": lambda app: Wishes(trim=-1),
-    "trim true": lambda app: Wishes(trim=True),
-    "trim a bit": lambda app: Wishes(trim=0.5),
-    "no pages": lambda app: Wishes(swap_in=None),
-    "raising pages": lambda app: Wishes(swap_in=Raises(), demote=Raises()),
-    "text": lambda app: Wishes(swap_in="all"),
-    "pages of nobody": lambda app: Wishes(swap_in=[0, -1, HUGE, -HUGE, page_key(99, 0)]),
-    "a page beyond the region": lambda app: Wishes(swap_in=[app.key(4)]),
-    "for ever": lambda app: Wishes(swap_in=itertools.count(), demote=itertools.repeat(None)),
-    "for ever the same": lambda app: Wishes(swap_in=itertools.repeat(app.key(1))),
-    "in memory": lambda app: Wishes(swap_in=[app.key(1)]),
-    "in memory, demoted": lambda app: Wishes(demote=[(app.key(1), 1)]),
-    "no pairs": lambda app: Wishes(demote=[app.key(0), (), (app.key(0),), [app.key(0), 1], (app.key(0), 1, 2)]),
-    "no device": lambda app: Wishes(demote=[(app.key(0), each) for each in (-1, 2, HUGE, None, "slow", True)]),
-    "the device it is on": lambda app: Wishes(demote=[(app.key(0), 0)]),
+    "trim nothing": lambda app: Requests(trim=None),
+    "trim less": lambda app: Requests(trim=-1),
+    "trim true": lambda app: Requests(trim=True),
+    "trim a bit": lambda app: Requests(trim=0.5),
+    "no pages": lambda app: Requests(swap_in=None),
+    "raising pages": lambda app: Requests(swap_in=Raises(), demote=Raises()),
+    "text": lambda app: Requests(swap_in="all"),
+    "pages of nobody": lambda app: Requests(swap_in=[0, -1, HUGE, -HUGE, page_key(99, 0)]),
+    "a page beyond the region": lambda app: Requests(swap_in=[app.key(4)]),
+    "for ever": lambda app: Requests(swap_in=itertools.count(), demote=itertools.repeat(None)),
+    "for ever the same": lambda app: Requests(swap_in=itertools.repeat(app.key(1))),
+    "in memory": lambda app: Requests(swap_in=[app.key(1)]),
+    "in memory, demoted": lambda app: Requests(demote=[(app.key(1), 1)]),
+    "no pairs": lambda app: Requests(demote=[app.key(0), (), (app.key(0),), [app.key(0), 1], (app.key(0), 1, 2)]),
+    "no device": lambda app: Requests(demote=[(app.key(0), each) for each in (-1, 2, HUGE, None, "slow", True)]),
+    "the device it is on": lambda app: Requests(demote=[(app.key(0), 0)]),
 }
 
 
@@ -606,7 +606,7 @@ def test_a_page_of_another_process_is_left_alone():
     region = app.shell.map(other, 1)
     app.shell.put(other, region, 0, b"o" * PAGE)
     app.shell.evict(other, region)
-    app.turn(Wishes(swap_in=[page_key(region, 0)], demote=[(page_key(region, 0), 0)]))
+    app.turn(Requests(swap_in=[page_key(region, 0)], demote=[(page_key(region, 0), 0)]))
     assert app.shell.state_of(region, 0) == "SWAPPED"
     assert app.errors == 2
     assert "which is not the process's" in app.shell.notices[-1].message
@@ -618,28 +618,28 @@ def test_pages_of_a_region_that_is_going_are_no_error_before_the_policy_has_hear
     region = app.state.regions[app.region]
     app.shell.do(events.Unmap(app.process, app.region))
     app.state.dying[app.region] = region  # as while its slots are still to be freed, and it hears of each
-    app.turn(Wishes(swap_in=[app.key(0)], demote=[(app.key(0), 1)]))
+    app.turn(Requests(swap_in=[app.key(0)], demote=[(app.key(0), 1)]))
     assert app.errors == 0
     del app.state.dying[app.region]
-    app.turn(Wishes(swap_in=[app.key(0)]))
+    app.turn(Requests(swap_in=[app.key(0)]))
     assert app.errors == 1
 
 
 def test_too_many_errors_switch_it_off():
     app = App(4, [0], policy_errors=3)
     for _ in range(4):
-        app.turn(Wishes(trim=-1))
+        app.turn(Requests(trim=-1))
     app.shell.tick()
     (notice,) = [each for each in app.shell.notices if each.kind == "policy_replaced"]
     assert notice.fields == {
-        "policy_kind": "cond", "policy": "wisher", "errors": "4", "did": "made 4 errors", "replaced_by": "none",
+        "policy_kind": "cond", "policy": "requester", "errors": "4", "did": "made 4 errors", "replaced_by": "none",
         "returns_in": "60",
     }  # fmt: skip
     assert app.state.processes[app.process].policies.specifications["cond"] == "none"
     app.policy.told.clear()
     app.turn()
     app.shell.evict(app.process, app.region)
-    assert (len(app.policy.turns), app.policy.told, app.state.turn_at) == (4, [], float("inf"))
+    assert (len(app.policy.turns), app.policy.told, app.state.background_at) == (4, [], float("inf"))
 
 
 @pytest.mark.parametrize("hook", ["turn", "page_swapped", "page_returned"])
@@ -648,7 +648,7 @@ def test_hooks_that_raise_are_survived(hook, error):
     def broken(self, *args):
         raise error.with_traceback(None)
 
-    app = App(4, [0], policy=type("Broken", (Wisher,), {hook: broken}))
+    app = App(4, [0], policy=type("Broken", (Requester,), {hook: broken}))
     app.shell.evict(app.process, app.region, 1, 1)
     app.turn()
     app.is_right()
@@ -656,16 +656,16 @@ def test_hooks_that_raise_are_survived(hook, error):
     assert f"{hook} raised" in next(each.message for each in app.shell.notices if each.kind == "policy_error")
 
 
-def test_a_slow_turn_is_reported_and_its_wishes_are_done():
+def test_a_slow_turn_is_reported_and_its_requests_are_done():
     clock = [0.0]
 
-    class Slow(Wisher):
+    class Slow(Requester):
         def turn(self):
             clock[0] += 0.2
             return super().turn()
 
     app = App(4, policy=Slow, stopwatch=lambda: clock[0])
-    app.turn(Wishes(trim=1))
+    app.turn(Requests(trim=1))
     assert app.states()[0] == "SWAPPED"
     (notice,) = [each for each in app.shell.notices if each.kind == "policy_slow"]
     assert "200 ms" in notice.message
@@ -677,11 +677,11 @@ def test_a_constructor_that_fails_leaves_none():
 
     made = []
     shell = Shell(make_core(make_policy=make_with(made, broken)))
-    process = shell.attach(cond="wisher")
+    process = shell.attach(cond="requester")
     shell.tick(1)
     assert shell.core.state.processes[process].policies.errors["cond"] == 1
     shell = Shell(make_core(make_policy=make_with(made, lambda memory: None)))
-    shell.attach(cond="wisher")
+    shell.attach(cond="requester")
     assert "it is a NoneType, not a ConditionalPolicy" in next(
         each.message for each in shell.notices if each.kind == "policy_error"
     )
@@ -694,5 +694,5 @@ def test_a_policy_without_hooks_costs_no_call():
 
     made = []
     shell = Shell(make_core(make_policy=make_with(made, Deaf)))
-    policies = shell.core.state.processes[shell.attach(cond="wisher")].policies
+    policies = shell.core.state.processes[shell.attach(cond="requester")].policies
     assert (policies.on_swapped, policies.on_returned) == (None, None)

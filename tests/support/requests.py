@@ -1,17 +1,17 @@
-"""A conditional policy that wishes what the test says, and remembers what it was told."""
+"""A conditional policy that requests what the test says, and remembers what it was told."""
 
 from __future__ import annotations
 
-from usmd.core.policy import ConditionalPolicy, Wishes
+from usmd.core.policy import ConditionalPolicy, Requests
 from usmd.policies import registry
 
 
-class Wisher(ConditionalPolicy):
-    """`wishes` is answered to the next turn, and nothing after that."""
+class Requester(ConditionalPolicy):
+    """Returns `requests` in the next turn, and None after that."""
 
     def __init__(self, memory) -> None:
         super().__init__(memory)
-        self.wishes: object = None
+        self.requests: object = None
         self.turns: list[float] = []
         """When it had its turns."""
         self.told: list[tuple[str, int, int | None]] = []
@@ -23,8 +23,8 @@ class Wisher(ConditionalPolicy):
 
     def turn(self):
         self.turns.append(self.memory.now)
-        wishes, self.wishes = self.wishes, None
-        return wishes
+        requests, self.requests = self.requests, None
+        return requests
 
     def page_swapped(self, page: int, device: int) -> None:
         self.told.append(("swapped", page, device))
@@ -37,25 +37,25 @@ class Wisher(ConditionalPolicy):
         self.returned.add(page)
 
 
-class FaithfulWisher(Wisher):
-    """Wishes of what it was told to only what it knows to be in swap when its turn comes, which may be later."""
+class FaithfulRequester(Requester):
+    """Requests only pages that it knows to be in swap when its turn comes, which may be later."""
 
     def turn(self):
-        wishes = super().turn()
-        if wishes is None:
+        requests = super().turn()
+        if requests is None:
             return None
-        return Wishes(
-            trim=wishes.trim,
-            swap_in=[page for page in wishes.swap_in if page in self.known],
-            demote=[(page, device) for page, device in wishes.demote if self.known.get(page, device) != device],
+        return Requests(
+            trim=requests.trim,
+            swap_in=[page for page in requests.swap_in if page in self.known],
+            demote=[(page, device) for page, device in requests.demote if self.known.get(page, device) != device],
         )
 
 
-def make_with(made: list, policy=Wisher):
-    """What makes policies: `policy` for the specification `wisher`, noted in `made`, and else those of the registry."""
+def make_with(made: list, policy=Requester):
+    """Makes policies: `policy` for the specification `requester`, noted in `made`, and else those of the registry."""
 
     def make(kind, specification, memory):
-        if (kind, specification) == ("cond", "wisher"):
+        if (kind, specification) == ("cond", "requester"):
             made.append(policy(memory))
             return made[-1]
         return registry.make(kind, specification, memory)
@@ -63,6 +63,6 @@ def make_with(made: list, policy=Wisher):
     return make
 
 
-def demoting(*pages: int, device: int = 1) -> Wishes:
-    """The wish to have pages on another device."""
-    return Wishes(demote=[(page, device) for page in pages])
+def demoting(*pages: int, device: int = 1) -> Requests:
+    """The request to have pages on another device."""
+    return Requests(demote=[(page, device) for page in pages])
