@@ -47,7 +47,7 @@ lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, t
 bench: $(STAMP) ## every benchmark, with its settings
 	@$(BIN)/python -m bench
 
-proto: $(STAMP) ## generate lib_usm/pb from proto/
+proto: $(STAMP) ## generate usm_wire/pb from proto/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate_proto.py
 
 clean:

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import uvloop
 
-from lib_usm.pb.usm.v1 import client_pb2
+from usm_wire.pb.usm.v1 import client_pb2
 
 
 def answer(count: int) -> client_pb2.StreamFaultsResponse:

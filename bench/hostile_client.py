@@ -16,8 +16,8 @@ import threading
 from collections.abc import Callable
 
 import lib_usm
-from lib_usm.pb.usm.v1 import client_pb2
-from lib_usm.userfaultfd import open_userfaultfd
+from usm_wire.pb.usm.v1 import client_pb2
+from usm_wire.userfaultfd import open_userfaultfd
 
 PAGE = 4096
 PAGES = 64

@@ -16,8 +16,8 @@ from typing import Final
 import grpc
 
 import lib_usm
-from lib_usm.pb.usm.v1 import client_pb2, client_pb2_grpc
 from tools.own_daemon import running, started
+from usm_wire.pb.usm.v1 import client_pb2, client_pb2_grpc
 
 MEMORY: Final = "256MiB"
 PAGES: Final = 49152

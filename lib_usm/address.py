@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
 from lib_usm.arguments import kind_of
 from lib_usm.errors import InvalidArgument, WrongType
+from usm_wire.places import (
+    IDENTITY_SUFFIX,
+    MAX_SOCKET_PATH_BYTES,
+    MEMORY_SUFFIX,
+    SOCKET_NAME,
+    SYSTEM_FOLDER,
+    is_own,
+    runtime_folder,
+)  # fmt: skip
 
 Address: TypeAlias = str | os.PathLike[str]
 _SCHEME = "unix:"
 _SCHEMES = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_SYSTEM_SOCKET = Path("/run/usmd/usmd.sock")
-_IDENTITY_SUFFIX = ".identity"
-_MEMORY_SUFFIX = ".memory"
-# sun_path has 108 bytes with its final zero; the identity socket's longer name must fit too.
-_MAX_PATH_BYTES = 107 - len(_IDENTITY_SUFFIX)
+_SYSTEM_SOCKET = SYSTEM_FOLDER / SOCKET_NAME
+_MAX_PATH_BYTES = MAX_SOCKET_PATH_BYTES - len(IDENTITY_SUFFIX)  # whose longer name must fit too
 
 
 class SocketAddress:
@@ -44,12 +49,12 @@ class SocketAddress:
     @property
     def identity_path(self) -> Path:
         """The socket that vouches for this process."""
-        return self.path.with_name(self.path.name + _IDENTITY_SUFFIX)
+        return self.path.with_name(self.path.name + IDENTITY_SUFFIX)
 
     @property
     def memory_path(self) -> Path:
         """The socket over which memory is exchanged."""
-        return self.path.with_name(self.path.name + _MEMORY_SUFFIX)
+        return self.path.with_name(self.path.name + MEMORY_SUFFIX)
 
     @property
     def grpc_target(self) -> str:
@@ -77,14 +82,9 @@ def default_socket(system_socket: Path = _SYSTEM_SOCKET) -> Path:
     it, and there is no system's daemon.
     """
     uid = os.geteuid()
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
-    if runtime.is_absolute() and _is_own(runtime, uid):
-        own = runtime / "usmd" / "usmd.sock"
-    elif uid == 0:
-        own = system_socket
-    else:
-        own = Path(f"/tmp/usmd-{uid}/usmd.sock")  # noqa: S108 - whether it is the user's own is looked at below
-    safe = _is_own(own.parent, uid, link=False) or own == system_socket
+    folder = runtime_folder()
+    own = system_socket if folder == SYSTEM_FOLDER else folder / SOCKET_NAME
+    safe = is_own(own.parent, uid, link=False) or own == system_socket
     if uid != 0 and system_socket.exists() and not (safe and own.exists()):
         return system_socket
     if not safe:
@@ -94,17 +94,3 @@ def default_socket(system_socket: Path = _SYSTEM_SOCKET) -> Path:
             "$USM_ADDRESS"
         )
     return own
-
-
-def _is_own(folder: Path, user: int, *, link: bool = True) -> bool:
-    """Whether a folder (`link`: or what a link to one names) belongs to the user, and no other may write to it.
-
-    One that is absent is not another's. The daemon judges by the same rule.
-    """
-    try:
-        found = folder.stat() if link else folder.lstat()
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

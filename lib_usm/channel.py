@@ -22,16 +22,14 @@ from lib_usm.errors import (
     again,
     error_of_call,
 )
-from lib_usm.pb.usm.v1 import client_pb2, client_pb2_grpc
 from lib_usm.session_stream import SessionStream
 from lib_usm.user_warnings import warn_over_budget
+from usm_wire.conventions import OVER_BUDGET_KEY, TICKET_KEY, TOKEN_KEY
+from usm_wire.pb.usm.v1 import client_pb2, client_pb2_grpc
 
 _ATTACH_TIMEOUT_SECONDS = 2.0
 # A call may learn that the session is over a little before the fault stream learns why.
 _WHY_TIMEOUT_SECONDS = 1.0
-_OVER_BUDGET_KEY = "usm-over-budget"
-_TOKEN_KEY = "usm-session-token"  # noqa: S105 - the name of the metadata entry, no secret
-_TICKET_KEY = "usm-ticket"
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment must not see local sockets
     ("grpc.enable_retries", 0),  # a store is not to be sent twice, and a broken session does not come back
@@ -62,7 +60,7 @@ class SessionChannel:
         """Begin a session. Raises DaemonUnavailable after at most 2 s, and what the daemon answers otherwise."""
         request = client_pb2.AttachRequest(name=name, ticket=ticket)
         if ticket:
-            self.metadata = ((_TICKET_KEY, ticket),)  # so that usmd reads the request at once
+            self.metadata = ((TICKET_KEY, ticket),)  # so that usmd reads the request at once
         try:
             answer = self.call(self.stub.Attach, request, timeout=_ATTACH_TIMEOUT_SECONDS)
         except InternalError as error:
@@ -79,7 +77,7 @@ class SessionChannel:
             ) from None
         if not (answer.page_size and answer.max_transfer_bytes and answer.max_fault_pages and answer.max_batch_faults):
             raise InternalError(f"the daemon at {self._address} gave a session with a limit of 0: {answer}")
-        self.metadata = ((_TOKEN_KEY, answer.session_token),)
+        self.metadata = ((TOKEN_KEY, answer.session_token),)
         return answer
 
     def call(
@@ -100,7 +98,7 @@ class SessionChannel:
             failure = error_of_call(error)
             raise self.explained(failure) from None
         for key, value in call.trailing_metadata() or ():
-            if key == _OVER_BUDGET_KEY and isinstance(value, str) and value.isdecimal():
+            if key == OVER_BUDGET_KEY and isinstance(value, str) and value.isdecimal():
                 warn_over_budget(int(value))
         return answer
 

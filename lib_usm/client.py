@@ -28,12 +28,12 @@ from lib_usm.limits import limit_reached
 from lib_usm.mapping import Mapping
 from lib_usm.outcomes import Allocated, Outcome, Yielded, allocated
 from lib_usm.paging import PagingSession, page_range
-from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.pin import Pin, PinAsync
 from lib_usm.region import RegionBytes
 from lib_usm.session import interruptible
 from lib_usm.user_warnings import warn
 from lib_usm.waits import FaultRange
+from usm_wire.pb.usm.v1 import client_pb2
 
 
 class Client(PagingSession):

@@ -42,10 +42,8 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from lib_usm.pb.usm.v1 import client_pb2, common_pb2
-
-_DOMAIN = "usmd"
-_PREFIX = "FAILURE_REASON_"
+from usm_wire.conventions import ERROR_DOMAIN, REASON_PREFIX
+from usm_wire.pb.usm.v1 import client_pb2, common_pb2
 
 
 class UsmError(Exception):
@@ -233,7 +231,7 @@ def error_of_status(code: grpc.StatusCode, text: str, status: status_pb2.Status 
 def error_of_failure(failure: client_pb2.Failure) -> UsmError:
     """Error that a failed fault stands for; its `page` is the page to blame."""
     known = failure.reason in common_pb2.FailureReason.values()
-    reason = common_pb2.FailureReason.Name(failure.reason).removeprefix(_PREFIX) if known else ""
+    reason = common_pb2.FailureReason.Name(failure.reason).removeprefix(REASON_PREFIX) if known else ""
     error = _BY_REASON.get(reason, InternalError)(failure.message)
     error.page = failure.page
     return error
@@ -242,7 +240,7 @@ def error_of_failure(failure: client_pb2.Failure) -> UsmError:
 def error_of_reply(reply: client_pb2.MemoryReply) -> UsmError:
     """Error that a refusal on the memory socket stands for."""
     known = reply.reason in common_pb2.FailureReason.values()
-    reason = common_pb2.FailureReason.Name(reply.reason).removeprefix(_PREFIX) if known else ""
+    reason = common_pb2.FailureReason.Name(reply.reason).removeprefix(REASON_PREFIX) if known else ""
     return _BY_REASON.get(reason, InternalError)(reply.message)
 
 
@@ -261,6 +259,6 @@ def again(error: UsmError) -> UsmError:
 def _reason_of(status: status_pb2.Status | None) -> str:
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info) and info.domain == _DOMAIN:
+        if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
             return str(info.reason)
     return ""

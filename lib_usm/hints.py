@@ -7,8 +7,8 @@ from typing import NamedTuple
 from lib_usm.arguments import encodable
 from lib_usm.channel import SessionChannel
 from lib_usm.errors import InvalidHint
-from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.user_warnings import warn, warn_over_budget
+from usm_wire.pb.usm.v1 import client_pb2
 
 
 class Hint(NamedTuple):

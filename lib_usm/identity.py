@@ -12,11 +12,10 @@ import struct
 from lib_usm.address import SocketAddress
 from lib_usm.errors import DaemonUnavailable, LimitExceeded
 from lib_usm.reach import unreachable
+from usm_wire.conventions import TICKET_REFUSAL
 
 _TIMEOUT_SECONDS = 5.0
 _MAX_TICKET_BYTES = 512
-_REFUSAL = "!"
-"""What the daemon's line begins with when it says why there is no ticket."""
 
 
 class Identity:
@@ -85,6 +84,6 @@ def _read_ticket(connection: socket.socket) -> str:
             raise ConnectionAbortedError("closed before the ticket was complete")
         line += piece
     text = line[:-1].decode("ascii")
-    if text.startswith(_REFUSAL):
-        raise LimitExceeded(text.removeprefix(_REFUSAL))
+    if text.startswith(TICKET_REFUSAL):
+        raise LimitExceeded(text.removeprefix(TICKET_REFUSAL))
     return text

@@ -15,9 +15,9 @@ from typing import Final
 
 from lib_usm import sigbus
 from lib_usm.errors import ClosedError, InUse
+from usm_wire.residency import ABSENT_BYTE, RESIDENT_BYTE, map_bytes, reason_at
 
 _MAP_FIXED_NOREPLACE: Final = 0x100000
-_ABSENT: Final = b"\0"
 
 
 class MappedBytes(mmap.mmap):
@@ -45,7 +45,7 @@ class MappedBytes(mmap.mmap):
 
 
 class Mapping:
-    """Maps `length` bytes of `memfd`, and the residency map, two bytes for each of `page_count` pages.
+    """Maps `length` bytes of `memfd`, and the residency map of its `page_count` pages.
 
     Raises OSError, and maps nothing. The descriptors stay the caller's. The bytes must not be touched before the daemon
     serves their faults. They stay mapped until nothing refers to them: what another thread reads at the moment of
@@ -56,7 +56,7 @@ class Mapping:
         size = os.fstat(memfd).st_size  # whole pages
         memory = MappedBytes(memfd, size)
         memory.madvise(mmap.MADV_DONTFORK)  # a child would see holes as zeros
-        self._residency: mmap.mmap | None = mmap.mmap(residency_fd, 2 * page_count, prot=mmap.PROT_READ)
+        self._residency: mmap.mmap | None = mmap.mmap(residency_fd, map_bytes(page_count), prot=mmap.PROT_READ)
         self._page_count = page_count
         self.address: int = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         """Where the first byte is in this process."""
@@ -89,7 +89,7 @@ class Mapping:
 
     def explain_sigbus(self, page_size: int, connection: int, name: str) -> None:
         """Have a SIGBUS by a touch of the bytes say so on stderr; see lib_usm.sigbus."""
-        reasons = sigbus.address_of(self._map()) + self._page_count
+        reasons = sigbus.address_of(self._map()) + reason_at(self._page_count, 0)
         self.memory.watched = sigbus.watch(self.address, self.size, page_size, connection, name, reasons)
 
     def buffer(self) -> memoryview:
@@ -103,19 +103,19 @@ class Mapping:
 
     def resident(self, first_page: int, page_count: int) -> bool:
         """Whether all these pages are in memory, and none is on its way out; without asking anybody."""
-        return self._map().find(_ABSENT, first_page, first_page + page_count) < 0
+        return self._map().find(ABSENT_BYTE, first_page, first_page + page_count) < 0
 
     def absent_runs(self, first_page: int, page_count: int, longest: int) -> list[tuple[int, int]]:
         """Runs (first page, pages) of a range that are not resident, ascending, none over `longest` pages."""
         residency = self._map()
         runs = []
         end = first_page + page_count
-        page = residency.find(_ABSENT, first_page, end)
+        page = residency.find(ABSENT_BYTE, first_page, end)
         while page >= 0:
-            stop = residency.find(b"\1", page, min(end, page + longest))
+            stop = residency.find(RESIDENT_BYTE, page, min(end, page + longest))
             stop = min(end, page + longest) if stop < 0 else stop
             runs.append((page, stop - page))
-            page = residency.find(_ABSENT, stop, end)
+            page = residency.find(ABSENT_BYTE, stop, end)
         return runs
 
     def _map(self) -> mmap.mmap:

@@ -19,11 +19,11 @@ from lib_usm.errors import ConnectionLost, DaemonUnavailable, InternalError, Usm
 from lib_usm.identity import connect
 from lib_usm.limits import limit_reached
 from lib_usm.mapping import Mapping
-from lib_usm.pb.usm.v1 import client_pb2
-from lib_usm.userfaultfd import open_userfaultfd
+from usm_wire.conventions import MAX_PACKET_BYTES
+from usm_wire.pb.usm.v1 import client_pb2
+from usm_wire.userfaultfd import open_userfaultfd
 
 _TIMEOUT_SECONDS = 10.0
-_MAX_REPLY_BYTES = 4096
 
 
 class Memory:
@@ -32,7 +32,7 @@ class Memory:
     def __init__(self, address: SocketAddress, token: str) -> None:
         self._lock = threading.Lock()
         self.userfaultfd, self.way = open_userfaultfd()
-        """`way`: `device`, `syscall`, or `user-mode`, see lib_usm.userfaultfd."""
+        """`way`: `device`, `syscall`, or `user-mode`, see usm_wire.userfaultfd."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             try:
@@ -107,7 +107,7 @@ class Memory:
         return descriptors
 
     def _receive(self) -> tuple[bytes, list[int], int, object]:
-        return socket.recv_fds(self._socket, _MAX_REPLY_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+        return socket.recv_fds(self._socket, MAX_PACKET_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
 
     def _skip_old_replies(self) -> None:
         """Forget what came for a request that was interrupted."""

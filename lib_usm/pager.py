@@ -13,9 +13,9 @@ from google.protobuf.message import DecodeError
 from lib_usm.errors import InternalError, UnknownToken, UsmError, again
 from lib_usm.outcomes import Allocated, Answer, Yielded, decoded
 from lib_usm.page_table import PageTable
-from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.user_warnings import warn_over_budget
 from lib_usm.waits import Fault, FaultsWait, TokenWait, Wait
+from usm_wire.pb.usm.v1 import client_pb2
 
 _MAX_STORED_BYTES: Final = 1 << 19
 """Bytes to store in one message, beyond which it is sent."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lib_usm.errors import Thrashing, UsmError
-from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.region import RegionBytes
+from usm_wire.pb.usm.v1 import client_pb2
 
 _MAX_ROUNDS = 1000
 """A page that is gone this often between its fault and its pin will not stay."""

@@ -28,11 +28,11 @@ from lib_usm.errors import (
 from lib_usm.mapping import Mapping
 from lib_usm.page_table import PageTable
 from lib_usm.paging import PagingSession
-from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.runner import WaitingRunner
 from lib_usm.steps import Place, Steps
 from lib_usm.uncopyable import Uncopyable
 from lib_usm.uthread import running
+from usm_wire.pb.usm.v1 import client_pb2
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray

@@ -36,12 +36,12 @@ from lib_usm.identity import Identity
 from lib_usm.limits import check_room, limit_reached
 from lib_usm.mapping import MappedBytes, Mapping, session_ended
 from lib_usm.memory import Memory
-from lib_usm.pb.usm.v1 import client_pb2
 from lib_usm.reach import check_reachable
 from lib_usm.session_stream import SessionStream
 from lib_usm.transfer import Limits, Window
 from lib_usm.uncopyable import Uncopyable
 from lib_usm.user_warnings import warn
+from usm_wire.pb.usm.v1 import client_pb2
 
 _P = ParamSpec("_P")
 _SessionT = TypeVar("_SessionT", bound="Session")

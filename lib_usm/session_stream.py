@@ -13,7 +13,7 @@ from typing import TypeAlias
 import grpc
 
 from lib_usm.errors import ClosedError, ConnectionLost, UsmError, again, error_of_call
-from lib_usm.pb.usm.v1 import client_pb2
+from usm_wire.pb.usm.v1 import client_pb2
 
 StreamCall: TypeAlias = "grpc._CallIterator[client_pb2.StreamFaultsResponse]"
 

@@ -13,7 +13,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Final
 
-from lib_usm.pb.usm.v1 import common_pb2
+from usm_wire.pb.usm.v1 import common_pb2
 
 _REASONS: Final = {
     common_pb2.FAILURE_REASON_OUT_OF_MEMORY: "there was no memory for it: no frame is free, and nothing can be evicted",

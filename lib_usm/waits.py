@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, cast
 from lib_usm.errors import InternalError, UsmError, again, error_of_failure
 from lib_usm.outcomes import Allocated, Answer, allocated
 from lib_usm.page_table import PageTable
-from lib_usm.pb.usm.v1 import client_pb2
+from usm_wire.pb.usm.v1 import client_pb2
 
 FaultRange: TypeAlias = tuple[PageTable, int, int, int]
 """Pages to fault in: the region's table and number, the first page and how many."""

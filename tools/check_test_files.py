@@ -1,4 +1,4 @@
-"""Check that every source file has its test file: usmd/x/y.py has tests/usmd/x/test_y.py, and lib_usm likewise.
+"""Check that every source file has its test file: usmd/x/y.py has tests/usmd/x/test_y.py, likewise the other packages.
 
 Exempt are files without code beyond a docstring, packages that only re-export, and generated code. What a test file
 checks is for people to judge.
@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("usmd", "lib_usm")
-GENERATED = Path("lib_usm/pb")
+PACKAGES = ("usmd", "lib_usm", "usm_wire")
+GENERATED = Path("usm_wire/pb")
 
 
 def needs_test(source: Path) -> bool:

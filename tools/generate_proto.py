@@ -1,7 +1,7 @@
-"""Generate lib_usm/pb from proto/, or check that what is checked in is what a fresh generation gives.
+"""Generate usm_wire/pb from proto/, or check that what is checked in is what a fresh generation gives.
 
 protoc writes absolute imports that follow the proto path (`from usm.v1 import …`); they are rewritten to live under
-`lib_usm.pb`, so that the project adds no top-level package called `usm`.
+`usm_wire.pb`, so that the project adds no top-level package called `usm`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
-TARGET = ROOT / "lib_usm" / "pb"
+TARGET = ROOT / "usm_wire" / "pb"
 
 
 def generate(target: Path) -> None:
@@ -39,7 +39,7 @@ def generate(target: Path) -> None:
         raise SystemExit("protoc refused a file; its message is above")
     for path in [*target.rglob("*_pb2*.py"), *target.rglob("*_pb2*.pyi")]:
         text = path.read_text()
-        text = re.sub(r"^from usm\.v1 import", "from lib_usm.pb.usm.v1 import", text, flags=re.MULTILINE)
+        text = re.sub(r"^from usm\.v1 import", "from usm_wire.pb.usm.v1 import", text, flags=re.MULTILINE)
         path.write_text(text)
     for package in {path.parent for path in target.rglob("*_pb2.py")} | {target}:
         while package != target.parent:

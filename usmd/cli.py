@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
+from usm_wire.places import runtime_folder
 from usmd import log, standard_streams
 from usmd.config import Config, MemoryConfig, PolicyRules, load
 from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdError
-from usmd.runtime_paths import prepare_folder, runtime_folder
+from usmd.runtime_paths import prepare_folder
 from usmd.server.signals import Signals, ignore_all
 from usmd.sizes import format_size
 from usmd.swap import kinds

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import msgspec
 
+from usm_wire.places import SOCKET_NAME, runtime_folder
 from usmd import config_values as values
 from usmd.config_values import check_keys, frames_of, not_allowed, read_table
 from usmd.errors import ConfigError
-from usmd.runtime_paths import ADMIN_SOCKET_NAME, SOCKET_NAME, runtime_folder
+from usmd.runtime_paths import ADMIN_SOCKET_NAME
 from usmd.sizes import format_size
 from usmd.swap import kinds
 from usmd.swap.kind import SwapKind

@@ -1,55 +1,19 @@
-"""Where the daemon's sockets are: the default runtime folder, and addresses as people write them.
+"""Runtime folders with safe rights, and addresses as people write them.
 
-Covers the choice of the folder, its creation with safe rights, and the reading of `unix:PATH`. Binding and locking a
-socket are usmd/server's; lib_usm makes the same choice of folder by itself, because it knows nothing of usmd.
+The choice of the folder is usm_wire.places'. Binding and locking a socket are usmd/server's.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 
+from usm_wire.places import IDENTITY_SUFFIX, MAX_SOCKET_PATH_BYTES
 from usmd.errors import ConfigError
 
-MAX_SOCKET_PATH_BYTES = 107
-"""Bytes of a Unix socket path that fit into the kernel's sun_path, which also holds a final zero."""
-
-IDENTITY_SUFFIX = ".identity"
-"""The identity socket that vouches for a client's pid and uid is bound at the client socket's path plus this."""
-
-MEMORY_SUFFIX = ".memory"
-"""The memory socket, over which clients and the daemon exchange memory, is at the client socket's path plus this."""
-
-SOCKET_NAME = "usmd.sock"
 ADMIN_SOCKET_NAME = "admin.sock"
 _WHAT_TO_DO = "choose other places with --socket, --admin-socket and --state-dir"
-
-
-def runtime_folder(environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
-    """Return the user's runtime folder; nothing is created.
-
-    `$XDG_RUNTIME_DIR/usmd` if the variable holds an absolute path and that folder is the user's own, else `/run/usmd`
-    for root and `/tmp/usmd-UID` for all others. `uid` None is the effective user of this process. sudo and su may keep
-    the variable of another user, who could use no folder made there, or could replace it.
-    """
-    user = os.geteuid() if uid is None else uid
-    base = Path(environ.get("XDG_RUNTIME_DIR", ""))
-    if base.is_absolute() and _is_own(base, user):
-        return base / "usmd"
-    return Path("/run/usmd") if user == 0 else Path(f"/tmp/usmd-{user}")  # noqa: S108 - prepare_folder checks the owner
-
-
-def _is_own(folder: Path, user: int) -> bool:
-    """Whether a folder belongs to the user and to writers of no other name; one that is absent is not another's."""
-    try:
-        found = folder.stat()
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def prepare_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from bench import __main__ as bench
 from bench import core, frames, stalls, stream, swap_devices
-from lib_usm.pb.usm.v1 import client_pb2
+from usm_wire.pb.usm.v1 import client_pb2
 
 
 def test_the_daemon_takes_at_most_200_bytes_a_frame():

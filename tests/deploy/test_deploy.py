@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from usm_wire.places import SOCKET_NAME, runtime_folder
 from usmd.config import MemoryConfig, PolicyRule, PolicyRules, ServerConfig, load
 from usmd.config_values import frames_of
-from usmd.runtime_paths import ADMIN_SOCKET_NAME, SOCKET_NAME, runtime_folder
+from usmd.runtime_paths import ADMIN_SOCKET_NAME
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CONFIG = DEPLOY / "usmd.toml"

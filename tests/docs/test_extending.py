@@ -21,8 +21,9 @@ PAGE = ROOT / "docs" / "extending.md"
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
 DEVICE, HINT_KEY = "A swap device", "A hint key"
 COPIED = (
-    "usmd", "lib_usm", "proto", "docs", "tools", "tests/support", "tests/usmd/swap", "tests/usmd/core/test_hints.py",
-    "tests/usmd/server/test_hint_messages.py", "tests/contracts/test_swap_devices.py", "pyproject.toml",
+    "usmd", "lib_usm", "usm_wire", "proto", "docs", "tools", "tests/support", "tests/usmd/swap",
+    "tests/usmd/core/test_hints.py", "tests/usmd/server/test_hint_messages.py", "tests/contracts/test_swap_devices.py",
+    "pyproject.toml",
 )  # fmt: skip
 NO_CACHE = ("-p", "no:cacheprovider")
 
@@ -119,7 +120,7 @@ def test_a_hint_key_is_four_files_and_has_text_errors_and_a_typed_field(copy):
     said = run(copy, "-m", "pytest", "-q", *NO_CACHE, *tests, "-k", "reuse or REUSE or every_field or typed")
     assert passed(said) > 4
     program = """
-from lib_usm.pb.usm.v1.common_pb2 import HintFields
+from usm_wire.pb.usm.v1.common_pb2 import HintFields
 from usmd.server.hint_messages import fields_from_hint, hint_from_fields
 hint = hint_from_fields(HintFields(reuse=HintFields.REUSE_ONCE))
 print(hint.text, hint.read_once, fields_from_hint(hint).reuse == HintFields.REUSE_ONCE)
@@ -153,7 +154,7 @@ def test_a_device_of_a_package_is_found_by_its_entry_point_and_passes_the_same_c
 
 def test_every_file_that_the_page_names_is_there():
     text = PAGE.read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:usmd|lib_usm|tests|docs|proto|tools)/[\w./-]+)`", text))
+    named = set(re.findall(r"`((?:usmd|lib_usm|usm_wire|tests|docs|proto|tools)/[\w./-]+)`", text))
     added = {name for section in (DEVICE, HINT_KEY) for name in files(section)}
     assert [name for name in sorted(named - added) if not (ROOT / name).exists()] == []
     assert len(named) > 20

@@ -13,9 +13,9 @@ import sys
 
 from lib_usm.address import SocketAddress
 from lib_usm.identity import Identity
-from lib_usm.pb.usm.v1 import client_pb2
-from lib_usm.userfaultfd import open_userfaultfd
 from tests.support.raw_client import RawClient
+from usm_wire.pb.usm.v1 import client_pb2
+from usm_wire.userfaultfd import open_userfaultfd
 
 STAGES = ("connected", "descriptor_sent", "attached", "region_asked", "region_received", "mapped_here", "mapped")
 PAGES = 16

@@ -8,9 +8,9 @@ import grpc
 import pytest
 
 import lib_usm
-from lib_usm.pb.usm.v1 import client_pb2, client_pb2_grpc
 from tests.support.clients import busy_clients
 from tests.support.daemon import running_daemon, wait_equal, wait_until
+from usm_wire.pb.usm.v1 import client_pb2, client_pb2_grpc
 
 MIB = 1 << 20
 SESSIONS = 120

@@ -6,8 +6,8 @@ import grpc
 import pytest
 
 import lib_usm
-from lib_usm.pb.usm.v1 import client_pb2, client_pb2_grpc
 from tests.support.daemon import running_daemon, wait_equal
+from usm_wire.pb.usm.v1 import client_pb2, client_pb2_grpc
 
 PAGE = 4096
 FRAMES = 128

@@ -11,13 +11,13 @@ import secrets
 import grpc
 import pytest
 
-from lib_usm.pb.usm.v1 import client_pb2
 from tests.support.daemon import running_daemon
 from tests.support.grammar import fields, path, services, variants
 from tests.support.raw_client import SECONDS, TOKEN_KEY, RawClient, cause, open_channel
 from tests.support.real_daemon import real_daemon
 from tests.support.real_memory import require_real_memory
 from tests.usmd.server.raw_memory import Peer, receive, send
+from usm_wire.pb.usm.v1 import client_pb2
 
 PAGE = 4096
 SECRET = b"another's secret"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lib_usm.pb.usm.v1 import client_pb2
 from tests.support.daemon import wait_equal
 from tests.support.fuzz import Fuzz
 from tests.support.raw_client import RawClient
 from tests.support.real_daemon import in_use, memory_descriptors, real_daemon
 from tests.support.real_memory import require_real_memory
+from usm_wire.pb.usm.v1 import client_pb2
 
 STEPS = 200
 SEEDS = (Path(__file__).parent / "fuzz_seeds.txt").read_text().split()

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import lib_usm
-from lib_usm.pb.usm.v1 import client_pb2
 from tests.support.daemon import running_daemon, wait_equal, wait_until
 from tests.support.forked import ForkedProcess, run_script
 from tests.support.raw_client import RawClient
@@ -17,6 +16,7 @@ from tests.support.real_daemon import PAGE, Bystander, real_daemon, to_swap
 from tests.support.real_memory import require_real_memory
 from tests.support.told_client import told_clients
 from tests.usmd.server.raw_memory import Peer, attach_packet, connect, mapped_packet
+from usm_wire.pb.usm.v1 import client_pb2
 
 PAGES = 64
 LENGTH = 1 << 20
@@ -200,7 +200,7 @@ def test_hundreds_of_memory_connections_of_a_stranger_leave_nothing(tmp_path):
 
 ACCOMPLICE = """
 import array, ctypes, mmap, socket, sys
-from lib_usm.userfaultfd import open_userfaultfd
+from usm_wire.userfaultfd import open_userfaultfd
 libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]

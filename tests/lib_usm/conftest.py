@@ -15,9 +15,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 import lib_usm
-from lib_usm.pb.usm.v1 import client_pb2 as pb
-from lib_usm.pb.usm.v1 import client_pb2_grpc, common_pb2
 from tests.support.waiting import wait_until
+from usm_wire.pb.usm.v1 import client_pb2 as pb
+from usm_wire.pb.usm.v1 import client_pb2_grpc, common_pb2
 
 
 def rich_status(code, reason, text):

@@ -115,9 +115,7 @@ def test_no_socket_is_taken_from_a_folder_that_another_user_may_have_made(monkey
         owner = os.geteuid()
         monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
         monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-        monkeypatch.setattr(
-            lib_usm.address, "Path", lambda text: folder / "usmd.sock" if "/tmp/" in text else Path(text)
-        )
+        monkeypatch.setattr(lib_usm.address, "runtime_folder", lambda: folder)
     with pytest.raises(lib_usm.InvalidArgument, match="USM_ADDRESS"):
         default_socket(tmp_path / "absent")
     system = tmp_path / "system.sock"

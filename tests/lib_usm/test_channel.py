@@ -9,7 +9,7 @@ import lib_usm
 from lib_usm import channel
 from lib_usm.address import SocketAddress
 from lib_usm.channel import SessionChannel
-from lib_usm.pb.usm.v1 import client_pb2
+from usm_wire.pb.usm.v1 import client_pb2
 
 
 def test_every_call_after_attach_carries_the_session_token(daemon):

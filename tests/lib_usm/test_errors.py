@@ -11,7 +11,7 @@ import pytest
 
 import lib_usm
 from lib_usm import channel, errors
-from lib_usm.pb.usm.v1 import client_pb2, common_pb2
+from usm_wire.pb.usm.v1 import client_pb2, common_pb2
 
 REASONS = {
     "INVALID_ARGUMENT": lib_usm.InvalidArgument,

@@ -14,9 +14,9 @@ import pytest
 import lib_usm
 from lib_usm.address import SocketAddress
 from lib_usm.memory import Memory
-from lib_usm.pb.usm.v1 import client_pb2 as pb
-from lib_usm.pb.usm.v1 import common_pb2
 from tests.support.real_memory import require_real_memory
+from usm_wire.pb.usm.v1 import client_pb2 as pb
+from usm_wire.pb.usm.v1 import common_pb2
 
 PAGE = mmap.PAGESIZE
 SECONDS = 60

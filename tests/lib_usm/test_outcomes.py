@@ -6,8 +6,8 @@ import pytest
 
 import lib_usm
 from lib_usm.outcomes import allocated, decoded
-from lib_usm.pb.usm.v1 import client_pb2
 from tests.support.uthreads import failed
+from usm_wire.pb.usm.v1 import client_pb2
 
 
 def test_allocated_tells_pages_and_frames():

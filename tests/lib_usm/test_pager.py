@@ -5,9 +5,9 @@ import pytest
 import lib_usm
 from lib_usm.page_table import PageTable
 from lib_usm.pager import Pager
-from lib_usm.pb.usm.v1 import client_pb2 as pb
 from lib_usm.waits import FaultsWait, TokenWait, Wait
 from tests.support.uthreads import ControlledStream, allocated, failed, yielded
+from usm_wire.pb.usm.v1 import client_pb2 as pb
 
 
 class Waiter:

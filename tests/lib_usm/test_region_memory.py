@@ -16,10 +16,10 @@ import pytest
 
 import lib_usm
 from lib_usm.mapping import Mapping
-from lib_usm.userfaultfd import open_userfaultfd
 from tests.support.arguments import BUFFERS, NOT_BUFFERS, UNREADABLE
 from tests.support.daemon import environment, running_daemon, wait_equal, wait_until
 from tests.support.real_memory import require_real_memory
+from usm_wire.userfaultfd import open_userfaultfd
 
 PAGE = 4096
 FRAMES = 64

@@ -12,7 +12,7 @@ import socket
 import pytest
 
 from lib_usm import sigbus
-from lib_usm.pb.usm.v1 import common_pb2
+from usm_wire.pb.usm.v1 import common_pb2
 
 PAGE = 4096
 PAGES = 8

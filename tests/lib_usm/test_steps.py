@@ -4,8 +4,8 @@ import pytest
 
 import lib_usm
 from lib_usm import steps
-from lib_usm.pb.usm.v1 import client_pb2 as pb
 from tests.support.uthreads import FakeClient, allocated, failed, yielded
+from usm_wire.pb.usm.v1 import client_pb2 as pb
 
 PAGE = 16
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import lib_usm
 from lib_usm import transfer
-from lib_usm.pb.usm.v1 import client_pb2
 from tests.support.examples import examples
+from usm_wire.pb.usm.v1 import client_pb2
 
 PAGE = 16
 DATA = bytes(range(256)) * 4

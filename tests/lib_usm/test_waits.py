@@ -3,9 +3,9 @@
 import pytest
 
 import lib_usm
-from lib_usm.pb.usm.v1 import client_pb2 as pb
 from lib_usm.waits import AheadWait, FaultsWait, TokenWait, Wait
 from tests.support.uthreads import failed
+from usm_wire.pb.usm.v1 import client_pb2 as pb
 
 
 class Waiter:

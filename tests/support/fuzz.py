@@ -17,12 +17,12 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import Message
 
-from lib_usm.pb.usm.v1 import admin_pb2, client_pb2
-from lib_usm.userfaultfd import open_userfaultfd
 from tests.support.daemon import RunningDaemon
 from tests.support.grammar import Grammar, Value, path
 from tests.support.raw_client import SECONDS, TOKEN_KEY, RawClient, open_channel
 from tests.usmd.mechanism.mapped import map_memory, unmap
+from usm_wire.pb.usm.v1 import admin_pb2, client_pb2
+from usm_wire.userfaultfd import open_userfaultfd
 
 PAGE: Final = 4096
 DEFECTS: Final = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED)

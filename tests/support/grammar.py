@@ -12,7 +12,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from lib_usm.pb.usm import v1
+from usm_wire.pb.usm import v1
 
 Value = Any
 _INTEGERS: Final = {

@@ -12,9 +12,9 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from lib_usm.pb.usm.v1 import admin_pb2_grpc, client_pb2, client_pb2_grpc
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import wait_equal
+from usm_wire.pb.usm.v1 import admin_pb2_grpc, client_pb2, client_pb2_grpc
 from usmd.ctl.targets import Place
 
 TOKEN_KEY = "usm-session-token"

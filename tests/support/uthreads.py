@@ -12,10 +12,10 @@ from lib_usm.errors import again
 from lib_usm.local_manager import LocalManager
 from lib_usm.page_table import PageTable
 from lib_usm.pager import Pager
-from lib_usm.pb.usm.v1 import client_pb2 as pb
-from lib_usm.pb.usm.v1 import common_pb2
 from lib_usm.transfer import Limits, Window
 from lib_usm.uthread import running
+from usm_wire.pb.usm.v1 import client_pb2 as pb
+from usm_wire.pb.usm.v1 import common_pb2
 
 
 class ControlledStream:

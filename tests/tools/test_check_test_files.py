@@ -44,7 +44,7 @@ def test_a_test_of_the_same_name_elsewhere_does_not_count(tree):
         ("usmd/empty.py", ""),
         ("usmd/documented.py", '"""Words."""\n'),
         ("usmd/x/__init__.py", '"""Words."""\nfrom usmd.y import z\n__all__ = ["z"]\n'),
-        ("lib_usm/pb/usm/v1/client_pb2.py", "x = 1\n"),
+        ("usm_wire/pb/usm/v1/client_pb2.py", "x = 1\n"),
         ("bench/echo.py", "x = 1\n"),
         ("tests/usmd/helper.py", "x = 1\n"),
     ],

@@ -5,7 +5,7 @@ import grpc
 import pytest
 
 import lib_usm
-from lib_usm.pb.usm.v1 import common_pb2
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd import errors
 
 CLASSES = [item for _, item in inspect.getmembers(errors, inspect.isclass) if item.__module__ == errors.__name__]

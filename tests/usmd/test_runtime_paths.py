@@ -4,76 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from lib_usm.address import default_socket
+from usm_wire.places import IDENTITY_SUFFIX, MAX_SOCKET_PATH_BYTES
 from usmd.errors import ConfigError
-from usmd.runtime_paths import (
-    IDENTITY_SUFFIX,
-    MAX_SOCKET_PATH_BYTES,
-    SOCKET_NAME,
-    parse_address,
-    prepare_folder,
-    runtime_folder,
-)
-
-
-@pytest.mark.parametrize(
-    ("environ", "uid", "expected"),
-    [
-        ({"XDG_RUNTIME_DIR": "/absent/user/1000"}, 1000, "/absent/user/1000/usmd"),
-        ({"XDG_RUNTIME_DIR": "/absent/user/0"}, 0, "/absent/user/0/usmd"),
-        ({}, 0, "/run/usmd"),
-        ({}, 1000, "/tmp/usmd-1000"),
-        ({"XDG_RUNTIME_DIR": ""}, 1000, "/tmp/usmd-1000"),
-        ({"XDG_RUNTIME_DIR": "relative"}, 1000, "/tmp/usmd-1000"),
-        ({"XDG_RUNTIME_DIR": "/a\0b"}, 1000, "/tmp/usmd-1000"),
-    ],
-)
-def test_the_runtime_folder_is_the_users_own(environ, uid, expected):
-    assert runtime_folder(environ, uid) == Path(expected)
-
-
-def make_base(tmp_path, kind):
-    """A folder that XDG_RUNTIME_DIR names, in each state that one may be in."""
-    base = tmp_path / "run"
-    match kind:
-        case "absent":
-            return base
-        case "file":
-            base.touch()
-        case "link":
-            (tmp_path / "real").mkdir(mode=0o700)
-            base.symlink_to(tmp_path / "real")
-        case "dangling":
-            base.symlink_to(tmp_path / "nothing")
-        case "below a file":
-            (tmp_path / "file").touch()
-            return tmp_path / "file" / "run"
-        case _:
-            base.mkdir()
-            base.chmod(int(kind, 8))
-    return base
-
-
-@pytest.mark.parametrize(
-    ("kind", "own"),
-    [
-        ("0700", True), ("0755", True), ("absent", True), ("dangling", True), ("link", True), ("0770", False),
-        ("0777", False), ("1777", False), ("0702", False), ("file", False), ("below a file", False),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("other_user", [False, True])
-def test_daemon_and_client_agree_on_a_folder_that_is_used_only_if_it_is_the_users_own(
-    tmp_path, monkeypatch, kind, own, other_user
-):
-    base = make_base(tmp_path, kind)
-    user = os.geteuid() + 1 if other_user else os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
-    fallback = Path("/run/usmd") if user == 0 else Path(f"/tmp/usmd-{user}")
-    absent = kind in ("absent", "dangling")
-    expected = base / "usmd" if own and (absent or not other_user) else fallback
-    assert runtime_folder() == expected
-    assert default_socket(tmp_path / "no" / SOCKET_NAME if user else fallback / SOCKET_NAME) == expected / SOCKET_NAME
+from usmd.runtime_paths import parse_address, prepare_folder
 
 
 def test_the_runtime_folder_is_made_for_its_owner_alone_whatever_the_umask(tmp_path):

@@ -18,10 +18,11 @@ from urllib.parse import quote
 import grpc
 from grpc_status import rpc_status
 
-from lib_usm.pb.usm.v1 import admin_pb2, admin_pb2_grpc
+from usm_wire.pb.usm.v1 import admin_pb2, admin_pb2_grpc
+from usm_wire.places import runtime_folder
 from usmd.ctl.targets import Address, Place, find_process, from_argument, parse_process
 from usmd.errors import UsmdError
-from usmd.runtime_paths import ADMIN_SOCKET_NAME, check_folder, parse_address, runtime_folder
+from usmd.runtime_paths import ADMIN_SOCKET_NAME, check_folder, parse_address
 
 ADDRESS_VARIABLE = "USM_ADMIN_ADDRESS"
 ANSWER_SECONDS = (

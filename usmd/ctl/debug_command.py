@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.as_json import plain
 from usmd.ctl.command import FAILED, connected, show
 from usmd.ctl.options import AddressOption, FormatOption

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from rich.text import Text
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.text_output import printable
 
 _BAD = ("error", "failed", "killed", "loss", "poisoned", "blocked", "replaced")

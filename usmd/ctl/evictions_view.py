@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.console import Console
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.tables import PROSE, Column, show_list
 from usmd.text_output import printable
 

@@ -17,7 +17,7 @@ from string import ascii_letters
 from rich.console import Console, Group
 from rich.text import Text
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.console import has_blocks, is_coloured, is_piped
 from usmd.sizes import format_size
 from usmd.text_output import printable

@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.status_view import format_duration
 from usmd.ctl.tables import PROSE, Column, show_list, show_table
 from usmd.text_output import printable

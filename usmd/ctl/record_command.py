@@ -19,7 +19,7 @@ from typing import Annotated, BinaryIO
 import typer
 from rich.console import Console
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl import completion, record_view
 from usmd.ctl.as_json import write_document
 from usmd.ctl.command import ENDING, connected, ended_by

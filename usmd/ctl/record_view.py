@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Sequence
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.sizes import format_size
 from usmd.text_output import printable
 

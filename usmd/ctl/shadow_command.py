@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl import completion, shadow_view
 from usmd.ctl.as_json import plain, write_line
 from usmd.ctl.command import connected, until_interrupted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console, Group
 from rich.text import Text
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.status_view import format_duration
 from usmd.ctl.tables import Cell, fitted
 from usmd.text_output import printable

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.console import is_piped
 from usmd.ctl.memory_map import CLEAN, DIRTY, EVICTING, FILLING, FREE, State, state_glyph
 from usmd.sizes import format_size

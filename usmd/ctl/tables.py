@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.console import has_blocks
 from usmd.errors import InvalidArgument
 from usmd.sizes import format_size

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
 
+from usm_wire.residency import map_bytes
 from usmd.errors import LimitExceeded
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.off_loop import Account, punch
@@ -21,8 +22,6 @@ from usmd.sizes import format_size
 _SEALS: Final = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 _F_SEAL_FUTURE_WRITE: Final = 16
 """Linux 5.1; Python 3.11 has no name for it."""
-RESIDENT: Final = 1
-"""In a residency map: the page is in memory, and not on its way out. 0 is anything else."""
 MAX_RUNS: Final = 4096
 """Runs of pages that a region may hold when its client maps it."""
 CLEARED_BYTES: Final = 1 << 16
@@ -103,15 +102,15 @@ class RealRegion:
         """A punch of it waits for a client, which is to end; this waits until the punch is through."""
         self.memfd = _memfd(f"usmd-{region_id}", page_count * page_size)
         try:
-            self.residency_fd = _memfd(f"usmd-{region_id}-residency", 2 * page_count)
+            self.residency_fd = _memfd(f"usmd-{region_id}-residency", map_bytes(page_count))
         except LimitExceeded:
             os.close(self.memfd)
             raise
         try:
             fcntl.fcntl(self.memfd, fcntl.F_ADD_SEALS, _SEALS)
             self.mapping = _map(self.memfd, page_count * page_size)
-            self.residency = _map(self.residency_fd, 2 * page_count)
-            """A byte a page, RESIDENT or 0; then a byte a page again, why a touch of it is SIGBUS, a FailureReason."""
+            self.residency = _map(self.residency_fd, map_bytes(page_count))
+            """Laid out as usm_wire.residency says."""
             # After the daemon's own mapping: nobody else can write to it.
             fcntl.fcntl(self.residency_fd, fcntl.F_ADD_SEALS, _SEALS | _F_SEAL_FUTURE_WRITE)
         except (OSError, OverflowError, ValueError) as error:

@@ -18,7 +18,7 @@ from enum import IntFlag
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lib_usm.userfaultfd import DEVICE, SYSCTL, open_userfaultfd
+from usm_wire.userfaultfd import DEVICE, SYSCTL, open_userfaultfd
 
 __all__ = [
     "DEVICE", "EVENT_PAGEFAULT", "EVENT_REMAP", "FLAG_PROTECTED", "FLAG_WRITE", "HARDWARE_PAGE", "REQUIRED", "SYSCTL",

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final
 
+from usm_wire.residency import RESIDENT, RESIDENT_BYTE, reason_at
 from usmd.core.commands import SlotPage
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import SwapIOError, Unmapped, UsmdError
@@ -26,7 +27,7 @@ from usmd.mechanism.base import Busy, Errors, Mechanism, Stage
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.departures import Departures
 from usmd.mechanism.off_loop import Punching, Run, punch
-from usmd.mechanism.real_region import MAX_RUNS, RESIDENT, RealRegion
+from usmd.mechanism.real_region import MAX_RUNS, RealRegion
 from usmd.mechanism.staging import Block, MemfdStage, Staging
 from usmd.mechanism.uffd import HARDWARE_PAGE
 
@@ -152,7 +153,7 @@ class UserfaultfdMemory(Mechanism):
                     only.client.zero(only.region_id, page * size, size)
             return
         for region, first, count in self._runs(pages):
-            region.residency[first : first + count] = b"\1" * count
+            region.residency[first : first + count] = RESIDENT_BYTE * count
             if region.client is not None:
                 region.client.zero(region.region_id, first * size, count * size)
 
@@ -219,7 +220,7 @@ class UserfaultfdMemory(Mechanism):
             region_id = key >> PAGE_BITS
             region = self._regions.get(region_id)
             if region is not None:
-                region.residency[region.page_count + (key & PAGE_MASK)] = reason
+                region.residency[reason_at(region.page_count, key & PAGE_MASK)] = reason
             client = self._left.get(region_id) if region is None else region.client
             if client is not None and not client.poison(region_id, (key & PAGE_MASK) * size, size):
                 stuck.append(key)
@@ -289,7 +290,7 @@ class UserfaultfdMemory(Mechanism):
                 start = (page + number) * size
                 region.mapping[start : start + size] = stage.buffers[index]
                 stage.done[index] = size
-            region.residency[page : page + count] = b"\1" * count
+            region.residency[page : page + count] = RESIDENT_BYTE * count
             return
         skip = stage.done[indexes[0]]
         done, error = region.client.copy(
@@ -304,7 +305,7 @@ class UserfaultfdMemory(Mechanism):
         whole, part = divmod(done, size)
         for index in indexes[:whole]:
             stage.done[index] = size
-        region.residency[page : page + whole] = b"\1" * whole
+        region.residency[page : page + whole] = RESIDENT_BYTE * whole
         if error == 0:
             return
         stage.done[indexes[whole]] = part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.core import report
 from usmd.core.guard import NO_POLICY
 from usmd.core.mapping import KINDS

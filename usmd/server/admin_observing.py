@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.core.region import Process
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, LimitExceeded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.core import commands, events, report
 from usmd.core.mapping import KINDS
 from usmd.errors import InvalidArgument, OutOfRange, UsmdError

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import grpc.aio
 
+from usm_wire.conventions import TICKET_KEY, TOKEN_KEY
 from usmd.errors import InvalidArgument, LimitExceeded
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -32,9 +33,6 @@ SESSION_READS: Final = 8
 """Messages of one session's calls that are read at a time."""
 SESSION_SECONDS: Final = 10.0
 """In which such a message is to be there, once it is read."""
-
-TOKEN_KEY: Final = "usm-session-token"  # noqa: S105 - the name of a key
-TICKET_KEY: Final = "usm-ticket"
 
 
 class Turns:

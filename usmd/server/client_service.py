@@ -9,16 +9,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from lib_usm.pb.usm.v1 import client_pb2
+from usm_wire.conventions import OVER_BUDGET_KEY, TOKEN_KEY
+from usm_wire.pb.usm.v1 import client_pb2
 from usmd.core import commands, events
-from usmd.server.admission import TOKEN_KEY, Context, metadata_of
+from usmd.server.admission import Context, metadata_of
 from usmd.server.engine import Engine
 from usmd.server.fault_stream import MAX_BATCH_FAULTS, FaultStream
 from usmd.server.session_calls import EMPTIED_SECONDS, SessionCalls
 from usmd.server.sessions import Session, Sessions
 from usmd.server.transfers import Transfers
 
-OVER_BUDGET_KEY: Final = "usm-over-budget"
 REQUEST_LIMITS: Final = {"Store": (2 << 20) + (64 << 10), "StreamFaults": (2 << 20) + (512 << 10)}
 """Bytes of a request message, where they are not the usual ones: a page is at most 2 MiB, and stores of together as
 much as one may move fit into a message of a stream, beside 4,096 faults and what is said of 4,096 accesses."""

@@ -13,7 +13,7 @@ from typing import Final
 
 import grpc.aio
 
-from lib_usm.pb.usm.v1 import client_pb2
+from usm_wire.pb.usm.v1 import client_pb2
 from usmd.core import events
 from usmd.errors import InvalidArgument, NotFound, UsmdError
 from usmd.server.admission import Context

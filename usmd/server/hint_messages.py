@@ -7,7 +7,7 @@ from typing import Final
 
 from google.protobuf.descriptor import EnumDescriptor
 
-from lib_usm.pb.usm.v1 import common_pb2
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd.core.hint_values import Choice, SizeOrAuto
 from usmd.core.hints import KEYS, Hint, typed_hint
 from usmd.errors import InvalidHint

@@ -16,13 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from usm_wire.conventions import TICKET_REFUSAL
 from usmd.errors import UnknownSession
 from usmd.server.admission import QUEUE_SECONDS, STRANGER_SECONDS, Turns
 from usmd.server.allowance import Allowance
 
 MAX_CONNECTIONS: Final = 4096
-REFUSAL: Final = "!"
-"""What a line begins with that is no ticket, but says why there is none."""
 _PEER = struct.Struct("iII")
 
 
@@ -101,7 +100,7 @@ class Identities:
         connection: socket.socket = writer.get_extra_info("socket")
         pid, uid, gid = peer_of(connection)
         if (why := self._allowance.enter(uid, pid)) is not None:
-            writer.write(f"{REFUSAL}{why}\n".encode())
+            writer.write(f"{TICKET_REFUSAL}{why}\n".encode())
             writer.close()
             return
         identity = Identity(writer, pid, uid, gid)

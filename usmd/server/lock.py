@@ -20,8 +20,8 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
+from usm_wire.places import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd.errors import AlreadyRunning, ConfigError
-from usmd.runtime_paths import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd.server.identity import peer_of
 
 LOCK_SUFFIX = ".lock"

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from lib_usm.pb.usm.v1 import client_pb2
+from usm_wire.conventions import MAX_PACKET_BYTES
+from usm_wire.pb.usm.v1 import client_pb2
 from usmd import log
 from usmd.core import events
 from usmd.errors import InvalidArgument, LimitExceeded, NotFound, SessionKilled, UnknownSession, UsmdError
@@ -28,7 +29,7 @@ from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
-from usmd.server.memory_packets import MAX_DESCRIPTORS, MAX_PACKET, peer_pidfd, reply_of, request_of, send_kill
+from usmd.server.memory_packets import MAX_DESCRIPTORS, peer_pidfd, reply_of, request_of, send_kill
 from usmd.server.session_calls import EMPTIED_SECONDS, SessionCalls
 from usmd.server.sessions import Session, Sessions
 
@@ -87,7 +88,7 @@ class Connection:
     def _readable(self) -> None:
         try:
             data, descriptors, flags, _ = socket.recv_fds(
-                self._peer, MAX_PACKET, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+                self._peer, MAX_PACKET_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return
@@ -114,7 +115,7 @@ class Connection:
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise InvalidArgument(
-                    f"a packet with more than {MAX_PACKET} bytes or {MAX_DESCRIPTORS} descriptors; send less"
+                    f"a packet with more than {MAX_PACKET_BYTES} bytes or {MAX_DESCRIPTORS} descriptors; send less"
                 )
             self._handle(request_of(data), descriptors)
         except Busy:

@@ -11,11 +11,10 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from lib_usm.pb.usm.v1 import client_pb2
+from usm_wire.pb.usm.v1 import client_pb2
 from usmd.errors import InvalidArgument, LimitExceeded, UsmdError
 from usmd.server.stream_messages import failure_reason
 
-MAX_PACKET: Final = 4096
 MAX_DESCRIPTORS: Final = 8
 """Descriptors taken from a packet, so that too many are seen, and closed."""
 MAX_MESSAGE: Final = 1000

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import AsyncIterator
 from typing import Final
 
-from lib_usm.pb.usm.v1 import admin_pb2
+from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.server.taps import Change, split
 
 MAX_WAITING: Final = 1 << 20

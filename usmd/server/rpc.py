@@ -18,11 +18,11 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from usm_wire.conventions import ERROR_DOMAIN
 from usmd import log
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.server.admission import Context
 
-DOMAIN: Final = "usmd"
 MAX_MESSAGE_BYTES: Final = 1000
 """Of an error's text, which may quote what the client sent. It travels in the trailers, twice, once with up to three
 characters a byte, and gRPC refuses more than 8 KiB of them."""
@@ -102,7 +102,7 @@ def check_message(message: object) -> None:
 async def abort(context: Context, error: UsmdError) -> NoReturn:
     """End a call with an error's status and its reason."""
     detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
+    detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
     code: grpc.StatusCode = getattr(grpc.StatusCode, error.code)
     status = rpc_status.to_status(status_pb2.Status(code=code.value[0], message=_short(str(error)), details=[detail]))
     await context.abort(status.code, status.details, status.trailing_metadata)

@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
-from lib_usm.pb.usm.v1 import client_pb2
-from lib_usm.pb.usm.v1.client_pb2 import HintRegionResponse
+from usm_wire.pb.usm.v1 import client_pb2
+from usm_wire.pb.usm.v1.client_pb2 import HintRegionResponse
 from usmd.core import events
 from usmd.core.hints import Hint, parse_hint
 from usmd.core.region import MAX_REGION_ID, Process

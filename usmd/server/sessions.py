@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from usm_wire.conventions import TOKEN_KEY
 from usmd.config import PolicyRules
 from usmd.core import commands, events
 from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, UsmdError
@@ -208,7 +209,7 @@ class Sessions:
         end_error = self._end_errors.get(token) if token else None
         if end_error is not None:
             raise type(end_error)(*end_error.args)
-        raise UnknownSession("no session has this token; attach first and send it as metadata usm-session-token")
+        raise UnknownSession("no session has this token; attach first and send it as metadata " + TOKEN_KEY)
 
     def end(self, session: Session, reason: str, error: UsmdError | None = None) -> None:
         """End a session if it has not ended; its streams end with `error`."""

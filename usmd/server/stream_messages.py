@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from lib_usm.pb.usm.v1 import client_pb2, common_pb2
+from usm_wire.conventions import REASON_PREFIX
+from usm_wire.pb.usm.v1 import client_pb2, common_pb2
 from usmd.core import commands
 from usmd.errors import UsmdError
 
@@ -146,4 +147,4 @@ def failure_reason(error: UsmdError) -> common_pb2.FailureReason.ValueType:
 
 def number_of_reason(reason: str) -> common_pb2.FailureReason.ValueType:
     """The number of an error's reason in the wire contract; 0 for none."""
-    return common_pb2.FailureReason.Value(f"FAILURE_REASON_{reason}" if reason else "FAILURE_REASON_UNSPECIFIED")
+    return common_pb2.FailureReason.Value(REASON_PREFIX + (reason or "UNSPECIFIED"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lib_usm.pb.usm.v1 import client_pb2
+from usm_wire.pb.usm.v1 import client_pb2
 from usmd.core import commands, events
 from usmd.core.region import Region, page_key
 from usmd.errors import InvalidArgument, OutOfRange

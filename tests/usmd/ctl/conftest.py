@@ -16,8 +16,8 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
-from lib_usm.pb.usm.v1 import admin_pb2_grpc, common_pb2
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2_grpc, common_pb2
 from usmd.ctl.cli import main
 
 PAGE_SIZE = 4096

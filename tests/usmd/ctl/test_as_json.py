@@ -4,8 +4,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
-from lib_usm.pb.usm.v1 import common_pb2
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd.ctl.as_json import plain, write_document, write_line
 
 

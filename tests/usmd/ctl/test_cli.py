@@ -10,7 +10,7 @@ import sys
 import grpc
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.cli import main
 from usmd.mechanism import uffd
 from usmd.version import VERSION

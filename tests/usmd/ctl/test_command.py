@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.command import ENDING, connected, ended_by, flowing, listed, show, until_interrupted
 from usmd.ctl.options import Format, Shared
 

@@ -1,6 +1,6 @@
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl import cli
 from usmd.ctl.completion import in_list
 

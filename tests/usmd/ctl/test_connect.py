@@ -6,8 +6,8 @@ import grpc
 import pytest
 from google.rpc import status_pb2
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
-from lib_usm.pb.usm.v1 import admin_pb2_grpc
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2_grpc
 from usmd.ctl import connect
 from usmd.ctl.connect import Admin, AdminError, admin_socket
 from usmd.ctl.targets import Address, Place

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.events_view import event_line
 
 

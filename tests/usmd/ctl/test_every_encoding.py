@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd import cli as usmd_cli
 from usmd.ctl import cli
 from usmd.ctl.doctor import diagnose

@@ -3,7 +3,7 @@ import re
 
 from rich.console import Console
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.console import PIPE_WIDTH
 from usmd.ctl.evictions_view import show_evictions
 

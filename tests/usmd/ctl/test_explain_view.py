@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
-from lib_usm.pb.usm.v1 import common_pb2
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd.ctl.console import PIPE_WIDTH
 from usmd.ctl.explain_view import show_page
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 
 
 def test_hints_come_with_the_budget(daemon):

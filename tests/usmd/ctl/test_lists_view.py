@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl import lists_view
 from usmd.ctl.console import PIPE_WIDTH
 

@@ -7,7 +7,7 @@ import sys
 import grpc
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl import record_command
 from usmd.ctl.cli import main
 from usmd.ctl.command import ENDING

@@ -1,6 +1,6 @@
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.record_view import Summary, as_document, lines, progress
 
 

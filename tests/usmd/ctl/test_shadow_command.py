@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.shadow_command import parse_sample
 from usmd.errors import InvalidArgument
 

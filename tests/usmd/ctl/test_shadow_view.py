@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.shadow_view import heading, lines, picture
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.console import PIPE_WIDTH
 from usmd.ctl.status_view import format_duration, format_latency, group_counters, show_status, split_bar
 

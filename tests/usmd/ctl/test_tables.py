@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl import evictions_view, hints_view, lists_view, policies_view
 from usmd.ctl.console import PIPE_WIDTH
 from usmd.ctl.tables import Column, in_order, in_pages, page_range, show_list, show_table, width_of

@@ -12,10 +12,10 @@ import socket
 import struct
 from typing import NamedTuple
 
-from lib_usm.pb.usm.v1 import client_pb2, common_pb2
-from lib_usm.userfaultfd import open_userfaultfd
 from tests.support.raw_client import SECONDS, RawClient
 from tests.usmd.mechanism.mapped import map_memory, read, unmap, write
+from usm_wire.pb.usm.v1 import client_pb2, common_pb2
+from usm_wire.userfaultfd import open_userfaultfd
 
 PAGE = 4096
 

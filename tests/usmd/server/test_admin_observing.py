@@ -5,10 +5,10 @@ import contextlib
 import grpc
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
-from lib_usm.pb.usm.v1 import client_pb2
 from tests.support.daemon import wait_until
 from tests.support.raw_client import refused
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import client_pb2
 
 PAGE = 4096
 SECONDS = 60

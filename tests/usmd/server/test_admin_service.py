@@ -6,9 +6,9 @@ import threading
 import grpc
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2 as pb
-from lib_usm.pb.usm.v1 import client_pb2
 from tests.support.raw_client import RawClient, admin_stub, open_channel, refused
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
+from usm_wire.pb.usm.v1 import client_pb2
 from usmd.errors import InvalidArgument
 from usmd.server.admin_service import MAX_PAGE, paginate
 from usmd.version import VERSION

@@ -5,10 +5,10 @@ Bytes that are no message, hints, and clients that overload the daemon are in te
 
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2, client_pb2_grpc, common_pb2
-from lib_usm.pb.usm.v1 import client_pb2 as pb
 from tests.support.raw_client import FaultStream, RawClient, open_channel, refused
 from tests.support.waiting import wait_equal, wait_until
+from usm_wire.pb.usm.v1 import admin_pb2, client_pb2_grpc, common_pb2
+from usm_wire.pb.usm.v1 import client_pb2 as pb
 from usmd.server.fault_stream import MAX_BATCH_FAULTS
 from usmd.server.transfers import MAX_TRANSFER_BYTES
 

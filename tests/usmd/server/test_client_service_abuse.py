@@ -4,9 +4,9 @@ import contextlib
 
 import pytest
 
-from lib_usm.pb.usm.v1 import client_pb2 as pb
-from lib_usm.pb.usm.v1 import common_pb2
 from tests.support.raw_client import RawClient, refused
+from usm_wire.pb.usm.v1 import client_pb2 as pb
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd.server.fault_stream import MAX_BATCH_ACCESSES, MAX_BATCH_FAULTS
 
 PAGE = 4096

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from lib_usm.pb.usm.v1 import common_pb2
 from tests.support.waiting import wait_until_async
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key

@@ -5,9 +5,9 @@ Broken bytes and clients that overload the daemon are in test_client_service_abu
 
 import pytest
 
-from lib_usm.pb.usm.v1 import client_pb2 as pb
-from lib_usm.pb.usm.v1 import common_pb2
 from tests.support.raw_client import FaultStream, open_channel
+from usm_wire.pb.usm.v1 import client_pb2 as pb
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd.server.fault_stream import MAX_BATCH_ACCESSES
 from usmd.server.sessions import MAX_STREAMS
 from usmd.server.transfers import MAX_TRANSFER_BYTES

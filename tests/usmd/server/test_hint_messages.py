@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib_usm.pb.usm.v1 import common_pb2
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd.core.hint_values import Choice, Name, Seconds, SizeOrAuto, Switch
 from usmd.core.hints import KEYS, parse_hint
 from usmd.errors import InvalidHint

@@ -9,13 +9,13 @@ import socket
 
 import pytest
 
-from lib_usm.pb.usm.v1 import client_pb2 as pb
-from lib_usm.pb.usm.v1 import common_pb2
-from lib_usm.userfaultfd import open_userfaultfd
 from tests.support.daemon import running_daemon, wait_equal, wait_until
 from tests.support.real_memory import require_real_memory
 from tests.usmd.mechanism.mapped import map_memory, read, touch_by_system_call, unmap, write
 from tests.usmd.server.raw_memory import PAGE, Peer, connect
+from usm_wire.pb.usm.v1 import client_pb2 as pb
+from usm_wire.pb.usm.v1 import common_pb2
+from usm_wire.userfaultfd import open_userfaultfd
 
 FRAMES = 64
 PAGES = 8

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from lib_usm.pb.usm.v1 import client_pb2 as pb
-from lib_usm.pb.usm.v1 import common_pb2
+from usm_wire.pb.usm.v1 import client_pb2 as pb
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd.errors import InvalidArgument, NotFound
 from usmd.server.memory_packets import MAX_MESSAGE, peer_pidfd, refuse, reply_of, request_of, send_kill
 

@@ -16,8 +16,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from lib_usm.pb.usm.v1 import client_pb2
-from lib_usm.userfaultfd import open_userfaultfd
 from tests.support import slow_farewell
 from tests.support.daemon import environment, running_daemon, wait_until
 from tests.support.raw_client import RawClient
@@ -33,8 +31,11 @@ from tests.usmd.server.raw_memory import (
     region_packet,
     send,
 )
+from usm_wire.conventions import MAX_PACKET_BYTES
+from usm_wire.pb.usm.v1 import client_pb2
+from usm_wire.userfaultfd import open_userfaultfd
 from usmd.mechanism import uffd
-from usmd.server.memory_packets import MAX_DESCRIPTORS, MAX_PACKET
+from usmd.server.memory_packets import MAX_DESCRIPTORS
 from usmd.server.memory_socket import MAX_TAKEN, REST_SECONDS
 
 FRAMES = 2048
@@ -123,7 +124,7 @@ GARBAGE = {
     "text that is none": b"\x0a\x04\x0a\x02\xff\xff",
     "of another field": client_pb2.AttachRequest(name="x" * 30).SerializeToString(),
     "nothing that is known": b"\x98\x06\x01",
-    "as large as it may be": b"\xff" * MAX_PACKET,
+    "as large as it may be": b"\xff" * MAX_PACKET_BYTES,
 }
 
 
@@ -139,14 +140,14 @@ def test_a_peer_that_sends_garbage_is_told_so_and_may_go_on(peer, data):
     peer.works()
 
 
-@pytest.mark.parametrize("size", [MAX_PACKET + 1, 100_000])
+@pytest.mark.parametrize("size", [MAX_PACKET_BYTES + 1, 100_000])
 @pytest.mark.parametrize("passed", [0, 1])
 def test_a_packet_that_is_too_large_is_refused_and_nothing_of_it_is_done(daemon, stranger, size, passed):
     data = attach_packet(stranger.session.token)
     data += b"\x9a\x06" + b"\x00" * (size - len(data) - 2)
     assert len(data) == size
     reason, message = refused(stranger, data, [stranger.userfaultfd] * passed)
-    assert (reason, f"more than {MAX_PACKET} bytes" in message) == ("INVALID_ARGUMENT", True)
+    assert (reason, f"more than {MAX_PACKET_BYTES} bytes" in message) == ("INVALID_ARGUMENT", True)
     assert receive(stranger.connection) is None
 
 

@@ -7,8 +7,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from lib_usm.pb.usm.v1 import admin_pb2, admin_pb2_grpc, client_pb2
 from tests.support.raw_client import FaultStream, open_channel, refused
+from usm_wire.pb.usm.v1 import admin_pb2, admin_pb2_grpc, client_pb2
 from usmd.errors import InvalidArgument, LimitExceeded
 from usmd.server.rpc import (
     LONG_MESSAGE_BYTES,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lib_usm.pb.usm.v1 import client_pb2 as pb
-from lib_usm.pb.usm.v1 import common_pb2
 from tests.usmd.server.test_sessions import PAGE, run
+from usm_wire.pb.usm.v1 import client_pb2 as pb
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd.errors import InvalidHint, LimitExceeded, NotFound
 from usmd.server.descriptors import OF_A_REGION, Shares
 from usmd.server.session_calls import FIRST_NUMBER, SessionCalls

@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from lib_usm.pb.usm.v1 import common_pb2
+from usm_wire.pb.usm.v1 import common_pb2
 from usmd import errors
 from usmd.core import commands
 from usmd.server.stream_messages import MESSAGE_BYTES, Loaded, Refused, Stored, failure_reason, message_full, message_of

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from lib_usm.pb.usm.v1 import client_pb2 as pb
+from usm_wire.pb.usm.v1 import client_pb2 as pb
 from usmd.core import events
 from usmd.core.state import CoreSettings
 from usmd.errors import InvalidArgument, NotFound, OutOfRange

@@ -1,4 +1,4 @@
-"""How a userfaultfd is had from the kernel: the first of several ways that this process is allowed. Uses none."""
+"""Opens a userfaultfd by the first of several ways that this process may use; makes no use of it."""
 
 from __future__ import annotations
 

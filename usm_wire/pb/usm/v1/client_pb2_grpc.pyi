@@ -5,7 +5,7 @@ What an application says to usmd."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from lib_usm.pb.usm.v1 import client_pb2 as _client_pb2
+from usm_wire.pb.usm.v1 import client_pb2 as _client_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from lib_usm import userfaultfd as module
-from lib_usm.userfaultfd import DEVICE, SYSCTL, open_userfaultfd
 from tests.support.real_memory import require_real_memory
+from usm_wire import userfaultfd as module
+from usm_wire.userfaultfd import DEVICE, SYSCTL, open_userfaultfd
 from usmd.mechanism import uffd
 
 NO_DEVICE = FileNotFoundError(errno.ENOENT, "No such file or directory")
