@@ -6,7 +6,7 @@ from usmd.core.frames import NO_PAGE, STATE_NAMES
 from usmd.core.migration import Migration
 from usmd.core.page_life import PageLife
 from usmd.core.region import PAGE_BITS, PAGE_MASK
-from usmd.core.transitions import ABSENT, SWAPPED, TRANSITIONS, Transition
+from usmd.core.transitions import ABSENT, MOVING, SWAPPED, TRANSITIONS, Transition
 
 BY_PAGE = ("zero_fill", "swap_in", "discard")
 """Methods whose first arguments are region and page."""
@@ -24,6 +24,8 @@ def watched(base=PageLife, allowed=TRANSITIONS):
 
         def state_of(self, region, page):
             entry = region.table[page]
+            if entry > 0 and self.moves(entry - 1):
+                return MOVING
             if entry > 0:
                 return STATE_NAMES[self._state.frames.state[entry - 1]]
             return SWAPPED if entry else ABSENT
@@ -86,6 +88,9 @@ WatchedLife = watched()
 
 
 def watch_migration(migration: Migration) -> None:
-    """Have a core's migration note what `arrived` does."""
-    life, arrived = migration._life, migration.arrived
+    """Have a core's migration note what its steps do."""
+    life, begin, arrived = migration._life, migration.begin, migration.arrived
+    migration.begin = lambda region, page, device: life.watch(
+        "begin", [(region, page)], lambda: begin(region, page, device)
+    )
     migration.arrived = lambda pfn, error: life.watch("arrived", life.pages_on(pfn), lambda: arrived(pfn, error))

@@ -36,8 +36,8 @@ class Filling:
 class Evicting:
     """An eviction under way: the ticket of its Protect, and the slot once a write began.
 
-    `device`: it is the second half of a migration to that device. `refused`: devices that refused the page, bit n for
-    device n.
+    `device`: the page is MOVING to that device, and this is the second half. `refused`: devices that refused the page,
+    bit n for device n.
     """
 
     __slots__ = ("device", "record", "reference", "refused", "region", "ticket")

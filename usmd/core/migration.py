@@ -1,15 +1,16 @@
 """Migration of a page from one swap device to another: `Migration.begin` is the way in.
 
-SWAPPED → FILLING → EVICTING → SWAPPED on the other device. The page keeps its slot until it is written to the new one.
-A fault in between finds it as it would find any page that comes in or goes, and parks or retakes; when the read, the
-write or the room fails, the page is where it was. The evict policy hears of such a page only if it is retaken.
+SWAPPED → MOVING → SWAPPED on the other device. A page that is MOVING is in a frame, which is FILLING and then EVICTING,
+and keeps its slot until it is written to the new one. A fault in between finds it as it would find any page that comes
+in or goes, and parks or retakes. When the read, the write or the room fails, the page is where it was. The evict policy
+hears of such a page only if it is retaken.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usmd.core.frames import EVICTING, FILLING, NO_PAGE, PRIORITY_MASK, PRIORITY_SHIFT
+from usmd.core.frames import FILLING, NO_PAGE, PRIORITY_MASK, PRIORITY_SHIFT
 from usmd.core.in_flight import Evicting
 from usmd.core.region import PAGE_MASK, EvictionRecord
 from usmd.core.rights import NORMAL
@@ -30,12 +31,12 @@ class Migration:
         self.arriving: dict[int, int] = state.arriving
 
     def begin(self, region: Region, page: int, device: int) -> None:
-        """SWAPPED → FILLING on a free frame, on the way to another device."""
+        """SWAPPED → MOVING: on a free frame, on the way to another device."""
         if self._life.swap_in(region, page, None) is not None:
             self.arriving[region.table[page] - 1] = device
 
     def arrived(self, pfn: int, error: UsmdError | None) -> None:
-        """The read of a page ended: FILLING → EVICTING, unless it failed or the page shall stay in memory by now."""
+        """The read of a MOVING page ended. Its write follows, unless the read failed or the page is to stay."""
         state = self._state
         device = self.arriving.pop(pfn)
         key = state.frames.page[pfn]
@@ -55,6 +56,5 @@ class Migration:
         self._life.begin_eviction(pfn, Evicting(region, state.next_ticket, record, device))
 
     def under_way(self, pfn: int) -> bool:
-        """Whether the page in a frame comes in, or migrates: it has not returned from swap yet."""
-        now_is = self._state.frames.state[pfn]
-        return now_is == FILLING or (now_is == EVICTING and self._life.evicting[pfn].device is not None)
+        """Whether the page in a frame comes in, or is MOVING: it has not returned from swap yet."""
+        return self._state.frames.state[pfn] == FILLING or self._life.moves(pfn)

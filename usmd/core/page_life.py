@@ -1,4 +1,4 @@
-"""The life of a page: every transition between ABSENT, FILLING, PRESENT, EVICTING and SWAPPED happens here.
+"""The life of a page: every transition between ABSENT, FILLING, PRESENT, EVICTING, MOVING and SWAPPED happens here.
 
 `transitions` has them in a table. Who wants a transition, and when, is decided in `ladder`, `placement`, `reclaim` and
 `mapping`.
@@ -136,6 +136,11 @@ class PageLife(PageSteps):
         region.process.policies.page_evicted(pfn)
         self.begin_eviction(pfn, Evicting(region, state.next_ticket, EvictionRecord(key, state.now, policy, reason)))
 
+    def moves(self, pfn: int) -> bool:
+        """Whether the page in a frame is MOVING, on its way from one swap device to another."""
+        evicting = self.evicting.get(pfn)
+        return pfn in self._state.arriving or (evicting is not None and evicting.device is not None)
+
     def begin_eviction(self, pfn: int, evicting: Evicting) -> None:
         """Have a frame's bytes made stable, which begins its eviction or the second half of a migration."""
         state = self._state
@@ -196,7 +201,7 @@ class PageLife(PageSteps):
         return False
 
     def written(self, reference: int, error: UsmdError | None) -> int | None:
-        """A write ended: EVICTING → SWAPPED, or PRESENT again when it failed; in a demotion SWAPPED where it was.
+        """A write ended: EVICTING → SWAPPED, or PRESENT when it failed; MOVING → SWAPPED there, or where it was.
 
         A page that the device refused is written to the next one. Returns the frame of a page that stays in memory
         because no device takes it.
@@ -247,7 +252,7 @@ class PageLife(PageSteps):
         return pfn if stays else None
 
     def retake(self, pfn: int) -> None:
-        """EVICTING → PRESENT: its bytes are still in place, so the eviction is cancelled (USM's *retaken*)."""
+        """EVICTING or MOVING → PRESENT: its bytes are in place, so the eviction is cancelled (USM's *retaken*)."""
         evicting = self.evicting[pfn]
         if evicting.reference != NO_SLOT:
             self.writing[evicting.reference] = None
@@ -264,22 +269,19 @@ class PageLife(PageSteps):
         """
         frames = self._state.frames
         pfn = entry - 1
-        was_swapped = entry < 0
         if entry < 0:
             region.swapped -= 1
             self.free_slot(-entry - 1)
+            self._returned(region, page)
         elif frames.state[pfn] == FILLING:
             self._detach(self.filling[pfn], pfn, region, region.gone)
             return
         elif frames.state[pfn] == EVICTING:
             evicting = self._end_eviction(pfn, "unmapped")
-            was_swapped = evicting.device is not None
             if evicting.reference != NO_SLOT:
                 self.writing[evicting.reference] = None
         elif not frames.flags[pfn] & KEPT:
             region.process.policies.page_left(pfn)
-        if was_swapped:
-            self._returned(region, page)
         if entry > 0:
             if frames.slot[pfn] != NO_SLOT:
                 self.free_slot(frames.slot[pfn])
@@ -348,17 +350,19 @@ class PageLife(PageSteps):
         if not rights & UNEVICTABLE:
             region.process.policies.page_filled(pfn)
 
-    def _end_eviction(self, pfn: int, result: str) -> Evicting:
+    def _end_eviction(self, pfn: int, result: str, *, in_swap: bool = False) -> Evicting:
         evicting = self.evicting.pop(pfn)
         evicting.region.process.leaving -= 1
         evicting.record.result = result
         if evicting.reference == NO_SLOT:
             self.unwritten -= 1
+        if evicting.device is not None and not in_swap:
+            self._returned(evicting.region, self._state.frames.page[pfn] & PAGE_MASK)
         return evicting
 
     def _gone(self, pfn: int, entry: int, result: str) -> None:
         state = self._state
-        evicting = self._end_eviction(pfn, result)
+        evicting = self._end_eviction(pfn, result, in_swap=entry != ABSENT)
         region = evicting.region
         key = state.frames.page[pfn]
         page = key & PAGE_MASK
@@ -368,8 +372,6 @@ class PageLife(PageSteps):
         self._disown(region, pfn)
         if entry == ABSENT:
             region.table.clear(page)
-            if evicting.device is not None:
-                self._returned(region, page)
         else:
             region.table[page] = entry
             region.swapped += 1
@@ -381,5 +383,3 @@ class PageLife(PageSteps):
         self._state.frames.state[pfn] = PRESENT
         self.restore(pfn)
         evicting.region.process.policies.page_filled(pfn)
-        if evicting.device is not None:
-            self._returned(evicting.region, self._state.frames.page[pfn] & PAGE_MASK)

@@ -1,6 +1,6 @@
 """Every transition of a page, as a table: from which state, by which method, to which state.
 
-The methods are those of `PageLife`, `Migration.arrived` among them. docs/architecture.md says who asks for each, and
+The methods are those of `PageLife` and `Migration`. docs/architecture.md says who asks for each, and
 tests check that the two say the same, that nothing else ever happens, and that each of these does.
 """
 
@@ -15,6 +15,8 @@ SWAPPED: Final = "SWAPPED"
 FILLING: Final = "FILLING"
 PRESENT: Final = "PRESENT"
 EVICTING: Final = "EVICTING"
+MOVING: Final = "MOVING"
+"""From one swap device to another, see `PageLife.moves`: its frame is FILLING, then EVICTING."""
 
 
 class Transition(NamedTuple):
@@ -32,19 +34,25 @@ TRANSITIONS: Final = frozenset(
         Transition(SWAPPED, "swap_in", FILLING),
         Transition(FILLING, "filled", PRESENT),
         Transition(FILLING, "filled", SWAPPED),  # the read failed
-        Transition(FILLING, "arrived", EVICTING),  # it migrates
-        Transition(FILLING, "arrived", PRESENT),  # a fault, or a hint, has it stay
-        Transition(FILLING, "arrived", SWAPPED),  # the read failed
         Transition(PRESENT, "evict", EVICTING),
-        Transition(EVICTING, "protected", SWAPPED),  # clean; or it migrates, and there is no slot
+        Transition(EVICTING, "protected", SWAPPED),  # clean
         Transition(EVICTING, "protected", ABSENT),  # all zero
         Transition(EVICTING, "protected", PRESENT),  # it cannot be protected, or there is no slot
         Transition(EVICTING, "written", SWAPPED),
         Transition(EVICTING, "written", PRESENT),  # the write failed, or every device refused it
         Transition(EVICTING, "retake", PRESENT),
+        Transition(SWAPPED, "begin", MOVING),
+        Transition(MOVING, "arrived", PRESENT),  # a fault, or a hint, has it stay
+        Transition(MOVING, "arrived", SWAPPED),  # the read failed
+        Transition(MOVING, "protected", SWAPPED),  # there is no slot on the other device
+        Transition(MOVING, "protected", ABSENT),  # its client emptied it
+        Transition(MOVING, "protected", PRESENT),  # it cannot be protected
+        Transition(MOVING, "written", SWAPPED),  # on the other device; or where it was, if the write failed
+        Transition(MOVING, "retake", PRESENT),
         Transition(FILLING, "discard", ABSENT),
         Transition(PRESENT, "discard", ABSENT),
         Transition(EVICTING, "discard", ABSENT),
+        Transition(MOVING, "discard", ABSENT),
         Transition(SWAPPED, "discard", ABSENT),
     }
 )

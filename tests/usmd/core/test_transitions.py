@@ -8,6 +8,7 @@ from tests.support.shell import PAGE, make_core
 from tests.support.watched_life import watched
 from usmd.core import events, instant
 from usmd.core.instant import InstantCore, InstantLife, Touches
+from usmd.core.region import page_key
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.transitions import INSTANT, TRANSITIONS, Transition
@@ -16,6 +17,9 @@ from usmd.policies import registry
 
 ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
 STATES = ("ABSENT", "SWAPPED", "FILLING", "PRESENT", "EVICTING")
+MOVING = "MOVING"
+FULL = 2
+"""A swap device without a slot."""
 DATA = b"x" * PAGE
 
 
@@ -33,14 +37,14 @@ def documented():
 
 def test_the_documentation_has_the_same_table():
     assert documented() == TRANSITIONS
-    assert {state for each in TRANSITIONS for state in (each.before, each.after)} == set(STATES)
+    assert {state for each in TRANSITIONS for state in (each.before, each.after)} == {*STATES, MOVING}
 
 
 class App:
     """A process in a shell whose page 0 is brought to any state."""
 
     def __init__(self):
-        self.shell = RealShell(make_core(frames=16, devices=(("fast", 64), ("slow", 64))), auto_io=False)
+        self.shell = RealShell(make_core(frames=16, devices=(("fast", 64), ("slow", 64), ("full", 0))), auto_io=False)
         self.process = self.shell.attach(alloc="flexible_huge_pages(pages=4)")
         self.seen = self.shell.core.life.seen
 
@@ -67,12 +71,13 @@ class App:
         self.shell.do(events.Unmap(self.process, region))
         self.finish()
 
-    def migrating(self):
+    def moving(self, *, to=1):
         """A new region of a page whose read has begun, on its way to another device."""
         region = self.page("SWAPPED")
         core = self.shell.core
-        core._migration.begin(core.state.regions[region], 0, 1)
+        core._migration.begin(core.state.regions[region], 0, to)
         self.shell.tick()
+        assert core.life.state_of(core.state.regions[region], 0) == MOVING
         return region
 
 
@@ -88,13 +93,28 @@ def test_each_transition_of_the_table_happens():
     shell.fail_read = error
     shell.fault(app.process, region, 0)
     app.finish()
-    app.migrating()
+    app.moving()
     app.finish()
     shell.fail_read = None
-    region = app.migrating()
+    app.moving()
     app.finish()
-    region = app.migrating()
-    shell.fault(app.process, region, 0)
+    region = app.moving()
+    shell.fault(app.process, region, 0)  # before it is read
+    app.finish()
+    region = app.moving()
+    shell.complete_io()
+    shell.fault(app.process, region, 0)  # before it is written
+    app.finish()
+    app.moving(to=FULL)
+    app.finish()
+    app.unmap(app.moving())
+    region = app.moving()
+    shell.stays.add(page_key(region, 0))
+    app.finish()
+    region = app.moving()
+    shell.complete_io(late=True)
+    shell.punch(region, 0)
+    shell.tell()
     app.finish()
     shell.fault(app.process, app.page("EVICTING"), 0)
     app.finish()
