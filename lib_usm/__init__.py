@@ -8,11 +8,11 @@
         region[0:5] = b"hello"
         assert region[0:5] == b"hello"
 
-or, with a client made behind the scenes, `lib_usm.mmap(length)` and `lib_usm.usm_hint(region, text)`.
+or, with a client that the library makes itself, `lib_usm.mmap(length)` and `lib_usm.usm_hint(region, text)`.
 
-The daemon is found at the address given, else at $USM_ADDRESS (`unix:PATH`), else at its default socket. Everything is
-synchronous and may be used from several threads. Every byte stored comes back, or an error of the tree in
-`lib_usm.errors` says why not.
+The daemon's address is the argument, else $USM_ADDRESS (`unix:PATH`), else the default socket. All calls are
+synchronous and may be made from several threads. A read returns the bytes that were stored, or raises an error of
+`lib_usm.errors`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ __all__ = [
 def connect(address: Address | None = None, *, name: str | None = None) -> Client:
     """Begin a session with the daemon at `address` (`unix:PATH` or a path; None: $USM_ADDRESS, or the default socket).
 
-    `name` (1 to 64 printable characters; None: the program's) is what the daemon assigns policies by. Raises
-    DaemonUnavailable within about 2 s when no daemon listens, InvalidArgument, LimitExceeded or Draining.
+    The daemon assigns policies by `name` (1 to 64 printable characters; None: the program's name). If no daemon
+    listens, raises DaemonUnavailable within about 2 s. Raises InvalidArgument, LimitExceeded and Draining as well.
     """
     return Client(address, name=name)

@@ -1,4 +1,4 @@
-"""Where the daemon listens: the address an application gives, and the default. Opens nothing."""
+"""The daemon's address: as an application gives it, and the default."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Address: TypeAlias = str | os.PathLike[str]
 _SCHEME = "unix:"
 _SCHEMES = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _SYSTEM_SOCKET = SYSTEM_FOLDER / SOCKET_NAME
-_MAX_PATH_BYTES = MAX_SOCKET_PATH_BYTES - len(IDENTITY_SUFFIX)  # whose longer name must fit too
+_MAX_PATH_BYTES = MAX_SOCKET_PATH_BYTES - len(IDENTITY_SUFFIX)  # its longer name must fit too
 
 
 class SocketAddress:
@@ -48,7 +48,7 @@ class SocketAddress:
 
     @property
     def identity_path(self) -> Path:
-        """The socket that vouches for this process."""
+        """The socket at which the daemon reads this process's pid and uid."""
         return self.path.with_name(self.path.name + IDENTITY_SUFFIX)
 
     @property
@@ -71,15 +71,15 @@ def resolve_address(address: Address | None) -> SocketAddress:
     if not isinstance(given, str | None):
         raise WrongType(f"address {address!r} is {kind_of(address)}; a str such as unix:PATH, or a Path, is needed")
     if given and given is not address and not given.startswith(_SCHEME):
-        given = _SCHEME + given  # a path object is a path, whatever its name looks like
+        given = _SCHEME + given  # a path object is a path, even if its name looks like a scheme
     return SocketAddress(given or os.environ.get("USM_ADDRESS") or f"{_SCHEME}{default_socket()}")
 
 
 def default_socket(system_socket: Path = _SYSTEM_SOCKET) -> Path:
-    """Socket on which `usmd serve` listens by default, for this user or else for the whole system.
+    """The socket that `usmd serve` uses by default for this user, else the system-wide one.
 
-    Raises InvalidArgument if the folder for this user's daemon is another user's, who could read all that is sent to
-    it, and there is no system's daemon.
+    Raises InvalidArgument if there is no system-wide daemon, and another user owns or can write to the folder of this
+    user's daemon: that user could read all data.
     """
     uid = os.geteuid()
     folder = runtime_folder()

@@ -1,6 +1,6 @@
-"""The one door for what callers pass: each public entry makes it an int, seconds, text or bytes once, or refuses it.
+"""Converts arguments of public calls: each becomes an int, seconds, text or bytes once, or is refused.
 
-After the door only plain values are computed with: a NumPy integer would overflow, wrap around or compare wrongly.
+Behind this module only plain values are used: a NumPy integer could overflow, wrap around or compare wrongly.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _MOST_BITS: Final = 128
-"""No integer of this library needs more; Python refuses to print much longer ones."""
+"""More than any integer of this library needs. Python refuses to print much longer ones."""
 _FIELD_NAMES: Final = re.compile(r":[^:]*:")
 
 
 def shown(value: object) -> str:
-    """`value` for a message, not over 60 characters."""
+    """`value` for a message, in at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -35,12 +35,12 @@ def kind_of(value: object) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something, for a message: `1 page`, `2 pages`."""
+    """A number with its noun, for a message: `1 page`, `2 pages`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def whole(value: SupportsIndex, what: str) -> int:
-    """An int from any integer; a bool is 0 or 1, as for a bytearray. Raises WrongType, and OutOfRange over 128 bits."""
+    """Convert any integer to an int; a bool is 0 or 1. Raises WrongType, and OutOfRange over 128 bits."""
     if type(value) is int:
         number = value
     else:
@@ -54,7 +54,10 @@ def whole(value: SupportsIndex, what: str) -> int:
 
 
 def seconds(value: SupportsFloat | SupportsIndex | None, what: str) -> float | None:
-    """A time to wait, at least 0, in seconds; None and infinity are for ever. Raises WrongType and InvalidArgument."""
+    """Convert a timeout to seconds, at least 0.
+
+    None and infinity become None: no limit. Raises WrongType, InvalidArgument.
+    """
     if value is None:
         return None
     if isinstance(value, (str, bytes, bytearray)):
@@ -71,7 +74,7 @@ def seconds(value: SupportsFloat | SupportsIndex | None, what: str) -> float | N
 
 
 def byte(value: SupportsIndex) -> int:
-    """A byte's value. Raises WrongType, and InvalidArgument outside of 0 to 255."""
+    """Convert the value of a byte. Raises WrongType, and InvalidArgument outside of 0 to 255."""
     if isinstance(value, (bytes, bytearray, memoryview, str)):
         raise WrongType(f"one byte of a region takes a number of 0 to 255, not {type(value).__name__}")
     number = whole(value, "byte value")
@@ -81,10 +84,10 @@ def byte(value: SupportsIndex) -> int:
 
 
 def content(data: Buffer, what: str = "data") -> memoryview:
-    """The bytes of a buffer, one after the other, in C order; a copy where they do not lie so.
+    """The bytes of a buffer in C order; copied if the buffer is not contiguous.
 
-    A number is no buffer, though NumPy's could be read as one: its bytes are never what was meant. Raises WrongType,
-    and InvalidArgument for a buffer of Python objects, or one that cannot be read.
+    NumPy's numbers are buffers too, but a caller never means their bytes, so numbers are refused. Raises WrongType, and
+    InvalidArgument for a buffer of Python objects or one that cannot be read.
     """
     if type(data) is bytes:
         return memoryview(data)
@@ -106,12 +109,12 @@ def content(data: Buffer, what: str = "data") -> memoryview:
         try:
             return view.cast("B")
         except (TypeError, ValueError, NotImplementedError):
-            pass  # a format that memoryview does not know, as of NumPy's records
+            pass  # memoryview cannot cast some formats, e.g. NumPy's records
     return memoryview(view.tobytes())
 
 
 def encodable(text: str, what: str, error: type[UsmError]) -> str:
-    """Text that can be sent. Raises `error`."""
+    """Return `text` if it can be encoded as UTF-8. Raises `error`."""
     if not isinstance(text, str):
         raise error(f"{what} {text!r} is {kind_of(text)}; a str is needed")
     try:

@@ -1,4 +1,4 @@
-"""NumPy arrays over a region's bytes. NumPy is imported where an array is asked for: the library does without."""
+"""NumPy arrays over a region's bytes. The functions import NumPy themselves, for the library works without it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Shape: TypeAlias = "SupportsIndex | Iterable[SupportsIndex] | None"
 
 
 def layout(dtype: DTypeLike, shape: Shape, room: int) -> tuple[Any, tuple[int, ...]]:
-    """Type and shape of an array that `room` bytes are there for; None is one dimension, as long as there is room.
+    """Type and shape of an array in `room` bytes. Shape None is one dimension that takes all the room.
 
-    One dimension may be -1: as long as there is room. Raises WrongType and InvalidArgument, and ImportError without
-    NumPy. Whether the array fits is not looked at.
+    One dimension may be -1: it takes the room that is left. Whether the array fits is not checked. Raises WrongType,
+    InvalidArgument, and ImportError without NumPy.
     """
     import numpy as np
 
@@ -45,26 +45,26 @@ def layout(dtype: DTypeLike, shape: Shape, room: int) -> tuple[Any, tuple[int, .
 
 
 def _dimensions(shape: SupportsIndex | Iterable[SupportsIndex]) -> tuple[int, ...]:
-    # An array is both iterable and, with one element, an index: it is a list of lengths unless it has no dimension.
+    # An array of one element is both iterable and an index. It counts as a list of lengths unless it has no dimension.
     if isinstance(shape, Iterable) and getattr(shape, "ndim", None) != 0:
         return tuple(whole(each, "length in a shape") for each in shape)
     return (whole(cast("SupportsIndex", shape), "shape"),)
 
 
 def size(item: Any, dimensions: tuple[int, ...]) -> int:  # noqa: ANN401 - NumPy's type, which is not imported here
-    """Bytes of an array."""
+    """Size of an array in bytes."""
     return math.prod(dimensions) * int(item.itemsize)
 
 
 def copied(data: bytes, dtype: DTypeLike | None) -> NDArray[Any]:
-    """An array of its own of these bytes."""
+    """A new array with a copy of these bytes."""
     import numpy as np
 
     return np.array(np.frombuffer(data, np.uint8), dtype=dtype)
 
 
 def converted(array: NDArray[Any], dtype: DTypeLike | None, *, copy: bool | None) -> NDArray[Any]:
-    """What `__array__` returns: the array, or a copy if one is asked for or another type needs it."""
+    """The result of `__array__`: the array, or a copy if `copy` asks for one or the type differs. Raises ValueError."""
     import numpy as np
 
     if dtype is None or np.dtype(dtype) == array.dtype:
@@ -75,10 +75,10 @@ def converted(array: NDArray[Any], dtype: DTypeLike | None, *, copy: bool | None
 
 
 def over(view: memoryview, item: Any, dimensions: tuple[int, ...], offset: int) -> NDArray[Any]:  # noqa: ANN401
-    """The array over the bytes of `view`; `item` and `dimensions` are those of `layout`."""
+    """An array over the bytes of `view`, with the type and shape that `layout` returned. Raises InvalidArgument."""
     import numpy as np
 
     try:
         return np.frombuffer(view, item, math.prod(dimensions), offset).reshape(dimensions)
-    except ValueError as error:  # as for more dimensions than NumPy has
+    except ValueError as error:  # e.g. more dimensions than NumPy allows
         raise InvalidArgument(f"an array of the shape {shown(dimensions)} cannot be made: {error}") from error

@@ -1,6 +1,6 @@
-"""Faults of an ordinary asyncio program: what is awaited is sent on a stream that the program's own loop polls.
+"""Runs steps for asyncio tasks: the program's own loop polls the fault stream.
 
-One stream for each client and loop, opened at the first fault. Faults of one turn of the loop travel together.
+Each client and loop has one stream, opened at the first fault. Faults of one turn of the loop are sent together.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class _Task:
         self.future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> None:
-        """Have the task go on."""
+        """Resume the task."""
         if not self.future.done():
             self.future.set_result(None)
 
 
 class AsyncioRunner:
-    """The stream of one loop, which `open_pager` opens. Everything but `close` is called on that loop."""
+    """The stream of one loop, opened by `open_pager`. Only `close` may be called outside of that loop."""
 
     def __init__(self, open_pager: Callable[[], tuple[MessageStream, Pager]], loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -46,11 +46,11 @@ class AsyncioRunner:
 
     @property
     def ended(self) -> bool:
-        """The stream works no more; another one may be opened."""
+        """True if the stream has ended; a new runner may then open another one."""
         return self._stream.end is not None
 
     async def run(self, make: Callable[[Place], Steps[_T]]) -> _T:
-        """Do steps, and let the loop run other tasks where they wait."""
+        """Run steps and return their result. Other tasks of the loop run while they wait."""
         task = _Task(self._loop)
         steps = make(Place(self._pager, task))
         try:
@@ -79,7 +79,7 @@ class AsyncioRunner:
         self._flushes = False
         self._pager.flush()
         if self._pager.end is not None:
-            self._receive()  # it ended as it was sent, and nothing will come to tell so
+            self._receive()  # the stream ended during the send, so the descriptor will report nothing more
         else:
             self._watch()
 
@@ -91,7 +91,7 @@ class AsyncioRunner:
         self._watch()
 
     def _watch(self) -> None:
-        """Be called when there is room for what is still to be sent."""
+        """Watch for room in the socket while bytes are unsent."""
         wants = self._stream.wants_to_send and self._stream.end is None
         if wants != self._writes:
             self._writes = wants
@@ -107,7 +107,7 @@ class AsyncioRunner:
             self._loop.remove_writer(self._descriptor)
 
     def close(self) -> None:
-        """End the stream; what waits fails with ClosedError. May be called on any thread."""
+        """End the stream; calls that wait raise ClosedError. Any thread may call this."""
         if self._loop.is_closed():
             self._stream.close()
         else:

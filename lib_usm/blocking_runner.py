@@ -1,8 +1,8 @@
-"""Runs steps for threads that wait. All threads of a session share one stream, and no thread is there only to read it.
+"""Runs steps for threads that wait. All threads of a session share one stream, which has no reader thread of its own.
 
-The thread that waits first reads (the leader), wakes the others (the followers) as their answers come, and passes the
-role on when it has its own. The main thread does not act itself, for a signal handler may raise in it at any moment:
-it makes calls of lib_usm.calls.
+The first thread that waits is the leader: it reads the stream and wakes the others (the followers) when their answers
+arrive. Once it has its own answer, a follower becomes the leader. A signal handler may raise in the main thread at any
+moment, so the main thread's calls run on a thread of lib_usm.calls.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ _READ_AND_WRITE: Final = select.POLLIN | select.POLLOUT
 
 
 class _Thread:
-    """The thread behind one `run`, as the waiter of its waits; what it files goes to the pager when it waits."""
+    """The thread behind one `run`: the waiter of its waits. Its requests go to the pager when it waits."""
 
     def __init__(self) -> None:
         self.filed: list[Callable[[Pager], None]] = []
         self.condition: threading.Condition | None = None
-        """What it sleeps on as a follower."""
+        """What a follower sleeps on."""
         self.left = False
-        """Its caller waits no more."""
+        """The caller was interrupted and waits no more."""
         self.wait: Wait | None = None
-        """The last one."""
+        """The last wait."""
 
     def wake(self) -> None:
-        """Go on; the lock of the runner is held. A leader sees it by itself."""
+        """Wake a follower; the caller holds the runner's lock. A leader checks its wait itself."""
         if self.condition is not None:
             self.condition.notify()
 
@@ -89,9 +89,9 @@ class _Thread:
 
 
 class _CopyingRunner:
-    """Runs steps that copy from and to mapped memory: the calling thread does them, and only their waits are calls.
+    """Runs steps that copy from and to mapped memory: the calling thread copies, and only the waits are calls.
 
-    What is copied is the application's, which goes on after an interrupt: no other thread may copy any more then.
+    After an interrupt the application continues with the buffers, so no other thread may still copy then.
     """
 
     def __init__(self, steps: Callable[[_Thread, Callable[[Place], Steps[Any]]], Any]) -> None:
@@ -104,9 +104,9 @@ class _CopyingRunner:
 
 
 class BlockingRunner:
-    """The runner of a session's threads; `open_pager` opens its stream when it is first needed, and after a break.
+    """The runner of a session's threads. `open_pager` opens the stream at the first use, and again after it broke.
 
-    `explain` says what a stream's end is raised as.
+    `explain` converts the error of an ended stream to the one that is raised.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class BlockingRunner:
 
     @property
     def copying(self) -> WaitingRunner:
-        """The runner of steps that copy from and to mapped memory."""
+        """A runner for steps that copy from and to mapped memory."""
         return _CopyingRunner(self._steps)
 
     def __del__(self) -> None:
@@ -136,7 +136,10 @@ class BlockingRunner:
             os.close(self._wakeup)
 
     def run(self, make: Callable[[Place], Steps[_T]], timeout: float | None = None) -> _T:
-        """Return the result of the steps. Raises TimeoutError if they wait for more than `timeout` seconds."""
+        """Return the result of the steps.
+
+        Raises TimeoutError if one wait lasts until `timeout` seconds from the call.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         thread = _Thread()
         return self._calls.make(lambda: self._steps(thread, make, deadline), lambda _: self._leave(thread))
@@ -161,7 +164,7 @@ class BlockingRunner:
             steps.close()
 
     def _wait(self, thread: _Thread, deadline: float | None) -> bool:
-        """Send what was filed and wait; False at the deadline, or when the caller has left."""
+        """Send the filed requests and wait. False at the deadline, or if the caller has left."""
         call = current_call()
         if call is None:
             return self._until_over(thread, deadline)
@@ -179,7 +182,7 @@ class BlockingRunner:
         with self._lock:
             wait = thread.wait
             if wait is None or thread.left:
-                return False  # nothing of it may be done after what its caller does next
+                return False  # the caller continues already: nothing of this call may still happen
             try:
                 self._send(thread)
                 while wait.remaining and not thread.left:
@@ -188,7 +191,7 @@ class BlockingRunner:
             except UsmError:
                 raise
             except BaseException as error:
-                # In the middle of a message, or of what was to be sent: nothing more can be made of the stream.
+                # A message may be half read or half sent, so the stream is useless.
                 self._end(ConnectionLost(f"the fault stream was interrupted by {type(error).__name__}"))
                 raise
             finally:
@@ -199,7 +202,7 @@ class BlockingRunner:
             return not wait.remaining
 
     def _promote(self) -> None:
-        """Wake one follower that still waits, so that it reads."""
+        """Wake one waiting follower, which becomes the leader."""
         for follower in self._followers:
             if follower.wait is not None and follower.wait.remaining and not follower.left:
                 follower.wake()
@@ -218,13 +221,16 @@ class BlockingRunner:
             file(pager)
         pager.flush()
         if pager.end is not None:
-            pager.receive()  # it ended as it was sent, and nothing will come to tell so
+            pager.receive()  # the stream ended during the send, so the descriptor will report nothing more
             self._wake_leader()
         elif self._stream is not None and self._stream.wants_to_send:
             self._wake_leader()
 
     def _opened(self) -> Pager:
-        """The pager of a stream that works."""
+        """The pager of a working stream, opened if necessary.
+
+        Raises the error of `close`, and what `open_pager` raises.
+        """
         if self._closed is not None:
             raise again(self._closed)
         if self._pager is None or self._pager.end is not None:
@@ -249,7 +255,7 @@ class BlockingRunner:
             del self._followers[thread]
 
     def _lead(self, thread: _Thread, wait: Wait, deadline: float | None) -> bool:
-        """Read until this thread has what it waits for, or is to leave; True at the deadline."""
+        """Read until this thread's wait is over or it must leave; True at the deadline."""
         self._reading = True
         try:
             while wait.remaining and not thread.left:
@@ -262,7 +268,7 @@ class BlockingRunner:
             self._reading = False
 
     def _look(self, seconds: float | None) -> None:
-        """Wait until something has come, at most so long, and hand it round."""
+        """Poll the stream for at most `seconds`, then receive, which wakes the waiters whose answers arrived."""
         stream, pager = self._stream, self._pager
         if stream is None or pager is None or stream.end is not None:
             return
@@ -283,12 +289,12 @@ class BlockingRunner:
             os.eventfd_write(self._wakeup, 1)
 
     def _abandon(self, thread: _Thread) -> None:
-        """End the wait of a call whose caller was interrupted."""
+        """End the wait of an interrupted caller."""
         thread.left = True
         self._leave(thread)
 
     def _leave(self, thread: _Thread) -> None:
-        """Take back an answer whose caller was interrupted before it had it."""
+        """Give up the wait of an interrupted caller, or the answer that it did not get."""
         with self._lock:
             if self._pager is not None and thread.wait is not None:
                 self._pager.leave(thread.wait)
@@ -296,7 +302,7 @@ class BlockingRunner:
             self._wake_leader()
 
     def close(self, error: UsmError) -> None:
-        """End the stream; threads that wait get `error`. May be called again."""
+        """End the stream; waiting threads raise `error`. May be called again."""
         with self._lock:
             self._closed = error
             self._end(error)

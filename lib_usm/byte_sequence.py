@@ -1,6 +1,6 @@
-"""What makes a region a bytearray of fixed length: indexes, slices, search, comparison. It reads and writes by parts.
+"""Makes a region behave as a bytearray of fixed length: indexes, slices, search, comparison.
 
-What another thread writes meanwhile may be seen in one part and not in another.
+Long ranges are read and written in parts; a concurrent write by another thread may show in some parts only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ _RESIZES: Final = frozenset({"append", "clear", "extend", "insert", "pop", "remo
 
 
 class Strided(NamedTuple):
-    """The bytes at `start`, `start + step`, ..., `n` of them; `step` is at least 1. `reverse`: last byte first."""
+    """The `n` bytes at `start`, `start + step`, ...; `step` is at least 1.
+
+    `reverse`: the slice has the last byte first.
+    """
 
     start: int
     step: int
@@ -45,34 +48,34 @@ class Strided(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """Behind the last byte."""
+        """The offset behind the last byte."""
         return self.start + (self.n - 1) * self.step + 1 if self.n else self.start
 
 
 class ByteSequence(ABC):
-    """Bytes 0 to `len` - 1, which `read` and `write` copy. As any bytearray it has no hash, for its bytes change."""
+    """Bytes 0 to `len` - 1, which `read` and `write` copy. It is not hashable, as a bytearray is not."""
 
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # how Python has it
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as Python marks unhashable types
 
     @property
     @abstractmethod
     def closed(self) -> bool:
-        """The bytes are gone."""
+        """True if the bytes are gone."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def read(self, offset: int, n: int) -> bytes:
-        """Return the `n` bytes from `offset` on."""
+        """Return `n` bytes from `offset`."""
 
     @abstractmethod
     def write(self, offset: int, data: Buffer) -> None:
-        """Store `data` from `offset` on."""
+        """Store `data` at `offset`."""
 
     @abstractmethod
     def _write_strided(self, place: Strided, data: memoryview) -> None:
-        """Store `data`, one byte for each place, in ascending order."""
+        """Store `data`, one byte at each position, in ascending order."""
 
     # Indexes and slices
 
@@ -129,7 +132,7 @@ class ByteSequence(ABC):
             raise WrongType(f"{shown(key)} is no slice of integers") from None
         except ValueError as error:
             raise InvalidArgument(f"{shown(key)}: {error}") from None
-        if step == 1:  # the usual case, at half the cost
+        if step == 1:  # the usual case, in half the time
             return Strided(start, 1, stop - start if stop > start else 0, False)
         positions = range(start, stop, step)
         count = len(positions)
@@ -138,7 +141,7 @@ class ByteSequence(ABC):
         return Strided(start, step, count, reverse=False)
 
     def _parts_of(self, place: Strided) -> Iterator[bytes]:
-        """The bytes of a strided place, ascending."""
+        """The bytes at these positions, ascending, in parts."""
         if place.step >= _PART_BYTES:
             for index in range(place.n):
                 yield self.read(place.start + index * place.step, 1)
@@ -150,7 +153,7 @@ class ByteSequence(ABC):
     # All of it
 
     def __iter__(self) -> Iterator[int]:
-        # Without this, iteration would ask the daemon byte by byte.
+        # Python's default iteration would ask the daemon for each byte.
         for start in range(0, len(self), _PART_BYTES):
             yield from self.read(start, min(_PART_BYTES, len(self) - start))
 
@@ -167,7 +170,7 @@ class ByteSequence(ABC):
             return True
         if isinstance(other, ByteSequence):
             if self.closed or other.closed:
-                return False  # as released memoryviews: their bytes cannot be compared any more
+                return False  # like released memoryviews, which compare unequal
             return self._equals(len(other), other.read)
         try:
             view = content(cast("Buffer", other))
@@ -188,7 +191,7 @@ class ByteSequence(ABC):
         return self.find(cast("Buffer", item)) >= 0
 
     def find(self, sub: Sought, start: Bound = None, end: Bound = None) -> int:
-        """Where the bytes (or the byte) `sub` begin first within [start, end), else -1; as for a bytearray."""
+        """Offset of the first occurrence of `sub` (bytes or one byte) in [start, end), else -1, as bytearray.find."""
         needle = _needle(sub)
         position, limit = self._span(start, end)
         while position + len(needle) <= limit:
@@ -200,7 +203,7 @@ class ByteSequence(ABC):
         return -1
 
     def rfind(self, sub: Sought, start: Bound = None, end: Bound = None) -> int:
-        """Where the bytes (or the byte) `sub` begin last within [start, end), else -1; as for a bytearray."""
+        """Offset of the last occurrence of `sub` (bytes or one byte) in [start, end), else -1, as bytearray.rfind."""
         needle = _needle(sub)
         first, stop = self._span(start, end)
         while first + len(needle) <= stop:
@@ -212,15 +215,15 @@ class ByteSequence(ABC):
         return -1
 
     def index(self, sub: Sought, start: Bound = None, end: Bound = None) -> int:
-        """As `find`; raises InvalidArgument where there is none."""
+        """As `find`, but raises InvalidArgument if there is no occurrence."""
         return _found(self.find(sub, start, end))
 
     def rindex(self, sub: Sought, start: Bound = None, end: Bound = None) -> int:
-        """As `rfind`; raises InvalidArgument where there is none."""
+        """As `rfind`, but raises InvalidArgument if there is no occurrence."""
         return _found(self.rfind(sub, start, end))
 
     def count(self, sub: Sought, start: Bound = None, end: Bound = None) -> int:
-        """How often the bytes (or the byte) `sub` are there within [start, end), without overlaps."""
+        """Number of occurrences of `sub` (bytes or one byte) in [start, end) that do not overlap."""
         needle = _needle(sub)
         position, limit = self._span(start, end)
         if not needle:
@@ -233,19 +236,19 @@ class ByteSequence(ABC):
             while (found := data.find(needle, following)) >= 0:
                 total += 1
                 following = found + len(needle)
-            # A match that begins in this part may still end in the next one.
+            # A match that begins in this part may end in the next one.
             position += max(following, len(data) - len(needle) + 1)
         return total
 
     def startswith(self, prefix: Buffer | tuple[Buffer, ...], start: Bound = None, end: Bound = None) -> bool:
-        """Whether the bytes of [start, end) begin with `prefix`, or with one of several."""
+        """True if the bytes of [start, end) begin with `prefix`, or with one of a tuple."""
         position, limit = self._span(start, end)
         return any(
             position + len(each) <= limit and self.read(position, len(each)) == each for each in _affixes(prefix)
         )
 
     def endswith(self, suffix: Buffer | tuple[Buffer, ...], start: Bound = None, end: Bound = None) -> bool:
-        """Whether the bytes of [start, end) end with `suffix`, or with one of several."""
+        """True if the bytes of [start, end) end with `suffix`, or with one of a tuple."""
         position, limit = self._span(start, end)
         return any(
             position + len(each) <= limit and self.read(limit - len(each), len(each)) == each
@@ -253,14 +256,14 @@ class ByteSequence(ABC):
         )
 
     def _span(self, start: Bound, end: Bound) -> tuple[int, int]:
-        """First byte, and the byte behind the last; the first may lie behind the last, where not even b"" is found."""
+        """First offset and end offset. If first is greater than end, not even b"" is found, as in a bytearray."""
         length = len(self)
         limit = length if end is None else whole(end, "end")
         limit = min(limit, length) if limit >= 0 else max(limit + length, 0)
         position = 0 if start is None else whole(start, "start")
         return (position if position >= 0 else max(position + length, 0)), limit
 
-    if not TYPE_CHECKING:  # with it, a checker would take every misspelt name for one that is there
+    if not TYPE_CHECKING:  # a type checker would accept every misspelt name
 
         def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - always raises
             text = f"{type(self).__name__!r} object has no attribute {name!r}"
@@ -272,7 +275,7 @@ class ByteSequence(ABC):
 
 
 def _needle(sub: object) -> bytes:
-    """The bytes to look for: of a buffer, or one byte of that value."""
+    """The bytes to search for: those of a buffer, or the byte with that value. Raises WrongType, InvalidArgument."""
     if isinstance(sub, ByteSequence):
         return bytes(sub)
     try:
@@ -298,7 +301,7 @@ def _found(position: int) -> int:
 
 
 def _replacement(value: object) -> memoryview:
-    """What a slice is replaced by: a buffer, a region, or numbers of 0 to 255."""
+    """The new bytes of a slice: from a buffer, a region, or numbers of 0 to 255. Raises WrongType, InvalidArgument."""
     if isinstance(value, ByteSequence):
         return memoryview(bytes(value))
     try:

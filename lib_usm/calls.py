@@ -1,8 +1,8 @@
-"""Calls of the main thread, made by a thread of the library: an interrupt (Ctrl-C) ends the wait, and nothing else.
+"""Runs the main thread's calls on a thread of the library, so that an interrupt (Ctrl-C) ends only the wait.
 
-Python runs signal handlers in the main thread, between any two of its steps, and raises there what they raise. In the
-middle of gRPC, or of the fault stream, that would leave locks taken and answers lost. So the main thread only waits,
-for one lock, and another thread acts. Threads of the application act for themselves: no handler runs in them.
+Python runs signal handlers in the main thread, between any two bytecodes, and their exceptions are raised there. Raised
+inside gRPC or the fault stream, one would leave locks taken and lose answers. So the main thread only waits for a lock.
+Other threads of the application run their calls themselves, for no signal handler runs in them.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _LOOK_SECONDS: Final = 0.2
 
 
 class Abandoned(BaseException):
-    """The caller waits no more. Only the thread that makes the call sees this."""
+    """The caller was interrupted. Raised only on the thread that runs the call."""
 
 
 class Call(Generic[_T]):
-    """A function to call, and what came of it. `undo` takes back a result that the caller was interrupted before."""
+    """A function to call and its outcome. `undo` takes back a result that an interrupted caller did not get."""
 
     def __init__(self, function: Callable[[], _T], undo: Callable[[_T], None] | None) -> None:
         self.function: Callable[[], _T] | None = function
         self.over = threading.Lock()
         self.over.acquire()
         self.results: list[_T] = []
-        """The result, until `take_back` has it."""
+        """The result, until the caller or `take_back` takes it."""
         self.error: BaseException | None = None
         self.texts: list[str] = []
-        """Warnings, which are issued where the caller is."""
+        """Warnings to issue on the caller's thread."""
         self.abandoned = False
         self.parked: Callable[[], None] | None = None
-        """It waits, perhaps without end; this ends the wait."""
+        """Set while the call waits, perhaps without end: ends that wait."""
         self._undo = undo
 
     def make(self) -> None:
-        """Call the function, unless the caller has left; on the thread of the library."""
+        """Call the function on the library's thread, unless the caller has left."""
         function, self.function = self.function, None
         if function is None:
             self.take_back()
@@ -51,7 +51,7 @@ class Call(Generic[_T]):
         try:
             if not self.abandoned:
                 self.results.append(function())
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
+        except BaseException as error:  # noqa: BLE001 - raised on the caller's thread
             self.error = error
         finally:
             _current.call = None
@@ -60,7 +60,7 @@ class Call(Generic[_T]):
             self.take_back()
 
     def take_back(self) -> None:
-        """Undo what the caller did not get."""
+        """Undo a result that the caller did not get."""
         try:
             result = self.results.pop()
         except IndexError:
@@ -69,14 +69,14 @@ class Call(Generic[_T]):
             self._undo(result)
 
     def park(self, abandon: Callable[[], None]) -> None:
-        """A wait begins that may take as long as it likes; `abandon`, on another thread, ends it. Raises Abandoned."""
+        """Begin a wait without a time limit; another thread ends it with `abandon`. Raises Abandoned."""
         self.parked = abandon
         if self.abandoned:
             self.parked = None
             raise Abandoned
 
     def unpark(self) -> None:
-        """The wait is over. Raises Abandoned."""
+        """End the wait. Raises Abandoned."""
         self.parked = None
         if self.abandoned:
             raise Abandoned
@@ -90,12 +90,12 @@ _current: Final = _Current()
 
 
 def current_call() -> Call[Any] | None:
-    """The call of the main thread that the calling thread makes; None on threads of the application."""
+    """The main thread's call that this thread runs; None on threads of the application."""
     return _current.call
 
 
 class _Runner:
-    """A thread that makes one call after the other. It refers to no client, which may be dropped."""
+    """A thread that runs one call after another. It refers to no client, so that a client can be dropped."""
 
     def __init__(self) -> None:
         self.calls: queue.SimpleQueue[Call[Any] | None] = queue.SimpleQueue()
@@ -105,12 +105,12 @@ class _Runner:
 
     @property
     def busy(self) -> bool:
-        """A caller waits: on the main thread that is one which a signal handler has interrupted to make a call."""
+        """True if a caller waits. A main thread that asks this is in a signal handler that interrupted that wait."""
         last = self.last
         return last is not None and not last.abandoned
 
     def stuck(self) -> Callable[[], None] | None:
-        """What ends the wait of the last call, whose caller has left."""
+        """If the last call's caller has left and the call still waits, what ends the wait; else None."""
         last = self.last
         return last.parked if last is not None and last.abandoned else None
 
@@ -121,59 +121,59 @@ def _make_all(calls: queue.SimpleQueue[Call[Any] | None]) -> None:
         if call is None:
             return
         call.make()
-        del call  # or what it refers to would live until the next one
+        del call  # else its references would live until the next call
 
 
 class Calls:
-    """Makes the calls of a client. `warn` warns the application."""
+    """Runs the calls of a client. `warn` issues a warning to the application."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._pid = os.getpid()
         self._runners: list[_Runner] = []
-        """One, and another for each call that a signal handler made in the middle of a call."""
+        """One, and another for each call that a signal handler makes during a call."""
         self._stopped = False
 
     def make(self, function: Callable[[], _T], undo: Callable[[_T], None] | None = None) -> _T:
-        """Return what `function` does, or raise what it does; from the main thread, so that an interrupt is harmless.
+        """Return or raise what `function` does. From the main thread it runs on the library's thread.
 
-        What a call that was interrupted has not yet done it does not do, as far as it would have had to wait. Raises
-        LimitExceeded where no thread can be started.
+        After an interrupt the call does nothing more that it would have to wait for. Raises LimitExceeded if no thread
+        can be started.
         """
         if self._stopped or threading.current_thread() is not threading.main_thread() or os.getpid() != self._pid:
             return function()
         if sys.is_finalizing():
-            return function()  # other threads run no more, and neither do signal handlers
+            return function()  # other threads have stopped, and signal handlers no longer run
         call = Call(function, undo)
         runner = self._ready()
         try:
             runner.last = call
             runner.calls.put(call)
-            # A signal just before the wait is looked at by a look now and then.
+            # A signal just before `acquire` would not interrupt it, hence the timeout.
             while not call.over.acquire(timeout=_LOOK_SECONDS):
                 if call.function is not None and not runner.thread.is_alive():
-                    call.make()  # another thread has closed the client, and there is nothing to wait for
-            runner.last = None  # or it would keep what the call returns
+                    call.make()  # another thread has closed the client
+            runner.last = None  # else it would keep the result alive
             if call.error is None:
                 for text in call.texts:
                     self._warn(text)
                 return call.results[0]
         except BaseException:
             call.abandoned = True
-            runner.calls.put(call)  # for the case that it was over already, and has something to take back
+            runner.calls.put(call)  # if the call had ended already, the thread takes its result back
             raise
         error, call.error = call.error, None
         try:
             raise error
         finally:
-            del error, call  # or the frames of the traceback would refer to it, and live until the next collection
+            del error, call  # else the traceback's frames would form a reference cycle with them
 
     def start(self) -> None:
-        """Start the thread, so that no later call fails for want of one."""
+        """Start the thread now, so that no later call fails because none can be started."""
         self._ready()
 
     def _ready(self) -> _Runner:
-        """A thread that is kept neither by a call in progress nor by a wait of an interrupted one."""
+        """A thread that no call in progress and no wait of an interrupted call occupies."""
         stuck = {runner: abandon for runner in self._runners if (abandon := runner.stuck()) is not None}
         for runner in self._runners:
             if not stuck and not runner.busy:
@@ -189,7 +189,7 @@ class Calls:
         return following
 
     def stop(self) -> None:
-        """End the thread after its calls; those that follow need not wait. A finalizer may call this."""
+        """End the threads after their calls. Later calls run on the caller's thread. A finalizer may call this."""
         self._stopped = True
         for runner in self._runners:
             runner.calls.put(None)

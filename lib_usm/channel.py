@@ -1,7 +1,4 @@
-"""The gRPC channel of one session: attach, calls that carry the session token, and their errors.
-
-Faults travel on streams of their own, see lib_usm.message_stream.
-"""
+"""The gRPC channel of one session: attach, calls with the session token, and their errors."""
 
 from __future__ import annotations
 
@@ -28,12 +25,12 @@ from usm_wire.conventions import OVER_BUDGET_KEY, TICKET_KEY, TOKEN_KEY
 from usm_wire.pb.usm.v1 import client_pb2, client_pb2_grpc
 
 _ATTACH_TIMEOUT_SECONDS = 2.0
-# A call may learn that the session is over a little before the fault stream learns why.
+# A call may learn that the session has ended shortly before the fault stream learns the reason.
 _WHY_TIMEOUT_SECONDS = 1.0
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment must not see local sockets
-    ("grpc.enable_retries", 0),  # a store is not to be sent twice, and a broken session does not come back
-    ("grpc.max_receive_message_length", -1),  # AttachResponse tells the limits that count
+    ("grpc.enable_retries", 0),  # a store must not be sent twice, and a broken session does not return
+    ("grpc.max_receive_message_length", -1),  # the limits that apply are in AttachResponse
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own for each client
 )
@@ -43,24 +40,24 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 
 
 class SessionChannel:
-    """A channel to the daemon at `address`, useful after `attach`."""
+    """A channel to the daemon at `address`; `attach` must be the first call."""
 
     def __init__(self, address: SocketAddress) -> None:
         self._address = address
         self._channel = grpc.insecure_channel(address.grpc_target, options=_OPTIONS)
         self.metadata: tuple[tuple[str, str], ...] = ()
-        """What every call of the session carries."""
+        """Metadata of every call of the session."""
         self._closed = False
         self._stream: SessionStream | None = None
         self.killed: SessionKilled | None = None
-        """What a call said of the end of the session; the fault stream may not have told yet."""
+        """Why the session ended, if a call reported it; the fault stream may not have reported it yet."""
         self.stub = client_pb2_grpc.ClientServiceStub(self._channel)
 
     def attach(self, name: str, ticket: str) -> client_pb2.AttachResponse:
-        """Begin a session. Raises DaemonUnavailable after at most 2 s, and what the daemon answers otherwise."""
+        """Begin a session. Raises DaemonUnavailable after at most 2 s, else the error that the daemon answers."""
         request = client_pb2.AttachRequest(name=name, ticket=ticket)
         if ticket:
-            self.metadata = ((TICKET_KEY, ticket),)  # so that usmd reads the request at once
+            self.metadata = ((TICKET_KEY, ticket),)  # with a ticket usmd reads the request at once
         try:
             answer = self.call(self.stub.Attach, request, timeout=_ATTACH_TIMEOUT_SECONDS)
         except InternalError as error:
@@ -86,11 +83,11 @@ class SessionChannel:
         request: RequestT,
         timeout: float | None = None,
     ) -> ResponseT:
-        """Call `method` of `self.stub`; raise the UsmError that its failure stands for. `timeout` in seconds."""
+        """Call `method` of `self.stub`; `timeout` in seconds. Raises the UsmError of its failure."""
         try:
             answer, call = method.with_call(request, timeout=timeout, metadata=self.metadata)
         except (grpc.RpcError, ValueError) as error:
-            # ValueError is what gRPC raises on a closed channel; another thread may close it at any time.
+            # gRPC raises ValueError on a closed channel; another thread may close it at any time.
             if self._closed:
                 raise ClosedError(f"the client of {self._address} was closed") from None
             if isinstance(error, ValueError):
@@ -103,20 +100,20 @@ class SessionChannel:
         return answer
 
     def open_stream(self) -> SessionStream:
-        """Open the session's own stream, with which it ends."""
+        """Open the session's own stream; the session ends with it."""
         self._stream = SessionStream(lambda requests: self.stub.StreamFaults(requests, metadata=self.metadata))
         return self._stream
 
     def explained(self, failure: UsmError) -> UsmError:
-        """The failure of a call, or of a stream, as what ended the session, if that is why."""
+        """The error to raise for a failed call or stream: the session's end, if that caused the failure."""
         if self._stream is not None and isinstance(failure, (ConnectionLost, DaemonUnavailable, UnknownSession)):
-            # That says more than that no session was found.
+            # The stream knows why the session ended; the failure only says that it did.
             failure = self._stream.why(_WHY_TIMEOUT_SECONDS) or failure
         if isinstance(failure, SessionKilled):
             self.killed = SessionKilled(*failure.args)
         return again(failure)
 
     def close(self) -> None:
-        """End every call that is still under way and close the connection."""
+        """End all calls in progress and close the connection."""
         self._closed = True
         self._channel.close()

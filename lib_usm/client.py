@@ -1,6 +1,6 @@
-"""What applications hold: a client, that is, a session with the daemon, and the regions that it makes.
+"""The objects that applications hold: Client, a session with the daemon, and Region.
 
-The session is in lib_usm.session, how pages come in lib_usm.paging, what a region does in lib_usm.region.
+lib_usm.session has the session, lib_usm.paging the way pages are brought in, lib_usm.region what a region does.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from usm_wire.pb.usm.v1 import client_pb2
 
 
 class Client(PagingSession):
-    """A session; `lib_usm.connect` makes one. Use it from any thread, and close it, or use it as a context manager.
+    """A session, made by `lib_usm.connect`. Any thread may use it. Close it, or use it as a context manager.
 
-    A client does not survive fork(): in the child each call raises ForkedChild, and `close` leaves the parent's
-    session alone. When the session is over each call raises what ended it: SessionKilled, ConnectionLost, ClosedError.
-    Calls wait as long as memory takes: only `wait` has a timeout. An interrupt (Ctrl-C, or whatever a signal handler
-    raises) ends a call, and neither the session nor its data.
+    A client does not survive fork(): in the child each call raises ForkedChild, and `close` leaves the parent's session
+    alone. After the session has ended, each call raises the reason: SessionKilled, ConnectionLost, ClosedError. Calls
+    wait without a time limit; only `wait` has a timeout. An interrupt (Ctrl-C, or any exception of a signal handler)
+    ends the call, and neither the session nor its data.
     """
 
     @interruptible
     def mmap(self, length: SupportsIndex, *, name: str | None = None, reserve: bool = False) -> Region:
-        """Make a region of `length` zero bytes; no memory is used until it is touched.
+        """Make a region of `length` zero bytes; it uses no memory until it is touched.
 
-        `name` is for people, at most 64 printable characters. When the session's regions come to more than memory and
-        swap together, there is a UserWarning, because pages that are written beyond that cannot be had; with `reserve`
-        it is LimitExceeded. Nothing is set aside: other sessions use the same memory and swap. Raises InvalidArgument
-        or LimitExceeded.
+        `name` is for operators, at most 64 printable characters. If the session's regions together exceed memory and
+        swap, mmap issues a UserWarning, for pages written beyond that cannot be kept; with `reserve` it raises
+        LimitExceeded instead. Nothing is set aside: all sessions share memory and swap. Raises InvalidArgument and
+        LimitExceeded.
         """
         self.check_open()
         size = whole(length, "length")
@@ -68,9 +68,9 @@ class Client(PagingSession):
         if self._memory is not None:
             try:
                 mapping = self._memory.map(message.region_id, message.length, message.page_count)
-            except UsmError:  # some of which are OSErrors
+            except UsmError:  # before OSError, for some UsmErrors are OSErrors
                 self._unmap(message.region_id)
-                self.check_open()  # another thread may have closed the client, which says more
+                self.check_open()  # if another thread has closed the client, that is the better error
                 raise
             except OSError as error:
                 self._unmap(message.region_id)
@@ -93,13 +93,13 @@ class Client(PagingSession):
         return region
 
     def _settle(self) -> None:
-        """Wait until the daemon has unmapped what was dropped before: its memory and swap are free for what follows."""
+        """Wait until the daemon has unmapped the regions dropped before, so that their memory and swap are free."""
         while self._given_back and not self._over():
             with contextlib.suppress(IndexError, NotFound):
                 self._unmap(self._given_back.popleft())
 
     def _too_much(self, size: int) -> str:
-        """What to say of another region of `size` bytes: empty when memory and swap can hold the session's regions."""
+        """The warning about another region of `size` bytes; empty if memory and swap can hold the session's regions."""
         capacity = self._capacity
         mapped = sum(region.page_count for region in list(self._regions.values()) if not region.closed)
         total = (mapped + -(-size // self.page_size)) * self.page_size
@@ -114,12 +114,13 @@ class Client(PagingSession):
     def usm_hint(
         self, region: Region, text: str, offset: SupportsIndex = 0, length: SupportsIndex | None = None
     ) -> Hint:
-        """Say something about `length` bytes from `offset` on (None: to the end), e.g. "PRIORITY=HIGH; FHP=64KiB".
+        """Give a hint on `length` bytes from `offset` (None: to the end), e.g. "PRIORITY=HIGH; FHP=64KiB".
 
-        The newest hint on a byte replaces the older ones; empty text removes them. Raises InvalidHint, which names the
-        key, the value and what is allowed, or OutOfRange. Issues a UserWarning for a key that no policy of the process
-        acts on, and for resident pages that EVICTION=DENY cannot keep within the budget. Pages that come in later and
-        find no budget left are told of by a UserWarning of the session's next call; `kept` says how things stand.
+        The newest hint on a byte replaces older ones; empty text removes them. Raises OutOfRange, and InvalidHint,
+        which names the key, the value and the allowed values. Issues a UserWarning for a key that no policy of the
+        process acts on, and for resident pages that EVICTION=DENY cannot keep within the budget. If pages that are
+        brought in later exceed the budget, the session's next call issues a UserWarning. `kept` returns the current
+        counts.
         """
         self._check_own(region)
         start, n = _not_empty(region, offset, length)
@@ -128,17 +129,17 @@ class Client(PagingSession):
 
     @interruptible
     def kept(self) -> Kept:
-        """What this session keeps in memory by EVICTION=DENY and by pins, of the budget that both share."""
+        """Pages that EVICTION=DENY and pins keep in memory, and the budget that both share."""
         self.check_open()
         return ask_kept(self.channel)
 
     def fault(
         self, region: Region, offset: SupportsIndex, n: SupportsIndex, *, write: bool = False, wait: bool = True
     ) -> Outcome:
-        """Make the pages of the `n` bytes from `offset` on resident, at most `max_fault_pages` of them.
+        """Make the pages of `n` bytes from `offset` resident, at most `max_fault_pages` pages.
 
-        With `wait` it returns Allocated when they are. Without, it returns as soon as the daemon answers: Allocated,
-        or Yielded, whose token is for `wait`. `write` says that a write will follow. Raises OutOfRange, OutOfMemory,
+        With `wait`, returns Allocated once they are resident. Without, returns the daemon's answer at once: Allocated,
+        or Yielded, whose token is for `wait`. `write`: the caller will write to them. Raises OutOfRange, OutOfMemory,
         DataLoss, SwapIOError or Unmapped.
         """
         self._check_own(region)
@@ -152,9 +153,9 @@ class Client(PagingSession):
     def fault_many(
         self, requests: Iterable[tuple[Region, SupportsIndex, SupportsIndex]], write: bool = False
     ) -> list[Allocated | UsmError]:
-        """Fault in page ranges (region, first page, number of pages), in one batch, and wait for all of them.
+        """Fault in page ranges (region, first page, number of pages) in one batch, and wait for all.
 
-        Returns an entry for each request, in order: Allocated, or the error of that fault, which is not raised.
+        Returns one entry for each request, in order: Allocated, or the error of that fault, which is not raised.
         """
         self.check_open()
         ranges: list[FaultRange] = []
@@ -173,20 +174,20 @@ class Client(PagingSession):
         return cast(
             "list[Allocated | UsmError]",
             self.threads.run(lambda place: steps.faults(place, ranges, write=write, yields=False)),
-        )  # a batch that waits through yields has none
+        )  # no Yielded, for the batch waits for its yields
 
     def wait(self, token: SupportsIndex, timeout: SupportsFloat | SupportsIndex | None = None) -> Allocated:
-        """Wait for the fault that yielded `token`, at most `timeout` seconds; the token is then used up.
+        """Wait for the fault that yielded `token`, at most `timeout` seconds. The token can be used once.
 
-        Raises the error of the fault, UnknownToken, or WaitTimeout, after which the token may be waited for again. Of
-        yields that nobody waits for the newest 65,536 are remembered.
+        Raises the error of the fault, UnknownToken, or WaitTimeout, after which the token is still valid. The newest
+        65,536 yields without a `wait` are kept.
         """
         self.check_process()
         number, limit = whole(token, "token"), seconds(timeout, "timeout")
         try:
             return self.threads.run(lambda place: steps.completion(place, number), limit)
         except UnknownToken:
-            self.check_open()  # with the session all tokens are gone, which says more
+            self.check_open()  # if the session has ended, that is the better error
             raise
         except TimeoutError as error:
             if isinstance(error, UsmError):
@@ -195,27 +196,26 @@ class Client(PagingSession):
             raise WaitTimeout(text) from None
 
     def pin(self, region: RegionBytes, first_page: SupportsIndex, page_count: SupportsIndex) -> None:
-        """Have pages stay in memory; `Region.pin` calls it."""
+        """Keep pages in memory; `Region.pin` calls this."""
         self._check_own(region)
         pins.pin(region, *page_range(region, first_page, page_count))
 
     async def pin_async(self, region: RegionBytes, first_page: SupportsIndex, page_count: SupportsIndex) -> None:
-        """As `pin`, and others run while pages come; `Region.pin_async` calls it."""
+        """As `pin`, while other tasks run; `Region.pin_async` calls this."""
         self._check_own(region)
         await pins.pin_async(region, *page_range(region, first_page, page_count))
 
     def unpin(self, region: RegionBytes, first_page: SupportsIndex, page_count: SupportsIndex) -> None:
-        """End a pin; with an ended session, or a closed region, there is none."""
+        """End a pin. Does nothing if the session has ended or the region is closed."""
         pins.unpin(region, *page_range(region, first_page, page_count))
 
 
 class Region(RegionBytes):
-    """Made by `Client.mmap`. Bytes are zero until written; indexes and slices mean what they mean for a bytearray.
+    """A region, made by `Client.mmap`. Bytes are zero until written; indexes and slices work as for a bytearray.
 
-    Every integer may be of any type that Python takes for an index, NumPy's too; floats are refused by WrongType.
-
-    Each method may be called from any thread. Besides what it names, each raises ClosedError after `close`, and what
-    ended the session (SessionKilled, ConnectionLost, ...) when that is over.
+    An integer may be of any type that Python accepts as an index, NumPy's too; a float raises WrongType. Any thread may
+    call each method. In addition to the errors named, each raises ClosedError after `close`, and the reason for the
+    session's end (SessionKilled, ConnectionLost, ...) after that.
     """
 
     def __init__(self, client: Client, message: client_pb2.Region, mapping: Mapping | None) -> None:
@@ -228,27 +228,27 @@ class Region(RegionBytes):
         return self._client
 
     def hint(self, text: str, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> Hint:
-        """Say something about the `n` bytes (None: to the end) from `offset` on; see Client.usm_hint."""
+        """Give a hint on the `n` bytes (None: to the end) from `offset`; see Client.usm_hint."""
         return self._client.usm_hint(self, text, offset, n)
 
     def pin(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> Pin:
-        """Keep the pages of the `n` bytes (None: to the end) from `offset` on in memory, from now on.
+        """Keep the pages of the `n` bytes (None: to the end) from `offset` in memory, from now on.
 
-        They stay to the end of a `with` block of what this returns; without one until its `release`, or the region's
-        end. Raises LimitExceeded beyond the budget, which EVICTION=DENY shares, and as `ensure` does.
+        The pin ends with a `with` block of the returned object, else with its `release` or the region. Raises
+        LimitExceeded if the budget, which EVICTION=DENY shares, is too small, and the errors of `ensure`.
         """
         first_page, page_count = self.page_range(offset, n)
         self._client.pin(self, first_page, page_count)
         return Pin(self, first_page, page_count)
 
     def pin_async(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> PinAsync:
-        """As `pin`, for a coroutine: `async with region.pin_async(...)`, or `await`; others run while pages come."""
+        """As `pin`, for a coroutine: `async with region.pin_async(...)`, or `await`. Other tasks run while it waits."""
         first_page, page_count = self.page_range(offset, n)
         self.check_open()
         return PinAsync(self, first_page, page_count)
 
     def evict(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> None:
-        """Ask for the eviction of the pages of the `n` bytes (None: to the end) from `offset` on; does not wait for it.
+        """Ask for the eviction of the pages of the `n` bytes (None: to the end) from `offset`, without waiting for it.
 
         No byte is lost. Pages that are pinned, unevictable, or about to be used stay.
         """
@@ -259,7 +259,7 @@ class Region(RegionBytes):
 
 @contextlib.contextmanager
 def _use_of(region: Region) -> Iterator[None]:
-    """A use of the region, whose failure is raised as what it means for the region."""
+    """A use of the region: converts its errors with `region.why`."""
     try:
         yield
     except UsmError as error:
@@ -267,7 +267,7 @@ def _use_of(region: Region) -> Iterator[None]:
 
 
 def _not_empty(region: Region, offset: SupportsIndex, n: SupportsIndex | None) -> tuple[int, int]:
-    """A range of at least 1 byte, `n` None: to the end. Raises WrongType and OutOfRange."""
+    """A range of at least 1 byte; `n` None: to the end. Raises WrongType and OutOfRange."""
     start, length = region.byte_range(offset, n)
     if not length:
         raise OutOfRange(f"0 bytes at offset {start} are no range; at least 1 byte is needed")

@@ -1,4 +1,4 @@
-"""The client that `lib_usm.mmap` uses: made at the first call, closed when the program ends."""
+"""The client of `lib_usm.mmap`: made at the first call, closed when the program ends."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from lib_usm.hints import Hint
 
 
 class DefaultClient:
-    """Makes a client when one is first needed, and another after the session of that one has ended, or in a child."""
+    """Makes a client at the first use, and a new one after its session has ended, or in a forked child."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._registered = False
-        # A thread of the parent may have had the lock at the fork. Its client is left alone, with what is in it.
+        # A thread of the parent may have held the lock at the fork, so the child gets a new one.
         os.register_at_fork(after_in_child=self._forget)
 
     def get(self) -> Client:
-        """Client of the module-level calls, made if need be. Raises what `connect` raises."""
+        """The client of the module-level calls, made if necessary. Raises what `connect` raises."""
         with self._lock:
             if self._client is None or self._client.ended:
-                # The last one is not closed: its regions go on to say what ended their session, and arrays keep it.
+                # The ended client is not closed: its regions keep reporting why their session ended, and arrays keep it
+                # alive.
                 self._client = Client()
                 if not self._registered:
                     atexit.register(self.close)
@@ -35,7 +36,7 @@ class DefaultClient:
             return self._client
 
     def mmap(self, length: SupportsIndex, name: str | None, reserve: bool) -> Region:
-        """Make a region; with a new client, if it shows now that the session of the last one has ended."""
+        """Make a region. If this call finds that the session has ended, it makes a new client and tries again."""
         client = self.get()
         try:
             return client.mmap(length, name=name, reserve=reserve)
@@ -53,17 +54,17 @@ class DefaultClient:
         self._lock = threading.Lock()
         if self._client is not None:
             _parents.append(self._client)
-            self._client.close()  # its descriptors here, by which the daemon would miss the parent's death
+            self._client.close()  # closes the child's copies of its descriptors, which would hide the parent's death
             self._client = None
 
 
 _parents: Final[list[Client]] = []
-"""Clients of the parent process, which are never taken apart here: parts of them are gRPC's."""
+"""Clients of the parent process. They are never deallocated here, for gRPC owns parts of them."""
 _default = DefaultClient()
 
 
 def default_client() -> Client:
-    """Client of the module-level calls, connected to the default address. Raises what `connect` raises."""
+    """The client of the module-level calls, connected to the default address. Raises what `connect` raises."""
     return _default.get()
 
 
@@ -73,7 +74,7 @@ def mmap(length: SupportsIndex, name: str | None = None, *, reserve: bool = Fals
 
 
 def usm_hint(region: Region, text: str, offset: SupportsIndex = 0, length: SupportsIndex | None = None) -> Hint:
-    """Say something about a range of `region`, whichever client made it; see Client.usm_hint."""
+    """Give a hint on a range of `region`, which any client may have made; see Client.usm_hint."""
     if not isinstance(region, Region):
         raise WrongType(f"{shown(region)} is no region; use one that `mmap` of a client gave")
     return region.client.usm_hint(region, text, offset, length)

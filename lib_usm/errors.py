@@ -1,37 +1,37 @@
-"""Every error that lib_usm raises on purpose, as one tree, and how the daemon's failures become them.
+"""Every error that lib_usm raises on purpose, as one tree, and the conversion of the daemon's failures to them.
 
     UsmError
     ├── InvalidArgument (ValueError)   a value outside what is allowed
     │   ├── OutOfRange (IndexError)    an offset or length outside its region
-    │   ├── WrongType (TypeError)      a value of a type that cannot be meant
-    │   └── InvalidHint                unknown key, bad value, duplicate key, too long
-    ├── NotCopyable (TypeError)        a client or a region, which is copied or pickled
-    ├── NotFound (LookupError)         no such region for this client
+    │   ├── WrongType (TypeError)      a value of a type that makes no sense
+    │   └── InvalidHint                unknown key, invalid value, duplicate key, too long
+    ├── NotCopyable (TypeError)        a client or a region cannot be copied or pickled
+    ├── NotFound (LookupError)         no such region of this client
     ├── UnknownToken (LookupError)     no yielded fault has this token
-    ├── NotRunning                     nobody runs the uThread that is waited for
+    ├── NotRunning                     no LocalManager runs the uThread
     ├── Deadlock                       all uThreads wait for each other
     ├── WaitTimeout (TimeoutError)     the fault is still being served; wait again with the same token
-    ├── PageUnavailable                a page cannot be brought in; the session and the other pages are well
+    ├── PageUnavailable                a page cannot be brought in; the session and other pages are not affected
     │   ├── OutOfMemory (MemoryError)  no frame, and the oom policy refused
-    │   │   └── Thrashing              a page was evicted again and again before it could be used
-    │   ├── DataLoss                   the page's bytes in swap are damaged, and nothing was made up in their place
-    │   └── SwapIOError (OSError)      a swap device could not be read or written, or hangs
+    │   │   └── Thrashing              a page was evicted again and again before its use
+    │   ├── DataLoss                   the page's bytes in swap are damaged; no bytes are returned in their place
+    │   └── SwapIOError (OSError)      a swap device cannot be read or written, or does not answer in time
     ├── LimitExceeded (MemoryError)    a limit of the daemon, or of this process
     ├── ClosedError (ValueError)       the client or the region was closed
     │   └── Unmapped                   the region was closed while a fault waited
     ├── NoBuffer (BufferError)         the region is not mapped into this process
     ├── InUse (BufferError)            arrays or views of the region's memory are in use
     ├── ForkedChild                    the client belongs to the parent process
-    ├── DaemonUnavailable (ConnectionError)   no daemon answers at the address, or this user may not ask
-    ├── SessionEnded                   there is no session any more, nor its regions: connect again
-    │   ├── Draining                   the daemon ends, and takes no new work
+    ├── DaemonUnavailable (ConnectionError)   no daemon answers at the address, or it refuses this user
+    ├── SessionEnded                   the session and its regions are gone: connect again
+    │   ├── Draining                   the daemon is shutting down and takes no new work
     │   ├── SessionKilled              the daemon ended the session; the message says why
-    │   ├── UnknownSession             the daemon does not know the session (any more)
+    │   ├── UnknownSession             the daemon does not know the session, or no longer
     │   └── ConnectionLost (ConnectionError)  the session ended because the connection broke
-    └── InternalError                  a defect of the daemon, or not a usmd at all
+    └── InternalError                  a defect of the daemon, or the server is not usmd
 
-SessionEnded and PageUnavailable are families to catch. `retryable` says of a class whether the same call may succeed
-later, though its caller changes nothing. Nothing here talks to the daemon.
+SessionEnded and PageUnavailable are families to catch. `retryable` of a class is true if the same call may succeed
+later without a change by the caller.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from usm_wire.pb.usm.v1 import client_pb2, common_pb2
 
 
 class UsmError(Exception):
-    """Base of all errors of lib_usm; the message is for the person who can act on it."""
+    """Base of all errors of lib_usm. The message says what the reader can do."""
 
     retryable: ClassVar[bool] = False
-    """Whether the same call may succeed later, though its caller changes nothing."""
+    """True if the same call may succeed later without a change by the caller."""
 
     page: int | None = None
-    """The page that failed, counted from the start of its region, where one page is to blame."""
+    """The page that failed, counted from the start of its region; None if the error is not about one page."""
 
 
 class InvalidArgument(UsmError, ValueError):
@@ -65,41 +65,41 @@ class OutOfRange(InvalidArgument, IndexError):
 
 
 class WrongType(InvalidArgument, TypeError):
-    """A value of a type that cannot be meant: a float as an offset, a number or text as data."""
+    """A value of a type that makes no sense: a float as an offset, a number or text as data."""
 
 
 class InvalidHint(InvalidArgument):
-    """A hint with an unknown key, a bad value, a duplicate key, or too much text."""
+    """A hint with an unknown key, an invalid value, a duplicate key, or too much text."""
 
 
 class NotCopyable(UsmError, TypeError):
-    """A client or a region can be neither copied nor pickled: the copy would be a second owner of the same thing."""
+    """A client or a region cannot be copied or pickled: the copy would be a second owner."""
 
 
 class NotFound(UsmError, LookupError):
-    """No such region for this client; whether it exists for another is not told."""
+    """No such region of this client. The error does not say whether another client has it."""
 
 
 class UnknownToken(UsmError, LookupError):
-    """No yielded fault has this token, or its completion was already taken."""
+    """No yielded fault has this token, or its completion was taken already."""
 
 
 class WaitTimeout(UsmError, TimeoutError):
-    """The yielded fault was not completed in time; its token stays good."""
+    """The yielded fault was not completed in time; its token is still valid."""
 
     retryable = True
 
 
 class NotRunning(UsmError):
-    """A call that needs a running LocalManager, and there is none."""
+    """The call needs a running LocalManager, and there is none."""
 
 
 class Deadlock(UsmError):
-    """Each uThread that is left waits for another one; the message names them and what they wait for."""
+    """All remaining uThreads wait for each other; the message names them and what they wait for."""
 
 
 class PageUnavailable(UsmError):
-    """A page cannot be brought in. The session goes on, and so do all other pages."""
+    """A page cannot be brought in. The session and all other pages are not affected."""
 
 
 class OutOfMemory(PageUnavailable, MemoryError):
@@ -113,21 +113,21 @@ class Thrashing(OutOfMemory):
 
 
 class LimitExceeded(UsmError, MemoryError):
-    """A limit of the daemon is reached, or one of this process, which the message names as `ulimit` or `sysctl` do."""
+    """A limit of the daemon, or of this process, is reached. The message names it as `ulimit` or `sysctl` do."""
 
 
 class DataLoss(PageUnavailable):
-    """The bytes of a swapped page do not match their checksum; nothing is made up in their place."""
+    """The bytes of a swapped page do not match their checksum; no bytes are returned in their place."""
 
 
 class SwapIOError(PageUnavailable, OSError):
-    """A swap device could not be read or written, or has not answered in time; trying again may succeed."""
+    """A swap device cannot be read or written, or did not answer in time; a new attempt may succeed."""
 
     retryable = True
 
 
 class ClosedError(UsmError, ValueError):
-    """The client or the region was closed; a ValueError, as for a file or an mmap that was."""
+    """The client or the region is closed; a ValueError, as for a closed file or mmap."""
 
 
 class Unmapped(ClosedError):
@@ -135,11 +135,11 @@ class Unmapped(ClosedError):
 
 
 class NoBuffer(UsmError, BufferError):
-    """The region is not mapped into this process: it is loaded and stored by calls. The message says why."""
+    """The region is not mapped into this process: its bytes are read and written by calls. The message says why."""
 
 
 class InUse(UsmError, BufferError):
-    """Arrays or memoryviews of the region's memory are in use, so that it cannot be closed."""
+    """The region cannot be closed, for arrays or memoryviews of its memory are in use."""
 
 
 class ForkedChild(UsmError):
@@ -147,17 +147,17 @@ class ForkedChild(UsmError):
 
 
 class DaemonUnavailable(UsmError, ConnectionError):
-    """No daemon answers at the address, or this user may not ask it."""
+    """No daemon answers at the address, or it refuses this user."""
 
     retryable = True
 
 
 class SessionEnded(UsmError):
-    """There is no session any more, and with it went its regions; a new client may connect."""
+    """The session is gone, and so are its regions; a new client may connect."""
 
 
 class Draining(SessionEnded):
-    """The daemon is draining and takes no new work."""
+    """The daemon is shutting down and takes no new work."""
 
 
 class SessionKilled(SessionEnded):
@@ -169,11 +169,11 @@ class UnknownSession(SessionEnded):
 
 
 class ConnectionLost(SessionEnded, ConnectionError):
-    """The connection to the daemon broke, and with it the session and its regions ended."""
+    """The connection to the daemon broke, which ended the session and its regions."""
 
 
 class InternalError(UsmError):
-    """A defect of the daemon (its log has the details), or an answer that no usmd gives."""
+    """A defect of the daemon (its log has the details), or an answer that usmd never gives."""
 
 
 _BY_REASON: dict[str, type[UsmError]] = {
@@ -207,19 +207,19 @@ _BY_CODE: dict[grpc.StatusCode, type[UsmError]] = {
 
 
 def error_of_call(call: grpc.RpcError | grpc.Call) -> UsmError:
-    """Error that a failed or ended call stands for: by the daemon's reason, else by the gRPC code."""
+    """The error for a failed or ended call: by the daemon's reason, else by the gRPC code."""
     if not isinstance(call, grpc.Call):
         return InternalError(f"the call failed without a status: {call}")
     try:
         status = rpc_status.from_call(call)
     except ValueError:
-        # The rich status contradicts the plain one; only the plain one is then believed.
+        # The rich status contradicts the plain one; use the plain one alone.
         status = None
     return error_of_status(call.code(), call.details() or "", status)
 
 
 def error_of_status(code: grpc.StatusCode, text: str, status: status_pb2.Status | None) -> UsmError:
-    """Error that the end of a call stands for: by the daemon's reason in the rich status, else by the gRPC code."""
+    """The error for the end of a call: by the daemon's reason in the rich status, else by the gRPC code."""
     reason = _reason_of(status)
     if reason in _BY_REASON:
         return _BY_REASON[reason](text)
@@ -229,7 +229,7 @@ def error_of_status(code: grpc.StatusCode, text: str, status: status_pb2.Status 
 
 
 def error_of_failure(failure: client_pb2.Failure) -> UsmError:
-    """Error that a failed fault stands for; its `page` is the page to blame."""
+    """The error for a failed fault; its `page` is the page that failed."""
     known = failure.reason in common_pb2.FailureReason.values()
     reason = common_pb2.FailureReason.Name(failure.reason).removeprefix(REASON_PREFIX) if known else ""
     error = _BY_REASON.get(reason, InternalError)(failure.message)
@@ -238,18 +238,18 @@ def error_of_failure(failure: client_pb2.Failure) -> UsmError:
 
 
 def error_of_reply(reply: client_pb2.MemoryReply) -> UsmError:
-    """Error that a refusal on the memory socket stands for."""
+    """The error for a refusal on the memory socket."""
     known = reply.reason in common_pb2.FailureReason.values()
     reason = common_pb2.FailureReason.Name(reply.reason).removeprefix(REASON_PREFIX) if known else ""
     return _BY_REASON.get(reason, InternalError)(reply.message)
 
 
 def again(error: UsmError) -> UsmError:
-    """Copy to raise, of an error that something refers to.
+    """A copy of an error that a variable keeps, to be raised in its place.
 
-    One instance raised by several threads would collect all their tracebacks. And a variable of a frame that it was
-    raised through, directly or not, would be a circle of references: all that the callers' frames hold, regions above
-    all, would stay until the next garbage collection.
+    If several threads raised one instance, it would collect all their tracebacks. And if a frame in its traceback
+    refers to it, that is a reference cycle, which keeps all that the frames refer to, regions above all, until the next
+    garbage collection.
     """
     copy = type(error)(*error.args)
     copy.page = error.page

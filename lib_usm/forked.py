@@ -1,7 +1,7 @@
-"""Whether this process is a forked child of one that used gRPC, where gRPC may never answer; it is asked with a limit.
+"""Begins a client in a forked child whose parent used gRPC. There gRPC may hang, so a time limit applies.
 
-The parent's gRPC threads are not in the child, and a lock that one of them had is taken for ever. Most often a child
-can connect all the same.
+The parent's gRPC threads do not exist in the child, and a lock that one of them held is never released. In most cases a
+child can connect all the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SECONDS: Final = 10.0
 
 
 class _Process:
-    """What is known of this process."""
+    """Whether this process, or a parent, used gRPC before a fork."""
 
     used = False
     doubtful = False
@@ -29,7 +29,7 @@ _process: Final = _Process()
 
 
 def guarded(begin: Callable[[], _T]) -> _T:
-    """Return what `begin` does, the first calls of a client; raises what it does, and ForkedChild if it hangs."""
+    """Return or raise what `begin`, the first calls of a client, does. Raises ForkedChild if it hangs."""
     _process.used = True
     if not _process.doubtful:
         return begin()
@@ -38,7 +38,7 @@ def guarded(begin: Callable[[], _T]) -> _T:
     def run() -> None:
         try:
             outcomes.put(([begin()], None))
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
+        except BaseException as error:  # noqa: BLE001 - raised on the caller's thread
             outcomes.put(([], error))
 
     threading.Thread(target=run, name="lib_usm-attach", daemon=True).start()

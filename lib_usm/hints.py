@@ -1,4 +1,4 @@
-"""Hints of an application, and what they and pins keep in memory: the calls, and what the daemon answers."""
+"""Hints of an application, and the pages that hints and pins keep in memory: the calls and their answers."""
 
 from __future__ import annotations
 
@@ -12,34 +12,38 @@ from usm_wire.pb.usm.v1 import client_pb2
 
 
 class Hint(NamedTuple):
-    """A hint as the daemon took it: byte ranges are rounded outward to pages."""
+    """A hint as the daemon stored it, rounded outward to pages."""
 
     hint_id: int
-    """Number of the hint in usmctl; 0 when hints were removed, and for WILLNEED or DONTNEED alone, done at once."""
+    """Number of the hint in usmctl. 0 if hints were removed, or for WILLNEED or DONTNEED alone, which are not
+    stored."""
     first_page: int
     page_count: int
     over_budget_pages: int
-    """Resident pages that asked for EVICTION=DENY beyond the budget and remain evictable."""
+    """Resident pages for which the budget of EVICTION=DENY was too small; they remain evictable."""
     unheeded_keys: tuple[str, ...] = ()
-    """Keys that no policy of the process acts on, as far as its policies say what they heed."""
+    """Keys that no policy of the process acts on, as far as the policies declare their keys."""
 
 
 class Kept(NamedTuple):
-    """What a session keeps in memory, in pages."""
+    """The pages that a session keeps in memory, and the budget for them."""
 
     unevictable_pages: int
     """Kept by EVICTION=DENY."""
     pinned_pages: int
     budget_pages: int
-    """May be kept, both ways together."""
+    """Most pages that may be kept, denied and pinned together."""
     room_pages: int
-    """May still be kept now; other sessions may have used the budget that all share."""
+    """Pages that may still be kept now; all sessions share the budget."""
     refused_pages: int
-    """Asked for EVICTION=DENY beyond the budget, each time that they did; they are evictable."""
+    """Pages refused by EVICTION=DENY for lack of budget, counted at each refusal; they are evictable."""
 
 
 def give_hint(channel: SessionChannel, region_id: int, name: str, text: str, offset: int, length: int) -> Hint:
-    """Say `text` about a range of a region; warnings call it `name`. Raises InvalidHint, and what the call does."""
+    """Give the hint `text` on a range of a region, called `name` in warnings.
+
+    Raises InvalidHint and what the call raises.
+    """
     request = client_pb2.HintRegionRequest(
         region_id=region_id, offset=offset, length=length, text=encodable(text, "hint", InvalidHint)
     )
@@ -56,7 +60,7 @@ def give_hint(channel: SessionChannel, region_id: int, name: str, text: str, off
 
 
 def ask_kept(channel: SessionChannel) -> Kept:
-    """Ask what the session keeps. Raises what the call does."""
+    """Ask for the session's kept pages. Raises what the call raises."""
     answer = channel.call(channel.stub.GetKept, client_pb2.GetKeptRequest())
     return Kept(
         answer.unevictable_pages, answer.pinned_pages, answer.budget_pages, answer.room_pages, answer.refused_pages

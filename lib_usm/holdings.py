@@ -1,7 +1,7 @@
-"""What the daemon keeps for this process: regions, each for as long as something here refers to its bytes.
+"""The regions that the daemon keeps for this process, each while an object here refers to its bytes.
 
-A finalizer tells when nothing does any more. It runs in any thread, at any allocation, with any lock held; so what it
-does takes no lock and waits for nothing.
+A finalizer reports the end of the last reference. It may run in any thread, at any allocation, with any lock held. So
+it takes no lock and waits for nothing.
 """
 
 from __future__ import annotations
@@ -14,34 +14,38 @@ from collections.abc import Callable, Collection
 
 
 class Holdings:
-    """Regions of a session; `give_back` is called with the number of each that nothing refers to any more."""
+    """Regions of a session.
+
+    `give_back` is called with a region's number when no object refers to its bytes any more.
+    """
 
     def __init__(self, give_back: Callable[[int], None]) -> None:
         self._give_back = give_back
-        # One operation of a dict is atomic: of several threads that take a region, one gets it.
+        # Operations of a dict are atomic: if several threads take a region, one of them gets it.
         self._names: dict[int, str] = {}
         self._watched = False
         self._gone_ones: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def keep(self, region_id: int, name: str, owner: object) -> None:
-        """Keep a region until `owner` is gone; `name` is what messages call it."""
+        """Keep a region until `owner` is deallocated. `name` is for messages."""
         self._names[region_id] = name
         weakref.finalize(owner, self._gone, region_id).atexit = False
 
     def take(self, region_id: int) -> bool:
-        """Have the caller give the region back; False if it has been, or is being, given back."""
+        """True if the caller is to give the region back; false if another thread does, or has."""
         return self._names.pop(region_id, None) is not None
 
     def put_back(self, region_id: int, name: str, owner: Callable[[], object]) -> bool:
-        """Undo `take` as long as there is an `owner`; False if it is gone, and the region is the caller's to give back.
+        """Undo `take` while `owner` returns an object. False if it returns None: then the caller gives the region back.
 
-        The owner may go at any moment: either its finalizer gives the region back, or the caller does.
+        The owner may be deallocated at any moment; either its finalizer or the caller gives the region back, never
+        both.
         """
         self._names[region_id] = name
         return owner() is not None or not self.take(region_id)
 
     def names(self) -> list[str]:
-        """Names of the regions that are kept."""
+        """Names of the kept regions."""
         return list(self._names.values())
 
     def _gone(self, region_id: int) -> None:
@@ -51,7 +55,7 @@ class Holdings:
                 self._gone_ones.put(region_id)
 
     def wait_for(self, region_ids: Collection[int], timeout: float) -> None:
-        """Wait until nothing refers to these regions any more, at most `timeout` seconds."""
+        """Wait until no object refers to these regions any more, at most `timeout` seconds."""
         self._watched = True
         deadline = time.monotonic() + timeout
         while not self._names.keys().isdisjoint(region_ids):

@@ -1,7 +1,7 @@
-"""The identity socket: it proves pid and uid to the daemon, and shows it the death of this process at once.
+"""The identity socket: it proves pid and uid to the daemon, which also sees by it that this process has died.
 
-gRPC over a Unix socket does not tell the daemon who calls. A plain socket beside it does: the daemon reads the peer's
-credentials from the kernel and answers with a one-time ticket, which Attach then carries.
+gRPC over a Unix socket does not tell the daemon the caller's pid and uid. On this socket the daemon reads them from the
+kernel, and answers with a one-time ticket for Attach.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _MAX_TICKET_BYTES = 512
 
 
 class Identity:
-    """A ticket and the socket that it came from, to be kept open as long as the session lives.
+    """A ticket and the socket that it was read from, which must stay open as long as the session.
 
-    A daemon without an identity socket leaves the ticket empty; pid and uid are then unknown to it. Raises
-    DaemonUnavailable when something listens there but gives no ticket in time, or the socket may not be used, and
-    LimitExceeded when this user has too many such connections.
+    If the daemon has no identity socket, the ticket is empty, and the daemon does not know pid and uid. Raises
+    DaemonUnavailable if the socket gives no ticket in time or may not be used, and LimitExceeded if this user has too
+    many such connections.
     """
 
     def __init__(self, address: SocketAddress, timeout: float = _TIMEOUT_SECONDS) -> None:
@@ -52,21 +52,21 @@ class Identity:
 
     @property
     def descriptor(self) -> int:
-        """The socket's, which hangs up when the session has ended; -1 without one."""
+        """Descriptor of the socket, which hangs up when the session has ended; -1 if there is no socket."""
         return -1 if self._socket is None else self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket, by which the daemon knows that the session may end."""
+        """Close the socket, which tells the daemon that the session may end."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
 def connect(connection: socket.socket, path: str, timeout: float) -> None:
-    """Connect a Unix socket, and give it this timeout in seconds. Raises OSError.
+    """Connect a Unix socket, and set its timeout in seconds. Raises OSError.
 
-    Unlike with Python's own timeout, a server that has not yet let in those before is waited for as well: the kernel
-    does that for a blocking socket alone.
+    If the server's queue of connections is full, this waits, unlike a connect with Python's own timeout: the kernel
+    waits for a blocking socket only.
     """
     seconds = struct.pack("@ll", int(timeout), int(timeout % 1 * 1e6))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)

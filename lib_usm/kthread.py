@@ -1,8 +1,8 @@
 """A kThread: one kernel thread that runs uThreads in turn, and sleeps only when none is ready.
 
-A turn runs each uThread that is ready once. What they fault on meanwhile is gathered, and sent at the end of the turn,
-or before a uThread runs that has not faulted since the yield before its last: so faults travel together, and none waits
-for a uThread that computes. Which uThreads there are, and when all are done, is in lib_usm.local_manager.
+A turn runs each ready uThread once. Faults are gathered during the turn and sent at its end, or before a uThread runs
+that has not faulted in its last two runs. So faults travel together, and no fault waits for a uThread that computes.
+lib_usm.local_manager knows all uThreads and when they have ended.
 """
 
 from __future__ import annotations
@@ -40,50 +40,51 @@ class Manager(Protocol):
     """The LocalManager, as its kThreads see it."""
 
     finished: bool
-    """No uThread is left."""
+    """True if no uThread is left."""
 
     @property
     def session(self) -> object:
         """The session whose regions are served."""
 
     def is_stuck(self) -> bool:
-        """Whether no kThread can wake another; then each uThread gets a Deadlock."""
+        """True if no kThread can wake another one; then a Deadlock is raised in each uThread."""
 
     def interrupted(self, error: BaseException) -> None:
-        """Cancel all uThreads, and have `run` raise `error`."""
+        """Cancel all uThreads; `run` raises `error`."""
 
     def one_ended(self) -> None:
-        """A uThread has ended."""
+        """Count a uThread that has ended."""
 
 
 class KThread:
-    """Runs its uThreads on the kernel thread that calls `run`. `post` may be called by any thread, the rest by its own.
+    """Runs its uThreads on the kernel thread that calls `run`. Any thread may call `post`, only that one the rest.
 
-    `asynchronous` False: a uThread that faults keeps the kernel thread until its pages are there.
+    With `asynchronous` false, a fault blocks the kernel thread until its pages are there.
     """
 
     def __init__(self, manager: Manager, lock: threading.Lock, *, asynchronous: bool) -> None:
         self.manager = manager
         self.lock = lock
-        """The manager's."""
+        """The manager's lock."""
         self.asynchronous = asynchronous
         self.current: UThread[Any] | None = None
-        """Whose code runs."""
+        """The uThread whose code runs."""
         self.switching = False
-        """That is a greenlet, which can be switched away from."""
+        """True if the current uThread is a greenlet, which can be switched away from."""
         self.runs = False
         self.idle = False
-        """It sleeps and nothing is in flight, so that only other kThreads can wake it; under `lock`."""
+        """True if the thread sleeps with nothing in flight, so that only another kThread can wake it. Guarded by
+        `lock`."""
         self.members: dict[UThread[Any], None] = {}
-        """Its uThreads that have not ended, in the order of their birth."""
+        """Its uThreads that have not ended, in the order of their creation."""
         self.inbox: deque[Callable[[], object]] = deque()
-        """What other threads want done here."""
+        """Jobs that other threads posted."""
         self._door = threading.Lock()
         self.switches = 0
         self.idle_seconds = 0.0
         self._queues: list[tuple[int, deque[UThread[Any]]]] = []
         self._only: deque[UThread[Any]] | None = None
-        """The queue, while there is one priority."""
+        """The queue, while all uThreads have one priority."""
         self._left = 0
         """uThreads that are still to run in this turn."""
         self._hub: greenlet.greenlet | None = None
@@ -96,7 +97,7 @@ class KThread:
         self.coroutines: Final = _CoroutineRunner(self)
 
     def queue_of(self, priority: int) -> deque[UThread[Any]]:
-        """Where the uThreads of a priority wait for their turn; higher numbers come first."""
+        """The ready uThreads of a priority; higher numbers run first."""
         for known, queue in self._queues:
             if known == priority:
                 return queue
@@ -106,12 +107,12 @@ class KThread:
         return added
 
     def add(self, uthread: UThread[Any]) -> None:
-        """A new uThread is ready."""
+        """Add a new uThread, which is ready."""
         self.members[uthread] = None
         uthread.queue.append(uthread)
 
     def post(self, job: Callable[[], object]) -> None:
-        """Have `job` done here; at once, when the caller is this kThread."""
+        """Run `job` on this kThread; at once if the caller is this kThread."""
         if running.kthread is self:
             job()
             return
@@ -123,7 +124,7 @@ class KThread:
     # Life
 
     def open(self, stream: MessageStream, pager: Pager) -> None:
-        """Get ready to run with a stream of its own; the pager is on it."""
+        """Prepare to run, with a stream of its own and the pager on it. Raises LimitExceeded or OSError."""
         self._stream, self._pager = stream, pager
         try:
             self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -137,7 +138,7 @@ class KThread:
         self.runs = True
 
     def close(self) -> None:
-        """Give back what `open` took."""
+        """Release what `open` opened."""
         self._past = self.counts()
         self.runs = False
         self._stream.close()
@@ -146,7 +147,7 @@ class KThread:
             self._wakeup = -1
 
     def counts(self) -> Counts:
-        """What its pagers have counted so far."""
+        """The sums of what its pagers have counted."""
         if not self.runs:
             return self._past
         faults, joined, batches, yields = self._past
@@ -154,7 +155,7 @@ class KThread:
         return faults + pager.faults_sent, joined + pager.joined, batches + pager.batches, yields + pager.yields
 
     def run(self) -> None:
-        """Run uThreads until the manager has none left."""
+        """Run uThreads until no uThread of the manager is left."""
         self._hub = greenlet.getcurrent()
         running.kthread = self
         try:
@@ -169,7 +170,7 @@ class KThread:
             self._hub = self.current = None
 
     def _turn(self) -> None:
-        """Let each uThread that is ready run once, those of the highest priority first, then see what has come."""
+        """Run each ready uThread once, those of the highest priority first, then receive."""
         pager = self._pager
         only = self._only
         if only is None:
@@ -197,11 +198,11 @@ class KThread:
             self._look(wait=not any(queue for _, queue in self._queues))
 
     def _take_first(self) -> UThread[Any]:
-        """The next of the highest priority; in a turn there is one, for none leaves a queue but here."""
+        """The next uThread of the highest priority. In a turn there is one, for a uThread leaves a queue only here."""
         return next(queue for _, queue in self._queues if queue).popleft()
 
     def _look(self, *, wait: bool) -> None:
-        """Take what has come; with `wait`, until something has."""
+        """Receive what has arrived; with `wait`, sleep until something arrives."""
         if self.manager.finished:
             return
         if wait:
@@ -219,7 +220,7 @@ class KThread:
 
     def _sleep(self) -> None:
         if self._pager.end is not None and self._pager.in_flight:
-            self._receive()  # it ended when something was sent
+            self._receive()  # the stream ended during a send
             return
         began = time.perf_counter()
         if self._descriptor >= 0:
@@ -248,7 +249,7 @@ class KThread:
                 idle = uthread.waiting is None and uthread not in ready
                 uthread.throw(asyncio.CancelledError())
                 if idle:
-                    uthread.queue.append(uthread)  # an interrupt came when it was about to run
+                    uthread.queue.append(uthread)  # an interrupt hit when it was about to run
 
     # What uThreads do
 
@@ -265,7 +266,7 @@ class KThread:
             following = only[0]
             switch = following.switch
             if switch is not None:
-                # Straight to it: that takes half the time of the way through the scheduler.
+                # A direct switch takes half the time of one through the scheduler.
                 self._left -= 1
                 self.current = only.popleft()
                 del uthread, following
@@ -274,7 +275,7 @@ class KThread:
         self._hub.switch()
 
     def wait(self, uthread: UThread[Any], wait: Wait) -> None:
-        """The uThread has stopped and goes on when `wait` is over."""
+        """Stop a uThread until `wait` is over."""
         faulted = not isinstance(wait, Join)
         if faulted:
             uthread.may_fault = MAY_FAULT
@@ -289,7 +290,7 @@ class KThread:
             uthread.queue.appendleft(uthread)
 
     def park(self, wait: Wait) -> None:
-        """Have the current greenlet wait, and run the others meanwhile."""
+        """Stop the current greenlet until `wait` is over, and run the others meanwhile."""
         uthread, hub = self.current, self._hub
         if uthread is None or hub is None:
             raise RuntimeError("no uThread runs here")
@@ -301,47 +302,47 @@ class KThread:
         hub.switch()
 
     def _block(self, wait: Wait) -> None:
-        """Keep the kernel thread until `wait` is over."""
+        """Block the kernel thread until `wait` is over."""
         self._pager.flush()
         while wait.remaining:
             self._sleep()
 
     def place(self) -> steps.Place:
-        """Where the current uThread files what it waits for. Raises InvalidArgument in no uThread."""
+        """The place where the current uThread files its requests. Raises InvalidArgument if no uThread runs."""
         if self.current is None:
             raise InvalidArgument("no uThread runs here")
         return steps.Place(self._pager, self.current)
 
     def warn(self) -> None:
-        """Warn of what the daemon has told, in the name of the current uThread."""
+        """Issue the warnings that the daemon sent, from the code of the current uThread."""
         self._pager.warn()
 
     def serves(self, region: steps.StepsRegion) -> bool:
-        """An access of the current code to `region` is run by `greenlets`, and may be switched away from."""
+        """True if an access to `region` by the current code runs in `greenlets`, and may be switched away from."""
         return self.switching and self.owns(region) and (self.asynchronous or region.mapping is None)
 
     def owns(self, region: steps.StepsRegion) -> bool:
-        """`region` is of the LocalManager's client, whose stream this is."""
+        """True if `region` belongs to the LocalManager's client."""
         return region.session is self.manager.session
 
     def serves_manager(self, manager: object) -> bool:
-        """Whether the kThread is of that LocalManager."""
+        """True if the kThread belongs to this LocalManager."""
         return self.manager is manager
 
-    # Told by uThreads
+    # Called by uThreads
 
     def interrupted(self, error: BaseException) -> None:
-        """A uThread was; all others are cancelled."""
+        """Pass on an interrupt of a uThread, which cancels all others."""
         self.manager.interrupted(error)
 
     def ended(self, uthread: UThread[Any]) -> None:
-        """A uThread has."""
+        """Remove a uThread that has ended."""
         self.members.pop(uthread, None)
         self.manager.one_ended()
 
 
 class _GreenletRunner:
-    """Runs steps for the current greenlet of a kThread, and other uThreads where they wait."""
+    """Runs steps for the current greenlet of a kThread. Other uThreads run while they wait."""
 
     def __init__(self, kthread: KThread) -> None:
         self._kthread = kthread
@@ -362,7 +363,7 @@ class _GreenletRunner:
 
 
 class _CoroutineRunner:
-    """Runs steps for the current coroutine of a kThread: it yields their waits, and so other uThreads run."""
+    """Runs steps for the current coroutine of a kThread: it yields their waits, so that other uThreads run."""
 
     def __init__(self, kthread: KThread) -> None:
         self._kthread = kthread
@@ -375,10 +376,10 @@ class _CoroutineRunner:
 
 
 class _Nobody:
-    """Waits for what the kernel thread is kept for."""
+    """The waiter of a wait that blocks the kernel thread."""
 
     def wake(self) -> None:
-        """Nothing: who waits sees it."""
+        """Do nothing: the kernel thread checks the wait itself."""
 
 
 _NOBODY: Final = _Nobody()

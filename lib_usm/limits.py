@@ -1,4 +1,4 @@
-"""Limits of this process that a call ran into: which one, by the name that `ulimit` and `sysctl` know it by."""
+"""Finds the limit of this process that a call has reached, named as in `ulimit` and `sysctl`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lib_usm.errors import LimitExceeded
 
 _PROC: Final = Path("/proc")
 _STACK_BYTES: Final = 8 << 20
-"""Of a thread, as the kernel gives it unless told otherwise."""
+"""Size of a thread's stack by default."""
 _DESCRIPTORS: Final = 16
 _THREADS: Final = 16
-"""More than gRPC and lib_usm take for a client: about 8 descriptors and 10 threads."""
+"""More than gRPC and lib_usm use for one client: about 8 descriptors and 10 threads."""
 
 
 def limit_reached(error: OSError, doing: str, size: int = 0) -> LimitExceeded | None:
-    """What an error of the kernel is when a limit is the cause, which it names; None for other errors.
+    """The LimitExceeded for an error of the kernel, which names the limit; None if no limit is the cause.
 
-    `doing` is what failed, as the start of a sentence; `size` how many bytes were to be mapped, or 0.
+    `doing` begins the message with what failed. `size`: bytes that were to be mapped, or 0.
     """
     if error.errno == errno.EMFILE:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -44,7 +44,10 @@ def limit_reached(error: OSError, doing: str, size: int = 0) -> LimitExceeded | 
 
 
 def thread_limit(error: RuntimeError, doing: str) -> LimitExceeded:
-    """What it is that no thread can be started: the kernel says EAGAIN for each cause, and Python not even that."""
+    """The LimitExceeded for a thread that cannot be started.
+
+    The kernel gives EAGAIN for each cause, Python no errno.
+    """
     tight = _tight_mappings(_STACK_BYTES)
     soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     cause = tight or (
@@ -55,9 +58,9 @@ def thread_limit(error: RuntimeError, doing: str) -> LimitExceeded:
 
 
 def check_room(doing: str) -> None:
-    """Raise LimitExceeded unless this process may have the descriptors and threads that a client takes.
+    """Raise LimitExceeded unless this process can get the descriptors and threads that a client uses.
 
-    gRPC ends the whole process where it gets none.
+    Without them gRPC would abort the process.
     """
     descriptors: list[int] = []
     try:
@@ -78,20 +81,20 @@ def check_room(doing: str) -> None:
 
 
 def _pass(gate: _thread.LockType) -> None:
-    """What a thread does that only shows that it can be."""
+    """The body of a thread whose start is only a check."""
     with gate:
         pass
 
 
 def _why_no_memory(size: int) -> str:
-    """Which of the limits of mappings it was; the kernel says ENOMEM for each."""
+    """The limit of mappings that is reached; the kernel gives ENOMEM for each of them."""
     return _tight_mappings(size) or (
         "the kernel has no memory or no addresses for it (sysctl vm.overcommit_memory, memory.max of the cgroup)"
     )
 
 
 def _tight_mappings(size: int) -> str:
-    """What says that this process can map no more `size` bytes; empty if nothing does."""
+    """The limit that keeps this process from mapping `size` more bytes; empty if there is none."""
     soft = resource.getrlimit(resource.RLIMIT_AS)[0]
     used = int((_PROC / "self/statm").read_text().split()[0]) * resource.getpagesize()
     if soft != resource.RLIM_INFINITY and used + size > soft:
@@ -102,9 +105,9 @@ def _tight_mappings(size: int) -> str:
     most = int((_PROC / "sys/vm/max_map_count").read_text())
     mappings = 0
     with (_PROC / "self/maps").open("rb", buffering=0) as maps:
-        while part := maps.read(1 << 14):  # in parts, for which no mapping is needed
+        while part := maps.read(1 << 14):  # small reads need no new mapping
             mappings += part.count(b"\n")
-    # Each of a region's two mappings is one, and a mapping may be split.
+    # A region has two mappings, and the kernel may split one.
     if mappings + 2 >= most:
         return (
             f"this process has {mappings} mappings and may have {most} (sysctl vm.max_map_count); a region takes two: "

@@ -1,6 +1,6 @@
-"""LocalManager: many uThreads over few kThreads; while one waits for a page, the others run (USM's LocalManager).
+"""LocalManager (the name is from USM): runs many uThreads on few kThreads. While one waits for a page, others run.
 
-How a kThread goes about it is in lib_usm.kthread, what a uThread is in lib_usm.uthread.
+lib_usm.kthread has the scheduling, lib_usm.uthread the uThreads.
 """
 
 from __future__ import annotations
@@ -27,43 +27,42 @@ _MAX_KTHREADS = 32
 
 
 class LocalManagerStats(NamedTuple):
-    """What a LocalManager has done so far."""
+    """Counts of a LocalManager."""
 
     spawned: int
     """uThreads."""
     done: int
-    """uThreads that have ended, in whichever way."""
+    """uThreads that have ended, with a result or an error."""
     switches: int
-    """Times that a uThread was let run."""
+    """Runs of a uThread between two waits or yields."""
     faults: int
     """Faults sent to the daemon."""
     joined_faults: int
-    """Faults on a page that another uThread had faulted on already, and which were not sent."""
+    """Faults that were not sent, because another uThread's fault on the page was in flight."""
     batches: int
-    """Messages that the faults, loads and stores travelled in."""
+    """Messages that carried faults, loads and stores."""
     yields: int
-    """Faults that the daemon answered USM_YIELD."""
+    """Faults that the daemon answered with USM_YIELD."""
     run_seconds: float
-    """Time in `run`, over all kThreads."""
+    """Time in `run`, summed over all kThreads."""
     idle_seconds: float
-    """Of that, time in which a kThread slept because no uThread was ready."""
+    """The part of `run_seconds` in which a kThread slept because no uThread was ready."""
 
     @property
     def idle_share(self) -> float:
-        """Share of the time in `run` that was slept, 0 to 1."""
+        """`idle_seconds` as a share of `run_seconds`, 0 to 1."""
         return self.idle_seconds / self.run_seconds if self.run_seconds else 0.0
 
 
 class LocalManager:
-    """Runs uThreads over `kthreads` kernel threads; accesses to regions of `client` do not block them.
+    """Runs uThreads on `kthreads` kernel threads, which accesses to regions of `client` do not block.
 
-    A greenlet (`spawn`) is plain code: slicing a region, `read`, `write` and `ensure` let others run where pages are
-    missing. A coroutine (`spawn_async`) awaits `region.ensure_async`, `read_async` and `write_async`. Each runs until
-    it waits, yields or ends; the uThreads of the highest `priority` that are ready run first, in turn. With
-    `asynchronous` False a fault keeps the kernel thread, as without a LocalManager, for comparison.
-
-    `run` opens a stream to the daemon for each kThread. Touching `buffer` or an array is not seen here: call `ensure`
-    before. Raises InvalidArgument.
+    A greenlet (`spawn`) is plain code: a slice of a region, `read`, `write` and `ensure` let other uThreads run while
+    pages are missing. A coroutine (`spawn_async`) awaits `region.ensure_async`, `read_async` and `write_async`. A
+    uThread runs until it waits, yields or ends. The ready uThreads of the highest `priority` run first, in turn. With
+    `asynchronous` false, a fault blocks the kernel thread, for comparison. `run` opens a stream to the daemon for each
+    kThread. Accesses through `buffer` or an array block the kernel thread: call `ensure` before them. Raises
+    InvalidArgument, WrongType and OutOfRange.
     """
 
     def __init__(self, client: Client, kthreads: SupportsIndex = 1, *, asynchronous: bool = True) -> None:
@@ -72,7 +71,7 @@ class LocalManager:
             raise InvalidArgument(f"{count} kThreads; allowed are 1 to {_MAX_KTHREADS}")
         self.client = client
         self.finished = False
-        """No uThread is left; the kThreads end."""
+        """True if no uThread is left; then the kThreads end."""
         self._lock = threading.Lock()
         self._kthreads = [KThread(self, self._lock, asynchronous=asynchronous) for _ in range(count)]
         self._spawned = 0
@@ -84,13 +83,13 @@ class LocalManager:
 
     @property
     def session(self) -> object:
-        """The session whose regions are served: the client."""
+        """The client, whose regions are served."""
         return self.client
 
     def spawn(
         self, function: Callable[..., _T], *args: object, name: str | None = None, priority: SupportsIndex = 0
     ) -> UThread[_T]:
-        """Make a uThread that calls `function(*args)`. May be called at any time, by any thread."""
+        """Make a uThread that calls `function(*args)`. Any thread may call this, at any time."""
         if not callable(function):
             raise InvalidArgument(f"{function!r} cannot be called; a uThread needs a function")
         if inspect.iscoroutinefunction(function):
@@ -106,7 +105,7 @@ class LocalManager:
         name: str | None = None,
         priority: SupportsIndex = 0,
     ) -> UThread[_T]:
-        """Make a uThread of the coroutine that `function(*args)` returns. May be called at any time, by any thread."""
+        """Make a uThread of the coroutine that `function(*args)` returns. Any thread may call this, at any time."""
         if not callable(function):
             raise InvalidArgument(f"{function!r} cannot be called; a uThread needs a coroutine function")
         urgency = _checked(name, priority)
@@ -117,7 +116,7 @@ class LocalManager:
         return self._add(kthread, CoroutineUThread(kthread, label, urgency, coroutine))
 
     def _place(self, function: object, name: str | None) -> tuple[KThread, str]:
-        """The kThread with the fewest uThreads, and what the new one is called."""
+        """The kThread with the fewest uThreads, and the name of a new uThread."""
         with self._lock:
             self._spawned += 1
             number = self._spawned
@@ -133,7 +132,7 @@ class LocalManager:
         return uthread
 
     def yield_now(self) -> YieldNow:
-        """Let the other uThreads that are ready run first. A coroutine awaits what this returns."""
+        """Let the other ready uThreads run first. A coroutine awaits the result."""
         kthread = running.kthread
         if kthread is None:
             raise InvalidArgument("yield_now was called outside of a LocalManager's uThreads")
@@ -142,15 +141,16 @@ class LocalManager:
         return YIELD
 
     def current(self) -> UThread[Any] | None:
-        """The uThread whose code calls this; None outside of them."""
+        """The uThread whose code calls this; None outside of this LocalManager's uThreads."""
         kthread = running.kthread
         return kthread.current if kthread is not None and kthread.serves_manager(self) else None
 
     def run(self) -> None:
-        """Run all uThreads, those spawned meanwhile too, until each has ended; the calling thread is the first kThread.
+        """Run all uThreads, also those spawned meanwhile, until each has ended.
 
-        What a uThread raises is its own (`result`), but KeyboardInterrupt and SystemExit: they cancel all others, and
-        are raised here. Raises Deadlock, after it was raised in each uThread that waited in vain.
+        The calling thread is the first kThread. An exception of a uThread is raised by its `result`. But
+        KeyboardInterrupt and SystemExit cancel all other uThreads and are raised here. Raises Deadlock, after it was
+        raised in each uThread that waited in vain.
         """
         if running.kthread is not None:
             raise InvalidArgument("run was called in a uThread")
@@ -206,7 +206,7 @@ class LocalManager:
             raise crashed[0]
 
     def stats(self) -> LocalManagerStats:
-        """What was done so far; the time of a run, and the switches of a turn, are in it when that has ended."""
+        """The counts so far. A run's time is added when the run ends, the switches of a turn when the turn ends."""
         counts = [kthread.counts() for kthread in self._kthreads]
         faults, joined, batches, yields = (sum(column) for column in zip(*counts, strict=True))
         return LocalManagerStats(
@@ -221,10 +221,10 @@ class LocalManager:
             idle_seconds=sum(kthread.idle_seconds for kthread in self._kthreads),
         )
 
-    # Told by kThreads
+    # Called by kThreads
 
     def one_ended(self) -> None:
-        """A uThread has ended."""
+        """Count a uThread that has ended."""
         with self._lock:
             self._done += 1
             last = self._done == self._spawned
@@ -237,7 +237,7 @@ class LocalManager:
             kthread.post(_nothing)
 
     def is_stuck(self) -> bool:
-        """Whether nobody can wake anybody; then each uThread gets a Deadlock."""
+        """True if no uThread can wake another one; then a Deadlock is raised in each uThread."""
         with self._lock:
             if self.finished or not all(kthread.idle and not kthread.inbox for kthread in self._kthreads):
                 return False
@@ -255,14 +255,14 @@ class LocalManager:
         return True
 
     def interrupted(self, error: BaseException) -> None:
-        """Cancel all, and have `run` raise `error`."""
+        """Cancel all uThreads; `run` raises `error`."""
         self._interrupt = error
         for kthread in self._kthreads:
             kthread.post(kthread.cancel_all)
 
 
 def _checked(name: str | None, priority: SupportsIndex) -> int:
-    """The priority. Raises WrongType."""
+    """The priority as an int. Raises WrongType and OutOfRange."""
     if name is not None and not isinstance(name, str):
         raise WrongType(f"name {shown(name)} of a uThread is {kind_of(name)}; a str is needed")
     return whole(priority, "priority")

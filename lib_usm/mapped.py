@@ -1,10 +1,9 @@
-"""Copies bytes out of mapped regions and into them, a part at a time: each part is made resident, then copied.
+"""Copies bytes out of and into mapped regions in parts: each part is made resident, then copied.
 
-So what would end a touch in SIGBUS (a damaged slot, no memory, the end of the session) is an error of the fault that
-went before, and other Python threads run between two parts. A page may still go between its fault and the copy: then
-the copy faults, and waits in the kernel.
-
-What to do next is decided in `visits`, a generator that is told what came of each fault; lib_usm.steps does it.
+So a cause of SIGBUS (a damaged slot, no memory, the end of the session) is the error of a fault before the copy, and
+other Python threads run between two parts. If a page is evicted between its fault and the copy, the copy faults and
+waits in the kernel. The generator `visits` decides what to do next; lib_usm.steps does it and sends back the outcome of
+each fault.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from lib_usm.errors import OutOfMemory, again
 from lib_usm.mapping import Mapping
 
 PART_BYTES: Final = 1 << 18
-"""Bytes that are made resident together, and copied without a pause for other Python threads; at least a page."""
+"""Bytes that are made resident together, and copied while other Python threads wait; at least one page."""
 _ROUNDS: Final = 4
-"""Times that a page may be gone again before it is copied; then the copy itself waits for it, and the thread too."""
+"""How often a page is made resident again before the copy itself faults, which blocks the thread."""
 
 
 class Need(NamedTuple):
-    """Make these pages resident, and wait; the answer is OutOfMemory or None, other errors are raised."""
+    """Make these pages resident, and wait. The answer is OutOfMemory or None; other errors are raised."""
 
     first_page: int
     page_count: int
 
 
 class Copy(NamedTuple):
-    """Copy the bytes from `start` to `stop`; there is no answer."""
+    """Copy the bytes from `start` to `stop`. There is no answer."""
 
     start: int
     stop: int
@@ -42,9 +41,9 @@ Visits: TypeAlias = Generator[Need | Copy, "OutOfMemory | None", None]
 
 
 def visits(mapping: Mapping, page_size: int, start: int, end: int, *, backwards: bool = False) -> Visits:
-    """What copies the bytes from `start` to `end`, step by step, the last first if `backwards`. Raises OutOfMemory.
+    """The steps that copy the bytes from `start` to `end`, the last first if `backwards`. Raises OutOfMemory.
 
-    Parts end at page borders, and get smaller while memory does not hold as many pages at a time.
+    Parts end at page borders. They shrink while memory cannot hold all pages of a part at once.
     """
     most = pages = max(PART_BYTES // page_size, 1)
     while start < end:
@@ -70,25 +69,25 @@ def visits(mapping: Mapping, page_size: int, start: int, end: int, *, backwards:
 
 
 def resident(mapping: Mapping, page_size: int, offset: int, n: int) -> bool:
-    """Whether `n` bytes (at least 1) are at most a part, and their pages in memory: they may be copied at once."""
+    """True if `n` bytes (at least 1) can be copied at once: at most one part, and all pages in memory."""
     first_page = offset // page_size
     return n <= PART_BYTES and mapping.resident(first_page, -(-(offset + n) // page_size) - first_page)
 
 
 def reader(mapping: Mapping, parts: BytesIO) -> Callable[[int, int], object]:
-    """What copies one part out of the region, behind those before it."""
+    """A function that appends one part of the region to `parts`."""
     return lambda start, stop: parts.write(mapping.view[start:stop])
 
 
 def storing(page_size: int, mapping: Mapping, offset: int, data: memoryview) -> Visits:
-    """`visits` for a store of `data`, which may be bytes of the same region."""
+    """`visits` for a store of `data`, which may lie in the same region."""
     address, target = _address_of(data), mapping.address + offset
-    backwards = address < target < address + len(data)  # or the first part would overwrite what the next one copies
+    backwards = address < target < address + len(data)  # else the first part would overwrite what is to be copied next
     return visits(mapping, page_size, offset, offset + len(data), backwards=backwards)
 
 
 def writer(mapping: Mapping, offset: int, data: memoryview) -> Callable[[int, int], object]:
-    """What copies one part into the region."""
+    """A function that copies one part into the region."""
 
     def copy(start: int, stop: int) -> None:
         mapping.view[start:stop] = data[start - offset : stop - offset]
@@ -97,7 +96,7 @@ def writer(mapping: Mapping, offset: int, data: memoryview) -> Callable[[int, in
 
 
 def strided_writer(mapping: Mapping, place: Strided, data: memoryview) -> Callable[[int, int], object]:
-    """What copies one part of `data`, one byte for each place, into the region."""
+    """A function that copies one part of `data` into the region, one byte to each position of `place`."""
 
     def copy(start: int, stop: int) -> None:
         first = -(-(start - place.start) // place.step)
@@ -108,7 +107,7 @@ def strided_writer(mapping: Mapping, place: Strided, data: memoryview) -> Callab
 
 
 class _PyBuffer(ctypes.Structure):
-    """Python's Py_buffer."""
+    """Py_buffer of Python's C API."""
 
     _fields_ = (
         ("buf", ctypes.c_void_p),
@@ -126,7 +125,7 @@ class _PyBuffer(ctypes.Structure):
 
 
 def _address_of(data: memoryview) -> int:
-    """Where the first byte of `data` is; ctypes itself tells it of writable buffers alone."""
+    """Address of the first byte of `data`; ctypes gives it for writable buffers only."""
     found = _PyBuffer()
     get: Any = ctypes.pythonapi.PyObject_GetBuffer
     get(ctypes.py_object(data), ctypes.byref(found), 0)

@@ -1,7 +1,7 @@
-"""The memory connection of a session: it hands a userfaultfd to the daemon, and brings the memory of regions.
+"""The memory connection of a session: it sends a userfaultfd to the daemon, and receives the memory of regions.
 
-After that no call and nothing of this process's Python is needed for a page fault. The duplicate of the userfaultfd
-that is kept here makes a thread wait for its page when the daemon is gone, where it would read zeros otherwise.
+After that a page fault needs no call and no Python code of this process. This process keeps a duplicate of the
+userfaultfd: if the daemon is gone, a thread then waits for its page, where it would otherwise read zeros.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TIMEOUT_SECONDS = 10.0
 
 
 class Memory:
-    """A session's memory connection. Raises OSError where this process gets no userfaultfd, and UsmError otherwise."""
+    """A session's memory connection. Raises OSError if this process gets no userfaultfd, else UsmError."""
 
     def __init__(self, address: SocketAddress, token: str) -> None:
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class Memory:
             raise
 
     def map(self, region_id: int, length: int, page_count: int) -> Mapping:
-        """Map a region into this process, so that its faults are served. Raises UsmError or OSError."""
+        """Map a region into this process, and have the daemon serve its faults. Raises UsmError or OSError."""
         with self._lock:
             request = client_pb2.MemoryRequest(region=client_pb2.MemoryRegion(region_id=region_id))
             descriptors = self._ask(request, expect=2)
@@ -69,9 +69,9 @@ class Memory:
     def _ask(
         self, request: client_pb2.MemoryRequest, send: list[int] | None = None, expect: int = 0, *, first: bool = False
     ) -> list[int]:
-        """Send a request and read its reply; returns the descriptors that came, `expect` of them.
+        """Send a request, read its reply, and return the `expect` descriptors that it carries. Raises UsmError.
 
-        A daemon that refuses the connection may have replied, and closed it, before the `first` request.
+        If the daemon refuses the connection, it may have replied and closed before the `first` request.
         """
         descriptors: list[int] = []
         if not first:
@@ -81,7 +81,7 @@ class Memory:
                 socket.send_fds(self._socket, [request.SerializeToString()], send or [])
             try:
                 data, descriptors, flags, _ = self._receive()
-            except ConnectionResetError:  # the request was not read; the kernel says so before it gives the reply
+            except ConnectionResetError:  # the request was not read; the kernel reports that before it gives the reply
                 data, descriptors, flags, _ = self._receive()
         except OSError as error:
             raise ConnectionLost(f"the memory connection broke: {error}; connect again") from None
@@ -102,7 +102,7 @@ class Memory:
             for descriptor in descriptors:
                 os.close(descriptor)
             if isinstance(error, DecodeError):
-                raise InternalError("the daemon's answer on the memory socket is none") from None
+                raise InternalError("the daemon's answer on the memory socket cannot be decoded") from None
             raise
         return descriptors
 
@@ -110,7 +110,7 @@ class Memory:
         return socket.recv_fds(self._socket, MAX_PACKET_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
 
     def _skip_old_replies(self) -> None:
-        """Forget what came for a request that was interrupted."""
+        """Discard replies to a request that was interrupted."""
         try:
             self._socket.settimeout(0)
             while True:
@@ -123,10 +123,10 @@ class Memory:
         except BlockingIOError:
             self._socket.settimeout(_TIMEOUT_SECONDS)
         except OSError:
-            return  # the connection is gone, which the request will tell
+            return  # the connection is gone, which the request will report
 
     def leave_open(self) -> None:
-        """Keep the descriptors for as long as this process lives, because memory that they serve is in use."""
+        """Keep the descriptors open as long as this process lives, because memory that they serve is in use."""
         self._socket.detach()
 
     def close(self) -> None:

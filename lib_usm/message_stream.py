@@ -1,9 +1,9 @@
-"""One gRPC call with a stream of messages each way, on a connection of its own and without a thread.
+"""One gRPC call with a stream of messages each way, on its own connection and without a thread.
 
-gRPC's own client moves each message through threads that need Python's interpreter lock, for which they wait 5 ms and
-more while a uThread computes. This one only acts when it is called, so that a scheduler polls it between two uThreads.
-HTTP/2 is spoken by the h2 library, but for the frames that carry the messages: those it would copy many times. What the
-messages say is not known here, see lib_usm.pager.
+gRPC's own client passes each message through threads that need Python's interpreter lock, for which they wait 5 ms or
+more while a uThread computes. This stream acts only when it is called, so a scheduler can poll it between two uThreads.
+The h2 library handles HTTP/2 except for frames of messages, which it would copy many times. lib_usm.pager knows the
+messages' contents.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from lib_usm.reach import unreachable
 
 _CONNECT_SECONDS: Final = 5.0
 _PREFIX_BYTES: Final = 5
-"""A message's prefix: one byte that says whether it is compressed, then its length in four."""
+"""Prefix of a message: one byte that is 1 if it is compressed, then the length in four bytes."""
 _MAX_MESSAGE_BYTES: Final = 16 << 20
 _FRAME_HEADER_BYTES: Final = 9
 _MAX_FRAME_BYTES: Final = 1 << 20
-"""Of a frame's content."""
+"""Most bytes of a frame's content."""
 _DATA: Final = 0
 _GOAWAY: Final = 7
 _GOAWAY_BYTES: Final = 8
-"""Of its last stream and its error code, at least."""
+"""Least bytes of a GOAWAY frame: its last stream and its error code."""
 _WINDOW_UPDATE: Final = 8
 _INCREMENT_BYTES: Final = 4
 _CONNECTION: Final = bytes(4)
@@ -56,37 +56,38 @@ _CONNECTION: Final = bytes(4)
 _CONNECTION_WINDOW: Final = 65_535
 """Bytes that a connection takes before its first WINDOW_UPDATE (RFC 9113, 6.9.2)."""
 _WINDOW: Final = 8 << 20
-"""Bytes that may come before the daemon is told that there is room again."""
+"""Bytes that the daemon may send before this side announces more room."""
 _RECEIVE_BYTES: Final = 1 << 18
 _SMALL_BYTES: Final = 1 << 12
-"""Are copied, which costs less than to send several pieces."""
+"""Messages up to this size are copied behind their prefix, which costs less than sending two pieces."""
 _MAX_PIECES: Final = 256
-"""That are sent at once."""
+"""Most pieces in one system call."""
 _CODES: Final = {str(code.value[0]): code for code in grpc.StatusCode}
 
 
 class MessageStream:
-    """A call of `method` (/package.Service/Method) over the Unix socket at `path`. Raises DaemonUnavailable.
+    """A call of `method` (/package.Service/Method) over the Unix socket at `path`.
 
-    Nothing blocks but the constructor. Poll `fileno` for reading, and for writing too where `wants_to_send` says so.
+    Only the constructor blocks. It raises DaemonUnavailable and LimitExceeded. Poll `fileno` for reading, and for
+    writing too while `wants_to_send` is true.
     """
 
     def __init__(self, path: str, method: str, metadata: tuple[tuple[str, str], ...]) -> None:
         self._goaway = 0
-        """The error code with which the daemon said that it ends the connection."""
+        """Error code of the daemon's GOAWAY, by which it announces the end of the connection; 0: none yet."""
         self.end: UsmError | None = None
-        """Why the call ended; None while it goes on."""
+        """Why the call ended; None before."""
         self._outgoing: deque[memoryview] = deque()
-        """Messages that are in no frame yet, and parts of them: what is sent is not copied."""
+        """Messages, and parts of them, that are in no frame yet. They are sent without a copy."""
         self._incoming = bytearray()
         self._frames = bytearray()
         self._unsent: deque[memoryview] = deque()
-        """Frames."""
+        """Pieces of frames."""
         self._trailers: dict[str, str] = {}
         self._taken = 0
-        """Bytes that came past h2 since the daemon was last told of room."""
+        """Message bytes received, which h2 does not see, since the daemon was last told of more room."""
         self._sent = 0
-        """Bytes in DATA frames, which h2 does not count."""
+        """Message bytes sent, which h2 does not count."""
         try:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
@@ -129,16 +130,16 @@ class MessageStream:
         self._push()
 
     def fileno(self) -> int:
-        """The descriptor of the connection; -1 when it is closed."""
+        """The descriptor of the connection; -1 once it is closed."""
         return self._socket.fileno()
 
     @property
     def wants_to_send(self) -> bool:
-        """Something waits until the connection can be written to: call `receive` then."""
+        """True if bytes wait for the connection to become writable; then call `receive`."""
         return bool(self._unsent)
 
     def send(self, message: bytes) -> None:
-        """Send a message, or keep it until the daemon takes more; after the end it is dropped."""
+        """Send a message, or keep it until the daemon has room. After the end it is dropped."""
         if self.end is not None:
             return
         prefix = b"\0" + len(message).to_bytes(4, "big")
@@ -149,7 +150,7 @@ class MessageStream:
         self._push()
 
     def receive(self) -> list[bytes]:
-        """The messages that have come, and send what can be sent; after the last ones `end` is set."""
+        """Return the messages that have arrived, and send what can be sent. After the last message `end` is set."""
         if self.end is not None:
             return []
         closed = False
@@ -172,7 +173,7 @@ class MessageStream:
         return messages
 
     def close(self, error: UsmError | None = None) -> None:
-        """End the call; `end` is `error`, which is ClosedError unless given. May be called again."""
+        """End the call with `error` (None: ClosedError). May be called again."""
         if self.end is None:
             with contextlib.suppress(h2.exceptions.H2Error, OSError):
                 self._http.reset_stream(self._stream, h2.errors.ErrorCodes.CANCEL)
@@ -180,7 +181,7 @@ class MessageStream:
             self._stop(error or ClosedError("the stream was closed"))
 
     def __del__(self) -> None:
-        # Of a client that was not closed, which says so itself.
+        # For a client that was not closed; the client issues the warning.
         connection: socket.socket | None = getattr(self, "_socket", None)
         if connection is not None:
             connection.close()
@@ -203,11 +204,11 @@ class MessageStream:
                 self._stop(self._why())
 
     def _whole_frames(self, data: bytes) -> bytes:
-        """The frames that have come whole, for h2: without those of messages, which are taken here.
+        """The complete frames received, for h2: without messages, which are processed here.
 
-        And without WINDOW_UPDATE: h2 does not see what is sent, so that it would take each for a larger window, up to
-        an error after 2 GiB. And without GOAWAY. A server that drains or stops sends that first, then ends its calls,
-        each with a status, and closes the connection; h2 takes nothing after it.
+        Also without WINDOW_UPDATE: h2 does not see what is sent, so each would enlarge its window, until an error
+        after 2 GiB. And without GOAWAY, which a server that drains or stops sends first; then it ends its calls, each
+        with a status, and closes the connection. h2 would accept nothing after GOAWAY.
         """
         frames = self._frames
         frames += data
@@ -217,7 +218,7 @@ class MessageStream:
                 stop = start + _FRAME_HEADER_BYTES + int.from_bytes(view[start : start + 3], "big")
                 if len(frames) < stop:
                     if stop - start > _FRAME_HEADER_BYTES + _MAX_FRAME_BYTES:
-                        whole += view[start:]  # which h2 refuses
+                        whole += view[start:]  # too long: h2 refuses it
                         start = len(frames)
                     break
                 kind, flags = view[start + 3], view[start + 4]
@@ -238,7 +239,7 @@ class MessageStream:
         return bytes(whole)
 
     def _messages(self) -> list[bytes]:
-        """The whole messages of what has come."""
+        """The complete messages received."""
         messages = []
         incoming, start = self._incoming, 0
         with memoryview(incoming) as view:
@@ -257,7 +258,7 @@ class MessageStream:
         return messages
 
     def _push(self) -> None:
-        """Send as much as the daemon's window and the socket take."""
+        """Send as much as the daemon's window and the socket accept."""
         unsent = self._unsent
         try:
             control = self._http.data_to_send()
@@ -279,12 +280,12 @@ class MessageStream:
         except BlockingIOError:
             return
         except (h2.exceptions.H2Error, OSError) as error:
-            # What the daemon said before it left may still be there to read.
+            # The daemon's last messages may still be unread, so a broken pipe is left to `receive`.
             if not isinstance(error, BrokenPipeError | ConnectionResetError):
                 self._stop(ConnectionLost(f"the connection to the daemon broke: {error}; connect again"))
 
     def _frame(self) -> None:
-        """Put as much of the messages into frames as the daemon's window takes."""
+        """Put as much of the messages into frames as the daemon's window allows."""
         outgoing, unsent = self._outgoing, self._unsent
         allowed = min(
             self._allowed[_CONNECTION],
@@ -305,7 +306,7 @@ class MessageStream:
                 left -= len(piece)
 
     def _why(self) -> UsmError:
-        """What the call ended with."""
+        """The error with which the daemon ended the call."""
         code = _CODES.get(self._trailers.get("grpc-status", ""), None)
         if code is None:
             return ConnectionLost("the daemon broke off the stream; connect again")
@@ -318,7 +319,7 @@ class MessageStream:
         try:
             return status_pb2.Status.FromString(base64.b64decode(encoded + "=" * (-len(encoded) % 4)))
         except (binascii.Error, ValueError, DecodeError):
-            return None  # only the plain status is then believed
+            return None  # then the plain status is used
 
     def _stop(self, error: UsmError) -> None:
         if self.end is None:
@@ -327,5 +328,5 @@ class MessageStream:
 
 
 def _header(length: int, kind: int, stream_id: bytes) -> bytes:
-    """The header of a frame without flags."""
+    """Header of a frame without flags."""
     return length.to_bytes(3, "big") + bytes((kind, 0)) + stream_id

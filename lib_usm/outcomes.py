@@ -1,4 +1,4 @@
-"""What a fault brings: frames at once, a token to wait for, or an error of lib_usm.errors."""
+"""The outcome of a fault: frames at once, a token to wait for, or an error of lib_usm.errors."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class FrameRun(NamedTuple):
 
 
 class Allocated:
-    """The pages of a fault are resident, perhaps with neighbours that came along (flexible huge pages)."""
+    """The pages of a fault are resident, perhaps with neighbours that flexible huge pages brought in."""
 
     __slots__ = ("_message",)
 
     def __init__(self, message: client_pb2.Allocated) -> None:
-        # The message is kept as it came: most callers never look at the frames.
+        # The message is not converted yet: most callers never look at the frames.
         self._message = message
 
     @property
     def runs(self) -> tuple[FrameRun, ...]:
-        """Where the pages are: runs of pages on runs of frames."""
+        """Where the pages are: each run is pages on frames."""
         return tuple(FrameRun(run.first_page, run.first_frame, run.page_count) for run in self._message.runs)
 
     def __repr__(self) -> str:
@@ -48,7 +48,7 @@ Answer: TypeAlias = Allocated | Yielded | UsmError
 
 
 def decoded(outcome: client_pb2.Outcome) -> Answer:
-    """What the daemon says of a fault."""
+    """Convert the daemon's outcome of a fault."""
     if outcome.HasField("allocated"):
         return Allocated(outcome.allocated)
     if outcome.HasField("yielded"):
@@ -59,7 +59,7 @@ def decoded(outcome: client_pb2.Outcome) -> Answer:
 
 
 def allocated(answer: Answer) -> Allocated:
-    """Answer of a fault that was waited for through its yields; raised when it is an error."""
+    """The Allocated of a fault whose yields were waited for. Raises its error, or InternalError for a yield."""
     if isinstance(answer, Allocated):
         return answer
     if isinstance(answer, UsmError):

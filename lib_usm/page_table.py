@@ -1,7 +1,7 @@
-"""The software page table of one region: which pages are believed resident, one byte a page, made where touched.
+"""The software page table of one region: one byte a page for pages that are assumed resident, in chunks made on use.
 
-It is a belief, not the truth: the daemon evicts without telling. Load and Store check, so that a stale entry costs a
-round trip and never a wrong byte. Several threads may use one table: each step is one bytearray operation.
+An entry may be stale, for the daemon evicts without notice. Load and Store check, so a stale entry costs a round trip
+and never returns a wrong byte. Several threads may use one table: each step is one bytearray operation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _RESIDENT = b"\1"
 
 
 class PageTable:
-    """Beliefs about pages 0 to `page_count` - 1; all are absent at first."""
+    """Entries of pages 0 to `page_count` - 1, all absent at first."""
 
     __slots__ = ("_chunks", "_page_count")
 
@@ -21,9 +21,9 @@ class PageTable:
         self._chunks: dict[int, bytearray] = {}
 
     def mark(self, first_page: int, page_count: int) -> None:
-        """Believe `page_count` pages from `first_page` on resident; pages past the end are left out."""
+        """Mark `page_count` pages from `first_page` resident; pages past the end are ignored."""
         if page_count == 1 and first_page < self._page_count:
-            # The common case, at a third of the cost.
+            # The usual case, in a third of the time.
             chunk = self._chunks.get(first_page // _CHUNK_PAGES)
             if chunk is not None:
                 chunk[first_page % _CHUNK_PAGES] = 1
@@ -34,19 +34,19 @@ class PageTable:
             stop = min(_CHUNK_PAGES, start + end - page)
             chunk = self._chunks.get(index)
             if chunk is None:
-                # setdefault, so that two threads agree on one chunk.
+                # If two threads add the chunk at once, setdefault gives both the same one.
                 chunk = self._chunks.setdefault(index, bytearray(_CHUNK_PAGES))
             chunk[start:stop] = _RESIDENT * (stop - start)
             page += stop - start
 
     def clear(self, page: int) -> None:
-        """Believe `page` absent."""
+        """Mark `page` absent."""
         chunk = self._chunks.get(page // _CHUNK_PAGES)
         if chunk is not None:
             chunk[page % _CHUNK_PAGES] = 0
 
     def absent_runs(self, first_page: int, end_page: int, longest: int) -> list[tuple[int, int]]:
-        """List absent runs (first page, page count) of [first_page, end_page), ascending, none over `longest` pages."""
+        """Absent runs (first page, page count) in [first_page, end_page), ascending, each at most `longest` pages."""
         runs: list[tuple[int, int]] = []
         page = self._next(_ABSENT, first_page, end_page)
         while page < end_page:

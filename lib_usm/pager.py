@@ -1,7 +1,7 @@
-"""Faults, loads and stores of many waiters on one stream: gathered into batches, and their answers handed round.
+"""Faults, loads and stores of many waiters on one stream: gathers them into messages, and distributes the answers.
 
-For one thread at a time. It waits for nothing: the runner that polls the stream calls `receive`, and each `Wait` wakes
-its waiter. A fault on a page that another waiter waits for joins the fault in flight.
+Only one thread at a time may use a pager. It never waits: the runner that polls the stream calls `receive`, and each
+`Wait` wakes its waiter. A fault on a page whose fault is in flight joins that fault.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ from lib_usm.waits import Fault, FaultsWait, TokenWait, Wait
 from usm_wire.pb.usm.v1 import client_pb2
 
 _MAX_STORED_BYTES: Final = 1 << 19
-"""Bytes to store in one message, beyond which it is sent."""
+"""A message with this many bytes to store is sent at once."""
 _MAX_ACCESSES: Final = 1024
 _MAX_TOKENS: Final = 1 << 16
-"""Yields without a waiter are forgotten, oldest first, beyond this many."""
+"""Most yields without a waiter that are kept; beyond that the oldest is forgotten."""
 
 
 class Stream(Protocol):
-    """What the pager needs of lib_usm.message_stream.MessageStream."""
+    """The part of lib_usm.message_stream.MessageStream that the pager uses."""
 
     end: UsmError | None
 
     def send(self, message: bytes) -> None:
-        """Send a message, or keep it until the daemon takes more."""
+        """Send a message, or keep it until the daemon has room."""
 
     def receive(self) -> list[bytes]:
-        """The messages that have come; does not wait."""
+        """Return the messages that have arrived, without waiting."""
 
     def close(self, error: UsmError | None = None) -> None:
-        """End with this error, or ClosedError."""
+        """End the call with `error` (None: ClosedError)."""
 
 
 class Pager:
-    """Requests of one thread on `stream`, at most `max_batch_faults` a message."""
+    """The requests on `stream`, at most `max_batch_faults` in a message."""
 
     def __init__(self, stream: Stream, max_batch_faults: int) -> None:
         self._stream = stream
         self._most = min(max_batch_faults, _MAX_ACCESSES)
-        """Requests in a message."""
+        """Most requests in a message."""
         self._next_id = 1
         self._faults: dict[int, Fault] = {}
         self._explicit: dict[int, FaultsWait] = {}
         self._by_page: dict[tuple[int, int], Fault] = {}
         self._accesses: dict[int, Wait] = {}
         self._yielded: dict[int, Fault] = {}
-        """By token."""
+        """Yielded faults by token."""
         self._message = client_pb2.StreamFaultsRequest()
         self._stored_bytes = self._over_budget = 0
         self.former_end: UsmError | None = None
-        """Why the stream before this one ended, which had yielded faults that are lost."""
+        """Why the previous stream ended; its yielded faults are lost."""
         self.in_flight = 0
         """Requests without an answer."""
         self.unsent = 0
@@ -78,7 +78,7 @@ class Pager:
     def fault(
         self, table: PageTable | None, region_id: int, first_page: int, page_count: int, wait: Wait, *, write: bool
     ) -> None:
-        """File a fault, see lib_usm.waits."""
+        """File a fault; see lib_usm.waits."""
         wait.remaining += 1
         if self._stream.end is not None:
             wait.answered(again(self._stream.end))
@@ -120,7 +120,7 @@ class Pager:
         self.faults_sent += count
         add = self._message.faults.add
         for fault_id, (_, region_id, first_page, page_count) in enumerate(wait.ranges, first_id):
-            message = add()  # field by field, which takes two thirds of the time of keywords
+            message = add()  # setting the fields takes two thirds of the time of keyword arguments
             message.fault_id = fault_id
             message.region_id = region_id
             message.first_page = first_page
@@ -133,7 +133,7 @@ class Pager:
                 add = self._message.faults.add
 
     def load(self, region_id: int, offset: int, length: int, wait: Wait) -> None:
-        """File a load; `wait.answer` will hold what came."""
+        """File a load; its outcome will be in `wait.answer`."""
         access = self._access(wait)
         if access is not None:
             access.load.region_id = region_id
@@ -142,7 +142,7 @@ class Pager:
             self._filed()
 
     def store(self, region_id: int, offset: int, data: bytes, wait: Wait) -> None:
-        """File a store; `wait.answer` will hold what came."""
+        """File a store; its outcome will be in `wait.answer`."""
         access = self._access(wait)
         if access is not None:
             access.store.region_id = region_id
@@ -152,7 +152,7 @@ class Pager:
             self._filed()
 
     def take(self, wait: TokenWait) -> None:
-        """Have `wait` get the completion of the yield that has its token."""
+        """Have `wait` receive the completion of the yield that its token names."""
         wait.remaining += 1
         fault = self._yielded.get(wait.token)
         if fault is None or fault.waits:
@@ -168,7 +168,7 @@ class Pager:
             wait.took(fault.answer)
 
     def leave(self, wait: Wait) -> None:
-        """Have the waiter hear nothing more of a wait; a yield that it waited for may be waited for again."""
+        """Detach the waiter from a wait. If the wait was for a yield, that may be waited for again."""
         wait.waiter = None
         if isinstance(wait, TokenWait) and wait.fault is not None:
             fault, wait.fault = wait.fault, None
@@ -196,7 +196,7 @@ class Pager:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was filed, as one message."""
+        """Send the filed requests as one message."""
         if self.unsent:
             self._stream.send(self._message.SerializeToString())
             self._message = client_pb2.StreamFaultsRequest()
@@ -205,12 +205,12 @@ class Pager:
             self.batches += 1
 
     def receive(self) -> None:
-        """Hand round what has come; when the stream has ended all waits end with its error."""
+        """Receive answers and wake their waiters. If the stream has ended, all waits end with its error."""
         for message in self._stream.receive():
             try:
                 response = client_pb2.StreamFaultsResponse.FromString(message)
             except DecodeError:
-                self._stream.close(InternalError("the daemon's answer on the fault stream is none"))
+                self._stream.close(InternalError("the daemon's answer on the fault stream cannot be decoded"))
                 break
             if response.over_budget_pages:
                 self._over_budget = response.over_budget_pages
@@ -222,13 +222,13 @@ class Pager:
             self.fail_all(self._stream.end)
 
     def warn(self) -> None:
-        """Warn the application of pages that EVICTION=DENY cannot keep, if the daemon has told of some."""
+        """Warn the application if the daemon has reported pages that EVICTION=DENY cannot keep."""
         if self._over_budget:
             pages, self._over_budget = self._over_budget, 0
             warn_over_budget(pages)
 
     def fail_all(self, error: UsmError) -> None:
-        """Nothing will be answered any more."""
+        """End all waits with `error`."""
         faults, self._faults, self._by_page = self._faults, {}, {}
         accesses, self._accesses = self._accesses, {}
         explicit, self._explicit = self._explicit, {}
@@ -243,7 +243,7 @@ class Pager:
             wait.answered(again(error))
 
     def _outcome(self, outcome: client_pb2.Outcome) -> None:
-        # Once for every fault: what a page costs here, the application pays.
+        # This runs for every fault, so its time is part of the cost of each page.
         fault_id = outcome.fault_id
         answer = decoded(outcome)
         wait = self._explicit.pop(fault_id, None)
@@ -265,13 +265,13 @@ class Pager:
         wait.took(answer, index)
 
     def _joined_outcome(self, fault_id: int, answer: Answer, outcome: client_pb2.Outcome) -> None:
-        """Of a fault that others may have joined, or that has yielded to an explicit wait."""
+        """The outcome of a fault that several waits may have joined, or that has yielded to an explicit wait."""
         if isinstance(answer, Yielded):
             self.yields += 1
             return
         fault = self._faults.pop(fault_id, None)
         if fault is None:
-            return  # an answer to nothing that was asked changes nothing
+            return  # no request has this id
         self.in_flight -= 1
         if self._by_page.get(fault.key) is fault:
             del self._by_page[fault.key]
@@ -286,7 +286,7 @@ class Pager:
             each.took(again(answer) if isinstance(answer, UsmError) else answer)
 
     def _remember(self, fault_id: int, fault: Fault) -> None:
-        """Keep a fault that has yielded for the one that will wait for it."""
+        """Keep a yielded fault for a later `take`."""
         self._faults[fault_id] = self._yielded[fault.token] = fault
         while len(self._yielded) > _MAX_TOKENS:
             del self._yielded[next(iter(self._yielded))]
@@ -300,10 +300,10 @@ class Pager:
 
 
 def _mark(table: PageTable, first_page: int, page_count: int, allocated: client_pb2.Allocated) -> None:
-    """Note the pages of a fault, and those that came along, as resident."""
+    """Mark the pages of a fault, and those that were brought in with it, resident."""
     table.mark(first_page, page_count)
     runs = allocated.runs
-    # One run of that length is the fault's own range: most often no page came along.
+    # One run of that length is the fault's own range, as in most answers.
     if len(runs) != 1 or runs[0].page_count != page_count:
         for run in runs:
             table.mark(run.first_page, run.page_count)

@@ -1,6 +1,6 @@
-"""How a session brings pages of its regions: faults, loads and stores, by calls that wait and on streams that do not.
+"""How a session brings in pages of its regions: faults, loads and stores, by blocking calls and on polled streams.
 
-What is done for them is in lib_usm.steps; how it is waited for in lib_usm.blocking_runner and lib_usm.asyncio_runner.
+lib_usm.steps has the steps of each; lib_usm.blocking_runner and lib_usm.asyncio_runner wait for them.
 """
 
 from __future__ import annotations
@@ -32,50 +32,50 @@ _STREAM_METHOD = "/usm.v1.ClientService/StreamFaults"
 
 
 class PagedRegion(SessionRegion, StepsRegion, Protocol):
-    """What is needed of a region to bring its pages."""
+    """The part of a region that a session needs to bring in its pages."""
 
     def byte_range(self, offset: SupportsIndex, n: SupportsIndex | None) -> tuple[int, int]:
-        """A range of its bytes as ints. Raises WrongType and OutOfRange."""
+        """A range of bytes as ints. Raises WrongType and OutOfRange."""
 
 
 class PagingSession(Session):
-    """A session that brings pages."""
+    """A session that brings in pages."""
 
     def __init__(self, address: Address | None = None, *, name: str | None = None) -> None:
         self._asyncio_runners: dict[asyncio.AbstractEventLoop, AsyncioRunner] = {}
         super().__init__(address, name=name)
-        # It refers to no client, which may then be dropped.
+        # The partial does not refer to the client, so that the client can be dropped.
         opener = partial(_open_pager, str(self._where.path), self.channel, self.limits.max_batch_faults)
         self.threads = BlockingRunner(opener, self._calls, self.channel.explained)
         """The runner of threads that wait."""
 
     def open_pager(self) -> tuple[MessageStream, Pager]:
-        """A fault stream with a connection of its own, for one scheduler; it ends with the session. Raises UsmError."""
+        """Open a fault stream on its own connection, for one scheduler; it ends with the session. Raises UsmError."""
         self.check_open()
         return _open_pager(str(self._where.path), self.channel, self.limits.max_batch_faults)
 
     def asyncio_runner(self) -> AsyncioRunner:
-        """Where tasks of the running asyncio loop fault. Raises InvalidArgument outside of asyncio, and UsmError."""
+        """The runner for tasks of the running asyncio loop. Raises InvalidArgument outside of asyncio, and UsmError."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise InvalidArgument("this is awaited in a coroutine of a LocalManager, or of asyncio") from None
         self.check_open()
         for other in [other for other in self._asyncio_runners if other.is_closed()]:
-            self._asyncio_runners.pop(other).close()  # or each asyncio.run would leave a stream open
+            self._asyncio_runners.pop(other).close()  # else each asyncio.run would leave a stream open
         runner = self._asyncio_runners.get(loop)
         if runner is None or runner.ended:
             runner = self._asyncio_runners[loop] = AsyncioRunner(self.open_pager, loop)
         return runner
 
     def load(self, region: PagedRegion, offset: SupportsIndex, n: SupportsIndex) -> bytes:
-        """Return bytes of a region, as `Region.read` does outside of uThreads."""
+        """Return bytes of a region: `Region.read` outside of uThreads."""
         self._check_own(region)
         start, length = region.byte_range(offset, n)
         return self.threads.run(lambda place: steps.read(place, region, start, length))
 
     def store(self, region: PagedRegion, offset: SupportsIndex, data: memoryview) -> None:
-        """Store bytes into a region, as `Region.write` does outside of uThreads."""
+        """Store bytes into a region: `Region.write` outside of uThreads."""
         self._check_own(region)
         start, _ = region.byte_range(offset, len(data))
         self.threads.run(lambda place: steps.write(place, region, start, data))
@@ -83,7 +83,7 @@ class PagingSession(Session):
     def ensure(
         self, region: PagedRegion, first_page: SupportsIndex, page_count: SupportsIndex, *, write: bool = False
     ) -> None:
-        """Make pages of `region` resident, as `Region.ensure` does. `write` says that a write will follow."""
+        """Make pages of `region` resident, as `Region.ensure` does. `write`: the caller will write to them."""
         self._check_own(region)
         first, count = page_range(region, first_page, page_count)
         self.threads.run(lambda place: steps.ensure(place, region, first, count, write=write))
@@ -94,7 +94,7 @@ class PagingSession(Session):
         self.threads.close(ClosedError(f"the client of {self.address} was closed"))
 
     def _check_own(self, region: PagedRegion) -> None:
-        """Raise WrongType or InvalidArgument unless `region` is of this session, and what its `check_open` raises."""
+        """Raise WrongType or InvalidArgument unless `region` is this session's. Raises what its `check_open` raises."""
         session = getattr(region, "session", None)
         if not isinstance(session, PagingSession):
             raise WrongType(f"{shown(region)} is no region; use one that `mmap` of this client gave")
@@ -103,7 +103,7 @@ class PagingSession(Session):
         region.check_open()
 
     def _fault_range(self, region: PagedRegion, first_page: int, page_count: int) -> FaultRange:
-        """What one fault is filed with. Raises InvalidArgument for more pages than it may have."""
+        """The range to file as one fault. Raises InvalidArgument for more than `max_fault_pages` pages."""
         if page_count > self.limits.max_fault_pages:
             raise InvalidArgument(
                 f"a fault of {page_count} pages is too large; at most {self.limits.max_fault_pages} pages of "
@@ -120,7 +120,7 @@ def _open_pager(path: str, channel: SessionChannel, max_batch_faults: int) -> tu
 def page_range(
     region: PagedRegion, first_page: SupportsIndex, page_count: SupportsIndex, *, least: int = 0
 ) -> tuple[int, int]:
-    """A range of at least `least` pages. Raises WrongType and OutOfRange."""
+    """A range of at least `least` pages as ints. Raises WrongType and OutOfRange."""
     first, count = whole(first_page, "first page"), whole(page_count, "number of pages")
     if not (0 <= first <= region.page_count and least <= count <= region.page_count - first):
         raise OutOfRange(

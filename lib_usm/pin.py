@@ -1,4 +1,4 @@
-"""A pin: pages that stay in memory until it ends."""
+"""A pin keeps pages in memory until it ends."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from lib_usm.region import RegionBytes
 
 
 class Pin:
-    """Made by `Region.pin`, and in force from then on: to the end of a `with` block, `release`, or the region's end."""
+    """Made by `Region.pin`, which starts the pin. It ends with a `with` block, `release`, or the region."""
 
     def __init__(self, region: RegionBytes, first_page: int, page_count: int) -> None:
         self.region = region
-        """The region that has the pages."""
+        """The region of the pages."""
         self.first_page = first_page
         """First page, counted from the start of the region."""
         self.page_count = page_count
-        """Pages that are kept; 0 for an empty range."""
+        """Number of pages; 0 for an empty range."""
         self._lock = threading.Lock()
         self._released = False
 
     @property
     def released(self) -> bool:
-        """`release` was called."""
+        """True after `release`."""
         return self._released
 
     def release(self) -> None:
-        """Let the pages go again, unless another pin keeps them. May be called again."""
+        """End the pin; pages that another pin keeps stay. May be called again."""
         with self._lock:
             if self._released:
                 return
@@ -63,7 +63,7 @@ class Pin:
 
 
 class PinAsync:
-    """Made by `Region.pin_async`: awaited, it is the pin; `async with` holds it. Nothing is pinned before."""
+    """Made by `Region.pin_async`. `await` starts the pin and returns it; `async with` also ends it."""
 
     def __init__(self, region: RegionBytes, first_page: int, page_count: int) -> None:
         self._region = region

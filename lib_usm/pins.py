@@ -1,4 +1,4 @@
-"""Pins pages: in rounds of a call that pins pages which are all resident, and of faults on those that are not."""
+"""Pins pages: a call pins a range if all its pages are resident; otherwise they are faulted in, and it tries again."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from lib_usm.region import RegionBytes
 from usm_wire.pb.usm.v1 import client_pb2
 
 _MAX_ROUNDS = 1000
-"""A page that is gone this often between its fault and its pin will not stay."""
+"""Rounds after which Thrashing is raised: some page is always evicted before the pin."""
 
 
 def pin(region: RegionBytes, first_page: int, page_count: int) -> None:
-    """Have pages stay in memory. Raises LimitExceeded beyond the budget, Thrashing, and what faults raise."""
+    """Keep pages in memory. Raises LimitExceeded beyond the budget, Thrashing, and the errors of faults."""
     region.session.call(lambda: _pin(region, first_page, page_count), lambda _: unpin(region, first_page, page_count))
 
 
@@ -25,7 +25,7 @@ def _pin(region: RegionBytes, page: int, n: int) -> None:
 
 
 async def pin_async(region: RegionBytes, page: int, n: int) -> None:
-    """As `pin`, and others run while pages come."""
+    """As `pin`, while other tasks run."""
     for first, count in _parts(region, page, n):
         try:
             await _pin_part_async(region, first, count, page + n - first)
@@ -53,9 +53,9 @@ async def _pin_part_async(region: RegionBytes, first: int, count: int, planned: 
 
 
 def _pin_resident(region: RegionBytes, first: int, count: int, planned: int) -> bool:
-    """Pin pages if all are resident; False, and nothing is pinned, if some are not.
+    """Pin the pages if all are resident; else return False, with nothing pinned.
 
-    Raises LimitExceeded if the budget has no room for the `planned` pages from `first` on: before any comes in.
+    Raises LimitExceeded if the budget has no room for `planned` pages from `first`, before any page is brought in.
     """
     region.check_open()
     request = client_pb2.PinRegionRequest(
@@ -72,7 +72,7 @@ def _pin_resident(region: RegionBytes, first: int, count: int, planned: int) -> 
 
 
 def unpin(region: RegionBytes, first_page: int, page_count: int) -> None:
-    """End a pin; with an ended session, or a closed region, there is none."""
+    """End a pin. Does nothing if the session has ended or the region is closed."""
     region.session.call(lambda: _unpin(region, first_page, page_count))
 
 
@@ -86,7 +86,7 @@ def _unpin(region: RegionBytes, first_page: int, page_count: int) -> None:
 
 
 def _parts(region: RegionBytes, first_page: int, page_count: int) -> list[tuple[int, int]]:
-    """A range of pages in parts that one call takes."""
+    """Split a range of pages into parts for one call each."""
     longest, end = region.session.max_fault_pages, first_page + page_count
     return [(page, min(longest, end - page)) for page in range(first_page, end, longest)]
 

@@ -1,4 +1,4 @@
-"""Whether a daemon can be reached at an address, and in one sentence why not and what to do about it."""
+"""Checks whether a daemon can be reached at an address; its errors say in one sentence why not and what to do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _KINDS: Final = (
 
 
 def check_reachable(address: SocketAddress) -> None:
-    """Raise DaemonUnavailable if nothing can answer at `address`, or this user may not ask; LimitExceeded."""
+    """Raise DaemonUnavailable if no daemon can answer at `address` or this user may not ask it.
+
+    Raises LimitExceeded.
+    """
     path = address.path
     try:
         mode = path.stat().st_mode
@@ -63,7 +66,7 @@ def _connect(address: SocketAddress) -> None:
         except PermissionError:
             raise _denied(address, address.path, "w", "use") from None
         except BlockingIOError:
-            return  # it listens, and has more to do than to let this in at once
+            return  # the daemon listens; its queue of connections is full
         except OSError as error:
             if error.errno == errno.EPROTOTYPE:
                 raise DaemonUnavailable(
@@ -89,7 +92,7 @@ def _file_above(path: Path) -> str:
 
 
 def _closed_folder(path: Path) -> Path:
-    """The folder above `path` that this user may not enter."""
+    """The topmost folder above `path` that this user may not enter."""
     for folder in reversed(path.parents):
         if not os.access(folder, os.X_OK, effective_ids=True):
             return folder
@@ -129,6 +132,6 @@ def _group(number: int) -> str:
 
 
 def unreachable(error: OSError, what: str) -> DaemonUnavailable | LimitExceeded:
-    """What a failed use of a socket of the daemon is raised as; `what` names the socket."""
+    """The error to raise for a failed use of a daemon's socket; `what` names the socket."""
     limit = limit_reached(error, f"{what} cannot be used")
     return limit or DaemonUnavailable(f"{what} cannot be used: {error.strerror or error or 'no answer'}")

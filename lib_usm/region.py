@@ -1,7 +1,7 @@
 """The bytes of a region: a range of managed memory, used like a bytearray of fixed length.
 
-Every range is checked here, before anything is sent. What of a bytearray it has is in lib_usm.byte_sequence; how the
-bytes travel is in lib_usm.transfer, and for a region that is mapped into this process in lib_usm.mapped.
+All ranges are checked here, before anything is sent. lib_usm.byte_sequence has the methods of a bytearray. Bytes travel
+by lib_usm.transfer, and for a mapped region by lib_usm.mapped.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _T = TypeVar("_T")
 
 
 class RegionBytes(Uncopyable, ByteSequence):
-    """The bytes of a region, and its life; see lib_usm.client.Region."""
+    """The bytes of a region and its end; see lib_usm.client.Region."""
 
     instead = "copy its bytes (`bytes(region)`, `region[a:b]`), or use the region as it is; in another process, connect"
 
@@ -57,9 +57,9 @@ class RegionBytes(Uncopyable, ByteSequence):
         self.address = message.address
         """First address in the process's managed address space, in bytes."""
         self.name = message.name
-        """Name for people; may be empty."""
+        """Name for operators; may be empty."""
         self.page_count = message.page_count
-        """Pages that cover the region."""
+        """Number of pages of the region."""
         self._length = message.length
 
     @property
@@ -69,7 +69,7 @@ class RegionBytes(Uncopyable, ByteSequence):
 
     @property
     def closed(self) -> bool:
-        """The region was given back, or will be when the last array of it goes."""
+        """True if the region was given back, or will be when its last array is gone."""
         return self._closed
 
     def __len__(self) -> int:
@@ -77,22 +77,22 @@ class RegionBytes(Uncopyable, ByteSequence):
 
     @property
     def buffer(self) -> memoryview:
-        """The bytes of the region, writable; a touch of a page that is not in memory waits for it in the kernel.
+        """The bytes of the region, writable. A touch of a page that is not in memory waits in the kernel.
 
-        While it waits, this process's other Python threads wait as well, unless the touch is in code that lets them
-        run; `ensure` does not have that drawback, and raises an error where a touch ends in SIGBUS. Raises NoBuffer.
+        That wait blocks the process's other Python threads too, unless the touching code has released the interpreter
+        lock. `ensure` does not block them, and raises an error where a touch would end in SIGBUS. Raises NoBuffer.
         """
         return self._mapped().buffer()
 
     def __buffer__(self, flags: int, /) -> memoryview:
-        """As `buffer`; Python asks for it from 3.12 on, so that `memoryview(region)` works there."""
+        """As `buffer`. From Python 3.12 on, `memoryview(region)` calls this."""
         return self.buffer
 
     def ndarray(self, dtype: DTypeLike = "u1", shape: arrays.Shape = None, offset: SupportsIndex = 0) -> NDArray[Any]:
-        """A NumPy array over the bytes from `offset` on; `shape` None: one dimension, as many as there is room for.
+        """A NumPy array over the bytes from `offset`; `shape` None: one dimension that takes all the room.
 
-        A length of -1 in the shape is as many as there is room for, too. Raises NoBuffer, OutOfRange where the array
-        would not lie in the region, InvalidArgument, and ImportError without NumPy.
+        One length in the shape may be -1: it takes the room that is left. Raises NoBuffer, OutOfRange if the array does
+        not fit into the region, InvalidArgument, and ImportError without NumPy.
         """
         mapping = self._mapped()
         start, room = self.byte_range(offset, None)
@@ -101,9 +101,9 @@ class RegionBytes(Uncopyable, ByteSequence):
         return arrays.over(mapping.buffer(), item, dimensions, start)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """What NumPy makes of a region: an array of its bytes, over the same memory unless `copy`.
+        """An array of the region's bytes for NumPy, over the same memory unless `copy`.
 
-        Raises NoBuffer where that cannot be, unless a copy is asked for (`np.array(region)`).
+        Raises NoBuffer if the region is not mapped, unless a copy is asked for (`np.array(region)`).
         """
         if copy and self._mapping is None:
             return arrays.copied(self.read(0, self._length), dtype)
@@ -111,7 +111,7 @@ class RegionBytes(Uncopyable, ByteSequence):
 
     @property
     def mapping(self) -> Mapping | None:
-        """Where the region is mapped into this process; None where it is not."""
+        """The mapping of the region into this process; None if it is not mapped."""
         return self._mapping
 
     def _mapped(self) -> Mapping:
@@ -121,11 +121,13 @@ class RegionBytes(Uncopyable, ByteSequence):
         return self._mapping
 
     def ensure(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> None:
-        """Make the pages of the `n` bytes (None: to the end) from `offset` on resident, and wait for them.
+        """Make the pages of the `n` bytes (None: to the end) from `offset` resident, and wait for them.
 
-        Unlike by a touch, other Python threads run meanwhile, and in a greenlet of a LocalManager other uThreads. A
-        coroutine that calls it keeps its loop: `ensure_async` lets others run. For a moment after that the pages are
-        not evicted. Raises OutOfRange, OutOfMemory, DataLoss or SwapIOError.
+        Unlike a touch, it lets other Python threads run meanwhile, and in a greenlet of a LocalManager other uThreads.
+        In a coroutine it blocks the loop; use `ensure_async` there. The pages are not evicted for a moment afterwards.
+
+        Raises ------ OutOfRange, OutOfMemory, DataLoss or SwapIOError.
+
         """
         first_page, page_count = self.page_range(offset, n)
         self.check_open()
@@ -137,17 +139,17 @@ class RegionBytes(Uncopyable, ByteSequence):
         runner.run(lambda place: steps.ensure(place, self, first_page, page_count))
 
     def ensure_async(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> Coroutine[Any, Any, None]:
-        """As `ensure`, for a coroutine to await: of a LocalManager of this client, or of asyncio."""
+        """As `ensure`, for a coroutine of a LocalManager of this client, or of asyncio."""
         first_page, page_count = self.page_range(offset, n)
         self.check_open()
         return self.ensure_pages_async(first_page, page_count)
 
     def ensure_pages_async(self, first_page: int, page_count: int) -> Coroutine[Any, Any, None]:
-        """As `ensure_async`, for pages counted from the start of the region, which are there."""
+        """As `ensure_async`, for a range of pages that was checked."""
         return self._when_awaited(lambda place: steps.ensure(place, self, first_page, page_count))
 
     async def _when_awaited(self, todo: Callable[[Place], Steps[_T]]) -> _T:
-        """Do steps where this is awaited."""
+        """Run steps in the task that awaits this."""
         kthread = running.kthread
         if kthread is None:
             return await self._session.asyncio_runner().run(todo)
@@ -156,7 +158,7 @@ class RegionBytes(Uncopyable, ByteSequence):
         return await kthread.coroutines.run(todo)
 
     def _runner(self) -> WaitingRunner:
-        """What runs the steps of an access for the calling code."""
+        """The runner of an access by the calling code."""
         kthread = running.kthread
         if kthread is not None and kthread.serves(self):
             return kthread.greenlets
@@ -164,15 +166,15 @@ class RegionBytes(Uncopyable, ByteSequence):
         return threads if self._mapping is None else threads.copying
 
     def read_async(self, offset: SupportsIndex, n: SupportsIndex) -> Coroutine[Any, Any, bytes]:
-        """As `read`, for a coroutine to await: of a LocalManager of this client, or of asyncio."""
+        """As `read`, for a coroutine of a LocalManager of this client, or of asyncio."""
         start, length = self.byte_range(offset, n)
         self.check_open()
         return self._when_awaited(lambda place: steps.read(place, self, start, length))
 
     def write_async(self, offset: SupportsIndex, data: Buffer) -> Coroutine[Any, Any, None]:
-        """As `write`, for a coroutine to await: of a LocalManager of this client, or of asyncio.
+        """As `write`, for a coroutine of a LocalManager of this client, or of asyncio.
 
-        `data` is copied at once: what is done to it later is not stored.
+        `data` is copied at once: later changes to it are not stored.
         """
         with self._content(data) as view:
             start, _ = self.byte_range(offset, len(view))
@@ -181,9 +183,9 @@ class RegionBytes(Uncopyable, ByteSequence):
         return self._when_awaited(lambda place: steps.write(place, self, start, copied))
 
     def resident(self, offset: SupportsIndex = 0, n: SupportsIndex | None = None) -> bool:
-        """Whether the pages of the `n` bytes (None: to the end) from `offset` on are all in memory; without a call.
+        """True if the pages of the `n` bytes (None: to the end) from `offset` are all in memory. Makes no call.
 
-        A mapped region knows. For another it is what this client last heard: it may be out of date.
+        For a mapped region this is exact. For another it is this client's last knowledge, which may be stale.
         """
         first_page, page_count = self.page_range(offset, n)
         self.check_open()
@@ -195,13 +197,13 @@ class RegionBytes(Uncopyable, ByteSequence):
         return not self.table.absent_runs(first_page, first_page + page_count, max(page_count, 1))
 
     def absent_runs(self, first_page: int, page_count: int, longest: int) -> list[tuple[int, int]]:
-        """Runs of pages (first page, pages) that `resident` would not call so, none over `longest` pages."""
+        """Runs (first page, pages) of pages that `resident` denies, each at most `longest` pages."""
         if self._mapping is not None:
             return self._mapping.absent_runs(first_page, page_count, longest)
         return self.table.absent_runs(first_page, first_page + page_count, longest)
 
     def read(self, offset: SupportsIndex, n: SupportsIndex) -> bytes:
-        """Return the `n` bytes from `offset` on, faulting in what is absent.
+        """Return the `n` bytes from `offset`, faulting in absent pages.
 
         Raises OutOfRange, OutOfMemory, DataLoss or SwapIOError.
         """
@@ -215,9 +217,9 @@ class RegionBytes(Uncopyable, ByteSequence):
         return self._runner().run(lambda place: steps.read(place, self, start, length))
 
     def write(self, offset: SupportsIndex, data: Buffer) -> None:
-        """Store `data` (anything with a buffer, in C order; or a region) from `offset` on, faulting in what is absent.
+        """Store `data` (any buffer, in C order, or a region) at `offset`, faulting in absent pages.
 
-        Raises WrongType, and as `read` does. After an error, a part of `data` may have been stored.
+        Raises WrongType and the errors of `read`. After an error, a part of `data` may have been stored.
         """
         with self._content(data) as view:
             start, length = self.byte_range(offset, len(view))
@@ -235,20 +237,20 @@ class RegionBytes(Uncopyable, ByteSequence):
 
     def _write_strided(self, place: Strided, data: memoryview) -> None:
         self.check_open()
-        far = place.step >= self._page_size  # where pages lie between that need not come
+        far = place.step >= self._page_size  # then some pages in between need not be brought in
         mapping = self._mapping
         if mapping is not None and not far and running.kthread is None:
             self._session.threads.copying.run(lambda each: steps.write_strided(each, self, mapping, place, data))
             return
-        # Bytes between them are another thread's to write: they are not read and written back.
+        # Another thread may write the bytes in between, so they are not read and written back.
         for index in range(place.n):
             self.write(place.start + index * place.step, data[index : index + 1])
 
     def close(self) -> None:
-        """Give the region back; waiting faults of its pages fail with Unmapped. May be called again.
+        """Give the region back. Waiting faults of its pages raise Unmapped. May be called again.
 
-        Raises InUse, and has changed nothing, while arrays or memoryviews of it are in use. What other threads do with
-        it at this moment is done to its end, or raises ClosedError, or Unmapped where it waits for a page.
+        Raises InUse while arrays or memoryviews of it are in use; then nothing has changed. An access by another thread
+        at this moment completes, or raises ClosedError, or Unmapped if it waits for a page.
         """
         if not self._closed:
             self._session.check_process()
@@ -264,7 +266,7 @@ class RegionBytes(Uncopyable, ByteSequence):
             self._session.unmap(self, owner)
 
     def let_go(self) -> None:
-        """Refuse every further use; the region is given back when its last array or memoryview goes."""
+        """Refuse all further use. The region is given back when its last array or memoryview is gone."""
         self._closed = True
         if self._mapping is not None:
             self._mapping.let_go()
@@ -280,7 +282,7 @@ class RegionBytes(Uncopyable, ByteSequence):
         except InUse:
             self.let_go()
         except ForkedChild:
-            return  # the region is the parent's, which goes on with it
+            return  # the region is the parent's, which still uses it
         except UsmError:
             if error is None:
                 raise
@@ -290,7 +292,7 @@ class RegionBytes(Uncopyable, ByteSequence):
         return f"<Region {self.region_id}{name}, {counted(self._length, 'byte')}{', closed' if self._closed else ''}>"
 
     def why(self, error: UsmError) -> UsmError:
-        """What a failed use of the region is raised as: ClosedError, where it or its client was closed meanwhile."""
+        """The error to raise for a failed use: ClosedError if the region or its client was closed meanwhile."""
         if self._session.closed and not isinstance(error, ClosedError):
             return ClosedError(f"the client of {self._session.address} was closed")
         if self._closed and isinstance(error, NotFound):
@@ -298,13 +300,16 @@ class RegionBytes(Uncopyable, ByteSequence):
         return again(error)
 
     def check_open(self) -> None:
-        """Raise ClosedError after `close`, ForkedChild, and what ended the session when it is over."""
+        """Raise ClosedError after `close`, ForkedChild, and the reason if the session has ended."""
         self._session.check_open()
         if self._closed:
             raise ClosedError(f"region {self.region_id} was closed")
 
     def byte_range(self, offset: SupportsIndex, n: SupportsIndex | None) -> tuple[int, int]:
-        """The range as ints, `n` None: to the end. Raises WrongType, and OutOfRange unless it lies in the region."""
+        """The range as ints; `n` None: to the end.
+
+        Raises WrongType, and OutOfRange unless the range is in the region.
+        """
         start = whole(offset, "offset")
         length = max(self._length - start, 0) if n is None else whole(n, "number of bytes")
         if not (0 <= start <= self._length and 0 <= length <= self._length - start):
@@ -315,11 +320,11 @@ class RegionBytes(Uncopyable, ByteSequence):
         return start, length
 
     def page_range(self, offset: SupportsIndex, n: SupportsIndex | None) -> tuple[int, int]:
-        """First page and number of pages of a range of bytes, which may be empty. Raises as `byte_range` does."""
+        """First page and number of pages of a range of bytes, which may be empty. Raises what `byte_range` raises."""
         start, length = self.byte_range(offset, n)
         return self.pages(start, length) if length else (0, 0)
 
     def pages(self, offset: int, n: int) -> tuple[int, int]:
-        """First page and number of pages that cover the `n` (at least 1) bytes from `offset` on."""
+        """First page and number of pages that cover the `n` bytes (at least 1) from `offset`."""
         first = offset // self._page_size
         return first, -(-(offset + n) // self._page_size) - first

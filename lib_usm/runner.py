@@ -1,7 +1,7 @@
-"""What runs steps: a runner waits where they wait, each in its own way, and files what they ask for on its stream.
+"""Runners run steps: a runner files their requests on its stream, and waits where the steps wait.
 
-There are three ways. A thread that waits is kept (lib_usm.blocking_runner); a greenlet lets other uThreads run
-(lib_usm.kthread); a coroutine lets its loop go on (lib_usm.asyncio_runner, and lib_usm.kthread for uThreads).
+There are three ways to wait. The thread blocks (lib_usm.blocking_runner); a greenlet lets other uThreads run
+(lib_usm.kthread); a coroutine returns to its loop (lib_usm.asyncio_runner, and lib_usm.kthread for uThreads).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ _T = TypeVar("_T")
 
 
 class Runner(Protocol):
-    """Runs the steps that `make` returns for the place where they file what they wait for."""
+    """Runs the steps that `make` returns for the place where they file their requests."""
 
     def run(self, make: Callable[[Place], Steps[_T]]) -> _T | Awaitable[_T]:
-        """Return the result of the steps, or what is awaited for it. Raises what they raise."""
+        """Return the result of the steps, or an awaitable of it. Raises what they raise."""
 
 
 class WaitingRunner(Protocol):
-    """A Runner that has the result when `run` returns."""
+    """A Runner whose `run` returns the result."""
 
     def run(self, make: Callable[[Place], Steps[_T]]) -> _T:
         """Return the result of the steps. Raises what they raise."""
 
 
 class AwaitedRunner(Protocol):
-    """A Runner that is awaited."""
+    """A Runner whose `run` is awaited."""
 
     def run(self, make: Callable[[Place], Steps[_T]]) -> Coroutine[Any, Any, _T]:
-        """Return what gives the result of the steps, or raises what they raise, when it is awaited."""
+        """Return a coroutine that returns the result of the steps, or raises what they raise."""

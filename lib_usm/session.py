@@ -1,6 +1,6 @@
-"""A session with the daemon: its connections, what they bring of its regions' bytes, and its end.
+"""A session with the daemon: its connections, the regions that it keeps, and its end.
 
-How its pages come is in lib_usm.paging, which errors there are in lib_usm.errors. Regions are made in lib_usm.client.
+lib_usm.paging brings in pages. lib_usm.client makes regions.
 """
 
 from __future__ import annotations
@@ -48,35 +48,35 @@ _SessionT = TypeVar("_SessionT", bound="Session")
 _T = TypeVar("_T")
 _DETACH_TIMEOUT_SECONDS = 5.0
 _COPY_TIMEOUT_SECONDS = 1.0
-# Of regions given back without a call so many may still be under way.
+# Most regions given back without a call that `_settle` waits for.
 _MAX_GIVEN_BACK = 64
 _MAX_NAME_CHARACTERS = 64
 _REAL = "userfaultfd"
 
 
 class SessionRegion(Protocol):
-    """What a session needs of a region, to end it."""
+    """The part of a region that a session needs to end it."""
 
     region_id: int
 
     @property
     def closed(self) -> bool:
-        """It was given back."""
+        """True if it was given back."""
 
     @property
     def page_count(self) -> int:
-        """Pages that cover it."""
+        """Number of its pages."""
 
     @property
     def mapping(self) -> Mapping | None:
-        """Where it is mapped into this process; None where it is not."""
+        """Its mapping into this process; None if it is not mapped."""
 
     def let_go(self) -> None:
-        """Refuse every further use."""
+        """Refuse all further use."""
 
 
 def interruptible(method: Callable[Concatenate[_SessionT, _P], _T]) -> Callable[Concatenate[_SessionT, _P], _T]:
-    """Have a method that waits for the daemon be interrupted without harm, see lib_usm.calls."""
+    """Make a method that waits for the daemon safe to interrupt; see lib_usm.calls."""
 
     @functools.wraps(method)
     def make(self: _SessionT, /, *args: _P.args, **keywords: _P.kwargs) -> _T:
@@ -86,7 +86,7 @@ def interruptible(method: Callable[Concatenate[_SessionT, _P], _T]) -> Callable[
 
 
 class Session(Uncopyable):
-    """What lib_usm.Client is made of; see there on threads, fork() and interrupts."""
+    """The base of lib_usm.Client, which describes threads, fork() and interrupts."""
 
     instead = "connect in the other process, or use this client as it is"
 
@@ -97,7 +97,7 @@ class Session(Uncopyable):
         self._closed = False
         self._memory: Memory | None = None
         self._regions: weakref.WeakValueDictionary[int, SessionRegion] = weakref.WeakValueDictionary()
-        # Regions that were given back without a call, newest last; see `_settle`.
+        # Regions given back without a call, newest last; see `_settle`.
         self._given_back: deque[int] = deque(maxlen=_MAX_GIVEN_BACK)
         check_reachable(where)
         check_room(f"{where} cannot be connected to")
@@ -122,10 +122,10 @@ class Session(Uncopyable):
             self.holdings = Holdings(_giver(self._stream, self._given_back))
             """Regions that the daemon keeps for this client."""
             self.why_no_buffer = self._connect_memory(where, session)
-            """Empty where regions have a buffer, that is, are mapped into this process; else why not."""
+            """Why regions have no buffer, that is, are not mapped into this process; empty if they have one."""
             undo.pop_all()
         self.address = str(where)
-        """Where the daemon listens, as unix:PATH."""
+        """The daemon's address as unix:PATH."""
         self.process_id = session.process_id
         """Number of this session in usmctl."""
         self._dropped = weakref.finalize(
@@ -135,12 +135,12 @@ class Session(Uncopyable):
 
     @property
     def closed(self) -> bool:
-        """`close` was called."""
+        """True after `close`."""
         return self._closed
 
     @property
     def ended(self) -> bool:
-        """The session is over, by `close` or by what the next call raises."""
+        """True if the session has ended, by `close` or by an error that the next call raises."""
         return self._over()
 
     @property
@@ -169,16 +169,16 @@ class Session(Uncopyable):
 
     @property
     def faults_of_system_calls(self) -> bool:
-        """Whether a system call that meets a missing page of a buffer waits for it; else it fails with EFAULT.
+        """True if a system call that touches a missing page of a buffer waits for it; if false, it fails with EFAULT.
 
-        Without that, call `Region.ensure` before a buffer is given to `readinto`, `send` and the like.
+        If false, call `Region.ensure` before a buffer is passed to `readinto`, `send` and the like.
         """
         return self._memory is not None and self._memory.way != "user-mode"
 
     def close(self) -> None:
-        """End the session: its regions and all their bytes are given back. May be called again."""
+        """End the session, and give back its regions with all their bytes. May be called again."""
         if os.getpid() != self._pid:
-            # Only these copies of the descriptors are ours; by them the daemon would miss the parent's death.
+            # Close only this process's copies of the descriptors, which would hide the parent's death from the daemon.
             self._identity.close()
             if self._memory is not None:
                 self._memory.close()
@@ -186,12 +186,12 @@ class Session(Uncopyable):
         if sys.is_finalizing():
             self._closed = True
             if self._dropped.detach() is not None:
-                _hang_up(self._calls, self._stream, self._identity)  # threads that others would wait for have ended
+                _hang_up(self._calls, self._stream, self._identity)  # the threads that could make calls have ended
             return
         try:
             self._calls.make(self._close)
         except LimitExceeded:
-            self._close()  # no thread can be started, or not any more, as the program ends
+            self._close()  # no thread can be started, for example because the program ends
         self._calls.stop()
 
     def _close(self) -> None:
@@ -204,7 +204,7 @@ class Session(Uncopyable):
         in_use = self._let_go(regions)
         self._end_streams()
         if self._stream.end is None:
-            # A daemon that does not answer ends the session all the same, when the stream goes.
+            # If the daemon does not answer, the session ends with the stream.
             with contextlib.suppress(UsmError):
                 self.channel.call(self.channel.stub.Detach, client_pb2.DetachRequest(), timeout=_DETACH_TIMEOUT_SECONDS)
         self._stream.close()
@@ -212,7 +212,7 @@ class Session(Uncopyable):
         self._identity.close()
         if in_use:
             session_ended(self)
-            # Without the descriptors the arrays would be zeros.
+            # If the descriptors were closed, the arrays would read as zeros.
             if self._memory is not None:
                 self._memory.leave_open()
             warn(
@@ -223,10 +223,10 @@ class Session(Uncopyable):
             self._memory.close()
 
     def _end_streams(self) -> None:
-        """End the streams beside the session's own, for those that wait on them."""
+        """End the streams beside the session's own, and the waits on them."""
 
     def _let_go(self, regions: Iterable[SessionRegion]) -> list[str]:
-        """Unmap regions from this process, because the session ends; returns names of those that stay, being in use."""
+        """Unmap regions at the session's end; returns the names of those that stay mapped because they are in use."""
         reading = []
         for region in regions:
             mapping = region.mapping
@@ -235,12 +235,12 @@ class Session(Uncopyable):
                 reading.append(region.region_id)
             elif mapping is None:
                 self.holdings.take(region.region_id)
-        # Another thread may be in the middle of a copy, which must not outlive the session.
+        # Another thread may be copying, and its copy must end before the session does.
         self.holdings.wait_for(reading, _COPY_TIMEOUT_SECONDS)
         return self.holdings.names()
 
     def call(self, function: Callable[[], _T], undo: Callable[[_T], None] | None = None) -> _T:
-        """Call a function that an interrupt must not stop in the middle, see lib_usm.calls."""
+        """Call a function that an interrupt must not stop halfway; see lib_usm.calls."""
         return self._calls.make(function, undo)
 
     def _over(self) -> bool:
@@ -248,10 +248,10 @@ class Session(Uncopyable):
 
     @interruptible
     def unmap(self, region: SessionRegion, memory: weakref.ref[MappedBytes] | None = None) -> None:
-        """Give `region` back, which holds no longer; `Region.close` calls it.
+        """Give `region` back, after the caller took it from `holdings`; `Region.close` calls this.
 
-        While another thread still copies out of its `memory`, that is put off to the end of the copy. With an ended
-        session there is nothing left to give back.
+        While another thread copies out of its `memory`, the region is given back at the end of that copy. After the
+        session's end this does nothing.
         """
         if memory is None or memory() is None or not self.holdings.put_back(region.region_id, repr(region), memory):
             self._unmap(region.region_id)
@@ -261,10 +261,10 @@ class Session(Uncopyable):
             self.channel.call(self.channel.stub.UnmapRegion, client_pb2.UnmapRegionRequest(region_id=region_id))
 
     def check_open(self) -> None:
-        """Raise ForkedChild, ClosedError, or what ended the session; nothing while the session lives."""
+        """Raise ForkedChild, ClosedError, or the reason if the session has ended."""
         self.check_process()
         end = self.channel.killed or self._stream.end
-        if self._closed:  # looked at last, for a close ends the rest as well
+        if self._closed:  # checked after `end` was read, for a close also ends the stream
             raise ClosedError(f"the client of {self.address} was closed")
         if end is not None:
             raise again(end)
@@ -293,7 +293,7 @@ class Session(Uncopyable):
         return f"<Client {self.process_id} of {self.address}{', closed' if self._closed else ''}>"
 
     def check_process(self) -> None:
-        """Raise ForkedChild in a process that did not make the client."""
+        """Raise ForkedChild in any process but the one that made the client."""
         if os.getpid() != self._pid:
             raise ForkedChild(
                 f"this client was made by process {self._pid} before fork(); "
@@ -304,7 +304,7 @@ class Session(Uncopyable):
 def _drop(
     name: str, calls: Calls, channel: SessionChannel, stream: SessionStream, identity: Identity, memory: Memory | None
 ) -> None:
-    """End the session of a client that nothing refers to any more, without waiting, in the middle of anything."""
+    """End the session of a dropped client, without waiting; a finalizer calls this at any moment."""
     over = stream.end is not None or channel.killed is not None
     _hang_up(calls, stream, identity)
     if memory is not None:
@@ -314,7 +314,7 @@ def _drop(
 
 
 def _attach(where: SocketAddress, name: str, ticket: str) -> tuple[SessionChannel, client_pb2.AttachResponse]:
-    """Begin a session. Raises what `SessionChannel.attach` does."""
+    """Begin a session. Raises what `SessionChannel.attach` raises."""
     channel = SessionChannel(where)
     try:
         return channel, channel.attach(name, ticket)
@@ -331,7 +331,7 @@ def _hang_up(calls: Calls, stream: SessionStream, identity: Identity) -> None:
 
 
 def _giver(stream: SessionStream, given_back: deque[int]) -> Callable[[int], None]:
-    """What gives regions back without a call, and notes them; it does not refer to the client, which may then go."""
+    """A function that gives regions back without a call and records them. It does not refer to the client."""
 
     def give_back(region_id: int) -> None:
         stream.give_back(region_id)
@@ -341,7 +341,7 @@ def _giver(stream: SessionStream, given_back: deque[int]) -> Callable[[int], Non
 
 
 def default_name() -> str:
-    """Name of the running program without suffix, or "python"; policies may be assigned by it."""
+    """Name of the running program without suffix, else "python"; rules for policies may match it."""
     stem = Path(sys.argv[0] if sys.argv else "").stem
     printable = "".join(character for character in stem if character.isprintable())[:_MAX_NAME_CHARACTERS]
     return "python" if not printable or printable.startswith("-") else printable

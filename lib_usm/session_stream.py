@@ -1,6 +1,6 @@
-"""The session's own stream, with which it lives and ends: it tells why the session ended, and gives regions back.
+"""The session's own stream, with which the session ends. It reports why the session ended, and gives regions back.
 
-Faults travel on streams beside it, see lib_usm.pager.
+Faults travel on other streams; see lib_usm.pager.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from usm_wire.pb.usm.v1 import client_pb2
 StreamCall: TypeAlias = "grpc._CallIterator[client_pb2.StreamFaultsResponse]"
 
 _MAX_REGIONS = 1 << 14
-"""Numbers of regions in one message."""
+"""Most region numbers in one message."""
 
 
 class _Requests:
-    """An iterator of requests, which gRPC's thread sends: what piles up during a send goes together."""
+    """The iterator of requests, which a thread of gRPC sends. Numbers put during a send travel in one message."""
 
     def __init__(self) -> None:
-        # SimpleQueue.put may be called where a finalizer runs: in the middle of another put of the same thread.
+        # A finalizer may run during a `put` of the same thread, and call `put` itself: SimpleQueue allows that.
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._closed = False
 
     def give_back(self, region_id: int) -> None:
-        """Have a region unmapped. A finalizer may call this: it takes no lock, and never waits."""
+        """Send a request to unmap a region. A finalizer may call this: it takes no lock and never waits."""
         if not self._closed:
             self._queue.put(region_id)
 
     def close(self) -> None:
-        """End the iteration after what was put before. A finalizer may call this."""
+        """End the iteration after all earlier requests. A finalizer may call this."""
         self._queue.put(None)
 
     def __iter__(self) -> _Requests:
@@ -55,37 +55,37 @@ class _Requests:
 
 
 class SessionStream:
-    """The stream, opened by `open_call` with the iterator of requests that it is to send."""
+    """The stream, opened by `open_call` with the iterator of its requests."""
 
     def __init__(self, open_call: Callable[[Iterator[client_pb2.StreamFaultsRequest]], StreamCall]) -> None:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._end: UsmError | None = None
         self._requests = _Requests()
-        # None once closed: a gRPC call that lives until the interpreter ends may hang it. Its `__del__` takes a lock
-        # that a thread of gRPC may have held when the interpreter ended that thread.
+        # None once closed. A gRPC call that is alive when the interpreter ends may hang it: its `__del__` takes a lock
+        # that a thread of gRPC may have held when it was stopped.
         self._call: StreamCall | None = open_call(self._requests)
         if not self._call.add_callback(self._ended):
             self._ended()
 
     @property
     def end(self) -> UsmError | None:
-        """Why the stream ended, or None while it works; a fresh error, to be raised."""
+        """A new instance of the error that ended the stream, to be raised; None while it works."""
         return None if self._end is None else again(self._end)
 
     def why(self, timeout: float) -> UsmError | None:
-        """What the daemon said when it ended the stream, for which this waits `timeout` seconds at most."""
+        """The error with which the daemon ended the stream, after at most `timeout` seconds; None if there is none."""
         call = self._call
         if call is None or not self._over.wait(timeout) or call.code() is grpc.StatusCode.OK:
             return None
         return self.end
 
     def give_back(self, region_id: int) -> None:
-        """Have the daemon unmap a region, without waiting; a finalizer may call this."""
+        """Have the daemon unmap a region, without waiting. A finalizer may call this."""
         self._requests.give_back(region_id)
 
     def hang_up(self) -> None:
-        """End the stream, and the session with it, without waiting; a finalizer may call this."""
+        """End the stream and the session, without waiting. A finalizer may call this."""
         self._requests.close()
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class SessionStream:
             call.cancel()
 
     def _ended(self) -> None:
-        """Note the end of the call; gRPC calls this."""
+        """Record the end of the call; gRPC calls this."""
         call = self._call
         if call is not None and self._end is None:
             self._stop(_why_over(call))

@@ -1,8 +1,7 @@
-/* Says on stderr which page of which region a SIGBUS is about, then lets the process end as it would have ended.
-
-   In C, because Python's own handlers run between two of its instructions, and the thread that touched the page is in
-   the middle of one, perhaps without the interpreter's lock. Nothing here needs that lock, memory or a file, or waits
-   for longer than a tenth of a second. lib_usm/sigbus.py calls `usm_watch` and `usm_forget`, one thread at a time. */
+/* Prints on stderr which page of which region caused a SIGBUS, then lets the process end as it would have.
+   This is C, for Python runs its own handlers between two bytecodes, while the thread that touched the page is in the
+   middle of one, perhaps without the interpreter's lock. The handler needs no lock, allocates nothing, opens no file,
+   and waits at most 0.6 s. lib_usm/sigbus.py calls `usm_watch` and `usm_forget`, one thread at a time. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,15 +15,15 @@
 #define MOST_NAME 256
 #define MOST_REASONS 64
 #define MOST_REASON 128
-#define END_MILLISECONDS 500 /* a daemon on a busy machine hangs up as late */
+#define END_MILLISECONDS 500 /* on a busy machine the daemon may take this long to hang up */
 #define WRITE_MILLISECONDS 100
 
 struct region {
-    volatile uintptr_t start; /* 0: not used; written last */
+        volatile uintptr_t start; /* written last; 0: unused */
     uintptr_t end;
     uintptr_t page_size;
-    volatile int connection; /* the session's; it hangs up when the session has ended; -1: it has */
-    const volatile unsigned char *reasons; /* a byte a page */
+        volatile int connection; /* of the session: it hangs up when the session ends; -1: ended */
+        const volatile unsigned char *reasons; /* one byte a page */
     char name[MOST_NAME];
 };
 
@@ -66,7 +65,8 @@ static void say(const struct region *region, uintptr_t address) {
     append(text, &length, room, ") of ");
     append(text, &length, room, region->name);
     const char *reason = reason_texts[region->reasons[offset / region->page_size] % MOST_REASONS];
-    /* Without a reason the session goes: its pages are made errors a moment before the daemon hangs up. */
+        /* A page without a reason: the session is ending, for the daemon poisons its pages shortly before it hangs up.
+        */
     if (has_ended(region, *reason == 0 ? END_MILLISECONDS : 0)) {
         append(text, &length, room,
                ": the session has ended, so its bytes are gone (usmd was drained or killed it, or the client was "
@@ -79,7 +79,7 @@ static void say(const struct region *region, uintptr_t address) {
                "; its log and `usmctl explain` say more. Region.ensure and Region.read raise an error instead.\n");
     }
     struct pollfd standard_error = {.fd = STDERR_FILENO, .events = POLLOUT};
-    if (poll(&standard_error, 1, WRITE_MILLISECONDS) == 1) { /* a pipe with room takes this much at once */
+        if (poll(&standard_error, 1, WRITE_MILLISECONDS) == 1) { /* a pipe with room accepts the whole text at once */
         ssize_t written = write(STDERR_FILENO, text, length);
         (void)written;
     }
@@ -89,7 +89,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context) {
     int saved = errno;
     uintptr_t address = (uintptr_t)info->si_addr;
     (void)context;
-    if (info->si_code > 0) { /* a touch, and not a kill */
+        if (info->si_code > 0) { /* caused by a touch, not by kill() */
         for (int index = 0; index < MOST_REGIONS; index++) {
             const struct region *region = &regions[index];
             if (region->start != 0 && region->start <= address && address < region->end) {
@@ -98,8 +98,9 @@ static void on_sigbus(int number, siginfo_t *info, void *context) {
             }
         }
     }
-    /* The touch is repeated when this returns, and then does what it would have done. Once alone: a handler before this
-       one may restore this one and raise the signal again, as faulthandler does. */
+        /* When this returns, the touch is repeated and goes to the earlier handler. The exchange allows that only once:
+        an
+           earlier handler may reinstall this one and raise the signal again, as faulthandler does. */
     if (__atomic_exchange_n(&called, 1, __ATOMIC_SEQ_CST)) {
         before.sa_handler = SIG_DFL;
         before.sa_flags = 0;
@@ -111,14 +112,14 @@ static void on_sigbus(int number, siginfo_t *info, void *context) {
     errno = saved;
 }
 
-/* Say what a byte among a region's reasons means. */
+/* Set the text for a value of the `reasons` bytes. */
 void usm_reason(int number, const char *text) {
     if (0 <= number && number < MOST_REASONS) {
         strncpy(reason_texts[number], text, MOST_REASON - 1);
     }
 }
 
-/* Watch a range of addresses, whose pages have a byte each at `reasons`. Returns its number, or -1 if there are too many. */
+/* Watch a range of addresses, with one byte a page at `reasons`. Returns its number, or -1 if there are too many. */
 int usm_watch(uintptr_t start, uintptr_t length, uintptr_t page_size, int connection, const char *name,
               const unsigned char *reasons) {
     struct sigaction current;
@@ -136,7 +137,7 @@ int usm_watch(uintptr_t start, uintptr_t length, uintptr_t page_size, int connec
         region->start = start;
         sigaction(SIGBUS, NULL, &current);
         if (!(current.sa_flags & SA_SIGINFO) || current.sa_sigaction != on_sigbus) {
-            /* Also when another handler was installed meanwhile: that one is called after this one. */
+                        /* Also if the application has installed a handler since: that one runs after this one. */
             struct sigaction ours = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
             sigemptyset(&ours.sa_mask);
             before = current;
@@ -147,7 +148,7 @@ int usm_watch(uintptr_t start, uintptr_t length, uintptr_t page_size, int connec
     return -1;
 }
 
-/* The session of a range has ended, or its connection is not this process's any more. */
+/* The session of a range has ended, or this process has closed its connection. */
 void usm_ended(int index) {
     regions[index].connection = -1;
 }

@@ -1,7 +1,7 @@
-"""A sentence on stderr before a SIGBUS ends the process: which page of which region, and why.
+"""Explains a SIGBUS on stderr before it ends the process: which page of which region, and why.
 
-A touch of a page that cannot be had is SIGBUS, whose own message is "Bus error". The handler is in sigbus.c; where
-that could not be compiled when the library was installed, nothing is said. An application's own handler stays.
+A touch of a page that cannot be brought in is a SIGBUS, for which the shell prints only "Bus error". The handler is in
+sigbus.c; if that was not compiled at installation, there is no explanation. An application's own handler is kept.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _REASONS: Final = {
     common_pb2.FAILURE_REASON_DATA_LOSS: "its bytes in swap are damaged",
     common_pb2.FAILURE_REASON_SWAP_IO: "its swap device cannot be read",
 }
-"""What the daemon writes into the residency map of a page whose touch is SIGBUS, in words of at most 127 characters."""
+"""Texts of at most 127 characters for the values that the daemon writes into the residency map of poisoned pages."""
 
 
 def _load() -> ctypes.PyDLL | None:
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_sigbus{suffix}")
         if path.exists():
-            # PyDLL keeps the interpreter's lock, so that one thread at a time is in there.
+            # PyDLL holds the interpreter lock during a call, so only one thread at a time is in the library.
             library = ctypes.PyDLL(str(path))
             library.usm_watch.argtypes = [*[ctypes.c_size_t] * 3, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
             library.usm_reason.argtypes = [ctypes.c_int, ctypes.c_char_p]
@@ -45,11 +45,11 @@ def _load() -> ctypes.PyDLL | None:
 _library: Final = _load()
 
 available: Final = _library is not None
-"""A SIGBUS is explained in this process."""
+"""True if a SIGBUS is explained in this process."""
 
 
 class _Buffer(ctypes.Structure):
-    """Python's Py_buffer."""
+    """Py_buffer of Python's C API."""
 
     _fields_ = (
         ("buf", ctypes.c_void_p), ("obj", ctypes.c_void_p), ("len", ctypes.c_ssize_t), ("itemsize", ctypes.c_ssize_t),
@@ -59,7 +59,7 @@ class _Buffer(ctypes.Structure):
 
 
 def address_of(mapping: mmap.mmap) -> int:
-    """Where a mapping begins in this process, also one that is read-only."""
+    """First address of a mapping, which may be read-only."""
     buffer = _Buffer()
     ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(mapping), ctypes.byref(buffer), 0)
     address: int = buffer.buf
@@ -68,11 +68,11 @@ def address_of(mapping: mmap.mmap) -> int:
 
 
 def watch(start: int, length: int, page_size: int, connection: int, name: str, reasons: int) -> int:
-    """Explain a SIGBUS in these addresses, whose session has `connection`; returns a number for `forget`, or -1.
+    """Explain each SIGBUS at these addresses. `connection` is a socket of the session; returns a number for `forget`.
 
-    `reasons` is the address of a byte a page, the FailureReason for which a touch of it is SIGBUS; it must be readable
-    until `forget`. Returns -1, and nothing is explained, where the handler was not compiled, the application has one,
-    or 4,096 ranges are watched.
+    `reasons` is the address of one byte a page, the FailureReason of a poisoned page; it must be readable until
+    `forget`. Returns -1, and explains nothing, if the handler was not compiled, the application has its own, or 4,096
+    ranges are watched.
     """
     if _library is None or callable(signal.getsignal(signal.SIGBUS)):
         return -1
@@ -81,12 +81,12 @@ def watch(start: int, length: int, page_size: int, connection: int, name: str, r
 
 
 def ended(number: int) -> None:
-    """The session of a `watch` has ended."""
+    """Record that the session of a `watch` has ended."""
     if _library is not None and number >= 0:
         _library.usm_ended(number)
 
 
 def forget(number: int) -> None:
-    """The addresses of a `watch` are not the region's any more."""
+    """End a `watch`: its addresses no longer belong to the region."""
     if _library is not None and number >= 0:
         _library.usm_forget(number)

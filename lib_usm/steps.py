@@ -1,7 +1,7 @@
-"""What is done to make pages resident, to read and to write: steps that never block, for a runner to run.
+"""Steps that make pages resident, read and write. They never block; a runner runs them.
 
-Each is a generator that yields a `Wait` wherever something must be waited for, and goes on when that is over. Runners
-are in lib_usm.runner. Ranges are checked before.
+Steps are a generator that yields a `Wait` wherever it must wait, and is resumed when that is over. lib_usm.runner has
+the runners. Callers check the ranges.
 """
 
 from __future__ import annotations
@@ -24,47 +24,47 @@ _T = TypeVar("_T")
 
 Steps: TypeAlias = Generator[Wait, Any, _T]
 _AHEAD_BYTES: Final = 1 << 16
-"""A store of at most so many bytes is sent with the faults on its pages, and again if those take long."""
+"""A store of at most this many bytes is sent with the faults on its pages, and again if those take long."""
 
 
 class StepsSession(Protocol):
-    """What steps need of a session."""
+    """The part of a session that steps use."""
 
     @property
     def limits(self) -> Limits:
-        """What the daemon said at attach."""
+        """The limits that the daemon gave at attach."""
 
     @property
     def window(self) -> Window:
-        """Pages faulted ahead of a position."""
+        """The number of pages to fault ahead of a position."""
 
 
 class StepsRegion(Protocol):
-    """What steps need of a region."""
+    """The part of a region that steps use."""
 
     region_id: int
     table: PageTable
 
     @property
     def session(self) -> StepsSession:
-        """The session that made it."""
+        """The session that made the region."""
 
     @property
     def mapping(self) -> Mapping | None:
-        """Where it is mapped into this process; None where it is not."""
+        """The mapping into this process; None if the region is not mapped."""
 
     def check_open(self) -> None:
-        """Raise ClosedError after its end, and what ended the session."""
+        """Raise ClosedError after `close`, and the reason if the session has ended."""
 
     def why(self, error: UsmError) -> UsmError:
-        """What a failed use of it is raised as."""
+        """The error to raise for a failed use of the region."""
 
     def absent_runs(self, first_page: int, page_count: int, longest: int) -> list[tuple[int, int]]:
-        """Runs of pages (first page, pages) that are not known to be resident, none over `longest` pages."""
+        """Runs (first page, pages) of pages not known to be resident, each at most `longest` pages."""
 
 
 class Place:
-    """Where steps file what they wait for, and who waits."""
+    """Where steps file their requests, and the waiter of their waits."""
 
     __slots__ = ("pager", "waiter")
 
@@ -75,7 +75,7 @@ class Place:
 
 @types.coroutine
 def ensure(place: Place, region: StepsRegion, first_page: int, page_count: int, *, write: bool = False) -> Steps[None]:
-    """Make pages resident that are not. Raises the first error of a page."""
+    """Make the absent pages of a range resident. Raises the first error of a page."""
     runs = region.absent_runs(first_page, page_count, region.session.limits.max_fault_pages)
     if not runs:
         return
@@ -90,7 +90,10 @@ def ensure(place: Place, region: StepsRegion, first_page: int, page_count: int, 
 
 @types.coroutine
 def faults(place: Place, ranges: Sequence[FaultRange], *, write: bool, yields: bool) -> Steps[list[Answer]]:
-    """Return what comes of a fault on each range; with `yields` a yield is an answer. Raises what ended the stream."""
+    """Return the answer to a fault on each range; with `yields` a yield is an answer.
+
+    Raises the error of the stream.
+    """
     wait = FaultsWait(place.waiter, ranges, yields=yields)
     place.pager.faults(wait, write=write)
     yield from _until_over(wait)
@@ -99,7 +102,7 @@ def faults(place: Place, ranges: Sequence[FaultRange], *, write: bool, yields: b
 
 @types.coroutine
 def completion(place: Place, token: int) -> Steps[Allocated]:
-    """Return what completes the yield with this token. Raises UnknownToken, and the error of the fault."""
+    """Return the completion of the yield with this token. Raises UnknownToken, and the error of the fault."""
     wait = TokenWait(place.waiter, token)
     place.pager.take(wait)
     yield from _until_over(wait)
@@ -108,7 +111,7 @@ def completion(place: Place, token: int) -> Steps[Allocated]:
 
 @types.coroutine
 def read(place: Place, region: StepsRegion, offset: int, n: int) -> Steps[bytes]:
-    """Return the `n` bytes from `offset` on."""
+    """Return the `n` bytes from `offset`."""
     mapping = region.mapping
     if mapping is not None:
         parts = BytesIO()
@@ -122,7 +125,7 @@ def read(place: Place, region: StepsRegion, offset: int, n: int) -> Steps[bytes]
 
 @types.coroutine
 def write(place: Place, region: StepsRegion, offset: int, data: memoryview) -> Steps[None]:
-    """Store `data` from `offset` on."""
+    """Store `data` at `offset`."""
     mapping = region.mapping
     if mapping is not None:
         todo = mapped.storing(region.session.limits.page_size, mapping, offset, data)
@@ -135,7 +138,7 @@ def write(place: Place, region: StepsRegion, offset: int, data: memoryview) -> S
 def write_strided(
     place: Place, region: StepsRegion, mapping: Mapping, strided: Strided, data: memoryview
 ) -> Steps[None]:
-    """Store `data` into a mapped region, one byte for each of the places."""
+    """Store `data` into a mapped region, one byte at each position."""
     todo = mapped.visits(mapping, region.session.limits.page_size, strided.start, strided.stop)
     yield from _visit(place, region, todo, mapped.strided_writer(mapping, strided, data), write=True)
 
@@ -143,7 +146,7 @@ def write_strided(
 def _visit(
     place: Place, region: StepsRegion, todo: mapped.Visits, copy: Callable[[int, int], object], *, write: bool
 ) -> Steps[None]:
-    """Do what lib_usm.mapped wants done, and never stop the thread where a page is known to be absent."""
+    """Do the steps of lib_usm.mapped: bring in pages known to be absent without blocking the thread, and copy."""
     answer: OutOfMemory | None = None
     try:
         while True:
@@ -156,7 +159,7 @@ def _visit(
                 yield from ensure(place, region, step.first_page, step.page_count, write=write)
             except OutOfMemory as error:
                 answer = error
-            region.check_open()  # it may have been closed meanwhile
+            region.check_open()  # the region may have been closed meanwhile
     except StopIteration:
         return
 
@@ -164,7 +167,7 @@ def _visit(
 def _move(
     place: Place, region: StepsRegion, start: int, end: int, pieces: list[bytes], data: memoryview | None
 ) -> Steps[None]:
-    """Load into `pieces`, or store `data`, by messages."""
+    """Load into `pieces`, or store `data`, by messages to the daemon."""
     session = region.session
     steps = moves(session.limits, session.window, region.region_id, region.table, start, end)
     try:
@@ -188,7 +191,7 @@ def _move(
 def _fault_in(
     place: Place, region: StepsRegion, step: FaultIn, data: memoryview | None, start: int
 ) -> Steps[AheadWait]:
-    """Fault pages in, and try what follows in the same message: most often they are there at once."""
+    """Fault pages in, and try the move in the same message: most often it succeeds at once."""
     wait = AheadWait(place.waiter)
     for first_page, page_count in step.runs:
         place.pager.fault(region.table, region.region_id, first_page, page_count, wait, write=data is not None)
@@ -199,7 +202,7 @@ def _fault_in(
 
 
 def _access(place: Place, region: StepsRegion, move: Move, wait: Wait, data: memoryview | None, start: int) -> None:
-    """File a load, or a store of what of `data`, which begins at `start`, is to be moved."""
+    """File a load, or a store of the part of `data` that `move` covers; `data` begins at offset `start`."""
     if data is None:
         place.pager.load(region.region_id, move.start, move.stop - move.start, wait)
     else:
@@ -207,13 +210,13 @@ def _access(place: Place, region: StepsRegion, move: Move, wait: Wait, data: mem
 
 
 def _progressed(wait: Wait) -> bool:
-    """Whether an access moved a byte."""
+    """True if the access moved a byte."""
     answer = wait.answer
     return answer is not None and bool(answer.loaded.data or answer.stored.stored)
 
 
 def _moved(region: StepsRegion, wait: Wait, pieces: list[bytes]) -> Moved:
-    """What came of a load or store; raises its error."""
+    """The result of a load or store. Raises its error."""
     if wait.error is not None:
         raise region.why(wait.error)
     answer = wait.answer

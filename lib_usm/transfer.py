@@ -1,7 +1,7 @@
-"""Moves bytes between an application and a region, as an MMU would: fault what is absent, move, go on where it stopped.
+"""Moves bytes between an application and a region as an MMU would: fault in absent pages, move, continue.
 
-What to do next is decided in `moves`, a generator that asks for faults and moves and is told what came of them. It is
-driven by lib_usm.steps. Ranges are checked by the region before.
+The generator `moves` decides what to do next: it yields faults and moves, and is sent their outcomes. lib_usm.steps
+drives it. The region checks the ranges.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import NamedTuple, TypeAlias
 from lib_usm.errors import InternalError, OutOfMemory, Thrashing, UsmError, again
 from lib_usm.page_table import PageTable
 
-# A page that is gone this often between its fault and its use will not stay; an error is better than a hang.
+# After this many rounds in which a page was evicted between fault and use, an error is better than a hang.
 _MAX_FRUITLESS_ROUNDS = 1000
 
 
 class Limits(NamedTuple):
-    """What the daemon said at attach: bytes a page, bytes a Load or Store, pages a fault, faults a message."""
+    """The daemon's limits: bytes of a page, bytes of a Load or Store, pages of a fault, faults of a message."""
 
     page_size: int
     max_transfer_bytes: int
@@ -26,32 +26,32 @@ class Limits(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """One Load or Store: bytes moved, and the absent pages that it met."""
+    """The outcome of one Load or Store: bytes moved, and absent pages that it met."""
 
     byte_count: int
     absent_pages: Sequence[int]
 
 
 class Move(NamedTuple):
-    """Move the bytes from `start` to `stop`; the answer is what was moved."""
+    """Move the bytes from `start` to `stop`. The answer is Moved."""
 
     start: int
     stop: int
 
 
 class FaultIn(NamedTuple):
-    """Fault these runs of pages (first page, pages) in, and wait; the answer is the errors, if there are any."""
+    """Fault these runs of pages (first page, pages) in, and wait. The answer is a list of the errors, empty if none."""
 
     runs: list[tuple[int, int]]
     then: Move
-    """What follows if there is no error: it may be tried together with the faults, and its answer kept for then."""
+    """The next step if there is no error. It may be tried together with the faults, and its answer kept."""
 
 
 Moves: TypeAlias = Generator[FaultIn | Move, "Sequence[UsmError] | Moved", None]
 
 
 class Window:
-    """Pages faulted ahead of the position. It shrinks when memory cannot hold so many at a time, and grows again."""
+    """Number of pages faulted ahead of the position. It shrinks when memory cannot hold so many, and grows again."""
 
     def __init__(self, limits: Limits) -> None:
         self.most = limits.max_transfer_bytes // limits.page_size + 2
@@ -59,9 +59,9 @@ class Window:
 
 
 def moves(limits: Limits, window: Window, region_id: int, table: PageTable, position: int, end: int) -> Moves:
-    """What moves the bytes from `position` to `end`, step by step; raises Thrashing, InternalError, or a fault's error.
+    """The steps that move the bytes from `position` to `end`. Raises Thrashing, InternalError, or a fault's error.
 
-    Each `Move` begins where the one before stopped.
+    Each `Move` begins where the previous one stopped.
     """
     page_size = limits.page_size
     fruitless = 0
@@ -89,7 +89,7 @@ def moves(limits: Limits, window: Window, region_id: int, table: PageTable, posi
                 if position == stop:
                     window.pages = min(window.most, width + max(1, width // 8))
                 continue
-            # The first page was faulted in just now and is gone again: memory does not hold the whole window.
+            # The first page was just faulted in and is gone again: memory cannot hold the whole window.
             too_wide = bool(absent) and absent[0][0] == first_page
         if too_wide:
             window.pages = max(1, (end_page - first_page) // 2)
@@ -102,7 +102,7 @@ def moves(limits: Limits, window: Window, region_id: int, table: PageTable, posi
 
 
 def _too_wide(errors: Sequence[UsmError] | Moved, *, final: bool) -> bool:
-    """Whether memory is short and a smaller window (not `final`) may do; raises every other error."""
+    """True if memory is short and a smaller window may do; if `final`, OutOfMemory is raised. Raises other errors."""
     short: OutOfMemory | None = None
     for error in errors:
         if not isinstance(error, UsmError):
@@ -116,7 +116,7 @@ def _too_wide(errors: Sequence[UsmError] | Moved, *, final: bool) -> bool:
 
 
 def _check(moved: Moved, position: int, stop: int, first_page: int) -> None:
-    """Refuse an answer that breaks the contract: it would loop for ever, or lose bytes."""
+    """Refuse an answer that breaks the contract, for it would cause an endless loop or lose bytes."""
     if moved.byte_count > stop - position:
         raise InternalError(f"the daemon moved {moved.byte_count} bytes where {stop - position} were asked for")
     if not moved.byte_count and first_page not in moved.absent_pages[:1]:

@@ -1,4 +1,4 @@
-"""What belongs to one process and is one of its kind: it can be neither copied nor pickled, and says what to do."""
+"""The base of objects that cannot be copied or pickled; the error says what to do instead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lib_usm.errors import NotCopyable
 
 
 class Uncopyable:
-    """Base of what copy.copy, copy.deepcopy and pickle refuse: a copy would be a second owner. Raises NotCopyable."""
+    """copy.copy, copy.deepcopy and pickle raise NotCopyable, for a copy would be a second owner."""
 
     instead: ClassVar[str] = "make one of its own where it is needed"
 

@@ -1,4 +1,4 @@
-"""Warnings that people see: they name the line of the application that called, whatever lies between it and here."""
+"""Warnings for users: they name the line of the application's code that called the library."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PACKAGE = str(Path(__file__).parent) + "/"
 
 
 def warn(text: str) -> None:
-    """Issue a UserWarning about a call of the application, at the caller's line."""
+    """Issue a UserWarning at the line of the application that called."""
     call = current_call()
     if call is not None:
-        call.texts.append(text)  # the caller is on another thread
+        call.texts.append(text)  # the caller's thread issues it
         return
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
@@ -25,7 +25,7 @@ def warn(text: str) -> None:
 
 
 def warn_over_budget(pages: int) -> None:
-    """Tell of pages that EVICTION=DENY does not keep, because they are beyond the budget."""
+    """Warn of pages that EVICTION=DENY does not keep, because they exceed the budget."""
     warn(
         f"{counted(pages, 'page')} asked for EVICTION=DENY beyond the budget of this session, or that of all sessions, "
         "and may be evicted; `client.kept()` says what is kept (the daemon's memory.deny_budget and deny_budget_total)"

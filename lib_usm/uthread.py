@@ -1,6 +1,6 @@
-"""uThreads, as handles, and the kThread as its uThreads see it.
+"""uThreads as handles, and the part of a kThread that they use.
 
-What runs them, and when, is in lib_usm.kthread; what they consist of in lib_usm.uthread_kinds.
+lib_usm.kthread schedules them; lib_usm.uthread_kinds has the two kinds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger("lib_usm")
 
 
 class Join(Wait):
-    """A uThread waits for another one."""
+    """A wait of a uThread for the end of another one."""
 
     __slots__ = ("target",)
 
@@ -35,12 +35,12 @@ class Join(Wait):
 
 
 class YieldNow:
-    """What `LocalManager.yield_now` returns, for a coroutine to await."""
+    """The result of `LocalManager.yield_now`, for a coroutine to await."""
 
     __slots__ = ()
 
     def __await__(self) -> Generator[YieldNow, None, None]:
-        return iter(_ONCE)  # type: ignore[return-value]  # an iterator is all that `await` needs, and takes half the time
+        return iter(_ONCE)  # type: ignore[return-value]  # `await` needs only an iterator, which takes half the time
 
 
 YIELD: Final = YieldNow()
@@ -49,53 +49,53 @@ MAY_FAULT: Final = 2
 
 
 class Scheduler(Protocol):
-    """A kThread, as its uThreads and the code that runs in them see it."""
+    """The part of a kThread that its uThreads, and the code that runs in them, use."""
 
     current: UThread[Any] | None
-    """Whose code runs."""
+    """The uThread whose code runs."""
     lock: threading.Lock
-    """One for all kThreads of a LocalManager."""
+    """The lock of the LocalManager, shared by its kThreads."""
     runs: bool
     switching: bool
-    """The current uThread is a greenlet, which can be switched away from."""
+    """True if the current uThread is a greenlet, which can be switched away from."""
 
     @property
     def greenlets(self) -> WaitingRunner:
-        """Runs steps for the current uThread, which is a greenlet, and other uThreads where they wait."""
+        """The runner for the current uThread if it is a greenlet; other uThreads run while its steps wait."""
 
     @property
     def coroutines(self) -> AwaitedRunner:
-        """Runs steps for the current uThread, which is a coroutine."""
+        """The runner for the current uThread if it is a coroutine."""
 
     def queue_of(self, priority: int) -> deque[UThread[Any]]:
-        """Where the uThreads of a priority wait for their turn."""
+        """The ready uThreads of a priority."""
 
     def post(self, job: Callable[[], object]) -> None:
-        """Have `job` done on the kernel thread of the kThread."""
+        """Run `job` on the kThread's kernel thread."""
 
     def wait(self, uthread: UThread[Any], wait: Wait) -> None:
-        """The uThread has stopped and goes on when `wait` is over."""
+        """Stop a uThread until `wait` is over."""
 
     def park(self, wait: Wait) -> None:
-        """Have the current greenlet wait."""
+        """Stop the current greenlet until `wait` is over."""
 
     def yield_now(self) -> None:
-        """Let the others run."""
+        """Let other uThreads run."""
 
     def serves(self, region: StepsRegion) -> bool:
-        """An access of the current code to `region` is run by `greenlets`."""
+        """True if an access to `region` by the current code runs in `greenlets`."""
 
     def owns(self, region: StepsRegion) -> bool:
-        """`region` is of the LocalManager's client."""
+        """True if `region` belongs to the LocalManager's client."""
 
     def serves_manager(self, manager: object) -> bool:
-        """Whether the kThread is of that LocalManager."""
+        """True if the kThread belongs to this LocalManager."""
 
     def interrupted(self, error: BaseException) -> None:
-        """Cancel all uThreads, and have `run` of the LocalManager raise `error`."""
+        """Cancel all uThreads; `run` of the LocalManager raises `error`."""
 
     def ended(self, uthread: UThread[Any]) -> None:
-        """A uThread has."""
+        """Remove a uThread that has ended."""
 
 
 class _Running(threading.local):
@@ -103,11 +103,11 @@ class _Running(threading.local):
 
 
 running: Final = _Running()
-"""`running.kthread` is the calling thread's; None outside of LocalManager.run."""
+"""`running.kthread` is the kThread of the calling thread; None outside of LocalManager.run."""
 
 
 class UThread(ABC, Generic[_T]):
-    """A user-level thread, made by `LocalManager.spawn` or `spawn_async`; also the handle of it."""
+    """A user-level thread, made by `LocalManager.spawn` or `spawn_async`, and its handle."""
 
     __slots__ = (
         "__weakref__",
@@ -133,18 +133,19 @@ class UThread(ABC, Generic[_T]):
     def __init__(self, kthread: Scheduler, name: str, priority: int) -> None:
         self.kthread = kthread
         self.name = name
-        """For people: in the report of a deadlock, and in errors."""
+        """Name for users: in the report of a deadlock, and in errors."""
         self.priority = priority
         self.queue: deque[UThread[Any]] = kthread.queue_of(priority)
         self.enqueue = self.queue.append
         self.done = False
-        """It has ended: with a result, an error, or by `cancel`."""
+        """True if it has ended: with a result, an error, or by `cancel`."""
         self.waiting: Wait | None = None
-        """What it waits for; None: it runs or is ready to."""
+        """The wait in progress; None if it runs or is ready."""
         self.may_fault = MAY_FAULT
-        """It may fault soon; 0: it has yielded that many times since it last did, or was born, and so computes."""
+        """Yields until it counts as computing: set at its start and at each fault, 0 if it has yielded that often
+        since."""
         self.locals: dict[int, dict[str, object]] = {}
-        """Values of each UThreadLocal."""
+        """The values of each UThreadLocal, by its id."""
         self.joins: list[Join] = []
         self._event: threading.Event | None = None
         self._result: _T
@@ -152,19 +153,19 @@ class UThread(ABC, Generic[_T]):
         self._traceback: TracebackType | None = None
         self._looked_at = False
         self.switch: Callable[[], object] | None = None
-        """Switches to it from another greenlet of its kThread; None where `resume` has more to do than that."""
+        """Switches to it from another greenlet of its kThread; None if only `resume` can run it."""
         self.thrown: BaseException | None = None
-        """What will be raised in it when it is next resumed."""
+        """The exception to raise in it when it is next resumed."""
 
     @abstractmethod
     def resume(self) -> None:
-        """Run it until it waits, yields, or ends; it is `kthread.current` meanwhile."""
+        """Run it until it waits, yields, or ends. The caller has set `kthread.current` to it."""
 
     def result(self) -> _T:
-        """What it returned; raises what it raised, with its traceback, and CancelledError after `cancel`.
+        """Its result. Raises its error with its traceback, and CancelledError after `cancel`.
 
-        In a greenlet of the same LocalManager other uThreads run until it has ended; a coroutine awaits the handle
-        instead. In another thread, this one waits while the LocalManager runs. Raises NotRunning where nobody runs it.
+        In a greenlet of the same LocalManager, other uThreads run until it has ended; a coroutine awaits the handle
+        instead. Another thread waits while the LocalManager runs. Raises NotRunning if the LocalManager does not run.
         """
         if not self.done:
             self._join()
@@ -174,9 +175,10 @@ class UThread(ABC, Generic[_T]):
         return self._result
 
     def cancel(self) -> bool:
-        """Have asyncio.CancelledError raised where it waits, or will go on; False when it has ended already.
+        """Raise asyncio.CancelledError in it where it waits or will continue; False if it has ended already.
 
-        One that has not begun ends at once. Like a task, it may catch the error and go on. May be called by any thread.
+        If it has not begun, it ends at once. Like a task, it may catch the error and continue. Any thread may call
+        this.
         """
         if self.done:
             return False
@@ -184,12 +186,12 @@ class UThread(ABC, Generic[_T]):
         return True
 
     def wake(self) -> None:
-        """Its wait is over; called on its kThread."""
+        """Make it ready, for its wait is over. Called on its kThread."""
         self.waiting = None
         self.enqueue(self)
 
     def throw(self, error: BaseException) -> None:
-        """Raise `error` in it when it is next resumed, which it is even if it waits; on its kThread."""
+        """Raise `error` in it when it is next resumed, and end its wait if it waits. Called on its kThread."""
         if self.done:
             return
         self.thrown = error
@@ -200,16 +202,16 @@ class UThread(ABC, Generic[_T]):
 
     @abstractmethod
     def _have_raised(self) -> None:
-        """Have the next `resume` raise what was thrown."""
+        """Make the next `resume` raise `thrown`."""
 
     def returned(self, result: _T) -> None:
-        """It has ended well."""
+        """Record its result and end it."""
         self._result = result
         self._end()
 
     def failed(self, error: BaseException) -> None:
-        """It has ended with an error."""
-        # Without our own frame: it says nothing, and refers to this object.
+        """Record its error and end it."""
+        # Without our own frame, which does not help the reader and refers to this object.
         self._traceback = None if error.__traceback__ is None else error.__traceback__.tb_next
         self._error = error.with_traceback(self._traceback)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -250,7 +252,7 @@ class UThread(ABC, Generic[_T]):
         self._event.wait()
 
     def joined_by(self, kthread: Scheduler) -> Join | None:
-        """Have the current uThread of `kthread` wait; None when there is nothing to wait for."""
+        """Make the current uThread of `kthread` wait for this one; None if it has ended already."""
         current = kthread.current
         if current is None:
             raise InvalidArgument("only a uThread can wait for another one here")
@@ -276,14 +278,14 @@ class UThread(ABC, Generic[_T]):
         return f"<uThread {self.name!r}, {state}>"
 
     def __del__(self) -> None:
-        # As with asyncio's tasks: an error that nobody looked at is not swallowed.
+        # As for asyncio's tasks: an error that no caller retrieved is logged.
         error = getattr(self, "_error", None)
         if error is not None and not self._looked_at and not isinstance(error, asyncio.CancelledError):
             _log.error("the error of uThread %r was never retrieved", self.name, exc_info=error)
 
 
 class UThreadLocal:
-    """Attributes of which each uThread has its own, as threading.local has for threads; elsewhere each thread has."""
+    """Like threading.local, but each uThread has its own attributes; outside of uThreads each thread has."""
 
     def __init__(self) -> None:
         object.__setattr__(self, "_outside", threading.local())

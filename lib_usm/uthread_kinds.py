@@ -1,4 +1,4 @@
-"""The two kinds of uThread: greenlets, which may switch away in any call, and coroutines, which do where they await."""
+"""The two kinds of uThread: a greenlet may switch away in any call, a coroutine where it awaits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 class GreenUThread(UThread[_T]):
-    """Plain synchronous code; it may yield in any call."""
+    """A function that runs in a greenlet, and may be switched away from in any call."""
 
     __slots__ = ("_context", "_function", "_green")
 
@@ -44,7 +44,7 @@ class GreenUThread(UThread[_T]):
         self.switch = None
 
     def _begin(self) -> None:
-        # Not before: a greenlet belongs to the kernel thread that makes it, and returns to where it was made.
+        # Not earlier: a greenlet belongs to the kernel thread that makes it, and returns to the greenlet that made it.
         green = self._green = greenlet.greenlet(self._run)
         green.gr_context = self._context
         self.switch = green.switch
@@ -64,16 +64,16 @@ class GreenUThread(UThread[_T]):
     def _run(self) -> None:
         try:
             result = self._function()
-        except BaseException as error:  # noqa: BLE001 - it is the handle's
+        except BaseException as error:  # noqa: BLE001 - raised by the handle's `result`
             self.failed(error)
         else:
             self.returned(result)
         finally:
-            del self  # or the traceback's frames keep it, and nobody hears of the error
+            del self  # else the traceback's frames would keep it alive, and the error would never be logged
 
 
 class CoroutineUThread(UThread[_T]):
-    """An `async def`; it yields where it awaits."""
+    """A coroutine, which may be switched away from where it awaits."""
 
     __slots__ = ("_context", "_coroutine", "_go_on", "_send")
 
@@ -91,9 +91,9 @@ class CoroutineUThread(UThread[_T]):
             waits_for = self._send()
         except StopIteration as stop:
             self.returned(stop.value)
-        except BaseException as error:  # noqa: BLE001 - it is the handle's
+        except BaseException as error:  # noqa: BLE001 - raised by the handle's `result`
             self.failed(error)
-            del self  # or the traceback's frames keep it, and nobody hears of the error
+            del self  # else the traceback's frames would keep it alive, and the error would never be logged
         else:
             if waits_for is YIELD:
                 if self.may_fault:

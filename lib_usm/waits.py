@@ -1,4 +1,4 @@
-"""What a runner waits for: requests that a pager has sent, and what comes of them. They wake waiters, never block."""
+"""What a runner waits for: requests of a pager and their answers. A wait wakes its waiter and never blocks."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from lib_usm.page_table import PageTable
 from usm_wire.pb.usm.v1 import client_pb2
 
 FaultRange: TypeAlias = tuple[PageTable, int, int, int]
-"""Pages to fault in: the region's table and number, the first page and how many."""
+"""Pages to fault in: the region's table and number, the first page, the number of pages."""
 
 
 class Waiter(Protocol):
-    """A thread, uThread or task, which goes on when its wait is over."""
+    """A thread, uThread or task that waits."""
 
     def wake(self) -> None:
-        """Go on."""
+        """Resume it, for its wait is over."""
 
 
 class Wait:
-    """What a waiter waits for: requests still unanswered, and what came of those that were."""
+    """Unanswered requests of a waiter, and the outcome of the answered ones."""
 
     __slots__ = ("answer", "error", "remaining", "waiter")
 
     def __init__(self, waiter: Waiter) -> None:
         self.waiter: Waiter | None = waiter
-        """None: nobody waits any more, and answers are forgotten."""
+        """None: the waiter has left, and answers are dropped."""
         self.remaining = 0
         self.error: UsmError | None = None
-        """The first one."""
+        """The first error."""
         self.answer: client_pb2.AccessOutcome | None = None
 
     def answered(self, error: UsmError | None) -> None:
-        """One of the requests was."""
+        """Count the answer to one request."""
         if error is not None and self.error is None:
             self.error = error
         self.remaining -= 1
@@ -43,31 +43,31 @@ class Wait:
             self.waiter.wake()
 
     def took(self, answer: Answer) -> None:
-        """A fault was answered."""
+        """Take the answer to a fault."""
         self.answered(answer if isinstance(answer, UsmError) else None)
 
     def accessed(self, answer: client_pb2.AccessOutcome) -> None:
-        """The load or store was answered."""
+        """Take the answer to a load or store."""
         self.answer = answer
         failed = answer.WhichOneof("outcome") in (None, "failure")
         self.answered(error_of_failure(answer.failure) if failed else None)
 
 
 class AheadWait(Wait):
-    """A wait for faults, and for an access that was sent with them, whose failure says nothing: it is sent again."""
+    """A wait for faults and for an access sent with them. A failure of that access is ignored, for it is sent again."""
 
     __slots__ = ()
 
     def accessed(self, answer: client_pb2.AccessOutcome) -> None:
-        """The load or store was answered."""
+        """Take the answer to a load or store."""
         self.answer = answer
         self.answered(None)
 
 
 class FaultsWait(Wait):
-    """A wait for a fault on each range that keeps the answers; `error` is only why none will come.
+    """A wait for a fault on each range, which keeps the answers; `error` is set only if the stream ended.
 
-    With `yields` a yield is an answer. Lists instead of an object for each fault: explicit faults come by thousands.
+    With `yields` a yield is an answer. Lists replace an object for each fault: a call may file thousands.
     """
 
     __slots__ = ("answers", "first_id", "ranges", "yields")
@@ -77,18 +77,18 @@ class FaultsWait(Wait):
         self.ranges = ranges
         self.yields = yields
         self.first_id = 0
-        """Of the faults, which are numbered on from there."""
+        """Number of the first fault; the others follow."""
         self.answers: list[Answer | None] = [None] * len(ranges)
 
     def took(self, answer: Answer, index: int = 0) -> None:
-        """The fault on the range with this index was answered."""
+        """Take the answer to the fault on the range with this index."""
         self.answers[index] = answer
         self.remaining -= 1
         if not self.remaining and self.waiter is not None:
             self.waiter.wake()
 
     def results(self) -> list[Answer]:
-        """The answers by index, once there are no `remaining` ones. Raises `error`."""
+        """The answers by index, once `remaining` is 0. Raises `error`."""
         if self.error is not None:
             raise again(self.error)
         return cast("list[Answer]", self.answers)
@@ -106,43 +106,43 @@ class TokenWait(Wait):
         self.completion: Answer | None = None
 
     def took(self, answer: Answer) -> None:
-        """The fault was completed."""
+        """Take the completion of the fault."""
         self.completion = answer
         self.answered(None)
 
     def result(self) -> Allocated:
-        """What the fault brought, once it was completed. Raises its error, or `error`."""
+        """The result of the fault, once it was completed. Raises its error, or `error`."""
         if self.error is not None or self.completion is None:
             raise again(self.error or InternalError(f"the fault of token {self.token} was not completed"))
         return allocated(self.completion)
 
 
 class Filing(Protocol):
-    """Where steps file what they wait for: a Pager, or a runner that passes it on to one."""
+    """Where steps file their requests: a Pager, or a runner that passes them on to one."""
 
     def fault(
         self, table: PageTable | None, region_id: int, first_page: int, page_count: int, wait: Wait, *, write: bool
     ) -> None:
-        """File a fault, which `table` hears of too; at most the session's `max_fault_pages` pages.
+        """File a fault of at most `max_fault_pages` pages. `table`, if given, is updated by the answer.
 
-        On a single page on which another is in flight none is sent: `wait` waits for that one.
+        If a fault on the same single page is in flight, `wait` joins it and none is sent.
         """
 
     def faults(self, wait: FaultsWait, *, write: bool) -> None:
         """File a fault on each range of `wait`."""
 
     def load(self, region_id: int, offset: int, length: int, wait: Wait) -> None:
-        """File a load; `wait.answer` will hold what came."""
+        """File a load; its outcome will be in `wait.answer`."""
 
     def store(self, region_id: int, offset: int, data: bytes, wait: Wait) -> None:
-        """File a store; `wait.answer` will hold what came."""
+        """File a store; its outcome will be in `wait.answer`."""
 
     def take(self, wait: TokenWait) -> None:
-        """Have `wait` get the completion of the yield that has its token."""
+        """Have `wait` receive the completion of the yield that its token names."""
 
 
 class Fault:
-    """A fault in flight, and what waits for it."""
+    """A fault in flight, and the waits for it."""
 
     __slots__ = ("answer", "key", "page_count", "table", "token", "waits")
 
@@ -152,7 +152,7 @@ class Fault:
         """The region's number and the first page."""
         self.page_count = page_count
         self.token = token
-        """Of its yield, if that was an answer."""
+        """Token of its yield, if it has yielded to an explicit wait; else 0."""
         self.waits: list[Wait] = []
         self.answer: Answer | None = None
-        """Of a fault that has yielded, until it is waited for."""
+        """The answer after a yield, until a wait takes it."""

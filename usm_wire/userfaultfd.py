@@ -1,4 +1,4 @@
-"""Opens a userfaultfd by the first of several ways that this process may use; makes no use of it."""
+"""Opens a userfaultfd by the first method that this process may use."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SYSCALL_NUMBERS: Final = {"x86_64": 323, "aarch64": 282, "riscv64": 282, "ppc64
 
 
 def open_userfaultfd() -> tuple[int, str]:
-    """A fresh descriptor, non-blocking and close-on-exec, and the way it was had. Raises OSError.
+    """A new descriptor, non-blocking and close-on-exec, and the method that opened it. Raises OSError.
 
-    The ways: `device` (/dev/userfaultfd), `syscall`, or `user-mode`, where nothing better is allowed: with that a
-    system call that meets a missing page fails with EFAULT instead of waiting for it.
+    The methods: `device` (/dev/userfaultfd), `syscall`, and `user-mode`, the last resort: with it, a system call that
+    touches a missing page fails with EFAULT instead of waiting.
     """
     flags = os.O_CLOEXEC | os.O_NONBLOCK
     denied: OSError | None = None
