@@ -67,7 +67,7 @@ class Accessed(Answer, frozen=True):
 
 
 class Ended(Command, frozen=True):
-    """A session is over: its frames and slots are free, its number will not come again.
+    """A session is over: its frames and slots are free, its number does not come again soon.
 
     `killed`: the daemon ended it, and `reason` is what its owner must be told.
     """

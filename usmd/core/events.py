@@ -17,7 +17,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
 class Attach(Event, frozen=True):
     """A client begins a session. Policies are specifications such as `hint_aware(fallback=lru)`.
 
-    `memory_max`: pages that it may have in memory; None: as many as there are.
+    `memory_max`: pages that it may have in memory; None: as many as there are. `number`: what it is called by, if that
+    is free; 0: the next.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Attach(Event, frozen=True):
     swap_device: str | None = None
     cond: str = "none"
     memory_max: int | None = None
+    number: int = 0
 
 
 class Detach(Event, frozen=True):

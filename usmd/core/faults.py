@@ -69,7 +69,6 @@ class Faults:
         self._ladder = ladder
         self._placement = placement
         self._hold = holds.begin
-        self._next_token = 1
 
     def handle(self, process: Process, requests: Sequence[FaultRequest], reply_to: int = 0) -> None:
         """A batch of faults; each gets one outcome, now or later, and USM_YIELD before it if the policy says so.
@@ -154,9 +153,9 @@ class Faults:
             runs = self.runs(fault.region, low, high)
             self._state.outcome(process_id, Allocated(fault.fault_id, runs), fault.reply_to)
         elif yields:
-            fault.yield_token = self._next_token
-            self._next_token += 1
-            fault.region.process.counters.yields += 1
+            counters = fault.region.process.counters
+            counters.yields += 1
+            fault.yield_token = counters.yields  # of its process, so that a client learns nothing of others
             self._state.outcome(process_id, Yielded(fault.fault_id, fault.yield_token), fault.reply_to)
 
     def came(self, waiter: StreamWaiter, error: UsmdError | None) -> None:

@@ -57,8 +57,8 @@ class Hinting:
         number = 0
         over_budget: int | None = 0
         if hint is not None and hint.lasting:
-            number = state.next_hint
-            state.next_hint += 1
+            process.hints_set += 1
+            number = process.hints_set
         if stays:
             expires = None if hint is None or hint.ttl_seconds is None else state.now + hint.ttl_seconds
             region.hints.set(first, end, number, hint, expires)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -48,13 +49,17 @@ class Mapping:
         if event.memory_max is not None and event.memory_max < 1:
             raise InvalidArgument(f"memory_max of {event.memory_max} pages; allowed is 1 and more")
         records = state.settings.eviction_records
-        process = Process(state.next_process, event.name, event.pid, event.uid, device, records)
+        number = event.number
+        if number < 1 or number in state.processes:
+            number = next(each for each in count(state.next_process) if each not in state.processes)
+        process = Process(number, event.name, event.pid, event.uid, device, records)
         if event.memory_max is not None:
             process.memory_max = event.memory_max
         specifications = {"alloc": event.alloc, "evict": event.evict, "oom": event.oom, "cond": event.cond}
         process.policies = GuardedPolicies(state, process, specifications)
-        state.next_process += 1
-        state.processes[process.process_id] = process
+        if number != event.number:
+            state.next_process = number + 1
+        state.processes[number] = process
         state.first.append(commands.Attached(process.process_id))
         state.notice(
             "process_attached",

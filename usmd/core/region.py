@@ -111,6 +111,7 @@ class Process:
         "address",
         "counters",
         "evictions",
+        "hints_set",
         "leaving",
         "mapped",
         "memory_max",
@@ -162,6 +163,8 @@ class Process:
         """Resident pages that it pinned."""
         self.work = 0
         """Hints with WILLNEED or DONTNEED that are still being done."""
+        self.hints_set = 0
+        """Hints that it set, and so the number of the last: its client learns nothing of those of others."""
         self.missing = 0
         """Pages that its unanswered faults wait for."""
         self.counters = Counters()

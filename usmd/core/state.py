@@ -105,7 +105,6 @@ class State:
         "links",
         "make_policy",
         "misbehaving",
-        "next_hint",
         "next_process",
         "next_region",
         "next_ticket",
@@ -192,7 +191,6 @@ class State:
         self.now = 0.0
         self.next_process = 1
         self.next_region = 1
-        self.next_hint = 1
         self.next_ticket = 1
         self.hint_expiry = inf
         """Time of the next hint that ends by itself, or earlier."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -24,7 +24,11 @@ from usmd.server.stream_messages import Entry
 MAX_STREAMS: Final = 64
 """Streams that a session may have at a time."""
 REMEMBERED: Final = 1024
-"""Sessions that usmd ended whose owners can still be told why."""
+"""Sessions that usmd ended whose owners can still be told why, and ended ones whose numbers are not drawn again."""
+FIRST_PROCESS: Final = 100_000
+"""Of the numbers of processes that are drawn; those below are for a draw that is taken."""
+LAST_PROCESS: Final = 999_999
+"""Six digits, which an operator can type."""
 
 
 class Stream:
@@ -135,6 +139,8 @@ class Sessions:
         self._by_token: dict[str, Session] = {}
         self._by_process: dict[int, Session] = {}
         self._end_errors: OrderedDict[str, UsmdError] = OrderedDict()
+        self._ended: deque[int] = deque(maxlen=REMEMBERED)
+        """Numbers of the processes that ended last."""
         self.draining = False
         engine.on_outcomes = self._deliver
         engine.on_ended = self._process_ended
@@ -193,6 +199,7 @@ class Sessions:
                 swap_device=policies.swap,
                 cond=policies.cond,
                 memory_max=policies.memory_frames(settings.frames, settings.page_size),
+                number=self._number(),
             )
         )
         if not isinstance(attached, commands.Attached):
@@ -200,6 +207,13 @@ class Sessions:
         session = Session(secrets.token_urlsafe(32), attached.process_id)
         self._by_token[session.token] = self._by_process[session.process_id] = session
         return session
+
+    def _number(self) -> int:
+        """A process's number, which tells its client nothing of how many sessions others begin."""
+        while True:
+            number = FIRST_PROCESS + secrets.randbelow(LAST_PROCESS - FIRST_PROCESS + 1)
+            if number not in self._ended:
+                return number
 
     def find(self, token: str | None) -> Session:
         """The session of a token; raises what usmd ended it with (SessionKilled, Draining), or UnknownSession."""
@@ -247,6 +261,7 @@ class Sessions:
 
     def _process_ended(self, ended: commands.Ended) -> None:
         session = self._by_process.pop(ended.process_id)
+        self._ended.append(ended.process_id)
         del self._by_token[session.token]
         if ended.killed:
             session.end_error = SessionKilled(ended.reason)

@@ -198,8 +198,7 @@ class SwapDevice(ABC):
             if found != self._checksums[entry.slot] and results[index] is None:
                 results[index] = self._lost(
                     entry.slot,
-                    f"its bytes are not those written for process {entry.process}, page {entry.page:#x}, "
-                    f"generation {entry.generation}",
+                    f"its bytes are not those written for process {entry.process}, page {entry.page:#x}",
                 )
         return results
 

@@ -62,7 +62,7 @@ class AttachResponse(_message.Message):
     session_token: _builtins.str
     """Secret that every later call carries."""
     process_id: _builtins.int
-    """Number of the process in usmctl."""
+    """Number of the process in usmctl, drawn at random."""
     page_size: _builtins.int
     """Bytes in a page."""
     max_transfer_bytes: _builtins.int
@@ -169,7 +169,7 @@ class Region(_message.Message):
     PAGE_COUNT_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     region_id: _builtins.int
-    """Number of the region, unique in the daemon."""
+    """Number of the region, unique in the daemon and drawn at random."""
     address: _builtins.int
     """First address in the process's managed address space, in bytes."""
     length: _builtins.int
@@ -288,7 +288,7 @@ class HintRegionResponse(_message.Message):
     OVER_BUDGET_PAGES_FIELD_NUMBER: _builtins.int
     UNHEEDED_KEYS_FIELD_NUMBER: _builtins.int
     hint_id: _builtins.int
-    """Number of the hint; 0 when hints were removed, and for WILLNEED or DONTNEED alone, which are done at once."""
+    """Number of the hint, counted by process; 0 when hints were removed, and for WILLNEED or DONTNEED alone, which are done at once."""
     first_page: _builtins.int
     """First page it covers."""
     page_count: _builtins.int
@@ -717,7 +717,7 @@ class MemoryBegun(_message.Message):
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
-    """Number of the process, as operators see it."""
+    """Number of the process in usmctl, drawn at random."""
     page_size: _builtins.int
     """Bytes of a page."""
     def __init__(
@@ -1126,7 +1126,7 @@ class Yield(_message.Message):
 
     YIELD_TOKEN_FIELD_NUMBER: _builtins.int
     yield_token: _builtins.int
-    """Token of the yield, never 0."""
+    """Token of the yield, counted by process; never 0."""
     def __init__(
         self,
         *,
