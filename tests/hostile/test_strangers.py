@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
+import lib_usm
 from lib_usm.identity import connect
+from lib_usm.message_stream import MessageStream
 from tests.support.daemon import wait_until
-from tests.support.raw_client import RawClient
 from tests.support.raw_http2 import CONTINUATION, HEADERS, Connection, call_headers, frame, literal, pump_until_still
 from tests.support.real_daemon import Bystander, real_daemon
 from tests.support.real_memory import require_real_memory
 from tests.support.told_client import told_clients
-from usmd.server.session_calls import FIRST_NUMBER
+from usm_wire.pb.usm.v1 import client_pb2 as pb
 
 MIB = 1 << 20
 BOUND = 256 * MIB
@@ -145,9 +146,45 @@ def test_connections_beyond_a_users_are_closed_and_others_are_served(tmp_path, s
             assert late.do("wrong", name="data", seed=1, first=0, pages=4) == []
 
 
-def test_the_numbers_of_ones_regions_tell_nothing_of_those_of_others(tmp_path):
-    with real_daemon(tmp_path) as daemon, RawClient(daemon.address, "one") as one:
-        numbers = [one.map(4096) for _ in range(24)]
-        assert numbers != sorted(numbers)
-        assert len(set(numbers)) == len(numbers)
-        assert min(numbers) >= FIRST_NUMBER
+@pytest.mark.parametrize("idle", [0, 4], ids=["its own", "beside idle ones"])
+def test_a_client_whose_connections_are_too_many_gets_the_limit_by_name_and_its_session_goes_on(tmp_path, idle):
+    """Each kThread has a connection; a session of its user gives 4, and `max_user_connections` one more."""
+    with (
+        real_daemon(tmp_path, config="[server]\nmax_user_connections = 1\n") as daemon,
+        ExitStack() as opened,
+        lib_usm.connect(daemon.address) as client,
+    ):
+        connections_to(opened, client_path(daemon), idle, socket.SOCK_STREAM)
+        told = [how_it_ends(opened, client) for _ in range(12)]
+        refused = [each for each in told if each is not None]
+        assert len(refused) >= 7
+        assert {type(each) for each in refused} == {lib_usm.LimitExceeded}
+        assert all(f"user {os.getuid()} may have 5 (server.max_user_connections" in str(each) for each in refused)
+        assert told[0] is None or idle
+        with client.mmap(4096) as region:
+            with pytest.raises(lib_usm.LimitExceeded, match=r"user \d+ may have 5"):
+                region.write(0, b"mine")  # for which the client opens one more
+            opened.close()
+            wait_until(lambda: writes(region), "there is room again")
+            assert region.read(0, 4) == b"mine"
+        if not idle:
+            daemon.never("connections_closed")
+
+
+def writes(region):
+    try:
+        region.write(0, b"mine")
+    except lib_usm.LimitExceeded:
+        return False
+    return True
+
+
+def how_it_ends(opened, client):
+    """A further stream of a session, on a connection of its own: None if it serves, else what it ends with."""
+    path = client.address.removeprefix("unix:")
+    stream = MessageStream(path, "/usm.v1.ClientService/StreamFaults", client.channel.metadata)
+    opened.callback(stream.close)
+    stream.send(pb.StreamFaultsRequest(accesses=[pb.Access()]).SerializeToString())
+    messages = []
+    wait_until(lambda: messages.extend(stream.receive()) or messages or stream.end is not None, "it serves or ends")
+    return stream.end

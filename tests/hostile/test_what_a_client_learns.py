@@ -13,7 +13,6 @@ import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from lib_usm.pb.usm.v1 import client_pb2 as pb
 from tests.support.daemon import running_daemon
 from tests.support.grammar import fields, services
 from tests.support.raw_client import RawClient
@@ -21,6 +20,7 @@ from tests.support.real_daemon import real_daemon
 from tests.support.real_memory import require_real_memory
 from tests.usmd.server.raw_memory import Peer
 from tests.usmd.server.test_memory_connection import Plain
+from usm_wire.pb.usm.v1 import client_pb2 as pb
 from usmd.server.session_calls import FIRST_NUMBER
 from usmd.server.sessions import FIRST_PROCESS, LAST_PROCESS
 

@@ -6,7 +6,7 @@ Covers the wire: tokens and messages. Loads and stores are done by `transfers`, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from usm_wire.conventions import OVER_BUDGET_KEY, TOKEN_KEY
@@ -24,13 +24,18 @@ REQUEST_LIMITS: Final = {"Store": (2 << 20) + (64 << 10), "StreamFaults": (2 << 
 much as one may move fit into a message of a stream, beside 4,096 faults and what is said of 4,096 accesses."""
 
 
+Admit = Callable[[int | None, int | None], Awaitable[None]]
+"""Lets a call of a process (pid, uid) begin, or raises LimitExceeded."""
+
+
 class ClientService:
     """usm.v1.ClientService; the methods have the names of the proto."""
 
-    def __init__(self, engine: Engine, sessions: Sessions, calls: SessionCalls) -> None:
+    def __init__(self, engine: Engine, sessions: Sessions, calls: SessionCalls, admit: Admit) -> None:
         self._engine = engine
         self._calls = calls
         self._sessions = sessions
+        self._admit = admit
         self._page_size = engine.core.state.settings.page_size
         self._transfers = Transfers(engine)
 
@@ -51,6 +56,11 @@ class ClientService:
         """Begin a session."""
         del context
         session = self._sessions.attach(request.name, request.ticket)
+        try:
+            await self._check_connections(session)
+        except BaseException:  # raised again
+            self._sessions.end(session, "its connection was too many")
+            raise
         state = self._engine.core.state
         return client_pb2.AttachResponse(
             session_token=session.token,
@@ -153,4 +163,12 @@ class ClientService:
 
     async def StreamFaults(self, context: Context) -> None:  # noqa: N802
         """Take faults and accesses and give what comes of them, until either side ends."""
-        await FaultStream(self._engine, self._transfers, self._sessions, self._session(context), context).run()
+        session = self._session(context)
+        if session.opened:  # the session's own stream comes on the connection of its Attach
+            await self._check_connections(session)
+        await FaultStream(self._engine, self._transfers, self._sessions, session, context).run()
+
+    async def _check_connections(self, session: Session) -> None:
+        """Raise LimitExceeded where the call's connection may be too many; a session, or a stream, comes with one."""
+        process = self._calls.process(session)
+        await self._admit(process.pid, process.uid)

@@ -17,13 +17,15 @@ import resource
 import socket
 import stat
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from usmd import log
+from usmd.errors import LimitExceeded
 from usmd.server.allowance import Complaints
+from usmd.server.excess import A_SESSION, Excess, Peer, Sessions, too_many
 from usmd.server.identity import peer_of
 
 STRANGER_BYTES: Final = 64 << 20
@@ -34,8 +36,6 @@ GIVE_BACK_SECONDS: Final = (0.05, 0.25, 1.0, 5.0)
 """After which what gRPC had for them is free, and is given back to the system."""
 YOUNG_SECONDS: Final = 0.5
 """Age below which a connection is not disconnected for memory: a client attaches within that."""
-A_SESSION: Final = 4
-"""Connections that a session gives its user."""
 SLICE: Final = 256
 """Descriptors that are looked at at a stretch."""
 REST: Final = 20
@@ -46,48 +46,6 @@ LOOKS_A_TICK: Final = 5
 """While strangers are connected."""
 _EVERY: Final = 10
 """Ticks between looks where the system does not tell how many descriptors are open (before Linux 6.2)."""
-
-
-class Peer(NamedTuple):
-    """The process at the other end of a connection."""
-
-    descriptor: int
-    inode: int
-    pid: int
-    uid: int
-    since: float
-
-
-class Sessions(NamedTuple):
-    """Processes that have sessions, how many each user has, and the bytes that all of them account for."""
-
-    pids: frozenset[int]
-    of_user: Counter[int]
-    accounted: int
-
-
-def too_many(peers: Iterable[Peer], sessions: Sessions, of_user: int, in_all: int) -> Iterator[tuple[Peer, str]]:
-    """The connections to be closed, and why: those of a user beyond what it may have.
-
-    A user may have `of_user` and A_SESSION for each of its sessions; all together `in_all`. Strangers' go first, and of
-    those the youngest of the process that has most, so that another process of the user can still attach.
-    """
-    users: defaultdict[int, list[tuple[bool, int, float, Peer]]] = defaultdict(list)
-    ranks: Counter[int] = Counter()
-    for peer in sorted(peers, key=lambda peer: peer.since):
-        users[peer.uid].append((peer.pid not in sessions.pids, ranks[peer.pid], peer.since, peer))
-        ranks[peer.pid] += 1
-    for uid, own in users.items():
-        own.sort()
-        allowed = of_user + A_SESSION * sessions.of_user[uid]
-        for *_, peer in own[allowed:]:
-            yield peer, f"user {uid} may have {allowed} (server.max_user_connections, and {A_SESSION} a session)"
-        del own[allowed:]
-    excess = sum(map(len, users.values())) - in_all
-    while excess > 0:  # of the user who has most
-        own = max(users.values(), key=len)
-        yield own.pop()[-1], f"all users may have {in_all}, a share of the limit of open files"
-        excess -= 1
 
 
 class Connections:
@@ -114,7 +72,12 @@ class Connections:
         self._complaints = Complaints(_tell)
         self._strangers: list[Peer] = []
         """Connections whose process had no session when they were last looked at."""
+        self._of_users: Counter[int] = Counter()
+        """Connections of each user when they were last looked at."""
+        self._excess = Excess()
         self._looking: asyncio.Task[None] | None = None
+        self._next_look: asyncio.Task[None] | None = None
+        """Waits until a look may begin, for calls that wait for it, and looks."""
         self._closed = False
 
     def tick(self) -> None:
@@ -132,24 +95,57 @@ class Connections:
             return
         if self._looking is not None:
             self._looking.result()
-        count = _DESCRIPTORS.stat().st_size
-        if count != self._count or self._ticks % _EVERY == 0:
-            self._count = count
+        changed = _DESCRIPTORS.stat().st_size != self._count
+        if changed or self._ticks % _EVERY == 0 or now >= self._excess.next_end:
             self._looking = asyncio.get_running_loop().create_task(self._look())
         else:
             self._watch_memory(now)
 
+    async def admit(self, pid: int | None, uid: int | None) -> None:
+        """Let a call of a process begin; raises LimitExceeded for one on behalf of a connection that is too many.
+
+        Waits for a look where there may be such a connection that was not seen yet.
+        """
+        if pid is None or uid is None:
+            return  # unvouched: no process to refuse it to
+        if self._may_be_too_many(uid):
+            if self._next_look is None:
+                self._next_look = asyncio.get_running_loop().create_task(self._look_next())
+            await asyncio.shield(self._next_look)
+        if (why := self._excess.take_refusal(pid)) is not None:
+            raise LimitExceeded(f"this process has a connection to usmd too many: {why}")
+
+    def _may_be_too_many(self, uid: int) -> bool:
+        """Whether a user, or all, may have too many connections, if all descriptors that are new are such."""
+        known = self._of_users[uid]
+        count = _DESCRIPTORS.stat().st_size
+        new = max(count - self._count, 0) if count else known
+        allowed = self._of_user + A_SESSION * self._sessions().of_user[uid]
+        return not self._closed and (known + new > allowed or len(self.peers) + new > self._in_all)
+
+    async def _look_next(self) -> None:
+        """Look once more, when the last look has ended and its rest is over."""
+        while (self._looking is not None and not self._looking.done()) or time.monotonic() < self._not_before:
+            if self._looking is not None:
+                await asyncio.wait([self._looking])
+            await asyncio.sleep(max(self._not_before - time.monotonic(), 0.0))
+        self._next_look = None  # calls from here on may be of connections that this look does not see
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+        await asyncio.shield(self._looking)
+
     async def close(self) -> None:
         """Look no more."""
         self._closed = True
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        tasks = [task for task in (self._next_look, self._looking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._glass.close()
         os.close(self._blank)
         os.close(self._memory)
 
     async def _look(self) -> None:
+        self._count = _DESCRIPTORS.stat().st_size
         spent = time.thread_time()
         peers: dict[int, Peer] = {}
         others: set[int] = set()
@@ -158,8 +154,10 @@ class Connections:
                 await asyncio.sleep(0)
             self._examine(descriptor, peers, others)
         self.peers, self._others = peers, others
+        self._of_users = Counter(peer.uid for peer in peers.values())
         sessions, now = self._sessions(), time.monotonic()
-        for number, (peer, why) in enumerate(too_many(list(peers.values()), sessions, self._of_user, self._in_all)):
+        found = too_many(list(peers.values()), sessions, self._of_user, self._in_all)
+        for number, (peer, why) in enumerate(self._excess.overdue(found, now)):
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
             self._close(peer, why)

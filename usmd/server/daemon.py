@@ -35,11 +35,11 @@ from usmd.server.admission import MAX_MESSAGE, STREAM_WINDOW, Admission
 from usmd.server.client_service import REQUEST_LIMITS, ClientService
 from usmd.server.collector import collect_rarely
 from usmd.server.connections import Connections
-from usmd.server.connections import Sessions as Holders
 from usmd.server.cpu_clock import CpuClock
 from usmd.server.descriptors import Shares, raise_limit
 from usmd.server.engine import Engine
 from usmd.server.event_log import EventLog
+from usmd.server.excess import Sessions as Holders
 from usmd.server.facts import Facts
 from usmd.server.fault_wakeup import parse_wakeup
 from usmd.server.identity import Identities
@@ -188,7 +188,7 @@ class Daemon:
         )
         client_server = await self._serve(
             self._locks[0].place(), server.socket_mode, client_pb2.DESCRIPTOR.services_by_name["ClientService"],
-            ClientService(self.engine, self.sessions, self._calls),
+            ClientService(self.engine, self.sessions, self._calls, self._connections.admit),
             {"": self._admission.read, "Attach": self._admission.read_stranger},
         )  # fmt: skip
         admin_server = await self._serve(

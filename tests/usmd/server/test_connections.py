@@ -1,4 +1,4 @@
-"""Which connections to the clients' socket are closed, and that those are found among the descriptors."""
+"""That connections to the clients' socket are found among the descriptors, and closed where they are too many."""
 
 import asyncio
 import os
@@ -8,47 +8,10 @@ from collections import Counter
 import pytest
 
 from tests.support.waiting import wait_until_async
+from usmd.errors import LimitExceeded
 from usmd.server import connections as module
-from usmd.server.connections import A_SESSION, Connections, Peer, Sessions, too_many
-
-
-def peers(*owners):
-    """Connections in the order of their making, of (pid, uid)."""
-    return [Peer(10 + number, 100 + number, pid, uid, float(number)) for number, (pid, uid) in enumerate(owners)]
-
-
-def sessions(*owners):
-    return Sessions(frozenset(pid for pid, _ in owners), Counter(uid for _, uid in owners), 0)
-
-
-def closed(there, holders, of_user, in_all):
-    return sorted(peer.descriptor - 10 for peer, _ in too_many(there, holders, of_user, in_all))
-
-
-def test_a_user_loses_its_youngest_beyond_what_it_may_have():
-    there = peers((1, 7), (1, 7), (2, 8), (1, 7))
-    assert closed(there, sessions(), 2, 100) == [3]
-    assert closed(there, sessions(), 3, 100) == []
-
-
-def test_connections_of_sessions_go_last_and_each_session_allows_some_more():
-    there = peers(*[(1, 7)] * 10, (2, 7))
-    assert closed(there, sessions((2, 7)), 2, 100) == [2 + A_SESSION - 1 + n for n in range(10 - A_SESSION - 1)]
-
-
-def test_a_process_of_one_connection_keeps_it_beside_another_of_many():
-    there = peers((1, 7), (1, 7), (1, 7), (2, 7))
-    assert closed(there, sessions(), 2, 100) == [1, 2]
-
-
-def test_beyond_what_all_may_have_the_user_with_most_loses_some():
-    there = peers((1, 7), (2, 8), (1, 7), (1, 7))
-    assert closed(there, sessions(), 10, 2) == [2, 3]
-
-
-def test_the_reason_names_the_limit_and_its_number():
-    [(_, why)] = too_many(peers((1, 7), (1, 7)), sessions(), 1, 100)
-    assert why == "user 7 may have 1 (server.max_user_connections, and 4 a session)"
+from usmd.server.connections import Connections
+from usmd.server.excess import GRACE_SECONDS, Sessions
 
 
 class Watched:
@@ -153,7 +116,8 @@ def test_it_looks_no_more_once_it_is_closed(tmp_path):
     """A tick may come while the daemon drains; the numbers of what it looked through may be others' by then."""
 
     async def drained():
-        looks = Connections(tmp_path / "s", sessions, of_user=1, in_all=1)
+        nobody = Sessions(frozenset(), Counter(), 0)
+        looks = Connections(tmp_path / "s", lambda: nobody, of_user=1, in_all=1)
         looks.tick()
         await looks.close()
         for _ in range(100):
@@ -191,5 +155,58 @@ def test_memory_that_strangers_gave_back_is_not_theirs_to_take_again(tmp_path, m
         await scene.until(lambda: scene.connections._base == 1000, "memory has fallen")
         used[0] += module.STRANGER_BYTES + 1
         await scene.until(lambda: scene.open() == [], "the stranger is disconnected")
+
+    watched(tmp_path, test)
+
+
+def test_a_call_of_a_process_is_refused_once_for_each_connection_that_is_too_many(tmp_path):
+    async def test(scene):
+        told = []
+
+        async def admitted():
+            try:
+                await scene.connections.admit(os.getpid(), os.getuid())
+            except LimitExceeded as error:
+                told.append(str(error))
+                return False
+            return True
+
+        for _ in range(2):
+            scene.connect()
+        assert await admitted()
+        for _ in range(2):
+            scene.connect()
+        calls = await asyncio.gather(*(admitted() for _ in range(5)))  # which come before any tick
+        assert calls.count(False) == len(told) == 2
+        assert "may have 2 (server.max_user_connections" in told[0]
+        assert scene.open() == [0, 1, 2, 3]
+        for each in scene.ours[2:]:
+            each.close()
+        for each in scene.accepted[2:]:
+            each.close()
+        del scene.ours[2:], scene.accepted[2:]
+        await scene.connections._look()
+        assert await admitted()
+
+    watched(tmp_path, test)
+
+
+def test_a_connection_that_stays_although_it_is_too_many_is_closed_after_a_while(tmp_path):
+    async def test(scene):
+        began = asyncio.get_running_loop().time()
+        for _ in range(3):
+            scene.connect()
+        await scene.until(lambda: scene.open() == [0, 1], "it is closed")
+        assert asyncio.get_running_loop().time() - began >= GRACE_SECONDS
+
+    watched(tmp_path, test)
+
+
+def test_calls_that_no_ticket_vouches_for_wait_for_no_look(tmp_path):
+    async def test(scene):
+        for _ in range(3):
+            scene.connect()
+        await scene.connections.admit(None, None)
+        assert scene.connections.peers == {}
 
     watched(tmp_path, test)

@@ -91,8 +91,7 @@ def test_errors_name_device_slot_and_key():
     device.kept[5] = bytes(SIZE)
     (changed,) = device.read([entry(5, generation=9)])
     assert str(changed) == (
-        "swap device dict0, slot 5: its bytes are not those written for process 1, page 0x69; "
-        "the page is lost"
+        "swap device dict0, slot 5: its bytes are not those written for process 1, page 0x69; the page is lost"
     )
     (empty,) = device.read([entry(6)])
     assert str(empty) == "swap device dict0, slot 6: nothing is written in it; the page is lost"
