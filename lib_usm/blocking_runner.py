@@ -233,6 +233,8 @@ class BlockingRunner:
         """
         if self._closed is not None:
             raise again(self._closed)
+        if self._pager is not None and not self._reading:
+            self._pager.receive()  # no thread has read since the last wait, and the stream may have ended meanwhile
         if self._pager is None or self._pager.end is not None:
             if self._wakeup < 0:
                 try:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import threading
 
@@ -9,6 +10,7 @@ import grpc
 import pytest
 
 import lib_usm
+from lib_usm.message_stream import MessageStream
 
 
 @pytest.fixture
@@ -298,6 +300,23 @@ def test_a_stream_that_breaks_is_an_error_of_those_that_wait_and_the_next_fault_
     region.write(16, b"again")
     assert region.read(16, 5) == b"again"
     assert daemon.streams == 3
+
+
+def test_a_stream_that_ended_while_no_thread_waited_is_replaced_without_an_error(daemon, client, region, monkeypatch):
+    receive = MessageStream.receive
+    region.write(0, b"first")
+
+    def finds_the_end(stream):
+        monkeypatch.undo()
+        daemon.outboxes[-1].put(None)
+        while stream.end is None:
+            select.select([stream], [], [])
+            receive(stream)
+        return []
+
+    monkeypatch.setattr(MessageStream, "receive", finds_the_end)
+    assert region.read(0, 5) == b"first"
+    assert daemon.streams == 3  # the session's own, and two for the threads
 
 
 def test_what_interrupts_the_reading_ends_the_stream_and_the_session_goes_on(daemon, client, region, monkeypatch):

@@ -68,6 +68,9 @@ SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.http2.lookahead_bytes", STREAM_WINDOW),
     ("grpc.http2.bdp_probe", 0),  # which would widen the window of a stream that is not read
+    # A Unix socket says by itself when its peer has gone. lib_usm reads a stream only while a thread waits on it: after
+    # two quiet hours gRPC would ask whether the client is there, and end the stream for want of an answer.
+    ("grpc.keepalive_time_ms", 0x7FFFFFFF),
     ("grpc.max_metadata_size", 8 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
     ("grpc.server_handshake_timeout_ms", 10_000),
