@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -20,6 +21,7 @@ from usm_wire.pb.usm.v1 import client_pb2
 
 PAGES = 64
 LENGTH = 1 << 20
+CONNECTIONS = 5000
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -180,12 +182,21 @@ def test_yields_that_nobody_waits_for_hold_up_nobody(tmp_path):
         wait_until(lambda: daemon.admin.status().free_frames == 64, "its frames are free")
 
 
-def test_hundreds_of_memory_connections_of_a_stranger_leave_nothing(tmp_path):
+@pytest.fixture
+def many_descriptors():
+    """This process may open as many as it can be given; how many that are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_thousands_of_memory_connections_of_a_stranger_leave_nothing(tmp_path, many_descriptors):
     require_real_memory()
     with real_daemon(tmp_path) as daemon, told_clients(daemon.address, "other") as (other,):
         bystander = Bystander(daemon, other)
         with bystander.watching(), contextlib.ExitStack() as stack:
-            for _ in range(500):
+            for _ in range(min(CONNECTIONS, many_descriptors - 500)):
                 stack.callback(connect(daemon.address).close)
             with pytest.raises(lib_usm.LimitExceeded, match="without a session to the memory socket"):
                 use(daemon.address)  # it is the same user's
