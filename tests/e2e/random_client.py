@@ -145,12 +145,9 @@ def step(client: lib_usm.Client, source: random.Random, regions: list[Checked], 
 
 
 def main(address: str, name: str, seed: int, seconds: float, length: int) -> int:
-    """Work for `seconds` (negative: until stdin ends) and do LEAST_STEPS and LEAST_DONE, then compare all bytes."""
+    """Work for `seconds` and until stdin ends, and do LEAST_STEPS and LEAST_DONE; then compare all bytes."""
     told_to_end = threading.Event()
-    if seconds < 0:
-        threading.Thread(target=lambda: (sys.stdin.read(), told_to_end.set()), daemon=True).start()
-    else:
-        told_to_end.set()
+    threading.Thread(target=lambda: (sys.stdin.read(), told_to_end.set()), daemon=True).start()
     source = random.Random(seed)
     done: dict[str, int] = {}
     with lib_usm.connect(address, name=name) as client:

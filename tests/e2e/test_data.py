@@ -37,7 +37,7 @@ def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, me
     flags = ("--memory", str(MEMORY), "--evict", evict, "--swap", f"file:{tmp_path / 'swap'}:10MiB")
     with running_daemon(tmp_path, *flags, config=CONFIG, mechanism=mechanism) as daemon:
         clients = {
-            name: start_client(CLIENT, daemon.address, name, seed, SECONDS, LENGTH)
+            name: start_client(CLIENT, daemon.address, name, seed, SECONDS, LENGTH, stdin=True)
             for seed, name in enumerate(CLIENTS, 1000 * len(evict))
         }
         try:
@@ -46,6 +46,8 @@ def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, me
             )
             used = {each.name: (each.alloc_policy, each.evict_policy) for each in attached}
             assert used == {name: (alloc, evict) for name, alloc in CLIENTS.items()}
+            for client in clients.values():
+                client.stdin.close()  # before that none ends, however late another one attaches
             for name, client in clients.items():
                 out, err = client.communicate(timeout=SECONDS + 300)
                 assert client.returncode == 0, f"client {name}: {err}"

@@ -42,7 +42,7 @@ def test_policies_change_under_a_client_that_works_and_every_byte_stays_right(tm
     source = random.Random(7)
     with (
         running_daemon(tmp_path, *MEMORY, mechanism=mechanism) as daemon,
-        start_client(CLIENT, daemon.address, "worker", 11, -1, 512 * PAGE, stdin=True) as client,
+        start_client(CLIENT, daemon.address, "worker", 11, 0, 512 * PAGE, stdin=True) as client,
     ):
         wait_until(lambda: daemon.admin.processes() or client.poll() is not None, "the client is attached")
         process = daemon.admin.processes()[0].process_id
