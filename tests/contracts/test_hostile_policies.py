@@ -9,9 +9,10 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.fence import EndsRun, PolicyHung
+from usmd.core.fence import EndsRun
 from usmd.core.frames import PRESENT
 from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, EvictPolicy, OomPolicy
+from usmd.core.running import PolicyHung
 from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.policies import registry
 

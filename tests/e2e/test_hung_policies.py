@@ -13,6 +13,7 @@ PAGE = 4096
 MEMORY = ("--memory", "256KiB", "--swap", "memory:4MiB", "--evict", "lru")
 CONFIG = "[policy]\ncall_timeout = 0.4\n"
 HUNG = """
+    import re
     import time
 
     from usmd.core.policy import AllocPolicy, ConditionalPolicy, OomPolicy
@@ -49,6 +50,17 @@ HUNG = """
             time.sleep(1000)
 
 
+    class Matches(AllocPolicy):
+        # All the time it is in C.
+        def allocate(self, fault, async_rq):
+            re.compile("(a+)+$").match("a" * 80 + "b")
+
+
+    class Powers(Lru):
+        def page_filled(self, pfn):
+            3 ** (10 ** 10 + pfn)
+
+
     class Turns(ConditionalPolicy):
         def turn(self):
             while True:
@@ -75,6 +87,8 @@ def hung(tmp_path):
         ("simulated", "evict", "Catches", "lru"),
         ("simulated", "evict", "Lists", "lru"),
         ("userfaultfd", "alloc", "Sleeps", "async_aware"),
+        ("simulated", "alloc", "Matches", "async_aware"),
+        ("simulated", "evict", "Powers", "lru"),
         ("simulated", "cond", "Turns", "none"),
     ],
 )

@@ -34,6 +34,7 @@ def make_core(
     page_size=PAGE,
     stopwatch=float,
     cpu_clock=None,
+    running=None,
     **settings,
 ) -> Core:
     settings.setdefault("deny_budget", frames)
@@ -45,6 +46,7 @@ def make_core(
         stopwatch,
         life=WatchedLife,
         cpu_clock=cpu_clock,
+        running=running,
     )
     watch_migration(core._migration)
     return core

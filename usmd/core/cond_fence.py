@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from usmd.core.fence import ANYTHING, Fence, place
+from usmd.core.fence import ANYTHING, Fence
 from usmd.core.policy import ConditionalPolicy, Requests
 from usmd.safe_repr import safe_repr
 
@@ -24,31 +24,34 @@ class CondFence(Fence):
         self._cond = policy
         self.on_swapped = self.on_returned = None
         if policy is not None:
+            self._running.call = self._cond_call
             try:
                 if type(policy).page_swapped is not ConditionalPolicy.page_swapped:
                     self.on_swapped = policy.page_swapped
                 if type(policy).page_returned is not ConditionalPolicy.page_returned:
                     self.on_returned = policy.page_returned
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("cond", f"it raised {safe_repr(error)}{place(error)} when it was asked what it hears")
+                self.raised("cond", "it", error, " when it was asked what it hears")
             state = self._state
             state.background_at = min(state.background_at, state.now + state.settings.cond_interval)
 
     def page_swapped(self, page: int, device: int) -> None:
         """Tell the conditional policy, if it listens, of a page that is on a swap device now."""
         if self.on_swapped is not None:
+            self._running.call = self._cond_call
             try:
                 self.on_swapped(page, device)
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("cond", f"page_swapped raised {safe_repr(error)}{place(error)}")
+                self.raised("cond", "page_swapped", error)
 
     def page_returned(self, page: int) -> None:
         """Tell the conditional policy, if it listens, of a page that is no longer to be requested."""
         if self.on_returned is not None:
+            self._running.call = self._cond_call
             try:
                 self.on_returned(page)
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("cond", f"page_returned raised {safe_repr(error)}{place(error)}")
+                self.raised("cond", "page_returned", error)
 
     @property
     def conditional(self) -> bool:
@@ -64,10 +67,11 @@ class CondFence(Fence):
             return 0, [], []
         stopwatch = self._state.stopwatch
         started = stopwatch()
+        self._running.call = self._cond_call
         try:
             answer = self._read(self._cond.turn(), limit)
         except ANYTHING as error:  # a policy may raise anything
-            self.record_error("cond", f"turn raised {safe_repr(error)}{place(error)}")
+            self.raised("cond", "turn", error)
             return 0, [], []
         self._timed("cond", stopwatch, started)
         return answer

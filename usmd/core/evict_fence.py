@@ -35,6 +35,7 @@ class EvictFence(Fence):
         self._known = None
         self.on_access = self.on_miss = self.on_fill = self.on_evict = None
         if policy is not None:
+            self._running.call = self.evict_call
             try:
                 self.on_fill = policy.page_filled
                 remembers = type(policy).page_evicted is not EvictPolicy.page_evicted
@@ -42,9 +43,7 @@ class EvictFence(Fence):
                 self.on_access = policy.page_accessed if policy.hears_accesses else None
                 self.on_miss = policy.page_missed if policy.hears_misses else None
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error(
-                    "evict", f"it raised {safe_repr(error)}{place(error)} when it was asked what it hears"
-                )
+                self.raised("evict", "it", error, " when it was asked what it hears")
 
     def page_filled(self, pfn: int) -> None:
         """Tell the evict policy of a page that may be evicted; its frame is in no list, whoever forgot it there."""
@@ -54,10 +53,11 @@ class EvictFence(Fence):
         if self._known:
             self._known[pfn] = 1
         if self._evict is not None:
+            self._running.call = self.evict_call
             try:
                 self._evict.page_filled(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("evict", f"page_filled raised {safe_repr(error)}{place(error)}")
+                self.raised("evict", "page_filled", error)
 
     def _knows(self, pfn: int, *, leaves: bool = False) -> bool:
         """Whether the evict policy has heard of a page, which it has but for a hand-over; `leaves`: it will not now."""
@@ -72,51 +72,57 @@ class EvictFence(Fence):
     def page_left(self, pfn: int) -> None:
         """Tell the evict policy of a page that may no longer be evicted."""
         if self._knows(pfn, leaves=True) and self._evict is not None:
+            self._running.call = self.evict_call
             try:
                 self._evict.page_left(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("evict", f"page_left raised {safe_repr(error)}{place(error)}")
+                self.raised("evict", "page_left", error)
 
     def page_evicted(self, pfn: int) -> None:
         """Tell the evict policy of a page that is evicted."""
         if self._knows(pfn, leaves=True) and self._evict is not None:
+            self._running.call = self.evict_call
             try:
                 self._evict.page_evicted(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("evict", f"page_evicted raised {safe_repr(error)}{place(error)}")
+                self.raised("evict", "page_evicted", error)
 
     def page_accessed(self, pfn: int, *, write: bool) -> None:
         """Tell the evict policy of a touch of a page that is there."""
         if self.on_access is not None:
+            self._running.call = self.evict_call
             try:
                 self.on_access(pfn, write)
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("evict", f"page_accessed raised {safe_repr(error)}{place(error)}")
+                self.raised("evict", "page_accessed", error)
 
     def page_missed(self, page: int) -> None:
         """Tell the evict policy that a page which is in no frame was asked for."""
         if self.on_miss is not None:
+            self._running.call = self.evict_call
             try:
                 self.on_miss(page)
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("evict", f"page_missed raised {safe_repr(error)}{place(error)}")
+                self.raised("evict", "page_missed", error)
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Tell the evict policy that another hint is in force."""
         if self._knows(pfn) and self._evict is not None:
+            self._running.call = self.evict_call
             try:
                 self._evict.hint_changed(pfn, priority_before)
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("evict", f"hint_changed raised {safe_repr(error)}{place(error)}")
+                self.raised("evict", "hint_changed", error)
 
     def first_victim(self) -> int:
         """The frame that the evict policy names first, or -1: it names none, or what it names is no number."""
         if self._evict is not None:
+            self._running.call = self.evict_call
             try:
                 for pfn in self._evict.choose_victims():
                     return pfn if type(pfn) is int else -1
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("evict", f"choose_victims raised {safe_repr(error)}{place(error)}")
+                self.raised("evict", "choose_victims", error)
         return -1
 
     def candidates(self, limit: int) -> Iterator[int]:
@@ -142,17 +148,22 @@ class EvictFence(Fence):
     def _named(self, policy: EvictPolicy, limit: int, told: Callable[[str], None]) -> Generator[object, None, None]:
         """What an evict policy names, at most `limit` of it; `told` hears of what it raises."""
         named: Iterator[object] = iter(())
+        running = self._running
+        running.call = self.evict_call
         try:
             named = iter(cast("Iterable[object]", policy.choose_victims()))  # whatever it says of itself
         except ANYTHING as error:  # a policy may raise anything
+            running.call = None
             told(f"choose_victims raised {safe_repr(error)}{place(error)}")
         try:
             for _ in range(limit):
+                running.call = self.evict_call
                 try:
                     pfn = next(named)
                 except StopIteration:
                     return
                 except ANYTHING as error:  # a policy may raise anything
+                    running.call = None
                     told(f"choose_victims raised {safe_repr(error)}{place(error)}")
                     return
                 yield pfn
@@ -162,28 +173,32 @@ class EvictFence(Fence):
 
     def _close(self, named: Generator[object, object, object], told: Callable[[str], None]) -> None:
         """End a generator of victims here, where what its `finally` does is noticed."""
+        self._running.call = self.evict_call
         try:
             named.close()
         except ANYTHING as error:  # a policy may raise anything
+            self._running.call = None
             told(f"choose_victims raised {safe_repr(error)}{place(error)} when it was closed")
 
     def reason(self, pfn: int) -> str:
         """Why the evict policy chose a frame."""
         if self._evict is not None:
+            self._running.call = self.evict_call
             try:
                 reason: object = self._evict.reason(pfn)
                 return cut(reason) if type(reason) is str else safe_repr(reason)
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("evict", f"reason raised {safe_repr(error)}{place(error)}")
+                self.raised("evict", "reason", error)
         return "no reason given"
 
     def swap_device(self, pfn: int) -> int | None:
         """The device that the evict policy wants for a victim, or None."""
         if self._evict is not None:
+            self._running.call = self.evict_call
             try:
                 number: object = self._evict.swap_device(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error("evict", f"swap_device raised {safe_repr(error)}{place(error)}")
+                self.raised("evict", "swap_device", error)
                 return None
             if number is None or (type(number) is int and 0 <= number < len(self._state.swap.devices)):
                 return number

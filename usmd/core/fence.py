@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from usmd.core.blame import Blame
 from usmd.core.policy import Policy
+from usmd.core.running import Call, PolicyHung
 from usmd.core.view import MemoryView
 from usmd.errors import UsmdError
 from usmd.safe_repr import contexts, safe_repr, type_name
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 _P = TypeVar("_P", bound=Policy)
-
-
-class PolicyHung(BaseException):
-    """Raised within a call of a policy that does not return, by whoever watches; it says where the call was.
-
-    No Exception, because the policy may catch those.
-    """
 
 
 ANYTHING: Final = BaseException
@@ -69,23 +63,38 @@ class Fence(ABC):
         self.blame = Blame(specifications)
         self.errors = self.blame.errors
         self._slow = state.settings.policy_slow_seconds
+        self._running = state.running
+        """Holds the mark of each call while it is under way, as `Running` says."""
+        number = process.process_id
+        self._alloc_call, self._oom_call = Call(number, "alloc"), Call(number, "oom")
+        self.evict_call, self._cond_call = Call(number, "evict"), Call(number, "cond")
+        """Marks of calls; for callers of `on_access` as well."""
 
     @abstractmethod
     def _stop_using(self, kind: str) -> None:
         """Call the policy of a kind no more."""
 
     def _make(self, kind: str, base: type[_P], view: MemoryView) -> _P | None:
+        self._running.call = Call(self._process.process_id, kind)
         try:
             policy = self._state.make_policy(kind, self.specifications[kind], view)
         except UsmdError:
             raise
         except ANYTHING as error:  # a policy's constructor may raise anything
-            self.record_error(kind, f"its constructor raised {safe_repr(error)}{place(error)}")
+            self.raised(kind, "its constructor", error)
             return None
         if not isinstance(policy, base):
             self.record_error(kind, f"it is a {type_name(policy)}, not a {base.__name__}")
             return None
         return policy
+
+    def raised(self, kind: str, what: str, error: BaseException, when: str = "") -> None:
+        """Record the exception that ended a call of a policy; to be called while it is handled, and first of all.
+
+        The mark goes first: from there on a watch has nothing to end.
+        """
+        self._running.call = None
+        self.record_error(kind, f"{what} raised {safe_repr(error)}{place(error)}{when}")
 
     def record_error(self, kind: str, what: str) -> None:
         """Count an answer that was not used, and report it; a policy that hung is called no more.

@@ -17,6 +17,7 @@ from usmd.core.frame_list import FrameLinks
 from usmd.core.hand_over import HandOver
 from usmd.core.hints import MAX_HINT_BYTES, Hint, policy_keys
 from usmd.core.policy import ANY_EXTRA, AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy
+from usmd.core.running import Call
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.safe_repr import safe_repr, type_name
@@ -56,10 +57,11 @@ class GuardedPolicies(HandOver, CondFence):
         request.plan = None
         stopwatch = self._state.stopwatch
         started = stopwatch()
+        self._running.call = self._alloc_call
         try:
             answer = self._alloc.allocate(fault, request)
         except ANYTHING as error:  # a policy may raise anything
-            self.record_error("alloc", f"allocate raised {safe_repr(error)}{place(error)}")
+            self.raised("alloc", "allocate", error)
             return Allocation(fault.page), False
         if stopwatch() - started > self._slow:
             self._timed("alloc", stopwatch, started)
@@ -86,11 +88,13 @@ class GuardedPolicies(HandOver, CondFence):
             return None
         links = FrameLinks(self._state.frames.count) if kind == "evict" else self._links
         view = MemoryView(self._state, self._process, links)
+        self._running.call = Call(self._process.process_id, kind)
         try:
             policy = self._state.make_policy(kind, specification, view)
         except UsmdError:
             raise
         except ANYTHING as error:  # a policy's constructor may raise anything
+            self._running.call = None
             self._let_through(error)
             raise InvalidArgument(
                 f"{kind} policy {specification}: its constructor raised {safe_repr(error)}{place(error)}"
@@ -131,14 +135,17 @@ class GuardedPolicies(HandOver, CondFence):
         ):  # fmt: skip
             if policy is None:
                 continue
+            self._running.call = Call(self._process.process_id, kind)
             try:
                 keys = policy.heeded_keys()
                 if keys is None:
                     return []
                 heeded.update(key[:MAX_HINT_BYTES].upper() for key in islice(keys, _MAX_KEYS) if isinstance(key, str))
             except ANYTHING as error:  # a policy may raise anything
-                self.record_error(kind, f"heeded_keys raised {safe_repr(error)}{place(error)}")
+                self.raised(kind, "heeded_keys", error)
                 return []
+            finally:  # it may be asked between events
+                self._running.call = None
         if ANY_EXTRA in heeded:
             heeded.update(hint.extra)
         return [key for key in policy_keys(hint) if key not in heeded]
@@ -154,10 +161,11 @@ class GuardedPolicies(HandOver, CondFence):
             return None
         stopwatch = self._state.stopwatch
         started = stopwatch()
+        self._running.call = self._oom_call
         try:
             answer = self._oom.choose(fault)
         except ANYTHING as error:  # a policy may raise anything
-            self.record_error("oom", f"choose raised {safe_repr(error)}{place(error)}")
+            self.raised("oom", "choose", error)
             return None
         self._timed("oom", stopwatch, started)
         if answer is None:

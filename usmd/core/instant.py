@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import repeat
 
 from usmd.core import events
-from usmd.core.fence import ANYTHING, place
+from usmd.core.fence import ANYTHING
 from usmd.core.frames import DIRTY, KEPT, NO_SLOT, PRESENT, ZERO
 from usmd.core.in_flight import Filling
 from usmd.core.ladder import FILLED, SWAPPED, count_faults
@@ -23,7 +23,6 @@ from usmd.core.rights import NORMAL
 from usmd.core.state import MAX_FRAMES, CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.view import MakePolicy
-from usmd.safe_repr import safe_repr
 
 
 class Touches(events.Event, frozen=True):
@@ -160,7 +159,7 @@ class InstantCore(Core):
                         try:
                             on_access(entry - 1, write)
                         except ANYTHING as error:  # a policy may raise anything
-                            policies.record_error("evict", f"page_accessed raised {safe_repr(error)}{place(error)}")
+                            policies.raised("evict", "page_accessed", error)
                         if forced:
                             self.reclaim.evict_forced()
                 else:
@@ -203,7 +202,7 @@ class InstantCore(Core):
                 try:
                     on_miss(first_key + page)
                 except ANYTHING as error:  # a policy may raise anything
-                    policies.record_error("evict", f"page_missed raised {safe_repr(error)}{place(error)}")
+                    policies.raised("evict", "page_missed", error)
             pfn = first_victim()
             if not 0 <= pfn < end or states[pfn] != PRESENT:
                 return self._slow_exchange(process, region, page, pfn, write=write)
@@ -224,7 +223,7 @@ class InstantCore(Core):
             try:
                 on_evict(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                policies.record_error("evict", f"page_evicted raised {safe_repr(error)}{place(error)}")
+                policies.raised("evict", "page_evicted", error)
             if flags == usual:
                 chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = ABSENT  # type: ignore[index]
             else:
@@ -248,7 +247,7 @@ class InstantCore(Core):
             try:
                 on_fill(pfn)
             except ANYTHING as error:  # a policy may raise anything
-                policies.record_error("evict", f"page_filled raised {safe_repr(error)}{place(error)}")
+                policies.raised("evict", "page_filled", error)
 
         def count() -> None:
             count_faults(region, minor=minor, major=major)

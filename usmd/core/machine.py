@@ -13,7 +13,7 @@ from usmd.core import commands, events
 from usmd.core.background_reclaim import BackgroundReclaim
 from usmd.core.budgets import Budgets
 from usmd.core.faults import Faults
-from usmd.core.fence import ANYTHING, place
+from usmd.core.fence import ANYTHING
 from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
 from usmd.core.hinting import Hinting
 from usmd.core.holds import Holds
@@ -29,12 +29,12 @@ from usmd.core.real_faults import RealFaults
 from usmd.core.reclaim import Reclaim
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.release import Release
+from usmd.core.running import Running
 from usmd.core.state import CoreSettings, State
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.view import MakePolicy
 from usmd.core.work import DoPart, Kind, one_by_one
 from usmd.errors import OutOfRange
-from usmd.safe_repr import safe_repr
 
 
 class Core:
@@ -55,14 +55,15 @@ class Core:
         stopwatch: Callable[[], float] = float,
         life: type[PageLife] = PageLife,
         cpu_clock: Callable[[], float] | None = None,
+        running: Running | None = None,
     ) -> None:
         """Start with all frames free.
 
         `stopwatch` (seconds) measures calls of policies; the default measures nothing. A call that took long by it is
         slow only if `cpu_clock` (seconds of CPU time, which costs more to read) says so of a later one; None: what
-        `stopwatch` says is enough.
+        `stopwatch` says is enough. `running`: marks calls of policies; None: where no watch looks.
         """
-        self.state = State(settings, devices, make_policy, stopwatch, cpu_clock)
+        self.state = State(settings, devices, make_policy, stopwatch, cpu_clock, running)
         self.life = life(self.state)
         self._frames = self.state.frames
         self._high = settings.high
@@ -118,23 +119,26 @@ class Core:
         """Take one event at time `now` (seconds, never falling) and return the commands to perform, in order."""
         state = self.state
         state.now = now
-        self._handlers[type(event)](event)
-        if self.waiting:
-            self._serve_waiting()
-        if self.over_budget:
-            self._budgets.serve()
-        if now >= state.background_at:
-            self._background.begin()
-        if state.misbehaving:
-            self._mapping.replace_misbehaving()
-        if self._work and not self._asked_to_go_on:  # else GoOn is on its way, and does the next part
-            self._go_on()
-        if self._frames.free < self._high:
-            self.reclaim.between_marks()
-        else:
-            self.reclaim.reclaiming = False
-        if state.forced_victims:
-            self.reclaim.evict_forced()
+        try:
+            self._handlers[type(event)](event)
+            if self.waiting:
+                self._serve_waiting()
+            if self.over_budget:
+                self._budgets.serve()
+            if now >= state.background_at:
+                self._background.begin()
+            if state.misbehaving:
+                self._mapping.replace_misbehaving()
+            if self._work and not self._asked_to_go_on:  # else GoOn is on its way, and does the next part
+                self._go_on()
+            if self._frames.free < self._high:
+                self.reclaim.between_marks()
+            else:
+                self.reclaim.reclaiming = False
+            if state.forced_victims:
+                self.reclaim.evict_forced()
+        finally:
+            state.running.call = None
         return state.take_commands()
 
     def _serve_waiting(self) -> None:
@@ -198,6 +202,7 @@ class Core:
         states, all_flags = frames.state, frames.flags
         process = region.process
         on_access, touches = process.policies.on_access, process.touches
+        running, call = state.running, process.policies.evict_call
         present: list[int] = []
         absent: list[int] = []
         for page in range(first, first + count):
@@ -216,10 +221,11 @@ class Core:
                 if touches is not None:
                     touches.extend((region.first_key + page, write))
                 if on_access is not None and not flags & KEPT:
+                    running.call = call
                     try:
                         on_access(pfn, write)
                     except ANYTHING as error:  # a policy may raise anything
-                        process.policies.record_error("evict", f"page_accessed raised {safe_repr(error)}{place(error)}")
+                        process.policies.raised("evict", "page_accessed", error)
                         on_access = process.policies.on_access  # none, if that call hung
         process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))

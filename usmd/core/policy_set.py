@@ -10,24 +10,30 @@ if TYPE_CHECKING:
     from usmd.core.blame import Blame
     from usmd.core.hints import Hint
     from usmd.core.pages_left import Steps
+    from usmd.core.running import Call
 
 
 class PolicySet(Protocol):
     """One alloc, one evict and one oom policy, and a conditional one if there is one; none of them ever raises.
 
-    The four below that may be None are hooks of policies themselves, for the hot path: its caller catches what they
-    raise, and hands it to `record_error`.
+    The hooks below, which may be None, are methods of the policies themselves, for the hot path: its caller catches
+    what they raise, and hands it to `raised`. Where a watch looks, the caller also marks the call as `evict_call`
+    in `State.running`.
     """
 
     specifications: dict[str, str]
     blame: Blame
     errors: dict[str, int]
+    evict_call: Call
     on_access: Callable[[int, bool], None] | None
     on_miss: Callable[[int], None] | None
     on_fill: Callable[[int], None] | None
     on_evict: Callable[[int], None] | None
     on_swapped: Callable[[int, int], None] | None
     on_returned: Callable[[int], None] | None
+
+    def raised(self, kind: str, what: str, error: BaseException, when: str = "") -> None:
+        """Record the exception that ended a call of a policy, while it is handled."""
 
     def record_error(self, kind: str, what: str) -> None:
         """Count an answer that was not used."""

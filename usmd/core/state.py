@@ -15,6 +15,7 @@ from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
 from usmd.core.in_flight import Evicting, Filling
 from usmd.core.region import Process, Region
+from usmd.core.running import Running
 from usmd.core.swap_map import DeviceInfo, SwapMap
 from usmd.core.work import WorkQueue
 from usmd.errors import InvalidArgument, NotFound
@@ -121,6 +122,7 @@ class State:
         "regions",
         "releases",
         "restores",
+        "running",
         "settings",
         "stopwatch",
         "swap",
@@ -140,8 +142,11 @@ class State:
         make_policy: Callable[..., object],
         stopwatch: Callable[[], float],
         cpu_clock: Callable[[], float] | None = None,
+        running: Running | None = None,
     ) -> None:
         self.settings = settings
+        self.running = Running() if running is None else running
+        """Marks calls of policies."""
         self.make_policy = make_policy
         """See `view.MakePolicy`."""
         self.stopwatch = stopwatch

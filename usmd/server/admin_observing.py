@@ -65,7 +65,8 @@ class Observing:
 
         Raises NotFound, LimitExceeded, UnknownPolicy or InvalidArgument.
         """
-        process = self._engine.core.state.process(request.process_id)
+        state = self._engine.core.state
+        process = state.process(request.process_id)
         policies = list(request.evict_policies)
         interval = request.interval_seconds or 1.0
         if not 1 <= len(policies) <= MAX_SIMULATIONS:
@@ -75,10 +76,10 @@ class Observing:
         frames, sample = request.frames or self._frames(process), request.sample or 1
         check_size(len(policies) + 1, frames, sample)
         for each in policies:
-            check_policy("evict", each)
+            check_policy("evict", each, state.running)
         with _alone(self._shadowed, process, "shadowed"):
             started = self._engine.now()
-            shadow = Shadow(process, policies, frames, sample, self._engine.core.state.settings)
+            shadow = Shadow(process, policies, frames, sample, state.settings, state.running)
             shadow.begin(started)
             with self._engine.taps.listening(process, shadow):
                 await self._report(shadow, process, interval, started, context)

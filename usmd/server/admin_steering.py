@@ -24,11 +24,12 @@ class Steering:
 
         All are tried first. Raises NotFound, UnknownPolicy or InvalidArgument, and then nothing has changed.
         """
-        process = self._engine.core.state.process(process_id)
+        state = self._engine.core.state
+        process = state.process(process_id)
         if not wanted:
             raise InvalidArgument(f"no policy is given; give at least one of {', '.join(KINDS)}")
         for kind, specification in wanted.items():
-            check_policy(kind, specification)
+            check_policy(kind, specification, state.running)
         done: list[PolicyChange] = []
         for kind, specification in wanted.items():
             before = process.policies.specifications[kind]

@@ -24,6 +24,7 @@ from usm_wire.places import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd import log
 from usmd.config import Config, MemoryConfig, PolicyRules, frames_of
 from usmd.core.commands import Notice
+from usmd.core.running import Running
 from usmd.core.state import CoreSettings
 from usmd.errors import ConfigError, UsmdError
 from usmd.mechanism import choose, uffd
@@ -115,6 +116,7 @@ class Daemon:
         devices: list[SwapDevice],
         signals: Signals,
         cpu_clock: CpuClock,
+        running: Running,
         shares: Shares,
         locks: Sequence[SocketLock],
         event_log: EventLog | None = None,
@@ -127,8 +129,9 @@ class Daemon:
         offer = uffd.probe()
         mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer)
         self.engine = Engine(
-            core_settings(memory, config.policy), mechanism, devices, cpu_clock, event_log, config.server.device_timeout
-        )
+            core_settings(memory, config.policy), mechanism, devices, cpu_clock, event_log,
+            config.server.device_timeout, running,
+        )  # fmt: skip
         self.watch = Watch()
         self.policy_changes = PolicyChanges(self.engine.now)
         self.engine.on_notice = self._notice
@@ -341,9 +344,10 @@ def serve(config: Config, signals: Signals) -> int:
         shares = raise_limit()
         devices = open_devices(config.swap, config.memory.page_size)
         try:
-            stack.enter_context(PolicyWatch(config.policy.call_timeout))
+            running = Running()
+            stack.enter_context(PolicyWatch(config.policy.call_timeout, running))
             cpu_clock = stack.enter_context(CpuClock())
-            check_policies(config, devices)
+            check_policies(config, devices, running)
             event_log = None
             place = config.server.trace_events
             if place is not None:
@@ -351,7 +355,7 @@ def serve(config: Config, signals: Signals) -> int:
             collect_rarely()
             factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:
-                return runner.run(_run(config, devices, signals, cpu_clock, shares, locks, event_log))
+                return runner.run(_run(config, devices, signals, cpu_clock, running, shares, locks, event_log))
         finally:
             for device in devices:
                 _close(device)
@@ -362,11 +366,12 @@ async def _run(
     devices: list[SwapDevice],
     signals: Signals,
     cpu_clock: CpuClock,
+    running: Running,
     shares: Shares,
     locks: Sequence[SocketLock],
     event_log: EventLog | None,
 ) -> int:
-    return await Daemon(config, devices, signals, cpu_clock, shares, locks, event_log).run()
+    return await Daemon(config, devices, signals, cpu_clock, running, shares, locks, event_log).run()
 
 
 def _close(device: SwapDevice) -> None:

@@ -17,6 +17,7 @@ from usmd.core import commands, events
 from usmd.core.hints import Hint
 from usmd.core.machine import Core
 from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.core.running import Running
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceInfo
 from usmd.errors import UsmdError
@@ -61,15 +62,19 @@ class Engine:
         cpu_clock: Callable[[], float] = time.thread_time,
         event_log: EventLog | None = None,
         device_timeout: float = TIMEOUT,
+        running: Running | None = None,
     ) -> None:
-        """`event_log`: where each event goes; None: none is logged. `device_timeout`: as for `DeviceQueue`."""
+        """`event_log`: where each event goes; None: none is logged. `device_timeout`: as for `DeviceQueue`.
+
+        `running`: as for `Core`.
+        """
         self.memory = memory
         self.device_infos = [DeviceInfo(device.name, device.slots) for device in devices]
         stopwatch: Callable[[], float] = time.perf_counter
         if event_log is not None:
             event_log.begin(settings, self.device_infos)
             stopwatch, cpu_clock = event_log.clock(stopwatch), event_log.clock(cpu_clock)
-        self.core = Core(settings, self.device_infos, registry.make, stopwatch, cpu_clock=cpu_clock)
+        self.core = Core(settings, self.device_infos, registry.make, stopwatch, cpu_clock=cpu_clock, running=running)
         self.event_log = event_log
         self.last_events: deque[tuple[float, events.Event]] = deque(maxlen=LAST_EVENTS)
         self.taps = Taps()

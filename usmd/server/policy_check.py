@@ -8,6 +8,7 @@ from __future__ import annotations
 from usmd.config import Config, PolicyRule, PolicyRules
 from usmd.core.fence import ANYTHING, place
 from usmd.core.region import Process
+from usmd.core.running import Call, Running
 from usmd.core.state import CoreSettings, State
 from usmd.core.view import MemoryView
 from usmd.errors import ConfigError, InvalidArgument, UsmdError
@@ -16,23 +17,30 @@ from usmd.safe_repr import safe_repr
 from usmd.swap.base import SwapDevice
 
 
-def check_policy(kind: str, specification: str) -> None:
-    """Make a policy for nobody; raises UnknownPolicy or InvalidArgument, which say why it cannot be had."""
+def check_policy(kind: str, specification: str, running: Running) -> None:
+    """Make a policy for no process; raises UnknownPolicy or InvalidArgument, which say why it cannot be made.
+
+    `running`: marks the call of its constructor.
+    """
     settings = CoreSettings(frames=1, page_size=1, deny_budget=0, deny_budget_total=0)
     scratch = State(settings, [], registry.make, float)
     nobody = MemoryView(scratch, Process(0, "check", None, None, None))
+    running.call = Call(0, kind)
     try:
         registry.make(kind, specification, nobody)
     except UsmdError:
         raise
     except ANYTHING as error:  # a policy's constructor may raise anything
+        running.call = None
         raise InvalidArgument(
             f"{kind} policy {specification} cannot be made: {safe_repr(error)}{place(error)}; correct it, or name "
             "another"
         ) from error
+    finally:
+        running.call = None
 
 
-def check_policies(config: Config, devices: list[SwapDevice]) -> None:
+def check_policies(config: Config, devices: list[SwapDevice], running: Running) -> None:
     """Raise ConfigError, which names the key, unless a process could get each policy and device named."""
     names = {word for device in devices for word in (device.name, str(device.number))}
     rules = config.policy
@@ -44,7 +52,7 @@ def check_policies(config: Config, devices: list[SwapDevice]) -> None:
             if specification is None:
                 continue
             try:
-                check_policy(kind, specification)
+                check_policy(kind, specification, running)
             except UsmdError as error:
                 raise ConfigError(f"{where}.{kind}: {error}") from error
         if choice.swap is not None and choice.swap not in names:

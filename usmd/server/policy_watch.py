@@ -1,11 +1,12 @@
 """Calls of policies that do not return: an exception is raised within them, so that the daemon goes on.
 
-A timer of the process interrupts it four times a second and looks at the stack. Where the same call of a policy is
-there each time and has used so many seconds of CPU time, it is ended: by PolicyHung, which the guard takes as it takes
-any error, and then does without that policy; in a shadow's simulation by SimulationHung, which stops it. Time in which
-the process was stopped, or waited for a CPU, is not the policy's. A call that sleeps or waits for something else uses
-no CPU time, and may do so several times as long. Python can be interrupted so, and where it sleeps or waits; not C code
-that computes, and no loop that catches BaseException. Modules may take long to load.
+A timer of the process interrupts it four times a second and looks at the mark of the call under way (`Running`), which
+needs no look at the stack. Where the same call of a policy is there each time and has used so many seconds of CPU time,
+it is ended by the exception that the mark names: PolicyHung, which the guard takes as it takes any error, and then does
+without that policy; in a shadow's simulation SimulationHung, which stops it. Time in which the process was stopped, or
+waited for a CPU, is not the policy's. A call that sleeps or waits for something else uses no CPU time, and may do so
+several times as long. Python can be interrupted so, also where it sleeps or waits, and C code that looks for signals,
+such as a regular expression; not other C code, and no loop that catches BaseException. Modules may take long to load.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, Self
 
-from usmd.core.fence import PolicyHung
-from usmd.server import cpu_clock, shadow_simulation, signals
+from usmd.core.running import Call, Running
+from usmd.server import cpu_clock, signals
 from usmd.server.cpu_clock import Spent, spent
 
 LOOK_SECONDS: Final = 0.25
@@ -24,10 +25,9 @@ LOOK_SECONDS: Final = 0.25
 WAITS: Final = 5
 """How many times as long a call may sleep or wait as it may compute."""
 _AGAIN_SECONDS: Final = 0.001
-"""Until the next look, where the call was just in the core's own code, which an exception could leave half done."""
-_CORE: Final = "usmd.core."
-_MAKER: Final = "usmd.policies.registry"
-"""Calls constructors of policies."""
+"""Until the next look, where usmd's own code ran just then, which an exception could leave half done."""
+_OWN: Final = "usmd."
+_POLICIES: Final = "usmd.policies."
 _LOADERS: Final = (
     "usmd.plug_ins", "importlib", "importlib._bootstrap", "importlib._bootstrap_external",
     "_frozen_importlib", "_frozen_importlib_external",
@@ -41,13 +41,15 @@ _HANDLERS: Final = (__name__, cpu_clock.__name__, signals.__name__)
 class PolicyWatch:
     """Watches the thread that enters it, which must be the main one.
 
-    A call may take `seconds` of CPU time, about; 0: as long as it takes. `spent` tells where the thread's time went.
+    A call may take `seconds` of CPU time, about; 0: as long as it takes. `running` has the mark of each call, and
+    `spent` tells where the thread's time went.
     """
 
-    def __init__(self, seconds: float, spent: Callable[[], Spent] = spent) -> None:
+    def __init__(self, seconds: float, running: Running, spent: Callable[[], Spent] = spent) -> None:
         self._seconds = seconds
+        self._running = running
         self._spent = spent
-        self._call: tuple[FrameType, FrameType] | None = None
+        self._call: Call | None = None
         self._last = Spent(0.0, 0.0, 0.0)
         self._computed = 0.0
         self._blocked = 0.0
@@ -64,16 +66,19 @@ class PolicyWatch:
         self._call = None
 
     def look(self, number: int, frame: FrameType | None) -> None:
-        """The signal's handler; `frame` is what runs. Raises PolicyHung or SimulationHung in it when it is time."""
+        """The signal's handler; `frame` is what runs. Raises in it what ends the call when it is time."""
         del number
         if _module(frame) in _HANDLERS:
             return  # it came while another handler ran, which must not be ended halfway
-        call = _policy_call(frame)
-        if frame is None or call is None or call != self._call or not self._seconds:
-            self._call = call
+        call = self._running.call
+        if call is None or frame is None or not self._seconds or _loads(frame):
+            self._call = None
+            return
+        if call is not self._call:
+            # A mark of this watch's own is there until the call ends, or another one begins.
+            self._call = self._running.call = Call(*call)
             self._computed = self._blocked = 0.0
-            if call is not None:
-                self._last = self._spent()
+            self._last = self._spent()
             return
         before, self._last = self._last, self._spent()
         passed, ran, waited = (now - then for now, then in zip(self._last, before, strict=True))
@@ -86,41 +91,19 @@ class PolicyWatch:
             what = f"it did not return for {WAITS * self._seconds:g} s, in which it slept or waited"
         else:
             return
-        if _module(frame).startswith(_CORE):
+        if _module(frame).startswith(_OWN) and not _module(frame).startswith(_POLICIES):
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, LOOK_SECONDS)
             return
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        what = f"{what}, at {place}"
-        raise shadow_simulation.SimulationHung(what) if _has(frame, shadow_simulation.__name__) else PolicyHung(what)
+        raise call.hung(f"{what}, at {place}")
 
 
 def _module(frame: FrameType | None) -> str:
     return "" if frame is None else str(frame.f_globals.get("__name__", ""))
 
 
-def _has(frame: FrameType | None, module: str) -> bool:
-    while frame is not None and _module(frame) != module:
+def _loads(frame: FrameType | None) -> bool:
+    """Whether a module is being loaded, for which a policy may take long."""
+    while frame is not None and _module(frame) not in _LOADERS:
         frame = frame.f_back
     return frame is not None
-
-
-def _policy_call(frame: FrameType | None) -> tuple[FrameType, FrameType] | None:
-    """The call of a policy under way: its frame, and that of the first call of the core below it; None: there is none.
-
-    Both, because the frame of a generator lives through many events. Imports are no such calls: they may take long.
-    """
-    policy = event = None
-    while frame is not None:
-        if _module(frame) in _LOADERS:
-            return None
-        if _calls_policies(frame):
-            event = frame
-        elif _calls_policies(frame.f_back):
-            policy = frame
-        frame = frame.f_back
-    return None if policy is None or event is None else (policy, event)
-
-
-def _calls_policies(frame: FrameType | None) -> bool:
-    module = _module(frame)
-    return module.startswith(_CORE) or module == _MAKER

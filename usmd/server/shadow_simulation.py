@@ -11,6 +11,7 @@ from typing import Final
 from usmd.core import events
 from usmd.core.fence import ANYTHING, EndsRun, place
 from usmd.core.instant import Touches
+from usmd.core.running import Call, Running
 from usmd.core.swap_map import MAX_DEVICES, DeviceInfo, DeviceMap
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.lab.simulation import Simulation
@@ -33,6 +34,10 @@ class SimulationHung(EndsRun):
     """Raised within a simulation whose policy does not return from a call, by whoever watches."""
 
 
+_CALL: Final = Call(0, "evict", SimulationHung)
+"""All that one event leads to counts as one call: its policy is called without a mark for each call."""
+
+
 class ShadowSimulation:
     """One policy with memory of its own that has no bytes: one region of `pages` pages, and `frames` frames.
 
@@ -40,8 +45,18 @@ class ShadowSimulation:
     but for sampling, and `seconds` is what they cost.
     """
 
-    def __init__(self, specification: str, *, frames: int, pages: int, page_size: int, deny_budget: int) -> None:
-        """Raises UnknownPolicy or InvalidArgument."""
+    def __init__(
+        self,
+        specification: str,
+        *,
+        frames: int,
+        pages: int,
+        page_size: int,
+        deny_budget: int,
+        running: Running | None = None,
+    ) -> None:
+        """Raises UnknownPolicy or InvalidArgument. `running`: where a watch finds that the policy is called."""
+        self._running = Running() if running is None else running
         self.specification = specification
         self.stopped = False
         self.touched = 0
@@ -52,10 +67,13 @@ class ShadowSimulation:
             interruptible=False,
         )  # fmt: skip
         self._core = self._simulation.core
+        self._running.call = _CALL
         try:
             self._simulation.begin("first_fit", specification)
         except SimulationHung as error:
             raise InvalidArgument(f"evict policy {specification} cannot be made: {error}") from error
+        finally:
+            self._running.call = None
         self._counters = self._simulation.process.counters
 
     @property
@@ -107,6 +125,7 @@ class ShadowSimulation:
 
     def _do(self, event: events.Event, now: float, parts: int = 0) -> None:
         """Have the core handle an event, and at most `parts` of what a hint asks for beyond it."""
+        self._running.call = _CALL
         try:
             self._simulation.do(event, now, parts)
         except UsmdError as error:
@@ -114,7 +133,10 @@ class ShadowSimulation:
         except SimulationHung as error:
             self._stop(f"a call of its policy hung: {error}")
         except ANYTHING as error:  # whatever is wrong in here must not reach the daemon
+            self._running.call = None  # first of all: there is nothing to end any more
             self._stop(f"it failed with {safe_repr(error)}{place(error)}")
+        finally:
+            self._running.call = None
 
     def _stop(self, why: str) -> None:
         self.stopped = True

@@ -21,6 +21,7 @@ import msgspec
 from usmd.core import events
 from usmd.core.hints import Hint
 from usmd.core.region import PAGE_BITS, PAGE_MASK, Process, Region, page_key
+from usmd.core.running import Running
 from usmd.core.state import CoreSettings
 from usmd.errors import InvalidArgument, LimitExceeded
 from usmd.server.shadow_simulation import ShadowSimulation
@@ -73,9 +74,15 @@ class Shadow:
     """
 
     def __init__(
-        self, process: Process, policies: Sequence[str], frames: int, sample: int, settings: CoreSettings
+        self,
+        process: Process,
+        policies: Sequence[str],
+        frames: int,
+        sample: int,
+        settings: CoreSettings,
+        running: Running | None = None,
     ) -> None:
-        """Raises UnknownPolicy, InvalidArgument or LimitExceeded."""
+        """Raises UnknownPolicy, InvalidArgument or LimitExceeded. `running`: as for `ShadowSimulation`."""
         names = list(dict.fromkeys([process.policies.specifications["evict"], *policies]))
         each = check_size(len(names), frames, sample)
         self.frames = frames
@@ -99,7 +106,9 @@ class Shadow:
         self._before: dict[ShadowSimulation, tuple[int, int]] = {}
         budget = settings.deny_budget * each // settings.frames
         self.simulations = [
-            ShadowSimulation(name, frames=each, pages=self._pages, page_size=self._page_size, deny_budget=budget)
+            ShadowSimulation(
+                name, frames=each, pages=self._pages, page_size=self._page_size, deny_budget=budget, running=running
+            )
             for name in names
         ]
 

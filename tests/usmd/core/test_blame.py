@@ -5,8 +5,8 @@ import pytest
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
 from usmd.core.blame import FIRST_WAIT, HALF_LIFE, LONGEST_WAIT, Blame
-from usmd.core.fence import PolicyHung
 from usmd.core.policy import ConditionalPolicy
+from usmd.core.running import PolicyHung
 from usmd.core.state import CPU_CLOCK_SECONDS
 from usmd.policies import registry
 

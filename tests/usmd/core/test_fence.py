@@ -5,7 +5,8 @@ import pytest
 from tests.support.made_policies import Quiet, shell_with
 from tests.support.shell import Shell, make_core
 from usmd.core import events
-from usmd.core.fence import EndsRun, PolicyHung, place
+from usmd.core.fence import EndsRun, place
+from usmd.core.running import PolicyHung
 from usmd.policies import registry
 
 

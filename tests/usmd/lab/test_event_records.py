@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.support.recorded_core import RecordedCore
 from tests.support.shell import PAGE, make_core
 from usmd.core import commands, events
-from usmd.core.fence import PolicyHung
 from usmd.core.hints import parse_hint
+from usmd.core.running import PolicyHung
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.errors import DataLoss, EventLogError, NotFound, SwapIOError

@@ -7,6 +7,7 @@ import pytest
 
 from usmd import config
 from usmd.config import PolicyRule, PolicyRules
+from usmd.core.running import Running
 from usmd.errors import ConfigError, InvalidArgument, UnknownPolicy
 from usmd.server.policy_check import check_policies, check_policy, stand_ins
 from usmd.swap.memory import MemoryKind
@@ -44,14 +45,14 @@ def settings_with(**policy):
 def test_policies_and_devices_that_no_process_could_get_are_refused(policy, error, said):
     devices = open_devices([MemoryKind(size=PAGE)], PAGE)
     with pytest.raises(error, match=re.escape(said)):
-        check_policies(settings_with(**policy), devices)
+        check_policies(settings_with(**policy), devices, Running())
     devices[0].close()
 
 
 def test_policies_and_devices_that_exist_are_accepted():
     devices = open_devices([MemoryKind(size=PAGE), MemoryKind(size=PAGE, name="fast")], PAGE)
     rules = (PolicyRule(glob="a*", alloc="flexible_huge_pages(pages=7)", swap="fast"), PolicyRule(uid=0, swap="0"))
-    check_policies(settings_with(evict="hint_aware(fallback=lru)", swap="1", rules=rules), devices)
+    check_policies(settings_with(evict="hint_aware(fallback=lru)", swap="1", rules=rules), devices, Running())
     for device in devices:
         device.close()
 
@@ -68,7 +69,7 @@ def test_policies_and_devices_that_exist_are_accepted():
 )
 def test_a_policy_that_cannot_be_had_is_refused_with_the_reason(kind, specification, error, said):
     with pytest.raises(error, match=re.escape(said)):
-        check_policy(kind, specification)
+        check_policy(kind, specification, Running())
 
 
 def test_a_constructor_that_raises_is_told_with_its_place(tmp_path):
@@ -79,7 +80,7 @@ def test_a_constructor_that_raises_is_told_with_its_place(tmp_path):
     )
     file.chmod(0o644)
     with pytest.raises(InvalidArgument, match=re.escape(f"cannot be made: KeyError(1) ({file}:6)")):
-        check_policy("evict", f"{file}:Broken")
+        check_policy("evict", f"{file}:Broken", Running())
 
 
 def test_the_configured_defaults_take_the_place_of_a_misbehaving_policy_but_none_from_a_file():

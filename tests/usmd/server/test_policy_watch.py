@@ -1,16 +1,13 @@
-"""Looks at the stack, made by the policies themselves; the timer's own are in tests/e2e/test_hung_policies.py."""
+"""Looks, made by the policies themselves; the timer's own are in tests/e2e/test_hung_policies.py."""
 
 import signal
 import sys
 
 import pytest
 
-from usmd.core import events
-from usmd.core.fence import PolicyHung
-from usmd.core.instant import InstantCore, Touches
+from tests.support.shell import PAGE, Shell, make_core
 from usmd.core.policy import EvictPolicy
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.running import Call, PolicyHung, Running
 from usmd.policies import registry
 from usmd.server import shadow_simulation
 from usmd.server.cpu_clock import Spent
@@ -36,6 +33,7 @@ class Thread:
 class Looks(EvictPolicy):
     """Looks in its calls, as often as it is told to; in no test for ever."""
 
+    running: Running
     watch: PolicyWatch
     often = 1
 
@@ -56,23 +54,25 @@ class Looks(EvictPolicy):
 
 def run(policy, touches=(1, 2, 3, 4, 5, 6)):
     """A core of 4 frames with that policy; returns the notices."""
-    settings = CoreSettings(frames=4, page_size=4096, deny_budget=1, deny_budget_total=1)
-    core = InstantCore(
-        settings,
-        [DeviceInfo("swap", 1000)],
-        lambda kind, name, view: policy(view) if name == "watched" else registry.make(kind, name, view),
-    )
-    done = core.handle(events.Attach("app", "first_fit", "watched", "refuse"), 0.0)
-    done += core.handle(events.Map(1, 4096 * 100, ""), 0.0)
-    done += core.handle(Touches(1, 1, touches, b"\1" * len(touches)), 0.0)
-    assert all(core.state.regions[1].table[page] for page in touches)
-    return [each for each in done if hasattr(each, "kind") and each.kind.startswith("policy")]
+
+    def make(kind, name, view):
+        return policy(view) if name == "watched" else registry.make(kind, name, view)
+
+    shell = Shell(make_core(frames=4, make_policy=make, running=policy.running))
+    process = shell.attach(evict="watched")
+    region = shell.map(process, 100)
+    for page in touches:
+        shell.fault(process, region, page, write=True)
+        assert shell.store(process, region, page, b"x" * PAGE)
+    assert policy.running.call is None
+    return [each for each in shell.notices if each.kind.startswith("policy")]
 
 
 @pytest.fixture
 def policy():
     class Policy(Looks):
-        watch = PolicyWatch(SECONDS, Thread())
+        running = Running()
+        watch = PolicyWatch(SECONDS, running, Thread())
 
     return Policy
 
@@ -108,7 +108,7 @@ HOUR = 3600.0
 def test_blame_is_for_computing_and_for_long_sleep_and_not_for_a_machine_that_is_busy_or_stopped(
     policy, thread, looks, hangs
 ):
-    policy.watch = PolicyWatch(SECONDS, thread)
+    policy.watch = PolicyWatch(SECONDS, policy.running, thread)
     policy.often = looks + 1  # the first one sees the call
     told = run(policy, [1])
     assert bool(told) == hangs, told
@@ -118,7 +118,7 @@ def test_blame_is_for_computing_and_for_long_sleep_and_not_for_a_machine_that_is
 
 
 def test_a_signal_from_elsewhere_ends_no_call_where_no_call_is_to_be_ended(policy):
-    policy.watch = PolicyWatch(0, Thread(passes=HOUR, runs=HOUR))
+    policy.watch = PolicyWatch(0, policy.running, Thread(passes=HOUR, runs=HOUR))
     policy.often = 1000
     assert run(policy) == []
 
@@ -190,16 +190,41 @@ def test_code_of_the_core_is_never_ended_halfway(policy, monkeypatch):
     assert {kind for kind, *_ in timers} == {signal.ITIMER_REAL}
 
 
-def test_a_generator_that_is_asked_in_one_event_after_the_other_does_not_hang(policy):
-    def victims(self):
-        while True:
-            yield self.watch.look(signal.SIGALRM, sys._getframe())
+@pytest.mark.parametrize(
+    ("module", "ended"),
+    [("usmd.safe_repr", False), ("usmd.server.event_log", False), ("usmd.policies.evict.lru", True), ("mine", True)],
+)
+def test_only_code_of_policies_is_ended(policy, monkeypatch, module, ended):
+    """The mark of a call that has ended may still be there while the core goes on with the event."""
+    monkeypatch.setattr(signal, "setitimer", lambda *_: None)
+    code = {"__name__": module, "look": policy.watch.look, "getframe": sys._getframe}
+    exec("def run(): look(14, getframe())", code)
+    policy.running.call = Call(1, "evict")
+    for _ in range(LOOKS + 1):
+        code["run"]()
+    if ended:
+        with pytest.raises(PolicyHung):
+            code["run"]()
+    else:
+        code["run"]()
 
-    code = {"__name__": "usmd.core.made"}
-    exec("def event(generator): next(generator)", code)
-    generator = victims(policy)
-    for _ in range(5 * LOOKS):
-        code["event"](generator)
+
+def test_a_generator_that_is_asked_many_times_does_not_hang(policy):
+    class Names(policy):
+        asked = 0
+
+        def look(self):
+            pass
+
+        def choose_victims(self):
+            for number in range(5 * LOOKS):
+                self.watch.look(signal.SIGALRM, sys._getframe())
+                type(self).asked += 1
+                yield number % 4
+
+    with_holes = iter(range(1, 50))
+    assert run(Names, with_holes) == []
+    assert Names.asked > 0
 
 
 def test_it_does_not_look_while_it_looks(policy, monkeypatch):
@@ -246,7 +271,9 @@ def test_in_a_simulation_it_is_an_error_of_its_own(policy, monkeypatch):
         "usmd.lab.simulation.registry.make",
         lambda kind, name, view: policy(view) if kind == "evict" else make(kind, name, view),
     )
-    one = shadow_simulation.ShadowSimulation("watched", frames=4, pages=100, page_size=4096, deny_budget=1)
+    one = shadow_simulation.ShadowSimulation(
+        "watched", frames=4, pages=100, page_size=4096, deny_budget=1, running=policy.running
+    )
     one.touch([1, 2], b"", 2, 0.0)
     assert one.stopped
     assert "a call of its policy hung: it did not return for 2 s of CPU time, at " in one.problem
@@ -254,7 +281,23 @@ def test_in_a_simulation_it_is_an_error_of_its_own(policy, monkeypatch):
 
 
 def test_outside_of_policies_nothing_is_ended():
-    watch = PolicyWatch(SECONDS, Thread())
+    watch = PolicyWatch(SECONDS, Running(), Thread())
     for _ in range(100):
         watch.look(signal.SIGALRM, sys._getframe())
         watch.look(signal.SIGALRM, None)
+
+
+def test_a_call_is_known_by_its_mark_alone_without_a_frame_of_the_policy():
+    running = Running()
+    watch = PolicyWatch(SECONDS, running, Thread())
+    mark = Call(7, "alloc")
+    for _ in range(5 * LOOKS):  # one call after the other, with the same mark
+        running.call = mark
+        watch.look(signal.SIGALRM, sys._getframe())
+    for _ in range(LOOKS):
+        watch.look(signal.SIGALRM, sys._getframe())
+        assert running.call == mark
+    with pytest.raises(PolicyHung, match="did not return for 2 s of CPU time"):
+        watch.look(signal.SIGALRM, sys._getframe())
+    running.call = None
+    watch.look(signal.SIGALRM, sys._getframe())
