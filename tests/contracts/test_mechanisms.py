@@ -314,8 +314,8 @@ def test_what_is_restored_keeps_its_bytes_and_can_be_written_to(full, page_size,
 def test_of_a_region_that_is_gone_nothing_is_left_and_later_commands_harm_nobody(full, page_size, ended):
     staged = full.memory.stage([full.slot_page(1), full.slot_page(2)])
     full.memory.add_region(REGION + 1, 1, 1)
-    full.memory.drop_region(REGION, ended=ended)
-    full.memory.drop_region(REGION, ended=ended)
+    full.memory.drop_regions([REGION], ended=ended)
+    full.memory.drop_regions([REGION], ended=ended)
     wait_until(lambda: full.held() in (0, None), "the memory of the region returns")  # its holes are punched aside
     keys = [page_key(REGION, page) for page in range(PAGES)]
     assert list(full.memory.fill(staged, [None, None])) == [None, None]
@@ -327,7 +327,7 @@ def test_of_a_region_that_is_gone_nothing_is_left_and_later_commands_harm_nobody
     full.memory.tick()
     assert len(full.protect(*range(PAGES))) == PAGES
     assert full.held() in (0, None)
-    full.memory.drop_region(REGION + 1, ended=ended)
+    full.memory.drop_regions([REGION + 1], ended=ended)
 
 
 def test_ticks_without_anything_put_off_do_nothing(full, page_size):

@@ -204,9 +204,9 @@ class RealShell(Shell):
                     if key not in self.memory:
                         self.poisoned.add(key)
                     self._wake(key)
-            case commands.RegionGone():
-                self.gone.add(command.region_id)
-                for key in [key for key in {*self.memory, *self.punched} if key >> PAGE_BITS == command.region_id]:
+            case commands.RegionsGone():
+                self.gone.update(command.region_ids)
+                for key in [key for key in {*self.memory, *self.punched} if key >> PAGE_BITS in command.region_ids]:
                     self._forget(key)
             case commands.Protect():
                 zero = []

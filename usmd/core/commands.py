@@ -112,13 +112,13 @@ class Outcomes(Command, frozen=True):
     reply_to: int = 0
 
 
-class RegionGone(Command, frozen=True):
-    """A region and all its pages are gone, with what is in flight for them; its owner's next touch of one is an error.
+class RegionsGone(Command, frozen=True):
+    """Regions of a process and all their pages are gone, with what is in flight for them.
 
-    `ended`: its session is over; else its owner gave it back.
+    Their owner's next touch of a page is an error. `ended`: its session is over; else it gave them back.
     """
 
-    region_id: int
+    region_ids: Sequence[int]
     ended: bool
 
 

@@ -49,12 +49,12 @@ class Release:
             process.pinned -= region.pinned
             state.unevictable -= region.unevictable
             state.pinned -= region.pinned
-            state.first.append(commands.RegionGone(region.region_id, ended))
             if region.resident or region.swapped:
                 if not state.dying:
                     state.work.add_first(Work(Kind.RELEASE))
                 state.dying[region.region_id] = region
                 state.dying_frames += region.resident
+        state.first.append(commands.RegionsGone([region.region_id for region in regions], ended))
         # Who would have gone on by what this event did to a page before hears that there is none.
         served = [*state.zero_pages, *state.restores, *state.wakes]
         if served:

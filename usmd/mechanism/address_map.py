@@ -12,6 +12,17 @@ class Piece(NamedTuple):
     length: int
     address: int
 
+    def without(self, address: int, length: int) -> list[Piece]:
+        """What is left of it where something else is at `length` addresses from `address` on."""
+        end, end_out = self.address + self.length, address + length
+        left = []
+        if self.address < address:
+            left.append(Piece(self.offset, min(address, end) - self.address, self.address))
+        if end_out < end:
+            start = max(end_out, self.address)
+            left.append(Piece(self.offset + start - self.address, end - start, start))
+        return left
+
 
 class AddressMap:
     """Pieces of a region by offset; bytes that no piece covers are nowhere in the client any more."""
@@ -53,12 +64,8 @@ class AddressMap:
             if start >= end:
                 kept.append(piece)
                 continue
-            before, after = start - piece.address, piece.address + piece.length - end
-            taken.append(Piece(piece.offset + before, end - start, start))
-            if before:
-                kept.append(Piece(piece.offset, before, piece.address))
-            if after:
-                kept.append(Piece(piece.offset + piece.length - after, after, end))
+            taken.append(Piece(piece.offset + start - piece.address, end - start, start))
+            kept += piece.without(address, length)
         self._set(kept)
         return taken
 

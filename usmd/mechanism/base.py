@@ -39,8 +39,8 @@ class Mechanism(ABC):
     def add_region(self, region_id: int, process_id: int, page_count: int) -> None:  # noqa: B027 - optional
         """A region of absent pages exists. Raises LimitExceeded, and has changed nothing, when there is no room."""
 
-    def drop_region(self, region_id: int, *, ended: bool) -> None:  # noqa: B027 - optional
-        """A region is gone, with its bytes; `ended`: because its session is over."""
+    def drop_regions(self, region_ids: Sequence[int], *, ended: bool) -> None:  # noqa: B027 - optional
+        """Regions are gone, with their bytes; `ended`: because their session is over."""
 
     def is_emptied(self, region_id: int) -> bool:
         """Whether a region that is gone holds no memory any more, so that no touch finds its bytes."""

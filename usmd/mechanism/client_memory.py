@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from usmd.core.events import PageFault
@@ -90,18 +90,27 @@ class ClientMemory:
         """Whether the client has said where it mapped a region, and has not mapped something else there."""
         return region_id in self._at.maps
 
-    def drop(self, region_id: int, *, ended: bool) -> None:
-        """A region has gone. A client that gives one back has unmapped it; what it still maps is an error to touch."""
-        found = self._at.maps.get(region_id)
-        if found is None:
+    def regions(self) -> list[int]:
+        """Regions that it has mapped, those included that are gone, and that it may still map."""
+        return list(self._at.maps)
+
+    def drop(self, region_ids: Iterable[int], *, ended: bool) -> None:
+        """Regions are gone. A client that gives one back has unmapped it; what it still maps is an error to touch."""
+        mine = set(self._at.maps).intersection(region_ids)
+        self._gone |= mine
+        if self._put_off:
+            put_off, self._put_off = self._put_off, []
+            for each in put_off:
+                if each[0] in mine:
+                    self.poison(*each)
+                else:
+                    self._put_off.append(each)
+        if ended:
             return
-        self._gone.add(region_id)
-        mine = [each for each in self._put_off if each[0] == region_id]
-        self._put_off = [each for each in self._put_off if each[0] != region_id]
-        for _, offset, length in mine:
-            self.poison(region_id, offset, length)
-        if not ended and not any(ranges.is_registered(self.descriptor, piece.address) for piece in found.pieces):
-            self.forget(region_id)
+        for region_id in mine:
+            found = self._at.maps[region_id]
+            if not any(ranges.is_registered(self.descriptor, piece.address) for piece in found.pieces):
+                self.forget(region_id)
 
     def forget(self, region_id: int) -> None:
         """A region is nowhere in the client any more; a touch of what it maps all the same is an error."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+from collections.abc import Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Final
@@ -29,7 +30,7 @@ class Departures:
     def __init__(self) -> None:
         self._emptying: dict[int, tuple[ClientMemory | None, threading.Event]] = {}
         """Regions that are gone and still hold memory: their client, and what is set when they hold none."""
-        self._gone: SimpleQueue[RealRegion | threading.Event] = SimpleQueue()
+        self._gone: SimpleQueue[Sequence[RealRegion] | threading.Event] = SimpleQueue()
         """Regions for which no job was begun yet. The loop does no more than put them here, for there may be many."""
         self._begins = False
         """A thread takes them from there."""
@@ -46,23 +47,24 @@ class Departures:
                 "process holds their memfds; no region is made before it is"
             )
 
-    def empty(self, region: RealRegion) -> None:
-        """Give all memory of a region back, and close it."""
-        self._emptying[region.region_id] = region.client, region.emptied
-        self._gone.put(region)
+    def empty(self, regions: Sequence[RealRegion]) -> None:
+        """Give all memory of regions back, and close them."""
+        self._emptying.update((region.region_id, (region.client, region.emptied)) for region in regions)
+        self._gone.put(regions)  # all at once: the thread that takes them needs Python's lock, as the loop does
         if not self._begins:
             self._begins = True
             _thread.start_new_thread(self._begin_jobs, ())  # Thread.start would wait until it runs
 
     def _begin_jobs(self) -> None:
-        """Begin a job for each region that is gone, until an event is put in the place of one."""
+        """Begin a job for each region that is gone, until an event is put in the place of regions."""
         while True:
-            region = self._gone.get()
-            if not isinstance(region, RealRegion):
-                region.set()
+            regions = self._gone.get()
+            if isinstance(regions, threading.Event):
+                regions.set()
                 return
-            self._of_regions.put(f"the end of region {region.region_id}", partial(self._empty, region))
-            del region  # or its mapping would live until the next goes
+            for region in regions:
+                self._of_regions.put(f"the end of region {region.region_id}", partial(self._empty, region))
+            del regions, region  # or their mappings would live until the next go
 
     def _empty(self, region: RealRegion) -> None:
         try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+
 from usmd.mechanism.address_map import AddressMap, Piece
 
 
 class RegionAddresses:
     """The address maps of regions by number. `last` is (first address, end, region) of the region found last.
 
-    `last` is (0, 0, 0) if that region is not in one piece.
+    `last` is (0, 0, 0) if that region is not in one piece. A search takes no longer where there are very many regions.
     """
 
     def __init__(self) -> None:
@@ -16,20 +18,29 @@ class RegionAddresses:
         self.last = (0, 0, 0)
         self.moves = 0
         """Remaps that were followed."""
+        self._starts: list[int] = []
+        """First addresses of all pieces, ascending. No two pieces have an address in common."""
+        self._pieces: list[tuple[int, Piece]] = []
+        """Region and piece of each of them."""
 
     def put(self, region_id: int, address: int, length: int) -> None:
         """A region was mapped at an address, and whatever was there is no more."""
+        if region_id in self.maps:
+            self.forget(region_id)
         self.take_out(address, length)
         self.maps[region_id] = AddressMap(address, length)
+        self._insert(region_id, Piece(0, length, address))
 
     def forget(self, region_id: int) -> None:
         """A region is nowhere any more."""
-        del self.maps[region_id]
+        for piece in self.maps.pop(region_id).pieces:
+            index = bisect_left(self._starts, piece.address)
+            del self._starts[index], self._pieces[index]
         self.last = (0, 0, 0)
 
     @property
     def piece_count(self) -> int:
-        """Pieces that its regions are in, those that are gone included; each costs time with every fault and remap."""
+        """Pieces that its regions are in, those that are gone included; each costs time with every remap."""
         return sum(max(len(found.pieces), 1) for found in self.maps.values())
 
     def overlaps(self, address: int, length: int) -> bool:
@@ -46,8 +57,12 @@ class RegionAddresses:
         A region of which nothing is left here goes on to be one, that its client cannot touch.
         """
         self.last = (0, 0, 0)
-        found = {region_id: each.take_out(address, length) for region_id, each in self.maps.items()}
-        return {region_id: taken for region_id, taken in found.items() if taken}
+        first, end = self._first_beyond(address), bisect_left(self._starts, address + length)
+        touched = self._pieces[first:end]
+        left = [(region_id, part) for region_id, piece in touched for part in piece.without(address, length)]
+        self._pieces[first:end] = left
+        self._starts[first:end] = [piece.address for _, piece in left]
+        return {region_id: self.maps[region_id].take_out(address, length) for region_id, _ in touched}
 
     def move(self, origin: int, to: int, length: int) -> None:
         """Follow an mremap."""
@@ -57,14 +72,33 @@ class RegionAddresses:
         for region_id, pieces in taken.items():
             found = self.maps[region_id]
             for piece in pieces:
-                found.put(Piece(piece.offset, piece.length, piece.address - origin + to))
+                moved = Piece(piece.offset, piece.length, piece.address - origin + to)
+                found.put(moved)
+                self._insert(region_id, moved)
 
     def find(self, address: int) -> tuple[int, int | None]:
         """Region and offset at an address; the offset is None where there is none."""
-        for region_id, found in self.maps.items():
-            offset = found.offset_of(address)
-            if offset is not None:
-                if found.whole is not None:
-                    self.last = (found.whole, found.whole + found.length, region_id)
-                return region_id, offset
-        return 0, None
+        index = bisect_right(self._starts, address) - 1
+        if index < 0:
+            return 0, None
+        region_id, piece = self._pieces[index]
+        if address >= piece.address + piece.length:
+            return 0, None
+        found = self.maps[region_id]
+        if found.whole is not None:
+            self.last = (found.whole, found.whole + found.length, region_id)
+        return region_id, piece.offset + address - piece.address
+
+    def _first_beyond(self, address: int) -> int:
+        """The first piece that does not end before an address."""
+        index = bisect_right(self._starts, address) - 1
+        if index >= 0:
+            _, piece = self._pieces[index]
+            if address < piece.address + piece.length:
+                return index
+        return index + 1
+
+    def _insert(self, region_id: int, piece: Piece) -> None:
+        index = bisect_left(self._starts, piece.address)
+        self._starts.insert(index, piece.address)
+        self._pieces.insert(index, (region_id, piece))

@@ -15,8 +15,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from usm_wire.residency import RESIDENT, RESIDENT_BYTE, reason_at
@@ -49,6 +48,8 @@ class UserfaultfdMemory(Mechanism):
         self._regions: dict[int, RealRegion] = {}
         self._left: dict[int, ClientMemory] = {}
         """Regions that are gone, whose client may still wait for pages of them."""
+        self._served: dict[ClientMemory, None] = {}
+        """Clients that have mapped a region, in the order in which they did, until they are disconnected."""
         self._staging = Staging(page_size)
         self._punching = Punching()
         self._departures = Departures()
@@ -76,10 +77,11 @@ class UserfaultfdMemory(Mechanism):
         length = region.page_count * self._page_size
         if self._departures.overlap(client.pid, address, length):
             raise Busy(f"an ended session of process {client.pid} is being let go at {address:#x}; try again")
-        for other in self._clients():
+        for other in self._served:
             if other is not client and other.pid == client.pid:
                 other.lose(address, length)
         client.register(region.region_id, address, length)
+        self._served[client] = None
         region.client = client
         try:
             self._protect_all(region, client)
@@ -99,16 +101,19 @@ class UserfaultfdMemory(Mechanism):
             if not client.protect(region.region_id, start, end - start):
                 raise OSError(errno.EAGAIN, "what it holds cannot be protected now")
 
-    def drop_region(self, region_id: int, *, ended: bool) -> None:
-        """Punch all of a region, so that its memory is free whoever still maps it."""
-        region = self._regions.pop(region_id, None)
-        if region is None:
+    def drop_regions(self, region_ids: Sequence[int], *, ended: bool) -> None:
+        """Punch all of some regions, so that their memory is free whichever process still maps them."""
+        gone = [region for region in (self._regions.pop(each, None) for each in region_ids) if region is not None]
+        if not gone:
             return
-        self._departures.empty(region)
-        if region.client is not None:
-            region.client.drop(region_id, ended=ended)
-            if region.client.mapped(region_id):
-                self._left[region_id] = region.client
+        self._departures.empty(gone)
+        by_client: dict[ClientMemory, list[int]] = {}
+        for region in gone:
+            if region.client is not None:
+                by_client.setdefault(region.client, []).append(region.region_id)
+        for client, mapped in by_client.items():
+            client.drop(mapped, ended=ended)
+            self._left.update((region_id, client) for region_id in mapped if client.mapped(region_id))
 
     def is_emptied(self, region_id: int) -> bool:
         """As it says there."""
@@ -116,10 +121,13 @@ class UserfaultfdMemory(Mechanism):
 
     def disconnect(self, client: ClientMemory) -> None:
         """A client's process, or its wish to be served, has ended."""
-        for region in self._regions.values():
-            if region.client is client:
+        self._served.pop(client, None)
+        for region_id in client.regions():
+            region = self._regions.get(region_id)
+            if region is None:
+                self._left.pop(region_id, None)
+            else:
                 region.client = None
-        self._left = {region_id: each for region_id, each in self._left.items() if each is not client}
 
     def farewell(self, client: ClientMemory, *, poison: bool) -> None:
         """Have a client that is disconnected closed, and first what is missing in it made an error to touch."""
@@ -325,13 +333,8 @@ class UserfaultfdMemory(Mechanism):
     def tick(self) -> None:
         """Do what an unfinished remap or a lack of memory held up."""
         self._departures.tick()
-        for client in self._clients():
+        for client in self._served:
             client.retry()
-
-    def _clients(self) -> Iterable[ClientMemory]:
-        """Each client that has a region, or had one that is gone, once."""
-        served = (region.client for region in self._regions.values() if region.client is not None)
-        return dict.fromkeys(chain(served, self._left.values()))
 
     def load(self, frames: Sequence[int], first: int, offset: int, length: int) -> bytes:
         """Bytes of a region, by its memfd."""
@@ -349,8 +352,7 @@ class UserfaultfdMemory(Mechanism):
 
     def close(self) -> None:
         """Let go of all regions."""
-        for region_id in list(self._regions):
-            self.drop_region(region_id, ended=True)
+        self.drop_regions(list(self._regions), ended=True)
         self.finish()
 
     def finish(self) -> None:

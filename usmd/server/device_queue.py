@@ -209,16 +209,16 @@ class DeviceQueue:
             log.event("swap_device_defect", exc_info=True, device=self.device.name)
             return None
 
-    def region_gone(self, region_id: int) -> None:
-        """Nobody waits for the reads of a region any more: those that have not begun are answered with Unmapped."""
+    def regions_gone(self, region_ids: Sequence[int]) -> None:
+        """No fault waits for reads of these regions any more: reads that have not begun are answered with Unmapped."""
         if self.reads_owed == 0:
             return
-        error = Unmapped(f"region {region_id} was unmapped before its pages were read")
-        gone = [*self._reads.forget(region_id, GONE_AT_ONCE), *self._read_again.forget(region_id)]
+        gone = [*self._reads.forget(region_ids, GONE_AT_ONCE), *self._read_again.forget(region_ids)]
         if gone:
+            error = Unmapped("its region was unmapped before the page was read")
             self._deliver_read([page.pfn for page in gone], [error] * len(gone))
         if len(gone) >= GONE_AT_ONCE:  # then others have their turn, for there may be very many
-            asyncio.get_running_loop().call_soon(self.region_gone, region_id)
+            asyncio.get_running_loop().call_soon(self.regions_gone, region_ids)
 
     async def _write_all(self) -> None:
         """Run writes until none is left."""

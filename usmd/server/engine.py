@@ -321,12 +321,12 @@ class Engine:
                 except Exception as error:  # noqa: BLE001 - as above
                     self._failed(commands.ReadSlots(pages), error)
 
-        def region_gone(command: commands.RegionGone) -> None:
+        def regions_gone(command: commands.RegionsGone) -> None:
             try:
-                memory.drop_region(command.region_id, ended=command.ended)
+                memory.drop_regions(command.region_ids, ended=command.ended)
             finally:
                 for queue in self.queues:
-                    queue.region_gone(command.region_id)
+                    queue.regions_gone(command.region_ids)
 
         def discard(command: commands.DiscardSlots) -> None:
             for number, references in _by_device(command.slots, lambda reference: reference):
@@ -345,7 +345,7 @@ class Engine:
             commands.Restore: restore,
             commands.Wake: wake,
             commands.Poison: self._poison,
-            commands.RegionGone: region_gone,
+            commands.RegionsGone: regions_gone,
             commands.HintApplied: self._hint_applied,
             commands.Protect: protect,
             commands.WriteSlots: write,

@@ -117,8 +117,9 @@ class FaultTimes:
             elif isinstance(command, commands.Poison):
                 for key in command.pages:
                     self._pages.pop(key, None)
-            elif isinstance(command, commands.RegionGone):
-                for key in [key for key in self._pages if key >> PAGE_BITS == command.region_id]:
+            elif isinstance(command, commands.RegionsGone) and self._pages:
+                gone = set(command.region_ids)
+                for key in [key for key in self._pages if key >> PAGE_BITS in gone]:
                     del self._pages[key]
 
     def _end(self, key: int, now: float) -> None:

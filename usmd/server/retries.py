@@ -7,7 +7,7 @@ writes, and what a failure means, is its own business.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from usmd import log
@@ -88,9 +88,12 @@ class Retries:
         if still:
             self._again(still)
 
-    def forget(self, region_id: int) -> list[SlotPage]:
-        """Take out and return the pages of a region that are between two tries."""
-        gone = [page for page in self._pausing.values() if page.page >> PAGE_BITS == region_id]
+    def forget(self, region_ids: Iterable[int]) -> list[SlotPage]:
+        """Take out and return the pages of some regions that are between two tries."""
+        if not self._pausing:
+            return []
+        wanted = set(region_ids)
+        gone = [page for page in self._pausing.values() if page.page >> PAGE_BITS in wanted]
         for page in gone:
             del self._pausing[page.slot], self._tries[page.slot]
         return gone

@@ -6,7 +6,7 @@ Covers their order. Does not cover jobs (device_queue).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from usmd.core.commands import SlotPage
@@ -52,9 +52,13 @@ class WaitingReads:
         self._regions.clear()
         return pages
 
-    def forget(self, region_id: int, most: int) -> list[SlotPage]:
-        """Take out at most so many reads of a region's pages, and return them."""
-        return [self._remove(slot) for slot in sorted(islice(self._regions.get(region_id, ()), most))]
+    def forget(self, region_ids: Iterable[int], most: int) -> list[SlotPage]:
+        """Take out at most so many reads of pages of some regions, and return them."""
+        found: list[SlotPage] = []
+        for region_id in region_ids:
+            slots = sorted(islice(self._regions.get(region_id, ()), most - len(found)))
+            found += [self._remove(slot) for slot in slots]
+        return found
 
     def _run(self, most: int) -> range:
         """The slots that wait beside the oldest, itself included."""

@@ -36,7 +36,7 @@ def test_without_real_memory_nobody_is_told_anything():
     assert memory.add_region(1, 1, 10) is None
     assert memory.release([7]) is None
     assert memory.restore([7], [True]) is None
-    assert memory.drop_region(1, ended=True) is None
+    assert memory.drop_regions([1], ended=True) is None
     assert memory.tick() is None
 
 

@@ -154,7 +154,7 @@ def test_pages_are_larger_than_the_hardwares():
 
 def test_a_fault_at_an_address_of_no_region_is_poisoned(poisoning):
     gone = poisoning.addresses.pop(OTHER)
-    poisoning.memory.drop(OTHER, ended=True)
+    poisoning.memory.drop([OTHER], ended=True)
     unknown = poisoning.client.map(poisoning.memfds[OTHER], SIZE)
     uffd.register(poisoning.memory.descriptor, unknown, SIZE)
     for address in (gone, unknown):
@@ -277,7 +277,7 @@ def test_what_is_moved_over_another_region_covers_it(world, whole):
 
 def test_a_region_that_was_covered_and_is_gone_is_no_trouble(world):
     world.client.moved(world.at(0), SIZE, world.at(0, OTHER))
-    world.memory.drop(OTHER, ended=False)
+    world.memory.drop([OTHER], ended=False)
     assert not world.memory.mapped(OTHER)
     assert world.copy(0, PAGES) == Drained(SIZE, 0)
     assert first_byte(world.at(4, OTHER)) == 5
@@ -387,17 +387,17 @@ def test_what_was_unmapped_is_nowhere_and_the_rest_is_served(world):
 
 def test_a_region_that_is_unmapped_and_given_back_is_forgotten(world):
     unmap(world.at(0), SIZE)
-    world.memory.drop(REGION, ended=False)
+    world.memory.drop([REGION], ended=False)
     assert not world.memory.mapped(REGION)
     assert world.memory.mapped(OTHER)
-    world.memory.drop(REGION, ended=False)
+    world.memory.drop([REGION], ended=False)
 
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_what_is_mapped_still_of_a_region_that_is_gone_is_an_error(poisoning, ended):
     touching = poisoning.client.wait_in_system_call(poisoning.at(2))
     poisoning.client.wait_for_message()
-    poisoning.memory.drop(REGION, ended=ended)
+    poisoning.memory.drop([REGION], ended=ended)
     assert poisoning.memory.read() == []
     assert touching.result() == errno.EFAULT
     assert poisoning.memory.mapped(REGION)
@@ -522,7 +522,7 @@ def test_without_the_feature_nobody_gets_an_error():
     world = World(poison=False)
     assert not world.poison(1)
     world.memory.poison_all()
-    world.memory.drop(REGION, ended=True)
+    world.memory.drop([REGION], ended=True)
     touching = read(world.at(1))
     world.client.wait_for_message()
     assert world.memory.read() == []
@@ -627,7 +627,7 @@ def test_of_a_region_that_is_gone_what_was_put_off_is_poisoned(stuck):
     if Feature.POISON not in stuck.world.client.features:
         pytest.skip("this kernel cannot poison")
     stuck.world.zero(0, 2)
-    stuck.memory.drop(REGION, ended=True)
+    stuck.memory.drop([REGION], ended=True)
     stuck.let_go()
     stuck.memory.retry()
     assert stuck.world.held() == 0

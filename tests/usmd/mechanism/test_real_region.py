@@ -46,7 +46,7 @@ def test_a_region_takes_two_descriptors_and_gives_them_back():
     before = open_descriptors()
     memory.add_region(REGION, 1, PAGES)
     assert open_descriptors() == before + 2
-    memory.drop_region(REGION, ended=False)
+    memory.drop_regions([REGION], ended=False)
     memory.finish()
     del memory
     assert open_descriptors() == before

@@ -354,7 +354,7 @@ def test_poison_also_reaches_the_pages_of_regions_that_are_gone(world, ended):
     needs_poison(world)
     touching = world.client.wait_in_system_call(world.at(2))
     world.client.faults()
-    world.memory.drop_region(REGION, ended=ended)
+    world.memory.drop_regions([REGION], ended=ended)
     assert not touching.done
     assert world.memory.poison([key(2), key(5), key(1, 99)], [9, 9, 9]) == []
     assert touching.result() == errno.EFAULT
@@ -366,7 +366,7 @@ def test_poison_also_reaches_the_pages_of_regions_that_are_gone(world, ended):
 def test_of_pages_that_cannot_be_poisoned_the_waiters_go_on_waiting(world, monkeypatch):
     monkeypatch.setattr(world.client.memory, "features", Feature(0))
     assert world.memory.poison([key(2), key(1, 99), key(4)], [9, 9, 9]) == [key(2), key(4)]
-    world.memory.drop_region(REGION, ended=True)
+    world.memory.drop_regions([REGION], ended=True)
     assert world.memory.poison([key(2)], [9]) == [key(2)]
 
 
@@ -384,7 +384,7 @@ def test_poison_of_a_page_in_a_mapping_split_within_it_is_over_all_of_it(large):
 def test_a_region_that_goes_takes_no_memory_whoever_maps_it(world, ended):
     world.fill(*range(PAGES))
     residency = os.dup(world.region.residency_fd)
-    world.memory.drop_region(REGION, ended=ended)
+    world.memory.drop_regions([REGION], ended=ended)
     assert world.memory.region(REGION) is None
     world.memory.finish()
     assert world.held() == 0
@@ -396,7 +396,7 @@ def test_a_region_that_goes_while_it_is_written_to_swap_leaves_the_writer_its_by
     world.fill(1)
     world.memory.protect([0], [key(1)])
     with world.memory.source(SlotPage(0, 0, 1, key(1), 1)) as source:
-        world.memory.drop_region(REGION, ended=True)
+        world.memory.drop_regions([REGION], ended=True)
         assert bytes(source) in (full(1, world), bytes(world.page_size))
 
 
@@ -424,7 +424,7 @@ def test_what_was_put_off_is_done_by_ticks_also_for_regions_that_are_gone(world,
     world.memory.tick()
     world.memory.add_region(OTHER, 1, 1)
     world.memory.tick()
-    world.memory.drop_region(REGION, ended=True)
+    world.memory.drop_regions([REGION], ended=True)
     world.memory.tick()
     assert len(calls) == 3
     world.memory.disconnect(world.client.memory)

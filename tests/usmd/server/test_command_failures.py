@@ -12,7 +12,7 @@ PAGES = [SlotPage(5, 3, 1, 1 << 32, 1), SlotPage(6, 4, 1, 1 << 32 | 1, 1)]
 BASES = {commands.Command, commands.Answer}
 WITHOUT_HARM = {
     commands.Attached, commands.Mapped, commands.HintSet, commands.Pinned, commands.Accessed,  # answers
-    commands.RegionGone, commands.DiscardSlots, commands.Ended,  # what they are about is gone in any case
+    commands.RegionsGone, commands.DiscardSlots, commands.Ended,  # what they are about is gone in any case
     commands.Notice, commands.GoOn, commands.HintApplied,
 }  # fmt: skip
 

@@ -138,8 +138,8 @@ def test_reads_of_a_region_that_is_gone_are_answered_without_being_read_and_thos
         await bench.device.begun(4)
         bench.queue.read(reads(40, 60, region=1))
         bench.queue.read(reads(50, region=2))
-        bench.queue.region_gone(1)
-        bench.queue.region_gone(1)
+        bench.queue.regions_gone([1])
+        bench.queue.regions_gone([1])
         (event,) = bench.events
         assert isinstance(event, SwapInDone)
         assert (event.frames, [type(error) for error in event.errors]) == ([40, 60], [Unmapped] * 2)
@@ -155,7 +155,7 @@ def test_reads_of_a_region_that_is_gone_are_answered_without_being_read_and_thos
 def test_all_reads_are_forgotten_before_any_has_begun():
     async def conversation(bench):
         bench.queue.read(reads(0, 10, 20))
-        bench.queue.region_gone(1)
+        bench.queue.regions_gone([1])
         assert bench.events[0].frames == [0, 10, 20]
         bench.queue.read(reads(5, region=2))
         await bench.device.begun(1)

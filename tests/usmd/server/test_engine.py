@@ -36,8 +36,8 @@ class Recorder(SimulatedMemory):
         if not self.room:
             raise LimitExceeded("no room for a region")
 
-    def drop_region(self, region_id, *, ended):
-        self.told.append(("drop", region_id, ended))
+    def drop_regions(self, region_ids, *, ended):
+        self.told += [("drop", region_id, ended) for region_id in region_ids]
 
     def zero(self, frames, pages):
         super().zero(frames, pages)

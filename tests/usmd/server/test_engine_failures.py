@@ -35,9 +35,9 @@ class Failing(Recorder):
         self._perhaps("protect")
         return super().protect(frames, pages)
 
-    def drop_region(self, region_id, *, ended):
-        self._perhaps("drop_region")
-        super().drop_region(region_id, ended=ended)
+    def drop_regions(self, region_ids, *, ended):
+        self._perhaps("drop_regions")
+        super().drop_regions(region_ids, ended=ended)
 
 
 def neighbour(bench):
@@ -188,7 +188,7 @@ def test_a_listener_that_raises_loses_no_command(logged):
 
 def test_a_region_whose_memory_cannot_be_dropped_is_gone_all_the_same():
     async def conversation(bench):
-        bench.engine.memory.fails = "drop_region"
+        bench.engine.memory.fails = "drop_regions"
         bench.engine.submit(events.Unmap(bench.process, bench.region))
         assert bench.engine.core.state.regions == {}
         assert bench.ended == []

@@ -130,11 +130,11 @@ def test_the_region_of_a_page_between_two_tries_goes():
         bench.device.unlucky = 1
         bench.queue.read([*reads(1), *reads(2, region=7)])
         await wait_until_async(lambda: bench.queue._read_again.tasks, "the read is to be tried again")
-        bench.queue.region_gone(1)
+        bench.queue.regions_gone([1])
         assert delivered(bench) == {1: Unmapped}
         for task in bench.queue._read_again.tasks:
             task.cancel()  # the pause is a minute
-        bench.queue.region_gone(7)
+        bench.queue.regions_gone([7])
         assert delivered(bench) == {1: Unmapped, 2: Unmapped}
 
     run(conversation, Unlucky(0), pauses=(60.0,))

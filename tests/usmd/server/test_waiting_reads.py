@@ -52,10 +52,10 @@ def test_only_a_run_that_is_longer_than_a_job_is_divided():
 def test_the_reads_of_a_region_are_forgotten_and_no_others():
     found = waiting(1, 2)
     found.add(reads(3, 9, 5, region=2))
-    assert slots(found.forget(2, 9)) == [3, 5, 9]
-    assert found.forget(2, 9) == found.forget(7, 9) == []
+    assert slots(found.forget([2], 9)) == [3, 5, 9]
+    assert found.forget([2], 9) == found.forget([7], 9) == []
     assert slots(found.take(64, 64)) == [1, 2]
-    assert found.forget(1, 9) == []
+    assert found.forget([1], 9) == []
     assert len(found) == 0
 
 
@@ -71,5 +71,5 @@ def test_each_read_is_taken_once_and_no_job_is_too_large(numbers, share, most):
 
 def test_of_very_many_reads_of_a_region_some_are_forgotten_at_a_time():
     found = waiting(*range(10))
-    parts = [len(found.forget(1, 4)) for _ in range(4)]
+    parts = [len(found.forget([1], 4)) for _ in range(4)]
     assert (parts, len(found)) == ([4, 4, 2, 0], 0)
