@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from usmd.core.region import Process
     from usmd.core.state import State
 
+MAX_MET: Final = 1024
+"""Held pages of which background reclaim remembers since when it spares them."""
 MAX_EVICTING_FOR_HINTS: Final = 1024
 """Pages on their way out beyond which DONTNEED waits."""
 
@@ -47,6 +49,8 @@ class Reclaim:
         """Time until which background reclaim rests, because it found nothing that can go."""
         self._hand = 0
         """Where the default policy's sweep resumes."""
+        self._met: dict[int, tuple[float, float]] = {}
+        """By page: when it was filled (roughly), and when background reclaim first met it held after that."""
         self.passed_over = PassedOver(state)
         """Victims that could not go, and are not tried again for a while."""
 
@@ -61,7 +65,7 @@ class Reclaim:
             self.reclaiming = False
         if not self.reclaiming or state.now < self._idle_until:
             return
-        if self.evict(min(settings.high - coming, settings.reclaim_batch)) == 0:
+        if self.evict(min(settings.high - coming, settings.reclaim_batch), spare_held=True) == 0:
             self._idle_until = state.now + settings.reclaim_rest
 
     def for_faults(self, wanted: int) -> int:
@@ -114,8 +118,11 @@ class Reclaim:
         free_to_go = frames.flags.translate(WITHOUT[stays]).count(1)
         return free_to_go > frames.free + len(self._life.filling)  # those have no flags either
 
-    def evict(self, wanted: int) -> int:
-        """Begin up to `wanted` evictions, from the largest process down; returns how many."""
+    def evict(self, wanted: int, *, spare_held: bool = False) -> int:
+        """Begin up to `wanted` evictions, from the largest process down; returns how many.
+
+        `spare_held`: as for `from_process`.
+        """
         begun = 0
         if self._slots_to_spare() <= 0 and not self._something_could_go():
             return 0
@@ -129,27 +136,51 @@ class Reclaim:
         for process in givers:
             if begun >= wanted:
                 break
-            begun += self.from_process(process, wanted - begun)
+            begun += self.from_process(process, wanted - begun, spare_held=spare_held)
         if begun:
             self._state.notice(
                 "pages_evicted", 0, f"{begun} pages chosen for eviction", {"pages": str(begun), "wanted": str(wanted)}
             )
         return begun
 
-    def from_process(self, process: Process, wanted: int) -> int:
+    def from_process(self, process: Process, wanted: int, *, spare_held: bool = False) -> int:
         """Evict what the policy names, one by one, so that it knows what has gone when it names the next.
 
         A held frame is passed over, but goes before one of a higher priority that the policy names after it: a hold
-        never turns the order of hints around.
+        never turns the order of hints around. `spare_held`: held frames stay for a moment all the same, and then so do
+        those of a higher priority.
         """
         chosen = 0
         while chosen < wanted:
             begun, held = self._from_policy(process, wanted - chosen)
-            taken = [pfn for pfn in held[: wanted - chosen - begun] if self.take(process, pfn, held=True)]
+            may_go = [pfn for pfn in held if not (spare_held and self._spared(pfn))]
+            taken = [pfn for pfn in may_go[: wanted - chosen - begun] if self._take_held(process, pfn)]
             chosen += begun + len(taken)
             if not taken:
                 break
         return chosen or self._sweep(process, wanted, self._state.settings.scan_limit)
+
+    def _spared(self, pfn: int) -> bool:
+        """Whether background reclaim leaves a held frame to its thread, as it does for `reclaim_rest`.
+
+        If it took a page in the event that brought it, the thread could fault on the page for ever.
+        """
+        state = self._state
+        key, filled = state.frames.page[pfn], state.frames.filled[pfn]
+        before, since = self._met.get(key, (filled, None))
+        if since is None or before != filled:
+            if len(self._met) >= MAX_MET:
+                self._met.clear()
+            since = state.now
+            self._met[key] = filled, since
+        return state.now - since < state.settings.reclaim_rest
+
+    def _take_held(self, process: Process, pfn: int) -> bool:
+        key = self._state.frames.page[pfn]
+        taken = self.take(process, pfn, held=True)
+        if taken:
+            self._met.pop(key, None)
+        return taken
 
     def _from_policy(self, process: Process, wanted: int) -> tuple[int, list[int]]:
         """Evict what the policy names; returns how many, and the held frames to evict before it is asked again."""

@@ -208,3 +208,33 @@ def test_no_page_is_given_up_while_one_of_lower_priority_could_go(fallback):
     for turn in range(400):
         shell.load(process, high, (turn * 7 + turn // 11) % 12)
     assert {shell.state_of(high, page) for page in range(12)} == {"PRESENT"}
+
+
+@pytest.mark.parametrize("evict", ["hint_aware", "names_none"])
+def test_with_one_watermark_a_held_page_of_low_priority_is_touched_before_background_reclaim_takes_it(evict):
+    shell = Shell(make_core(frames=8, low=2, high=2, hold_budget=4, hold_seconds=1.0, make_policy=make))
+    process = shell.attach(evict=evict)
+    region = shell.map(process, 9)
+    shell.hint(process, region, "PRIORITY=LOW", 8, 1)
+    for page in range(6):
+        shell.put(process, region, page, DATA)
+    for _ in range(3):
+        shell.fault(process, region, 8)
+        assert shell.load(process, region, 8) is not None
+        shell.tick(1.0)
+        assert shell.state_of(region, 8) == "ABSENT", "it goes first, when it was touched"
+        assert [shell.state_of(region, page) for page in range(6)] == ["PRESENT"] * 6
+
+
+def test_with_one_watermark_a_page_of_low_priority_is_still_there_after_the_event_of_its_real_fault():
+    shell = RealShell(make_core(frames=8, low=2, high=2, hold_budget=4, make_policy=make))
+    process = shell.attach(evict="hint_aware")
+    region = shell.map(process, 9)
+    shell.hint(process, region, "PRIORITY=LOW", 8, 1)
+    for page in range(6):
+        shell.touch(process, region, page, DATA)
+    shell.touch(process, region, 8)
+    assert shell.state_of(region, 8) == "PRESENT"
+    shell.tick(1.0)
+    assert shell.state_of(region, 8) != "PRESENT"
+    assert [shell.state_of(region, page) for page in range(6)] == ["PRESENT"] * 6
