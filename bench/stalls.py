@@ -3,13 +3,16 @@
 One client has `--size` resident (1 GiB) and hints, pins, unmaps and detaches all of it at once; another one's thread
 touches a page of its own each millisecond meanwhile. The daemon measures its loop itself (bench.stalls_daemon). Time
 for which the loop waited for a CPU does not count there; that for which it waited for a thread that did does, so that
-on a busy machine its CPU time says more. In the neighbour's wait everything counts.
+on a busy machine its CPU time says more. In the neighbour's wait everything counts, the machine's other work included:
+the lines "nothing" and "another program frees as much" say how long it waits without usmd having anything to do.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -24,7 +27,8 @@ import lib_usm
 from bench.native import PAGE, NoCompilerError, Touch, address_of, compiled
 from bench.stalls_daemon import Meter
 from lib_usm.pin import Pin
-from tools.own_daemon import running
+from tools.own_daemon import OwnDaemon, running
+from usmd.ctl.connect import Admin, admin_socket
 from usmd.mechanism import uffd
 from usmd.sizes import parse_size
 
@@ -83,6 +87,7 @@ class Stalls(NamedTuple):
     """What one line is measured with."""
 
     address: str
+    admin_address: str
     meter: Meter
     neighbour: Neighbour
 
@@ -118,10 +123,48 @@ def resident(client: lib_usm.Client, size: int) -> lib_usm.Region:
     return region
 
 
+@contextmanager
+def another_program(size: int) -> Iterator[Callable[[], object]]:
+    """A program that has a memfd of so many bytes, all in memory, and maps it: what has it give them back."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _ANOTHER, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        wants, says = process.stdin, process.stdout
+        if wants is None or says is None:
+            raise TypeError("a pipe was asked for")
+        says.readline()
+
+        def free() -> None:
+            wants.write(b"\n")
+            wants.flush()
+            says.readline()
+
+        yield free
+        wants.close()
+
+
+_ANOTHER: Final = """
+import mmap, os, sys
+size = int(sys.argv[1])
+memfd = os.memfd_create("another")
+os.ftruncate(memfd, size)
+mapping = mmap.mmap(memfd, size)
+for start in range(0, size, mmap.PAGESIZE):
+    mapping[start] = 1
+print(flush=True)
+sys.stdin.readline()
+mapping.close()
+os.close(memfd)
+print(flush=True)
+"""
+
+
 def measure(stalls: Stalls, size: int, regions: int) -> None:
     """All lines."""
+    stalls.report("nothing", lambda: time.sleep(1.0))
+    with another_program(size) as free_as_much:
+        stalls.report("another program frees as much", free_as_much)
     with lib_usm.connect(stalls.address, name="large") as client, resident(client, size) as region:
-        stalls.report("nothing", lambda: time.sleep(1.0))
         stalls.report("hint PRIORITY=HIGH", lambda: region.hint("PRIORITY=HIGH"))
         stalls.report("hint EVICTION=DENY", lambda: region.hint("EVICTION=DENY"))
         stalls.report("hint cleared", lambda: region.hint(""))
@@ -135,14 +178,23 @@ def measure(stalls: Stalls, size: int, regions: int) -> None:
     small = [resident(client, size)]  # a region that is kept nowhere is given back
     stalls.report("detach", client.close)
     client, small = lib_usm.connect(stalls.address, name="many"), []
-    with suppress(lib_usm.LimitExceeded):
-        small.extend(resident(client, REGION_PAGES * PAGE) for _ in range(regions))
+
+    def map_many() -> None:
+        with suppress(lib_usm.LimitExceeded):
+            small.extend(resident(client, REGION_PAGES * PAGE) for _ in range(regions))
+
+    stalls.report(f"map {regions} regions", map_many)
+    stalls.report("  nothing, beside them", lambda: time.sleep(1.5))
+    with Admin(admin_socket(stalls.admin_address)) as admin:
+        stalls.report("  usmctl status", admin.status)
+        stalls.report("  usmctl regions", lambda: admin.regions(0))
+    stalls.report("  a hint on each", lambda: [region.hint("PRIORITY=HIGH") for region in small])
     stalls.report(f"detach, {len(small)} regions", client.close)
 
 
 @contextmanager
-def measured(mechanism: str, size: int, regions: int) -> Iterator[tuple[str, Meter]]:
-    """A usmd that measures its loop: its address, and the meter."""
+def measured(mechanism: str, size: int, regions: int) -> Iterator[tuple[OwnDaemon, Meter]]:
+    """A usmd that measures its loop, and the meter."""
     with tempfile.TemporaryDirectory(prefix="usmd-bench-") as name:
         config, numbers = Path(name) / "usmd.toml", Path(name) / "numbers"
         config.write_text(f"[memory]\nmax_regions = {regions + 1}\n", encoding="utf-8")
@@ -150,7 +202,7 @@ def measured(mechanism: str, size: int, regions: int) -> Iterator[tuple[str, Met
         flags += ("--memory", str(2 * size + (NEIGHBOUR_PAGES + regions * REGION_PAGES) * PAGE))
         flags += ("--swap", "memory:16MiB", "--alloc", "flexible_huge_pages(pages=1)")
         with running(*flags, program=("-m", "bench.stalls_daemon", str(numbers))) as daemon:
-            yield daemon.address, Meter(numbers)
+            yield daemon, Meter(numbers)
 
 
 def run(mechanism: str, size: int, regions: int) -> None:
@@ -160,10 +212,10 @@ def run(mechanism: str, size: int, regions: int) -> None:
     with suppress(ValueError, OSError):  # not root: then there are fewer regions
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, DESCRIPTORS),) * 2)
     try:
-        with compiled() as folder, measured(mechanism, size, regions) as (address, meter):
+        with compiled() as folder, measured(mechanism, size, regions) as (daemon, meter):
             touch = Touch(folder / "touch.so") if mechanism == "userfaultfd" else None
-            with lib_usm.connect(address, name="neighbour") as client, Neighbour(client, touch) as neighbour:
-                measure(Stalls(address, meter, neighbour), size, regions)
+            with lib_usm.connect(daemon.address, name="neighbour") as client, Neighbour(client, touch) as neighbour:
+                measure(Stalls(daemon.address, daemon.admin_address, meter, neighbour), size, regions)
     except NoCompilerError as error:
         print(f"  skipped: {error}")
 
