@@ -94,7 +94,7 @@ class Budgets:
     def unmapped(self, regions: Collection[Region]) -> None:
         """Regions of one process go: their pages that wait fail."""
         gone: list[WaitingPage] = []
-        for region in regions:
+        for region in regions if self._waiting else ():
             queue = self._waiting.get(region.process.process_id)
             if queue is not None:
                 gone += [each for each in queue if each.waiter.region is region]

@@ -105,6 +105,8 @@ class MemoryQueue:
 
     def unmapped(self, regions: Collection[Region]) -> None:
         """The regions go: their pages that wait for memory fail."""
+        if not self._waiting:
+            return
         ids = {region.region_id for region in regions}
         gone = [each.waiter for each in self._waiting if each.waiter.region.region_id in ids]
         if gone:

@@ -40,26 +40,35 @@ class Release:
             return
         process = regions[0].process
         ended = process.process_id not in state.processes
-        for region in regions:
-            del state.regions[region.region_id], process.regions[region.region_id]
+        pages = resident = unevictable = pinned = 0
+        dying: dict[int, Region] = {}
+        for region in regions:  # there may be very many, and all of them are gone at once
             region.gone = reason
-            process.mapped -= region.page_count * state.settings.page_size
-            process.resident -= region.resident
-            process.unevictable -= region.unevictable
-            process.pinned -= region.pinned
-            state.unevictable -= region.unevictable
-            state.pinned -= region.pinned
+            pages += region.page_count
+            resident += region.resident
+            unevictable += region.unevictable
+            pinned += region.pinned
             if region.resident or region.swapped:
-                if not state.dying:
-                    state.work.add_first(Work(Kind.RELEASE))
-                state.dying[region.region_id] = region
-                state.dying_frames += region.resident
-        state.first.append(commands.RegionsGone([region.region_id for region in regions], ended))
+                dying[region.region_id] = region
+        ids = [region.region_id for region in regions]
+        for region_id in ids:
+            del state.regions[region_id], process.regions[region_id]
+        process.mapped -= pages * state.settings.page_size
+        process.resident -= resident
+        process.unevictable -= unevictable
+        process.pinned -= pinned
+        state.unevictable -= unevictable
+        state.pinned -= pinned
+        if dying and not state.dying:
+            state.work.add_first(Work(Kind.RELEASE))
+        state.dying.update(dying)
+        state.dying_frames += resident
+        state.first.append(commands.RegionsGone(ids, ended))
         # Who would have gone on by what this event did to a page before hears that there is none.
         served = [*state.zero_pages, *state.restores, *state.wakes]
         if served:
-            ids = {region.region_id for region in regions}
-            state.poisons.update((key, "") for key in served if key >> PAGE_BITS in ids)
+            gone = set(ids)
+            state.poisons.update((key, "") for key in served if key >> PAGE_BITS in gone)
 
     def part(self, work: Work, most: int) -> tuple[int, Progress]:
         """Free what some pages have, of the oldest region that is gone."""

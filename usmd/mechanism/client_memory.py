@@ -90,13 +90,13 @@ class ClientMemory:
         """Whether the client has said where it mapped a region, and has not mapped something else there."""
         return region_id in self._at.maps
 
-    def regions(self) -> list[int]:
-        """Regions that it has mapped, those included that are gone, and that it may still map."""
-        return list(self._at.maps)
+    def served(self) -> set[int]:
+        """Regions that it has mapped, and that are not gone."""
+        return self._at.maps.keys() - self._gone
 
     def drop(self, region_ids: Iterable[int], *, ended: bool) -> None:
         """Regions are gone. A client that gives one back has unmapped it; what it still maps is an error to touch."""
-        mine = set(self._at.maps).intersection(region_ids)
+        mine = self._at.maps.keys() & region_ids
         self._gone |= mine
         if self._put_off:
             put_off, self._put_off = self._put_off, []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 from queue import SimpleQueue
@@ -20,6 +21,9 @@ from usmd.mechanism.real_region import RealRegion
 
 MAX_LATE: Final = 16
 """Regions whose end is late; then no region is made until they are through."""
+AT_A_STRETCH: Final = 8
+REST_SECONDS: Final = 0.0005
+"""After so many regions their threads rest: each needs Python's lock, for which the loop would wait many times."""
 FINISH_SECONDS: Final = 10.0
 """Longest wait for what is to be done when the daemon ends."""
 
@@ -28,8 +32,8 @@ class Departures:
     """Regions that are emptied, and clients that are let go."""
 
     def __init__(self) -> None:
-        self._emptying: dict[int, tuple[ClientMemory | None, threading.Event]] = {}
-        """Regions that are gone and still hold memory: their client, and what is set when they hold none."""
+        self._emptying: dict[int, RealRegion] = {}
+        """Regions that are gone and still hold memory."""
         self._gone: SimpleQueue[Sequence[RealRegion] | threading.Event] = SimpleQueue()
         """Regions for which no job was begun yet. The loop does no more than put them here, for there may be many."""
         self._begins = False
@@ -49,7 +53,9 @@ class Departures:
 
     def empty(self, regions: Sequence[RealRegion]) -> None:
         """Give all memory of regions back, and close them."""
-        self._emptying.update((region.region_id, (region.client, region.emptied)) for region in regions)
+        if not regions:
+            return
+        self._emptying.update((region.region_id, region) for region in regions)
         self._gone.put(regions)  # all at once: the thread that takes them needs Python's lock, as the loop does
         if not self._begins:
             self._begins = True
@@ -62,7 +68,9 @@ class Departures:
             if isinstance(regions, threading.Event):
                 regions.set()
                 return
-            for region in regions:
+            for number, region in enumerate(regions, 1):
+                if number % AT_A_STRETCH == 0:
+                    time.sleep(REST_SECONDS)
                 self._of_regions.put(f"the end of region {region.region_id}", partial(self._empty, region))
             del regions, region  # or their mappings would live until the next go
 
@@ -85,11 +93,11 @@ class Departures:
         """
         client.on_early = lambda: None
         self._leaving.append(client)
-        before = [emptied for owner, emptied in list(self._emptying.values()) if owner is client]
 
         def end() -> None:
             try:
-                for emptied in before:
+                # Here, for there may be very many; only the events, or their mappings would live as long.
+                for emptied in [each.emptied for each in list(self._emptying.values()) if each.client is client]:
                     emptied.wait()
                 if poison:
                     client.poison_all()

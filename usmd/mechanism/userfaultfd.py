@@ -46,8 +46,6 @@ class UserfaultfdMemory(Mechanism):
         self._zero_block = Block(HARDWARE_PAGE)
         """A page of zeros, to copy from."""
         self._regions: dict[int, RealRegion] = {}
-        self._left: dict[int, ClientMemory] = {}
-        """Regions that are gone, whose client may still wait for pages of them."""
         self._served: dict[ClientMemory, None] = {}
         """Clients that have mapped a region, in the order in which they did, until they are disconnected."""
         self._staging = Staging(page_size)
@@ -104,16 +102,10 @@ class UserfaultfdMemory(Mechanism):
     def drop_regions(self, region_ids: Sequence[int], *, ended: bool) -> None:
         """Punch all of some regions, so that their memory is free whichever process still maps them."""
         gone = [region for region in (self._regions.pop(each, None) for each in region_ids) if region is not None]
-        if not gone:
-            return
         self._departures.empty(gone)
-        by_client: dict[ClientMemory, list[int]] = {}
-        for region in gone:
-            if region.client is not None:
-                by_client.setdefault(region.client, []).append(region.region_id)
-        for client, mapped in by_client.items():
-            client.drop(mapped, ended=ended)
-            self._left.update((region_id, client) for region_id in mapped if client.mapped(region_id))
+        for client in {region.client for region in gone}:
+            if client is not None:
+                client.drop(region_ids, ended=ended)
 
     def is_emptied(self, region_id: int) -> bool:
         """As it says there."""
@@ -122,12 +114,8 @@ class UserfaultfdMemory(Mechanism):
     def disconnect(self, client: ClientMemory) -> None:
         """A client's process, or its wish to be served, has ended."""
         self._served.pop(client, None)
-        for region_id in client.regions():
-            region = self._regions.get(region_id)
-            if region is None:
-                self._left.pop(region_id, None)
-            else:
-                region.client = None
+        for region_id in client.served():
+            self._regions[region_id].client = None
 
     def farewell(self, client: ClientMemory, *, poison: bool) -> None:
         """Have a client that is disconnected closed, and first what is missing in it made an error to touch."""
@@ -229,10 +217,14 @@ class UserfaultfdMemory(Mechanism):
             region = self._regions.get(region_id)
             if region is not None:
                 region.residency[reason_at(region.page_count, key & PAGE_MASK)] = reason
-            client = self._left.get(region_id) if region is None else region.client
+            client = self._owner(region_id) if region is None else region.client
             if client is not None and not client.poison(region_id, (key & PAGE_MASK) * size, size):
                 stuck.append(key)
         return stuck
+
+    def _owner(self, region_id: int) -> ClientMemory | None:
+        """The client of a region that is gone, which may still wait for pages of it."""
+        return next((client for client in self._served if client.mapped(region_id)), None)
 
     def protect(self, frames: Sequence[int], pages: Sequence[int]) -> list[bool | None]:
         """Write-protect the pages in the client, then look which are all zero."""

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core import events, work
+from usmd.core import commands, events, work
 from usmd.core.validate import violations
 from usmd.errors import NotFound
 
@@ -115,3 +115,12 @@ def test_the_policies_of_a_process_that_ended_hear_nothing_of_its_pages(shell):
     while shell.asked:
         shell.do_work()
     assert shell.core.state.frames.free == 12
+
+
+def test_all_regions_of_a_session_go_by_one_command(shell):
+    process = shell.attach()
+    regions = [resident(shell, process, 1) for _ in range(3)]
+    untouched = shell.map(process, 1)
+    todo = shell.core.handle(events.Detach(process, "over"), 1.0)
+    gone = [command for command in todo if isinstance(command, commands.RegionsGone)]
+    assert gone == [commands.RegionsGone([*regions, untouched], True)]

@@ -86,3 +86,20 @@ def test_a_live_session_touches_no_page_of_another_one_of_its_process_that_is_ma
     world.memory.drop_regions([REGION], ended=True)
     world.client.memory.poison_all()
     assert not any(map(second.is_poisoned, range(PAGES)))
+
+
+def test_where_no_region_is_gone_there_is_nothing_to_do(world):
+    world.memory.drop_regions([77], ended=True)
+    world.memory.drop_regions([REGION], ended=True)
+    world.memory.finish()
+    assert world.memory.is_emptied(REGION)
+
+
+def test_many_regions_that_go_at_once_are_all_emptied(world):
+    ids = range(100, 130)
+    for region_id in ids:
+        world.memory.add_region(region_id, 1, PAGES)
+    world.memory.drop_regions([*ids, REGION], ended=True)
+    world.memory.finish()
+    assert all(map(world.memory.is_emptied, [*ids, REGION]))
+    assert world.client.memory.served() == set()

@@ -1,5 +1,9 @@
 """Where regions are, what takes their place, and which region an address is in."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usmd.mechanism.address_map import AddressMap
 from usmd.mechanism.region_addresses import RegionAddresses
 
 ONE, TWO = 3, 4
@@ -54,3 +58,65 @@ def test_addresses_overlap_regions_or_not():
     assert at.overlaps(23 * PAGE, 100 * PAGE)
     assert not at.overlaps(0, 16 * PAGE)
     assert not at.overlaps(24 * PAGE, PAGE)
+
+
+class Slow:
+    """The same by looking at each page: where each is, by address."""
+
+    def __init__(self):
+        self.at = {}
+
+    def put(self, region, page, count):
+        self.at.update((page + each, (region, each * PAGE)) for each in range(count))
+
+    def move(self, origin, to, count):
+        taken = [self.at.pop(origin + each, None) for each in range(count)]
+        for each, found in enumerate(taken):
+            self.at.pop(to + each, None)
+            if found is not None:
+                self.at[to + each] = found
+
+    def forget(self, region):
+        self.at = {page: found for page, found in self.at.items() if found[0] != region}
+
+
+PLACE, COUNT = st.integers(0, 20), st.integers(1, 6)
+STEP = st.one_of(
+    st.tuples(st.just("put"), PLACE, COUNT), st.tuples(st.just("move"), PLACE, PLACE, COUNT),
+    st.tuples(st.just("take out"), PLACE, COUNT), st.tuples(st.just("forget"), PLACE),
+)  # fmt: skip
+
+
+@given(st.lists(STEP, max_size=20))
+def test_whatever_is_mapped_moved_and_given_back_each_address_is_found_in_its_region(steps):
+    at, slow = RegionAddresses(), Slow()
+    for number, (what, *arguments) in enumerate(steps, 1):
+        if what == "put":
+            page, count = arguments
+            at.put(number, page * PAGE, count * PAGE)
+            slow.put(number, page, count)
+        elif what == "move":
+            at.move(*(each * PAGE for each in arguments))
+            slow.move(*arguments)
+        elif what == "take out":
+            page, count = arguments
+            at.take_out(page * PAGE, count * PAGE)
+            for each in range(count):
+                slow.at.pop(page + each, None)
+        elif arguments[0] in at.maps:
+            at.forget(arguments[0])
+            slow.forget(arguments[0])
+        assert [at.find(page * PAGE) for page in range(30)] == [slow.at.get(page, (0, None)) for page in range(30)]
+        pieces = [piece for found in at.maps.values() for piece in found.pieces]
+        assert sorted(piece.address for piece in pieces) == at._starts
+
+
+def test_a_fault_and_a_mapping_look_at_few_of_very_many_regions(monkeypatch):
+    at, looked = RegionAddresses(), []
+    for number in range(1, 2001):
+        at.put(number, 2 * number * PAGE, PAGE)
+    for method in ("offset_of", "take_out"):
+        monkeypatch.setattr(AddressMap, method, lambda *arguments: looked.append(arguments) or [])
+    assert at.find(2 * 1500 * PAGE) == (1500, 0)
+    at.put(5000, 2 * 1500 * PAGE, PAGE)
+    assert len(looked) == 1, "what was there"

@@ -73,3 +73,10 @@ def test_of_very_many_reads_of_a_region_some_are_forgotten_at_a_time():
     found = waiting(*range(10))
     parts = [len(found.forget([1], 4)) for _ in range(4)]
     assert (parts, len(found)) == ([4, 4, 2, 0], 0)
+
+
+def test_reads_of_several_regions_are_forgotten_up_to_as_many_as_may_go_at_a_time():
+    found = waiting(1, 2)
+    found.add(reads(3, 9, 5, region=2))
+    parts = [slots(found.forget([7, 2, 1], 4)) for _ in range(3)]
+    assert (parts, len(found)) == ([[3, 5, 9, 1], [2], []], 0)
