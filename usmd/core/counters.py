@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from usmd.core.frames import ENDS_CLEAN, ENDS_WRITTEN, ENDS_ZERO
+
 _NAMES = (
     "accesses",
     "faults",
@@ -30,6 +32,7 @@ _NAMES = (
     "swapped_back",
     "demotions",
 )
+_BY_END = {ENDS_ZERO: "zero_drops", ENDS_CLEAN: "clean_drops", ENDS_WRITTEN: "swap_outs"}
 
 
 class Counters:
@@ -79,6 +82,11 @@ class Counters:
     def __init__(self) -> None:
         for name in _NAMES:
             setattr(self, name, 0)
+
+    def count_end(self, end: int, times: int = 1) -> None:
+        """Count evictions that end so, see `frames.END_OF`."""
+        name = _BY_END[end]
+        setattr(self, name, getattr(self, name) + times)
 
     def add(self, other: Counters) -> None:
         """Add another set to this one."""

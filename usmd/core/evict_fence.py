@@ -17,9 +17,8 @@ class EvictFence(Fence):
     """The evict policy of a process.
 
     `on_access` is its `page_accessed` where it has one, else None, and `on_miss` its `page_missed`. The hot path calls
-    them directly, and `record_error` when one raises; a replay does so with `on_fill` and `on_evict`, which are its
-    `page_filled` and `page_evicted` (or `page_left`, which that calls). `_known`: while pages are handed over to a new
-    evict policy, 1 for the frames that it has heard of; None: it knows all.
+    them directly, and `record_error` when one raises. `_known`: while pages are handed over to a new evict policy, 1
+    for the frames that it has heard of; None: it knows all.
     """
 
     _evict: EvictPolicy | None
@@ -27,19 +26,18 @@ class EvictFence(Fence):
     _links: FrameLinks
     on_access: Callable[[int, bool], None] | None
     on_miss: Callable[[int], None] | None
-    on_fill: Callable[[int], None] | None
-    on_evict: Callable[[int], None] | None
+    _evicted: Callable[[int], None] | None
+    """`page_evicted` of the policy; or `page_left`, which that calls where a policy has none of its own."""
 
     def _use_evict(self, policy: EvictPolicy | None) -> None:
         self._evict = policy
         self._known = None
-        self.on_access = self.on_miss = self.on_fill = self.on_evict = None
+        self.on_access = self.on_miss = self._evicted = None
         if policy is not None:
             self._running.call = self.evict_call
             try:
-                self.on_fill = policy.page_filled
                 remembers = type(policy).page_evicted is not EvictPolicy.page_evicted
-                self.on_evict = policy.page_evicted if remembers else policy.page_left
+                self._evicted = policy.page_evicted if remembers else policy.page_left
                 self.on_access = policy.page_accessed if policy.hears_accesses else None
                 self.on_miss = policy.page_missed if policy.hears_misses else None
             except ANYTHING as error:  # a policy may raise anything
@@ -80,10 +78,10 @@ class EvictFence(Fence):
 
     def page_evicted(self, pfn: int) -> None:
         """Tell the evict policy of a page that is evicted."""
-        if self._knows(pfn, leaves=True) and self._evict is not None:
+        if (self._known is None or self._knows(pfn, leaves=True)) and self._evicted is not None:
             self._running.call = self.evict_call
             try:
-                self._evict.page_evicted(pfn)
+                self._evicted(pfn)
             except ANYTHING as error:  # a policy may raise anything
                 self.raised("evict", "page_evicted", error)
 

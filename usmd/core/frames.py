@@ -42,6 +42,19 @@ EVICTABLE_AT: Final = tuple(
 )
 """For `bytes.translate`, by priority: 1 where a page of that priority may be evicted; also for a FREE frame at LOW."""
 
+ENDS_ZERO: Final = 0
+"""The eviction of a page of zeros: it is ABSENT then, and in no slot."""
+ENDS_CLEAN: Final = 1
+"""The eviction of a page whose slot has the same bytes: it stays there."""
+ENDS_WRITTEN: Final = 2
+"""The eviction of a page that is written to a slot first."""
+RESULTS: Final = ("zero", "dropped", "swapped")
+"""What the record of an eviction says of that."""
+END_OF: Final = bytes(
+    ENDS_ZERO if flags & ZERO else ENDS_WRITTEN if flags & DIRTY else ENDS_CLEAN for flags in range(256)
+)
+"""How the eviction of a page ends, by its flags; with bytes it has ZERO if they were found to be zero."""
+
 NO_PAGE: Final = -1
 NO_SLOT: Final = -1
 

@@ -29,7 +29,6 @@ class HandOver(EvictFence):
         self._began("evict", specification)
         self._use_evict(policy)
         known = self._known = bytearray(self._state.frames.count)
-        self.on_fill = self.on_evict = None
         on_access = self.on_access
         if on_access is not None:
 

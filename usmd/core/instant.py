@@ -12,7 +12,18 @@ from itertools import repeat
 
 from usmd.core import events
 from usmd.core.fence import ANYTHING
-from usmd.core.frames import DIRTY, KEPT, NO_SLOT, PRESENT, ZERO
+from usmd.core.frames import (
+    DIRTY,
+    END_OF,
+    ENDS_CLEAN,
+    ENDS_ZERO,
+    KEPT,
+    NO_PAGE,
+    NO_SLOT,
+    PRESENT,
+    RESULTS,
+    ZERO,
+)
 from usmd.core.in_flight import Filling
 from usmd.core.ladder import FILLED, SWAPPED, count_faults
 from usmd.core.machine import Core
@@ -23,6 +34,12 @@ from usmd.core.rights import NORMAL
 from usmd.core.state import MAX_FRAMES, CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.view import MakePolicy
+
+NEW, WRITTEN, FROM_SWAP = DIRTY | ZERO | NORMAL, DIRTY | NORMAL, NORMAL
+"""Flags of pages without a hint: never written to, written to, and as their slot has them."""
+UNUSUAL = 3
+USUAL_END = bytes(END_OF[flags] if flags in (NEW, WRITTEN, FROM_SWAP) else UNUSUAL for flags in range(256))
+"""How the eviction of such a page ends."""
 
 
 class Touches(events.Event, frozen=True):
@@ -81,6 +98,13 @@ class InstantLife(PageLife):
         self._state.frames.flags[pfn] &= ~ZERO
         self._state.discards.clear()
 
+    def entry_after(self, end: int, region: Region, page: int, pfn: int) -> int | None:
+        """The entry of a page whose eviction ends so; None: there is no slot for it."""
+        if end == ENDS_ZERO:
+            return ABSENT
+        taken = self._state.frames.slot[pfn] if end == ENDS_CLEAN else self.slots.take(region, page, pfn)
+        return None if taken is None else -taken - 1
+
     def evict(self, pfn: int, policy: str, reason: str) -> None:
         """PRESENT → SWAPPED, or ABSENT where it is all zero; the frame is free."""
         state = self._state
@@ -89,22 +113,14 @@ class InstantLife(PageLife):
         region = state.regions[key >> PAGE_BITS]
         process = region.process
         counters = process.counters
-        reference = frames.slot[pfn]
-        if frames.flags[pfn] & ZERO:
-            result, entry = "zero", ABSENT
-            counters.zero_drops += 1
-        elif reference != NO_SLOT:
-            result, entry = "dropped", -reference - 1
-            counters.clean_drops += 1
-        else:
-            taken = self.slots.take(region, key & PAGE_MASK, pfn)
-            if taken is None:
-                return
-            result, entry = "swapped", -taken - 1
-            counters.swap_outs += 1
+        end = END_OF[frames.flags[pfn]]
+        entry = self.entry_after(end, region, key & PAGE_MASK, pfn)
+        if entry is None:
+            return
+        counters.count_end(end)
         if process.evictions.maxlen:
             record = EvictionRecord(key, state.now, policy, reason)
-            record.result = result
+            record.result = RESULTS[end]
             process.evictions.append(record)
         process.policies.page_evicted(pfn)
         self._count_eviction(region, key & PAGE_MASK)
@@ -117,6 +133,7 @@ class InstantLife(PageLife):
 class InstantCore(Core):
     """A core for one process and its touches; regions, hints and policies as in any core."""
 
+    life: InstantLife
     hinted_at_once = MAX_FRAMES
 
     def __init__(
@@ -147,7 +164,7 @@ class InstantCore(Core):
         policies, forced, frames = process.policies, self.state.forced_victims, self._frames
         all_flags = frames.flags
         on_access = policies.on_access
-        exchange, count = self._exchange(process, region)
+        exchange, add_up = self._exchange(process, region)
         misses = 0
         try:
             for page, write in zip(pages, map(bool, writes) if writes else repeat(False), strict=False):
@@ -169,7 +186,7 @@ class InstantCore(Core):
                     else:
                         exchange(page, write)
         finally:  # also when a run is ended from outside
-            count()
+            add_up()
         return misses
 
     def _exchange(
@@ -178,58 +195,44 @@ class InstantCore(Core):
         """What most misses in full memory come to, without detours: one page goes, and one takes its frame.
 
         The first function does the same as `_miss` for a page, and takes that way where there is more to do than usual.
-        None: there always is, because evictions are put on record, or no evict policy hears of pages. The second counts
-        at the end of a run what the first did.
+        None: there always is, because evictions are put on record. The second counts at the end of a run what the first
+        did.
         """
         policies = process.policies
-        on_miss, on_evict, on_fill, first_victim = (
-            policies.on_miss, policies.on_evict, policies.on_fill, policies.first_victim,
-        )  # fmt: skip
-        if process.evictions.maxlen or on_evict is None or on_fill is None:
+        if process.evictions.maxlen:
             return None, lambda: None
         frames, counters = self._frames, process.counters
-        states, all_flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot
-        table, first_key, region_id, end = region.table, region.first_key, region.region_id, frames.count
-        chunks = table.chunks
-        take_slot, free_slot = self.life.slots.take, self.life.free_slot
-        discards = self.state.discards
-        usual, dirty = DIRTY | ZERO | NORMAL, DIRTY | NORMAL
-        minor = major = zero_drops = clean_drops = swap_outs = 0
+        states, flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot
+        table, first_key, region_id, count = region.table, region.first_key, region.region_id, frames.count
+        chunks, discards, usual_end = table.chunks, self.state.discards, USUAL_END
+        entry_after, free_slot = self.life.entry_after, self.life.free_slot
+        page_missed = None if policies.on_miss is None else policies.page_missed
+        first_victim, page_evicted, page_filled = policies.first_victim, policies.page_evicted, policies.page_filled
+        minor = major = 0
+        ends = [0, 0, 0]
 
         def exchange(page: int, write: bool) -> None:
-            nonlocal minor, major, zero_drops, clean_drops, swap_outs
-            if on_miss is not None:
-                try:
-                    on_miss(first_key + page)
-                except ANYTHING as error:  # a policy may raise anything
-                    policies.raised("evict", "page_missed", error)
+            nonlocal minor, major
+            if page_missed is not None:
+                page_missed(first_key + page)
             pfn = first_victim()
-            if not 0 <= pfn < end or states[pfn] != PRESENT:
-                return self._slow_exchange(process, region, page, pfn, write=write)
-            key, flags, reference = keys[pfn], all_flags[pfn], slots[pfn]
-            if flags not in (usual, dirty, NORMAL) or key >> PAGE_BITS != region_id:
-                return self._slow_exchange(process, region, page, pfn, write=write)
+            left, key, end = None, NO_PAGE, UNUSUAL
+            if 0 <= pfn < count and states[pfn] == PRESENT and (key := keys[pfn]) >> PAGE_BITS == region_id:
+                end = usual_end[flags[pfn]]
+                if end != UNUSUAL:
+                    left = entry_after(end, region, key & PAGE_MASK, pfn)
+            if left is None:  # there is more to do; the policy is notified of the miss, and has named a victim
+                self.reclaim.take(process, pfn)
+                self._miss(process, region, page, write=write, missed=True)
+                return
+            ends[end] += 1
+            page_evicted(pfn)
             old = key & PAGE_MASK
-            if flags == dirty:
-                taken = take_slot(region, old, pfn)
-                if taken is None:
-                    return self._slow_exchange(process, region, page, pfn, write=write)
-                reference = taken
-                swap_outs += 1
-            elif flags == usual:
-                zero_drops += 1
-            else:
-                clean_drops += 1
-            try:
-                on_evict(pfn)
-            except ANYTHING as error:  # a policy may raise anything
-                policies.raised("evict", "page_evicted", error)
-            if flags == usual:
-                chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = ABSENT  # type: ignore[index]
-            else:
+            chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = left  # type: ignore[index]
+            if left != ABSENT:
                 region.swapped += 1
-                chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = -reference - 1  # type: ignore[index]
-            entry = table[page]
+            chunk = chunks[page >> CHUNK_BITS]
+            entry = ABSENT if chunk is None else chunk[page & CHUNK_MASK]
             if entry:
                 major += 1
                 region.swapped -= 1
@@ -237,29 +240,28 @@ class InstantCore(Core):
                     free_slot(-entry - 1)
                     discards.clear()
                 slots[pfn] = NO_SLOT if write else -entry - 1
-                all_flags[pfn] = dirty if write else NORMAL
+                flags[pfn] = WRITTEN if write else FROM_SWAP
             else:
                 minor += 1
                 slots[pfn] = NO_SLOT
-                all_flags[pfn] = dirty if write else usual
+                flags[pfn] = WRITTEN if write else NEW
             keys[pfn] = first_key + page
-            table[page] = pfn + 1
-            try:
-                on_fill(pfn)
-            except ANYTHING as error:  # a policy may raise anything
-                policies.raised("evict", "page_filled", error)
+            if chunk is None:
+                table[page] = pfn + 1
+            else:
+                chunk[page & CHUNK_MASK] = pfn + 1
+            page_filled(pfn)
 
-        def count() -> None:
+        def add_up() -> None:
             count_faults(region, minor=minor, major=major)
             counters.zero_fills += minor
             counters.swap_ins += major
-            counters.zero_drops += zero_drops
-            counters.clean_drops += clean_drops
-            counters.swap_outs += swap_outs
+            for end, times in enumerate(ends):
+                counters.count_end(end, times)
             counters.evictions += minor + major
             region.evictions += minor + major
 
-        return exchange, count
+        return exchange, add_up
 
     def _any_touches(self, region: Region, event: Touches) -> int:
         """Touches of all kinds; returns how many pages were missed."""
@@ -289,11 +291,6 @@ class InstantCore(Core):
                 misses += 1
                 self._miss(process, region, page, write=write)
         return misses
-
-    def _slow_exchange(self, process: Process, region: Region, page: int, named: int, *, write: bool) -> None:
-        """The same by the longer way, when the policy has heard of the miss already, and named a victim."""
-        self.reclaim.take(process, named)
-        self._miss(process, region, page, write=write, missed=True)
 
     def _miss(self, process: Process, region: Region, page: int, *, write: bool, missed: bool = False) -> None:
         """A touch of a page that is not present: what the alloc policy says of it, and room for that.

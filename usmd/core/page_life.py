@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from usmd.core.frames import (
     DIRTY,
+    END_OF,
+    ENDS_CLEAN,
+    ENDS_ZERO,
     EVICTING,
     FILLING,
     HELD,
@@ -20,6 +23,7 @@ from usmd.core.frames import (
     PRESENT,
     PRIORITY_MASK,
     PRIORITY_SHIFT,
+    RESULTS,
     UNEVICTABLE,
     ZERO,
 )
@@ -164,18 +168,19 @@ class PageLife(PageSteps):
         frames = state.frames
         region = evicting.region
         reference = frames.slot[pfn]
+        end = END_OF[frames.flags[pfn] | ZERO if zero else frames.flags[pfn]]
         if region.gone is not None:
             self.discard(region, frames.page[pfn] & PAGE_MASK, pfn + 1)
         elif zero is None:
             self._restore(pfn, "cannot be protected")
-        elif zero:
+        elif end == ENDS_ZERO:
             if reference != NO_SLOT:
                 self.free_slot(reference)
-            region.process.counters.zero_drops += 1
-            self._gone(pfn, ABSENT, "zero")
-        elif reference != NO_SLOT and evicting.device is None:
-            region.process.counters.clean_drops += 1
-            self._gone(pfn, -reference - 1, "dropped")
+            region.process.counters.count_end(end)
+            self._gone(pfn, ABSENT, RESULTS[end])
+        elif end == ENDS_CLEAN and evicting.device is None:
+            region.process.counters.count_end(end)
+            self._gone(pfn, -reference - 1, RESULTS[end])
         elif not self._write(evicting, pfn):
             self._not_written(pfn, "no swap slot")
 

@@ -27,8 +27,6 @@ class PolicySet(Protocol):
     evict_call: Call
     on_access: Callable[[int, bool], None] | None
     on_miss: Callable[[int], None] | None
-    on_fill: Callable[[int], None] | None
-    on_evict: Callable[[int], None] | None
     on_swapped: Callable[[int, int], None] | None
     on_returned: Callable[[int], None] | None
 

@@ -1,6 +1,21 @@
 """The frame table."""
 
-from usmd.core.frames import DIRTY, EVICTING, FILLING, FREE, NO_PAGE, NO_SLOT, PRESENT, FrameTable
+from usmd.core.frames import (
+    DIRTY,
+    END_OF,
+    ENDS_CLEAN,
+    ENDS_WRITTEN,
+    ENDS_ZERO,
+    EVICTING,
+    FILLING,
+    FREE,
+    NO_PAGE,
+    NO_SLOT,
+    PRESENT,
+    PRIORITY_MASK,
+    ZERO,
+    FrameTable,
+)
 
 
 def test_the_lowest_free_frame_is_taken_and_is_filling():
@@ -39,3 +54,10 @@ def test_frames_are_counted_by_state():
     for state in (PRESENT, PRESENT, EVICTING):
         frames.state[frames.take()] = state
     assert [frames.count_state(state) for state in (FREE, FILLING, PRESENT, EVICTING)] == [2, 0, 2, 1]
+
+
+def test_an_eviction_ends_as_the_bytes_say_and_not_as_the_hints_do():
+    for other in (0, PRIORITY_MASK):
+        assert END_OF[other] == ENDS_CLEAN
+        assert END_OF[DIRTY | other] == ENDS_WRITTEN
+        assert {END_OF[ZERO | other], END_OF[ZERO | DIRTY | other]} == {ENDS_ZERO}

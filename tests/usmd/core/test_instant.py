@@ -19,6 +19,7 @@ from usmd.core.region import PAGE_MASK
 from usmd.core.state import CoreSettings
 from usmd.core.swap_map import DeviceInfo
 from usmd.core.validate import violations
+from usmd.core.work import PAGES_AN_EVENT
 from usmd.policies import registry
 
 PAGES = 40
@@ -316,6 +317,28 @@ def test_a_policy_that_raises_is_counted_and_the_core_goes_on(hook, times, recor
     assert (counted.policy_errors > 0) == asked
     told = [each for each in happened if isinstance(each, commands.Notice) and each.kind == "policy_error"]
     assert any("raised ValueError('broken')" in each.message for each in told) == asked
+
+
+@pytest.mark.parametrize("evict", ["fifo", "arc", "s3_fifo"])
+def test_touches_go_on_while_pages_are_handed_over_to_another_policy(evict):
+    frames = 2 * PAGES_AN_EVENT
+    core = InstantCore(
+        CoreSettings(frames=frames, page_size=PAGE, deny_budget=0, deny_budget_total=0, eviction_records=0),
+        [DeviceInfo("swap0", 2 * frames)],
+        registry.make,
+    )
+    core.handle(events.Attach("app", "first_fit", "lru", "refuse"), 0.0)
+    core.handle(events.Map(1, 2 * frames * PAGE, ""), 0.0)
+    core.handle(Touches(1, 1, range(frames), bytes(number % 2 for number in range(frames))), 0.0)
+    assert commands.GoOn() in core.handle(events.SetPolicy(1, "evict", evict), 0.0)
+    core.handle(Touches(1, 1, [*range(frames, frames + 20), *range(20)]), 0.0)
+    assert violations(core) == []
+    while commands.GoOn() in core.handle(events.GoOn(), 0.0):
+        pass
+    core.handle(Touches(1, 1, range(frames + 20, frames + 40)), 0.0)
+    assert violations(core) == []
+    counted = counters(core)
+    assert (counted.evictions, counted.policy_errors, core.state.frames.free) == (counted.faults - frames, 0, 0)
 
 
 def test_a_policy_that_makes_too_many_errors_is_replaced_after_the_run():

@@ -138,4 +138,4 @@ def test_each_priority_has_the_memory_that_higher_ones_leave_for_the_size_of_its
 
 
 def policy_of(shell, process):
-    return shell.core.state.processes[process].policies.on_fill.__self__
+    return shell.core.state.processes[process].policies._evict
