@@ -1,9 +1,8 @@
 """Policies by name: which exist, and how a specification such as `hint_aware(fallback=lru)` becomes a policy.
 
 A specification is a name, optionally followed by parameters: `name(parameter=value, …)`. The name is in a table below,
-or that of an entry point of an installed package in the group `usmd.policies.KIND`, or `path/to/file.py:Class`. A value
-is a whole number, a decimal number, true or false, or text, which may itself be a specification. Not here: how a file
-becomes a module (usmd/plug_ins.py).
+or an entry point of an installed package in the group `usmd.policies.KIND`, or `path/to/file.py:Class`. A value is a
+whole number, a decimal number, true or false, or text, which may itself be a specification.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from usmd.errors import InvalidArgument, UnknownPolicy, UsmdError
 from usmd.safe_repr import MAX_MESSAGE, MAX_SHOWN, cut, message_of, safe_repr
 
 MAX_LENGTH: Final = 4096
-"""Characters of a specification."""
+"""Most characters of a specification."""
 MAX_DEPTH: Final = 4
-"""How deep specifications may stand in each other's parentheses: each may make several of what is in them."""
+"""Most levels of nested specifications: each level may make several policies of the next."""
 TABLES: Final[dict[str, dict[str, str]]] = {
     "alloc": {
         "async_aware": "usmd.policies.alloc.async_aware:AsyncAware",
@@ -73,9 +72,9 @@ _BASES: Final[dict[str, type[Policy]]] = {
 }
 _GROUP: Final = "usmd.policies."
 _FILE_LOADER: Final = "usmd.plug_ins"
-"""Named, not imported: policies are pure, and only a specification that names a file brings files in."""
+"""Not imported here, for policies are pure: only a specification that names a file loads this module."""
 _LOADERS: Final = (__name__, _FILE_LOADER, "importlib")
-"""Modules that a traceback names on its way to the one that is loaded."""
+"""Modules that a traceback skips in the search for the module at fault."""
 
 _FILE: Final = r"[^\s(),=][^(),=]*\.py:[^\W\d]\w*"
 _SPECIFICATION: Final = re.compile(rf"\s*({_FILE}|[^\W\d][\w.-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
@@ -88,9 +87,9 @@ Value = int | float | str | bool
 def enter_packages(
     tables: dict[str, dict[str, str]], points: Iterable[importlib.metadata.EntryPoint]
 ) -> dict[tuple[str, str], str]:
-    """Enter the policies of installed packages; of those with one name the first stays, and what is built in anyhow.
+    """Enter the policies of installed packages. If several have one name, the first stays; built-in ones always do.
 
-    Returns what stayed out, by kind and name: what it is, and of which package.
+    Returns the ones left out, by kind and name: target and package of each.
     """
     left_out: dict[tuple[str, str], str] = {}
     for point in points:
@@ -108,12 +107,12 @@ _LEFT_OUT: Final = enter_packages(
 
 
 def is_file(specification: str) -> bool:
-    """Whether a policy is, or builds on, `path/to/file.py:Class`."""
+    """True if a policy is, or builds on, `path/to/file.py:Class`."""
     return ":" in specification
 
 
 def parse(specification: str) -> tuple[str, dict[str, Value]]:
-    """Name and parameters of a specification; raises InvalidArgument when it cannot be read, or is too long or deep."""
+    """Name and parameters of a specification. Raises InvalidArgument if it is not well-formed, too long or too deep."""
     if len(specification) > MAX_LENGTH:
         raise InvalidArgument(
             f"policy {specification[:40]!r}… is written in {len(specification)} characters; allowed are {MAX_LENGTH}"
@@ -139,7 +138,7 @@ def parse(specification: str) -> tuple[str, dict[str, Value]]:
 
 
 def _split(text: str, whole: str) -> list[str]:
-    """The parts between commas outside parentheses; raises InvalidArgument, which names `whole`."""
+    """The parts between commas outside parentheses. Raises InvalidArgument, which names `whole`."""
     parts: list[str] = [""]
     depth = 0
     for character in text:
@@ -156,7 +155,7 @@ def _split(text: str, whole: str) -> list[str]:
 
 
 def several(text: str) -> list[str]:
-    """The specifications in a text, between commas outside parentheses; raises InvalidArgument as `parse` does."""
+    """The specifications in a text, between commas outside parentheses. Raises InvalidArgument as `parse` does."""
     return [each.strip() for each in _split(text, text) if each.strip()]
 
 
@@ -172,7 +171,7 @@ def _value(text: str) -> Value:
 
 
 def find(kind: str, specification: str) -> tuple[type[Policy], dict[str, Value]]:
-    """Class and checked parameters, nested specifications included.
+    """Class and checked parameters of a specification, with nested ones checked too.
 
     Raises UnknownPolicy or InvalidArgument, which list what is allowed.
     """
@@ -191,10 +190,10 @@ def find(kind: str, specification: str) -> tuple[type[Policy], dict[str, Value]]
 
 
 def _defaults(title: str, found: type[Policy]) -> dict[str, object]:
-    """The parameters of a policy's constructor beside the view, each with its default."""
+    """The parameters of a policy's constructor after the view, each with its default. Raises InvalidArgument."""
     try:
         _, *parameters = inspect.signature(found).parameters.values()
-    except Exception as error:  # its class may define what is asked here; what is worse is for who makes policies
+    except Exception as error:  # the class may define its own signature, and raise anything in it
         raise InvalidArgument(
             f"{title} cannot be made: its constructor must take the view, then parameters with defaults"
         ) from error
@@ -206,7 +205,7 @@ def _defaults(title: str, found: type[Policy]) -> dict[str, object]:
 
 
 def _fitting(title: str, key: str, value: Value, default: object) -> Value:
-    """The value as its parameter wants it; raises InvalidArgument when it is of another type than the default."""
+    """The value in its parameter's type. Raises InvalidArgument if it does not fit the type of the default."""
     for wanted in (bool, int, float, str):
         if isinstance(default, wanted):
             if isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
@@ -224,12 +223,12 @@ def _fitting(title: str, key: str, value: Value, default: object) -> Value:
 
 
 def _written(value: object) -> str:
-    """A value as it is written in a specification."""
+    """A value in the form of a specification."""
     return str(value).lower() if isinstance(value, bool) else safe_repr(value)
 
 
 def _load(kind: str, name: str) -> type[Policy]:
-    """The class of that name; raises UnknownPolicy, or InvalidArgument when it cannot be loaded or is no policy."""
+    """The class of that name. Raises UnknownPolicy, and InvalidArgument if it cannot be loaded or is not a policy."""
     target = TABLES[kind].get(name, name if is_file(name) else None)
     if target is None:
         known = ", ".join(sorted(TABLES[kind]))
@@ -246,7 +245,7 @@ def _load(kind: str, name: str) -> type[Policy]:
             module = importlib.import_module(place)
         found: object = getattr(module, attribute, None)
         problem = _problem(kind, module, attribute, found)
-    except BaseException as error:  # a module may raise anything when it is imported
+    except BaseException as error:  # the import of a module may raise anything
         raise InvalidArgument(f"{title} cannot be loaded: {_told(error)}") from error
     if problem:
         raise InvalidArgument(f"{title} {cut(problem, MAX_MESSAGE)}")
@@ -254,7 +253,7 @@ def _load(kind: str, name: str) -> type[Policy]:
 
 
 def _problem(kind: str, module: ModuleType, attribute: str, found: object) -> str:
-    """Why what a module has under that name is no policy of the kind; nothing when it is one."""
+    """Why `found` is not a policy of the kind; empty if it is."""
     base = _BASES[kind]
     if isinstance(found, type) and issubclass(found, base):
         missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
@@ -272,7 +271,7 @@ def _problem(kind: str, module: ModuleType, attribute: str, found: object) -> st
 
 
 def _line(found: object) -> str:
-    """Where something is defined, for a message: ` (file:line)`, or nothing when nobody knows."""
+    """Where an object is defined, for a message: ` (file:line)`, or empty if that is unknown."""
     try:
         return f" ({inspect.getsourcefile(found)}:{inspect.getsourcelines(found)[1]})"  # type: ignore[arg-type]
     except (OSError, TypeError):
@@ -280,7 +279,7 @@ def _line(found: object) -> str:
 
 
 def _told(error: BaseException) -> str:
-    """What went wrong when a module was loaded, with the file and the line where it did, if there are any."""
+    """The error of a failed load, with the file and line where it was raised, if known."""
     if isinstance(error, UsmdError):
         return message_of(error)
     if type(error) is SyntaxError and error.filename:
@@ -296,14 +295,14 @@ def _told(error: BaseException) -> str:
 
 
 def make(kind: str, specification: str, memory: MemoryView) -> Policy:
-    """A policy for one process; raises UnknownPolicy or InvalidArgument.
+    """Make a policy for one process. Raises UnknownPolicy or InvalidArgument.
 
-    A policy from a file that was made once is in its table from then on, so that operators see it among the others.
+    A policy from a file enters its table when it is first made, so that operators see it among the others.
     """
     found, parameters = find(kind, specification)
     try:
         made = found(memory, **parameters)
-    except UsmdError as error:  # its own, or of a policy that it builds on
+    except UsmdError as error:  # raised by the policy, or by one that it builds on
         if type(error) in (InvalidArgument, UnknownPolicy) and error.args == (message_of(error),):
             raise
         raise InvalidArgument(message_of(error)) from error
@@ -316,7 +315,7 @@ def make(kind: str, specification: str, memory: MemoryView) -> Policy:
 def summary(kind: str, name: str) -> str:
     """What a policy does, in one line: the first line of its docstring, or why it cannot be loaded.
 
-    And which policy of an installed package has the same name and is not used.
+    Names also a policy of an installed package that is not used, because the name is taken.
     """
     try:
         found, _ = find(kind, name)

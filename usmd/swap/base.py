@@ -1,7 +1,6 @@
-"""What every swap device does: batches of pages in and out, each checked against what was written.
+"""The interface of swap devices: they write and read pages in batches, and verify each page that they read.
 
-Covers the interface, the checksums, and closing while jobs run, so that no device can forget them. Does not cover how
-bytes are kept (one module per device) nor which slot a page gets: the core owns slot numbers.
+The base class keeps the checksums, and closes a device only when no job runs. The core owns slot numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from usmd.swap.slot_io import SlotIO
 __all__ = ["MAX_DEVICES", "Results", "SlotIO", "SwapDevice", "Usage"]
 
 MAX_DEVICES = 32
-"""Devices a daemon can have; their numbers are 0 to 31."""
+"""Most devices of a daemon; their numbers are 0 to 31."""
 
 _ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
@@ -33,25 +32,27 @@ class Usage(NamedTuple):
     capacity: int
     """Bytes that it may hold."""
     held: int
-    """Bytes that it holds, with what it wastes."""
+    """Bytes that it holds, with the waste."""
     stored: int
-    """Bytes of them that are pages, in the form in which it keeps them."""
+    """Bytes of pages in the form in which it stores them, without the waste."""
 
 
 class SwapDevice(ABC):
-    """A numbered place for pages, divided into slots of one page each.
+    """A numbered store of pages, divided into slots of one page each.
 
     All methods block; the daemon calls them in worker threads. Jobs on different slots may run at the same time; two
-    jobs on one slot may not. A device defines `_store`, `_fetch` and `_close`, and `_release` where memory can be
-    given back.
+    jobs on one slot may not. A device defines `_store`, `_fetch` and `_close`, and `_release` if it can free memory.
     """
 
     kind: ClassVar[str]
     read_jobs: ClassVar[int] = 1
-    """Reads that are worth running at the same time."""
+    """Number of reads that are worth running at the same time."""
 
     def __init__(self, *, number: int, name: str, path: str | None, slots: int, page_size: int) -> None:
-        """Make an empty device. Raises InvalidArgument for a bad number or size, SwapDeviceError without memory."""
+        """Make an empty device.
+
+        Raises InvalidArgument for an invalid number or size, SwapDeviceError without memory.
+        """
         if not 0 <= number < MAX_DEVICES:
             raise InvalidArgument(f"swap device {name}: number {number} is not in 0 to {MAX_DEVICES - 1}")
         if slots < 1 or page_size < 1:
@@ -62,7 +63,7 @@ class SwapDevice(ABC):
         self.slots = slots
         self.page_size = page_size
         try:
-            # 8 bytes a slot, 0 for a slot that holds nothing. Mapped, so that only slots in use take memory.
+            # 8 bytes a slot; 0: the slot is empty. Mapped, so that only used slots take memory.
             self._checksums = memoryview(mmap.mmap(-1, slots * 8, flags=_ANONYMOUS)).cast("Q")
         except (OSError, OverflowError) as error:
             raise SwapDeviceError(
@@ -76,9 +77,9 @@ class SwapDevice(ABC):
     def write(self, batch: Sequence[SlotIO]) -> Results:
         """Write each entry's buffer to its slot.
 
-        An entry that fails gets SwapIOError, one that the device does not take Refused (NoRoom: until a slot is freed).
-        Its slot then holds nothing, and the others are not affected.
-        Raises OutOfRange or InvalidArgument, before anything is written, for an entry that fits no slot.
+        An entry that fails gets SwapIOError; one that the device does not accept gets Refused (NoRoom: until a slot is
+        freed). Its slot is then empty, and the other entries are not affected. Raises OutOfRange or InvalidArgument for
+        an entry that fits no slot, before anything is written.
         """
         self._check(batch)
         if not self._enter():
@@ -86,7 +87,7 @@ class SwapDevice(ABC):
         try:
             kept = self._checksums
             fresh = checksums(batch)
-            # Forgotten first: a write that fails half-way has spoilt what the slot held before.
+            # Cleared first, for a write that fails halfway has already destroyed the old bytes.
             for entry in batch:
                 kept[entry.slot] = 0
             results = self._store(batch)
@@ -100,10 +101,10 @@ class SwapDevice(ABC):
     def read(self, batch: Sequence[SlotIO]) -> Results:
         """Fill each entry's buffer from its slot.
 
-        None promises that the buffer holds exactly the bytes written under the same (process, page, generation).
-        DataLoss: the slot holds nothing, or other bytes, or those of another key. SwapIOError: the device failed.
-        After an error the content of that buffer is unspecified; the other entries are not affected.
-        Raises OutOfRange or InvalidArgument, before anything is read, for an entry that fits no slot.
+        Result None promises that the buffer holds exactly the bytes written under the same (process, page, generation).
+        DataLoss: the slot is empty, or its bytes are damaged or another key's. SwapIOError: the device failed. After an
+        error the buffer's content is unspecified; the other entries are not affected. Raises OutOfRange or
+        InvalidArgument for an entry that fits no slot, before anything is read.
         """
         self._check(batch)
         if not self._enter():
@@ -121,9 +122,9 @@ class SwapDevice(ABC):
             self._leave()
 
     def read_now(self, batch: Sequence[SlotIO]) -> Results | None:
-        """As `read`, but without waiting for the device; None, if that cannot be done for each entry.
+        """As `read`, but without waiting for the device; None if that is not possible for all entries.
 
-        May be called in a thread that must not block. After None the content of the buffers is unspecified.
+        May be called in a thread that must not block. After None the buffers' content is unspecified.
         """
         self._check(batch)
         kept = self._checksums
@@ -136,7 +137,7 @@ class SwapDevice(ABC):
             self._leave()
 
     def discard(self, slots: Iterable[int]) -> None:
-        """Forget what the slots hold; reading one is then DataLoss. Raises OutOfRange for a slot that is none."""
+        """Empty the slots; a read of one is then DataLoss. Raises OutOfRange for an invalid slot."""
         unwanted = list(slots)
         for slot in unwanted:
             if not 0 <= slot < self.slots:
@@ -156,9 +157,9 @@ class SwapDevice(ABC):
         return Usage(self.slots * self.page_size, held, held)
 
     def close(self) -> None:
-        """Wait for the jobs under way, then give everything back; a second call does nothing.
+        """Wait for running jobs, then free everything; a second call does nothing.
 
-        Later writes and reads answer SwapIOError. Raises SwapIOError for what could not be given back.
+        Later writes and reads answer SwapIOError. Raises SwapIOError if something cannot be freed.
         """
         with self._gate:
             if self._closed:
@@ -170,23 +171,23 @@ class SwapDevice(ABC):
 
     @abstractmethod
     def _store(self, batch: Sequence[SlotIO]) -> Results:
-        """Put each entry's buffer in its slot; one result per entry: None, SwapIOError, Refused or NoRoom."""
+        """Write each entry's buffer to its slot; one result per entry: None, SwapIOError, Refused or NoRoom."""
 
     @abstractmethod
     def _fetch(self, batch: Sequence[SlotIO]) -> Results:
         """Fill each entry's buffer from its slot; one result per entry. The caller verifies the bytes."""
 
     def _fetch_now(self, batch: Sequence[SlotIO]) -> Results | None:
-        """As `_fetch`, where it can be done without waiting for the device, else None; by default it cannot."""
+        """As `_fetch`, but without waiting for the device; None if that is not possible. By default it is not."""
         del batch
         return None
 
     def _release(self, slots: Sequence[int]) -> None:  # noqa: B027 - an optional hook, not an essential one
-        """Give back what the slots occupy, where that is cheap; by default nothing."""
+        """Free what the slots occupy, if that is cheap; by default nothing."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Give everything back; called once, when no job runs."""
+        """Free everything; called once, when no job runs."""
 
     def _verified(self, batch: Sequence[SlotIO]) -> Results:
         return self._verify(batch, self._fetch(batch))

@@ -1,7 +1,4 @@
-"""What a page's bytes are worth together with their owner: one 64-bit number.
-
-Covers the computation. Does not cover where the numbers are kept or what a mismatch means (base).
-"""
+"""A 64-bit checksum of a page, seeded with its owner, page number and generation."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ _pack_key = struct.Struct("<QQQ").pack
 
 
 def checksums(batch: Sequence[SlotIO]) -> list[int]:
-    """One checksum per entry over its buffer and its (process, page, generation), never 0, which means "nothing".
+    """One checksum per entry over its buffer and its (process, page, generation); never 0, which means "empty".
 
-    The key is hashed into the seed, so that swapped, shifted or neighbouring key values give unrelated checksums.
+    The key is hashed into the seed, so that swapped, shifted or neighbouring keys give unrelated checksums.
     """
     return [
         xxh3_64_intdigest(buffer, xxh3_64_intdigest(_pack_key(process, page, generation))) or 1

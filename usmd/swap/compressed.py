@@ -1,8 +1,8 @@
-"""A swap device in the daemon's own memory that holds pages compressed, so that the same memory holds more of them.
+"""A swap device in the daemon's own memory that stores compressed pages, so that it holds more of them.
 
-Pages are compressed with zstd and kept in chunks of size classes (usmd.swap.chunks). A page that does not compress to
-`MOST` of its size is refused, and so is one for which no chunk is left; both go to another device. The checksum is that
-of the page as it was, so that a flipped bit in the compressed bytes is DataLoss as on any device.
+Pages are compressed with zstd and stored in chunks of size classes (usmd.swap.chunks). A page that compresses to more
+than `MOST` of its size, or for which there is no free chunk, is refused and goes to another device. The checksum is
+that of the uncompressed page, so a flipped bit in the compressed bytes is DataLoss, as on any device.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from usmd.swap.kind import SwapKind
 _T = TypeVar("_T")
 
 MOST: Final = 0.75
-"""Share of a page that its compressed bytes may have: what saves less is not worth the time of a page fault."""
+"""Largest share of a page that its compressed bytes may have: a smaller saving is not worth a page fault's time."""
 LEAST: Final = 1 / 16
-"""Share of a page that is taken at least, however well it compresses."""
+"""Smallest share of a page that a chunk takes, however well the page compresses."""
 SLAB_PAGES: Final = 8
-"""Pages that a slab is as large as."""
+"""Size of a slab in pages."""
 _LEVEL: Final = 1
 _SPARE: Final = 8
-"""Compressors and decompressors that are kept for the next job; each is used by one job at a time."""
+"""Compressors and decompressors kept for later jobs; only one job at a time uses each."""
 
 
 @contextmanager
 def _borrowed(spare: list[_T], make: Callable[[], _T]) -> Iterator[_T]:
-    """A tool for one job alone: a spare one, else a new one."""
+    """A tool for one job: a spare one, else a new one."""
     try:
         tool = spare.pop()
     except IndexError:
@@ -48,9 +48,9 @@ def _borrowed(spare: list[_T], make: Callable[[], _T]) -> Iterator[_T]:
 
 
 class CompressedSwapDevice(SwapDevice):
-    """Slots of compressed pages in `size` bytes of private anonymous memory, as many as could fit.
+    """Slots of compressed pages in `size` bytes of private anonymous memory: as many as fit at the best compression.
 
-    Raises SwapDeviceError when the kernel does not grant the memory.
+    Raises SwapDeviceError if the kernel does not grant the memory.
     """
 
     kind: ClassVar[str] = "compressed"
@@ -69,7 +69,7 @@ class CompressedSwapDevice(SwapDevice):
         super().__init__(number=number, name=name, path=None, slots=self._chunks.keys, page_size=page_size)
 
     def usage(self, pages: int) -> Usage:
-        """What the device holds: whole slabs, of which the compressed bytes are a part."""
+        """What the device holds: whole slabs, and the compressed bytes in them."""
         del pages
         chunks = self._chunks
         return Usage(chunks.capacity, chunks.held, chunks.stored)
@@ -93,7 +93,7 @@ class CompressedSwapDevice(SwapDevice):
                     data = self._chunks.get(entry.slot)
                 try:
                     entry.buffer[:] = decompressor.decompress(data, max_output_size=self.page_size)
-                except (zstandard.ZstdError, ValueError) as error:  # ValueError: it is not one page
+                except (zstandard.ZstdError, ValueError) as error:  # ValueError: not the size of a page
                     results.append(self._lost(entry.slot, f"its bytes cannot be decompressed ({error})"))
                 else:
                     results.append(None)
@@ -117,12 +117,12 @@ class CompressedSwapDevice(SwapDevice):
 
 
 class CompressedKind(SwapKind, frozen=True, kw_only=True):
-    """`compressed:SIZE`, the size being that of the memory."""
+    """`compressed:SIZE`; SIZE is that of the memory."""
 
     device = CompressedSwapDevice
 
     def open(self, number: int, name: str, page_size: int) -> CompressedSwapDevice:
-        """Take the memory. Raises ConfigError for less than a slab, SwapDeviceError when the kernel grants none."""
+        """Take the memory. Raises ConfigError for less than a slab, SwapDeviceError if the kernel does not grant it."""
         if self.size < SLAB_PAGES * page_size:
             raise ConfigError(
                 f"swap device {name}: {format_size(self.size)} is too small; a compressed device has at least "

@@ -1,8 +1,7 @@
 """A swap device in a preallocated file.
 
-Covers pages in and out of the file, through the page cache or, with `direct`, past it. Does not cover making and
-removing the file (swap_file) nor durability: swap means nothing after the daemon, so nothing is synced. Discarded slots
-keep their disk blocks, because those are the promise that a later write finds room.
+Pages go through the page cache or, with `direct`, past it. Swap means nothing without its daemon, so nothing is synced.
+Discarded slots keep their disk blocks: those guarantee that a later write finds room.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from usmd.swap.vectored import VectoredCall, adjacent_runs, transfer
 class FileSwapDevice(SwapDevice):
     """Slots in a file that the device makes, locks, and removes when closed.
 
-    Slot n begins at byte (n + 1) * page_size; the first page is the header. Raises SwapDeviceError when the file
-    cannot be made; no existing file is overwritten, save one that a killed usmd left.
+    Slot n begins at byte (n + 1) * page_size; the first page is the header. Raises SwapDeviceError if the file cannot
+    be made; no existing file is overwritten, except one that a killed usmd left.
 
-    `direct`: nothing of it is kept in the page cache, so that a swap-in costs what the disk costs. Pages are then whole
-    blocks (direct.BLOCK), and buffers at addresses of whole blocks save a copy.
+    `direct`: the page cache keeps nothing of the file, so a swap-in costs what the disk costs. Pages must be whole
+    blocks (direct.BLOCK); buffers that are aligned to blocks save a copy.
     """
 
     kind: ClassVar[str] = "file"
     read_jobs: ClassVar[int] = 4
 
     def __init__(self, *, number: int, name: str, path: str, slots: int, page_size: int, direct: bool = False) -> None:
-        # Absolute, so that close() finds the file even if the working directory has changed.
+        # Absolute, so that close() finds the file after a change of the working directory.
         self._file = Path(path).absolute()
         super().__init__(number=number, name=name, path=str(self._file), slots=slots, page_size=page_size)
         if direct and page_size % direct_io.BLOCK:
@@ -49,12 +48,12 @@ class FileSwapDevice(SwapDevice):
             )
         self._descriptor = create_swap_file(self._file, page_size, slots)
         self._direct = direct_io.DirectIO(page_size) if direct else None
-        self._can_read_now = not direct  # or it would wait for the disk
+        self._can_read_now = not direct  # direct I/O always waits for the disk
         if direct:
             self._bypass_cache()
 
     def _bypass_cache(self) -> None:
-        """Have reads and writes go past the page cache; raises SwapDeviceError, and then there is no file."""
+        """Bypass the page cache. Raises SwapDeviceError; the file is then removed."""
         try:
             direct_io.switch_on(self._descriptor, os.pread(self._descriptor, HEADER.size, 0))
         except OSError as error:
@@ -81,7 +80,7 @@ class FileSwapDevice(SwapDevice):
         return results
 
     def _fetch_now(self, batch: Sequence[SlotIO]) -> Results | None:
-        """What the kernel's page cache holds; a file system that cannot tell says so, and then it is read as usual."""
+        """Read from the page cache alone; not again if the file system does not support that."""
         if not self._can_read_now:
             return None
         for run in adjacent_runs([entry.slot for entry in batch]):
@@ -99,7 +98,7 @@ class FileSwapDevice(SwapDevice):
         remove_swap_file(self._file, self._descriptor)
 
     def _transfer(self, call: VectoredCall, batch: Sequence[SlotIO]) -> tuple[Results, dict[int, OSError | EOFError]]:
-        """Run `call` over the batch; return a list of successes to fill in, and what failed by index."""
+        """Run `call` over the batch; return a list of successes to be filled in, and the failures by index."""
         failures: dict[int, OSError | EOFError] = {}
         for run in adjacent_runs([entry.slot for entry in batch]):
             offset = (batch[run[0]].slot + 1) * self.page_size
@@ -143,11 +142,11 @@ class FileKind(SwapKind, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, path=str(folder / (self.path or f"swap{number}")))
 
     def claim(self) -> str | None:
-        """The path, without symbolic links."""
+        """The path without symbolic links; None if there is none."""
         return None if self.path is None else f"the path {os.path.realpath(self.path)}"
 
     def open(self, number: int, name: str, page_size: int) -> FileSwapDevice:
-        """Make the file. Raises ConfigError without a path, SwapDeviceError for a file that cannot be made."""
+        """Make the file. Raises ConfigError if there is no path, SwapDeviceError if the file cannot be made."""
         if self.path is None:
             raise ConfigError(f"swap device {name} has no path; give the path of the file to make")
         slots = self.size // page_size

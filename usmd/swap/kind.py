@@ -1,7 +1,7 @@
-"""What a kind of swap device is: how an operator writes one, and how it is opened.
+"""A kind of swap device: how an operator writes one, and how it is opened.
 
-An instance is one device to open. Its fields are the keys of a `[[swap]]` table, each annotated with how its value is
-read (usmd.config_values). Which kinds exist is usmd.swap.kinds'.
+An instance is one device to open. Its fields are the keys of a `[[swap]]` table, each annotated with the reader of its
+value (usmd.config_values). usmd.swap.kinds has the kinds.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from usmd.swap.base import SwapDevice
 
 
 class SwapKind(msgspec.Struct, frozen=True, kw_only=True):
-    """A swap device to open. A kind defines `device` and `open`, and the rest where it has settings of its own."""
+    """A swap device to open.
+
+    A kind defines `device` and `open`, and the other methods if it has settings of its own.
+    """
 
     device: ClassVar[type[SwapDevice]]
-    """Class of the devices, whose class attributes are the traits of the kind: `kind`, its name, and `read_jobs`."""
+    """Class of the devices; its class attributes `kind`, the name, and `read_jobs` describe the kind."""
 
     form: ClassVar[str] = "SIZE"
-    """What follows the name and a colon on the command line."""
+    """The part behind the name and a colon on the command line."""
 
     size: values.Size
     """Bytes that the device may hold."""
@@ -33,9 +36,9 @@ class SwapKind(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what follows the name and a colon on the command line.
+        """Read the part behind the name and a colon on the command line.
 
-        Raises InvalidSize for an invalid size, and ValueError for text that does not have the form.
+        Raises InvalidSize for an invalid size, and ValueError for text that does not match `form`.
         """
         return cls(size=parse_size(text))
 
@@ -45,13 +48,13 @@ class SwapKind(msgspec.Struct, frozen=True, kw_only=True):
         return self
 
     def claim(self) -> str | None:
-        """What only one device can have, such as a file, spelled in one way; None: nothing."""
+        """What only one device may use, such as a file, in a canonical spelling; None: nothing."""
         return None
 
     def open(self, number: int, name: str, page_size: int) -> SwapDevice:
         """Open the device; `size` is at least one page of `page_size` bytes.
 
-        Raises ConfigError for settings that contradict each other, and SwapDeviceError for a device that cannot be
-        opened. Either way nothing is left behind.
+        Raises ConfigError for contradictory settings, and SwapDeviceError if the device cannot be opened. Either way
+        nothing is left behind.
         """
         raise NotImplementedError

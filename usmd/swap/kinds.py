@@ -37,7 +37,7 @@ enter_packages(TABLE, importlib.metadata.entry_points(group=GROUP))
 def find(name: str) -> type[SwapKind]:
     """The kind of that name.
 
-    Raises ConfigError, which lists the kinds, when there is no such kind, and says why when it cannot be loaded.
+    Raises ConfigError: if there is no such kind, it lists the kinds; if it cannot be loaded, it says why.
     """
     target = TABLE.get(name)
     if target is None:
@@ -48,7 +48,7 @@ def find(name: str) -> type[SwapKind]:
     module, _, attribute = target.partition(":")
     try:
         found: object = getattr(importlib.import_module(module), attribute, None)
-    except Exception as error:  # a module may raise anything when it is imported
+    except Exception as error:  # the import of a module may raise anything
         raise ConfigError(f"{title} cannot be loaded: {safe_repr(error)}{place(error)}") from error
     if not (isinstance(found, type) and issubclass(found, SwapKind)):
         raise ConfigError(f"{title} cannot be loaded: it is not a subclass of SwapKind")
@@ -66,5 +66,5 @@ def form(name: str) -> str:
 
 
 def forms(separator: str = ", ") -> str:
-    """How a device is written, for each kind. Kinds of packages are named only, so that none is imported for it."""
+    """How a device of each kind is written. A package's kind is only named, so that the package is not imported."""
     return separator.join(form(name) if name in _BUILT_IN else f"{name}:..." for name in TABLE)

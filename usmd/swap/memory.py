@@ -1,8 +1,4 @@
-"""A swap device in the daemon's own memory: fast, and gone with the daemon.
-
-Covers anonymous memory that is populated as slots are used. Does not cover compression or locking it in RAM: the
-kernel may itself swap it.
-"""
+"""A swap device in the daemon's own anonymous memory, which the kernel populates as slots are used, and may swap."""
 
 from __future__ import annotations
 
@@ -17,11 +13,12 @@ from usmd.swap.kind import SwapKind
 from usmd.swap.vectored import adjacent_runs
 
 _RELEASE_RUN = 16
-"""Neighbouring slots that are worth a system call; single slots are soon written again, and would only fault anew."""
+"""Least run of neighbouring slots that is freed. Freeing single slots costs more than it saves: they are soon
+reused."""
 
 
 class MemorySwapDevice(SwapDevice):
-    """Slots in private anonymous memory. Raises SwapDeviceError when the kernel does not grant the memory."""
+    """Slots in private anonymous memory. Raises SwapDeviceError if the kernel does not grant the memory."""
 
     kind: ClassVar[str] = "memory"
 
@@ -56,7 +53,7 @@ class MemorySwapDevice(SwapDevice):
 
     def _release(self, slots: Sequence[int]) -> None:
         if self.page_size % mmap.PAGESIZE:
-            return  # the kernel gives back whole pages of its own only
+            return  # the kernel frees only whole pages of its own size
         for run in adjacent_runs(slots):
             if len(run) >= _RELEASE_RUN:
                 start = slots[run[0]] * self.page_size
@@ -73,5 +70,5 @@ class MemoryKind(SwapKind, frozen=True, kw_only=True):
     device = MemorySwapDevice
 
     def open(self, number: int, name: str, page_size: int) -> MemorySwapDevice:
-        """Take the memory. Raises SwapDeviceError when the kernel does not grant it."""
+        """Take the memory. Raises SwapDeviceError if the kernel does not grant it."""
         return MemorySwapDevice(number=number, name=name, slots=self.size // page_size, page_size=page_size)

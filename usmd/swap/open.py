@@ -1,7 +1,4 @@
-"""From what an operator writes to open swap devices: names, numbers, and opening all or none.
-
-Which kinds of devices there are is usmd.swap.kinds', and where the text comes from usmd.config's.
-"""
+"""Opens the swap devices that an operator specified: names, numbers, and all or none."""
 
 from __future__ import annotations
 
@@ -34,8 +31,8 @@ def parse_swap_spec(text: str) -> SwapKind:
 def open_devices(specs: Sequence[SwapKind], page_size: int) -> list[SwapDevice]:
     """Open the devices, numbered from 0 in order; sizes are rounded down to whole pages of `page_size` bytes.
 
-    Raises ConfigError for specs that do not go together and SwapDeviceError for a device that does not open; either
-    way, none is left open.
+    Raises ConfigError for specs that conflict, and SwapDeviceError for a device that cannot be opened. Either way no
+    device is left open.
     """
     if len(specs) > MAX_DEVICES:
         raise ConfigError(f"{len(specs)} swap devices; at most {MAX_DEVICES} are allowed, so merge some")
@@ -64,7 +61,7 @@ def open_devices(specs: Sequence[SwapKind], page_size: int) -> list[SwapDevice]:
 def _name(number: int, spec: SwapKind) -> str:
     if spec.name is None:
         return f"{spec.device.kind}{number}"
-    # A hint says SWAP=<number or name> among pairs that ';' separates, so a name can be neither number nor pair.
+    # The hint is SWAP=<number or name>, in pairs separated by ';': so a name must be neither a number nor a pair.
     if not _NAME.fullmatch(spec.name):
         raise ConfigError(
             f"swap device {number}: the name {spec.name!r} is not allowed; a name is a letter and then up to 63 "

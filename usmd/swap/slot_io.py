@@ -1,4 +1,4 @@
-"""One entry of a batch: which slot, whose page, and where its bytes are. Used by every module of this package."""
+"""One entry of a batch: a slot, the page's owner, and its bytes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""The file under a file swap device: made, locked, preallocated, removed; nobody else's file is ever touched.
+"""The file of a file swap device: made, locked, preallocated, removed. No other file is ever touched.
 
-Covers which files are refused and why, and the header by which usmd knows its own. Does not cover pages (file).
-
-A swap file outlives its daemon only when the daemon was killed. Such a stale file is replaced by a new one rather than
-used again: whoever could open the old one sees nothing of what the new one holds.
+A header marks usmd's own files. A swap file outlives its daemon only if the daemon was killed. Such a stale file is
+replaced, not reused: a process that opened the old file sees nothing of the new one.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from usmd.sizes import format_size
 MAGIC = b"USMD-SWAP-FILE\0\n"
 VERSION = 1
 HEADER = struct.Struct("<16sIIQQ")
-"""Magic, version, page size in bytes, slots, process number of the daemon; the rest of the first page is zero."""
+"""Magic, version, page size in bytes, slots, pid of the daemon; the rest of the first page is zero."""
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -30,8 +28,8 @@ _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def create_swap_file(path: Path, page_size: int, slots: int) -> int:
     """Make the file with room for a header page and all slots; return its locked descriptor.
 
-    Raises SwapDeviceError: the folder is missing, the path is somebody else's file, a link, no regular file or in use
-    by another daemon, or there is no room. The path is then as it was before, save for a stale swap file.
+    Raises SwapDeviceError if the folder is missing, the path is another program's file, a link, not a regular file or
+    in use by another daemon, or there is no room. The path is then unchanged, except that a stale swap file is removed.
     """
     size = (slots + 1) * page_size
     _remove_stale(path)
@@ -44,7 +42,7 @@ def create_swap_file(path: Path, page_size: int, slots: int) -> int:
     except OSError as error:
         raise _cannot(path, "made", error) from error
     try:
-        # The lock comes before the header: who sees a header without a lock sees a stale file.
+        # Locked before the header is written, for a header without a lock marks a stale file.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _require_room(path, descriptor, size)
         os.pwrite(descriptor, HEADER.pack(MAGIC, VERSION, page_size, slots, os.getpid()), 0)
@@ -60,12 +58,12 @@ def create_swap_file(path: Path, page_size: int, slots: int) -> int:
 
 
 def remove_swap_file(path: Path, descriptor: int) -> None:
-    """Remove the file if the path still names it, or the one that its folder was moved to; close the descriptor.
+    """Remove the file, also if its folder was moved, unless the path names another file; close the descriptor.
 
-    Raises SwapIOError when it cannot be removed; the descriptor is closed all the same.
+    Raises SwapIOError if it cannot be removed; the descriptor is closed all the same.
     """
     try:
-        moved = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 - the kernel knows where it is by now
+        moved = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 - the kernel knows the present path
         place = next((each for each in (path, moved) if _names(each, descriptor)), None)
         if place is not None:
             place.unlink()
@@ -76,14 +74,14 @@ def remove_swap_file(path: Path, descriptor: int) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a swap file that a killed daemon left; raise SwapDeviceError for anything else that is there."""
+    """Remove a swap file that a killed daemon left. Raises SwapDeviceError if the path is anything else."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     except OSError as error:
         raise _cannot(path, "opened", error) from error
-    # Looked at before it is opened: merely opening a device can have effects.
+    # Checked before it is opened, for merely opening a device can have effects.
     if stat.S_ISLNK(mode):
         raise SwapDeviceError(f"swap file {path}: is a symbolic link, which is not followed; give the file's own path")
     if not stat.S_ISREG(mode):
@@ -120,7 +118,7 @@ def _refuse_unless_stale(path: Path, descriptor: int) -> None:
 
 
 def _names(path: Path, descriptor: int) -> bool:
-    """Whether `path` names the open file itself: not a link to it, not a newer file of that name."""
+    """True if `path` names the open file itself: not a link to it, not a newer file of that name."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -128,7 +126,7 @@ def _names(path: Path, descriptor: int) -> bool:
 
 
 def _require_room(path: Path, descriptor: int, size: int) -> None:
-    # Asked beforehand, because a preallocation that fails may first have filled the disk for everybody else.
+    # Checked beforehand, for a preallocation that fails may have filled the disk of other programs.
     space = os.fstatvfs(descriptor)
     free = space.f_bavail * space.f_frsize
     if space.f_blocks and free < size:

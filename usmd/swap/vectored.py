@@ -1,7 +1,4 @@
-"""Many pages in one system call: neighbouring slots are joined, short transfers are taken up again.
-
-Covers runs of slots and the readv/writev loop with one outcome per page. Does not cover files or checksums.
-"""
+"""Moves many pages in one system call: joins neighbouring slots, and continues after short transfers."""
 
 from __future__ import annotations
 
@@ -10,18 +7,18 @@ import time
 from collections.abc import Callable, Sequence
 
 VectoredCall = Callable[[int, Sequence[memoryview], int], int]
-"""os.preadv or os.pwritev: descriptor, buffers, offset in bytes; returns the bytes transferred."""
+"""os.preadv or os.pwritev: takes descriptor, buffers, offset in bytes; returns the number of bytes moved."""
 
 MAX_TRIES = 100
 PAUSE_SECONDS = 0.001
-"""Between two tries; a worker waits, and never the loop."""
+"""Between two tries. Only worker threads call this, never the loop."""
 _PASSING = (errno.EINTR, errno.EAGAIN)
 IOV_MAX = 1024
-"""Buffers that Linux takes in one call (UIO_MAXIOV)."""
+"""Most buffers that Linux takes in one call (UIO_MAXIOV)."""
 
 
 def adjacent_runs(slots: Sequence[int]) -> list[list[int]]:
-    """Indexes into `slots`, by slot number, split wherever the next slot is not the neighbour of the one before."""
+    """Indexes into `slots`, by slot number, split where a slot is not the neighbour of the previous one."""
     if len(slots) == 1:  # the usual case of a read
         return [[0]]
     runs: list[list[int]] = []
@@ -41,11 +38,11 @@ def adjacent_runs(slots: Sequence[int]) -> list[list[int]]:
 def transfer(
     call: VectoredCall, descriptor: int, buffers: Sequence[memoryview], offset: int
 ) -> dict[int, OSError | EOFError]:
-    """Move every buffer, one behind the other from byte `offset`; return what failed, by index into `buffers`.
+    """Move every buffer, one behind the other from byte `offset`; return the failures by index into `buffers`.
 
-    There is at least one buffer, and all have one length.
-    EOFError: no byte moved, for a read the end of the file. A buffer that fails does not keep the others from moving.
-    What was interrupted, or is to be tried again (EINTR, EAGAIN), is no failure: it is tried MAX_TRIES times.
+    There is at least one buffer, and all have one length. EOFError: no byte moved; for a read, the end of the file. If
+    a buffer fails, the others are still moved. A call that fails with EINTR or EAGAIN is tried again, up to MAX_TRIES
+    times.
     """
     tries = 0
     failures: dict[int, OSError | EOFError] = {}
@@ -66,7 +63,7 @@ def transfer(
                 time.sleep(PAUSE_SECONDS)
                 continue
             if len(pending) > 1:
-                limit = 1  # which of them failed is known once the first is tried alone
+                limit = 1  # the first one is tried alone, to find the one that fails
                 continue
             failures[first] = error
             moved = size - done

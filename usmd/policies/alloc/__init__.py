@@ -1,1 +1,1 @@
-"""Allocation policies: how many pages, which frames, now or later."""
+"""Allocation policies: how many pages a fault brings in, on which frames, and whether the fault waits."""

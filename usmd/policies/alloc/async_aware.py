@@ -7,9 +7,9 @@ from usmd.core.view import MemoryView
 
 
 class AsyncAware(AllocPolicy):
-    """A fault that needs I/O goes to the background and is answered USM_YIELD; all else is done at once.
+    """A fault that needs I/O is answered USM_YIELD and served in the background; every other fault is served at once.
 
-    `regular` is the alloc policy that says which pages come in: a single one, unless a hint says FHP or ACCESS.
+    `regular` is the alloc policy that chooses the pages: by default a single one, unless a hint says FHP or ACCESS.
     """
 
     builds_on = ("regular",)
@@ -19,11 +19,11 @@ class AsyncAware(AllocPolicy):
         self.regular = alloc_policy(memory, regular)
 
     def heeded_keys(self) -> frozenset[str] | None:
-        """Those of the regular policy."""
+        """The keys of the regular policy."""
         return self.regular.heeded_keys()
 
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
-        """USM_YIELD for a swap fault, else what the regular policy says."""
+        """USM_YIELD for a swap fault, else the regular policy's answer."""
         plan = self.regular.allocate(fault, async_rq)
         if fault.swap and isinstance(plan, Allocation):
             async_rq.swap_in(plan)

@@ -10,15 +10,15 @@ from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 HINTED_PAGES: Final = 16
-"""N where a hint asks for more than one page and says no size: 64 KiB of the usual pages."""
+"""N if a hint asks for more than one page and gives no size: 64 KiB of the usual pages."""
 
 
 class FlexibleHugePages(AllocPolicy):
-    """N contiguous pages around the fault, for any N: fewer faults where neighbours are touched together.
+    """N contiguous pages around the fault, for any N: fewer faults if neighbours are touched together.
 
-    `pages` is N where no hint says otherwise (`FHP=<size>`); ACCESS=SEQUENTIAL takes the N pages from the fault on,
-    ACCESS=RANDOM only the page itself. With `pages` of 1 N is 16 for FHP=AUTO, and for ACCESS=SEQUENTIAL without FHP.
-    `budget` is the share of all frames, 0 to 1, that the process may hold before it gets single pages.
+    `pages` is N, unless a hint says `FHP=<size>`. ACCESS=SEQUENTIAL takes the N pages from the fault on, ACCESS=RANDOM
+    only the page itself. If `pages` is 1, N is 16 for FHP=AUTO, and for ACCESS=SEQUENTIAL without FHP. `budget` is a
+    share of all frames, 0 to 1: a process that holds more gets single pages.
     """
 
     heeds = frozenset({"FHP", "ACCESS"})
@@ -33,7 +33,7 @@ class FlexibleHugePages(AllocPolicy):
         self.budget = budget
 
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:
-        """The huge page around the fault, cut at the ends of its region and hint, and to what the budget leaves."""
+        """The huge page around the fault, cut to its region, its hint and the budget."""
         del async_rq
         if fault.hint is None and self.pages == 1:  # the usual case of the default policy
             return Allocation(fault.page)
@@ -52,7 +52,7 @@ class FlexibleHugePages(AllocPolicy):
             return Allocation(fault.page)
         start = fault.page if access is Access.SEQUENTIAL else fault.page - fault.page % pages
         start, end = max(start, first), min(start + pages, end)
-        if end - start > left:  # the part of it that the fault is in, for other parts may be there already
+        if end - start > left:  # keep the part with the fault: the other parts may be resident already
             start += (fault.page - start) // left * left
             end = min(start + left, end)
         return Allocation(start, end - start)

@@ -1,4 +1,4 @@
-"""Pre-allocation: a region's first pages at once, before they are asked for (USM's pre-allocation)."""
+"""Pre-allocation: brings in a region's first pages at once, before they are touched (USM's pre-allocation)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from usmd.errors import InvalidArgument
 
 
 class Prealloc(AllocPolicy):
-    """The first touch of a region brings in `pages` pages from there on; every later fault one page."""
+    """The first touch of a region brings in `pages` pages from there; each later fault brings in one page."""
 
     heeds = NO_HINTS
 
@@ -20,7 +20,7 @@ class Prealloc(AllocPolicy):
         self.touched: set[int] = set()
 
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:
-        """Many pages once, then one by one."""
+        """Many pages at the region's first fault, one at each later fault."""
         del async_rq
         if fault.region_id in self.touched:
             return Allocation(fault.page)

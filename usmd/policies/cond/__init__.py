@@ -1,1 +1,1 @@
-"""Conditional policies: what is done when nobody asks."""
+"""Conditional policies: what a process does without a fault, in a turn every 0.1 s."""

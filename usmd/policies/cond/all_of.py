@@ -1,4 +1,4 @@
-"""Several conditional policies at once."""
+"""Several conditional policies together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from usmd.core.view import MemoryView
 
 
 class AllOf(ConditionalPolicy):
-    """What each of up to three conditional policies requests: `all_of(first=trim,second=swap_back)`."""
+    """The requests of up to three conditional policies together: `all_of(first=trim,second=swap_back)`."""
 
     builds_on = ("first", "second", "third")
 
@@ -18,21 +18,21 @@ class AllOf(ConditionalPolicy):
         self.parts = [cond_policy(memory, each) for each in (first, second, third)]
 
     def heeded_keys(self) -> frozenset[str] | None:
-        """Those of its parts."""
+        """The keys of its parts."""
         return heeded_by_all(self.parts)
 
     def page_swapped(self, page: int, device: int) -> None:
-        """Told to each."""
+        """Pass it on to each part."""
         for part in self.parts:
             part.page_swapped(page, device)
 
     def page_returned(self, page: int) -> None:
-        """Told to each."""
+        """Pass it on to each part."""
         for part in self.parts:
             part.page_returned(page)
 
     def turn(self) -> Requests | None:
-        """The most that one wants to trim, and all pages that they name, those of the first one first."""
+        """The largest trim that a part requests, and all pages that the parts name, the first part's first."""
         requests = [each for each in [part.turn() for part in self.parts] if each is not None]
         if not requests:
             return None

@@ -1,4 +1,4 @@
-"""Swap to memory first and to a file later, after USM's swap devices: tmpfs, demoted after three seconds."""
+"""Swaps to memory first and to a file later, after USM's tmpfs swap device, whose pages are demoted after 3 s."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from usmd.errors import InvalidArgument
 class Demote(ConditionalPolicy):
     """A page that has been on swap device `fast` for `after` seconds is moved to device `slow`, the oldest one first.
 
-    So what is needed again soon comes back quickly, and the fast device has room for what goes next. `batch` pages in a
-    turn, a tenth of a second. It remembers each page on the fast device, at about 200 bytes. Whether pages go to the
-    fast device first is up to `swap`, or to hints.
+    So a page that is needed again soon is read quickly, and the fast device has room for the next pages. Each turn (0.1
+    s) moves at most `batch` pages. The policy remembers each page on the fast device, in about 200 bytes. `swap` or a
+    hint decides whether pages are written to the fast device first.
     """
 
     heeds = NO_HINTS
@@ -32,20 +32,20 @@ class Demote(ConditionalPolicy):
         self.after = after
         self.batch = batch
         self.since: OrderedDict[int, float] = OrderedDict()
-        """Pages on the fast device, and since when; the first one is the oldest."""
+        """Pages on the fast device, and since when, in seconds; the oldest is first."""
 
     def page_swapped(self, page: int, device: int) -> None:
-        """Its time begins when it comes to the fast device."""
+        """Record when the page was written to the fast device."""
         self.since.pop(page, None)
         if device == self.fast:
             self.since[page] = self.memory.now
 
     def page_returned(self, page: int) -> None:
-        """No more of it."""
+        """Forget the page."""
         self.since.pop(page, None)
 
     def turn(self) -> Requests | None:
-        """The pages whose time is over, as many as there are frames for; what does not go is named again later."""
+        """The pages whose time is over, as far as there are spare frames; a page that stays is named again later."""
         now = self.memory.now
         first = list(islice(self.since.items(), min(self.batch, self.memory.spare_frames)))
         due = [page for page, since in first if now - since >= self.after]

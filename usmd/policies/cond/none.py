@@ -1,4 +1,4 @@
-"""None: nothing is done by itself, beside what the watermarks ask for."""
+"""None: does nothing beyond what the watermarks ask for."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from usmd.core.policy import NO_HINTS, ConditionalPolicy, Requests
 
 
 class Nothing(ConditionalPolicy):
-    """Nothing is done before somebody asks for it; the watermarks of the memory hold for everybody anyway."""
+    """Does nothing in its turns; the watermarks apply to every process anyway."""
 
     heeds = NO_HINTS
 
     def turn(self) -> Requests | None:
-        """Nothing."""
+        """No requests."""
         return None

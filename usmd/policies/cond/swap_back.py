@@ -1,4 +1,4 @@
-"""Swap back in when memory is free again, after USM's conditional swap-in."""
+"""Swaps pages in when memory is free again, after USM's conditional swap-in."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from usmd.errors import InvalidArgument
 
 
 class SwapBack(ConditionalPolicy):
-    """While more than the share `free` of all frames is free, pages come back, the most recently swapped ones first.
+    """While more than the share `free` of all frames is free, pages are brought back, the last swapped ones first.
 
-    `batch` pages in a turn, a tenth of a second. Of the pages in swap it knows the last `remember`, at about 200 bytes
-    each. Beside `trim` its `free` must be more than that one's `high`, or pages go and come for ever.
+    Each turn (0.1 s) brings back at most `batch` pages. The policy remembers the last `remember` pages in swap, in
+    about 200 bytes each. Together with `trim`, `free` must be greater than trim's `high`, else pages move in and out
+    for ever.
     """
 
     heeds = NO_HINTS
@@ -30,20 +31,20 @@ class SwapBack(ConditionalPolicy):
         self.batch = batch
         self.remember = remember
         self.swapped: OrderedDict[int, None] = OrderedDict()
-        """Pages in swap; the last one went last."""
+        """Pages in swap, the last swapped one last."""
 
     def page_swapped(self, page: int, device: int) -> None:
-        """It is the most recent one; one that was only moved to another device stays where it was in the order."""
+        """Remember the page as the last swapped one; a page that only moved to another device keeps its place."""
         del device
         self.swapped.setdefault(page)
         if len(self.swapped) > self.remember:
             self.swapped.popitem(last=False)
 
     def page_returned(self, page: int) -> None:
-        """No more of it."""
+        """Forget the page."""
         self.swapped.pop(page, None)
 
     def turn(self) -> Requests | None:
-        """As many pages as there are frames above the mark."""
+        """As many pages as there are free frames above the mark."""
         room = min(self.batch, int(self.memory.free_frames - self.mark))
         return Requests(swap_in=tuple(islice(reversed(self.swapped), room))) if room > 0 and self.swapped else None

@@ -1,4 +1,4 @@
-"""Trim between two marks, after USM's conditional swap-out."""
+"""Trims between two marks, after USM's conditional swap-out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from usmd.errors import InvalidArgument
 
 
 class Trim(ConditionalPolicy):
-    """When less than the share `low` of all frames is free, pages go until `high` is: before the watermarks ask.
+    """When less than the share `low` of all frames is free, pages are evicted until the share `high` is.
 
-    A process gives its part of what is missing, in proportion to the frames that it has.
+    That is before the watermarks act. Each process gives its part of the missing frames, in proportion to the frames
+    that it has.
     """
 
     heeds = NO_HINTS
@@ -26,7 +27,7 @@ class Trim(ConditionalPolicy):
         self.trimming = False
 
     def turn(self) -> Requests | None:
-        """As many pages as are missing up to `high`, from below `low` on; those on their way out count as gone."""
+        """Its part of the frames missing up to `high`, once fewer than `low` are free. Leaving frames count as free."""
         memory = self.memory
         coming = memory.free_frames + memory.leaving_frames
         if coming < self.low:

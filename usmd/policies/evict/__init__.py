@@ -1,1 +1,1 @@
-"""Eviction policies: which victims."""
+"""Eviction policies: which pages leave memory."""

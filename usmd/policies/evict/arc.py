@@ -1,4 +1,4 @@
-"""ARC: adaptive replacement cache (Megiddo and Modha, FAST 2003). Its target is a real number, as in the paper."""
+"""ARC, adaptive replacement cache (Megiddo and Modha, FAST 2003). The target is a real number, as in the paper."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from usmd.core.view import MemoryView
 
 
 class Arc(EvictPolicy):
-    """Two LRU lists, for pages touched once and pages touched again; misses on what each evicted move the border."""
+    """Two LRU lists, of pages touched once and touched again; misses on pages that one evicted make that one longer."""
 
     heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView) -> None:
         super().__init__(memory)
         self.t1 = memory.new_list()
-        """Pages touched once since they came in."""
+        """Pages touched once since they were brought in."""
         self.t2 = memory.new_list()
-        """Pages touched again, or missed again soon after they went."""
+        """Pages touched again, or missed again soon after their eviction."""
         self.b1 = Remembered()
-        """Pages evicted from t1, and in b2 from t2; oldest first."""
+        """Pages evicted from t1, oldest first; `b2` has those evicted from t2."""
         self.b2 = Remembered()
         self.target = 0.0
-        """Length that t1 should have (p in the paper)."""
+        """Target length of t1 (p in the paper)."""
         self.missed = 0
-        """Whether the page that was missed last is in b1 (1), in b2 (2), or in neither (0)."""
+        """Where the last missed page is remembered: in b1 (1), in b2 (2), or nowhere (0)."""
         self.returning = Returning(memory.frame_count)
-        """Pages that were in b1 or b2 when they were missed, and are not filled yet."""
+        """Pages that were in b1 or b2 when they were missed, and are not yet filled."""
         self.forget: int | None = None
         """A victim that will not be remembered."""
 
     def page_missed(self, page: int) -> None:
-        """A miss on what t1 evicted makes t1 longer, a miss on what t2 evicted makes it shorter."""
+        """A miss on a page that t1 evicted raises t1's target; a miss on one that t2 evicted lowers it."""
         once, again = len(self.b1), len(self.b2)
         self.missed = 0
         if self.returning.expect(page, self.b1):
@@ -44,14 +44,14 @@ class Arc(EvictPolicy):
             self.missed = 2
 
     def page_filled(self, pfn: int) -> None:
-        """Into t1, or into t2 if it came back."""
+        """Append it to t2 if it was remembered, else to t1."""
         if self.returning.came(self.memory.page(pfn)):
             self.t2.append(pfn)
         else:
             self.t1.append(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """The most recent of t2."""
+        """Make it the most recent page of t2."""
         del write
         if self.t1.discard(pfn):
             self.t2.append(pfn)
@@ -59,12 +59,12 @@ class Arc(EvictPolicy):
             self.t2.move_to_end(pfn)
 
     def page_left(self, pfn: int) -> None:
-        """Out."""
+        """Remove it."""
         if not self.t1.discard(pfn):
             self.t2.remove(pfn)
 
     def page_evicted(self, pfn: int) -> None:
-        """Out, and remembered."""
+        """Remove it, and remember its page."""
         if self.t1.discard(pfn):
             if pfn != self.forget:
                 self.b1[self.memory.page(pfn)] = None
@@ -74,7 +74,7 @@ class Arc(EvictPolicy):
         self.forget = None
 
     def choose_victims(self) -> Iterator[int]:
-        """The paper's REPLACE, after it has made room among what is remembered."""
+        """The paper's REPLACE, after making room among the remembered pages."""
         passed: set[int] = set()
         while True:
             self.forget = None
@@ -82,9 +82,9 @@ class Arc(EvictPolicy):
             if pfn is None:
                 return
             yield pfn
-            if pfn in self.t1 or pfn in self.t2:  # it could not go
+            if pfn in self.t1 or pfn in self.t2:  # the core refused it
                 passed.add(pfn)
-            self.missed = 0  # a second victim is for no page in particular
+            self.missed = 0  # further victims are not for that missed page
 
     def _victim(self, passed: set[int]) -> int | None:
         if not self.missed:
@@ -107,7 +107,7 @@ class Arc(EvictPolicy):
         return second.first_besides(passed) if pfn is None else pfn
 
     def reason(self, pfn: int) -> str:
-        """Which list, and where the border is."""
+        """The list of the victim, and the target."""
         if pfn in self.t1:
             return f"least recently used of the {len(self.t1)} pages touched once (target {self.target:.0f})"
         return f"least recently used of the {len(self.t2)} pages touched again"

@@ -11,19 +11,19 @@ from usmd.core.view import MemoryView
 
 
 class Belady(EvictPolicy):
-    """The page that is used again last goes first. It needs the future, which only a replay knows: a yardstick."""
+    """The page whose next use is farthest goes first. Only a replay knows the future: this is a yardstick."""
 
     heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView) -> None:
         super().__init__(memory)
         self.next_use = array("q", [-1]) * memory.frame_count
-        """Number of the access that uses the page next, by frame; -1: the frame is not known."""
+        """Number of the access that next uses the page, by frame; -1 if the frame holds no page of the process."""
         self.heap: list[tuple[int, int]] = []
-        """(-next use, frame), with entries that are out of date; the others agree with `next_use`."""
+        """(-next use, frame). An entry that disagrees with `next_use` is stale."""
         self.known = 0
         if memory.frame_count:
-            memory.next_use(-1)  # raises where nobody knows the future
+            memory.next_use(-1)  # raises outside of replays
 
     def _use(self, pfn: int) -> None:
         number = self.memory.next_use(self.memory.page(pfn))
@@ -35,17 +35,17 @@ class Belady(EvictPolicy):
             heapify(self.heap)
 
     def page_filled(self, pfn: int) -> None:
-        """Its next use is looked up."""
+        """Look up its next use."""
         self.known += 1
         self._use(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """Its next use is another."""
+        """Look up its next use."""
         del write
         self._use(pfn)
 
     def page_left(self, pfn: int) -> None:
-        """Out."""
+        """Remove it."""
         self.known -= 1
         self.next_use[pfn] = -1
 
@@ -59,12 +59,12 @@ class Belady(EvictPolicy):
                     heappop(self.heap)
                     continue
                 yield pfn
-                if self.next_use[pfn] >= 0:  # it could not go
+                if self.next_use[pfn] >= 0:  # the core refused it
                     passed[pfn] = number
-        finally:  # also when the core has enough and asks for no more
+        finally:  # also if the core needs no more victims
             for pfn, number in passed.items():
                 heappush(self.heap, (number, pfn))
 
     def reason(self, pfn: int) -> str:
-        """The future."""
+        """The number of the next access."""
         return f"of all pages used again last: at access {self.next_use[pfn]}"

@@ -10,9 +10,9 @@ from usmd.errors import InvalidArgument
 
 
 class Clock(EvictPolicy):
-    """The oldest page goes first unless it was touched since the hand passed; then it is young again.
+    """The oldest page goes first, unless it was touched since the hand last passed it; then it is young again.
 
-    `bits` is the size of the counter of touches: a page survives as many passes of the hand as it was touched, up to
+    Each page has a counter of touches with `bits` bits: it survives as many passes of the hand as it was touched, up to
     2^bits - 1. One bit is the paper's reference bit.
     """
 
@@ -27,22 +27,22 @@ class Clock(EvictPolicy):
         self.touched = bytearray(memory.frame_count)
 
     def page_filled(self, pfn: int) -> None:
-        """Behind the hand, untouched."""
+        """Append it behind the hand, untouched."""
         self.touched[pfn] = 0
         self.queue.append(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """One chance more."""
+        """Count a touch."""
         del write
         if self.touched[pfn] < self.most:
             self.touched[pfn] += 1
 
     def page_left(self, pfn: int) -> None:
-        """Out."""
+        """Remove it."""
         self.queue.remove(pfn)
 
     def choose_victims(self) -> Iterator[int]:
-        """The hand goes round, takes chances, and stops at pages that have none."""
+        """The hand lowers each counter that it passes, and stops at pages whose counter is 0."""
         queue, touched = self.queue, self.touched
         passed: set[int] = set()
         while (pfn := queue.first_besides(passed)) is not None:
@@ -51,10 +51,10 @@ class Clock(EvictPolicy):
                 queue.move_to_end(pfn)
             else:
                 yield pfn
-                if pfn in queue:  # it could not go
+                if pfn in queue:  # the core refused it
                     passed.add(pfn)
 
     def reason(self, pfn: int) -> str:
-        """What the hand saw."""
+        """What the hand found."""
         del pfn
         return "not touched since the hand last passed it"

@@ -1,4 +1,4 @@
-"""First in, first out: the page that came in first goes first (USM's FIFO eviction)."""
+"""First in, first out: the page that was brought in first goes first (USM's FIFO eviction)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from usmd.core.view import MemoryView
 
 
 class Fifo(EvictPolicy):
-    """The page that came in first goes first."""
+    """The page that was brought in first goes first."""
 
     heeds = NO_HINTS
 
@@ -18,15 +18,15 @@ class Fifo(EvictPolicy):
         self.queue = memory.new_list()
 
     def page_filled(self, pfn: int) -> None:
-        """Last in."""
+        """Append it."""
         self.queue.append(pfn)
 
     def page_left(self, pfn: int) -> None:
-        """Out."""
+        """Remove it."""
         self.queue.remove(pfn)
 
     def choose_victims(self) -> Iterable[int]:
-        """First in first."""
+        """The first in first."""
         return self.queue
 
     def reason(self, pfn: int) -> str:

@@ -12,9 +12,10 @@ from usmd.core.view import MemoryView
 
 
 class HintAware(EvictPolicy):
-    """The lowest PRIORITY that is EVICTION=ALLOW goes first; within a priority, the fallback policy decides.
+    """The lowest PRIORITY with EVICTION=ALLOW goes first; within a priority, the fallback policy decides.
 
-    A page without a hint is NORMAL and ALLOW. Pages under EVICTION=DENY never get here. `fallback` is an evict policy.
+    A page without a hint is NORMAL and ALLOW. The core does not show pages with EVICTION=DENY to a policy. `fallback`
+    is an evict policy.
     """
 
     builds_on = ("fallback",)
@@ -23,57 +24,57 @@ class HintAware(EvictPolicy):
     def __init__(self, memory: MemoryView, fallback: str = "lru") -> None:
         super().__init__(memory)
         self.pages = [0 for _ in Priority]
-        """Evictable pages by priority."""
+        """Number of evictable pages by priority."""
         self.classes = [evict_policy(memory, fallback, partial(self._above, each)) for each in Priority]
 
     def _above(self, priority: int) -> int:
-        """Evictable pages of higher priority: a class never gives frames up for pages that go before its own."""
+        """Number of evictable pages of higher priority, which a class must not count into its capacity."""
         return sum(self.pages[priority + 1 :])
 
     def heeded_keys(self) -> frozenset[str] | None:
-        """PRIORITY, and what the fallback acts on."""
+        """PRIORITY, and the keys of the fallback."""
         own, keys = super().heeded_keys(), self.classes[0].heeded_keys()
         return None if own is None or keys is None else own | keys
 
     @property
     def hears_accesses(self) -> bool:
-        """If the fallback does."""
+        """True if the fallback's is."""
         return self.classes[0].hears_accesses
 
     @property
     def hears_misses(self) -> bool:
-        """If the fallback does."""
+        """True if the fallback's is."""
         return self.classes[0].hears_misses
 
     def page_filled(self, pfn: int) -> None:
-        """Into the class of its priority."""
+        """Add it to the class of its priority."""
         priority = self.memory.priority(pfn)
         self.pages[priority] += 1
         self.classes[priority].page_filled(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """The fallback's business."""
+        """Pass it on to the fallback of its class."""
         self.classes[self.memory.priority(pfn)].page_accessed(pfn, write)
 
     def page_missed(self, page: int) -> None:
-        """Told to each class, because the page may be remembered by any."""
+        """Pass it on to each class, for any may remember the page."""
         for policy in self.classes:
             policy.page_missed(page)
 
     def page_left(self, pfn: int) -> None:
-        """Out of its class."""
+        """Remove it from its class."""
         priority = self.memory.priority(pfn)
         self.pages[priority] -= 1
         self.classes[priority].page_left(pfn)
 
     def page_evicted(self, pfn: int) -> None:
-        """Out of its class, which may remember it."""
+        """Remove it from its class, which may remember it."""
         priority = self.memory.priority(pfn)
         self.pages[priority] -= 1
         self.classes[priority].page_evicted(pfn)
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
-        """Into another class, if its priority is another; the fallback hears of it first, as it would by itself."""
+        """Move it to another class if its priority has changed. The fallback is notified first, as without classes."""
         holder = self.classes[priority_before]
         holder.hint_changed(pfn, priority_before)
         if self.memory.priority(pfn) != priority_before:
@@ -86,10 +87,10 @@ class HintAware(EvictPolicy):
         return chain.from_iterable(policy.choose_victims() for policy in self.classes)
 
     def swap_device(self, pfn: int) -> int | None:
-        """The fallback's business."""
+        """The fallback's choice."""
         return self.classes[self.memory.priority(pfn)].swap_device(pfn)
 
     def reason(self, pfn: int) -> str:
-        """Priority and what the fallback says."""
+        """The priority, and the fallback's reason."""
         fallback = self.classes[self.memory.priority(pfn)].reason(pfn)
         return f"PRIORITY={self.memory.priority_name(pfn)}, EVICTION=ALLOW: {fallback}"

@@ -11,10 +11,10 @@ from usmd.core.view import MemoryView
 
 
 class Lfu(EvictPolicy):
-    """The page with fewest touches since it came in goes first; of equals the one that has had as many for longest.
+    """The page with the fewest touches since it was brought in goes first; of equals, the one longest at that count.
 
-    Constant time a touch: a list for each count (Shah, Mitra and Matani, "An O(1) algorithm for implementing the LFU
-    cache eviction scheme", 2010).
+    A touch takes constant time: there is a list for each count (Shah, Mitra and Matani, "An O(1) algorithm for
+    implementing the LFU cache eviction scheme", 2010).
     """
 
     heeds = NO_HINTS
@@ -25,9 +25,9 @@ class Lfu(EvictPolicy):
         self.lists: dict[int, FrameList] = {}
         """Pages by count; no list is empty."""
         self.spare: list[FrameList] = []
-        """Lists that became empty, for other counts: the number of a list is never given again, and there are 2^32."""
+        """Empty lists, to be used for other counts: a list's number is never reused, and there are only 2^32."""
         self.least = 1
-        """No page has a lower count."""
+        """A lower bound of all counts."""
 
     def _add(self, pfn: int, count: int) -> None:
         self.counts[pfn] = count
@@ -37,19 +37,19 @@ class Lfu(EvictPolicy):
         found.append(pfn)
 
     def page_filled(self, pfn: int) -> None:
-        """One touch: the fill."""
+        """Count the fill as one touch."""
         self._add(pfn, 1)
         self.least = 1
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """One touch more."""
+        """Count a touch."""
         del write
         count = self.counts[pfn]
         self.page_left(pfn)
         self._add(pfn, count + 1)
 
     def page_left(self, pfn: int) -> None:
-        """Out of its list."""
+        """Remove it."""
         count = self.counts[pfn]
         holder = self.lists[count]
         holder.remove(pfn)
@@ -57,7 +57,7 @@ class Lfu(EvictPolicy):
             self.spare.append(self.lists.pop(count))
 
     def choose_victims(self) -> Iterator[int]:
-        """Fewest touches first."""
+        """The fewest touches first."""
         if not self.lists:
             return
         if self.least not in self.lists:

@@ -1,11 +1,11 @@
 """LIRS: low inter-reference recency set (Jiang and Zhang, SIGMETRICS 2002).
 
-The stack S holds pages by recency, with those that are in memory no more; the queue Q holds the resident pages of high
-inter-reference recency (HIR), which give the victims; the others are LIR. With `paper=false`, the default, two things
-are as in libCacheSim: a touch of a page that is in Q and not in S demotes a LIR page too, and the HIR page that has no
-room then goes at once; and S has at most twice as many entries as memory has frames. Where the queue has one page
-(memory of less than 200 pages) libCacheSim counts the page that it drops so as resident all the same, and so holds one
-page more than there is room for; here that page stays, and the next miss takes one.
+The stack S holds pages by recency, some of them no longer in memory. The queue Q holds the resident pages of high
+inter-reference recency (HIR), from which victims are taken; the other resident pages are LIR. With `paper=false`, the
+default, two things are as in libCacheSim. First, a touch of a page that is in Q and not in S also demotes a LIR page,
+and a HIR page for which Q has no room then is evicted at once. Second, S has at most twice as many entries as memory
+has frames. If Q has room for one page only (memory of less than 200 pages), libCacheSim counts the page that it drops
+this way as resident, and so holds one page too many; this policy keeps that page, and evicts one at the next miss.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from usmd.errors import InvalidArgument
 
 
 class Lirs(EvictPolicy):
-    """Pages whose last two touches were close together stay; the others pass a short queue.
+    """Pages whose last two touches were close together stay; the others pass through a short queue.
 
-    `hir` is the queue's share of memory. `paper`: without the two differences of libCacheSim.
+    `hir` is the queue's share of memory. `paper`: without the two features of libCacheSim.
     """
 
     heeds = NO_HINTS
@@ -32,25 +32,25 @@ class Lirs(EvictPolicy):
         super().__init__(memory)
         self.hir_share, self.paper = hir, paper
         self.stack: OrderedDict[int, int] = OrderedDict()
-        """Page → its frame, or -1 where it is in memory no more; most recent last."""
+        """Page → its frame, or -1 if it is no longer in memory; the most recent last."""
         self.queue = memory.new_list()
-        """Resident HIR pages, most recent last."""
+        """Resident HIR pages, the most recent last."""
         self.is_lir = bytearray(memory.frame_count)
         self.lir_count = 0
         self.gone: OrderedDict[int, None] = OrderedDict()
-        """Pages of the stack that are in memory no more, in the order in which they went."""
+        """Pages of the stack that are no longer in memory, in the order of their eviction."""
 
     def _lir_limit(self) -> int:
         capacity = self.memory.capacity
         return max(capacity - max(int(self.hir_share * capacity), 1), 1)
 
     def page_missed(self, page: int) -> None:
-        """A page that the stack knows is the most recent one there."""
+        """Make a page that the stack knows the most recent."""
         if page in self.stack:
             self.stack.move_to_end(page)
 
     def page_filled(self, pfn: int) -> None:
-        """LIR if the stack knew it, or while there is room for LIR pages; else HIR."""
+        """Make it LIR if the stack knew it, or while there is room for LIR pages; else HIR."""
         page = self.memory.page(pfn)
         limit = self._lir_limit()
         if page in self.stack:
@@ -73,7 +73,7 @@ class Lirs(EvictPolicy):
         self.lir_count += 1
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """The most recent; HIR becomes LIR if the stack knows it, in the place of the oldest LIR page."""
+        """Make it the most recent. A HIR page that the stack knows becomes LIR, in place of the oldest LIR page."""
         del write
         page = self.memory.page(pfn)
         if page not in self.stack:
@@ -99,7 +99,7 @@ class Lirs(EvictPolicy):
         return max(int(self.hir_share * self.memory.capacity), 1)
 
     def _demote(self) -> bool:
-        """The LIR page at the bottom of the stack becomes HIR; tells whether there was one."""
+        """Make the LIR page at the bottom of the stack HIR; False if there is none."""
         self._prune()
         if not self.stack:
             return False
@@ -114,7 +114,7 @@ class Lirs(EvictPolicy):
         return True
 
     def _prune(self) -> None:
-        """Take HIR pages from the bottom of the stack until a LIR page is there, or one is left."""
+        """Remove HIR pages from the bottom of the stack until a LIR page is at the bottom, or one page is left."""
         while len(self.stack) > 1:
             page, pfn = next(iter(self.stack.items()))
             if pfn >= 0 and self.is_lir[pfn]:
@@ -123,14 +123,14 @@ class Lirs(EvictPolicy):
             self.gone.pop(page, None)
 
     def _limit_stack(self) -> None:
-        """Forget the pages that went first, while the stack is too long."""
+        """Forget the pages evicted first while the stack is too long."""
         limit = 2 * self.memory.capacity
         while len(self.stack) > limit and self.gone:
             page, _ = self.gone.popitem(last=False)
             del self.stack[page]
 
     def page_evicted(self, pfn: int) -> None:
-        """The stack remembers it."""
+        """Remove it; its page stays in the stack if it was there."""
         page = self.memory.page(pfn)
         if self.is_lir[pfn]:
             self.page_left(pfn)
@@ -141,7 +141,7 @@ class Lirs(EvictPolicy):
             self.gone[page] = None
 
     def page_left(self, pfn: int) -> None:
-        """Out of everything."""
+        """Remove it everywhere."""
         self.stack.pop(self.memory.page(pfn), None)
         if self.is_lir[pfn]:
             self.is_lir[pfn] = 0
@@ -156,5 +156,5 @@ class Lirs(EvictPolicy):
         yield from [pfn for pfn in self.stack.values() if pfn >= 0 and self.is_lir[pfn]]
 
     def reason(self, pfn: int) -> str:
-        """Its kind."""
+        """Whether it is LIR or HIR."""
         return "oldest of the LIR pages" if self.is_lir[pfn] else "high inter-reference recency, first of its queue"

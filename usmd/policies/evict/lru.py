@@ -1,4 +1,4 @@
-"""Least recently used: the page whose last known touch is longest ago goes first."""
+"""Least recently used: the page whose last known touch was longest ago goes first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from usmd.core.view import MemoryView
 
 
 class Lru(EvictPolicy):
-    """The page whose last known touch is longest ago goes first."""
+    """The page whose last known touch was longest ago goes first."""
 
     heeds = NO_HINTS
 
@@ -18,20 +18,20 @@ class Lru(EvictPolicy):
         self.recency = memory.new_list()
 
     def page_filled(self, pfn: int) -> None:
-        """A fill is a touch."""
+        """Count the fill as a touch."""
         self.recency.append(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """A touch makes the page the most recent one."""
+        """Make it the most recent."""
         del write
         self.recency.move_to_end(pfn)
 
     def page_left(self, pfn: int) -> None:
-        """Out."""
+        """Remove it."""
         self.recency.remove(pfn)
 
     def choose_victims(self) -> Iterable[int]:
-        """Least recent first."""
+        """The least recent first."""
         return self.recency
 
     def reason(self, pfn: int) -> str:

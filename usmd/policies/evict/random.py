@@ -1,4 +1,4 @@
-"""Random eviction: any page, chosen by a seeded generator, so that two runs agree."""
+"""Random eviction: a seeded generator chooses, so that two runs agree."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from usmd.core.view import MemoryView
 
 
 class Random(EvictPolicy):
-    """Any page, each as likely as the other; the yardstick that a policy must beat to be worth its trouble.
+    """Any page, each with the same probability: a yardstick that every other policy must beat.
 
-    `seed` makes the choice repeatable.
+    `seed` makes the choices repeatable.
     """
 
     heeds = NO_HINTS
 
     def __init__(self, memory: MemoryView, seed: int = 0) -> None:
         super().__init__(memory)
-        self.generator = Generator(seed)  # noqa: S311 - repeatable on purpose, and nothing depends on secrecy
+        self.generator = Generator(seed)  # noqa: S311 - repeatable on purpose, and not a secret
         self.pages = array("q")
         self.places: dict[int, int] = {}
         """Frame → its index in `pages`."""
 
     def page_filled(self, pfn: int) -> None:
-        """In, at any place."""
+        """Append it."""
         self.places[pfn] = len(self.pages)
         self.pages.append(pfn)
 
     def page_left(self, pfn: int) -> None:
-        """Out; the last takes its place."""
+        """Remove it; the last page takes its place."""
         place = self.places.pop(pfn)
         last = self.pages.pop()
         if last != pfn:
@@ -39,18 +39,18 @@ class Random(EvictPolicy):
             self.places[last] = place
 
     def choose_victims(self) -> Iterator[int]:
-        """One by one; what could not go is swapped to the end and not drawn again."""
+        """Pages drawn one by one. A page that the core refused is moved to the end and not drawn again."""
         pages, places = self.pages, self.places
         left = len(pages)
         while left > 0:
             place = self.generator.randrange(left)
             yield pages[place]
             left -= 1
-            if len(pages) > left:  # what could not go is at `place`, or was at the end and took the place of what went
+            if len(pages) > left:  # a refused page is at `place`, or was last and took the place of the evicted one
                 pages[left], pages[place] = pages[place], pages[left]
                 places[pages[left]], places[pages[place]] = left, place
 
     def reason(self, pfn: int) -> str:
-        """There is none."""
+        """A fixed text."""
         del pfn
         return "drawn at random"

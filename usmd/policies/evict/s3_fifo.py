@@ -1,9 +1,9 @@
 """S3-FIFO: three first-in-first-out queues (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023).
 
-As libCacheSim does by default, and other than the paper: a page needs two touches, not more than one, to move from the
-small queue to the main one (`promote_at`); pages that come before the first eviction go to the main queue once the
-small one is full, so that memory fills as it will be divided. libCacheSim does not cache at all where the small queue
-has less than two pages (memory of less than 20 pages); here they are cached.
+As libCacheSim does by default, and unlike the paper: a page needs two touches, not more than one, to move from the
+small queue to the main one (`promote_at`). Pages that are brought in before the first eviction go to the main queue
+once the small one is full, so that memory is divided from the start. If the small queue has less than two pages (memory
+of less than 20 pages), libCacheSim does not cache at all; this policy does.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ MOST_TOUCHES = 3
 
 
 class S3Fifo(EvictPolicy):
-    """New pages pass a small queue and go soon unless touched; those touched, or missed again, get a long one.
+    """New pages pass through a small queue and leave soon, unless touched or missed again: those enter a long queue.
 
-    `small` and `ghost` are shares of memory: the small queue, and how many evicted pages are remembered. A page with
-    `promote_at` touches moves from the small queue to the main one.
+    `small` and `ghost` are shares of memory: the length of the small queue, and the number of evicted pages that are
+    remembered. A page with `promote_at` touches moves from the small queue to the main one.
     """
 
     heeds = NO_HINTS
@@ -40,17 +40,17 @@ class S3Fifo(EvictPolicy):
         self.ghost = Remembered()
         """Pages evicted from the small queue, oldest first."""
         self.returning = Returning(memory.frame_count)
-        """Pages that were in the ghost queue when they were missed, and are not filled yet."""
+        """Pages that were in the ghost queue when they were missed, and are not yet filled."""
         self.touches = bytearray(memory.frame_count)
         self.has_evicted = False
         self._divide(memory.capacity)
 
     def page_missed(self, page: int) -> None:
-        """A page that was evicted not long ago will go to the main queue."""
+        """Note whether the page was evicted recently, and so belongs into the main queue."""
         self.returning.expect(page, self.ghost)
 
     def page_filled(self, pfn: int) -> None:
-        """Into the small queue, or into the main one if it came back soon, or memory fills for the first time."""
+        """Append it to the main queue if it came back or memory fills for the first time, else to the small one."""
         self.touches[pfn] = 0
         if self.returning and self.returning.came(self.memory.page(pfn)):
             self.main.append(pfn)
@@ -60,25 +60,25 @@ class S3Fifo(EvictPolicy):
             self.main.append(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """Counted, up to three."""
+        """Count a touch, up to three."""
         del write
         if self.touches[pfn] < MOST_TOUCHES:
             self.touches[pfn] += 1
 
     def page_left(self, pfn: int) -> None:
-        """Out of its queue."""
+        """Remove it."""
         if not self.small.discard(pfn):
             self.main.remove(pfn)
 
     def page_evicted(self, pfn: int) -> None:
-        """Out; from the small queue it is remembered."""
+        """Remove it; from the small queue it is remembered."""
         if self.small.discard(pfn):
             self.ghost.remember(self.memory.page(pfn), self.ghost_limit)
         else:
             self.main.remove(pfn)
 
     def choose_victims(self) -> Iterator[int]:
-        """From the main queue when it has more than its share, else from the small one; touched pages stay."""
+        """From the main queue if it exceeds its share, else from the small one; touched pages stay."""
         self.has_evicted = True
         capacity = self.memory.capacity
         if capacity != self.capacity:
@@ -86,7 +86,7 @@ class S3Fifo(EvictPolicy):
         passed: set[int] = set()
         while (pfn := self._victim(passed)) is not None:
             yield pfn
-            if pfn in self.small or pfn in self.main:  # it could not go
+            if pfn in self.small or pfn in self.main:  # the core refused it
                 passed.add(pfn)
 
     def _divide(self, capacity: int) -> None:
@@ -95,7 +95,7 @@ class S3Fifo(EvictPolicy):
         self.ghost_limit = int(capacity * self.ghost_share)
 
     def _victim(self, passed: set[int]) -> int | None:
-        """The next victim; those of `passed`, which could not go, are gone over and left to the end of their queue."""
+        """The next victim. Pages in `passed` were refused by the core and are skipped."""
         small, main, touches = self.small, self.main, self.touches
         if main.length <= self.main_limit:
             while (pfn := small.first_besides(passed) if passed else small.head) is not None and pfn >= 0:
@@ -112,7 +112,7 @@ class S3Fifo(EvictPolicy):
         return small.first_besides(passed)
 
     def reason(self, pfn: int) -> str:
-        """Which queue, and what was missing."""
+        """The queue of the victim, and how few touches it got."""
         if pfn in self.small:
             return f"touched fewer than {self.promote_at} times in the small queue"
         return "not touched since it last came to the head of the main queue"

@@ -1,4 +1,4 @@
-"""SIEVE: a hand that moves from old to young over pages which keep their place (Zhang et al., NSDI 2024)."""
+"""SIEVE: a hand that moves from old to young over pages that keep their place (Zhang et al., NSDI 2024)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from usmd.core.view import MemoryView
 
 
 class Sieve(EvictPolicy):
-    """The hand goes from the oldest page to the youngest, spares what was touched, and takes the first that was not.
+    """The hand moves from the oldest page to the youngest, spares touched pages, and takes the first untouched one.
 
-    Unlike in CLOCK a spared page keeps its place, so that new pages, which are at the hand's far end, are sifted out
-    before old and popular ones.
+    Unlike in CLOCK, a spared page keeps its place. So new pages, which are at the far end, are sifted out before old
+    and popular ones.
     """
 
     heeds = NO_HINTS
@@ -22,20 +22,20 @@ class Sieve(EvictPolicy):
         self.queue = memory.new_list()
         self.visited = bytearray(memory.frame_count)
         self.hand: int | None = None
-        """The page to look at next; None: the oldest."""
+        """The page that the hand looks at next; None: the oldest."""
 
     def page_filled(self, pfn: int) -> None:
-        """The youngest, not visited."""
+        """Append it as the youngest, not visited."""
         self.visited[pfn] = 0
         self.queue.append(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """Visited."""
+        """Mark it visited."""
         del write
         self.visited[pfn] = 1
 
     def page_left(self, pfn: int) -> None:
-        """Out; a hand that pointed at it goes on to the next."""
+        """Remove it; if the hand pointed at it, the hand moves on."""
         if pfn == self.hand:
             self.hand = self.queue.after(pfn)
         self.queue.remove(pfn)
@@ -53,10 +53,10 @@ class Sieve(EvictPolicy):
                 visited[pfn] = 0
             elif pfn not in passed:
                 yield pfn
-                if pfn in queue:  # it could not go
+                if pfn in queue:  # the core refused it
                     passed.add(pfn)
 
     def reason(self, pfn: int) -> str:
-        """What the hand saw."""
+        """What the hand found."""
         del pfn
         return "not touched since the hand last passed it"

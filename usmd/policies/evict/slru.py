@@ -1,8 +1,8 @@
 """Segmented LRU (Karedla, Love and Wherry, "Caching strategies to improve disk system performance", 1994).
 
-The paper has two segments; here there are four of equal size, as libCacheSim has by default.
-As in libCacheSim, a page that comes in goes to the lowest segment that has room, and what memory holds beyond the sum
-of the segments (a size that the number of segments does not divide) goes when a touch finds the lowest one too full.
+The paper has two segments; here there are four of equal size, as in libCacheSim by default. As in libCacheSim, a new
+page enters the lowest segment that has room. If the number of segments does not divide memory, the pages beyond the sum
+of the segments are evicted once a touch finds the lowest segment too full.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from usmd.errors import InvalidArgument
 
 
 class Slru(EvictPolicy):
-    """Each touch lifts a page by a segment; a full segment pushes its least recent page down; the lowest one evicts.
+    """Each touch lifts a page by one segment; a full segment pushes its least recent page down; the lowest one evicts.
 
-    `segments` is how many equal parts memory is divided into.
+    `segments` is the number of equal parts of memory.
     """
 
     heeds = NO_HINTS
@@ -29,7 +29,7 @@ class Slru(EvictPolicy):
         super().__init__(memory)
         self.segments = [memory.new_list() for _ in range(segments)]
         self.segment = bytearray(memory.frame_count)
-        """Number of the segment that a page is in, by frame."""
+        """Number of the page's segment, by frame."""
 
     def _limit(self) -> int:
         return max(self.memory.capacity // len(self.segments), 1)
@@ -39,12 +39,12 @@ class Slru(EvictPolicy):
         self.segments[number].append(pfn)
 
     def page_filled(self, pfn: int) -> None:
-        """Into the lowest segment with room, or the lowest of all."""
+        """Append it to the lowest segment with room, else to the lowest of all."""
         limit = self._limit()
         self._put(pfn, next((number for number, each in enumerate(self.segments) if len(each) < limit), 0))
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """Up by a segment, and others down as far as that made one too full."""
+        """Lift it by one segment, and push pages of segments that are now too full down."""
         del write
         segments, number = self.segments, self.segment[pfn]
         if number == len(segments) - 1:
@@ -64,11 +64,11 @@ class Slru(EvictPolicy):
                 self.memory.give_up(cold)
 
     def page_left(self, pfn: int) -> None:
-        """Out."""
+        """Remove it."""
         self.segments[self.segment[pfn]].remove(pfn)
 
     def choose_victims(self) -> Iterator[int]:
-        """The lowest segment first, in each the least recent page."""
+        """The lowest segment first, in each the least recent page first."""
         for segment in self.segments:
             yield from segment
 

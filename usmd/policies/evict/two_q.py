@@ -1,7 +1,7 @@
 """2Q, the full version (Johnson and Shasha, VLDB 1994), with the shares that libCacheSim uses by default.
 
-The paper leaves the shares open and suggests a quarter for A1in and half of memory's pages for A1out. As in libCacheSim
-A1in gives a victim only while it has more than its share.
+The paper leaves the shares open, and suggests a quarter of memory for A1in and half of memory's pages for A1out. As in
+libCacheSim, A1in gives a victim only while it exceeds its share.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from usmd.errors import InvalidArgument
 
 
 class TwoQ(EvictPolicy):
-    """New pages pass a first-in-first-out queue; those missed again soon after it enter an LRU list.
+    """New pages pass through a first-in-first-out queue; those missed again soon after it enter an LRU list.
 
-    `a_in` and `a_out` are shares of memory: the queue, and how many of the pages evicted from it are remembered.
+    `a_in` and `a_out` are shares of memory: the length of the queue, and the number of pages evicted from it that are
+    remembered.
     """
 
     heeds = NO_HINTS
@@ -32,39 +33,39 @@ class TwoQ(EvictPolicy):
         self.a_out = Remembered()
         """Pages evicted from `a_in`, oldest first."""
         self.returning = Returning(memory.frame_count)
-        """Pages that were in `a_out` when they were missed, and are not filled yet."""
+        """Pages that were in `a_out` when they were missed, and are not yet filled."""
 
     def page_missed(self, page: int) -> None:
-        """A page that left the queue not long ago will go to the LRU list."""
+        """Note whether the page left the queue recently, and so belongs into the LRU list."""
         self.returning.expect(page, self.a_out)
 
     def page_filled(self, pfn: int) -> None:
-        """Into the queue, or into the LRU list if it came back."""
+        """Append it to the LRU list if it left the queue recently, else to the queue."""
         if self.returning.came(self.memory.page(pfn)):
             self.a_main.append(pfn)
         else:
             self.a_in.append(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """The most recent, if it is in the LRU list; correlated touches in the queue do not count."""
+        """Make it the most recent of the LRU list. Touches in the queue do not count, for they are correlated."""
         del write
         if pfn in self.a_main:
             self.a_main.move_to_end(pfn)
 
     def page_left(self, pfn: int) -> None:
-        """Out."""
+        """Remove it."""
         if not self.a_in.discard(pfn):
             self.a_main.remove(pfn)
 
     def page_evicted(self, pfn: int) -> None:
-        """Out; from the queue it is remembered."""
+        """Remove it; from the queue it is remembered."""
         if self.a_in.discard(pfn):
             self.a_out.remember(self.memory.page(pfn), int(self.memory.capacity * self.out_share))
         else:
             self.a_main.remove(pfn)
 
     def choose_victims(self) -> Iterator[int]:
-        """From the queue while it has more than its share, else from the LRU list."""
+        """From the queue while it exceeds its share, else from the LRU list."""
         limit = int(self.memory.capacity * self.in_share)
         passed: set[int] = set()
         while True:
@@ -75,9 +76,9 @@ class TwoQ(EvictPolicy):
             if pfn is None:
                 return
             yield pfn
-            if pfn in self.a_in or pfn in self.a_main:  # it could not go
+            if pfn in self.a_in or pfn in self.a_main:  # the core refused it
                 passed.add(pfn)
 
     def reason(self, pfn: int) -> str:
-        """Which of the two."""
+        """Which of the two lists."""
         return "first in of the new pages" if pfn in self.a_in else "least recently used of the pages that came back"

@@ -1,10 +1,10 @@
 """W-TinyLFU (Einziger, Friedman and Manes, "TinyLFU: a highly efficient cache admission policy", 2017).
 
-As in libCacheSim: the main part is a segmented LRU of 20 % probation and 80 % protected, frequencies are kept in a
-counting Bloom filter of ten hashes, sized for the main part at an error of 0.1 %, which is halved after 32 touches per
-page of the main part; a page is counted when it comes in, when it is touched in the main part, and when it competes.
-The paper has four-bit counters and a doorkeeper instead. libCacheSim does not cache at all where one in a hundred is
-less than a page (memory of less than 100 pages); here the window has at least one page.
+As in libCacheSim, the main part is a segmented LRU of 20 % probation and 80 % protected. A counting Bloom filter of ten
+hashes holds the frequencies; it is sized for the main part at an error of 0.1 %, and halved after 32 touches per page
+of the main part. A page is counted when it is brought in, touched in the main part, or compared with another. The paper
+has four-bit counters and a doorkeeper instead. If the window's share is less than a page (memory of less than 100
+pages), libCacheSim does not cache at all; here the window has at least one page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MASK = (1 << 32) - 1
 
 
 class CountingFilter:
-    """About how often a key was counted: the least of ten counters that it shares with others."""
+    """Estimates how often a key was counted: by the least of ten counters, which it shares with other keys."""
 
     def __init__(self, entries: int, error: float = 0.001) -> None:
         per_entry = -log(error) / log(2) ** 2
@@ -42,26 +42,26 @@ class CountingFilter:
         return [(start + number * step & _MASK) % size for number in range(self.hashes)]
 
     def count(self, key: int) -> None:
-        """Once more."""
+        """Count the key once."""
         counters = self.counters
         for place in self._places(key):
             counters[place] += 1
 
     def estimate(self, key: int) -> int:
-        """How often; too high where all ten counters are shared."""
+        """The estimated count of the key; too high if other keys share all ten counters."""
         counters = self.counters
         return min([counters[place] for place in self._places(key)])
 
     def halve(self) -> None:
-        """Age: half of everything."""
+        """Halve all counters."""
         self.counters = array("I", [counter >> 1 for counter in self.counters])
 
 
 class WTinyLfu(EvictPolicy):
-    """New pages pass a small LRU window; then they stay if they are used more often than the main part's victim.
+    """New pages pass through a small LRU window, and stay if they are used more often than the main part's victim.
 
-    `window` is the window's share of memory, `protected` that of the main part whose pages were touched again there,
-    `sample` after how many touches per page of the main part all frequencies are halved.
+    `window` is the window's share of memory, and `protected` the protected segment's share of the main part. After
+    `sample` touches per page of the main part, all frequencies are halved.
     """
 
     heeds = NO_HINTS
@@ -78,17 +78,21 @@ class WTinyLfu(EvictPolicy):
         self.probation = memory.new_list()
         self.protected = memory.new_list()
         self.filter: CountingFilter | None = None
-        """Made when the first page comes, so that one without pages costs nothing (`hint_aware` has one a class)."""
+        """Made at the first fill, so that a policy without pages takes no memory (`hint_aware` has one policy a
+        class)."""
         self.touches = 0
         self.candidate: int | None = None
-        """The window's victim that takes the place of the main part's, if that one goes."""
+        """The window's page that replaces the main part's victim, if the core accepts that one."""
 
     def _main_size(self) -> int:
         capacity = self.memory.capacity
         return max(capacity - max(int(capacity * self.window_share), 1), 1)
 
     def _probation_size(self, size: int) -> int:
-        """Of the main part; a subtraction of pages, because 1 - 0.8 is less than a fifth in floating point."""
+        """Pages of probation in a main part of `size` pages.
+
+        Not `1 - 0.8`, which is less than a fifth in floating point.
+        """
         return int(size - self.protected_share * size)
 
     def _identity(self, pfn: int) -> int:
@@ -100,12 +104,12 @@ class WTinyLfu(EvictPolicy):
         return self.filter
 
     def page_filled(self, pfn: int) -> None:
-        """Into the window, as the most recent."""
+        """Append it to the window as the most recent."""
         self.window.append(pfn)
         self._frequencies().count(self._identity(pfn))
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """The most recent of its list; in the main part it counts, and protects it."""
+        """Make it the most recent of its list; in the main part, count it and move it to the protected segment."""
         del write
         if pfn in self.window:
             self.window.move_to_end(pfn)
@@ -122,7 +126,7 @@ class WTinyLfu(EvictPolicy):
             frequencies.halve()
 
     def _protect(self, pfn: int) -> None:
-        """Up from probation; the least recent protected page comes down if there are too many."""
+        """Move it from probation to protected; the least recent protected page moves down if there are too many."""
         size = self._main_size()
         self.probation.remove(pfn)
         self.protected.append(pfn)
@@ -135,7 +139,7 @@ class WTinyLfu(EvictPolicy):
                 self.memory.give_up(cold)
 
     def _into_main(self, pfn: int) -> None:
-        """From the window into probation, or into what is free of the protected part."""
+        """Move it from the window to probation, or to protected if only that has room."""
         size = self._main_size()
         self.window.remove(pfn)
         if len(self.probation) >= self._probation_size(size) and len(self.protected) < int(self.protected_share * size):
@@ -144,23 +148,23 @@ class WTinyLfu(EvictPolicy):
             self.probation.append(pfn)
 
     def page_left(self, pfn: int) -> None:
-        """Out."""
+        """Remove it."""
         if self.candidate == pfn:
             self.candidate = None
         if not self.window.discard(pfn) and not self.probation.discard(pfn):
             self.protected.remove(pfn)
 
     def page_evicted(self, pfn: int) -> None:
-        """Out; the page of the window that won takes its place."""
+        """Remove it; the window's page that won moves to the main part."""
         candidate, self.candidate = self.candidate, None
         self.page_left(pfn)
         if candidate is not None and candidate != pfn and candidate in self.window:
             self._into_main(candidate)
 
     def choose_victims(self) -> Iterator[int]:
-        """The less frequent of the window's least recent page and the main part's; the others after it."""
+        """The less frequent of the least recent pages of window and main part, then the next pair."""
         frequencies = self.filter
-        if frequencies is None:  # no page ever came
+        if frequencies is None:  # no page was ever filled
             return
         passed: set[int] = set()
         while True:
@@ -183,11 +187,11 @@ class WTinyLfu(EvictPolicy):
             if victim is None:
                 return
             yield victim
-            if victim in self.window or victim in self.probation or victim in self.protected:  # it could not go
+            if victim in self.window or victim in self.probation or victim in self.protected:  # the core refused it
                 passed.add(victim)
 
     def reason(self, pfn: int) -> str:
-        """Where it was, and how often it was counted."""
+        """Where it was, and its frequency."""
         where = "window" if pfn in self.window else "main part"
         count = self._frequencies().estimate(self._identity(pfn))
         return f"least frequent of the victims of window and main part: {count} times, in the {where}"

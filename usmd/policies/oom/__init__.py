@@ -1,1 +1,1 @@
-"""Out-of-memory policies: what then."""
+"""Out-of-memory policies: what happens if a fault finds no memory."""

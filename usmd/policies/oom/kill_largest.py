@@ -6,12 +6,12 @@ from usmd.core.policy import NO_HINTS, Fault, OomPolicy
 
 
 class KillLargest(OomPolicy):
-    """The process with most memory loses its session, and is told why; the youngest of equals."""
+    """The process with the most memory loses its session, with the reason; of equals, the youngest."""
 
     heeds = NO_HINTS
 
     def choose(self, fault: Fault) -> int | None:
-        """The process with most resident pages, if any has one."""
+        """The process with the most resident pages, if any has one."""
         del fault
         largest = max(
             self.memory.processes(), key=lambda process: (process.resident_pages, process.process_id), default=None

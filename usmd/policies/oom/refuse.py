@@ -6,11 +6,11 @@ from usmd.core.policy import NO_HINTS, Fault, OomPolicy
 
 
 class Refuse(OomPolicy):
-    """The fault that finds no memory fails with RESOURCE_EXHAUSTED; nobody else is touched."""
+    """The fault that finds no memory fails with RESOURCE_EXHAUSTED; no other process is affected."""
 
     heeds = NO_HINTS
 
     def choose(self, fault: Fault) -> int | None:
-        """Nobody."""
+        """No process."""
         del fault
         return None
