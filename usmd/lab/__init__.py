@@ -1,1 +1,1 @@
-"""Tools that try policies out on recorded accesses, away from a running daemon."""
+"""Tries policies out on recorded accesses, without a running daemon."""

@@ -1,8 +1,8 @@
-"""The event log as data: a header, then a line of JSON for each event that a core handled. Opens no file.
+"""The event log as data: a header, then a line of JSON for each event that a core handled.
 
-A record holds all that the core reads from outside: the event, its time, and what the clocks said by which calls of
-policies are timed. Beside it stand digests of what the core made of it: the commands of each event, and from time to
-time a part of the state. usmd.lab.event_replay does the same again and compares.
+A record holds all that the core reads from outside: the event, its time, and the readings of the clocks that time calls
+of policies. It also has digests of the results: the commands of each event, and at intervals a part of the state.
+usmd.lab.event_replay handles the events again and compares.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from usmd.errors import EventLogError, UsmdError
 from usmd.version import VERSION
 
 FORMAT: Final = 1
-"""Version of the records; another one is refused."""
+"""Version of the records; no other version is read."""
 MARK: Final = b'{"usmd_events":'
-"""How every event log begins."""
+"""First bytes of every event log."""
 STATE_EVERY: Final = 1024
-"""Events between two digests of the state."""
+"""Number of events between two digests of the state."""
 STATE_PART: Final = 1 << 16
-"""Frames in a digest of the state; the next digest takes the next part."""
+"""Number of frames in a digest of the state; the next digest covers the next part."""
 _DID_NOT_RETURN: Final = "did not return from a call"
-"""What a notice says that a policy did which was replaced because it hung."""
+"""The field `did` of a notice about a policy that was replaced because it hung."""
 _DIGEST_MASK: Final = (1 << 32) - 1
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
     """The first line. `usmd_events`: FORMAT; `version`: the usmd that wrote it.
 
-    `complete`: the first event of the log is the first that the core handled; else it cannot be replayed.
+    `complete`: the log begins with the first event that the core handled; otherwise it cannot be replayed.
     """
 
     usmd_events: int
@@ -50,17 +50,17 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True):
-    """The last line of a log that stopped before its daemon did: why."""
+    """The last line of a log that stopped before its daemon, with the reason."""
 
     stopped: str
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """An event that was handled at `now`, and what came of it.
+    """An event that was handled at `now`, and its results.
 
-    `digest`: of its commands, or of the type of the error that it raised; None: not taken. `readings`: of the clocks of
-    policy calls, in seconds, in the order in which the core read them. `state`: a digest of part of the state after it;
-    None: not taken. `hung`: a call of a policy was ended from outside, which cannot be replayed.
+    `digest`: of its commands, or of the type of the error that it raised; None: not taken. `readings`: of the clocks
+    that time calls of policies, in seconds, in the order of their use. `state`: a digest of part of the state after the
+    event; None: not taken. `hung`: a call of a policy was ended from outside, which cannot be replayed.
     """
 
     now: float
@@ -72,7 +72,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 def _types(module: object, base: type) -> dict[str, type]:
-    """What a module defines under a base, by name."""
+    """The subclasses of `base` that a module defines, by name."""
     return {name: each for name, each in vars(module).items() if isinstance(each, type) and issubclass(each, base)}
 
 
@@ -80,7 +80,7 @@ _ERRORS: Final = _types(errors, UsmdError)
 
 
 def _plain(value: object) -> object:
-    """How an error is written, and a sequence of another type than a list."""
+    """The form of an error, or of a sequence that is not a list. Raises NotImplementedError for anything else."""
     if isinstance(value, UsmdError):
         name = next(each.__name__ for each in type(value).__mro__ if each.__name__ in _ERRORS)
         return [name, str(value)]
@@ -90,7 +90,7 @@ def _plain(value: object) -> object:
 
 
 def _unplain(kind: type, value: object) -> object:
-    """The error that was written; raises ValueError for anything else."""
+    """Read an error back. Raises ValueError for anything else."""
     if kind is UsmdError and isinstance(value, list) and len(value) == 2 and value[0] in _ERRORS:
         return _ERRORS[value[0]](value[1])
     raise ValueError(f"{value!r} is no error of usmd")
@@ -106,7 +106,7 @@ _end_decoder: Final = msgspec.json.Decoder(End)
 
 
 def header_line(settings: CoreSettings, devices: Sequence[DeviceInfo], *, complete: bool) -> bytes:
-    """The first line of a log of a core that was made with these."""
+    """The first line of the log of a core with these settings and devices."""
     header = Header(
         usmd_events=FORMAT, version=VERSION, complete=complete, settings=settings, devices=tuple(devices)
     )  # fmt: skip
@@ -119,12 +119,12 @@ def end_line(why: str) -> bytes:
 
 
 def record_line(record: Record) -> bytes:
-    """The line of an event; raises what an event that has no form raises."""
+    """The line of an event. Raises NotImplementedError or a msgspec error if a value of the event has no form."""
     return _encoder.encode(record) + b"\n"
 
 
 def read_header(line: bytes) -> Header:
-    """The header that a line is; raises EventLogError."""
+    """Read the first line. Raises EventLogError."""
     if not line.startswith(MARK):
         raise EventLogError(f"line 1 is {line[:40]!r}; allowed is a file that usmd serve --trace-events wrote")
     try:
@@ -140,7 +140,7 @@ def read_header(line: bytes) -> Header:
 
 
 def read_record(line: bytes) -> Record | End:
-    """The record, or the end of the log, that a line is; raises EventLogError."""
+    """Read a record, or the end of the log. Raises EventLogError."""
     try:
         found: Record | End = (_end_decoder if line.startswith(b"{") else _record_decoder).decode(line)
     except msgspec.MsgspecError as error:
@@ -149,7 +149,10 @@ def read_record(line: bytes) -> Record | End:
 
 
 def digest_of(todo: Sequence[commands.Command]) -> int:
-    """32 bits of the commands of an event. Of notices kind and process alone: a text may tell where an object lies."""
+    """32 bits of the commands of an event.
+
+    Of a notice only kind and process: its text may contain an object's address.
+    """
     if todo and type(todo[-1]) is commands.Notice:
         told = [(each.kind, each.process_id) if isinstance(each, commands.Notice) else each for each in todo]
         return xxhash.xxh3_64_intdigest(_digester.encode(told)) & _DIGEST_MASK
@@ -162,9 +165,9 @@ def digest_of_error(error: Exception) -> int:
 
 
 def digest_of_state(core: Core, number: int) -> int:
-    """32 bits of the state after event `number`: one part of the frames after another, and all counts.
+    """32 bits of the state after event `number`: one part of the frames in turn, and all counts.
 
-    Bounded, because the daemon waits for it: about 0.1 ms.
+    A part is bounded, for the daemon waits for the digest: about 0.1 ms.
     """
     state, frames = core.state, core.state.frames
     parts = -(-frames.count // STATE_PART)
@@ -181,9 +184,9 @@ def digest_of_state(core: Core, number: int) -> int:
 
 
 class Recorder:
-    """Has a core handle events, and appends the line of each to `out`.
+    """Passes events to a core, and appends a line for each to `out`.
 
-    `failure`: why an event that was handled is not in `out`; the log is worth nothing from there on.
+    `failure`: why a handled event has no line in `out`; the log is useless from there on.
     """
 
     def __init__(self, out: bytearray) -> None:
@@ -193,7 +196,7 @@ class Recorder:
         self._readings: list[float] = []
 
     def clock(self, clock: Callable[[], float]) -> Callable[[], float]:
-        """A clock for policy calls that says what `clock` says, and is recorded."""
+        """A clock for policy calls that returns and records the readings of `clock`."""
         readings = self._readings
 
         def read() -> float:
@@ -204,9 +207,9 @@ class Recorder:
         return read
 
     def handle(self, core: Core, event: events.Event, now: float) -> list[commands.Command]:
-        """The commands of an event; raises what the core raises."""
+        """The commands of an event. Raises what the core raises."""
         readings = self._readings
-        if readings:  # of calls between two events
+        if readings:  # from calls between two events
             del readings[:]
         try:
             todo = core.handle(event, now)
@@ -225,14 +228,14 @@ class Recorder:
             state = digest_of_state(core, self.handled) if self.handled % STATE_EVERY == 0 else None
             record = Record(now, event, digest, self._readings, state, _hung(core, todo))
             _encoder.encode_into(record, self.out, -1)
-        except Exception as failure:  # noqa: BLE001 - the owner of the log stops it; the event and its commands go on
+        except Exception as failure:  # noqa: BLE001 - the owner of the log stops it; the event is not affected
             self.failure = failure
             return
         self.out += b"\n"
 
 
 def _hung(core: Core, todo: Sequence[commands.Command]) -> bool:
-    """Whether a policy is out of force, or will be, because a call of it was ended from outside in this event."""
+    """True if in this event a policy's call was ended from outside, so that the policy is or will be replaced."""
     if any(process.policies.blame.hung for process in core.state.misbehaving):
         return True
     if not todo or type(todo[-1]) is not commands.Notice:

@@ -1,8 +1,8 @@
-"""Replays an event log: makes a core with the recorded settings, has it handle the same events, and compares.
+"""Replays an event log: makes a core with the recorded settings, passes it the same events, and compares the results.
 
-Not replayed: bytes of pages, which a core never sees; a call of a policy that hung and was ended from outside, where
-the replay stops; policies that do not decide the same by the same events. A log that names policies in files, or of
-installed packages, needs the same ones here.
+Bytes of pages are not replayed, for a core never sees them. The replay stops at a call of a policy that hung and was
+ended from outside. It fails to match for policies that do not decide the same for the same events. A log that names
+policies in files or installed packages needs the same ones here.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from usmd.lab.event_records import End, Record
 from usmd.policies import registry
 from usmd.safe_repr import MAX_MESSAGE, cut, safe_repr
 
-KILLED = "its last line is not whole: usmd was killed, or writes it still"
+KILLED = "its last line is incomplete: usmd was killed, or is still writing it"
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The first event of which the replay made something else. `number` counts from 1, `what` says what differs."""
+    """The first event whose results differ. `number` counts from 1; `what` says what differs."""
 
     number: int
     seconds: float
@@ -36,11 +36,11 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """What a replay found.
+    """The result of a replay.
 
-    `events` were replayed, of which `compared` had a digest; `states`: digests of the state that were compared.
-    `seconds` of the daemon's time are between the first and the last of them. `ended`: why the log ends before its
-    daemon did, or the replay before the log; empty: neither. `violations`: invariants that the state breaks in the end.
+    `events` were replayed, `compared` of them had a digest, and `states` digests of the state were compared. `seconds`:
+    the daemon's time between the first and the last of them. `ended`: why the log ends before its daemon, or the replay
+    before the log; empty: neither. `violations`: invariants that the final state breaks.
     """
 
     version: str
@@ -54,12 +54,12 @@ class Replayed(msgspec.Struct, frozen=True):
 
     @property
     def same(self) -> bool:
-        """Whether all that was replayed came out as recorded."""
+        """True if all results are as recorded, and no invariant is broken."""
         return self.difference is None and not self.violations
 
 
 class _Clock:
-    """Says what the clocks of the recorded run said."""
+    """Returns the recorded readings of the clocks."""
 
     def __init__(self) -> None:
         self.readings: deque[float] = deque()
@@ -75,7 +75,7 @@ class _Clock:
 
 
 def make_without_files(kind: str, specification: str, memory: MemoryView) -> Policy:
-    """A policy by name; raises InvalidArgument for one in a file, because a log may come from a stranger."""
+    """A policy by name. Raises InvalidArgument for one in a file, for a log may come from a stranger."""
     if registry.is_file(specification):
         raise InvalidArgument(
             f"{kind} policy {specification} is in a file, which a replay would execute; allow it if you trust the log"
@@ -84,10 +84,10 @@ def make_without_files(kind: str, specification: str, memory: MemoryView) -> Pol
 
 
 class Replay:
-    """A replay under way. `core` is as it is after the events so far."""
+    """A replay in progress. `core` has handled the events so far."""
 
     def __init__(self, lines: Iterable[bytes], *, policy_files: bool = False) -> None:
-        """Raises EventLogError for a header that cannot be used. `policy_files`: may execute the files it names."""
+        """Raises EventLogError for an unusable header. `policy_files`: execute the files that the log names."""
         self._lines = iter(lines)
         self.header = event_records.read_header(next(self._lines, b""))
         if not self.header.complete:
@@ -109,7 +109,7 @@ class Replay:
         self._last = 0.0
 
     def run(self) -> Replayed:
-        """Replay to the end of the log, or to the first difference; raises EventLogError for a line that is wrong."""
+        """Replay to the end of the log, or to the first difference. Raises EventLogError for an invalid line."""
         ended = ""
         difference: Difference | None = None
         for line in self._lines:
@@ -144,7 +144,7 @@ class Replay:
         )
 
     def _handle(self, record: Record) -> Difference | None:
-        """Handle an event; what came out otherwise than recorded, if anything."""
+        """Handle an event; returns the difference to the recorded results, or None."""
         self._events += 1
         self._first = record.now if self._first is None else self._first
         self._last = record.now
@@ -167,10 +167,10 @@ class Replay:
         return None
 
     def _do(self, event: events.Event, now: float) -> tuple[str, int]:
-        """What came of an event, for people, and its digest."""
+        """The results of an event as text, and their digest."""
         try:
             todo = self.core.handle(event, now)
-        except Exception as error:  # noqa: BLE001 - the daemon went on after it, and so does its replay
+        except Exception as error:  # noqa: BLE001 - the daemon continued after it, and so does its replay
             return f"the error {safe_repr(error)}", event_records.digest_of_error(error)
         return _listed(todo), event_records.digest_of(todo)
 
@@ -180,5 +180,5 @@ class Replay:
 
 
 def _listed(todo: list[commands.Command]) -> str:
-    """Commands for people."""
+    """Commands as text."""
     return cut(", ".join(map(repr, todo)), MAX_MESSAGE) or "none"

@@ -1,9 +1,9 @@
-"""Hints for a replay: which pages are told what, and when.
+"""Hints for a replay: on which pages, and when.
 
-One hint a line: `[@SECONDS] PAGES HINT`. PAGES is `*` for all, an id as the trace has it, or `FIRST-LAST`; numbers are
-decimal or 0x hexadecimal (numbers of pages where the trace has addresses), and an id with blanks in it stands in double
-quotes. HINT is what an application would say, or `-` to clear. A hint without a time is set before the first access.
-Lines that begin with # are comments.
+One hint a line: `[@SECONDS] PAGES HINT`. PAGES is `*` for all, an id of the trace, or `FIRST-LAST`; numbers are decimal
+or 0x hexadecimal, and are page numbers if the trace has addresses. An id with blanks stands in double quotes. HINT is
+text as applications give it, or `-` to clear hints. A hint without a time is set before the first access. Lines that
+begin with # are comments.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SIGNED = 1 << 63
 
 
 class TimedHint(msgspec.Struct, frozen=True):
-    """A hint on pages `first` to `end` - 1, set at `time` seconds of the trace; `hint` None clears them."""
+    """A hint on pages `first` to `end` - 1, set at `time` seconds of the trace; `hint` None clears their hints."""
 
     time: float
     first: int
@@ -36,7 +36,7 @@ class TimedHint(msgspec.Struct, frozen=True):
 
 
 def read_hints(path: str, numbering: Numbering) -> list[TimedHint]:
-    """The hints of a file, in the order of their times; those on pages that the trace never touches are left out.
+    """The hints of a file, in the order of their times, without those on pages that the trace never touches.
 
     Raises TraceError, which names the line and what is allowed.
     """
@@ -79,7 +79,7 @@ def _time(text: str | None, place: str) -> float:
 
 
 def _pages(text: str, place: str, numbering: Numbering) -> list[tuple[int, int]]:
-    """First pages and ends of the ranges that a text means: two where it has ids on both sides of 2^63."""
+    """The ranges (first page, end page) that a text names: two if its ids lie on both sides of 2^63."""
     if text == "*":
         return [(0, numbering.pages)]
     ends = _RANGE.fullmatch(text)
@@ -92,7 +92,7 @@ def _pages(text: str, place: str, numbering: Numbering) -> list[tuple[int, int]]
         low, high = (number or 0 for number in numbers)
     if high < low:
         raise TraceError(f"{place}: {shown(text)}; allowed is a range whose end is not below its start")
-    # Ids are ordered as signed numbers, so that those of 2^63 and more come first.
+    # Ids are ordered as signed numbers, so those of 2^63 and more are first.
     spans = [(low, min(high, _SIGNED - 1)), (max(low, _SIGNED) - 2 * _SIGNED, high - 2 * _SIGNED)]
     return [
         (numbering.page_from(first), numbering.page_from(last + 1))
@@ -102,7 +102,7 @@ def _pages(text: str, place: str, numbering: Numbering) -> list[tuple[int, int]]
 
 
 def _identity(text: str, place: str, numbering: Numbering) -> int:
-    """An id as a number: that of a key that is no number is what the trace's reader makes of it."""
+    """An id as a number. A key that is not a number is hashed as by the trace's reader. Raises TraceError."""
     number = parse_integer(text)
     if number is not None:
         return number

@@ -1,8 +1,8 @@
 """A trace in memory, ready for any number of replays: page numbers, writes and times as plain arrays.
 
-Page numbers begin near 0 and keep the order of the trace's ids, so that a range of ids is a range of pages. Neighbours
-stay neighbours where the ids are addresses or numbers of pages; where they are scattered over 64 bits (keys of objects)
-they are packed. An access takes 4 bytes, 5 with writes, and 8 more with times.
+Page numbers begin near 0 and keep the order of the trace's ids, so that a range of ids is a range of pages. If ids are
+addresses or page numbers, neighbours stay neighbours; if they are scattered over 64 bits (keys of objects), they are
+packed. An access takes 4 bytes, 5 with writes, and 8 more with times.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from usmd.lab.traces.reading import OpenTrace
 from usmd.lab.traces.trace import Batch
 
 BLOCK_BITS = 9
-"""Pages are kept together in blocks of 512, the largest huge page."""
+"""Page numbers are assigned in blocks of 512, the largest huge page."""
 SPARE = 64
-"""Pages there may be for each one that is used, so that neighbours stay neighbours."""
+"""Most page numbers per used page that may be spent to keep neighbours together."""
 MAX_PAGES = 1 << 31
 
 
 class Numbering(msgspec.Struct, frozen=True):
-    """Which page number an id has: `firsts[i]` is the lowest id of a group of `1 << bits` neighbours, ascending."""
+    """Maps ids to page numbers: `firsts[i]` is the lowest id of a group of `1 << bits` neighbours, ascending."""
 
     firsts: array[int]
     bits: int
 
     @property
     def pages(self) -> int:
-        """How many page numbers there are."""
+        """Number of page numbers."""
         return len(self.firsts) << self.bits
 
     def identity(self, page: int) -> int:
@@ -49,8 +49,8 @@ class Numbering(msgspec.Struct, frozen=True):
 class Trace(msgspec.Struct, frozen=True):
     """A trace of `len(pages)` accesses to `distinct` of `page_count` pages.
 
-    `pages`: array('I') of page numbers. `writes`: one byte an access, 1 for a write; empty when all are reads. `times`:
-    array('d') of seconds from 0 that never fall, or None. `numbering` leads from the trace's ids to page numbers.
+    `pages`: array('I') of page numbers. `writes`: one byte an access, 1 for a write; empty if all are reads. `times`:
+    array('d') of non-decreasing seconds from 0, or None. `numbering` maps the trace's ids to page numbers.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Trace(msgspec.Struct, frozen=True):
 
 
 def load(source: OpenTrace, progress: Callable[[], None] = lambda: None) -> Trace:
-    """Read a whole trace; `progress` is called after each batch. Raises TraceError for what cannot be read."""
+    """Read a whole trace; `progress` is called after each batch. Raises TraceError if it cannot be read."""
 
     def batches() -> Iterable[Batch]:
         for batch in source:
@@ -78,7 +78,7 @@ def load(source: OpenTrace, progress: Callable[[], None] = lambda: None) -> Trac
 
 
 def gather(batches: Iterable[Batch], name: str, form: Callable[[], str]) -> Trace:
-    """Batches as one trace."""
+    """Join batches to one trace. `form` returns the trace's format, once all are read."""
     keys = array("q")
     writes = bytearray()
     times = array("d")
@@ -109,7 +109,7 @@ def gather(batches: Iterable[Batch], name: str, form: Callable[[], str]) -> Trac
 
 
 def number(ids: set[int]) -> Numbering:
-    """Page numbers for these ids: in blocks where that spends few numbers, else without gaps."""
+    """Page numbers for these ids: in blocks if that spends few numbers, else without gaps."""
     blocks = {identity >> BLOCK_BITS for identity in ids}
     lowest, highest = min(blocks, default=0), max(blocks, default=0)
     room = min(SPARE * len(ids) + (1 << BLOCK_BITS), MAX_PAGES) >> BLOCK_BITS
@@ -128,7 +128,7 @@ def _page_numbers(keys: array[int], distinct: set[int], numbering: Numbering) ->
 
 
 def _from_zero(times: array[float]) -> array[float]:
-    """Seconds from the first, made never to fall (some traces tell them out of order)."""
+    """Seconds from the first, made non-decreasing (some traces have times out of order)."""
     latest = start = times[0] if times else 0.0
     found = array("d")
     for time in times:

@@ -1,4 +1,4 @@
-"""Miss-ratio curves: the same trace with many sizes of memory and many policies, in parallel processes."""
+"""Miss-ratio curves: replays one trace with many sizes of memory and many policies, in parallel processes."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from usmd.lab.loading import Trace
 from usmd.lab.replay import Replay, Row, Setup
 
 PATIENCE = 2.0
-"""Seconds that processes have to end when they are asked to; one looks every 16384 accesses."""
+"""Seconds that workers get to end when asked; a worker checks every 16384 accesses."""
 
 _SAFE_PATH: Final = "PYTHONSAFEPATH"
-"""Set and not empty: Python does not put the current folder before the places where modules are looked for."""
+"""If set and not empty, Python does not search the current folder for modules."""
 
 
 class WorkerLost(Exception):
-    """A process that replayed has ended by itself."""
+    """A worker process ended by itself."""
 
 
 class _Stored(msgspec.Struct, frozen=True):
-    """Where a worker finds the arrays of a trace, and the rest of it."""
+    """A trace for workers: its arrays in files, and its other fields."""
 
     paths: dict[str, str]
-    """Of the data of each array that is not empty, for as long as the parent keeps them open."""
+    """Paths of the arrays that are not empty; valid while the parent keeps the files open."""
     trace: Trace
-    """With empty arrays."""
+    """The trace with empty arrays."""
 
 
 def sizes(distinct: int, points: int) -> list[int]:
-    """Sizes in frames, evenly spaced on a logarithmic axis from a thousandth of the distinct pages to all of them."""
+    """`points` sizes in frames, evenly spaced on a logarithmic axis from a thousandth of the distinct pages to all."""
     if points < 2:
         raise InvalidArgument(f"{points} points; allowed are 2 and more")
     low, high = max(distinct // 1000, 1), max(distinct, 2)
@@ -55,11 +55,11 @@ def sizes(distinct: int, points: int) -> list[int]:
 def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> Iterator[Row]:
     """The rows of many replays of a trace, in the order in which they end.
 
-    `jobs`: processes at once, by default as many as there are CPUs. Ending the iteration early ends them, and waits
-    until they are gone. Raises WorkerLost when one ended by itself.
+    `jobs`: number of processes; None: one per CPU. If the iteration is ended early, the processes are ended and
+    awaited. Raises WorkerLost if one ended by itself.
     """
     context = get_context("spawn")
-    stop = context.RawValue("b", 0)  # no lock, which a process could die with
+    stop = context.RawValue("b", 0)  # without a lock, which a dying process could keep
     others = set(active_children())
     with ExitStack() as opened:
         stored = _store(trace, opened)
@@ -68,7 +68,7 @@ def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> It
             pool = ProcessPoolExecutor(workers, context, _begin, (stored, stop))
         try:
             with _signals_blocked(), _imports_of_the_installation():
-                # The smallest miss most and take longest, so they go first.
+                # The smallest memory has most misses and takes longest, so it goes first.
                 work: list[Future[Row]] = [
                     pool.submit(_replay, each) for each in sorted(setups, key=lambda each: each.frames)
                 ]
@@ -80,7 +80,7 @@ def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> It
                 "fewer processes take less)"
             ) from error
         finally:
-            # Asked first: one that is killed while it sends a row would leave the pool waiting for the rest of it.
+            # They are asked first: if one is killed while it sends a row, the pool waits for ever for the rest.
             stop.value = 1
             impatient = threading.Timer(PATIENCE, _kill, [set(active_children()) - others])
             impatient.start()
@@ -90,16 +90,16 @@ def curves(trace: Trace, setups: Sequence[Setup], jobs: int | None = None) -> It
 
 
 def _kill(workers: Iterable[BaseProcess]) -> None:
-    """End processes whose policy does not return."""
+    """Kill processes whose policy does not return."""
     for each in workers:
         each.kill()
 
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Ctrl-C and the like reach this process afterwards, and those begun meanwhile never, from their first instruction.
+    """Delay SIGINT, SIGHUP and SIGTERM for this process; processes started meanwhile never receive them.
 
-    A closed terminal sends SIGHUP to all of them, and who ends a group of processes SIGTERM.
+    A closed terminal sends SIGHUP to all of them, and the end of a process group SIGTERM.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
     try:
@@ -110,10 +110,10 @@ def _signals_blocked() -> Iterator[None]:
 
 @contextmanager
 def _imports_of_the_installation() -> Iterator[None]:
-    """Processes that are started meanwhile import nothing from the current folder.
+    """Keep processes that are started meanwhile from importing modules of the current folder.
 
-    multiprocessing starts them, and a tracker of resources, by `python -c`, for which the first place to look for
-    modules is the current folder: a trace's folder, in which any file may be called as a module of Python is.
+    multiprocessing starts them, and a resource tracker, by `python -c`, which searches the current folder first. That
+    may be a folder of traces, in which any file may have the name of a Python module.
     """
     before = os.environ.get(_SAFE_PATH)
     os.environ[_SAFE_PATH] = "1"
@@ -127,7 +127,7 @@ def _imports_of_the_installation() -> Iterator[None]:
 
 
 def _store(trace: Trace, opened: ExitStack) -> _Stored:
-    """Put the arrays where other processes can open them, and nothing is left when this one is killed: into memory."""
+    """Put the arrays into memory files that other processes can open, and that vanish if this one is killed."""
     paths = {}
     for name, data in (("pages", trace.pages), ("times", trace.times), ("writes", trace.writes)):
         if data:
@@ -143,7 +143,7 @@ _stop: c_byte
 
 
 def _begin(stored: _Stored, stop: c_byte) -> None:
-    """In a worker: load the arrays once, for all its tasks."""
+    """In a worker: load the arrays once for all its tasks."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     global _trace, _stop
     _stop = stop
@@ -158,7 +158,7 @@ def _data(stored: _Stored, name: str) -> bytes:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed asks for nothing, and its workers would wait for ever."""
+    """End a worker whose parent was killed, and so never asks it to end."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -166,7 +166,7 @@ def _end_with_parent() -> None:
 
 
 def _replay(setup: Setup) -> Row:
-    """The row of a replay, of which nobody asks for more once `_stop` is not 0."""
+    """The row of a replay; of the part before `_stop` became nonzero."""
     replay = Replay(_trace, setup)
     for _ in replay.run():
         if _stop.value:

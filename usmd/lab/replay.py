@@ -1,7 +1,7 @@
-"""A trace through the real core, with a simulated clock: what one policy would have done with so many frames.
+"""Runs a trace through the real core with a simulated clock: what a policy would have done with so many frames.
 
-The core, its reclaim, hints and the policy object are those of the daemon (`core/instant`); there are no bytes, so that
-I/O takes no time. A swap slot there is for each page.
+The core, its reclaim, hints and policies are those of the daemon (`core/instant`). There are no bytes, so I/O takes no
+time. There is a swap slot for each page.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from usmd.lab.simulation import ALL_PARTS, Simulation
 from usmd.policies import registry
 
 RUN = 16384
-"""Accesses in an event; between two the simulated clock goes on where nothing needs it more exactly."""
+"""Accesses in one event. The clock advances between events, or at each access if a policy or hint needs it."""
 SECONDS_AN_ACCESS = 1e-6
-"""The simulated clock of a trace without times."""
+"""Step of the simulated clock for a trace without times."""
 NEVER = 1 << 62
 MAX_REPLAY_FRAMES = 1 << 28
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """What to replay with. `deny_budget`: share of the frames that EVICTION=DENY may keep, as in the daemon."""
+    """The settings of a replay. `deny_budget`: share of the frames that EVICTION=DENY may keep, as in the daemon."""
 
     frames: int
     evict: str
@@ -42,12 +42,12 @@ class Setup(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What a replay found. `complete`: the whole trace was replayed.
+    """The result of a replay. `complete`: the whole trace was replayed.
 
-    `hits` + `misses` = `accesses`. `evictions`: pages, of which `writebacks` had been written to. `read_ahead`: pages
-    that came in beside a missed one. `refused`: misses for which nothing could be evicted, so that the page did not
-    come in. `policy_errors`: answers of a policy that were not used; `policy_error` is the first. `seconds` and
-    `accesses_per_s` are the replay's own.
+    `hits` + `misses` = `accesses`. `evictions`: evicted pages, of which `writebacks` were dirty. `read_ahead`: pages
+    brought in beside a missed one. `refused`: misses whose page was not brought in, for no page could be evicted.
+    `policy_errors`: unusable answers of a policy; `policy_error` is the first. `seconds` and `accesses_per_s` are the
+    replay's own.
     """
 
     trace: str
@@ -71,7 +71,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Replay:
-    """One replay; raises InvalidArgument or UnknownPolicy for a setup that cannot be."""
+    """One replay. Raises InvalidArgument or UnknownPolicy for an invalid setup."""
 
     def __init__(self, trace: Trace, setup: Setup) -> None:
         if not 1 <= setup.frames <= MAX_REPLAY_FRAMES:
@@ -95,7 +95,7 @@ class Replay:
         self.core.state.identity = lambda key: identity(key & PAGE_MASK)
         self._simulation.begin(setup.alloc, setup.evict)
         self._counters = copy(self._simulation.process.counters)
-        """After `_done` accesses; those of the core are further in the middle of a part, in which Ctrl-C may come."""
+        """As of access `_done`; the core's counters are ahead during a part, which Ctrl-C may interrupt."""
         self._exact = trace.times is not None and (foreign or bool(setup.hints))
 
     def unheeded(self) -> list[str]:
@@ -105,7 +105,7 @@ class Replay:
         return list(dict.fromkeys(keys))
 
     def run(self) -> Iterator[int]:
-        """Go through the trace; yields how many accesses are done after each part, so that a caller may stop."""
+        """Replay the trace; yields the number of accesses done after each part, so that a caller may stop."""
         trace, page_size = self.trace, self.setup.page_size
         hints = list(self.setup.hints)
         while self._done < len(trace):
@@ -132,7 +132,7 @@ class Replay:
         return index * SECONDS_AN_ACCESS if times is None else max(times[index], self.core.state.now)
 
     def _end_before(self, hints: list[TimedHint], start: int) -> int:
-        """The first access after `start` at the time of the next hint."""
+        """The first access after `start` at or after the time of the next hint."""
         if not hints:
             return len(self.trace)
         times = self.trace.times
@@ -143,7 +143,7 @@ class Replay:
         )
 
     def row(self) -> Row:
-        """What is known so far."""
+        """The result so far."""
         counters, accesses = self._counters, self._done
         misses = accesses - counters.accesses
         return Row(
@@ -169,13 +169,13 @@ class Replay:
 
 
 class _Future:
-    """When each page is used next: known, because the trace is."""
+    """The next use of each page, which the trace tells."""
 
     def __init__(self, pages: array[int], core: InstantCore) -> None:
         self._core = core
         self._pages = pages
         self._next = array("q")
-        """Number of the access that uses the same page next, by number of access."""
+        """For each access, the number of the next access to the same page."""
         self._current: dict[int, int] = {}
         """Page → number of its first access, until it is used; then of its next one."""
 
@@ -188,7 +188,7 @@ class _Future:
             self._current[page] = index
 
     def next_use(self, key: int) -> int:
-        """Number of the first access after the current one that uses the page with this key."""
+        """Number of the first access after the current one to the page with this key."""
         if not self._next:
             self._look()
         page = key & PAGE_MASK
@@ -201,7 +201,7 @@ class _Future:
 
 
 def _is_foreign(setup: Setup) -> bool:
-    """Whether a policy is none of this project's, so that it may look at the time of each access, or ahead."""
+    """True if a policy is not part of usmd, so that it may look at the time of each access, or ahead."""
     return (
         registry.is_file(setup.evict)
         or registry.is_file(setup.alloc)

@@ -1,6 +1,6 @@
-"""A core without bytes for one process with one region: what a replay runs, and each simulation of a shadow.
+"""A core without bytes for one process with one region; replays and the simulations of shadows run it.
 
-Covers how it is made and how its commands are listened to; touches, times and slots are its owner's.
+Their owners choose touches, times and slots.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ALL_PARTS: Final = sys.maxsize
 class Simulation:
     """The core, and the first error of a policy as `problem` (empty: none so far).
 
-    A policy is never replaced here, however often it errs: what it does is what is asked for.
+    A policy is never replaced here, however many errors it makes, for its behaviour is to be measured.
     """
 
     def __init__(
         self, *, frames: int, pages: int, page_size: int, deny_budget: int, slots: int, interruptible: bool = True
     ) -> None:
-        """Raises InvalidArgument for numbers that cannot be; `slots`: of the one swap device, in pages."""
+        """Raises InvalidArgument for invalid numbers. `slots`: size of the one swap device in pages."""
         settings = CoreSettings(
             frames=frames,
             page_size=page_size,
@@ -42,14 +42,14 @@ class Simulation:
         )
         self.core = InstantCore(settings, [DeviceInfo("swap", slots)], registry.make)
         self._goes_on = False
-        """The core has asked for a GoOn."""
+        """True if the core has asked for a GoOn."""
         self.problem = ""
         self._length = pages * page_size
 
     def begin(self, alloc: str, evict: str) -> None:
         """Start the process, number 1, with region 1 of all pages.
 
-        Raises InvalidArgument or UnknownPolicy, also for a policy whose constructor fails.
+        Raises InvalidArgument or UnknownPolicy, also if a policy's constructor fails.
         """
         self.do(events.Attach("simulation", alloc, evict, "refuse"), 0.0)
         if self.problem:
@@ -58,9 +58,9 @@ class Simulation:
         self.process = self.core.state.processes[1]
 
     def do(self, event: events.Event, now: float, parts: int = 0) -> bool:
-        """Have the core handle an event, and go on with what hints asked for, `parts` times at most after it.
+        """Have the core handle an event, and then at most `parts` parts of its deferred work.
 
-        Returns whether it wants to go on still.
+        Returns whether there is work left.
         """
         if self._goes_on:
             self._handle(events.GoOn(), now)

@@ -1,1 +1,1 @@
-"""Traces of memory and cache accesses: reading those of other tools, and recording and reading our own."""
+"""Traces of memory and cache accesses: reads those of other tools; records and reads usmd's own."""

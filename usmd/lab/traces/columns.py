@@ -1,7 +1,4 @@
-"""Which column of a table means what: the header line of a csv trace, or what is known of a table without one.
-
-Covers names, aliases, numbers and the delimiter. Does not cover the rows (csv_table).
-"""
+"""The meaning of a table's columns: from the header line of a csv trace, or known for a table without one."""
 
 from __future__ import annotations
 
@@ -32,41 +29,41 @@ NAMES: Final = {
         *("req_type", "iotype", "io_type", "rwbs", "is_write"),
     ),
 }
-"""Column names by what they mean, the first that a header has wins; case does not matter, and `_` may be a blank."""
+"""Names of columns by meaning; of several in a header, the first here counts. Case is ignored; `_` may be a blank."""
 _SEPARATORS: Final = re.compile(r"[\s-]+")
 
 
 class Columns(msgspec.Struct, frozen=True):
-    """Where to find what, as indexes into a row; None for what the table does not have."""
+    """Indexes of a row's fields by meaning; None if the table has no such column."""
 
     delimiter: str
     count: int
-    """Columns in a row."""
+    """Number of columns in a row."""
     key: int
-    """The column with the id or address."""
+    """The column of the id or address."""
     is_address: bool
-    """Whether `key` is a byte address rather than an id."""
+    """True if `key` is a byte address, false if it is an id."""
     time: int | None = None
     size: int | None = None
     op: int | None = None
     time_unit: float | None = None
-    """Seconds in the unit of the times, where the table tells it."""
+    """The unit of the times in seconds, if the table gives it."""
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """A table without a header that is known by its rows."""
+    """A table without a header, recognised by its rows."""
 
     row: re.Pattern[str]
     columns: Columns
 
 
 LAYOUTS: Final = (
-    # Twitter's cache clusters: time, key, its size, the value's size, client, operation, time to live.
+    # Twitter's cache clusters: time, key, key size, value size, client, operation, time to live.
     Layout(
         re.compile(r"\d+,[^,]+,\d+,\d+,\d+,[a-z]+,\d+\r?"),
         Columns(",", 7, key=1, is_address=False, time=0, op=5),
     ),
-    # Microsoft's servers in Cambridge: time, host, disk, Read or Write, offset, size, time to answer.
+    # Microsoft's servers in Cambridge: time, host, disk, Read or Write, offset, size, response time.
     Layout(
         re.compile(r"\d{17,18},[\w.-]+,\d+,(?:Read|Write),\d+,\d+,\d+\r?", re.IGNORECASE),
         Columns(",", 7, key=4, is_address=True, time=0, size=5, op=3, time_unit=FILETIME),
@@ -75,7 +72,7 @@ LAYOUTS: Final = (
 
 
 def recognised(line: str, overrides: Mapping[str, str]) -> bool:
-    """Whether `line` has the names of columns, among them one for ids or addresses, or is a row of a known layout."""
+    """True if `line` names columns, one of them for ids or addresses, or is a row of a known layout."""
     names = _split(line, _delimiter(line, overrides))
     return _key_meaning(names, overrides) is not None or any(each.row.fullmatch(line) for each in LAYOUTS)
 
@@ -87,10 +84,10 @@ def commented_header(line: str) -> str | None:
 
 
 def choose_columns(line: str, number: int, comment: str | None, context: Context) -> tuple[Columns, bool]:
-    """The columns of a table whose first line that is no comment is `line`, and whether that line is its header.
+    """The columns of a table, and whether `line`, its first line that is not a comment, is its header.
 
-    `number` counts lines; `comment` has names of columns from a comment before it. Raises TraceError where there is no
-    column for ids, or one that was asked for is missing or there twice.
+    `number` is the line's; `comment` has the names of columns from an earlier comment. Raises TraceError if there is no
+    column for ids, or one that was asked for is missing or occurs twice.
     """
     overrides = context.columns
     check_overrides(overrides)
@@ -109,9 +106,9 @@ def choose_columns(line: str, number: int, comment: str | None, context: Context
 
 
 def find_columns(header: str, line: int, context: Context) -> Columns:
-    """The columns that line number `line` names, where `context.columns` may name them otherwise, or by number from 1.
+    """The columns that `header`, line number `line`, names. `context.columns` may give other names, or numbers from 1.
 
-    Raises TraceError when there is none for ids, or one that was asked for is missing or there twice.
+    Raises TraceError if there is no column for ids, or one that was asked for is missing or occurs twice.
     """
     overrides = context.columns
     check_overrides(overrides)
@@ -132,9 +129,9 @@ def find_columns(header: str, line: int, context: Context) -> Columns:
 
 
 def check_overrides(overrides: Mapping[str, str]) -> None:
-    """Raise TraceError unless `overrides` names columns only for what a column can mean, and one kind of id.
+    """Raise TraceError unless `overrides` names columns by their meanings, and at most one of id and address.
 
-    An empty name leaves the column out, which an id's cannot be.
+    An empty name leaves the column out, except for id and address.
     """
     for meaning, name in overrides.items():
         if meaning not in NAMES:
@@ -146,13 +143,16 @@ def check_overrides(overrides: Mapping[str, str]) -> None:
 
 
 def _key_meaning(names: list[str], overrides: Mapping[str, str]) -> str | None:
-    """Whether ids or addresses are there: "id", "address" or None; what was asked for is looked for alone."""
+    """Whether there are ids or addresses: "id", "address" or None.
+
+    If `overrides` asks for one, only that is searched.
+    """
     asked = [meaning for meaning in ("id", "address") if meaning in overrides]
     return next((meaning for meaning in asked or ("id", "address") if _where(names, meaning, overrides)), None)
 
 
 def _where(names: list[str], meaning: str, overrides: Mapping[str, str]) -> list[int]:
-    """The columns that could be meant: as named exactly, else in another case, else by number; else by usual names."""
+    """Candidates for a column: by the given name, in this or another case, else by number; by usual names if none."""
     given = overrides.get(meaning)
     if given is None:
         plain = [_plain(name) for name in names]
@@ -183,7 +183,7 @@ def _find(names: list[str], meaning: str, header: str, line: int, context: Conte
 
 
 def _is_row(fields: list[str], overrides: Mapping[str, str]) -> bool:
-    """Whether a line whose columns are known by number is a row already, and no header."""
+    """True if a line, whose columns are given by number, is a row and not a header."""
 
     def of(meaning: str) -> str | None:
         name = overrides.get(meaning)
@@ -203,7 +203,7 @@ def _by_number(line: str, number: int, delimiter: str, context: Context) -> Colu
     names = [str(n) for n in range(1, len(_split(line, delimiter)) + 1)]
     found = {meaning: _find(names, meaning, line, number, context) for meaning in context.columns}
     key = "id" if "id" in found else "address"
-    where = cast(int, found.pop(key))  # which was asked for, so that it is there
+    where = cast(int, found.pop(key))  # not None, for it was asked for
     return Columns(delimiter, len(names), where, key == "address", **found)
 
 
@@ -216,7 +216,7 @@ def _is_number(text: str) -> bool:
 
 
 def _delimiter(header: str, overrides: Mapping[str, str]) -> str:
-    """The delimiter that yields a column for ids, then the one that yields most columns."""
+    """The delimiter that yields a column for ids, and of several the one that yields most columns."""
 
     def worth(delimiter: str) -> tuple[bool, int]:
         names = _split(header, delimiter)

@@ -1,8 +1,7 @@
-"""gzip, zstd, xz, bzip2 and lz4, undone while reading and recognised by their first bytes.
+"""Decompresses gzip, zstd, xz, bzip2 and lz4 while reading; recognises them by their first bytes.
 
-Covers files of several members or frames, as parallel compressors write them. A stream that ends early is an error,
-never a shorter trace. Archives and other compressions are named in an error. Does not cover where the bytes come from
-(source).
+A file may have several members or frames, as parallel compressors write them. A stream that ends early is an error,
+never a shorter trace. Errors name archives and other compressions.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from usmd.errors import TraceError
 
 MAGIC_LENGTH = 10
 PIECE = 1 << 18
-"""Most bytes that a compression yields at a time, but for zstd."""
+"""Most bytes that a decompressor yields at a time, except zstd's."""
 
 _GZIP = b"\x1f\x8b"
 _GZIP_CONTAINER = 31
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
-_ZSTD_SLICE = 1 << 10  # what one slice can grow to is bounded by its length: 32 MiB here
+_ZSTD_SLICE = 1 << 10  # the length of a slice bounds what it can expand to: 32 MiB here
 _ZSTD_WINDOW = 1 << zstandard.WINDOWLOG_MAX
 """Largest window of zstd --long; it takes memory only as far as the stream is long."""
 _XZ = b"\xfd7zXZ\0"
@@ -46,7 +45,7 @@ _UNREADABLE = {
 
 
 class _Member(Protocol):
-    """A decompressor of one member, as the standard library's are made."""
+    """A decompressor of one member, with the interface of the standard library's."""
 
     @property
     def eof(self) -> bool: ...
@@ -58,10 +57,9 @@ class _Member(Protocol):
 
 
 def decompressed(head: bytes, rest: Iterator[bytes], path: str) -> Iterator[bytes]:
-    """The plain bytes of `head`, the first MAGIC_LENGTH bytes or all there are, and `rest`.
+    """The plain bytes of `head` and `rest`; `head` is the first MAGIC_LENGTH bytes, or all if there are fewer.
 
-    Raises TraceError for a file that is packed in another way, and, while iterating, for a damaged or truncated stream
-    of `path`.
+    Raises TraceError for a file in another compression, and, while iterating, for a damaged or truncated stream.
     """
     raw = _joined(head, rest)
     if head.startswith(_GZIP):
@@ -117,7 +115,7 @@ def _members(raw: Iterator[bytes], path: str, kind: str, make: Callable[[], _Mem
                 member = make()
             try:
                 yield from filter(None, _decompress(member, data))
-            except (OSError, EOFError, ValueError, RuntimeError, lzma.LZMAError) as error:  # as each of them has it
+            except (OSError, EOFError, ValueError, RuntimeError, lzma.LZMAError) as error:  # varies by library
                 raise TraceError(f"{path}: the {kind} stream is damaged ({error}); compress the trace again") from None
             data = (member.unused_data or b"") if member.eof else b""
     if not member.eof:

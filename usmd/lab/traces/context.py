@@ -1,4 +1,4 @@
-"""What a format's reader is told about its trace, what it tells besides accesses, and how it says what is wrong."""
+"""The settings of a format's reader, what it reports besides accesses, and its errors."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from usmd.errors import TraceError
 from usmd.lab.traces.records import Header
 
 SHOWN = 80
-"""Most characters of a bad value that an error shows."""
+"""Most characters of an invalid value that an error shows."""
 
 
 class Context(msgspec.Struct):
-    """Shared by the readers of one trace and whoever opened it."""
+    """Shared by the readers of one trace and the code that opened it."""
 
     path: str
-    """The file as errors name it."""
+    """Name of the file in errors."""
     page_size: int = 4096
-    """Bytes in a page, for formats whose accesses are byte addresses."""
+    """Bytes in a page, for formats with byte addresses."""
     columns: dict[str, str] = {}
-    """Names or numbers of a table's columns where they are not the usual ones, by what they mean; empty: left out."""
+    """Unusual names, or numbers, of a table's columns by meaning; empty: the column is left out."""
     time_unit: str = "auto"
-    """The unit of a table's times: a name in time_units.UNITS, or auto to find out."""
+    """Unit of a table's times: a name in time_units.UNITS, or auto to guess."""
     skipped: int = 0
-    """Lines so far that tell of no access, where the format has such lines."""
+    """Lines so far without an access, in formats that have such lines."""
     truncated: bool = False
-    """Whether the last record was cut off and dropped."""
+    """True if the last record was cut off and dropped."""
     header: Header | None = None
-    """What a recording says about itself; None for other formats."""
+    """The header of a recording; None for other formats."""
 
     def bad_line(self, line: int, value: str, problem: str, allowed: str) -> TraceError:
         """The error for `value` in line number `line`, counted from 1."""

@@ -1,15 +1,15 @@
-"""Tables with a header line: one access a row, with columns for id or address and perhaps time, size and operation.
+"""Tables with a header line: one access a row, with columns for id or address, and optionally time, size, operation.
 
     time,op,address,size
     0.5,write,0x7f0000000ff8,16
 
-An id is an integer, hexadecimal with 0x, or any other text, which is hashed to 63 bits; its size does not matter. An
-address is a byte address, and the access touches every page that its `size` bytes (1 without the column) reach. A row
-of a table without operations is a read; one whose operation is no access, such as a delete, is passed over and counted.
-Times may be in any unit (time_units), and a table whose columns are known may be without a header (columns).
+An id is an integer, hexadecimal with 0x, or any other text, which is hashed to 63 bits; its size is ignored. An address
+is a byte address, and the access touches every page of its `size` bytes (1 without the column). In a table without
+operations all rows are reads. A row whose operation is no access, such as a delete, is skipped and counted. Times may
+be in any unit (time_units). A table whose columns are known needs no header (columns).
 
-Rows are converted column by column, many at a time; a run of rows that fails is converted again row by row, to tell
-which is wrong. Lines without quotes are split here, and only others are left to the csv module, which is slower.
+Rows are converted column by column, many at a time; if that fails, they are converted again row by row to find the
+invalid one. Lines without quotes are split here, for the csv module is slower.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from usmd.lab.traces.time_units import UNITS, guess
 from usmd.lab.traces.trace import Batch
 
 ROWS = 2048
-"""Rows that are converted together."""
+"""Number of rows converted together."""
 
 _ADDRESSES = 1 << 64
 
 
 _Block = tuple[int, bytes]
-"""The number of its first line, and whole lines."""
+"""The number of the first line, and whole lines."""
 
 
 class _WrongValue(Exception):
-    """What cannot be converted; becomes a TraceError once the line is known."""
+    """An invalid value; becomes a TraceError once its line is known."""
 
     def __init__(self, value: str, problem: str, allowed: str) -> None:
         super().__init__(value, problem, allowed)
@@ -51,27 +51,27 @@ class _WrongValue(Exception):
 
 
 class _Accesses(msgspec.Struct):
-    """Some rows, converted."""
+    """Converted rows."""
 
     first: list[int]
     last: list[int]
     writes: bytes
     times: array[float] | None
     skipped: int = 0
-    """Rows that are no access, beside these."""
+    """Rows without an access, which are not among these."""
 
 
 class _Table(msgspec.Struct):
-    """What is known of a table, and the settings that hold for it."""
+    """The columns of a table, and the settings for reading it."""
 
     columns: Columns
     page_size: int
     unit: float | None
-    """Seconds in the unit of its times; None until the first is seen."""
+    """The unit of its times in seconds; None until the first time is read."""
 
 
 def read_csv(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
-    """The accesses of a table. Raises TraceError for a header or a row that cannot be used."""
+    """The accesses of a table. Raises TraceError for an invalid header or row."""
     blocks = line_blocks(chunks, context)
     columns, blocks = _after_header(blocks, context)
     table = _Table(columns, context.page_size, UNITS.get(context.time_unit, columns.time_unit))
@@ -82,7 +82,7 @@ def read_csv(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
 
 
 def _after_header(blocks: Iterator[_Block], context: Context) -> tuple[Columns, Iterator[_Block]]:
-    """The columns, and the blocks of lines below the header, or all lines where there is no header."""
+    """The columns, and the blocks of lines below the header, or all lines if there is no header."""
     comment = None
     for first, block in blocks:
         text = text_of(block, first, context)
@@ -102,7 +102,7 @@ def _after_header(blocks: Iterator[_Block], context: Context) -> tuple[Columns, 
 def _accesses(
     first: int, block: bytes, following: Iterator[_Block], table: _Table, context: Context
 ) -> Iterator[_Accesses]:
-    """The accesses of a block or, where fields may go on in the next blocks, of it and all that follow."""
+    """The accesses of a block; if a field may continue in the next block, of that and all following blocks."""
     if b'"' not in block:
         fields = _split(block, first, table.columns, context)
         try:
@@ -110,7 +110,7 @@ def _accesses(
                 yield _convert(fields, table)
                 return
         except _WrongValue:
-            pass  # told below, with its line
+            pass  # converted again below, where the line is known
         following = iter(())
     start = first - 1
     lines = _lines(chain([(first, block)], following), context)
@@ -128,7 +128,7 @@ def _accesses(
 
 
 def _split(block: bytes, first: int, columns: Columns, context: Context) -> list[list[str]] | None:
-    """The fields of a block without quotes, by column; None where a row is not as long as the header."""
+    """The fields of a block without quotes, by column; None if a row's length differs from the header's."""
     block = block.replace(b"\r\n", b"\n")
     separators = columns.delimiter.encode() + b"\n"
     row = separators[:1] * (columns.count - 1) + b"\n"
@@ -145,7 +145,7 @@ def _lines(blocks: Iterable[_Block], context: Context) -> Iterator[str]:
 
 
 def _converted(rows: list[list[str]], start: int, table: _Table, context: Context) -> Iterator[_Accesses]:
-    """The rows converted together or, where that fails, one by one; `start` numbers the first one's line."""
+    """Convert the rows together, or one by one if that fails; `start` is the line of the first."""
     full = [row for row in rows if row] if [] in rows else rows
     if not full:
         return
@@ -198,7 +198,7 @@ def _times(column: Sequence[str], table: _Table) -> array[float]:
     except ValueError:
         times = array("d", [nan])
     if not isfinite(sum(times)):
-        times = _one_time_each(column)  # one is wrong, or they are too large to add up
+        times = _one_time_each(column)  # one is invalid, or their sum overflows
     if table.unit is None and times:
         table.unit = guess(times[0])
     unit = table.unit or 1.0
@@ -275,6 +275,6 @@ def _pages(addresses: list[int], sizes: list[int] | None, page_size: int) -> tup
 
 
 def _all_digits(column: Sequence[str]) -> bool:
-    """Whether every field is a decimal number that surely fits in 64 bits."""
+    """True if every field is a decimal number with few enough digits for 64 bits."""
     digits = "".join(column)
     return bool(column) and digits.isascii() and digits.isdigit() and "" not in column and max(map(len, column)) < 20

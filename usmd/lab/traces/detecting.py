@@ -1,7 +1,4 @@
-"""Which format a trace is in, from its beginning; where that does not say, an error rather than a guess.
-
-Covers only formats that tell themselves apart by content; names of files are never looked at.
-"""
+"""Detects the format of a trace from its first bytes, never from its name; if unsure, raises an error."""
 
 from __future__ import annotations
 
@@ -15,21 +12,21 @@ from usmd.lab.traces.context import shown
 from usmd.lab.traces.lines import LINE_LIMIT, encoding_of
 
 BINARY_SAMPLE = 4096
-"""Bytes in which a binary file shows by a NUL."""
+"""Bytes that are searched for a NUL, which shows a binary file."""
 SAMPLES = (4096, 1 << 16, LINE_LIMIT)
-"""Bytes looked at, more only where the ones before are all comments or a line's beginning."""
+"""Sizes of the samples; a larger one is taken only if the smaller ones have comments or part of a line alone."""
 
 _TAR = slice(257, 265), b"ustar"
-"""Where an archive of tar tells what it is."""
+"""Place and value of a tar archive's mark."""
 _TEXT_LINE = re.compile(r"\s*(?:-?[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16})(?:\s+(?:r|w|read|write))?\s*", re.IGNORECASE)
 _ADVICE = "give the format: csv, lackey, oracle_general, perf, text or usm"
 _ADVICE_FOR_TABLES = "if it is a table without a header, tell the columns by number, such as --columns id=2,time=1"
 
 
 def detect(peek: Callable[[int], bytes], path: str, overrides: Mapping[str, str]) -> str:
-    """The name of the format of the trace whose first n bytes are `peek(n)`; `overrides` are names of columns.
+    """The name of the format of a trace; `peek(n)` returns its first n bytes, `overrides` are names of columns.
 
-    Raises TraceError when no format fits.
+    Raises TraceError if no format fits.
     """
     head = peek(BINARY_SAMPLE)
     if head.startswith(recording.MAGIC):
@@ -58,7 +55,7 @@ def detect(peek: Callable[[int], bytes], path: str, overrides: Mapping[str, str]
 
 
 def _is_text(sample: bytes, encoding: str) -> bool:
-    """Whether a sample is text in an encoding of several bytes a character, and the first line's beginning is ASCII."""
+    """True if a sample is text in an encoding of several bytes a character, and its first character is ASCII."""
     try:
         text = sample[: len(sample) // 4 * 4].decode(encoding)
     except UnicodeDecodeError as error:
@@ -69,7 +66,7 @@ def _is_text(sample: bytes, encoding: str) -> bool:
 
 
 def _lines(sample: bytes, path: str, *, complete: bool) -> tuple[list[str], list[str]]:
-    """The whole lines in `sample` that are not blank, nor what valgrind says of itself; and those that are comments."""
+    """The whole lines in `sample` that are neither blank nor valgrind's own messages; and those that are comments."""
     if not complete:
         sample = sample[: sample.rfind(b"\n") + 1]
     try:
@@ -87,7 +84,7 @@ def _of_lines(lines: list[str], comments: list[str], path: str, overrides: Mappi
         return "csv"
     if all(map(_TEXT_LINE.fullmatch, lines)):
         return "text"
-    if overrides:  # columns are named for tables alone, whose reader says which there are
+    if overrides:  # only tables have named columns; their reader reports which it found
         return "csv"
     if perf.recognised(lines):
         return "perf"

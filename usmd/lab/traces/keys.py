@@ -1,7 +1,4 @@
-"""Ids and addresses as text and as numbers, and the pages that an access touches.
-
-Covers one value or one column at a time. Does not cover where they stand in a line (the formats).
-"""
+"""Ids and addresses as text and as numbers, and the pages that an access touches."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ from xxhash import xxh3_64_intdigest
 from usmd.lab.traces.trace import BATCH_LIMIT, Batch, cut
 
 PAGES_LIMIT = 65_536
-"""Most pages that one access may touch; more is a damaged size rather than an access."""
+"""Most pages that one access may touch; a larger size is taken for damage."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _HEX = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
 
 
 def as_keys(values: Sequence[int]) -> array[int]:
-    """The ids as array('q'), those of 2^63 and more as two's complement. OverflowError beyond 64 bits."""
+    """The ids as array('q'), those of 2^63 and more as two's complement. Raises OverflowError beyond 64 bits."""
     for typecode in "qQ":
         with suppress(OverflowError):
             return array("q", array(typecode, values).tobytes())
@@ -30,7 +27,7 @@ def as_keys(values: Sequence[int]) -> array[int]:
 
 
 def parse_integer(text: str) -> int | None:
-    """The number of 64 bits that `text` writes in decimal or as 0x hex; None when it is none."""
+    """The 64-bit number that `text` is in decimal or 0x hex; None if it is not one."""
     if not text or text[0] not in "-0123456789":
         return None
     if _INTEGER.fullmatch(text):
@@ -40,7 +37,7 @@ def parse_integer(text: str) -> int | None:
 
 
 def hashed(text: str) -> int:
-    """A key of 63 bits for an id that is no number."""
+    """A key of 63 bits for an id that is not a number."""
     return xxh3_64_intdigest(text.encode()) >> 1
 
 
@@ -49,7 +46,7 @@ def touched(
 ) -> Iterator[Batch]:
     """Batches in which access n touches pages first[n] to last[n], in ascending order, one access per page.
 
-    `writes` may be empty, for reads only. Nothing is checked; callers hold last - first below PAGES_LIMIT.
+    `writes` may be empty, for reads only. Nothing is checked; callers keep last - first below PAGES_LIMIT.
     """
     if first == last:
         yield from cut(as_keys(first), writes, times)

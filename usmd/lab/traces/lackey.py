@@ -3,10 +3,10 @@
     I  04000000,3      an instruction of 3 bytes at this address
      L 1ffe,8          a load
      S 1ffe,8          a store
-     M 1ffe,8          a load and a store to the same place, which is one write here
+         M 1ffe,8          a load and a store at the same place, which is one write here
 
-Lines of valgrind itself, which begin with == or --, are passed over. An access that crosses into the next page is one
-access to each. There are no times.
+Lines of valgrind itself, which begin with == or --, are skipped. An access that crosses a page boundary becomes one
+access to each page. There are no times.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def read_lackey(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
         if pages != last:
             if max(sizes) > _longest(context) or max(map(add, addresses, sizes)) > _ADDRESSES:
                 _check_sizes(text_of(block, first, context), first, context)
-            last = list(map(max, pages, last))  # a size of 0 touches one page too
+            last = list(map(max, pages, last))  # an access of size 0 touches one page too
         yield from touched(pages, last, kinds)
 
 
 def ours(line: str) -> bool:
-    """Whether valgrind itself says this line, or nobody says anything."""
+    """True if the line is blank or valgrind's own."""
     return line.startswith(("==", "--")) or not line.strip()
 
 
@@ -74,7 +74,7 @@ def _check(text: str, first: int, context: Context) -> None:
 
 
 def _check_sizes(text: str, first: int, context: Context) -> None:
-    """Raise for the first access that is too long or ends beyond all addresses."""
+    """Raise TraceError for the first access that is too long or ends beyond 64 bits."""
     for number, line in enumerate(text.split("\n"), first):
         if not LINE.fullmatch(line):
             continue

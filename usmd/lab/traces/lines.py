@@ -1,7 +1,6 @@
-r"""Text traces as blocks of whole lines, so that a format looks at many lines at once and still can number each.
+r"""Text traces as blocks of whole numbered lines, so that a format can process many lines at once.
 
-Covers cutting, counting, byte order marks and encodings: text is UTF-8, or what its byte order mark says. A line ends
-with \n; a \r before it is the format's to strip. Does not cover what a line means.
+Text is UTF-8, or as its byte order mark says. A line ends with \n; the format strips a \r before it.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from usmd.lab.traces.context import Context
 from usmd.text_files import MARKS
 
 LINE_LIMIT = 1 << 20
-"""Most bytes in a line; a longer one is no text."""
+"""Most bytes in a line; a file with a longer one is not text."""
 
 _LONGEST_MARK = max(len(mark) for mark, _ in MARKS)
 _MARK = codecs.BOM_UTF8
 
 
 def line_blocks(chunks: Iterable[bytes], context: Context) -> Iterator[tuple[int, bytes]]:
-    r"""Number of its first line, from 1, and the block: whole lines, each with its \n, which the last one gets too.
+    r"""Pairs of the block's first line number, from 1, and the block: whole lines with \n, which is added to the last.
 
-    Byte order marks are dropped, at the beginnings of later lines too, where files were joined. Raises TraceError for a
-    line longer than LINE_LIMIT.
+    Byte order marks are dropped, also at later lines, where files were joined. Raises TraceError for a line longer than
+    LINE_LIMIT.
     """
     number = 1
     tail = b""
@@ -46,7 +45,10 @@ def line_blocks(chunks: Iterable[bytes], context: Context) -> Iterator[tuple[int
 
 
 def text_of(block: bytes, first: int, context: Context) -> str:
-    """The block as text; raises TraceError, with the line, for what is not UTF-8. `first` numbers its first line."""
+    """The block as text; `first` is the number of its first line.
+
+    Raises TraceError, with the line, if it is not UTF-8.
+    """
     try:
         return block.decode()
     except UnicodeDecodeError as error:
@@ -54,19 +56,19 @@ def text_of(block: bytes, first: int, context: Context) -> str:
 
 
 def not_text(block: bytes, error: UnicodeDecodeError, first: int, context: Context) -> TraceError:
-    """The error for a block that is not UTF-8, shown from the beginning of the line that is wrong."""
+    """The error for a block that is not UTF-8; shows the beginning of the invalid line."""
     start = block.rfind(b"\n", 0, error.start) + 1
     value = block[start : start + 100].decode(errors="backslashreplace")
     return context.bad_line(first + block.count(b"\n", 0, error.start), value, "is not UTF-8", "UTF-8 text")
 
 
 def encoding_of(head: bytes) -> tuple[bytes, str]:
-    """The byte order mark that a text begins with, or nothing, and its encoding."""
+    """The byte order mark at the beginning of a text, empty if none, and the encoding."""
     return next((each for each in MARKS if head.startswith(each[0])), (b"", "utf-8"))
 
 
 def _unmarked(block: bytes) -> bytes:
-    if block.isascii() or _MARK not in block:  # the first is the faster question
+    if block.isascii() or _MARK not in block:  # isascii is the faster check
         return block
     return (b"\n" + block).replace(b"\n" + _MARK, b"\n")[1:]
 

@@ -1,8 +1,8 @@
 """What an operation of a cache, a store or a block device does to the page or object that it names.
 
-Covers the words that memcached, Redis, HTTP, YCSB, SCSI, Meta's and Twitter's traces and blktrace use, in either case.
-An operation that changes part of a value writes, as one that reads and writes does. One that takes the object away, or
-names none, is no access to it. Does not cover where the word stands (csv_table).
+The words are those of memcached, Redis, HTTP, YCSB, SCSI, Meta's and Twitter's traces and blktrace, in either case. An
+operation that changes part of a value is a write, and so is one that both reads and writes. One that removes the
+object, or names none, is not an access.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ OPERATIONS: Final[dict[str, int]] = {
         NO_ACCESS,
     ),
 }
-"""By name in lower case."""
+"""Operations by name in lower case."""
 
 ALLOWED: Final = (
     "get, set, delete and what memcached, Redis, HTTP, YCSB and blktrace call theirs, or r and w, or 0 and 1"
@@ -71,7 +71,7 @@ _SEPARATORS: Final = re.compile(r"[\s-]+")
 
 
 def kind_of(text: str) -> int | None:
-    """READ, WRITE or NO_ACCESS; None for a word that is no known operation."""
+    """READ, WRITE or NO_ACCESS; None for an unknown word."""
     name = _SEPARATORS.sub("_", text.strip().lower())
     found = OPERATIONS.get(name)
     return OPERATIONS.get(_PREFIX.sub("", name, count=1)) if found is None else found

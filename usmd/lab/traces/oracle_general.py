@@ -1,8 +1,8 @@
 """The oracleGeneral binary format of libCacheSim: 24 bytes a request, without a header.
 
-Little endian, packed: uint32 time in seconds, uint64 object id, uint32 object size in bytes, int64 the next access to
-the object (a request number, or negative or the largest int64 for none). Sizes and next accesses are not used here.
-All requests are reads.
+Little endian, packed: uint32 time in seconds, uint64 object id, uint32 object size in bytes, int64 number of the next
+request for the object (negative or the largest int64: none). Sizes and next requests are not used. All requests are
+reads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LARGEST_TRACE = 1 << 48
 
 
 def read_oracle_general(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
-    """The accesses of an oracleGeneral trace. Raises TraceError when its length is no multiple of 24 bytes."""
+    """The accesses of an oracleGeneral trace. Raises TraceError if its length is not a multiple of 24 bytes."""
     length = RECORD.size
     for offset, records in whole_records(chunks, length):
         if len(records) % length:
@@ -33,7 +33,7 @@ def read_oracle_general(chunks: Iterable[bytes], context: Context) -> Iterator[B
 
 
 def plausible(sample: bytes) -> bool:
-    """Whether the beginning of a binary file looks like this format: times ascend, next accesses are possible."""
+    """True if the beginning of a binary file may have this format: times ascend, and next requests are possible."""
     records = list(RECORD.iter_unpack(sample[: len(sample) // RECORD.size * RECORD.size]))
     times = [time for time, _, _, _ in records]
     possible = all(0 <= following < _LARGEST_TRACE or following in _NEVER for _, _, _, following in records)

@@ -6,10 +6,9 @@
     7f0012345678                                                     -F addr
     app  1234  12.345678: exceptions:page_fault_user: address=0x7f0012345678 ip=0x401136 error_code=0x6
 
-Which of its numbers is the address of the data is `perf_fields`'. An access is a write where the event's name has
-"store" in it, the data source says OP STORE, or a fault's error code says so. Which of three shapes (timed, named,
-bare) a trace has is decided by its first address; lines of another shape, such as call chains, and samples without an
-address of data, are passed over and counted.
+`perf_fields` finds the address of the data. An access is a write if the event's name contains "store", the data source
+has OP STORE, or a fault's error code says so. The first address decides the trace's shape: timed, named or bare. Lines
+of another shape, such as call chains, and samples without an address of data are skipped and counted.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ _TIMED_FIELDS = re.compile(r"\s+(?:(?:[0-9]+\s+)?\S+:(?!\S)|[0-9a-fA-F]{1,16}(?!
 
 
 def read_perf(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
-    """The accesses in the output of perf script; `context.skipped` counts lines that tell of none.
+    """The accesses in the output of perf script; `context.skipped` counts lines without one.
 
-    Times are seconds on perf's clock, None where lines have none. Blank lines and those that begin with # do not count.
+    Times are seconds on perf's clock, or None if lines have none. Blank lines and comments (#) are not counted.
     """
     parse = None
     for first, block in line_blocks(chunks, context):
@@ -46,14 +45,14 @@ def read_perf(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
 
 
 def recognised(lines: Sequence[str]) -> bool:
-    """Whether some of `lines` has a time and fields behind it, or all have an address alone, or one after an event."""
+    """True if a line has a time and fields after it, or all lines are an address, or an event and an address."""
     if any((time := TIME.search(line)) and _TIMED_FIELDS.match(line, time.end()) for line in lines):
         return True
     return all(map(_BARE.fullmatch, lines)) or all(map(_named, lines))
 
 
 def _shape(lines: Sequence[str]) -> Callable[[str], Sample | None] | None:
-    """The parser of the first line that any of them finds an address in."""
+    """The parser that finds an address in the first line that has one."""
     return next((parse for line in lines for parse in (_timed, _bare, _named) if parse(line)), None)
 
 

@@ -1,13 +1,12 @@
-"""The fields of a line of `perf script`: which of its numbers is the address of the data that was accessed.
+"""The fields of a line of `perf script`: finds the number that is the address of the accessed data.
 
-perf prints fields in one order, whatever the order in `-F`, and names none of them:
+perf prints fields in a fixed order, whatever the order in `-F`, and names none of them:
 
     comm pid/tid [cpu] time: period event: address data_source |decoded|… weight ip symbol (file) physical …
 
-Of the bare hexadecimal words behind the event's name (the time, where no event is printed) the last is the
-instruction's where a symbol or a file follows, and a data source where its decoded form does. The address is the first
-of those that remain. Fields of tracepoints have names, and only those of page faults have an address of data among
-them. Does not cover which lines of a trace are samples (perf).
+Consider the bare hexadecimal words after the event's name (or after the time if there is no event). The last is the
+instruction's address if a symbol or file follows, and a data source if its decoded form does. The address of the data
+is the first of the others. Fields of tracepoints have names, and only those of page faults include an address of data.
 """
 
 from __future__ import annotations
@@ -32,20 +31,20 @@ _OF_CODE: Final = re.compile(
     r"|task-clock|context-switches|cs(?![^:])|(?:cpu-)?migrations|(?:alignment|emulation)-faults|bpf-output|dummy)",
     re.IGNORECASE,
 )
-"""Events that are counted where code runs: the only address of such a sample is the instruction's."""
+"""Events counted where code runs: the only address of such a sample is the instruction's."""
 _FAULT_TRACEPOINTS: Final = frozenset(
     {"exceptions:page_fault_user", "exceptions:page_fault_kernel", "kvm:kvm_page_fault"}
 )
 _FAULT: Final = re.compile(r"(?<!\S)address[= ](?:0x)?([0-9a-fA-F]{1,16})")
 _ERROR_CODE: Final = re.compile(r"(?<!\S)error_code[= ](?:0x)?([0-9a-fA-F]{1,8})")
 _WRITE_FAULT: Final = 2
-"""The bit of a page fault's error code that tells of a write."""
+"""The bit of a page fault's error code that marks a write."""
 _PERIOD_END: Final = 11
-"""Where a period ends behind a time: perf writes a blank and at least 10 digits, and 16 for an address."""
+"""Column after a time where a period ends: perf prints a blank and at least 10 digits; an address has 16."""
 
 
 class Sample(NamedTuple):
-    """One line that tells of an access."""
+    """An access in one line."""
 
     address: int
     write: bool
@@ -53,7 +52,7 @@ class Sample(NamedTuple):
 
 
 def sample_after(line: str, start: int) -> Sample | None:
-    """The sample in the fields behind the time, which ends at `start`; None where they have no address of data."""
+    """The sample in the fields after the time, which ends at `start`; None without an address of data."""
     leading = _LEADING.match(line, start)
     end = leading.end() if leading else start
     event = leading["event"] if leading else None
@@ -66,7 +65,7 @@ def sample_after(line: str, start: int) -> Sample | None:
 
 
 def sample_of(name: str, line: str, start: int) -> Sample | None:
-    """The sample in the fields of the event `name`, which ends at `start`."""
+    """The sample in the fields of the event `name`, which ends at `start`; None without an address of data."""
     event = _event(name)
     if event.tracepoint:
         return _fault(line[start:]) if event.faults else None
@@ -79,10 +78,10 @@ def sample_of(name: str, line: str, start: int) -> Sample | None:
 
 
 class _Event(NamedTuple):
-    """What the name of an event says of its fields; without one, nothing."""
+    """What an event's name says about its fields."""
 
     tracepoint: bool = False
-    """It is called system:name, and its fields have names of their own."""
+    """The event is called system:name, and its fields have names."""
     faults: bool = False
     branches: bool = False
     """The address is the branch's target."""
@@ -112,39 +111,39 @@ def _sample(event: _Event, words: list[str], following: str, line: str) -> Sampl
         del words[-1:]  # the data source
     elif following and not following.startswith("/") and not _has_symbol(event, words, following):  # "/": a cgroup
         del words[-1:]
-        if words and len(words[0]) <= 4 and words[0].isdecimal():  # a weight; such an address is never mapped
+        if words and len(words[0]) <= 4 and words[0].isdecimal():  # a weight: so low an address is never mapped
             return None
     address = int(words[0], 16) if words else 0
     return Sample(address, write=event.writes or "|OP STORE" in line) if address else None
 
 
 def _words(line: str, start: int) -> tuple[list[str], str]:
-    """The bare hexadecimal words from `start` on, and what follows them."""
+    """The bare hexadecimal words from `start` on, and the text after them."""
     text = line[start:]
-    if "insn:" in text or "ilen:" in text:  # behind which the instruction's own bytes are
+    if "insn:" in text or "ilen:" in text:  # followed by the bytes of the instruction
         text = _AFTER_INSTRUCTION.sub("", text)
     match = _WORDS.match(text)
     end = match.end() if match else 0
     words = text[:end].split()
     for n, word in enumerate(words[1:], 1):
-        if word.isalpha() and len(word) < 8:  # a function called `add` or `feed`
+        if word.isalpha() and len(word) < 8:  # a function with a name such as `add` or `feed`
             return words[:n], " ".join(words[n:]) + " " + text[end:]
     return words, text[end:].rstrip()
 
 
 def _has_symbol(event: _Event, words: list[str], following: str) -> bool:
-    """Whether the first word is an address that its own symbol follows, as perf prints it for page faults."""
+    """True if the first word is an address followed by its own symbol, as perf prints it for page faults."""
     return event.faults and len(words) == 1 and _SECOND_INSTRUCTION.search(f" {following}") is not None
 
 
 def _is_period(line: str, start: int, word: str, *, alone: bool) -> bool:
-    """Whether a word behind the time, where no event is printed, is the period; perf right-aligns what it prints."""
+    """True if a word after the time, with no event printed, is the period, judged by perf's right alignment."""
     end = line.index(word, start) + len(word) - start
     return word.isdecimal() and (end == _PERIOD_END if alone else end < 16) and not (alone and end == len(word) + 1)
 
 
 def _fault(fields: str) -> Sample | None:
-    """The sample of a tracepoint that tells of a page fault."""
+    """The sample of a tracepoint for page faults."""
     address, code = _FAULT.search(fields), _ERROR_CODE.search(fields)
     if address is None:
         return None

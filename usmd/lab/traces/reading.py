@@ -1,4 +1,4 @@
-"""Opening a trace of any format and iterating over its accesses."""
+"""Opens a trace of any format, and iterates over its accesses."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ FORMATS: dict[str, Callable[[Iterable[bytes], Context], Iterator[Batch]]] = {
 AUTO = "auto"
 
 _ADVICE = {"perf": "record addresses of data with perf record -d, and let perf script print them with -F +addr"}
-"""What to do where no access was found, by format."""
+"""Advice if a trace has no access, by format."""
 
 
 class OpenTrace:
     """A trace being read: a context manager, and an iterator of its accesses in batches.
 
-    Iterating raises TraceError for what cannot be read, and at the end when there was no access at all.
+    Iterating raises TraceError if the trace cannot be read, and at the end if there was no access.
     """
 
     name: str
-    """The file as tables name it: without its folder, or "stdin"."""
+    """Name of the file in tables: without its folder, or "stdin"."""
     format: str
-    """The name of its format."""
+    """Name of the format."""
     accesses: int
-    """Accesses read so far."""
+    """Number of accesses read so far."""
 
     def __init__(self, source: Source, format: str, context: Context) -> None:  # noqa: A002 - the word for it
         self.name = source.name
@@ -61,7 +61,7 @@ class OpenTrace:
 
     @property
     def size(self) -> int | None:
-        """Compressed bytes in the file; None where that is unknown, as for a pipe."""
+        """Compressed bytes in the file; None if unknown, as for a pipe."""
         return self._source.size
 
     @property
@@ -76,16 +76,16 @@ class OpenTrace:
 
     @property
     def truncated(self) -> bool:
-        """Whether the last record of a recording was cut off and dropped; known at the end."""
+        """True if the last record of a recording was cut off and dropped; known at the end."""
         return self._context.truncated
 
     @property
     def header(self) -> Header | None:
-        """What a recording says about itself; None for other formats."""
+        """The header of a recording; None for other formats."""
         return self._context.header
 
     def close(self) -> None:
-        """Close the file; standard input stays open. Once more is harmless."""
+        """Close the file; standard input stays open. May be called again."""
         self._closed = True
         self._source.close()
 
@@ -122,18 +122,17 @@ def open_trace(
     columns: dict[str, str] | None = None,
     time_unit: str = AUTO,
 ) -> OpenTrace:
-    """Open the trace at `path`, "-" for standard input; compression is undone, whatever the file is called.
+    """Open the trace at `path`, "-" for standard input; it may be compressed, whatever its name.
 
-    `format` is one of FORMATS, or AUTO to find out. `page_size`, in bytes, turns addresses into pages where a format
-    has addresses. `columns` names or numbers the columns of a csv trace by what they mean: time, id, address, size, op,
-    and `time_unit` the unit of its times, one of UNITS, or AUTO to find out. Raises TraceError for all that is wrong
-    with these, and with the file.
+    `format` is one of FORMATS, or AUTO to detect it. `page_size` in bytes turns addresses into pages. `columns` gives
+    names or numbers of a csv trace's columns by meaning: time, id, address, size, op. `time_unit` is the unit of its
+    times, one of UNITS, or AUTO to guess it. Raises TraceError for an invalid argument or file.
     """
     columns = columns or {}
     if format != AUTO and format not in FORMATS:
         raise TraceError(f"format {format!r} is unknown; allowed are {', '.join((AUTO, *FORMATS))}")
     if page_size < 1:
-        raise TraceError(f"page size {page_size} is none; allowed is a number of bytes from 1 on")
+        raise TraceError(f"page size {page_size} is invalid; allowed is a number of bytes from 1 on")
     check_overrides(columns)
     if time_unit != AUTO and time_unit not in UNITS:
         raise TraceError(f"time unit {time_unit!r} is unknown; allowed are {', '.join((AUTO, *UNITS))}")
@@ -147,7 +146,10 @@ def open_trace(
 
 
 def _format(source: Source, given: str, columns: dict[str, str]) -> str:
-    """The format to read `source` in, given or found; raises TraceError for an empty trace or columns without use."""
+    """The format of `source`, given or detected.
+
+    Raises TraceError for an empty trace, or columns for another format.
+    """
     if not source.peek(1):
         raise TraceError(f"{source.path} is empty; give a trace with at least one access")
     found = detect(source.peek, source.path, columns) if given == AUTO else given

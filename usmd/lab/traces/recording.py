@@ -1,10 +1,10 @@
-"""Our own recordings: the accesses and faults of a process, written while it ran.
+"""usmd's own recordings: the accesses and faults of a process, written while it ran.
 
-The file is the magic bytes `USMTRACE1` and a newline; the header as one line of JSON; and records of
-17 bytes, little endian and packed: float64 seconds since the recording started, uint64 page key (region id in the upper
-32 bits, page within it in the lower), uint8 kind (READ_HIT, WRITE_HIT, READ_FAULT, WRITE_FAULT).
+The file is the magic bytes `USMTRACE1` and a newline; the header as one line of JSON; and records of 17 bytes, little
+endian and packed: float64 seconds since the recording started, uint64 page key (region id in the upper 32 bits, page
+within the region in the lower), uint8 kind (READ_HIT, WRITE_HIT, READ_FAULT, WRITE_FAULT).
 
-A recording can be cut by a crash at any byte: a part of a record at its end is dropped and told, and is no error.
+A crash can cut a recording at any byte: an incomplete last record is dropped and reported, and is not an error.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from usmd.lab.traces.trace import Batch, cut
 
 MAGIC = b"USMTRACE1\n"
 HEADER_LIMIT = 1 << 16
-"""Most bytes in a header's line."""
+"""Most bytes in the header line."""
 BUFFERED = 1 << 16
-"""Bytes that a recorder keeps before it writes."""
+"""Bytes that a recorder buffers before it writes."""
 
 READ_HIT, WRITE_HIT, READ_FAULT, WRITE_FAULT = range(4)
 
@@ -38,9 +38,9 @@ _KIND_ALLOWED = "0 read hit, 1 write hit, 2 read fault, 3 write fault"
 
 
 class Recorder:
-    """Writes a recording to `file`, open for binary writing and buffered, and closes it in the end; a context manager.
+    """Writes a recording to `file`, open for binary writing and buffered, and closes it at the end; a context manager.
 
-    Every method raises TraceError when the file cannot be written, for example because the disk is full.
+    Every method raises TraceError if the file cannot be written, for example because the disk is full.
     """
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
@@ -65,7 +65,7 @@ class Recorder:
             self.flush()
 
     def add_many(self, accesses: Iterable[tuple[float, int, int]]) -> None:
-        """Add accesses, each (time, key, kind) as for `add`; all of them or, where one is wrong, none."""
+        """Add accesses, each (time, key, kind) as for `add`; if one is invalid, none is added."""
         try:
             records = b"".join(starmap(_record.pack, accesses))
         except struct.error as error:
@@ -77,7 +77,7 @@ class Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what is buffered to the file."""
+        """Write the buffered records to the file."""
         try:
             self._file.write(self._waiting)
             self._file.flush()
@@ -86,7 +86,7 @@ class Recorder:
         self._waiting.clear()
 
     def close(self) -> None:
-        """Write what is buffered and close the file; once more is harmless."""
+        """Write the buffered records and close the file. May be called again."""
         if self._file.closed:
             return
         try:
@@ -118,8 +118,8 @@ def _no_kind(kind: int) -> TraceError:
 def read_recording(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
     """The accesses of a recording, with times in seconds since its start; sets `context.header` at once.
 
-    `context.truncated` is set when the last record was cut off. Raises TraceError for a header that cannot be read, at
-    once, and for a kind or a time that is none, while iterating.
+    Sets `context.truncated` if the last record was cut off. Raises TraceError at once for an invalid header, and while
+    iterating for an invalid kind or time.
     """
     source = iter(chunks)
     data = b""

@@ -1,7 +1,7 @@
-"""Records of fixed length in binary traces: whole ones, and one field of many at once.
+"""Records of fixed length in binary traces: cuts whole records, and extracts one field of many at once.
 
-A field is gathered byte by byte over all records with strided copies, which is many times faster in Python than
-unpacking record after record.
+A field is gathered byte by byte over all records with strided copies, which in Python is many times faster than
+unpacking each record.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ class Header(msgspec.Struct, frozen=True):
     page_size: int
     """Bytes in a page."""
     process: str
-    """Name of the process whose accesses these are."""
+    """Name of the recorded process."""
     started: float
-    """When the recording began, in Unix seconds; times of records count from here."""
+    """Start of the recording in Unix seconds; times of records count from here."""
     frames: int
-    """Frames the process could have."""
+    """Most frames that the process could have."""
     evict: str
-    """Name of the evict policy that was in force."""
+    """Name of the process's evict policy."""
 
 
 def whole_records(chunks: Iterable[bytes], length: int, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Byte offset, counted from `start`, and a run of whole records of `length` bytes, at most BATCH_LIMIT of them.
+    """Pairs of a byte offset, counted from `start`, and whole records of `length` bytes, at most BATCH_LIMIT of them.
 
-    Where the last record is cut off, what there is of it comes last, alone.
+    If the last record is cut off, its bytes are the last item.
     """
     offset = start
     rest = b""

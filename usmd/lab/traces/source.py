@@ -1,8 +1,4 @@
-"""The bytes of a trace: a file, a pipe or standard input, read once from front to back, decompressed.
-
-Covers opening, peeking and counting. Nothing is sought, so that a pipe serves as well as a file. Does not cover what
-the bytes mean.
-"""
+"""The bytes of a trace: a file, a pipe or standard input, read once from front to back, and decompressed."""
 
 from __future__ import annotations
 
@@ -18,18 +14,18 @@ from usmd.errors import TraceError
 from usmd.lab.traces.compression import MAGIC_LENGTH, decompressed
 
 CHUNK = 1 << 18
-"""Bytes that readers get at a time, about; also what one read asks for."""
+"""Bytes that one read asks for, and most bytes of a chunk."""
 
 
 class Source:
-    """One open trace. Raises TraceError when `path` cannot be opened or read; "-" is standard input."""
+    """One open trace. Raises TraceError if `path` cannot be opened or read; "-" is standard input."""
 
     path: str
-    """The file as errors name it: the path given, or "stdin"."""
+    """Name of the file in errors: the path given, or "stdin"."""
     name: str
-    """The file as tables name it: without its folder."""
+    """Name of the file in tables: without its folder."""
     size: int | None
-    """Compressed bytes in the file; None where that is unknown, as for a pipe."""
+    """Compressed bytes in the file; None if unknown, as for a pipe."""
     position: int
     """Compressed bytes read so far."""
 
@@ -47,7 +43,7 @@ class Source:
         self._plain = decompressed(head, rest, self.path)
 
     def peek(self, length: int) -> bytes:
-        """The first `length` plain bytes, or all where there are fewer; `chunks` yields them again."""
+        """The first `length` plain bytes, or all if there are fewer; `chunks` yields them again."""
         have = sum(map(len, self._peeked))
         while have < length and (chunk := next(self._plain, b"")):
             self._peeked.append(chunk)
@@ -56,7 +52,7 @@ class Source:
         return self._peeked[0][:length]
 
     def chunks(self) -> Iterator[bytes]:
-        """The plain bytes from the first on, in chunks of CHUNK bytes or fewer, never empty. To be called once."""
+        """The plain bytes from the first on, in chunks of at most CHUNK bytes, never empty. May be called once."""
         waiting: list[bytes] = []
         have = 0
         for piece in self._pieces():
@@ -71,7 +67,7 @@ class Source:
             yield b"".join(waiting)
 
     def close(self) -> None:
-        """Give the file back; standard input stays open."""
+        """Close the file; standard input stays open."""
         self._close()
 
     def _open(self, path: str) -> tuple[Callable[[int], bytes | None], Callable[[], None], int | None]:
@@ -117,7 +113,7 @@ _ADVICE = "give the path of a readable file, or - for standard input"
 def _standard_input() -> tuple[Callable[[int], bytes | None], Callable[[], None], int | None]:
     if sys.stdin is None:
         raise OSError("there is no standard input")
-    buffer = cast("io.BufferedReader", sys.stdin.buffer)  # read1: what a pipe has now, without waiting for more
+    buffer = cast("io.BufferedReader", sys.stdin.buffer)  # read1 returns what a pipe has, without waiting for more
     try:
         return buffer.read1, _leave, buffer.fileno()
     except OSError:
@@ -125,7 +121,7 @@ def _standard_input() -> tuple[Callable[[int], bytes | None], Callable[[], None]
 
 
 def _leave() -> None:
-    """Standard input belongs to the process."""
+    """Do nothing: standard input belongs to the process."""
 
 
 def _size(descriptor: int | None) -> int | None:

@@ -1,11 +1,11 @@
-"""Text traces: one page id per line, decimal or 0x hex, and perhaps what kind of access it is.
+"""Text traces: one page id per line, decimal or 0x hex, optionally with the kind of the access.
 
     # a comment
     17
     0x11 w
 
-Lines of digits only, and those followed by " r" or " w", take a short way through C; what is anything else in a block
-of lines sends the whole block the long way, with the same result.
+Lines of digits only, and those followed by " r" or " w", are parsed in C. A block with any other line is parsed in
+Python, with the same result.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _decode = msgspec.json.Decoder(list[int]).decode
 
 
 def read_text(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]:
-    """The accesses of a text trace; without times. Raises TraceError for a line that is none of the above."""
+    """The accesses of a text trace, without times. Raises TraceError for an invalid line."""
     for first, block in line_blocks(chunks, context):
         keys, writes = _decimals(block) or _decimals_with_kinds(block) or _line_by_line(block, first, context)
         yield from cut(keys, writes)
 
 
 def _decimals(block: bytes) -> tuple[array[int], bytes] | None:
-    """The keys of a block that has one decimal id on every line and nothing else; None for any other block."""
+    """The keys of a block with one decimal id on every line and nothing else; None for any other block."""
     if block.translate(None, _DIGITS + b"\r\n"):
         return None
     keys = _comma_separated(block[:-1].replace(b"\n", b","))
@@ -52,13 +52,13 @@ def _decimals_with_kinds(block: bytes) -> tuple[array[int], bytes] | None:
     if numbers.translate(None, _DIGITS + b","):
         return None
     keys = _comma_separated(numbers[:-1])
-    if keys is None or len(separators) != 3 * len(keys):  # otherwise a comma was there before
+    if keys is None or len(separators) != 3 * len(keys):  # a line contained a comma
         return None
     return keys, separators[1::3].translate(_KIND_TO_WRITE)
 
 
 def _comma_separated(numbers: bytes) -> array[int] | None:
-    """The numbers as keys; None when there is an empty one, a leading zero, or one of more than 64 bits."""
+    """The numbers as keys; None if one is empty, has a leading zero, or has more than 64 bits."""
     try:
         return as_keys(_decode(b"[" + numbers + b"]"))
     except (msgspec.DecodeError, OverflowError):

@@ -161,7 +161,7 @@ def test_progress_can_be_told_between_batches(tmp_path):
         (WAYS["zstd"](b"12\n" * 99)[:-1], {}, "zstd stream ends early"),
         (b"12\n\xff\n", {"format": "text"}, "line 2: .* not UTF-8"),
         (b"12\n", {"format": "xml"}, "format 'xml' is unknown; allowed are auto, csv, lackey"),
-        (b"12\n", {"page_size": 0}, "page size 0 is none"),
+        (b"12\n", {"page_size": 0}, "page size 0 is invalid"),
         (b"12\n", {"columns": {"id": "x"}}, "columns are named, but .*/t is read as text"),
         (b"id\n1\n", {"columns": {"ids": "x"}}, "cannot mean 'ids'"),
     ],
