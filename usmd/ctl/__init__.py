@@ -1,1 +1,1 @@
-"""usmctl: what an operator types."""
+"""usmctl: the commands for operators."""

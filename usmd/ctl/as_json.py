@@ -1,8 +1,7 @@
-"""Answers of the daemon as JSON documents with the field names of the wire.
+"""Converts the daemon's answers to JSON documents with the field names of the wire.
 
-Covers the translation of a message into plain values: 64-bit integers stay numbers (protobuf's own JSON writes them as
-text), fields at their default are present, optional fields that are unset are null, enum values go by name without
-their prefix. Does not decide which message a command prints.
+64-bit integers stay numbers (protobuf's own JSON writes them as text), default values are included, unset optional
+fields are null, and enum values are names without their prefix.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from usmd.text_output import encoding_of, to_json
 
 
 def plain(message: Message) -> dict[str, object]:
-    """Every field of `message` by its name on the wire, as values that JSON knows."""
+    """Every field of `message` by its name on the wire, as JSON values."""
     document: dict[str, object] = {}
     for field in message.DESCRIPTOR.fields:
         if field.has_presence and not message.HasField(field.name):
@@ -30,13 +29,13 @@ def plain(message: Message) -> dict[str, object]:
 
 
 def write_document(document: object, file: TextIO) -> None:
-    """Write one document, indented, and a line end."""
+    """Write one indented document and a line end."""
     file.write(to_json(document, encoding_of(file), indent=2) + "\n")
     file.flush()
 
 
 def write_line(document: object, file: TextIO) -> None:
-    """Write one document on a line of its own and flush, so that a reader of the pipe sees it at once."""
+    """Write one document on one line and flush, so that a reader of the pipe sees it at once."""
     file.write(to_json(document, encoding_of(file)) + "\n")
     file.flush()
 
@@ -49,7 +48,7 @@ def _plain(value: object, enum_names: Mapping[int, str]) -> object:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item, enum_names) for item in value]
     if isinstance(value, int):
-        return enum_names.get(value, value)  # an enum value that this version does not know stays a number
+        return enum_names.get(value, value)  # an enum value unknown to this version stays a number
     return value
 
 

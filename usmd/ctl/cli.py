@@ -1,7 +1,7 @@
 """usmctl: the commands and their options.
 
-Covers reading the command line, exit codes (0 done, 1 the daemon cannot be reached or says no, 2 bad usage; those of
-`doctor` are its own), and the end of a pipe. What is asked is connect's; how it looks is the view modules'.
+Exit codes: 0 done, 1 the daemon cannot be reached or refuses, 2 bad usage; those of `doctor` are its own. connect asks
+the daemon; the view modules print the answers.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ _UNWRITABLE = (
 
 app = typer.Typer(
     name="usmctl",
-    help="Look into usmd and steer it.\n\n"
-    "Every command takes --format json for programs. The daemon is found at --address, else at "
-    f"${ADDRESS_VARIABLE}, else where a daemon of the same user serves by default.",
+    help="Inspect and control usmd.\n\n"
+    "Every command accepts --format json for programs. The daemon's address is --address, else "
+    f"${ADDRESS_VARIABLE}, else the default socket of the same user's daemon.",
     epilog="Start with: usmctl status",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -137,7 +137,7 @@ def regions(
 ) -> None:
     """List the regions of one process, or of all.
 
-    RES and SWAP are pages: in memory, and in swap only. MAJOR are the faults that needed I/O.
+    RES and SWAP are pages: in memory, and in swap only. MAJOR counts the faults that needed I/O.
     """
     with connected(context, address) as admin:
         found = in_order(lists_view.region_columns(), admin.regions(admin.process_id(process)), sort)
@@ -159,7 +159,7 @@ def swap(
 ) -> None:
     """List the swap devices with their slots, traffic and errors.
 
-    A slot holds a page. WRITTEN and READ are pages since the start, IN FLIGHT those under way.
+    A slot holds a page. WRITTEN and READ are pages since the start, IN FLIGHT those in progress.
     """
     with connected(context, address) as admin:
         found = in_order(lists_view.device_columns(), admin.swap_devices(), sort)
@@ -205,7 +205,7 @@ def watch(
         list[str] | None,
         typer.Option(
             metavar="KIND[,KIND...]",
-            help=f"Events of these kinds alone: {', '.join(sorted(NOTICES))}. Default: all.",
+            help=f"Only events of these kinds: {', '.join(sorted(NOTICES))}. Default: all.",
             show_default=False,
             autocompletion=completion.kinds,
         ),
@@ -214,7 +214,7 @@ def watch(
         list[str] | None,
         typer.Option(
             metavar="PROCESS[,PROCESS...]",
-            help="Events of these processes alone, by number or name. Default: all, and those of no process.",
+            help="Only events of these processes, by number or name. Default: all, and those of no process.",
             show_default=False,
             autocompletion=completion.processes,
         ),
@@ -243,7 +243,7 @@ def drain(
     context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     grace: Annotated[
-        float, typer.Option(min=0, max=86_400, help="Seconds that running calls get; 0 is the daemon's setting.")
+        float, typer.Option(min=0, max=86_400, help="Seconds for running calls; 0: the daemon's setting.")
     ] = 0.0,
     address: AddressOption = None,
     output: FormatOption = None,
@@ -258,11 +258,11 @@ def drain(
 
 @app.command(epilog="Examples:\n\nusmctl doctor\n\nusmctl doctor --format json")
 def doctor(context: typer.Context, output: FormatOption = None) -> None:
-    """Tell what this machine offers for real memory, what usmd will use, and how to get what is missing.
+    """Show what this machine offers for real memory, what usmd will use, and how to get what is missing.
 
-    Needs no daemon. Run it as the user whose program will use the memory: rights are that user's.
+    Needs no daemon. Run it as the user whose program will use the memory, for the checks depend on that user's rights.
 
-    Exit code: 0 where real memory (userfaultfd) can be used, 1 where only simulated memory can.
+    Exit code: 0 if real memory (userfaultfd) can be used, 1 if only simulated memory can.
     """
     report = diagnose(look())
     show(
@@ -274,7 +274,7 @@ def doctor(context: typer.Context, output: FormatOption = None) -> None:
     raise typer.Exit(FAILED if report.reason else 0)
 
 
-# Commands with a module of their own.
+# Commands with their own module.
 app.command(epilog=policy_command.LIST_EPILOG)(policy_command.policies)
 app.add_typer(policy_command.policy, name="policy")
 app.command(epilog=hints_command.EPILOG)(hints_command.hints)
@@ -292,15 +292,15 @@ for _command in (
     _command.help = flowing(_command.callback.__doc__ if _command.callback else None)
 
 program = typer.main.get_command(app)
-"""Every command, built once: calling `app` builds them anew each time."""
+"""All commands, built once: each call of `app` would build them again."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run usmctl on `arguments`, or on those of the process, and return the exit code."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log says nothing that usmctl does not say better
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # usmctl's own messages say more than gRPC's log
     open_missing()
     use_escapes()
-    with ended_by(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP):  # SIGINT has that from Python
+    with ended_by(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP):  # Python handles SIGINT this way already
         return _run(arguments)
 
 
@@ -309,7 +309,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         try:
             program(None if arguments is None else list(arguments), prog_name="usmctl")
         finally:
-            sys.stdout.flush()  # while what prevents it can still be told
+            sys.stdout.flush()  # here, where an error can still be reported
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except InvalidArgument as error:
@@ -319,8 +319,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except MemoryError:
         return _complain("there is not enough memory for that", FAILED)
     except BrokenPipeError:
-        sys.stdout = None  # else it is tried once more at the end, with a traceback
-        return FAILED  # quietly: a reader that leaves early, as `head` does, has what it wanted
+        sys.stdout = None  # else Python flushes again at exit, with a traceback
+        return FAILED  # quietly: a reader that closes early, as `head` does, has all it wanted
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
@@ -357,7 +357,7 @@ def _watch_map(admin: Admin, by: memory_map.By, cells: int | None, interval: flo
 
 
 def _map_as_json(admin: Admin, cells: int | None, interval: float | None) -> None:
-    """One document, or with an interval one a line."""
+    """Write one document, or with an interval one a line."""
     if interval is None:
         write_document(plain(admin.memory_map(cells or 0)), sys.stdout)
         return
@@ -368,7 +368,10 @@ def _map_as_json(admin: Admin, cells: int | None, interval: float | None) -> Non
 
 
 def _ask(question: str) -> None:
-    """Go on only after a yes. The question goes to standard error, so that standard output holds the answer alone."""
+    """Exit unless the answer is yes.
+
+    The question goes to standard error, so that standard output has only the result.
+    """
     sys.stderr.write(f"{printable(question, encoding_of(sys.stderr))} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -1,4 +1,4 @@
-"""What the commands of usmctl have in common: the connection, the two ways of writing an answer, and Ctrl-C."""
+"""Shared by usmctl's commands: the connection, the two output formats, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from usmd.ctl.console import make_console
 from usmd.ctl.options import Format, chosen_format
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a command as Ctrl-C does: what it knows or has received is written out in full."""
+"""Signals that end a command as Ctrl-C does: what it has received is written completely."""
 FAILED = 1
-"""Exit code of what cannot be done, as against a mistake in the command line."""
+"""Exit code for a failure that is not a mistake in the command line."""
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def connected(context: typer.Context, address: str | None) -> Iterator[Admin]:
 
 @contextmanager
 def ended_by(handler: Callable[[int, FrameType | None], object], *signals: int) -> Iterator[None]:
-    """Have `signals` call `handler`, in the main thread; a SIGHUP or SIGTERM that is ignored (nohup) stays so.
+    """Call `handler` on `signals`, in the main thread. An ignored SIGHUP or SIGTERM (nohup) stays ignored.
 
     A second SIGTERM ends the process at once. A second SIGHUP does nothing: a closed terminal sends several.
     """
@@ -59,7 +59,7 @@ def ended_by(handler: Callable[[int, FrameType | None], object], *signals: int) 
 
 @contextmanager
 def until_interrupted() -> Iterator[None]:
-    """Ctrl-C is how an endless command is meant to end; so are SIGTERM and SIGHUP (`ended_by`)."""
+    """Turn Ctrl-C, SIGTERM and SIGHUP (with `ended_by`) into the normal end of an endless command."""
     try:
         yield
     except KeyboardInterrupt:
@@ -72,7 +72,7 @@ def show(
     as_json: Callable[[], dict[str, object]],
     as_table: Callable[[Console], None],
 ) -> None:
-    """Write an answer in the format that is asked for."""
+    """Write an answer in the chosen format."""
     if chosen_format(context, output) is Format.JSON:
         write_document(as_json(), sys.stdout)
     else:
@@ -80,11 +80,11 @@ def show(
 
 
 def flowing(docstring: str | None) -> str:
-    """A docstring as help: its paragraphs without the line breaks inside them, so that they fit any terminal."""
+    """A docstring as help: paragraphs without inner line breaks, so that they fit any terminal."""
     paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
     return "\n\n".join(" ".join(each.split()) for each in paragraphs)
 
 
 def listed(name: str, messages: Sequence[Message]) -> dict[str, object]:
-    """Messages as a document with one list."""
+    """A document with one list of messages."""
     return {name: [plain(message) for message in messages]}

@@ -1,6 +1,6 @@
-"""What the shell offers after Tab: policies, processes, regions, formats, columns; nothing while the daemon is away.
+"""Shell completion: policies, processes, regions, formats, columns; without a daemon, no processes and regions.
 
-Typer calls these with the command line as far as it is written; `usmctl --install-completion` sets the shell up.
+Typer calls these functions with the command line typed so far; `usmctl --install-completion` sets up the shell.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from usmd.policies import registry
 
 _Answer = TypeVar("_Answer")
 Offer = Callable[[str], list[str]]
-"""Called with the word as far as it is written; typer looks at the annotations of what it is given."""
+"""Called with the word typed so far; typer inspects the annotations of its arguments."""
 
 
 def policies(kind: str) -> Offer:
-    """Policies of a kind, of which an option takes several between commas."""
+    """Policies of a kind, for an option that takes several separated by commas."""
 
     def offer(incomplete: str) -> list[str]:
         return in_list(registry.TABLES[kind], incomplete)
@@ -31,7 +31,7 @@ def policies(kind: str) -> Offer:
 
 
 def one_of(names: Iterable[str]) -> Offer:
-    """Names of which an option takes one, or several between commas."""
+    """Names, for an option that takes one, or several separated by commas."""
     found = list(names)
 
     def offer(incomplete: str) -> list[str]:
@@ -44,7 +44,7 @@ kinds = one_of(NOTICES)
 
 
 def processes(context: typer.Context, incomplete: str) -> list[str]:
-    """Names of processes, and numbers of those without a name of their own."""
+    """Names of processes, and the numbers of those without a unique name."""
     found = [(process.process_id, process.name) for process in _ask(context, Admin.processes)]
     names = [name for _, name in found]
     offered = [name if name and names.count(name) == 1 and "," not in name else str(number) for number, name in found]
@@ -52,7 +52,7 @@ def processes(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def regions(context: typer.Context, incomplete: str) -> list[str]:
-    """Names or numbers of the regions of the process that is named before."""
+    """Names or numbers of the regions of the process given before."""
     process = context.params.get("process")
 
     def ask(admin: Admin) -> Sequence[str]:
@@ -66,12 +66,12 @@ def regions(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def places(context: typer.Context, incomplete: str) -> list[str]:
-    """Regions, with the `+` that an offset follows."""
+    """Regions with a `+`, after which the offset is typed."""
     return [f"{region}+" for region in regions(context, incomplete)]
 
 
 def in_list(names: Iterable[str], incomplete: str) -> list[str]:
-    """Those of `names` that go on with the last word of a list with commas, after what the list has already."""
+    """The completions of the last word of a comma-separated list, each with the words before it."""
     before, comma, word = incomplete.rpartition(",")
     if before.count("(") > before.count(")"):
         return []  # inside a policy's parameters
@@ -79,10 +79,10 @@ def in_list(names: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _ask(context: typer.Context, question: Callable[[Admin], Sequence[_Answer]]) -> Sequence[_Answer]:
-    """Put a question to the daemon of the command line; no answer is an empty one."""
+    """Ask the daemon of the command line; without an answer, empty."""
     address = context.params.get("address") or (context.parent and context.parent.params.get("address"))
     try:
         with Admin(admin_socket(from_argument(address) if isinstance(address, str) else None)) as admin:
             return question(admin)
     except UsmdError:
-        return ()  # a shell that waits for words has no use for a complaint
+        return ()  # a completing shell has no use for an error message

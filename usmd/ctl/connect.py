@@ -1,7 +1,6 @@
-"""The connection to the daemon's admin socket, and what its failures mean to an operator.
+"""The connection to the daemon's admin socket: one method per call, with all pages of a list joined.
 
-Covers the channel, one method per call with the pages of a list joined, and the translation of gRPC errors. Does not
-print, and does not decide exit codes.
+Errors of gRPC become messages for the operator.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from usmd.runtime_paths import ADMIN_SOCKET_NAME, check_folder, parse_address
 
 ADDRESS_VARIABLE = "USM_ADMIN_ADDRESS"
 ANSWER_SECONDS = (
-    10.0  # an inspection takes milliseconds; a daemon that needs longer is stuck, and the operator must know
+    10.0  # an inspection takes milliseconds; a daemon that takes longer is stuck, and the operator must know
 )
 
 _Request = TypeVar("_Request")
@@ -35,7 +34,7 @@ _Item = TypeVar("_Item")
 
 
 class AdminError(UsmdError):
-    """The daemon could not be reached, or said no; the message is for the operator."""
+    """The daemon cannot be reached, or refuses; the message is for the operator."""
 
 
 class _Page(Protocol):
@@ -46,9 +45,9 @@ _PageT = TypeVar("_PageT", bound=_Page)
 
 
 def admin_socket(address: str | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Socket to use: `address`, else $USM_ADMIN_ADDRESS, else where a daemon of this user serves by default.
+    """The socket to use: `address`, else $USM_ADMIN_ADDRESS, else the default of this user's daemon.
 
-    Raises ConfigError for an address that is no `unix:PATH`, and for a default place that is another user's.
+    Raises ConfigError for an address that is not `unix:PATH`, and if another user owns the default folder.
     """
     text = address or environ.get(ADDRESS_VARIABLE, "")
     if text:
@@ -62,7 +61,7 @@ _Item_co = TypeVar("_Item_co", covariant=True)
 
 
 class _Call(Protocol[_Item_co]):
-    """A call whose answers come one by one."""
+    """A call that returns several messages."""
 
     def __iter__(self) -> Iterator[_Item_co]: ...
     def cancel(self) -> object: ...
@@ -72,7 +71,7 @@ _Explained = Callable[[Callable[[], bool]], AbstractContextManager[None]]
 
 
 class Stream(Generic[_Item]):
-    """Messages as they come, until the daemon ends the stream, which may raise AdminError, or `cancel` does."""
+    """Messages as they arrive, until the daemon ends the stream, perhaps with AdminError, or `cancel` is called."""
 
     def __init__(self, call: _Call[_Item], explained: _Explained) -> None:
         self._call = call
@@ -93,7 +92,7 @@ class Stream(Generic[_Item]):
             self._call.cancel()
 
     def cancel(self) -> None:
-        """End the stream well, from any thread or a signal handler."""
+        """End the stream without an error, from any thread or signal handler."""
         self._cancelled = True
         self._call.cancel()
 
@@ -116,7 +115,7 @@ class Admin:
         self._channel.close()
 
     def status(self) -> admin_pb2.GetStatusResponse:
-        """State of the daemon."""
+        """The state of the daemon."""
         return self._call(self._stub.GetStatus, admin_pb2.GetStatusRequest())
 
     def processes(self) -> list[admin_pb2.Process]:
@@ -128,9 +127,9 @@ class Admin:
         return _all_pages(fetch, lambda page: page.processes)
 
     def process_id(self, process: str | None) -> int:
-        """Find the number of the process that `process` numbers or names; 0, which means all, for None.
+        """The number of a process given by number or name; 0, which means all, for None.
 
-        Raises InvalidArgument for text that is neither, and NotFound for a name that none or several have.
+        Raises InvalidArgument if the text is neither, and NotFound if no process, or several, have the name.
         """
         if process is None:
             return 0
@@ -138,16 +137,16 @@ class Admin:
         return parsed if isinstance(parsed, int) else find_process(parsed, self.processes())
 
     def process_ids(self, texts: Sequence[str]) -> list[int]:
-        """Numbers of the processes that `texts` number or name, with several in one text between commas.
+        """The numbers of processes given by number or name; a text may have several separated by commas.
 
-        Raises as `process_id`. A name may have a comma.
+        Raises what `process_id` raises. A name may contain a comma.
         """
         names = {process.name for process in self.processes()} if texts else set()
         parts = [part for text in texts for part in ([text] if from_argument(text) in names else text.split(","))]
         return [self.process_id(part.strip()) for part in parts]
 
     def regions(self, process_id: int) -> list[admin_pb2.RegionInfo]:
-        """All regions of a process; of all processes for 0."""
+        """All regions of a process; for 0, of all processes."""
 
         def fetch(token: str) -> admin_pb2.ListRegionsResponse:
             request = admin_pb2.ListRegionsRequest(process_id=process_id, page_token=token)
@@ -156,11 +155,11 @@ class Admin:
         return _all_pages(fetch, lambda page: page.regions)
 
     def policies(self) -> admin_pb2.ListPoliciesResponse:
-        """All policies, and those of each process."""
+        """All policies, and those in force for each process."""
         return self._call(self._stub.ListPolicies, admin_pb2.ListPoliciesRequest())
 
     def set_policy(self, process_id: int, policies: Mapping[str, str]) -> admin_pb2.SetPolicyResponse:
-        """Give a process other policies, by kind."""
+        """Replace policies of a process; `policies` are specifications by kind."""
         return self._call(self._stub.SetPolicy, admin_pb2.SetPolicyRequest(process_id=process_id, **policies))
 
     def swap_devices(self) -> list[admin_pb2.SwapDevice]:
@@ -168,7 +167,7 @@ class Admin:
         return list(self._call(self._stub.ListSwapDevices, admin_pb2.ListSwapDevicesRequest()).swap_devices)
 
     def hints(self, process_id: int) -> admin_pb2.ListHintsResponse:
-        """All ranges of a process on which a hint is in force, and what it keeps; of all processes for 0."""
+        """All ranges of a process with a hint in force, and the pages that it keeps; for 0, of all processes."""
         pages: list[admin_pb2.ListHintsResponse] = []
 
         def fetch(token: str) -> admin_pb2.ListHintsResponse:
@@ -188,11 +187,11 @@ class Admin:
         return self._call(self._stub.ClearHints, request)
 
     def memory_map(self, cells: int) -> admin_pb2.GetMemoryMapResponse:
-        """Memory in at most `cells` cells."""
+        """The memory map in at most `cells` cells."""
         return self._call(self._stub.GetMemoryMap, admin_pb2.GetMemoryMapRequest(cells=cells))
 
     def explain(self, process_id: int, page: Address | Place) -> admin_pb2.ExplainPageResponse:
-        """All that is known of one page."""
+        """All that the daemon knows about one page."""
         request = admin_pb2.ExplainPageRequest(process_id=process_id)
         if isinstance(page, Address):
             request.address = page.address
@@ -201,7 +200,7 @@ class Admin:
         return self._call(self._stub.ExplainPage, request)
 
     def evictions(self, process_id: int, page: Address | Place | None, limit: int) -> admin_pb2.ListEvictionsResponse:
-        """The last evictions of a process, of a page or of all; 0 is all that are on record."""
+        """The last `limit` evictions of a process, or of one page; 0: all on record."""
         request = admin_pb2.ListEvictionsRequest(process_id=process_id, limit=limit)
         if isinstance(page, Address):
             request.address = page.address
@@ -210,17 +209,17 @@ class Admin:
         return self._call(self._stub.ListEvictions, request)
 
     def events(self, kinds: Sequence[str] = (), process_ids: Sequence[int] = ()) -> Iterator[admin_pb2.Event]:
-        """Events as they happen, of these kinds and processes (none: of all), until the daemon ends the stream."""
+        """Events as they happen, of these kinds and processes (empty: of all), until the daemon ends the stream."""
         request = admin_pb2.WatchEventsRequest(kinds=kinds, process_ids=process_ids)
         return iter(Stream(self._stub.WatchEvents(request), self._explained))
 
     def record(self, process_id: int) -> Stream[admin_pb2.RecordedAccesses]:
-        """What a process touches, until it ends."""
+        """The accesses of a process, until it ends."""
         request = admin_pb2.RecordAccessesRequest(process_id=process_id)
         return Stream(self._stub.RecordAccesses(request), self._explained)
 
     def shadow(self, request: admin_pb2.ShadowPoliciesRequest) -> Stream[admin_pb2.ShadowReport]:
-        """How other policies do on what a process touches, until it ends."""
+        """The results of other policies on the accesses of a process, until it ends."""
         return Stream(self._stub.ShadowPolicies(request), self._explained)
 
     def validate(self) -> admin_pb2.ValidateResponse:
@@ -229,7 +228,7 @@ class Admin:
             return self._stub.Validate(admin_pb2.ValidateRequest())
 
     def drain(self, grace_seconds: float) -> admin_pb2.DrainResponse:
-        """Drains the daemon; waits as long as that takes. 0 seconds is the daemon's setting."""
+        """Drain the daemon; waits as long as that takes. 0 seconds: the daemon's setting."""
         with self._explained():
             return self._stub.Drain(admin_pb2.DrainRequest(grace_seconds=grace_seconds))
 
@@ -242,7 +241,7 @@ class Admin:
         try:
             yield
         except grpc.RpcError as error:
-            call = cast("grpc.Call", error)  # what a stub raises is both
+            call = cast("grpc.Call", error)  # an error raised by a stub is also a Call
             raise AdminError(self._explain(call, was_connected())) from error
 
     def _explain(self, error: grpc.Call, was_connected: bool) -> str:
@@ -262,7 +261,7 @@ class Admin:
                 return error.details() or f"usmd at {self.address} answered {code.name}"
 
     def _why_unreachable(self) -> str:
-        """Asks the kernel, whose answer is exact where gRPC's is prose."""
+        """Ask the kernel, whose error is exact; gRPC's is prose."""
         probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with probe:
             try:
@@ -279,7 +278,7 @@ def _region_offset(place: Place) -> admin_pb2.RegionOffset:
 
 
 def _status_message(call: grpc.Call) -> str:
-    """Message of the google.rpc.Status that usmd sends with its errors; empty when there is none."""
+    """The message of the google.rpc.Status that usmd sends with its errors; empty if there is none."""
     try:
         status = rpc_status.from_call(call)
     except ValueError:  # the trailer contradicts the call, so it is not usmd's

@@ -1,7 +1,7 @@
-"""Miss-ratio curves as a picture, PNG and SVG: miss ratio over memory, a line a policy.
+"""Miss-ratio curves as a picture, PNG and SVG: miss ratio over memory, one line per policy.
 
-What a picture looks like is decided here: settings of matplotlib in files and in the environment are made for other
-work, and may name fonts, backends or programs that are not there.
+The user's settings of matplotlib, in files and environment variables, are ignored: they are made for other work, and
+may name missing fonts, backends or programs.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ from usmd.text_output import printable
 MARKERS = "osD^vP*X<>dph"
 ENDINGS = ("png", "svg")
 MADE_BY = "usmctl replay --mrc"
-"""What a picture says of who drew it; such a one is drawn again without asking."""
+"""The mark of usmctl's own pictures, which are overwritten without --force."""
 _MADE_BY_WITHIN = 4096
-"""Bytes at the beginning of a picture in which it says so."""
+"""Number of bytes at the beginning of a picture that are searched for the mark."""
 
 
 class Scale:
-    """Multiplies an axis by a factor."""
+    """Multiplies the values of an axis by a factor."""
 
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def __call__(self, values: Any) -> Any:  # noqa: ANN401 - whatever matplotlib has
-        """The values on the other axis; numbers or arrays of them."""
+    def __call__(self, values: Any) -> Any:  # noqa: ANN401 - any of matplotlib's types
+        """The values on the other axis: numbers or arrays."""
         return values * self.factor
 
 
 def pictures(target: Path) -> list[Path]:
-    """The files that `draw` writes."""
+    """The paths of the files that `draw` writes."""
     return [target.with_name(f"{target.name}.{ending}") for ending in ENDINGS]
 
 
 def check_folder(target: Path) -> None:
-    """Raise InvalidArgument when the folder of the pictures is absent: before the work, which may take hours."""
+    """Raise InvalidArgument if the pictures' folder is missing; called before the work, which may take hours."""
     if not target.parent.is_dir():
         raise InvalidArgument(f"pictures cannot be written to {target.parent}, which is no folder; give another -o")
 
 
 def check_target(target: Path) -> None:
-    """Raise InvalidArgument when a picture would take the place of a file that is none of usmctl's curves."""
+    """Raise InvalidArgument if a picture would overwrite a file that is not one of usmctl's curves."""
     for path in pictures(target):
         try:
             with path.open("rb") as file:
                 begins = file.read(_MADE_BY_WITHIN)
         except OSError:
-            continue  # it is not there, or writing it fails with its reason
+            continue  # there is no such file, or writing it will fail with the reason
         if begins and MADE_BY.encode() not in begins:
             raise InvalidArgument(
                 f"{path} exists and is no curve of usmctl's; give another name with -o, or --force, which overwrites it"
@@ -69,7 +69,7 @@ def check_target(target: Path) -> None:
 def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
     """Write `target`.png and `target`.svg and return their paths.
 
-    Raises ImportError where matplotlib is not installed, and TraceError where the files cannot be written.
+    Raises ImportError if matplotlib is not installed, and TraceError if the files cannot be written.
     """
     with _own_settings():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -107,33 +107,33 @@ def _fill(axes: Any, trace: Trace, rows: Sequence[Row]) -> None:  # noqa: ANN401
     _write(axes.set_title(""), f"{trace.name}: {len(trace):,} accesses to {trace.distinct:,} pages")
     axes.grid(visible=True, which="major", alpha=0.3)
     shares = axes.secondary_xaxis("top", functions=(Scale(100 / trace.distinct), Scale(trace.distinct / 100)))
-    # Between two powers of ten other numbers are labelled too, for there may be no power in the picture.
+    # Values between powers of ten are labelled too, for the picture may have no power of ten in its range.
     few = max(row.frames for row in rows) < 10 * min(row.frames for row in rows)
     for axis, form in ((axes.xaxis, "{:,.0f}"), (shares.xaxis, "{:.3g}%")):
         axis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form.format(value)))
         axis.set_minor_formatter(axis.get_major_formatter() if few else NullFormatter())
     shares.set_xlabel("of the distinct pages")
     if names:
-        # Names are written afterwards: a legend leaves out those that begin with an underscore.
+        # Names are written afterwards, for a legend omits names that begin with an underscore.
         legend = axes.legend(loc="upper right", fontsize="small")
         for text, name in zip(legend.get_texts(), names, strict=True):
             _write(text, name)
 
 
 def _write(text: Any, words: str) -> None:  # noqa: ANN401 - matplotlib may not be there
-    """Have a picture say `words` as they are: no mathematics between dollar signs."""
+    """Write `words` literally: dollar signs do not mark mathematics."""
     text.set_parse_math(False)
     text.set_text(printable(words, "utf-8"))
 
 
 @contextmanager
 def _own_settings() -> Iterator[None]:
-    """Settings of matplotlib are its own defaults, whatever its user's files and environment say.
+    """Use matplotlib's own defaults, whatever the user's files and environment say.
 
-    Warnings are not shown. Raises ImportError where matplotlib is not installed.
+    Warnings are suppressed. Raises ImportError if matplotlib is not installed.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of fonts without a character of some name, for which they draw a box
+        warnings.simplefilter("ignore")  # about characters missing in a font, which draws a box instead
         matplotlib = _imported()
         defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
         with matplotlib.rc_context(defaults):
@@ -141,13 +141,13 @@ def _own_settings() -> Iterator[None]:
 
 
 def _imported() -> Any:  # noqa: ANN401 - a module that may not be there
-    """matplotlib, imported where none of its user's settings are found: it reads them while it is imported.
+    """matplotlib, imported where it finds none of the user's settings, which it reads during the import.
 
     It looks for a file in the current folder first, then for the one that MATPLOTLIBRC names.
     """
     ours = {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
     before = {name: os.environ.get(name) for name in ours}
-    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # of a home folder that it cannot write to, and of fonts
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # no warnings of an unwritable home folder, and of fonts
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.environ.update(ours)

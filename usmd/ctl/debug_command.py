@@ -1,4 +1,4 @@
-"""`usmctl debug`: what is for the search for defects of usmd itself."""
+"""`usmctl debug`: finds defects of usmd itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REPLAY_EPILOG: Final = (
 VALIDATE_EPILOG: Final = "Examples:\n\nusmctl debug validate\n\nusmctl debug validate --format json"
 
 debug = typer.Typer(
-    help="Search for defects of usmd itself.",
+    help="Find defects of usmd itself.",
     epilog="Example: usmctl debug validate",
     no_args_is_help=True,
 )
@@ -33,12 +33,12 @@ debug = typer.Typer(
 
 @debug.command(epilog=VALIDATE_EPILOG)
 def validate(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
-    """Check that all that the daemon knows of its frames, pages and swap slots goes together.
+    """Check that the daemon's records of frames, pages and swap slots are consistent.
 
-    The daemon goes on serving meanwhile; a check of a million pages takes some seconds. What does not hold is a defect
-    of usmd, to be reported with its log.
+    The daemon keeps serving meanwhile; a check of a million pages takes some seconds. An inconsistency is a defect of
+    usmd: report it with the daemon's log.
 
-    Exit code: 0 where all holds, 1 where something does not.
+    Exit code: 0 if all is consistent, 1 if not.
     """
     with connected(context, address) as admin:
         answer = admin.validate()
@@ -50,7 +50,7 @@ def validate(context: typer.Context, address: AddressOption = None, output: Form
 def replay_events(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What `usmd serve --trace-events` wrote.", show_default=False)
+        Path, typer.Argument(metavar="FILE", help="A log of `usmd serve --trace-events`.", show_default=False)
     ],
     policy_files: Annotated[
         bool,
@@ -60,15 +60,14 @@ def replay_events(
     ] = False,
     output: FormatOption = None,
 ) -> None:
-    """Have a new core handle the events of a log, and compare what comes of them with what came of them in the daemon.
+    """Have a new core handle the events of a log, and compare its results with the daemon's.
 
-    Compared are the commands of each event and, from time to time, the state. No daemon is asked. Pages have no bytes
-    here.
+    Compared are the commands of each event and, at intervals, the state. Needs no daemon. Pages have no bytes here.
 
-    Exit code: 0 where all is the same, 1 where something differs, an invariant does not hold in the end, or the file is
-    no event log.
+    Exit code: 0 if all is the same, 1 if something differs, an invariant does not hold at the end, or the file is not
+    an event log.
     """
-    from usmd.lab.event_replay import Replay  # policies and the core, which other commands do without
+    from usmd.lab.event_replay import Replay  # imports policies and the core, which other commands do not need
 
     try:
         with file.open("rb") as lines:

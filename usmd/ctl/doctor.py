@@ -1,7 +1,6 @@
 """What a machine offers for real memory, what usmd will therefore use, and how to get what is missing. Pure.
 
-Covers the judgement of findings, and the kernel's features with the version that brought each. What is found, and how,
-is doctor_probe's; how a report looks is doctor_view's.
+doctor_probe collects the findings, doctor_view prints the report.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from usmd.sizes import format_size
 
 PREFIX: Final = "UFFD_FEATURE_"
 DESCRIPTORS: Final = 4096
-"""Files that a daemon with the default of 1,024 sessions may open, with room for itself."""
+"""Open files for a daemon with the default of 1,024 sessions, including its own."""
 MAP_COUNT: Final = 65_530
-"""The kernel's own default of vm.max_map_count."""
+"""The kernel's default of vm.max_map_count."""
 
 _DEFAULTS: Final = MemoryConfig()
 _FIRST_DEVICE: Final = (6, 1)
@@ -37,7 +36,7 @@ class Use(StrEnum):
 
 
 class Known(NamedTuple):
-    """A feature: the kernel version that brought it, and what it gives."""
+    """A feature: the kernel version that introduced it, and what it is for."""
 
     since: tuple[int, int]
     gives: str
@@ -74,7 +73,7 @@ class DeviceFile(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """A resource limit; None is no limit."""
+    """A resource limit; None: unlimited."""
 
     soft: int | None
     hard: int | None
@@ -82,23 +81,23 @@ class Limit(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What was found, without judgement. An `_error` is empty where the thing works; None: it could not be read."""
+    """The findings, without judgement. An `_error` is empty if the thing works. A None: it cannot be read."""
 
     kernel: str
-    """Release, for example 6.18.4-generic."""
+    """Kernel release, for example 6.18.4-generic."""
     machine: str
     """Architecture, for example x86_64."""
     page_size: int
-    """Bytes in a page of the hardware."""
+    """Bytes of a hardware page."""
     offer: Offer
     device: DeviceFile | None
-    """None: there is none."""
+    """None: there is no such file."""
     unprivileged: int | None
     """vm.unprivileged_userfaultfd."""
     may_trace: bool
-    """This process has CAP_SYS_PTRACE, which the system call wants unless the sysctl is 1."""
+    """True if this process has CAP_SYS_PTRACE, which the system call requires unless the sysctl is 1."""
     filtered: bool
-    """A seccomp filter is in force."""
+    """True if a seccomp filter is in force."""
     container: bool
     memfd_error: str
     pidfd_error: str
@@ -111,18 +110,18 @@ class Findings:
 
 
 class FeatureRow(NamedTuple):
-    """A feature as it stands on this machine."""
+    """A feature on this machine."""
 
     name: str
     since: str
     use: Use
     here: bool | None
-    """None: unknown, because there is no userfaultfd to ask."""
+    """None: unknown, for there is no userfaultfd to ask."""
     gives: str
 
 
 class Advice(NamedTuple):
-    """Something that is missing or short, and how to get it. With `blocks` there is no real memory without it."""
+    """Something missing or too small, and how to get it. If `blocks`, there is no real memory without it."""
 
     what: str
     how: str
@@ -131,29 +130,29 @@ class Advice(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """The judgement."""
+    """The findings and the conclusions."""
 
     findings: Findings
     reason: str
     """Why there is no real memory; empty: there is."""
     features: tuple[FeatureRow, ...]
     advice: tuple[Advice, ...]
-    """First what blocks."""
+    """Advice, what blocks first."""
 
     @property
     def mechanism(self) -> str:
-        """Where bytes will live."""
+        """The mechanism that usmd will use."""
         return "simulated" if self.reason else "userfaultfd"
 
     @property
     def verdict(self) -> str:
-        """All of it in a line."""
+        """The conclusion in one line."""
         because = f", because {self.reason}" if self.reason else ""
         return f"usmd will use: {self.mechanism}{because}"
 
 
 def diagnose(findings: Findings) -> Report:
-    """Judge what was found."""
+    """Draw the conclusions from the findings."""
     reason = (
         usable(findings.offer)
         or (findings.memfd_error and f"no sealed memfd: {findings.memfd_error}")
@@ -166,7 +165,7 @@ def diagnose(findings: Findings) -> Report:
 
 
 def kernel_version(release: str) -> tuple[int, int]:
-    """Major and minor number of a kernel release; (0, 0) where it has none."""
+    """Major and minor number of a kernel release; (0, 0) if it has none."""
     match = re.match(r"(\d+)\.(\d+)", release)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
@@ -179,7 +178,7 @@ def _row(feature: Feature, offer: Offer) -> FeatureRow:
 
 
 def _descriptor(findings: Findings) -> Iterator[Advice]:
-    """Advice on how a userfaultfd can be had; nothing where one without restrictions can. One of the ways is enough."""
+    """Advice on ways to open a userfaultfd, of which one is enough; none if one without restrictions works already."""
     way = findings.offer.way
     if way in ("device", "syscall"):
         return
@@ -221,7 +220,7 @@ def _descriptor(findings: Findings) -> Iterator[Advice]:
 
 
 def _features(findings: Findings) -> Iterator[Advice]:
-    """Advice on features that usmd would use; nothing without a descriptor, of which none are known."""
+    """Advice on missing features that usmd would use; none without a descriptor, for then the features are unknown."""
     if not findings.offer.way:
         return
     for feature in (each for each in FEATURES if each in (REQUIRED | WANTED) & ~findings.offer.features):
@@ -258,7 +257,7 @@ def _memory(findings: Findings) -> Iterator[Advice]:
 
 
 def _odd_pages(hardware: int) -> str:
-    """Empty where pages of the default size can be real ones, else why not."""
+    """Why pages of the default size cannot be real ones; empty if they can."""
     size = _DEFAULTS.page_size
     return (
         f"pages of {format_size(size)} are no multiple of the hardware's {format_size(hardware)}"

@@ -1,6 +1,6 @@
-"""What this machine offers for real memory, tried out on the spot. Nothing stays open, nothing is changed.
+"""Finds out what this machine offers for real memory, by trying it. Leaves nothing open, changes nothing.
 
-Covers userfaultfd, memfd, pidfd, limits and what /proc says. What follows from it is doctor's to judge.
+It tries userfaultfd, memfd and pidfd, and reads limits and /proc. doctor draws the conclusions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MemfdCreate = Callable[[str, int], int]
 
 
 def look(root: Path = Path("/")) -> Findings:
-    """Find out. `root` is the folder that /proc, /sys and /dev are looked for in; system calls are this process's."""
+    """The findings. `root` is the folder of /proc, /sys and /dev; system calls are this process's."""
     status = _fields(_text(root / "proc/self/status"))
     available = _fields(_text(root / "proc/meminfo")).get("MemAvailable", "").removesuffix(" kB")
     return Findings(
@@ -53,7 +53,7 @@ def look(root: Path = Path("/")) -> Findings:
 
 
 def look_at_device(path: Path) -> DeviceFile | None:
-    """Who may use a device, and whether this process may; None where there is none."""
+    """Owner and mode of a device file, and whether this process may open it; None if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -68,7 +68,7 @@ def look_at_device(path: Path) -> DeviceFile | None:
 
 
 def try_memfd(create: MemfdCreate = os.memfd_create) -> str:
-    """Make shared memory, seal its size, map it and touch it; empty where all of that works, else why not."""
+    """Make shared memory, seal its size, map it and touch it; returns why that fails, empty if it works."""
     try:
         descriptor = create("usmd-doctor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError as error:
@@ -88,7 +88,7 @@ def try_memfd(create: MemfdCreate = os.memfd_create) -> str:
 
 
 def try_pidfd(open_: Callable[[int], int] = os.pidfd_open) -> str:
-    """Open a descriptor of this process; empty where that works, else why not."""
+    """Open a pidfd of this process; returns why that fails, empty if it works."""
     try:
         os.close(open_(os.getpid()))
     except OSError as error:
@@ -104,7 +104,7 @@ def _text(path: Path) -> str:
 
 
 def _fields(text: str) -> dict[str, str]:
-    """The lines `name: value` of a file of /proc."""
+    """The lines `name: value` of a file in /proc."""
     return dict(re.findall(r"^(\S+):\s*(.*?)\s*$", text, re.MULTILINE))
 
 

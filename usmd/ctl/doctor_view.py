@@ -1,7 +1,4 @@
-"""How a doctor's report looks: in tables for people, and as a document for programs.
-
-Covers wording and order. What is judged, doctor says.
-"""
+"""Prints a doctor's report as tables, and converts it to a document for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ _HERE = {True: "yes", False: "no", None: "?"}
 
 
 def show_report(console: Console, report: Report) -> None:
-    """Print what there is, the verdict, and how to get what is missing."""
+    """Print the findings, the conclusion, and how to get what is missing."""
     found = report.findings
     heading = Text(f"Linux {printable(found.kernel)}", style="bold")
     heading.append(f"  {found.machine}, hardware pages of {format_size(found.page_size)}", "not bold")
@@ -43,11 +40,11 @@ def show_report(console: Console, report: Report) -> None:
     for advice in report.advice:
         console.print()
         console.print(Text(f"missing: {advice.what}", style="bold" if advice.blocks else ""))
-        console.print(f"  {advice.how}", soft_wrap=True)  # not cut into lines, so that a command can be copied
+        console.print(f"  {advice.how}", soft_wrap=True)  # unbroken, so that a command can be copied
 
 
 def as_document(report: Report) -> dict[str, object]:
-    """Everything of a report as plain values; `mechanism` and `missing` are the judgement, the rest what was found."""
+    """All of a report as plain values; `mechanism` and `missing` are conclusions, the rest are findings."""
     found = report.findings
     device = found.device
     return {

@@ -1,4 +1,4 @@
-"""The events of `usmctl watch`: which are shown, and how one looks."""
+"""The lines of `usmctl watch`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BAD = ("error", "failed", "killed", "loss", "poisoned", "blocked", "replaced")
 
 
 def event_line(event: admin_pb2.Event) -> Text:
-    """Event on one line: local time, kind, process, message, details."""
+    """An event on one line: local time, kind, process, message, details."""
     time = datetime.fromtimestamp(event.time_seconds).astimezone()
     bad = any(word in event.kind for word in _BAD)
     line = Text(time.strftime("%Y-%m-%d %H:%M:%S.") + f"{time.microsecond // 1000:03d}", style="dim")

@@ -24,7 +24,7 @@ COLUMNS: Final = [
 
 
 def show_evictions(console: Console, found: admin_pb2.ListEvictionsResponse) -> None:
-    """One line per eviction, and how many there were in all."""
+    """Print one line per eviction, and the number of all evictions."""
     show_list(console, COLUMNS, found.evictions, "no evictions on record", enough=PROSE)
     if found.evictions:
         console.print(

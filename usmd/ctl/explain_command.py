@@ -42,7 +42,7 @@ def explain(
             metavar="N",
             min=0,
             max=1_000_000,
-            help="Show the last N evictions instead, newest first; of the page where one is given, else of the "
+            help="Show the last N evictions instead, newest first: of the page if one is given, else of the "
             "process. 0: all on record, which are the last 256 of a process.",
             show_default=False,
         ),
@@ -51,9 +51,9 @@ def explain(
     address: AddressOption = None,
     output: FormatOption = None,
 ) -> None:
-    """Tell all about one page: state, frame, slot, hint in force, waiting faults, last eviction and why.
+    """Show all about one page: state, frame, slot, hint in force, waiting faults, last eviction and its reason.
 
-    With --evictions tell which pages went last, chosen by which policy, why, and what came of it.
+    With --evictions, show the last evicted pages, the policy that chose each, its reason, and the result.
     """
     if page is None and evictions is None:
         raise InvalidArgument("no page is given; give an address or REGION+OFFSET, or --evictions N")

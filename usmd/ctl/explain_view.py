@@ -1,7 +1,4 @@
-"""One page in sentences: where its bytes are, what holds it, and what last happened to it.
-
-Covers wording. What is known of the page, the daemon says.
-"""
+"""One page in sentences: where its bytes are, what keeps it, and what happened to it last."""
 
 from __future__ import annotations
 
@@ -16,27 +13,27 @@ from usmd.text_output import printable
 
 _STATES = {
     "ABSENT": "it was never touched, or holds only zeros; the next touch gets a page of zeros, a minor fault",
-    "FILLING": "its bytes are on their way into a frame; faults on it wait",
+    "FILLING": "its bytes are being read into a frame; faults on it wait",
     "PRESENT": "its bytes are in a frame; a touch is no fault",
-    "EVICTING": "its bytes are on their way out; a fault takes it back",
+    "EVICTING": "it is being evicted; a fault takes it back",
     "SWAPPED": "its bytes are in swap only; the next touch is a major fault",
 }
 _RESULTS = {
     "dropped": "its slot was still valid, so the frame was freed without I/O",
     "zero": "it held only zeros, so it took no slot",
     "swapped": "its bytes were written to swap",
-    "retaken": "a fault came while it was on its way out, and it stayed",
+    "retaken": "a fault took it back during the eviction, and it stayed",
     "write failed": "its swap device could not be written, and it stayed in memory",
     "refused": "no swap device took it, and it stayed in memory, or on the device where it was",
     "no swap slot": "no swap device had room, and it stayed in memory",
     "unmapped": "its region went away meanwhile",
-    "under way": "its bytes are being looked at or written",
+    "under way": "its bytes are being compared or written",
 }
 _HAS_FRAME = ("PRESENT", "EVICTING")
 
 
 def show_page(console: Console, page: admin_pb2.ExplainPageResponse) -> None:
-    """Print all that is known of the page."""
+    """Print all that the daemon knows about the page."""
     name = f" '{printable(page.region_name)}'" if page.region_name else ""
     heading = f"Page {page.page:,} of region {page.region_id}{name} of process {page.process_id}, at {page.address:#x}"
     console.print(Text(heading, style="bold"))

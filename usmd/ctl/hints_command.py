@@ -1,4 +1,4 @@
-"""`usmctl hints`: where which hint holds, what it did, and what is kept of the budget; and its end by an operator."""
+"""`usmctl hints`: lists hints with their effects and the budget in use, and removes hints."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def hints(
             metavar="REGION[+OFFSET[:LENGTH]]",
             help="Remove the hints of this range of PROCESS: a region by number or name, an offset and a length in "
             "bytes (decimal, 0x hex or a size such as 64KiB); default: the whole region, to its end. The process is "
-            "not told, and may set them again.",
+            "not notified, and may set them again.",
             show_default=False,
             autocompletion=completion.regions,
         ),
@@ -51,11 +51,10 @@ def hints(
     address: AddressOption = None,
     output: FormatOption = None,
 ) -> None:
-    """List the ranges on which a hint is in force, of one process or of all, and what is kept in memory of the budget.
+    """List the ranges with a hint in force, of one process or of all, and the pages kept in memory within the budget.
 
-    FAULTS and EVICTED are those under the hint since it was set. What later hints left of a range shows the same
-    numbers in each of its parts, because they are the hint's. UNEVICTABLE below RESIDENT on EVICTION=DENY: the budget
-    is spent.
+    FAULTS and EVICTED are counted under the hint since it was set. If later hints split its range, each part shows the
+    same numbers, for they are the hint's. If UNEVICTABLE is below RESIDENT for EVICTION=DENY, the budget is spent.
     """
     if clear is None:
         with connected(context, address) as admin:

@@ -1,4 +1,4 @@
-"""Hints as tables: the ranges with what happened on them, and who keeps how much of the budget. Pages and frames."""
+"""Hints as tables: the ranges with their counts, and each process's share of the budget, in pages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS: Final = [
 
 
 def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:
-    """One line per range on which a hint is in force, then one per process that keeps pages or has hints."""
+    """Print one line per range with a hint in force, then one per process that keeps pages or has hints."""
     show_list(console, COLUMNS, found.hint_ranges, "no hints in force")
     for hint in found.hint_ranges:
         if hint.unheeded_keys:
@@ -55,7 +55,7 @@ def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:
 
 
 def show_cleared(console: Console, answer: admin_pb2.ClearHintsResponse) -> None:
-    """What was removed."""
+    """Print what was removed."""
     last = answer.first_page + max(answer.page_count, 1) - 1
     ranges = "1 range" if answer.hint_ranges == 1 else f"{answer.hint_ranges:,} ranges"
     console.print(

@@ -1,4 +1,4 @@
-"""The columns of the lists of processes, regions and swap devices. Pages have their size beside them."""
+"""The columns of the lists of processes, regions and swap devices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Device = admin_pb2.SwapDevice
 
 
 def process_columns(page_size: int = 0, *, budgets: bool = False) -> list[Column[Process]]:
-    """Columns of processes; with a page size pages have their size beside them; `budgets`: with MAX."""
+    """Columns of processes. A page size adds sizes to numbers of pages; `budgets` adds MAX."""
     most: Column[Process] = pages_column(">MAX", lambda it: it.memory_max_pages, page_size, 2)
     return [
         Column(">ID", lambda it: str(it.process_id), lambda it: it.process_id),
@@ -72,19 +72,19 @@ def device_columns(page_size: int = 0) -> list[Column[Device]]:
 
 
 def show_processes(console: Console, processes: Sequence[Process], page_size: int = 0) -> None:
-    """One line per session."""
+    """Print one line per session."""
     columns = process_columns(page_size, budgets=any(each.memory_max_pages for each in processes))
     show_list(console, columns, processes, "no processes: no application is attached")
 
 
 def show_regions(console: Console, regions: Sequence[Region], page_size: int = 0) -> None:
-    """One line per region."""
+    """Print one line per region."""
     show_list(console, region_columns(page_size), regions, "no regions")
 
 
 def show_swap_devices(console: Console, devices: Sequence[Device], page_size: int = 0) -> None:
-    """One line per swap device."""
-    nothing = "no swap devices: a page that is evicted has nowhere to go; see `usmd serve --swap`"
+    """Print one line per swap device."""
+    nothing = "no swap devices: evicted pages have nowhere to go; see `usmd serve --swap`"
     show_list(console, device_columns(page_size), devices, nothing)
 
 
@@ -100,10 +100,10 @@ def _used(device: Device) -> int:
 
 
 def _packed(device: Device) -> float:
-    """Pages that it has in a byte that it holds."""
+    """Number of pages per byte held."""
     return _used(device) / device.held_bytes if device.held_bytes else 0.0
 
 
 def _share(device: Device) -> float:
-    """Share of what the device may hold that it holds."""
+    """Share of the capacity that is held."""
     return device.held_bytes / device.capacity_bytes if device.capacity_bytes else 0.0

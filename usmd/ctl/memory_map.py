@@ -1,8 +1,7 @@
 """Memory as a picture: one character per group of neighbouring frames.
 
-Covers the choice of glyph and colour of a cell by state or by owner, the legend, and how many cells fit. With colour,
-shades of a block tell how full a cell is; without colour, letters tell the states apart, capital where a cell is more
-than half full. Asking the daemon and refreshing are the command's.
+With colour, shades of a block show how full a cell is. Without colour, letters show the state, and a capital means that
+more than half of the cell is used.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ OWNER_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red", "bright_cy
 
 
 class By(StrEnum):
-    """What the colour of a cell stands for."""
+    """What the colour of a cell shows."""
 
     STATE = "state"
     OWNER = "owner"
@@ -61,19 +60,19 @@ STATES = (FREE, CLEAN, DIRTY, UNEVICTABLE, FILLING, EVICTING)
 
 @dataclass(frozen=True)
 class Layout:
-    """How many cells stand beside and below each other."""
+    """Numbers of columns and rows of cells."""
 
     columns: int
     rows: int
 
     @property
     def cells(self) -> int:
-        """Cells that the picture has room for."""
+        """Number of cells that fit into the picture."""
         return min(self.columns * self.rows, MAX_CELLS)
 
 
 def choose_layout(console: Console, frames: int, cells: int | None) -> Layout:
-    """Picture as wide as the terminal, with the cells asked for, or else with as many as can be taken in at once."""
+    """A picture as wide as the terminal, with the cells asked for, else with as many as can be taken in at a glance."""
     columns = PIPE_COLUMNS
     if not is_piped(console):
         room = min(console.width - len(f"{frames:,}") - 2, MAX_COLUMNS)
@@ -108,9 +107,9 @@ def draw_map(
 
 
 def state_of(cell: admin_pb2.MemoryMapCell) -> State:
-    """State of most used frames of the cell; FREE when none is used.
+    """The state of most used frames of the cell; FREE if none is used.
 
-    A tie goes to the rarer state, which is what the reader looks for.
+    A tie goes to the rarer state, which the reader looks for.
     """
     counts = (
         (cell.evicting, EVICTING),
@@ -124,7 +123,7 @@ def state_of(cell: admin_pb2.MemoryMapCell) -> State:
 
 
 def state_glyph(state: State, full: float, console: Console) -> str:
-    """Character for frames in `state` of which the share `full` (0 to 1) is used."""
+    """Character for frames in `state`, of which the share `full` (0 to 1) is used."""
     blocks = is_coloured(console) and has_blocks(console)
     if state is FREE:
         return FREE_BLOCK if blocks else FREE_LETTER
@@ -157,7 +156,7 @@ def _fullness(cell: admin_pb2.MemoryMapCell) -> float:
 
 
 def _owner_letters(cells: Sequence[admin_pb2.MemoryMapCell]) -> dict[int, str]:
-    """Letter per process, by process number, so that a refresh keeps it; `+` for those beyond the alphabet."""
+    """Letter of each process, assigned by process number so that a refresh keeps it; `+` beyond the alphabet."""
     numbers = sorted({cell.process_id for cell in cells} - {0})
     letters = ascii_letters + OTHERS_LETTER * max(len(numbers) - len(ascii_letters), 0)
     return dict(zip(numbers, letters, strict=False))

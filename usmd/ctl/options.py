@@ -1,4 +1,4 @@
-"""Options that every command of usmctl has, and those that are given before the command."""
+"""Options of every command of usmctl, and those given before the command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from usmd.ctl.tables import Column
 
 
 class Format(StrEnum):
-    """How an answer is written."""
+    """The format of an answer."""
 
     TABLE = "table"
     JSON = "json"
@@ -24,24 +24,24 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class Shared:
-    """Options given before the command; the command's own come first."""
+    """Options given before the command; the command's own take precedence."""
 
     address: str | None
     output: Format | None
 
 
 def listed(values: Sequence[str] | None, default: str = "") -> str:
-    """An option that takes a list: its values between commas, whether given together or by repeating the option."""
+    """The comma-separated values of an option that may also be repeated."""
     return default if values is None else ",".join(values)
 
 
 def sort_option(columns: Sequence[Column[Any]]) -> typer.models.OptionInfo:
-    """`--sort` of a list with these columns."""
+    """The option `--sort` of a list with these columns."""
     names = [column.name for column in columns]
     option: typer.models.OptionInfo = typer.Option(
         "--sort",
         metavar="COLUMN",
-        help=f"Order of the lines: {', '.join(names)}. Numbers from the largest, text from A; -COLUMN the other way.",
+        help=f"Order of the lines: {', '.join(names)}. Numbers from the largest, text from A; -COLUMN reverses it.",
         show_default=False,
         autocompletion=completion.one_of(names),
     )
@@ -66,5 +66,5 @@ FormatOption = Annotated[Format | None, typer.Option("--format", help="table for
 
 
 def chosen_format(context: typer.Context, output: Format | None) -> Format:
-    """The format to write in: the command's own option, else the one given before the command, else a table."""
+    """The format: the command's own option, else the one given before the command, else a table."""
     return output or context.obj.output or Format.TABLE

@@ -1,4 +1,4 @@
-"""Policies as tables: those there are, and those in force with how they came to be so."""
+"""Policies as tables: the available ones, and those in force with the reason for each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS: Final = [
 
 
 def show_policies(console: Console, found: admin_pb2.ListPoliciesResponse) -> None:
-    """One line per policy; the default is what new sessions get. Then one line per process and kind."""
+    """Print one line per policy; the default is for new sessions. Then one line per process and kind."""
     show_list(console, COLUMNS, found.policies, "no policies", enough=PROSE)
     if not found.processes:
         return
@@ -55,7 +55,7 @@ def how_it_came(policy: admin_pb2.PolicyInForce) -> str | Text:
 
 
 def show_changes(console: Console, answer: admin_pb2.SetPolicyResponse) -> None:
-    """One line per kind that was set: what was, and what is now."""
+    """Print one line per kind that was set: the policy before and now."""
     rows = ((change.kind, printable(change.before), printable(change.after)) for change in answer.changes)
     console.print(f"process {answer.process_id}", style="bold")
     show_table(console, ("KIND", "BEFORE", "NOW"), rows, "")

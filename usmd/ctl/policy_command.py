@@ -1,4 +1,4 @@
-"""`usmctl policies` and `usmctl policy set`: which there are, who has which, and another one for a live process."""
+"""`usmctl policies` and `usmctl policy set`: lists policies and those in force, and replaces them in a live process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ usmctl policy set 3 --evict 'hint_aware(fallback=arc)' --alloc 'flexible_huge_pa
 usmctl policy set indexer --evict ./cflru.py:CleanFirstLru"""
 
 policy = typer.Typer(
-    help="Give a live process other policies.",
+    help="Replace policies of a live process.",
     epilog="Example: usmctl policy set indexer --evict s3_fifo",
     no_args_is_help=True,
 )
@@ -36,7 +36,7 @@ def policies(
     address: AddressOption = None,
     output: FormatOption = None,
 ) -> None:
-    """List the policies there are and who uses them; and what each process has, its errors, and how it came by it."""
+    """List the policies and the processes that use them; and for each process its policies, their errors and origin."""
     with connected(context, address) as admin:
         found = admin.policies()
     ordered = in_order(policies_view.COLUMNS, found.policies, sort)
@@ -53,7 +53,7 @@ def set_(
         str | None,
         typer.Option(
             metavar="SPEC",
-            help="Evict policy: which page goes when memory is short.",
+            help="Evict policy: which page leaves when memory is short.",
             show_default=False,
             autocompletion=completion.policies("evict"),
         ),
@@ -71,7 +71,7 @@ def set_(
         str | None,
         typer.Option(
             metavar="SPEC",
-            help="Oom policy: what happens when nothing can go.",
+            help="Oom policy: what happens when no page can be evicted.",
             show_default=False,
             autocompletion=completion.policies("oom"),
         ),
@@ -80,7 +80,7 @@ def set_(
         str | None,
         typer.Option(
             metavar="SPEC",
-            help="Conditional policy: what is done when no fault asks; none ends it.",
+            help="Conditional policy: what is done without a fault; none ends it.",
             show_default=False,
             autocompletion=completion.policies("cond"),
         ),
@@ -88,14 +88,14 @@ def set_(
     address: AddressOption = None,
     output: FormatOption = None,
 ) -> None:
-    """Put other policies in the place of those that a live process has; its memory stays as it is.
+    """Replace policies of a live process; its memory stays as it is.
 
-    SPEC is a name of `usmctl policies`, with parameters in parentheses if need be, or path/to/file.py:Class, a file
-    that belongs to root or to the daemon's user. All policies given are tried before any is set. A new evict policy
-    begins with the pages that are in memory, in the order in which the old one would have evicted them.
+    SPEC is a name of `usmctl policies`, with parameters in parentheses if needed, or path/to/file.py:Class, a file that
+    belongs to root or to the daemon's user. All policies given are tried before any is set. A new evict policy begins
+    with the pages in memory, in the order in which the old one would have evicted them.
 
-    It holds until the session ends. A policy that makes more errors than policy.max_errors is replaced by the
-    default; `usmctl policies` and `usmctl watch` tell.
+    The change lasts until the session ends. A policy that makes more errors than policy.max_errors is replaced by the
+    default; `usmctl policies` and `usmctl watch` report it.
     """
     wanted = {"alloc": alloc, "evict": evict, "oom": oom, "cond": cond}
     given = {kind: absolute_files(text) for kind, text in wanted.items() if text is not None}

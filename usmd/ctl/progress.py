@@ -1,4 +1,4 @@
-"""A progress bar for long work: on standard error, and only where that is a terminal."""
+"""A progress bar for long work, on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColum
 from usmd.text_output import encoding_of, printable
 
 Advance = Callable[[int], None]
-"""Called with what was done since the last call."""
+"""Called with the amount of work done since the last call."""
 
 
 @contextmanager
 def progress_bar(what: str, total: int | None, *, of_bytes: bool = False) -> Iterator[Advance]:
-    """A bar over `total` units (None: nobody knows how many) while the work lasts."""
+    """A bar over `total` units (None: unknown) while the work lasts."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

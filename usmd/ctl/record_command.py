@@ -1,8 +1,4 @@
-"""`usmctl record`: what a live process touches, into a file that `usmctl replay` reads.
-
-Covers the options, the line while it goes on, and the end: by Ctrl-C, a limit, or the end of the process. How a
-recording is written is usmd/lab/traces/recording's.
-"""
+"""`usmctl record`: writes the accesses of a live process to a file that `usmctl replay` reads."""
 
 from __future__ import annotations
 
@@ -37,7 +33,7 @@ usmctl record --process indexer -o indexer.usm
 usmctl record --process 3 -o - --seconds 60 | usmctl replay - --evict lru,arc,s3_fifo"""
 
 LINE_SECONDS = 0.2
-"""Time between two looks of the line that says how far it is."""
+"""Time between two updates of the progress line."""
 
 
 def record(
@@ -58,10 +54,10 @@ def record(
     ],
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, max=86_400 * 365, metavar="S", help="End after so many seconds.", show_default=False),
+        typer.Option(min=0.1, max=86_400 * 365, metavar="S", help="End after S seconds.", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="ACCESSES", help="End after so many accesses.", show_default=False)
+        int | None, typer.Option(min=1, metavar="ACCESSES", help="End after this many accesses.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     address: AddressOption = None,
@@ -69,19 +65,19 @@ def record(
 ) -> None:
     """Record the accesses of a live process until Ctrl-C, a limit, or its end; `usmctl replay` reads the file.
 
-    A record is the time, the page, and whether it was read or written, hit or fault: 17 bytes. The process goes on as
-    it is; an access costs the daemon one or two microseconds more. What cannot be sent in time is lost and counted.
+    A record has the time, the page, read or write, and hit or fault: 17 bytes. The process runs on unchanged; an access
+    costs the daemon one or two microseconds more. Accesses that cannot be sent in time are lost and counted.
 
-    Over real memory (mechanism userfaultfd) the daemon sees page faults and first writes to clean pages, and nothing of
-    the other touches of a page that is in memory: such a recording is of what the live policy missed. For all accesses
-    record over simulated memory.
+    With real memory (mechanism userfaultfd) the daemon sees page faults and first writes to clean pages, but no other
+    touch of a page in memory: such a recording has what the live policy missed. To record all accesses, use simulated
+    memory.
     """
     as_json = chosen_format(context, output) is Format.JSON
     if as_json and out == "-":
         raise InvalidArgument("--format json writes to standard output, and so does -o -; name a file")
     if out != "-" and not force:
-        with suppress(OSError):  # it is not there, or cannot be written either
-            _check(out, os.stat(out))  # noqa: PTH116 - as it was typed, in errors too
+        with suppress(OSError):  # there is no such file, or writing it will fail with the reason
+            _check(out, os.stat(out))  # noqa: PTH116 - keeps the path as typed, in errors too
     with connected(context, address) as admin:
         stream = admin.record(admin.process_id(process))
         messages = iter(stream)
@@ -93,12 +89,12 @@ def record(
         write_document(record_view.as_document(summary, out), sys.stdout)
     else:
         text = "\n".join(record_view.lines(summary, out))
-        (sys.stderr if out == "-" else sys.stdout).write(text + "\n")  # no typer.echo: it has an encoding of its own
+        (sys.stderr if out == "-" else sys.stdout).write(text + "\n")  # not typer.echo, which has its own encoding
 
 
 @contextmanager
 def _ended_by(cancel: Callable[[], None], seconds: float | None) -> Iterator[None]:
-    """Ctrl-C, SIGTERM, SIGHUP and a limit of time end the stream, and what was received is written in full."""
+    """End the stream on Ctrl-C, SIGTERM, SIGHUP, or after `seconds`; what was received is written completely."""
     timer = None if seconds is None else threading.Timer(seconds, cancel)
     if timer is not None:
         timer.daemon = True
@@ -112,13 +108,13 @@ def _ended_by(cancel: Callable[[], None], seconds: float | None) -> Iterator[Non
 
 
 def _check(out: str, status: os.stat_result) -> None:
-    """Raise InvalidArgument for a file that has something to lose."""
+    """Raise InvalidArgument for a regular file that is not empty."""
     if stat.S_ISREG(status.st_mode) and status.st_size:
         raise InvalidArgument(f"{out} exists; give another file with -o, or --force, which overwrites it")
 
 
 def _file(out: str, *, force: bool) -> BinaryIO:
-    """The file, emptied once it is known that it may be."""
+    """Open the file, and empty it after the check."""
     if out == "-":
         return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     file = os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb")
@@ -158,7 +154,7 @@ def _write(
     summary: Summary,
     limit: int | None,
 ) -> Summary:
-    """Write what comes, and say how far it is where somebody looks."""
+    """Write the accesses as they arrive, and show the progress on a terminal."""
     watched = sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal
     shown = 0.0
     for message in messages:
@@ -169,7 +165,7 @@ def _write(
         if limit is not None:
             del accesses[limit - summary.accesses :]
         recorder.add_many(accesses)
-        recorder.flush()  # who is killed has lost but a moment
+        recorder.flush()  # so that a kill loses little
         summary.count([page for _, page, _ in accesses], message.kinds[: len(accesses)])
         if watched and time.monotonic() - shown >= LINE_SECONDS:
             shown = time.monotonic()

@@ -1,4 +1,4 @@
-"""What is said of a recording: how far it is, and what it has in the end."""
+"""Describes a recording: its progress, and its final contents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECORD_BYTES = 17
 
 
 class Summary:
-    """A recording so far. `ended`: why the process's accesses ended; empty when the recording was ended."""
+    """A recording so far. `ended`: why the process's accesses ended; empty if the recording was ended."""
 
     def __init__(self, header: admin_pb2.RecordingHeader) -> None:
         self.header = header
@@ -27,7 +27,7 @@ class Summary:
         self._started = time.monotonic()
 
     def count(self, pages: Sequence[int], kinds: bytes) -> None:
-        """Count accesses: their pages, and a byte each for the kind."""
+        """Count accesses: their pages, and one byte each for the kind."""
         self.accesses += len(pages)
         self.pages.update(pages)
         self.faults += kinds.count(2) + kinds.count(3)
@@ -35,12 +35,12 @@ class Summary:
 
     @property
     def seconds(self) -> float:
-        """Since the recording began."""
+        """Time since the recording began."""
         return time.monotonic() - self._started
 
 
 def progress(summary: Summary) -> str:
-    """The line while it goes on."""
+    """The progress line."""
     rate = summary.accesses / max(summary.seconds, 1e-9)
     lost = f", {summary.dropped:,} lost" if summary.dropped else ""
     name = printable(summary.header.process_name)
@@ -51,7 +51,7 @@ def progress(summary: Summary) -> str:
 
 
 def lines(summary: Summary, out: str) -> list[str]:
-    """What was recorded, what is missing, and what can be done with it."""
+    """What was recorded, what is missing, and the next command."""
     header = summary.header
     size = format_size(summary.accesses * RECORD_BYTES)
     share = summary.faults / max(summary.accesses, 1)
@@ -73,7 +73,7 @@ def lines(summary: Summary, out: str) -> list[str]:
             "of pages in memory cannot be seen"
         )
     if out != "-" and summary.accesses:
-        # With as many frames as there are pages nothing is evicted, and all policies are alike.
+        # With as many frames as pages no page is evicted, and all policies are alike.
         frames = f"{header.frames},10%" if 0 < header.frames < len(summary.pages) else "10%,50%"
         name = printable(shlex.quote(out))
         found.append(f"next: usmctl replay {name} --frames {frames} --evict lru,arc,s3_fifo")
@@ -81,7 +81,7 @@ def lines(summary: Summary, out: str) -> list[str]:
 
 
 def as_document(summary: Summary, out: str) -> dict[str, object]:
-    """The same for programs."""
+    """The summary as plain values, for programs."""
     header = summary.header
     return {
         "file": out,

@@ -1,4 +1,4 @@
-"""What the values of `usmctl replay`'s options mean; each error names the option, its value and what is allowed."""
+"""Parses the options of `usmctl replay`; each error names the option, its value and what is allowed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from usmd.sizes import parse_frames, parse_size
 
 
 def page_size_of(text: str) -> int:
-    """Bytes in a page."""
+    """Bytes of a page. Raises InvalidArgument."""
     try:
         size = parse_size(text)
     except InvalidSize as error:
@@ -25,7 +25,7 @@ def page_size_of(text: str) -> int:
 
 
 def columns_of(texts: Sequence[str]) -> dict[str, str]:
-    """Names of columns by what they mean; one that has a comma is written in double quotes, with its meaning."""
+    """Names of columns by meaning. A part with a comma stands in double quotes as a whole. Raises InvalidArgument."""
     found: dict[str, str] = {}
     for part in (part for text in texts for part in next(csv.reader([text], skipinitialspace=True)) if part.strip()):
         what, equals, name = part.partition("=")
@@ -39,7 +39,7 @@ def columns_of(texts: Sequence[str]) -> dict[str, str]:
 
 
 def specifications_of(kind: str, text: str) -> list[str]:
-    """Specifications separated by commas outside parentheses, each once; each is checked."""
+    """Specifications separated by commas outside parentheses, checked, without duplicates. Raises InvalidArgument."""
     found = list(dict.fromkeys(registry.several(text)))
     if not found:
         raise InvalidArgument(f"--{kind} {text!r} names no policy; `usmctl replay --help` shows how")
@@ -49,7 +49,7 @@ def specifications_of(kind: str, text: str) -> list[str]:
 
 
 def frames_of(given: Sequence[str] | None, trace: Trace, page_size: int, points: int, *, mrc: bool) -> list[int]:
-    """Sizes of memory in frames: those that are asked for, or the default."""
+    """Sizes of memory in frames: as given, else the default. Raises InvalidArgument."""
     if given is None and mrc:
         return sizes(trace.distinct, points)
     text = listed(given, "10%")
@@ -60,7 +60,7 @@ def frames_of(given: Sequence[str] | None, trace: Trace, page_size: int, points:
 
 
 def _size(part: str, text: str, distinct: int, page_size: int) -> int:
-    """A number of frames, a share of the distinct pages, or a size of memory with a unit."""
+    """Frames given as a number, as a share of the distinct pages, or as a size with a unit. Raises InvalidArgument."""
     part = part.strip()
     try:
         if part.endswith("%"):

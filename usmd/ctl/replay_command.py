@@ -1,7 +1,6 @@
-"""`usmctl replay`: a trace through any policies, as a table, as JSON, or as a miss-ratio curve.
+"""`usmctl replay`: runs a trace through any policies; prints a table or JSON, or draws a miss-ratio curve.
 
-Covers the options, the progress bar and what an interrupt leaves; how it looks is replay_view's, the picture
-curve_plot's, and what is computed usmd/lab's. It needs no daemon.
+replay_view prints, curve_plot draws, and usmd/lab replays. No daemon is needed.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from usmd.lab.traces.time_units import UNITS
 from usmd.text_output import complain
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as shells use it."""
 POINTS = 16
 DEFAULT_EVICT = "lru,sieve,s3_fifo,arc"
 DEFAULT_ALLOC = "first_fit"
@@ -48,7 +47,7 @@ TraceArgument = Annotated[
         metavar="TRACE",
         help="File, or - for standard input; plain or compressed by gzip, zstd, xz, bzip2 or lz4. Formats: "
         + ", ".join(FORMATS)
-        + " (found out).",
+        + " (detected).",
         show_default=False,
     ),
 ]
@@ -93,7 +92,7 @@ HintsOption = Annotated[
     ),
 ]
 PageSizeOption = Annotated[
-    str, typer.Option("--page-size", metavar="SIZE", help="Size of a page, to make pages of the trace's addresses.")
+    str, typer.Option("--page-size", metavar="SIZE", help="Size of a page, for traces of addresses.")
 ]
 TraceFormatOption = Annotated[
     str,
@@ -109,8 +108,8 @@ ColumnsOption = Annotated[
     typer.Option(
         "--columns",
         metavar="WHAT=NAME[,...]",
-        help="Columns of a csv trace: time, id, address, size, op, such as id=object,op=verb; by number where there is "
-        "no header: id=2; op= leaves the column out.",
+        help="Columns of a csv trace: time, id, address, size, op, such as id=object,op=verb; by number if there is no "
+        "header: id=2; op= leaves the column out.",
         show_default=False,
     ),
 ]
@@ -124,7 +123,7 @@ PointsOption = Annotated[
 ]
 JobsOption = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, max=1024, help="Processes for the curve. Default: one a CPU.", show_default=False),
+    typer.Option("--jobs", min=1, max=1024, help="Processes for the curve. Default: one per CPU.", show_default=False),
 ]
 OutOption = Annotated[
     Path | None,
@@ -133,7 +132,7 @@ OutOption = Annotated[
                  show_default=False),
 ]  # fmt: skip
 
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite pictures that are no curves of usmctl's.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite pictures that are not usmctl's curves.")]
 
 
 def replay(
@@ -158,7 +157,7 @@ def replay(
 
     Needs no daemon: core and policies are the daemon's, the clock is simulated, and there are no bytes.
 
-    A recording of `usmctl record` is a trace as well. Ctrl-C prints what is known so far.
+    A recording of `usmctl record` is a trace too. Ctrl-C prints the results so far.
     """
     of_curve = {"--points": points, "--jobs": jobs, "-o": out}
     if not mrc and (given := [name for name, value in of_curve.items() if value is not None]):
@@ -183,7 +182,7 @@ def replay(
         wanted = frames_of(frames, found, bytes_a_page, points or POINTS, mrc=mrc)
         timed = [] if hints is None else read_hints(str(hints), found.numbering)
         setups = [Setup(size, one, other, bytes_a_page, timed) for size in wanted for one, other in policies]
-        # What cannot be made, or has no effect, is told before the work begins.
+        # Invalid setups, and hints without effect, are reported before the work begins.
         _warn_unheeded([Replay(found, each) for each in setups[: len(policies)]])
     except KeyboardInterrupt:
         complain("usmctl", "interrupted while the trace was read; nothing was replayed")
@@ -213,7 +212,7 @@ def replay(
 
 
 def _warn_unheeded(replays: Sequence[Replay]) -> None:
-    """Say which keys of the hints have no effect under which policies."""
+    """Warn of the hints' keys that have no effect, with the policies."""
     under: dict[tuple[str, str], list[str]] = {}
     for each in replays:
         if keys := each.unheeded():
@@ -224,7 +223,7 @@ def _warn_unheeded(replays: Sequence[Replay]) -> None:
 
 
 def _one_by_one(trace: Trace, setups: Sequence[Setup], rows: list[Row], advance: Advance) -> None:
-    """Replay each setup and add its row, also that of the one that is interrupted."""
+    """Replay each setup and append its row, also of the one that is interrupted."""
     for setup in setups:
         replay = Replay(trace, setup)
         before = 0
@@ -249,14 +248,14 @@ def _load(path: str, form: str, page_size: int, columns: dict[str, str], time_un
 
             found = load(source, moved)
         if source.skipped:
-            complain("usmctl", f"lines of {source.name} without an access, passed over: {source.skipped:,}")
+            complain("usmctl", f"lines of {source.name} without an access, skipped: {source.skipped:,}")
         if source.truncated:
             complain("usmctl", f"the last record of {source.name} was cut off and left out")
     return found
 
 
 def _target(trace: str, out: Path | None) -> Path:
-    """The picture without its ending."""
+    """Path of the picture without its suffix."""
     name = "stdin" if trace == "-" else Path(trace).name
     target = out or Path(f"{name.partition('.')[0] or 'trace'}-mrc")
     return target.with_suffix("") if target.suffix in (".png", ".svg") else target

@@ -1,4 +1,4 @@
-"""What `usmctl replay` shows: a table with a line a replay, or a curve as a table, or JSON."""
+"""Prints the results of `usmctl replay`: a table with a line per replay, a curve as a table, or JSON."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BAR = 12
 """Characters of the bar that shows a miss ratio."""
 BAR_TITLE = " "
 LEFT_OUT = (BAR_TITLE, ">FAULTS/1000", ">ACCESSES/S", ">OF PAGES", ">WRITE-BACKS", ">EVICTIONS", ">HITS")
-"""Columns that a narrow terminal does without, the least missed first."""
+"""Columns that a narrow terminal omits, the least important first."""
 SPECIFICATION = 60
-"""Characters of a policy's specification for which other columns are left out: cut, two policies could look alike."""
+"""Columns are omitted to show this many characters of a policy: if they were cut, two policies could look alike."""
 
 
 def as_document(trace: Trace, rows: Sequence[Row], page_size: int, *, complete: bool) -> dict[str, object]:
-    """The answer for programs: the trace, and an object a replay in `rows`."""
+    """The results for programs: the trace, and in `rows` one object per replay."""
     return {
         "trace": trace.name,
         "trace_format": trace.format,
@@ -39,7 +39,7 @@ def as_document(trace: Trace, rows: Sequence[Row], page_size: int, *, complete: 
 
 
 def show(console: Console, trace: Trace, rows: Sequence[Row], page_size: int, *, curve: bool) -> None:
-    """The trace in a line, the table, and what went wrong."""
+    """Print the trace in one line, the table, and the errors."""
     writes = 100 * trace.writes.count(1) / len(trace)
     console.print(
         f"{printable(trace.name)} ({trace.format}): {len(trace):,} accesses, {writes:.0f}% writes, to "
@@ -94,7 +94,7 @@ def _share(frames: int, trace: Trace) -> str:
 
 
 def _show_curve(console: Console, trace: Trace, rows: Sequence[Row]) -> None:
-    """A line a size, a column a policy; the best of each size stands out."""
+    """One line per size, one column per policy; the best of each size is highlighted."""
     names = sorted({label(row, rows) for row in rows})
     ratios = {(row.frames, label(row, rows)): row.miss_ratio for row in rows}
     lines: list[list[str | Text]] = []
@@ -111,7 +111,7 @@ def _show_curve(console: Console, trace: Trace, rows: Sequence[Row]) -> None:
 
 
 def label(row: Row, rows: Sequence[Row]) -> str:
-    """A replay's policies in a word: the evict policy, and the alloc policy where there are several."""
+    """A short name for a replay's policies: the evict policy, and the alloc policy if there are several."""
     return f"{row.evict}, {row.alloc}" if len({each.alloc for each in rows}) > 1 else row.evict
 
 

@@ -1,4 +1,4 @@
-"""`usmctl shadow`: how other evict policies would do on what a live process touches, while it does so."""
+"""`usmctl shadow`: shows how other evict policies would do on the accesses of a live process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ usmctl shadow indexer --evict 'lru,hint_aware(fallback=arc)' --frames 8192 --sam
 usmctl shadow 3 --evict ./cflru.py:CleanFirstLru --format json"""
 
 MOST_FRAMES = (1 << 31) - 1
-"""Frames that a daemon can have."""
+"""Most frames of a daemon."""
 
 
 def shadow(
@@ -42,7 +42,7 @@ def shadow(
             metavar="SPEC[,SPEC...]",
             autocompletion=completion.policies("evict"),
             help="Evict policies to run beside the one in force, 1 to 8; each a name, with parameters in parentheses "
-            "if need be, or path/to/file.py:Class.",
+            "if needed, or path/to/file.py:Class.",
             show_default=False,
         ),
     ],
@@ -50,14 +50,14 @@ def shadow(
         str | None,
         typer.Option(
             metavar="N | SIZE",
-            help="Frames of each simulation, or its memory as a size (64MiB). Default: what the process may have when "
+            help="Frames of each simulation, or its memory as a size (64MiB). Default: the process's share when "
             "memory is short.",
             show_default=False,
         ),
     ] = None,
     sample: Annotated[
         str,
-        typer.Option(metavar="1/K", help="Look at one page in K, with a K-th of the frames, and scale the numbers up."),
+        typer.Option(metavar="1/K", help="Sample one page in K, with a K-th of the frames, and scale the numbers up."),
     ] = "1/1",
     interval: Annotated[float, typer.Option(min=0.05, max=3600, help="Seconds between reports.")] = 1.0,
     address: AddressOption = None,
@@ -65,18 +65,17 @@ def shadow(
 ) -> None:
     """Run other evict policies beside the one in force, on the same accesses and without memory, until Ctrl-C.
 
-    The daemon simulates each policy: the real policy on the real core, without bytes. A simulation begins with empty
-    memory, and so does one of the policy in force, against which the others are measured; LAST is since the report
-    before, when that has passed. Hints of the process hold for simulations as well. Each simulation brings in one page
-    a fault.
+    Each policy runs in a simulation in the daemon: the real policy on the real core, without bytes. All simulations
+    begin with empty memory, also one of the policy in force, against which the others are measured. LAST is the miss
+    ratio since the previous report. Simulations have the hints of the process, and bring in one page a fault.
 
-    A simulation costs the daemon one to seven microseconds an access, by how many miss, and more where hints are in
-    force. The cost is measured and shown, and never more than half of the daemon's time; what it has no time for is
-    lost and counted. --sample 1/8 or the like costs less. When this ends, the simulations are gone. A simulation whose
-    policy fails is stopped, and harms no process.
+    A simulation costs the daemon one to seven microseconds an access, depending on the misses, and more with hints in
+    force. The cost is measured, shown, and limited to half of the daemon's time; accesses beyond that are lost and
+    counted. --sample 1/8 or the like costs less. The simulations end with this command. A simulation whose policy fails
+    is stopped, which affects no process.
 
-    Over real memory (mechanism userfaultfd) simulations are given what the daemon sees, which are the faults of the
-    policy in force, and not the touches of pages that are in memory: their numbers do not tell how they would do.
+    With real memory (mechanism userfaultfd) simulations get only what the daemon sees: the faults of the policy in
+    force, and not the touches of pages in memory. So their numbers do not show how they would do.
     """
     as_json = chosen_format(context, output) is Format.JSON
     policies = [absolute_files(each) for each in several(listed(evict))]
@@ -86,7 +85,7 @@ def shadow(
         evict_policies=policies, sample=parse_sample(sample), interval_seconds=interval
     )
     if frames is not None:
-        _frames(frames, 1)  # what cannot be read is told before the daemon is asked
+        _frames(frames, 1)  # reports an invalid value before the daemon is asked
     with connected(context, address) as admin, until_interrupted():
         if frames is not None:
             request.frames = _frames(frames, 1 if frames.strip().isdecimal() else admin.status().page_size)

@@ -1,4 +1,4 @@
-"""The standing of policies beside a live process: a table that is drawn again, or lines for a pipe."""
+"""The results of `usmctl shadow`: a table that is redrawn, or lines in a pipe."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from usmd.text_output import printable
 ITSELF = "the process itself"
 TITLES = ("POLICY", ">ACCESSES", ">MISSES", ">MISS RATIO", ">LAST", ">VS LIVE", ">µs/ACCESS")
 LEFT_OUT = (">µs/ACCESS", ">ACCESSES", ">MISSES", ">LAST")
-"""What a narrow terminal does without."""
+"""Columns that a narrow terminal omits, the least important first."""
 DEAR = 0.1
-"""Share of the daemon's time above which a way to spend less is shown."""
+"""Share of the daemon's time above which a cheaper sample is suggested."""
 
 
 def heading(report: admin_pb2.ShadowReport) -> list[Text]:
-    """What is looked at, and what there is to know of it."""
+    """The process, the simulations' size, and a warning about real memory."""
     sample = f", one page in {report.sample:,}" if report.sample > 1 else ""
     name = printable(report.process_name)
     found = [
@@ -63,7 +63,7 @@ def picture(console: Console, report: admin_pb2.ShadowReport) -> Group:
 
 
 def lines(report: admin_pb2.ShadowReport) -> list[Text]:
-    """A report for a pipe: a line for the process and one for each simulation, and what is wrong."""
+    """A report for a pipe: a line for the process, one for each simulation, and remarks."""
     time = f"{report.seconds:8.1f} s  "
     labels = [_label(number, each) for number, each in enumerate(report.simulations)]
     width = max(len(each) for each in (ITSELF, *labels))
@@ -90,7 +90,7 @@ def _label(number: int, simulation: admin_pb2.ShadowSimulation) -> str:
 
 
 def _remarks(report: admin_pb2.ShadowReport, *, problems: bool = True) -> list[Text]:
-    """What it costs, and what is wrong."""
+    """The cost, and problems."""
     dear = report.wall_share > DEAR and report.sample == 1
     found = [
         Text(

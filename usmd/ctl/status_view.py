@@ -1,7 +1,6 @@
 """The daemon's state at a glance: the memory bar, watermarks, swap, sessions and counters.
 
-Covers wording and order. Counters come by name from the daemon; they are grouped by what the name is about, so that a
-counter this version does not know still has its place.
+Counters are grouped by words in their names, so that a counter unknown to this version has a place too.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
 
 
 def format_latency(seconds: float) -> str:
-    """A latency for people, with three digits at most."""
+    """A latency as text, with at most three digits."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
@@ -66,7 +65,7 @@ def format_latency(seconds: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds for people, with the two units that matter."""
+    """A duration as text, in its two largest units."""
     whole = int(seconds)
     days, hours, minutes = whole // 86_400, whole // 3_600 % 24, whole // 60 % 60
     if days:
@@ -79,7 +78,7 @@ def format_duration(seconds: float) -> str:
 
 
 def group_counters(counters: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Counters by subject, each group in order of name; groups without counters are left out."""
+    """Counters by subject, each group sorted by name; empty groups are omitted."""
     groups: dict[str, dict[str, int]] = {name: {} for name in (*_GROUP_NAMES, OTHER_COUNTERS)}
     for name in sorted(counters):
         group = next((g for g, words in COUNTER_GROUPS if any(word in name for word in words)), OTHER_COUNTERS)
@@ -88,7 +87,7 @@ def group_counters(counters: Mapping[str, int]) -> dict[str, dict[str, int]]:
 
 
 def split_bar(width: int, counts: list[int]) -> list[int]:
-    """`width` cells divided as `counts` are: what is there at all gets a cell, and the largest share takes the rest.
+    """`width` cells divided in proportion to `counts`: each nonzero count gets at least one, the largest the remainder.
 
     `width` is at least the number of counts.
     """
@@ -148,7 +147,7 @@ def _memory(status: admin_pb2.GetStatusResponse) -> Table:
 
 
 def _latencies(status: admin_pb2.GetStatusResponse) -> Table:
-    """Median and tail of what was timed at all."""
+    """Median and 99th percentile of each operation that was timed."""
     table = Table.grid(padding=(0, 2))
     for justify in ("left", "right", "right", "right"):
         table.add_column(justify="right" if justify == "right" else "left", no_wrap=True)
@@ -163,7 +162,7 @@ def _latencies(status: admin_pb2.GetStatusResponse) -> Table:
 def _watermarks(status: admin_pb2.GetStatusResponse) -> str:
     low, high, free = status.low_watermark_frames, status.high_watermark_frames, status.free_frames
     if free < low:
-        state = "free memory is below low, and pages are evicted where they can go"
+        state = "free memory is below low, and pages are evicted where possible"
     elif free < high:
         state = "free memory is between low and high"
     else:
@@ -182,7 +181,7 @@ def _swap(status: admin_pb2.GetStatusResponse) -> str:
 
 
 def _counters(console: Console, counters: Mapping[str, int]) -> Columns | Text:
-    """Counters side by side: in columns on a terminal, on one line for a pipe, where columns would fill its width."""
+    """Counters side by side: in columns on a terminal; on one line in a pipe, whose width columns would fill."""
     pairs = [Text(f"{count:,} {printable(name).replace('_', ' ')}", no_wrap=True) for name, count in counters.items()]
     return Text("   ").join(pairs) if is_piped(console) else Columns(pairs, padding=(0, 3))
 

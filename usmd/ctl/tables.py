@@ -1,8 +1,7 @@
-"""How a list becomes a table that fits its terminal, and the order of its rows.
+"""Fits a list into its terminal as a table, and sorts its rows.
 
-A terminal that is too narrow for all columns does without the least missed ones, then text is cut; a number never is,
-and no cell is wrapped but those of sentences. A line below the table names what is missing. A pipe gets everything.
-Which columns a list has, the view modules say.
+If the terminal is too narrow, first the least important columns are omitted, then text is cut. Numbers are never cut,
+and only sentences are wrapped. A line below the table names what is missing. A pipe gets everything.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from usmd.sizes import format_size
 GAP = 2
 """Characters between two columns."""
 ENOUGH: Final = 24
-"""Characters of a column of text for which others are left out."""
+"""Columns are omitted to show this many characters of a text column."""
 PROSE: Final = 40
-"""The same of a column of sentences."""
+"""The same for a column of sentences."""
 LEAST: Final = 8
-"""Characters of a column of text below which it is not cut."""
+"""Text columns are not cut below this many characters."""
 Cell = str | Text
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class Column(Generic[_Item]):
-    """A column of a list: its title (`>` before it: numbers, to the right), the text of a cell, and what it sorts by.
+    """A column: its title (with `>` before it: numbers, right-aligned), the text of a cell, and the sort key.
 
-    `spare`: a narrow terminal does without it, those with the highest number first; 0 is never left out. `brief`: the
-    text of a cell in a terminal that is too narrow even so. `prose`: sentences, which are wrapped and not cut.
+    `spare`: a narrow terminal omits the column, those with the highest number first; 0: never. `brief`: a shorter text
+    for a terminal that is still too narrow. `prose`: sentences, which are wrapped and not cut.
     """
 
     title: str
@@ -50,14 +49,14 @@ class Column(Generic[_Item]):
 
     @property
     def name(self) -> str:
-        """As people write it: `--sort in-flight`."""
+        """The name for options: `--sort in-flight`."""
         return self.title.removeprefix(">").lower().replace(", ", ",").replace(" ", "-")
 
 
 def in_order(columns: Sequence[Column[_Item]], items: Iterable[_Item], sort: str | None) -> list[_Item]:
-    """Return `items` by a column: numbers from the largest, text from A; a `-` before the name is the other way.
+    """`items` sorted by a column: numbers from the largest, text from A; `-` before the name reverses the order.
 
-    Raises InvalidArgument, which names the columns, for any other name.
+    Raises InvalidArgument, which names the columns, for an unknown name.
     """
     found = list(items)
     if sort is None:
@@ -81,7 +80,7 @@ def show_list(
     *,
     enough: int = ENOUGH,
 ) -> None:
-    """Print a line an item; `enough` as for `show_table`."""
+    """Print one line per item; `enough` as for `show_table`."""
     spare = sorted((column for column in columns if column.spare), key=lambda column: -column.spare)
     rows = [[column.text(item) for column in columns] for item in items]
     kept = [number for number, column in enumerate(columns) if not column.spare]
@@ -102,13 +101,13 @@ def show_table(
     *,
     enough: int = ENOUGH,
 ) -> None:
-    """Print rows of cells, as `fitted` has them, or `when_empty`."""
+    """Print rows of cells as `fitted` arranges them, or `when_empty`."""
     cells = list(rows)
     if not cells:
         console.print(when_empty)
         return
     table, needed, missing = fitted(console, titles, cells, left_out, prose, enough=enough)
-    # A terminal that is narrower still wraps the lines by itself; a number cut short would be a wrong number.
+    # A terminal that is narrower still wraps the lines itself; a number that is cut would be wrong.
     room = console.width
     console.width = max(room, needed)
     console.print(table)
@@ -126,12 +125,11 @@ def fitted(
     *,
     enough: int = ENOUGH,
 ) -> tuple[Table, int, Text]:
-    """Return a table of at least one row that fits `console`, the characters it needs, and a line on what it lacks.
+    """Return a table of at least one row that fits `console`, its width in characters, and a line on what is missing.
 
-    A title that begins with `>` is of numbers.
-
-    `left_out`: columns that a narrow terminal does without, the least missed first. `prose`: columns of sentences,
-    which are wrapped. `enough`: characters of a column of text for which others are left out.
+    A title that begins with `>` is of numbers. `left_out`: columns that a narrow terminal omits, the least important
+    first. `prose`: columns of sentences, which are wrapped. `enough`: columns are omitted to show this many characters
+    of a text column.
     """
     columns = dict(zip(titles, zip(*rows, strict=True), strict=True))
     missing = []
@@ -163,9 +161,9 @@ def fitted(
 
 
 def width_of(columns: Iterable[Sequence[Cell]], enough: int | None = None) -> int:
-    """Characters in a line of a table with these cells, of which the first is the title.
+    """Width of a table with these columns, in characters; the first cell of a column is its title.
 
-    `enough`: the most that a column of text counts.
+    `enough`: most characters that a text column counts.
     """
     total = 0
     for title, *cells in columns:
@@ -175,7 +173,7 @@ def width_of(columns: Iterable[Sequence[Cell]], enough: int | None = None) -> in
 
 
 def pages_column(title: str, count: Callable[[_Item], int], page_size: int, spare: int = 0) -> Column[_Item]:
-    """A column of numbers of pages, with their size beside them where there is room."""
+    """A column of numbers of pages, with their sizes if there is room."""
     return Column(title, lambda it: in_pages(count(it), page_size), count, spare, lambda it: f"{count(it):,}")
 
 
@@ -191,7 +189,7 @@ def page_range(hint: admin_pb2.HintRange) -> str:
 
 
 def _widths(columns: dict[str, tuple[Cell, ...]], room: int) -> list[int]:
-    """Width of each column: as its cells are, and less for the widest of text until all fit or none can give more."""
+    """Width of each column: that of its widest cell; then the widest text columns shrink until all fit, or none can."""
     titles = list(columns)
     widths = [max(cell_len(str(cell)) for cell in (title.removeprefix(">"), *columns[title])) for title in titles]
     least = [
@@ -207,7 +205,7 @@ def _widths(columns: dict[str, tuple[Cell, ...]], room: int) -> list[int]:
 
 
 def _cut(cell: Cell, width: int, mark: str) -> Cell:
-    """`cell` in at most `width` characters."""
+    """`cell` cut to at most `width` characters."""
     if cell_len(str(cell)) <= width:
         return cell
     text = cell.copy() if isinstance(cell, Text) else Text(cell)

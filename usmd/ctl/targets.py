@@ -1,7 +1,4 @@
-"""What an operator names: a process, a page or a range of it, a policy. Pure but for the folder that paths begin in.
-
-Covers the text forms and their limits. Whether the thing exists is for the daemon to say.
-"""
+"""Parses what an operator names: a process, a page, a range of pages, a policy. The daemon checks that it exists."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Place:
-    """A byte in a region; the region by number, or by name where the number is 0."""
+    """A byte in a region; the region by number, or by name if the number is 0."""
 
     region_id: int
     region_name: str
@@ -37,9 +34,9 @@ class Place:
 
 
 def from_argument(text: str) -> str:
-    """An argument of the command line as the text that it is for the daemon: UTF-8, whatever the locale.
+    """An argument of the command line as the UTF-8 text that the daemon expects, whatever the locale.
 
-    Raises InvalidArgument for bytes that are no UTF-8: no name has them.
+    Raises InvalidArgument for bytes that are not UTF-8, which no name has.
     """
     try:
         return text if not _UNDECODED.search(text) else os.fsencode(text).decode()
@@ -48,7 +45,7 @@ def from_argument(text: str) -> str:
 
 
 def parse_number(text: str) -> int | None:
-    """Decimal or 0x number of at most 64 bits; None where `text` is none."""
+    """A decimal or 0x number of at most 64 bits; None if `text` is not one."""
     if not _NUMBER.fullmatch(text):
         return None
     number = int(text, 16) if text[:2].lower() == "0x" else int(text)
@@ -56,7 +53,10 @@ def parse_number(text: str) -> int | None:
 
 
 def parse_process(text: str) -> int | str:
-    """Process number (at least 1) or a process name. Raises InvalidArgument for neither."""
+    """A process number (at least 1), or a process name.
+
+    Raises InvalidArgument for an empty text or an invalid number.
+    """
     text = from_argument(text)
     if not text.isascii() or not text.isdecimal():
         if not text:
@@ -69,7 +69,7 @@ def parse_process(text: str) -> int | str:
 
 
 def parse_page(text: str) -> Address | Place:
-    """Address, or REGION+OFFSET. Raises InvalidArgument, which names the text and what is allowed."""
+    """An address, or REGION+OFFSET. Raises InvalidArgument, which names the text and what is allowed."""
     text = from_argument(text)
     region, plus, offset = text.rpartition("+")
     if plus:
@@ -84,7 +84,7 @@ def parse_page(text: str) -> Address | Place:
 
 
 def parse_range(text: str) -> tuple[Place, int | None]:
-    """A range of bytes: REGION, REGION+OFFSET or REGION+OFFSET:LENGTH; None is to the end of the region.
+    """A range of bytes: REGION, REGION+OFFSET or REGION+OFFSET:LENGTH; None: to the end of the region.
 
     Raises InvalidArgument, which names the text and what is allowed.
     """
@@ -97,16 +97,16 @@ def parse_range(text: str) -> tuple[Place, int | None]:
 
 
 def absolute_files(specification: str) -> str:
-    """A policy's specification with the paths in it made absolute, because the daemon works in another folder.
+    """A policy's specification with absolute paths, for the daemon's current folder is another one.
 
-    Raises InvalidArgument for bytes that are no UTF-8.
+    Raises InvalidArgument for bytes that are not UTF-8.
     """
     text = _FILE.sub(lambda match: os.path.abspath(os.path.expanduser(match[0])), specification)  # noqa: PTH100, PTH111
     return from_argument(text)
 
 
 def find_process(name: str, processes: Iterable[admin_pb2.Process]) -> int:
-    """Find the number of the one process called `name`. Raises NotFound for none, and for several, which it lists."""
+    """The number of the process called `name`. Raises NotFound if there is none, or several, which it lists."""
     found = [process for process in processes if process.name == name]
     if not found:
         raise NotFound(f"no process is named {name!r}; `usmctl processes` lists those there are")

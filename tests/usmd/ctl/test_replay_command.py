@@ -140,7 +140,7 @@ def test_columns_may_be_named_in_many_ways(capsys, tmp_path, columns):
     code, out, err = replay(capsys, path, "--frames", "2", "--evict", "lru", "--format", "json", *columns)
     document = json.loads(out)
     assert (code, document["accesses"], document["distinct_pages"], document["writes"]) == (0, 2, 1, 1)
-    assert err == "usmctl: lines of t.csv without an access, passed over: 1\n"
+    assert err == "usmctl: lines of t.csv without an access, skipped: 1\n"
 
 
 @pytest.mark.parametrize(("unit", "misses"), [("s", 3), ("ms", 4)])

@@ -54,7 +54,7 @@ def test_the_bar_shows_the_shares():
 
 @pytest.mark.parametrize(
     ("free", "words"),
-    [(49, "pages are evicted where they can go"), (50, "between low and high"), (100, "at or above high")],
+    [(49, "pages are evicted where possible"), (50, "between low and high"), (100, "at or above high")],
 )
 def test_watermarks_tell_where_free_memory_stands(free, words):
     assert words in shown(a_status(free_frames=free))
