@@ -1,7 +1,7 @@
 """`python -m usmd` is `usmd`.
 
-For `-m` Python looks for modules in the current folder first. usmd does not: what stands there by chance, under the
-name of a module that usmd imports later, would run as the daemon.
+With `-m` Python searches the current folder for modules first. usmd does not: a file there with the name of a module
+that usmd imports later would run as the daemon.
 """
 
 import sys

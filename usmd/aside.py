@@ -1,8 +1,8 @@
-"""Work that may wait, done on a thread of its own: the caller hands an item over and never waits.
+"""Work on a thread of its own: the caller hands an item over and never waits.
 
-What the event loop writes to a pipe, a terminal, a file or another program's socket can block for as long as its reader
-sleeps. Such writes lose items in place of time: the queue is bounded, what does not fit is counted, and a mark with the
-count takes the place of what was lost.
+A write of the event loop to a pipe, a terminal, a file or another program's socket can block as long as its reader
+sleeps. Such writes go here, and lose items instead of time: the queue is bounded, lost items are counted, and a mark
+with the count takes their place.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from queue import SimpleQueue
 from typing import Final, Generic, TypeVar
 
 STALL_SECONDS: Final = 1.0
-"""Longest wait of `finish` for a reader that takes nothing."""
+"""Longest wait of `finish` without progress."""
 FINISH_SECONDS: Final = 5.0
-"""Longest wait of `finish` in all, for a reader that is slow."""
+"""Longest wait of `finish` in all."""
 
 _T = TypeVar("_T")
 
 
 class Aside(Generic[_T]):
-    """A bounded queue and the daemon thread that performs its items in their order.
+    """A bounded queue, and a daemon thread that performs its items in order.
 
-    `perform` may block, and returns False for an item that was lost; it raises nothing. `size_of` tells what an item
-    counts when it is lost. `mark` makes the item that tells of a loss; None: losses are not told. At most `limit` items
-    wait.
+    `perform` may block; it returns false if the item was lost, and raises nothing. `size_of` returns what an item
+    counts if it is lost. `mark` makes the item that reports a loss; None: losses are not reported. At most `limit`
+    items wait.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Aside(Generic[_T]):
         self._limit = limit
         self._size_of = size_of
         self._items: SimpleQueue[tuple[int, _T] | threading.Event] = SimpleQueue()
-        # Reentrant, because a finalizer that runs while it is held may hand something over.
+        # Reentrant, for a finalizer may run while it is held, and hand over an item.
         self._lock = threading.RLock()
         self._lost = 0
         self._performed = 0
@@ -51,13 +51,13 @@ class Aside(Generic[_T]):
 
     @property
     def lost(self) -> int:
-        """What was lost, and not told of yet."""
+        """The sum of what was lost and not yet reported."""
         return self._lost
 
     def put(self, item: _T) -> bool:
-        """Hand an item over; returns False if it is lost because the queue is full.
+        """Hand an item over; false if it is lost because the queue is full.
 
-        After a loss items are lost until half of the queue is free, so that a slow reader gets stretches without gaps.
+        After a loss, items are lost until half of the queue is free, so that a slow reader gets stretches without gaps.
         """
         with self._lock:
             if self._items.qsize() >= (self._limit // 2 if self._lost else self._limit):
@@ -68,9 +68,9 @@ class Aside(Generic[_T]):
         return True
 
     def finish(self, stall: float = STALL_SECONDS, longest: float = FINISH_SECONDS) -> bool:
-        """Wait until everything handed over so far is performed; returns whether it is.
+        """Wait until all items handed over so far are performed; returns whether they are.
 
-        Gives up after `stall` seconds in which nothing was performed, and after `longest` seconds in all.
+        Gives up after `stall` seconds without progress, and after `longest` seconds in all.
         """
         done = threading.Event()
         with self._lock:
@@ -101,6 +101,6 @@ class Aside(Generic[_T]):
             self._performed += 1
             with self._lock:
                 if not performed:
-                    self._lost += size  # told with the next item: now it would be lost as well
+                    self._lost += size  # reported with the next item: a report now would be lost as well
                 elif self._items.empty():
                     self._tell_loss()

@@ -1,7 +1,6 @@
 """The command line of the daemon: `usmd serve`.
 
-Covers flags, their way into the configuration, and exit codes: 0 after a drain, 2 for a configuration that cannot be
-used, 3 when another daemon serves the socket. What the daemon does is usmd/server's; operators' commands are usmctl's.
+Exit codes: 0 after a drain, 2 for an unusable configuration, 3 if another daemon serves the socket.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def usmd(
         ),
     ] = False,
 ) -> None:
-    """Own memory in user space: frames, swap devices, and the policies that rule them."""
+    """Own memory in user space: frames, swap devices, and the policies that govern them."""
 
 
 @app.command(epilog=_EXAMPLES)
@@ -108,7 +107,9 @@ def serve(
     memory: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help=f"Memory in all. Default: {format_size(MemoryConfig().size)}.", rich_help_panel=_MEMORY
+            metavar="SIZE",
+            help=f"Size of the memory. Default: {format_size(MemoryConfig().size)}.",
+            rich_help_panel=_MEMORY,
         ),
     ] = None,
     page_size: Annotated[
@@ -132,8 +133,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="auto|userfaultfd|simulated",
-            help="Where bytes live: in memory that clients map, or in a pool behind calls. auto (default): the first "
-            "if it can.",
+            help="Where bytes are: in memory that clients map, or in a pool behind calls. auto (default): the first "
+            "if possible.",
             rich_help_panel=_MEMORY,
         ),
     ] = None,
@@ -158,7 +159,7 @@ def serve(
         str | None,
         typer.Option(
             metavar=_POLICY,
-            help=f"Default evict policy: which pages go. Without it: {PolicyRules().evict}.",
+            help=f"Default evict policy: which pages leave memory. Without it: {PolicyRules().evict}.",
             rich_help_panel=_POLICIES,
         ),
     ] = None,
@@ -166,7 +167,7 @@ def serve(
         str | None,
         typer.Option(
             metavar=_POLICY,
-            help=f"Default oom policy: what when none can go. Without it: {PolicyRules().oom}.",
+            help=f"Default oom policy: what happens if no page can be evicted. Without it: {PolicyRules().oom}.",
             rich_help_panel=_POLICIES,
         ),
     ] = None,
@@ -174,7 +175,7 @@ def serve(
         str | None,
         typer.Option(
             metavar=_POLICY,
-            help=f"Default cond policy: what is done when no fault asks. Without it: {PolicyRules().cond}.",
+            help=f"Default cond policy: what is done without a fault. Without it: {PolicyRules().cond}.",
             rich_help_panel=_POLICIES,
         ),
     ] = None,
@@ -185,7 +186,7 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Keep every event of the core in a file, for `usmctl debug replay-events`. Default: none.",
+            help="Write every event of the core to a file, for `usmctl debug replay-events`. Default: none.",
             rich_help_panel=_PLACES,
         ),
     ] = None,
@@ -229,20 +230,20 @@ def _run(config: Config) -> int:
     if runtime_folder() in (server.socket.parent, server.admin_socket.parent, server.state_dir):
         prepare_folder(runtime_folder())
     with Signals() as signals:
-        # Imported here, because grpc must not be imported before the log is configured, and `--help` needs none of it.
+        # Imported here, for grpc must not be imported before the log is configured, and `--help` needs none of it.
         from usmd.server.daemon import serve as serve_until_stopped
 
         return serve_until_stopped(config, signals)
 
 
 def _complaint(error: UsmdError, code: int) -> typer.Exit:
-    """Say on stderr what was wrong, on one line; the exit is for the caller to raise."""
+    """Print the error on stderr in one line; the caller raises the exit."""
     complain("usmd", " ".join(str(error).split()))
     return typer.Exit(code)
 
 
 program = typer.main.get_command(app)
-"""Every command, built once: calling `app` builds them anew each time."""
+"""All commands, built once: each call of `app` would build them again."""
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""The configuration: one class per section, and `load`, which reads TOML and lays the command line over it.
+"""The configuration: one class per section, and `load`, which reads TOML and overrides it by the command line.
 
-Every value is checked here, with an error that names its key, what was found and what is allowed. Not here: whether a
-policy of that name exists (usmd.policies.registry), and opening sockets and swap devices. Keys and units are described
-on the fields below, once; deploy/usmd.toml repeats them for operators and a test compares the two.
+Every value is checked here; an error names the key, the value and what is allowed. Whether a policy exists is checked
+later. The fields' docstrings below describe keys and units; deploy/usmd.toml repeats them for operators, and a test
+compares the two.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = ["Config", "MemoryConfig", "PolicyNames", "PolicyRule", "PolicyRules",
 
 
 LEAST_FRAMES = 32
-"""Frames that a process has at least: one instruction may need several pages at once."""
+"""Least frames of a process: one instruction may need several pages at once."""
 MAX_FRAMES = (1 << 31) - 1
-"""Frame numbers have 31 bits."""
+"""Most frames: frame numbers have 31 bits."""
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,72 +49,72 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Mode of the clients' socket and of its identity socket. The default admits the daemon's group."""
 
     admin_socket_mode: values.Mode = 0o600
-    """Mode of the operators' socket. It is the right to see and steer everything, so the default admits the owner."""
+    """Mode of the operators' socket. Its users can see and control everything, so the default admits only the owner."""
 
     state_dir: values.AbsolutePath
-    """Folder of swap files that have no path or a relative one. Default: the user's runtime folder, because what a
-    swap file holds is worth nothing after the daemon has ended."""
+    """Folder of swap files without a path or with a relative one. Default: the user's runtime folder, for the contents
+    of a swap file are useless after the daemon has ended."""
 
     max_sessions: values.Count = 1024
-    """Most client sessions at a time. The default holds the daemon's own memory for them to some tens of MiB."""
+    """Most client sessions at a time. The default limits the daemon's own memory for them to some tens of MiB."""
 
     max_user_sessions: values.Count = 768
-    """Most client sessions of one user at a time. The default leaves a quarter of all to others."""
+    """Most client sessions of one user at a time. The default leaves a quarter of all to other users."""
 
     max_user_connections: values.Count = 128
-    """Connections that one user may have to the clients' socket, and unclaimed ones to each of those next to it, beyond
-    what its sessions need. The default is far above what programs need that are about to attach."""
+    """Connections that one user may have to the clients' socket, and unclaimed ones to each socket beside it, beyond
+    those of its sessions. The default is far above the needs of programs that are about to attach."""
 
     attach_timeout: values.Seconds = 10.0
-    """Seconds that a session may live without a fault stream. The default is far above what a loaded machine needs to
-    open a stream, and bounds what a client that dies in between leaves behind."""
+    """Seconds that a session may exist without a fault stream. The default is far above what a loaded machine needs to
+    open one, and limits what remains of a client that dies in between."""
 
     drain_grace: values.SecondsOrZero = 5.0
     """Seconds that running calls get when the daemon drains; 0 ends them at once. The default is well below the time
     that a service manager grants for stopping."""
 
     device_timeout: values.SecondsOrZero = 30.0
-    """Seconds after which a read or write of a swap device that has not returned has failed; 0: never. The default is
-    the time after which Linux gives up a request to a disk."""
+    """Seconds after which a read or write of a swap device that has not returned counts as failed; 0: never. The
+    default is the time after which Linux gives up a request to a disk."""
 
     uvloop: values.Switch = True
-    """Run on uvloop instead of asyncio's own loop; it is the faster one."""
+    """Run on uvloop instead of asyncio's own loop, for it is faster."""
 
     trace_events: values.AbsolutePath | None = None
-    """File that takes every event of the core, from which `usmctl debug replay-events` makes the same state again;
-    None: no events are kept but the last, in memory. It is for the search for a defect."""
+    """File for every event of the core, from which `usmctl debug replay-events` reproduces the state; None: only the
+    last events are kept, in memory. It is for finding defects."""
 
     trace_events_size: values.Size = 256 << 20
-    """Bytes that this file may have; then it ends. The default is about 2 million events."""
+    """Most bytes of this file; then recording ends. The default is about 2 million events."""
 
     log_format: values.LogFormat = "auto"
-    """`human`, `json`, or `auto`: human on a terminal and json elsewhere, so that collectors get what they can read."""
+    """`human`, `json`, or `auto`: human on a terminal, else json, which log collectors can read."""
 
 
 class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section `[memory]`: how much memory usmd owns, and who may hold how much of it.
+    """Section `[memory]`: how much memory usmd owns, and how much of it a process may keep.
 
-    A share is a percentage of the memory ("3%") or a size ("2MiB"); `frames_of` turns it into frames. Raises
-    ConfigError for values that contradict each other.
+    A share is a percentage of the memory ("3%") or a size ("2MiB"); `frames_of` converts it to frames. Raises
+    ConfigError for contradictory values.
     """
 
     size: values.Size = 64 << 20
-    """Bytes of memory in all, a whole number of pages. The default is enough to try things and small enough for any
+    """Bytes of memory in all, a whole number of pages. The default suffices for trials and is small enough for any
     machine."""
 
     page_size: values.PageSize = 4096
-    """Bytes in a page, a power of two. The default is the hardware's on x86."""
+    """Bytes of a page, a power of two. The default is that of x86 hardware."""
 
     mechanism: values.Mechanism = "auto"
-    """Where the bytes live. `userfaultfd`: in memory that clients map, whose page faults the daemon serves.
-    `simulated`: in one pool of the daemon, loaded and stored through calls. The default is the first where the machine
-    can, else the second, and the log says why."""
+    """Where the bytes are. `userfaultfd`: in memory that clients map, whose page faults the daemon serves.
+    `simulated`: in one pool of the daemon, loaded and stored by calls. The default is the first if the machine supports
+    it, else the second, and the log says why."""
 
     fault_wakeup: values.FaultWakeup = "sleep"
-    """How the daemon waits for real page faults. `sleep`: as for everything else; the kernel then brings it near the
-    thread that faults by itself, which was measured to be as good as the others, so it is the default. `spin:US`:
-    looking again and again for so many microseconds after each fault, which takes a CPU. `follow`: always on the CPU
-    where the last fault happened."""
+    """How the daemon waits for real page faults. `sleep`: as for everything else; the kernel then runs the daemon near
+    the faulting thread by itself, which was measured to be as good as the others, so it is the default. `spin:US`:
+    polls for this many microseconds after each fault, which takes a CPU. `follow`: always on the CPU of the last
+    fault."""
 
     low_watermark: values.Share = "3%"
     """Free memory below which reclaim begins. The default leaves room for a burst of faults while victims are
@@ -131,17 +131,17 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reclaimed."""
 
     hold_budget: values.Share = "25%"
-    """Memory that pages may hold which were faulted in and not touched yet. Holding them lets the fault's owner get to
-    its page before it is a victim again; the default bounds what owners who never come back can tie up."""
+    """Memory for pages that were faulted in and not yet touched. They are held so that they are not evicted before the
+    touch; the default bounds the memory that clients occupy which never touch their pages."""
 
     hold_seconds: values.Seconds = 0.25
-    """Seconds for which such a page is held. The default is many round trips long, and short for everybody else."""
+    """Seconds for which such a page is held. The default is many round trips long, and short for other clients."""
 
     max_regions: values.Count = 1024
-    """Most regions of one process. The default is above what programs make and bounds the daemon's tables."""
+    """Most regions of one process. The default is above what programs make, and bounds the daemon's tables."""
 
     max_mapped: values.Size = 64 << 30
-    """Bytes that one process may map. Mapped pages cost memory only when touched, so the default is generous."""
+    """Bytes that one process may map. Mapped pages take memory only when touched, so the default is generous."""
 
     def __post_init__(self) -> None:
         if self.size % self.page_size:
@@ -169,12 +169,12 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def frames(self) -> int:
-        """Frames in the memory."""
+        """Number of frames."""
         return self.size // self.page_size
 
 
 class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
-    """The policies of one process, by name, and the swap device it prefers (None: the first with room)."""
+    """The policies of one process, by name, and its preferred swap device (None: the first with room)."""
 
     alloc: str
     evict: str
@@ -184,7 +184,7 @@ class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
     memory_max: str | None = None
 
     def memory_frames(self, frames: int, page_size: int) -> int | None:
-        """Frames that the process may have, of `frames` in all; None: all. Raises ConfigError."""
+        """Most frames of the process, of `frames` in all; None: all. Raises ConfigError."""
         if self.memory_max is None:
             return None
         most = frames_of(self.memory_max, frames, page_size)
@@ -194,16 +194,16 @@ class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[policy.rules]]`: which processes it is for, by exactly one of name, glob and uid."""
+    """One `[[policy.rules]]`: selects processes by exactly one of name, glob and uid."""
 
     name: values.Word | None = None
-    """Exact name that the process gave; None: the rule does not go by name."""
+    """Exact name that the process gave; None: the rule does not select by name."""
 
     glob: values.Word | None = None
-    """Shell pattern for the name, case-sensitive; None: the rule does not go by pattern."""
+    """Shell pattern for the name, case-sensitive; None: the rule does not select by pattern."""
 
     uid: values.Uid | None = None
-    """User of the process, as the kernel vouched for it; None: the rule does not go by user."""
+    """User of the process, as the kernel reports it; None: the rule does not select by user."""
 
     alloc: values.Word | None = None
     """Name of the alloc policy; None: the default of `[policy]`."""
@@ -221,38 +221,38 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Number or name of the swap device for its pages; None: the default of `[policy]`."""
 
     memory_max: values.Share | None = None
-    """Share of the memory that a process may have, as in `[memory]`, at least 32 pages. At its end it gives pages of
-    its own for each that comes in, and nobody else does. None: nothing but what there is."""
+    """Most memory of a process, a share as in `[memory]`, at least 32 pages. A process with that much evicts one of its
+    own pages for each that is brought in. None: no limit."""
 
 
 class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section `[policy]`: the default policies and the rules that deviate from them. Names are not checked here."""
+    """Section `[policy]`: the default policies, and rules that override them. Names are not checked here."""
 
     alloc: values.Word = "async_aware"
     """Name of the alloc policy. The default yields on swap faults, so that a fault need not block its thread."""
 
     evict: values.Word = "hint_aware"
-    """Name of the evict policy. The default does what hints say, and without hints what its fallback does."""
+    """Name of the evict policy. The default follows hints, and without hints acts as its fallback."""
 
     oom: values.Word = "refuse"
-    """Name of the oom policy. The default harms nobody but the one who asked."""
+    """Name of the oom policy. The default affects only the faulting process."""
 
     cond: values.Word = "none"
-    """Name of the conditional policy: what is done when nobody asks. By default that is nothing."""
+    """Name of the conditional policy: what is done without a fault. By default nothing."""
 
     swap: values.Word | None = None
-    """Number or name of the swap device that evicted pages go to; None: the first that has room. A hint `SWAP=` on a
-    page comes before it, and a device that is full or failing is passed over."""
+    """Number or name of the swap device for evicted pages; None: the first that has room. A hint `SWAP=` on a page
+    takes precedence, and a device that is full or failing is skipped."""
 
     max_errors: values.CountOrZero = 100
-    """Errors of one policy of one process, each counting half after ten minutes, after which the default takes its
-    place for a while; 0: never. The default is far above what a policy makes that is wrong once in a while, and reached
-    in no time by one that always is."""
+    """Errors of one policy of one process after which the default replaces it for a while; each error counts half after
+    ten minutes; 0: never. The default is far above the errors of a policy that is wrong once in a while; one that is
+    always wrong reaches it at once."""
 
     call_timeout: values.SecondsOrZero = 10.0
-    """Seconds of CPU time after which a call of a policy that has not returned is ended, and the policy replaced; 0:
-    never. A call that sleeps has five times as many. The default is above what the longest call of usmd's own policies
-    takes, a pass over tens of GiB. No client is served meanwhile."""
+    """Seconds of CPU time after which a policy's call that has not returned is ended, and the policy replaced; 0:
+    never. A call that sleeps has five times as many. The default is above the longest call of usmd's own policies, a
+    pass over tens of GiB. No client is served meanwhile."""
 
     rules: tuple[PolicyRule, ...] = ()
     """Rules in the order of the file; none: every process gets the defaults."""
@@ -270,7 +270,7 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 )
 
     def choose(self, name: str, uid: int | None) -> PolicyNames:
-        """Choose the policies of a process called `name` of user `uid` (None: unknown, and matched by no uid rule).
+        """The policies of a process called `name` of user `uid` (None: unknown; no uid rule matches).
 
         One rule decides: the first with the exact name, else the first whose glob matches, else the first with the uid.
         """
@@ -282,7 +282,7 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.names_of(ordered[0] if ordered else PolicyRule(name=name))
 
     def names_of(self, rule: PolicyRule) -> PolicyNames:
-        """What a process gets for which a rule decides."""
+        """The policies of a process that a rule selects."""
         return PolicyNames(
             alloc=rule.alloc or self.alloc,
             evict=rule.evict or self.evict,
@@ -294,7 +294,7 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that the daemon is told."""
+    """The whole configuration of the daemon."""
 
     server: ServerConfig
     """Sockets, sessions, loop, log."""
@@ -310,7 +310,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def _default_swap(memory: MemoryConfig) -> tuple[SwapKind, ...]:
-    """Make what a configuration without `[[swap]]` gets: one memory device, 4 times as large as `memory`."""
+    """The devices of a configuration without `[[swap]]`: one in memory, 4 times as large as `memory`."""
     return (MemoryKind(size=4 * memory.size),)
 
 
@@ -320,18 +320,18 @@ def load(
     swap: Sequence[SwapKind] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> Config:
-    """Read the configuration file at `path` (None: defaults alone) and lay the command line over it.
+    """Read the configuration file at `path` (None: only defaults), and override it by the command line.
 
-    `overrides` goes by whole key, for example {"memory.size": "64MiB"}, with values as they stand in the file; `swap`
-    replaces the file's devices when it is not empty. Nothing is created or opened but the file. Raises ConfigError,
-    which names the key, the value and what is allowed.
+    `overrides` are by whole key, for example {"memory.size": "64MiB"}, with values as in the file. `swap` replaces the
+    file's devices unless it is empty. Only the file is opened; nothing is created. Raises ConfigError, which names the
+    key, the value and what is allowed.
     """
     document = _read_file(path) if path is not None else {}
     check_keys(document, Config.__struct_fields__, "")
     for key, value in (overrides or {}).items():
         section, _, name = key.partition(".")
         table = document.setdefault(section, {})
-        if isinstance(table, dict):  # what is no table is refused below, with the section's name
+        if isinstance(table, dict):  # anything else is refused below, with the section's name
             table[name] = value
     server = _read_server(document.get("server", {}), environ)
     memory = read_table(MemoryConfig, document.get("memory", {}), "memory")
@@ -359,7 +359,7 @@ def _read_file(path: Path) -> dict[str, object]:
 
 
 def _read_server(table: object, environ: Mapping[str, str]) -> ServerConfig:
-    """Read `[server]`, with the runtime folder's paths for those that are not given."""
+    """Read `[server]`; paths that are not given are in the runtime folder. Raises ConfigError."""
     folder = runtime_folder(environ)
     places = {
         "socket": str(folder / SOCKET_NAME),
@@ -373,7 +373,10 @@ def _read_server(table: object, environ: Mapping[str, str]) -> ServerConfig:
 
 
 def _read_swap(tables: object, state_dir: Path) -> tuple[SwapKind, ...]:
-    """Read every `[[swap]]`, whose keys are those of its kind; a relative path is one in `state_dir`."""
+    """Read every `[[swap]]`, whose keys are those of its kind; relative paths are in `state_dir`.
+
+    Raises ConfigError.
+    """
     if not isinstance(tables, list):
         raise not_allowed("swap", tables, "an array of tables: [[swap]]")
     return tuple(_read_device(raw, f"swap[{number}]").placed(state_dir, number) for number, raw in enumerate(tables))

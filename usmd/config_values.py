@@ -1,7 +1,6 @@
-"""How single values of the configuration are read, with errors that name the key, the value and what is allowed.
+"""Reads single values of the configuration; errors name the key, the value and what is allowed.
 
-`read_table` turns a TOML table into a struct whose fields are annotated with a `Kind`. Which sections and keys there
-are is usmd/config.py's.
+`read_table` converts a TOML table to a struct whose fields are annotated with a `Kind`.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _MOST_BYTES = 256 << 40
 class Kind:
     """A kind of value: what is allowed, in words, and the function that reads it.
 
-    `read` raises ValueError for a value that is not allowed, or ConfigError or InvalidSize where it can say more.
+    `read` raises ValueError for a value that is not allowed, or ConfigError or InvalidSize if it has a better message.
     """
 
     allowed: str
@@ -40,9 +39,9 @@ class Kind:
 
 
 def frames_of(text: str, total_frames: int, page_size: int) -> int:
-    """Frames in a share of memory: "3%" of `total_frames`, or a size over `page_size` bytes; rounded down.
+    """Frames in a share of memory: "3%" of `total_frames`, or a size in pages of `page_size` bytes; rounded down.
 
-    Raises ConfigError for text that is neither, and for more than there is.
+    Raises ConfigError if the text is neither, or the share is larger than the memory.
     """
     percent = _PERCENT.fullmatch(text.strip())
     try:
@@ -57,12 +56,12 @@ def frames_of(text: str, total_frames: int, page_size: int) -> int:
 
 
 def not_allowed(key: str, value: object, allowed: str) -> ConfigError:
-    """Make the error for `value` at `key`."""
+    """The error for `value` at `key`."""
     return ConfigError(f"{key} = {value!r} is not allowed; allowed is {allowed}")
 
 
 def read_table(struct: type[_Struct], table: object, key: str) -> _Struct:
-    """Read a TOML table into `struct`; `key` is where the table stands, "" for the document.
+    """Read a TOML table into `struct`; `key` is the table's own, "" for the document.
 
     Raises ConfigError, which names the whole key, for an unknown or missing key and for a value that is not allowed.
     """
@@ -79,7 +78,7 @@ def read_table(struct: type[_Struct], table: object, key: str) -> _Struct:
 
 
 def check_keys(table: dict[str, object], allowed: Sequence[str], key: str) -> None:
-    """Raise ConfigError for the first key of `table` that is not `allowed`; it names the one that was likely meant."""
+    """Raise ConfigError for the first key of `table` that is not `allowed`; it names the most similar allowed key."""
     for name in table:
         if name not in allowed:
             likely = difflib.get_close_matches(name, allowed, n=1)
@@ -92,7 +91,7 @@ def _join(key: str, name: str) -> str:
 
 
 def _kind(hint: object) -> Kind:
-    """Find the Kind of an annotation, through `| None`."""
+    """The Kind in an annotation, also inside `| None`."""
     if get_origin(hint) is not Annotated:
         hint = next(part for part in get_args(hint) if part is not NoneType)
     return cast(Kind, get_args(hint)[1])
@@ -158,7 +157,7 @@ def _mode(value: object) -> int:
 
 
 def _size(value: object) -> int:
-    size = parse_size(cast(str, value))  # which refuses what is neither text nor a number
+    size = parse_size(cast(str, value))  # raises InvalidSize if the value is neither text nor a number
     if not 0 < size <= _MOST_BYTES:
         raise ValueError
     return size
@@ -174,7 +173,7 @@ def _page_size(value: object) -> int:
 def _share(value: object) -> str:
     text = _text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
     try:
-        frames_of(text, _MOST_BYTES, 1)  # how much memory there is, only the section knows
+        frames_of(text, _MOST_BYTES, 1)  # only the section knows the size of the memory
     except ConfigError as error:
         raise ValueError from error
     return text

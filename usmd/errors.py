@@ -3,31 +3,31 @@
     UsmdError
     ├── InvalidArgument            a value outside what is allowed
     │   ├── OutOfRange             an offset or length outside its region
-    │   ├── InvalidHint            unknown key, bad value, duplicate key, too long
-    │   ├── InvalidSize            a size that cannot be read
+        │   ├── InvalidHint            unknown key, invalid value, duplicate key, too long
+        │   ├── InvalidSize            text that is not a size
     │   ├── ConfigError            the configuration
     │   └── UnknownPolicy          a policy name that does not exist
     ├── NotFound                   no such region, process or page for this caller
-    ├── SessionEnded               there is no such session, or none any more
+        ├── SessionEnded               there is no session for the request
     │   ├── UnknownSession         the session token is missing, unknown or ended
     │   ├── SessionKilled          the daemon ended the session
     │   └── Draining               the daemon takes no new work
-    ├── PageUnavailable            a page cannot be brought in; its session goes on
+        ├── PageUnavailable            a page cannot be brought in; its session is not affected
     │   ├── OutOfMemory            no frame, and the oom policy refused
     │   ├── DataLoss               the bytes in a slot are not those that were written
-    │   └── SwapIOError            a swap device could not be read or written, or hangs
-    ├── LimitExceeded              a limit of the daemon
-    ├── Refused                    a swap device does not take a page, and nothing is wrong with either
-    │   └── NoRoom                 … because it is full
-    ├── SwapDeviceError            a swap device could not be opened
-    ├── Unmapped                   the region went away while a fault waited
+        │   └── SwapIOError            a swap device cannot be read or written, or does not answer in time
+        ├── LimitExceeded              a limit of the daemon
+        ├── Refused                    a swap device does not accept a page; neither is faulty
+        │   └── NoRoom                 … because it is full
+        ├── SwapDeviceError            a swap device cannot be opened
+        ├── Unmapped                   the region was unmapped while a fault waited
     ├── AlreadyRunning             another daemon serves this socket
     ├── TraceError                 a trace or recording of accesses that cannot be read or written
     └── EventLogError              a log of the core's events that cannot be read
 
-`code` is a gRPC status by name and `reason` the name of a FailureReason of proto/usm/v1/common.proto, both as plain
-text, so that this module and the core need no transport. SessionEnded and PageUnavailable are families to catch, and
-are not raised themselves.
+`code` is the name of a gRPC status, `reason` that of a FailureReason in proto/usm/v1/common.proto. Both are plain text,
+so that this module and the core need no transport. SessionEnded and PageUnavailable are families to catch, and are not
+raised themselves.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class UsmdError(Exception):
     code: ClassVar[str] = "INTERNAL"
     reason: ClassVar[str] = "INTERNAL"
     retryable: ClassVar[bool] = False
-    """Whether the same request may succeed later, though its sender changes nothing."""
+    """True if the same request may succeed later without a change by its sender."""
 
 
 class InvalidArgument(UsmdError):
@@ -59,17 +59,17 @@ class OutOfRange(InvalidArgument):
 
 
 class InvalidHint(InvalidArgument):
-    """A hint with an unknown key, a bad value, a duplicate key, or too much text."""
+    """A hint with an unknown key, an invalid value, a duplicate key, or too much text."""
 
     reason = "INVALID_HINT"
 
 
 class InvalidSize(InvalidArgument):
-    """Text that is no size."""
+    """Text that is not a size."""
 
 
 class ConfigError(InvalidArgument):
-    """A configuration that cannot be used; names the key, the value and what is allowed."""
+    """An unusable configuration; names the key, the value and what is allowed."""
 
 
 class UnknownPolicy(InvalidArgument):
@@ -77,7 +77,7 @@ class UnknownPolicy(InvalidArgument):
 
 
 class NotFound(UsmdError):
-    """No such thing for this caller; whether it exists for another is not told."""
+    """No such thing for this caller. The error does not say whether another caller has it."""
 
     code = "NOT_FOUND"
     reason = "NOT_FOUND"
@@ -90,7 +90,7 @@ class SessionEnded(UsmdError):
 
 
 class UnknownSession(SessionEnded):
-    """The session token is missing, unknown, or its session has ended."""
+    """The session token is missing or unknown, or its session has ended."""
 
     code = "UNAUTHENTICATED"
     reason = "UNKNOWN_SESSION"
@@ -104,7 +104,7 @@ class SessionKilled(SessionEnded):
 
 
 class PageUnavailable(UsmdError):
-    """A page cannot be brought in. Its session goes on, and so do all other pages."""
+    """A page cannot be brought in. Its session and all other pages are not affected."""
 
     code = "UNAVAILABLE"
 
@@ -126,14 +126,14 @@ class LimitExceeded(UsmdError):
 
 
 class DataLoss(PageUnavailable):
-    """The bytes read from a slot are not those that were written; nothing is made up in their place."""
+    """The bytes read from a slot are not those that were written; no bytes are returned in their place."""
 
     code = "DATA_LOSS"
     reason = "DATA_LOSS"
 
 
 class SwapIOError(PageUnavailable):
-    """A swap device could not be read or written, or has not answered in time."""
+    """A swap device cannot be read or written, or did not answer in time."""
 
     retryable = True
 
@@ -142,7 +142,7 @@ class SwapIOError(PageUnavailable):
 
 
 class Refused(UsmdError):
-    """A swap device does not take this page, such as one that cannot be compressed; another device may."""
+    """A swap device does not accept this page, for example because it does not compress; another device may."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "SWAP_IO"
@@ -153,14 +153,14 @@ class NoRoom(Refused):
 
 
 class SwapDeviceError(UsmdError):
-    """A swap device could not be opened or made."""
+    """A swap device cannot be opened or made."""
 
     code = "FAILED_PRECONDITION"
     reason = "SWAP_IO"
 
 
 class Unmapped(UsmdError):
-    """The region went away while a fault waited for one of its pages."""
+    """The region was unmapped while a fault waited for one of its pages."""
 
     code = "ABORTED"
     reason = "UNMAPPED"

@@ -1,6 +1,6 @@
-"""The level of every event that usmd reports, in one table; docs/operating.md gives the same levels and the meanings.
+"""The log level of every event that usmd reports, in one table; docs/operating.md has the same levels and the meanings.
 
-Nothing is logged at a level that is written elsewhere: `usmd.log.event` takes the level from here.
+`usmd.log.event` takes the level from here; no other code gives one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 UNLOGGED: Final = logging.NOTSET
-"""Level of events that come too often for the log, or that concern watchers alone."""
+"""Level of events that are too frequent for the log, or only for watchers."""
 
 LOG_ONLY: Final[Mapping[str, int]] = {
     "ready": logging.INFO,
@@ -67,5 +67,5 @@ _ALL: Final = {**LOG_ONLY, **NOTICES}
 
 
 def level_of(kind: str) -> int:
-    """The level of a kind of event; one that is in no table is a warning, so that it is seen."""
+    """The level of a kind of event; an unknown kind is a warning, so that it is seen."""
     return _ALL.get(kind, logging.WARNING)

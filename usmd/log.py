@@ -1,11 +1,10 @@
-"""The log: one line on stderr per event of note, for people or as JSON.
+"""The log: one line on stderr per notable event, as text or JSON.
 
-Covers the format and where lines go. What is of note is decided where it happens, and how grave it is by
-usmd/event_levels.py; counters and usmctl tell the rest. Warnings of other packages come out in the same format, and so
-do exceptions that no caller can catch; their chatter does not come out at all.
+Warnings of other packages, and exceptions that no caller can catch, are logged in the same format; messages of other
+packages below a warning are not logged.
 
-The daemon calls `standard_streams.never_block` first, so that a log that is not read loses lines and never holds up the
-event loop; a line that says how many takes their place.
+The daemon calls `standard_streams.never_block` first. So if the log is not read, it loses lines and never blocks the
+event loop; a line with their number takes their place.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from usmd.text_output import printable
 
 FORMATS = ("auto", "human", "json")
 _NAMED: Final = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.GeneratorType, type)
-"""What has a name of its own, which no third party's code is run for."""
+"""Types whose `__qualname__` is read without running a third party's code."""
 
 
 class _Stream:
-    """A text stream whose reader may go away: a daemon goes on serving when nothing reads its log any more."""
+    """A text stream whose reader may close it: the daemon keeps serving then."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -41,7 +40,7 @@ class _Stream:
         try:
             self._stream.write(text)
         except OSError:
-            # The stream that would carry the complaint is the one that is gone.
+            # The error cannot be reported on the stream that failed.
             return
 
     def flush(self) -> None:
@@ -52,10 +51,10 @@ class _Stream:
 
 
 def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
-    """Send the log to `stream` (None: stderr); may be called again.
+    """Send the log to `stream` (None: stderr). May be called again.
 
-    `log_format` is `human`, `json`, or `auto`, which is human on a terminal. Call it before grpc is first imported, or
-    grpc's native code writes lines of its own. Raises ConfigError for another format.
+    `log_format` is `human`, `json`, or `auto`, which is human on a terminal. Call it before grpc is first imported,
+    else grpc's native code writes lines of its own. Raises ConfigError for another format.
     """
     if log_format not in FORMATS:
         raise ConfigError(f"log format {log_format!r} is not allowed; allowed is one of {', '.join(FORMATS)}")
@@ -79,7 +78,7 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(out),  # a line a write, so that no other thread's comes between
+        logger_factory=structlog.WriteLoggerFactory(out),  # one write per line, so that threads do not mix theirs
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)
@@ -98,7 +97,7 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
 
 
 def _render(kind: str, processors: list[Processor], **fields: object) -> str:
-    """The line of an event, to be written where no logger is."""
+    """The line of an event, for a writer without a logger."""
     line: Any = {"event": kind, **fields}
     for process in processors:
         line = process(None, logging.getLevelName(level_of(kind)).lower(), line)
@@ -106,9 +105,9 @@ def _render(kind: str, processors: list[Processor], **fields: object) -> str:
 
 
 def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Names in an event come from applications: none of them may steer the terminal that the log is read on.
+    """Escape names in an event: they come from applications, and must not control the terminal that shows the log.
 
-    Text with blanks or line ends is left to structlog, which quotes it with escapes.
+    structlog quotes text with blanks or line ends with escapes itself.
     """
     for name, value in event.items():
         if isinstance(value, str) and (name == "event" or len(value.split()) == 1):
@@ -117,7 +116,7 @@ def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:
-    """Log an exception that no caller can catch: one in a `__del__`, or in a generator that is thrown away."""
+    """Log an exception that no caller can catch: one in a `__del__`, or in a discarded generator."""
     where = getattr(what.object, "__qualname__", "") if isinstance(what.object, _NAMED) else type_name(what.object)
     error = what.exc_type() if what.exc_value is None else what.exc_value
     event("unraisable", where=cut(where), exception=traceback_of(error))
@@ -133,9 +132,9 @@ def _in_thread(what: threading.ExceptHookArgs) -> None:
 
 
 def event(kind: str, /, *, exc_info: object = None, **fields: object) -> None:
-    """Log an event of a kind that is in usmd/event_levels.py, at the level that stands there.
+    """Log an event of a kind in usmd/event_levels.py, at the level given there.
 
-    `exc_info` True adds the traceback of the exception that is being handled.
+    `exc_info` True adds the traceback of the exception being handled.
     """
     level = level_of(kind)
     if level != UNLOGGED:

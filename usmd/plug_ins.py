@@ -1,8 +1,7 @@
-"""Policies in files of their own, `path/to/file.py:Class`: whom such a file may belong to, and how it becomes a module.
+"""Policies in files, `path/to/file.py:Class`: checks who may write the file, and loads it as a module.
 
-Its code runs as the daemon's user, and so it is not loaded when somebody else could have written it. Not here: which
-class is meant, whether it is a policy, and what its errors look like (usmd/policies/registry.py, which comes here by
-name and only for such a policy).
+Its code runs as the daemon's user, so it is not loaded if another user could have written it. usmd/policies/registry.py
+finds the class, and imports this module only for such a policy.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ import xxhash
 from usmd.errors import InvalidArgument
 
 MAX_SIZE: Final = 1 << 20
-"""Bytes of the longest file that is loaded; what is longer is no policy."""
+"""Largest file that is loaded, in bytes."""
 
 
 def load(path: str) -> ModuleType:
     """The module of the file at `path`; `~` is a home folder, a relative path is relative to the working directory.
 
-    The file is executed once for each state of it, under a name of its own: a changed file is another module, and who
-    has the old one keeps it. Nothing is added to `sys.path` and nothing is written beside the file. Raises
-    InvalidArgument when it cannot be read or may not be loaded, and whatever its code raises.
+    The file is executed once for each state of it, under a unique module name: a changed file is another module, and
+    users of the old one keep it. Nothing is added to `sys.path`, and no file is written. Raises InvalidArgument if the
+    file cannot be read or may not be loaded, and whatever its code raises.
     """
     try:
         given = Path(path).expanduser()
@@ -35,11 +34,11 @@ def load(path: str) -> ModuleType:
         raise InvalidArgument(f"{path}: {error}") from error
     place = given.absolute()
     try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not keep the daemon
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # must not block on a pipe
     except OSError as error:
         raise InvalidArgument(f"{place} cannot be read: {error.strerror}") from error
     try:
-        # What is checked is what is read: the open file, whatever the path means meanwhile.
+        # The open file is checked, so that what is read is what was checked, whatever the path names by then.
         status = os.fstat(descriptor)
         check(place, status, os.geteuid(), relative=not given.is_absolute())
         state = f"{place}\0{status.st_dev}\0{status.st_ino}\0{status.st_mtime_ns}\0{status.st_size}"
@@ -56,9 +55,9 @@ def load(path: str) -> ModuleType:
 def check(place: Path, status: os.stat_result, user: int, *, relative: bool) -> None:
     """Raise InvalidArgument unless a daemon of `user` may execute the file at `place`.
 
-    It must be root's or the user's own, and nobody else may write to it. The group may where the file is the user's
-    own and the user is not root, because a umask of 002 is common for people, and their group is theirs alone. A path
-    that was given as a `relative` one depends on where the daemon was started, so that file must be the user's own.
+    It must be root's or the user's own, and writable by no other user. Its group may write to it if the file is the
+    user's own and the user is not root, for a umask of 002 is common, with a group for each user. What a `relative`
+    path names depends on where the daemon was started, so that file must be the user's own.
     """
     mode = stat.S_IMODE(status.st_mode)
     own = status.st_uid == user
@@ -85,13 +84,13 @@ def check(place: Path, status: os.stat_result, user: int, *, relative: bool) -> 
 
 
 def _execute(name: str, place: Path, source: bytes) -> ModuleType:
-    """Make the module; only one that was executed to its end remains."""
+    """Make the module; it stays in `sys.modules` only if it was executed to its end."""
     module = ModuleType(name)
     module.__file__ = str(place)
-    sys.modules[name] = module  # where dataclasses, pickle and inspect look for the module of a class
+    sys.modules[name] = module  # dataclasses, pickle and inspect look for a class's module here
     executed = False
     try:
-        exec(compile(source, str(place), "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - it is asked for
+        exec(compile(source, str(place), "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - on request
         executed = True
     finally:
         if not executed:

@@ -1,8 +1,8 @@
-"""What code of a third party gave, in a few words: bounded before it is formatted, and without running any of its code.
+"""Short text for values and exceptions of third-party code, without running any of that code.
 
-A policy may raise an exception with 50 MiB of text, or one whose `__str__` sleeps, and answer with objects of any kind.
-Values of built-in types are shown as Python writes them, cut off where they are long; of anything else the name of its
-type is shown, and of an exception its arguments.
+A policy may raise an exception with 50 MiB of text, or one whose `__str__` sleeps, and return objects of any kind.
+Values of built-in types are written as Python writes them, cut to a length. Of any other value the name of its type is
+shown, and of an exception its arguments.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, Final, cast
 from usmd.errors import UsmdError
 
 MAX_SHOWN: Final = 200
-"""Characters of a value, of an exception's text, and of the path of a file."""
+"""Most characters of a value, of an exception's text, and of the path of a file."""
 MAX_MESSAGE: Final = 1000
-"""Characters of a text that is meant for people."""
+"""Most characters of a message."""
 _MAX_ITEMS: Final = 8
 _MAX_BITS: Final = 512
 _MAX_DEPTH: Final = 2
@@ -30,7 +30,7 @@ _traceback: Any = BaseException.__dict__["__traceback__"].__get__
 
 
 def type_name(value: object) -> str:
-    """The name of a value's type, cut off where it is long."""
+    """The name of a value's type, cut to 80 characters."""
     name: str = _type_name(type(value))
     return cut(name, 80)
 
@@ -41,7 +41,7 @@ def cut(text: str, most: int = MAX_SHOWN) -> str:
 
 
 def safe_repr(value: object) -> str:
-    """A value as Python writes it, in at most about MAX_SHOWN characters."""
+    """A value as Python writes it, in about MAX_SHOWN characters at most."""
     return cut(_shown(value, _MAX_DEPTH))
 
 
@@ -68,7 +68,7 @@ def _shown(value: object, depth: int) -> str:
 
 
 def _is_class(value: object) -> bool:
-    """Whether a value is a class, whatever it says of itself."""
+    """True if a value is a class, whatever its `__class__` says."""
     return issubclass(type(value), type)
 
 
@@ -80,7 +80,7 @@ def _items(values: Sequence[object], depth: int) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """What an error says to people: its own text where it is one of usmd's, or has one text; else as `safe_repr`."""
+    """The message of an error: its own text if it is usmd's or has one text; else as `safe_repr`."""
     arguments = _args(error)
     if arguments and type(arguments[0]) is str and (len(arguments) == 1 or isinstance(error, UsmdError)):
         return cut(arguments[0], MAX_MESSAGE)
@@ -88,7 +88,7 @@ def message_of(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> str:
-    """Where an exception was raised, for a message: ` (file:line)`, or nothing when nobody knows."""
+    """Where an exception was raised, for a message: ` (file:line)`, or empty if unknown."""
     trace: TracebackType | None = _traceback(error)
     if trace is None:
         return ""
@@ -98,7 +98,7 @@ def place(error: BaseException) -> str:
 
 
 def contexts(error: BaseException | None) -> list[BaseException]:
-    """An exception and those in whose handling it came, at most 64: they may have been made a ring."""
+    """An exception and its chain of contexts, at most 64: the chain may be circular."""
     found: list[BaseException] = []
     while error is not None and len(found) < 64:
         found.append(error)
@@ -107,7 +107,7 @@ def contexts(error: BaseException | None) -> list[BaseException]:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of an exception, its last frames, without what it was caused by."""
+    """The traceback of an exception: its last frames, without its causes."""
     frames = traceback.extract_tb(_traceback(error), limit=-_MAX_FRAMES)
     arguments = _args(error)
     text = arguments[0] if len(arguments) == 1 and type(arguments[0]) is str else None

@@ -1,4 +1,4 @@
-"""Sizes as people write them (`64MiB`, `64M`) and as they read them. Pure."""
+"""Sizes as text: reads `64MiB` or `64M`, and formats them. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNITS = {
     "B": 1,
     **{f"{letter}{end}": 1 << 10 * power for power, letter in enumerate("KMGT", 1) for end in ("", "B", "I", "IB")},
 }
-"""Memory is counted in powers of 1,024, whichever way a unit is written."""
+"""Units are powers of 1,024, however they are written."""
 _PATTERN = re.compile(r"([0-9]{1,18})\s*([A-Za-z]*)")
 _ALLOWED = (
     "a whole number with one of the units B, KiB, MiB, GiB, TiB (K, Ki or KB for KiB, and so on), for example 64MiB"
@@ -30,9 +30,9 @@ def parse_size(text: str | int) -> int:
 
 
 def parse_frames(text: str, page_size: int) -> int:
-    """Frames in `text`: a bare number of them, or a size of memory with a unit over `page_size` bytes, rounded down.
+    """Frames in `text`: a bare number of them, or a size with a unit, in pages of `page_size` bytes, rounded down.
 
-    Raises InvalidSize, which names the text and what is allowed; a size of less than a page is none.
+    Raises InvalidSize, which names the text and what is allowed; a size of less than a page is invalid.
     """
     plain = text.strip()
     if plain.isascii() and plain.isdecimal():
@@ -44,7 +44,7 @@ def parse_frames(text: str, page_size: int) -> int:
 
 
 def format_size(size: int) -> str:
-    """`size` bytes for people: the largest unit with one decimal where it is not whole."""
+    """`size` bytes as text: in the largest unit, with one decimal if it is not whole."""
     for name, unit in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if size >= unit:
             return f"{size // unit} {name}" if size % unit == 0 else f"{size / unit:.1f} {name}"

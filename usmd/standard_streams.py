@@ -1,8 +1,8 @@
-"""Standard input, output and error of the project's programs: always there, and in the daemon never waited for.
+"""Standard input, output and error of usmd's programs: always open, and the daemon never waits for them.
 
-A program may be started without descriptors 0, 1 or 2; the next file or socket that it opens would take their place and
-receive what is meant for a person. The reader of the daemon's output may sleep: a pipe that is full, a terminal stopped
-by Ctrl-S, a disk that hangs.
+If a program is started without descriptor 0, 1 or 2, the next file or socket that it opens takes that number, and
+receives what is meant for the user. The reader of the daemon's output may block: a full pipe, a terminal stopped by
+Ctrl-S, a hanging disk.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Final
 from usmd.aside import Aside
 
 MAX_WAITING: Final = 4096
-"""Writes that wait for a reader; more are lost."""
+"""Most writes that wait for a reader; more are lost."""
 _NAMES: Final = ("stdin", "stdout", "stderr")
 
 
 def open_missing() -> None:
-    """Open /dev/null in the place of the standard descriptors that are missing. Call it before anything is opened."""
+    """Open /dev/null for each missing standard descriptor. Call it before anything else is opened."""
     for number, name in enumerate(_NAMES):
         try:
             os.fstat(number)
@@ -42,28 +42,28 @@ def open_missing() -> None:
 
 
 class Descriptor:
-    """An open file of any kind that texts are written to, in whole."""
+    """An open file of any kind; texts are written to it completely."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._torn = False
 
     def write(self, data: bytes) -> bool:
-        """Write `data`, however long that takes; returns False if it could not be written.
+        """Write `data`, however long that takes; false if it cannot be written.
 
-        What follows on a part of a line begins on a line of its own.
+        After an incomplete line, the next text begins on a new line.
         """
         data = b"\n" + data if self._torn else data
         left = memoryview(data)
         while left:
             try:
                 left = left[os.write(self._number, left) :]
-            except BlockingIOError:  # another program that has the file made it so
+            except BlockingIOError:  # another program that shares the file made it non-blocking
                 poll = select.poll()
                 poll.register(self._number, select.POLLOUT)
                 poll.poll()
             except OSError:
-                # The stream that would carry the complaint is the one that failed.
+                # The error cannot be reported on the stream that failed.
                 if len(left) < len(data):
                     self._torn = True
                 return False
@@ -72,9 +72,9 @@ class Descriptor:
 
 
 class AsideStream(io.TextIOBase):
-    """A text stream to a descriptor that never makes its writer wait: texts are lost when their reader sleeps.
+    """A text stream to a descriptor that never makes its writer wait: texts are lost while their reader sleeps.
 
-    Each write that ends a line goes out in whole; the rest of a line waits for its end, or for `flush`.
+    A write is handed over up to its last line end; the rest of a line waits for its end, or for `flush`.
     """
 
     def __init__(self, number: int, name: str, encoding: str, writer: Aside[bytes]) -> None:
@@ -87,12 +87,12 @@ class AsideStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Name of the encoding; characters that it has not are written as escapes."""
+        """Name of the encoding; characters that it lacks are written as escapes."""
         return self._encoding
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        """How characters that the encoding has not are written."""
+        """How characters that the encoding lacks are written."""
         return "backslashreplace"
 
     def fileno(self) -> int:
@@ -100,11 +100,11 @@ class AsideStream(io.TextIOBase):
         return self._number
 
     def isatty(self) -> bool:
-        """Whether the descriptor is a terminal."""
+        """True if the descriptor is a terminal."""
         return self._terminal
 
     def writable(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def encoded(self, text: str) -> bytes:
@@ -112,7 +112,7 @@ class AsideStream(io.TextIOBase):
         return text.encode(self._encoding, "backslashreplace")
 
     def write(self, text: str) -> int:
-        """Hand `text` over as far as its last line ends; returns its length."""
+        """Hand `text` over up to its last line end; returns its length."""
         lines, end, rest = text.rpartition("\n")
         begun = getattr(self._begun, "text", "")
         if end:
@@ -123,7 +123,7 @@ class AsideStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Hand over the line that this thread has begun; waits for nothing."""
+        """Hand over the incomplete line of this thread, without waiting."""
         begun = getattr(self._begun, "text", "")
         if begun:
             self._begun.text = ""
@@ -131,16 +131,16 @@ class AsideStream(io.TextIOBase):
 
 
 def never_block() -> None:
-    """Put an AsideStream in the place of sys.stdout and sys.stderr; they are written out at the end of the process.
+    """Replace sys.stdout and sys.stderr by AsideStreams, which are finished at the end of the process.
 
-    Native code writes to descriptor 2 itself. What grpc's does at the user's wish ($GRPC_VERBOSITY) comes through a
-    pipe, because it writes on the threads that serve.
+    Native code writes to descriptor 2 itself. If the user turns grpc's log on ($GRPC_VERBOSITY), it goes through a
+    pipe, for grpc writes it on the threads that serve.
     """
     writers: dict[tuple[int, int], Aside[bytes]] = {}
     for number, name in ((1, "stdout"), (2, "stderr")):
         status = os.fstat(number)
         file = status.st_dev, status.st_ino
-        if file not in writers:  # else both are one file, where lines keep their order
+        if file not in writers:  # if both are one file, they share a writer, which keeps the order of lines
             writers[file] = Aside(
                 f"write-{name}", Descriptor(os.dup(number)).write, limit=MAX_WAITING, size_of=_lines, mark=_lost
             )
@@ -152,7 +152,7 @@ def never_block() -> None:
 
 
 def _pump(number: int, writer: Aside[bytes]) -> None:
-    """Have what native code writes to a descriptor go through `writer`."""
+    """Pass what native code writes to a descriptor through `writer`."""
     file = os.dup(number)
     source, sink = os.pipe()
     os.dup2(sink, number)
@@ -167,7 +167,7 @@ def _pump(number: int, writer: Aside[bytes]) -> None:
     thread.start()
 
     def end() -> None:
-        os.dup2(file, number)  # closes the pipe, so that the thread comes to its end
+        os.dup2(file, number)  # closes the pipe, so that the thread ends
         thread.join(1.0)
 
     atexit.register(end)  # runs before the streams finish, which were registered earlier

@@ -1,8 +1,7 @@
-"""How text of any origin is written to a terminal, a pipe or a file, whatever the encoding: the one door of all output.
+"""Writes text of any origin to a terminal, a pipe or a file, in any encoding. All output goes through here.
 
-Names of processes, regions and files come from elsewhere. They may hold characters that the output's encoding lacks,
-bytes that are no text, and control characters that would steer the operator's terminal. Covers both standard streams of
-the commands, names in tables and sentences, and JSON.
+Names of processes, regions and files come from other programs. They may contain characters that the output's encoding
+lacks, bytes that are not text, and control characters that would control the operator's terminal.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from typing import Final, TextIO
 import msgspec
 
 ESCAPES: Final = "usmd.escapes"
-"""Name of the error handler that writes a character that an encoding lacks in ASCII: no write fails for that."""
+"""Name of the error handler that writes missing characters in ASCII, so that no write fails for them."""
 _IN_ASCII: Final = {"…": "...", "·": ".", "µ": "u", "→": "->", "≥": ">=", "≤": "<="}
 _UNDECODABLE: Final = range(0xDC80, 0xDD00)
-"""What Python makes of the bytes of a file's name that are no text."""
+"""Code points by which Python represents bytes of a file's name that are not text."""
 
 
 def printable(text: str, encoding: str | None = None) -> str:
-    """Return `text` with an escape for each character that could steer a terminal, or that the encoding lacks.
+    """Return `text` with escapes for characters that could control a terminal, or that the encoding lacks.
 
-    `encoding` None is that of standard output. For what comes from elsewhere: names, hints, reasons. A table measures
-    what this returns.
+    `encoding` None is that of standard output. Use it for text of other programs: names, hints, reasons. Tables measure
+    the result.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -35,7 +34,7 @@ def printable(text: str, encoding: str | None = None) -> str:
 
 
 def encoding_of(stream: TextIO | None) -> str:
-    """Name of the encoding of a stream; UTF-8 if it has none, as a StringIO."""
+    """The encoding of a stream; UTF-8 if it has none, such as a StringIO."""
     return getattr(stream, "encoding", None) or "utf-8"
 
 
@@ -45,23 +44,23 @@ def complain(program: str, text: object) -> None:
         sys.stderr.write(f"{program}: {printable(str(text), encoding_of(sys.stderr))}\n")
         sys.stderr.flush()
     except OSError:
-        return  # the stream that would carry the complaint is the one that failed
+        return  # the error cannot be reported on the stream that failed
 
 
 def use_escapes(*streams: TextIO | None) -> None:
-    """Have `streams` (none: both standard streams) write characters that their encoding lacks in ASCII."""
+    """Make `streams` (none: both standard streams) write characters that their encoding lacks in ASCII."""
     for stream in streams or (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ESCAPES)
     if not streams and isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # no answer to a question is a failure to decode
+        sys.stdin.reconfigure(errors="surrogateescape")  # an undecodable answer to a question must not raise
 
 
 def to_json(document: object, encoding: str = "utf-8", *, indent: int = 0) -> str:
-    r"""Return `document` as JSON that `encoding` can hold; any text in it is taken.
+    r"""Return `document` as JSON that `encoding` can represent; it may contain any text.
 
-    Characters that the encoding lacks, or that could steer a terminal, are JSON's own escapes, so that the value is the
-    same. A byte of a file's name that is no text is the text `\xHH`, because JSON cannot say it.
+    Characters that the encoding lacks, or that could control a terminal, become JSON escapes, which keep the value. A
+    byte of a file's name that is not text becomes the text `\xHH`, for JSON cannot represent it.
     """
     try:
         encoded = msgspec.json.encode(document)
@@ -75,7 +74,7 @@ def to_json(document: object, encoding: str = "utf-8", *, indent: int = 0) -> st
 
 @lru_cache(maxsize=4096)
 def _is_in(encoding: str, character: str) -> bool:
-    """Whether the character comes back as it was: in EUC-JP a yen sign comes back as a backslash."""
+    """True if the encoding keeps the character: in EUC-JP a yen sign is decoded as a backslash."""
     try:
         return character.encode(encoding).decode(encoding) == character
     except (UnicodeError, LookupError):
@@ -94,7 +93,7 @@ def _json_escape(character: str) -> str:
 
 
 def _as_text(value: object) -> object:
-    """`value`, plain data, with all that no UTF-8 can hold written out."""
+    """`value`, plain data, with escapes for all that UTF-8 cannot represent."""
     if isinstance(value, str):
         return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in value)
     if isinstance(value, dict):
