@@ -1,1 +1,1 @@
-"""Benchmarks: `make bench` runs them all. Each prints what it measured, against what, and with which settings."""
+"""Benchmarks: `make bench` runs them all. Each prints its measurements, the yardstick, and the settings."""

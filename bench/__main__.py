@@ -1,4 +1,4 @@
-"""`python -m bench [NAME …]`: run all benchmarks, or those named."""
+"""`python -m bench [NAME …]`: runs all benchmarks, or those named."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BENCHES: Final[dict[str, Callable[[], None]]] = {
 
 
 def main() -> None:
-    """Say what machine this is, then run."""
+    """Print the machine, then run the benchmarks."""
     names = sys.argv[1:] or list(BENCHES)
     unknown = [name for name in names if name not in BENCHES]
     if unknown:

@@ -1,7 +1,7 @@
-"""Memory whose faults bench/handler.c serves: the yardstick of real faults, set up as usmd sets up its own.
+"""Memory whose faults bench/handler.c serves: the yardstick of real faults, in the same setting as usmd's.
 
-A process makes the memory and serves it, this one maps it shared, registers it for missing and write-protected pages,
-and hands the userfaultfd over a Unix socket. No fork of this process may touch the mapping.
+The handler process makes the memory. This process maps it shared, registers it for missing and write-protected pages,
+and sends the userfaultfd over a Unix socket. A fork of this process must not touch the mapping.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _COUNTS: Final = struct.Struct("=QQ")
 
 
 class CHandler:
-    """A handler process and its memory of `length` bytes, which is mapped from here while the block runs.
+    """A handler process and its memory of `length` bytes, mapped into this process during the block.
 
-    `pages` are filled a fault. The handler reads for `spin` microseconds in vain before it sleeps, and runs on `cpu`
-    (None: anywhere). Raises OSError where there is no userfaultfd.
+    A fault fills `pages` pages. The handler polls for `spin` microseconds before it sleeps, and runs on `cpu` (None:
+    anywhere). Raises OSError without userfaultfd.
     """
 
     def __init__(self, program: Path, length: int, *, pages: int, spin: int, cpu: int | None) -> None:
         self.faults = 0
-        """Faults that the handler served; known when the block has ended."""
+        """Faults that the handler served; set at the end of the block."""
         self._ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -45,7 +45,7 @@ class CHandler:
         self._mapping = mmap.mmap(descriptors[0], length)
         os.close(descriptors[0])
         self.address = address_of(self._mapping)
-        """Where the memory begins."""
+        """First address of the memory."""
         self._descriptor, _ = uffd.open_userfaultfd()
         uffd.handshake(self._descriptor, uffd.REQUIRED)
         uffd.register(self._descriptor, self.address, length)

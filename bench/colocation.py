@@ -1,9 +1,8 @@
-"""Work that goes on while pages are fetched: a CPU-bound task beside random reads from swap, on one kernel thread.
+"""Progress during page fetches: a CPU-bound task beside random reads from swap, on one kernel thread.
 
-Two uThreads count the words of real text; others read records at random from a region of four times the memory, whose
-swap is a file with direct I/O. The same with faults that keep the kernel thread until the page is there (a plain touch,
-which waits in the kernel: what a program has without a LocalManager) and with asynchronous ones. All words are counted
-and every record is compared with what was stored.
+Two uThreads count the words of real text; other uThreads read random records of a region of four times the memory,
+whose swap is a file with direct I/O. This is compared with faults that block the kernel thread until the page is there:
+plain touches, which wait in the kernel, as in a program without a LocalManager. All counts and records are checked.
 """
 
 from __future__ import annotations
@@ -31,36 +30,36 @@ PAGE: Final = 4096
 RECORD: Final = 64
 READERS: Final = (1, 4, 16, 64)
 COUNTERS: Final = 2
-"""uThreads that count words."""
+"""Number of uThreads that count words."""
 SECONDS: Final = 1.0
 ROUNDS: Final = 3
 TEXT_BYTES: Final = 2048
-"""Text that is counted between two yields."""
+"""Bytes of text counted between two yields."""
 READS: Final = 4000
 PARTS: Final = 10_000
-"""Reads and parts of text of the runs that are timed to their end."""
+"""Reads, and parts of text, of the runs that are timed to their end."""
 AIM: Final = 2.26
 OUT: Final = Path(__file__).parent / "out"
 _WORD: Final = re.compile(r"\w+")
 _pages: Final = random.Random(20)
-"""One for all runs, so that none reads the pages that the one before has brought in."""
+"""One generator for all runs, so that no run reads the pages that the previous one has brought in."""
 
 
 class Run(NamedTuple):
-    """What one run did."""
+    """The results of one run."""
 
     parts: float
-    """Parts of text counted a second."""
+    """Parts of text counted per second."""
     reads: float
-    """Records read a second."""
+    """Records read per second."""
     idle: float
-    """Share of the time in which the kernel thread slept, or was kept by a fault."""
+    """Share of the time in which the kernel thread slept, or a fault blocked it."""
     total: float
-    """Seconds that a fixed amount of both took."""
+    """Seconds for a fixed amount of both tasks."""
 
 
 class Text:
-    """Real text in parts: the sources of the standard library's argparse, and how often each word is in each part."""
+    """Real text in parts (the source of argparse), with the number of each word in each part."""
 
     def __init__(self) -> None:
         text = Path(argparse.__file__).read_text(encoding="utf-8")
@@ -75,7 +74,7 @@ class Text:
 
 
 def record(page: int) -> bytes:
-    """What page `page` begins with."""
+    """The first bytes of page `page`."""
     return random.Random(page).randbytes(RECORD)
 
 
@@ -86,7 +85,7 @@ def fill(region: lib_usm.Region) -> None:
 
 
 class Task:
-    """What both kinds of uThread do, until a deadline or until an amount is done."""
+    """The work of both kinds of uThread, for a time or for an amount."""
 
     def __init__(
         self, client: lib_usm.Client, region: lib_usm.Region, text: Text, readers: int, *, asynchronous: bool
@@ -100,7 +99,7 @@ class Task:
         self.blocked = 0.0
 
     def run(self, more_parts: Callable[[], bool], more_reads: Callable[[], bool]) -> float:
-        """Run both kinds while there is more to do; returns the seconds."""
+        """Run both kinds while there is work; returns the seconds."""
 
         def count() -> None:
             while more_parts():
@@ -108,7 +107,7 @@ class Task:
                 self.parts += 1
                 self.lm.yield_now()
 
-        # What is compared with is a touch that waits in the kernel; `read` would make the page resident before.
+        # The comparison is with a touch that waits in the kernel; `read` would make the page resident first.
         touches = self.region.buffer if self.region.mapping is not None and not self.asynchronous else None
 
         def read() -> None:
@@ -143,7 +142,7 @@ def measure(client: lib_usm.Client, region: lib_usm.Region, text: Text, readers:
 
     seconds = task.run(more, more)
     stats = task.lm.stats()
-    # A thread that touches a missing page sleeps in the kernel, where the LocalManager does not see it.
+    # A thread that touches a missing page sleeps in the kernel, which the LocalManager does not see.
     idle = stats.idle_seconds if asynchronous else stats.idle_seconds + (task.blocked if region.mapping else 0.0)
     fixed = Task(client, region, text, readers, asynchronous=asynchronous)
     total = fixed.run(lambda: fixed.parts < PARTS, lambda: fixed.reads < READS)
@@ -156,7 +155,7 @@ def median(runs: Sequence[Run]) -> Run:
 
 
 def alone(client: lib_usm.Client, text: Text) -> float:
-    """Parts of text a second without any reader."""
+    """Parts of text per second without readers."""
     region = client.mmap(PAGE)
     task = Task(client, region, text, 0, asynchronous=True)
     deadline = time.perf_counter() + SECONDS
@@ -166,7 +165,7 @@ def alone(client: lib_usm.Client, text: Text) -> float:
 
 
 def compare(client: lib_usm.Client) -> dict[int, tuple[Run, Run]]:
-    """Both ways at each number of readers, in alternating rounds; a line for each."""
+    """Both ways at each number of readers, in alternating rounds; prints a line for each number."""
     text = Text()
     found: dict[int, tuple[Run, Run]] = {}
     with client.mmap(REGION, name="records") as region:
@@ -227,7 +226,7 @@ def plot(found: dict[int, tuple[Run, Run]], path: Path) -> None:
 
 
 def main() -> None:
-    """Print a table for each mechanism there is, and draw it."""
+    """Print a table for each available mechanism, and draw it."""
     print(
         f"colocation: one kThread, {COUNTERS} uThreads count words ({TEXT_BYTES} bytes of text between yields), others "
         f"read {RECORD} bytes at random\n  of {REGION >> 20} MiB over {MEMORY >> 20} MiB of memory, swap: a file with "

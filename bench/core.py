@@ -1,6 +1,6 @@
 """Time in the core alone: a minor fault, a resident access, and a fault that evicts. No wire, no bytes, no devices.
 
-Every policy default of the daemon is in it, and so is the handling of what follows from each event.
+The times are with the daemon's default policies, and include what follows from each event.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EVICT: Final = "hint_aware"
 
 
 def make_core(frames: int, overcommit: int = 8) -> tuple[Core, int, int]:
-    """A core with the daemon's defaults and a process with a region `overcommit` times the frames.
+    """A core with the daemon's defaults, and a process with a region of `overcommit` times the frames.
 
     Returns (core, process, region). There are as many swap slots as pages in the region.
     """
@@ -55,7 +55,7 @@ def answer(core: Core, event: events.Event, kind: type[_T]) -> _T:
 
 
 def settle(core: Core, todo: list[commands.Command]) -> None:
-    """Complete what commands began: nothing is all zero, every write and read succeeds."""
+    """Complete the commands: no page is all zero, and every write and read succeeds."""
     while todo:
         follow: list[commands.Command] = []
         for command in todo:
@@ -80,14 +80,14 @@ def fault(process: int, region: int, page: int, count: int = 1) -> events.Faults
 
 
 def minor_faults() -> float:
-    """Microseconds of a minor fault on a page never touched, with free frames."""
+    """Microseconds of a minor fault on an untouched page, with free frames."""
     core, process, region = make_core(FRAMES)
     todo = [fault(process, region, page) for page in range(EVENTS)]
     return per_event(core, todo, EVENTS)
 
 
 def batched_faults() -> float:
-    """Microseconds of a minor fault in a batch of 64."""
+    """Microseconds per minor fault in a batch of 64."""
     core, process, region = make_core(FRAMES)
     todo = [
         events.Faults(process, [events.FaultRequest(1, region, page, 1, False) for page in range(first, first + 64)])
@@ -97,7 +97,7 @@ def batched_faults() -> float:
 
 
 def resident_accesses() -> float:
-    """Microseconds of an access to one resident page, reads and writes in turn, in an order that moves the lists."""
+    """Microseconds of an access to one resident page, reads and writes in turn, in an order that moves list entries."""
     core, process, region = make_core(FRAMES)
     pages = EVENTS // 4
     for page in range(pages):
@@ -137,7 +137,7 @@ def hint_lookups() -> float:
 
 
 def hand_over() -> float:
-    """Microseconds a resident page that a change of the evict policy takes, from the default to s3_fifo."""
+    """Microseconds per resident page for a change of the evict policy, from the default to s3_fifo."""
     core, process, region = make_core(FRAMES)
     pages = FRAMES // 2
     for first in range(0, pages, 256):
@@ -148,7 +148,7 @@ def hand_over() -> float:
 
 
 def per_event(core: Core, todo: Sequence[events.Event], count: int) -> float:
-    """Microseconds of one of the `count` things that the events stand for; the commands are dropped."""
+    """Microseconds per item, for events that stand for `count` items; the commands are dropped."""
     start = time.perf_counter()
     for event in todo:
         core.handle(event, 0.0)

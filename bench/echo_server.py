@@ -1,6 +1,6 @@
-"""A bare gRPC stream: parses each fault batch and answers with as many outcomes, made beforehand. No memory behind it.
+"""A bare gRPC stream without memory: parses each fault batch, and answers with that many prepared outcomes.
 
-What remains of a round trip when usmd does nothing: the yardstick of `bench.stream`.
+It measures the round trip when usmd does nothing: the yardstick of `bench.stream`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ways to bring pages into a client's memory: UFFDIO_ZEROPAGE and UFFDIO_COPY, beside allocating and UFFDIO_CONTINUE.
 
-In one process, no fault and no daemon: what the calls alone cost by pages a call. It is why the mechanism does not use
-MINOR faults.
+Measures the calls alone by pages per call, in one process without faults and daemon. The result is why the mechanism
+does not use MINOR faults.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MISSING_AND_MINOR: Final = 1 | 4
 
 
 class Memory:
-    """A memfd of `pages` pages, mapped where faults are reported and where they are not."""
+    """A memfd of `pages` pages, mapped twice: with and without reported faults."""
 
     def __init__(self, pages: int) -> None:
         self._uffd, _ = uffd.open_userfaultfd()
@@ -45,7 +45,7 @@ class Memory:
         fcntl.ioctl(self._uffd, _REGISTER, argument)
 
     def empty(self) -> None:
-        """Have no page."""
+        """Remove all pages."""
         self._daemon.madvise(mmap.MADV_REMOVE)
 
     def zero(self, length: int) -> None:
@@ -66,7 +66,7 @@ class Memory:
         self._continue(length)
 
     def write_and_continue(self, length: int) -> None:
-        """Bytes by the other mapping, then UFFDIO_CONTINUE."""
+        """Store bytes through the other mapping, then UFFDIO_CONTINUE."""
         self._daemon[:length] = self._source[:length]
         self._continue(length)
 
@@ -80,7 +80,7 @@ class Memory:
 
 
 def timed(memory: Memory, fill: Callable[[int], None], pages: int) -> float:
-    """Median microseconds a page."""
+    """Median microseconds per page."""
     times = []
     for _ in range(ROUNDS):
         memory.empty()
@@ -91,7 +91,7 @@ def timed(memory: Memory, fill: Callable[[int], None], pages: int) -> float:
 
 
 def main() -> None:
-    """Print a line for each number of pages a call."""
+    """Print a line for each number of pages per call."""
     print(f"ways to fill pages of {PAGE} bytes: us a page, median of {ROUNDS} calls, no fault and no daemon")
     offer = uffd.probe()
     why_not = uffd.usable(offer)

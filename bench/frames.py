@@ -1,7 +1,7 @@
-"""Daemon memory per frame: the core with all frames in use, page tables, swap maps and checksums included.
+"""Daemon memory per frame: the core with all frames in use, with page tables, swap maps and checksums.
 
-Counted by tracemalloc, which sees every array; the checksums of a swap device are a mapping and are added (8 bytes a
-slot). The frames' own bytes are not in it, nor are the interpreter and the libraries, which do not grow with frames.
+tracemalloc counts all arrays; the checksums of a swap device are a mapping, and are added (8 bytes per slot). Not
+counted are the frames' own bytes, the interpreter and the libraries, which do not grow with the number of frames.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ CHECKSUM_BYTES: Final = 8
 
 
 def bytes_per_frame(overcommit: int, frames: int = FRAMES) -> tuple[float, int]:
-    """Bytes a frame when a region of `overcommit` times the frames was touched in full; and the frames in use."""
-    make_core(64)  # which imports the policies: their code does not grow with frames
+    """Bytes per frame after all of a region of `overcommit` times the frames was touched; and the frames in use."""
+    make_core(64)  # imports the policies, whose code does not grow with the number of frames
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]

@@ -2,12 +2,12 @@
  *
  *   handler SOCKET LENGTH PAGES SPIN
  *
- * Does what usmd does for a fault on a page never touched, in the same setting: a process of its own makes a memfd of
- * LENGTH bytes, maps it, and hands it to the client over SOCKET (an inherited descriptor). The client maps it too,
- * registers it with a userfaultfd and sends that back, with the address. Then each fault is read, and PAGES pages
- * around it are filled with zeros (UFFDIO_ZEROPAGE). Waits by poll(), after SPIN microseconds of reading in vain. No
- * tables, no policies, no eviction. When the client closes its side, the numbers of faults and of calls that filled
- * nothing go back over SOCKET, and it ends. Where it runs is the caller's to set.
+ * It serves a fault on an untouched page as usmd does, in the same setting. A separate process makes a memfd of LENGTH
+ * bytes, maps it, and sends it to the client over SOCKET (an inherited descriptor). The client maps it too, registers
+ * it with a userfaultfd, and sends that back with the address. The handler reads each fault, and fills the PAGES pages
+ * around it with zeros (UFFDIO_ZEROPAGE). It polls for SPIN microseconds before it waits in poll(). There are no
+ * tables, no policies and no eviction. When the client closes its side, the handler sends the numbers of faults and of
+ * calls that filled nothing over SOCKET, and ends. The caller chooses its CPU.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -51,7 +51,7 @@ static void send_descriptor(int to, int descriptor)
 		die("sendmsg");
 }
 
-/* Receive the range that is registered, and its userfaultfd. */
+/* Receive the registered range, and its userfaultfd. */
 static int receive_userfaultfd(int from, struct range *range)
 {
 	char control[CMSG_SPACE(sizeof(int))];
@@ -74,7 +74,7 @@ static uint64_t now(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Fill the block of `block` bytes around `address`, cut at the end of the range; 0 when nothing was missing there. */
+/* Fill the block of `block` bytes around `address`, cut at the end of the range; 0 if nothing was missing there. */
 static int serve(int userfaultfd, const struct range *range, uint64_t address, uint64_t block)
 {
 	uint64_t start = address - (address - range->start) % block, end = range->start + range->length;
@@ -95,7 +95,7 @@ static int serve(int userfaultfd, const struct range *range, uint64_t address, u
 	return 1;
 }
 
-/* Wait for a message; false when the client has closed its side. */
+/* Wait for a message; false if the client has closed its side. */
 static int wait_for_message(int userfaultfd, int client)
 {
 	struct pollfd both[2] = {{.fd = userfaultfd, .events = POLLIN}, {.fd = client, .events = POLLIN}};

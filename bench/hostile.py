@@ -1,7 +1,7 @@
-"""How long a neighbour's real fault waits while another client does with its memory what it may not.
+"""How long a neighbour's real fault waits while another client misuses its memory.
 
-Each client is a process of its own (bench.hostile_client), and does one thing until usmd, or SIGBUS, ends it. A thread
-of the neighbour touches a page of its own each millisecond meanwhile. The first line is of the neighbour alone.
+Each client is a separate process (bench.hostile_client), and does one thing until usmd, or SIGBUS, ends it. Meanwhile a
+thread of the neighbour touches a page of its own each millisecond. The first line is of the neighbour alone.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ MOST_SECONDS: Final = 120.0
 
 
 def measure(address: str, touch: Touch, gib: int) -> None:
-    """One line for each way."""
+    """Print one line for each way."""
     with lib_usm.connect(address, name="neighbour") as client, Neighbour(client, touch) as neighbour:
         time.sleep(ALONE_SECONDS)
         print(f"  {'nothing':50} longest wait {neighbour.longest() * 1000:8.2f} ms")
         for way, what in WAYS.items():
             command = [sys.executable, "-m", "bench.hostile_client", address, way, str(gib)]
             neighbour.longest()
-            # What it says as it ends is the SIGBUS that it is to get.
+            # Its last words on stderr are about the SIGBUS that is to end it.
             ended = subprocess.run(command, stderr=subprocess.DEVNULL, timeout=MOST_SECONDS, check=False)
             by = signal.Signals(-ended.returncode).name if ended.returncode < 0 else f"exit code {ended.returncode}"
             print(f"  {what:50} longest wait {neighbour.longest() * 1000:8.2f} ms   it ended by {by}")
 
 
 def run(gib: int) -> None:
-    """Print all, or why nothing can be measured here."""
+    """Print all lines, or why nothing can be measured here."""
     print(f"what a neighbour's fault waits beside a hostile client (--mechanism userfaultfd, {gib} GiB not touched)")
     why_not = uffd.usable(uffd.probe())
     if why_not:
@@ -62,7 +62,7 @@ def run(gib: int) -> None:
 
 
 def main() -> None:
-    """With the defaults."""
+    """Run with the defaults."""
     run(GIB)
 
 

@@ -1,6 +1,6 @@
-"""A client that does with its memory what it may not, so that others wait: `hostile_client.py ADDRESS WAY [GIB]`.
+"""A client that misuses its memory, so that other clients wait: `hostile_client.py ADDRESS WAY [GIB]`.
 
-It does so until it is ended. The ways are the methods of Hostile. tests/hostile asserts what becomes of it, and
+It continues until it is ended. The ways are the methods of Hostile. tests/hostile asserts the outcome, and
 bench.hostile measures how long a neighbour waits.
 """
 
@@ -32,19 +32,19 @@ libc.pwrite.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c
 
 
 def evict_for_ever(region: lib_usm.Region) -> None:
-    """Have all of a region evicted, and touch it, again and again."""
+    """Evict and touch all of a region, again and again."""
     while True:
         region.write(0, b"x" * len(region))
         region.evict(0, len(region))
 
 
 def map_page(protection: int) -> int:
-    """The address of a page of its own."""
+    """Map a new page; returns its address."""
     return int(libc.mmap(None, PAGE, protection, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0))
 
 
 def trap() -> int:
-    """The address of a page that is missing, and which nothing serves."""
+    """The address of a missing page that no handler serves."""
     descriptor, _ = open_userfaultfd()
     fcntl.ioctl(descriptor, _API, bytearray(struct.pack("QQQ", 0xAA, 0, 0)))
     address = map_page(mmap.PROT_READ | mmap.PROT_WRITE)
@@ -53,7 +53,7 @@ def trap() -> int:
 
 
 class Hostile:
-    """A session with a region of `PAGES` pages, all of them written. `huge`: bytes that it maps and does not touch."""
+    """A session with a region of `PAGES` pages, all written. `huge`: bytes that it maps and never touches."""
 
     def __init__(self, client: lib_usm.Client, huge: int) -> None:
         self.client = client
@@ -72,7 +72,7 @@ class Hostile:
         evict_for_ever(self.region)
 
     def hold_by_a_page_that_nothing_serves(self) -> None:
-        """Write to the memfd from a page that never comes."""
+        """Write to the memfd from a page that is never served."""
         self._hold_from(trap())
 
     def hold_by_a_page_of_another_region(self) -> None:
@@ -111,17 +111,17 @@ class Hostile:
         evict_for_ever(self.region)
 
     def leave_much_unserved(self) -> None:
-        """End its session with gigabytes mapped and not touched; then touch a page."""
+        """End the session with gigabytes mapped and untouched; then touch a page."""
         memory = self.client.mmap(self._huge).buffer
         assert self.client._memory is not None
         self.client._memory._socket.close()
         memory[self._huge // 2]
 
     def map_other_things(self) -> None:
-        """Have many mappings that are not usmd's, and then do as before with little."""
+        """Make many mappings that are not usmd's, then do the same with little memory."""
         for _ in range(MAPPINGS):
             map_page(mmap.PROT_READ)
-            map_page(0)  # next to each other they would be one
+            map_page(0)  # different rights, else the kernel would merge neighbouring mappings
         memory = self.client.mmap(PAGES * PAGE).buffer
         assert self.client._memory is not None
         self.client._memory._socket.close()
@@ -129,7 +129,7 @@ class Hostile:
 
 
 def main(address: str, way: str, gib: str = str(HUGE_GIB)) -> None:
-    """Do it."""
+    """Do what `way` names."""
     hostile = Hostile(lib_usm.connect(address, name="hostile"), int(gib) << 30)
     act: Callable[[], None] = getattr(hostile, way)
     act()

@@ -1,6 +1,6 @@
-"""A memory cgroup and a swap file of one's own, for the kernel's side of a comparison; both are gone after the block.
+"""A temporary memory cgroup and swap file, for the kernel's side of a comparison; both are removed after the block.
 
-Works with cgroup v1 and v2, as root. What cannot be had is an UnavailableError that says why.
+Works with cgroup v1 and v2, as root. UnavailableError says why something is not available.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class UnavailableError(Exception):
-    """The machine does not have it, or this user may not; the message says why."""
+    """The machine does not have it, or this user may not use it; the message says why."""
 
 
 class MemoryCgroup(NamedTuple):
@@ -39,15 +39,15 @@ class MemoryCgroup(NamedTuple):
 
     @property
     def procs(self) -> Path:
-        """The file that takes the number of a process, whose memory counts here from then on."""
+        """The file to which a process's number is written to move it here."""
         return self.path / "cgroup.procs"
 
     def add(self, pid: int) -> None:
-        """Have what the process allocates from now on count here."""
+        """Count what the process allocates from now on here."""
         self.procs.write_text(str(pid))
 
     def forbid_swap(self) -> None:
-        """Have nothing of it swapped by the kernel."""
+        """Keep the kernel from swapping its memory."""
         (self.path / ("memory.swappiness" if self.version == 1 else "memory.swap.max")).write_text("0")
 
 
@@ -71,7 +71,7 @@ def memory_cgroup(limit: int) -> Iterator[MemoryCgroup]:
 
 
 def _controller() -> tuple[Path, int]:
-    """Where cgroups with a memory limit are made, and the version."""
+    """Parent folder for cgroups with a memory limit, and the cgroup version. Raises UnavailableError."""
     unified: Path | None = None
     for line in MOUNTS.read_text().splitlines():
         _, place, kind, options, *_ = line.split()
@@ -87,7 +87,7 @@ def _controller() -> tuple[Path, int]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a cgroup; its last process may have ended a moment ago and still be on its way out."""
+    """Remove a cgroup, whose last process may still be ending."""
     deadline = time.monotonic() + _REMOVAL_SECONDS
     while True:
         try:
@@ -102,9 +102,9 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def swap_file(size: int) -> Iterator[str]:
-    """Have the kernel swap to a fresh file of `size` bytes in the temporary folder, if it has no swap yet.
+    """Let the kernel swap to a new file of `size` bytes in the temporary folder, unless it has swap already.
 
-    Gives a description of the swap there is. Raises UnavailableError.
+    Yields a description of the swap. Raises UnavailableError.
     """
     active = SWAPS.read_text().splitlines()[1:]
     if active:
@@ -125,7 +125,7 @@ def swap_file(size: int) -> Iterator[str]:
 
 
 def _write_swap_file(path: Path, size: int) -> None:
-    """A file as mkswap makes it, without holes, which the kernel does not take."""
+    """Write a file as mkswap does, without holes, which the kernel would refuse. Raises UnavailableError."""
     header = bytearray(PAGE)
     _HEADER.pack_into(header, _HEADER_AT, 1, size // PAGE - 1, 0)
     header[-len(_MAGIC) :] = _MAGIC

@@ -1,6 +1,6 @@
-"""The C of the benchmarks, compiled on the spot: bench/touch.c to touch memory and time it, bench/handler.c.
+"""The C of the benchmarks, compiled when needed: bench/touch.c touches memory and times it; bench/handler.c.
 
-Covers compiling, calling, where threads run, and which pages are there. What is measured is for the benchmarks to say.
+Also places threads on CPUs, and finds which pages are in memory.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class NoCompilerError(Exception):
 
 @contextmanager
 def compiled() -> Iterator[Path]:
-    """A folder with `touch.so` and `handler`, gone after the block. Raises NoCompilerError.
+    """A folder with `touch.so` and `handler`, removed after the block. Raises NoCompilerError.
 
-    Inside the block SIGTERM unwinds the stack, as Ctrl-C does, so that nothing stays that the block made.
+    Inside the block SIGTERM unwinds the stack, as Ctrl-C does, so that all that the block made is removed.
     """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
@@ -64,7 +64,7 @@ def _sigterm_unwinds() -> Iterator[None]:
 
 
 class Touch:
-    """The functions of touch.c; addresses are of this process. None of them holds Python's lock while it runs."""
+    """The functions of touch.c; addresses are of this process. None holds Python's lock while it runs."""
 
     def __init__(self, library: Path) -> None:
         functions = ctypes.CDLL(str(library))
@@ -83,28 +83,28 @@ class Touch:
         self._read.restype = size
 
     def touch(self, address: int, pages: Numbers, *, write: bool) -> Nanoseconds:
-        """Touch a byte of each page in this order; what each touch took, in nanoseconds."""
-        times = np.ones(len(pages), np.uint64)  # ones and not zeros, so that their own pages are there before
+        """Touch one byte of each page in this order; returns the nanoseconds of each touch."""
+        times = np.ones(len(pages), np.uint64)  # not zeros, so that the array's own pages are resident before
         self._touch(address, pages.ctypes.data, len(pages), PAGE, write, times.ctypes.data)
         return times
 
     def fill(self, address: int, offset: int, length: int, seed: int) -> None:
-        """Store, from `offset` on, the random data of `seed`; no two pages of it are alike, and none compresses."""
+        """Store the random data of `seed` from `offset`; no two pages are alike, and none compresses."""
         self._fill(address, offset, length, seed)
 
     def wrong_words(self, address: int, offset: int, length: int, seed: int) -> int:
-        """How many 8-byte words from `offset` on are not what `fill` stores there."""
+        """Number of 8-byte words from `offset` that differ from what `fill` stores there."""
         wrong: int = self._wrong(address, offset, length, seed)
         return wrong
 
     def read_records(self, address: int, records: Numbers, seed: int, times: Nanoseconds) -> int:
-        """Read records by number and set `times` to what each took; how many were not what `fill` stores there."""
+        """Read records by number, and set `times`; returns how many differ from what `fill` stores there."""
         wrong: int = self._read(address, records.ctypes.data, len(records), seed, times.ctypes.data)
         return wrong
 
 
 def address_of(buffer: Buffer) -> int:
-    """Where a writable buffer begins; valid as long as the memory is mapped, and keeps nothing open."""
+    """First address of a writable buffer; valid as long as its memory is mapped, which this does not ensure."""
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
@@ -112,7 +112,7 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def present(address: int, length: int) -> int:
-    """How many pages of a mapping are in memory (mincore). Raises OSError."""
+    """Number of pages of a mapping that are in memory (mincore). Raises OSError."""
     vector = np.zeros(-(-length // PAGE), np.uint8)
     if _libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(length), ctypes.c_void_p(vector.ctypes.data)):
         code = ctypes.get_errno()
@@ -122,7 +122,7 @@ def present(address: int, length: int) -> int:
 
 @contextmanager
 def on_cpus(*cpus: int) -> Iterator[None]:
-    """Run this thread, and what it starts, on these CPUs only (none named: where it may run anyway)."""
+    """Run this thread, and what it starts, on these CPUs only (empty: as before)."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus or before)
     try:
@@ -139,6 +139,6 @@ class Latency(NamedTuple):
 
     @classmethod
     def of(cls, rounds: list[Nanoseconds]) -> Latency:
-        """Sum up rounds of touches."""
+        """Summarise rounds of touches."""
         medians = [float(np.median(each)) for each in rounds]
         return cls(float(np.median(medians)) / 1000, float(np.percentile(np.concatenate(rounds), 99)) / 1000)

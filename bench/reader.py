@@ -1,8 +1,8 @@
-"""The program of `bench.side_by_side`: reads records at random from data that is larger than its memory.
+"""The program of `bench.side_by_side`: reads random records of data that is larger than its memory.
 
-The same for both sides; only where the memory comes from differs: a region of usmd, or anonymous memory of the kernel.
-It fills the data, reads for a while to be where it will stay, then reads and is timed. Settings are one JSON object in
-the first argument, results one on stdout.
+Both sides run it; only the memory differs: a region of usmd, or anonymous memory of the kernel. It fills the data,
+reads for a while to reach a steady state, then reads and is timed. The first argument is its settings as a JSON object;
+stdout gets the results as one.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Settings(msgspec.Struct, kw_only=True):
     """What to read, and from where."""
 
     library: str
-    """touch.so."""
+    """Path of touch.so."""
     data: int
     """Bytes of data."""
     skew: float
-    """Exponent s of the Zipf distribution: the page of rank r is read with a probability in proportion to 1 / r**s."""
+    """Exponent s of the Zipf distribution: the probability of the page of rank r is proportional to 1 / r**s."""
     warm: int
-    """Reads before the timed ones."""
+    """Number of reads before the timed ones."""
     reads: int
     seconds: float
     """Longest time for the timed reads, and for those before them."""
@@ -48,28 +48,28 @@ class Settings(msgspec.Struct, kw_only=True):
     """usmd's clients' socket; empty: the kernel's own memory."""
     admin_address: str = ""
     cgroup_procs: str = ""
-    """File of the memory cgroup that takes the number of a process to count there; empty: stay."""
+    """File of the memory cgroup to which the process is to move; empty: stay."""
 
 
 class Result(msgspec.Struct, kw_only=True):
-    """What it took."""
+    """The measurements."""
 
     reads: int
     seconds: float
     p50: float
-    """Microseconds, as all times that follow."""
+    """In microseconds, as all following times."""
     p99: float
     faults: int
-    """Major faults while the timed reads ran."""
+    """Major faults during the timed reads."""
     fault_p50: float
     """Median of the slowest reads, as many as there were major faults."""
     wrong: int
-    """Records that were not what was stored, of all that were read."""
+    """Records that differed from what was stored, of all that were read."""
     fill_seconds: float
 
 
 def records(settings: Settings) -> Numbers:
-    """Numbers of the records to read: pages by a Zipf distribution, in no order; a random record of the page."""
+    """Numbers of the records to read: pages by a Zipf distribution, in random order; a random record of each page."""
     generator = np.random.default_rng(SEED)
     pages = settings.data // PAGE
     shares = np.cumsum(1.0 / np.arange(1, pages + 1) ** settings.skew)
@@ -79,7 +79,7 @@ def records(settings: Settings) -> Numbers:
 
 
 class Memory:
-    """The data's memory: where it is, how to fill a part, and the major faults so far."""
+    """The data's memory: its address, a function to prepare a part for filling, and one for the major faults so far."""
 
     def __init__(self, address: int, prepare: Callable[[int, int], object], faults: Callable[[], int]) -> None:
         self.address = address
@@ -89,7 +89,7 @@ class Memory:
 
 @contextmanager
 def memory_of(settings: Settings) -> Iterator[Memory]:
-    """Memory of usmd, or of the kernel, of `settings.data` bytes."""
+    """`settings.data` bytes of memory of usmd or of the kernel."""
     if not settings.address:
         anonymous = mmap.mmap(-1, settings.data, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         yield Memory(
@@ -110,7 +110,7 @@ def memory_of(settings: Settings) -> Iterator[Memory]:
 
 
 def read(touch: Touch, memory: Memory, chosen: Numbers, seconds: float) -> tuple[Nanoseconds, int]:
-    """Read until all are read or, after a part at least, the time is over; what each took, and how many were wrong."""
+    """Read all, or until the time is over after at least one part; returns the times and the number of errors."""
     times = np.ones(len(chosen), np.uint64)
     deadline, done, wrong = time.monotonic() + seconds, 0, 0
     while done < len(chosen) and (not done or time.monotonic() < deadline):
@@ -125,7 +125,7 @@ def run(settings: Settings) -> Result:
     touch = Touch(Path(settings.library))
     chosen = records(settings)
     if settings.cgroup_procs:
-        # Not before: what this program itself needs is counted where it was.
+        # Not earlier, so that the program's own memory is not counted there.
         Path(settings.cgroup_procs).write_text(str(os.getpid()))
     with memory_of(settings) as memory:
         started = time.monotonic()

@@ -1,8 +1,8 @@
 """Real page faults served by usmd, beside a minimal C handler in the same setting and beside the kernel alone.
 
-A thread writes to pages never touched, and each touch is timed in C (bench/touch.c), the same code for all. The C
-handler (bench/handler.c) is a process of its own too, and does only what the kernel needs to let the thread go on. All
-run in alternating rounds of one run. Eviction and swap-in of real pages come after, from bench.real_swap.
+A thread writes to untouched pages. The same C code (bench/touch.c) times each touch on all sides. The C handler
+(bench/handler.c) is a separate process too, and does only what the kernel needs to resume the thread. The rounds of all
+sides alternate. Then bench.real_swap measures eviction and swap-in of real pages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from usmd.mechanism import uffd
 MEMORY: Final = "256MiB"
 ROUNDS: Final = 6
 FAULTS: Final = {1: 1000, 16: 200, 512: 16}
-"""Faults a round by pages a fault."""
+"""Faults per round, by pages per fault."""
 AIM_RATIO: Final = 1.5
 AIM_MICROSECONDS: Final = 25.0
 
@@ -38,14 +38,14 @@ class Placement(NamedTuple):
     wakeup: str
     """usmd's --fault-wakeup."""
     spin: int
-    """The C handler's microseconds."""
+    """Microseconds for which the C handler polls."""
     where: Literal["anywhere", "other CPU", "same CPU"]
-    """`other`, `same`: than that of the faulting thread. usmd is pinned to another; to the same one it goes by itself
-    (follow). The C handler is pinned to both."""
+    """CPU of the handler relative to that of the faulting thread. usmd is pinned to another CPU; it moves to the same
+    one by itself (follow). The C handler is pinned to either."""
 
     @property
     def name(self) -> str:
-        """As it is printed."""
+        """The name that is printed."""
         return f"{self.wakeup}, {self.where}"
 
 
@@ -58,7 +58,7 @@ PLACEMENTS: Final = (
 
 
 class Setting(NamedTuple):
-    """What one line is measured with: CPUs of the faulting thread and of another, pages a fault, the C programs."""
+    """The setting of one line: CPUs of the faulting thread and of another, pages per fault, the C programs."""
 
     here: int
     there: int
@@ -72,7 +72,7 @@ class Setting(NamedTuple):
         return FAULTS[self.pages] * self.pages * PAGE
 
     def fault(self, address: int) -> Nanoseconds:
-        """Write to the first page of each block; what each touch took."""
+        """Write to the first page of each block; returns the time of each touch."""
         blocks = np.arange(0, FAULTS[self.pages] * self.pages, self.pages, dtype=np.uint32)
         with on_cpus(self.here):
             return self.touch.touch(address, blocks, write=True)
@@ -85,7 +85,7 @@ class Setting(NamedTuple):
 
 
 class Usmd(NamedTuple):
-    """A usmd of one's own: a client of it, and its counters."""
+    """A client of a separate usmd, and its counters."""
 
     client: lib_usm.Client
     admin: Admin
@@ -132,7 +132,7 @@ def by_kernel(setting: Setting, *, shared: bool) -> Nanoseconds:
 
 @contextmanager
 def usmd_at(setting: Setting, placement: Placement) -> Iterator[Usmd]:
-    """A usmd that waits for faults as `placement` says, and brings in `setting.pages` a fault."""
+    """A usmd that waits for faults as `placement` says, and brings in `setting.pages` pages per fault."""
     flags = ["--mechanism", "userfaultfd", "--fault-wakeup", placement.wakeup]
     flags += ["--memory", MEMORY, "--page-size", str(PAGE)]
     if setting.pages > 1:
@@ -145,7 +145,10 @@ def usmd_at(setting: Setting, placement: Placement) -> Iterator[Usmd]:
 
 
 def report(setting: Setting, placement: Placement, kernel: dict[bool, list[Nanoseconds]]) -> Latency:
-    """One line: usmd and the C handler at one placement. Single pages of the kernel go to `kernel`, by `shared`."""
+    """Print one line: usmd and the C handler at one placement.
+
+    The kernel's single pages go to `kernel`, by `shared`.
+    """
     ours, bare = [], []
     with usmd_at(setting, placement) as usmd:
         for _ in range(ROUNDS):
@@ -170,7 +173,7 @@ def judged(aim: float, measured: float) -> str:
 
 
 def measure(folder: Path, touch: Touch) -> None:
-    """The lines of all placements and pages a fault."""
+    """Print the lines of all placements and numbers of pages per fault."""
     here, *others = sorted(os.sched_getaffinity(0))
     placements = [placement for placement in PLACEMENTS if placement.where != "other CPU" or others]
     there = others[0] if others else here
@@ -196,7 +199,7 @@ def measure(folder: Path, touch: Touch) -> None:
 
 
 def main() -> None:
-    """Print all, or why nothing can be measured here."""
+    """Print all lines, or why nothing can be measured here."""
     print(
         f"real page faults: writes to pages never touched (--mechanism userfaultfd --memory {MEMORY}, "
         f"pages of {PAGE} bytes; load average {os.getloadavg()[0]:.1f})"

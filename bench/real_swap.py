@@ -1,8 +1,8 @@
 """Eviction and swap-in of real pages by usmd, to and from a file; part of `bench.real_faults`.
 
-Evicted is what one client filled; the time runs until the last page has left memory, which mincore tells without asking
-the daemon. Swap-in is by touching: each touch of a page that is out is a real fault, and the client's thread sleeps
-until usmd has read the page. Bytes are compared with what was stored.
+The data of one client is evicted; the time runs until the last page has left memory, which mincore tells without asking
+the daemon. Swap-in is by touching: each touch of an absent page is a real fault, and the client's thread sleeps until
+usmd has read the page. All bytes are compared with what was stored.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ DATA: Final = 64 << 20
 ROUNDS: Final = 3
 RANDOM_TOUCHES: Final = 1500
 SEQUENTIAL: Final = (1, 16, 64)
-"""Pages a fault (FHP) of the sequential swap-ins."""
+"""Pages per fault (FHP) of the sequential swap-ins."""
 EVICTION_SECONDS: Final = 30.0
 HOLD_SECONDS: Final = 0.5
-"""Waited before an eviction: longer than usmd keeps pages that have just come in (memory.hold_seconds, 0.25)."""
+"""Wait before an eviction: longer than usmd holds pages that were just brought in (memory.hold_seconds, 0.25)."""
 _SEED: Final = 20
 _POLL_SECONDS: Final = 0.002
 
@@ -45,16 +45,16 @@ class Data(NamedTuple):
 
     @property
     def address(self) -> int:
-        """Where the region is mapped."""
+        """First address of the mapped region."""
         return address_of(self.region.buffer)
 
     def fill(self) -> None:
-        """Make all of it dirty with random bytes."""
+        """Make all pages dirty with random bytes."""
         self.region.ensure(0, DATA)
         self.touch.fill(self.address, 0, DATA, _SEED)
 
     def evict(self) -> float:
-        """Have all of it evicted; seconds until the last page has gone. Raises RuntimeError when one stays."""
+        """Evict all pages; returns the seconds until the last one has left. Raises RuntimeError if one stays."""
         time.sleep(HOLD_SECONDS)
         started = time.perf_counter()
         self.region.evict(0, DATA)
@@ -66,14 +66,14 @@ class Data(NamedTuple):
         return time.perf_counter() - started
 
     def check(self) -> None:
-        """Compare all of it with what was stored, which brings all of it in. Raises RuntimeError."""
+        """Bring all pages in, and compare them with what was stored. Raises RuntimeError."""
         self.region.ensure(0, DATA)
         wrong = self.touch.wrong_words(self.address, 0, DATA, _SEED)
         if wrong:
             raise RuntimeError(f"{wrong} words of {DATA} bytes came back different")
 
     def forget_cached(self) -> None:
-        """Have the kernel drop what it caches of the swap file."""
+        """Make the kernel drop its cache of the swap file."""
         descriptor = os.open(self.swap, os.O_RDWR)
         try:
             os.fsync(descriptor)
@@ -84,7 +84,7 @@ class Data(NamedTuple):
 
 @contextmanager
 def data(touch: Touch, *flags: str) -> Iterator[Data]:
-    """A region of `DATA` bytes of a usmd of its own, with a swap file."""
+    """A region of `DATA` bytes of a separate usmd with a swap file."""
     settings = ("--mechanism", "userfaultfd", "--memory", MEMORY, "--page-size", str(PAGE))
     with (
         running(*settings, *flags, swap_file=SWAP) as daemon,
@@ -115,7 +115,7 @@ def measure(touch: Touch) -> None:
 
 
 def report_eviction(of: Data) -> None:
-    """Two lines: pages that must be written, and pages that still have their slot."""
+    """Print two lines: for pages that must be written, and for pages that still have their slot."""
     dirty, clean = [], []
     for _ in range(ROUNDS):
         of.fill()
@@ -127,7 +127,7 @@ def report_eviction(of: Data) -> None:
 
 
 def report_random(of: Data, *, cached: bool) -> None:
-    """One line: faults on swapped pages in random order. All pages are out before."""
+    """Print one line: faults on swapped pages in random order. All pages must be swapped before."""
     generator = np.random.default_rng(_SEED)
     rounds = []
     for _ in range(ROUNDS):
@@ -143,7 +143,7 @@ def report_random(of: Data, *, cached: bool) -> None:
 
 
 def report_sequential(of: Data, pages: int) -> None:
-    """One line: all pages touched in order, `pages` brought in a fault."""
+    """Print one line: all pages touched in order, `pages` of them brought in per fault."""
     of.client.usm_hint(of.region, f"FHP={pages * PAGE}")
     every = np.arange(DATA // PAGE, dtype=np.uint32)
     seconds = []

@@ -1,9 +1,9 @@
-"""Replay throughput of every evict policy, beside libCacheSim's Python plug-in cache that does LRU.
+"""Replay throughput of every evict policy, beside libCacheSim's Python plug-in cache with LRU.
 
-Each round times the plug-in and then ours, so that both see the same machine; the ratio is that of their medians. Ours
-is the whole core: page table, frames, slots, counters, the policy behind its guard. The plug-in is libCacheSim's cache
-in C with hooks in Python, which keeps the order in an OrderedDict; it is driven by `get` from Python and, in a second
-line, by libCacheSim's own reader.
+Each round times the plug-in and then usmd's replay, so that both run on the same machine state; the ratio is that of
+their medians. The replay runs the whole core: page table, frames, slots, counters, and the policy behind its guard. The
+plug-in is libCacheSim's cache in C with hooks in Python, which keep the order in an OrderedDict. It is driven by `get`
+from Python and, in a second line, by libCacheSim's own reader.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def make_trace() -> Trace:
 
 
 def replay(trace: Trace, evict: str) -> tuple[float, int]:
-    """Accesses a second, and misses."""
+    """Accesses per second, and misses."""
     run = Replay(trace, Setup(FRAMES, evict))
     for _ in run.run():
         pass
@@ -48,7 +48,7 @@ def replay(trace: Trace, evict: str) -> tuple[float, int]:
     return row.accesses_per_s, row.misses
 
 
-def plug_in() -> Any:  # noqa: ANN401 - a class of a library without types
+def plug_in() -> Any:  # noqa: ANN401 - libcachesim has no types
     """LRU as a Python plug-in of libCacheSim."""
     import libcachesim
 
@@ -68,7 +68,7 @@ def plug_in() -> Any:  # noqa: ANN401 - a class of a library without types
 
 
 def plug_in_by_get(trace: Trace) -> tuple[float, int]:
-    """Accesses a second, and misses: one `get` an access."""
+    """Accesses per second, and misses, with one `get` per access."""
     import libcachesim
 
     cache, request, misses = plug_in(), libcachesim.Request(), 0
@@ -81,7 +81,7 @@ def plug_in_by_get(trace: Trace) -> tuple[float, int]:
 
 
 def plug_in_by_reader(path: str, count: int) -> tuple[float, int]:
-    """Accesses a second, and misses: libCacheSim reads the trace itself."""
+    """Accesses per second, and misses, when libCacheSim reads the trace itself."""
     import libcachesim
 
     reader = libcachesim.TraceReader(
@@ -96,7 +96,7 @@ def plug_in_by_reader(path: str, count: int) -> tuple[float, int]:
 
 
 def main() -> None:
-    """A line a policy."""
+    """Print a line per policy."""
     trace = make_trace()
     print(
         f"replay ({trace.name}: {ACCESSES:,} reads of {trace.distinct:,} pages, {FRAMES:,} frames, one process, "

@@ -1,9 +1,9 @@
-"""The same random reads over the same data in a quarter of the memory: under usmd, and under the kernel's own swap.
+"""The same random reads over the same data in a quarter of the memory: with usmd, and with the kernel's own swap.
 
-Both sides are bench.reader, a program of its own. usmd has as much memory as the memory cgroup of the kernel's side,
-and swaps to a file on the same disk. The kernel keeps what usmd reads and writes of that file in its page cache, in
-memory that is nobody's; so there is a second run of usmd, with daemon and reader in a cgroup that leaves a little for
-that. Every record read is compared with what was stored.
+Both sides run the program bench.reader. usmd has as much memory as the memory cgroup of the kernel's side, and swaps to
+a file on the same disk. The kernel caches that file in memory that no side is charged for. So there is a second run of
+usmd, with daemon and reader in a cgroup that has little room for that cache. Every record read is compared with what
+was stored.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from usmd.mechanism import uffd
 
 DATA: Final = 512 << 20
 SHARE: Final = 4
-"""Data by memory."""
+"""Data size in units of the memory."""
 SWAP: Final = DATA + DATA // 4
 """Bytes of swap on each side."""
 EXTRA: Final = 16 << 20
-"""Bytes that the cgroup of usmd has beyond usmd's memory: page cache of the swap file, and what the daemon's own tables
-grow by."""
+"""Bytes of usmd's cgroup beyond usmd's memory: for the page cache of the swap file, and for growth of the daemon's own
+tables."""
 SKEW: Final = 0.99
 WARM: Final = 20_000
 READS: Final = 60_000
 SECONDS: Final = 5.0
 """Longest time for the timed reads of a side, and for those before them."""
 LIMIT_SECONDS: Final = 120.0
-"""After this the reader is killed; it may wait for a page that never comes."""
+"""Time after which the reader is killed; it may wait for a page that is never served."""
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
 def read_by(**settings: object) -> Result:
-    """Run the reader. Raises RuntimeError when it fails, or reads anything that was not stored."""
+    """Run the reader. Raises RuntimeError if it fails, or reads anything that was not stored."""
     asked = {"data": DATA, "skew": SKEW, "warm": WARM, "reads": READS, "seconds": SECONDS, **settings}
     command = [sys.executable, "-m", "bench.reader", msgspec.json.encode(asked).decode()]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=LIMIT_SECONDS, check=False)
@@ -57,7 +57,7 @@ def read_by(**settings: object) -> Result:
 
 
 def pid_of(daemon: OwnDaemon) -> int:
-    """The process that listens at a daemon's socket."""
+    """Process number of a daemon."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(daemon.address.removeprefix("unix:"))
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -66,7 +66,7 @@ def pid_of(daemon: OwnDaemon) -> int:
 
 
 def under_usmd(folder: Path, *, bounded: bool) -> Result:
-    """The reads under usmd; `bounded`: daemon and reader in a cgroup. Raises UnavailableError where that cannot be."""
+    """The reads with usmd; `bounded`: daemon and reader in a cgroup. Raises UnavailableError."""
     flags = ("--mechanism", "userfaultfd", "--memory", str(DATA // SHARE), "--page-size", str(PAGE))
     with ExitStack() as stack:
         procs = ""
@@ -85,7 +85,7 @@ def under_usmd(folder: Path, *, bounded: bool) -> Result:
 
 
 def under_kernel(folder: Path) -> tuple[Result, str]:
-    """The reads under the kernel, and what it swaps to. Raises UnavailableError."""
+    """The reads with the kernel, and a description of its swap. Raises UnavailableError."""
     with memory_cgroup(DATA // SHARE) as group, swap_file(SWAP) as swap:
         return read_by(library=str(folder / "touch.so"), cgroup_procs=str(group.procs)), swap
 
@@ -100,7 +100,7 @@ def line(name: str, result: Result) -> str:
 
 
 def compare(folder: Path) -> None:
-    """Run all, and print a line for each and the ratios."""
+    """Run all sides; print a line for each, and the ratios."""
     results = {}
     for name, bounded in (("usmd", False), ("usmd, page cache bounded", True)):
         try:
@@ -122,7 +122,7 @@ def compare(folder: Path) -> None:
 
 
 def main() -> None:
-    """Print all, or why nothing can be compared here."""
+    """Print all lines, or why nothing can be compared here."""
     print(
         f"side by side: {READS:,} random reads of 64 bytes over {DATA >> 20} MiB of random bytes "
         f"in {DATA // SHARE >> 20} MiB of memory (load average {os.getloadavg()[0]:.1f})"

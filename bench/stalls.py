@@ -1,10 +1,10 @@
-"""How long the daemon's loop stands, and a neighbour's fault waits, while a client asks something of very many pages.
+"""How long the daemon's loop stands, and a neighbour's fault waits, while a client asks for work on very many pages.
 
-One client has `--size` resident (1 GiB) and hints, pins, unmaps and detaches all of it at once; another one's thread
-touches a page of its own each millisecond meanwhile. The daemon measures its loop itself (bench.stalls_daemon). Time
-for which the loop waited for a CPU does not count there; that for which it waited for a thread that did does, so that
-on a busy machine its CPU time says more. In the neighbour's wait everything counts, the machine's other work included:
-the lines "nothing" and "another program frees as much" say how long it waits without usmd having anything to do.
+One client has `--size` resident (1 GiB) and hints, pins, unmaps and detaches all of it at once. Meanwhile a thread of
+another client touches a page of its own each millisecond. The daemon measures its loop itself (bench.stalls_daemon).
+Time for which the loop waits for a CPU is not counted; time for which it waits for another thread that waits for one
+is, so on a busy machine its CPU time says more. The neighbour's wait counts everything, the
+machine's other work included: the lines "nothing" and "another program frees as much" show it without work of usmd.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _POLL_SECONDS: Final = 0.002
 
 
 class Neighbour:
-    """A thread of another client, which touches page after page that was never touched."""
+    """A thread of another client that touches one untouched page after another."""
 
     def __init__(self, client: lib_usm.Client, touch: Touch | None) -> None:
-        """`touch`: of real memory; None: pages are asked for by call."""
+        """`touch`: for real memory; None: pages are faulted in by call."""
         self._region = client.mmap(NEIGHBOUR_PAGES * PAGE, name="neighbour")
         self._touch = touch
         self._stop = threading.Event()
@@ -64,7 +64,7 @@ class Neighbour:
         self._thread.join()
 
     def longest(self) -> float:
-        """Seconds of the longest wait since this was asked last."""
+        """Seconds of the longest wait since the previous call."""
         waits, self._waits = self._waits, []
         return max(waits, default=0.0)
 
@@ -84,7 +84,7 @@ class Neighbour:
 
 
 class Stalls(NamedTuple):
-    """What one line is measured with."""
+    """The setting of one line."""
 
     address: str
     admin_address: str
@@ -92,7 +92,7 @@ class Stalls(NamedTuple):
     neighbour: Neighbour
 
     def report(self, name: str, work: Callable[[], object], seconds: float = 0.0) -> None:
-        """Do some work and print what it cost others; what follows from it by itself takes `seconds` to begin."""
+        """Run `work` and print its cost to others; effects that it starts later begin within `seconds`."""
         self.settle()
         self.meter.reset()
         self.neighbour.longest()
@@ -109,7 +109,7 @@ class Stalls(NamedTuple):
         )
 
     def settle(self) -> None:
-        """Wait until the core has nothing left to do; twice, for the loop may not have begun with it."""
+        """Wait until the core has no work left; twice, for the loop may not have begun it."""
         for _ in range(2):
             time.sleep(_POLL_SECONDS)
             while self.meter.work_left:
@@ -117,7 +117,7 @@ class Stalls(NamedTuple):
 
 
 def resident(client: lib_usm.Client, size: int) -> lib_usm.Region:
-    """A region of which all pages are in memory."""
+    """A region with all pages in memory."""
     region = client.mmap(size, name="large")
     region.ensure(0, size)
     return region
@@ -175,7 +175,7 @@ def measure(stalls: Stalls, size: int, regions: int) -> None:
         stalls.report("unpin", lambda: pins.pop().release())
         stalls.report("unmap", region.close)
     client = lib_usm.connect(stalls.address, name="large")
-    small = [resident(client, size)]  # a region that is kept nowhere is given back
+    small = [resident(client, size)]  # a region that no variable refers to is given back
     stalls.report("detach", client.close)
     client, small = lib_usm.connect(stalls.address, name="many"), []
 
@@ -206,10 +206,10 @@ def measured(mechanism: str, size: int, regions: int) -> Iterator[tuple[OwnDaemo
 
 
 def run(mechanism: str, size: int, regions: int) -> None:
-    """Print all, or why nothing can be measured here."""
+    """Print all lines, or why nothing can be measured here."""
     print(f"what stands while much is asked for ({size >> 20} MiB resident, --mechanism {mechanism}; longest, in ms)")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(ValueError, OSError):  # not root: then there are fewer regions
+    with suppress(ValueError, OSError):  # without root there are fewer regions
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, DESCRIPTORS),) * 2)
     try:
         with compiled() as folder, measured(mechanism, size, regions) as (daemon, meter):
@@ -221,7 +221,7 @@ def run(mechanism: str, size: int, regions: int) -> None:
 
 
 def main() -> None:
-    """With real memory where there is some."""
+    """Run with real memory if possible."""
     run("simulated" if uffd.usable(uffd.probe()) else "userfaultfd", SIZE, REGIONS)
 
 

@@ -1,4 +1,4 @@
-"""`usmd serve` with a meter on its event loop, for `bench.stalls`: how long the loop, and one event, took at most.
+"""`usmd serve` with a meter on its event loop, for `bench.stalls`: the longest stretch of the loop, and of one event.
 
 Usage: `python -m bench.stalls_daemon FILE serve …`. FILE holds the numbers of `Meter`, shared with the benchmark.
 """
@@ -27,11 +27,11 @@ _WIDTH: Final = 8
 class Meter:
     """Four numbers in a file that two processes map.
 
-    Nanoseconds of the longest stretch, in all and of CPU time, and of the longest event; and the work that is left.
+    Nanoseconds of the longest stretch, in all and of CPU time, and of the longest event; and the deferred work left.
     """
 
     def __init__(self, path: Path) -> None:
-        """Map the file, and make it if there is none."""
+        """Map the file; make it if there is none."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             os.ftruncate(descriptor, 4 * _WIDTH)
@@ -46,25 +46,25 @@ class Meter:
 
     @property
     def event(self) -> float:
-        """Seconds of the longest event since `reset`, its commands included."""
+        """Seconds of the longest event since `reset`, with its commands."""
         return self._numbers[1] / 1e9
 
     @property
     def cpu(self) -> float:
-        """CPU seconds of the stretch that took most of them."""
+        """Most CPU seconds of a stretch since `reset`."""
         return self._numbers[3] / 1e9
 
     @property
     def work_left(self) -> int:
-        """Pieces of deferred work that the core has left."""
+        """Pieces of deferred work left in the core."""
         return self._numbers[2]
 
     def reset(self) -> None:
-        """Forget what was longest."""
+        """Reset the longest times."""
         self._numbers[0] = self._numbers[1] = self._numbers[3] = 0
 
     def beat(self, nanoseconds: int, cpu: int, work_left: int) -> None:
-        """Record a stretch of the loop, and the work that is left after it."""
+        """Record a stretch of the loop, and the work left after it."""
         self._numbers[0] = max(self._numbers[0], nanoseconds)
         self._numbers[3] = max(self._numbers[3], cpu)
         self._numbers[2] = work_left
@@ -75,18 +75,18 @@ class Meter:
 
 
 class Clock:
-    """Nanoseconds of this thread, without those for which it waited for a CPU, which are other programs' doing."""
+    """Nanoseconds of this thread, without time spent waiting for a CPU, which other programs cause."""
 
     def __init__(self) -> None:
         self._schedstat = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
 
     def now(self) -> int:
-        """Time that has passed; waits for locks, for threads and for Python's lock count."""
+        """Time passed; waits for locks, threads and Python's lock are included."""
         return time.perf_counter_ns() - int(os.pread(self._schedstat, 64, 0).split()[1])
 
 
 def measured(function: Callable[_P, _T], meter: Meter, clock: Clock) -> Callable[_P, _T]:
-    """A function whose calls are each an event of `meter`."""
+    """A function whose calls `meter` records as events."""
 
     def call(*arguments: _P.args, **named: _P.kwargs) -> _T:
         begun = clock.now()
@@ -99,7 +99,7 @@ def measured(function: Callable[_P, _T], meter: Meter, clock: Clock) -> Callable
 
 
 def watch(meter: Meter) -> None:
-    """Have the daemon of this process measure itself."""
+    """Make the daemon of this process measure itself."""
     run = Daemon.run
 
     async def measured_run(self: Daemon) -> int:
@@ -121,7 +121,7 @@ def watch(meter: Meter) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run `usmd` with these arguments, the first of which is the meter's file."""
+    """Run `usmd` with these arguments, of which the first is the meter's file."""
     watch(Meter(Path(arguments[0])))
     sys.argv = ["usmd", *arguments[1:]]
     usmd()

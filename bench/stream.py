@@ -1,7 +1,7 @@
 """Fault round trips over the stream, beside a bare gRPC stream of the same messages, in alternating rounds of one run.
 
-Minor faults on pages never touched before, through lib_usm, so client, wire, core and zero-fill are all in it. The bare
-stream has a client that builds the same requests and a server that parses them and sends outcomes made beforehand.
+The faults are minor, on untouched pages, through lib_usm: client, wire, core and zero-fill are included. The bare
+stream has a client that builds the same requests, and a server that parses them and sends prepared outcomes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Echo:
             yield request
 
     def trip(self, batch: int) -> None:
-        """Send `batch` faults and look at every outcome."""
+        """Send `batch` faults and check every outcome."""
         request = client_pb2.StreamFaultsRequest()
         for number in range(batch):
             fault = request.faults.add()
@@ -68,7 +68,7 @@ def timed(trip: Callable[[int], None], batch: int, trips: int) -> float:
 
 
 def main() -> None:
-    """Print a line for each batch size: microseconds a round trip, and their ratio."""
+    """Print a line for each batch size: microseconds per round trip, and their ratio."""
     print(f"fault round trips over the stream (minor faults, --memory {MEMORY}, default policies)")
     print(f"  median of {ROUNDS} alternating rounds; a bare gRPC stream of the same messages beside it")
     with running("--memory", MEMORY) as daemon:
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def report(client: lib_usm.Client, echo: Echo, batch: int, trips: int) -> None:
-    """One line: usmd and the bare stream at one batch size."""
+    """Print one line: usmd and the bare stream at one batch size."""
     ours, bare = [], []
     for _ in range(ROUNDS):
         region = client.mmap(PAGES * client.page_size)

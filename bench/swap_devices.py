@@ -1,7 +1,7 @@
-"""Swap devices alone: pages a second in and out of `memory`, `compressed` and `file`, and how well pages compress.
+"""Swap devices alone: pages per second in and out of `memory`, `compressed` and `file`, and how well pages compress.
 
-In one process, in batches of a job (64 pages), checksums included, as the daemon's workers call a device. Rounds
-alternate between the devices, so that the machine's state weighs on all of them. Every page is compared with what was
+Runs in one process, in batches of a job (64 pages) with checksums, as the daemon's workers call a device. Rounds
+alternate between the devices, so that the machine's state affects all equally. Every page is compared with what was
 written.
 """
 
@@ -29,7 +29,7 @@ _SEED: Final = 5
 
 
 def source_text(size: int) -> bytes:
-    """Source text of the Python that runs this."""
+    """Source text of this Python's standard library."""
     folder = Path(json.__file__).parent.parent
     found = bytearray()
     for path in sorted(folder.glob("*.py")):
@@ -64,7 +64,7 @@ KINDS: Final[dict[str, Callable[[int], bytes]]] = {
 
 
 class Passes(NamedTuple):
-    """Seconds of each round, and what the device holds for a byte of pages."""
+    """Seconds of each round, and bytes of pages per byte that the device holds."""
 
     write: list[float]
     read: list[float]
@@ -72,14 +72,14 @@ class Passes(NamedTuple):
 
 
 def entries(data: bytes) -> list[list[SlotIO]]:
-    """Batches of pages, to write."""
+    """Batches of pages to write."""
     pages = [memoryview(bytearray(data[at : at + PAGE])) for at in range(0, PAGES * PAGE, PAGE)]
     found = [SlotIO(slot, 1, slot, 1, page) for slot, page in enumerate(pages)]
     return [found[at : at + BATCH] for at in range(0, PAGES, BATCH)]
 
 
 def one_round(device: SwapDevice, batches: list[list[SlotIO]]) -> tuple[float, float, float]:
-    """Seconds to write all and to read all, and the ratio. Raises RuntimeError when a page is refused or differs."""
+    """Seconds to write all and to read all, and the ratio. Raises RuntimeError if a page is refused or differs."""
     targets = [[each._replace(buffer=memoryview(bytearray(PAGE))) for each in batch] for batch in batches]
     started = time.perf_counter()
     written = [device.write(batch) for batch in batches]

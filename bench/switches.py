@@ -1,7 +1,7 @@
-"""What it costs to switch from one uThread to another: greenlets and coroutines that do nothing but yield.
+"""The cost of a switch from one uThread to another: greenlets and coroutines that only yield.
 
-Everything is in it: the call of `yield_now`, the switch to the scheduler, its choice of the next, the switch to that.
-For coroutines the scheduler alone too, by awaiting what `yield_now` returns without calling it. No fault is in it.
+Included are the call of `yield_now`, the switch to the scheduler, its choice, and the switch to the next uThread. For
+coroutines the scheduler is also measured alone, by awaiting a result of `yield_now` repeatedly. There are no faults.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lib_usm import LocalManager
 from tools.own_daemon import running
 
 YIELDS: Final = 200_000
-"""In all, of all uThreads."""
+"""Yields of all uThreads together."""
 ROUNDS: Final = 5
 COUNTS: Final = (2, 64, 1024)
 AIMS: Final = {"greenlets": 1.5, "coroutines": 0.5}
@@ -48,7 +48,7 @@ def coroutines(lm: LocalManager, count: int) -> None:
 
 
 def coroutines_alone(lm: LocalManager, count: int) -> None:
-    """As `coroutines`, without the calls."""
+    """As `coroutines`, without the calls of `yield_now`."""
     share = YIELDS // count
 
     async def run() -> None:
@@ -61,7 +61,7 @@ def coroutines_alone(lm: LocalManager, count: int) -> None:
 
 
 def best(client: lib_usm.Client, spawn: Callable[[LocalManager, int], None], count: int) -> float:
-    """Microseconds a switch, the best of some rounds."""
+    """Microseconds per switch, the best of some rounds."""
     times = []
     for _ in range(ROUNDS):
         lm = LocalManager(client)

@@ -1,7 +1,7 @@
 /* The faulting side of every measurement of real page faults: touches memory and times each touch.
  *
- * One code for usmd, for the C handler and for the kernel alone, so that what differs is who serves the fault.
- * A library for bench/native.py, which calls it without Python's lock. Times are nanoseconds of CLOCK_MONOTONIC.
+ * usmd, the C handler and the kernel alone are measured by the same code, so that only the server of the fault differs.
+ * bench/native.py calls this library without Python's lock. Times are nanoseconds of CLOCK_MONOTONIC.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -16,7 +16,7 @@ static uint64_t now(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* The word that belongs at `index` of the data of `seed` (splitmix64): no two pages are alike, and none compresses. */
+/* The word at `index` of the data of `seed` (splitmix64): no two pages are alike, and none compresses. */
 static uint64_t word(uint64_t seed, uint64_t index)
 {
 	uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15u;
@@ -26,7 +26,7 @@ static uint64_t word(uint64_t seed, uint64_t index)
 	return z ^ (z >> 31);
 }
 
-/* Read or write one byte of each page named, in that order; ns[i] is what touch i took. */
+/* Read or write one byte of each page, in the given order; ns[i] is the time of touch i. */
 void touch_pages(unsigned char *base, const uint32_t *pages, size_t count, size_t page_size, int write, uint64_t *ns)
 {
 	uint64_t before = now();
@@ -54,7 +54,7 @@ void fill(unsigned char *base, size_t offset, size_t bytes, uint64_t seed)
 		words[i] = word(seed, i);
 }
 
-/* How many words of the `bytes` bytes at `offset` are not the data of `seed`. */
+/* Number of words of the `bytes` bytes at `offset` that differ from the data of `seed`. */
 size_t wrong_words(const unsigned char *base, size_t offset, size_t bytes, uint64_t seed)
 {
 	const uint64_t *words = (const uint64_t *)base;
@@ -67,8 +67,8 @@ size_t wrong_words(const unsigned char *base, size_t offset, size_t bytes, uint6
 
 #define RECORD_WORDS 8
 
-/* Read `count` records of 64 bytes, records[i] being a number of a record from `base` on; ns[i] is what read i took.
- * Returns how many were not the data of `seed`; the comparison is not in the times.
+/* Read `count` records of 64 bytes, numbered by records[i] from `base`; ns[i] is the time of read i.
+ * Returns how many differ from the data of `seed`; the comparison is not timed.
  */
 size_t read_records(const unsigned char *base, const uint32_t *records, size_t count, uint64_t seed, uint64_t *ns)
 {

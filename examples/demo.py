@@ -1,8 +1,8 @@
-"""`make run`: an application whose memory usmd owns, with and without hints, every byte checked at the end.
+"""`make run`: an application whose memory usmd owns, with and without hints; every byte is checked at the end.
 
-Indexes the text of Python's own standard library, keeps text and index in a usmd whose memory is a quarter of both, and
-runs the same queries twice from an equal, cold start: without hints, and with the index hinted to stay and the text
-hinted to go first. Prints what each run cost, and compares every byte with the files.
+Indexes the text of Python's own standard library, and stores text and index in a usmd whose memory is a quarter of
+both. Runs the same queries twice from an equal, cold start: without hints, and with hints to keep the index and evict
+the text first. Prints the cost of each run, and compares every byte with the files.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ console = Console(highlight=False)
 
 
 class Measured(NamedTuple):
-    """What a run of the queries cost, from the daemon's own counters."""
+    """The cost of a run of the queries, from the daemon's counters."""
 
     faults: int
     major: int
@@ -67,7 +67,7 @@ def standard_library() -> list[Path]:
 
 
 class Demo:
-    """The steps, with a bar each."""
+    """The steps, each with a progress bar."""
 
     def __init__(self, progress: Progress, paths: list[Path], queries: int) -> None:
         self._progress = progress
@@ -98,7 +98,7 @@ class Demo:
         return index
 
     def query(self, index: WordIndex, admin: Admin, title: str) -> Measured:
-        """Run the queries, the same ones each time, and say what they cost."""
+        """Run the queries, the same each time, and return their cost."""
         words = sorted(self.scan.words)
         picks = random.Random(SEED).choices(words, k=self.queries)
         bar = self._progress.add_task(f"{self.queries} queries {title}", total=self.queries)
@@ -114,7 +114,7 @@ class Demo:
         return Measured(**{key: after[key] - before[key] for key in before}, seconds=seconds, answers=answers)
 
     def verify(self, index: WordIndex) -> None:
-        """Compare every byte of every file with what usmd gives back."""
+        """Compare every byte of every file with what usmd returns."""
         bar = self._progress.add_task("comparing every byte with the files", total=self.corpus.length)
         offset = 0
         for path, size in zip(self.corpus.paths, self.corpus.sizes, strict=True):
@@ -125,7 +125,7 @@ class Demo:
 
 
 def counts(admin: Admin) -> dict[str, int]:
-    """The counters of the demo's one process, as they stand."""
+    """The present counters of the demo's one process."""
     (process,) = admin.processes()
     regions = {region.name: region for region in admin.regions(process.process_id)}
     return {
@@ -138,13 +138,13 @@ def counts(admin: Admin) -> dict[str, int]:
 
 
 def cold(client: lib_usm.Client, index: WordIndex) -> None:
-    """Have everything evicted: the start of each run."""
+    """Evict everything, for an equal start of each run."""
     for region in (index.index, index.text):
         client.usm_hint(region, "DONTNEED")
 
 
 def run_in(daemon: OwnDaemon, demo: Demo, packed: bytes) -> tuple[Measured, Measured, str]:
-    """Store, query twice, verify; returns what the two runs cost, and the mechanism that they used."""
+    """Store, query twice, verify; returns the costs of the two runs, and the mechanism."""
     with (
         lib_usm.connect(daemon.address, name="word_index") as client,
         Admin(admin_socket(daemon.admin_address)) as admin,
@@ -165,7 +165,7 @@ def run_in(daemon: OwnDaemon, demo: Demo, packed: bytes) -> tuple[Measured, Meas
 
 
 def show(without: Measured, with_hints: Measured) -> None:
-    """The table."""
+    """Print the table."""
     table = Table(title="what the same queries cost")
     table.add_column("")
     table.add_column("without hints", justify="right")
@@ -185,7 +185,7 @@ def show(without: Measured, with_hints: Measured) -> None:
 def main(
     paths: list[Path] | None = None, queries: int = QUERIES, mechanism: str = "auto"
 ) -> tuple[Measured, Measured, str]:
-    """Run the demo over these files (None: the standard library); returns what `run_in` does."""
+    """Run the demo over these files (None: the standard library); returns what `run_in` returns."""
     columns = (TextColumn("{task.description:34}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         demo = Demo(progress, standard_library() if paths is None else paths, queries)

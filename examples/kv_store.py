@@ -1,8 +1,8 @@
 """`python -m examples.kv_store`: a key-value store whose values are larger than memory, with 64 requests at a time.
 
-Each request is a uThread. While it waits for a value to come back from swap (a file with direct I/O), the kernel thread
-serves the others. The same requests run with asynchronous faults and without; the latencies are of single requests, and
-every value that is read is checked.
+Each request is a uThread. While one waits for a value from swap (a file with direct I/O), the kernel thread serves the
+others. The same requests run with and without asynchronous faults. Latencies are of single requests, and every value
+that is read is checked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ console = Console(highlight=False)
 
 
 class Store:
-    """Values of one length in a region, by key, each with its checksum in front."""
+    """Values of one length in a region, by key, each behind its checksum."""
 
     HEADER = 8
 
@@ -39,13 +39,13 @@ class Store:
         self.value_size = value_size
 
     def put(self, key: str, value: bytes) -> None:
-        """Store a value; it is the caller's that nobody else stores the same key at the same time."""
+        """Store a value. The caller must not store one key twice at the same time."""
         slot = self._slots.setdefault(key, len(self._slots))
         start = slot * self._slot_size
         self._region[start : start + self._slot_size] = zlib.crc32(value).to_bytes(self.HEADER, "big") + value
 
     def get(self, key: str) -> bytes:
-        """The value of a key. Raises KeyError, and ValueError where it is not what was stored."""
+        """The value of a key. Raises KeyError, and ValueError if it is not what was stored."""
         start = self._slots[key] * self._slot_size
         found = self._region[start : start + self._slot_size]
         value = found[self.HEADER :]
@@ -56,7 +56,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything."""
+    """The sizes and numbers of a run."""
 
     memory: int = 16 << 20
     values: int = 64 << 20
@@ -97,7 +97,7 @@ def serve(client: lib_usm.Client, store: Store, plan: Plan, *, asynchronous: boo
     latencies: list[float] = []
 
     def worker(began: float) -> None:
-        # A client that sends its next request when it has the answer to the one before.
+        # A client that sends its next request after the answer to the previous one.
         while waiting:
             key, writes = waiting.pop()
             if writes:
@@ -117,7 +117,7 @@ def serve(client: lib_usm.Client, store: Store, plan: Plan, *, asynchronous: boo
 
 
 def run(plan: Plan) -> tuple[Measured, Measured, str]:
-    """Fill a store, and serve the same requests without and with asynchronous faults; and by which mechanism."""
+    """Fill a store, and serve the same requests without and with asynchronous faults; returns the mechanism too."""
     flags = ("--memory", str(plan.memory), "--mechanism", plan.mechanism)
     with (
         running(*flags, swap_file=f"{2 * plan.values}:direct") as daemon,
@@ -157,7 +157,7 @@ def main(
     concurrent: Annotated[int, typer.Option(min=1, max=4096, help="Requests at a time.")] = 64,
     mechanism: Annotated[str, typer.Option(help="auto, userfaultfd or simulated.")] = "auto",
 ) -> None:
-    """Run the store, and print what the requests took with and without asynchronous faults."""
+    """Run the store, and print the latencies with and without asynchronous faults."""
     plan = Plan(
         memory=read_size(memory),
         values=read_size(values),

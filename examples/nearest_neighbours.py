@@ -1,8 +1,8 @@
 """`python -m examples.nearest_neighbours`: vector search over four times the memory, without and with hints.
 
-Vectors and index lie in usmd's memory (see vector_index), which has room for a quarter of the vectors. The same queries
-run twice from an equal, cold start: without hints, and with the index hinted to stay and the vectors to go first. The
-answers are checked: against every vector of the cells looked at, and against all vectors, which gives the recall.
+Vectors and index are in usmd's memory (see vector_index), which has room for a quarter of the vectors. The same queries
+run twice from an equal, cold start: without hints, and with hints to keep the index and evict the vectors first. The
+answers are checked against every vector of the searched cells, and against all vectors, which gives the recall.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SEED: Final = 20
 DIMENSIONS: Final = 64
 NEIGHBOURS: Final = 10
 CHECKED: Final = 20
-"""Queries whose answers are computed again from all vectors of the cells that were looked at."""
+"""Number of queries whose answers are computed again from all vectors of the searched cells."""
 TOLERANCE: Final = 1e-3
-"""Of a squared distance, relative: 32-bit numbers, added in another order."""
+"""Relative tolerance of a squared distance: 32-bit numbers, added in another order."""
 ALLOC: Final = "flexible_huge_pages(pages=16)"
 INDEX_HINT: Final = "PRIORITY=HIGH; EVICTION=DENY"
 VECTORS_HINT: Final = "PRIORITY=LOW"
@@ -38,7 +38,7 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything."""
+    """The sizes and numbers of a run."""
 
     size: int = 64 << 20
     """Bytes of vectors."""
@@ -46,17 +46,17 @@ class Plan:
     queries: int = 200
     cells: int = 512
     probes: int = 8
-    """Cells that a query looks at."""
+    """Cells that a query searches."""
     seed: int = SEED
 
     @property
     def count(self) -> int:
-        """Vectors."""
+        """Number of vectors."""
         return self.size // (4 * DIMENSIONS)
 
 
 class Measured(NamedTuple):
-    """What a run of the queries cost, and its answers."""
+    """The cost of a run of the queries, and its answers."""
 
     counts: Counts
     index_faults: int
@@ -66,7 +66,7 @@ class Measured(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What the two runs cost, the share of the true neighbours that was found, and by which mechanism."""
+    """The costs of the two runs, the share of the true neighbours that was found, and the mechanism."""
 
     without: Measured
     with_hints: Measured
@@ -75,7 +75,7 @@ class Result(NamedTuple):
 
 
 def make_vectors(plan: Plan) -> tuple[Vectors, Vectors]:
-    """Vectors in clusters, as those of texts or images are, and queries near some of them."""
+    """Clustered vectors, as those of texts or images are, and queries near some of them."""
     random = np.random.default_rng(plan.seed)
     centres = random.standard_normal((max(plan.count // 512, 1), DIMENSIONS), np.float32)
     vectors = random.standard_normal((plan.count, DIMENSIONS), np.float32)
@@ -93,7 +93,7 @@ def region_faults(admin: Admin) -> dict[str, int]:
 
 
 class Search:
-    """The queries, over an index that is built."""
+    """The queries over a finished index."""
 
     def __init__(self, progress: Progress, admin: Admin, index: VectorIndex, plan: Plan, queries: Vectors) -> None:
         self._progress = progress
@@ -103,7 +103,7 @@ class Search:
         self._queries = queries
 
     def run(self, title: str) -> Measured:
-        """Run the queries, and say what they cost."""
+        """Run the queries, and return their cost."""
         bar = self._progress.add_task(f"{len(self._queries)} queries {title}", total=len(self._queries))
         before, faults, started = Counts.now(self._admin), region_faults(self._admin), time.perf_counter()
         answers = []
@@ -121,7 +121,7 @@ class Search:
         )
 
     def check(self, vectors: Vectors, answers: list[Found]) -> float:
-        """Check the first answers against the cells they come from; return the recall over all. Ends the program."""
+        """Check the first answers against their cells; return the recall over all. Ends the program on an error."""
         bar = self._progress.add_task("checking against brute force", total=len(answers))
         lengths, met, true = squares(vectors), 0, 0
         for number, (query, found) in enumerate(zip(self._queries, answers, strict=True)):
@@ -137,7 +137,7 @@ class Search:
 
 
 def check_answer(query: Vectors, found: Found, vectors: Vectors, looked_at: Numbers) -> None:
-    """End the program unless `found` are the nearest of the vectors looked at, at their true distances."""
+    """End the program unless `found` are the nearest of the searched vectors, at their true distances."""
     exact = ((vectors[looked_at].astype(np.float64) - query) ** 2).sum(axis=1)
     expected = np.sort(exact)[:NEIGHBOURS]
     own = ((vectors[found.ids].astype(np.float64) - query) ** 2).sum(axis=1)
@@ -148,7 +148,7 @@ def check_answer(query: Vectors, found: Found, vectors: Vectors, looked_at: Numb
 
 
 def cold(client: lib_usm.Client, index: VectorIndex) -> None:
-    """Have everything evicted: the start of each run."""
+    """Evict everything, for an equal start of each run."""
     for region in (index.index_region, index.vectors_region):
         client.usm_hint(region, "DONTNEED")
 
@@ -156,7 +156,7 @@ def cold(client: lib_usm.Client, index: VectorIndex) -> None:
 def compare(client: lib_usm.Client, admin: Admin, plan: Plan, progress: Progress) -> Result:
     """Build, query twice, check."""
     bar = progress.add_task("making and indexing vectors", total=3)
-    vectors, queries = make_vectors(plan)  # in ordinary memory, where the answers are checked
+    vectors, queries = make_vectors(plan)  # in ordinary memory, to check the answers
     progress.advance(bar)
     centroids = train(vectors, plan.cells, plan.seed)
     progress.advance(bar)
@@ -179,7 +179,7 @@ def compare(client: lib_usm.Client, admin: Admin, plan: Plan, progress: Progress
 
 
 def nearest_neighbours(plan: Plan) -> Result:
-    """Run the plan on a usmd of its own; ends the program where an answer is wrong."""
+    """Run the plan on a separate usmd. Ends the program if an answer is wrong."""
     require()
     console.print(
         f"{plan.count:,} vectors of {DIMENSIONS} numbers: {shares(plan.size, plan.memory)}\n"
@@ -194,7 +194,7 @@ def nearest_neighbours(plan: Plan) -> Result:
 
 
 def show(result: Result, plan: Plan) -> None:
-    """The table."""
+    """Print the table."""
     without, with_hints = result.without, result.with_hints
     table = Table(title="what the same queries cost")
     table.add_column("")

@@ -1,7 +1,7 @@
-"""What the examples on real memory share: a daemon of their own whose memory is mapped into them, and its counts.
+"""Shared by the examples on real memory: a separate daemon whose memory is mapped into them, and its counters.
 
-Real memory is that of the mechanism `userfaultfd`: a region's bytes are a mapping, a touch of an absent page is a page
-fault of the hardware, and usmd serves it. Any code that works on memory works on it, NumPy's too.
+Real memory is that of the mechanism `userfaultfd`: a region's bytes are a mapping, and usmd serves the hardware's page
+fault when an absent page is touched. Any code that works on memory works on it, NumPy's too.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ PAGE: Final = 4096
 
 
 class Memory(NamedTuple):
-    """A session with a daemon of its own, and the admin calls of that daemon."""
+    """A session with a separate daemon, and the admin calls of that daemon."""
 
     client: lib_usm.Client
     admin: Admin
 
 
 class Counts(NamedTuple):
-    """Counters of the one process, as they stand or, after `since`, in between."""
+    """Counters of the one process, at a moment, or between two moments (`since`)."""
 
     faults: int
     major: int
@@ -42,18 +42,18 @@ class Counts(NamedTuple):
 
     @classmethod
     def now(cls, admin: Admin) -> Self:
-        """As they stand."""
+        """The present counters."""
         (process,) = admin.processes()
         names = ("faults", "major_faults", "evictions", "swap_ins", "swap_outs")
         return cls(*(process.counters[name] for name in names))
 
     def since(self, before: Self) -> Self:
-        """What was counted from `before` on."""
+        """What was counted since `before`."""
         return type(self)(*(now - then for now, then in zip(self, before, strict=True)))
 
 
 def require() -> None:
-    """End the program, with what to do, on a machine whose kernel gives this user no usable userfaultfd."""
+    """End the program, with advice, if this machine's kernel gives this user no usable userfaultfd."""
     why_not = usable(probe())
     if why_not:
         raise SystemExit(
@@ -80,12 +80,12 @@ def whole_pages(size: int) -> int:
 
 
 def shares(size: int, memory: int) -> str:
-    """Two sizes and how they compare, for people."""
+    """Two sizes and their ratio, as text."""
     return f"{format_size(size)} over {format_size(memory)} of memory ({size / memory:.3g} times)"
 
 
 def read_size(text: str) -> int:
-    """A size in whole pages, for an option of the command line."""
+    """A size in whole pages, for an option of the command line. Raises typer.BadParameter."""
     try:
         size = parse_size(text)
     except InvalidSize as error:
@@ -96,6 +96,6 @@ def read_size(text: str) -> int:
 
 
 def bars(console: Console, *more: ProgressColumn) -> Progress:
-    """A bar a step, with `more` columns at its end."""
+    """Progress bars, one per step, with `more` columns at the end."""
     columns = (TextColumn("{task.description:27}"), BarColumn(bar_width=20), TaskProgressColumn(), TimeElapsedColumn())
     return Progress(*columns, *more, console=console)

@@ -1,8 +1,8 @@
-"""`python -m examples.sort_array`: sort a NumPy array that is four times larger than the memory there is.
+"""`python -m examples.sort_array`: sort a NumPy array that is four times larger than the memory.
 
-The array lies in a region of usmd, is filled with seeded random numbers, sorted in place by NumPy's own sort, and
-checked: it is in order, and it holds the same numbers as before. There is no second copy of it. NumPy knows nothing of
-usmd: what it touches and is not there is a page fault, which usmd serves from its swap file.
+The array is in a region of usmd. It is filled with seeded random numbers, sorted in place by NumPy's own sort, and
+checked: it is in order, and has the same numbers as before. There is no second copy of it. NumPy knows nothing of usmd:
+a touch of an absent page is a page fault, which usmd serves from its swap file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from usmd.ctl.connect import Admin
 
 SEED: Final = 20
 CHUNK: Final = 1 << 17
-"""Numbers handled at a time: 1 MiB."""
+"""Numbers processed at a time: 1 MiB."""
 ALLOC: Final = "flexible_huge_pages(pages=16)"
 POLL_SECONDS: Final = 0.2
 
@@ -36,16 +36,16 @@ console = Console(highlight=False)
 
 
 class Fingerprint(NamedTuple):
-    """What numbers have in common with any other order of them, and in all likelihood with no other numbers."""
+    """A value that depends on a set of numbers and not on their order, and almost surely differs for other sets."""
 
     numbers: int
     xor: int
     total: int
-    """Sum of the bits of each number, mixed, modulo 2**64."""
+    """Sum of the mixed bits of each number, modulo 2**64."""
 
 
 class Step(NamedTuple):
-    """What a step cost."""
+    """The cost of a step."""
 
     name: str
     counts: Counts
@@ -53,7 +53,7 @@ class Step(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What was done, by which mechanism, and what it cost."""
+    """The number of numbers, the mechanism, and the costs."""
 
     numbers: int
     mechanism: str
@@ -61,7 +61,7 @@ class Result(NamedTuple):
 
 
 def mixed(bits: Bits) -> Bits:
-    """Each number's bits, spread so that sums tell sets of numbers apart (the finalizer of splitmix64)."""
+    """Each number's bits, spread so that sums distinguish sets of numbers (the finalizer of splitmix64)."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))
@@ -79,7 +79,7 @@ NOTHING: Final = Fingerprint(0, 0, 0)
 
 
 def fill(array: Numbers, seed: int, advance: Callable[[int], None]) -> Fingerprint:
-    """Fill with random numbers, straight into the array, and take their fingerprint while they are in memory."""
+    """Fill the array with random numbers in place, and take their fingerprint while they are in memory."""
     random, found = np.random.default_rng(seed), NOTHING
     for start in range(0, len(array), CHUNK):
         part = array[start : start + CHUNK]
@@ -90,7 +90,7 @@ def fill(array: Numbers, seed: int, advance: Callable[[int], None]) -> Fingerpri
 
 
 def check(array: Numbers, expected: Fingerprint, advance: Callable[[int], None]) -> None:
-    """End the program unless the array is in order and holds the numbers it was filled with."""
+    """End the program unless the array is in order and has the numbers that filled it."""
     found, last = NOTHING, -np.inf
     for start in range(0, len(array), CHUNK):
         part = array[start : start + CHUNK]
@@ -104,13 +104,13 @@ def check(array: Numbers, expected: Fingerprint, advance: Callable[[int], None])
 
 
 def traffic(counts: Counts) -> str:
-    """Pages that came from swap and went there."""
+    """Numbers of pages from and to swap."""
     return f"{counts.swap_ins:,} in, {counts.swap_outs:,} out"
 
 
 @contextmanager
 def told(progress: Progress, task: TaskID, admin: Admin, before: Counts) -> Iterator[None]:
-    """While the block runs, show on its bar how many pages came from swap and went there, now and then."""
+    """While the block runs, keep the numbers of pages from and to swap on its bar up to date."""
     over = threading.Event()
 
     def tell() -> None:
@@ -128,7 +128,7 @@ def told(progress: Progress, task: TaskID, admin: Admin, before: Counts) -> Iter
 
 
 class Sorting:
-    """The three steps, with a bar and a line of costs each."""
+    """The three steps, each with a progress bar and its cost."""
 
     def __init__(self, progress: Progress, admin: Admin, array: Numbers) -> None:
         self._progress = progress
@@ -158,7 +158,7 @@ class Sorting:
 
 
 def sort_array(size: int, memory: int, seed: int = SEED, alloc: str = ALLOC) -> Result:
-    """Sort `size` bytes of numbers over `memory` bytes; ends the program where the outcome is wrong."""
+    """Sort `size` bytes of numbers over `memory` bytes. Ends the program if the outcome is wrong."""
     require()
     count = size // np.dtype(np.float64).itemsize
     console.print(f"{count:,} numbers: {shares(size, memory)}, and a swap file")
@@ -171,13 +171,13 @@ def sort_array(size: int, memory: int, seed: int = SEED, alloc: str = ALLOC) -> 
         sorting = Sorting(progress, admin, array)
         sorting.run(seed)
         result = Result(count, admin.status().mechanism, sorting.steps)
-        del array, sorting  # nothing may look into a region that is given back
+        del array, sorting  # else the region could not be closed
         region.close()
     return result
 
 
 def show(result: Result) -> None:
-    """The table."""
+    """Print the table."""
     table = Table(title="what it cost")
     table.add_column("")
     for title in ("faults", "from swap", "evictions", "pages in", "pages out", "seconds"):
@@ -202,11 +202,11 @@ def command(
     ] = 16 << 20,
     seed: Annotated[int, typer.Option(min=0, help="Other numbers, by another seed.")] = SEED,
 ) -> None:
-    """Sort a NumPy array in place that is larger than the memory it lies in.
+    """Sort a NumPy array in place that is larger than its memory.
 
     Without options: 64 MiB of numbers over 16 MiB of memory, four times that.
 
-    More array over the same memory means more pages that go to the swap file and come back.
+    A larger array over the same memory moves more pages to and from the swap file.
     """
     show(sort_array(size, memory, seed))
 

@@ -1,9 +1,9 @@
 """Nearest-neighbour search with vectors and index in memory that usmd owns.
 
-The vectors lie in one region, grouped by cell: the cell of a vector is that of the nearest of some hundred centroids
-(an inverted file). The index lies in another: the centroids, where each cell begins, and of each vector its number and
-its squared length. A query looks at all centroids, and then at the vectors of the few nearest cells. It is NumPy
-throughout, and knows nothing of pages, faults or swap.
+The vectors are in one region, grouped by cell: a vector's cell is that of the nearest of some hundred centroids (an
+inverted file). The index is in another region: the centroids, the start of each cell, and the number and squared length
+of each vector. A query compares with all centroids, then with the vectors of the few nearest cells. All of it is NumPy,
+and knows nothing of pages, faults or swap.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Numbers = NDArray[np.int64]
 
 
 class Found(NamedTuple):
-    """The nearest vectors that a search met, nearest first."""
+    """The nearest vectors of a search, nearest first."""
 
     ids: Numbers
     distances: Vectors
-    """Squared."""
+    """Squared distances."""
 
 
 def squares(vectors: Vectors) -> Vectors:
@@ -48,7 +48,7 @@ def nearest_cells(vectors: Vectors, centroids: Vectors) -> Numbers:
 
 
 def train(vectors: Vectors, cells: int, seed: int) -> Vectors:
-    """Centroids of `cells` cells: some rounds of k-means over a sample. A cell that nobody is near stays as it is."""
+    """Centroids of `cells` cells, by some rounds of k-means over a sample. One without near vectors stays as it is."""
     random = np.random.default_rng(seed)
     size = min(len(vectors), cells * SAMPLE_PER_CELL)
     sample = vectors[random.choice(len(vectors), size, replace=False)]
@@ -63,7 +63,7 @@ def train(vectors: Vectors, cells: int, seed: int) -> Vectors:
 
 
 class VectorIndex:
-    """Vectors and index in two regions, both made and filled here; `close` gives them back."""
+    """Vectors and index in two regions, made and filled here; `close` gives them back."""
 
     def __init__(self, client: lib_usm.Client, vectors: Vectors, centroids: Vectors) -> None:
         count, dimensions = vectors.shape
@@ -89,7 +89,7 @@ class VectorIndex:
             self._squares[start : start + len(part)] = squares(part)
 
     def probe(self, query: Vectors, cells: int) -> Numbers:
-        """The cells nearest to a query."""
+        """The `cells` cells nearest to a query."""
         distances = squares(self._centroids) / 2 - self._centroids @ query
         return np.argpartition(distances, cells - 1)[:cells]
 
@@ -109,7 +109,7 @@ class VectorIndex:
         return Found(near[best], far[best])
 
     def same(self, vectors: Vectors) -> bool:
-        """Whether every vector is as it was, bit by bit; goes through all of them."""
+        """True if every vector is unchanged, bit by bit; reads all of them."""
         return all(
             np.array_equal(
                 self._vectors[start : start + _CHUNK].view(np.uint32),
@@ -119,7 +119,7 @@ class VectorIndex:
         )
 
     def close(self) -> None:
-        """Give both regions back; nothing may look into them any more."""
+        """Give both regions back; the index cannot be used afterwards."""
         del self._vectors, self._centroids, self._begins, self._ids, self._squares
         self.vectors_region.close()
         self.index_region.close()

@@ -1,9 +1,9 @@
 """A word index over text files, with text and index in memory that usmd owns.
 
-A small search engine, as a program would have it: the text of all files in one region, the index in another. The index
-is a hash table of words (hash, first posting, number of postings) followed by the postings (offsets into the text). A
-query reads an entry, its postings, and a line of text around each. It reads and writes bytes by slicing and knows
-nothing of pages, faults or swap.
+This is a small search engine: the text of all files is in one region, the index in another. The index is a hash table
+of words (hash, first posting, number of postings) followed by the postings (offsets into the text). A query reads an
+entry, its postings, and a line of text at each. The code reads and writes bytes by slicing, and knows nothing of pages,
+faults or swap.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Progress = Callable[[int], None]
 
 
 class Corpus:
-    """The files, in order, and where each begins in the text."""
+    """The files in order, and their sizes."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
@@ -37,13 +37,13 @@ class Corpus:
 
 
 class Scan:
-    """What the index will hold, gathered from the files: up to 16 offsets a word, one a file."""
+    """The contents of the index, gathered from the files: up to 16 offsets per word, one per file."""
 
     def __init__(self) -> None:
         self.words: dict[bytes, list[int]] = {}
 
     def add(self, text: bytes, offset: int) -> None:
-        """Take in a file that begins at `offset` of the text."""
+        """Add a file that begins at `offset` of the text."""
         seen: set[bytes] = set()
         for match in WORD.finditer(text):
             word = match.group()
@@ -70,12 +70,12 @@ class Scan:
 
 
 def word_hash(word: bytes) -> int:
-    """32 bits, never 0, so that an empty entry is known."""
+    """A hash of 32 bits, never 0, which marks an empty entry."""
     return zlib.crc32(word) or 1
 
 
 class WordIndex:
-    """Text and index in two regions; both are opened by `store`."""
+    """Text and index in two regions, filled by `store_text` and `store_index`."""
 
     def __init__(self, client: lib_usm.Client, text_length: int, index_length: int) -> None:
         self.text = client.mmap(text_length, name="text")
@@ -83,11 +83,11 @@ class WordIndex:
         self._slots = 0
 
     def store_text(self, offset: int, data: bytes) -> None:
-        """Put a file into the text."""
+        """Store a file in the text."""
         self.text[offset : offset + len(data)] = data
 
     def store_index(self, packed: bytes, progress: Progress) -> None:
-        """Put the packed index into its region."""
+        """Store the packed index in its region."""
         for start in range(0, len(packed), _CHUNK):
             part = packed[start : start + _CHUNK]
             self.index[start : start + len(part)] = part
@@ -95,7 +95,7 @@ class WordIndex:
         (self._slots,) = struct.unpack("<Q", self.index[0:8])
 
     def find(self, word: bytes) -> list[bytes]:
-        """A line of text for each posting of a word; empty for a word that is not there."""
+        """A line of text for each posting of a word; empty if the word is not in the index."""
         hashed = word_hash(word)
         slot = hashed % self._slots
         while True:
