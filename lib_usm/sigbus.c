@@ -19,11 +19,11 @@
 #define WRITE_MILLISECONDS 100
 
 struct region {
-        volatile uintptr_t start; /* written last; 0: unused */
+    volatile uintptr_t start; /* written last; 0: unused */
     uintptr_t end;
     uintptr_t page_size;
-        volatile int connection; /* of the session: it hangs up when the session ends; -1: ended */
-        const volatile unsigned char *reasons; /* one byte a page */
+    volatile int connection; /* of the session: it hangs up when the session ends; -1: ended */
+    const volatile unsigned char *reasons; /* one byte a page */
     char name[MOST_NAME];
 };
 
@@ -65,8 +65,7 @@ static void say(const struct region *region, uintptr_t address) {
     append(text, &length, room, ") of ");
     append(text, &length, room, region->name);
     const char *reason = reason_texts[region->reasons[offset / region->page_size] % MOST_REASONS];
-        /* A page without a reason: the session is ending, for the daemon poisons its pages shortly before it hangs up.
-        */
+    /* A page without a reason: the session is ending; the daemon poisons its pages shortly before it hangs up. */
     if (has_ended(region, *reason == 0 ? END_MILLISECONDS : 0)) {
         append(text, &length, room,
                ": the session has ended, so its bytes are gone (usmd was drained or killed it, or the client was "
@@ -79,7 +78,7 @@ static void say(const struct region *region, uintptr_t address) {
                "; its log and `usmctl explain` say more. Region.ensure and Region.read raise an error instead.\n");
     }
     struct pollfd standard_error = {.fd = STDERR_FILENO, .events = POLLOUT};
-        if (poll(&standard_error, 1, WRITE_MILLISECONDS) == 1) { /* a pipe with room accepts the whole text at once */
+    if (poll(&standard_error, 1, WRITE_MILLISECONDS) == 1) { /* a pipe with room accepts the whole text at once */
         ssize_t written = write(STDERR_FILENO, text, length);
         (void)written;
     }
@@ -89,7 +88,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context) {
     int saved = errno;
     uintptr_t address = (uintptr_t)info->si_addr;
     (void)context;
-        if (info->si_code > 0) { /* caused by a touch, not by kill() */
+    if (info->si_code > 0) { /* caused by a touch, not by kill() */
         for (int index = 0; index < MOST_REGIONS; index++) {
             const struct region *region = &regions[index];
             if (region->start != 0 && region->start <= address && address < region->end) {
@@ -98,9 +97,8 @@ static void on_sigbus(int number, siginfo_t *info, void *context) {
             }
         }
     }
-        /* When this returns, the touch is repeated and goes to the earlier handler. The exchange allows that only once:
-        an
-           earlier handler may reinstall this one and raise the signal again, as faulthandler does. */
+    /* When this returns, the touch is repeated and goes to the earlier handler. The exchange allows that only once: an
+       earlier handler may reinstall this one and raise the signal again, as faulthandler does. */
     if (__atomic_exchange_n(&called, 1, __ATOMIC_SEQ_CST)) {
         before.sa_handler = SIG_DFL;
         before.sa_flags = 0;
@@ -137,7 +135,7 @@ int usm_watch(uintptr_t start, uintptr_t length, uintptr_t page_size, int connec
         region->start = start;
         sigaction(SIGBUS, NULL, &current);
         if (!(current.sa_flags & SA_SIGINFO) || current.sa_sigaction != on_sigbus) {
-                        /* Also if the application has installed a handler since: that one runs after this one. */
+            /* Also if the application has installed a handler since: that one runs after this one. */
             struct sigaction ours = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
             sigemptyset(&ours.sa_mask);
             before = current;

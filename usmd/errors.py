@@ -3,24 +3,24 @@
     UsmdError
     ├── InvalidArgument            a value outside what is allowed
     │   ├── OutOfRange             an offset or length outside its region
-        │   ├── InvalidHint            unknown key, invalid value, duplicate key, too long
-        │   ├── InvalidSize            text that is not a size
+    │   ├── InvalidHint            unknown key, invalid value, duplicate key, too long
+    │   ├── InvalidSize            text that is not a size
     │   ├── ConfigError            the configuration
     │   └── UnknownPolicy          a policy name that does not exist
     ├── NotFound                   no such region, process or page for this caller
-        ├── SessionEnded               there is no session for the request
+    ├── SessionEnded               there is no session for the request
     │   ├── UnknownSession         the session token is missing, unknown or ended
     │   ├── SessionKilled          the daemon ended the session
     │   └── Draining               the daemon takes no new work
-        ├── PageUnavailable            a page cannot be brought in; its session is not affected
+    ├── PageUnavailable            a page cannot be brought in; its session is not affected
     │   ├── OutOfMemory            no frame, and the oom policy refused
     │   ├── DataLoss               the bytes in a slot are not those that were written
-        │   └── SwapIOError            a swap device cannot be read or written, or does not answer in time
-        ├── LimitExceeded              a limit of the daemon
-        ├── Refused                    a swap device does not accept a page; neither is faulty
-        │   └── NoRoom                 … because it is full
-        ├── SwapDeviceError            a swap device cannot be opened
-        ├── Unmapped                   the region was unmapped while a fault waited
+    │   └── SwapIOError            a swap device cannot be read or written, or does not answer in time
+    ├── LimitExceeded              a limit of the daemon
+    ├── Refused                    a swap device does not accept a page; neither is faulty
+    │   └── NoRoom                 … because it is full
+    ├── SwapDeviceError            a swap device cannot be opened
+    ├── Unmapped                   the region was unmapped while a fault waited
     ├── AlreadyRunning             another daemon serves this socket
     ├── TraceError                 a trace or recording of accesses that cannot be read or written
     └── EventLogError              a log of the core's events that cannot be read
