@@ -91,7 +91,7 @@ def read_size(text: str) -> int:
     except InvalidSize as error:
         raise typer.BadParameter(str(error)) from error
     if not size or size % PAGE:
-        raise typer.BadParameter(f"{text!r} is no whole number of pages of {PAGE} bytes")
+        raise typer.BadParameter(f"{text!r} is not a whole number of pages of {PAGE} bytes")
     return size
 
 

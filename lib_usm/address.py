@@ -89,8 +89,8 @@ def default_socket(system_socket: Path = _SYSTEM_SOCKET) -> Path:
         return system_socket
     if not safe:
         raise InvalidArgument(
-            f"folder {own.parent} is a link, belongs to another user, or can be written to by others, so that the "
-            "daemon there may be anybody's; name the socket of a daemon that you trust, in connect() or "
+            f"folder {own.parent} is a link, belongs to another user, or can be written to by other users, so that the "
+            "daemon there may be another user's; name the socket of a daemon that you trust, in connect() or "
             "$USM_ADDRESS"
         )
     return own

@@ -26,7 +26,7 @@ def layout(dtype: DTypeLike, shape: Shape, room: int) -> tuple[Any, tuple[int, .
     try:
         item = np.dtype(dtype)
     except TypeError as error:
-        raise WrongType(f"{shown(dtype)} is no type of an array: {error}") from error
+        raise WrongType(f"{shown(dtype)} is not a type of an array: {error}") from error
     if not item.itemsize or item.hasobject:
         why = "holds Python objects" if item.hasobject else "has no bytes"
         raise InvalidArgument(f"an array over a region cannot have the type {item}, which {why}")

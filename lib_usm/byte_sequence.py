@@ -129,7 +129,7 @@ class ByteSequence(ABC):
         try:
             start, stop, step = key.indices(len(self))
         except TypeError:
-            raise WrongType(f"{shown(key)} is no slice of integers") from None
+            raise WrongType(f"{shown(key)} is not a slice of integers") from None
         except ValueError as error:
             raise InvalidArgument(f"{shown(key)}: {error}") from None
         if step == 1:  # the usual case, in half the time

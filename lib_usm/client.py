@@ -165,7 +165,7 @@ class Client(PagingSession):
                 region, first_page, page_count = request
             except (TypeError, ValueError):
                 raise WrongType(
-                    f"{shown(request)} is no request; (region, first page, number of pages) is needed"
+                    f"{shown(request)} is not a request; (region, first page, number of pages) is needed"
                 ) from None
             if region is not last or region is None:
                 self._check_own(region)
@@ -270,7 +270,7 @@ def _not_empty(region: Region, offset: SupportsIndex, n: SupportsIndex | None) -
     """A range of at least 1 byte; `n` None: to the end. Raises WrongType and OutOfRange."""
     start, length = region.byte_range(offset, n)
     if not length:
-        raise OutOfRange(f"0 bytes at offset {start} are no range; at least 1 byte is needed")
+        raise OutOfRange(f"0 bytes at offset {start} are not a range; at least 1 byte is needed")
     return start, length
 
 

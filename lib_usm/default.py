@@ -76,5 +76,5 @@ def mmap(length: SupportsIndex, name: str | None = None, *, reserve: bool = Fals
 def usm_hint(region: Region, text: str, offset: SupportsIndex = 0, length: SupportsIndex | None = None) -> Hint:
     """Give a hint on a range of `region`, which any client may have made; see Client.usm_hint."""
     if not isinstance(region, Region):
-        raise WrongType(f"{shown(region)} is no region; use one that `mmap` of a client gave")
+        raise WrongType(f"{shown(region)} is not a region; use one that `mmap` of a client gave")
     return region.client.usm_hint(region, text, offset, length)

@@ -111,7 +111,7 @@ class LocalManager:
         urgency = _checked(name, priority)
         coroutine = function(*args)
         if not inspect.iscoroutine(coroutine):
-            raise InvalidArgument(f"{function!r} returned {coroutine!r}, which is no coroutine; use spawn for it")
+            raise InvalidArgument(f"{function!r} returned {coroutine!r}, which is not a coroutine; use spawn for it")
         kthread, label = self._place(function, name)
         return self._add(kthread, CoroutineUThread(kthread, label, urgency, coroutine))
 

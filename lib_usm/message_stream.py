@@ -190,7 +190,7 @@ class MessageStream:
         try:
             events = self._http.receive_data(self._whole_frames(data))
         except h2.exceptions.H2Error as error:
-            self._stop(InternalError(f"the daemon's answer is no HTTP/2: {error}"))
+            self._stop(InternalError(f"the daemon's answer is not HTTP/2: {error}"))
             return
         for event in events:
             if isinstance(event, h2.events.DataReceived):

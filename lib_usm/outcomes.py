@@ -64,4 +64,4 @@ def allocated(answer: Answer) -> Allocated:
         return answer
     if isinstance(answer, UsmError):
         raise again(answer)
-    raise InternalError(f"{answer} is no answer to a fault that waits")
+    raise InternalError(f"{answer} is not an answer to a fault that waits")

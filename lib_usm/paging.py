@@ -97,7 +97,7 @@ class PagingSession(Session):
         """Raise WrongType or InvalidArgument unless `region` is this session's. Raises what its `check_open` raises."""
         session = getattr(region, "session", None)
         if not isinstance(session, PagingSession):
-            raise WrongType(f"{shown(region)} is no region; use one that `mmap` of this client gave")
+            raise WrongType(f"{shown(region)} is not a region; use one that `mmap` of this client gave")
         if session is not self:
             raise InvalidArgument(f"{region!r} belongs to another client; use the client that made it")
         region.check_open()

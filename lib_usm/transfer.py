@@ -79,7 +79,7 @@ def moves(limits: Limits, window: Window, region_id: int, table: PageTable, posi
         if not too_wide:
             moved = yield move
             if not isinstance(moved, Moved):
-                raise TypeError(f"{moved!r} is no answer to a move")
+                raise TypeError(f"{moved!r} is not an answer to a move")
             for page in moved.absent_pages:
                 table.clear(page)
             _check(moved, position, stop, first_page)
@@ -106,7 +106,7 @@ def _too_wide(errors: Sequence[UsmError] | Moved, *, final: bool) -> bool:
     short: OutOfMemory | None = None
     for error in errors:
         if not isinstance(error, UsmError):
-            raise TypeError(f"{error!r} is no answer to a fault")
+            raise TypeError(f"{error!r} is not an answer to a fault")
         if not isinstance(error, OutOfMemory):
             raise again(error)
         short = short or error

@@ -246,7 +246,7 @@ class UThread(ABC, Generic[_T]):
             if self.done:
                 return
             if not self.kthread.runs or kthread is not None:
-                raise NotRunning(f"{self!r} has not ended, and nobody runs it: call `run` of its LocalManager first")
+                raise NotRunning(f"{self!r} has not ended, and no thread runs it: call `run` of its LocalManager first")
             if self._event is None:
                 self._event = threading.Event()
         self._event.wait()

@@ -83,7 +83,7 @@ def check_keys(table: dict[str, object], allowed: Sequence[str], key: str) -> No
         if name not in allowed:
             likely = difflib.get_close_matches(name, allowed, n=1)
             meant = f"did you mean {_join(key, likely[0])}? " if likely else ""
-            raise ConfigError(f"{_join(key, name)} is no key; {meant}allowed are {', '.join(allowed)}")
+            raise ConfigError(f"{_join(key, name)} is not a key; {meant}allowed are {', '.join(allowed)}")
 
 
 def _join(key: str, name: str) -> str:

@@ -63,7 +63,7 @@ def check(place: Path, status: os.stat_result, user: int, *, relative: bool) -> 
     own = status.st_uid == user
     why = f"usmd would execute it as user {user}"
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidArgument(f"{place} is no regular file; name a file of Python")
+        raise InvalidArgument(f"{place} is not a regular file; name a file of Python")
     if status.st_size > MAX_SIZE:
         raise InvalidArgument(f"{place} has {status.st_size:,} bytes; allowed are {MAX_SIZE:,}")
     if not own and status.st_uid != 0:
@@ -73,7 +73,7 @@ def check(place: Path, status: os.stat_result, user: int, *, relative: bool) -> 
         )
     if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and not (own and user != 0)):
         raise InvalidArgument(
-            f"{place} has mode {mode:04o}, so that others may write to it, and is not loaded: {why}; "
+            f"{place} has mode {mode:04o}, so that other users may write to it, and is not loaded: {why}; "
             f"look at what it does, then `chmod go-w {place}`"
         )
     if relative and not own:

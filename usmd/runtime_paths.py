@@ -47,7 +47,7 @@ def check_folder(folder: Path, what_to_do: str) -> None:
         )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
-            f"runtime folder {folder} has mode {stat.S_IMODE(found.st_mode):04o}, so that others may write to it; "
+            f"runtime folder {folder} has mode {stat.S_IMODE(found.st_mode):04o}, so that other users may write to it; "
             f"run `chmod 0700 {folder}`, or {what_to_do}"
         )
 

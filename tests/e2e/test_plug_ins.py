@@ -158,7 +158,8 @@ def test_a_hostile_file_ends_the_start_with_its_line(file, tmp_path, source):
 def test_a_file_that_others_may_write_to_is_not_executed(file, tmp_path):
     file.write_text(f"import os; os.mkdir({str(tmp_path / 'ran')!r})")
     file.chmod(0o666)
-    assert f"{file} has mode 0666, so that others may write to it" in start(tmp_path, "--evict", f"{file}:NewestFirst")
+    refused = start(tmp_path, "--evict", f"{file}:NewestFirst")
+    assert f"{file} has mode 0666, so that other users may write to it" in refused
     assert not (tmp_path / "ran").exists()
 
 

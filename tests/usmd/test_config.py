@@ -172,10 +172,10 @@ def test_swap_files_without_an_absolute_path_are_in_the_state_folder(tmp_path, p
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("[memry]", ["memry is no key", "did you mean memory?", "server, memory, swap, policy"]),
-        ("[memory]\npagesize = 1", ["memory.pagesize is no key", "did you mean memory.page_size?", "hold_seconds"]),
-        ("[memory]\nzzz = 1", ["memory.zzz is no key; allowed are size, page_size"]),
-        ('[[swap]]\nkind = "memory"\nsize = 4096\nsice = 1', ["swap[0].sice is no key", "did you mean swap[0].size?"]),
+        ("[memry]", ["memry is not a key", "did you mean memory?", "server, memory, swap, policy"]),
+        ("[memory]\npagesize = 1", ["memory.pagesize is not a key", "did you mean memory.page_size?", "hold_seconds"]),
+        ("[memory]\nzzz = 1", ["memory.zzz is not a key; allowed are size, page_size"]),
+        ('[[swap]]\nkind = "memory"\nsize = 4096\nsice = 1', ["swap[0].sice is not a key", "mean swap[0].size?"]),
         ('[[policy.rules]]\nname = "a"\nevikt = "b"', ["policy.rules[0].evikt", "policy.rules[0].evict?"]),
     ],
 )
@@ -229,8 +229,8 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ("[[swap]]\nsize = 1", "swap[0].kind", "missing", "one of memory, "),
         ('[[swap]]\nkind = "file"', "swap[0].size", "missing", "a size"),
         ('[[swap]]\nkind = "tape"\nsize = 1', "swap[0].kind", "'tape'", "one of memory, "),
-        ('[[swap]]\nkind = "memory"\nsize = 1\npath = "/a"', "swap[0].path", "no key", "kind, size, name for kind"),
-        ('[[swap]]\nkind = "memory"\nsize = 1\ndirect = true', "swap[0].direct", "no key", "for kind = 'memory'"),
+        ('[[swap]]\nkind = "memory"\nsize = 1\npath = "/a"', "swap[0].path", "not a key", "kind, size, name for kind"),
+        ('[[swap]]\nkind = "memory"\nsize = 1\ndirect = true', "swap[0].direct", "not a key", "for kind = 'memory'"),
         ("[[swap]]\nkind = 1\nsize = 1", "swap[0].kind", "1", "one of memory, "),
         ('[[swap]]\nkind = "file"\nsize = 1\ndirect = "yes"', "swap[0].direct", "'yes'", "true or false"),
         ('[policy]\nalloc = ""', "policy.alloc", "''", "not empty"),

@@ -87,7 +87,7 @@ def test_a_table_becomes_a_struct_with_its_defaults():
         ),
         ({"count": 1, "inner": {}}, "outer.inner = {} is not allowed; allowed is an array of tables: [[outer.inner]]"),
         ([], "outer = [] is not allowed; allowed is a table with the keys count, mode, share, inner"),
-        ({"mod": 1}, "outer.mod is no key; did you mean outer.mode? allowed are count, mode, share, inner"),
+        ({"mod": 1}, "outer.mod is not a key; did you mean outer.mode? allowed are count, mode, share, inner"),
     ],
 )
 def test_errors_name_the_whole_key(table, message):
@@ -105,7 +105,7 @@ def test_a_reader_that_says_more_than_not_allowed_is_quoted_under_its_key():
 
 
 def test_keys_of_the_document_have_no_prefix():
-    with pytest.raises(ConfigError, match=r"^zzz is no key; allowed are abc$"):
+    with pytest.raises(ConfigError, match=r"^zzz is not a key; allowed are abc$"):
         check_keys({"zzz": 1}, ["abc"], "")
     check_keys({"abc": 1}, ["abc"], "")
 

@@ -63,7 +63,7 @@ def test_a_file_that_somebody_else_could_have_written_is_not(user, owner, mode, 
 
 
 def test_only_a_regular_file_of_a_sensible_size_is_read():
-    with pytest.raises(InvalidArgument, match="no regular file"):
+    with pytest.raises(InvalidArgument, match="not a regular file"):
         plug_ins.check(Path("/p.py"), status(ROOT, kind=stat.S_IFCHR), ROOT, relative=False)
     with pytest.raises(InvalidArgument, match="1,048,577 bytes; allowed are 1,048,576"):
         plug_ins.check(Path("/p.py"), status(ROOT, size=plug_ins.MAX_SIZE + 1), ROOT, relative=False)
@@ -71,7 +71,7 @@ def test_only_a_regular_file_of_a_sensible_size_is_read():
 
 def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path):
     os.mkfifo(tmp_path / "pipe.py", 0o600)
-    with pytest.raises(InvalidArgument, match=r"pipe\.py is no regular file"):
+    with pytest.raises(InvalidArgument, match=r"pipe\.py is not a regular file"):
         plug_ins.load(str(tmp_path / "pipe.py"))
 
 
@@ -154,7 +154,7 @@ def test_dataclasses_find_the_module_of_a_file(write):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"), [(lambda path: None, "No such file"), (lambda path: path.mkdir(), "no regular file")]
+    ("make", "said"), [(lambda path: None, "No such file"), (lambda path: path.mkdir(), "not a regular file")]
 )
 def test_what_is_no_file_says_so(tmp_path, make, said):
     make(tmp_path / "p.py")

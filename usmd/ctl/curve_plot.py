@@ -49,7 +49,7 @@ def pictures(target: Path) -> list[Path]:
 def check_folder(target: Path) -> None:
     """Raise InvalidArgument if the pictures' folder is missing; called before the work, which may take hours."""
     if not target.parent.is_dir():
-        raise InvalidArgument(f"pictures cannot be written to {target.parent}, which is no folder; give another -o")
+        raise InvalidArgument(f"pictures cannot be written to {target.parent}, which is not a folder; give another -o")
 
 
 def check_target(target: Path) -> None:
@@ -62,7 +62,7 @@ def check_target(target: Path) -> None:
             continue  # there is no such file, or writing it will fail with the reason
         if begins and MADE_BY.encode() not in begins:
             raise InvalidArgument(
-                f"{path} exists and is no curve of usmctl's; give another name with -o, or --force, which overwrites it"
+                f"{path} exists and is not usmctl's curve; give another name with -o, or --force, which overwrites it"
             )
 
 

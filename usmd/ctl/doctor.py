@@ -260,7 +260,7 @@ def _odd_pages(hardware: int) -> str:
     """Why pages of the default size cannot be real ones; empty if they can."""
     size = _DEFAULTS.page_size
     return (
-        f"pages of {format_size(size)} are no multiple of the hardware's {format_size(hardware)}"
+        f"pages of {format_size(size)} are not a multiple of the hardware's {format_size(hardware)}"
         if size % hardware
         else ""
     )

@@ -14,7 +14,7 @@ from usmd.text_output import printable
 _STATES = {
     "ABSENT": "it was never touched, or holds only zeros; the next touch gets a page of zeros, a minor fault",
     "FILLING": "its bytes are being read into a frame; faults on it wait",
-    "PRESENT": "its bytes are in a frame; a touch is no fault",
+    "PRESENT": "its bytes are in a frame; a touch is not a fault",
     "EVICTING": "it is being evicted; a fault takes it back",
     "SWAPPED": "its bytes are in swap only; the next touch is a major fault",
 }

@@ -93,7 +93,7 @@ def _unplain(kind: type, value: object) -> object:
     """Read an error back. Raises ValueError for anything else."""
     if kind is UsmdError and isinstance(value, list) and len(value) == 2 and value[0] in _ERRORS:
         return _ERRORS[value[0]](value[1])
-    raise ValueError(f"{value!r} is no error of usmd")
+    raise ValueError(f"{value!r} is not an error of usmd")
 
 
 _event: Any = reduce(or_, (each for each in _types(events, events.Event).values() if each is not events.Event))
@@ -130,7 +130,7 @@ def read_header(line: bytes) -> Header:
     try:
         header = _header_decoder.decode(line)
     except msgspec.MsgspecError as error:
-        raise EventLogError(f"line 1 is no header of an event log: {error}") from error
+        raise EventLogError(f"line 1 is not the header of an event log: {error}") from error
     if header.usmd_events != FORMAT:
         raise EventLogError(
             f"line 1: an event log of version {header.usmd_events}, by usmd {header.version}; this is usmd {VERSION}, "
@@ -144,7 +144,7 @@ def read_record(line: bytes) -> Record | End:
     try:
         found: Record | End = (_end_decoder if line.startswith(b"{") else _record_decoder).decode(line)
     except msgspec.MsgspecError as error:
-        raise EventLogError(f"{line[:60]!r} is no event of usmd {VERSION}: {error}") from error
+        raise EventLogError(f"{line[:60]!r} is not an event of usmd {VERSION}: {error}") from error
     return found
 
 

@@ -58,7 +58,7 @@ def _parse(line: str, place: str, numbering: Numbering) -> list[TimedHint]:
     match = _LINE.fullmatch(line)
     if match is None:
         raise TraceError(
-            f"{place}: {shown(line)} is no hint; allowed is [@SECONDS] PAGES HINT, such as 0-99 PRIORITY=LOW"
+            f"{place}: {shown(line)} is not a hint; allowed is [@SECONDS] PAGES HINT, such as 0-99 PRIORITY=LOW"
         )
     time = _time(match["time"], place)
     try:
@@ -74,7 +74,7 @@ def _time(text: str | None, place: str) -> float:
     except ValueError:
         time = -1.0
     if not 0 <= time < float("inf"):
-        raise TraceError(f"{place}: @{text} is no time; allowed are seconds from 0")
+        raise TraceError(f"{place}: @{text} is not a time; allowed are seconds from 0")
     return time
 
 
@@ -110,4 +110,4 @@ def _identity(text: str, place: str, numbering: Numbering) -> int:
     page = numbering.page_from(key)
     if page < numbering.pages and numbering.identity(page) == key:
         return key
-    raise TraceError(f"{place}: {shown(text)} is no id of the trace; allowed is {_PAGES_ALLOWED}")
+    raise TraceError(f"{place}: {shown(text)} is not an id of the trace; allowed is {_PAGES_ALLOWED}")

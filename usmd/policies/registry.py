@@ -131,7 +131,7 @@ def parse(specification: str) -> tuple[str, dict[str, Value]]:
         parameter = _PARAMETER.fullmatch(part)
         if parameter is None or parameter[1] in parameters:
             raise InvalidArgument(
-                f"policy {specification!r}: {part.strip()!r} is no parameter=value, or is given twice"
+                f"policy {specification!r}: {part.strip()!r} is not parameter=value, or is given twice"
             )
         parameters[parameter[1]] = _value(parameter[2].strip())
     return match[1], parameters
@@ -214,11 +214,12 @@ def _fitting(title: str, key: str, value: Value, default: object) -> Value:
                 return float(value)
             hint = ", which is true or false" if wanted is bool else ""
             raise InvalidArgument(
-                f"{title}: {key}={_written(value)} is no {wanted.__name__}{hint}; its default is {_written(default)}"
+                f"{title}: {key}={_written(value)} is not of type {wanted.__name__}{hint}; its default is "
+                f"{_written(default)}"
             )
     raise InvalidArgument(
-        f"{title}: {key}={_written(value)}: {key!r} cannot be set, because its default, {safe_repr(default)}, is no "
-        "int, float, str or bool"
+        f"{title}: {key}={_written(value)}: {key!r} cannot be set, because its default, {safe_repr(default)}, is not "
+        "an int, float, str or bool"
     )
 
 
@@ -267,7 +268,7 @@ def _problem(kind: str, module: ModuleType, attribute: str, found: object) -> st
     there = f"its {kind} policies are {known}" if known else f"it defines no {kind} policy"
     if found is None:
         return f"cannot be loaded: {module.__file__} has no class {attribute}; {there}"
-    return f"is no subclass of {base.__name__}{_line(found)}; {there}"
+    return f"is not a subclass of {base.__name__}{_line(found)}; {there}"
 
 
 def _line(found: object) -> str:

@@ -85,7 +85,7 @@ def _remove_stale(path: Path) -> None:
     if stat.S_ISLNK(mode):
         raise SwapDeviceError(f"swap file {path}: is a symbolic link, which is not followed; give the file's own path")
     if not stat.S_ISREG(mode):
-        raise SwapDeviceError(f"swap file {path}: exists and is no regular file; give the path of a file to make")
+        raise SwapDeviceError(f"swap file {path}: exists and is not a regular file; give the path of a file to make")
     try:
         descriptor = os.open(path, _FLAGS | os.O_NONBLOCK)
     except OSError as error:
@@ -103,8 +103,8 @@ def _refuse_unless_stale(path: Path, descriptor: int) -> None:
     header = os.pread(descriptor, HEADER.size, 0) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
     if len(header) < HEADER.size or not header.startswith(MAGIC):
         raise SwapDeviceError(
-            f"swap file {path}: exists and is no usmd swap file, so it is left alone; "
-            "give another path, or remove it if nobody needs it"
+            f"swap file {path}: exists and is not a usmd swap file, so it is left alone; "
+            "give another path, or remove it if it is not needed"
         )
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -140,7 +140,7 @@ def test_what_is_short_is_told_and_does_not_decide(changes, what, how):
 
 def test_larger_pages_of_the_hardware_want_larger_pages_of_usmd():
     found = report(page_size=16384)
-    assert found.reason == "pages of 4 KiB are no multiple of the hardware's 16 KiB"
+    assert found.reason == "pages of 4 KiB are not a multiple of the hardware's 16 KiB"
     assert "--page-size 16KiB" in only(found.advice).how
 
 

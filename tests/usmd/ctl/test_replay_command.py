@@ -180,7 +180,8 @@ def test_keys_of_hints_that_have_no_effect_are_named(capsys, trace, tmp_path):
 def test_a_folder_for_pictures_that_is_absent_is_told_before_the_work(capsys, trace, tmp_path, extra):
     code, out, err = replay(capsys, trace, "--mrc", "-o", tmp_path / "absent" / "curve", *extra)
     assert (code, out) == (2, "")
-    assert err == f"usmctl: pictures cannot be written to {tmp_path / 'absent'}, which is no folder; give another -o\n"
+    folder = tmp_path / "absent"
+    assert err == f"usmctl: pictures cannot be written to {folder}, which is not a folder; give another -o\n"
 
 
 def test_a_curve_is_printed_and_drawn(capsys, trace, tmp_path):
@@ -263,7 +264,7 @@ def test_a_picture_that_is_no_curve_stays_unless_that_is_asked_for(capsys, trace
     arguments = [trace, "--mrc", "--frames", "10", "--evict", "lru", "--jobs", "1", "-o", tmp_path / "photo"]
     code, out, err = replay(capsys, *arguments)
     assert (code, out) == (2, "")
-    assert f"{photo} exists and is no curve" in err
+    assert f"{photo} exists and is not usmctl's curve" in err
     assert photo.read_bytes() == b"\x89PNG a photo"
     assert replay(capsys, *arguments, "--force")[0] == 0
     assert replay(capsys, *arguments)[0] == 0

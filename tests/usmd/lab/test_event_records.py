@@ -119,7 +119,7 @@ def test_what_is_no_header_is_refused(line, says):
     ],
 )
 def test_what_is_no_record_is_refused(line):
-    with pytest.raises(EventLogError, match="is no event of usmd"):
+    with pytest.raises(EventLogError, match="is not an event of usmd"):
         read_record(line)
 
 

@@ -105,12 +105,12 @@ def test_an_unknown_name_lists_those_that_exist(kind):
     ("kind", "text", "says"),
     [
         ("alloc", "flexible_huge_pages(size=4)", "no parameter 'size'; it has pages, budget"),
-        ("alloc", "flexible_huge_pages(pages=many)", "pages='many' is no int; its default is 16"),
-        ("alloc", "flexible_huge_pages(pages=1.5)", "pages=1.5 is no int"),
+        ("alloc", "flexible_huge_pages(pages=many)", "pages='many' is not of type int; its default is 16"),
+        ("alloc", "flexible_huge_pages(pages=1.5)", "pages=1.5 is not of type int"),
         ("evict", "fifo(size=4)", "evict policy fifo: size=4: it has no parameter 'size'; it has none"),
-        ("evict", "hint_aware(fallback=true)", "fallback=true is no str"),
-        ("alloc", "flexible_huge_pages(pages=true)", "pages=true is no int"),
-        ("evict", "hint_aware(fallback=3)", "fallback=3 is no str"),
+        ("evict", "hint_aware(fallback=true)", "fallback=true is not of type str"),
+        ("alloc", "flexible_huge_pages(pages=true)", "pages=true is not of type int"),
+        ("evict", "hint_aware(fallback=3)", "fallback=3 is not of type str"),
         ("evict", "hint_aware(fallback=mru)", "evict policy 'mru' does not exist"),
         ("alloc", "async_aware(regular=flexible_huge_pages(page=3))", "no parameter 'page'"),
         ("evict", "hint_aware(fallback=first_fit)", "evict policy 'first_fit' does not exist"),
@@ -144,7 +144,7 @@ def test_any_text_is_read_or_refused(text):
         ("class Mine(:", "cannot be loaded: invalid syntax"),
         ("import nothing_of_this_name", "cannot be loaded: No module named 'nothing_of_this_name'"),
         ("class Other: pass", "cannot be loaded: .*Mine"),
-        ("class Mine: pass", "is no subclass of EvictPolicy"),
+        ("class Mine: pass", "is not a subclass of EvictPolicy"),
         (
             "from usmd.core.policy import EvictPolicy\nclass Mine(EvictPolicy):\n    def page_left(self, pfn): pass",
             "does not define choose_victims, page_filled",
@@ -230,21 +230,21 @@ def test_a_changed_file_is_another_policy(file):
     ("text", "said"),
     [
         ("Mine(size=4)", "it has no parameter 'size'; it has window, share, name, strict, other, last"),
-        ("Mine(window=1.5)", "window=1.5 is no int; its default is 8"),
-        ("Mine(window=true)", "window=true is no int"),
-        ("Mine(share=half)", "share='half' is no float; its default is 0.5"),
-        ("Mine(share=nan)", "share='nan' is no float"),
-        ("Mine(share=true)", "share=true is no float"),
-        ("Mine(strict=1)", "strict=1 is no bool, which is true or false; its default is false"),
-        ("Mine(strict=yes)", "strict='yes' is no bool"),
-        ("Mine(name=3)", "name=3 is no str; its default is 'x'"),
-        ("Mine(other=3)", "other=3: 'other' cannot be set, because its default, None, is no int, float, str or bool"),
+        ("Mine(window=1.5)", "window=1.5 is not of type int; its default is 8"),
+        ("Mine(window=true)", "window=true is not of type int"),
+        ("Mine(share=half)", "share='half' is not of type float; its default is 0.5"),
+        ("Mine(share=nan)", "share='nan' is not of type float"),
+        ("Mine(share=true)", "share=true is not of type float"),
+        ("Mine(strict=1)", "strict=1 is not of type bool, which is true or false; its default is false"),
+        ("Mine(strict=yes)", "strict='yes' is not of type bool"),
+        ("Mine(name=3)", "name=3 is not of type str; its default is 'x'"),
+        ("Mine(other=3)", "'other' cannot be set, because its default, None, is not an int, float, str or bool"),
         ("Needs(window=3)", "cannot be made: parameter 'window' of its constructor has no default"),
         ("Nothing", "cannot be made: its constructor must take the view"),
         ("Absent", "cannot be loaded: {file} has no class Absent; its evict policies are Mine, Half, Needs, Nothing"),
-        ("Plain", "is no subclass of EvictPolicy ({file}:26); its evict policies are Mine, Half, Needs, Nothing"),
-        ("Elsewhere", "is no subclass of EvictPolicy ({file}:23)"),
-        ("number", "is no subclass of EvictPolicy; its"),
+        ("Plain", "is not a subclass of EvictPolicy ({file}:26); its evict policies are Mine, Half, Needs, Nothing"),
+        ("Elsewhere", "is not a subclass of EvictPolicy ({file}:23)"),
+        ("number", "is not a subclass of EvictPolicy; its"),
         ("Half", "does not define choose_victims, page_filled ({file}:14)"),
     ],
 )
@@ -284,7 +284,7 @@ def test_a_file_that_does_not_exist_or_is_not_trusted_is_named(file):
     ):
         registry.find("evict", f"{file.parent}/absent.py:Mine")
     os.chmod(file, 0o666)
-    with pytest.raises(InvalidArgument, match="has mode 0666, so that others may write to it"):
+    with pytest.raises(InvalidArgument, match="has mode 0666, so that other users may write to it"):
         registry.find("evict", f"{file}:Mine")
 
 

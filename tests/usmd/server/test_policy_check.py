@@ -31,7 +31,7 @@ def settings_with(**policy):
         ),
         ({"evict": "hint_aware(fallback=nothing)"}, ConfigError, "policy.evict: evict policy 'nothing'"),
         ({"alloc": "flexible_huge_pages(pages=0)"}, InvalidArgument, "allowed are pages from 1"),
-        ({"alloc": "flexible_huge_pages(budget=nan)"}, InvalidArgument, "budget='nan' is no float"),
+        ({"alloc": "flexible_huge_pages(budget=nan)"}, InvalidArgument, "budget='nan' is not of type float"),
         ({"rules": (PolicyRule(name="a", alloc="flexible_huge_pages(pages=-1)"),)}, InvalidArgument, "pages=-1"),
         (
             {"rules": (PolicyRule(name="a", oom="nothing"),)},

@@ -65,7 +65,7 @@ def test_the_header_says_what_the_file_is(create, path):
 def test_a_file_that_is_no_swap_file_is_refused_and_untouched(path, content):
     path.write_bytes(content)
     before = path.stat()
-    with pytest.raises(SwapDeviceError, match="exists and is no usmd swap file, so it is left alone"):
+    with pytest.raises(SwapDeviceError, match="exists and is not a usmd swap file, so it is left alone"):
         create_swap_file(path, PAGE, 16)
     after = path.stat()
     assert path.read_bytes() == content
@@ -91,7 +91,7 @@ def test_folders_pipes_and_sockets_are_refused(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(sock))
         for path in (folder, pipe, sock, Path("/dev/null")):
-            with pytest.raises(SwapDeviceError, match="is no regular file"):
+            with pytest.raises(SwapDeviceError, match="is not a regular file"):
                 create_swap_file(path, PAGE, 16)
             assert path.exists()
 

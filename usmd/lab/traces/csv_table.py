@@ -96,7 +96,7 @@ def _after_header(blocks: Iterator[_Block], context: Context) -> tuple[Columns, 
                     start += len(line) + 1
                 return columns, chain([(number + is_header, text[start:].encode())], blocks)
             start += len(line) + 1
-    raise context.bad_line(1, "", "is no header", "a line with the names of columns")
+    raise context.bad_line(1, "", "is not a header", "a line with the names of columns")
 
 
 def _accesses(
@@ -211,9 +211,9 @@ def _one_time_each(column: Sequence[str]) -> array[float]:
         try:
             times.append(float(text))
         except ValueError:
-            raise _WrongValue(text, "is no time", "a number, or --columns time=, which leaves times out") from None
+            raise _WrongValue(text, "is not a time", "a number, or --columns time=, which leaves times out") from None
         if not isfinite(times[-1]):
-            raise _WrongValue(text, "is no time", "a finite number")
+            raise _WrongValue(text, "is not a time", "a finite number")
     return times
 
 
@@ -221,7 +221,7 @@ def _writes(column: Sequence[str]) -> bytes:
     known = {text: kind_of(text) for text in set(column)}
     for text, kind in known.items():
         if kind is None:
-            raise _WrongValue(text, "is no known operation", f"{ALLOWED}; --columns op= leaves operations out")
+            raise _WrongValue(text, "is not a known operation", f"{ALLOWED}; --columns op= leaves operations out")
     return bytes(known[text] or 0 for text in column)
 
 
@@ -233,7 +233,7 @@ def _ids(column: Sequence[str]) -> list[int]:
 
 def _id(text: str) -> int:
     if not text:
-        raise _WrongValue(text, "is no id", "an integer, 0x hex, or any text that is not empty")
+        raise _WrongValue(text, "is not an id", "an integer, 0x hex, or any text that is not empty")
     number = parse_integer(text)
     return hashed(text) if number is None else number
 
@@ -247,7 +247,7 @@ def _addresses(column: Sequence[str]) -> list[int]:
 def _address(text: str) -> int:
     number = parse_integer(text)
     if number is None or number < 0:
-        raise _WrongValue(text, "is no address", "a number of bytes, at most 64 bits, decimal or 0x hex")
+        raise _WrongValue(text, "is not an address", "a number of bytes, at most 64 bits, decimal or 0x hex")
     return number
 
 
@@ -260,7 +260,7 @@ def _size(text: str, page_size: int) -> int:
     number = parse_integer(text.strip())
     limit = (PAGES_LIMIT - 1) * page_size
     if number is None or not 0 <= number <= limit:
-        raise _WrongValue(text, "is no size", f"a number of bytes, at most {limit:,}")
+        raise _WrongValue(text, "is not a size", f"a number of bytes, at most {limit:,}")
     return number
 
 

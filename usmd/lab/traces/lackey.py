@@ -3,7 +3,7 @@
     I  04000000,3      an instruction of 3 bytes at this address
      L 1ffe,8          a load
      S 1ffe,8          a store
-         M 1ffe,8          a load and a store at the same place, which is one write here
+     M 1ffe,8          a load and a store at the same place, which is one write here
 
 Lines of valgrind itself, which begin with == or --, are skipped. An access that crosses a page boundary becomes one
 access to each page. There are no times.
@@ -70,7 +70,7 @@ def _longest(context: Context) -> int:
 def _check(text: str, first: int, context: Context) -> None:
     for number, line in enumerate(text.split("\n"), first):
         if not LINE.fullmatch(line) and not ours(line):
-            raise context.bad_line(number, line, "is no access", ALLOWED)
+            raise context.bad_line(number, line, "is not an access", ALLOWED)
 
 
 def _check_sizes(text: str, first: int, context: Context) -> None:

@@ -126,13 +126,13 @@ def read_recording(chunks: Iterable[bytes], context: Context) -> Iterator[Batch]
     while data.count(b"\n") < 2 and len(data) <= HEADER_LIMIT and (more := next(source, b"")):
         data += more
     if not data.startswith(MAGIC):
-        raise context.bad_byte(0, data[:20].decode("latin-1"), "begins no recording", repr(MAGIC.decode()))
+        raise context.bad_byte(0, data[:20].decode("latin-1"), "does not begin a recording", repr(MAGIC.decode()))
     line, end, rest = data.removeprefix(MAGIC).partition(b"\n")
     try:
         context.header = msgspec.json.decode(line if end else b"", type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         value = line[:100].decode(errors="backslashreplace")
-        raise context.bad_byte(len(MAGIC), value, f"is no header ({error})", "a line of JSON, as usmd writes") from None
+        raise context.bad_byte(len(MAGIC), value, f"is not a header ({error})", "JSON, as usmd writes it") from None
     return _accesses(chain([rest], source), len(MAGIC) + len(line) + 1, context)
 
 
@@ -153,6 +153,6 @@ def _check(records: bytes, offset: int, context: Context) -> None:
     for n, (time, _, kind) in enumerate(_record.iter_unpack(records)):
         place = offset + n * _record.size
         if kind > WRITE_FAULT:
-            raise context.bad_byte(place, str(kind), "is no kind of access", _KIND_ALLOWED)
+            raise context.bad_byte(place, str(kind), "is not a kind of access", _KIND_ALLOWED)
         if not isfinite(time):
-            raise context.bad_byte(place, str(time), "is no time", "a finite number of seconds")
+            raise context.bad_byte(place, str(time), "is not a time", "a finite number of seconds")

@@ -74,10 +74,10 @@ def _line_by_line(block: bytes, first: int, context: Context) -> tuple[array[int
             continue
         value = parse_integer(fields[0])
         if value is None:
-            raise context.bad_line(number, fields[0], "is no page id", ID_ALLOWED)
+            raise context.bad_line(number, fields[0], "is not a page id", ID_ALLOWED)
         kind = KINDS.get(" ".join(fields[1:]).lower()) if len(fields) > 1 else 0
         if kind is None:
-            raise context.bad_line(number, " ".join(fields[1:]), "is no kind of access", KIND_ALLOWED)
+            raise context.bad_line(number, " ".join(fields[1:]), "is not a kind of access", KIND_ALLOWED)
         values.append(value)
         writes.append(kind)
     return as_keys(values), bytes(writes)

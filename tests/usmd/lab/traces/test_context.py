@@ -2,8 +2,8 @@ from usmd.lab.traces.context import Context, shown
 
 
 def test_an_error_names_file_line_value_and_what_is_allowed():
-    error = Context("a.csv").bad_line(7, "x", "is no id", "an integer")
-    assert str(error) == "a.csv, line 7: 'x' is no id; allowed is an integer"
+    error = Context("a.csv").bad_line(7, "x", "is not an id", "an integer")
+    assert str(error) == "a.csv, line 7: 'x' is not an id; allowed is an integer"
 
 
 def test_an_error_names_the_byte_of_a_binary_file():

@@ -81,7 +81,7 @@ def test_banners_alone_tell_of_no_access():
 def test_any_other_line_is_an_error_that_names_it(line):
     with pytest.raises(TraceError) as caught:
         read(f"==1== x\nI  0401ab70,3\n{line}\n")
-    assert str(caught.value).startswith(f"t, line 3: {line!r} is no access; allowed is lackey's")
+    assert str(caught.value).startswith(f"t, line 3: {line!r} is not an access; allowed is lackey's")
     assert "--log-file" in str(caught.value)
 
 

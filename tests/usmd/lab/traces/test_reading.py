@@ -154,7 +154,7 @@ def test_progress_can_be_told_between_batches(tmp_path):
         (b"id,op\n", {}, "t has no access"),
         (b"one\ntwo\n", {"format": "perf"}, "t has no access in 2 lines; record addresses of data with perf record -d"),
         (b"hello\n", {}, "t is in no format known"),
-        (b"12\n", {"format": "usm"}, "begins no recording"),
+        (b"12\n", {"format": "usm"}, "does not begin a recording"),
         (b"12\n", {"format": "oracle_general"}, "multiple of 24"),
         (RECORD.pack(1, 2, 3, -1) + b"\0", {}, "byte 24: .* multiple of 24"),
         (gzip.compress(b"12\n" * 99, mtime=0)[:-9], {}, "gzip stream ends early"),

@@ -175,16 +175,16 @@ def test_adding_after_the_end_is_an_error():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "byte 0: '' begins no recording"),
-        (b"USMTRACE2\n{}\n", "byte 0: .* begins no recording"),
-        (MAGIC, "byte 10: '' is no header"),
-        (record([])[:-1], "byte 10: .* is no header"),
-        (MAGIC + b"{}\n", "byte 10: '{}' is no header .*page_size"),
-        (MAGIC + b"nonsense\n", "byte 10: 'nonsense' is no header"),
-        (MAGIC + b'{"page_size": "x"}\n', "is no header"),
-        (MAGIC + b'"\xff"\n', "is no header"),
-        (MAGIC + b'{"x": ' + b"[" * 60000 + b"\n", "is no header"),
-        (MAGIC + b"x" * 100_000, "is no header"),
+        (b"", "byte 0: '' does not begin a recording"),
+        (b"USMTRACE2\n{}\n", "byte 0: .* does not begin a recording"),
+        (MAGIC, "byte 10: '' is not a header"),
+        (record([])[:-1], "byte 10: .* is not a header"),
+        (MAGIC + b"{}\n", "byte 10: '{}' is not a header .*page_size"),
+        (MAGIC + b"nonsense\n", "byte 10: 'nonsense' is not a header"),
+        (MAGIC + b'{"page_size": "x"}\n', "is not a header"),
+        (MAGIC + b'"\xff"\n', "is not a header"),
+        (MAGIC + b'{"x": ' + b"[" * 60000 + b"\n", "is not a header"),
+        (MAGIC + b"x" * 100_000, "is not a header"),
     ],
 )
 def test_another_beginning_is_an_error(data, message):
@@ -195,9 +195,9 @@ def test_another_beginning_is_an_error(data, message):
 @pytest.mark.parametrize(
     ("record_", "message"),
     [
-        (struct.pack("<dQB", 0.0, 1, 4), "'4' is no kind"),
-        (struct.pack("<dQB", float("nan"), 1, 1), "'nan' is no time"),
-        (struct.pack("<dQB", float("inf"), 1, 1), "'inf' is no time"),
+        (struct.pack("<dQB", 0.0, 1, 4), "'4' is not a kind"),
+        (struct.pack("<dQB", float("nan"), 1, 1), "'nan' is not a time"),
+        (struct.pack("<dQB", float("inf"), 1, 1), "'inf' is not a time"),
     ],
 )
 def test_a_damaged_record_is_an_error_with_its_place(record_, message):

@@ -84,7 +84,7 @@ def test_the_short_ways_and_the_long_way_agree(accesses, size):
 def test_any_other_line_is_an_error_that_names_it(text, line, value):
     with pytest.raises(TraceError) as caught:
         read(text)
-    assert str(caught.value).startswith(f"t, line {line}: {value!r} is no ")
+    assert str(caught.value).startswith(f"t, line {line}: {value!r} is not a ")
     assert "allowed is" in str(caught.value)
 
 

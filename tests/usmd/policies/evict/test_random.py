@@ -18,7 +18,7 @@ def test_the_seed_decides():
     seen = [resident(f"random(seed={seed})") for seed in range(8)]
     assert seen[0] == resident("random") == resident("random(seed=0)")
     assert len(set(map(tuple, seen))) == 8
-    with pytest.raises(InvalidArgument, match="seed='x' is no int"):
+    with pytest.raises(InvalidArgument, match="seed='x' is not of type int"):
         registry.find("evict", "random(seed=x)")
 
 
