@@ -109,7 +109,7 @@ class Stalls(NamedTuple):
         )
 
     def settle(self) -> None:
-        """Wait until the core has no work left; twice, for the loop may not have begun it."""
+        """Wait until the core has no work left; twice, because the loop may not have begun it."""
         for _ in range(2):
             time.sleep(_POLL_SECONDS)
             while self.meter.work_left:

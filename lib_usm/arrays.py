@@ -1,4 +1,4 @@
-"""NumPy arrays over a region's bytes. The functions import NumPy themselves, for the library works without it."""
+"""NumPy arrays over a region's bytes. The functions import NumPy themselves, because the library works without it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Python runs signal handlers in the main thread, between any two bytecodes, and their exceptions are raised there. Raised
 inside gRPC or the fault stream, one would leave locks taken and lose answers. So the main thread only waits for a lock.
-Other threads of the application run their calls themselves, for no signal handler runs in them.
+Other threads of the application run their calls themselves, because no signal handler runs in them.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Client(PagingSession):
         """Make a region of `length` zero bytes; it uses no memory until it is touched.
 
         `name` is for operators, at most 64 printable characters. If the session's regions together exceed memory and
-        swap, mmap issues a UserWarning, for pages written beyond that cannot be kept; with `reserve` it raises
+        swap, mmap issues a UserWarning, because pages written beyond that cannot be kept; with `reserve` it raises
         LimitExceeded instead. Nothing is set aside: all sessions share memory and swap. Raises InvalidArgument and
         LimitExceeded.
         """
@@ -68,7 +68,7 @@ class Client(PagingSession):
         if self._memory is not None:
             try:
                 mapping = self._memory.map(message.region_id, message.length, message.page_count)
-            except UsmError:  # before OSError, for some UsmErrors are OSErrors
+            except UsmError:  # before OSError, because some UsmErrors are OSErrors
                 self._unmap(message.region_id)
                 self.check_open()  # if another thread has closed the client, that is the better error
                 raise
@@ -174,7 +174,7 @@ class Client(PagingSession):
         return cast(
             "list[Allocated | UsmError]",
             self.threads.run(lambda place: steps.faults(place, ranges, write=write, yields=False)),
-        )  # no Yielded, for the batch waits for its yields
+        )  # no Yielded, because the batch waits for its yields
 
     def wait(self, token: SupportsIndex, timeout: SupportsFloat | SupportsIndex | None = None) -> Allocated:
         """Wait for the fault that yielded `token`, at most `timeout` seconds. The token can be used once.

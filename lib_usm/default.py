@@ -59,7 +59,7 @@ class DefaultClient:
 
 
 _parents: Final[list[Client]] = []
-"""Clients of the parent process. They are never deallocated here, for gRPC owns parts of them."""
+"""Clients of the parent process. They are never deallocated here, because gRPC owns parts of them."""
 _default = DefaultClient()
 
 

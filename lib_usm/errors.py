@@ -139,7 +139,7 @@ class NoBuffer(UsmError, BufferError):
 
 
 class InUse(UsmError, BufferError):
-    """The region cannot be closed, for arrays or memoryviews of its memory are in use."""
+    """The region cannot be closed, because arrays or memoryviews of its memory are in use."""
 
 
 class ForkedChild(UsmError):

@@ -198,7 +198,7 @@ class KThread:
             self._look(wait=not any(queue for _, queue in self._queues))
 
     def _take_first(self) -> UThread[Any]:
-        """The next uThread of the highest priority. In a turn there is one, for a uThread leaves a queue only here."""
+        """The next uThread of the highest priority. A turn has enough, because uThreads leave a queue only here."""
         return next(queue for _, queue in self._queues if queue).popleft()
 
     def _look(self, *, wait: bool) -> None:

@@ -62,7 +62,7 @@ class Mapping:
         """Address of the first byte in this process."""
         self.size = size
         self._length = length
-        # Reentrant, for a finalizer may run here while this thread holds the lock.
+        # Reentrant, because a finalizer may run here while this thread holds the lock.
         self._lock = threading.RLock()
         self._loan_type: type[ctypes.Array[ctypes.c_ubyte]] = ctypes.c_ubyte * size
         self._loans: dict[int, weakref.ref[ctypes.Array[ctypes.c_ubyte]]] = {}

@@ -1,7 +1,7 @@
 """The software page table of one region: one byte a page for pages that are assumed resident, in chunks made on use.
 
-An entry may be stale, for the daemon evicts without notice. Load and Store check, so a stale entry costs a round trip
-and never returns a wrong byte. Several threads may use one table: each step is one bytearray operation.
+An entry may be stale, because the daemon evicts without notice. Load and Store check, so a stale entry costs a round
+trip and never returns a wrong byte. Several threads may use one table: each step is one bytearray operation.
 """
 
 from __future__ import annotations

@@ -264,7 +264,7 @@ class Session(Uncopyable):
         """Raise ForkedChild, ClosedError, or the reason if the session has ended."""
         self.check_process()
         end = self.channel.killed or self._stream.end
-        if self._closed:  # checked after `end` was read, for a close also ends the stream
+        if self._closed:  # checked after `end` was read, because a close also ends the stream
             raise ClosedError(f"the client of {self.address} was closed")
         if end is not None:
             raise again(end)

@@ -116,7 +116,7 @@ def _too_wide(errors: Sequence[UsmError] | Moved, *, final: bool) -> bool:
 
 
 def _check(moved: Moved, position: int, stop: int, first_page: int) -> None:
-    """Refuse an answer that breaks the contract, for it would cause an endless loop or lose bytes."""
+    """Refuse an answer that breaks the contract, because it would cause an endless loop or lose bytes."""
     if moved.byte_count > stop - position:
         raise InternalError(f"the daemon moved {moved.byte_count} bytes where {stop - position} were asked for")
     if not moved.byte_count and first_page not in moved.absent_pages[:1]:

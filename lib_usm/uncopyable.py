@@ -8,7 +8,7 @@ from lib_usm.errors import NotCopyable
 
 
 class Uncopyable:
-    """copy.copy, copy.deepcopy and pickle raise NotCopyable, for a copy would be a second owner."""
+    """copy.copy, copy.deepcopy and pickle raise NotCopyable, because a copy would be a second owner."""
 
     instead: ClassVar[str] = "make one of its own where it is needed"
 

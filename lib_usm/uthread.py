@@ -186,7 +186,7 @@ class UThread(ABC, Generic[_T]):
         return True
 
     def wake(self) -> None:
-        """Make it ready, for its wait is over. Called on its kThread."""
+        """Make it ready, because its wait is over. Called on its kThread."""
         self.waiting = None
         self.enqueue(self)
 

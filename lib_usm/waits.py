@@ -18,7 +18,7 @@ class Waiter(Protocol):
     """A thread, uThread or task that waits."""
 
     def wake(self) -> None:
-        """Resume it, for its wait is over."""
+        """Resume it, because its wait is over."""
 
 
 class Wait:
@@ -54,7 +54,7 @@ class Wait:
 
 
 class AheadWait(Wait):
-    """A wait for faults and for an access sent with them. A failure of that access is ignored, for it is sent again."""
+    """A wait for faults and for an access sent with them, whose failure is ignored, because it is sent again."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Names and sizes on the sockets that the proto files do not say."""
+"""Names and sizes of the protocol that the proto files do not define."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ TOKEN_KEY: Final = "usm-session-token"  # noqa: S105 - the name of a key
 TICKET_KEY: Final = "usm-ticket"
 """Metadata of Attach: the ticket of the identity socket, so that the daemon reads the request at once."""
 OVER_BUDGET_KEY: Final = "usm-over-budget"
-"""Metadata of an answer: how many pages EVICTION=DENY could not keep, in decimal."""
+"""Metadata of an answer: the number of pages that EVICTION=DENY could not keep, in decimal."""
 ERROR_DOMAIN: Final = "usmd"
 """Domain of the ErrorInfo that every failed call carries; its reason is a FailureReason without REASON_PREFIX."""
 REASON_PREFIX: Final = "FAILURE_REASON_"
-"""What names of FailureReason begin with."""
+"""Prefix of the names of FailureReason."""
 TICKET_REFUSAL: Final = "!"
-"""What the identity socket's line begins with if it is no ticket, but says why there is none."""
+"""First character of the identity socket's line if it refuses a ticket; the reason follows."""
 MAX_PACKET_BYTES: Final = 4096
-"""Of a packet on the memory socket, in either direction."""
+"""Most bytes of a packet on the memory socket, in either direction."""

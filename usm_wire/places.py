@@ -12,23 +12,23 @@ from pathlib import Path
 from typing import Final
 
 MAX_SOCKET_PATH_BYTES: Final = 107
-"""Bytes of a Unix socket path that fit into the kernel's sun_path, which also holds a final zero."""
+"""Longest path of a Unix socket: the kernel's sun_path has 108 bytes, its final zero included."""
 SYSTEM_FOLDER: Final = Path("/run/usmd")
-"""The runtime folder of root, whose daemon is the whole system's."""
+"""The runtime folder of root, whose daemon is system-wide."""
 SOCKET_NAME: Final = "usmd.sock"
 """The clients' socket."""
 IDENTITY_SUFFIX: Final = ".identity"
-"""The identity socket that vouches for a client's pid and uid is bound at the client socket's path plus this."""
+"""Suffix of the identity socket's path, after that of the clients' socket. It proves a client's pid and uid."""
 MEMORY_SUFFIX: Final = ".memory"
-"""The memory socket, over which clients and the daemon exchange memory, is at the client socket's path plus this."""
+"""Suffix of the memory socket's path, after that of the clients' socket. It exchanges descriptors of memory."""
 
 
 def runtime_folder(environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
-    """Return the user's runtime folder; nothing is created.
+    """The user's runtime folder, which may not exist yet.
 
-    `$XDG_RUNTIME_DIR/usmd` if the variable holds an absolute path and that folder is the user's own, else SYSTEM_FOLDER
-    for root and `/tmp/usmd-UID` for all others. `uid` None is the effective user of this process. sudo and su may keep
-    the variable of another user, who could use no folder made there, or could replace it.
+    `$XDG_RUNTIME_DIR/usmd` if the variable is an absolute path and only the user may write there, else SYSTEM_FOLDER
+    for root and `/tmp/usmd-UID` for all other users. `uid` None: the effective user of this process. The check is for
+    sudo and su, which may keep the variable of another user.
     """
     user = os.geteuid() if uid is None else uid
     base = Path(environ.get("XDG_RUNTIME_DIR", ""))
@@ -38,10 +38,7 @@ def runtime_folder(environ: Mapping[str, str] = os.environ, uid: int | None = No
 
 
 def is_own(folder: Path, user: int, *, link: bool = True) -> bool:
-    """Whether a folder (`link`: or what a link to one names) belongs to the user, and no other user may write to it.
-
-    An absent folder is not another user's.
-    """
+    """True if only the user may write to the folder, or there is no folder. `link`: follow a symbolic link."""
     try:
         found = folder.stat() if link else folder.lstat()
     except FileNotFoundError:

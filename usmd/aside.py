@@ -43,7 +43,7 @@ class Aside(Generic[_T]):
         self._limit = limit
         self._size_of = size_of
         self._items: SimpleQueue[tuple[int, _T] | threading.Event] = SimpleQueue()
-        # Reentrant, for a finalizer may run while it is held, and hand over an item.
+        # Reentrant, because a finalizer may run while it is held, and hand over an item.
         self._lock = threading.RLock()
         self._lost = 0
         self._performed = 0

@@ -230,7 +230,7 @@ def _run(config: Config) -> int:
     if runtime_folder() in (server.socket.parent, server.admin_socket.parent, server.state_dir):
         prepare_folder(runtime_folder())
     with Signals() as signals:
-        # Imported here, for grpc must not be imported before the log is configured, and `--help` needs none of it.
+        # Imported here, because grpc must not be imported before the log is configured, and `--help` needs none of it.
         from usmd.server.daemon import serve as serve_until_stopped
 
         return serve_until_stopped(config, signals)

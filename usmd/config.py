@@ -52,8 +52,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Mode of the operators' socket. Its users can see and control everything, so the default admits only the owner."""
 
     state_dir: values.AbsolutePath
-    """Folder of swap files without a path or with a relative one. Default: the user's runtime folder, for the contents
-    of a swap file are useless after the daemon has ended."""
+    """Folder of swap files without a path or with a relative one. Default: the user's runtime folder, because the
+    contents of a swap file are useless after the daemon has ended."""
 
     max_sessions: values.Count = 1024
     """Most client sessions at a time. The default limits the daemon's own memory for them to some tens of MiB."""
@@ -78,7 +78,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     default is the time after which Linux gives up a request to a disk."""
 
     uvloop: values.Switch = True
-    """Run on uvloop instead of asyncio's own loop, for it is faster."""
+    """Run on uvloop instead of asyncio's own loop, because it is faster."""
 
     trace_events: values.AbsolutePath | None = None
     """File for every event of the core, from which `usmctl debug replay-events` reproduces the state; None: only the

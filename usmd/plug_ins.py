@@ -56,7 +56,7 @@ def check(place: Path, status: os.stat_result, user: int, *, relative: bool) -> 
     """Raise InvalidArgument unless a daemon of `user` may execute the file at `place`.
 
     It must be root's or the user's own, and writable by no other user. Its group may write to it if the file is the
-    user's own and the user is not root, for a umask of 002 is common, with a group for each user. What a `relative`
+    user's own and the user is not root, because a umask of 002 is common, with a group for each user. What a `relative`
     path names depends on where the daemon was started, so that file must be the user's own.
     """
     mode = stat.S_IMODE(status.st_mode)

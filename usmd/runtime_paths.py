@@ -1,7 +1,4 @@
-"""Runtime folders with safe rights, and addresses as people write them.
-
-The choice of the folder is usm_wire.places'. Binding and locking a socket are usmd/server's.
-"""
+"""Makes runtime folders with safe rights, and reads addresses. usm_wire.places chooses the folder."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ _WHAT_TO_DO = "choose other places with --socket, --admin-socket and --state-dir
 
 
 def prepare_folder(folder: Path) -> None:
-    """Create `folder` with mode 0700, or check that the existing one is safe to put sockets in; raises ConfigError."""
+    """Create `folder` with mode 0700, or check that the existing one is safe for sockets. Raises ConfigError."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
@@ -26,10 +23,10 @@ def prepare_folder(folder: Path) -> None:
 
 
 def check_folder(folder: Path, what_to_do: str) -> None:
-    """Check that no other user can have put sockets into `folder`; one that is absent passes.
+    """Check that no other user can have put sockets into `folder`; an absent folder passes.
 
-    A folder under /tmp can be made by the first to come; its owner could replace a socket and read every page. Raises
-    ConfigError if it is no folder (a symbolic link is none), belongs to another user, or others may write to it.
+    Any user can make a folder under /tmp; its owner could replace a socket and read every page. Raises ConfigError if
+    `folder` is not a folder (but a symbolic link, for example), or another user owns it or may write to it.
     """
     try:
         found = folder.lstat()
@@ -55,8 +52,8 @@ def check_folder(folder: Path, what_to_do: str) -> None:
 def parse_address(text: str, *, identity: bool = True) -> Path:
     """Read the socket path in `text`: `unix:PATH`, `unix://PATH`, or a bare path; always absolute.
 
-    With `identity` there must also be room for the identity socket that is bound next to it. Raises ConfigError, which
-    names the text, what is allowed, and for a long path its length in bytes.
+    With `identity`, the longer path of the identity socket beside it must fit too. Raises ConfigError, which names the
+    text, what is allowed, and for a long path its length in bytes.
     """
     path = text.removeprefix("unix://") if text.startswith("unix://") else text.removeprefix("unix:")
     if not path.startswith("/") or path.endswith("/") or "\0" in path:

@@ -134,7 +134,7 @@ def never_block() -> None:
     """Replace sys.stdout and sys.stderr by AsideStreams, which are finished at the end of the process.
 
     Native code writes to descriptor 2 itself. If the user turns grpc's log on ($GRPC_VERBOSITY), it goes through a
-    pipe, for grpc writes it on the threads that serve.
+    pipe, because grpc writes it on the threads that serve.
     """
     writers: dict[tuple[int, int], Aside[bytes]] = {}
     for number, name in ((1, "stdout"), (2, "stderr")):

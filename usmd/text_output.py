@@ -60,7 +60,7 @@ def to_json(document: object, encoding: str = "utf-8", *, indent: int = 0) -> st
     r"""Return `document` as JSON that `encoding` can represent; it may contain any text.
 
     Characters that the encoding lacks, or that could control a terminal, become JSON escapes, which keep the value. A
-    byte of a file's name that is not text becomes the text `\xHH`, for JSON cannot represent it.
+    byte of a file's name that is not text becomes the text `\xHH`, because JSON cannot represent it.
     """
     try:
         encoded = msgspec.json.encode(document)

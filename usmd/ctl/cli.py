@@ -260,7 +260,7 @@ def drain(
 def doctor(context: typer.Context, output: FormatOption = None) -> None:
     """Show what this machine offers for real memory, what usmd will use, and how to get what is missing.
 
-    Needs no daemon. Run it as the user whose program will use the memory, for the checks depend on that user's rights.
+    Needs no daemon. Run it as the user whose program will use the memory: the checks depend on that user's rights.
 
     Exit code: 0 if real memory (userfaultfd) can be used, 1 if only simulated memory can.
     """

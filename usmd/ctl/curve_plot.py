@@ -107,14 +107,14 @@ def _fill(axes: Any, trace: Trace, rows: Sequence[Row]) -> None:  # noqa: ANN401
     _write(axes.set_title(""), f"{trace.name}: {len(trace):,} accesses to {trace.distinct:,} pages")
     axes.grid(visible=True, which="major", alpha=0.3)
     shares = axes.secondary_xaxis("top", functions=(Scale(100 / trace.distinct), Scale(trace.distinct / 100)))
-    # Values between powers of ten are labelled too, for the picture may have no power of ten in its range.
+    # Values between powers of ten are labelled too, because the picture may have no power of ten in its range.
     few = max(row.frames for row in rows) < 10 * min(row.frames for row in rows)
     for axis, form in ((axes.xaxis, "{:,.0f}"), (shares.xaxis, "{:.3g}%")):
         axis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form.format(value)))
         axis.set_minor_formatter(axis.get_major_formatter() if few else NullFormatter())
     shares.set_xlabel("of the distinct pages")
     if names:
-        # Names are written afterwards, for a legend omits names that begin with an underscore.
+        # Names are written afterwards, because a legend omits names that begin with an underscore.
         legend = axes.legend(loc="upper right", fontsize="small")
         for text, name in zip(legend.get_texts(), names, strict=True):
             _write(text, name)

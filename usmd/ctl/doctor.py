@@ -116,7 +116,7 @@ class FeatureRow(NamedTuple):
     since: str
     use: Use
     here: bool | None
-    """None: unknown, for there is no userfaultfd to ask."""
+    """None: unknown, because there is no userfaultfd to ask."""
     gives: str
 
 
@@ -220,7 +220,7 @@ def _descriptor(findings: Findings) -> Iterator[Advice]:
 
 
 def _features(findings: Findings) -> Iterator[Advice]:
-    """Advice on missing features that usmd would use; none without a descriptor, for then the features are unknown."""
+    """Advice on missing features that usmd would use; none without a descriptor: then the features are unknown."""
     if not findings.offer.way:
         return
     for feature in (each for each in FEATURES if each in (REQUIRED | WANTED) & ~findings.offer.features):

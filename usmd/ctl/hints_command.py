@@ -54,7 +54,7 @@ def hints(
     """List the ranges with a hint in force, of one process or of all, and the pages kept in memory within the budget.
 
     FAULTS and EVICTED are counted under the hint since it was set. If later hints split its range, each part shows the
-    same numbers, for they are the hint's. If UNEVICTABLE is below RESIDENT for EVICTION=DENY, the budget is spent.
+    same numbers, because they are the hint's. If UNEVICTABLE is below RESIDENT for EVICTION=DENY, the budget is spent.
     """
     if clear is None:
         with connected(context, address) as admin:

@@ -97,7 +97,7 @@ def parse_range(text: str) -> tuple[Place, int | None]:
 
 
 def absolute_files(specification: str) -> str:
-    """A policy's specification with absolute paths, for the daemon's current folder is another one.
+    """A policy's specification with absolute paths, because the daemon's current folder is another one.
 
     Raises InvalidArgument for bytes that are not UTF-8.
     """

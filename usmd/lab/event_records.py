@@ -167,7 +167,7 @@ def digest_of_error(error: Exception) -> int:
 def digest_of_state(core: Core, number: int) -> int:
     """32 bits of the state after event `number`: one part of the frames in turn, and all counts.
 
-    A part is bounded, for the daemon waits for the digest: about 0.1 ms.
+    A part is bounded, because the daemon waits for the digest: about 0.1 ms.
     """
     state, frames = core.state, core.state.frames
     parts = -(-frames.count // STATE_PART)

@@ -1,7 +1,7 @@
 """Replays an event log: makes a core with the recorded settings, passes it the same events, and compares the results.
 
-Bytes of pages are not replayed, for a core never sees them. The replay stops at a call of a policy that hung and was
-ended from outside. It fails to match for policies that do not decide the same for the same events. A log that names
+Bytes of pages are not replayed, because a core never sees them. The replay stops at a call of a policy that hung and
+was ended from outside. It fails to match for policies that do not decide the same for the same events. A log that names
 policies in files or installed packages needs the same ones here.
 """
 
@@ -75,7 +75,7 @@ class _Clock:
 
 
 def make_without_files(kind: str, specification: str, memory: MemoryView) -> Policy:
-    """A policy by name. Raises InvalidArgument for one in a file, for a log may come from a stranger."""
+    """A policy by name. Raises InvalidArgument for one in a file, because a log may come from a stranger."""
     if registry.is_file(specification):
         raise InvalidArgument(
             f"{kind} policy {specification} is in a file, which a replay would execute; allow it if you trust the log"

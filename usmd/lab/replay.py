@@ -45,7 +45,7 @@ class Row(msgspec.Struct, frozen=True):
     """The result of a replay. `complete`: the whole trace was replayed.
 
     `hits` + `misses` = `accesses`. `evictions`: evicted pages, of which `writebacks` were dirty. `read_ahead`: pages
-    brought in beside a missed one. `refused`: misses whose page was not brought in, for no page could be evicted.
+    brought in beside a missed one. `refused`: misses whose page was not brought in, because no page could be evicted.
     `policy_errors`: unusable answers of a policy; `policy_error` is the first. `seconds` and `accesses_per_s` are the
     replay's own.
     """

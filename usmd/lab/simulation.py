@@ -22,7 +22,7 @@ ALL_PARTS: Final = sys.maxsize
 class Simulation:
     """The core, and the first error of a policy as `problem` (empty: none so far).
 
-    A policy is never replaced here, however many errors it makes, for its behaviour is to be measured.
+    A policy is never replaced here, however many errors it makes, because its behaviour is to be measured.
     """
 
     def __init__(

@@ -72,7 +72,7 @@ _BASES: Final[dict[str, type[Policy]]] = {
 }
 _GROUP: Final = "usmd.policies."
 _FILE_LOADER: Final = "usmd.plug_ins"
-"""Not imported here, for policies are pure: only a specification that names a file loads this module."""
+"""Not imported here, because policies are pure: only a specification that names a file loads this module."""
 _LOADERS: Final = (__name__, _FILE_LOADER, "importlib")
 """Modules that a traceback skips in the search for the module at fault."""
 

@@ -87,7 +87,7 @@ class SwapDevice(ABC):
         try:
             kept = self._checksums
             fresh = checksums(batch)
-            # Cleared first, for a write that fails halfway has already destroyed the old bytes.
+            # Cleared first, because a write that fails halfway has already destroyed the old bytes.
             for entry in batch:
                 kept[entry.slot] = 0
             results = self._store(batch)

@@ -42,7 +42,7 @@ def create_swap_file(path: Path, page_size: int, slots: int) -> int:
     except OSError as error:
         raise _cannot(path, "made", error) from error
     try:
-        # Locked before the header is written, for a header without a lock marks a stale file.
+        # Locked before the header is written, because a header without a lock marks a stale file.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _require_room(path, descriptor, size)
         os.pwrite(descriptor, HEADER.pack(MAGIC, VERSION, page_size, slots, os.getpid()), 0)
@@ -81,7 +81,7 @@ def _remove_stale(path: Path) -> None:
         return
     except OSError as error:
         raise _cannot(path, "opened", error) from error
-    # Checked before it is opened, for merely opening a device can have effects.
+    # Checked before it is opened, because merely opening a device can have effects.
     if stat.S_ISLNK(mode):
         raise SwapDeviceError(f"swap file {path}: is a symbolic link, which is not followed; give the file's own path")
     if not stat.S_ISREG(mode):
@@ -126,7 +126,7 @@ def _names(path: Path, descriptor: int) -> bool:
 
 
 def _require_room(path: Path, descriptor: int, size: int) -> None:
-    # Checked beforehand, for a preallocation that fails may have filled the disk of other programs.
+    # Checked beforehand, because a preallocation that fails may have filled the disk of other programs.
     space = os.fstatvfs(descriptor)
     free = space.f_bavail * space.f_frsize
     if space.f_blocks and free < size:

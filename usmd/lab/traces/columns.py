@@ -203,7 +203,7 @@ def _by_number(line: str, number: int, delimiter: str, context: Context) -> Colu
     names = [str(n) for n in range(1, len(_split(line, delimiter)) + 1)]
     found = {meaning: _find(names, meaning, line, number, context) for meaning in context.columns}
     key = "id" if "id" in found else "address"
-    where = cast(int, found.pop(key))  # not None, for it was asked for
+    where = cast(int, found.pop(key))  # not None, because it was asked for
     return Columns(delimiter, len(names), where, key == "address", **found)
 
 

@@ -9,7 +9,7 @@ operations all rows are reads. A row whose operation is no access, such as a del
 be in any unit (time_units). A table whose columns are known needs no header (columns).
 
 Rows are converted column by column, many at a time; if that fails, they are converted again row by row to find the
-invalid one. Lines without quotes are split here, for the csv module is slower.
+invalid one. Lines without quotes are split here, because the csv module is slower.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class HintAware(EvictPolicy):
         self.classes[self.memory.priority(pfn)].page_accessed(pfn, write)
 
     def page_missed(self, page: int) -> None:
-        """Pass it on to each class, for any may remember the page."""
+        """Pass it on to each class, because any may remember the page."""
         for policy in self.classes:
             policy.page_missed(page)
 

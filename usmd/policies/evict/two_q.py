@@ -47,7 +47,7 @@ class TwoQ(EvictPolicy):
             self.a_in.append(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """Make it the most recent of the LRU list. Touches in the queue do not count, for they are correlated."""
+        """Make it the most recent of the LRU list. Touches in the queue do not count, because they are correlated."""
         del write
         if pfn in self.a_main:
             self.a_main.move_to_end(pfn)
