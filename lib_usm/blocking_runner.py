@@ -1,8 +1,8 @@
 """Runs steps for threads that wait. All threads of a session share one stream, which has no reader thread of its own.
 
 The first thread that waits is the leader: it reads the stream and wakes the others (the followers) when their answers
-arrive. Once it has its own answer, a follower becomes the leader. A signal handler may raise in the main thread at any
-moment, so the main thread's calls run on a thread of lib_usm.calls.
+arrive. When the leader has its own answer, a follower becomes the leader. A signal handler may raise in the main thread
+at any moment, so the main thread's calls run on a thread of lib_usm.calls.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class BlockingRunner:
     def run(self, make: Callable[[Place], Steps[_T]], timeout: float | None = None) -> _T:
         """Return the result of the steps.
 
-        Raises TimeoutError if one wait lasts until `timeout` seconds from the call.
+        Raises TimeoutError if they still wait after `timeout` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         thread = _Thread()
