@@ -280,7 +280,7 @@ def test_what_is_no_integer_is_refused_by_each_entry_and_nothing_was_changed(dae
 
 @pytest.mark.parametrize("requests", [[5], [("region",)], [(None, 0, 1)], ["abc"], [(1, 2, 3, 4)]], ids=label)
 def test_what_is_no_request_is_refused(client, requests):
-    with pytest.raises(lib_usm.WrongType, match=r"no request|no region"):
+    with pytest.raises(lib_usm.WrongType, match=r"not a request|not a region"):
         client.fault_many(requests)
 
 

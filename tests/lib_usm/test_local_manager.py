@@ -421,7 +421,7 @@ class TestRefusals:
             lm.spawn(coroutine)
         with pytest.raises(lib_usm.InvalidArgument, match="42 cannot be called"):
             lm.spawn_async(42)
-        with pytest.raises(lib_usm.InvalidArgument, match="no coroutine; use spawn"):
+        with pytest.raises(lib_usm.InvalidArgument, match="not a coroutine; use spawn"):
             lm.spawn_async(int)
         with pytest.raises(TypeError):
             lm.spawn(int, priority="high")

@@ -44,5 +44,5 @@ def test_a_fault_that_was_waited_for_is_allocated_or_raised():
     with pytest.raises(lib_usm.DataLoss) as raised:
         allocated(error)
     assert raised.value is not error
-    with pytest.raises(lib_usm.InternalError, match="no answer to a fault that waits"):
+    with pytest.raises(lib_usm.InternalError, match="not an answer to a fault that waits"):
         allocated(lib_usm.Yielded(1))
