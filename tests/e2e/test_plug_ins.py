@@ -137,7 +137,7 @@ def start(tmp_path, *flags):
     [
         ("{file}:Newest", "cannot be loaded: {file} has no class Newest; its evict policies are NewestFirst, Fails"),
         ("{file}:NewestFirst(size=1)", "size=1: it has no parameter 'size'; it has word, loud"),
-        ("{file}:NewestFirst(loud=1)", "loud=1 is no bool, which is true or false; its default is false"),
+        ("{file}:NewestFirst(loud=1)", "loud=1 is not of type bool, which is true or false; its default is false"),
         ("hint_aware(fallback={file}:Newest)", "{file} has no class Newest"),
         ("{folder}/absent.py:Newest", "{folder}/absent.py cannot be read: No such file or directory"),
     ],

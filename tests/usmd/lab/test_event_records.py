@@ -98,7 +98,7 @@ def test_the_end_of_a_log_says_why():
     [
         (b"", "allowed is a file that usmd serve --trace-events wrote"),
         (b"\x7fELF\n", "allowed is a file that usmd serve --trace-events wrote"),
-        (b'{"usmd_events":"one"}\n', "no header of an event log"),
+        (b'{"usmd_events":"one"}\n', "not the header of an event log"),
         (header_line(SETTINGS, DEVICES, complete=True).replace(b":1,", b":99,", 1), "an event log of version 99"),
     ],
 )

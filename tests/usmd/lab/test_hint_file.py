@@ -76,7 +76,7 @@ def test_pages_that_the_trace_never_touches_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("PRIORITY=LOW", "is no hint"),
+        ("PRIORITY=LOW", "is not a hint"),
         ("1-9 PRIORITY=URGENT", "PRIORITY=LOW|NORMAL|HIGH"),
         ("9-1 PRIORITY=LOW", "not below its start"),
         ("0xzz PRIORITY=LOW", "'0xzz' is not an id of the trace"),
