@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from usmd.errors import ConfigError
@@ -25,7 +27,9 @@ def why_not_real(offer: uffd.Offer, page_size: int) -> str:
     return uffd.usable(offer)
 
 
-def make(wanted: str, frames: int, page_size: int, offer: uffd.Offer) -> tuple[Mechanism, str]:
+def make(
+    wanted: str, frames: int, page_size: int, offer: uffd.Offer, clock: Callable[[], float] = time.monotonic
+) -> tuple[Mechanism, str]:
     """The mechanism of this name, and for `auto` why it is not real memory (empty: it is).
 
     Raises ConfigError when `userfaultfd` is wanted and cannot be used, or the memory cannot be had.
@@ -38,4 +42,4 @@ def make(wanted: str, frames: int, page_size: int, offer: uffd.Offer) -> tuple[M
         )
     if wanted == simulated.NAME or why_not:
         return SimulatedMemory(frames, page_size), why_not
-    return UserfaultfdMemory(page_size), ""
+    return UserfaultfdMemory(page_size, clock), ""

@@ -46,7 +46,10 @@ class ClientMemory:
     Raises OSError where the kernel refuses the handshake.
     """
 
-    def __init__(self, descriptor: int, features: Feature, page_size: int, pid: int) -> None:
+    def __init__(
+        self, descriptor: int, features: Feature, page_size: int, pid: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         uffd.handshake(descriptor, features)
         self.descriptor = descriptor
         self.pid = pid
@@ -392,7 +395,7 @@ class ClientMemory:
         """
         self._tries += 1
         if self._read(self._early) == 0:
-            now = time.monotonic()
+            now = self._clock()
             if now < self._stuck_until:
                 return False
             if self._tries >= BUSY_TRIES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import _thread
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Final
@@ -31,7 +31,7 @@ FINISH_SECONDS: Final = 10.0
 class Departures:
     """Regions that are emptied, and clients that are let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._emptying: dict[int, RealRegion] = {}
         """Regions that are gone and still hold memory."""
         self._gone: SimpleQueue[Sequence[RealRegion] | threading.Event] = SimpleQueue()
@@ -40,8 +40,8 @@ class Departures:
         """A thread takes them from there."""
         self._leaving: list[ClientMemory] = []
         """Clients that are gone, and whose userfaultfd is still open."""
-        self._of_regions = Aftercare(_late)
-        self._of_clients = Aftercare(_late)
+        self._of_regions = Aftercare(_late, clock)
+        self._of_clients = Aftercare(_late, clock)
 
     def check_room(self) -> None:
         """Raise LimitExceeded while the memory of too many regions cannot be given back."""

@@ -61,15 +61,16 @@ class Held(NamedTuple):
 class Account:
     """Seconds that the loop has lost to a client, in the minute that runs."""
 
-    __slots__ = ("_ends", "_seconds")
+    __slots__ = ("_clock", "_ends", "_seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._seconds = 0.0
         self._ends = 0.0
 
     def charge(self, seconds: float) -> bool:
         """Add to it; whether more is used than may be."""
-        now = time.monotonic()
+        now = self._clock()
         if now > self._ends:
             self._seconds, self._ends = 0.0, now + MINUTE
         self._seconds += seconds
@@ -188,7 +189,10 @@ class Aftercare:
     `late` is called with its name once, on the loop, by `tick`.
     """
 
-    def __init__(self, late: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, late: Callable[[str], None] = lambda _: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._late = late
         self._jobs: deque[tuple[str, Callable[[], object]]] = deque()
         self._changed = threading.Condition()
@@ -217,7 +221,7 @@ class Aftercare:
                     self._threads -= 1
                     return
                 name, job = self._jobs.popleft()
-                self._under_way[me] = name, time.monotonic()
+                self._under_way[me] = name, self._clock()
             try:
                 job()
             except OSError as error:
@@ -239,7 +243,7 @@ class Aftercare:
         """Give the places of threads whose jobs are late to others."""
         if not self._under_way:
             return
-        before = time.monotonic() - LATE_SECONDS
+        before = self._clock() - LATE_SECONDS
         with self._changed:
             late = {me: name for me, (name, began) in self._under_way.items() if began < before}
             for me, name in late.items():

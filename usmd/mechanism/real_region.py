@@ -8,6 +8,7 @@ import fcntl
 import mmap
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -87,13 +88,15 @@ class RealRegion:
         "residency_fd", "shared",
     )  # fmt: skip
 
-    def __init__(self, region_id: int, page_count: int, page_size: int) -> None:
+    def __init__(
+        self, region_id: int, page_count: int, page_size: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Make the memfds; raises LimitExceeded."""
         self.region_id = region_id
         self.page_count = page_count
         self.client: ClientMemory | None = None
         """The client's side, once it has mapped the region."""
-        self.account = Account()
+        self.account = Account(clock)
         self.emptied = threading.Event()
         """Set when it is gone and holds no memory."""
         self.shared = False

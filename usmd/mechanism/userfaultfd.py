@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -40,7 +41,8 @@ class UserfaultfdMemory(Mechanism):
 
     name = NAME
 
-    def __init__(self, page_size: int) -> None:
+    def __init__(self, page_size: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._page_size = page_size
         self._zeros = bytes(page_size)
         self._zero_block = Block(HARDWARE_PAGE)
@@ -50,7 +52,7 @@ class UserfaultfdMemory(Mechanism):
         """Clients that have mapped a region, in the order in which they did, until they are disconnected."""
         self._staging = Staging(page_size)
         self._punching = Punching()
-        self._departures = Departures()
+        self._departures = Departures(clock)
         self.on_held: Callable[[int, str], None] = lambda _region, _why: None
         """Called with a region and a reason when its client has made a punch wait, and is to end."""
 
@@ -60,7 +62,7 @@ class UserfaultfdMemory(Mechanism):
         """Make the memfds of a region; raises LimitExceeded."""
         del process_id  # its client comes with `connect`
         self._departures.check_room()
-        self._regions[region_id] = RealRegion(region_id, page_count, self._page_size)
+        self._regions[region_id] = RealRegion(region_id, page_count, self._page_size, self._clock)
 
     def region(self, region_id: int) -> RealRegion | None:
         """A region that is not gone, or None."""

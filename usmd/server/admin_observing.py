@@ -79,7 +79,7 @@ class Observing:
             check_policy("evict", each, state.running)
         with _alone(self._shadowed, process, "shadowed"):
             started = self._engine.now()
-            shadow = Shadow(process, policies, frames, sample, state.settings, state.running)
+            shadow = Shadow(process, policies, frames, sample, state.settings, state.running, self._engine.now)
             shadow.begin(started)
             with self._engine.taps.listening(process, shadow):
                 await self._report(shadow, process, interval, started, context)

@@ -7,6 +7,7 @@ those that are refused: one line for each user once in a while, however many the
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -20,7 +21,8 @@ TELL_SECONDS: Final = 10.0
 class Complaints:
     """Log lines, one for each user in TELL_SECONDS. `tell` writes one: uid, pid, why, and how many it is of."""
 
-    def __init__(self, tell: Callable[[int, int, str, int], None]) -> None:
+    def __init__(self, tell: Callable[[int, int, str, int], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._log = tell
         self._untold: Counter[int] = Counter()
         self._quiet_until: dict[int, float] = {}
@@ -28,12 +30,11 @@ class Complaints:
     def add(self, uid: int, pid: int, why: str) -> None:
         """A connection of `pid` was refused or closed because of `why`."""
         self._untold[uid] += 1
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._clock()
         if now >= self._quiet_until.get(uid, 0.0):
             self._quiet_until[uid] = now + TELL_SECONDS
             # In a moment, so that the line counts all that go together.
-            loop.call_soon(self._tell, uid, pid, why)
+            asyncio.get_running_loop().call_soon(self._tell, uid, pid, why)
 
     def _tell(self, uid: int, pid: int, why: str) -> None:
         self._log(uid, pid, why, self._untold.pop(uid, 0))
@@ -42,13 +43,13 @@ class Complaints:
 class Allowance:
     """Counts the connections to one socket."""
 
-    def __init__(self, socket: str, of_user: int, in_all: int) -> None:
+    def __init__(self, socket: str, of_user: int, in_all: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._socket = socket
         self._of_user = of_user
         self._in_all = in_all
         self._waiting: Counter[int] = Counter()
         self._open = 0
-        self._complaints = Complaints(self._tell)
+        self._complaints = Complaints(self._tell, clock)
 
     def enter(self, uid: int, pid: int) -> str | None:
         """Count a connection, which waits for a session; or say why it may not be, for its peer, and count none."""

@@ -99,9 +99,8 @@ class ClientService:
 
     async def _until_emptied(self, regions: Sequence[int]) -> None:
         """Wait, but not for ever, until regions hold nothing: who has been told that they are gone finds no byte."""
-        loop = asyncio.get_running_loop()
-        latest = loop.time() + EMPTIED_SECONDS
-        while not self._calls.are_emptied(regions) and loop.time() < latest:  # noqa: ASYNC110 - threads do it
+        latest = self._engine.now() + EMPTIED_SECONDS
+        while not self._calls.are_emptied(regions) and self._engine.now() < latest:  # noqa: ASYNC110 - threads do it
             await asyncio.sleep(0.001)
 
     async def HintRegion(  # noqa: N802

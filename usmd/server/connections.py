@@ -51,7 +51,16 @@ _EVERY: Final = 10
 class Connections:
     """Looks after the connections to the socket at `path`. `sessions` tells of those there are."""
 
-    def __init__(self, path: Path, sessions: Callable[[], Sessions], *, of_user: int, in_all: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sessions: Callable[[], Sessions],
+        *,
+        of_user: int,
+        in_all: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._path = str(path)
         self._sessions = sessions
         self._of_user = of_user
@@ -69,7 +78,7 @@ class Connections:
         self._ticks = 0
         self._not_before = 0.0
         self._base = 0
-        self._complaints = Complaints(_tell)
+        self._complaints = Complaints(_tell, clock)
         self._strangers: list[Peer] = []
         """Connections whose process had no session when they were last looked at."""
         self._of_users: Counter[int] = Counter()
@@ -90,7 +99,7 @@ class Connections:
 
     def _look_if_changed(self) -> None:
         self._ticks += 1
-        now = time.monotonic()
+        now = self._clock()
         if self._closed or now < self._not_before or (self._looking is not None and not self._looking.done()):
             return
         if self._looking is not None:
@@ -125,10 +134,10 @@ class Connections:
 
     async def _look_next(self) -> None:
         """Look once more, when the last look has ended and its rest is over."""
-        while (self._looking is not None and not self._looking.done()) or time.monotonic() < self._not_before:
+        while (self._looking is not None and not self._looking.done()) or self._clock() < self._not_before:
             if self._looking is not None:
                 await asyncio.wait([self._looking])
-            await asyncio.sleep(max(self._not_before - time.monotonic(), 0.0))
+            await asyncio.sleep(max(self._not_before - self._clock(), 0.0))
         self._next_look = None  # calls from here on may be of connections that this look does not see
         self._looking = asyncio.get_running_loop().create_task(self._look())
         await asyncio.shield(self._looking)
@@ -155,7 +164,7 @@ class Connections:
             self._examine(descriptor, peers, others)
         self.peers, self._others = peers, others
         self._of_users = Counter(peer.uid for peer in peers.values())
-        sessions, now = self._sessions(), time.monotonic()
+        sessions, now = self._sessions(), self._clock()
         found = too_many(list(peers.values()), sessions, self._of_user, self._in_all)
         for number, (peer, why) in enumerate(self._excess.overdue(found, now)):
             if number % SLICE == SLICE - 1:
@@ -200,7 +209,7 @@ class Connections:
             return None  # no Unix socket
         finally:
             os.dup2(self._blank, glass.fileno(), inheritable=False)
-        return Peer(descriptor, inode, pid, uid, time.monotonic())
+        return Peer(descriptor, inode, pid, uid, self._clock())
 
     def _close(self, peer: Peer, why: str) -> None:
         """Shut a connection down, and tell the operator."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
@@ -119,25 +120,26 @@ class Daemon:
         running: Running,
         shares: Shares,
         locks: Sequence[SocketLock],
-        event_log: EventLog | None = None,
+        event_log: EventLog | None,
+        clock: Callable[[], float],
     ) -> None:
-        """`locks`: of the clients' socket and of the operators'."""
+        """`locks`: of the clients' socket and of the operators'. `clock` (seconds, never falling): of all parts."""
         self._config = config
         self._signals = signals
         self._locks = locks
         memory = config.memory
         offer = uffd.probe()
-        mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer)
+        mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer, clock)
         self.engine = Engine(
             core_settings(memory, config.policy), mechanism, devices, cpu_clock, event_log,
-            config.server.device_timeout, running,
+            config.server.device_timeout, running, clock,
         )  # fmt: skip
         self.watch = Watch()
-        self.policy_changes = PolicyChanges(self.engine.now)
+        self.policy_changes = PolicyChanges(clock)
         self.engine.on_notice = self._notice
         server = config.server
         self._identities = Identities(
-            timeout=server.attach_timeout, of_user=server.max_user_connections, in_all=shares.connections
+            timeout=server.attach_timeout, of_user=server.max_user_connections, in_all=shares.connections, clock=clock
         )
         self.sessions = Sessions(
             self.engine,
@@ -155,14 +157,14 @@ class Daemon:
                 mechanism,
                 self.sessions,
                 self._calls,
-                parse_wakeup(memory.fault_wakeup),
+                parse_wakeup(memory.fault_wakeup, clock),
                 offer.features & (uffd.REQUIRED | uffd.WANTED),
                 timeout=config.server.attach_timeout,
                 of_user=server.max_user_connections,
                 in_all=shares.memory_connections,
             )
         self._connections = Connections(
-            locks[0].place(), self._holders, of_user=server.max_user_connections, in_all=shares.connections
+            locks[0].place(), self._holders, of_user=server.max_user_connections, in_all=shares.connections, clock=clock
         )
         self._grace = config.server.drain_grace
         self._stop = asyncio.Event()
@@ -209,7 +211,7 @@ class Daemon:
         for lock in self._locks:
             lock.made()
         notifier = Notifier()
-        loop_watch = LoopWatch(self._end_client, notifier.notify)
+        loop_watch = LoopWatch(self._end_client, notifier.notify, self.engine.now)
         ticker = loop.create_task(self._tick(notifier, loop_watch))
         log.event(
             "ready",
@@ -371,7 +373,7 @@ async def _run(
     locks: Sequence[SocketLock],
     event_log: EventLog | None,
 ) -> int:
-    return await Daemon(config, devices, signals, cpu_clock, running, shares, locks, event_log).run()
+    return await Daemon(config, devices, signals, cpu_clock, running, shares, locks, event_log, time.monotonic).run()
 
 
 def _close(device: SwapDevice) -> None:

@@ -69,8 +69,10 @@ class DeviceQueue:
         deliver: Callable[[Event], object],
         pauses: Sequence[float] = PAUSES,
         timeout: float = TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.device = device
+        self._clock = clock
         self.pages_written = 0
         self.pages_read = 0
         self.errors = 0
@@ -80,9 +82,9 @@ class DeviceQueue:
         self.reads_owed = 0
         """Pages that were to be read and have not been delivered yet."""
         self.writes_owed = 0
-        self.reads = Stopwatch()
+        self.reads = Stopwatch(clock)
         """Times of pages that were read, from `read` to their completion; `writes`: the same of those written."""
-        self.writes = Stopwatch()
+        self.writes = Stopwatch(clock)
         self._memory = memory
         self._deliver = deliver
         self._writes: list[SlotPage] = []
@@ -178,7 +180,7 @@ class DeviceQueue:
         )
 
     def look(self, now: float) -> None:
-        """Time has passed: give up the jobs that take too long at `now` (seconds of time.monotonic)."""
+        """Time has passed: give up the jobs that take too long at `now` (seconds of its clock)."""
         self.reads.tick()
         self.writes.tick()
         given_up = self._jobs.look(now)
@@ -198,7 +200,7 @@ class DeviceQueue:
         elif self._reads:
             self._start_reads([])
         if self._hangs_since and not self._jobs.late(WRITE) and not self._jobs.late(READ):
-            seconds = round(time.monotonic() - self._hangs_since, 1)
+            seconds = round(self._clock() - self._hangs_since, 1)
             self._hangs_since = 0.0
             log.event("swap_device_returned", device=self.device.name, seconds=seconds)
 
@@ -357,7 +359,7 @@ class DeviceQueue:
                 self._ended(job)
 
         perform = self.device.write if operation == WRITE else self.device.read
-        job = Job(operation, perform, _batch(pages, buffers), time.monotonic(), on_end)
+        job = Job(operation, perform, _batch(pages, buffers), self._clock(), on_end)
         try:
             return await self._jobs.run(job)
         except DeviceHangs as error:
@@ -379,7 +381,7 @@ class DeviceQueue:
         """Wait for what is queued, then close the device; raises UsmdError where that fails."""
         while running := self._running():
             await asyncio.wait(running, timeout=LOOK_SECONDS)  # what ends may have begun more
-            self.look(time.monotonic())
+            self.look(self._clock())
         if not self._hangs_since:
             await asyncio.to_thread(self._jobs.close)
             await asyncio.to_thread(self.device.close)

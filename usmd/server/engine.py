@@ -63,11 +63,14 @@ class Engine:
         event_log: EventLog | None = None,
         device_timeout: float = TIMEOUT,
         running: Running | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`event_log`: where each event goes; None: none is logged. `device_timeout`: as for `DeviceQueue`.
 
-        `running`: as for `Core`.
+        `running`: as for `Core`. `clock` (seconds) is that of events and of all that looks after them.
         """
+        self.now = clock
+        """Seconds of the clock that events carry."""
         self.memory = memory
         self.device_infos = [DeviceInfo(device.name, device.slots) for device in devices]
         stopwatch: Callable[[], float] = time.perf_counter
@@ -78,11 +81,13 @@ class Engine:
         self.event_log = event_log
         self.last_events: deque[tuple[float, events.Event]] = deque(maxlen=LAST_EVENTS)
         self.taps = Taps()
-        self.queues = [DeviceQueue(device, memory, self.complete, timeout=device_timeout) for device in devices]
+        self.queues = [
+            DeviceQueue(device, memory, self.complete, timeout=device_timeout, clock=clock) for device in devices
+        ]
         self.on_outcomes: OnOutcomes = lambda _: None
         self.on_ended: OnEnded = lambda _ended: None
         self.on_notice: OnNotice = lambda _notice: None
-        self.fault_times = FaultTimes(self.core)
+        self.fault_times = FaultTimes(self.core, clock)
         self._events: deque[events.Event] = deque()
         self._pumping = False
         self._goes_on = False
@@ -91,11 +96,6 @@ class Engine:
         """By `reply_to`: hints that are being brought to their pages."""
         self.performers = self._make_performers()
         """What performs each kind of command; for reading."""
-
-    @staticmethod
-    def now() -> float:
-        """Seconds of the clock that events carry."""
-        return time.monotonic()
 
     def submit(self, event: events.Event, touch: Touch | None = None) -> commands.Answer | None:
         """Handle an event and what follows at once; returns the core's answer to it, if it has one.
@@ -134,7 +134,7 @@ class Engine:
         return self._events
 
     def _handle(self, event: events.Event, touch: Touch | None = None) -> commands.Answer | None:
-        now = time.monotonic()
+        now = self.now()
         self.last_events.append((now, event))
         log_of_events = self.event_log
         todo = self.core.handle(event, now) if log_of_events is None else log_of_events.handle(self.core, event, now)

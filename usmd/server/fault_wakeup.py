@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,7 @@ class Sleep:
     """Wait for faults like for everything else."""
 
     def faulted(self, pid: int, thread: int) -> float:
-        """A fault of a thread was served; returns until when (monotonic) to look for the next without a pause."""
+        """A fault of a thread was served; returns until when (by the clock) to look for the next without a pause."""
         del pid, thread
         return 0.0
 
@@ -38,7 +39,8 @@ class Sleep:
 class Spin(Sleep):
     """Look again and again for `seconds` after each fault; everything else has its turn each `SLICE_SECONDS`."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._seconds = seconds
         self._until = 0.0
         self._spinning = False
@@ -46,7 +48,7 @@ class Spin(Sleep):
     def faulted(self, pid: int, thread: int) -> float:
         """Begin to spin, or go on."""
         del pid, thread
-        now = time.monotonic()
+        now = self._clock()
         self._until = now + self._seconds
         if not self._spinning and self._seconds > SLICE_SECONDS:
             self._spinning = True
@@ -55,7 +57,7 @@ class Spin(Sleep):
 
     def _spin(self) -> None:
         # A callback that is due keeps the loop from sleeping: it only polls.
-        if time.monotonic() < self._until:
+        if self._clock() < self._until:
             asyncio.get_running_loop().call_soon(self._spin)
         else:
             self._spinning = False
@@ -64,7 +66,8 @@ class Spin(Sleep):
 class Follow(Sleep):
     """Run on the CPU of the thread that faulted last."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._all = os.sched_getaffinity(0)
         self._on: int | None = None
         self._look_at = 0.0
@@ -72,7 +75,7 @@ class Follow(Sleep):
 
     def faulted(self, pid: int, thread: int) -> float:
         """Go where the thread is, but do not look too often."""
-        now = time.monotonic()
+        now = self._clock()
         self._last = now
         if now < self._look_at or not thread:
             return 0.0
@@ -89,7 +92,7 @@ class Follow(Sleep):
 
     def tick(self) -> None:
         """Nobody to follow: be free again, and so be the threads that were begun meanwhile."""
-        if self._on is not None and time.monotonic() - self._last > LEAVE_SECONDS:
+        if self._on is not None and self._clock() - self._last > LEAVE_SECONDS:
             self._on = None
             for task in Path("/proc/self/task").iterdir():
                 with suppress(OSError):  # a thread that has just ended
@@ -105,8 +108,8 @@ def cpu_of(pid: int, thread: int) -> int | None:
         return None
 
 
-def parse_wakeup(text: str) -> Sleep:
+def parse_wakeup(text: str, clock: Callable[[], float] = time.monotonic) -> Sleep:
     """The way that `memory.fault_wakeup` names; the configuration has checked it."""
     if text == "follow":
-        return Follow()
-    return Spin(int(text.removeprefix("spin:")) / 1e6) if text.startswith("spin:") else Sleep()
+        return Follow(clock)
+    return Spin(int(text.removeprefix("spin:")) / 1e6, clock) if text.startswith("spin:") else Sleep()

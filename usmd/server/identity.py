@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -64,10 +65,17 @@ class Identity:
 class Identities:
     """Tickets that can be claimed, each once, within `timeout` seconds."""
 
-    def __init__(self, *, timeout: float, of_user: int = MAX_CONNECTIONS, in_all: int = MAX_CONNECTIONS) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        of_user: int = MAX_CONNECTIONS,
+        in_all: int = MAX_CONNECTIONS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`of_user`: unclaimed connections of one user; `in_all`: connections."""
         self._timeout = timeout
-        self._allowance = Allowance("identity", of_user, min(in_all, MAX_CONNECTIONS))
+        self._allowance = Allowance("identity", of_user, min(in_all, MAX_CONNECTIONS), clock)
         self._unclaimed: dict[str, Identity] = {}
         self._connections: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 TIMED_A_TICK: Final = 256
@@ -55,9 +55,10 @@ def _middle(bucket: int) -> float:
 class Stopwatch:
     """Times things by their number, from `begin` to `end`. Those that failed are in no histogram."""
 
-    __slots__ = ("began", "left", "times")
+    __slots__ = ("_clock", "began", "left", "times")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.times = Histogram()
         self.left = TIMED_A_TICK
         """How many more may begin before the next tick; where that is not above 0, `begin` need not be called."""
@@ -71,13 +72,13 @@ class Stopwatch:
     def begin(self, numbers: Sequence[int]) -> None:
         """Begin with these now; one that is being timed begins again."""
         self.left -= len(numbers)
-        now = time.monotonic()
+        now = self._clock()
         for number in numbers:
             self.began[number] = now
 
     def end(self, numbers: Sequence[int], errors: Sequence[object]) -> None:
         """End with these now; an error in the place of one says that it failed."""
-        now = time.monotonic()
+        now = self._clock()
         for number, error in zip(numbers, errors, strict=True):
             began = self.began.pop(number, None)
             if error is None and began is not None:

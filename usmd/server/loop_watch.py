@@ -34,13 +34,19 @@ class LoopWatch:
     `tell` gets a line for the service manager.
     """
 
-    def __init__(self, end_client: Callable[[ClientMemory], None], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        end_client: Callable[[ClientMemory], None],
+        tell: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._end_client = end_client
         self._tell = tell
         self._thread = threading.get_ident()
         self._stat = Path(f"/proc/self/task/{threading.get_native_id()}/stat")
         self._stop = threading.Event()
-        self._beat = self._looked = time.monotonic()
+        self._beat = self._looked = self._clock()
         self._told = False
         self._place: tuple[int, int] | None = None
         """Where the loop waited for a client at the last look."""
@@ -54,11 +60,11 @@ class LoopWatch:
 
     def beat(self) -> None:
         """The loop goes round."""
-        self._beat = time.monotonic()
+        self._beat = self._clock()
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
-            self.look(time.monotonic())
+            self.look(self._clock())
 
     def look(self, now: float) -> None:
         """Look at the loop once."""

@@ -11,7 +11,6 @@ import asyncio
 import os
 import socket
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -165,10 +164,10 @@ class Connection:
         if self not in self._around.connections:
             return  # what was asked has ended it
         self._loop.remove_reader(self._peer)
-        self._look(ready, then, self._loop.time() + seconds)
+        self._look(ready, then, self._around.engine.now() + seconds)
 
     def _look(self, ready: Callable[[], bool], then: Callable[[], None], latest: float) -> None:
-        if not ready() and self._loop.time() < latest:
+        if not ready() and self._around.engine.now() < latest:
             self._timer = self._loop.call_later(AGAIN_SECONDS, self._look, ready, then, latest)
             return
         self._loop.add_reader(self._peer, self._readable)
@@ -223,7 +222,7 @@ class Connection:
         around = self._around
         page_size = around.engine.core.state.settings.page_size
         try:
-            client = ClientMemory(descriptor, around.features, page_size, self._pid)
+            client = ClientMemory(descriptor, around.features, page_size, self._pid, around.engine.now)
             session = session_of()
         except OSError as error:
             os.close(pidfd)
@@ -302,7 +301,7 @@ class Connection:
                 rounds += 1
                 around.engine.submit(events.PageFaults(session.process_id, faults))
                 linger_until = around.wakeup.faulted(self._pid, client.last_thread)
-            elif time.monotonic() >= linger_until:
+            elif around.engine.now() >= linger_until:
                 break
         if not rounds and uffd.broken(client.descriptor):
             self._ended("its userfaultfd reports no more faults")

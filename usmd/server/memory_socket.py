@@ -62,7 +62,7 @@ class MemorySocket:
         self._memory = memory
         self._sessions = sessions
         self._wakeup = wakeup
-        self._allowance = Allowance("memory", of_user, min(in_all, MAX_CONNECTIONS))
+        self._allowance = Allowance("memory", of_user, min(in_all, MAX_CONNECTIONS), engine.now)
         self._around = Surroundings(
             engine, memory, sessions, calls, wakeup, features, timeout, self._allowance, self._dispose
         )

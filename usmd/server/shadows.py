@@ -13,7 +13,7 @@ import asyncio
 import time
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -81,10 +81,12 @@ class Shadow:
         sample: int,
         settings: CoreSettings,
         running: Running | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises UnknownPolicy, InvalidArgument or LimitExceeded. `running`: as for `ShadowSimulation`."""
         names = list(dict.fromkeys([process.policies.specifications["evict"], *policies]))
         each = check_size(len(names), frames, sample)
+        self._clock = clock
         self.frames = frames
         self.sample = sample
         self.accesses = self.looked_at = self.dropped = 0
@@ -189,7 +191,7 @@ class Shadow:
                 continue
             rested = 0.0
             started = time.perf_counter()
-            self.turn(time.monotonic())
+            self.turn(self._clock())
             took = time.perf_counter() - started
             self.seconds += took
             await asyncio.sleep(took)

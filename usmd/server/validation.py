@@ -6,7 +6,6 @@ The state is copied at one moment, and the copy is gone through in parts, betwee
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -57,11 +56,11 @@ async def validate(engine: Engine, folder: Path | None = None) -> admin_pb2.Vali
 
     Where something does not hold, the last events before it are written to a file in `folder`, which the log names.
     """
-    started = time.monotonic()
+    started = engine.now()
     found = owed(engine)
     last = list(engine.last_events)
     copy = Snapshot(engine.core)
-    longest = time.monotonic() - started
+    longest = engine.now() - started
     answer = admin_pb2.ValidateResponse(
         frames=len(copy.states), regions=len(copy.regions), swap_slots=sum(each.slots for each in copy.devices)
     )
@@ -70,19 +69,19 @@ async def validate(engine: Engine, folder: Path | None = None) -> admin_pb2.Vali
     more = True
     while more:
         await asyncio.sleep(0)
-        begun = time.monotonic()
+        begun = engine.now()
         while True:
             more, failed = _part(steps)
             count += len(failed)
             found += failed[: max(MAX_TOLD - len(found), 0)]
-            if not more or time.monotonic() - begun >= PART_SECONDS:
+            if not more or engine.now() - begun >= PART_SECONDS:
                 break
-        longest = max(longest, time.monotonic() - begun)
+        longest = max(longest, engine.now() - begun)
     if found and folder is not None:
         await _write_last(engine, folder, last, found[0], count)
     answer.violations.extend(found[:MAX_TOLD])
     answer.violation_count = count
-    answer.seconds = time.monotonic() - started
+    answer.seconds = engine.now() - started
     answer.longest_pause_seconds = longest
     return answer
 

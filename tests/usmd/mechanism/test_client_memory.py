@@ -559,7 +559,8 @@ def stuck(world, monkeypatch):
         return Drained(0, errno.EAGAIN)
 
     clock = Clock()
-    monkeypatch.setattr(client_memory, "time", clock)
+    monkeypatch.setattr(client_memory, "time", clock)  # for its sleep
+    monkeypatch.setattr(world.memory, "_clock", clock.monotonic)
     with monkeypatch.context() as patch:
         for name in ("zero", "copy", "poison"):
             patch.setattr(uffd, name, refuse)
@@ -692,7 +693,8 @@ def test_a_page_that_cannot_be_protected_is_not_said_to_be(world, monkeypatch):
         raise BlockingIOError(errno.EAGAIN, "busy")
 
     clock = Clock()
-    monkeypatch.setattr(client_memory, "time", clock)
+    monkeypatch.setattr(client_memory, "time", clock)  # for its sleep
+    monkeypatch.setattr(world.memory, "_clock", clock.monotonic)
     monkeypatch.setattr(uffd, "write_protect", busy)
     with structlog.testing.capture_logs() as logged:
         assert not world.protect(2)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from usmd.server.allowance import Allowance, Complaints
+from usmd.server.allowance import TELL_SECONDS, Allowance, Complaints
 
 
 def in_loop(work):
@@ -55,3 +55,18 @@ def test_one_line_tells_of_all_of_a_user_that_go_together():
 
     in_loop(work)
     assert told == [(7, 1, "too many", 5), (8, 2, "too many", 1)]
+
+
+def test_the_operator_is_told_of_a_user_once_in_a_while():
+    times = iter([100.0, 100.0 + TELL_SECONDS - 0.01, 100.0 + TELL_SECONDS])
+    told = []
+
+    async def work():
+        complaints = Complaints(lambda *line: told.append(line), lambda: next(times))
+        for expected in (1, 1, 2):
+            complaints.add(7, 1, "too many")
+            await asyncio.sleep(0)
+            assert len(told) == expected
+
+    asyncio.run(work())
+    assert told == [(7, 1, "too many", 1), (7, 1, "too many", 2)]

@@ -323,3 +323,16 @@ def test_a_command_that_has_no_performer_is_a_defect_in_the_log_and_no_answer(lo
 
     run(conversation)
     assert [line["command"] for line in logged if line["event"] == "command_failed"] == ["Unknown"]
+
+
+def test_events_are_at_the_times_of_the_clock_that_the_engine_was_given():
+    times = iter(range(1, 100))
+    settings = CoreSettings(frames=4, page_size=PAGE, deny_budget=4, deny_budget_total=4)
+    engine = Engine(settings, SimulatedMemory(4, PAGE), [], clock=lambda: float(next(times)))
+    engine.submit(events.Attach("app", "first_fit", "fifo", "refuse"))
+    first = engine.core.state.now
+    engine.submit(events.Tick())
+    assert first >= 1.0
+    assert engine.core.state.now > first
+    assert [at for at, _ in engine.last_events] == [first, engine.core.state.now]
+    assert engine.now() == float(next(times)) - 1

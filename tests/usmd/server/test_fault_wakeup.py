@@ -27,18 +27,16 @@ CPUS = sorted(os.sched_getaffinity(0))
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    """The time that the module sees; stands still until a test sets it."""
+def clock():
+    """A clock that stands still until a test sets it."""
 
     class Clock:
         now = 1000.0
 
-        def monotonic(self):
+        def __call__(self):
             return self.now
 
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+    return Clock()
 
 
 class Affinity:
@@ -80,7 +78,7 @@ async def turns(count):
 
 def test_a_fault_while_it_spins_prolongs_the_spin(clock):
     async def main():
-        spin = parse_wakeup("spin:500")
+        spin = parse_wakeup("spin:500", clock)
         assert spin.faulted(PID, 1) == pytest.approx(clock.now + SLICE_SECONDS, abs=LEAST)
         clock.now += 400e-6
         assert spin.faulted(PID, 1) == pytest.approx(clock.now + SLICE_SECONDS, abs=LEAST)
@@ -112,7 +110,7 @@ def test_a_loop_that_spins_polls_until_the_time_is_over_and_then_sleeps_again(cl
         later = loop.call_later(3600, slept.set)
         real, loop._selector.select = loop._selector.select, select
         try:
-            parse_wakeup("spin:500").faulted(PID, 1)
+            parse_wakeup("spin:500", clock).faulted(PID, 1)
             await slept.wait()
         finally:
             loop._selector.select = real
@@ -127,7 +125,7 @@ def test_a_loop_that_spins_polls_until_the_time_is_over_and_then_sleeps_again(cl
 
 def test_a_spin_no_longer_than_a_slice_is_over_when_the_look_is(clock):
     async def main():
-        spin = parse_wakeup("spin:20")
+        spin = parse_wakeup("spin:20", clock)
         assert spin.faulted(PID, 1) == pytest.approx(clock.now + 20e-6, abs=LEAST)
         assert not spin._spinning
 
@@ -136,7 +134,7 @@ def test_a_spin_no_longer_than_a_slice_is_over_when_the_look_is(clock):
 
 def test_two_faults_at_once_begin_one_spin(clock, monkeypatch):
     async def main():
-        spin = parse_wakeup("spin:500")
+        spin = parse_wakeup("spin:500", clock)
         begun = []
         real = Spin._spin
         monkeypatch.setattr(Spin, "_spin", lambda self: begun.append(1))
@@ -173,7 +171,7 @@ def cpus(clock, monkeypatch):
 
 
 def test_follow_goes_where_the_thread_is_but_does_not_look_too_often(clock, cpus):
-    follow = parse_wakeup("follow")
+    follow = parse_wakeup("follow", clock)
     cpus.places[7] = 2
     assert follow.faulted(PID, 7) == 0.0
     assert cpus.sets == [(0, {2})]
@@ -189,7 +187,7 @@ def test_follow_goes_where_the_thread_is_but_does_not_look_too_often(clock, cpus
 
 
 def test_follow_stays_where_it_is_for_an_unknown_or_dead_thread_and_for_a_cpu_that_it_may_not_use(clock, cpus):
-    follow = parse_wakeup("follow")
+    follow = parse_wakeup("follow", clock)
     follow.faulted(PID, 0)
     assert cpus.asked == []
     follow.faulted(PID, 8)
@@ -200,7 +198,7 @@ def test_follow_stays_where_it_is_for_an_unknown_or_dead_thread_and_for_a_cpu_th
 
 
 def test_follow_leaves_again_with_all_its_threads_when_nobody_faults(clock, cpus):
-    follow = parse_wakeup("follow")
+    follow = parse_wakeup("follow", clock)
     follow.tick()
     assert cpus.sets == []
     cpus.places[7] = 2
@@ -227,7 +225,7 @@ def test_follow_leaves_again_with_all_its_threads_when_nobody_faults(clock, cpus
 
 
 def test_follow_survives_threads_that_have_just_ended(clock, cpus, monkeypatch):
-    follow = parse_wakeup("follow")
+    follow = parse_wakeup("follow", clock)
     cpus.places[7] = 2
     follow.faulted(PID, 7)
     clock.now += 1
@@ -252,7 +250,7 @@ def test_follow_really_goes_and_comes_back(clock, cpu):
         assert cpu_of(child.pid, child.pid) == cpu
 
         def work():
-            follow = parse_wakeup("follow")
+            follow = parse_wakeup("follow", clock)
             follow.faulted(child.pid, child.pid)
             found.append(os.sched_getaffinity(0))
             clock.now += 1
