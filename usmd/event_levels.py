@@ -55,6 +55,7 @@ NOTICES: Final[Mapping[str, int]] = {
     "policy_set": logging.INFO,
     "hints_cleared": logging.INFO,
     "deny_over_budget": logging.WARNING,
+    "fault_over_budget": logging.WARNING,
     "swap_error": logging.WARNING,
     "page_poisoned": logging.WARNING,
     "thread_blocked": logging.WARNING,

@@ -1,107 +1,123 @@
-"""The budget of memory that a process may have: at its end the process gives pages of its own, and nobody else does.
+"""What a process may have: pages in memory (`memory_max`), and pages in swap (`swap_max`).
 
-A fault for which its process has no room waits apart from those that wait for memory, so that it holds up none of them.
-Pages of the process are evicted for it. When none can go and nothing is under way, the fault fails and names the
-budget. What charges a process are the steps by which its pages get and lose their frames: `Process.resident`.
+A page counts against `swap_max` while it is in swap; in memory while its slot has its bytes, so that it can go again
+without a write; and while it is on its way out, for the slot that it may need. It counts once, also while it moves from
+one device to another. A page that is written to gives its slot up. So a process never has more of them than its
+`swap_max`, and a write that has begun always has its slot.
+
+At its `swap_max` a process keeps one frame of its `memory_max` for pages from swap. Such a page can always go again, to
+the slot that it still has. So all that is stored can be read, though no page that is dirty can go, unless
+EVICTION=DENY or a pin holds the page in that frame.
+
+Not here: faults for which there is no room (`budget_queue`), and `resident`, which the steps count that give and take
+frames.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from usmd.errors import OutOfMemory, Unmapped
+from usmd.core.region import NO_MAX
+from usmd.errors import InvalidArgument
 from usmd.sizes import format_size
 
 if TYPE_CHECKING:
-    from usmd.core.page_life import PageLife
-    from usmd.core.placement import Placement
-    from usmd.core.reclaim import Reclaim
     from usmd.core.region import Process, Region
-    from usmd.core.state import State
-    from usmd.core.waiters import WaitingPage
 
 
 class Budgets:
-    """Serves the faults of processes that are at their `memory_max`: `Placement.over_budget`."""
+    """Says what room processes have, and counts what takes of it.
 
-    def __init__(self, state: State, life: PageLife, placement: Placement, reclaim: Reclaim) -> None:
-        self._state = state
-        self._life = life
-        self._placement = placement
-        self._reclaim = reclaim
-        self._waiting = placement.over_budget
+    `limited`: processes with a `swap_max`. Without any nothing is counted. `full`: those that are at it, and have pages
+    that count.
+    """
 
-    def serve(self) -> None:
-        """Let faults go on for which there is room by now, and have each process that is at its end make room."""
-        for process_id in list(self._waiting):
-            queue = self._waiting[process_id]
-            while queue and self._serve_first(queue):
-                pass
-            if not queue:
-                del self._waiting[process_id]
+    __slots__ = ("full", "limited")
 
-    def _serve_first(self, queue: deque[WaitingPage]) -> bool:
-        """Whether the first page that waits does so no more."""
-        first = queue[0]
-        waiter = first.waiter
-        region, process = waiter.region, waiter.region.process
-        entry = region.table[waiter.page]
-        if waiter.failed:
-            queue.popleft()
-            waiter.came(None)
-        elif entry > 0:
-            queue.popleft()
-            self._placement.join(waiter, entry - 1)
-        elif process.resident < process.memory_max:
-            queue.popleft()
-            if self._placement.waiting or not self._placement.room(swap=entry < 0):
-                self._placement.waiting.append(first)
-            elif not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
-                waiter.came(None)
-        elif self._makes_room(process, len(queue)):
-            return False
-        else:
-            queue.popleft()
-            process.counters.oom_refusals += 1
-            waiter.came(self._error(region, waiter.page))
-        return True
+    def __init__(self) -> None:
+        self.limited = 0
+        self.full = 0
 
-    def _makes_room(self, process: Process, wanted: int) -> bool:
-        """Whether pages of a process are on their way out, or will be when what is under way has ended."""
-        state, reclaim = self._state, self._reclaim
-        wanted = min(wanted - process.leaving, state.settings.reclaim_batch)
-        if wanted <= 0:
-            return True
-        if reclaim.from_process(process, wanted) or process.leaving:
-            return True
-        if any(filling.region is not None and filling.region.process is process for filling in state.filling.values()):
-            return True
-        if state.refreshing or reclaim.passed_over.stuck or state.swap.recovering(state.now):
-            return True
-        return reclaim.end_holds_of(process) and reclaim.from_process(process, wanted) > 0
+    @staticmethod
+    def check(memory_max: int | None, swap_max: int | None) -> None:
+        """Raise InvalidArgument unless a process may have these budgets, in pages (None: no bound)."""
+        if memory_max is not None and memory_max < 1:
+            raise InvalidArgument(f"memory_max of {memory_max} pages; allowed is 1 and more")
+        if swap_max is not None and swap_max < 0:
+            raise InvalidArgument(f"swap_max of {swap_max} pages; allowed is 0 and more")
+        if swap_max is not None and memory_max is None:
+            raise InvalidArgument(
+                f"swap_max of {swap_max} pages without memory_max: pages that may not go to swap would stay in memory "
+                "without a bound; give memory_max as well"
+            )
 
-    def _error(self, region: Region, page: int) -> OutOfMemory:
-        process, size = region.process, self._state.settings.page_size
-        return OutOfMemory(
-            f"no frame for page {page} of region {region.region_id}: {process.name} has {process.resident} pages in "
-            f"memory, its memory_max is {process.memory_max} ({format_size(process.memory_max * size)}), and none of "
-            f"them can be evicted ({process.unevictable} unevictable, {process.pinned} pinned, "
-            f"{self._state.swap.free} of {self._state.swap.slots} swap slots free)"
-        )
+    def begin(self, process: Process, memory_max: int | None, swap_max: int | None) -> None:
+        """Give a new process its budgets, which were checked."""
+        if memory_max is not None:
+            process.memory_max = process.absent_max = memory_max
+        if swap_max is not None:
+            process.swap_max = swap_max
+            self.limited += 1
 
-    def unmapped(self, regions: Collection[Region]) -> None:
-        """Regions of one process go: their pages that wait fail."""
-        gone: list[WaitingPage] = []
-        for region in regions if self._waiting else ():
-            queue = self._waiting.get(region.process.process_id)
-            if queue is not None:
-                gone += [each for each in queue if each.waiter.region is region]
-                kept = [each for each in queue if each.waiter.region is not region]
-                queue.clear()
-                queue.extend(kept)
-                if not kept:
-                    del self._waiting[region.process.process_id]
-        for each in gone:
-            each.waiter.came(Unmapped(f"region {each.waiter.region.region_id} was unmapped"))
+    def end(self, process: Process) -> None:
+        """A process has ended, and its regions are gone."""
+        if process.swap_max != NO_MAX:
+            self.limited -= 1
+
+    def room(self, process: Process, *, swap: bool) -> int:
+        """Pages that a process may bring in before it must give one; `swap`: from swap."""
+        return (process.memory_max if swap else process.absent_max) - process.resident
+
+    def swap_room(self, process: Process) -> int:
+        """Dirty pages of a process that may begin to go to swap."""
+        return process.swap_max - process.stored
+
+    def charge(self, region: Region, change: int) -> None:
+        """A page of a region begins (1) or ceases (-1) to count against its process's `swap_max`, if it has one."""
+        process = region.process
+        if process.swap_max == NO_MAX or region.gone is not None:
+            return
+        region.stored += change
+        self._count(process, change)
+
+    def gone(self, process: Process, stored: int) -> None:
+        """Regions of a process are gone, and `stored` pages of them count no more."""
+        if stored:
+            self._count(process, -stored)
+
+    def _count(self, process: Process, change: int) -> None:
+        before = self.is_full(process)
+        process.stored += change
+        full = self.is_full(process)
+        if full != before:
+            self.full += full - before
+            process.absent_max = process.memory_max - full
+
+    @staticmethod
+    def is_full(process: Process) -> bool:
+        """Whether a process has pages that count, as many as its `swap_max` allows."""
+        return process.stored >= process.swap_max and process.stored > 0
+
+    def stuck(self, process: Process) -> int:
+        """Pages of a process that stay because they are dirty and it is at its `swap_max`; at least so many."""
+        if process.stored < process.swap_max:
+            return 0
+        in_memory = process.stored - _swapped(process)
+        return max(process.resident - in_memory - process.unevictable - process.pinned, 0)
+
+    def gives_nothing(self, process: Process) -> bool:
+        """Whether a process is at its `swap_max`, and all its pages in memory are dirty or on their way out."""
+        return process.stored >= process.swap_max and process.stored - _swapped(process) <= process.leaving
+
+    @staticmethod
+    def swap_in_words(process: Process, page_size: int) -> str:
+        """How much of its `swap_max` a process has used, where it is at it; else an empty text."""
+        if process.stored < process.swap_max:
+            return ""
+        size = format_size(process.swap_max * page_size)
+        return f"{process.stored} pages count against its swap_max of {process.swap_max} ({size})"
+
+
+def _swapped(process: Process) -> int:
+    """Pages of a process that are in swap only."""
+    return sum(region.swapped for region in process.regions.values())

@@ -22,6 +22,7 @@ _NAMES = (
     "deny_over_budget",
     "oom_refusals",
     "oom_kills",
+    "budget_refusals",
     "refused_victims",
     "policy_errors",
     "policy_slow_calls",
@@ -42,12 +43,13 @@ class Counters:
     and parked waited on a page in flight. yields: faults answered USM_YIELD. zero_fills, swap_ins, swap_outs: pages.
     read_ahead: pages filled that no fault asked for. evictions: pages evicted; clean_drops and zero_drops those that
     needed no write. retaken: evictions that a fault cancelled. deny_over_budget: pages that asked for EVICTION=DENY
-    beyond the budget. oom_refusals, oom_kills: what the oom policy did. refused_victims: victims that were held or
-    had no slot to go to, which is no error. policy_errors: answers of a policy that were not used. policy_slow_calls:
-    calls of a policy that took too much CPU time. swap_read_errors, swap_write_errors: pages. protect_faults: real
-    first writes to clean pages. poisoned: real faults that ended in SIGBUS, because their page could not be had.
-    swapped_back: pages that came in because a conditional policy requested it; demotions: pages that it had moved to
-    another swap device.
+    beyond the budget. oom_refusals, oom_kills: what the oom policy did. budget_refusals: those refusals, of which no
+    policy was asked, because a process was at its memory_max and none of its pages could go. refused_victims: victims
+    that were held or had no slot to go to, which is no error. policy_errors: answers of a policy that were not used.
+    policy_slow_calls: calls of a policy that took too much CPU time. swap_read_errors, swap_write_errors: pages.
+    protect_faults: real first writes to clean pages. poisoned: real faults that ended in SIGBUS, because their page
+    could not be had. swapped_back: pages that came in because a conditional policy requested it; demotions: pages that
+    it had moved to another swap device.
     """
 
     __slots__ = _NAMES
@@ -69,6 +71,7 @@ class Counters:
     deny_over_budget: int
     oom_refusals: int
     oom_kills: int
+    budget_refusals: int
     refused_victims: int
     policy_errors: int
     policy_slow_calls: int

@@ -18,7 +18,7 @@ class Attach(Event, frozen=True):
     """A client begins a session. Policies are specifications such as `hint_aware(fallback=lru)`.
 
     `memory_max`: pages that it may have in memory; None: as many as there are. `number`: what it is called by, if that
-    is free; 0: the next.
+    is free; 0: the next. `swap_max`: pages that may count against it, see `Budgets`; None: no bound.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Attach(Event, frozen=True):
     cond: str = "none"
     memory_max: int | None = None
     number: int = 0
+    swap_max: int | None = None
 
 
 class Detach(Event, frozen=True):

@@ -135,7 +135,7 @@ class Hinting:
             if (
                 region.gone is not None
                 or self._placement.spare(self._state.settings.low) <= 0
-                or region.process.resident >= region.process.memory_max
+                or not self._placement.may_have(region, page)
             ):
                 return page - first, Progress.ENDED
             entry = region.table[page]

@@ -16,6 +16,7 @@ from usmd.core.frames import (
     DIRTY,
     END_OF,
     ENDS_CLEAN,
+    ENDS_WRITTEN,
     ENDS_ZERO,
     KEPT,
     NO_PAGE,
@@ -117,6 +118,8 @@ class InstantLife(PageLife):
         entry = self.entry_after(end, region, key & PAGE_MASK, pfn)
         if entry is None:
             return
+        if end == ENDS_WRITTEN:
+            state.budgets.charge(region, 1)
         counters.count_end(end)
         if process.evictions.maxlen:
             record = EvictionRecord(key, state.now, policy, reason)
@@ -195,11 +198,11 @@ class InstantCore(Core):
         """What most misses in full memory come to, without detours: one page goes, and one takes its frame.
 
         The first function does the same as `_miss` for a page, and takes that way where there is more to do than usual.
-        None: there always is, because evictions are put on record. The second counts at the end of a run what the first
-        did.
+        None: there always is, because evictions are put on record, or a process has a swap_max. The second counts at
+        the end of a run what the first did.
         """
         policies = process.policies
-        if process.evictions.maxlen:
+        if process.evictions.maxlen or self.state.budgets.limited:
             return None, lambda: None
         frames, counters = self._frames, process.counters
         states, flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot

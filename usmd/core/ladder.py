@@ -105,7 +105,7 @@ class Ladder:
         if entry:
             return SWAPPED, NO_FRAME, plan, yields
         room = self._frames.free > 1 and not self._waiting
-        if plan.count == 1 and room and process.resident < process.memory_max:
+        if plan.count == 1 and room and process.resident < process.absent_max:
             return FILLED, self._zero_fill(region, page, plan.frame), plan, yields
         return ABSENT, NO_FRAME, plan, yields
 
@@ -131,7 +131,7 @@ class Ladder:
             self._life.filling[pfn].park(waiter)
         elif (
             self._waiting
-            or waiter.region.process.resident >= waiter.region.process.memory_max
+            or not self._placement.may_have(waiter.region, waiter.page)
             or not self._placement.room(swap=found == SWAPPED)
         ):
             self._placement.wait(WaitingPage(waiter, plan, yields=yields, writable=writable))

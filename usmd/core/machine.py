@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from usmd.core import commands, events
 from usmd.core.background_reclaim import BackgroundReclaim
-from usmd.core.budgets import Budgets
+from usmd.core.budget_queue import BudgetQueue
 from usmd.core.faults import Faults
 from usmd.core.fence import ANYTHING
 from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
@@ -73,7 +73,7 @@ class Core:
         self._placement = Placement(self.state, self.life)
         self.waiting = self._placement.waiting
         self._memory_queue = MemoryQueue(self.state, self.life, self._placement, self.reclaim)
-        self._budgets = Budgets(self.state, self.life, self._placement, self.reclaim)
+        self._budget_queue = BudgetQueue(self.state, self.life, self._placement, self.reclaim)
         self.over_budget = self._placement.over_budget
         self._holds = Holds(self.state)
         self._ladder = Ladder(self.state, self.life, self._placement)
@@ -82,7 +82,7 @@ class Core:
         self._work = self.state.work.queue
         self._background = BackgroundReclaim(self.state, self.life, self._migration, self._placement, self.reclaim)
         release = Release(self.state, self.life)
-        self._mapping = Mapping(self.state, self._memory_queue, self._budgets, release)
+        self._mapping = Mapping(self.state, self._memory_queue, self._budget_queue, release)
         self._hinting = Hinting(self.state, self.life, self._placement, self.hinted_at_once)
         pins = Pins(self.state, self.life)
         self._parts: dict[Kind, DoPart] = {
@@ -121,10 +121,8 @@ class Core:
         state.now = now
         try:
             self._handlers[type(event)](event)
-            if self.waiting:
-                self._serve_waiting()
-            if self.over_budget:
-                self._budgets.serve()
+            if self.waiting or self.over_budget:
+                self._serve_faults()
             if now >= state.background_at:
                 self._background.begin()
             if state.misbehaving:
@@ -140,6 +138,17 @@ class Core:
         finally:
             state.running.call = None
         return state.take_commands()
+
+    def _serve_faults(self) -> None:
+        """Serve both queues of faults until neither has put pages into the other."""
+        moved = True
+        while moved:
+            if self.waiting:
+                self._serve_waiting()
+            waiting = len(self.waiting)
+            if self.over_budget:
+                self._budget_queue.serve()
+            moved = len(self.waiting) > waiting
 
     def _serve_waiting(self) -> None:
         queue = self._memory_queue
@@ -158,10 +167,8 @@ class Core:
         """Do a part of the oldest deferred work, and see to it that the next part is asked for, once."""
         more = self.state.work.go_on(self._parts)
         pieces = len(self._work)
-        if self.over_budget:
-            self._budgets.serve()
-        if self.waiting:
-            self._serve_waiting()
+        if self.waiting or self.over_budget:
+            self._serve_faults()
         if (more or len(self._work) > pieces) and not self._asked_to_go_on:
             self._asked_to_go_on = True
             self.state.first.append(commands.GoOn())

@@ -15,7 +15,7 @@ from usmd.errors import InvalidArgument, LimitExceeded, Unmapped, UsmdError
 from usmd.sizes import format_size
 
 if TYPE_CHECKING:
-    from usmd.core.budgets import Budgets
+    from usmd.core.budget_queue import BudgetQueue
     from usmd.core.memory_queue import MemoryQueue
     from usmd.core.release import Release
     from usmd.core.state import State
@@ -35,10 +35,10 @@ def check_name(name: str, what: str, *, may_be_empty: bool) -> None:
 class Mapping:
     """Handles Attach, Detach, Map, Unmap and SetPolicy. A request that raises has changed nothing."""
 
-    def __init__(self, state: State, memory_queue: MemoryQueue, budgets: Budgets, release: Release) -> None:
+    def __init__(self, state: State, memory_queue: MemoryQueue, budget_queue: BudgetQueue, release: Release) -> None:
         self._state = state
         self._memory_queue = memory_queue
-        self._budgets = budgets
+        self._budget_queue = budget_queue
         self._release = release
 
     def attach(self, event: events.Attach) -> None:
@@ -46,17 +46,15 @@ class Mapping:
         state = self._state
         check_name(event.name, "process name", may_be_empty=False)
         device = None if event.swap_device is None else state.swap.named(event.swap_device)
-        if event.memory_max is not None and event.memory_max < 1:
-            raise InvalidArgument(f"memory_max of {event.memory_max} pages; allowed is 1 and more")
+        state.budgets.check(event.memory_max, event.swap_max)
         records = state.settings.eviction_records
         number = event.number
         if number < 1 or number in state.processes:
             number = next(each for each in count(state.next_process) if each not in state.processes)
         process = Process(number, event.name, event.pid, event.uid, device, records)
-        if event.memory_max is not None:
-            process.memory_max = event.memory_max
         specifications = {"alloc": event.alloc, "evict": event.evict, "oom": event.oom, "cond": event.cond}
         process.policies = GuardedPolicies(state, process, specifications)
+        state.budgets.begin(process, event.memory_max, event.swap_max)
         if number != event.number:
             state.next_process = number + 1
         state.processes[number] = process
@@ -76,7 +74,8 @@ class Mapping:
         regions = list(process.regions.values())
         self._release.begin(regions, Unmapped(reason))
         self._memory_queue.unmapped(regions)
-        self._budgets.unmapped(regions)
+        self._budget_queue.unmapped(regions)
+        state.budgets.end(process)
         state.ended_counters.add(process.counters)
         state.first.append(commands.Ended(process.process_id, reason, killed))
         state.notice(
@@ -123,7 +122,7 @@ class Mapping:
         region = self._state.region(event.process_id, event.region_id)
         self._release.begin([region], Unmapped(f"region {region.region_id} was unmapped"))
         self._memory_queue.unmapped([region])
-        self._budgets.unmapped([region])
+        self._budget_queue.unmapped([region])
 
     def set_policy(self, event: events.SetPolicy) -> None:
         """Put another policy in the place of one; raises NotFound, UnknownPolicy or InvalidArgument."""

@@ -46,7 +46,7 @@ class MemoryQueue:
             elif entry > 0:
                 waiting.popleft()
                 self._placement.join(waiter, entry - 1)
-            elif waiter.region.process.resident >= waiter.region.process.memory_max:
+            elif not self._placement.may_have(waiter.region, waiter.page):
                 waiting.popleft()
                 self._placement.wait(first)
             elif self._placement.room(swap=entry < 0):
@@ -94,11 +94,13 @@ class MemoryQueue:
         refused = self._reclaim.passed_over.refused_pages
         unstored = f", {refused} refused by every swap device" if refused else ""
         kept = f", or kept for pages from swap ({frames.free} free)," if frames.free else ""
+        used = state.budgets.swap_in_words(process, state.settings.page_size)
+        over = f"; {process.name} keeps dirty pages because {used}: raise it in its rule" if used else ""
         waiter.came(
             OutOfMemory(
                 f"no frame for page {page} of region {region.region_id}: all {frames.count} are in use{kept} and none "
                 f"can be evicted ({state.unevictable} unevictable, {state.pinned} pinned, {len(state.holds)} held for "
-                f"a moment, {state.swap.free} of {state.swap.slots} swap slots free{unstored})"
+                f"a moment, {state.swap.free} of {state.swap.slots} swap slots free{unstored}){over}"
             ),
         )
         return True

@@ -137,6 +137,8 @@ class PageLife(PageSteps):
         region = state.regions[key >> PAGE_BITS]
         if frames.flags[pfn] & HELD:
             self.end_hold(pfn)
+        if frames.slot[pfn] == NO_SLOT:
+            state.budgets.charge(region, 1)
         region.process.policies.page_evicted(pfn)
         self.begin_eviction(pfn, Evicting(region, state.next_ticket, EvictionRecord(key, state.now, policy, reason)))
 
@@ -376,6 +378,7 @@ class PageLife(PageSteps):
             self._count_eviction(region, page)
         self._disown(region, pfn)
         if entry == ABSENT:
+            state.budgets.charge(region, -1)
             region.table.clear(page)
         else:
             region.table[page] = entry
@@ -385,6 +388,8 @@ class PageLife(PageSteps):
 
     def _restore(self, pfn: int, result: str) -> None:
         evicting = self._end_eviction(pfn, result)
+        if self._state.frames.slot[pfn] == NO_SLOT:
+            self._state.budgets.charge(evicting.region, -1)
         self._state.frames.state[pfn] = PRESENT
         self.restore(pfn)
         evicting.region.process.policies.page_filled(pfn)

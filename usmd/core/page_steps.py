@@ -5,7 +5,7 @@ from __future__ import annotations
 from usmd.core.commands import SlotPage
 from usmd.core.frames import DIRTY, HELD, KEPT, NO_PAGE, NO_SLOT
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
-from usmd.core.region import Region
+from usmd.core.region import PAGE_BITS, Region
 from usmd.core.rights import Rights
 from usmd.core.swap_map import DeviceMap
 from usmd.errors import UsmdError
@@ -32,6 +32,8 @@ class PageSteps(Rights):
         if reference != NO_SLOT:
             frames.slot[pfn] = NO_SLOT
             self.free_slot(reference)
+            if self._state.budgets.limited:
+                self._state.budgets.charge(self._state.regions[frames.page[pfn] >> PAGE_BITS], -1)
 
     def _own(self, region: Region, page: int, pfn: int) -> int:
         """The page is in this frame now; returns its key."""

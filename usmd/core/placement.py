@@ -37,17 +37,21 @@ class Placement:
     def wait(self, page: WaitingPage) -> None:
         """Have a page wait for a frame, or for its process to have room for it."""
         process = page.waiter.region.process
-        if process.resident < process.memory_max:
+        if self.may_have(page.waiter.region, page.waiter.page):
             self.waiting.append(page)
         else:
             self.over_budget.setdefault(process.process_id, deque()).append(page)
+
+    def may_have(self, region: Region, page: int) -> bool:
+        """Whether the process of a page that has no frame has room for it in its budget of memory."""
+        return self._state.budgets.room(region.process, swap=region.table[page] < 0) > 0
 
     def begin_batch(self) -> None:
         """Faults that come now may bring in pages beside them, as many as one batch may."""
         self._guesses_left = MAX_GUESSES
 
     def room(self, *, swap: bool) -> bool:
-        """Whether a page may take a frame now; `swap`: it comes from swap."""
+        """Whether there is a frame that a page may take now; `swap`: it comes from swap."""
         free = self._state.frames.free
         return free > 1 or (free == 1 and (swap or not self._reserve()))
 
@@ -85,7 +89,7 @@ class Placement:
         frames = self._state.frames
         prefer = plan.frame
         spare = frames.free - 1 - max(self._state.settings.low, self._reserve()) - len(self.waiting)
-        spare = min(spare, self._guesses_left, region.process.memory_max - region.process.resident - 1)
+        spare = min(spare, self._guesses_left, self._state.budgets.room(region.process, swap=False) - 1)
         run: int | None = None
         if spare > 0 and prefer is None:
             run = frames.find_run(plan.count)
@@ -134,11 +138,14 @@ class Placement:
         return 0 if self.waiting else self._state.frames.free - max(mark, self._reserve())
 
     def _reserve(self) -> int:
-        """Frames that only pages from swap may take: one of several, once swap takes no more pages.
+        """Frames that only pages from swap may take: one of several, once swap takes no more pages of all or of some.
 
         A page that came from swap can always go again, to the slot that it still has. So with one frame for such pages
         all that was stored can be read, also when memory and swap are full.
         """
         swap = self._state.swap
-        needed = self._state.frames.count > 1 and swap.free < swap.slots and swap.writable(self._state.now) == 0
-        return 1 if needed else 0
+        if self._state.frames.count == 1:
+            return 0
+        if self._state.budgets.full:
+            return 1
+        return 1 if swap.free < swap.slots and swap.writable(self._state.now) == 0 else 0

@@ -116,6 +116,9 @@ class Reclaim:
         frames = self._state.frames
         stays = KEPT if self._slots_to_spare() > 0 else KEPT | DIRTY
         free_to_go = frames.flags.translate(WITHOUT[stays]).count(1)
+        budgets = self._state.budgets
+        if stays == KEPT and budgets.limited:
+            free_to_go -= sum(budgets.stuck(process) for process in self._state.processes.values())
         return free_to_go > frames.free + len(self._life.filling)  # those have no flags either
 
     def evict(self, wanted: int, *, spare_held: bool = False) -> int:
@@ -150,6 +153,8 @@ class Reclaim:
         never turns the order of hints around. `spare_held`: held frames stay for a moment all the same, and then so do
         those of a higher priority.
         """
+        if self._state.budgets.gives_nothing(process):
+            return 0
         chosen = 0
         while chosen < wanted:
             begun, held = self._from_policy(process, wanted - chosen)
@@ -188,7 +193,7 @@ class Reclaim:
         flags, recent = self._state.frames.flags, self._state.recent
         passing = self.passed_over
         policies = process.policies
-        slots = self._slots_to_spare()
+        slots = self._slots_for(process)
         name = policies.specifications["evict"]
         explained = settings.eviction_records > 0
         held: list[int] = []
@@ -251,7 +256,7 @@ class Reclaim:
             return False
         if self._is_held(pfn) and not held:
             return False
-        if self._needs_slot(pfn) and self._slots_to_spare() <= 0:
+        if self._needs_slot(pfn) and self._slots_for(process) <= 0:
             return False
         policies = process.policies
         self._life.evict(pfn, policies.specifications["evict"], self._reason(policies, pfn))
@@ -295,6 +300,11 @@ class Reclaim:
     def _slots_to_spare(self) -> int:
         """Free slots that no eviction under way will need."""
         return self._state.swap.writable(self._state.now) - self._life.unwritten
+
+    def _slots_for(self, process: Process) -> int:
+        """Those of them that pages of a process may take."""
+        spare, room = self._slots_to_spare(), self._state.budgets.swap_room(process)
+        return spare if spare < room else room
 
     def _needs_slot(self, pfn: int) -> bool:
         return bool(self._state.frames.flags[pfn] & DIRTY)
@@ -341,6 +351,8 @@ class Reclaim:
             owner = state.regions[frames.page[pfn] >> PAGE_BITS].process
             if process is not None and owner is not process:
                 continue
+            if self._needs_slot(pfn) and state.budgets.swap_room(owner) <= 0:
+                continue
             if self._is_held(pfn):
                 held = True
                 continue
@@ -371,6 +383,6 @@ class Reclaim:
                 continue
             if region.unsettled:
                 self._life.settle(pfn)
-            if not frames.flags[pfn] & KEPT and (not self._needs_slot(pfn) or self._slots_to_spare() > 0):
+            if not frames.flags[pfn] & KEPT and (not self._needs_slot(pfn) or self._slots_for(region.process) > 0):
                 self._life.evict(pfn, "hint", "DONTNEED")
         return max(len(entries), 1), Progress.ENDED if task.next_page >= task.end else Progress.GOES_ON

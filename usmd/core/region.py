@@ -54,6 +54,7 @@ class Region:
         "process",
         "region_id",
         "resident",
+        "stored",
         "swapped",
         "table",
         "unevictable",
@@ -77,6 +78,8 @@ class Region:
         """Pages with a frame."""
         self.swapped = 0
         """Pages that are in swap only."""
+        self.stored = 0
+        """Pages that count against the `swap_max` of its process, see `Budgets`; without one none is counted."""
         self.unevictable = 0
         """Resident pages that EVICTION=DENY protects."""
         self.pinned = 0
@@ -108,6 +111,7 @@ class Process:
     """One client session: its regions, policies, counters and last evictions. `uid` and `pid` are None if unvouched."""
 
     __slots__ = (
+        "absent_max",
         "address",
         "counters",
         "evictions",
@@ -123,7 +127,9 @@ class Process:
         "process_id",
         "regions",
         "resident",
+        "stored",
         "swap_device",
+        "swap_max",
         "touches",
         "uid",
         "unevictable",
@@ -155,6 +161,12 @@ class Process:
         """Pages with a frame."""
         self.memory_max = NO_MAX
         """Pages that may have a frame."""
+        self.absent_max = NO_MAX
+        """Pages that may have a frame when an ABSENT page has come in: `memory_max`, or one less, see `Budgets`."""
+        self.swap_max = NO_MAX
+        """Pages that may count against it, see `Budgets`."""
+        self.stored = 0
+        """Pages that do; counted only with a `swap_max`."""
         self.leaving = 0
         """Resident pages that are on their way out."""
         self.unevictable = 0

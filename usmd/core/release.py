@@ -40,12 +40,13 @@ class Release:
             return
         process = regions[0].process
         ended = process.process_id not in state.processes
-        pages = resident = unevictable = pinned = 0
+        pages = resident = stored = unevictable = pinned = 0
         dying: dict[int, Region] = {}
         for region in regions:  # there may be very many, and all of them are gone at once
             region.gone = reason
             pages += region.page_count
             resident += region.resident
+            stored += region.stored
             unevictable += region.unevictable
             pinned += region.pinned
             if region.resident or region.swapped:
@@ -55,6 +56,7 @@ class Release:
             del state.regions[region_id], process.regions[region_id]
         process.mapped -= pages * state.settings.page_size
         process.resident -= resident
+        state.budgets.gone(process, stored)
         process.unevictable -= unevictable
         process.pinned -= pinned
         state.unevictable -= unevictable

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from usmd.core import commands
+from usmd.core.budgets import Budgets
 from usmd.core.counters import Counters
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
@@ -90,6 +91,7 @@ class State:
         "_outcomes",
         "arriving",
         "background_at",
+        "budgets",
         "discards",
         "dying",
         "dying_frames",
@@ -157,6 +159,7 @@ class State:
         self.frames = FrameTable(settings.frames)
         self.links = FrameLinks(settings.frames)
         self.swap = SwapMap(devices)
+        self.budgets = Budgets()
         self.processes: dict[int, Process] = {}
         self.regions: dict[int, Region] = {}
         self.holds: OrderedDict[int, float] = OrderedDict()

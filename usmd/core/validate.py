@@ -31,7 +31,7 @@ from usmd.core.frames import (
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import Priority
 from usmd.core.page_table import PageTable
-from usmd.core.region import Region, page_key
+from usmd.core.region import NO_MAX, Process, Region, page_key
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
 from usmd.core.work import Kind
 
@@ -62,6 +62,7 @@ class _Region(NamedTuple):
     pinned: int
     pins: int
     alive: bool
+    stored: int
     table: PageTable
     hints: HintRanges
     unsettled: list[tuple[range, frozenset[int]]]
@@ -77,6 +78,10 @@ class _Process(NamedTuple):
     resident: int
     unevictable: int
     pinned: int
+    stored: int
+    swap_max: int
+    memory_max: int
+    absent_max: int
     regions: list[int]
 
 
@@ -106,10 +111,8 @@ class Snapshot:
         self.holds = set(state.holds)
         self.unevictable, self.pinned = state.unevictable, state.pinned
         self.budget, self.budget_total = state.settings.deny_budget, state.settings.deny_budget_total
-        self.processes = {
-            each.process_id: _Process(each.process_id, each.resident, each.unevictable, each.pinned, list(each.regions))
-            for each in state.processes.values()
-        }
+        self.limited, self.full = state.budgets.limited, state.budgets.full
+        self.processes = {each.process_id: _copy_of(each) for each in state.processes.values()}
         self.regions = {each.region_id: _copied(each) for each in (*state.dying.values(), *state.regions.values())}
         self.dying_frames, self.refreshing = state.dying_frames, state.refreshing
         self.work = Counter(each.kind for each in state.work.queue)
@@ -118,6 +121,20 @@ class Snapshot:
         self.devices = [
             _Device(each.number, each.name, each.slots, each.free, bytes(each.used)) for each in state.swap.devices
         ]
+
+
+def _copy_of(process: Process) -> _Process:
+    return _Process(
+        process.process_id,
+        process.resident,
+        process.unevictable,
+        process.pinned,
+        process.stored,
+        process.swap_max,
+        process.memory_max,
+        process.absent_max,
+        list(process.regions),
+    )
 
 
 def _copied(region: Region) -> _Region:
@@ -130,6 +147,7 @@ def _copied(region: Region) -> _Region:
         region.pinned,
         len(region.pins),
         region.gone is None,
+        region.stored,
         region.table.copy(),
         region.hints.copy(),
         [(range(each.next_page, each.end), frozenset(each.settled)) for each in region.unsettled],
@@ -148,6 +166,7 @@ def check(copy: Snapshot) -> Iterator[Step]:
     yield from _deferred(copy)
     yield from _slots(copy)
     yield from _counts(copy)
+    yield from _budgets(copy)
 
 
 def _frames(copy: Snapshot) -> Iterator[Step]:
@@ -306,3 +325,34 @@ def _counts(copy: Snapshot) -> Iterator[Step]:
         yield None
         if pfn is not None and copy.evicting.get(pfn) != reference:
             yield f"slot {reference} is being written from frame {pfn}, which is not being evicted to it"
+
+
+def _budgets(copy: Snapshot) -> Iterator[Step]:
+    """What counts against each `swap_max`: pages in swap, on their way, and in memory with a slot."""
+    limited = [process for process in copy.processes.values() if process.swap_max != NO_MAX]
+    full = [process for process in limited if process.stored >= max(process.swap_max, 1)]
+    if (copy.limited, copy.full) != (len(limited), len(full)):
+        yield (
+            f"{copy.limited} processes with a swap_max are counted, {copy.full} of them at it; there are "
+            f"{len(limited)} and {len(full)}"
+        )
+    for process in copy.processes.values():
+        if process.memory_max - process.absent_max != (process in full):
+            yield f"process {process.process_id} keeps {process.memory_max - process.absent_max} frames for swap"
+    for process in limited:
+        stored = 0
+        for region in [copy.regions[each] for each in process.regions if each in copy.regions]:
+            in_region = 0
+            for _, entry in region.table.entries():
+                yield None
+                pfn = entry - 1
+                if entry < 0 or pfn >= len(copy.states) or copy.states[pfn] != PRESENT or copy.slots[pfn] != NO_SLOT:
+                    in_region += 1
+            if region.stored != in_region:
+                yield f"region {region.region_id} counts {region.stored} pages in swap, there are {in_region}"
+            stored += in_region
+        if process.stored != stored or stored > process.swap_max:
+            yield (
+                f"process {process.process_id} counts {process.stored} pages against its swap_max of "
+                f"{process.swap_max}, there are {stored}"
+            )

@@ -63,7 +63,8 @@ class MemoryView:
         """Frames that the process's evictable pages may be in when memory is short: the size of its cache.
 
         All but those below the high watermark, shared with other processes in proportion to what each has, less those
-        whose pages EVICTION=DENY or pins keep, or another policy has, so that this one does not know them.
+        whose pages EVICTION=DENY or pins keep, or another policy has, so that this one does not know them. Pages that
+        are dirty while the process is at its `swap_max` are known, and count.
         """
         state, process = self._state, self._process
         frames = state.frames.count - state.settings.high
@@ -105,6 +106,8 @@ class MemoryView:
         """Whether the core would take this frame as a victim of the process now."""
         frames = self._state.frames
         if frames.state[pfn] != PRESENT or self._flags[pfn] & (KEPT | HELD) or pfn in self._state.recent:
+            return False
+        if self._flags[pfn] & DIRTY and self._state.budgets.swap_room(self._process) <= 0:
             return False
         region = self._state.regions.get(frames.page[pfn] >> PAGE_BITS)
         return region is not None and region.process is self._process

@@ -1,149 +1,192 @@
-"""A process at its memory_max gives pages of its own; its neighbours lose none and wait for nothing."""
+"""What counts against a swap_max, transition by transition, and what room is left."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.support.examples import examples
-from tests.support.real_shell import DONE, SIGBUS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core import commands, events
+from usmd.core import events
+from usmd.core.budgets import Budgets
 from usmd.core.hints import parse_hint
+from usmd.core.instant import InstantCore, Touches
+from usmd.core.region import NO_MAX, Process, Region
+from usmd.core.state import CoreSettings
+from usmd.core.swap_map import DeviceInfo
 from usmd.core.validate import violations
-from usmd.errors import InvalidArgument, OutOfMemory
+from usmd.core.view import MemoryView
+from usmd.errors import DataLoss, NoRoom
+from usmd.policies import registry
 
 DATA = b"x" * PAGE
 
 
-def shell_of(hog=4, *, slots=64, auto_io=True, kind=Shell, **settings):
-    """A process that may have `hog` pages, with a region of 16, and one without a budget that has 4 in memory."""
-    shell = kind(make_core(frames=16, devices=(("swap0", slots),) if slots else (), **settings))
-    process, other = shell.attach("hog", memory_max=hog), shell.attach("neighbour")
-    region, kept = shell.map(process, 16), shell.map(other, 8)
-    for page in range(4):
-        shell.put(other, kept, page, DATA)
-    shell.auto_io = auto_io
-    return shell, process, region, other, kept
+class App:
+    """A process with a `swap_max` of 3, and one page of its region dirty in memory."""
+
+    def __init__(self, memory_max=4, **more):
+        self.shell = Shell(make_core(frames=8, devices=(("fast", 8), ("slow", 8)), **more), auto_io=False)
+        self.process_id = self.shell.attach(swap_device="0", memory_max=memory_max, swap_max=3)
+        self.number = self.shell.map(self.process_id, 8)
+        self.put(0)
+
+    @property
+    def process(self):
+        return self.shell.core.state.processes[self.process_id]
+
+    @property
+    def region(self):
+        return self.shell.core.state.regions[self.number]
+
+    def put(self, *pages):
+        for page in pages:
+            self.shell.put(self.process_id, self.number, page, DATA)
+
+    def out(self, *pages):
+        for page in pages:
+            self.shell.evict(self.process_id, self.number, page, 1)
+
+    def finish(self):
+        while self.shell.pending:
+            self.shell.complete_io()
 
 
-def evictions(shell, process):
-    return shell.core.state.processes[process].counters.evictions
+def test_a_page_counts_from_the_begin_of_its_eviction_until_it_is_written_to_again():
+    app = App()
+    assert app.process.stored == 0
+    app.out(0)
+    assert (app.shell.state_of(app.number, 0), app.process.stored) == ("EVICTING", 1)
+    app.finish()
+    assert (app.shell.state_of(app.number, 0), app.process.stored) == ("SWAPPED", 1)
+    app.shell.fault(app.process_id, app.number, 0)
+    assert (app.shell.state_of(app.number, 0), app.process.stored) == ("FILLING", 1)
+    app.finish()
+    assert (app.shell.load(app.process_id, app.number, 0), app.process.stored) == (DATA, 1)
+    app.out(0)
+    assert (app.shell.state_of(app.number, 0), app.process.stored) == ("SWAPPED", 1)
+    app.shell.fault(app.process_id, app.number, 0)
+    app.finish()
+    app.put(0)
+    assert (app.process.stored, app.region.stored) == (0, 0)
 
 
-def test_a_process_at_its_end_gives_pages_of_its_own():
-    shell, process, region, other, kept = shell_of()
-    for page in range(16):
-        shell.put(process, region, page, bytes([page + 1]) * PAGE)
-        assert shell.core.state.processes[process].resident <= 4
-    assert (evictions(shell, process), evictions(shell, other)) == (12, 0)
-    assert [shell.get(process, region, page) for page in range(16)] == [bytes([page + 1]) * PAGE for page in range(16)]
-    assert [shell.state_of(kept, page) for page in range(4)] == ["PRESENT"] * 4
-    assert shell.core.state.frames.free == 8
+def test_a_page_of_zeros_a_refused_one_and_one_that_cannot_be_protected_count_no_more():
+    app = App()
+    app.shell.put(app.process_id, app.number, 1, bytes(PAGE))
+    app.out(1)
+    assert (app.shell.state_of(app.number, 1), app.process.stored) == ("ABSENT", 0)
+    app.shell.refuses = {0: NoRoom("it is full"), 1: NoRoom("it is full")}
+    app.out(0)
+    app.finish()
+    assert (app.shell.state_of(app.number, 0), app.process.stored) == ("PRESENT", 0)
 
 
-def test_a_neighbours_fault_does_not_wait_behind_those_of_a_process_at_its_end():
-    shell, process, region, other, kept = shell_of(auto_io=False)
-    for page in range(8):
-        shell.do(events.Faults(process, [events.FaultRequest(page, region, page, 1, True)]))
-        shell.store(process, region, page, DATA)
-    assert shell.pending
-    assert len(shell.outcomes[process]) == 4
-    assert isinstance(shell.fault(other, kept, 5)[-1], commands.Allocated)
-    while shell.pending:
-        shell.complete_io()
-    assert [type(each) for each in shell.outcomes[process]] == [commands.Allocated] * 8
-    assert evictions(shell, other) == 0
+def test_a_page_that_cannot_be_read_counts_as_before():
+    app = App()
+    app.out(0)
+    app.finish()
+    app.shell.fail_read = DataLoss("the checksum is wrong")
+    app.shell.fault(app.process_id, app.number, 0)
+    app.finish()
+    assert (app.shell.state_of(app.number, 0), app.process.stored) == ("SWAPPED", 1)
 
 
-def test_when_nothing_of_its_own_can_go_the_error_names_the_budget_and_others_feel_nothing():
-    shell, process, region, other, kept = shell_of(slots=0)
-    for page in range(4):
-        shell.put(process, region, page, DATA)
-    (failed,) = shell.fault(process, region, 4)
-    assert isinstance(failed.error, OutOfMemory)
-    assert "hog has 4 pages in memory, its memory_max is 4 (64 B), and none of them can be evicted" in str(failed.error)
-    shell.put(other, kept, 6, DATA)
-    assert shell.core.state.processes[process].counters.oom_refusals == 1
+def test_a_page_that_moves_to_another_device_counts_once_at_the_limit_too():
+    app = App()
+    app.put(1, 2)
+    app.out(0, 1, 2)
+    app.finish()
+    assert app.process.stored == app.process.swap_max
+    app.shell.core._migration.begin(app.region, 0, 1)
+    app.shell.tick()
+    seen = [app.process.stored]
+    while app.shell.pending:
+        app.shell.complete_io()
+        seen.append(app.process.stored)
+    assert set(seen) == {3}
+    assert [8 - device.free for device in app.shell.core.state.swap.devices] == [2, 1]
 
 
-def test_pages_beside_a_fault_and_hints_take_no_more_than_there_is_room_for():
-    shell, _, _, _, _ = shell_of()
-    wide = shell.attach("wide", alloc="flexible_huge_pages(pages=8)", memory_max=3)
-    region = shell.map(wide, 16)
-    shell.fault(wide, region, 0)
-    assert shell.core.state.processes[wide].resident == 3
-    shell.do(events.SetHint(wide, region, 0, None, parse_hint("WILLNEED")))
-    assert shell.core.state.processes[wide].resident == 3
+@pytest.mark.parametrize("under_way", [False, True])
+def test_what_goes_with_its_region_or_its_process_counts_no_more(under_way):
+    app = App()
+    second = app.shell.map(app.process_id, 2)
+    app.shell.put(app.process_id, second, 0, DATA)
+    app.out(0)
+    app.shell.evict(app.process_id, second, 0, 1)
+    if not under_way:
+        app.finish()
+    app.shell.do(events.Unmap(app.process_id, app.number))
+    assert app.process.stored == 1
+    app.finish()
+    assert app.process.stored == 1
+    app.shell.do(events.Detach(app.process_id, "bye"))
+    app.finish()
+    budgets = app.shell.core.state.budgets
+    assert (budgets.limited, budgets.full, app.shell.core.state.swap.free) == (0, 0, 16)
 
 
-def test_held_pages_go_when_nothing_else_can():
-    shell, process, region, _, _ = shell_of(2, hold_budget=8)
-    for page in range(4):
-        assert isinstance(shell.fault(process, region, page, fault_id=page)[-1], commands.Allocated)
-    assert shell.core.state.processes[process].resident == 2
+def test_a_process_at_its_swap_max_keeps_a_frame_for_pages_from_swap():
+    app = App()
+    budgets = app.shell.core.state.budgets
+    app.put(1, 2)
+    app.out(0, 1)
+    app.finish()
+    assert (budgets.full, budgets.room(app.process, swap=False), budgets.room(app.process, swap=True)) == (0, 3, 3)
+    app.out(2)
+    app.finish()
+    assert (budgets.full, budgets.room(app.process, swap=False), budgets.room(app.process, swap=True)) == (1, 3, 4)
+    assert app.shell.core._placement._reserve() == 1
+    app.shell.fault(app.process_id, app.number, 0)
+    app.finish()
+    app.put(0)
+    assert (budgets.full, budgets.swap_room(app.process)) == (0, 1)
+    assert app.shell.core._placement._reserve() == 0
 
 
-def test_unmapping_ends_the_faults_that_wait_for_room():
-    shell, process, region, _, _ = shell_of(auto_io=False)
-    for page in range(6):
-        shell.do(events.Faults(process, [events.FaultRequest(page, region, page, 1, True)]))
-        shell.store(process, region, page, DATA)
-    shell.do(events.Unmap(process, region))
-    assert [type(each) for each in shell.outcomes[process]] == [commands.Allocated] * 4 + [commands.Failed] * 2
-    while shell.pending:
-        shell.complete_io()
-    assert violations(shell.core) == []
+def test_what_can_go_of_a_process_at_its_swap_max_is_clean():
+    app = App(memory_max=8)
+    budgets, view = app.shell.core.state.budgets, MemoryView(app.shell.core.state, app.process)
+    app.put(1, 2, 3, 4)
+    app.out(0, 1, 2)
+    app.finish()
+    assert budgets.gives_nothing(app.process)
+    assert budgets.stuck(app.process) == 2
+    assert [view.evictable(app.region.table[page] - 1) for page in (3, 4)] == [False, False]
+    app.shell.fault(app.process_id, app.number, 0)
+    app.finish()
+    app.shell.load(app.process_id, app.number, 0)
+    assert not budgets.gives_nothing(app.process)
+    assert budgets.stuck(app.process) == 2
+    assert view.evictable(app.region.table[0] - 1)
 
 
-def test_threads_of_a_process_at_its_end_go_on_or_are_told():
-    shell, process, region, _, _ = shell_of(kind=RealShell)
-    threads = [shell.touch(process, region, page, bytes([page + 1]) * PAGE) for page in range(16)]
-    assert {thread.state for thread in threads} == {DONE}
-    assert [shell.touch(process, region, page).read for page in range(16)] == [
-        bytes([page + 1]) * PAGE for page in range(16)
-    ]
-    shell, process, region, _, _ = shell_of(kind=RealShell, slots=0)
-    assert [shell.touch(process, region, page, DATA).state for page in range(5)] == [DONE] * 4 + [SIGBUS]
+def test_without_a_swap_max_nothing_is_counted():
+    budgets, process = Budgets(), Process(1, "app", None, None, None)
+    budgets.begin(process, 3, None)
+    region = Region(1, process, 0, PAGE, PAGE, "")
+    budgets.charge(region, 1)
+    budgets.gone(process, region.stored)
+    budgets.end(process)
+    assert (process.stored, region.stored, budgets.limited, budgets.full) == (0, 0, 0, 0)
+    assert (process.memory_max, process.absent_max, process.swap_max) == (3, 3, NO_MAX)
+    assert not budgets.gives_nothing(process)
+    assert budgets.stuck(process) == 0
+    assert budgets.swap_in_words(process, PAGE) == ""
 
 
-def test_a_policy_sees_the_budget_as_the_size_of_its_cache():
-    shell, process, _, _, _ = shell_of(hog=2)
-    assert shell.core.state.processes[process].policies._evict.memory.capacity <= 2
-
-
-def test_a_budget_of_no_page_is_refused():
-    with pytest.raises(InvalidArgument, match="memory_max of 0 pages"):
-        Shell(make_core()).attach(memory_max=0)
-
-
-STEP = st.tuples(st.sampled_from(["hog", "hog", "hog", "neighbour", "io", "hint", "tick"]), st.integers(0, 15))
-
-
-@examples(60)
-@given(
-    st.lists(STEP, max_size=60), st.integers(1, 6), st.sampled_from([0, 2, 64]), st.sampled_from([0, 3]), st.booleans()
-)
-def test_a_hog_never_causes_an_eviction_of_a_neighbour(todo, most, slots, hold_budget, late_io):
-    """As long as there are frames for what both may have, whatever the hog does."""
-    shell, process, region, other, kept = shell_of(most, slots=slots, auto_io=not late_io, hold_budget=hold_budget)
-    for number, (what, page) in enumerate(todo):
-        if what == "hog":
-            shell.do(events.Faults(process, [events.FaultRequest(number, region, page, 1, True)]))
-            shell.store(process, region, page, DATA)
-        elif what == "neighbour":
-            assert isinstance(shell.fault(other, kept, page % 8, fault_id=number)[-1], commands.Allocated)
-        elif what == "io" and shell.pending:
-            shell.complete_io()
-        elif what == "hint":
-            shell.hint(process, region, ["DONTNEED", "WILLNEED", "PRIORITY=HIGH"][page % 3], page, 1)
-        elif what == "tick":
-            shell.tick(0.2)
-        assert shell.core.state.processes[process].resident <= most
-        assert violations(shell.core) == []
-    while shell.pending:
-        shell.complete_io()
-    shell.tick(1)
-    while shell.pending:
-        shell.complete_io()
-    assert evictions(shell, other) == 0
-    assert shell.core.state.processes[process].missing == 0
+@pytest.mark.parametrize("evict", ["lru", "arc", "hint_aware"])
+@pytest.mark.parametrize("hint", [False, True])
+def test_the_core_without_bytes_keeps_to_it_as_well(evict, hint):
+    settings = CoreSettings(frames=8, page_size=PAGE, deny_budget=8, deny_budget_total=8, eviction_records=0)
+    core = InstantCore(settings, [DeviceInfo("swap0", 64)], registry.make)
+    core.handle(events.Attach("app", "first_fit", evict, "refuse", memory_max=8, swap_max=4), 0.0)
+    core.handle(events.Map(1, 20 * PAGE, ""), 0.0)
+    process = core.state.processes[1]
+    pages = [number * 7 % 20 for number in range(200)]
+    for start in range(0, 200, 20):
+        core.handle(Touches(1, 1, pages[start : start + 20], bytes([start // 20 % 2]) * 20), 1.0 + start)
+        if hint:
+            core.handle(
+                events.SetHint(1, 1, 0, 4 * PAGE, parse_hint(["DONTNEED", "WILLNEED"][start // 20 % 2])), 1.5 + start
+            )
+        assert violations(core) == []
+    assert process.counters.oom_refusals > 0
+    assert 64 - core.state.swap.free == process.stored == 4

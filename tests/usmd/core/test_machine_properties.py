@@ -92,7 +92,8 @@ class CoreMachine(RuleBasedStateMachine):
         """(process, region) → pages."""
         self.open_faults: dict[tuple[int, int], int] = {}
         """(process, fault) → yield token, 0: none."""
-        self.tokens: set[int] = set()
+        self.tokens: set[tuple[int, int]] = set()
+        """(process, yield token): each process counts its own."""
         self.heard: dict[int, int] = {}
         self.next_fault = 1
         self.pins: list[tuple[int, int, int, int]] = []
@@ -128,10 +129,15 @@ class CoreMachine(RuleBasedStateMachine):
         evict=EVICT,
         oom=OOM,
         device=st.sampled_from([None, "0", "slow"]),
-        memory_max=st.sampled_from([None, 1, 2, 4]),
+        budgets=st.sampled_from(
+            [(None, None), (1, None), (2, None), (4, None), (1, 2), (2, 1), (3, 4), (4, 0), (9, 3)]
+        ),
     )
-    def attach(self, alloc, evict, oom, device, memory_max=None):
-        process = self.shell.attach("app", alloc, evict, oom, swap_device=device, memory_max=memory_max)
+    def attach(self, alloc, evict, oom, device, budgets=(None, None)):
+        memory_max, swap_max = budgets
+        process = self.shell.attach(
+            "app", alloc, evict, oom, swap_device=device, memory_max=memory_max, swap_max=swap_max
+        )
         self.heard[process] = 0
 
     @precondition(lambda self: self.live() and len(self.model) < 5)
@@ -286,8 +292,9 @@ class CoreMachine(RuleBasedStateMachine):
                 token = self.open_faults[process, outcome.fault_id]
                 if isinstance(outcome, commands.Yielded):
                     assert token == 0
-                    assert outcome.yield_token not in self.tokens | {0}
-                    self.tokens.add(outcome.yield_token)
+                    assert outcome.yield_token != 0
+                    assert (process, outcome.yield_token) not in self.tokens
+                    self.tokens.add((process, outcome.yield_token))
                     self.open_faults[process, outcome.fault_id] = outcome.yield_token
                 else:
                     assert outcome.yield_token == token
@@ -309,6 +316,7 @@ class CoreMachine(RuleBasedStateMachine):
             assert not self.shell.core.over_budget
         for process in self.shell.core.state.processes.values():
             assert process.resident <= process.memory_max
+            assert process.stored <= process.swap_max
         for _, region, first, count in self.pins:
             assert {self.shell.state_of(region, page) for page in range(first, first + count)} == {"PRESENT"}
         for (_, region), pages in self.model.items():

@@ -14,7 +14,7 @@ from usmd.errors import Unmapped
 def shell():
     """Frame 0: present, dirty. 1: clean, with a slot. 2: filling. 3: being written. 4: free. Page 4: swapped."""
     shell = Shell(make_core(frames=5, deny_budget=2, deny_budget_total=2), auto_io=False)
-    process = shell.attach()
+    process = shell.attach(memory_max=8, swap_max=4)
     region = shell.map(process, 8)
     for page in range(5):
         shell.put(process, region, page, bytes([page + 1]) * PAGE)
@@ -81,6 +81,30 @@ CORRUPTIONS = {
     "slot not marked": (set_entry(7, -60), "device swap0: slots [59] are used or marked, but not both"),
     "slot without a page": (set_entry(4, 0), "are used or marked, but not both"),
     "free slots": (set_attribute(lambda core: core.state.swap.devices[0], "free", 1), "swap0 counts 1 free slots"),
+    "pages against a swap_max": (
+        set_attribute(lambda core: core.state.processes[1], "stored", 2),
+        "process 1 counts 2 pages against its swap_max of 4, there are 4",
+    ),
+    "region's pages against a swap_max": (
+        set_attribute(lambda core: core.state.regions[1], "stored", 5),
+        "region 1 counts 5 pages in swap, there are 4",
+    ),
+    "swap_max": (
+        set_attribute(lambda core: core.state.processes[1], "swap_max", 3),
+        "process 1 counts 4 pages against its swap_max of 3, there are 4",
+    ),
+    "processes with a swap_max": (
+        set_attribute(lambda core: core.state.budgets, "limited", 2),
+        "2 processes with a swap_max are counted, 1 of them at it; there are 1 and 1",
+    ),
+    "processes at their swap_max": (
+        set_attribute(lambda core: core.state.budgets, "full", 0),
+        "1 processes with a swap_max are counted, 0 of them at it; there are 1 and 1",
+    ),
+    "frame for pages from swap": (
+        set_attribute(lambda core: core.state.processes[1], "absent_max", 8),
+        "process 1 keeps 0 frames for swap",
+    ),
     "unevictable count": (
         set_attribute(lambda core: core.state, "unevictable", 1),
         "1 unevictable frames are counted, 0 for",

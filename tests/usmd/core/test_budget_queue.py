@@ -1,0 +1,353 @@
+"""A process at its memory_max, and at its swap_max: its neighbours lose no page and wait for nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.examples import examples
+from tests.support.real_shell import DONE, SIGBUS, RealShell
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import commands, events, work
+from usmd.core.hints import parse_hint
+from usmd.core.validate import violations
+from usmd.errors import InvalidArgument, OutOfMemory, SwapIOError
+
+DATA = b"x" * PAGE
+
+
+def shell_of(hog=4, *, swap_max=None, slots=64, auto_io=True, kind=Shell, **settings):
+    """A process that may have `hog` pages in memory, with a region of 16, and one without a budget that has 4 there."""
+    shell = kind(make_core(frames=16, devices=(("swap0", slots),) if slots else (), **settings))
+    process, other = shell.attach("hog", memory_max=hog, swap_max=swap_max), shell.attach("neighbour")
+    region, kept = shell.map(process, 16), shell.map(other, 8)
+    for page in range(4):
+        shell.put(other, kept, page, DATA)
+    shell.auto_io = auto_io
+    return shell, process, region, other, kept
+
+
+def evictions(shell, process):
+    return shell.core.state.processes[process].counters.evictions
+
+
+def test_a_process_at_its_end_gives_pages_of_its_own():
+    shell, process, region, other, kept = shell_of()
+    for page in range(16):
+        shell.put(process, region, page, bytes([page + 1]) * PAGE)
+        assert shell.core.state.processes[process].resident <= 4
+    assert (evictions(shell, process), evictions(shell, other)) == (12, 0)
+    assert [shell.get(process, region, page) for page in range(16)] == [bytes([page + 1]) * PAGE for page in range(16)]
+    assert [shell.state_of(kept, page) for page in range(4)] == ["PRESENT"] * 4
+    assert shell.core.state.frames.free == 8
+
+
+def test_a_neighbours_fault_does_not_wait_behind_those_of_a_process_at_its_end():
+    shell, process, region, other, kept = shell_of(auto_io=False)
+    for page in range(8):
+        shell.do(events.Faults(process, [events.FaultRequest(page, region, page, 1, True)]))
+        shell.store(process, region, page, DATA)
+    assert shell.pending
+    assert len(shell.outcomes[process]) == 4
+    assert isinstance(shell.fault(other, kept, 5)[-1], commands.Allocated)
+    while shell.pending:
+        shell.complete_io()
+    assert [type(each) for each in shell.outcomes[process]] == [commands.Allocated] * 8
+    assert evictions(shell, other) == 0
+
+
+def test_when_nothing_of_its_own_can_go_the_error_names_the_budget_and_others_feel_nothing():
+    shell, process, region, other, kept = shell_of(slots=0)
+    for page in range(4):
+        shell.put(process, region, page, DATA)
+    (failed,) = shell.fault(process, region, 4)
+    assert isinstance(failed.error, OutOfMemory)
+    assert "hog has 4 pages in memory, its memory_max is 4 (64 B), and none of them can be evicted" in str(failed.error)
+    shell.put(other, kept, 6, DATA)
+    assert shell.core.state.processes[process].counters.oom_refusals == 1
+
+
+def test_pages_beside_a_fault_and_hints_take_no_more_than_there_is_room_for():
+    shell, _, _, _, _ = shell_of()
+    wide = shell.attach("wide", alloc="flexible_huge_pages(pages=8)", memory_max=3)
+    region = shell.map(wide, 16)
+    shell.fault(wide, region, 0)
+    assert shell.core.state.processes[wide].resident == 3
+    shell.do(events.SetHint(wide, region, 0, None, parse_hint("WILLNEED")))
+    assert shell.core.state.processes[wide].resident == 3
+
+
+def test_held_pages_go_when_nothing_else_can():
+    shell, process, region, _, _ = shell_of(2, hold_budget=8)
+    for page in range(4):
+        assert isinstance(shell.fault(process, region, page, fault_id=page)[-1], commands.Allocated)
+    assert shell.core.state.processes[process].resident == 2
+
+
+def test_unmapping_ends_the_faults_that_wait_for_room():
+    shell, process, region, _, _ = shell_of(auto_io=False)
+    for page in range(6):
+        shell.do(events.Faults(process, [events.FaultRequest(page, region, page, 1, True)]))
+        shell.store(process, region, page, DATA)
+    shell.do(events.Unmap(process, region))
+    assert [type(each) for each in shell.outcomes[process]] == [commands.Allocated] * 4 + [commands.Failed] * 2
+    while shell.pending:
+        shell.complete_io()
+    assert violations(shell.core) == []
+
+
+def test_a_page_whose_process_is_at_its_end_when_memory_is_free_at_last_does_not_wait_for_another_event(monkeypatch):
+    monkeypatch.setattr(work, "PAGES_AN_EVENT", 1)
+    monkeypatch.setattr(work, "END_COSTS", 1)
+    shell = Shell(make_core(frames=2, devices=()))
+    process, other = shell.attach("hog", memory_max=2), shell.attach("neighbour")
+    region, kept = shell.map(process, 4), shell.map(other, 2)
+    for page in range(2):
+        shell.put(other, kept, page, DATA)
+    shell.hold_go_on = True
+    shell.do(events.Unmap(other, kept))
+    assert shell.core.state.dying_frames == 1
+    shell.do(events.Faults(process, [events.FaultRequest(page, region, page, 1, True) for page in range(3)]))
+    assert len(shell.core.waiting) == 2
+    shell.do_work()
+    assert [type(each) for each in shell.outcomes[process]] == [commands.Allocated] * 2 + [commands.Failed]
+
+
+def test_threads_of_a_process_at_its_end_go_on_or_are_told():
+    shell, process, region, _, _ = shell_of(kind=RealShell)
+    threads = [shell.touch(process, region, page, bytes([page + 1]) * PAGE) for page in range(16)]
+    assert {thread.state for thread in threads} == {DONE}
+    assert [shell.touch(process, region, page).read for page in range(16)] == [
+        bytes([page + 1]) * PAGE for page in range(16)
+    ]
+    shell, process, region, _, _ = shell_of(kind=RealShell, slots=0)
+    assert [shell.touch(process, region, page, DATA).state for page in range(5)] == [DONE] * 4 + [SIGBUS]
+
+
+def content(page):
+    return bytes([page + 1]) * PAGE
+
+
+def fill(shell, process, region, pages):
+    """Store to as many pages as there is room for; returns how many that were, and the error of the next."""
+    for page in range(pages):
+        try:
+            shell.put(process, region, page, content(page))
+        except OutOfMemory as error:
+            return page, error
+    return pages, None
+
+
+def hog_of(shell, process):
+    return shell.core.state.processes[process]
+
+
+def test_at_its_swap_max_a_fault_on_a_new_page_fails_and_says_what_is_used_and_what_to_do():
+    shell, process, region, other, kept = shell_of(4, swap_max=4)
+    stored, error = fill(shell, process, region, 16)
+    assert stored == 7
+    assert str(error) == (
+        "no frame for page 7 of region 1: hog has 3 pages in memory, its memory_max is 4 (64 B), of which one is for "
+        "pages from swap, and none of them can be evicted (0 unevictable, 0 pinned, 4 pages count against its swap_max "
+        "of 4 (64 B)); unmap regions, or raise swap_max of its rule"
+    )
+    assert (hog_of(shell, process).counters.oom_refusals, hog_of(shell, process).counters.budget_refusals) == (1, 1)
+    assert (evictions(shell, other), shell.core.state.swap.free) == (0, 60)
+    for page in range(8):
+        shell.put(other, kept, page, DATA)
+    assert evictions(shell, other) == 0
+
+
+def test_what_is_stored_comes_back_and_may_be_written_as_often_as_it_likes():
+    shell, process, region, _, _ = shell_of(4, swap_max=4)
+    stored, _ = fill(shell, process, region, 16)
+    for turn in range(3):
+        for page in range(stored):
+            assert shell.get(process, region, page) == bytes([page + 1 + turn]) * PAGE
+            shell.put(process, region, page, bytes([page + 2 + turn]) * PAGE)
+        for page in reversed(range(stored)):
+            assert shell.get(process, region, page) == bytes([page + 2 + turn]) * PAGE
+    with pytest.raises(OutOfMemory):
+        shell.put(process, region, stored, DATA)
+
+
+def test_unmapping_makes_room_at_once():
+    shell, process, region, _, _ = shell_of(4, swap_max=4)
+    fill(shell, process, region, 16)
+    second = shell.map(process, 8)
+    with pytest.raises(OutOfMemory):
+        shell.put(process, second, 0, DATA)
+    shell.do(events.Unmap(process, region))
+    assert hog_of(shell, process).stored == 0
+    assert fill(shell, process, second, 8)[0] == 7
+
+
+def test_a_process_that_may_have_nothing_in_swap_has_all_its_memory():
+    shell, process, region, _, _ = shell_of(4, swap_max=0)
+    stored, error = fill(shell, process, region, 16)
+    assert stored == 4
+    assert "0 pages count against its swap_max of 0 (0 B)" in str(error)
+    assert "for pages from swap" not in str(error)
+    assert shell.core.state.swap.free == 64
+
+
+def test_dontneed_and_policies_send_no_more_than_the_budget_to_swap():
+    shell, process, region, _, _ = shell_of(6, swap_max=2)
+    fill(shell, process, region, 5)
+    shell.evict(process, region)
+    assert (hog_of(shell, process).stored, shell.core.state.swap.free) == (2, 62)
+    assert [shell.get(process, region, page) for page in range(5)] == [content(page) for page in range(5)]
+
+
+def test_a_device_that_fails_or_a_fault_that_takes_a_page_back_costs_nothing_of_the_budget():
+    shell, process, region, _, _ = shell_of(4, swap_max=2, auto_io=False)
+    for page in range(4):
+        shell.put(process, region, page, content(page))
+    shell.evict(process, region, 0, 2)
+    assert hog_of(shell, process).stored == 2
+    shell.fault(process, region, 0)
+    assert hog_of(shell, process).stored == 1
+    shell.fail_write = SwapIOError("the device said no")
+    while shell.pending:
+        shell.complete_io()
+    assert hog_of(shell, process).stored == 0
+    assert [shell.get(process, region, page) for page in range(4)] == [content(page) for page in range(4)]
+
+
+def test_refusals_are_reported_at_each_power_of_two():
+    shell, process, region, _, _ = shell_of(4, swap_max=4)
+    fill(shell, process, region, 16)
+    for _ in range(4):
+        shell.fault(process, region, 9, write=True)
+    told = [each for each in shell.notices if each.kind == "fault_over_budget"]
+    assert [each.fields["refused"] for each in told] == ["1", "2", "4"]
+    assert told[0].process_id == process
+    assert told[0].fields == {"refused": "1", "resident": "3", "memory_max": "4", "stored": "4", "swap_max": "4"}
+
+
+def test_a_thread_at_the_swap_max_of_its_process_gets_sigbus_and_a_neighbours_thread_what_it_touches():
+    shell, process, region, other, kept = shell_of(4, swap_max=4, kind=RealShell)
+    threads = [shell.touch(process, region, page, content(page)) for page in range(8)]
+    assert [thread.state for thread in threads] == [DONE] * 7 + [SIGBUS]
+    assert [shell.touch(process, region, page).read for page in range(7)] == [content(page) for page in range(7)]
+    assert shell.touch(other, kept, 6, DATA).state == DONE
+    assert [shell.touch(other, kept, page).read for page in range(4)] == [DATA] * 4
+    assert evictions(shell, other) == 0
+
+
+def test_where_memory_is_short_for_all_the_error_names_the_swap_max_as_well():
+    shell = Shell(make_core(frames=4, devices=(("swap0", 64),)))
+    process = shell.attach("hog", memory_max=8, swap_max=2)
+    region = shell.map(process, 16)
+    stored, error = fill(shell, process, region, 16)
+    assert stored == 5
+    assert "none can be evicted" in str(error)
+    assert "; hog keeps dirty pages because 2 pages count against its swap_max of 2 (32 B): raise it" in str(error)
+    assert [shell.get(process, region, page) for page in range(stored)] == [content(page) for page in range(stored)]
+
+
+def test_reclaim_looks_at_no_page_of_a_process_that_can_give_none(monkeypatch):
+    shell, process, region, _, _ = shell_of(4, swap_max=4)
+    fill(shell, process, region, 16)
+    asked = []
+    monkeypatch.setattr(shell.core.reclaim, "_from_policy", lambda *arguments: asked.append(arguments) or (0, []))
+    assert shell.core.reclaim.from_process(hog_of(shell, process), 1) == 0
+    assert asked == []
+
+
+def test_a_policy_sees_the_budget_as_the_size_of_its_cache():
+    shell, process, _, _, _ = shell_of(hog=2)
+    assert shell.core.state.processes[process].policies._evict.memory.capacity <= 2
+
+
+@pytest.mark.parametrize(
+    ("budgets", "said"),
+    [
+        ({"memory_max": 0}, "memory_max of 0 pages; allowed is 1 and more"),
+        ({"memory_max": 1, "swap_max": -1}, "swap_max of -1 pages; allowed is 0 and more"),
+        ({"swap_max": 1}, "swap_max of 1 pages without memory_max: .*; give memory_max as well"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused(budgets, said):
+    shell = Shell(make_core())
+    with pytest.raises(InvalidArgument, match=said):
+        shell.attach(**budgets)
+    assert (shell.core.state.processes, shell.core.state.budgets.limited) == ({}, 0)
+
+
+STEP = st.tuples(st.sampled_from(["hog", "hog", "hog", "neighbour", "io", "hint", "tick"]), st.integers(0, 15))
+
+
+@examples(60)
+@given(
+    st.lists(STEP, max_size=60),
+    st.integers(1, 6),
+    st.sampled_from([0, 2, 64]),
+    st.sampled_from([0, 3]),
+    st.booleans(),
+    st.sampled_from([None, 0, 1, 3]),
+)
+def test_a_hog_never_causes_an_eviction_of_a_neighbour(todo, most, slots, hold_budget, late_io, swap_max):
+    """As long as there are frames for what both may have, whatever the hog does."""
+    shell, process, region, other, kept = shell_of(
+        most, swap_max=swap_max, slots=slots, auto_io=not late_io, hold_budget=hold_budget
+    )
+    for number, (what, page) in enumerate(todo):
+        if what == "hog":
+            shell.do(events.Faults(process, [events.FaultRequest(number, region, page, 1, True)]))
+            shell.store(process, region, page, DATA)
+        elif what == "neighbour":
+            assert isinstance(shell.fault(other, kept, page % 8, fault_id=number)[-1], commands.Allocated)
+        elif what == "io" and shell.pending:
+            shell.complete_io()
+        elif what == "hint":
+            shell.hint(process, region, ["DONTNEED", "WILLNEED", "PRIORITY=HIGH"][page % 3], page, 1)
+        elif what == "tick":
+            shell.tick(0.2)
+        assert shell.core.state.processes[process].resident <= most
+        assert swap_max is None or shell.core.state.processes[process].stored <= swap_max
+        assert violations(shell.core) == []
+    while shell.pending:
+        shell.complete_io()
+    shell.tick(1)
+    while shell.pending:
+        shell.complete_io()
+    assert evictions(shell, other) == 0
+    assert shell.core.state.processes[process].missing == 0
+
+
+ACCESS = st.tuples(st.sampled_from(["put", "put", "get", "dontneed", "willneed", "demote"]), st.integers(0, 15))
+
+
+@examples(60)
+@given(st.lists(ACCESS, max_size=60), st.integers(1, 5), st.integers(0, 6), st.sampled_from([64, 3]), st.booleans())
+def test_all_that_is_stored_can_be_read_whatever_came_before(todo, most, swap_max, slots, pairs):
+    """Also by two such processes that together may have more than there are frames."""
+    shell = Shell(make_core(frames=6, devices=(("fast", slots), ("slow", 64)), hold_budget=1))
+    hogs = [shell.attach("hog", memory_max=most, swap_max=swap_max) for _ in range(1 + pairs)]
+    regions = {process: shell.map(process, 16) for process in hogs}
+    model = {process: [bytes(PAGE)] * 16 for process in hogs}
+    for number, (what, page) in enumerate(todo):
+        process = hogs[number % len(hogs)]
+        region = shell.core.state.regions[regions[process]]
+        if what == "put":
+            try:
+                shell.put(process, region.region_id, page, bytes([number + 1]) * PAGE)
+            except OutOfMemory:
+                continue
+            model[process][page] = bytes([number + 1]) * PAGE
+        elif what == "get" and region.table[page]:
+            assert shell.get(process, region.region_id, page) == model[process][page]
+        elif what == "demote":
+            before = hog_of(shell, process).stored
+            if region.table[page] < 0 and hog_of(shell, process).resident < most and shell.core.state.frames.free:
+                shell.core._migration.begin(region, page, 1)
+                shell.tick()
+                assert hog_of(shell, process).stored == before
+        elif what in ("dontneed", "willneed"):
+            shell.hint(process, region.region_id, what.upper(), min(page, 12), 4)
+            shell.hint(process, region.region_id, "", min(page, 12), 4)
+        assert violations(shell.core) == []
+    for process in hogs * 2:
+        for page, expected in enumerate(model[process]):
+            if shell.core.state.regions[regions[process]].table[page]:
+                assert shell.get(process, regions[process], page) == expected

@@ -1,0 +1,120 @@
+"""Faults of processes that are at their `memory_max`: they wait apart from those that wait for memory.
+
+So they hold up no fault of another process. Pages of their own process are evicted for them. When none can go and
+nothing is under way, a fault fails and names the budgets that are used up. What processes have, `budgets` counts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from usmd.errors import OutOfMemory, Unmapped
+from usmd.sizes import format_size
+
+if TYPE_CHECKING:
+    from usmd.core.page_life import PageLife
+    from usmd.core.placement import Placement
+    from usmd.core.reclaim import Reclaim
+    from usmd.core.region import Process, Region
+    from usmd.core.state import State
+    from usmd.core.waiters import WaitingPage
+
+
+class BudgetQueue:
+    """Serves `Placement.over_budget`."""
+
+    def __init__(self, state: State, life: PageLife, placement: Placement, reclaim: Reclaim) -> None:
+        self._state = state
+        self._life = life
+        self._placement = placement
+        self._reclaim = reclaim
+        self._waiting = placement.over_budget
+
+    def serve(self) -> None:
+        """Let faults go on for which there is room by now, and have each process that is at its end make room."""
+        for process_id in list(self._waiting):
+            queue = self._waiting[process_id]
+            while queue and self._serve_first(queue):
+                pass
+            if not queue:
+                del self._waiting[process_id]
+
+    def _serve_first(self, queue: deque[WaitingPage]) -> bool:
+        """Whether the first page that waits does so no more."""
+        first = queue[0]
+        waiter = first.waiter
+        region, process = waiter.region, waiter.region.process
+        entry = region.table[waiter.page]
+        if waiter.failed:
+            queue.popleft()
+            waiter.came(None)
+        elif entry > 0:
+            queue.popleft()
+            self._placement.join(waiter, entry - 1)
+        elif self._placement.may_have(region, waiter.page):
+            queue.popleft()
+            if self._placement.waiting or not self._placement.room(swap=entry < 0):
+                self._placement.waiting.append(first)
+            elif not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
+                waiter.came(None)
+        elif self._makes_room(process, len(queue)):
+            return False
+        else:
+            queue.popleft()
+            waiter.came(self._refused(region, waiter.page, swap=entry < 0))
+        return True
+
+    def _makes_room(self, process: Process, wanted: int) -> bool:
+        """Whether pages of a process are on their way out, or will be when what is under way has ended."""
+        state, reclaim = self._state, self._reclaim
+        wanted = min(wanted - process.leaving, state.settings.reclaim_batch)
+        if wanted <= 0:
+            return True
+        if reclaim.from_process(process, wanted) or process.leaving:
+            return True
+        if any(filling.region is not None and filling.region.process is process for filling in state.filling.values()):
+            return True
+        if state.refreshing or reclaim.passed_over.stuck or state.swap.recovering(state.now):
+            return True
+        return reclaim.end_holds_of(process) and reclaim.from_process(process, wanted) > 0
+
+    def _refused(self, region: Region, page: int, *, swap: bool) -> OutOfMemory:
+        """Count and report a fault that fails, and make its error; reported at the 1st, 2nd, 4th, 8th … time."""
+        process, state = region.process, self._state
+        size = state.settings.page_size
+        used = state.budgets.swap_in_words(process, size)
+        free = f"{state.swap.free} of {state.swap.slots} swap slots free"
+        kept = ", of which one is for pages from swap" if used and process.absent_max < process.memory_max else ""
+        error = OutOfMemory(
+            f"no frame for page {page} of region {region.region_id}: {process.name} has {process.resident} pages in "
+            f"memory, its memory_max is {process.memory_max} ({format_size(process.memory_max * size)})"
+            f"{'' if swap else kept}, and none of them can be evicted ({process.unevictable} unevictable, "
+            f"{process.pinned} pinned, {used or free}); unmap regions, or raise {'swap_max' if used else 'memory_max'} "
+            "of its rule"
+        )
+        process.counters.oom_refusals += 1
+        process.counters.budget_refusals += 1
+        count = process.counters.budget_refusals
+        if count & (count - 1) == 0:
+            fields = {"refused": str(count), "resident": str(process.resident), "memory_max": str(process.memory_max)}
+            if used:
+                fields |= {"stored": str(process.stored), "swap_max": str(process.swap_max)}
+            state.notice("fault_over_budget", process.process_id, f"{error} ({count} so far)", fields)
+        return error
+
+    def unmapped(self, regions: Collection[Region]) -> None:
+        """Regions of one process go: their pages that wait fail."""
+        gone: list[WaitingPage] = []
+        for region in regions if self._waiting else ():
+            queue = self._waiting.get(region.process.process_id)
+            if queue is not None:
+                gone += [each for each in queue if each.waiter.region is region]
+                kept = [each for each in queue if each.waiter.region is not region]
+                queue.clear()
+                queue.extend(kept)
+                if not kept:
+                    del self._waiting[region.process.process_id]
+        for each in gone:
+            each.waiter.came(Unmapped(f"region {each.waiter.region.region_id} was unmapped"))
