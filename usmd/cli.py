@@ -12,8 +12,9 @@ import typer
 
 from usm_wire.places import runtime_folder
 from usmd import log, standard_streams
-from usmd.config import Config, MemoryConfig, PolicyRules, load
+from usmd.config import Config, MemoryConfig, load
 from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdError
+from usmd.policy_rules import PolicyRules
 from usmd.runtime_paths import prepare_folder
 from usmd.server.signals import Signals, ignore_all
 from usmd.sizes import format_size

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
@@ -19,6 +18,7 @@ from usm_wire.places import SOCKET_NAME, runtime_folder
 from usmd import config_values as values
 from usmd.config_values import check_keys, frames_of, not_allowed, read_table
 from usmd.errors import ConfigError
+from usmd.policy_rules import PolicyRules
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
 from usmd.sizes import format_size
 from usmd.swap import kinds
@@ -26,11 +26,9 @@ from usmd.swap.kind import SwapKind
 from usmd.swap.memory import MemoryKind
 from usmd.text_files import read_text
 
-__all__ = ["Config", "MemoryConfig", "PolicyNames", "PolicyRule", "PolicyRules", "ServerConfig", "frames_of", "load"]
+__all__ = ["Config", "MemoryConfig", "ServerConfig", "frames_of", "load"]
 
 
-LEAST_FRAMES = 32
-"""Least frames of a process: one instruction may need several pages at once."""
 MAX_FRAMES = (1 << 31) - 1
 """Most frames: frame numbers have 31 bits."""
 
@@ -173,126 +171,6 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.size // self.page_size
 
 
-class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
-    """The policies of one process, by name, and its preferred swap device (None: the first with room)."""
-
-    alloc: str
-    evict: str
-    oom: str
-    cond: str = "none"
-    swap: str | None = None
-    memory_max: str | None = None
-
-    def memory_frames(self, frames: int, page_size: int) -> int | None:
-        """Most frames of the process, of `frames` in all; None: all. Raises ConfigError."""
-        if self.memory_max is None:
-            return None
-        most = frames_of(self.memory_max, frames, page_size)
-        if most < LEAST_FRAMES:
-            raise not_allowed("memory_max", self.memory_max, f"{LEAST_FRAMES} pages and more")
-        return most
-
-
-class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[policy.rules]]`: selects processes by exactly one of name, glob and uid."""
-
-    name: values.Word | None = None
-    """Exact name that the process gave; None: the rule does not select by name."""
-
-    glob: values.Word | None = None
-    """Shell pattern for the name, case-sensitive; None: the rule does not select by pattern."""
-
-    uid: values.Uid | None = None
-    """User of the process, as the kernel reports it; None: the rule does not select by user."""
-
-    alloc: values.Word | None = None
-    """Name of the alloc policy; None: the default of `[policy]`."""
-
-    evict: values.Word | None = None
-    """Name of the evict policy; None: the default of `[policy]`."""
-
-    oom: values.Word | None = None
-    """Name of the oom policy; None: the default of `[policy]`."""
-
-    cond: values.Word | None = None
-    """Name of the conditional policy; None: the default of `[policy]`."""
-
-    swap: values.Word | None = None
-    """Number or name of the swap device for its pages; None: the default of `[policy]`."""
-
-    memory_max: values.Share | None = None
-    """Most memory of a process, a share as in `[memory]`, at least 32 pages. A process with that much evicts one of its
-    own pages for each that is brought in. None: no limit."""
-
-
-class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section `[policy]`: the default policies, and rules that override them. Names are not checked here."""
-
-    alloc: values.Word = "async_aware"
-    """Name of the alloc policy. The default yields on swap faults, so that a fault need not block its thread."""
-
-    evict: values.Word = "hint_aware"
-    """Name of the evict policy. The default follows hints, and without hints acts as its fallback."""
-
-    oom: values.Word = "refuse"
-    """Name of the oom policy. The default affects only the faulting process."""
-
-    cond: values.Word = "none"
-    """Name of the conditional policy: what is done without a fault. By default nothing."""
-
-    swap: values.Word | None = None
-    """Number or name of the swap device for evicted pages; None: the first that has room. A hint `SWAP=` on a page
-    takes precedence, and a device that is full or failing is skipped."""
-
-    max_errors: values.CountOrZero = 100
-    """Errors of one policy of one process after which the default replaces it for a while; each error counts half after
-    ten minutes; 0: never. The default is far above the errors of a policy that is wrong once in a while; one that is
-    always wrong reaches it at once."""
-
-    call_timeout: values.SecondsOrZero = 10.0
-    """Seconds of CPU time after which a policy's call that has not returned is ended, and the policy replaced; 0:
-    never. A call that sleeps has five times as many. The default is above the longest call of usmd's own policies, a
-    pass over tens of GiB. No client is served meanwhile."""
-
-    rules: tuple[PolicyRule, ...] = ()
-    """Rules in the order of the file; none: every process gets the defaults."""
-
-    def __post_init__(self) -> None:
-        for number, rule in enumerate(self.rules):
-            given = [key for key in ("name", "glob", "uid") if getattr(rule, key) is not None]
-            if len(given) != 1:
-                found = " and ".join(given) or "none of them"
-                raise ConfigError(f"policy.rules[{number}] has {found}; allowed is exactly one of name, glob, uid")
-            if not any((rule.alloc, rule.evict, rule.oom, rule.cond, rule.swap, rule.memory_max)):
-                raise ConfigError(
-                    f"policy.rules[{number}] changes nothing; give it at least one of alloc, evict, oom, cond, swap, "
-                    "memory_max"
-                )
-
-    def choose(self, name: str, uid: int | None) -> PolicyNames:
-        """The policies of a process called `name` of user `uid` (None: unknown; no uid rule matches).
-
-        One rule decides: the first with the exact name, else the first whose glob matches, else the first with the uid.
-        """
-        ordered = (
-            *(rule for rule in self.rules if rule.name == name),
-            *(rule for rule in self.rules if rule.glob is not None and fnmatchcase(name, rule.glob)),
-            *(rule for rule in self.rules if rule.uid is not None and rule.uid == uid),
-        )
-        return self.names_of(ordered[0] if ordered else PolicyRule(name=name))
-
-    def names_of(self, rule: PolicyRule) -> PolicyNames:
-        """The policies of a process that a rule selects."""
-        return PolicyNames(
-            alloc=rule.alloc or self.alloc,
-            evict=rule.evict or self.evict,
-            oom=rule.oom or self.oom,
-            cond=rule.cond or self.cond,
-            swap=rule.swap or self.swap,
-            memory_max=rule.memory_max,
-        )
-
-
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of the daemon."""
 
@@ -339,6 +217,7 @@ def load(
     for number, rule in enumerate(policy.rules):
         try:
             policy.names_of(rule).memory_frames(memory.frames, memory.page_size)
+            policy.names_of(rule).swap_pages(0, memory.page_size)  # how many slots there are, only the devices know
         except ConfigError as error:
             raise ConfigError(f"policy.rules[{number}].{error}") from error
     return Config(

@@ -24,6 +24,7 @@ _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%")
 _SHARE = 'a percentage from 0% to 100% of the memory, or a size up to all of it, for example "3%" or "2MiB"'
+_SWAP_SHARE = 'a percentage from 0% to 100% of the swap slots, or a size, for example "25%" or "2GiB"'
 _MOST_BYTES = 256 << 40
 
 
@@ -43,16 +44,33 @@ def frames_of(text: str, total_frames: int, page_size: int) -> int:
 
     Raises ConfigError if the text is neither, or the share is larger than the memory.
     """
-    percent = _PERCENT.fullmatch(text.strip())
-    try:
-        part = Fraction(percent[1]) * total_frames / 100 if percent else Fraction(parse_size(text), page_size)
-    except InvalidSize:
-        part = Fraction(-1)
-    if 0 < part < 1 and not percent:
-        raise ConfigError(f"share {text!r} is less than a page of {format_size(page_size)}; allowed is {_SHARE}")
+    part = _part(text, total_frames, page_size, _SHARE)
     if not 0 <= part <= total_frames:
         raise ConfigError(f"share {text!r} of {format_size(total_frames * page_size)}; allowed is {_SHARE}")
     return int(part)
+
+
+def slots_of(text: str, total_slots: int, page_size: int) -> int:
+    """Slots in a share of swap: "3%" of `total_slots`, or a size over `page_size` bytes, also of more than there are.
+
+    Raises ConfigError for text that is neither.
+    """
+    part = _part(text, total_slots, page_size, _SWAP_SHARE)
+    if part < 0 or (part > total_slots and text.strip().endswith("%")):
+        raise ConfigError(f"share {text!r}; allowed is {_SWAP_SHARE}")
+    return int(part)
+
+
+def _part(text: str, total: int, page_size: int, allowed: str) -> Fraction:
+    """Pages in a share; negative for text that is none."""
+    percent = _PERCENT.fullmatch(text.strip())
+    try:
+        part = Fraction(percent[1]) * total / 100 if percent else Fraction(parse_size(text), page_size)
+    except InvalidSize:
+        return Fraction(-1)
+    if 0 < part < 1 and not percent:
+        raise ConfigError(f"share {text!r} is less than a page of {format_size(page_size)}; allowed is {allowed}")
+    return part
 
 
 def not_allowed(key: str, value: object, allowed: str) -> ConfigError:
@@ -179,6 +197,15 @@ def _share(value: object) -> str:
     return text
 
 
+def _swap_share(value: object) -> str:
+    text = _text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+    try:
+        slots_of(text, 1 << 40, 1)  # how many slots there are, only the devices know
+    except ConfigError as error:
+        raise ValueError from error
+    return text
+
+
 def _absolute(value: object) -> Path:
     path = Path(_text(value))
     if not path.is_absolute():
@@ -206,6 +233,7 @@ Mode = Annotated[int, Kind('an octal file mode as text, for example "0660"', _mo
 Size = Annotated[int, Kind('a size from 1B to 256TiB, for example "64MiB"', _size)]
 PageSize = Annotated[int, Kind("a power of two from 512B to 2MiB", _page_size)]
 Share = Annotated[str, Kind(_SHARE, _share)]
+SwapShare = Annotated[str, Kind(_SWAP_SHARE, _swap_share)]
 Word = Annotated[str, Kind("printable text, not empty", _text)]
 AbsolutePath = Annotated[Path, Kind("an absolute path", _absolute)]
 ClientSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value)))]

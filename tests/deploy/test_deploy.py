@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from usm_wire.places import SOCKET_NAME, runtime_folder
-from usmd.config import MemoryConfig, PolicyRule, PolicyRules, ServerConfig, load
+from usmd.config import MemoryConfig, ServerConfig, load
 from usmd.config_values import frames_of
+from usmd.policy_rules import PolicyRule, PolicyRules
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -128,6 +129,7 @@ def test_what_is_commented_out_can_be_used(tmp_path):
     assert [(rule.name, rule.glob, rule.uid) for rule in config.policy.rules] == [
         ("redis", None, None),
         (None, "batch-*", None),
+        (None, "scratch-*", None),
         (None, "web-*", None),
         (None, None, 1000),
     ]

@@ -3,8 +3,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from usmd.config import Config, MemoryConfig, PolicyNames, PolicyRule, PolicyRules, ServerConfig, frames_of, load
+from usmd.config import Config, MemoryConfig, ServerConfig, frames_of, load
 from usmd.errors import ConfigError
+from usmd.policy_rules import PolicyRule, PolicyRules
 from usmd.swap.file import FileKind
 from usmd.swap.memory import MemoryKind
 
@@ -263,47 +264,6 @@ def test_sections_cannot_be_changed_and_take_no_unknown_field(struct):
     assert struct.__struct_config__.forbid_unknown_fields
 
 
-RULES = PolicyRules(
-    alloc="A",
-    evict="E",
-    oom="O",
-    rules=(
-        PolicyRule(uid=7, oom="by_uid"),
-        PolicyRule(glob="web-*", evict="first_glob"),
-        PolicyRule(glob="*", evict="last_glob"),
-        PolicyRule(name="web-1", alloc="by_name"),
-        PolicyRule(name="web-1", alloc="never"),
-    ),
-)
-
-
-@pytest.mark.parametrize(
-    ("name", "uid", "expected"),
-    [
-        ("web-1", 7, ("by_name", "E", "O")),
-        ("web-2", 7, ("A", "first_glob", "O")),
-        ("WEB-2", 7, ("A", "last_glob", "O")),
-    ],
-)
-def test_an_exact_name_goes_before_a_glob_and_the_first_of_a_kind_decides_alone(name, uid, expected):
-    alloc, evict, oom = expected
-    assert RULES.choose(name, uid) == PolicyNames(alloc=alloc, evict=evict, oom=oom)
-
-
-@pytest.mark.parametrize(("uid", "oom"), [(7, "by_uid"), (0, "root"), (8, "refuse"), (None, "refuse")])
-def test_a_uid_decides_when_no_name_does_and_an_unknown_uid_matches_none(uid, oom):
-    rules = PolicyRules(
-        rules=(PolicyRule(glob="web-*", oom="x"), PolicyRule(uid=7, oom="by_uid"), PolicyRule(uid=0, oom="root"))
-    )
-    assert rules.choose("db", uid).oom == oom
-
-
-def test_a_conditional_policy_is_chosen_like_the_others_and_none_is_one():
-    rules = PolicyRules(cond="trim", rules=(PolicyRule(name="a", cond="none"), PolicyRule(name="b", evict="lru")))
-    assert [rules.choose(name, None).cond for name in ("a", "b", "c")] == ["none", "trim", "trim"]
-    assert PolicyRules().choose("a", None).cond == "none"
-
-
 def test_shares_round_down_to_frames():
     assert frames_of("3%", 16384, 4096) == 491
     assert frames_of("29%", 100, 4096) == 29
@@ -311,24 +271,31 @@ def test_shares_round_down_to_frames():
     assert frames_of("10KiB", 8, 4096) == 2
 
 
-def test_a_rule_that_changes_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"policy.rules\[0\] changes nothing"):
-        PolicyRules(rules=(PolicyRule(name="a"),))
-
-
 def test_more_frames_than_have_numbers_are_refused_by_the_name_of_the_key():
     with pytest.raises(ConfigError, match=r"memory.size = 100 TiB is not allowed; .* 2,147,483,647 pages"):
         MemoryConfig(size=100 << 40)
-
-
-def test_a_rule_may_bound_the_memory_of_a_process():
-    rules = PolicyRules(rules=(PolicyRule(name="hog", memory_max="25%"),))
-    assert rules.choose("hog", None).memory_frames(1024, 4096) == 256
-    assert rules.choose("other", None).memory_frames(1024, 4096) is None
 
 
 def test_a_budget_that_is_too_small_names_the_rule(tmp_path):
     path = tmp_path / "usmd.toml"
     path.write_text('[[policy.rules]]\nname = "hog"\nmemory_max = "4KiB"\n')
     with pytest.raises(ConfigError, match=r"policy.rules\[0\].*memory_max.*32 pages and more"):
+        load(path)
+
+
+def test_a_budget_of_swap_is_checked_when_the_file_is_read(tmp_path):
+    path = tmp_path / "usmd.toml"
+    rule = '[[policy.rules]]\nname = "hog"\nmemory_max = "25%"\nswap_max = '
+    for value, said in (
+        ('"1KiB"', r"policy.rules\[0\].swap_max: share '1KiB' is less than a page of 4 KiB; .* of the swap slots"),
+        ('"101%"', r"policy.rules\[0\].swap_max = '101%' is not allowed; allowed is .* of the swap slots, or a size"),
+        ("-1", r"policy.rules\[0\].swap_max"),
+    ):
+        path.write_text(rule + value)
+        with pytest.raises(ConfigError, match=said):
+            load(path)
+    path.write_text('[[policy.rules]]\nname = "hog"\nswap_max = "25%"\n')
+    with pytest.raises(
+        ConfigError, match=r"policy.rules\[0\] has swap_max = '25%' without memory_max: .*give memory_max"
+    ):
         load(path)

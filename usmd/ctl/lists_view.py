@@ -16,9 +16,10 @@ Region = admin_pb2.RegionInfo
 Device = admin_pb2.SwapDevice
 
 
-def process_columns(page_size: int = 0, *, budgets: bool = False) -> list[Column[Process]]:
-    """Columns of processes. A page size adds sizes to numbers of pages; `budgets` adds MAX."""
+def process_columns(page_size: int = 0, *, budgets: bool = False, swap_budgets: bool = False) -> list[Column[Process]]:
+    """Columns of processes. A page size adds sizes to pages; `budgets` adds MAX, `swap_budgets` OF SWAP_MAX."""
     most: Column[Process] = pages_column(">MAX", lambda it: it.memory_max_pages, page_size, 2)
+    most_swap = Column[Process](">OF SWAP_MAX", _of_swap_max, lambda it: it.swap_max_used_pages, 2)
     return [
         Column(">ID", lambda it: str(it.process_id), lambda it: it.process_id),
         Column("NAME", lambda it: printable(it.name)),
@@ -29,6 +30,7 @@ def process_columns(page_size: int = 0, *, budgets: bool = False) -> list[Column
         pages_column(">RES", lambda it: it.resident_pages, page_size),
         *([most] if budgets else []),
         pages_column(">SWAP", lambda it: it.swapped_pages, page_size),
+        *([most_swap] if swap_budgets else []),
         pages_column(">UNEVICTABLE", lambda it: it.unevictable_pages, page_size, 3),
         pages_column(">PINNED", lambda it: it.pinned_pages, page_size, 5),
         Column("POLICIES", lambda it: printable(_policies(it)), None, 1),
@@ -73,7 +75,11 @@ def device_columns(page_size: int = 0) -> list[Column[Device]]:
 
 def show_processes(console: Console, processes: Sequence[Process], page_size: int = 0) -> None:
     """Print one line per session."""
-    columns = process_columns(page_size, budgets=any(each.memory_max_pages for each in processes))
+    columns = process_columns(
+        page_size,
+        budgets=any(each.memory_max_pages for each in processes),
+        swap_budgets=any(each.HasField("swap_max_pages") for each in processes),
+    )
     show_list(console, columns, processes, "no processes: no application is attached")
 
 
@@ -93,6 +99,13 @@ def _policies(process: Process) -> str:
     if process.cond_policy not in ("", "none"):
         found.append(process.cond_policy)
     return ", ".join(found)
+
+
+def _of_swap_max(process: Process) -> str:
+    used, most = process.swap_max_used_pages, process.swap_max_pages
+    if not process.HasField("swap_max_pages"):
+        return "-"
+    return f"{used:,} of {most:,} ({used / most:.1%})" if most else f"{used:,} of 0"
 
 
 def _used(device: Device) -> int:

@@ -23,7 +23,7 @@ COUNTER_GROUPS = (
     ("Policies", ("policy", "policies", "suggest")),
     ("Hints", ("hint", "deny", "unevictable")),
     ("Swap", ("swap", "slot", "demot")),
-    ("Eviction", ("evict", "reclaim", "victim", "retaken", "drop", "oom")),
+    ("Eviction", ("evict", "reclaim", "victim", "retaken", "drop", "oom", "budget")),
     ("Faults", ("fault", "yield", "fill", "access", "read_ahead", "poison")),
     ("Sessions", ("session", "process", "region", "attach")),
 )
@@ -48,7 +48,7 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     facts.add_row("Memory", _memory(status))
     facts.add_row("Watermarks", _watermarks(status))
     facts.add_row("Swap", _swap(status))
-    facts.add_row("Sessions", f"{status.processes:,} with {status.regions:,} regions")
+    facts.add_row("Sessions", _sessions(status))
     if any(each.count for each in status.latencies):
         facts.add_row("Latency", _latencies(status))
     for group, counters in group_counters(status.counters).items():
@@ -169,6 +169,12 @@ def _watermarks(status: admin_pb2.GetStatusResponse) -> str:
         state = "free memory is at or above high"
     sizes = [f"{count:,} frames ({format_size(count * status.page_size)})" for count in (low, high)]
     return f"low {sizes[0]}, high {sizes[1]}: {state}"
+
+
+def _sessions(status: admin_pb2.GetStatusResponse) -> str:
+    text = f"{status.processes:,} with {status.regions:,} regions"
+    budgets = (("memory_max", status.processes_at_memory_max), ("swap_max", status.processes_at_swap_max))
+    return "; ".join([text, *(f"{count:,} at their {name}" for name, count in budgets if count)])
 
 
 def _swap(status: admin_pb2.GetStatusResponse) -> str:

@@ -43,6 +43,8 @@ class AdminMessages:
             unevictable_pages=process.unevictable,
             pinned_pages=process.pinned,
             memory_max_pages=0 if process.memory_max == NO_MAX else process.memory_max,
+            swap_max_pages=None if process.swap_max == NO_MAX else process.swap_max,
+            swap_max_used_pages=process.stored,
             counters=process.counters.as_dict(),
         )
 
@@ -177,6 +179,7 @@ class AdminMessages:
             eviction_records=process.evictions.maxlen or 0,
             unevictable=found.unevictable,
             waiting_faults=found.waiting,
+            at_swap_max=process.stored >= process.swap_max,
             policies=[each for each in process.policies.specifications.values() if each != NO_POLICY],
         )
         if found.slot is not None:

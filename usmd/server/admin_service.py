@@ -105,6 +105,8 @@ class AdminService:
             low_watermark_frames=state.settings.low,
             high_watermark_frames=state.settings.high,
             processes=len(state.processes),
+            processes_at_memory_max=sum(each.resident >= each.memory_max for each in state.processes.values()),
+            processes_at_swap_max=sum(each.stored >= each.swap_max for each in state.processes.values()),
             regions=len(state.regions),
             swap_slots=state.swap.slots,
             free_swap_slots=state.swap.free,

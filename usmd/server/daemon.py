@@ -23,7 +23,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from usm_wire.pb.usm.v1 import admin_pb2, client_pb2
 from usm_wire.places import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd import log
-from usmd.config import Config, MemoryConfig, PolicyRules, frames_of
+from usmd.config import Config, MemoryConfig, frames_of
 from usmd.core.commands import Notice
 from usmd.core.running import Running
 from usmd.core.state import CoreSettings
@@ -32,6 +32,7 @@ from usmd.mechanism import choose, uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.policies import registry
+from usmd.policy_rules import PolicyRules
 from usmd.server.admin_service import AdminService
 from usmd.server.admission import MAX_MESSAGE, STREAM_WINDOW, Admission
 from usmd.server.client_service import REQUEST_LIMITS, ClientService

@@ -5,7 +5,7 @@ Each policy is made once, for nobody, so that a parameter it refuses is an error
 
 from __future__ import annotations
 
-from usmd.config import Config, PolicyRule, PolicyRules
+from usmd.config import Config
 from usmd.core.fence import ANYTHING, place
 from usmd.core.region import Process
 from usmd.core.running import Call, Running
@@ -13,6 +13,7 @@ from usmd.core.state import CoreSettings, State
 from usmd.core.view import MemoryView
 from usmd.errors import ConfigError, InvalidArgument, UsmdError
 from usmd.policies import registry
+from usmd.policy_rules import PolicyRule, PolicyRules
 from usmd.safe_repr import safe_repr
 from usmd.swap.base import SwapDevice
 

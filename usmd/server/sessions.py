@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Final
 
 from usm_wire.conventions import TOKEN_KEY
-from usmd.config import PolicyRules
 from usmd.core import commands, events
 from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, UsmdError
+from usmd.policy_rules import PolicyRules
 from usmd.server.admission import SESSION_READS, SESSION_SECONDS, Turns
 from usmd.server.engine import Engine
 from usmd.server.identity import Identities, Identity
@@ -200,6 +200,7 @@ class Sessions:
                 cond=policies.cond,
                 memory_max=policies.memory_frames(settings.frames, settings.page_size),
                 number=self._number(),
+                swap_max=policies.swap_pages(self._engine.core.state.swap.slots, settings.page_size),
             )
         )
         if not isinstance(attached, commands.Attached):

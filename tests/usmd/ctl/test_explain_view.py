@@ -56,6 +56,8 @@ def test_frame_and_slot_are_compared(dirty, words):
     [
         ({"state": "PRESENT", "pinned": True, "unevictable": True}, "not allowed: its process pinned it"),
         ({"state": "PRESENT", "held": True}, "not now: the page is held"),
+        ({"state": "PRESENT", "dirty": True, "at_swap_max": True}, "not now: the page is dirty, and its process is at"),
+        ({"state": "PRESENT", "at_swap_max": True}, "allowed: the page is clean"),
         ({"state": "PRESENT", "unevictable": True, "hint": DENY}, "not allowed: EVICTION=DENY protects it"),
         ({"state": "PRESENT", "hint": DENY}, "but the budget for that is spent"),
         ({"state": "PRESENT", "dirty": True}, "the page is dirty"),

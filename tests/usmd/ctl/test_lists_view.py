@@ -79,3 +79,14 @@ def test_an_empty_list_says_so(show):
 def test_a_budget_is_shown_where_there_is_one():
     titles = [[column.title for column in lists_view.process_columns(budgets=budgets)] for budgets in (False, True)]
     assert [title for title in titles[1] if title not in titles[0]] == [">MAX"]
+
+
+def test_what_counts_against_a_swap_max_is_shown_beside_what_it_allows_where_there_is_one():
+    assert "SWAP_MAX" not in shown(lists_view.show_processes, [PROCESS])[0]
+    limited = pb.Process(name="hog", memory_max_pages=64, swap_max_pages=1024, swap_max_used_pages=256)
+    none = pb.Process(name="none", memory_max_pages=64, swap_max_pages=0)
+    header, *lines = shown(lists_view.show_processes, [limited, none, PROCESS])
+    assert "OF SWAP_MAX" in columns(header)
+    assert [columns(line)[columns(header).index("OF SWAP_MAX")] for line in lines] == [
+        "256 of 1,024 (25.0%)", "0 of 0", "-",
+    ]  # fmt: skip

@@ -64,6 +64,9 @@ def test_swap_sessions_and_draining_are_told():
     text = shown(a_status(draining=True))
     assert "1,024 slots used, 3 MiB of 8 MiB (37.5%)" in text
     assert "2 with 3 regions" in text
+    assert "swap_max" not in text
+    budgets = shown(a_status(processes_at_memory_max=2, processes_at_swap_max=1))
+    assert "2 with 3 regions; 2 at their memory_max; 1 at their swap_max" in budgets
     assert "DRAINING" in text
     assert "DRAINING" not in shown(a_status())
     assert "Swap        none" in shown(a_status(swap_slots=0, free_swap_slots=0))

@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.support.daemon import USMD, run_usmd, running_daemon, wait_until
 from tests.support.raw_client import RawClient, admin_stub, cause, open_channel, refused
 from usm_wire.pb.usm.v1 import admin_pb2, client_pb2, client_pb2_grpc
-from usmd.config import MemoryConfig, PolicyRules
+from usmd.config import MemoryConfig
+from usmd.policy_rules import PolicyRules
 from usmd.server.daemon import MAX_HOLD, core_settings
 
 PAGE = 4096

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from usmd import config
-from usmd.config import PolicyRule, PolicyRules
 from usmd.core.running import Running
 from usmd.errors import ConfigError, InvalidArgument, UnknownPolicy
+from usmd.policy_rules import PolicyRule, PolicyRules
 from usmd.server.policy_check import check_policies, check_policy, stand_ins
 from usmd.swap.memory import MemoryKind
 from usmd.swap.open import open_devices

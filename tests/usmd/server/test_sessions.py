@@ -7,13 +7,13 @@ from functools import partial
 
 import pytest
 
-from usmd.config import PolicyRule, PolicyRules
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
 from usmd.core.state import CoreSettings
 from usmd.errors import Draining, InvalidArgument, LimitExceeded, SessionKilled, UnknownSession
 from usmd.mechanism.simulated import SimulatedMemory
+from usmd.policy_rules import PolicyRule, PolicyRules
 from usmd.server import sessions as module
 from usmd.server.engine import Engine
 from usmd.server.policy_changes import PolicyChanges

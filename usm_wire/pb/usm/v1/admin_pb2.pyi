@@ -87,6 +87,8 @@ class GetStatusResponse(_message.Message):
     SWAP_CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
     SWAP_HELD_BYTES_FIELD_NUMBER: _builtins.int
     LATENCIES_FIELD_NUMBER: _builtins.int
+    PROCESSES_AT_MEMORY_MAX_FIELD_NUMBER: _builtins.int
+    PROCESSES_AT_SWAP_MAX_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -133,6 +135,10 @@ class GetStatusResponse(_message.Message):
     """Bytes that all swap devices may hold."""
     swap_held_bytes: _builtins.int
     """Bytes that they hold, with what they waste."""
+    processes_at_memory_max: _builtins.int
+    """Processes that have as many pages in memory as their memory_max allows."""
+    processes_at_swap_max: _builtins.int
+    """Processes of which as many pages count against their swap_max as it allows: what is dirty stays in memory."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -169,10 +175,12 @@ class GetStatusResponse(_message.Message):
         swap_capacity_bytes: _builtins.int = ...,
         swap_held_bytes: _builtins.int = ...,
         latencies: _abc.Iterable[Global___Latency] | None = ...,
+        processes_at_memory_max: _builtins.int = ...,
+        processes_at_swap_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "regions", b"regions", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -312,6 +320,8 @@ class Process(_message.Message):
     COND_POLICY_FIELD_NUMBER: _builtins.int
     PINNED_PAGES_FIELD_NUMBER: _builtins.int
     MEMORY_MAX_PAGES_FIELD_NUMBER: _builtins.int
+    SWAP_MAX_PAGES_FIELD_NUMBER: _builtins.int
+    SWAP_MAX_USED_PAGES_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     name: _builtins.str
@@ -342,6 +352,10 @@ class Process(_message.Message):
     """Pages that it pinned."""
     memory_max_pages: _builtins.int
     """Pages that it may have in memory (memory_max of its rule); 0: as many as there are."""
+    swap_max_pages: _builtins.int
+    """Pages that may count against swap_max of its rule; unset: as many as there are slots."""
+    swap_max_used_pages: _builtins.int
+    """Pages that do: in swap, on their way out, and in memory with a slot that has their bytes; 0 without a swap_max."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters of the session, by name."""
@@ -365,13 +379,20 @@ class Process(_message.Message):
         cond_policy: _builtins.str = ...,
         pinned_pages: _builtins.int = ...,
         memory_max_pages: _builtins.int = ...,
+        swap_max_pages: _builtins.int | None = ...,
+        swap_max_used_pages: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "uid", b"uid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "swap_max_pages", b"swap_max_pages", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__swap_max_pages: _TypeAlias = _typing.Literal["swap_max_pages"]  # noqa: Y015
+    _WhichOneofArgType__swap_max_pages: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages"]  # noqa: Y015
     _WhichOneofReturnType__uid: _TypeAlias = _typing.Literal["uid"]  # noqa: Y015
     _WhichOneofArgType__uid: _TypeAlias = _typing.Literal["_uid", b"_uid"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_max_pages) -> _WhichOneofReturnType__swap_max_pages | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__uid) -> _WhichOneofReturnType__uid | None: ...
 
 Global___Process: _TypeAlias = Process  # noqa: Y015
@@ -1354,6 +1375,7 @@ class ExplainPageResponse(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     EVICTIONS_ON_RECORD_FIELD_NUMBER: _builtins.int
     EVICTION_RECORDS_FIELD_NUMBER: _builtins.int
+    AT_SWAP_MAX_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     region_id: _builtins.int
@@ -1382,6 +1404,8 @@ class ExplainPageResponse(_message.Message):
     """Evictions of its process that are on record."""
     eviction_records: _builtins.int
     """Most evictions that are kept on record; when as many are, last_eviction is unset for a page evicted before them."""
+    at_swap_max: _builtins.bool
+    """Its process is at its swap_max: while the page is dirty, it stays in memory."""
     @_builtins.property
     def slot(self) -> Global___SlotInfo:
         """Slot; unset without one."""
@@ -1419,10 +1443,11 @@ class ExplainPageResponse(_message.Message):
         held: _builtins.bool = ...,
         evictions_on_record: _builtins.int = ...,
         eviction_records: _builtins.int = ...,
+        at_swap_max: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "frame", b"frame", "hint", b"hint", "last_eviction", b"last_eviction", "slot", b"slot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "address", b"address", "dirty", b"dirty", "eviction_records", b"eviction_records", "evictions_on_record", b"evictions_on_record", "frame", b"frame", "held", b"held", "hint", b"hint", "last_eviction", b"last_eviction", "page", b"page", "pinned", b"pinned", "policies", b"policies", "process_id", b"process_id", "region_id", b"region_id", "region_name", b"region_name", "slot", b"slot", "state", b"state", "unevictable", b"unevictable", "waiting_faults", b"waiting_faults"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "address", b"address", "at_swap_max", b"at_swap_max", "dirty", b"dirty", "eviction_records", b"eviction_records", "evictions_on_record", b"evictions_on_record", "frame", b"frame", "held", b"held", "hint", b"hint", "last_eviction", b"last_eviction", "page", b"page", "pinned", b"pinned", "policies", b"policies", "process_id", b"process_id", "region_id", b"region_id", "region_name", b"region_name", "slot", b"slot", "state", b"state", "unevictable", b"unevictable", "waiting_faults", b"waiting_faults"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frame: _TypeAlias = _typing.Literal["frame"]  # noqa: Y015
     _WhichOneofArgType__frame: _TypeAlias = _typing.Literal["_frame", b"_frame"]  # noqa: Y015

@@ -1,0 +1,67 @@
+"""Which policies and budgets a process gets, by the rules of `[policy]`."""
+
+import pytest
+
+from usmd.errors import ConfigError
+from usmd.policy_rules import PolicyNames, PolicyRule, PolicyRules
+
+RULES = PolicyRules(
+    alloc="A",
+    evict="E",
+    oom="O",
+    rules=(
+        PolicyRule(uid=7, oom="by_uid"),
+        PolicyRule(glob="web-*", evict="first_glob"),
+        PolicyRule(glob="*", evict="last_glob"),
+        PolicyRule(name="web-1", alloc="by_name"),
+        PolicyRule(name="web-1", alloc="never"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "uid", "expected"),
+    [
+        ("web-1", 7, ("by_name", "E", "O")),
+        ("web-2", 7, ("A", "first_glob", "O")),
+        ("WEB-2", 7, ("A", "last_glob", "O")),
+    ],
+)
+def test_an_exact_name_goes_before_a_glob_and_the_first_of_a_kind_decides_alone(name, uid, expected):
+    alloc, evict, oom = expected
+    assert RULES.choose(name, uid) == PolicyNames(alloc=alloc, evict=evict, oom=oom)
+
+
+@pytest.mark.parametrize(("uid", "oom"), [(7, "by_uid"), (0, "root"), (8, "refuse"), (None, "refuse")])
+def test_a_uid_decides_when_no_name_does_and_an_unknown_uid_matches_none(uid, oom):
+    rules = PolicyRules(
+        rules=(PolicyRule(glob="web-*", oom="x"), PolicyRule(uid=7, oom="by_uid"), PolicyRule(uid=0, oom="root"))
+    )
+    assert rules.choose("db", uid).oom == oom
+
+
+def test_a_conditional_policy_is_chosen_like_the_others_and_none_is_one():
+    rules = PolicyRules(cond="trim", rules=(PolicyRule(name="a", cond="none"), PolicyRule(name="b", evict="lru")))
+    assert [rules.choose(name, None).cond for name in ("a", "b", "c")] == ["none", "trim", "trim"]
+    assert PolicyRules().choose("a", None).cond == "none"
+
+
+def test_a_rule_that_changes_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"policy.rules\[0\] changes nothing"):
+        PolicyRules(rules=(PolicyRule(name="a"),))
+
+
+def test_a_rule_may_bound_the_memory_of_a_process():
+    rules = PolicyRules(rules=(PolicyRule(name="hog", memory_max="25%"),))
+    assert rules.choose("hog", None).memory_frames(1024, 4096) == 256
+    assert rules.choose("other", None).memory_frames(1024, 4096) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "slots", "pages"),
+    [("25%", 1024, 256), ("64KiB", 1024, 16), ("0%", 1024, 0), ("0B", 8, 0), ("1MiB", 8, 256), ("50%", 0, 0)],
+)
+def test_a_rule_may_bound_the_swap_of_a_process_also_by_more_than_there_is(share, slots, pages):
+    rules = PolicyRules(rules=(PolicyRule(name="hog", memory_max="25%", swap_max=share),))
+    assert rules.choose("hog", None).swap_pages(slots, 4096) == pages
+    assert rules.choose("other", None).swap_pages(slots, 4096) is None

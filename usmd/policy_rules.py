@@ -1,0 +1,157 @@
+"""Section `[policy]`: the policies and budgets that processes get, and the rules that choose them.
+
+Covers no name of a policy or a device: those are checked when there are devices (usmd/server/policy_check.py).
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Final
+
+import msgspec
+
+from usmd import config_values as values
+from usmd.config_values import frames_of, not_allowed, slots_of
+from usmd.errors import ConfigError
+
+LEAST_FRAMES: Final = 32
+"""Least frames of a process: one instruction may need several pages at once."""
+
+
+class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
+    """The policies of one process, by name, and its preferred swap device (None: the first with room)."""
+
+    alloc: str
+    evict: str
+    oom: str
+    cond: str = "none"
+    swap: str | None = None
+    memory_max: str | None = None
+    swap_max: str | None = None
+
+    def memory_frames(self, frames: int, page_size: int) -> int | None:
+        """Most frames of the process, of `frames` in all; None: all. Raises ConfigError."""
+        if self.memory_max is None:
+            return None
+        most = frames_of(self.memory_max, frames, page_size)
+        if most < LEAST_FRAMES:
+            raise not_allowed("memory_max", self.memory_max, f"{LEAST_FRAMES} pages and more")
+        return most
+
+    def swap_pages(self, slots: int, page_size: int) -> int | None:
+        """Most pages of the process in swap, of `slots` in all; None: no limit. Raises ConfigError."""
+        try:
+            return None if self.swap_max is None else slots_of(self.swap_max, slots, page_size)
+        except ConfigError as error:
+            raise ConfigError(f"swap_max: {error}") from error
+
+
+class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[policy.rules]]`: selects processes by exactly one of name, glob and uid."""
+
+    name: values.Word | None = None
+    """Exact name that the process gave; None: the rule does not select by name."""
+
+    glob: values.Word | None = None
+    """Shell pattern for the name, case-sensitive; None: the rule does not select by pattern."""
+
+    uid: values.Uid | None = None
+    """User of the process, as the kernel reports it; None: the rule does not select by user."""
+
+    alloc: values.Word | None = None
+    """Name of the alloc policy; None: the default of `[policy]`."""
+
+    evict: values.Word | None = None
+    """Name of the evict policy; None: the default of `[policy]`."""
+
+    oom: values.Word | None = None
+    """Name of the oom policy; None: the default of `[policy]`."""
+
+    cond: values.Word | None = None
+    """Name of the conditional policy; None: the default of `[policy]`."""
+
+    swap: values.Word | None = None
+    """Number or name of the swap device for its pages; None: the default of `[policy]`."""
+
+    memory_max: values.Share | None = None
+    """Most memory of a process, a share as in `[memory]`, at least 32 pages. A process with that much evicts one of its
+    own pages for each that is brought in. None: no limit."""
+
+    swap_max: values.SwapShare | None = None
+    """Most swap of a process, a share of all slots or a size in pages; needs `memory_max`, because what may not go to
+    swap stays in memory. In a process with that much in swap and no room in memory, a fault on a new page fails. None:
+    no limit."""
+
+
+class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[policy]`: the default policies, and rules that override them. Names are not checked here."""
+
+    alloc: values.Word = "async_aware"
+    """Name of the alloc policy. The default yields on swap faults, so that a fault need not block its thread."""
+
+    evict: values.Word = "hint_aware"
+    """Name of the evict policy. The default follows hints, and without hints acts as its fallback."""
+
+    oom: values.Word = "refuse"
+    """Name of the oom policy. The default affects only the faulting process."""
+
+    cond: values.Word = "none"
+    """Name of the conditional policy: what is done without a fault. By default nothing."""
+
+    swap: values.Word | None = None
+    """Number or name of the swap device for evicted pages; None: the first that has room. A hint `SWAP=` on a page
+    takes precedence, and a device that is full or failing is skipped."""
+
+    max_errors: values.CountOrZero = 100
+    """Errors of one policy of one process after which the default replaces it for a while; each error counts half after
+    ten minutes; 0: never. The default is far above the errors of a policy that is wrong once in a while; one that is
+    always wrong reaches it at once."""
+
+    call_timeout: values.SecondsOrZero = 10.0
+    """Seconds of CPU time after which a policy's call that has not returned is ended, and the policy replaced; 0:
+    never. A call that sleeps has five times as many. The default is above the longest call of usmd's own policies, a
+    pass over tens of GiB. No client is served meanwhile."""
+
+    rules: tuple[PolicyRule, ...] = ()
+    """Rules in the order of the file; none: every process gets the defaults."""
+
+    def __post_init__(self) -> None:
+        for number, rule in enumerate(self.rules):
+            given = [key for key in ("name", "glob", "uid") if getattr(rule, key) is not None]
+            if len(given) != 1:
+                found = " and ".join(given) or "none of them"
+                raise ConfigError(f"policy.rules[{number}] has {found}; allowed is exactly one of name, glob, uid")
+            if not any((rule.alloc, rule.evict, rule.oom, rule.cond, rule.swap, rule.memory_max, rule.swap_max)):
+                raise ConfigError(
+                    f"policy.rules[{number}] changes nothing; give it at least one of alloc, evict, oom, cond, swap, "
+                    "memory_max, swap_max"
+                )
+            if rule.swap_max is not None and rule.memory_max is None:
+                raise ConfigError(
+                    f"policy.rules[{number}] has swap_max = {rule.swap_max!r} without memory_max: pages that may not "
+                    "go to swap would stay in memory without a bound; give memory_max as well"
+                )
+
+    def choose(self, name: str, uid: int | None) -> PolicyNames:
+        """The policies of a process called `name` of user `uid` (None: unknown; no uid rule matches).
+
+        One rule decides: the first with the exact name, else the first whose glob matches, else the first with the uid.
+        """
+        ordered = (
+            *(rule for rule in self.rules if rule.name == name),
+            *(rule for rule in self.rules if rule.glob is not None and fnmatchcase(name, rule.glob)),
+            *(rule for rule in self.rules if rule.uid is not None and rule.uid == uid),
+        )
+        return self.names_of(ordered[0] if ordered else PolicyRule(name=name))
+
+    def names_of(self, rule: PolicyRule) -> PolicyNames:
+        """The policies of a process that a rule selects."""
+        return PolicyNames(
+            alloc=rule.alloc or self.alloc,
+            evict=rule.evict or self.evict,
+            oom=rule.oom or self.oom,
+            cond=rule.cond or self.cond,
+            swap=rule.swap or self.swap,
+            memory_max=rule.memory_max,
+            swap_max=rule.swap_max,
+        )
