@@ -19,15 +19,7 @@ from usmd.mechanism.address_map import Piece
 from usmd.mechanism.process_mappings import mappings_of, parts_between
 from usmd.mechanism.put_off import PutOff, cut
 from usmd.mechanism.region_addresses import RegionAddresses
-from usmd.mechanism.uffd import (
-    EVENT_PAGEFAULT,
-    EVENT_REMAP,
-    FLAG_PROTECTED,
-    FLAG_WRITE,
-    HARDWARE_PAGE,
-    Drained,
-    Feature,
-)
+from usmd.mechanism.uffd import EVENT_PAGEFAULT, EVENT_REMAP, FLAG_PROTECTED, FLAG_WRITE, HARDWARE_PAGE
 
 MAX_MESSAGES: Final = 64
 """Messages taken at a stretch; then others have their turn."""
@@ -47,7 +39,12 @@ class ClientMemory:
     """
 
     def __init__(
-        self, descriptor: int, features: Feature, page_size: int, pid: int, clock: Callable[[], float] = time.monotonic
+        self,
+        descriptor: int,
+        features: uffd.Feature,
+        page_size: int,
+        pid: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         uffd.handshake(descriptor, features)
@@ -221,7 +218,7 @@ class ClientMemory:
                 ranges.refused("refill", error)
         return emptied
 
-    def copy(self, region_id: int, offset: int, length: int, source: int, *, writable: bool) -> Drained:
+    def copy(self, region_id: int, offset: int, length: int, source: int, *, writable: bool) -> uffd.Drained:
         """Fill missing bytes from the daemon's memory at `source`, and wake who waits.
 
         EEXIST: the client has put a page there. ENOENT: it is nowhere in the client. EAGAIN: try again.
@@ -234,7 +231,7 @@ class ClientMemory:
         if found.whole is not None:
             done = self._copy_pages(found.whole + offset, source, length, mode)
             if done == length:
-                return Drained(length, 0)
+                return uffd.Drained(length, 0)
         nowhere = 0
         # Of one page any part may be nowhere, and the rest is to come.
         one_page = HARDWARE_PAGE < length <= self._page_size
@@ -244,22 +241,22 @@ class ClientMemory:
             start, count, address = pieces[0] if pieces else Piece(offset + length, 0, 0)
             if start != offset + done:
                 if not one_page:
-                    return Drained(done, errno.ENOENT)
+                    return uffd.Drained(done, errno.ENOENT)
                 nowhere += HARDWARE_PAGE
                 done += HARDWARE_PAGE
                 continue
             part, error = self._patiently(uffd.copy, address, source + done, count, mode=mode)
             done += part
             if error == errno.ENOENT and found.offset_of(address + part) != offset + done:
-                return Drained(done, errno.EAGAIN)  # it has been moved meanwhile
+                return uffd.Drained(done, errno.EAGAIN)  # it has been moved meanwhile
             if error == errno.ENOENT and one_page:
                 if count == HARDWARE_PAGE:
                     nowhere += HARDWARE_PAGE
                     done += HARDWARE_PAGE
                 step = HARDWARE_PAGE
             elif error:
-                return Drained(done, error)
-        return Drained(done, 0) if nowhere < length else Drained(0, errno.ENOENT)
+                return uffd.Drained(done, error)
+        return uffd.Drained(done, 0) if nowhere < length else uffd.Drained(0, errno.ENOENT)
 
     def protect(self, region_id: int, offset: int, length: int) -> bool:
         """Let no write to a range pass from now on; whether that is so. It is not while a remap is unfinished."""
@@ -312,7 +309,7 @@ class ClientMemory:
         return self._poison_at(address, length)
 
     def _poison_at(self, address: int, length: int) -> bool:
-        if Feature.POISON not in self.features:
+        if uffd.Feature.POISON not in self.features:
             return False
         while length > 0:
             done, error = self._patiently(uffd.poison, address, length)
@@ -382,7 +379,7 @@ class ClientMemory:
         """Let go of the descriptor."""
         os.close(self.descriptor)
 
-    def _patiently(self, call: Callable[..., Drained], *arguments: int, **options: int) -> Drained:
+    def _patiently(self, call: Callable[..., uffd.Drained], *arguments: int, **options: int) -> uffd.Drained:
         """Run a fill, which is refused while a remap is unfinished; that is read and waited for, for a bounded time."""
         self._tries = 0
         return call(self.descriptor, *arguments, on_busy=self._busy, **options)
