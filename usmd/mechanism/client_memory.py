@@ -19,7 +19,7 @@ from usmd.mechanism.address_map import Piece
 from usmd.mechanism.process_mappings import mappings_of, parts_between
 from usmd.mechanism.put_off import PutOff, cut
 from usmd.mechanism.region_addresses import RegionAddresses
-from usmd.mechanism.uffd import EVENT_PAGEFAULT, EVENT_REMAP, FLAG_PROTECTED, FLAG_WRITE, HARDWARE_PAGE
+from usmd.mechanism.uffd import EVENT_PAGEFAULT, EVENT_REMAP, FLAG_PROTECTED, FLAG_WRITE, HARDWARE_PAGE, Feature
 
 MAX_MESSAGES: Final = 64
 """Messages taken at a stretch; then others have their turn."""
@@ -39,12 +39,7 @@ class ClientMemory:
     """
 
     def __init__(
-        self,
-        descriptor: int,
-        features: uffd.Feature,
-        page_size: int,
-        pid: int,
-        clock: Callable[[], float] = time.monotonic,
+        self, descriptor: int, features: Feature, page_size: int, pid: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
         uffd.handshake(descriptor, features)
@@ -309,7 +304,7 @@ class ClientMemory:
         return self._poison_at(address, length)
 
     def _poison_at(self, address: int, length: int) -> bool:
-        if uffd.Feature.POISON not in self.features:
+        if Feature.POISON not in self.features:
             return False
         while length > 0:
             done, error = self._patiently(uffd.poison, address, length)
