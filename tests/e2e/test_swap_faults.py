@@ -138,7 +138,7 @@ def test_somebody_elses_file_is_left_alone_and_stops_the_start_with_2(tmp_path):
     precious.write_text("years of work")
     done = refused(tmp_path, f"file:{precious}:1MiB")
     assert done.returncode == 2
-    assert "no usmd swap file" in done.stderr
+    assert "is not a usmd swap file" in done.stderr
     assert precious.read_text() == "years of work"
 
 

@@ -245,7 +245,7 @@ def test_an_array_that_would_not_lie_in_the_region_is_refused(region, dtype, sha
         (np.uint8, "12", "integer"),
         (object, None, "Python objects"),
         ("S0", None, "no bytes"),
-        ("nonsense", None, "no type"),
+        ("nonsense", None, "is not a type"),
     ],
     ids=str,
 )
