@@ -1,4 +1,4 @@
-"""What an alloc policy is asked, and what it answers."""
+"""The question to an alloc policy, a fault, and its answers: an allocation, or USM_YIELD."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from usmd.core.hint_ranges import HintRange
 class Fault(msgspec.Struct, frozen=True, gc=False):
     """A touch of one page that is not present.
 
-    `region_id` and `page` name it, `page_count` is the length of its region in pages, `write` the kind of touch.
-    `swap`: its bytes are on a swap device, so that it needs I/O. `hint`: the range in force on it, or None.
+    `page`: its number in region `region_id`, which has `page_count` pages. `write`: the touch is a store. `swap`: the
+    page is on a swap device, so it needs I/O. `hint`: the hint in force on the page, or None.
     """
 
     region_id: int
@@ -25,10 +25,10 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 
 
 class Allocation(msgspec.Struct, frozen=True, gc=False):
-    """Bring `count` pages from page `first` on, which include the faulting one; that goes on `frame` if it is free.
+    """Bring in `count` pages from page `first` on; they include the faulting page, which takes `frame` if it is free.
 
-    Pages beyond the region or the hint's range are left out by the core, and the pages beside the faulting one take
-    frames above the low watermark only: nothing is evicted for a guess.
+    The core leaves out pages beyond the region or the hint's range. The pages beside the faulting one take only frames
+    above the low watermark: nothing is evicted for a guess.
     """
 
     first: int
@@ -46,11 +46,11 @@ class UsmYield:
 
 
 USM_YIELD: Final = UsmYield()
-"""The answer "being done in the background: run another uThread"."""
+"""Answer of an alloc policy: the pages come in the background, so run another uThread."""
 
 
 class AsyncRequest:
-    """What an alloc policy hands over to the background before it answers USM_YIELD."""
+    """Takes the plan of an alloc policy that then answers USM_YIELD."""
 
     __slots__ = ("plan",)
 
@@ -58,5 +58,5 @@ class AsyncRequest:
         self.plan: Allocation | None = None
 
     def swap_in(self, plan: Allocation) -> None:
-        """Have these pages filled without anybody waiting in the daemon."""
+        """Fill these pages in the background."""
         self.plan = plan

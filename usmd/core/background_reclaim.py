@@ -1,7 +1,7 @@
-"""Background reclaim: each conditional policy has its turn, and what it requests is checked, and done if there is room.
+"""Background reclaim: asks each conditional policy in turn, checks its requests, and does those with room.
 
-A round is deferred work, so that no event takes long, however many processes and requests there are. No request makes a
-fault wait. Not here: what a policy requests (usmd/policies/cond), and the transitions that follow (`PageLife`).
+A round is deferred work, so no event takes long, however many processes and requests there are. No request makes a
+fault wait.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def tell_swapped(state: State, process: Process) -> Steps:
-    """Tell a conditional policy that took the place of another, or of none, of the pages that are in swap already."""
+    """Notify a new conditional policy of the pages that are already in swap."""
     policies = process.policies
     listener = policies.on_swapped
     if listener is None:
@@ -40,7 +40,7 @@ def tell_swapped(state: State, process: Process) -> Steps:
 
 
 class BackgroundReclaim:
-    """Asks each conditional policy for its requests, and does them."""
+    """Does the requests of conditional policies."""
 
     def __init__(
         self, state: State, life: PageLife, migration: Migration, placement: Placement, reclaim: Reclaim
@@ -53,7 +53,7 @@ class BackgroundReclaim:
         self._under_way = False
 
     def begin(self) -> None:
-        """Begin a round, as `State.background_at` has come; the next one comes an interval after its end."""
+        """Begin a round; the next one begins `cond_interval` after its end."""
         state = self._state
         state.background_at = inf
         if not self._under_way:
@@ -83,11 +83,11 @@ class BackgroundReclaim:
         yield from self._demote(moves)
 
     def _in_swap(self, process: Process, key: int) -> tuple[Region, int] | None:
-        """Region and page by number; None for one that is on its way, and for one that the policy must not name."""
+        """Region and page number of a page in swap; None if it is on its way already, or if the policy errs."""
         number, page = key >> PAGE_BITS, key & PAGE_MASK
         region = process.regions.get(number)
         if region is None or page >= region.page_count:
-            dying = self._state.dying.get(number)  # whose pages the policy hears of one by one
+            dying = self._state.dying.get(number)  # the policy is notified of its pages one by one
             if dying is None or dying.process is not process:
                 process.policies.record_error("cond", f"turn named page {safe_repr(key)}, which is not the process's")
             return None
@@ -112,7 +112,7 @@ class BackgroundReclaim:
         return not wrong
 
     def _is_there(self, region: Region, page: int) -> bool:
-        """Whether a page that was in swap still is; other events came in between."""
+        """Whether a page is still in swap after the events in between."""
         return region.region_id in self._state.regions and region.table[page] < 0
 
     def _trim(self, process: Process, wanted: int) -> Steps:
@@ -139,8 +139,8 @@ class BackgroundReclaim:
         state = self._state
         room = {device.number: device.free for device in state.swap.devices}
         for region, page, number in moves:
-            # Also frames below the low mark will do, each for a moment: reclaim does not begin for them. Without those
-            # nothing would ever move in a memory that rests at that mark.
+            # A migration may take frames down to half the low watermark, because each is free again in a moment and
+            # reclaim does not begin for it. Otherwise no page would move while memory rests at the watermark.
             if self._placement.spare(state.settings.low // 2) <= 0 or self._reclaim.reclaiming:
                 return
             process = region.process

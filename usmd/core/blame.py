@@ -1,8 +1,8 @@
-"""What the policies of one process did wrong, and when one that another took the place of is tried again.
+"""Counts the errors of one process's policies, and decides when a replaced policy is tried again.
 
-Errors count less as time passes, so that a policy which errs now and then for months is not replaced for it. A slow
-call is no error. A policy that made too many errors comes back after a minute, and after twice as long each time that
-it fails again; one that hung stays away until an operator sets it, because each try would hold up every client.
+Errors count less as time passes, so a policy that errs now and then for months is not replaced. A slow call is not an
+error. A policy that made too many errors returns after a minute, and after twice as long each time that it fails again.
+A policy that hung stays out until an operator sets it, because each try would hold up every client.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import Final
 HALF_LIFE: Final = 600.0
 """Seconds after which an error counts half."""
 FIRST_WAIT: Final = 60.0
-"""Seconds until a policy comes back after it was replaced."""
+"""Seconds until a replaced policy returns for the first time."""
 LONGEST_WAIT: Final = 3600.0
-"""The wait does not grow beyond this; a policy that was in force for so long begins with the first wait again."""
+"""Longest wait. After as long in force, a policy begins with the first wait again."""
 
 
 class Blame:
     """The record of one process, by kind of policy.
 
-    `errors`: answers of the policy in force that were not used; `slow`: its calls that took too long. `misbehaving`:
-    what it did, of the kinds whose policy is to be replaced. `wanted`: the specification that comes back, which the
-    session began with or an operator set. `returns`: when, of the kinds for which another is in force meanwhile.
+    `errors`: answers of the policy in force that were not used. `slow`: its calls that took too long. `misbehaving`:
+    for each kind whose policy is to be replaced, what that policy did. `hung`: kinds whose policy hung. `wanted`: the
+    specification that the session began with or an operator set. `returns`: for each kind with a stand-in, the time at
+    which the wanted policy returns.
     """
 
     __slots__ = ("_back", "_counted", "_recent", "_waits", "errors", "hung", "misbehaving", "returns", "slow", "wanted")
@@ -46,7 +47,7 @@ class Blame:
         self._counted[kind] = now
 
     def errs_too_often(self, kind: str, limit: int, now: float) -> bool:
-        """Whether the errors count more than `limit`, each half after HALF_LIFE; 0: never."""
+        """Whether the errors, each counted half after HALF_LIFE, exceed `limit` (0: never)."""
         return 0 < limit < self._decayed(kind, now)
 
     def _decayed(self, kind: str, now: float) -> float:
@@ -55,24 +56,24 @@ class Blame:
         return recent * 0.5 ** (age / HALF_LIFE) if age else recent
 
     def began(self, kind: str) -> None:
-        """Another policy is in force: it has done nothing wrong yet."""
+        """Clear the record of a kind: another policy is in force."""
         self.errors[kind] = self.slow[kind] = 0
         self._recent[kind] = 0.0
         self.misbehaving.pop(kind, None)
         self.hung.discard(kind)
 
     def want(self, kind: str, specification: str) -> None:
-        """An operator set a policy: no other comes back, and what it may do wrong is its first."""
+        """An operator set a policy: no other one returns, and the waits begin again with the first."""
         self.wanted[kind] = specification
         for record in (self.returns, self._waits, self._back):
             record.pop(kind, None)
 
     def replaced(self, kind: str, now: float) -> float | None:
-        """Another policy takes the place of one that made too many errors or hung; call it before `began`.
+        """A policy that made too many errors or hung is replaced. Call this before `began`.
 
-        Returns the seconds after which the wanted one comes back; None if it does not.
+        Returns the seconds until the wanted policy returns, or None if it does not.
         """
-        if kind in self.returns:  # what fails is the stand-in
+        if kind in self.returns:  # the stand-in failed
             return max(0.0, self.returns[kind] - now)
         if kind in self.hung:
             return None
@@ -84,7 +85,7 @@ class Blame:
         return self._wait(kind, wait, now)
 
     def postponed(self, kind: str, now: float) -> float:
-        """The wanted policy could not come back; returns the seconds until it is tried again."""
+        """The wanted policy could not return; returns the seconds until the next try."""
         return self._wait(kind, min(2 * self._waits[kind], LONGEST_WAIT), now)
 
     def came_back(self, kind: str, now: float) -> None:

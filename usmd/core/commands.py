@@ -1,4 +1,4 @@
-"""What the core tells the shell to do. Commands are performed in order; the slow ones have an event as completion."""
+"""Commands of the core to the shell, which performs them in order. An event completes each slow one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from usmd.errors import UsmdError
 
 
 class Command(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
-    """Base of all commands. Encoded, as for the digests of an event log, one is an array that begins with its type."""
+    """Base of all commands. An encoded command, as in the digests of an event log, is an array: type, then fields."""
 
 
 class Answer(Command, frozen=True):
-    """Base of what answers the caller of an event. The shell returns it to that caller and performs nothing."""
+    """Base of answers, which the shell returns to the caller of the event and does not perform."""
 
 
 class Attached(Answer, frozen=True):
@@ -34,9 +34,10 @@ class Mapped(Answer, frozen=True):
 
 
 class HintSet(Answer, frozen=True):
-    """Answer to SetHint: the hint's number (0: it left none), its pages, and resident ones over the budget.
+    """Answer to SetHint: the hint's number (0: no hint remains in force) and its pages.
 
-    `over_budget` is None where HintApplied tells it later. `unheeded`: its keys that no policy of the process acts on.
+    `over_budget`: resident pages that ask for EVICTION=DENY beyond the budget; None: a HintApplied follows with it.
+    `unheeded`: keys of the hint that no policy of the process acts on.
     """
 
     hint_id: int
@@ -47,30 +48,27 @@ class HintSet(Answer, frozen=True):
 
 
 class HintApplied(Command, frozen=True):
-    """The resident pages of a hint are in line with it, `over_budget` as in HintSet; `reply_to` is of its SetHint."""
+    """All resident pages of a hint are in line with it. `over_budget`: as in HintSet. `reply_to`: of its SetHint."""
 
     reply_to: int
     over_budget: int
 
 
 class Pinned(Answer, frozen=True):
-    """Answer to Pin: the absent pages of the range. With one of them nothing is pinned."""
+    """Answer to Pin: the absent pages of the range. If there are any, nothing was pinned."""
 
     absent: Sequence[int]
 
 
 class Accessed(Answer, frozen=True):
-    """Answer to Access: frames of the pages present up to the first absent one, and the absent pages of the range."""
+    """Answer to Access: the frames of the pages up to the first absent one, and all absent pages of the range."""
 
     frames: Sequence[int]
     absent: Sequence[int]
 
 
 class Ended(Command, frozen=True):
-    """A session is over: its frames and slots are free, its number does not come again soon.
-
-    `killed`: the daemon ended it, and `reason` is what its owner must be told.
-    """
+    """A session is over. `killed`: the daemon ended it, and its owner must learn the `reason`."""
 
     process_id: int
     reason: str
@@ -78,7 +76,7 @@ class Ended(Command, frozen=True):
 
 
 class Allocated(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
-    """Outcome: pages are present. `runs` holds (first page, first frame, pages)."""
+    """Outcome: the pages are present. `runs`: (first page, first frame, number of pages)."""
 
     fault_id: int
     runs: Sequence[tuple[int, int, int]]
@@ -105,7 +103,7 @@ Outcome = Allocated | Yielded | Failed
 
 
 class Outcomes(Command, frozen=True):
-    """Outcomes for one process, in order; `reply_to` is that of the `Faults` event that they answer."""
+    """Outcomes for one process, in order. `reply_to`: of the `Faults` events that they answer."""
 
     process_id: int
     outcomes: Sequence[Outcome]
@@ -113,9 +111,9 @@ class Outcomes(Command, frozen=True):
 
 
 class RegionsGone(Command, frozen=True):
-    """Regions of a process and all their pages are gone, with what is in flight for them.
+    """Regions of a process are gone, with all their pages: a touch of one is an error from now on.
 
-    Their owner's next touch of a page is an error. `ended`: its session is over; else it gave them back.
+    `ended`: the session is over; else the process unmapped them.
     """
 
     region_ids: Sequence[int]
@@ -123,15 +121,15 @@ class RegionsGone(Command, frozen=True):
 
 
 class Release(Command, frozen=True):
-    """These pages (by their keys, as in the commands below) have left their frames: a touch of one faults again."""
+    """These pages have left their frames: a touch of one faults. Pages are page keys, here and below."""
 
     pages: Sequence[int]
 
 
 class Restore(Command, frozen=True):
-    """These pages stay, or may be written to from now on; whoever waits for one goes on.
+    """These pages stay in memory. Wake the threads that wait for them.
 
-    Writes to those that are not `writable` still fault, so that the core hears of the first.
+    `writable`: of each page, whether it may be written to. Else the first write faults, so that the core sees it.
     """
 
     pages: Sequence[int]
@@ -139,25 +137,25 @@ class Restore(Command, frozen=True):
 
 
 class Wake(Command, frozen=True):
-    """These pages are there: whoever waits for one goes on.
+    """These pages are present. Wake the threads that wait for them.
 
-    One that its own client has emptied gets zeros: Punched, at once.
+    A page that its client punched out gets zeros, which Punched reports at once.
     """
 
     pages: Sequence[int]
 
 
 class ZeroFill(Command, frozen=True):
-    """Make these frames all zero and give them to these pages; done before any later command."""
+    """Fill these frames with zeros and give them to these pages, before any later command is performed."""
 
     frames: Sequence[int]
     pages: Sequence[int]
 
 
 class Poison(Command, frozen=True):
-    """These pages cannot be had: a thread that waits for one, or touches it, gets SIGBUS.
+    """These pages are unavailable: a thread that waits for one, or touches it, gets SIGBUS.
 
-    `reasons`: of each, the `reason` of the error, or empty text where its region or session went.
+    `reasons`: of each page, the `reason` of the error; empty if its region or session is gone.
     """
 
     pages: Sequence[int]
@@ -165,7 +163,7 @@ class Poison(Command, frozen=True):
 
 
 class Protect(Command, frozen=True):
-    """Make the bytes of these frames stable and say which are all zero: Protected, at once."""
+    """Make the bytes of these frames stable. Protected, at once, reports which are all zero."""
 
     ticket: int
     frames: Sequence[int]
@@ -173,9 +171,9 @@ class Protect(Command, frozen=True):
 
 
 class SlotPage(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A slot and the frame its bytes come from or go to, with what their checksum covers.
+    """A slot, the frame that its bytes come from or go to, and the owner and generation that their checksum covers.
 
-    `writable`: a page that comes in may be written to at once; else its first write faults.
+    `writable`: of a page that comes in, writes do not fault; else the first one does.
     """
 
     slot: int
@@ -187,29 +185,29 @@ class SlotPage(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class WriteSlots(Command, frozen=True):
-    """Write frames to slots of any devices: SwapOutDone, later, in any grouping."""
+    """Write frames to slots of any devices. Later events SwapOutDone, in any grouping, complete it."""
 
     pages: Sequence[SlotPage]
 
 
 class ReadSlots(Command, frozen=True):
-    """Read slots of any devices into frames: SwapInDone, later, in any grouping."""
+    """Read slots of any devices into frames. Later events SwapInDone, in any grouping, complete it."""
 
     pages: Sequence[SlotPage]
 
 
 class DiscardSlots(Command, frozen=True):
-    """The bytes in these slots are not needed any more. They are free: a later WriteSlots may name them again."""
+    """These slots are free; a later WriteSlots may name them again."""
 
     slots: Sequence[int]
 
 
 class GoOn(Command, frozen=True):
-    """There is more to do than one event should take: GoOn, soon, after whatever else has arrived."""
+    """Deferred work remains. Send the event GoOn after the events that have already arrived."""
 
 
 class Notice(Command, frozen=True):
-    """Something of note for operators: `kind` for programs, `message` for people."""
+    """A message for operators: `kind` and `fields` for programs, `message` for people."""
 
     kind: str
     process_id: int

@@ -1,4 +1,4 @@
-"""The fence around a conditional policy: what it is notified of, and what it requests, as far as that is numbers."""
+"""The fence around a conditional policy: notifies it of pages, and reads the requests that it makes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from usmd.safe_repr import safe_repr
 
 
 class CondFence(Fence):
-    """The conditional policy of a process, if it has one.
+    """Calls the conditional policy of a process, if there is one.
 
-    `on_swapped` and `on_returned` are its `page_swapped` and `page_returned` where it has them, else None.
+    `on_swapped` and `on_returned`: the policy's `page_swapped` and `page_returned` if it defines them, else None.
     """
 
     _cond: ConditionalPolicy | None
@@ -31,12 +31,12 @@ class CondFence(Fence):
                 if type(policy).page_returned is not ConditionalPolicy.page_returned:
                     self.on_returned = policy.page_returned
             except ANYTHING as error:  # a policy may raise anything
-                self.raised("cond", "it", error, " when it was asked what it hears")
+                self.raised("cond", "it", error, " when asked which calls it handles")
             state = self._state
             state.background_at = min(state.background_at, state.now + state.settings.cond_interval)
 
     def page_swapped(self, page: int, device: int) -> None:
-        """Tell the conditional policy, if it listens, of a page that is on a swap device now."""
+        """Notify the conditional policy, if it listens, that a page is on a swap device."""
         if self.on_swapped is not None:
             self._running.call = self._cond_call
             try:
@@ -45,7 +45,7 @@ class CondFence(Fence):
                 self.raised("cond", "page_swapped", error)
 
     def page_returned(self, page: int) -> None:
-        """Tell the conditional policy, if it listens, of a page that is no longer to be requested."""
+        """Notify the conditional policy, if it listens, that it may no longer request a page."""
         if self.on_returned is not None:
             self._running.call = self._cond_call
             try:
@@ -59,9 +59,9 @@ class CondFence(Fence):
         return self._cond is not None
 
     def turn(self, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
-        """What the conditional policy requests: pages to trim, to bring back, and to move to a device, each a number.
+        """The requests of the conditional policy: how many pages to trim, pages to bring back, (page, device) pairs.
 
-        At most `limit` of each kind; what they say of pages and devices is for the caller to check.
+        At most `limit` of each kind. All are ints; the caller checks the pages and devices that they name.
         """
         if self._cond is None:
             return 0, [], []
@@ -77,10 +77,10 @@ class CondFence(Fence):
         return answer
 
     def _read(self, requests: object, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
-        """The requests that are numbers; each that is none is an error. Looks at the first `limit` of each kind."""
+        """The first `limit` requests of each kind that are ints; any other is an error of the policy."""
         if not isinstance(requests, Requests):
             if requests is not None:
-                self.record_error("cond", f"turn returned {safe_repr(requests)}, which is no Requests")
+                self.record_error("cond", f"turn returned {safe_repr(requests)}, which is not a Requests")
             return 0, [], []
         trim: object = requests.trim
         if type(trim) is not int or trim < 0:
@@ -92,12 +92,12 @@ class CondFence(Fence):
             if type(page) is int:
                 swap_in.append(page)
             else:
-                self.record_error("cond", f"turn requested {safe_repr(page)} swapped in, which is no page")
+                self.record_error("cond", f"turn requested {safe_repr(page)} swapped in, which is not a page")
         demote: list[tuple[int, int]] = []
         named = requests.demote
         for pair in islice(named, limit):
             if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is type(pair[1]) is int:
                 demote.append(pair)
             else:
-                self.record_error("cond", f"turn requested {safe_repr(pair)} demoted, which is no page and device")
+                self.record_error("cond", f"turn requested {safe_repr(pair)} demoted, which is not a page and a device")
         return min(trim, limit), swap_in, demote

@@ -1,4 +1,4 @@
-"""What happened, counted: one set per process; the daemon's totals are their sum and that of the ended ones."""
+"""Counters of events: one set per process. The daemon's totals are the sum over all processes, ended ones included."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ _BY_END = {ENDS_ZERO: "zero_drops", ENDS_CLEAN: "clean_drops", ENDS_WRITTEN: "sw
 class Counters:
     """Counts since the start, by name.
 
-    accesses: page touches by load and store. faults: pages faulted on, of which minor needed no I/O, major needed it,
-    and parked waited on a page in flight. yields: faults answered USM_YIELD. zero_fills, swap_ins, swap_outs: pages.
-    read_ahead: pages filled that no fault asked for. evictions: pages evicted; clean_drops and zero_drops those that
-    needed no write. retaken: evictions that a fault cancelled. deny_over_budget: pages that asked for EVICTION=DENY
-    beyond the budget. oom_refusals, oom_kills: what the oom policy did. budget_refusals: those refusals, of which no
-    policy was asked, because a process was at its memory_max and none of its pages could go. refused_victims: victims
-    that were held or had no slot to go to, which is no error. policy_errors: answers of a policy that were not used.
-    policy_slow_calls: calls of a policy that took too much CPU time. swap_read_errors, swap_write_errors: pages.
-    protect_faults: real first writes to clean pages. poisoned: real faults that ended in SIGBUS, because their page
-    could not be had. swapped_back: pages that came in because a conditional policy requested it; demotions: pages that
-    it had moved to another swap device.
+    accesses: page touches by load and store. faults: pages faulted on; minor_faults needed no I/O, major_faults needed
+    it, and parked_faults waited for a page already in flight. yields: faults answered USM_YIELD. zero_fills, swap_ins,
+    swap_outs: pages. read_ahead: pages filled without a fault on them. evictions: pages evicted; clean_drops and
+    zero_drops needed no write. retaken: evictions cancelled by a fault, a pin or EVICTION=DENY. deny_over_budget: pages
+    that asked for EVICTION=DENY beyond the budget. oom_refusals: faults that failed for want of memory; oom_kills:
+    sessions that the oom policy ended. budget_refusals: the refusals of faults of a process at its memory_max, about
+    which no policy is asked. refused_victims: victims passed over, which is not an error: they were held, could not be
+    protected, or found no slot. policy_errors: answers of a policy that were not used. policy_slow_calls: calls of a
+    policy that took too much CPU time. swap_read_errors, swap_write_errors: pages. protect_faults: real first writes to
+    clean pages. poisoned: real faults that ended in SIGBUS. swapped_back: pages brought in for a conditional policy;
+    demotions: pages moved to another swap device for it.
     """
 
     __slots__ = _NAMES
@@ -87,7 +87,7 @@ class Counters:
             setattr(self, name, 0)
 
     def count_end(self, end: int, times: int = 1) -> None:
-        """Count evictions that end so, see `frames.END_OF`."""
+        """Count `times` evictions with this end, see `frames.END_OF`."""
         name = _BY_END[end]
         setattr(self, name, getattr(self, name) + times)
 

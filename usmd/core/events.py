@@ -1,4 +1,4 @@
-"""What the shell tells the core. One type per event; time travels beside it (`Core.handle(event, now)`)."""
+"""Events that the shell passes to the core. Time is not part of an event: `Core.handle(event, now)`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
 class Attach(Event, frozen=True):
     """A client begins a session. Policies are specifications such as `hint_aware(fallback=lru)`.
 
-    `memory_max`: pages that it may have in memory; None: as many as there are. `number`: what it is called by, if that
-    is free; 0: the next. `swap_max`: pages that may count against it, see `Budgets`; None: no bound.
+    `memory_max`: pages that it may have in memory; None: no bound. `swap_max`: pages that may count against it, see
+    `Budgets`; None: no bound. `number`: the process number to use if it is free; 0: the next one.
     """
 
     name: str
@@ -35,21 +35,21 @@ class Attach(Event, frozen=True):
 
 
 class Detach(Event, frozen=True):
-    """A session ends, by its own wish or because its client is gone; `reason` is for people."""
+    """A session ends, because its client asked for it or is gone. `reason`: for people."""
 
     process_id: int
     reason: str
 
 
 class Broken(Event, frozen=True):
-    """A command on memory of these processes could not be performed, so that they cannot be served any further."""
+    """The shell could not perform a command on memory of these processes. Their sessions end."""
 
     process_ids: Sequence[int]
     reason: str
 
 
 class Map(Event, frozen=True):
-    """A process wants a region of `length` bytes. `number`: what it is called by, if that is free; 0: the next."""
+    """A process maps a region of `length` bytes. `number`: the region number to use if it is free; 0: the next one."""
 
     process_id: int
     length: int
@@ -58,16 +58,16 @@ class Map(Event, frozen=True):
 
 
 class Unmap(Event, frozen=True):
-    """A process gives a region back."""
+    """A process unmaps a region."""
 
     process_id: int
     region_id: int
 
 
 class SetHint(Event, frozen=True):
-    """A process says something of a byte range; `length` None is to the end, `hint` None clears the range.
+    """A process puts a hint on a byte range. `length` None: to the end of the region. `hint` None: clear the range.
 
-    `reply_to`: a number that HintApplied has where the pages come in line later; 0: that is not to be told.
+    `reply_to`: the number for HintApplied, if the pages are brought in line later; 0: send no HintApplied.
     """
 
     process_id: int
@@ -79,7 +79,7 @@ class SetHint(Event, frozen=True):
 
 
 class SetPolicy(Event, frozen=True):
-    """Another policy takes the place of a process's one: `kind` alloc, evict, oom or cond."""
+    """Replace a policy of a process. `kind`: alloc, evict, oom or cond."""
 
     process_id: int
     kind: str
@@ -87,7 +87,7 @@ class SetPolicy(Event, frozen=True):
 
 
 class FaultRequest(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A fault on `page_count` pages from `first_page` on; its outcomes carry `fault_id`, which is the client's."""
+    """A fault on `page_count` pages from `first_page` on. `fault_id`: the client's number, which its outcomes carry."""
 
     fault_id: int
     region_id: int
@@ -97,10 +97,7 @@ class FaultRequest(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Faults(Event, frozen=True):
-    """A batch of faults of one process, in order. `reply_to`: the process's stream that gets the outcomes.
-
-    The core passes `reply_to` back in `Outcomes` and does not look at it.
-    """
+    """A batch of faults of one process, in order. `reply_to`: the stream for their outcomes, see `Outcomes`."""
 
     process_id: int
     faults: Sequence[FaultRequest]
@@ -108,10 +105,7 @@ class Faults(Event, frozen=True):
 
 
 class PageFault(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A real page fault on one page: a touch of a missing page, to read or to `write`.
-
-    `protected`: it is a write to a page that is there and write-protected.
-    """
+    """A real page fault: a touch of a missing page, or (`protected`) a write to a present, write-protected page."""
 
     region_id: int
     page: int
@@ -122,7 +116,7 @@ class PageFault(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class PageFaults(Event, frozen=True):
     """Real page faults of one process, in order.
 
-    Their threads wait in the kernel, and go on when the page comes or is restored; no outcome answers them.
+    Each thread waits in the kernel until its page is filled or restored. There are no outcomes.
     """
 
     process_id: int
@@ -130,10 +124,9 @@ class PageFaults(Event, frozen=True):
 
 
 class Pin(Event, frozen=True):
-    """A process wants `page_count` pages from `first_page` on to stay, all or none, until as many Unpin.
+    """A process pins `page_count` pages from `first_page` on, all or none. Each Pin needs an Unpin.
 
-    `planned`: pages from `first_page` on for which there must be room in the budget, because more Pins follow; 0 is
-    `page_count`.
+    `planned`: pages from `first_page` on that the budget must have room for, because more Pins follow; 0: `page_count`.
     """
 
     process_id: int
@@ -144,7 +137,7 @@ class Pin(Event, frozen=True):
 
 
 class Unpin(Event, frozen=True):
-    """The end of a Pin of the same range."""
+    """A process ends a Pin of the same range."""
 
     process_id: int
     region_id: int
@@ -163,10 +156,7 @@ class Access(Event, frozen=True):
 
 
 class Protected(Event, frozen=True):
-    """Answer to Protect: which of its frames are all zero, in the order of the command.
-
-    None: the frame cannot be protected now, and its page stays.
-    """
+    """Answer to Protect. `zero`: of each frame, whether it is all zero; None: it cannot be protected now."""
 
     ticket: int
     frames: Sequence[int]
@@ -174,7 +164,7 @@ class Protected(Event, frozen=True):
 
 
 class Punched(Event, frozen=True):
-    """These pages, which should be there, were not, because their own client punched them; they hold zeros now."""
+    """The client of these present pages had punched them out. They now hold zeros."""
 
     pages: Sequence[int]
 
@@ -194,7 +184,7 @@ class SwapInDone(Event, frozen=True):
 
 
 class GoOn(Event, frozen=True):
-    """Answer to GoOn: others had their turn."""
+    """Answer to the command GoOn, after the events that had already arrived."""
 
 
 class Tick(Event, frozen=True):

@@ -1,4 +1,4 @@
-"""The fence around an evict policy: what it hears of pages, and the victims that it names."""
+"""The fence around an evict policy: notifies it of pages, and reads the victims that it names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from usmd.safe_repr import cut, safe_repr
 
 
 class EvictFence(Fence):
-    """The evict policy of a process.
+    """Calls the evict policy of a process.
 
-    `on_access` is its `page_accessed` where it has one, else None, and `on_miss` its `page_missed`. The hot path calls
-    them directly, and `record_error` when one raises. `_known`: while pages are handed over to a new evict policy, 1
-    for the frames that it has heard of; None: it knows all.
+    `on_access` and `on_miss`: the policy's `page_accessed` and `page_missed` if it defines them, else None. The hot
+    path calls them directly, and `raised` when one raises. `_known`: during a hand-over to a new evict policy, 1 for
+    each frame that this one knows; None: it knows all.
     """
 
     _evict: EvictPolicy | None
@@ -27,7 +27,7 @@ class EvictFence(Fence):
     on_access: Callable[[int, bool], None] | None
     on_miss: Callable[[int], None] | None
     _evicted: Callable[[int], None] | None
-    """`page_evicted` of the policy; or `page_left`, which that calls where a policy has none of its own."""
+    """The policy's `page_evicted`; or `page_left`, which the default `page_evicted` calls."""
 
     def _use_evict(self, policy: EvictPolicy | None) -> None:
         self._evict = policy
@@ -41,10 +41,10 @@ class EvictFence(Fence):
                 self.on_access = policy.page_accessed if policy.hears_accesses else None
                 self.on_miss = policy.page_missed if policy.hears_misses else None
             except ANYTHING as error:  # a policy may raise anything
-                self.raised("evict", "it", error, " when it was asked what it hears")
+                self.raised("evict", "it", error, " when asked which calls it handles")
 
     def page_filled(self, pfn: int) -> None:
-        """Tell the evict policy of a page that may be evicted; its frame is in no list, whoever forgot it there."""
+        """Notify the evict policy of an evictable page. Its frame first leaves the list in which a policy forgot it."""
         links = self._links
         if links.owner[pfn]:
             links.release(pfn)
@@ -58,7 +58,7 @@ class EvictFence(Fence):
                 self.raised("evict", "page_filled", error)
 
     def _knows(self, pfn: int, *, leaves: bool = False) -> bool:
-        """Whether the evict policy has heard of a page, which it has but for a hand-over; `leaves`: it will not now."""
+        """Whether the evict policy knows a page; False only during a hand-over. `leaves`: the page is known no more."""
         known = self._known
         if not known:
             return True
@@ -68,7 +68,7 @@ class EvictFence(Fence):
         return found
 
     def page_left(self, pfn: int) -> None:
-        """Tell the evict policy of a page that may no longer be evicted."""
+        """Notify the evict policy that a page may no longer be evicted."""
         if self._knows(pfn, leaves=True) and self._evict is not None:
             self._running.call = self.evict_call
             try:
@@ -77,7 +77,7 @@ class EvictFence(Fence):
                 self.raised("evict", "page_left", error)
 
     def page_evicted(self, pfn: int) -> None:
-        """Tell the evict policy of a page that is evicted."""
+        """Notify the evict policy that a page is evicted."""
         if (self._known is None or self._knows(pfn, leaves=True)) and self._evicted is not None:
             self._running.call = self.evict_call
             try:
@@ -86,7 +86,7 @@ class EvictFence(Fence):
                 self.raised("evict", "page_evicted", error)
 
     def page_accessed(self, pfn: int, *, write: bool) -> None:
-        """Tell the evict policy of a touch of a page that is there."""
+        """Notify the evict policy of a touch of a present page."""
         if self.on_access is not None:
             self._running.call = self.evict_call
             try:
@@ -95,7 +95,7 @@ class EvictFence(Fence):
                 self.raised("evict", "page_accessed", error)
 
     def page_missed(self, page: int) -> None:
-        """Tell the evict policy that a page which is in no frame was asked for."""
+        """Notify the evict policy of a fault on a page that has no frame."""
         if self.on_miss is not None:
             self._running.call = self.evict_call
             try:
@@ -104,7 +104,7 @@ class EvictFence(Fence):
                 self.raised("evict", "page_missed", error)
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
-        """Tell the evict policy that another hint is in force."""
+        """Notify the evict policy that another hint is in force on a page."""
         if self._knows(pfn) and self._evict is not None:
             self._running.call = self.evict_call
             try:
@@ -113,7 +113,7 @@ class EvictFence(Fence):
                 self.raised("evict", "hint_changed", error)
 
     def first_victim(self) -> int:
-        """The frame that the evict policy names first, or -1: it names none, or what it names is no number."""
+        """The frame that the evict policy names first; -1 if it names nothing, or something that is not an int."""
         if self._evict is not None:
             self._running.call = self.evict_call
             try:
@@ -124,7 +124,7 @@ class EvictFence(Fence):
         return -1
 
     def candidates(self, limit: int) -> Iterator[int]:
-        """At most `limit` frames that the evict policy names, each an int; the caller checks what they are."""
+        """At most `limit` frames that the evict policy names, each an int. The caller checks them."""
         policy = self._evict
         if policy is None:
             return
@@ -136,20 +136,20 @@ class EvictFence(Fence):
                 if type(pfn) is int:
                     yield pfn
                     if policy is not self._evict:
-                        break  # it hung when it heard what became of that one
+                        break  # it hung in a call about that frame
                 else:
-                    self.record_error("evict", f"choose_victims named {safe_repr(pfn)}, which is no frame")
-        finally:  # also when the caller has enough and asks for no more
+                    self.record_error("evict", f"choose_victims named {safe_repr(pfn)}, which is not a frame")
+        finally:  # also when the caller stops early
             named.close()
             self._timed("evict", stopwatch, started)
 
     def _named(self, policy: EvictPolicy, limit: int, told: Callable[[str], None]) -> Generator[object, None, None]:
-        """What an evict policy names, at most `limit` of it; `told` hears of what it raises."""
+        """At most `limit` things that an evict policy names; what it raises is passed to `told`."""
         named: Iterator[object] = iter(())
         running = self._running
         running.call = self.evict_call
         try:
-            named = iter(cast("Iterable[object]", policy.choose_victims()))  # whatever it says of itself
+            named = iter(cast("Iterable[object]", policy.choose_victims()))  # whatever its annotation says
         except ANYTHING as error:  # a policy may raise anything
             running.call = None
             told(f"choose_victims raised {safe_repr(error)}{place(error)}")
@@ -170,7 +170,7 @@ class EvictFence(Fence):
                 self._close(named, told)
 
     def _close(self, named: Generator[object, object, object], told: Callable[[str], None]) -> None:
-        """End a generator of victims here, where what its `finally` does is noticed."""
+        """Close a generator of victims while its call is marked, because its `finally` may raise or hang."""
         self._running.call = self.evict_call
         try:
             named.close()
@@ -200,5 +200,5 @@ class EvictFence(Fence):
                 return None
             if number is None or (type(number) is int and 0 <= number < len(self._state.swap.devices)):
                 return number
-            self.record_error("evict", f"swap_device answered {safe_repr(number)}, which is no device")
+            self.record_error("evict", f"swap_device answered {safe_repr(number)}, which is not a device")
         return None

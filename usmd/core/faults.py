@@ -1,4 +1,4 @@
-"""Faults that a client files on a stream: each gets one outcome, now or later, and perhaps USM_YIELD before it."""
+"""Faults that a client submits on a stream. Each gets one outcome, and before it USM_YIELD if the policy yields."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class StreamFault:
-    """A fault of a stream that is not answered yet: how many of its pages are missing, and its yield token.
+    """An unanswered fault of a stream.
 
-    `missing`: pages that are neither present nor failed. `yield_token` 0: it did not yield.
+    `missing`: its pages that are neither present nor failed. `yield_token` 0: it did not yield.
     """
 
     __slots__ = ("failed", "fault_id", "first", "missing", "page_count", "region", "reply_to", "write", "yield_token")
@@ -41,7 +41,7 @@ class StreamFault:
 
 
 class StreamWaiter(Waiter):
-    """A page of a stream's fault that is missing."""
+    """Waits for one missing page of a stream's fault."""
 
     __slots__ = ("_faults", "fault")
 
@@ -56,7 +56,7 @@ class StreamWaiter(Waiter):
         return self.fault.failed
 
     def came(self, error: UsmdError | None) -> None:
-        """Answer the fault, if this was the last page that it waited for, or the first that failed."""
+        """Answer the fault if this was its last missing page, or the first to fail."""
         self._faults.came(self, error)
 
 
@@ -71,10 +71,7 @@ class Faults:
         self._hold = holds.begin
 
     def handle(self, process: Process, requests: Sequence[FaultRequest], reply_to: int = 0) -> None:
-        """A batch of faults; each gets one outcome, now or later, and USM_YIELD before it if the policy says so.
-
-        The outcomes go to the stream `reply_to` of the process.
-        """
+        """Handle a batch of faults. Their outcomes go to the stream `reply_to` of the process."""
         state, resolve = self._state, self._resolve
         process_id = process.process_id
         self._placement.begin_batch()
@@ -111,14 +108,14 @@ class Faults:
         return None
 
     def _one_page(self, fault: StreamFault, outcome: Outcome) -> None:
-        """A fault on one page, which is not there at once."""
+        """Handle a fault on one page, which is missing."""
         page = fault.first
         _, _, plan, yields = outcome
         self._bring_in(fault, page, outcome)
         self._answer(fault, min(page, plan.first), max(page + 1, plan.first + plan.count), yields=yields)
 
     def _pages(self, process: Process, fault: StreamFault) -> None:
-        """A fault on several pages; they are resolved in order, so that one may bring along the next."""
+        """Handle a fault on several pages, in order, because each may bring in the next ones."""
         region, write = fault.region, fault.write
         low, high = fault.first, fault.first + fault.page_count
         yields = False
@@ -135,7 +132,7 @@ class Faults:
         self._answer(fault, low, high, yields=yields)
 
     def _bring_in(self, fault: StreamFault, page: int, outcome: Outcome) -> None:
-        """Have a missing page come in, and wait for it unless it is there at once."""
+        """Bring in a missing page, and wait for it unless it is present at once."""
         region = fault.region
         if self._ladder.bring_in(StreamWaiter(self, fault, page), outcome, writable=False):
             fault.missing += 1
@@ -144,9 +141,9 @@ class Faults:
             self._hold(region.process, region.table[page] - 1, write=fault.write, told=True)
 
     def _answer(self, fault: StreamFault, low: int, high: int, *, yields: bool) -> None:
-        """Answer a fault that is new: USM_YIELD if pages are missing and the policy said so; if none is, the pages.
+        """Answer a new fault: with its pages if none is missing; else with USM_YIELD if the policy yields.
 
-        `low`, `high`: the range that the policy had brought in.
+        `low`, `high`: first and end of the range that the policy brought in.
         """
         process_id = fault.region.process.process_id
         if fault.missing == 0:
@@ -155,11 +152,11 @@ class Faults:
         elif yields:
             counters = fault.region.process.counters
             counters.yields += 1
-            fault.yield_token = counters.yields  # of its process, so that a client learns nothing of others
+            fault.yield_token = counters.yields  # counted per process, so a client learns nothing of other clients
             self._state.outcome(process_id, Yielded(fault.fault_id, fault.yield_token), fault.reply_to)
 
     def came(self, waiter: StreamWaiter, error: UsmdError | None) -> None:
-        """A page came in, or cannot be had: then the fault has failed, and its owner is told once."""
+        """A page came in, or is unavailable: the first such page fails the fault."""
         fault, region = waiter.fault, waiter.region
         process = region.process
         fault.missing -= 1
@@ -181,12 +178,12 @@ class Faults:
             return
         fault.failed = True
         process = fault.region.process
-        process.missing -= fault.missing  # it is answered, whatever its other pages do
+        process.missing -= fault.missing  # the failure is its answer, so it waits for no other page
         outcome = Failed(fault.fault_id, error, page, fault.yield_token)
         self._state.outcome(process.process_id, outcome, fault.reply_to)
 
     def runs(self, region: Region, first: int, end: int) -> tuple[tuple[int, int, int], ...]:
-        """The present pages of a range as (first page, first frame, pages)."""
+        """The present pages of a range as (first page, first frame, number of pages)."""
         table, state = region.table, self._state.frames.state
         found: list[tuple[int, int, int]] = []
         start = start_frame = length = 0

@@ -1,4 +1,4 @@
-"""The fence around policies: what one raises, or says that makes no sense, is counted and harms nothing."""
+"""The fence around policies: exceptions and invalid answers of a policy are counted and harm nothing."""
 
 from __future__ import annotations
 
@@ -23,37 +23,36 @@ _P = TypeVar("_P", bound=Policy)
 
 
 ANYTHING: Final = BaseException
-"""What a policy may raise without hurting the daemon.
+"""What a policy may raise without harming the daemon.
 
-Every handler must call `record_error`, which raises exceptions again that are not the policy's fault.
+Every handler must call `record_error`, which re-raises exceptions that are not the policy's fault.
 """
 
 
 class EndsRun(BaseException):
-    """Raised within a call of a policy by who runs the core, to end all of that: no error of the policy."""
+    """Raised within a policy call by the program that runs the core, to end the run. Not an error of the policy."""
 
 
 def _hung(error: BaseException | None) -> bool:
-    """Whether an exception is, or came in the handling of, PolicyHung."""
+    """Whether an exception is PolicyHung, or was raised while that was handled."""
     return any(isinstance(each, PolicyHung) for each in contexts(error))
 
 
 def _is_reported(count: int) -> bool:
-    """Whether it is the 1st, 2nd, 4th, 8th … time."""
+    """Whether to report this count: the 1st, 2nd, 4th, 8th … are."""
     return count & (count - 1) == 0
 
 
 def place(error: BaseException) -> str:
-    """Where a policy raised an exception, for a message; nothing for one that was raised from outside."""
+    """Where a policy raised an exception, for a message; empty for PolicyHung, which a watch raises."""
     return "" if isinstance(error, PolicyHung) else place_of(error)
 
 
 class Fence(ABC):
-    """What all kinds of policies of one process share.
+    """The part of the fence that all kinds of policies of one process share.
 
-    `specifications` are the texts they were made from; `blame` counts what they did wrong, and `errors` is its count
-    of answers that were not used, by kind. A policy that made too many errors, or hung, is in `blame.misbehaving`, and
-    is replaced between events.
+    `specifications`: the text that each policy was made from, by kind. `blame`: their errors; `errors` is its count. A
+    policy that made too many errors, or hung, is put in `blame.misbehaving` and replaced between events.
     """
 
     def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:
@@ -64,11 +63,10 @@ class Fence(ABC):
         self.errors = self.blame.errors
         self._slow = state.settings.policy_slow_seconds
         self._running = state.running
-        """Holds the mark of each call while it is under way, as `Running` says."""
         number = process.process_id
         self._alloc_call, self._oom_call = Call(number, "alloc"), Call(number, "oom")
         self.evict_call, self._cond_call = Call(number, "evict"), Call(number, "cond")
-        """Marks of calls; for callers of `on_access` as well."""
+        """Marks of calls; callers of `on_access` use `evict_call` as well."""
 
     @abstractmethod
     def _stop_using(self, kind: str) -> None:
@@ -89,17 +87,17 @@ class Fence(ABC):
         return policy
 
     def raised(self, kind: str, what: str, error: BaseException, when: str = "") -> None:
-        """Record the exception that ended a call of a policy; to be called while it is handled, and first of all.
+        """Record the exception that ended a call of a policy. A handler calls this before anything else.
 
-        The mark goes first: from there on a watch has nothing to end.
+        It clears the mark first, so a watch interrupts nothing from then on.
         """
         self._running.call = None
         self.record_error(kind, f"{what} raised {safe_repr(error)}{place(error)}{when}")
 
     def record_error(self, kind: str, what: str) -> None:
-        """Count an answer that was not used, and report it; a policy that hung is called no more.
+        """Count and report an error of a policy. A policy that hung is called no more.
 
-        Raises again what is handled when this is called, if that is no error of the policy.
+        Re-raises the exception being handled, if there is one and it is not the policy's fault.
         """
         error = sys.exception()
         self._let_through(error)
@@ -135,7 +133,7 @@ class Fence(ABC):
             self._state.misbehaving.append(self._process)
 
     def _timed(self, kind: str, stopwatch: Callable[[], float], started: float) -> None:
-        """Report a call that took long, if it is `stopwatch`'s to tell that the policy was slow."""
+        """Report a call that took long, unless `stopwatch` cannot tell that the policy itself was slow."""
         took = stopwatch() - started
         if took > self._slow and self._state.tells_slowness(stopwatch):
             self._process.counters.policy_slow_calls += 1

@@ -1,7 +1,6 @@
 """Doubly linked lists of frames for policies, kept in arrays that all lists share.
 
-A frame is in at most one list at a time, so that a million frames in lists cost 12 bytes each however many policies
-and lists there are. Covers order only; what the order means is the policy's.
+A frame is in at most one list at a time, so it costs 12 bytes, however many policies and lists there are.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _NONE: Final = -1
 
 
 class FrameLinks:
-    """The shared arrays: previous, next, and the number of the list a frame is in (0: none)."""
+    """The shared arrays: previous frame, following frame, and the number of the list that a frame is in (0: none)."""
 
     __slots__ = ("_list_numbers", "_lists", "following", "owner", "previous")
 
@@ -33,7 +32,7 @@ class FrameLinks:
         return made
 
     def release(self, pfn: int) -> None:
-        """Take a frame out of the list it is in, if any, so that a policy that forgot it there harms no other."""
+        """Take a frame out of its list, if it is in one: a policy that forgot it there harms no other policy."""
         holder = self._lists.get(self.owner[pfn])
         if holder is None:
             self.owner[pfn] = 0  # its list is gone
@@ -42,10 +41,9 @@ class FrameLinks:
 
 
 class FrameList:
-    """Frames in an order that a policy chose; every operation is O(1) but for iteration.
+    """Frames in an order that a policy chooses. Every operation but iteration is O(1).
 
-    A frame that is in another list is left alone and the call raises ValueError, so a policy cannot hurt another's
-    lists.
+    A call with a frame of another list raises ValueError and changes nothing, so a policy cannot harm other lists.
     """
 
     __slots__ = ("__weakref__", "_following", "_last", "_number", "_owner", "_previous", "head", "length")
@@ -68,7 +66,7 @@ class FrameList:
         return self._owner[pfn] == self._number
 
     def __iter__(self) -> Iterator[int]:
-        """From first to last; the frame just given may be removed or moved before the next is asked for."""
+        """From first to last. The caller may remove or move the frame that it got before it asks for the next."""
         following = self._following
         pfn = self.head
         while pfn != _NONE:
@@ -77,7 +75,7 @@ class FrameList:
             pfn = after
 
     def __reversed__(self) -> Iterator[int]:
-        """From last to first; the frame just given may be removed or moved before the next is asked for."""
+        """From last to first. The caller may remove or move the frame that it got before it asks for the next."""
         previous = self._previous
         pfn = self._last
         while pfn != _NONE:
@@ -91,7 +89,7 @@ class FrameList:
         return None if self.head == _NONE else self.head
 
     def first_besides(self, passed: Collection[int]) -> int | None:
-        """The first frame that is not in `passed`, or None; those of `passed` before it go to the end."""
+        """The first frame that is not in `passed`, or None. Moves the frames before it to the end."""
         for _ in range(self.length):
             pfn = self.head
             if pfn not in passed:
@@ -100,7 +98,7 @@ class FrameList:
         return None
 
     def after(self, pfn: int) -> int | None:
-        """The frame after one of this list, or None for the last; raises ValueError if it is not in this list."""
+        """The frame after `pfn`, or None if `pfn` is the last; raises ValueError if `pfn` is not in this list."""
         if self._owner[pfn] != self._number:
             raise ValueError(f"frame {pfn} is not in this list")
         following = self._following[pfn]
@@ -140,7 +138,7 @@ class FrameList:
         self.length -= 1
 
     def discard(self, pfn: int) -> bool:
-        """Take a frame out if it is in this list; tells whether it was."""
+        """Take a frame out if it is in this list; returns whether it was."""
         if self._owner[pfn] != self._number:
             return False
         self.remove(pfn)

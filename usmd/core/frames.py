@@ -1,4 +1,4 @@
-"""The frame table: one entry per frame, as a struct of arrays. Covers no policy and no bytes.
+"""The frame table: one entry per frame, as a struct of arrays.
 
 A frame costs 22 bytes here and 12 in `frame_list.FrameLinks`; nothing else grows with the number of frames.
 """
@@ -20,13 +20,13 @@ DIRTY: Final = 1
 UNEVICTABLE: Final = 2
 """EVICTION=DENY keeps the page in memory, within the budget."""
 HELD: Final = 4
-"""The page was faulted in and not touched yet: it may not be evicted for a moment."""
+"""The page was faulted in and not touched yet, so reclaim passes over it for a moment."""
 PINNED: Final = 32
-"""Its process pinned the page, for as long as it likes, within the budget that UNEVICTABLE has too."""
+"""Its process pinned the page, within the budget that UNEVICTABLE pages share."""
 ZERO: Final = 64
-"""In a simulation without bytes: the page was zero-filled and not written to since, so that it takes no slot."""
+"""In a simulation without bytes: the page was zero-filled and not written to since, so it takes no slot."""
 KEPT: Final = UNEVICTABLE | PINNED
-"""The page is not evictable, and its evict policy does not know it."""
+"""Flags of pages that are not evictable; the evict policy does not know them."""
 PRIORITY_SHIFT: Final = 3
 PRIORITY_MASK: Final = 3 << PRIORITY_SHIFT
 """Two bits: the priority of the hint in force, see `hints.Priority`."""
@@ -40,20 +40,20 @@ PRIORITY_OF: Final = bytes((flags & PRIORITY_MASK) >> PRIORITY_SHIFT for flags i
 EVICTABLE_AT: Final = tuple(
     bytes(not flags & KEPT and PRIORITY_OF[flags] == priority for flags in range(256)) for priority in range(3)
 )
-"""For `bytes.translate`, by priority: 1 where a page of that priority may be evicted; also for a FREE frame at LOW."""
+"""For `bytes.translate`, by priority: 1 if a page of that priority may be evicted. At LOW also 1 for a FREE frame."""
 
 ENDS_ZERO: Final = 0
-"""The eviction of a page of zeros: it is ABSENT then, and in no slot."""
+"""The page is all zero: its eviction makes it ABSENT, without a slot."""
 ENDS_CLEAN: Final = 1
-"""The eviction of a page whose slot has the same bytes: it stays there."""
+"""The slot of the page has the same bytes: its eviction writes nothing."""
 ENDS_WRITTEN: Final = 2
-"""The eviction of a page that is written to a slot first."""
+"""The page is dirty: its eviction writes it to a slot."""
 RESULTS: Final = ("zero", "dropped", "swapped")
-"""What the record of an eviction says of that."""
+"""Result in the record of an eviction, by its end."""
 END_OF: Final = bytes(
     ENDS_ZERO if flags & ZERO else ENDS_WRITTEN if flags & DIRTY else ENDS_CLEAN for flags in range(256)
 )
-"""How the eviction of a page ends, by its flags; with bytes it has ZERO if they were found to be zero."""
+"""End of an eviction by the page's flags. If there are bytes, the caller adds ZERO for bytes that are all zero."""
 
 NO_PAGE: Final = -1
 NO_SLOT: Final = -1
@@ -63,8 +63,8 @@ class FrameTable:
     """State, flags, page and slot of every frame.
 
     `state[pfn]` is FREE, FILLING, PRESENT or EVICTING; `flags[pfn]` a union of the bits above; `page[pfn]` the page
-    key (see `region.page_key`) or NO_PAGE; `filled[pfn]` the time at which it came in, to a second or so; `slot[pfn]`
-    the slot reference (see `swap_map`) that holds the same bytes, or NO_SLOT.
+    key (see `region.page_key`) or NO_PAGE; `filled[pfn]` the time, as a 32-bit float of seconds, at which the page came
+    in; `slot[pfn]` the reference (see `swap_map`) of the slot with the same bytes, or NO_SLOT.
     """
 
     __slots__ = ("_lowest", "count", "filled", "flags", "free", "page", "slot", "state")
@@ -80,9 +80,9 @@ class FrameTable:
         self._lowest = 0
 
     def take(self, prefer: int | None = None) -> int:
-        """The preferred frame if it is free, else the lowest free one; its state becomes FILLING.
+        """Take the preferred frame if it is free, else the lowest free one; its state becomes FILLING.
 
-        The caller has checked that `free` is not 0.
+        The caller checks that `free` is not 0.
         """
         state = self.state
         if prefer is not None and 0 <= prefer < self.count and state[prefer] == FREE:
@@ -95,21 +95,21 @@ class FrameTable:
         return pfn
 
     def take_run(self, first: int, length: int, state: int) -> None:
-        """Take the frames from `first` on, all of them free, and give them a state."""
+        """Take `length` frames from `first` on, which are free, and give them a state."""
         self.state[first : first + length] = bytes((state,)) * length
         self.free -= length
 
     def find_run(self, length: int) -> int | None:
-        """First frame of the lowest run of `length` free frames, or None; none has been taken."""
+        """First frame of the lowest run of `length` free frames, or None; takes none of them."""
         lowest = self.state.find(FREE, self._lowest)
         if lowest < 0:
             return None
-        self._lowest = lowest  # a byte is found much faster than a run, and the next search begins here
+        self._lowest = lowest  # a byte is found much faster than a run
         pfn = self.state.find(bytes(length), lowest)
         return pfn if pfn >= 0 else None
 
     def give_back(self, pfn: int) -> None:
-        """Make a frame free and forget what it held."""
+        """Make a frame free, and clear its entry."""
         self.state[pfn] = FREE
         self.flags[pfn] = 0
         self.page[pfn] = NO_PAGE

@@ -1,8 +1,7 @@
 """The policies of one process, fenced in: whatever they do, the core gets a usable answer.
 
-An exception or an answer that makes no sense is counted and reported, and so, apart from those, is a call that takes
-too long; where the answer cannot be used, the default stands in: one page on the first free frame, victims by a sweep
-over the frames, refusal.
+Exceptions and invalid answers are counted and reported, and apart from those, calls that take too long. In place of an
+invalid answer the core uses its default: one page on the first free frame, victims by a sweep over the frames, refusal.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 _MAX_KEYS: Final = 1024
-"""Hint keys that a policy may say it heeds."""
+"""Hint keys that are read from one policy at most."""
 NO_POLICY: Final = "none"
 """Specification of no conditional policy."""
 
 
 class GuardedPolicies(HandOver, CondFence):
-    """One alloc, one evict and one oom policy for a process, and a conditional one if it has one."""
+    """The alloc, evict and oom policy of a process, and its conditional policy if there is one."""
 
     def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:
-        """Make the policies; raises UsmdError where a specification names none. One that breaks is reported."""
+        """Make the policies; raises UsmdError for an invalid specification. An exception of a policy is reported."""
         super().__init__(state, process, specifications)
         self._async_rq = AsyncRequest()
         self._links = state.links
@@ -50,7 +49,7 @@ class GuardedPolicies(HandOver, CondFence):
             self._use_cond(self._make("cond", ConditionalPolicy, view))  # type: ignore[type-abstract]
 
     def allocate(self, fault: Fault) -> tuple[Allocation, bool]:
-        """What to bring in for a fault, and whether to answer USM_YIELD."""
+        """The pages to bring in for a fault, and whether to answer USM_YIELD."""
         if self._alloc is None:
             return Allocation(fault.page), False
         request = self._async_rq
@@ -79,9 +78,9 @@ class GuardedPolicies(HandOver, CondFence):
         return Allocation(fault.page), False
 
     def replace(self, kind: str, specification: str) -> Steps | None:
-        """Put another policy in the place of one; raises UsmdError where there is none such, and nothing has changed.
+        """Replace a policy; if this raises UsmdError, nothing has changed.
 
-        What is returned for an evict policy hands the pages over, part by part.
+        For an evict policy, returns the steps that hand the pages over.
         """
         if kind == "cond" and specification == NO_POLICY:
             self.give_up_on(kind)
@@ -108,12 +107,12 @@ class GuardedPolicies(HandOver, CondFence):
         elif isinstance(policy, EvictPolicy) and kind == "evict":
             return self._begin_hand_over(policy, links, specification)
         else:
-            raise InvalidArgument(f"{specification} is a {type_name(policy)}, which is no {kind} policy")
+            raise InvalidArgument(f"{specification} is a {type_name(policy)}, not a policy of kind {kind}")
         self._began(kind, specification)
         return None
 
     def give_up_on(self, kind: str) -> None:
-        """Leave a kind to the core's own default, because no policy of it works."""
+        """Use the core's own default for a kind, because no policy of that kind works."""
         self._stop_using(kind)
         self._began(kind, NO_POLICY)
 
@@ -128,7 +127,7 @@ class GuardedPolicies(HandOver, CondFence):
             self._use_evict(None)
 
     def unheeded(self, hint: Hint) -> list[str]:
-        """Keys of a hint that no policy of the process acts on, as far as they all say what they heed."""
+        """Keys of a hint that no policy of the process acts on; none if a policy does not say what it heeds."""
         heeded: set[str] = set()
         for kind, policy in (
             ("alloc", self._alloc), ("evict", self._evict), ("oom", self._oom), ("cond", self._cond),
@@ -144,7 +143,7 @@ class GuardedPolicies(HandOver, CondFence):
             except ANYTHING as error:  # a policy may raise anything
                 self.raised(kind, "heeded_keys", error)
                 return []
-            finally:  # it may be asked between events
+            finally:  # this may be called between events
                 self._running.call = None
         if ANY_EXTRA in heeded:
             heeded.update(hint.extra)
@@ -152,11 +151,11 @@ class GuardedPolicies(HandOver, CondFence):
 
     @property
     def single_page(self) -> bool:
-        """Whether the alloc policy brings in the faulting page and nothing else, on any frame, whatever it is asked."""
+        """Whether the alloc policy always brings in the faulting page alone, on any frame."""
         return self._alloc is None or type(self._alloc).single_page is True
 
     def out_of_memory(self, fault: Fault) -> int | None:
-        """Number of a process that has memory and shall lose it, or None to refuse the fault."""
+        """Number of a process that has memory and is to be ended, or None to refuse the fault."""
         if self._oom is None:
             return None
         stopwatch = self._state.stopwatch
@@ -172,6 +171,6 @@ class GuardedPolicies(HandOver, CondFence):
             return None
         victim = self._state.processes.get(answer) if type(answer) is int else None
         if victim is None or victim.resident == 0:
-            self.record_error("oom", f"choose answered {safe_repr(answer)}, which is no process with memory")
+            self.record_error("oom", f"choose answered {safe_repr(answer)}, which is not a process with memory")
             return None
         return victim.process_id

@@ -1,4 +1,4 @@
-"""A change of the evict policy: the pages are handed over to the new one part by part, in the order of the old one."""
+"""The change of an evict policy: hands the pages over to the new one in parts, in the order of the old one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class HandOver(EvictFence):
-    """Puts another evict policy in the place of one."""
+    """Replaces an evict policy."""
 
     def _began(self, kind: str, specification: str) -> None:
         self.specifications[kind] = specification
@@ -40,13 +40,13 @@ class HandOver(EvictFence):
         return self._hand_over(old, policy, known)
 
     def _hand_over(self, old: EvictPolicy | None, new: EvictPolicy, known: bytearray) -> Steps:
-        """Tell a new evict policy of the pages there are: first what the old one knew, in the order of its victims.
+        """Notify a new evict policy of the evictable pages: first the victims that the old one names, in its order.
 
-        Until it has heard of a page it hears nothing else of it; meanwhile the sweep can evict that page.
+        The first notification about a page is `page_filled`. Until then only the sweep can evict that page.
         """
         for pfn in self._order_of(old):
             if self._known is not known:
-                return  # yet another policy has taken its place, or the process is gone
+                return  # this policy was replaced in turn, or the process is gone
             if 0 <= pfn < len(known) and not known[pfn] and self._is_evictable(pfn):
                 self.page_filled(pfn)
             yield True
@@ -61,7 +61,7 @@ class HandOver(EvictFence):
             self._use_evict(new)
 
     def _order_of(self, old: EvictPolicy | None) -> Iterator[int]:
-        """The frames that a policy which is in force no more would have evicted, best first, as far as it tells."""
+        """The frames that the replaced policy names as victims, best first, until one is not an int."""
 
         def told(what: str) -> None:
             self._let_through(sys.exception())
@@ -78,10 +78,10 @@ class HandOver(EvictFence):
         frames = state.frames
         if frames.state[pfn] != PRESENT or frames.flags[pfn] & KEPT:
             return False
-        region = state.regions.get(frames.page[pfn] >> PAGE_BITS)  # None: it is gone, and its page is about to leave
+        region = state.regions.get(frames.page[pfn] >> PAGE_BITS)  # None: it is gone
         return region is not None and region.process is self._process
 
     def ended(self) -> None:
-        """The process is gone: its policies hear nothing more, also of pages that are still to be released."""
+        """The process is gone: call its policies no more, not even for pages that are still to be released."""
         for kind in self.specifications:
             self._stop_using(kind)

@@ -1,4 +1,4 @@
-"""The hints of one region: ranges of pages that do not overlap, newest wins, O(log n) lookup without a copy."""
+"""The hints of one region: ranges of pages that do not overlap. The newest wins; a lookup takes O(log n)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from usmd.core.hints import Hint
 
 
 class HintEffects:
-    """What happened under a hint since it was set: faults on pages without a frame, and evictions."""
+    """Counts since a hint was set: faults that brought its pages in, and evictions of its pages."""
 
     __slots__ = ("evictions", "faults")
 
@@ -22,9 +22,10 @@ class HintEffects:
 
 
 class HintRange(msgspec.Struct, frozen=True, eq=False):
-    """A hint in force on pages `first` to `end` - 1. `expires` is a time, or None for never.
+    """A hint in force on pages `first` to `end` - 1.
 
-    `effects` is the hint's: what later hints left of it has the same.
+    `expires`: the time in seconds at which it ends, or None. `effects`: shared by all ranges that later hints left of
+    this hint.
     """
 
     first: int
@@ -36,14 +37,14 @@ class HintRange(msgspec.Struct, frozen=True, eq=False):
 
 
 class HintRanges:
-    """Ranges ordered by first page; setting one cuts what it covers out of the older ones."""
+    """Ranges ordered by first page. Setting one cuts its pages out of the older ones."""
 
     __slots__ = ("_firsts", "ranges")
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
         self.ranges: list[HintRange] = []
-        """For reading: the hot path asks whether there are any."""
+        """Read only; the hot path checks whether it is empty."""
 
     def __len__(self) -> int:
         return len(self.ranges)
@@ -52,7 +53,7 @@ class HintRanges:
         return iter(self.ranges)
 
     def copy(self) -> HintRanges:
-        """Ranges of its own with the same hints."""
+        """An independent copy."""
         other = HintRanges()
         other.ranges, other._firsts = self.ranges[:], self._firsts[:]
         return other
@@ -84,18 +85,18 @@ class HintRanges:
         self._firsts[start:stop] = [each.first for each in kept]
 
     def growth(self, first: int, end: int, *, clear: bool) -> int:
-        """How many ranges there are more (or, negative, fewer) once pages `first` to `end` - 1 are set or cleared."""
+        """By how many the ranges grow (negative: shrink) when pages `first` to `end` - 1 are set or cleared."""
         start = max(bisect_right(self._firsts, first) - 1, 0)
         met = [each for each in self.ranges[start : bisect_left(self._firsts, end)] if each.end > first]
         pieces = sum((each.first < first) + (each.end > end) for each in met)
         return pieces + (not clear) - len(met)
 
     def next_expiry(self) -> float:
-        """Time at which the next range ends by itself; infinity when none does."""
+        """Time at which the next range expires; infinity if none does."""
         return min((each.expires for each in self.ranges if each.expires is not None), default=inf)
 
     def take_expired(self, now: float) -> list[HintRange]:
-        """Take out the ranges whose time has come, and return them."""
+        """Remove the ranges that have expired by `now`, and return them."""
         expired = [each for each in self.ranges if each.expires is not None and each.expires <= now]
         if expired:
             self.ranges = [each for each in self.ranges if each.expires is None or each.expires > now]

@@ -1,7 +1,4 @@
-"""What the value of a hint key may be: how text is read, how a value that is typed already is checked, and its text.
-
-Which keys there are is usmd.core.hints'.
-"""
+"""Values of hint keys: reads them from text, checks typed ones, and writes them as text."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from usmd.errors import InvalidSize
 from usmd.sizes import parse_size
 
 MAX_SIZE: Final = 1 << 62
-"""Bytes that a size in a hint is below."""
+"""Sizes in hints are below this, in bytes."""
 _DURATION: Final = re.compile(r"([0-9.]+(?:E[+-]?[0-9]+)?)\s*([A-Z]*)")
 _UNITS_OF_TIME: Final = {
     **dict.fromkeys(("", "S", "SEC", "SECS", "SECOND", "SECONDS"), 1.0),
@@ -26,33 +23,33 @@ _UNITS_OF_TIME: Final = {
 
 
 class Values(ABC):
-    """The values of a key. `read` and `check` raise ValueError for one that is not allowed."""
+    """The values of a key. `read` and `check` raise ValueError for an invalid one."""
 
     allowed: str
-    """What is allowed, as errors show it behind the key."""
+    """The allowed values, as errors show them after the key."""
     bare = False
-    """The key may be without a value."""
+    """Whether the key may stand without a value."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words that are allowed, if the values are words and nothing else."""
+        """The allowed words, if only words are allowed."""
         return ()
 
     @abstractmethod
     def read(self, text: str) -> object:
-        """The value that a text without blanks around it means."""
+        """The value of a text, which has no blanks around it."""
 
     @abstractmethod
     def check(self, value: object) -> object:
-        """The value itself, as `read` would have returned it."""
+        """The value, as `read` would return it."""
 
     @abstractmethod
     def write(self, value: object) -> str:
-        """A text that `read` returns this value for."""
+        """A text for which `read` returns this value."""
 
 
 class Choice(Values):
-    """One of several words, in any case, each of which means a value."""
+    """One of several words, in upper or lower case, each with its value."""
 
     def __init__(self, **choices: object) -> None:
         self.choices = choices
@@ -60,7 +57,7 @@ class Choice(Values):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words, in their order."""
+        """The words, in order."""
         return tuple(self.choices)
 
     def read(self, text: str) -> object:
@@ -89,7 +86,7 @@ class Switch(Choice):
         super().__init__(TRUE=True, FALSE=False)
 
     def read(self, text: str) -> object:
-        """True or false, also as people write it."""
+        """True or false; also for yes, no, on, off, 1, 0 and no value."""
         if text.upper() in ("", "1", "YES", "ON"):
             return True
         if text.upper() in ("0", "NO", "OFF"):
@@ -149,7 +146,7 @@ class Seconds(Values):
 
 
 class Name(Values):
-    """Text that names something, in the case in which it is written."""
+    """Text that names something; its case is kept."""
 
     def __init__(self, allowed: str) -> None:
         self.allowed = allowed
@@ -159,7 +156,7 @@ class Name(Values):
         return self.check(text)
 
     def check(self, value: object) -> object:
-        """The text without blanks around it; it must not be empty, nor have a `;`, which ends a pair."""
+        """The text without blanks around it. It must not be empty, nor contain `;`, which ends a pair."""
         if not isinstance(value, str) or not value.strip() or ";" in value:
             raise ValueError(value)
         return value.strip()

@@ -1,8 +1,8 @@
-"""Hints: what a client says of a range of pages, brought into force at once and to the pages in parts.
+"""Sets hints on ranges of pages, and ends them when they expire.
 
-A hint is in force when it is set, and when its time is over it is not any more: every page that comes in looks it up.
-The pages that are in memory already are brought in line by deferred work; one that reclaim looks at before its turn is
-brought in line then (`PageLife.settle`).
+A hint is in force from the moment it is set until it expires: each page that comes in gets its rights. Deferred work
+brings the pages already in memory in line with it, and reclaim does so earlier for a page that it looks at
+(`PageLife.settle`).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class Hinting:
-    """Handles SetHint, and ends hints whose time has come. A request that raises has changed nothing."""
+    """Handles SetHint, and ends expired hints. A request that raises has changed nothing."""
 
     def __init__(self, state: State, life: PageLife, placement: Placement, at_once: int | None = None) -> None:
-        """`at_once`: pages that one event brings in line with a hint; None: as many as deferred work does with one."""
+        """`at_once`: pages that one event brings in line with a hint; None: `work.PAGES_AN_EVENT`."""
         self._state = state
         self._life = life
         self._placement = placement
@@ -75,7 +75,7 @@ class Hinting:
             state.work.add(Work(Kind.FETCH, process, region, first, end, counted=True))
 
     def _check_ranges(self, region: Region, first: int, end: int, hint: Hint | None) -> None:
-        """Raise LimitExceeded when there are all the hints there may be, on ranges or under way."""
+        """Raise LimitExceeded if the process would have too many ranges, or the region has too many hints under way."""
         ranges = sum(len(each.hints) for each in region.process.regions.values())
         growth = region.hints.growth(first, end, clear=hint is None)
         if growth > 0 and ranges + growth > self._state.settings.max_hint_ranges:
@@ -89,13 +89,13 @@ class Hinting:
                 "again later"
             )
 
-    # What a hint in force means for the pages that are there
+    # Pages in memory
 
     def _most(self) -> int:
         return work.PAGES_AN_EVENT if self._at_once is None else self._at_once
 
     def _begin(self, task: Work, most: int) -> int:
-        """Bring some pages of a range in line at once, and the others by deferred work; returns how many were."""
+        """Bring up to `most` pages in line at once, and leave the rest to deferred work; returns how many pages."""
         done, progress = self.refresh_part(task, most) if most > 0 else (0, Progress.GOES_ON)
         if progress is not Progress.ENDED and task.region is not None:
             task.region.unsettled.append(task)
@@ -107,7 +107,7 @@ class Hinting:
         """Bring some resident pages of a range in line with the hints in force."""
         region = task.region
         if region is None:
-            raise TypeError(f"{task.kind} is about no region")
+            raise TypeError(f"{task.kind} has no region")
         done = 0
         if region.gone is None:
             entries, task.next_page = region.table.part(task.next_page, task.end, most)
@@ -125,10 +125,10 @@ class Hinting:
         return done, Progress.ENDED
 
     def fetch_part(self, task: Work, most: int) -> tuple[int, Progress]:
-        """Bring pages in for WILLNEED, as far as frames are to spare; nobody waits and nothing is evicted."""
+        """Bring in pages for WILLNEED while frames are to spare; evicts nothing."""
         region = task.region
         if region is None:
-            raise TypeError(f"{task.kind} is about no region")
+            raise TypeError(f"{task.kind} has no region")
         first = task.next_page
         task.next_page = min(first + most, task.end)
         for page in range(first, task.next_page):
@@ -148,7 +148,7 @@ class Hinting:
         return task.next_page - first, Progress.ENDED if task.next_page == task.end else Progress.GOES_ON
 
     def expire(self) -> None:
-        """End the hints whose time has come."""
+        """End the hints that have expired."""
         state = self._state
         if state.now < state.hint_expiry:
             return
@@ -161,7 +161,7 @@ class Hinting:
 
 
 def _together(ranges: list[HintRange], most: int) -> Iterator[tuple[int, int]]:
-    """First page and end of ranges, neighbours together; of more than `most` those of all together."""
+    """(first page, end) of ranges, adjacent ones merged; if there are more than `most`, one that spans all."""
     if len(ranges) > most:
         yield ranges[0].first, ranges[-1].end
         return

@@ -1,8 +1,8 @@
-"""What an application may say of a range: keys and grammar. Ranges and their order are in `hint_ranges`.
+"""Keys and grammar of hints. Only the daemon parses them.
 
 Grammar: `KEY=VALUE` pairs separated by `;`, blanks ignored, keys case-insensitive, at most 1 KiB. WILLNEED and DONTNEED
-need no value, and exclude each other. Keys that begin with `X_` are free-form and reach the policy untouched. Only the
-daemon parses hints. What says the same in typed fields (`typed_hint`) is checked by the same table, KEYS.
+need no value, and exclude each other. Keys that begin with `X_` are free-form and reach the policy unchanged. Hints in
+typed fields (`typed_hint`) are checked by the same table, KEYS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_EXTRA_KEYS: Final = 16
 
 
 class Priority(IntEnum):
-    """Order of eviction between pages of one process: LOW goes first."""
+    """Order of eviction among the pages of one process: LOW goes first."""
 
     LOW = 0
     NORMAL = 1
@@ -40,11 +40,11 @@ class Access(IntEnum):
 
 
 class Hint(msgspec.Struct, frozen=True, kw_only=True):
-    """A hint, typed.
+    """A hint.
 
-    `deny`: EVICTION=DENY. `fhp_bytes`: flexible huge page size, None is not said, 0 is AUTO. `swap_device`: number or
-    name as given, None is not said. `ttl_seconds`: None is forever. `extra`: the X_ keys. `text`: the hint as given.
-    `lasting`: it says more than WILLNEED or DONTNEED, which are done once and leave other hints in force.
+    `text`: the hint as given. `deny`: EVICTION=DENY. `fhp_bytes`: size of a flexible huge page; None: not given; 0:
+    AUTO. `swap_device`: number or name as given, or None. `ttl_seconds`: None: for ever. `extra`: the X_ keys.
+    `lasting`: it has keys other than WILLNEED and DONTNEED, which are done once and leave other hints in force.
     """
 
     text: str
@@ -66,9 +66,9 @@ class HintKey(NamedTuple):
     field: str
     """Field of Hint that has its value."""
     values: Values
-    """What it may be."""
+    """Its allowed values."""
     typed: str
-    """Field of the message HintFields that says the same; a size that may be AUTO has another one there, `key_auto`."""
+    """Field of the message HintFields with its value. A size that may be AUTO has a second field, `KEY_auto`."""
     for_policy: bool = False
     """Only a policy can act on it, and not the core."""
     once: bool = False
@@ -85,13 +85,13 @@ KEYS: Final[dict[str, HintKey]] = {
     "WILLNEED": HintKey("will_need", Switch(), "will_need", once=True),
     "DONTNEED": HintKey("dont_need", Switch(), "dont_need", once=True),
 }
-"""All keys but the free-form ones, in the order in which errors list them."""
+"""All keys except the free-form ones, in the order in which errors list them."""
 
 
 def parse_hint(text: str) -> Hint | None:
-    """The hint that `text` says, or None when it says nothing (which removes hints).
+    """Parse a hint; None if the text is empty, which removes hints.
 
-    Raises InvalidHint, which names the key, the value and what is allowed.
+    Raises InvalidHint, which names the key, the value and the allowed values.
     """
     _check_length(text)
     values: dict[str, object] = {}
@@ -124,7 +124,7 @@ def parse_hint(text: str) -> Hint | None:
 
 
 def typed_hint(values: Mapping[str, object], extra: Mapping[str, str]) -> Hint | None:
-    """The hint that values by key say, and free-form keys; None when they say nothing. Its text is made up for people.
+    """Make a hint from checked values by key and from free-form keys; None if there are none. Its text is for people.
 
     Raises InvalidHint as `parse_hint` does.
     """
@@ -163,7 +163,7 @@ def _hint(text: str, values: Mapping[str, object], extra: dict[str, str]) -> Hin
 
 
 def policy_keys(hint: Hint) -> list[str]:
-    """The keys of a hint that only a policy can act on, where they ask for something."""
+    """The keys of a hint that only a policy can act on and that differ from the default."""
     said = [name for name, key in KEYS.items() if key.for_policy and getattr(hint, key.field) != _DEFAULTS[key.field]]
     return said + sorted(hint.extra)
 
@@ -175,7 +175,7 @@ def _check_length(text: str) -> None:
 
 
 def _check_extra(part: str, key: str, value: str, extra: Mapping[str, str]) -> None:
-    """Raise InvalidHint for a free-form key without a name, and for one more than are allowed beside `extra`."""
+    """Raise InvalidHint for a free-form key without a name, or one too many in addition to `extra`."""
     if key == "X_":
         raise InvalidHint(f"hint key X_ in {part!r} has no name; allowed is X_NAME={value or 'value'}")
     if len(extra) >= MAX_EXTRA_KEYS:
@@ -189,11 +189,11 @@ def _not_allowed(key: str, value: str) -> InvalidHint:
 
 
 def _check_separators(part: str, key: str, value: str) -> None:
-    """Raise InvalidHint for several pairs with something else than `;` between them, or `:` in place of `=`.
+    """Raise InvalidHint if pairs are separated by something other than `;`, or `:` stands in place of `=`.
 
     The value of a free-form key may be any text.
     """
-    digits = value.replace(",", "").isdecimal()  # a number such as 2,097,152 is no list of pairs
+    digits = value.replace(",", "").isdecimal()  # 2,097,152 is a number, not a list of pairs
     if _SEPARATED.search(key) or (not key.startswith("X_") and not digits and _SEPARATED.search(value)):
         pairs = "; ".join(each for each in _SEPARATED.split(part) if each)
         raise InvalidHint(f"hint {part!r} is more than one KEY=VALUE pair; pairs are separated by ';', as in {pairs!r}")
@@ -203,14 +203,14 @@ def _check_separators(part: str, key: str, value: str) -> None:
 
 
 def _meant(text: str, allowed: Iterable[str]) -> str:
-    """The question whether the most similar of `allowed` was meant; nothing when none is similar."""
+    """A question that suggests the most similar word of `allowed`; empty if none is similar."""
     names = list(allowed)
     likely = difflib.get_close_matches(text, names, n=1) or [name for name in names if text and name.startswith(text)]
     return f"did you mean {likely[0]}? " if likely else ""
 
 
 def _pair_meant(key: str, value: str) -> str:
-    """The question what was meant by an unknown key; a value that stands in the key's place belongs to one key."""
+    """A question that suggests a key in place of an unknown one, or the key that a value without one belongs to."""
     said = key or value.upper()
     for name, entry in KEYS.items():
         if not entry.values.bare and said in entry.values.allowed.split("|") and said != "NORMAL":
@@ -220,4 +220,4 @@ def _pair_meant(key: str, value: str) -> str:
 
 _DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Hint)}
 _SEPARATED: Final = re.compile(rf"\s*[,&\n]\s*|(?<=[^\s=])\s+(?=[A-Z]\w*\s*=|(?:{'|'.join(KEYS)})\s*$)", re.IGNORECASE)
-"""What people write between pairs where `;` is meant: a comma, or blanks before another key."""
+"""Separators that people write in place of `;`: a comma, `&`, a new line, or blanks before another key."""

@@ -1,6 +1,6 @@
-"""Holds: a page that was faulted in stays until it is touched, so that a fault and the access after it meet.
+"""Holds: a page that a fault brought in stays in memory until the access after the fault touches it.
 
-Also where a fault counts as a touch, because that is where its hold begins.
+A fault counts as a touch here, when its hold begins.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Holds:
-    """Begins holds within the budget; `PageLife.unpin` ends them."""
+    """Begins holds within the budget; `PageLife.end_hold` ends them."""
 
     __slots__ = ("_budget", "_frames", "_held", "_seconds", "_state")
 
@@ -27,10 +27,10 @@ class Holds:
         self._seconds = state.settings.hold_seconds
 
     def begin(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:
-        """Hold a PRESENT frame within the budget; the oldest hold gives way to the newest.
+        """Hold a PRESENT frame. If the budget is used up, the oldest hold ends.
 
-        The access that a hold is for ends it and is not counted: the touch is counted here, where a hold begins.
-        `told`: the evict policy has heard of this fault by `page_filled`.
+        The touch is counted here; the access after the fault ends the hold and is not counted. `told`: the evict policy
+        was notified of this fault by `page_filled`.
         """
         frames, budget = self._frames, self._budget
         if budget == 0 or frames.state[pfn] != PRESENT:
@@ -47,7 +47,7 @@ class Holds:
         held[pfn] = self._state.now + self._seconds
 
     def count_touch(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:
-        """Count a fault's touch of a page that has its bytes; `told`: the evict policy has just heard of the page."""
+        """Count a fault as a touch of a page that has its bytes. `told`: as for `begin`."""
         frames = self._frames
         if process.touches is not None:
             process.touches.extend((frames.page[pfn], 3 if write else 2))

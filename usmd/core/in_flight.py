@@ -1,4 +1,4 @@
-"""Records of what is under way with a frame: a swap-in, or an eviction. `State` keeps them, by frame."""
+"""Records of a swap-in or an eviction under way. `State` keeps them by frame."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Filling:
-    """A swap-in under way. `region` is None once the region has gone: the frame and the slot are freed at the end.
+    """A swap-in under way. `region` None: the region is gone, and the end of the read frees frame and slot.
 
-    `writable`: the page comes in for a write, which nobody will report again. `yields`: whether faults that park on it
-    are answered USM_YIELD; None: no fault has asked.
+    `writable`: the page comes in dirty, because no fault will report its first write. `yields`: whether faults that
+    park on it are answered USM_YIELD; None: the alloc policy was not asked yet.
     """
 
     __slots__ = ("reference", "region", "waiters", "writable", "yields")
@@ -28,16 +28,16 @@ class Filling:
         self.waiters: list[Waiter] = []
 
     def park(self, waiter: Waiter) -> None:
-        """Have a waiter hear of the end; the touch of the first is the fill, of which the evict policy hears."""
+        """Add a waiter. The fill itself notifies the evict policy of the first waiter's touch."""
         waiter.told = not self.waiters
         self.waiters.append(waiter)
 
 
 class Evicting:
-    """An eviction under way: the ticket of its Protect, and the slot once a write began.
+    """An eviction under way. `ticket`: of its Protect. `reference`: its slot, once a write has begun.
 
-    `device`: the page is MOVING to that device, and this is the second half. `refused`: devices that refused the page,
-    bit n for device n.
+    `device`: the page is MOVING to that device; None: it is not. `refused`: devices that refused the page, bit n for
+    device n.
     """
 
     __slots__ = ("device", "record", "reference", "refused", "region", "ticket")

@@ -1,8 +1,7 @@
-"""The core without bytes: what a shell would complete is complete at once. For replays, shadows and experiments.
+"""The core without bytes, for replays, shadows and experiments: nothing waits for a shell.
 
-The same state, policies, reclaim and hints as in the daemon, and the same transitions but for those that wait for a
-shell: an eviction ends as it begins, and a page from swap is there when it is asked for. Touches come in runs. A page
-that was never written to since it was zero-filled counts as all zero.
+State, policies, reclaim and hints are those of the daemon. So are the transitions, except that an eviction ends when it
+begins, and a page from swap is present at once. Touches come in runs. A page counts as all zero until its first write.
 """
 
 from __future__ import annotations
@@ -37,17 +36,18 @@ from usmd.core.swap_map import DeviceInfo
 from usmd.core.view import MakePolicy
 
 NEW, WRITTEN, FROM_SWAP = DIRTY | ZERO | NORMAL, DIRTY | NORMAL, NORMAL
-"""Flags of pages without a hint: never written to, written to, and as their slot has them."""
+"""Flags of pages without a hint: never written to, written to, and the same as in their slot."""
 UNUSUAL = 3
 USUAL_END = bytes(END_OF[flags] if flags in (NEW, WRITTEN, FROM_SWAP) else UNUSUAL for flags in range(256))
-"""How the eviction of such a page ends."""
+"""End of an eviction by the page's flags: UNUSUAL unless they are one of the three above."""
 
 
 class Touches(events.Event, frozen=True):
     """A run of touches of pages of one region, in order.
 
-    `pages`: their numbers, which are in range. `writes`: a byte a touch, 1 for a write; empty: all are reads. `times`:
-    a time a touch; empty: all are at the event's. `first`: the number of the first touch since the start.
+    `pages`: their numbers, which are in range. `writes`: one byte a touch, 1 for a write; empty: all are reads.
+    `times`: one time a touch, in seconds; empty: all have the event's time. `first`: number of the first touch, counted
+    since the start.
     """
 
     process_id: int
@@ -62,7 +62,7 @@ class InstantLife(PageLife):
     """Transitions that need no shell."""
 
     def zero_fill(self, region: Region, page: int, prefer: int | None) -> int:
-        """ABSENT → PRESENT on a free frame, which is returned."""
+        """ABSENT → PRESENT on a free frame; returns the frame."""
         state = self._state
         pfn = state.frames.take(prefer)
         self._own(region, page, pfn)
@@ -71,7 +71,7 @@ class InstantLife(PageLife):
         return pfn
 
     def zero_fill_run(self, region: Region, first: int, count: int, pfn: int) -> None:
-        """ABSENT → PRESENT for pages in a row."""
+        """ABSENT → PRESENT for consecutive pages."""
         state = self._state
         super().zero_fill_run(region, first, count, pfn)
         state.zero_fills.clear()
@@ -100,14 +100,14 @@ class InstantLife(PageLife):
         self._state.discards.clear()
 
     def entry_after(self, end: int, region: Region, page: int, pfn: int) -> int | None:
-        """The entry of a page whose eviction ends so; None: there is no slot for it."""
+        """The page table entry after an eviction with this end; None if there is no slot for the page."""
         if end == ENDS_ZERO:
             return ABSENT
         taken = self._state.frames.slot[pfn] if end == ENDS_CLEAN else self.slots.take(region, page, pfn)
         return None if taken is None else -taken - 1
 
     def evict(self, pfn: int, policy: str, reason: str) -> None:
-        """PRESENT → SWAPPED, or ABSENT where it is all zero; the frame is free."""
+        """PRESENT → SWAPPED, or ABSENT if the page is all zero. If there is no slot for it, nothing changes."""
         state = self._state
         frames = state.frames
         key = frames.page[pfn]
@@ -134,7 +134,7 @@ class InstantLife(PageLife):
 
 
 class InstantCore(Core):
-    """A core for one process and its touches; regions, hints and policies as in any core."""
+    """A core without a shell, which handles Touches as well."""
 
     life: InstantLife
     hinted_at_once = MAX_FRAMES
@@ -162,7 +162,7 @@ class InstantCore(Core):
         process.counters.accesses += len(event.pages) - misses
 
     def _plain_touches(self, region: Region, pages: Sequence[int], writes: bytes) -> int:
-        """Touches without times, hints and pages beside the missed one; returns how many pages were missed."""
+        """Handle touches without times, hints or pages beside the missed one; returns how many pages were missed."""
         process, chunks = region.process, region.table.chunks
         policies, forced, frames = process.policies, self.state.forced_victims, self._frames
         all_flags = frames.flags
@@ -188,18 +188,17 @@ class InstantCore(Core):
                         self._miss(process, region, page, write=write)
                     else:
                         exchange(page, write)
-        finally:  # also when a run is ended from outside
+        finally:  # also if EndsRun ends the run
             add_up()
         return misses
 
     def _exchange(
         self, process: Process, region: Region
     ) -> tuple[Callable[[int, bool], None] | None, Callable[[], None]]:
-        """What most misses in full memory come to, without detours: one page goes, and one takes its frame.
+        """The short way for most misses in full memory: one page goes, and another takes its frame.
 
-        The first function does the same as `_miss` for a page, and takes that way where there is more to do than usual.
-        None: there always is, because evictions are put on record, or a process has a swap_max. The second counts at
-        the end of a run what the first did.
+        The first function has the same effect as `_miss`, and calls it in unusual cases. It is None if evictions are
+        put on record or a process has a swap_max. The second function counts, at the end of a run, what the first did.
         """
         policies = process.policies
         if process.evictions.maxlen or self.state.budgets.limited:
@@ -224,7 +223,7 @@ class InstantCore(Core):
                 end = usual_end[flags[pfn]]
                 if end != UNUSUAL:
                     left = entry_after(end, region, key & PAGE_MASK, pfn)
-            if left is None:  # there is more to do; the policy is notified of the miss, and has named a victim
+            if left is None:  # unusual; the policy was notified of the miss, and has named a victim
                 self.reclaim.take(process, pfn)
                 self._miss(process, region, page, write=write, missed=True)
                 return
@@ -267,7 +266,7 @@ class InstantCore(Core):
         return exchange, add_up
 
     def _any_touches(self, region: Region, event: Touches) -> int:
-        """Touches of all kinds; returns how many pages were missed."""
+        """Handle touches of all kinds; returns how many pages were missed."""
         state, process = self.state, region.process
         flags, policies, forced = state.frames.flags, process.policies, state.forced_victims
         table, writes, times = region.table, event.writes, event.times
@@ -296,9 +295,9 @@ class InstantCore(Core):
         return misses
 
     def _miss(self, process: Process, region: Region, page: int, *, write: bool, missed: bool = False) -> None:
-        """A touch of a page that is not present: what the alloc policy says of it, and room for that.
+        """Handle a touch of a missing page: ask the alloc policy, make room, bring in.
 
-        `missed`: the evict policy has heard of it already.
+        `missed`: the evict policy was notified of the miss already.
         """
         frames = self._frames
         found, pfn, plan, _ = self._ladder.resolve(region, page, write, missed)

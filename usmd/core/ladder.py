@@ -1,8 +1,8 @@
-"""The ladder that every fault goes down, explicit, real or replayed: where its page is, and what follows from that.
+"""The steps that every fault takes, explicit, real or replayed: where its page is, and what follows from that.
 
-PRESENT: another fault brought it in. EVICTING: retaken. FILLING: the fault parks. ABSENT or SWAPPED: the alloc policy
-says what to bring in. Here alone faults are counted, and policies and hints hear of them. What the source of a fault
-does with the outcome is its own: `faults`, `real_faults`, `instant`.
+PRESENT: another fault brought the page in. EVICTING: the page is retaken. FILLING: the fault parks. ABSENT or SWAPPED:
+the alloc policy decides what to bring in. Only this module counts faults and notifies policies and hints of them. Each
+source of faults does the rest with the outcome: `faults`, `real_faults`, `instant`.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ PRESENT: Final = 0
 RETAKEN: Final = 1
 """It was on its way out, and stays."""
 FILLED: Final = 2
-"""It was ABSENT, and is in memory now. This and what is less: the fault has its page."""
+"""It was ABSENT, and is in memory now. Up to this value the fault has its page."""
 FILLING: Final = 3
-"""It comes in already: the fault parks on that."""
+"""It is coming in already: the fault parks on that."""
 ABSENT: Final = 4
 """It needs a frame."""
 SWAPPED: Final = 5
 """It needs a frame and a read."""
 
 Outcome = tuple[int, int, Allocation, bool]
-"""One of the above; the frame, or -1; what to bring in; whether the alloc policy wants USM_YIELD answered."""
+"""One of the above; the frame, or -1; the pages to bring in; whether to answer USM_YIELD."""
 NO_PLAN: Final = Allocation(0, 0)
 NO_FRAME: Final = -1
 
 
 def count_faults(region: Region, *, minor: int, major: int) -> None:
-    """Count faults that a replay resolved many of in a row, as `Ladder.resolve` counts each."""
+    """Count many faults of a replay, as `Ladder.resolve` counts each."""
     counters = region.process.counters
     region.faults += minor + major
     counters.faults += minor + major
@@ -67,9 +67,9 @@ class Ladder:
         self._waiting = placement.waiting
 
     def resolve(self, region: Region, page: int, write: bool, missed: bool = False) -> Outcome:
-        """Take a fault on a page as far as all sources go alike.
+        """Resolve a fault on a page, up to where the sources of faults differ.
 
-        `missed`: the evict policy has heard already that the page was missed.
+        `missed`: the evict policy was notified of the miss already.
         """
         chunk = region.table.chunks[page >> CHUNK_BITS]
         entry = 0 if chunk is None else chunk[page & CHUNK_MASK]
@@ -110,9 +110,9 @@ class Ladder:
         return ABSENT, NO_FRAME, plan, yields
 
     def _yields(self, region: Region, page: int, pfn: int, *, write: bool) -> bool:
-        """Whether a fault that parks yields: as the one did that brought the page in.
+        """Whether a fault that parks yields: as the fault did that began the fill.
 
-        Where there was none, the alloc policy is asked, once.
+        If no fault began it, asks the alloc policy, once for all faults.
         """
         hint = _hint_of(region, page) if region.hints.ranges else None
         filling = self._life.filling[pfn]
@@ -122,9 +122,9 @@ class Ladder:
         return filling.yields
 
     def bring_in(self, waiter: Waiter, outcome: Outcome, *, writable: bool) -> bool:
-        """Have the page of an outcome above FILLED come in; False when it is there at once, else the waiter waits.
+        """Bring in the page of an outcome above FILLED; False if it is present at once, else the waiter waits.
 
-        `writable`: as for `PageLife.swap_in`, of this page and of those beside it.
+        `writable`: as for `PageLife.swap_in`, for this page and those beside it.
         """
         found, pfn, plan, yields = outcome
         if found == FILLING:
@@ -140,10 +140,9 @@ class Ladder:
         return True
 
     def _clip(self, plan: Allocation, region: Region, page: int, hint: HintRange | None) -> Allocation:
-        """The part of a plan that one fault may bring in.
+        """The part of a plan that one fault may bring in: within the region and within the hint's range.
 
-        It does not leave the region or the hint's range. A plan of more pages than a fault may bring is cut into parts
-        of as many, and the fault brings in the one that it is in, whichever others are there already.
+        A plan of more than `max_fault_pages` is cut into parts of that many. The part with the faulting page comes in.
         """
         first, end = max(plan.first, 0), min(plan.first + plan.count, region.page_count)
         if hint is not None:
@@ -153,7 +152,7 @@ class Ladder:
 
 
 def _hint_of(region: Region, page: int) -> HintRange | None:
-    """The hint in force on a page, which hears of the fault."""
+    """The hint in force on a page; counts the fault for it."""
     hint = region.hints.find(page)
     if hint is not None:
         hint.effects.faults += 1

@@ -79,7 +79,7 @@ def test_a_policy_whose_constructor_raises_takes_no_place():
     before = list(policies.candidates(9))
     with pytest.raises(InvalidArgument, match=r"broken: its constructor raised ZeroDivisionError\('no room'"):
         shell.do(events.SetPolicy(process, "evict", "broken"))
-    with pytest.raises(InvalidArgument, match="alloc is a FirstFit, which is no evict policy"):
+    with pytest.raises(InvalidArgument, match="alloc is a FirstFit, not a policy of kind evict"):
         shell.do(events.SetPolicy(process, "evict", "alloc"))
     assert (list(policies.candidates(9)), policies.specifications["evict"]) == (before, "lru")
     assert shell.get(process, region, 0) == b"\1" * PAGE
