@@ -1,4 +1,4 @@
-"""Where the bytes of one region are in its client's address space: one piece, unless mremap moved or covered a part."""
+"""Where the bytes of one region are in its client's address space: in one piece, unless mremap moved or hid a part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Piece(NamedTuple):
     address: int
 
     def without(self, address: int, length: int) -> list[Piece]:
-        """What is left of it where something else is at `length` addresses from `address` on."""
+        """The parts of this piece outside `length` addresses from `address` on."""
         end, end_out = self.address + self.length, address + length
         left = []
         if self.address < address:
@@ -25,7 +25,7 @@ class Piece(NamedTuple):
 
 
 class AddressMap:
-    """Pieces of a region by offset; bytes that no piece covers are nowhere in the client any more."""
+    """The pieces of a region, by offset. The client no longer maps bytes that no piece covers."""
 
     __slots__ = ("length", "pieces", "whole")
 
@@ -33,17 +33,17 @@ class AddressMap:
         self.length = length
         self.pieces = [Piece(0, length, address)]
         self.whole: int | None = address
-        """Where the region begins, if all of it is in one piece, as usual."""
+        """Address of a region in one piece, which is the usual case; else None."""
 
     def offset_of(self, address: int) -> int | None:
-        """The byte of the region that is at an address, or None."""
+        """Offset in the region of the byte at an address, or None."""
         for offset, length, start in self.pieces:
             if start <= address < start + length:
                 return offset + address - start
         return None
 
     def locate(self, offset: int, length: int) -> list[Piece]:
-        """Where `length` bytes from `offset` on are, in their order; what is nowhere is left out."""
+        """Pieces that hold `length` bytes from `offset` on, in order of offset; unmapped bytes are left out."""
         if self.whole is not None:
             return [Piece(offset, length, self.whole + offset)]
         found = []
@@ -55,7 +55,7 @@ class AddressMap:
         return found
 
     def take_out(self, address: int, length: int) -> list[Piece]:
-        """Forget the addresses from `address` on, for something else is there now; returns what was there."""
+        """Remove `length` addresses from `address` on, which something else occupies; returns the pieces removed."""
         taken: list[Piece] = []
         kept: list[Piece] = []
         for piece in self.pieces:
@@ -70,7 +70,7 @@ class AddressMap:
         return taken
 
     def put(self, piece: Piece) -> None:
-        """Have a piece be where it says; its offsets are nowhere else."""
+        """Add a piece. No other piece may cover its offsets."""
         self._set(sorted([*self.pieces, piece]))
 
     def _set(self, pieces: list[Piece]) -> None:

@@ -1,8 +1,7 @@
-"""What a mechanism is: where the bytes of pages are, and how a client's touch of a page that is not there is told.
+"""The interface of a mechanism, which holds the bytes of pages and acts on the mappings of clients.
 
-Commands of the core end here. A page is named by its key (`usmd.core.region.page_key`), a frame by its number; both
-are trusted, for they come from the core. Nothing here blocks but for a copy of memory. Who may have which page, and
-when, is the core's.
+The engine performs commands of the core by it. A page is named by its key (`usmd.core.region.page_key`), a frame by its
+number; both come from the core, so they are trusted. No method waits for a device, or without a bound for a client.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ Errors = list[UsmdError | None]
 
 
 class Busy(SwapIOError):
-    """A page cannot be brought in at this moment, and can be in the next; never told to a client."""
+    """A page cannot be filled, or a region mapped, at the moment; try again. No client sees this error."""
 
 
 class Stage:
-    """Where the pages of one batch are read to: `buffers`, one a page, in the order of `pages`."""
+    """Memory that a batch of pages is read into: `buffers`, one a page, in the order of `pages`."""
 
     __slots__ = ("buffers", "pages")
 
@@ -32,64 +31,64 @@ class Stage:
 
 
 class Mechanism(ABC):
-    """Bytes of pages. What only real memory needs does nothing by default."""
+    """Bytes of pages. Methods that only real memory needs do nothing by default."""
 
     name: ClassVar[str]
 
     def add_region(self, region_id: int, process_id: int, page_count: int) -> None:  # noqa: B027 - optional
-        """A region of absent pages exists. Raises LimitExceeded, and has changed nothing, when there is no room."""
+        """Make a region of absent pages. Raises LimitExceeded if there is no room, and has then changed nothing."""
 
     def drop_regions(self, region_ids: Sequence[int], *, ended: bool) -> None:  # noqa: B027 - optional
-        """Regions are gone, with their bytes; `ended`: because their session is over."""
+        """Drop regions and their bytes. `ended`: because their session has ended."""
 
     def is_emptied(self, region_id: int) -> bool:
-        """Whether a region that is gone holds no memory any more, so that no touch finds its bytes."""
+        """Whether a region that is gone holds no memory, so that no touch finds its bytes."""
         del region_id
         return True
 
     def release(self, pages: Sequence[int]) -> None:  # noqa: B027 - optional
-        """Pages have left their frames: give their memory back, and have touches of them fault."""
+        """Give back the memory of pages that have left their frames. A touch of them faults from now on."""
 
     def restore(self, pages: Sequence[int], writable: Sequence[bool]) -> None:  # noqa: B027 - optional
-        """Pages stay, or may be written to from now on; whoever waits for one goes on."""
+        """Keep pages present, allow writes to the writable ones, and wake the threads that wait for them."""
 
     def wake(self, pages: Sequence[int]) -> list[int]:
-        """Have those go on who wait for pages that are there; returns those whose client had emptied them."""
+        """Wake threads that wait for present pages; returns the pages that their client had punched out."""
         del pages
         return []
 
     def poison(self, pages: Sequence[int], reasons: Sequence[int]) -> list[int]:
-        """Make touches of pages that are not there end in SIGBUS; returns those whose waiters must go on waiting.
+        """Make touches of missing pages raise SIGBUS; returns the pages whose threads must keep waiting.
 
-        `reasons`: a FailureReason of the wire contract for each, which its client may look at; 0: none.
+        `reasons`: for each page a FailureReason of the wire contract, which its client can read; 0: none.
         """
         del reasons
         return list(pages)
 
     def tick(self) -> None:  # noqa: B027 - optional
-        """Time has passed: do what was put off."""
+        """Retry what was put off; called every 0.1 s."""
 
     @abstractmethod
     def zero(self, frames: Sequence[int], pages: Sequence[int]) -> None:
-        """Make frames all zero, and pages present on them."""
+        """Fill frames with zeros, and make pages present on them."""
 
     @abstractmethod
     def protect(self, frames: Sequence[int], pages: Sequence[int]) -> Sequence[bool | None]:
-        """Make the bytes of pages stable; say which are all zero, and None for one that cannot be stable now."""
+        """Stop writes to pages. Returns for each whether it is all zero, or None if writes cannot be stopped now."""
 
     @abstractmethod
     def source(self, page: SlotPage) -> memoryview:
         """The bytes of a page that is being evicted, for a swap device to read.
 
-        They are the page's until its write ends or is given up; after that they may be read and are anything.
+        They are the page's until its write ends or is given up. A later read is harmless, and finds any bytes.
         """
 
     @abstractmethod
     def stage(self, pages: Sequence[SlotPage], *, at_once: bool = False) -> Stage:
-        """Buffers for a swap device to read pages into, of the pages in any order; then call `fill`, whatever came.
+        """Buffers for a swap device to read pages into; `pages` may be in any order. Then call `fill`, errors or not.
 
-        They are memory of the daemon's own, on which no page is, unless the read is done `at_once`.
-        Where a read does not end in time, call `unstage` in the place of `fill`, once it has ended.
+        Unless the read is done `at_once`, the buffers are apart from all frames.
+        If a read is late, call `unstage` once it has ended, in place of `fill`.
         """
 
     def unstage(self, stage: Stage) -> None:
@@ -99,18 +98,19 @@ class Mechanism(ABC):
 
     @abstractmethod
     def fill(self, stage: Stage, errors: Sequence[UsmdError | None]) -> Errors:
-        """Make the pages of a batch present that were read without an error, and give the buffers back.
+        """Make present the pages that were read without an error, and give the buffers back.
 
-        One error or None for each page: the one given, or why it cannot be present; with Busy call `fill` again.
+        Returns for each page its error of `errors`, or why it cannot be present, or None. If any is Busy, the buffers
+        are kept: call `fill` again with these results.
         """
 
     @abstractmethod
     def load(self, frames: Sequence[int], first: int, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset` on in page `first` and those after it, which are on `frames`."""
+        """Read `length` bytes from `offset` on in page `first` and the pages after it, which are on `frames`."""
 
     @abstractmethod
     def store(self, frames: Sequence[int], first: int, offset: int, data: memoryview) -> int:
-        """Write `data` from `offset` on in page `first` and those after it, on `frames`; returns the bytes written."""
+        """Write `data` from `offset` on in page `first` and the pages after it, on `frames`; returns the bytes done."""
 
     @abstractmethod
     def close(self) -> None:

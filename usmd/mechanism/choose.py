@@ -18,10 +18,10 @@ MECHANISMS: Final = (AUTO, simulated.NAME, userfaultfd.NAME)
 
 
 def why_not_real(offer: uffd.Offer, page_size: int) -> str:
-    """Empty where `userfaultfd` can be used with pages of this size, else why not, in a line."""
+    """Why `userfaultfd` cannot be used with pages of this size, in one line; empty if it can."""
     if page_size % uffd.HARDWARE_PAGE:
         return (
-            f"memory.page_size = {format_size(page_size)} is no multiple of the hardware's "
+            f"memory.page_size = {format_size(page_size)} is not a multiple of the hardware's "
             f"{format_size(uffd.HARDWARE_PAGE)}"
         )
     return uffd.usable(offer)
@@ -30,15 +30,15 @@ def why_not_real(offer: uffd.Offer, page_size: int) -> str:
 def make(
     wanted: str, frames: int, page_size: int, offer: uffd.Offer, clock: Callable[[], float] = time.monotonic
 ) -> tuple[Mechanism, str]:
-    """The mechanism of this name, and for `auto` why it is not real memory (empty: it is).
+    """The mechanism of this name, and for `auto` why it is not real memory (empty if it is).
 
-    Raises ConfigError when `userfaultfd` is wanted and cannot be used, or the memory cannot be had.
+    Raises ConfigError if `userfaultfd` is asked for and cannot be used, or if the pool cannot be allocated.
     """
     why_not = "" if wanted == simulated.NAME else why_not_real(offer, page_size)
     if wanted == userfaultfd.NAME and why_not:
         raise ConfigError(
-            f'memory.mechanism = "{userfaultfd.NAME}" cannot be used: {why_not}; `usmctl doctor` says what to do, '
-            f'and "{AUTO}" or "{simulated.NAME}" do without'
+            f'memory.mechanism = "{userfaultfd.NAME}" cannot be used: {why_not}; `usmctl doctor` says what to do; '
+            f'"{AUTO}" and "{simulated.NAME}" work without it'
         )
     if wanted == simulated.NAME or why_not:
         return SimulatedMemory(frames, page_size), why_not

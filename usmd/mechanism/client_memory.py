@@ -1,8 +1,7 @@
-"""One client's userfaultfd: where its regions are mapped, the faults it reports, and how pages come and go there.
+"""One client's userfaultfd: where its regions are mapped, its faults, and how its pages are filled and protected.
 
-The client holds a duplicate of the descriptor, so that it waits, and never reads zeros, when the daemon dies. It can
-unmap, split and move its mappings as it likes: a byte that is nowhere in it any more costs nothing but itself, and what
-mremap moves is followed.
+The client keeps a duplicate of the descriptor: if the daemon dies, its threads wait and never read zeros. It can unmap,
+split and move its mappings as it likes. Bytes that it no longer maps are skipped, and moves by mremap are followed.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from usmd.mechanism.region_addresses import RegionAddresses
 from usmd.mechanism.uffd import EVENT_PAGEFAULT, EVENT_REMAP, FLAG_PROTECTED, FLAG_WRITE, HARDWARE_PAGE, Feature
 
 MAX_MESSAGES: Final = 64
-"""Messages taken at a stretch; then others have their turn."""
+"""Messages read at a time; then other clients have their turn."""
 BUSY_TRIES: Final = 50
-"""How often a call that meets an unfinished remap is tried again before it is put off."""
+"""How often a call is tried while a remap is unfinished, before it is put off."""
 BUSY_SECONDS: Final = 1e-5
 MAX_HALVINGS: Final = 4096
-"""How often a range with holes is halved to poison what is mapped of it, which bounds the time that a client costs."""
+"""How often a range with holes is halved to poison its mapped parts. Bounds the time that a client can cost."""
 STUCK_SECONDS: Final = 0.1
-"""For how long nobody waits again for a client whose remap did not end."""
+"""For how long no call waits again for a client whose remap did not end."""
 
 
 class ClientMemory:
-    """The memory of process `pid` as its client sees it. `descriptor` is owned, and closed by `close`.
+    """The memory of process `pid` as its client sees it. `close` closes `descriptor`.
 
-    Raises OSError where the kernel refuses the handshake.
+    Raises OSError if the kernel refuses the handshake.
     """
 
     def __init__(
@@ -49,48 +48,51 @@ class ClientMemory:
         self.last_thread = 0
         """Thread id of the last fault that was read; 0: unknown."""
         self.on_early: Callable[[], None] = lambda: None
-        """Called when faults were read in the middle of something else, so that `read` has them."""
+        """Called when another operation had to read faults; `read` returns them."""
         self._messages = uffd.Messages(descriptor, MAX_MESSAGES)
         self._zero_page = uffd.ZeroPage(descriptor)
         self._copy_pages = uffd.CopyPages(descriptor)
         self._page_size = page_size
         self._at = RegionAddresses()
         self._gone: set[int] = set()
-        """Regions that have gone; a touch of what their client still maps is an error."""
+        """Regions that are gone. A touch of what the client still maps of them is an error."""
         self._early: list[PageFault] = []
         self._tries = 0
         self._stuck_until = 0.0
         self._put_off: list[PutOff] = []
         self._poisons: list[PutOff] = []
-        """Ranges that are to be poisoned; those of `_put_off` are to be filled with zeros."""
+        """Ranges still to be poisoned; those of `_put_off` are still to be zeroed."""
         self._halvings = 0
 
     # Mappings
 
     @property
     def piece_count(self) -> int:
-        """Pieces that its regions are in, those that are gone included; each costs time with every fault and remap."""
+        """Pieces of all regions, gone ones included; each costs time with every remap."""
         return self._at.piece_count
 
     def overlaps(self, address: int, length: int) -> bool:
-        """Whether a region is, as far as is known here, at some of these addresses."""
+        """Whether a region is known to be at any of these addresses."""
         return self._at.overlaps(address, length)
 
     def register(self, region_id: int, address: int, length: int) -> None:
-        """The client has mapped a region at an address. Raises OSError where the kernel takes no such range."""
+        """Serve a region that the client has mapped at an address. Raises OSError if the kernel refuses the range."""
         uffd.register(self.descriptor, address, length)
         self._at.put(region_id, address, length)
 
     def mapped(self, region_id: int) -> bool:
-        """Whether the client has said where it mapped a region, and has not mapped something else there."""
+        """Whether a region was registered here and is not forgotten."""
         return region_id in self._at.maps
 
     def served(self) -> set[int]:
-        """Regions that it has mapped, and that are not gone."""
+        """Regions that the client has mapped and that are not gone."""
         return self._at.maps.keys() - self._gone
 
     def drop(self, region_ids: Iterable[int], *, ended: bool) -> None:
-        """Regions are gone. A client that gives one back has unmapped it; what it still maps is an error to touch."""
+        """Stop serving regions that are gone; a touch of what is still mapped of them is an error.
+
+        Unless their session has `ended`, the client unmaps regions first: such a region is forgotten.
+        """
         mine = self._at.maps.keys() & region_ids
         self._gone |= mine
         if self._put_off:
@@ -108,15 +110,14 @@ class ClientMemory:
                 self.forget(region_id)
 
     def forget(self, region_id: int) -> None:
-        """A region is nowhere in the client any more; a touch of what it maps all the same is an error."""
+        """Forget where a region is mapped. A touch of what is still mapped of it is an error."""
         self._at.forget(region_id)
         self._gone.discard(region_id)
 
     def lose(self, address: int, length: int) -> None:
-        """Another session of the process has mapped a region at these addresses.
+        """Forget addresses where another session of the process has mapped a region.
 
-        The kernel would let this userfaultfd poison and unprotect that region's pages, for it asks for the process
-        alone.
+        The kernel checks the process alone: it would let this userfaultfd poison and unprotect that region's pages.
         """
         self._at.take_out(address, length)
         self._poisons, _ = cut(self._poisons, 0, address, length)
@@ -124,7 +125,7 @@ class ClientMemory:
     # Faults
 
     def read(self) -> list[PageFault]:
-        """Faults that wait to be served, about 64 at most; those on pages of nobody end here. Raises OSError."""
+        """Faults to be served, about 64 at most. Pages outside all regions are poisoned here. Raises OSError."""
         faults: list[PageFault] = []
         for fault in self._early:
             if fault.region_id in self._at.maps and fault.region_id not in self._gone:
@@ -164,8 +165,8 @@ class ClientMemory:
     # Pages
 
     def zero(self, region_id: int, offset: int, length: int) -> bool:
-        """Fill missing bytes with zeros, and wake who waits for the range; whether any byte was missing."""
-        if self._poisons:  # what is there is no error any more, and poison would take away its protection
+        """Fill missing bytes with zeros and wake the threads that wait; returns whether any byte was missing."""
+        if self._poisons:  # the range is valid again, and a late poison would remove its write protection
             self._poisons, _ = cut(self._poisons, region_id, offset, length)
         found = self._at.maps[region_id]
         if found.whole is not None and self._zero_page(found.whole + offset, length):
@@ -198,25 +199,25 @@ class ClientMemory:
         return filled
 
     def refill(self, region_id: int, offset: int, length: int, zeros: int) -> bool:
-        """Wake who waits for bytes that are there; where their own client has emptied them they are zeros from now on.
+        """Wake the threads that wait for present bytes; fill with zeros what the client itself has punched out.
 
-        Those are write-protected, so that the first write to them is heard of; `zeros` is where a page of zeros is.
-        Returns whether any byte was missing.
+        Filled bytes are write-protected, so that the first write to them is reported. `zeros` is the address of a page
+        of zeros. Returns whether any byte was missing.
         """
         emptied = False
         for start in range(offset, offset + length, HARDWARE_PAGE):
             done, error = self.copy(region_id, start, HARDWARE_PAGE, zeros, writable=False)
             emptied = emptied or done > 0
             if error == errno.EEXIST or error == errno.EAGAIN:
-                self.wake(region_id, start, HARDWARE_PAGE)  # after EAGAIN it faults again
+                self.wake(region_id, start, HARDWARE_PAGE)  # after EAGAIN the thread faults again
             elif error:
                 ranges.refused("refill", error)
         return emptied
 
     def copy(self, region_id: int, offset: int, length: int, source: int, *, writable: bool) -> uffd.Drained:
-        """Fill missing bytes from the daemon's memory at `source`, and wake who waits.
+        """Fill missing bytes from the daemon's memory at `source`, and wake the threads that wait for them.
 
-        EEXIST: the client has put a page there. ENOENT: it is nowhere in the client. EAGAIN: try again.
+        Errors: EEXIST: the client has put a page there. ENOENT: the client does not map it. EAGAIN: try again.
         """
         if self._poisons:  # as in `zero`
             self._poisons, _ = cut(self._poisons, region_id, offset, length)
@@ -228,7 +229,7 @@ class ClientMemory:
             if done == length:
                 return uffd.Drained(length, 0)
         nowhere = 0
-        # Of one page any part may be nowhere, and the rest is to come.
+        # Parts of one page may be unmapped; the others must still be filled.
         one_page = HARDWARE_PAGE < length <= self._page_size
         step = length
         while done < length:
@@ -243,7 +244,7 @@ class ClientMemory:
             part, error = self._patiently(uffd.copy, address, source + done, count, mode=mode)
             done += part
             if error == errno.ENOENT and found.offset_of(address + part) != offset + done:
-                return uffd.Drained(done, errno.EAGAIN)  # it has been moved meanwhile
+                return uffd.Drained(done, errno.EAGAIN)  # a remap moved it meanwhile
             if error == errno.ENOENT and one_page:
                 if count == HARDWARE_PAGE:
                     nowhere += HARDWARE_PAGE
@@ -254,12 +255,12 @@ class ClientMemory:
         return uffd.Drained(done, 0) if nowhere < length else uffd.Drained(0, errno.ENOENT)
 
     def protect(self, region_id: int, offset: int, length: int) -> bool:
-        """Let no write to a range pass from now on; whether that is so. It is not while a remap is unfinished."""
+        """Stop writes to a range; False if some can still pass, as while a remap is unfinished."""
         moves = self._at.moves
         done = all(
             self._protect_at(address, count) for _, count, address in self._at.maps[region_id].locate(offset, length)
         )
-        return done and moves == self._at.moves  # what was moved meanwhile is not protected where it is now
+        return done and moves == self._at.moves  # what moved meanwhile is not protected at its new address
 
     def _protect_at(self, address: int, length: int) -> bool:
         self._tries = 0
@@ -270,7 +271,7 @@ class ClientMemory:
                 if error.errno == errno.EAGAIN and self._busy():
                     continue
                 if error.errno in ranges.NOWHERE:
-                    # Where nothing is mapped nobody can write; but the rest of the range is not protected yet.
+                    # Unmapped pages cannot be written to, but the rest of the range is not protected yet.
                     return length <= HARDWARE_PAGE or all(
                         self._protect_at(address + start, HARDWARE_PAGE) for start in range(0, length, HARDWARE_PAGE)
                     )
@@ -280,21 +281,21 @@ class ClientMemory:
             return True
 
     def unprotect(self, region_id: int, offset: int, length: int) -> None:
-        """Let writes to a range pass, and wake who waits."""
+        """Allow writes to a range, and wake the threads that wait for it."""
         for _, count, address in self._at.maps[region_id].locate(offset, length):
             if not ranges.unprotect(self.descriptor, address, count):
-                ranges.wake(self.descriptor, address, count)  # who still cannot write is reported again
+                ranges.wake(self.descriptor, address, count)  # a thread that still cannot write faults again
 
     def wake(self, region_id: int, offset: int, length: int) -> None:
-        """Have who waits for a range try again."""
+        """Make the threads that wait for a range try again."""
         for _, count, address in self._at.maps[region_id].locate(offset, length):
             ranges.wake(self.descriptor, address, count)
 
     def poison(self, region_id: int, offset: int, length: int) -> bool:
-        """Have touches of missing bytes end in SIGBUS; False where the kernel cannot."""
+        """Make touches of missing bytes raise SIGBUS; False if the kernel cannot."""
         found = self._at.maps.get(region_id)
         pieces = [] if found is None else found.locate(offset, length)
-        done = [self._poison_from(address, count) for _, count, address in pieces]  # each, whatever came of the others
+        done = [self._poison_from(address, count) for _, count, address in pieces]  # all, even if one fails
         if found is not None and found.locate(offset, length) != pieces:  # a remap was read meanwhile
             done += [self._poison_from(address, count) for _, count, address in found.locate(offset, length)]
         return all(done)
@@ -328,7 +329,7 @@ class ClientMemory:
         return True
 
     def _unmark(self, address: int) -> bool:
-        """Poison a page that is missing but for the mark that it was write-protected; one that is there stays.
+        """Poison a missing page that still has a mark of write protection; a present page stays.
 
         False while a remap is unfinished.
         """
@@ -342,10 +343,10 @@ class ClientMemory:
         if self._put_off:
             self._put_off, inside = cut(self._put_off, region_id, offset, length)
             for _, first, count in inside:
-                self.wake(region_id, first, count)  # who waits faults again
+                self.wake(region_id, first, count)  # its threads fault again
 
     def retry(self) -> None:
-        """Do what was put off."""
+        """Retry what was put off."""
         put_off, self._put_off = self._put_off, []
         for region_id, offset, length in put_off:
             if region_id in self._at.maps:
@@ -358,32 +359,31 @@ class ClientMemory:
                 self._poison_from(offset, length)
 
     def poison_all(self) -> None:
-        """Have every later touch of a missing page of the process end in SIGBUS, because nobody will serve it."""
+        """Make every later touch of a missing page raise SIGBUS, because the daemon will not serve it."""
         mappings = mappings_of(self.pid) if self._at.maps else []
         for found in list(self._at.maps.values()):
             for piece in list(found.pieces):
-                if mappings is None:  # it is another user's: what it has unmapped is not known
+                if mappings is None:  # another user's process: its mappings are not known
                     self._poison_from(piece.address, piece.length)
                     continue
                 for first, length in parts_between(mappings, piece.address, piece.address + piece.length):
-                    # Else each page that was evicted is in the way, with the mark that it was write-protected.
+                    # Else evicted pages could not be poisoned: they keep a mark of write protection.
                     ranges.unprotect(self.descriptor, first, length)
                     self._poison_from(first, length)
 
     def close(self) -> None:
-        """Let go of the descriptor."""
+        """Close the descriptor."""
         os.close(self.descriptor)
 
     def _patiently(self, call: Callable[..., uffd.Drained], *arguments: int, **options: int) -> uffd.Drained:
-        """Run a fill, which is refused while a remap is unfinished; that is read and waited for, for a bounded time."""
+        """Run a fill. The kernel refuses it while a remap is unfinished; that is waited for, for a bounded time."""
         self._tries = 0
         return call(self.descriptor, *arguments, on_busy=self._busy, **options)
 
     def _busy(self) -> bool:
-        """Read what the kernel waits for; whether to try again.
+        """Read the messages that the kernel waits for; returns whether to try again.
 
-        A client that is found stuck in a remap is not waited for again until some time has passed, because everybody
-        else waits meanwhile.
+        No call waits for a client found stuck in a remap for `STUCK_SECONDS`, because all clients wait meanwhile.
         """
         self._tries += 1
         if self._read(self._early) == 0:

@@ -1,6 +1,6 @@
-"""Regions and clients of real memory that are gone: what is still to be done for them, on threads of their own.
+"""Cleans up after regions and clients of real memory that are gone, on threads of its own.
 
-The memory of a region is given back. A client's missing pages become an error to touch, and its userfaultfd is closed.
+The memory of a region is given back. A client's missing pages are poisoned, and its userfaultfd is closed.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from usmd.mechanism.off_loop import Aftercare
 from usmd.mechanism.real_region import RealRegion
 
 MAX_LATE: Final = 16
-"""Regions whose end is late; then no region is made until they are through."""
+"""While so many regions are late to be emptied, no region is made."""
 AT_A_STRETCH: Final = 8
 REST_SECONDS: Final = 0.0005
-"""After so many regions their threads rest: each needs Python's lock, for which the loop would wait many times."""
+"""After so many regions the thread that begins their jobs rests: the loop waits while it holds Python's lock."""
 FINISH_SECONDS: Final = 10.0
-"""Longest wait for what is to be done when the daemon ends."""
+"""Longest wait for each kind of job when the daemon ends."""
 
 
 class Departures:
-    """Regions that are emptied, and clients that are let go."""
+    """Regions that are being emptied, and clients that are being closed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._emptying: dict[int, RealRegion] = {}
         """Regions that are gone and still hold memory."""
         self._gone: SimpleQueue[Sequence[RealRegion] | threading.Event] = SimpleQueue()
-        """Regions for which no job was begun yet. The loop does no more than put them here, for there may be many."""
+        """Regions without a job. The loop does no more than put them here, because there may be many."""
         self._begins = False
-        """A thread takes them from there."""
+        """A thread begins jobs for the regions in `_gone`."""
         self._leaving: list[ClientMemory] = []
-        """Clients that are gone, and whose userfaultfd is still open."""
+        """Clients that are gone, but whose userfaultfd is still open."""
         self._of_regions = Aftercare(_late, clock)
         self._of_clients = Aftercare(_late, clock)
 
@@ -48,21 +48,21 @@ class Departures:
         if self._of_regions.behind >= MAX_LATE:
             raise LimitExceeded(
                 f"the memory of {self._of_regions.behind} regions that are gone cannot be given back, because another "
-                "process holds their memfds; no region is made before it is"
+                "process holds their memfds; no region is made until it is"
             )
 
     def empty(self, regions: Sequence[RealRegion]) -> None:
-        """Give all memory of regions back, and close them."""
+        """Give back all memory of regions, and close them."""
         if not regions:
             return
         self._emptying.update((region.region_id, region) for region in regions)
-        self._gone.put(regions)  # all at once: the thread that takes them needs Python's lock, as the loop does
+        self._gone.put(regions)  # in one piece: the loop and the thread that takes them compete for Python's lock
         if not self._begins:
             self._begins = True
             _thread.start_new_thread(self._begin_jobs, ())  # Thread.start would wait until it runs
 
     def _begin_jobs(self) -> None:
-        """Begin a job for each region that is gone, until an event is put in the place of regions."""
+        """Begin a job for each region that is gone; ends when an event is put in place of regions, and sets it."""
         while True:
             regions = self._gone.get()
             if isinstance(regions, threading.Event):
@@ -72,7 +72,7 @@ class Departures:
                 if number % AT_A_STRETCH == 0:
                     time.sleep(REST_SECONDS)
                 self._of_regions.put(f"the end of region {region.region_id}", partial(self._empty, region))
-            del regions, region  # or their mappings would live until the next go
+            del regions, region  # or their mappings would live until the next regions arrive
 
     def _empty(self, region: RealRegion) -> None:
         try:
@@ -86,17 +86,17 @@ class Departures:
         return region_id not in self._emptying
 
     def farewell(self, client: ClientMemory, *, poison: bool) -> None:
-        """Close a client, and first make what is missing in it an error to touch.
+        """Close a client; with `poison`, first make touches of its missing pages raise SIGBUS.
 
-        That is after its regions were emptied: a page that goes from a mapping which is served no more would be one of
-        zeros, and not an error.
+        Both wait until its regions are empty: a page punched out later would be neither poisoned nor served, and would
+        read as zeros.
         """
         client.on_early = lambda: None
         self._leaving.append(client)
 
         def end() -> None:
             try:
-                # Here, for there may be very many; only the events, or their mappings would live as long.
+                # On this thread, because there may be very many. Keeps only the events, which hold no mappings.
                 for emptied in [each.emptied for each in list(self._emptying.values()) if each.client is client]:
                     emptied.wait()
                 if poison:
@@ -108,16 +108,16 @@ class Departures:
         self._of_clients.put(f"the end of the memory of process {client.pid}", end)
 
     def overlap(self, pid: int, address: int, length: int) -> bool:
-        """Whether a client of process `pid` that is being let go had a region at some of these addresses."""
+        """Whether a client of process `pid` that is being closed had a region at any of these addresses."""
         return any(each.pid == pid and each.overlaps(address, length) for each in list(self._leaving))
 
     def tick(self) -> None:
-        """Time has passed."""
+        """Log and replace jobs that have become late."""
         self._of_regions.tick()
         self._of_clients.tick()
 
     def finish(self) -> None:
-        """Wait until all is done, for `FINISH_SECONDS` at most each."""
+        """Wait for all jobs, `FINISH_SECONDS` at most for each kind; logs those that are not done."""
         if self._begins:
             begun = threading.Event()
             self._gone.put(begun)

@@ -1,9 +1,9 @@
-"""System calls that a client can make wait, done on threads of their own, so that the event loop never stands in them.
+"""Runs system calls that a client can delay on threads, so that the event loop does not hang in the kernel.
 
-A hole can be punched in a memfd only under the lock of its inode, and each process that holds the memfd can hold that
-lock too: a write(2) to it, from a buffer whose page fault is not served, keeps it as long as its maker likes. Seals
-cannot forbid that: F_SEAL_FUTURE_WRITE refuses the hole as well (measured on 6.18). A thread that waits for such a lock
-cannot even be killed. So the loop gives the call to a thread, and looks at the clock.
+Punching a hole in a memfd takes the lock of its inode. Each process that has the memfd can hold that lock: a write(2)
+to it from a buffer whose page fault is not served holds it as long as the process likes. Seals cannot forbid that,
+because F_SEAL_FUTURE_WRITE refuses the hole as well (measured on 6.18). A thread that waits for such a lock cannot even
+be killed. So the loop gives the call to a thread, and watches the clock.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Final, NamedTuple
 from usmd import log
 
 PATIENCE_SECONDS: Final = 0.05
-"""Seconds a minute for which the jobs of one account may wait, or compute more than is theirs."""
+"""Seconds a minute that the jobs of one account may wait for locks or exceed their CPU time."""
 MINUTE: Final = 60.0
 JOB_SECONDS: Final = 0.001
 PAGE_SECONDS: Final = 2e-5
-"""CPU seconds that a job may take, and more for each page: several times what it takes where a page is mapped once."""
+"""CPU seconds that a job may take, and more for each page: several times what pages that are mapped once take."""
 THREADS: Final = 4
-"""Threads that do what the loop does not wait for."""
+"""Threads for jobs that the loop does not wait for."""
 LATE_SECONDS: Final = 1.0
-"""After so long a job has its thread for itself, and another thread takes its place."""
+"""After so long a job keeps its thread, and another thread takes its place."""
 _PUNCH: Final = 3
 """FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE of linux/falloc.h."""
 _LOOK_SECONDS: Final = 0.005
@@ -37,13 +37,13 @@ _LOOK_SECONDS: Final = 0.005
 Run = tuple[int, int]
 """Offset and length, in bytes."""
 
-# Not mmap.madvise(MADV_REMOVE), which does the same: Python keeps its global lock in it.
+# Not mmap.madvise(MADV_REMOVE), which does the same: Python holds its global lock during it.
 _fallocate = ctypes.CDLL(None, use_errno=True).fallocate
 _fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
 def punch(memfd: int, runs: Iterable[Run]) -> None:
-    """Give the memory of ranges of a memfd back; a touch of them is a missing page again. Raises OSError."""
+    """Give back the memory of ranges of a memfd, whose pages are missing from then on. Raises OSError."""
     for offset, length in runs:
         while _fallocate(memfd, _PUNCH, offset, length):
             number = ctypes.get_errno()
@@ -52,14 +52,14 @@ def punch(memfd: int, runs: Iterable[Run]) -> None:
 
 
 class Held(NamedTuple):
-    """A job that the loop does not wait for any more: why, and what waits until it is done."""
+    """A job that the loop no longer waits for: why, and a call that waits until it is done."""
 
     why: str
     wait_done: Callable[[], object]
 
 
 class Account:
-    """Seconds that the loop has lost to a client, in the minute that runs."""
+    """Seconds that the loop has lost to a client in the current minute."""
 
     __slots__ = ("_clock", "_ends", "_seconds")
 
@@ -69,7 +69,7 @@ class Account:
         self._ends = 0.0
 
     def charge(self, seconds: float) -> bool:
-        """Add to it; whether more is used than may be."""
+        """Add seconds; returns whether the account is overdrawn."""
         now = self._clock()
         if now > self._ends:
             self._seconds, self._ends = 0.0, now + MINUTE
@@ -78,21 +78,21 @@ class Account:
 
 
 class Punching:
-    """A thread on which the loop has done what a client can make wait, and waits for it: not for long, and not again.
+    """Runs jobs that a client can delay on a thread, and waits for each while its account lasts.
 
-    A job for which its account does not last is left behind with its thread, and the next has another one.
+    A job that overdraws its account is left behind with its thread; the next job has a new thread.
     """
 
     def __init__(self) -> None:
         self._thread = _Thread()
 
     def run(self, job: Callable[[], object], pages: int, account: Account) -> Held | None:
-        """Do a job on some pages and wait for it; None when all is well. Raises what the job raises."""
+        """Do a job on `pages` pages and wait for it; returns None unless it was too slow. Raises the job's OSError."""
         thread = self._thread
         may_take = JOB_SECONDS + pages * PAGE_SECONDS
         thread.give(job)
         while not thread.wait(_LOOK_SECONDS):
-            # Where it waits for a CPU, or for Python's lock, no client can help that.
+            # No client is to blame for a wait for a CPU or for Python's lock.
             if thread.waits_for_a_lock() and account.charge(_LOOK_SECONDS):
                 why = f"it held its memfd for more than {PATIENCE_SECONDS:g} s; a memfd may be mapped, not written to"
             elif thread.ran() > may_take + PATIENCE_SECONDS:
@@ -140,18 +140,18 @@ class _Thread:
                 self._job()
             except OSError as error:
                 self._error = error
-            self._job = _nothing  # or what it refers to would live until the next
+            self._job = _nothing  # or what it refers to would live until the next job
             self.spent = time.thread_time() - began
             self._done.release()
 
     def give(self, job: Callable[[], object]) -> None:
-        """Begin a job; the one before is done."""
+        """Begin a job. The one before must be done."""
         self._job = job
         self._ran_before = -1.0
         self._wanted.release()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the job; whether it is done. Raises what it raised."""
+        """Wait for the job; returns whether it is done. Raises the job's OSError."""
         if not self._done.acquire(timeout=seconds):
             return False
         error, self._error = self._error, None
@@ -160,16 +160,16 @@ class _Thread:
         return True
 
     def leave(self) -> Callable[[], object]:
-        """Let it end when its job does; returns what waits for that."""
+        """Let the thread end with its job; returns a call that waits for that."""
         self._left = True
         return self._thread.join
 
     def waits_for_a_lock(self) -> bool:
-        """Whether it waits for a lock within the kernel; its wait for Python's is another state, S."""
+        """Whether the thread waits for a lock in the kernel (state D); a wait for Python's lock is state S."""
         return self._of_kernel("stat").rpartition(")")[2].split()[:1] == ["D"]
 
     def ran(self) -> float:
-        """CPU seconds that it has used since this was first asked of its job; 0 where the kernel does not tell."""
+        """CPU seconds used since the first call for this job; 0 if the kernel does not report them."""
         ran = int((self._of_kernel("schedstat") or "0").split()[0]) / 1e9
         if self._ran_before < 0:
             self._ran_before = ran
@@ -183,10 +183,10 @@ class _Thread:
 
 
 class Aftercare:
-    """What has to be done for clients and regions that are gone, and for which nothing waits.
+    """Jobs for clients and regions that are gone; the loop does not wait for them.
 
-    Jobs begin in their order, on `THREADS` threads. A job that takes over `LATE_SECONDS` has its thread for itself:
-    `late` is called with its name once, on the loop, by `tick`.
+    Jobs begin in their order, on `THREADS` threads. A job that takes over `LATE_SECONDS` keeps its thread, and `tick`
+    calls `late` once with its name.
     """
 
     def __init__(
@@ -197,13 +197,13 @@ class Aftercare:
         self._jobs: deque[tuple[str, Callable[[], object]]] = deque()
         self._changed = threading.Condition()
         self._under_way: dict[int, tuple[str, float]] = {}
-        """By thread: name and begin of its job; those on time."""
+        """By thread: name and start of a job that is not late."""
         self._behind: dict[int, str] = {}
-        """The same for those that are late."""
+        """By thread: name of a job that is late."""
         self._threads = 0
 
     def put(self, name: str, job: Callable[[], object]) -> None:
-        """Have a job done."""
+        """Add a job."""
         with self._changed:
             self._jobs.append((name, job))
             self._enough_threads()
@@ -240,7 +240,7 @@ class Aftercare:
         return len(self._behind)
 
     def tick(self) -> None:
-        """Give the places of threads whose jobs are late to others."""
+        """Replace threads whose jobs are late."""
         if not self._under_way:
             return
         before = self._clock() - LATE_SECONDS
@@ -255,7 +255,7 @@ class Aftercare:
             self._late(name)
 
     def finish(self, seconds: float) -> list[str]:
-        """Wait until all is done, `seconds` at most; the names of what is not."""
+        """Wait for all jobs, `seconds` at most; returns the names of those that are not done."""
         with self._changed:
             self._changed.wait_for(lambda: not (self._jobs or self._under_way or self._behind), seconds)
             under_way = [*self._under_way.values(), *self._jobs]

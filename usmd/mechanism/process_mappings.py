@@ -1,4 +1,4 @@
-"""Where a process has memfds mapped, as the kernel tells."""
+"""Where a process has memfds mapped, read from /proc."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def mappings_of(pid: int) -> list[tuple[int, int]] | None:
-    """First address and end of each mapping of a memfd in a process; None where it may not be seen.
+    """First address and end of each mapping of a memfd in a process; None if the daemon may not read them.
 
-    None of a process that is gone. It may have as many mappings as it likes, so this is not for the event loop, and
-    each part is short, for Python lets nothing else run in it.
+    Empty if the process is gone. A process can have very many mappings, so the event loop must not call this. Parts are
+    short because splitting one holds Python's lock.
     """
     found: list[tuple[int, int]] = []
     rest = b""
@@ -33,7 +33,7 @@ def mappings_of(pid: int) -> list[tuple[int, int]] | None:
 
 
 def parts_between(mappings: Sequence[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """First address and length of each part of ascending mappings that lies from `start` to `end`."""
+    """First address and length of each part of ascending mappings that lies between `start` and `end`."""
     for first, stop in islice(mappings, bisect_right(mappings, start, key=lambda each: each[1]), None):
         if first >= end:
             return

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 PutOff = tuple[int, int, int]
-"""Region, offset and length of a range that something is still to be done to; for region 0 the offset is an address."""
+"""Region, offset and length of a range that still needs work; for region 0 the offset is an address."""
 
 
 def cut(put_off: list[PutOff], region_id: int, offset: int, length: int) -> tuple[list[PutOff], list[PutOff]]:
-    """What was put off outside a range of a region, and inside it."""
+    """Split ranges into those outside a range of a region, and those inside it."""
     outside, inside = [], []
     for each in put_off:
         start, end = each[1], each[1] + each[2]

@@ -1,4 +1,4 @@
-"""What is done to a range of a client's addresses by one call, and what its failure means."""
+"""Single calls on a range of a client's addresses, and what their failures mean."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOWHERE: Final = (errno.ENOENT, errno.ESRCH)
 
 
 def is_registered(descriptor: int, address: int) -> bool:
-    """Whether the kernel knows a page of a region at an address."""
+    """Whether the page at an address is registered. Also removes its write protection."""
     try:
         uffd.write_protect(descriptor, address, HARDWARE_PAGE, protect=False)
     except OSError as error:
@@ -23,7 +23,7 @@ def is_registered(descriptor: int, address: int) -> bool:
 
 
 def unprotect(descriptor: int, address: int, length: int) -> bool:
-    """Let writes to a range pass, and wake the threads that wait; False while a remap is unfinished, or on failure."""
+    """Allow writes to a range and wake the threads that wait; False while a remap is unfinished, or on failure."""
     try:
         uffd.write_protect(descriptor, address, length, protect=False)
     except OSError as error:
@@ -34,7 +34,7 @@ def unprotect(descriptor: int, address: int, length: int) -> bool:
 
 
 def wake(descriptor: int, address: int, length: int) -> None:
-    """Have the threads that wait for a range try again."""
+    """Make the threads that wait for a range try again."""
     try:
         uffd.wake(descriptor, address, length)
     except OSError as error:
@@ -42,6 +42,6 @@ def wake(descriptor: int, address: int, length: int) -> None:
 
 
 def refused(what: str, error: int) -> None:
-    """A call failed: because the client is dying or has unmapped its memory, which harms nobody, or else it is told."""
+    """Log a failed call, unless the client is dying or has unmapped the range, which is harmless."""
     if error not in NOWHERE:
         log.event("userfaultfd_refused", operation=what, error=errno.errorcode.get(error, str(error)))

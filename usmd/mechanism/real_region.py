@@ -1,4 +1,4 @@
-"""A region of real memory: a memfd of its bytes and one of its residency map, and their mappings in the daemon."""
+"""A region of real memory: a memfd of its bytes, one of its residency map, and the daemon's mappings of both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _F_SEAL_FUTURE_WRITE: Final = 16
 MAX_RUNS: Final = 4096
 """Runs of pages that a region may hold when its client maps it."""
 CLEARED_BYTES: Final = 1 << 16
-"""Of a residency map, cleared at a stretch."""
+"""Bytes of a residency map cleared at a time."""
 
 
 def _memfd(name: str, size: int) -> int:
@@ -52,7 +52,7 @@ _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 
 def _map(memfd: int, size: int) -> memoryview:
-    """Map a memfd, for as long as the view or a part of it is used; raises OSError.
+    """Map a memfd until the view and all parts of it are gone; raises OSError.
 
     Python's own `mmap` keeps a duplicate of the descriptor, up to 3.12.
     """
@@ -62,7 +62,7 @@ def _map(memfd: int, size: int) -> memoryview:
         raise OSError(number, os.strerror(number))
     memory = (ctypes.c_ubyte * size).from_address(address)
     weakref.finalize(memory, _libc.munmap, address, size).atexit = False
-    _libc.madvise(address, size, mmap.MADV_NOHUGEPAGE)  # memory is given by the page; a kernel without them refuses
+    _libc.madvise(address, size, mmap.MADV_NOHUGEPAGE)  # a kernel without huge pages refuses this
     return memoryview(memory).cast("B")
 
 
@@ -81,7 +81,7 @@ def _runs_of_data(memfd: int) -> Iterator[tuple[int, int]]:
 
 
 class RealRegion:
-    """A region's bytes and its residency map, each a memfd that the client gets, and their mappings in the daemon."""
+    """A region's bytes and its residency map, each a memfd that the daemon maps and the client gets."""
 
     __slots__ = (
         "account", "client", "emptied", "held", "mapping", "memfd", "page_count", "region_id", "residency",
@@ -98,11 +98,11 @@ class RealRegion:
         """The client's side, once it has mapped the region."""
         self.account = Account(clock)
         self.emptied = threading.Event()
-        """Set when it is gone and holds no memory."""
+        """Set when the region is gone and holds no memory."""
         self.shared = False
-        """Another process has its memfd, and can hold the lock of the inode."""
+        """Whether another process has the memfd, and so can hold the lock of its inode."""
         self.held: Callable[[], object] | None = None
-        """A punch of it waits for a client, which is to end; this waits until the punch is through."""
+        """Waits until a job that a client has delayed too long is done; None if there was none."""
         self.memfd = _memfd(f"usmd-{region_id}", page_count * page_size)
         try:
             self.residency_fd = _memfd(f"usmd-{region_id}-residency", map_bytes(page_count))
@@ -114,7 +114,7 @@ class RealRegion:
             self.mapping = _map(self.memfd, page_count * page_size)
             self.residency = _map(self.residency_fd, map_bytes(page_count))
             """Laid out as usm_wire.residency says."""
-            # After the daemon's own mapping: nobody else can write to it.
+            # After the daemon's own mapping, which stays the only writable one.
             fcntl.fcntl(self.residency_fd, fcntl.F_ADD_SEALS, _SEALS | _F_SEAL_FUTURE_WRITE)
         except (OSError, OverflowError, ValueError) as error:
             self.close()
@@ -133,19 +133,19 @@ class RealRegion:
         raise OSError(errno.E2BIG, f"it holds more than {MAX_RUNS} runs of pages already; map it before it is filled")
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes of the region. Through the mapping a hole would become a page of zeros, for the client as well."""
+        """Bytes of the region. A read through the mapping would turn holes into pages of zeros, for the client too."""
         return os.pread(self.memfd, length, offset)
 
     def pages_in_memory(self) -> int:
-        """Pages of the hardware's size that the memfd holds, whoever put them there."""
+        """Pages of the hardware's size that the memfd holds, those that the client put there included."""
         return os.fstat(self.memfd).st_blocks * 512 // mmap.PAGESIZE
 
     def empty(self) -> None:
-        """Give all of its memory back, whoever still maps it, and close it. May wait for a client."""
+        """Give back all memory, even if a process still maps it, and close the region. May wait for a client."""
         if self.held is not None:
-            self.held()  # it may use the descriptor
-        # The map first: a client that looks there before it touches is then told, and does not touch.
-        for start, end in _runs_of_data(self.residency_fd):  # what it does not hold is 0 already
+            self.held()  # that job may use the descriptor
+        # The map first: a client that reads it before a touch then does not touch.
+        for start, end in _runs_of_data(self.residency_fd):  # the rest is 0 already
             for first in range(start, min(end, self.page_count), CLEARED_BYTES):
                 stop = min(first + CLEARED_BYTES, end, self.page_count)
                 self.residency[first:stop] = bytes(stop - first)
@@ -155,6 +155,6 @@ class RealRegion:
             self.close()
 
     def close(self) -> None:
-        """Close the descriptors. The mappings go when nobody reads them any more, such as a write to swap."""
+        """Close the descriptors. The mappings end with this object."""
         os.close(self.memfd)
         os.close(self.residency_fd)

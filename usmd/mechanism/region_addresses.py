@@ -1,4 +1,4 @@
-"""Where the regions of one client are in its address space, those that are gone included."""
+"""Where the regions of one client are in its address space, gone ones included."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from usmd.mechanism.address_map import AddressMap, Piece
 
 
 class RegionAddresses:
-    """The address maps of regions by number. `last` is (first address, end, region) of the region found last.
+    """The address maps of regions by number. Searches bisect, so very many regions do not slow them.
 
-    `last` is (0, 0, 0) if that region is not in one piece. A search takes no longer where there are very many regions.
+    `last` is (first address, end, region) of the last region found that is in one piece, or (0, 0, 0).
     """
 
     def __init__(self) -> None:
         self.maps: dict[int, AddressMap] = {}
         self.last = (0, 0, 0)
         self.moves = 0
-        """Remaps that were followed."""
+        """Remaps followed so far."""
         self._starts: list[int] = []
         """First addresses of all pieces, ascending. No two pieces have an address in common."""
         self._pieces: list[tuple[int, Piece]] = []
-        """Region and piece of each of them."""
+        """Region and piece at each of `_starts`."""
 
     def put(self, region_id: int, address: int, length: int) -> None:
-        """A region was mapped at an address, and whatever was there is no more."""
+        """Record that a region was mapped at an address, in place of what was there."""
         if region_id in self.maps:
             self.forget(region_id)
         self.take_out(address, length)
@@ -32,7 +32,7 @@ class RegionAddresses:
         self._insert(region_id, Piece(0, length, address))
 
     def forget(self, region_id: int) -> None:
-        """A region is nowhere any more."""
+        """Forget a region."""
         for piece in self.maps.pop(region_id).pieces:
             index = bisect_left(self._starts, piece.address)
             del self._starts[index], self._pieces[index]
@@ -40,11 +40,11 @@ class RegionAddresses:
 
     @property
     def piece_count(self) -> int:
-        """Pieces that its regions are in, those that are gone included; each costs time with every remap."""
+        """Pieces of all regions, gone ones included; each costs time with every remap. No piece counts as one."""
         return sum(max(len(found.pieces), 1) for found in self.maps.values())
 
     def overlaps(self, address: int, length: int) -> bool:
-        """Whether a region is, as far as is known here, at some of these addresses."""
+        """Whether a region is known to be at any of these addresses."""
         return any(
             piece.address < address + length and address < piece.address + piece.length
             for found in self.maps.values()
@@ -52,9 +52,9 @@ class RegionAddresses:
         )
 
     def take_out(self, address: int, length: int) -> dict[int, list[Piece]]:
-        """Something else is at these addresses now; returns what was there, by region.
+        """Remove addresses that something else occupies now; returns the pieces removed, by region.
 
-        A region of which nothing is left here goes on to be one, that its client cannot touch.
+        A region of which no piece is left stays, although its client cannot touch it.
         """
         self.last = (0, 0, 0)
         first, end = self._first_beyond(address), bisect_left(self._starts, address + length)
@@ -77,7 +77,7 @@ class RegionAddresses:
                 self._insert(region_id, moved)
 
     def find(self, address: int) -> tuple[int, int | None]:
-        """Region and offset at an address; the offset is None where there is none."""
+        """Region and offset at an address; (0, None) if there is no region."""
         index = bisect_right(self._starts, address) - 1
         if index < 0:
             return 0, None
@@ -90,7 +90,7 @@ class RegionAddresses:
         return region_id, piece.offset + address - piece.address
 
     def _first_beyond(self, address: int) -> int:
-        """The first piece that does not end before an address."""
+        """Index of the first piece that ends after an address."""
         index = bisect_right(self._starts, address) - 1
         if index >= 0:
             _, piece = self._pieces[index]

@@ -1,6 +1,6 @@
-"""Mechanism `simulated`: one pool of real bytes in the daemon, frames contiguous; applications load and store by call.
+"""Mechanism `simulated`: the frames are one pool of memory in the daemon, and applications load and store by call.
 
-Runs everywhere, and needs no right and no kernel feature. Covers bytes in frames; which page is in which is the core's.
+Needs no privilege and no kernel feature.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _MADV_POPULATE_WRITE: Final = 23
 
 
 def _populate(pool: mmap.mmap) -> None:
-    """Have the kernel back the pool with memory, so that no fault of a client pays for it; raises OSError without it.
+    """Make the kernel back the pool with memory, so that no client's fault pays for it; raises OSError if it cannot.
 
-    A kernel that does not know the advice backs the pool bit by bit, as it is used.
+    A kernel that does not know the advice backs the pool as it is used.
     """
     for advice in (mmap.MADV_HUGEPAGE, _MADV_POPULATE_WRITE):
         try:
@@ -36,25 +36,25 @@ def _populate(pool: mmap.mmap) -> None:
 
 
 class _Apart(Stage):
-    """A stage that is no frame's."""
+    """A stage whose buffers are apart from the frames."""
 
     __slots__ = ()
 
 
 class SimulatedMemory(Mechanism):
-    """`frames` frames of `page_size` bytes each. Numbers of frames are trusted: they come from the core."""
+    """`frames` frames of `page_size` bytes each."""
 
     name = NAME
 
     def __init__(self, frames: int, page_size: int) -> None:
-        """Take the pool from the machine, all of it and now; raises ConfigError where that is refused."""
+        """Allocate the whole pool; raises ConfigError if the machine refuses."""
         size = frames * page_size
         try:
             self._pool = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             _populate(self._pool)
         except (OSError, OverflowError) as error:
             raise ConfigError(
-                f"memory.size = {format_size(size)} cannot be had from this machine ({error}); choose less"
+                f"memory.size = {format_size(size)} cannot be allocated on this machine ({error}); choose less"
             ) from error
         self._view = memoryview(self._pool)
         self._page_size = page_size
@@ -66,11 +66,11 @@ class SimulatedMemory(Mechanism):
         return self._view[start : start + self._page_size]
 
     def source(self, page: SlotPage) -> memoryview:
-        """The bytes of the page's frame. A write that is late may find another page there: it is of no use by then."""
+        """The bytes of the page's frame. A late write may find another page there; its result is not used."""
         return self.buffer(page.pfn)
 
     def stage(self, pages: Sequence[SlotPage], *, at_once: bool = False) -> Stage:
-        """The frames themselves for a read `at_once`; else memory that is no frame's."""
+        """The frames themselves for a read `at_once`; else memory apart from them."""
         if at_once:
             return Stage(pages, [self.buffer(page.pfn) for page in pages])
         size = self._page_size
@@ -95,7 +95,7 @@ class SimulatedMemory(Mechanism):
             view[pfn * size : (pfn + 1) * size] = zeros
 
     def protect(self, frames: Sequence[int], pages: Sequence[int]) -> list[bool | None]:
-        """Say which frames are all zero. Here only calls write, so they are stable."""
+        """Returns which frames are all zero. Only calls write here, so no writes need to be stopped."""
         del pages
         pool, size, zeros = self._pool, self._page_size, self._zeros
         return [pool[pfn * size : (pfn + 1) * size] == zeros for pfn in frames]
@@ -129,6 +129,6 @@ class SimulatedMemory(Mechanism):
         return done
 
     def close(self) -> None:
-        """Give the pool back. Nobody may hold a buffer of it any more."""
+        """Give the pool back. No buffer of it may still be in use."""
         self._view.release()
         self._pool.close()

@@ -1,4 +1,4 @@
-"""Staging memory: where pages are read to and verified, before they are copied to where a client sees them."""
+"""Staging memory: pages are read into it and verified before they are copied to where a client sees them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from usmd.core.commands import SlotPage
 from usmd.mechanism.base import Errors, Stage
 
 BLOCK_PAGES: Final = 64
-"""Pages in a block of staging memory, or more for a larger batch."""
+"""Pages in a block; a larger batch has a larger block."""
 SPARE_BLOCKS: Final = 4
 """Blocks kept for the next batch."""
 
@@ -30,7 +30,7 @@ class Block:
 
 
 class MemfdStage(Stage):
-    """Buffers side by side in a block, in the order of the pages, and how far each page has been brought in."""
+    """Buffers side by side in a block, in the order of the pages. `done`: bytes of each page that are filled."""
 
     __slots__ = ("_page_size", "block", "done", "tries")
 
@@ -57,7 +57,7 @@ class MemfdStage(Stage):
 
 
 class Staging:
-    """The blocks; some that are not used are kept for the next batch."""
+    """Makes stages, and keeps some unused blocks for the next batches."""
 
     def __init__(self, page_size: int) -> None:
         self._page_size = page_size
@@ -70,6 +70,6 @@ class Staging:
         return MemfdStage(pages, block, self._page_size)
 
     def give_back(self, stage: MemfdStage) -> None:
-        """Nobody uses a stage any more."""
+        """Take back the block of a stage that is no longer used."""
         if len(self._spare) < SPARE_BLOCKS:
             self._spare.append(stage.block)

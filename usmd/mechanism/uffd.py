@@ -1,7 +1,7 @@
-"""The kernel's userfaultfd, as far as usmd uses it: what it offers, and the system calls on a descriptor. No policy.
+"""The kernel's userfaultfd, as far as usmd uses it: its features, and the system calls on a descriptor.
 
-Constants are those of linux/userfaultfd.h. A descriptor belongs to the address space that made it; whoever holds a
-duplicate may read its messages and resolve its faults, which is how a daemon serves another process's faults.
+Constants are those of linux/userfaultfd.h. A descriptor belongs to the address space that made it. A process with a
+duplicate may read its messages and resolve its faults: so the daemon serves its clients.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ REQUIRED: Final = Feature.PAGEFAULT_FLAG_WP | Feature.MISSING_SHMEM | Feature.WP
 """Without these no byte would be safe: eviction needs write-protect on shared memory, and a mapping that mremap moves
 must stay registered."""
 WANTED: Final = Feature.THREAD_ID | Feature.POISON
-"""Used where they are: THREAD_ID to find the faulting CPU, POISON to give SIGBUS instead of an endless wait."""
+"""Used if there: THREAD_ID to find the faulting CPU, POISON to raise SIGBUS instead of an endless wait."""
 
 
 def _ioctl(direction: int, number: int, size: int) -> int:
@@ -94,7 +94,7 @@ MESSAGE: Final = struct.Struct("=B7xQQQ")
 
 
 class Offer(NamedTuple):
-    """What the kernel gives this process: a descriptor's way and its features, or why there is none."""
+    """How this process can open a userfaultfd and what features it has, or why it cannot."""
 
     way: str
     """`device` (/dev/userfaultfd), `syscall`, `user-mode` (no faults of system calls), or empty: none."""
@@ -117,7 +117,7 @@ def probe() -> Offer:
 
 
 def usable(offer: Offer) -> str:
-    """Empty where usmd can serve real faults with this offer, else why not, in a line."""
+    """Why usmd cannot serve real faults with this offer, in one line; empty if it can."""
     if not offer.way:
         return offer.why_not
     missing = REQUIRED & ~offer.features
@@ -127,7 +127,7 @@ def usable(offer: Offer) -> str:
 
 
 def names(features: Feature) -> list[str]:
-    """The kernel's names of features, known ones by name."""
+    """The kernel's names of features; unknown ones together as a hexadecimal number."""
     known = [f"UFFD_FEATURE_{each.name}" for each in Feature if each in features]
     rest = int(features) & ~sum(Feature)
     return [*known, f"{rest:#x}"] if rest else known
@@ -142,7 +142,7 @@ def is_userfaultfd(descriptor: int) -> bool:
 
 
 def handshake(descriptor: int, features: Feature) -> Feature:
-    """Agree on `features`, once a descriptor; returns all that the kernel has. Raises OSError (EINVAL: not these)."""
+    """Enable `features`, once a descriptor; returns all that the kernel has. Raises OSError (EINVAL: not these)."""
     argument = bytearray(_THREE.pack(_API_VERSION, features, 0))
     fcntl.ioctl(descriptor, _API, argument)
     offered: int = _THREE.unpack(argument)[1]
@@ -150,23 +150,23 @@ def handshake(descriptor: int, features: Feature) -> Feature:
 
 
 def register(descriptor: int, address: int, length: int) -> None:
-    """Have faults on missing and on write-protected pages of a range reported. Raises OSError."""
+    """Make faults on missing and on write-protected pages of a range reported. Raises OSError."""
     argument = bytearray(_RANGE_RESULT.pack(address, length, _MODE_MISSING | _MODE_WP, 0))
     fcntl.ioctl(descriptor, _REGISTER, argument)
 
 
 def wake(descriptor: int, address: int, length: int) -> None:
-    """Have threads that wait for pages of a range try again. Raises OSError."""
+    """Make threads that wait for pages of a range try again. Raises OSError."""
     fcntl.ioctl(descriptor, _WAKE, _TWO.pack(address, length))
 
 
 def write_protect(descriptor: int, address: int, length: int, *, protect: bool) -> None:
-    """Make writes to a range fault, or (`protect` False) let them through and wake who waits. Raises OSError."""
+    """Make writes to a range fault, or (`protect` False) allow them and wake their threads. Raises OSError."""
     fcntl.ioctl(descriptor, _WRITEPROTECT, bytearray(_THREE.pack(address, length, protect)))
 
 
 class Drained(NamedTuple):
-    """How far a fill came: bytes done, and 0 or the errno that stopped it."""
+    """Bytes that a fill has done, and 0 or the errno that stopped it."""
 
     done: int
     error: int
@@ -175,9 +175,9 @@ class Drained(NamedTuple):
 def copy(
     descriptor: int, address: int, source: int, length: int, *, on_busy: Callable[[], bool], mode: int = 0
 ) -> Drained:
-    """Fill missing pages from the caller's memory at `source`, atomically, and wake who waits.
+    """Fill missing pages from the caller's memory at `source`, atomically, and wake their threads.
 
-    The kernel fills nothing while a remap waits to be read. `on_busy` reads it and says whether to try again.
+    The kernel fills nothing while a remap is unread. `on_busy` reads it and returns whether to try again.
     """
     layout = _COPY_ARGUMENT
     return _fill(
@@ -188,12 +188,12 @@ def copy(
 
 
 def zero(descriptor: int, address: int, length: int, *, on_busy: Callable[[], bool]) -> Drained:
-    """Fill missing pages with zeros and wake who waits; `on_busy` as for `copy`."""
+    """Fill missing pages with zeros and wake their threads; `on_busy` as for `copy`."""
     return _fill_range(_ZEROPAGE, descriptor, address, length, on_busy)
 
 
 def poison(descriptor: int, address: int, length: int, *, on_busy: Callable[[], bool]) -> Drained:
-    """Have each touch of missing pages end in SIGBUS, and wake who waits, for that; `on_busy` as for `copy`."""
+    """Make touches of missing pages raise SIGBUS, and wake their threads for it; `on_busy` as for `copy`."""
     return _fill_range(_POISON, descriptor, address, length, on_busy)
 
 
@@ -206,7 +206,7 @@ def _fill_range(request: int, descriptor: int, address: int, length: int, on_bus
 
 
 def _moved(descriptor: int, request: int, layout: struct.Struct, wanted: int, *values: int) -> int:
-    """Run a request whose last word is its result; returns the bytes that it did, or a negative errno for none."""
+    """Run a request whose last word is its result; returns the bytes done, or a negative errno if none were."""
     argument = bytearray(layout.pack(*values))
     try:
         fcntl.ioctl(descriptor, request, argument)
@@ -217,7 +217,7 @@ def _moved(descriptor: int, request: int, layout: struct.Struct, wanted: int, *v
 
 
 class ZeroPage:
-    """UFFDIO_ZEROPAGE on one descriptor with the least around it: the path of every first touch."""
+    """UFFDIO_ZEROPAGE on one descriptor with little overhead: every first touch takes this path."""
 
     __slots__ = ("_argument", "_descriptor")
 
@@ -226,7 +226,7 @@ class ZeroPage:
         self._argument = bytearray(_RANGE_RESULT.size)
 
     def __call__(self, address: int, length: int) -> bool:
-        """Fill missing pages with zeros and wake who waits; False where not all could be, and `zero` says why."""
+        """Fill missing pages with zeros and wake their threads; False if not all were filled: `zero` returns why."""
         _pack_range(self._argument, 0, address, length, 0, 0)
         try:
             _ioctl_call(self._descriptor, _ZEROPAGE, self._argument)
@@ -236,7 +236,7 @@ class ZeroPage:
 
 
 class CopyPages:
-    """UFFDIO_COPY on one descriptor with the least around it: the path of every page from swap."""
+    """UFFDIO_COPY on one descriptor with little overhead: every page from swap takes this path."""
 
     __slots__ = ("_argument", "_descriptor")
 
@@ -245,7 +245,7 @@ class CopyPages:
         self._argument = bytearray(_COPY_ARGUMENT.size)
 
     def __call__(self, address: int, source: int, length: int, mode: int) -> int:
-        """Try once to fill missing pages; returns the bytes filled, and if none, `copy` says why."""
+        """Try once to fill missing pages; returns the bytes filled. If not all were, `copy` returns why."""
         _pack_copy(self._argument, 0, address, source, length, mode, 0)
         try:
             _ioctl_call(self._descriptor, _COPY, self._argument)
@@ -256,7 +256,7 @@ class CopyPages:
 
 
 def _fill(attempt: Callable[[int, int], int], length: int, on_busy: Callable[[], bool]) -> Drained:
-    """Attempt until all is done, each time with what is done and what is left; it returns what `_moved` does."""
+    """Call `attempt` with the bytes done and left until none is left. It returns what `_moved` does."""
     done = 0
     while done < length:
         moved = attempt(done, length - done)
@@ -279,9 +279,9 @@ class Messages:
         self._flags = os.RWF_NOWAIT
 
     def read(self) -> Iterable[tuple[int, int, int, int]]:
-        """The messages that wait, each as `MESSAGE` says; empty when none waits. Raises OSError.
+        """Unread messages, each as in `MESSAGE`; empty if there are none. Raises OSError.
 
-        Never waits, even if the other holder of the descriptor has made it blocking (where the kernel can, since 6.9).
+        Since Linux 6.9 this never waits, even if the client has made the descriptor blocking.
         """
         try:
             size = os.preadv(self._descriptor, self._list, -1, self._flags)
@@ -299,7 +299,7 @@ class Messages:
 
 
 def broken(descriptor: int) -> bool:
-    """Whether a descriptor can report no more, for instance because it was made blocking."""
+    """Whether a descriptor can report no more faults, for instance because it was made blocking."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return any(events & (select.POLLERR | select.POLLNVAL | select.POLLHUP) for _, events in poll.poll(0))

@@ -1,13 +1,12 @@
-"""Mechanism `userfaultfd`: real memory. One memfd a region, mapped by the daemon and by its client alike.
+"""Mechanism `userfaultfd`: real memory. Each region is a memfd that the daemon maps and its client may map.
 
-The bytes of a page are in its region's memfd, and nowhere while the page is absent or swapped; a frame is the right to
-memory. A client that handed over a userfaultfd maps the memfd, and its page faults are served; the regions of others
-are loaded and stored by call. Covers bytes and mappings; which faults there are is `client_memory`'s, how they reach
-the core the server's.
+A frame is a right to memory: the bytes of a present page are in its region's memfd, which has a hole for an absent or
+swapped page. If a client hands over a userfaultfd, it maps the memfd and the daemon serves its page faults. Other
+clients load and store by call.
 
-An eviction is: write-protect, copy out, punch the hole. Between the first and the last the client's writes wait, and
-are reported; so no write is lost. A page that comes in from swap comes in write-protected, unless for a write, so that
-its first write is reported, and a clean page is dropped without I/O.
+An eviction write-protects the page, copies it out and punches its hole. Until then the client's writes wait and are
+reported, so no write is lost. A page from swap is write-protected unless it is filled for a write. So its first write
+is reported, and an eviction of a page that stayed clean takes no I/O.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from usmd.mechanism.uffd import HARDWARE_PAGE
 
 NAME: Final = "userfaultfd"
 MAX_BUSY: Final = 1000
-"""Times that a page is tried to be brought in against what its client does meanwhile."""
+"""How often the daemon tries to fill a page while its client interferes."""
 
 
 class UserfaultfdMemory(Mechanism):
@@ -49,18 +48,18 @@ class UserfaultfdMemory(Mechanism):
         """A page of zeros, to copy from."""
         self._regions: dict[int, RealRegion] = {}
         self._served: dict[ClientMemory, None] = {}
-        """Clients that have mapped a region, in the order in which they did, until they are disconnected."""
+        """Connected clients that have mapped a region, in the order in which they did."""
         self._staging = Staging(page_size)
         self._punching = Punching()
         self._departures = Departures(clock)
         self.on_held: Callable[[int, str], None] = lambda _region, _why: None
-        """Called with a region and a reason when its client has made a punch wait, and is to end."""
+        """Called with a region and a reason when its client has delayed a job too long and must end."""
 
     # Regions
 
     def add_region(self, region_id: int, process_id: int, page_count: int) -> None:
         """Make the memfds of a region; raises LimitExceeded."""
-        del process_id  # its client comes with `connect`
+        del process_id  # `connect` names the client
         self._departures.check_room()
         self._regions[region_id] = RealRegion(region_id, page_count, self._page_size, self._clock)
 
@@ -69,14 +68,14 @@ class UserfaultfdMemory(Mechanism):
         return self._regions.get(region_id)
 
     def connect(self, region: RealRegion, client: ClientMemory, address: int) -> None:
-        """The client has mapped a region at an address: serve its faults. Raises OSError where the kernel refuses.
+        """Serve the faults of a region that the client has mapped at an address. Raises OSError if the kernel refuses.
 
-        Raises Busy while the same process's memory at these addresses is still poisoned for a session that has ended,
-        which would poison the new region as well. After an error the region is mapped nowhere, and may be elsewhere.
+        Raises Busy while an ended session of the same process is still poisoned at these addresses, which would poison
+        the new region too. After an error the region is not connected, and may be mapped elsewhere.
         """
         length = region.page_count * self._page_size
         if self._departures.overlap(client.pid, address, length):
-            raise Busy(f"an ended session of process {client.pid} is being let go at {address:#x}; try again")
+            raise Busy(f"an ended session of process {client.pid} is still being closed at {address:#x}; try again")
         for other in self._served:
             if other is not client and other.pid == client.pid:
                 other.lose(address, length)
@@ -85,13 +84,13 @@ class UserfaultfdMemory(Mechanism):
         region.client = client
         try:
             self._protect_all(region, client)
-        except BaseException:  # raised again; else its faults would be taken, and nobody would be woken
+        except BaseException:  # raised again; else its faults would be read, and its threads never woken
             region.client = None
             client.forget(region.region_id)
             raise
 
     def _protect_all(self, region: RealRegion, client: ClientMemory) -> None:
-        """What is there already may be clean, or on its way out, so that its first write must be heard of."""
+        """Write-protect present pages: they may be clean or under eviction, so their first write must be reported."""
         found: list[tuple[int, int]] = []
         held = self._punching.run(lambda: found.extend(region.data()), MAX_RUNS, region.account)
         if held is not None:
@@ -102,7 +101,7 @@ class UserfaultfdMemory(Mechanism):
                 raise OSError(errno.EAGAIN, "what it holds cannot be protected now")
 
     def drop_regions(self, region_ids: Sequence[int], *, ended: bool) -> None:
-        """Punch all of some regions, so that their memory is free whichever process still maps them."""
+        """Free the memory of regions, even if processes still map them."""
         gone = [region for region in (self._regions.pop(each, None) for each in region_ids) if region is not None]
         self._departures.empty(gone)
         for client in {region.client for region in gone}:
@@ -110,23 +109,23 @@ class UserfaultfdMemory(Mechanism):
                 client.drop(region_ids, ended=ended)
 
     def is_emptied(self, region_id: int) -> bool:
-        """As it says there."""
+        """Whether a region that is gone holds no memory."""
         return self._departures.is_emptied(region_id)
 
     def disconnect(self, client: ClientMemory) -> None:
-        """A client's process, or its wish to be served, has ended."""
+        """Stop serving a client that has ended or no longer wants to be served."""
         self._served.pop(client, None)
         for region_id in client.served():
             self._regions[region_id].client = None
 
     def farewell(self, client: ClientMemory, *, poison: bool) -> None:
-        """Have a client that is disconnected closed, and first what is missing in it made an error to touch."""
+        """Close a disconnected client; with `poison`, first make touches of its missing pages raise SIGBUS."""
         self._departures.farewell(client, poison=poison)
 
     # Pages
 
     def _runs(self, pages: Sequence[int]) -> Iterator[tuple[RealRegion, int, int]]:
-        """Pages as runs of neighbours: region, first page, pages; those of regions that are gone are left out."""
+        """Pages as runs of neighbours: region, first page, count. Pages of regions that are gone are left out."""
         regions = self._regions
         if len(pages) == 1:
             only = regions.get(pages[0] >> PAGE_BITS)
@@ -139,10 +138,10 @@ class UserfaultfdMemory(Mechanism):
                 yield region, first, count
 
     def zero(self, frames: Sequence[int], pages: Sequence[int]) -> None:
-        """Make pages present and zero. For a region that no client maps a hole is as good."""
+        """Make pages present and zero. If no client maps the region, holes are enough."""
         del frames
         size = self._page_size
-        if len(pages) == 1:  # the usual case, with the least around it
+        if len(pages) == 1:  # the usual case, with little overhead
             only = self._regions.get(pages[0] >> PAGE_BITS)
             if only is not None:
                 page = pages[0] & PAGE_MASK
@@ -156,7 +155,7 @@ class UserfaultfdMemory(Mechanism):
                 region.client.zero(region.region_id, first * size, count * size)
 
     def release(self, pages: Sequence[int]) -> None:
-        """Punch the pages."""
+        """Punch the pages out of their memfds."""
         size = self._page_size
         by_region: dict[int, list[Run]] = {}
         for region, first, count in self._runs(pages):
@@ -170,8 +169,8 @@ class UserfaultfdMemory(Mechanism):
                     region.client.not_wanted(region_id, offset, length)
 
     def _punch(self, region: RealRegion, runs: list[Run]) -> None:
-        """Give the memory of ranges back; those of a client that has made that wait go when it ends."""
-        if not region.shared:  # so that no other process can hold its lock
+        """Give back the memory of ranges. Once a client has delayed this too long, it waits until the client ends."""
+        if not region.shared:  # then no other process can hold its lock
             punch(region.memfd, runs)
         elif region.held is None:
             pages = sum(length for _, length in runs) // HARDWARE_PAGE
@@ -184,7 +183,7 @@ class UserfaultfdMemory(Mechanism):
         self.on_held(region.region_id, why)
 
     def restore(self, pages: Sequence[int], writable: Sequence[bool]) -> None:
-        """Let the client go on, and write where it may."""
+        """Wake the threads that wait for pages, and allow writes to the writable ones."""
         size = self._page_size
         for key, may_write in zip(pages, writable, strict=True):
             region = self._regions.get(key >> PAGE_BITS)
@@ -200,7 +199,7 @@ class UserfaultfdMemory(Mechanism):
                 region.client.wake(region.region_id, page * size, size)
 
     def wake(self, pages: Sequence[int]) -> list[int]:
-        """Let the client go on; what it has emptied by itself holds zeros now, and is returned."""
+        """Wake threads; returns the pages that the client itself has punched out, which are filled with zeros."""
         size = self._page_size
         return [
             region.region_id << PAGE_BITS | page
@@ -211,7 +210,7 @@ class UserfaultfdMemory(Mechanism):
         ]
 
     def poison(self, pages: Sequence[int], reasons: Sequence[int]) -> list[int]:
-        """SIGBUS for who touches the pages, also those of regions that are gone; returns those that cannot be."""
+        """Poison pages, also those of regions that are gone; returns those that cannot be poisoned."""
         size = self._page_size
         stuck = []
         for key, reason in zip(pages, reasons, strict=True):
@@ -225,11 +224,11 @@ class UserfaultfdMemory(Mechanism):
         return stuck
 
     def _owner(self, region_id: int) -> ClientMemory | None:
-        """The client of a region that is gone, which may still wait for pages of it."""
+        """The client of a region that is gone, whose threads may still wait for pages of it."""
         return next((client for client in self._served if client.mapped(region_id)), None)
 
     def protect(self, frames: Sequence[int], pages: Sequence[int]) -> list[bool | None]:
-        """Write-protect the pages in the client, then look which are all zero."""
+        """Write-protect the pages in the client, then check which are all zero."""
         del frames
         size, zeros = self._page_size, self._zeros
         answers: dict[int, bool | None] = {}
@@ -244,7 +243,7 @@ class UserfaultfdMemory(Mechanism):
         return [answers.get(key) for key in pages]
 
     def source(self, page: SlotPage) -> memoryview:
-        """A copy of the page, for its client can empty it at any time; of a region that is gone, anything."""
+        """A copy of the page, because its client can empty it at any time. Zeros if the region is gone."""
         region = self._regions.get(page.page >> PAGE_BITS)
         if region is None:
             return memoryview(self._zeros)
@@ -252,17 +251,17 @@ class UserfaultfdMemory(Mechanism):
         return memoryview(region.read(start, self._page_size))
 
     def stage(self, pages: Sequence[SlotPage], *, at_once: bool = False) -> Stage:
-        """Memory of the daemon alone: nobody sees a page before all of it has been read and verified."""
+        """Memory of the daemon alone: no client sees a page before all of it is read and verified."""
         del at_once
         return self._staging.stage(pages)
 
     def fill(self, stage: Stage, errors: Sequence[UsmdError | None]) -> Errors:
-        """Copy the pages in where the client sees them, neighbours by one call."""
+        """Copy the pages to where the client sees them, neighbours by one call."""
         if not isinstance(stage, MemfdStage):
-            raise TypeError(f"{stage!r} is no stage of this mechanism")
+            raise TypeError(f"{stage!r} is not a stage of this mechanism")
         results = [None if isinstance(error, Busy) else error for error in errors]
         stage.tries += 1
-        if len(results) == 1:  # the usual case, with the least around it
+        if len(results) == 1:  # the usual case, with little overhead
             if results[0] is None:
                 self._fill_run(stage, [0], results)
             if not isinstance(results[0], Busy):
@@ -285,7 +284,7 @@ class UserfaultfdMemory(Mechanism):
         first = stage.pages[indexes[0]]
         region = self._regions.get(first.page >> PAGE_BITS)
         if region is None:
-            return  # the core knows: it frees frame and slot
+            return  # the core knows, and frees frame and slot
         page, count = first.page & PAGE_MASK, len(indexes)
         if region.client is None:
             for number, index in enumerate(indexes):
@@ -312,7 +311,7 @@ class UserfaultfdMemory(Mechanism):
             return
         stage.done[indexes[whole]] = part
         if error == errno.EEXIST:
-            # The client has written into the memfd, where nothing was. What it stored before is what counts.
+            # The client has written to the memfd where the page was missing. The bytes from swap count, not these.
             position = page * size + done
             self._punch(region, [(position & -mmap.PAGESIZE, mmap.PAGESIZE)])
         if error in (errno.EEXIST, errno.EAGAIN) and stage.tries < MAX_BUSY:
@@ -325,19 +324,19 @@ class UserfaultfdMemory(Mechanism):
             results[indexes[0]] = _why(error)
 
     def tick(self) -> None:
-        """Do what an unfinished remap or a lack of memory held up."""
+        """Retry what an unfinished remap or a lack of memory has delayed."""
         self._departures.tick()
         for client in self._served:
             client.retry()
 
     def load(self, frames: Sequence[int], first: int, offset: int, length: int) -> bytes:
-        """Bytes of a region, by its memfd."""
+        """Bytes of a region, read from its memfd."""
         del frames
         start = (first & PAGE_MASK) * self._page_size + offset
         return self._regions[first >> PAGE_BITS].read(start, length) if length else b""
 
     def store(self, frames: Sequence[int], first: int, offset: int, data: memoryview) -> int:
-        """Write to a region, by its memfd."""
+        """Write to a region through the daemon's mapping."""
         count = min(len(data), max(len(frames) * self._page_size - offset, 0))
         if count:
             start = (first & PAGE_MASK) * self._page_size + offset
@@ -345,12 +344,12 @@ class UserfaultfdMemory(Mechanism):
         return count
 
     def close(self) -> None:
-        """Let go of all regions."""
+        """Drop all regions, and wait for their end as `finish` does."""
         self.drop_regions(list(self._regions), ended=True)
         self.finish()
 
     def finish(self) -> None:
-        """Wait, but not for ever, until all is done for the regions and clients that are gone."""
+        """Wait, for a bounded time, for the cleanup of regions and clients that are gone."""
         self._departures.finish()
 
 
@@ -370,5 +369,5 @@ def _neighbours(pages: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 def _why(error: int) -> UsmdError:
     if error in (errno.ENOENT, errno.ESRCH):
-        return Unmapped("its client has unmapped the memory where it was to come in")
+        return Unmapped("its client has unmapped the page")
     return SwapIOError(f"the page cannot be brought in: {os.strerror(error)}")

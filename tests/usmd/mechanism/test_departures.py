@@ -70,7 +70,7 @@ def test_the_farewell_of_a_session_touches_no_page_of_the_next_one_of_its_proces
     world.client.is_closed_elsewhere()
     world.memory.farewell(world.client.memory, poison=True)
     second.place()
-    with pytest.raises(Busy, match="is being let go"):
+    with pytest.raises(Busy, match="is still being closed"):
         second.connect()
     may_empty.set()
     world.memory.finish()

@@ -66,7 +66,7 @@ def test_nobody_gets_sigbus(memory):
 
 @pytest.mark.parametrize("frames", [1 << 45, 1 << 70])
 def test_memory_that_the_machine_does_not_have_is_a_configuration_error(frames):
-    with pytest.raises(ConfigError, match=r"memory\.size = .* cannot be had"):
+    with pytest.raises(ConfigError, match=r"memory\.size = .* cannot be allocated"):
         SimulatedMemory(frames, 4096)
 
 

@@ -440,5 +440,5 @@ def test_its_name_is_that_of_the_configuration():
 
 
 def test_a_stage_of_another_mechanism_is_refused(world):
-    with pytest.raises(TypeError, match="no stage of this mechanism"):
+    with pytest.raises(TypeError, match="not a stage of this mechanism"):
         world.memory.fill(Stage([], []), [])

@@ -56,7 +56,7 @@ def test_what_takes_the_place_of_a_misbehaving_policy_and_when_is_the_configurat
         (("--evict", "nothing"), "evict policy 'nothing' does not exist; there are arc, belady, clock"),
         (
             ("--memory", "200TiB", "--page-size", "1MiB", "--mechanism", "simulated"),
-            "memory.size = 200 TiB cannot be had from this machine",
+            "memory.size = 200 TiB cannot be allocated on this machine",
         ),
     ],
 )
