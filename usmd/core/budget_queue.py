@@ -1,7 +1,8 @@
 """Faults of processes that are at their `memory_max`: they wait apart from those that wait for memory.
 
 So they hold up no fault of another process. Pages of their own process are evicted for them. When none can go and
-nothing is under way, a fault fails and names the budgets that are used up. What processes have, `budgets` counts.
+nothing is under way, a page from swap comes in on a frame that is lent if its process lacks but a free slot; any other
+fault fails and names the budgets that are used up. What processes have, `budgets` counts.
 """
 
 from __future__ import annotations
@@ -32,6 +33,21 @@ class BudgetQueue:
         self._reclaim = reclaim
         self._waiting = placement.over_budget
 
+    def take_back(self) -> None:
+        """Have processes that were lent a frame give a page for it, as soon as there is a slot for one.
+
+        This comes before all that could take the slot for a page of another process.
+        """
+        budgets = self._state.budgets
+        for process in list(budgets.borrowers):
+            if not self._reclaim.has_slot_for(process):
+                continue
+            above = process.resident - process.leaving - process.memory_max
+            if above > 0:
+                self._reclaim.from_process(process, above)
+            elif process.resident <= process.memory_max:
+                budgets.take_back(process)
+
     def serve(self) -> None:
         """Let faults go on for which there is room by now, and have each process that is at its end make room."""
         for process_id in list(self._waiting):
@@ -42,7 +58,7 @@ class BudgetQueue:
                 del self._waiting[process_id]
 
     def _serve_first(self, queue: deque[WaitingPage]) -> bool:
-        """Whether the first page that waits does so no more."""
+        """Whether the next page may be looked at: the first waits no more, or has been lent a frame."""
         first = queue[0]
         waiter = first.waiter
         region, process = waiter.region, waiter.region.process
@@ -61,6 +77,8 @@ class BudgetQueue:
                 waiter.came(None)
         elif self._makes_room(process, len(queue)):
             return False
+        elif entry < 0 and self._lacks_a_slot(process):
+            self._state.budgets.lend(process)
         else:
             queue.popleft()
             waiter.came(self._refused(region, waiter.page, swap=entry < 0))
@@ -79,6 +97,11 @@ class BudgetQueue:
         if state.refreshing or reclaim.passed_over.stuck or state.swap.recovering(state.now):
             return True
         return reclaim.end_holds_of(process) and reclaim.from_process(process, wanted) > 0
+
+    def _lacks_a_slot(self, process: Process) -> bool:
+        """Whether pages of a process stay for no other reason than that swap is full, and it was lent no frame yet."""
+        kept = max(process.unevictable, process.pinned)
+        return not process.lent and process.resident > kept and not self._reclaim.has_slot_for(process)
 
     def _refused(self, region: Region, page: int, *, swap: bool) -> OutOfMemory:
         """Count and report a fault that fails, and make its error; reported at the 1st, 2nd, 4th, 8th … time."""

@@ -9,6 +9,10 @@ At its `swap_max` a process keeps one frame of its `memory_max` for pages from s
 the slot that it still has. So all that is stored can be read, though no page that is dirty can go, unless
 EVICTION=DENY or a pin holds the page in that frame.
 
+Where other processes have filled swap, a process may be at its `memory_max` with dirty pages alone, which it could not
+foresee. It is lent one frame then, for pages from swap. When such a page is written to, its slot is free, and a dirty
+page of the same process takes it in the same event. So a process is never more than one page above its `memory_max`.
+
 Not here: faults for which there is no room (`budget_queue`), and `resident`, which the steps count that give and take
 frames.
 """
@@ -29,14 +33,15 @@ class Budgets:
     """Says what room processes have, and counts what takes of it.
 
     `limited`: processes with a `swap_max`. Without any nothing is counted. `full`: those that are at it, and have pages
-    that count.
+    that count. `borrowers`: those that were lent a frame.
     """
 
-    __slots__ = ("full", "limited")
+    __slots__ = ("borrowers", "full", "limited")
 
     def __init__(self) -> None:
         self.limited = 0
         self.full = 0
+        self.borrowers: list[Process] = []
 
     @staticmethod
     def check(memory_max: int | None, swap_max: int | None) -> None:
@@ -63,10 +68,22 @@ class Budgets:
         """A process has ended, and its regions are gone."""
         if process.swap_max != NO_MAX:
             self.limited -= 1
+        self.take_back(process)
+
+    def lend(self, process: Process) -> None:
+        """Let a process have one page from swap above its `memory_max`."""
+        process.lent = 1
+        self.borrowers.append(process)
+
+    def take_back(self, process: Process) -> None:
+        """A process needs no frame above its `memory_max` any more."""
+        if process.lent:
+            process.lent = 0
+            self.borrowers.remove(process)
 
     def room(self, process: Process, *, swap: bool) -> int:
         """Pages that a process may bring in before it must give one; `swap`: from swap."""
-        return (process.memory_max if swap else process.absent_max) - process.resident
+        return (process.memory_max + process.lent if swap else process.absent_max) - process.resident
 
     def swap_room(self, process: Process) -> int:
         """Dirty pages of a process that may begin to go to swap."""

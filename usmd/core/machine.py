@@ -121,6 +121,8 @@ class Core:
         state.now = now
         try:
             self._handlers[type(event)](event)
+            if state.budgets.borrowers:
+                self._budget_queue.take_back()
             if self.waiting or self.over_budget:
                 self._serve_faults()
             if now >= state.background_at:

@@ -301,6 +301,10 @@ class Reclaim:
         """Free slots that no eviction under way will need."""
         return self._state.swap.writable(self._state.now) - self._life.unwritten
 
+    def has_slot_for(self, process: Process) -> bool:
+        """Whether a dirty page of a process may begin to go to swap."""
+        return self._slots_for(process) > 0
+
     def _slots_for(self, process: Process) -> int:
         """Those of them that pages of a process may take."""
         spare, room = self._slots_to_spare(), self._state.budgets.swap_room(process)

@@ -117,6 +117,7 @@ class Process:
         "evictions",
         "hints_set",
         "leaving",
+        "lent",
         "mapped",
         "memory_max",
         "missing",
@@ -161,6 +162,8 @@ class Process:
         """Pages with a frame."""
         self.memory_max = NO_MAX
         """Pages that may have a frame."""
+        self.lent = 0
+        """1 while a page from swap may have one frame more than that, see `Budgets`."""
         self.absent_max = NO_MAX
         """Pages that may have a frame when an ABSENT page has come in: `memory_max`, or one less, see `Budgets`."""
         self.swap_max = NO_MAX

@@ -82,6 +82,7 @@ class _Process(NamedTuple):
     swap_max: int
     memory_max: int
     absent_max: int
+    lent: int
     regions: list[int]
 
 
@@ -133,6 +134,7 @@ def _copy_of(process: Process) -> _Process:
         process.swap_max,
         process.memory_max,
         process.absent_max,
+        process.lent,
         list(process.regions),
     )
 
@@ -339,6 +341,11 @@ def _budgets(copy: Snapshot) -> Iterator[Step]:
     for process in copy.processes.values():
         if process.memory_max - process.absent_max != (process in full):
             yield f"process {process.process_id} keeps {process.memory_max - process.absent_max} frames for swap"
+        if process.resident > process.memory_max + process.lent:
+            yield (
+                f"process {process.process_id} has {process.resident} pages in memory, its memory_max is "
+                f"{process.memory_max}, and {process.lent} are lent to it"
+            )
     for process in limited:
         stored = 0
         for region in [copy.regions[each] for each in process.regions if each in copy.regions]:

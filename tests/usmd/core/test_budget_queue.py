@@ -259,6 +259,67 @@ def test_a_policy_sees_the_budget_as_the_size_of_its_cache():
     assert shell.core.state.processes[process].policies._evict.memory.capacity <= 2
 
 
+def full_swap(kind=Shell, **settings):
+    """A process at its `memory_max` of 3 with dirty pages alone and two pages in swap, which a neighbour has filled."""
+    shell = kind(make_core(frames=16, devices=(("swap0", 4),), **settings))
+    process, other = shell.attach("hog", memory_max=3), shell.attach("neighbour", memory_max=6)
+    region, kept = shell.map(process, 16), shell.map(other, 16)
+    return shell, process, region, other, kept
+
+
+def test_what_is_stored_can_be_read_and_written_though_a_neighbour_has_filled_swap():
+    shell, process, region, other, kept = full_swap()
+    assert fill(shell, process, region, 5)[0] == 5
+    assert fill(shell, other, kept, 16)[0] == 8
+    assert (hog_of(shell, process).resident, shell.core.state.swap.free) == (3, 0)
+    for turn in range(3):
+        for page in range(5):
+            assert shell.get(process, region, page) == bytes([page + 1 + turn]) * PAGE
+            shell.put(process, region, page, bytes([page + 2 + turn]) * PAGE)
+            with pytest.raises(OutOfMemory):
+                shell.put(other, kept, 8, DATA)  # takes no slot that the hog has just given up and needs
+            assert [shell.get(other, kept, page) for page in range(8)] == [content(page) for page in range(8)]
+            assert hog_of(shell, process).resident <= 4
+    with pytest.raises(OutOfMemory, match="its memory_max is 3"):
+        shell.put(process, region, 5, DATA)
+    shell.do(events.Unmap(other, kept))
+    assert fill(shell, process, region, 7)[0] == 7
+    assert (hog_of(shell, process).resident, hog_of(shell, process).lent) == (3, 0)
+    assert shell.core.state.budgets.borrowers == []
+
+
+def test_a_thread_can_read_what_is_stored_though_a_neighbour_has_filled_swap():
+    shell, process, region, other, kept = full_swap(kind=RealShell)
+    assert {shell.touch(process, region, page, content(page)).state for page in range(5)} == {DONE}
+    assert [shell.touch(other, kept, page, DATA).state for page in range(9)] == [DONE] * 8 + [SIGBUS]
+    assert [shell.touch(process, region, page).read for page in range(5)] == [content(page) for page in range(5)]
+    assert {shell.touch(process, region, page, content(page + 9)).state for page in range(5)} == {DONE}
+    assert [shell.touch(process, region, page).read for page in range(5)] == [content(page + 9) for page in range(5)]
+
+
+def test_what_was_lent_goes_with_its_process():
+    shell, process, region, other, kept = full_swap()
+    fill(shell, process, region, 5)
+    fill(shell, other, kept, 16)
+    shell.get(process, region, 0)
+    shell.get(process, region, 1)
+    assert [each.process_id for each in shell.core.state.budgets.borrowers] == [process]
+    shell.do(events.Detach(process, "bye"))
+    assert shell.core.state.budgets.borrowers == []
+
+
+def test_a_process_that_keeps_all_its_pages_itself_is_lent_nothing():
+    shell, process, region, other, kept = full_swap()
+    fill(shell, process, region, 5)
+    fill(shell, other, kept, 16)
+    for page in range(5):
+        if shell.state_of(region, page) == "PRESENT":
+            shell.hint(process, region, "EVICTION=DENY", page, 1)
+    swapped = next(page for page in range(5) if shell.state_of(region, page) == "SWAPPED")
+    with pytest.raises(OutOfMemory, match="3 unevictable"):
+        shell.get(process, region, swapped)
+
+
 @pytest.mark.parametrize(
     ("budgets", "said"),
     [
@@ -303,7 +364,7 @@ def test_a_hog_never_causes_an_eviction_of_a_neighbour(todo, most, slots, hold_b
             shell.hint(process, region, ["DONTNEED", "WILLNEED", "PRIORITY=HIGH"][page % 3], page, 1)
         elif what == "tick":
             shell.tick(0.2)
-        assert shell.core.state.processes[process].resident <= most
+        assert shell.core.state.processes[process].resident <= most + shell.core.state.processes[process].lent
         assert swap_max is None or shell.core.state.processes[process].stored <= swap_max
         assert violations(shell.core) == []
     while shell.pending:
@@ -318,11 +379,18 @@ def test_a_hog_never_causes_an_eviction_of_a_neighbour(todo, most, slots, hold_b
 ACCESS = st.tuples(st.sampled_from(["put", "put", "get", "dontneed", "willneed", "demote"]), st.integers(0, 15))
 
 
-@examples(60)
-@given(st.lists(ACCESS, max_size=60), st.integers(1, 5), st.integers(0, 6), st.sampled_from([64, 3]), st.booleans())
+@examples(120)
+@given(
+    st.lists(ACCESS, max_size=60),
+    st.integers(1, 5),
+    st.sampled_from([None, *range(7)]),
+    st.sampled_from([(64, 64), (3, 64), (3, 2)]),
+    st.booleans(),
+)
 def test_all_that_is_stored_can_be_read_whatever_came_before(todo, most, swap_max, slots, pairs):
-    """Also by two such processes that together may have more than there are frames."""
-    shell = Shell(make_core(frames=6, devices=(("fast", slots), ("slow", 64)), hold_budget=1))
+    """Also by two such processes that together may have more than there are frames, or than there are swap slots."""
+    fast, slow = slots
+    shell = Shell(make_core(frames=6, devices=(("fast", fast), ("slow", slow)), hold_budget=1))
     hogs = [shell.attach("hog", memory_max=most, swap_max=swap_max) for _ in range(1 + pairs)]
     regions = {process: shell.map(process, 16) for process in hogs}
     model = {process: [bytes(PAGE)] * 16 for process in hogs}
@@ -339,7 +407,8 @@ def test_all_that_is_stored_can_be_read_whatever_came_before(todo, most, swap_ma
             assert shell.get(process, region.region_id, page) == model[process][page]
         elif what == "demote":
             before = hog_of(shell, process).stored
-            if region.table[page] < 0 and hog_of(shell, process).resident < most and shell.core.state.frames.free:
+            room = shell.core.state.frames.free and shell.core.state.swap.devices[1].free
+            if region.table[page] < 0 and hog_of(shell, process).resident < most and room:
                 shell.core._migration.begin(region, page, 1)
                 shell.tick()
                 assert hog_of(shell, process).stored == before
