@@ -44,10 +44,12 @@ def _chosen(typed: str, number: int, kind: object) -> object:
 
 
 def fields_from_hint(hint: Hint) -> common_pb2.HintFields:
-    """What a hint says, as typed fields. Of what it does not say, choices are as they hold, and the rest is not set."""
+    """What a hint says, as typed fields. Of keys that it lacks, only choices with a default are set."""
     fields = common_pb2.HintFields(extra=hint.extra)
     for key, (field, kind, typed, _, _) in KEYS.items():
         value = getattr(hint, field)
+        if value is None:
+            continue
         if typed in _ENUMS:
             setattr(fields, typed, _ENUMS[typed].values_by_name[f"{typed.upper()}_{kind.write(value)}"].number)
         elif isinstance(kind, SizeOrAuto) and value == 0:

@@ -4,7 +4,7 @@ import pytest
 
 from usm_wire.pb.usm.v1 import common_pb2
 from usmd.core.hint_values import Choice, Name, Seconds, SizeOrAuto, Switch
-from usmd.core.hints import KEYS, parse_hint
+from usmd.core.hints import KEYS, HintKey, parse_hint
 from usmd.errors import InvalidHint
 from usmd.server.hint_messages import fields_from_hint, hint_from_fields
 
@@ -79,6 +79,12 @@ def test_a_hint_comes_back_from_its_fields(text):
     for name in hint.__struct_fields__:
         if name != "text":
             assert getattr(again, name) == getattr(hint, name), name
+
+
+def test_a_choice_whose_default_is_no_word_of_it_is_not_set_by_other_hints(monkeypatch):
+    monkeypatch.setitem(KEYS, "ACCESS", HintKey("fhp_bytes", Choice(RANDOM=1), "access"))
+    assert fields_from_hint(parse_hint("PRIORITY=LOW")).access == Fields.ACCESS_UNSPECIFIED
+    assert fields_from_hint(parse_hint("ACCESS=RANDOM")).access == Fields.ACCESS_RANDOM
 
 
 TYPES = {
