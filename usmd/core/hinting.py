@@ -1,8 +1,8 @@
 """Sets hints on ranges of pages, and ends them when they expire.
 
-A hint is in force from the moment it is set until it expires: each page that comes in gets its rights. Deferred work
-brings the pages already in memory in line with it, and reclaim does so earlier for a page that it looks at
-(`PageLife.settle`).
+A hint is in force from the moment it is set until it expires, or a later one replaces it (`HintRanges.set`): each page
+that comes in gets its rights. Deferred work brings the pages already in memory in line with it, and reclaim does so
+earlier for a page that it looks at (`PageLife.settle`).
 """
 
 from __future__ import annotations

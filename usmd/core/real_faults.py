@@ -1,4 +1,7 @@
-"""Real page faults: a thread sleeps in the kernel, and goes on by what is done to its page; no outcome answers it."""
+"""Real page faults: a thread sleeps in the kernel until its page is filled, restored or poisoned.
+
+No outcome answers such a fault. The fill itself is a command: `ZeroFill`, or `ReadSlots`, after which the shell fills.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
 class ThreadWaiter(Waiter):
     """A thread that sleeps in the kernel until its page is there.
 
-    `protected`: as of its PageFault. `parked`: the page was coming in already, so that the thread may have seen it come
-    before the core hears of that, and waits anew.
+    `protected`: as of its PageFault. `parked`: the page was coming in already, so the thread may have resumed before
+    the core handles the completion, and wait anew.
     """
 
     __slots__ = ("_faults", "parked", "protected")
@@ -43,7 +46,7 @@ class ThreadWaiter(Waiter):
         return False
 
     def came(self, error: UsmdError | None) -> None:
-        """Let the thread go on, or poison the page."""
+        """Resume the thread, or poison the page."""
         self._faults.came(self, error)
 
 
@@ -71,7 +74,7 @@ class RealFaults:
             region = process.regions.get(fault.region_id)
             page = fault.page
             if region is None or not 0 <= page < region.page_count:
-                continue  # gone meanwhile; the shell has told whoever waits
+                continue  # gone meanwhile; the shell poisons what its client still maps
             write = fault.write or fault.protected
             outcome = resolve(region, page, write)
             found, pfn, _, _ = outcome
@@ -133,7 +136,7 @@ class RealFaults:
             region.write_order.opened(ahead)
 
     def came(self, waiter: ThreadWaiter, error: UsmdError | None) -> None:
-        """A page came in, or cannot be had."""
+        """A page came in, or `error` says why it cannot."""
         region, state = waiter.region, self._state
         process = region.process
         process.missing -= 1
@@ -153,7 +156,7 @@ class RealFaults:
                 state.wakes.append(state.frames.page[pfn])
 
     def _poison(self, region: Region, page: int, error: UsmdError) -> None:
-        """A real fault cannot be served: an error for whoever waits, in the one form that the kernel has."""
+        """A real fault cannot be served: the threads that wait get SIGBUS, the one error that the kernel has."""
         process = region.process
         process.counters.poisoned += 1
         self._state.poisons[region.first_key + page] = error.reason

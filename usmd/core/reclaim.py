@@ -1,4 +1,4 @@
-"""Reclaim: which process gives frames, which victims its evict policy names, and what to do when it names none.
+"""Reclaim: chooses the process that gives frames, asks its evict policy for victims, and sweeps if it names none.
 
 Reclaim begins when fewer than `low` frames are free, works in batches, and ends at `high`. The process with most
 evictable pages gives first, so that no process pays for another that has more.
@@ -29,7 +29,7 @@ MAX_EVICTING_FOR_HINTS: Final = 1024
 
 
 class Settled(Enum):
-    """What became of a page that deferred work had not come to yet."""
+    """What became of a page that deferred work had not reached yet."""
 
     GONE = 1
     """Its region is gone, and now its frame is free."""
@@ -71,8 +71,8 @@ class Reclaim:
     def for_faults(self, wanted: int) -> int:
         """Begin evictions for faults that wait; returns how many.
 
-        When nothing can go it rests while I/O is in flight, which will bring frames. Without any, pins end and every
-        frame is looked at, before the oom policy has its say.
+        If nothing can go while I/O is in flight, it rests, because the I/O will free frames. Without any I/O all holds
+        end and every frame is looked at, before the oom policy is asked.
         """
         state = self._state
         wanted = min(wanted, state.settings.reclaim_batch)
@@ -205,7 +205,7 @@ class Reclaim:
                 chosen += settled is Settled.GONE
                 if chosen >= wanted:
                     break
-                continue  # the policy has heard of its other rights, and may name it again
+                continue  # the policy got its new rights, and may name it again
             wrong = self._objection(process, pfn)
             if wrong is not None:
                 policies.record_error("evict", f"choose_victims named frame {safe_repr(pfn)}, which is {wrong}")
@@ -232,7 +232,7 @@ class Reclaim:
         return bool(self._state.dying or self._state.refreshing)
 
     def _settle(self, pfn: int) -> Settled | None:
-        """Do what deferred work has still to do to a page that may go; None: nothing is other by that."""
+        """Do what deferred work has still to do to a page that may go; None: that changes nothing."""
         state = self._state
         frames = state.frames
         if not 0 <= pfn < frames.count or frames.state[pfn] != PRESENT:
@@ -263,12 +263,12 @@ class Reclaim:
         return True
 
     def _reason(self, policies: PolicySet, pfn: int) -> str:
-        """Why a victim goes, and for how long nobody had to fault on it."""
+        """Why a victim goes, and how long ago its last fault was."""
         age = self._state.now - self._state.frames.filled[pfn]
         return f"{policies.reason(pfn)}; last fault {max(age, 0.0):.1f} s ago"
 
     def evict_forced(self) -> None:
-        """Evict what policies gave up, where that may be evicted."""
+        """Evict the frames that policies gave up (`give_up`), as far as they may be evicted."""
         state = self._state
         forced = state.forced_victims[:]
         state.forced_victims.clear()
@@ -287,7 +287,7 @@ class Reclaim:
                 self.take(process, pfn)
 
     def _objection(self, process: Process, pfn: int) -> str | None:
-        """Why a frame can be no victim of the process, or None; a pinned frame may be named, but is not taken."""
+        """Why a policy of the process must not name the frame, or None; a held frame may be named."""
         frames = self._state.frames
         if not 0 <= pfn < frames.count:
             return f"no frame (there are 0 to {frames.count - 1})"

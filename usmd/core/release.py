@@ -31,9 +31,9 @@ class Release:
         self._life = life
 
     def begin(self, regions: Sequence[Region], reason: UsmdError) -> None:
-        """Regions of one process are gone; `reason` is what the faults get that wait for their pages.
+        """End regions of one process. Faults that wait for their pages fail with `reason`.
 
-        What the process keeps is less by what they kept, now.
+        Their pages do not count for the process any more, from now on.
         """
         state = self._state
         if not regions:
@@ -66,7 +66,7 @@ class Release:
         state.dying.update(dying)
         state.dying_frames += resident
         state.first.append(commands.RegionsGone(ids, ended))
-        # Who would have gone on by what this event did to a page before hears that there is none.
+        # Threads that this event's earlier steps would have resumed get an error, because their page is gone.
         served = [*state.zero_pages, *state.restores, *state.wakes]
         if served:
             gone = set(ids)

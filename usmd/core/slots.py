@@ -1,4 +1,7 @@
-"""Which swap slot a page may take, decided here alone: by its hint, else by its evict policy, else by its process."""
+"""Chooses the swap device of a page, here alone: by its hint, else by its evict policy, else by its process.
+
+The slot on the device is `DeviceMap.take`'s.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class Slots:
         return region.process.swap_device if number is None else number
 
     def may_migrate(self, region: Region, page: int, device: int) -> bool:
-        """Whether the application has not said that the page stays in memory, or on which other device it shall be."""
+        """Whether no hint keeps the page in memory, or on another device."""
         hint = _hint(region, page)
         if hint is None:
             return True

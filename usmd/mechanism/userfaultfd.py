@@ -2,7 +2,7 @@
 
 A frame is a right to memory: the bytes of a present page are in its region's memfd, which has a hole for an absent or
 swapped page. If a client hands over a userfaultfd, it maps the memfd and the daemon serves its page faults. Other
-clients load and store by call.
+clients load and store by call. A real fault ends in `zero`, `fill`, `restore`, `wake` or `poison`.
 
 An eviction write-protects the page, copies it out and punches its hole. Until then the client's writes wait and are
 reported, so no write is lost. A page from swap is write-protected unless it is filled for a write. So its first write

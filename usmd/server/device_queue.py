@@ -5,8 +5,8 @@ swap-in does not wait for a batch of swap-outs, and reads have as many as the de
 wait are divided. Slots and their order are the core's; bytes are the device's.
 
 A job that takes too long has failed: a page to be read is an error to its waiters, one to be written stays in memory.
-It goes on in its thread, and never writes into a frame: what is read goes to memory of its own first. Until a write
-that is late has ended, nothing else is written to the device, because the core takes its slots for free; reads go on
+It continues in its thread, and never writes into a frame: what is read goes to memory of its own first. Until a write
+that is late has ended, nothing else is written to the device, because the core takes its slots for free; reads continue
 with the threads that are left.
 """
 
@@ -41,7 +41,7 @@ CLOSE_SECONDS: Final = 1.0
 TIMEOUT: Final = 30.0
 """Seconds that a job may take, unless the configuration says otherwise."""
 _UNDONE: Final = (Busy, TriedAgain)
-"""What stands in the place of an error where the page is on its way yet."""
+"""In the place of an error: the page is still on its way."""
 
 
 def _page_key(page: SlotPage) -> int:
@@ -250,7 +250,7 @@ class DeviceQueue:
 
         try:
             buffers.extend(map(self._memory.source, pages))
-        except Exception as error:  # noqa: BLE001 - told, and no page of the batch was written
+        except Exception as error:  # noqa: BLE001 - the error of each page, none of which was written
             release(late=False)
             return no_memory(pages, error)
         return await self._run_job(WRITE, pages, buffers, release)
@@ -284,7 +284,7 @@ class DeviceQueue:
     async def _read_job(self, pages: Sequence[SlotPage]) -> None:
         try:
             stage = self._memory.stage(pages)
-        except Exception as error:  # noqa: BLE001 - told, and no page of the batch was read
+        except Exception as error:  # noqa: BLE001 - the error of each page, none of which was read
             errors = no_memory(pages, error)
             self._count(errors)
             sifted = self._read_again.sift(pages, errors)
@@ -309,7 +309,7 @@ class DeviceQueue:
             self._read_done(stage, errors)
 
     def _read_done(self, stage: Stage, errors: Sequence[UsmdError | None]) -> None:
-        """Make the pages of a stage present; those that cannot be at once are tried again, and nobody waits for it."""
+        """Make the pages of a stage present; a task tries those again that cannot be at once."""
         self.pages_read += self._count(errors)
         errors = self._fill(stage, self._read_again.sift(stage.pages, errors))
         if any(isinstance(error, Busy) for error in errors):

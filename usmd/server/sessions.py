@@ -1,7 +1,7 @@
-"""Sessions: who may say what. Tokens, the outboxes of fault streams, and how sessions end.
+"""Sessions: tokens, the outboxes of fault streams, and how sessions end.
 
-A session is found by its token alone, so another's region, page or token does not exist for a client. Everything here
-runs on the loop.
+A session is found by its token alone, so a region or page of another session does not exist for a client. `end` submits
+Detach; the core answers with Ended, and `_process_ended` closes the session. Everything here runs on the loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from usmd.server.stream_messages import Entry
 MAX_STREAMS: Final = 64
 """Streams that a session may have at a time."""
 REMEMBERED: Final = 1024
-"""Sessions that usmd ended whose owners can still be told why, and ended ones whose numbers are not drawn again."""
+"""Sessions that usmd ended whose clients still get the reason, and ended ones whose numbers are not drawn again."""
 FIRST_PROCESS: Final = 100_000
 """Of the numbers of processes that are drawn; those below are for a draw that is taken."""
 LAST_PROCESS: Final = 999_999
@@ -45,11 +45,11 @@ class Stream:
         self.outbox: list[Entry] = []
         self.wake = asyncio.Event()
         self.direct = False
-        """Whoever files faults now writes their outcomes itself, so that nobody need be woken for them."""
+        """The task that submits faults will write their outcomes, so the stream's writer is not woken for them."""
 
 
 def _nothing() -> None:
-    """Nobody asked to be told."""
+    """Do nothing: the default of `Session.on_ended`."""
 
 
 class Session:
@@ -78,11 +78,11 @@ class Session:
         self.opened = 0
         """Streams that were ever opened, and so the index of the next."""
         self.reads = Turns(SESSION_READS, SESSION_SECONDS)
-        """Whose turn it is to have the message of a call read."""
+        """Turns in which the messages of the session's calls are read."""
         self.room = asyncio.Event()
         """Some fault of the session was answered."""
         self.over_budget_told = 0
-        """How many pages beyond the budget of EVICTION=DENY the client was told of last."""
+        """Pages beyond the budget of EVICTION=DENY in the last warning to the client."""
         self.identity: Identity | None = None
         self.deadline: asyncio.TimerHandle | None = None
         """Ends the session if its client opens no stream in time; until then it keeps the session in memory."""
@@ -93,7 +93,7 @@ class Session:
         """What the streams end with; None after a Detach."""
 
     def newly_over_budget(self, count: int) -> int:
-        """`count`, the pages so far that DENY could not keep, if the client should be told of so many; else 0."""
+        """`count`, the pages so far that DENY could not keep, if the client should be warned of so many; else 0."""
         if count < max(2 * self.over_budget_told, 1):
             return 0
         self.over_budget_told = count
@@ -149,7 +149,7 @@ class Sessions:
         return len(self._by_token)
 
     def attach(self, name: str, ticket: str) -> Session:
-        """Begin a session; raises Draining, LimitExceeded, InvalidArgument or UnknownSession (a ticket nobody gave)."""
+        """Begin a session; raises Draining, LimitExceeded, InvalidArgument or UnknownSession (an unknown ticket)."""
         self._check_room()
         identity = self._identities.find(ticket) if ticket else None
         pid, uid = (None, None) if identity is None else (identity.pid, identity.uid)
@@ -157,7 +157,7 @@ class Sessions:
             session = self._begin(name, pid, uid)
         except BaseException:  # raised again
             if identity is not None:
-                identity.close()  # its ticket is used, and without a session it vouches for nobody
+                identity.close()  # its ticket is used, and without a session it is of no use
             raise
         loop = asyncio.get_running_loop()
         session.deadline = loop.call_later(self._attach_timeout, self._expect_stream, session)
@@ -167,7 +167,7 @@ class Sessions:
         return session
 
     def begin(self, name: str, pid: int, uid: int, on_ended: Callable[[], None]) -> Session:
-        """Begin a session without streams, whose process the caller vouches for and watches.
+        """Begin a session without streams; the caller vouches for its process and watches it.
 
         Raises Draining, LimitExceeded or InvalidArgument.
         """
@@ -210,7 +210,7 @@ class Sessions:
         return session
 
     def _number(self) -> int:
-        """A process's number, which tells its client nothing of how many sessions others begin."""
+        """Draw a process's number at random, so that it does not tell its client how many sessions begin."""
         while True:
             number = FIRST_PROCESS + secrets.randbelow(LAST_PROCESS - FIRST_PROCESS + 1)
             if number not in self._ended:
