@@ -3,7 +3,9 @@
 import asyncio
 import os
 import socket
+import threading
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -208,5 +210,60 @@ def test_calls_that_no_ticket_vouches_for_wait_for_no_look(tmp_path):
             scene.connect()
         await scene.connections.admit(None, None)
         assert scene.connections.peers == {}
+
+    watched(tmp_path, test)
+
+
+def test_descriptors_are_looked_through_in_a_thread_and_the_loop_looks_at_sockets_alone(tmp_path, monkeypatch):
+    threads, examined = [], []
+    listed, examine = module._descriptors, Connections._examine
+    monkeypatch.setattr(module, "_descriptors", lambda: threads.append(threading.get_ident()) or list(listed()))
+    monkeypatch.setattr(
+        Connections,
+        "_examine",
+        lambda self, descriptor, *rest: examined.append(descriptor) or examine(self, descriptor, *rest),
+    )
+
+    async def test(scene):
+        scene.connect()
+        file = os.open(os.devnull, os.O_RDONLY)
+        await scene.connections._look()
+        assert scene.accepted[0].fileno() in examined
+        assert file not in examined
+        os.close(file)
+        assert len(scene.connections.peers) == 1
+        assert threading.get_ident() not in threads
+
+    watched(tmp_path, test)
+
+
+def test_sockets_are_looked_at_in_parts(tmp_path, monkeypatch):
+    turns, looked = [], []
+    monkeypatch.setattr(module, "_sockets", lambda: (list(range(1000)), 0.0))
+    monkeypatch.setattr(Connections, "_examine", lambda _self, descriptor, *_rest: looked.append(descriptor))
+
+    async def test(scene):
+        def beat():
+            turns.append(len(looked))
+            asyncio.get_running_loop().call_soon(beat)
+
+        asyncio.get_running_loop().call_soon(beat)
+        await scene.connections._look()
+
+    watched(tmp_path, test)
+    assert looked == list(range(1000))
+    assert max(after - before for before, after in pairwise([*turns, 1000])) <= module.SLICE
+
+
+def test_without_a_thread_the_loop_looks_through_the_descriptors_itself(tmp_path, monkeypatch):
+    async def no_thread(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(asyncio, "to_thread", no_thread)
+
+    async def test(scene):
+        scene.connect()
+        await scene.connections._look()
+        assert len(scene.connections.peers) == 1
 
     watched(tmp_path, test)
