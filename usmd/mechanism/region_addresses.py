@@ -40,16 +40,15 @@ class RegionAddresses:
 
     @property
     def piece_count(self) -> int:
-        """Pieces of all regions, gone ones included; each costs time with every remap. No piece counts as one."""
-        return sum(max(len(found.pieces), 1) for found in self.maps.values())
+        """Pieces of all regions, gone ones included, or the number of regions if that is more.
+
+        Each piece costs time with every remap.
+        """
+        return max(len(self._pieces), len(self.maps))
 
     def overlaps(self, address: int, length: int) -> bool:
         """Whether a region is known to be at any of these addresses."""
-        return any(
-            piece.address < address + length and address < piece.address + piece.length
-            for found in self.maps.values()
-            for piece in found.pieces
-        )
+        return self._first_beyond(address) < bisect_left(self._starts, address + length)
 
     def take_out(self, address: int, length: int) -> dict[int, list[Piece]]:
         """Remove addresses that something else occupies now; returns the pieces removed, by region.

@@ -100,8 +100,9 @@ class ClientService:
     async def _until_emptied(self, regions: Sequence[int]) -> None:
         """Wait, but not for ever, until regions hold nothing: who has been told that they are gone finds no byte."""
         latest = self._engine.now() + EMPTIED_SECONDS
-        while not self._calls.are_emptied(regions) and self._engine.now() < latest:  # noqa: ASYNC110 - threads do it
-            await asyncio.sleep(0.001)
+        for region_id in regions:  # one after another, for there may be very many to look at each time
+            while not self._calls.is_emptied(region_id) and self._engine.now() < latest:  # noqa: ASYNC110 - threads do it
+                await asyncio.sleep(0.001)
 
     async def HintRegion(  # noqa: N802
         self, request: client_pb2.HintRegionRequest, context: Context

@@ -276,7 +276,7 @@ class Connection:
         calls = self._around.calls
         calls.unmap(self._live_session(), region_id)
         self._later(
-            lambda: calls.are_emptied([region_id]), lambda: self._answer(client_pb2.MemoryReply()), EMPTIED_SECONDS
+            lambda: calls.is_emptied(region_id), lambda: self._answer(client_pb2.MemoryReply()), EMPTIED_SECONDS
         )
 
     # Faults

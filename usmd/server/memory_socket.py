@@ -172,9 +172,9 @@ class MemorySocket:
             return
         each = self._engine.core.state.settings.page_size // uffd.HARDWARE_PAGE
         taken = 0
-        for region in list(process.regions.values()):
-            real = self._memory.region(region.region_id)
-            if real is not None:  # else it went meanwhile
+        for region_id in list(process.regions):  # by number: those that go meanwhile are not kept, to go all at once
+            region, real = process.regions.get(region_id), self._memory.region(region_id)
+            if region is not None and real is not None:  # else it went meanwhile
                 taken += max(real.pages_in_memory() - region.resident * each, 0)
             yield True
         if taken > MAX_TAKEN:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
 from typing import Final
 
 from usm_wire.pb.usm.v1 import client_pb2
@@ -55,9 +54,9 @@ class SessionCalls:
         """Give a region back. Answer when it `is_emptied`: a client that was told finds no byte of it."""
         self._engine.submit(events.Unmap(session.process_id, region_id))
 
-    def are_emptied(self, regions: Sequence[int]) -> bool:
-        """Whether regions that are gone hold no memory any more."""
-        return all(map(self._engine.memory.is_emptied, regions))
+    def is_emptied(self, region_id: int) -> bool:
+        """Whether a region that is gone holds no memory any more."""
+        return self._engine.memory.is_emptied(region_id)
 
     def hint(self, session: Session, request: client_pb2.HintRegionRequest) -> asyncio.Future[HintRegionResponse]:
         """Put a hint on a range, or clear it. The response is there when all its pages are in line with it."""

@@ -52,6 +52,16 @@ def test_a_region_that_is_forgotten_is_nowhere():
     assert (at.find(16 * PAGE), at.last) == ((0, None), (0, 0, 0))
 
 
+def test_a_region_that_is_in_no_piece_counts_all_the_same():
+    at = two()
+    at.put(5, 16 * PAGE, 8 * PAGE)
+    assert at.piece_count == 3
+    at.take_out(18 * PAGE, PAGE)
+    at.take_out(20 * PAGE, PAGE)
+    at.take_out(22 * PAGE, PAGE)
+    assert at.piece_count == 4
+
+
 def test_addresses_overlap_regions_or_not():
     at = two()
     assert at.overlaps(0, 17 * PAGE)

@@ -3,12 +3,16 @@
 Bytes that are no message, hints, and clients that overload the daemon are in test_client_service_abuse.py.
 """
 
+import asyncio
+from types import SimpleNamespace
+
 import pytest
 
 from tests.support.raw_client import FaultStream, RawClient, open_channel, refused
 from tests.support.waiting import wait_equal, wait_until
 from usm_wire.pb.usm.v1 import admin_pb2, client_pb2_grpc, common_pb2
 from usm_wire.pb.usm.v1 import client_pb2 as pb
+from usmd.server.client_service import ClientService
 from usmd.server.fault_stream import MAX_BATCH_FAULTS
 from usmd.server.transfers import MAX_TRANSFER_BYTES
 
@@ -333,3 +337,29 @@ def test_pins_are_of_the_same_budget(client):
     _, answer = told_of(client)
     assert (answer.unevictable_pages, answer.pinned_pages, answer.refused_pages) == (0, 2, 0)
     assert answer.room_pages == answer.budget_pages - 2
+
+
+def test_a_wait_for_very_many_regions_looks_at_none_twice_that_is_emptied():
+    left, looks = set(range(1000)), []
+
+    def is_emptied(region):
+        looks.append(region)
+        if len(looks) % 7 == 0:
+            left.discard(region)
+        return region not in left
+
+    service = SimpleNamespace(_engine=SimpleNamespace(now=lambda: 0.0), _calls=SimpleNamespace(is_emptied=is_emptied))
+    left -= set(range(10, 1000))
+    asyncio.run(ClientService._until_emptied(service, range(1000)))
+    assert left == set()
+    assert looks == sorted(looks)
+    assert looks[-990:] == list(range(10, 1000))
+
+
+def test_a_wait_for_regions_ends_in_time():
+    times = iter([0.0, 0.0, 10.0, 10.0])
+    service = SimpleNamespace(
+        _engine=SimpleNamespace(now=lambda: next(times)), _calls=SimpleNamespace(is_emptied=lambda _: False)
+    )
+    asyncio.run(ClientService._until_emptied(service, [1, 2]))
+    assert list(times) == []

@@ -9,9 +9,11 @@ import socket
 import struct
 import subprocess
 import sys
+import weakref
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -36,7 +38,7 @@ from usm_wire.pb.usm.v1 import client_pb2
 from usm_wire.userfaultfd import open_userfaultfd
 from usmd.mechanism import uffd
 from usmd.server.memory_packets import MAX_DESCRIPTORS
-from usmd.server.memory_socket import MAX_TAKEN, REST_SECONDS
+from usmd.server.memory_socket import MAX_TAKEN, REST_SECONDS, MemorySocket
 
 FRAMES = 2048
 ATTACH_TIMEOUT = 0.3
@@ -612,3 +614,21 @@ def test_the_socket_of_a_killed_daemon_is_removed_by_the_next_and_none_is_left_a
     with serving(tmp_path) as second, Peer(second) as peer:
         peer.works()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_look_at_very_many_regions_keeps_none_that_goes_meanwhile():
+    """Or all that went since it began would be freed at its end, in one turn of the loop."""
+
+    class Region(SimpleNamespace):
+        resident = 0
+
+    regions = {number: Region(region_id=number) for number in range(4)}
+    real = SimpleNamespace(pages_in_memory=lambda: 0)
+    state = SimpleNamespace(processes={1: SimpleNamespace(regions=regions)}, settings=SimpleNamespace(page_size=PAGE))
+    memory = SimpleNamespace(region=lambda number: real if number in regions else None)
+    socket_ = SimpleNamespace(_engine=SimpleNamespace(core=SimpleNamespace(state=state)), _memory=memory)
+    look = MemorySocket._audit(socket_, SimpleNamespace(session=SimpleNamespace(process_id=1)))
+    next(look)
+    gone = weakref.ref(regions.pop(3))
+    assert gone() is None
+    assert list(look) == [True] * 3

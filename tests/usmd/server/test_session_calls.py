@@ -40,7 +40,7 @@ def test_a_region_that_was_given_back_is_none_any_more_and_holds_nothing():
     def test(calls, session):
         number = calls.map(session, pb.MapRegionRequest(length=1)).region_id
         calls.unmap(session, number)
-        assert calls.are_emptied([number])
+        assert calls.is_emptied(number)
         with pytest.raises(NotFound):
             calls.unmap(session, number)
 
