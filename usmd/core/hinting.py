@@ -61,7 +61,9 @@ class Hinting:
             number = process.hints_set
         if stays:
             expires = None if hint is None or hint.ttl_seconds is None else state.now + hint.ttl_seconds
+            before = len(region.hints)
             region.hints.set(first, end, number, hint, expires)
+            process.hint_ranges += len(region.hints) - before
             if expires is not None:
                 state.hint_expiry = min(state.hint_expiry, expires)
             task = Work(Kind.REFRESH, process, region, first, end, reply_to=event.reply_to)
@@ -76,7 +78,7 @@ class Hinting:
 
     def _check_ranges(self, region: Region, first: int, end: int, hint: Hint | None) -> None:
         """Raise LimitExceeded if the process would have too many ranges, or the region has too many hints under way."""
-        ranges = sum(len(each.hints) for each in region.process.regions.values())
+        ranges = region.process.hint_ranges
         growth = region.hints.growth(first, end, clear=hint is None)
         if growth > 0 and ranges + growth > self._state.settings.max_hint_ranges:
             raise LimitExceeded(
@@ -155,7 +157,9 @@ class Hinting:
         state.hint_expiry = inf
         most = self._most()
         for region in state.regions.values():
-            for first, end in _together(region.hints.take_expired(state.now), MAX_WORK - len(region.unsettled)):
+            expired = region.hints.take_expired(state.now)
+            region.process.hint_ranges -= len(expired)
+            for first, end in _together(expired, MAX_WORK - len(region.unsettled)):
                 most -= self._begin(Work(Kind.REFRESH, region.process, region, first, end), most)
             state.hint_expiry = min(state.hint_expiry, region.hints.next_expiry())
 

@@ -115,6 +115,7 @@ class Process:
         "address",
         "counters",
         "evictions",
+        "hint_ranges",
         "hints_set",
         "leaving",
         "lent",
@@ -178,6 +179,8 @@ class Process:
         """Resident pages that it pinned."""
         self.work = 0
         """Hints with WILLNEED or DONTNEED that are still being done."""
+        self.hint_ranges = 0
+        """Ranges of its regions on which a hint is in force."""
         self.hints_set = 0
         """Hints that it set, and so the number of the last: its client learns nothing of those of others."""
         self.missing = 0

@@ -15,7 +15,7 @@ from usmd.core.work import Kind, Progress, Work
 
 if TYPE_CHECKING:
     from usmd.core.page_life import PageLife
-    from usmd.core.region import Region
+    from usmd.core.region import Process, Region
     from usmd.core.state import State
     from usmd.errors import UsmdError
 
@@ -31,30 +31,35 @@ class Release:
         self._life = life
 
     def begin(self, regions: Sequence[Region], reason: UsmdError) -> None:
-        """End regions of one process. Faults that wait for their pages fail with `reason`.
+        """End one region, or all regions of a process that has ended, in the process's order.
 
-        Their pages do not count for the process any more, from now on.
+        Faults that wait for their pages fail with `reason`. Their pages do not count for the process any more, from now
+        on.
         """
         state = self._state
         if not regions:
             return
         process = regions[0].process
         ended = process.process_id not in state.processes
-        pages = resident = stored = unevictable = pinned = 0
+        # Of all its regions the process has the sums, and there may be very many.
+        kept: Process | Region = process if ended else regions[0]
+        resident, stored, unevictable, pinned = kept.resident, kept.stored, kept.unevictable, kept.pinned
         dying: dict[int, Region] = {}
-        for region in regions:  # there may be very many, and all of them are gone at once
+        for region in regions:
             region.gone = reason
-            pages += region.page_count
-            resident += region.resident
-            stored += region.stored
-            unevictable += region.unevictable
-            pinned += region.pinned
             if region.resident or region.swapped:
                 dying[region.region_id] = region
-        ids = [region.region_id for region in regions]
+        if ended:
+            ids = list(process.regions)
+            process.regions.clear()
+            process.mapped = process.hint_ranges = 0
+        else:
+            ids = [regions[0].region_id]
+            del process.regions[ids[0]]
+            process.mapped -= regions[0].page_count * state.settings.page_size
+            process.hint_ranges -= len(regions[0].hints)
         for region_id in ids:
-            del state.regions[region_id], process.regions[region_id]
-        process.mapped -= pages * state.settings.page_size
+            del state.regions[region_id]
         process.resident -= resident
         state.budgets.gone(process, stored)
         process.unevictable -= unevictable

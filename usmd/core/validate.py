@@ -83,6 +83,7 @@ class _Process(NamedTuple):
     memory_max: int
     absent_max: int
     lent: int
+    hint_ranges: int
     regions: list[int]
 
 
@@ -135,6 +136,7 @@ def _copy_of(process: Process) -> _Process:
         process.memory_max,
         process.absent_max,
         process.lent,
+        process.hint_ranges,
         list(process.regions),
     )
 
@@ -313,7 +315,10 @@ def _counts(copy: Snapshot) -> Iterator[Step]:
         yield f"{kept} kept frames exceed the budget of {copy.budget_total}"
     for process in copy.processes.values():
         yield None
-        if process.resident != sum(copy.regions[each].resident for each in process.regions if each in copy.regions):
+        own = [copy.regions[each] for each in process.regions if each in copy.regions]
+        if process.hint_ranges != sum(len(region.hints) for region in own):
+            yield f"process {process.process_id} counts {process.hint_ranges} ranges with a hint wrongly"
+        if process.resident != sum(region.resident for region in own):
             yield f"process {process.process_id} counts {process.resident} resident pages wrongly"
         if process.unevictable + process.pinned > copy.budget:
             yield f"process {process.process_id} keeps more frames than its budget"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import _thread
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Final
@@ -51,12 +51,13 @@ class Departures:
                 "process holds their memfds; no region is made until it is"
             )
 
-    def empty(self, regions: Sequence[RealRegion]) -> None:
-        """Give back all memory of regions, and close them."""
+    def empty(self, regions: Mapping[int, RealRegion]) -> None:
+        """Give back all memory of regions, which come by number, and close them."""
         if not regions:
             return
-        self._emptying.update((region.region_id, region) for region in regions)
-        self._gone.put(regions)  # in one piece: the loop and the thread that takes them compete for Python's lock
+        self._emptying.update(regions)
+        # In one piece: the loop and the thread that takes them compete for Python's lock.
+        self._gone.put(list(regions.values()))
         if not self._begins:
             self._begins = True
             _thread.start_new_thread(self._begin_jobs, ())  # Thread.start would wait until it runs

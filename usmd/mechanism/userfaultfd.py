@@ -102,9 +102,10 @@ class UserfaultfdMemory(Mechanism):
 
     def drop_regions(self, region_ids: Sequence[int], *, ended: bool) -> None:
         """Free the memory of regions, even if processes still map them."""
-        gone = [region for region in (self._regions.pop(each, None) for each in region_ids) if region is not None]
+        regions = self._regions
+        gone = {each: regions.pop(each) for each in region_ids if each in regions}
         self._departures.empty(gone)
-        for client in {region.client for region in gone}:
+        for client in {region.client for region in gone.values()}:
             if client is not None:
                 client.drop(region_ids, ended=ended)
 

@@ -157,3 +157,25 @@ def test_a_hint_on_a_region_that_goes_ends_with_it():
     app.shell.do(events.Unmap(app.process, app.region))
     app.finish()
     assert (app.state.refreshing, app.state.unevictable, app.state.frames.free) == (0, 0, 12)
+
+
+def test_a_process_counts_the_ranges_with_a_hint_so_that_a_hint_looks_at_no_other_region():
+    app = App()
+    owner = app.state.processes[app.process]
+    second = app.shell.map(app.process, PAGES)
+    counts = []
+    for region, text, first, pages in (
+        (app.region, "PRIORITY=LOW", 0, 8),
+        (app.region, "PRIORITY=HIGH; TTL=1", 2, 2),
+        (second, "PRIORITY=LOW", 0, 1),
+        (app.region, "", 6, 1),
+    ):
+        app.shell.hint(app.process, region, text, first, pages)
+        counts.append(owner.hint_ranges)
+        assert violations(app.shell.core) == []
+    assert counts == [1, 3, 4, 5]
+    app.shell.tick(2)
+    assert owner.hint_ranges == 4
+    app.shell.do(events.Unmap(app.process, app.region))
+    assert owner.hint_ranges == 1
+    assert violations(app.shell.core) == []

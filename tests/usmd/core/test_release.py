@@ -124,3 +124,20 @@ def test_all_regions_of_a_session_go_by_one_command(shell):
     todo = shell.core.handle(events.Detach(process, "over"), 1.0)
     gone = [command for command in todo if isinstance(command, commands.RegionsGone)]
     assert gone == [commands.RegionsGone([*regions, untouched], True)]
+
+
+def test_the_end_of_a_session_counts_what_its_regions_kept_by_what_its_process_did(shell):
+    process, other = shell.attach(), shell.attach()
+    regions = [resident(shell, process, 2), resident(shell, process, 2)]
+    kept = resident(shell, other, 2)
+    for region in (regions[0], kept):
+        shell.hint(shell.core.state.regions[region].process.process_id, region, "EVICTION=DENY", 0, 1)
+        shell.do(events.Pin(shell.core.state.regions[region].process.process_id, region, 1, 1))
+    state, owner = shell.core.state, shell.core.state.processes[process]
+    shell.do(events.Detach(process, "over"))
+    assert (owner.mapped, owner.resident, owner.unevictable, owner.pinned, owner.regions) == (0, 0, 0, 0, {})
+    assert (state.unevictable, state.pinned, list(state.regions)) == (1, 1, [kept])
+    while shell.asked:
+        assert violations(shell.core) == []
+        shell.do_work()
+    assert (state.frames.free, state.dying) == (10, {})

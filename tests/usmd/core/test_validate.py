@@ -154,6 +154,10 @@ CORRUPTIONS = {
         set_attribute(lambda core: core.state.processes[1], "resident", 1),
         "process 1 counts 1 resident pages wrongly",
     ),
+    "process's hints": (
+        set_attribute(lambda core: core.state.processes[1], "hint_ranges", 1),
+        "process 1 counts 1 ranges with a hint wrongly",
+    ),
     "swapped count": (set_attribute(lambda core: core.state.regions[1], "swapped", 5), "region 1 counts 5 swapped"),
     "unwritten count": (
         set_attribute(lambda core: core.life, "unwritten", 1),
