@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from usmd.core.machine import Core
 
 _OWNER_SAMPLES = 16
+FRAMES_A_PART: Final = 1 << 16
+"""Frames that are counted in a tenth of a millisecond."""
 
 
 def _owner(core: Core, keys: Iterable[int]) -> int:
@@ -90,12 +92,19 @@ def memory_cell(core: Core, first: int, end: int) -> Cell:
     )
 
 
-def memory_map(core: Core, cells: int) -> list[Cell]:
-    """All frames in `cells` cells of nearly equal size; never more cells than frames."""
+def memory_map(core: Core, cells: int) -> Iterator[Cell]:
+    """All frames in `cells` cells of nearly equal size; never more cells than frames. Each is counted when it comes."""
     count = core.state.frames.count
     cells = min(cells, count)
-    edges = [count * number // cells for number in range(cells + 1)]
-    return [memory_cell(core, first, end) for first, end in pairwise(edges)]
+    edges = (count * number // cells for number in range(cells + 1))
+    return (memory_cell(core, first, end) for first, end in pairwise(edges))
+
+
+def dirty_frames(core: Core) -> Iterator[int]:
+    """How many frames are dirty, of FRAMES_A_PART after FRAMES_A_PART; all other counts the core has at hand."""
+    flags = core.state.frames.flags
+    for first in range(0, len(flags), FRAMES_A_PART):
+        yield flags[first : first + FRAMES_A_PART].translate(_HAS[DIRTY]).count(1)
 
 
 def hint_ranges(core: Core, process: Process | None) -> list[tuple[Region, HintRange]]:
@@ -139,8 +148,7 @@ def keeping_processes(core: Core, process: Process | None) -> list[Process]:
     return [
         each
         for each in core.state.processes.values()
-        if (process is None or each is process)
-        and (each.unevictable or each.pinned or any(region.hints.ranges for region in each.regions.values()))
+        if (process is None or each is process) and (each.unevictable or each.pinned or each.hint_ranges)
     ]
 
 

@@ -158,7 +158,7 @@ class AdminMessages:
             unevictable_pages=process.unevictable,
             pinned_pages=process.pinned,
             over_budget=process.counters.deny_over_budget,
-            hint_ranges=sum(len(region.hints) for region in process.regions.values()),
+            hint_ranges=process.hint_ranges,
         )
 
     def page(self, process: Process, region: Region, page: int) -> admin_pb2.ExplainPageResponse:

@@ -24,6 +24,7 @@ from usmd.server.admin_observing import Observing
 from usmd.server.admin_steering import Steering
 from usmd.server.admission import Context
 from usmd.server.engine import Engine
+from usmd.server.pauses import in_parts
 from usmd.server.policy_changes import PolicyChanges
 from usmd.server.validation import validate
 from usmd.server.watch import Watch
@@ -35,6 +36,8 @@ MAX_GRACE: Final = 86400.0
 _TOKEN: Final = re.compile("[0-9]{0,18}")
 MAX_CELLS: Final = 65536
 DEFAULT_CELLS: Final = 1024
+CELL_COSTS: Final = 2048
+"""What a cell counts in frames."""
 _T = TypeVar("_T")
 
 
@@ -80,11 +83,11 @@ class AdminService:
     async def GetStatus(  # noqa: N802
         self, request: admin_pb2.GetStatusRequest, context: Context
     ) -> admin_pb2.GetStatusResponse:
-        """State of the daemon."""
+        """State of the daemon at one moment, but for the dirty frames: those are counted in parts before."""
         del request, context
+        dirty = sum([part async for part in in_parts(report.dirty_frames(self._core), 1)])
         state = self._core.state
-        frames = state.frames
-        cell = report.memory_cell(self._core, 0, frames.count)
+        frames, filling, evicting = state.frames, len(state.filling), len(state.evicting)
         devices = [self._messages.swap_device(queue) for queue in self._engine.queues]
         return admin_pb2.GetStatusResponse(
             version=VERSION,
@@ -94,14 +97,14 @@ class AdminService:
             mechanism=self._engine.memory.name,
             page_size=state.settings.page_size,
             frames=frames.count,
-            free_frames=cell.free,
-            filling_frames=cell.filling,
-            present_frames=cell.present,
-            evicting_frames=cell.evicting,
-            dirty_frames=cell.dirty,
-            unevictable_frames=cell.unevictable,
-            pinned_frames=cell.pinned,
-            held_frames=cell.held,
+            free_frames=frames.free,
+            filling_frames=filling,
+            present_frames=frames.count - frames.free - filling - evicting,
+            evicting_frames=evicting,
+            dirty_frames=dirty,
+            unevictable_frames=state.unevictable,
+            pinned_frames=state.pinned,
+            held_frames=len(state.holds),
             low_watermark_frames=state.settings.low,
             high_watermark_frames=state.settings.high,
             processes=len(state.processes),
@@ -119,11 +122,17 @@ class AdminService:
     async def ListProcesses(  # noqa: N802
         self, request: admin_pb2.ListProcessesRequest, context: Context
     ) -> admin_pb2.ListProcessesResponse:
-        """Processes by number."""
+        """Processes by number, in parts: one that ends meanwhile is left out."""
         del context
-        page, token = paginate(list(self._core.state.processes.values()), request.page_size, request.page_token)
+        processes = self._core.state.processes
+        page, token = paginate(list(processes.values()), request.page_size, request.page_token)
         return admin_pb2.ListProcessesResponse(
-            processes=[self._messages.process(each) for each in page], next_page_token=token
+            processes=[
+                self._messages.process(each)
+                async for each in in_parts(page, cost=lambda each: 4 + len(each.regions) // 16)
+                if each.process_id in processes
+            ],
+            next_page_token=token,
         )
 
     def _regions(self, process_id: int) -> list[Region]:
@@ -134,11 +143,11 @@ class AdminService:
     async def ListRegions(  # noqa: N802
         self, request: admin_pb2.ListRegionsRequest, context: Context
     ) -> admin_pb2.ListRegionsResponse:
-        """Regions by number."""
+        """Regions by number, in parts: one that goes meanwhile is left out."""
         del context
         page, token = paginate(self._regions(request.process_id), request.page_size, request.page_token)
         return admin_pb2.ListRegionsResponse(
-            regions=[self._messages.region(region) for region in page],
+            regions=[self._messages.region(region) async for region in in_parts(page) if region.gone is None],
             next_page_token=token,
         )
 
@@ -177,7 +186,7 @@ class AdminService:
     async def GetMemoryMap(  # noqa: N802
         self, request: admin_pb2.GetMemoryMapRequest, context: Context
     ) -> admin_pb2.GetMemoryMapResponse:
-        """Memory in cells."""
+        """Memory in cells, in parts: what is in a frame may move meanwhile, to a cell before it or behind it."""
         del context
         if request.cells > MAX_CELLS:
             raise InvalidArgument(f"{request.cells} cells; allowed are 1 to {MAX_CELLS}")
@@ -185,7 +194,7 @@ class AdminService:
         return admin_pb2.GetMemoryMapResponse(
             cells=[
                 admin_pb2.MemoryMapCell(**{name: getattr(cell, name) for name in cell.__struct_fields__})
-                for cell in cells
+                async for cell in in_parts(cells, report.FRAMES_A_PART, cost=lambda cell: CELL_COSTS + cell.frames)
             ],
             frames=self._core.state.frames.count,
         )

@@ -64,11 +64,19 @@ def test_frames_in_flight_are_counted(slow):
 def test_the_map_has_neighbouring_cells_of_nearly_equal_size_that_cover_all_frames():
     shell = Shell(make_core(frames=10))
     for wanted in (1, 3, 7, 10, 11, 1 << 40):
-        cells = report.memory_map(shell.core, wanted)
+        cells = list(report.memory_map(shell.core, wanted))
         assert len(cells) == min(wanted, 10)
         assert [cell.first_frame for cell in cells[1:]] == [cell.first_frame + cell.frames for cell in cells[:-1]]
         assert cells[-1].first_frame + cells[-1].frames == 10
         assert max(cell.frames for cell in cells) - min(cell.frames for cell in cells) <= 1
+
+
+def test_dirty_frames_are_counted_part_by_part(monkeypatch):
+    monkeypatch.setattr(report, "FRAMES_A_PART", 3)
+    shell = Shell(make_core(frames=8))
+    process = shell.attach()
+    shell.fault(process, shell.map(process, 4), 0, 4)
+    assert list(report.dirty_frames(shell.core)) == [3, 1, 0]
 
 
 def test_a_cell_belongs_to_the_process_with_most_frames(shell):

@@ -1,5 +1,6 @@
 """The admin service on the wire: every call, its limits, and what it answers to nonsense."""
 
+import asyncio
 import queue
 import threading
 
@@ -7,10 +8,16 @@ import grpc
 import pytest
 
 from tests.support.raw_client import RawClient, admin_stub, open_channel, refused
+from tests.usmd.server.test_admin_messages import DEFAULTS
+from tests.usmd.server.test_engine import Bench
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usm_wire.pb.usm.v1 import client_pb2
+from usmd.core import events
 from usmd.errors import InvalidArgument
-from usmd.server.admin_service import MAX_PAGE, paginate
+from usmd.server.admin_service import MAX_PAGE, AdminService, paginate
+from usmd.server.pauses import ITEMS_A_PART
+from usmd.server.policy_changes import PolicyChanges
+from usmd.server.watch import Watch
 from usmd.version import VERSION
 
 PAGE = 4096
@@ -126,6 +133,52 @@ def test_regions_are_those_of_one_process_or_of_all(admin, client, other, region
     assert mine.resident_pages + mine.swapped_pages == 2
     everyone = [each.region_id for each in admin.ListRegions(pb.ListRegionsRequest()).regions]
     assert everyone[-2:] == [region, theirs]
+
+
+def service_of(bench):
+    engine = bench.engine
+    return AdminService(
+        engine, Watch(), PolicyChanges(engine.now), DEFAULTS, started=0.0, draining=lambda: False, drain=lambda _: 0
+    )
+
+
+def test_very_many_regions_are_listed_in_parts_and_one_that_goes_meanwhile_is_left_out():
+    async def main():
+        bench = Bench()
+        service, engine = service_of(bench), bench.engine
+        regions = [bench.region]
+        regions += [engine.map(events.Map(bench.process, PAGE, "")).region_id for _ in range(3 * ITEMS_A_PART)]
+        made, region = [], service._messages.region
+        service._messages.region = lambda each: made.append(each) or region(each)
+        parts = []
+
+        def beat():
+            parts.append(len(made))
+            if len(parts) == 2:
+                engine.submit(events.Unmap(bench.process, regions[-1]))
+            loop.call_soon(beat)
+
+        loop = asyncio.get_running_loop()
+        loop.call_soon(beat)
+        answer = await service.ListRegions(pb.ListRegionsRequest(), None)
+        assert [each.region_id for each in answer.regions] == regions[:-1]
+        assert parts[:3] == [ITEMS_A_PART, 2 * ITEMS_A_PART, 3 * ITEMS_A_PART]
+
+    asyncio.run(main())
+
+
+def test_a_status_counts_frames_of_all_states():
+    async def main():
+        bench = Bench(frames=8, pages=8, hold_budget=4)
+        engine = bench.engine
+        engine.submit(events.Faults(bench.process, [events.FaultRequest(0, bench.region, 0, 3, True)]))
+        engine.submit(events.Pin(bench.process, bench.region, 0, 1))
+        found = await service_of(bench).GetStatus(pb.GetStatusRequest(), None)
+        assert (found.frames, found.free_frames, found.present_frames, found.dirty_frames) == (8, 5, 3, 3)
+        assert (found.filling_frames, found.evicting_frames, found.unevictable_frames) == (0, 0, 0)
+        assert (found.pinned_frames, found.held_frames) == (1, 3)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("method", ["ListRegions", "ListHints", "ExplainPage", "ListEvictions", "ClearHints"])
