@@ -394,7 +394,7 @@ def test_what_is_no_frame_cannot_be_given_up(pfn):
     shell = shell_with({"evict": Wrong})
     work(shell, shell.attach(evict="hostile"))
     assert_reported(shell, "evict")
-    assert "a frame is an int, and no" in next(each.message for each in shell.notices if each.kind == "policy_error")
+    assert "a frame is an int, not a" in next(each.message for each in shell.notices if each.kind == "policy_error")
 
 
 def test_an_old_one_that_hangs_when_its_pages_are_handed_over_harms_not_the_new_one():

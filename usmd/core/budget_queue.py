@@ -1,8 +1,8 @@
-"""Faults of processes that are at their `memory_max`: they wait apart from those that wait for memory.
+"""Serves the faults of processes at their `memory_max`, apart from the faults that wait for memory.
 
-So they hold up no fault of another process. Pages of their own process are evicted for them. When none can go and
-nothing is under way, a page from swap comes in on a frame that is lent if its process lacks but a free slot; any other
-fault fails and names the budgets that are used up. What processes have, `budgets` counts.
+So they hold up no fault of another process. Pages of their own process are evicted for them. If none can be evicted and
+nothing is under way, a page from swap comes in on a lent frame if its process lacks only a free slot; any other fault
+fails and names the budgets that are used up.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class BudgetQueue:
         self._waiting = placement.over_budget
 
     def take_back(self) -> None:
-        """Have processes that were lent a frame give a page for it, as soon as there is a slot for one.
+        """Make each process with a lent frame evict a page for it, as soon as there is a slot for one.
 
-        This comes before all that could take the slot for a page of another process.
+        Called before anything that could take the slot for a page of another process.
         """
         budgets = self._state.budgets
         for process in list(budgets.borrowers):
@@ -49,7 +49,7 @@ class BudgetQueue:
                 budgets.take_back(process)
 
     def serve(self) -> None:
-        """Let faults go on for which there is room by now, and have each process that is at its end make room."""
+        """Serve the faults for which there is room now, and make each process without room evict pages."""
         for process_id in list(self._waiting):
             queue = self._waiting[process_id]
             while queue and self._serve_first(queue):
@@ -58,7 +58,7 @@ class BudgetQueue:
                 del self._waiting[process_id]
 
     def _serve_first(self, queue: deque[WaitingPage]) -> bool:
-        """Whether the next page may be looked at: the first waits no more, or has been lent a frame."""
+        """Whether to look at the first page in the queue again: this one has left it, or was lent a frame."""
         first = queue[0]
         waiter = first.waiter
         region, process = waiter.region, waiter.region.process
@@ -85,7 +85,7 @@ class BudgetQueue:
         return True
 
     def _makes_room(self, process: Process, wanted: int) -> bool:
-        """Whether pages of a process are on their way out, or will be when what is under way has ended."""
+        """Whether pages of a process are on their way out, or may go once work under way has ended."""
         state, reclaim = self._state, self._reclaim
         wanted = min(wanted - process.leaving, state.settings.reclaim_batch)
         if wanted <= 0:
@@ -99,12 +99,12 @@ class BudgetQueue:
         return reclaim.end_holds_of(process) and reclaim.from_process(process, wanted) > 0
 
     def _lacks_a_slot(self, process: Process) -> bool:
-        """Whether pages of a process stay for no other reason than that swap is full, and it was lent no frame yet."""
+        """Whether pages of a process stay only because swap is full, and no frame is lent to it yet."""
         kept = max(process.unevictable, process.pinned)
         return not process.lent and process.resident > kept and not self._reclaim.has_slot_for(process)
 
     def _refused(self, region: Region, page: int, *, swap: bool) -> OutOfMemory:
-        """Count and report a fault that fails, and make its error; reported at the 1st, 2nd, 4th, 8th … time."""
+        """The error of a fault that fails. Counts it, and reports the 1st, 2nd, 4th, 8th … one."""
         process, state = region.process, self._state
         size = state.settings.page_size
         used = state.budgets.swap_in_words(process, size)
@@ -128,7 +128,7 @@ class BudgetQueue:
         return error
 
     def unmapped(self, regions: Collection[Region]) -> None:
-        """Regions of one process go: their pages that wait fail."""
+        """These regions are gone: fail their waiting pages."""
         gone: list[WaitingPage] = []
         for region in regions if self._waiting else ():
             queue = self._waiting.get(region.process.process_id)

@@ -1,20 +1,16 @@
-"""What a process may have: pages in memory (`memory_max`), and pages in swap (`swap_max`).
+"""Budgets of a process: pages in memory (`memory_max`), and pages in swap (`swap_max`).
 
-A page counts against `swap_max` while it is in swap; in memory while its slot has its bytes, so that it can go again
-without a write; and while it is on its way out, for the slot that it may need. It counts once, also while it moves from
-one device to another. A page that is written to gives its slot up. So a process never has more of them than its
-`swap_max`, and a write that has begun always has its slot.
+A page counts against `swap_max` while it is in swap, on its way in or out, or in memory with the same bytes in a slot.
+It counts once, also during a migration. A write to a page frees its slot. So a process never has more such pages than
+its `swap_max`, and each write to swap that begins has a slot.
 
-At its `swap_max` a process keeps one frame of its `memory_max` for pages from swap. Such a page can always go again, to
-the slot that it still has. So all that is stored can be read, though no page that is dirty can go, unless
-EVICTION=DENY or a pin holds the page in that frame.
+At its `swap_max` a process keeps one frame of its `memory_max` for pages from swap. Such a page can always be evicted
+again, to the slot that it still has. So all stored pages can be read, though no dirty page can be evicted, unless
+EVICTION=DENY or a pin keeps the page in that frame.
 
-Where other processes have filled swap, a process may be at its `memory_max` with dirty pages alone, which it could not
-foresee. It is lent one frame then, for pages from swap. When such a page is written to, its slot is free, and a dirty
-page of the same process takes it in the same event. So a process is never more than one page above its `memory_max`.
-
-Not here: faults for which there is no room (`budget_queue`), and `resident`, which the steps count that give and take
-frames.
+If other processes fill swap, a process may reach its `memory_max` with dirty pages alone. It is then lent one frame for
+pages from swap. A write to such a page frees its slot, and a dirty page of the same process takes that slot in the same
+event. So a process is never more than one page above its `memory_max`.
 """
 
 from __future__ import annotations
@@ -30,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Budgets:
-    """Says what room processes have, and counts what takes of it.
+    """Checks the budgets of processes, and counts pages against `swap_max`.
 
-    `limited`: processes with a `swap_max`. Without any nothing is counted. `full`: those that are at it, and have pages
-    that count. `borrowers`: those that were lent a frame.
+    `limited`: number of processes with a `swap_max`. `full`: number of those that are full, see `is_full`.
+    `borrowers`: processes with a lent frame.
     """
 
     __slots__ = ("borrowers", "full", "limited")
@@ -45,7 +41,7 @@ class Budgets:
 
     @staticmethod
     def check(memory_max: int | None, swap_max: int | None) -> None:
-        """Raise InvalidArgument unless a process may have these budgets, in pages (None: no bound)."""
+        """Raise InvalidArgument for invalid budgets, in pages (None: no bound)."""
         if memory_max is not None and memory_max < 1:
             raise InvalidArgument(f"memory_max of {memory_max} pages; allowed is 1 and more")
         if swap_max is not None and swap_max < 0:
@@ -57,7 +53,7 @@ class Budgets:
             )
 
     def begin(self, process: Process, memory_max: int | None, swap_max: int | None) -> None:
-        """Give a new process its budgets, which were checked."""
+        """Give a new process its budgets, which `check` accepted."""
         if memory_max is not None:
             process.memory_max = process.absent_max = memory_max
         if swap_max is not None:
@@ -71,26 +67,26 @@ class Budgets:
         self.take_back(process)
 
     def lend(self, process: Process) -> None:
-        """Let a process have one page from swap above its `memory_max`."""
+        """Lend a process a frame: it may bring in one page from swap above its `memory_max`."""
         process.lent = 1
         self.borrowers.append(process)
 
     def take_back(self, process: Process) -> None:
-        """A process needs no frame above its `memory_max` any more."""
+        """End the loan of a frame, if there is one."""
         if process.lent:
             process.lent = 0
             self.borrowers.remove(process)
 
     def room(self, process: Process, *, swap: bool) -> int:
-        """Pages that a process may bring in before it must give one; `swap`: from swap."""
+        """Pages that a process may bring in before it must evict one. `swap`: from swap."""
         return (process.memory_max + process.lent if swap else process.absent_max) - process.resident
 
     def swap_room(self, process: Process) -> int:
-        """Dirty pages of a process that may begin to go to swap."""
+        """Dirty pages of a process whose eviction may begin."""
         return process.swap_max - process.stored
 
     def charge(self, region: Region, change: int) -> None:
-        """A page of a region begins (1) or ceases (-1) to count against its process's `swap_max`, if it has one."""
+        """A page of a region begins (1) or ceases (-1) to count against the `swap_max` of its process, if any."""
         process = region.process
         if process.swap_max == NO_MAX or region.gone is not None:
             return
@@ -98,7 +94,7 @@ class Budgets:
         self._count(process, change)
 
     def gone(self, process: Process, stored: int) -> None:
-        """Regions of a process are gone, and `stored` pages of them count no more."""
+        """Regions of a process are gone: their `stored` pages no longer count."""
         if stored:
             self._count(process, -stored)
 
@@ -112,11 +108,11 @@ class Budgets:
 
     @staticmethod
     def is_full(process: Process) -> bool:
-        """Whether a process has pages that count, as many as its `swap_max` allows."""
+        """Whether a process is at its `swap_max`, and has pages that count."""
         return process.stored >= process.swap_max and process.stored > 0
 
     def stuck(self, process: Process) -> int:
-        """Pages of a process that stay because they are dirty and it is at its `swap_max`; at least so many."""
+        """A lower bound of the dirty pages of a process that stay in memory because it is at its `swap_max`."""
         if process.stored < process.swap_max:
             return 0
         in_memory = process.stored - _swapped(process)
@@ -128,7 +124,7 @@ class Budgets:
 
     @staticmethod
     def swap_in_words(process: Process, page_size: int) -> str:
-        """How much of its `swap_max` a process has used, where it is at it; else an empty text."""
+        """For an error message: how much of its `swap_max` a process uses; empty if it is not at it."""
         if process.stored < process.swap_max:
             return ""
         size = format_size(process.swap_max * page_size)
@@ -136,5 +132,5 @@ class Budgets:
 
 
 def _swapped(process: Process) -> int:
-    """Pages of a process that are in swap only."""
+    """Pages of a process that are in swap and in no frame."""
     return sum(region.swapped for region in process.regions.values())

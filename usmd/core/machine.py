@@ -1,7 +1,7 @@
 """The one door of the core: `Core.handle(event, now)` takes an event and returns the commands that follow from it.
 
-A request that cannot be carried out raises a UsmdError and has changed nothing. Everything else that goes wrong is in
-the commands. The core never waits, and two cores given the same events in the same order return the same commands.
+A refused request raises a UsmdError and changes nothing. All other failures are reported by commands. The core never
+waits, and two cores that get the same events in the same order return the same commands.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from usmd.errors import OutOfRange
 class Core:
     """The state machine.
 
-    `state`, `life`, `reclaim`, `faults`, and the pages that wait for a frame, `waiting` and `over_budget`, are for
-    reading: reports, invariants and tests.
+    Reports, invariants and tests read `state`, `life`, `reclaim`, `faults`, and the pages that wait for a frame,
+    `waiting` and `over_budget`.
     """
 
     hinted_at_once: ClassVar[int | None] = None
-    """Pages that one event brings in line with a hint; None: as many as deferred work does with one."""
+    """Pages that one event brings in line with a hint; None: `work.PAGES_AN_EVENT`."""
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class Core:
     ) -> None:
         """Start with all frames free.
 
-        `stopwatch` (seconds) measures calls of policies; the default measures nothing. A call that took long by it is
-        slow only if `cpu_clock` (seconds of CPU time, which costs more to read) says so of a later one; None: what
-        `stopwatch` says is enough. `running`: marks calls of policies; None: where no watch looks.
+        `stopwatch` (seconds) times calls of policies; the default always returns 0. After a call that took long by it,
+        calls are timed by `cpu_clock` (seconds of CPU time, which costs more to read), and only that finds slow calls;
+        None: `stopwatch` alone decides. `running`: where calls of policies are marked for a watch; None: there is none.
         """
         self.state = State(settings, devices, make_policy, stopwatch, cpu_clock, running)
         self.life = life(self.state)
@@ -116,7 +116,10 @@ class Core:
         }
 
     def handle(self, event: events.Event, now: float) -> list[commands.Command]:
-        """Take one event at time `now` (seconds, never falling) and return the commands to perform, in order."""
+        """Handle one event at time `now` (seconds, never falling); returns the commands to perform, in order.
+
+        Raises UsmdError for a refused request.
+        """
         state = self.state
         state.now = now
         try:
@@ -129,7 +132,7 @@ class Core:
                 self._background.begin()
             if state.misbehaving:
                 self._mapping.replace_misbehaving()
-            if self._work and not self._asked_to_go_on:  # else GoOn is on its way, and does the next part
+            if self._work and not self._asked_to_go_on:  # else GoOn is on its way
                 self._go_on()
             if self._frames.free < self._high:
                 self.reclaim.between_marks()
@@ -166,7 +169,7 @@ class Core:
             queue.serve()
 
     def _go_on(self) -> None:
-        """Do a part of the oldest deferred work, and see to it that the next part is asked for, once."""
+        """Do a part of the deferred work, and ask the shell once for the GoOn that does the next part."""
         more = self.state.work.go_on(self._parts)
         pieces = len(self._work)
         if self.waiting or self.over_budget:
@@ -176,7 +179,7 @@ class Core:
             self.state.first.append(commands.GoOn())
 
     def _gone_on(self, event: events.GoOn) -> None:
-        del event  # the part itself is done with whatever event comes while no GoOn is on its way
+        del event  # `handle` does the part, as with any event while no GoOn is on its way
         self._asked_to_go_on = False
 
     def _detach(self, event: events.Detach) -> None:
@@ -193,14 +196,14 @@ class Core:
 
     def _page_faults(self, event: events.PageFaults) -> None:
         process = self.state.processes.get(event.process_id)
-        if process is not None:  # else its session has just ended, and its pages are gone
+        if process is not None:  # else its session has just ended
             self._real_faults.handle(process, event.faults)
 
     def _access(self, event: events.Access) -> None:
         state = self.state
         region = state.regions.get(event.region_id)
         if region is None or region.process.process_id != event.process_id:
-            region = state.region(event.process_id, event.region_id)  # which raises what is wrong
+            region = state.region(event.process_id, event.region_id)  # raises NotFound
         first, count = event.first_page, event.page_count
         if count < 1 or first < 0 or first + count > region.page_count:
             raise OutOfRange(
@@ -224,7 +227,7 @@ class Core:
                 flags = all_flags[pfn]
                 if write and not flags & DIRTY:
                     self.life.dirty(pfn)
-                if flags & HELD:  # the touch that its fault was for, of which the policy has heard
+                if flags & HELD:  # this touch caused the fault, which already counted it
                     self.life.end_hold(pfn)
                     continue
                 if touches is not None:
@@ -235,12 +238,12 @@ class Core:
                         on_access(pfn, write)
                     except ANYTHING as error:  # a policy may raise anything
                         process.policies.raised("evict", "page_accessed", error)
-                        on_access = process.policies.on_access  # none, if that call hung
+                        on_access = process.policies.on_access  # None if that call hung
         process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))
 
     def _end_holds(self) -> None:
-        """End the holds that nobody used."""
+        """End the holds whose time is over."""
         holds = self.state.holds
         while holds:
             pfn, until = next(iter(holds.items()))

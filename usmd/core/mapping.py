@@ -1,4 +1,4 @@
-"""Sessions, their regions and their policies: how they begin, change and end. Covers no page."""
+"""Begins and ends sessions and regions, and replaces policies."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 MAX_NAME = 64
 KINDS: Final = ("alloc", "evict", "oom", "cond")
-"""Kinds of policies, in the order of `CoreSettings.default_policies`, and the one that a process need not have."""
+"""Kinds of policies: those of `CoreSettings.default_policies` in their order, and `cond`, which is optional."""
 
 
 def check_name(name: str, what: str, *, may_be_empty: bool) -> None:
-    """Raise InvalidArgument unless `name` has at most 64 printable characters (and at least one, if it must)."""
+    """Raise InvalidArgument unless `name` has 1 (0 if it may be empty) to 64 printable characters."""
     if len(name) > MAX_NAME or not name.isprintable() or (not name and not may_be_empty):
         least = 0 if may_be_empty else 1
         raise InvalidArgument(f"{what} {name[:80]!r}; allowed are {least} to {MAX_NAME} printable characters")
@@ -42,7 +42,7 @@ class Mapping:
         self._release = release
 
     def attach(self, event: events.Attach) -> None:
-        """Begin a session; raises UnknownPolicy or InvalidArgument."""
+        """Begin a session; raises UnknownPolicy, InvalidArgument or InvalidHint (no such swap device)."""
         state = self._state
         check_name(event.name, "process name", may_be_empty=False)
         device = None if event.swap_device is None else state.swap.named(event.swap_device)
@@ -67,7 +67,7 @@ class Mapping:
         )
 
     def end(self, process: Process, reason: str, *, killed: bool) -> None:
-        """End a session: its regions go, its frames and slots are free (those with I/O in flight when that ends)."""
+        """End a session. Its regions are gone at once; their frames and slots become free in parts, see `Release`."""
         state = self._state
         del state.processes[process.process_id]
         process.policies.ended()
@@ -86,7 +86,7 @@ class Mapping:
         )
 
     def map(self, event: events.Map) -> None:
-        """Make a region; raises InvalidArgument or LimitExceeded."""
+        """Make a region; raises NotFound, InvalidArgument or LimitExceeded."""
         state = self._state
         settings = state.settings
         process = state.process(event.process_id)
@@ -112,20 +112,20 @@ class Mapping:
         region = Region(number, process, process.address, event.length, settings.page_size, event.name)
         state.regions[region.region_id] = process.regions[region.region_id] = region
         process.mapped += size
-        process.address += size + settings.page_size  # a guard page, so that one past the end is nobody's address
+        process.address += size + settings.page_size  # with a guard page, so no region has the address past the end
         state.first.append(
             commands.Mapped(region.region_id, region.address, region.length, region.page_count, region.name)
         )
 
     def unmap(self, event: events.Unmap) -> None:
-        """Give a region back; raises NotFound."""
+        """End a region; raises NotFound."""
         region = self._state.region(event.process_id, event.region_id)
         self._release.begin([region], Unmapped(f"region {region.region_id} was unmapped"))
         self._memory_queue.unmapped([region])
         self._budget_queue.unmapped([region])
 
     def set_policy(self, event: events.SetPolicy) -> None:
-        """Put another policy in the place of one; raises NotFound, UnknownPolicy or InvalidArgument."""
+        """Replace a policy; raises NotFound, UnknownPolicy or InvalidArgument."""
         process = self._state.process(event.process_id)
         if event.kind not in KINDS:
             raise InvalidArgument(f"policy kind {event.kind!r}; allowed are {', '.join(KINDS)}")
@@ -141,12 +141,12 @@ class Mapping:
         )
 
     def replace_misbehaving(self) -> None:
-        """Put the default in the place of the policies that made too many errors, or hung."""
+        """Replace policies that made too many errors, or hung, by the default."""
         state = self._state
         processes, state.misbehaving = state.misbehaving, []
         for process in processes:
             if state.processes.get(process.process_id) is not process:
-                continue  # it has ended, or was refused
+                continue  # its session has ended, or was refused
             policies = process.policies
             for kind, default in zip(KINDS, (*state.settings.default_policies, NO_POLICY), strict=True):
                 if kind not in policies.blame.misbehaving:
@@ -178,7 +178,7 @@ class Mapping:
                 )
 
     def bring_back_policies(self) -> None:
-        """Put the policies whose wait is over in the place of what stood in for them."""
+        """Put the policies whose wait is over back in the place of their stand-ins."""
         state = self._state
         state.policy_returns = inf
         for process in state.processes.values():

@@ -1,6 +1,6 @@
-"""Pages that wait for memory: served in the order of their faults, so that none is starved.
+"""Serves the pages that wait for memory, in the order of their faults, so that none starves.
 
-Victims are evicted for them; when nothing can be evicted, the oom policy decides.
+Victims are evicted for them. If nothing can be evicted, the oom policy decides.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class MemoryQueue:
         self._reclaim = reclaim
         self._waiting = placement.waiting
         self.victim_of_oom: int | None = None
-        """Process that the oom policy chose; the machine ends it and clears this."""
+        """Process that the oom policy chose; `Core` ends its session and clears this."""
 
     def serve(self) -> None:
-        """Give frames to the pages that wait, in order; evict for them, or ask the oom policy when nothing can go."""
+        """Give frames to the waiting pages, in order. Evicts for them, or asks the oom policy if it cannot."""
         life, waiting, reclaim = self._life, self._waiting, self._reclaim
         nothing_goes = False
         while waiting:
@@ -58,14 +58,14 @@ class MemoryQueue:
             ):
                 return
             elif self._something_comes():
-                return  # frames or slots will be free, and this goes on
+                return  # a later event serves the rest
             else:
-                nothing_goes = True  # a refusal frees nothing, so the next page need not look again
+                nothing_goes = True  # a refusal frees nothing, so do not try again for the next page
                 if not self._out_of_memory(waiter):
                     return
 
     def _something_comes(self) -> bool:
-        """Whether frames or slots will be free without an eviction."""
+        """Whether frames or slots may become free without a new eviction now."""
         life, state = self._life, self._state
         return bool(
             life.evicting
@@ -78,7 +78,7 @@ class MemoryQueue:
         )
 
     def _out_of_memory(self, waiter: Waiter) -> bool:
-        """Ask the oom policy: refuse and go on with the next page (True), or have a process ended first (False)."""
+        """Ask the oom policy; True: the fault was refused, serve the next page; False: a process must end first."""
         region, page, state = waiter.region, waiter.page, self._state
         process = region.process
         hint = region.hints.find(page)
@@ -106,7 +106,7 @@ class MemoryQueue:
         return True
 
     def unmapped(self, regions: Collection[Region]) -> None:
-        """The regions go: their pages that wait for memory fail."""
+        """These regions are gone: fail their waiting pages."""
         if not self._waiting:
             return
         ids = {region.region_id for region in regions}

@@ -1,9 +1,8 @@
-"""Migration of a page from one swap device to another: `Migration.begin` is the way in.
+"""Migration of a page from one swap device to another: SWAPPED → MOVING → SWAPPED on the other device.
 
-SWAPPED → MOVING → SWAPPED on the other device. A page that is MOVING is in a frame, which is FILLING and then EVICTING,
-and keeps its slot until it is written to the new one. A fault in between finds it as it would find any page that comes
-in or goes, and parks or retakes. When the read, the write or the room fails, the page is where it was. The evict policy
-hears of such a page only if it is retaken.
+The frame of a MOVING page is FILLING, then EVICTING. The page keeps its slot until it is written to the new one. So a
+fault parks on it or retakes it, as any page that comes in or goes. If the read or the write fails, or there is no slot,
+the page stays where it was. The evict policy is notified of such a page only if it is retaken.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Migration:
-    """Moves pages between swap devices. `arriving`: device by frame, of pages whose read is under way."""
+    """Moves pages between swap devices. `arriving`: frame → device, for pages whose read is under way."""
 
     def __init__(self, state: State, life: PageLife) -> None:
         self._state = state
@@ -31,12 +30,12 @@ class Migration:
         self.arriving: dict[int, int] = state.arriving
 
     def begin(self, region: Region, page: int, device: int) -> None:
-        """SWAPPED → MOVING: on a free frame, on the way to another device."""
+        """SWAPPED → MOVING on a free frame, towards another device."""
         if self._life.swap_in(region, page, None) is not None:
             self.arriving[region.table[page] - 1] = device
 
     def arrived(self, pfn: int, error: UsmdError | None) -> None:
-        """The read of a MOVING page ended. Its write follows, unless the read failed or the page is to stay."""
+        """The read of a MOVING page ended. Its write follows, unless the read failed or the page must stay."""
         state = self._state
         device = self.arriving.pop(pfn)
         key = state.frames.page[pfn]
@@ -56,5 +55,5 @@ class Migration:
         self._life.begin_eviction(pfn, Evicting(region, state.next_ticket, record, device))
 
     def under_way(self, pfn: int) -> bool:
-        """Whether the page in a frame comes in, or is MOVING: it has not returned from swap yet."""
+        """Whether the page in a frame is FILLING or MOVING, so that it has not returned from swap yet."""
         return self._state.frames.state[pfn] == FILLING or self._life.moves(pfn)

@@ -1,7 +1,7 @@
-"""The life of a page: every transition between ABSENT, FILLING, PRESENT, EVICTING, MOVING and SWAPPED happens here.
+"""The life of a page: its transitions between ABSENT, FILLING, PRESENT, EVICTING, MOVING and SWAPPED.
 
-`transitions` has them in a table. Who wants a transition, and when, is decided in `ladder`, `placement`, `reclaim` and
-`mapping`.
+`transitions` is a table of all, with those of `migration`. `ladder`, `placement`, `reclaim`, `background_reclaim`,
+`hinting`, `pins` and `release` decide when one happens.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class PageLife(PageSteps):
         self.unwritten = 0
         """Evictions under way that have no slot yet, and may need one."""
         self.writing: dict[int, int | None] = {}
-        """Slot reference → frame whose write is under way, or None when the bytes will not be wanted."""
+        """Slot reference → frame whose write is under way; None: free the slot when it ends."""
 
     # Into memory
 
     def zero_fill(self, region: Region, page: int, prefer: int | None) -> int:
-        """ABSENT → PRESENT on a free frame, which is returned."""
+        """ABSENT → PRESENT on a free frame; returns the frame."""
         state = self._state
         pfn = state.frames.take(prefer)
         state.zero_fills.append(pfn)
@@ -66,7 +66,7 @@ class PageLife(PageSteps):
         return pfn
 
     def zero_fill_run(self, region: Region, first: int, count: int, pfn: int) -> None:
-        """ABSENT → PRESENT for pages in a row on free frames in a row, of which a hint says the same, and not DENY."""
+        """ABSENT → PRESENT for consecutive pages on consecutive free frames. All have the same hint, without DENY."""
         state = self._state
         frames, process = state.frames, region.process
         keys = range(region.first_key + first, region.first_key + first + count)
@@ -86,7 +86,7 @@ class PageLife(PageSteps):
             process.policies.page_filled(each)
 
     def swap_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:
-        """SWAPPED → FILLING on a free frame; `writable`: for a real write, so that the page comes in dirty."""
+        """SWAPPED → FILLING on a free frame. `writable`: for a real write, so the page comes in dirty."""
         state = self._state
         reference = -region.table[page] - 1
         region.swapped -= 1
@@ -98,7 +98,7 @@ class PageLife(PageSteps):
         return filling
 
     def filled(self, pfn: int, error: UsmdError | None) -> None:
-        """A swap-in ended: FILLING → PRESENT, or SWAPPED again and its waiters get the error."""
+        """A swap-in ended: FILLING → PRESENT; if it failed, → SWAPPED, and the waiters get the error."""
         state = self._state
         frames = state.frames
         filling = self.filling.pop(pfn)
@@ -122,7 +122,7 @@ class PageLife(PageSteps):
             self._disown(region, pfn)
             region.table[page] = -filling.reference - 1
             region.swapped += 1
-            if not isinstance(error, Unmapped):  # by its own client, which is no fault of the device
+            if not isinstance(error, Unmapped):  # the client unmapped it: not a failure of the device
                 self._read_failed(region, page, error)
         for waiter in filling.waiters:
             waiter.came(error)
@@ -130,7 +130,7 @@ class PageLife(PageSteps):
     # Out of memory
 
     def evict(self, pfn: int, policy: str, reason: str) -> None:
-        """PRESENT → EVICTING; the frame is evictable. Its end is decided when the mechanism has made it stable."""
+        """PRESENT → EVICTING, for an evictable frame. `protected` decides how the eviction ends."""
         state = self._state
         frames = state.frames
         key = frames.page[pfn]
@@ -148,7 +148,7 @@ class PageLife(PageSteps):
         return pfn in self._state.arriving or (evicting is not None and evicting.device is not None)
 
     def begin_eviction(self, pfn: int, evicting: Evicting) -> None:
-        """Have a frame's bytes made stable, which begins its eviction or the second half of a migration."""
+        """Begin an eviction, or the second half of a migration: make the frame's bytes stable."""
         state = self._state
         state.frames.state[pfn] = EVICTING
         evicting.region.process.evictions.append(evicting.record)
@@ -159,9 +159,9 @@ class PageLife(PageSteps):
         state.protect_pages.append(state.frames.page[pfn])
 
     def protected(self, ticket: int, pfn: int, zero: bool | None) -> None:
-        """The bytes of an evicted frame are stable: drop it, or begin its write. A retaken one is left alone.
+        """The bytes of a frame under eviction are stable: drop them, or begin their write. Ignores a retaken frame.
 
-        `zero`: they are all zero; None: they cannot be stable now, and the page stays.
+        `zero`: whether they are all zero; None: they cannot be made stable now, so the page stays.
         """
         evicting = self.evicting.get(pfn)
         if evicting is None or evicting.ticket != ticket or evicting.reference != NO_SLOT:
@@ -187,7 +187,7 @@ class PageLife(PageSteps):
             self._not_written(pfn, "no swap slot")
 
     def _write(self, evicting: Evicting, pfn: int) -> bool:
-        """Begin to write a frame to a slot; False if there is none that it may take."""
+        """Begin to write a frame to a slot; False if there is no slot for it."""
         region, page = evicting.region, self._state.frames.page[pfn] & PAGE_MASK
         reference = self.slots.take(region, page, pfn, refused=evicting.refused, device=evicting.device)
         if reference is None:
@@ -199,7 +199,7 @@ class PageLife(PageSteps):
         return True
 
     def _not_written(self, pfn: int, result: str) -> bool:
-        """An eviction ends without a write: the page stays in memory (True), or in the slot that it migrates from."""
+        """An eviction ends without a write: the page stays in memory (True), or in its old slot (False)."""
         reference = self._state.frames.slot[pfn]
         if reference == NO_SLOT:
             self._restore(pfn, result)
@@ -208,10 +208,10 @@ class PageLife(PageSteps):
         return False
 
     def written(self, reference: int, error: UsmdError | None) -> int | None:
-        """A write ended: EVICTING → SWAPPED, or PRESENT when it failed; MOVING → SWAPPED there, or where it was.
+        """A write ended: EVICTING → SWAPPED, or PRESENT if it failed; MOVING → SWAPPED, in the old slot if it failed.
 
         A page that the device refused is written to the next one. Returns the frame of a page that stays in memory
-        because no device takes it.
+        because every device refused it, else None.
         """
         state = self._state
         pfn = self.writing.pop(reference)
@@ -243,7 +243,7 @@ class PageLife(PageSteps):
         return None
 
     def _refused(self, reference: int, pfn: int | None, error: Refused) -> int | None:
-        """The device does not take the page: its eviction goes on with the next device; see `written`."""
+        """The device refused the page: write it to the next device. Returns as `written` does."""
         state = self._state
         number = reference >> SLOT_BITS
         device = state.swap.devices[number]
@@ -259,20 +259,20 @@ class PageLife(PageSteps):
         return pfn if stays else None
 
     def retake(self, pfn: int) -> None:
-        """EVICTING or MOVING → PRESENT: its bytes are in place, so the eviction is cancelled (USM's *retaken*)."""
+        """EVICTING or MOVING → PRESENT: cancel the eviction, as the bytes are still in the frame (USM's *retaken*)."""
         evicting = self.evicting[pfn]
         if evicting.reference != NO_SLOT:
             self.writing[evicting.reference] = None
-        elif evicting.ticket == self._state.next_ticket:  # the Protect has not gone out, and must not come after this
+        elif evicting.ticket == self._state.next_ticket:  # its Protect is still queued, and must not follow this
             index = self._state.protects.index(pfn)
             del self._state.protects[index], self._state.protect_pages[index]
         evicting.region.process.counters.retaken += 1
         self._restore(pfn, "retaken")
 
     def discard(self, region: Region, page: int, entry: int) -> None:
-        """A page of a region that is gone → ABSENT, by its entry.
+        """A page of a region that is gone → ABSENT. `entry`: its page table entry.
 
-        Frame and slot are free now, but for a swap-in under way: then when that has ended.
+        Frees its frame and slot. If a swap-in or a write is under way, they become free when that ends.
         """
         frames = self._state.frames
         pfn = entry - 1
@@ -296,7 +296,7 @@ class PageLife(PageSteps):
         region.table[page] = ABSENT
 
     def _detach(self, filling: Filling, pfn: int, region: Region, reason: UsmdError | None) -> None:
-        """Nobody wants a page any more that comes in; its waiters are told why."""
+        """Detach a swap-in from its region, which is gone; its waiters get the reason."""
         page = self._state.frames.page[pfn] & PAGE_MASK
         waiters, filling.waiters, filling.region = filling.waiters, [], None
         self._returned(region, page)
@@ -306,9 +306,9 @@ class PageLife(PageSteps):
             waiter.came(reason)
 
     def settle(self, pfn: int) -> bool:
-        """Bring a page in line with the hint in force on it, if deferred work has not come to it yet.
+        """Bring a page in line with the hint in force on it, if deferred work has not done so yet.
 
-        Tells whether it has other rights by that.
+        Returns whether that changed its rights.
         """
         key = self._state.frames.page[pfn]
         region, page = self._state.regions[key >> PAGE_BITS], key & PAGE_MASK
@@ -323,7 +323,7 @@ class PageLife(PageSteps):
         return self._state.frames.flags[pfn] != before
 
     def apply_hint(self, region: Region, page: int, pfn: int) -> bool:
-        """Another hint came into force on a page with a frame; False when it asked for DENY beyond the budget."""
+        """Bring a page with a frame in line with the hint in force; False if it asks for DENY beyond the budget."""
         frames = self._state.frames
         if frames.state[pfn] == FILLING:
             return True

@@ -1,4 +1,4 @@
-"""The steps that transitions of a page are made of: each keeps one count or record true, or queues one command."""
+"""The steps of a page's transitions: each updates one count or record, or queues one command."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from usmd.errors import UsmdError
 
 
 class PageSteps(Rights):
-    """What `PageLife` is made of. No step changes the state of a page by itself."""
+    """The base of `PageLife`. No step changes the state of a page by itself."""
 
     def free_slot(self, reference: int) -> None:
-        """A slot whose bytes are not needed any more."""
+        """Free a slot, by reference."""
         self._state.swap.give_back(reference)
         self._state.discards.append(reference)
 
     def restore(self, pfn: int) -> None:
-        """Have the shell let those go on who wait for a PRESENT page; to a dirty one they may write."""
+        """Wake the threads that wait for a PRESENT page; they may write to it if it is dirty."""
         frames = self._state.frames
         self._state.restores[frames.page[pfn]] = bool(frames.flags[pfn] & DIRTY)
 
     def dirty(self, pfn: int) -> None:
-        """A PRESENT page was, or may be, written to: what its slot holds is out of date."""
+        """A PRESENT page was, or may now be, written to: free its slot."""
         frames = self._state.frames
         frames.flags[pfn] |= DIRTY
         reference = frames.slot[pfn]
@@ -36,7 +36,7 @@ class PageSteps(Rights):
                 self._state.budgets.charge(self._state.regions[frames.page[pfn] >> PAGE_BITS], -1)
 
     def _own(self, region: Region, page: int, pfn: int) -> int:
-        """The page is in this frame now; returns its key."""
+        """Put a page into a frame; returns its key."""
         key = self._state.frames.page[pfn] = region.first_key + page
         chunk = region.table.chunks[page >> CHUNK_BITS]
         if chunk is None:
@@ -62,7 +62,7 @@ class PageSteps(Rights):
             state.frames.page[pfn] = NO_PAGE
 
     def _returned(self, region: Region, page: int) -> None:
-        """Tell the conditional policy of a page that is in swap no longer, or cannot be had from there."""
+        """Notify the conditional policy that a page is no longer in swap, or cannot be read from there."""
         if region.process.policies.on_returned is not None:
             region.process.policies.page_returned(region.first_key + page)
 
@@ -89,7 +89,7 @@ class PageSteps(Rights):
         )
 
     def _write_failed(self, device: DeviceMap, error: UsmdError) -> None:
-        """Give the device a rest, and report it once a rest."""
+        """Let a device rest after a failed write; reported once a rest."""
         state = self._state
         if device.rests_until <= state.now:
             device.failures += 1

@@ -1,4 +1,4 @@
-"""The page table of a region: page → frame, slot or nothing, 8 bytes a page once its chunk is touched."""
+"""The page table of a region: page → frame, slot or nothing. A chunk of 512 pages takes 8 bytes a page once touched."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ _LOOKS_A_PAGE: Final = 16
 _EMPTY: Final = array("q", [0]) * CHUNK
 
 ABSENT: Final = 0
-"""Entry of a page that was never touched, or whose bytes are all zero. A positive entry is frame + 1, a negative one
--(slot reference) - 1."""
+"""Entry of a page without frame and slot. A positive entry is frame + 1; a negative one is -(slot reference) - 1."""
 
 
 class PageTable:
-    """Entries of `page_count` pages. The caller keeps page numbers in range.
+    """Entries of `page_count` pages. Page numbers are not checked.
 
-    `chunks[page >> CHUNK_BITS][page & CHUNK_MASK]` is the entry where the chunk is not None, for the hot path.
+    For the hot path: `chunks[page >> CHUNK_BITS][page & CHUNK_MASK]` is the entry, or ABSENT if the chunk is None.
     """
 
     __slots__ = ("chunks", "page_count")
@@ -43,7 +42,7 @@ class PageTable:
         chunk[page & CHUNK_MASK] = entry
 
     def copy(self) -> PageTable:
-        """A table of its own with the same entries."""
+        """An independent copy."""
         other = PageTable(self.page_count)
         other.chunks = [None if chunk is None else chunk[:] for chunk in self.chunks]
         return other
@@ -57,7 +56,7 @@ class PageTable:
         return True
 
     def set_run(self, first: int, count: int, entry: int) -> None:
-        """Give pages in a row entries in a row, from `entry` (positive) on."""
+        """Give `count` consecutive pages consecutive entries from `entry` on, which is positive."""
         for chunk, start, end in self._parts(first, count):
             found = self.chunks[chunk]
             if found is None:
@@ -67,7 +66,7 @@ class PageTable:
 
     @staticmethod
     def _parts(first: int, count: int) -> Iterator[tuple[int, int, int]]:
-        """A range of pages by chunk: its number, and where the range begins and ends in it."""
+        """The chunks of a range of pages: (chunk number, first index in it, end index in it)."""
         end = first + count
         while first < end:
             chunk, start = first >> CHUNK_BITS, first & CHUNK_MASK
@@ -76,9 +75,9 @@ class PageTable:
             first += stop - start
 
     def part(self, first: int, end: int, most: int) -> tuple[list[tuple[int, int]], int]:
-        """(page, entry) of at most `most` pages that are not ABSENT, ascending, from `first` on, and where to go on.
+        """At most `most` (page, entry) that are not ABSENT, ascending from `first` on, and the page to continue from.
 
-        That is `end` when there are no more. Looks at a bounded part of the table, so that it may find fewer, or none.
+        That page is `end` when no pages are left. Looks at a bounded part of the table, so it may find fewer, or none.
         """
         found: list[tuple[int, int]] = []
         looks = _LOOKS_A_PAGE * most
@@ -101,7 +100,7 @@ class PageTable:
         return found, min(first, end)
 
     def resident(self) -> Iterator[tuple[int, int]]:
-        """(page, frame) of the pages that have a frame, ascending; chunks without one are passed over quickly."""
+        """(page, frame) of the pages that have a frame, ascending. Skips chunks without a frame quickly."""
         for number, chunk in enumerate(self.chunks):
             if chunk is not None and max(chunk) > 0:
                 base = number << CHUNK_BITS
@@ -110,7 +109,7 @@ class PageTable:
                         yield base + index, chunk[index] - 1
 
     def clear(self, page: int) -> None:
-        """Make a page ABSENT, and forget its chunk if it was the last one in it."""
+        """Make a page ABSENT, and drop its chunk if all of that is ABSENT."""
         number = page >> CHUNK_BITS
         chunk = self.chunks[number]
         if chunk is not None:
@@ -119,7 +118,7 @@ class PageTable:
                 self.chunks[number] = None
 
     def entries(self, first: int = 0, count: int | None = None) -> Iterator[tuple[int, int]]:
-        """(page, entry) of the pages that are not ABSENT, ascending, from `first` on; untouched chunks cost nothing."""
+        """(page, entry) of the `count` (None: all) pages from `first` on that are not ABSENT, ascending."""
         end = self.page_count if count is None else min(first + count, self.page_count)
         for number in range(first >> CHUNK_BITS, (end + CHUNK_MASK) >> CHUNK_BITS):
             chunk = self.chunks[number]

@@ -10,33 +10,33 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 STUCK_SECONDS: Final = 0.1
-"""For how long a page that could not be protected is passed over."""
+"""How long a page that could not be protected is passed over."""
 REFUSED_SECONDS: Final = 1.0
-"""For how long a page that every swap device refused is passed over."""
+"""How long a page that every swap device refused is passed over."""
 REFUSED_JUST_NOW: Final = 0.1
-"""The same when nothing else can go: the page may have changed, and the oom policy is asked only after a new try."""
+"""The same if nothing else can be evicted: the page may have changed, so it is tried again before the oom policy."""
 MAX_STUCK: Final = 30
-"""Times in a row after which faults do not wait any more for pages that cannot be protected."""
+"""Failures in a row after which faults no longer wait for pages that cannot be protected."""
 
 
 class PassedOver:
-    """Remembers which victims could not go, and until when they are not tried again."""
+    """Remembers which victims could not be evicted, and until when they are passed over."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._stuck_until = 0.0
-        """Time until which pages that could not be protected are not tried again."""
+        """Until then, another failure to protect a page counts as the same one."""
         self._stuck_times = 0
-        """How often in a row that was so."""
+        """Failures to protect a page, in a row."""
         self._stuck: dict[int, float] = {}
         """Frame that could not be protected → time at which it is tried again."""
         self._refused: dict[int, float] = {}
-        """Page that every swap device refused → when."""
+        """Page that every swap device refused → time of that."""
         self._forget_at = 0.0
         """Time at which old entries of `_refused` are removed."""
 
     def __bool__(self) -> bool:
-        """Whether there may be any."""
+        """Whether any page may be passed over."""
         return bool(self._stuck or self._refused)
 
     def could_not_protect(self, pfn: int) -> None:
@@ -62,11 +62,11 @@ class PassedOver:
         self._refused[state.frames.page[pfn]] = state.now
 
     def try_refused_again(self) -> None:
-        """Nothing else can go: try the pages again that were not refused just now."""
+        """Nothing else can be evicted: pass over only the pages that were refused just now."""
         self._forget_refused(REFUSED_JUST_NOW)
 
     def _forget_refused(self, age: float) -> None:
-        """Try pages again that were refused longer than `age` seconds ago."""
+        """Forget the pages that were refused more than `age` seconds ago."""
         since = self._state.now - age
         self._refused = {page: at for page, at in self._refused.items() if at > since}
 
@@ -77,19 +77,19 @@ class PassedOver:
 
     @property
     def may_try(self) -> bool:
-        """Whether no victim could not be protected just now."""
+        """Whether no victim just now failed to be protected."""
         return self._state.now >= self._stuck_until
 
     @property
     def stuck(self) -> bool:
-        """Whether faults should wait because victims cannot be protected now, but perhaps in a moment."""
+        """Whether faults should wait, because victims that cannot be protected now may be in a moment."""
         return self._stuck_times < MAX_STUCK and any(map(self._is_stuck, self._stuck))
 
     def _is_stuck(self, pfn: int) -> bool:
         return self._stuck.get(pfn, 0.0) > self._state.now
 
     def __contains__(self, pfn: int) -> bool:
-        """Whether the frame could not be protected a moment ago, or its page was refused by every swap device."""
+        """Whether to pass over a frame: it could not be protected, or every swap device refused its page."""
         if self._is_stuck(pfn):
             return True
         frames = self._state.frames

@@ -1,4 +1,4 @@
-"""How often each page of a region is pinned, and how many pages of a range are, without a look at each of them."""
+"""Counts the pins of each page of a region, and the pinned pages of a range without a look at each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BITS: Final = 9
 
 
 class PinCounts:
-    """Counts by page. Of a region that is gone it empties page by page, so that no event drops very many."""
+    """Counts by page. For a region that is gone they are removed page by page, so that no event takes long."""
 
     __slots__ = ("_groups",)
 
@@ -23,13 +23,13 @@ class PinCounts:
         return sum(map(len, self._groups.values()))
 
     def add(self, page: int) -> int:
-        """Pin a page once more; returns how often it is."""
+        """Pin a page once more; returns its pins."""
         group = self._groups.setdefault(page >> _BITS, {})
         count = group[page] = group.get(page, 0) + 1
         return count
 
     def remove(self, page: int) -> int:
-        """Unpin a page once, which is pinned; returns how often it still is."""
+        """Unpin a pinned page once; returns its remaining pins."""
         group = self._groups[page >> _BITS]
         count = group[page] - 1
         if count:
@@ -39,7 +39,7 @@ class PinCounts:
         return count
 
     def forget(self, page: int) -> None:
-        """End all pins of a page, which is pinned."""
+        """End all pins of a pinned page."""
         group = self._groups[page >> _BITS]
         del group[page]
         if not group:

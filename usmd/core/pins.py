@@ -1,4 +1,4 @@
-"""Pins: pages that a process keeps in memory for as long as it likes, within the budget that EVICTION=DENY has too."""
+"""Pins: a process keeps pages in memory until it unpins them, within the budget that EVICTION=DENY shares."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Pins:
         self._life = life
 
     def pin(self, event: events.Pin) -> None:
-        """Keep a range in memory if all of it is there, else tell what is not.
+        """Pin a range if all of it is in memory; else answer which pages are absent.
 
-        Raises LimitExceeded beyond the budget, whether pages are there or not: a refused pin brings nothing in.
+        Raises NotFound, InvalidArgument, OutOfRange, or LimitExceeded beyond the budget, also if pages are absent: a
+        refused pin brings nothing in.
         """
         region, pages = self._range(event)
         self._check(region, event.first_page, max(event.planned, event.page_count))
@@ -62,7 +63,7 @@ class Pins:
         )
 
     def unpin(self, event: events.Unpin) -> None:
-        """End a pin of the range; raises InvalidArgument when it is not pinned."""
+        """End a pin of the range; raises NotFound, OutOfRange, or InvalidArgument if it is not pinned."""
         region, pages = self._range(event)
         loose = next((page for page in pages if page not in region.pins), None)
         if loose is not None:

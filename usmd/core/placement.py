@@ -1,6 +1,6 @@
-"""Which pages come in with a fault, and on which frames: the faulting one, and those beside it as far as there is room.
+"""Places the pages that come in with a fault: the faulting one, and the pages beside it while frames are to spare.
 
-Nothing is evicted for a guess: pages beside the faulting one take frames that are to spare.
+Nothing is evicted for a guess, which is a page beside the faulting one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from usmd.core.waiters import Waiter, WaitingPage
 
 MAX_GUESSES: Final = 1024
-"""Pages that come along with the faults of one batch (FHP), which bounds the time that a batch takes."""
+"""Guesses that one batch of faults may bring in, which bounds the time that a batch takes."""
 
 
 class Placement:
@@ -31,11 +31,11 @@ class Placement:
         self.waiting: deque[WaitingPage] = deque()
         """Pages that wait for a free frame, in the order of their faults."""
         self.over_budget: dict[int, deque[WaitingPage]] = {}
-        """By process: pages that wait because it has as many in memory as it may, in the order of their faults."""
+        """Process number → pages that wait because its budget has no room, in the order of their faults."""
         self._guesses_left = MAX_GUESSES
 
     def wait(self, page: WaitingPage) -> None:
-        """Have a page wait for a frame, or for its process to have room for it."""
+        """Queue a page: for a frame, or for room in the budget of its process."""
         process = page.waiter.region.process
         if self.may_have(page.waiter.region, page.waiter.page):
             self.waiting.append(page)
@@ -43,20 +43,20 @@ class Placement:
             self.over_budget.setdefault(process.process_id, deque()).append(page)
 
     def may_have(self, region: Region, page: int) -> bool:
-        """Whether the process of a page that has no frame has room for it in its budget of memory."""
+        """Whether the budget of memory of its process has room for a page that has no frame."""
         return self._state.budgets.room(region.process, swap=region.table[page] < 0) > 0
 
     def begin_batch(self) -> None:
-        """Faults that come now may bring in pages beside them, as many as one batch may."""
+        """Begin a batch of faults, which may bring in MAX_GUESSES pages beside theirs."""
         self._guesses_left = MAX_GUESSES
 
     def room(self, *, swap: bool) -> bool:
-        """Whether there is a frame that a page may take now; `swap`: it comes from swap."""
+        """Whether a page may take a frame now. `swap`: the page comes from swap."""
         free = self._state.frames.free
         return free > 1 or (free == 1 and (swap or not self._reserve()))
 
     def serve(self, waiter: Waiter, plan: Allocation, *, yields: bool, writable: bool) -> bool:
-        """Place a faulting page for which there is room; False when it is there at once, else the waiter waits."""
+        """Place a faulting page, which there is room for; False if it is present at once, else the waiter waits."""
         filling = self.place(waiter.region, waiter.page, plan, writable=writable, beside=writable)
         if filling is None:
             return False
@@ -65,7 +65,7 @@ class Placement:
         return True
 
     def join(self, waiter: Waiter, pfn: int) -> None:
-        """The page of a waiter got a frame while it waited for one."""
+        """The waiter's page got a frame by another fault: park on the fill, or end the wait."""
         now_is = self._state.frames.state[pfn]
         if now_is == FILLING:
             self._life.filling[pfn].park(waiter)
@@ -79,9 +79,9 @@ class Placement:
     def place(
         self, region: Region, page: int, plan: Allocation, *, writable: bool, beside: bool = False
     ) -> Filling | None:
-        """Give the faulting page a free frame, and then the pages beside it as far as frames are to spare.
+        """Give the faulting page a free frame, and then the pages beside it while frames are to spare.
 
-        `writable`: as for `PageLife.swap_in`, of the faulting page; `beside`: of those beside it.
+        `writable`: as for `PageLife.swap_in`, for the faulting page; `beside`: for those beside it.
         """
         guesses = plan.count - 1
         if guesses <= 0:
@@ -112,7 +112,7 @@ class Placement:
         return filling
 
     def _beside(self, region: Region, page: int, plan: Allocation, run: int) -> bool:
-        """Bring in the pages beside the faulting one all at once, if they are ABSENT and may all be treated alike."""
+        """Bring in the pages beside the faulting one at once, if all are ABSENT and have one hint without DENY."""
         first, end = plan.first, plan.first + plan.count
         if region.hints.ranges:
             hint = region.hints.find(first)
@@ -134,14 +134,14 @@ class Placement:
         return self._life.swap_in(region, page, prefer, writable=writable)
 
     def spare(self, mark: int) -> int:
-        """Free frames above a mark, for pages that nobody waits for; none while others wait for memory."""
+        """Free frames above a mark, for pages without a waiter; 0 while pages wait for memory."""
         return 0 if self.waiting else self._state.frames.free - max(mark, self._reserve())
 
     def _reserve(self) -> int:
-        """Frames that only pages from swap may take: one of several, once swap takes no more pages of all or of some.
+        """Frames that only pages from swap may take: 1 while swap takes no more pages of any, or of one, process.
 
-        A page that came from swap can always go again, to the slot that it still has. So with one frame for such pages
-        all that was stored can be read, also when memory and swap are full.
+        A page from swap can always be evicted again, to the slot that it still has. So one frame suffices to read all
+        stored pages while memory and swap are full. A memory of one frame reserves none.
         """
         swap = self._state.swap
         if self._state.frames.count == 1:

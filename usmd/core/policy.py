@@ -1,8 +1,8 @@
-"""What a policy is: four small base classes, and the types that they speak in.
+"""The interface of policies: four base classes, and the types of their questions and answers.
 
-A policy suggests and the core decides. It sees memory through a read-only `MemoryView`, owns its own lists, and may be
-wrong: an exception or a bad answer is counted, reported, and answered by the default policy instead; state is never
-harmed. Only what is essential is abstract; the other hooks do nothing unless a policy wants them.
+A policy suggests and the core decides. It sees memory through a read-only `MemoryView` and owns its lists. An exception
+or an invalid answer is counted and reported, and the core uses its default instead; state is never harmed. Only the
+essential methods are abstract; the other hooks do nothing by default.
 
 A policy's constructor takes the view first and then keyword parameters with defaults, which the configuration sets as
 `name(parameter=value)`.
@@ -41,17 +41,17 @@ __all__ = [
 
 
 NO_HINTS: Final[frozenset[str]] = frozenset()
-"""What a policy heeds that looks at no hint."""
+"""`heeds` of a policy that looks at no hint."""
 ANY_EXTRA: Final = "X_"
-"""What a policy heeds that looks at free-form keys of any name."""
+"""In `heeds` of a policy that looks at free-form keys of any name."""
 
 
 class Policy:
     """Base of the four kinds.
 
     `builds_on`: parameters that are specifications of policies of the same kind. `heeds`: the hint keys that the policy
-    acts on (`PRIORITY`, `FHP`, `ACCESS`, free-form ones by name, or `X_` for all of those), so that an application is
-    told of a key that no policy of its process acts on. None: the policy does not say, and nothing is told.
+    acts on (`PRIORITY`, `FHP`, `ACCESS`, free-form ones by name, or `X_` for all of those), so that an application
+    learns which of its keys no policy acts on. None: the policy does not say, so the application learns nothing.
     """
 
     builds_on: ClassVar[tuple[str, ...]] = ()
@@ -61,17 +61,17 @@ class Policy:
         self.memory = memory
 
     def heeded_keys(self) -> frozenset[str] | None:
-        """The hint keys that it acts on, also through policies that it builds on; None: not known.
+        """The hint keys that it acts on, also through policies that it builds on; None: unknown.
 
-        A class that does not set `heeds` itself says nothing, whatever its base says: it may look at more.
+        None for a class that does not set `heeds` itself, whatever its base sets: it may look at more keys.
         """
         return vars(type(self)).get("heeds")
 
 
 class AllocPolicy(Policy, ABC):
-    """How many pages, which frames, now or later (USM: `usm_alloc`).
+    """Decides how many pages to bring in, on which frames, now or in the background (USM: `usm_alloc`).
 
-    `single_page`: the policy always answers `Allocation(fault.page)`, so that a replay need not ask it.
+    `single_page`: the policy always answers `Allocation(fault.page)`, so a replay may take a shorter way.
     """
 
     single_page: ClassVar[bool] = False
@@ -82,69 +82,70 @@ class AllocPolicy(Policy, ABC):
 
 
 class EvictPolicy(Policy, ABC):
-    """Which victims (USM: `usm_evict_fallback`, `cond_swap_out`), among the evictable pages of one process.
+    """Chooses victims among the evictable pages of one process (USM: `usm_evict_fallback`, `cond_swap_out`).
 
-    The policy hears of every page that becomes evictable (`page_filled`) and of every one that ceases to be
-    (`page_evicted`, or `page_left`: freed, pinned, or under EVICTION=DENY), so what it knows is what it may name. The
-    priority of a page is the same at `page_filled` and when it leaves unless `hint_changed` came between.
+    The core calls `page_filled` for each page that becomes evictable, and for each that ceases to be `page_evicted`, or
+    `page_left` if it was freed, pinned, or put under EVICTION=DENY. So the policy may name exactly the pages it knows.
+    The priority of a page does not change in between without a call of `hint_changed`.
 
-    A page that is not present is missed (`page_missed`), then a victim is chosen if memory is full, then it is filled.
-    That fill is the access; `page_accessed` tells of the ones after it.
+    A fault on a page without a frame calls `page_missed`; then a victim is chosen if memory is full; then the page is
+    filled. The fill counts as the first access; `page_accessed` reports the later ones.
     """
 
     @property
     def hears_accesses(self) -> bool:
-        """Whether `page_accessed` does anything; asked once, so that a policy that does not listen costs nothing."""
+        """Whether `page_accessed` does anything. Read once, so a policy without it costs nothing."""
         return type(self).page_accessed is not EvictPolicy.page_accessed
 
     @property
     def hears_misses(self) -> bool:
-        """Whether `page_missed` does anything; asked once."""
+        """Whether `page_missed` does anything. Read once."""
         return type(self).page_missed is not EvictPolicy.page_missed
 
     @abstractmethod
     def page_filled(self, pfn: int) -> None:
-        """A page of the process came to be in this frame and may be evicted."""
+        """The page in this frame may be evicted from now on."""
 
     @abstractmethod
     def page_left(self, pfn: int) -> None:
-        """The page in this frame was freed, or may no longer be evicted; also evicted, without a `page_evicted`."""
+        """The page in this frame was freed, or may no longer be evicted. The default `page_evicted` calls this, too."""
 
     @abstractmethod
     def choose_victims(self) -> Iterable[int]:
         """Frames to evict, best first, each at most once; the core takes as many as it needs.
 
-        A generator is asked for the next one after the last was evicted (`page_evicted`) or passed over, because it is
-        pinned; so it may look at its lists as it goes, and move its hand. What it has not been asked for must not
-        change. A frame that is not the process's, unevictable, or empty is an error of the policy.
+        The core asks a generator for the next frame after it evicted the last one (`page_evicted`) or passed it over,
+        for example because it is held. So the generator may look at its lists as it goes, and move its hand, but must
+        not change the state of frames that it has not yielded. A frame that is not present, not the process's,
+        unevictable or pinned is an error of the policy.
         """
 
     def page_evicted(self, pfn: int) -> None:
-        """The page in this frame is evicted: the place to remember it (`memory.page(pfn)`), for policies that do."""
+        """The page in this frame is evicted. A policy with a ghost list remembers `memory.page(pfn)` here."""
         self.page_left(pfn)
 
     def page_missed(self, page: int) -> None:
-        """A page that is in no frame was asked for; `page` is its number, as of `memory.page`. Victims come next."""
+        """A fault on a page that has no frame, before victims are chosen for it. `page`: as of `memory.page`."""
 
     def page_accessed(self, pfn: int, write: bool) -> None:
-        """The page in this frame was touched (only where the mechanism sees accesses)."""
+        """The page in this frame was touched; only if the mechanism sees accesses."""
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Another hint is in force on the page in this frame; `memory.priority(pfn)` was `priority_before`."""
 
     def swap_device(self, pfn: int) -> int | None:
-        """Number of the swap device that this victim should go to; None leaves it to the configuration."""
+        """Number of the swap device for this victim; None leaves the choice to the configuration."""
         del pfn
         return None
 
     def reason(self, pfn: int) -> str:
-        """Why this frame is a victim, for `usmctl explain`; asked before `page_left`."""
+        """Why this frame is a victim, for `usmctl explain`. Called before `page_evicted`."""
         del pfn
         return "chosen by the policy"
 
 
 def heeded_by_all(policies: Iterable[Policy]) -> frozenset[str] | None:
-    """The hint keys that any of several policies acts on; None where one of them does not say."""
+    """The hint keys that at least one of several policies acts on; None if one of them does not say."""
     heeded: frozenset[str] = NO_HINTS
     for policy in policies:
         keys = policy.heeded_keys()
@@ -155,21 +156,21 @@ def heeded_by_all(policies: Iterable[Policy]) -> frozenset[str] | None:
 
 
 class OomPolicy(Policy, ABC):
-    """What then: no frame is free, and none can be freed (USM: `usm_oom`)."""
+    """Decides what to do if no frame is free and none can be freed (USM: `usm_oom`)."""
 
     @abstractmethod
     def choose(self, fault: Fault) -> int | None:
-        """Number of the process that loses its session, or None: the fault is refused."""
+        """Number of the process whose session ends, or None to refuse the fault."""
 
 
 class Requests(msgspec.Struct, frozen=True, gc=False):
-    """What a conditional policy requests to be done now; the core does as much as it can, and owes nothing.
+    """Requests of a conditional policy, which the core does as far as it can.
 
-    `trim`: evict so many pages of the process, which its evict policy names. `swap_in`: pages to bring back while more
-    frames are free than the high watermark, and nobody waits for one. `demote`: (page, device) pairs, pages in swap
-    that shall be on another device; each needs a free frame for a moment. Pages are numbers as of `memory.page`. Of
-    each kind the core looks at `CoreSettings.cond_batch` at most. A page that is on its way already, or whose hint says
-    otherwise, is passed over; one that is not in swap, or not the process's, is an error of the policy.
+    `trim`: how many pages of the process to evict; its evict policy names them. `swap_in`: pages to bring back while
+    more frames are free than the high watermark, and no page waits for one. `demote`: (page, device), pages in swap to
+    move to another device; each needs a free frame for a moment. Pages are numbers as of `memory.page`. The core looks
+    at no more than `CoreSettings.cond_batch` of each kind. It passes over a page that is on its way already, or that
+    its hint keeps where it is. A page that is not in swap, or not the process's, is an error of the policy.
     """
 
     trim: int = 0
@@ -178,39 +179,39 @@ class Requests(msgspec.Struct, frozen=True, gc=False):
 
 
 class ConditionalPolicy(Policy, ABC):
-    """What to do when nobody asks (USM: `cond_swap_out`, `cond_swap_in`), for one process.
+    """Requests evictions, swap-ins and moves without a fault, for one process (USM: `cond_swap_out`, `cond_swap_in`).
 
-    It hears of every page of the process that is in swap: `page_swapped` when it went there, `page_returned` when it is
-    no longer to be requested. What it knows between the two is what it may name.
+    The core calls `page_swapped` for each page of the process that is in swap, and `page_returned` when the policy may
+    no longer request it. Between the two calls the policy may name the page.
     """
 
     @abstractmethod
     def turn(self) -> Requests | None:
-        """What shall be done now; asked about every `CoreSettings.cond_interval` seconds. None: nothing."""
+        """The requests to do now, or None. Called about every `CoreSettings.cond_interval` seconds."""
 
     def page_swapped(self, page: int, device: int) -> None:
-        """A page is on this swap device now, and in no frame; also one known already, which was on another device."""
+        """A page is on this swap device, and in no frame. Also called for a known page that changed devices."""
 
     def page_returned(self, page: int) -> None:
-        """A page is in memory again, or its region is gone, or swap cannot give it back; also one never heard of."""
+        """A page is in memory again, its region is gone, or its read failed. Also called for unknown pages."""
 
 
 def alloc_policy(memory: MemoryView, specification: str) -> AllocPolicy:
     """Another alloc policy for the same process, by name, to build upon."""
     policy = memory.make("alloc", specification)
     if not isinstance(policy, AllocPolicy):
-        raise TypeError(f"{specification} is no alloc policy")
+        raise TypeError(f"{specification} is not an alloc policy")
     return policy
 
 
 def evict_policy(memory: MemoryView, specification: str, elsewhere: Callable[[], int] | None = None) -> EvictPolicy:
     """Another evict policy for the same process, by name, to build upon.
 
-    `elsewhere` says how many pages of the process it will not hear of, where several share them.
+    `elsewhere` returns how many pages of the process other policies have, if several policies divide them.
     """
     policy = memory.make("evict", specification, elsewhere)
     if not isinstance(policy, EvictPolicy):
-        raise TypeError(f"{specification} is no evict policy")
+        raise TypeError(f"{specification} is not an evict policy")
     return policy
 
 
@@ -218,5 +219,5 @@ def cond_policy(memory: MemoryView, specification: str) -> ConditionalPolicy:
     """Another conditional policy for the same process, by name, to build upon."""
     policy = memory.make("cond", specification)
     if not isinstance(policy, ConditionalPolicy):
-        raise TypeError(f"{specification} is no cond policy")
+        raise TypeError(f"{specification} is not a cond policy")
     return policy

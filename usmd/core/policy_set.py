@@ -1,4 +1,4 @@
-"""The policies of one process, as the core calls them. `guard.GuardedPolicies` is what they are."""
+"""The interface through which the core calls the policies of one process. `guard.GuardedPolicies` implements it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 
 
 class PolicySet(Protocol):
-    """One alloc, one evict and one oom policy, and a conditional one if there is one; none of them ever raises.
+    """The alloc, evict and oom policy, and the conditional one if there is one. No method raises a policy's exception.
 
-    The hooks below, which may be None, are methods of the policies themselves, for the hot path: its caller catches
-    what they raise, and hands it to `raised`. Where a watch looks, the caller also marks the call as `evict_call`
-    in `State.running`.
+    The hooks `on_…` are methods of the policies themselves, for the hot path, or None. Their caller passes what they
+    raise to `raised`, and marks the call in `State.running` as `evict_call` if a watch may look.
     """
 
     specifications: dict[str, str]
@@ -37,10 +36,10 @@ class PolicySet(Protocol):
         """Count an answer that was not used."""
 
     def allocate(self, fault: Fault) -> tuple[Allocation, bool]:
-        """What to bring in for a fault, and whether to answer USM_YIELD."""
+        """The pages to bring in for a fault, and whether to answer USM_YIELD."""
 
     def out_of_memory(self, fault: Fault) -> int | None:
-        """Number of a process that shall lose its memory, or None to refuse the fault."""
+        """Number of a process to end, or None to refuse the fault."""
 
     def page_filled(self, pfn: int) -> None:
         """A page may be evicted."""
@@ -52,10 +51,10 @@ class PolicySet(Protocol):
         """A page is evicted."""
 
     def page_accessed(self, pfn: int, *, write: bool) -> None:
-        """A page that is there was touched."""
+        """A present page was touched."""
 
     def page_missed(self, page: int) -> None:
-        """A page that is in no frame was asked for."""
+        """A fault on a page that has no frame."""
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Another hint is in force on a page."""
@@ -64,7 +63,7 @@ class PolicySet(Protocol):
         """A page is on a swap device now."""
 
     def page_returned(self, page: int) -> None:
-        """A page is in swap no longer."""
+        """A page is no longer in swap."""
 
     def candidates(self, limit: int) -> Iterator[int]:
         """At most `limit` frames that the evict policy names."""
@@ -79,7 +78,7 @@ class PolicySet(Protocol):
         """The device that the evict policy wants for a victim, or None."""
 
     def turn(self, limit: int) -> tuple[int, list[int], list[tuple[int, int]]]:
-        """What the conditional policy requests, at most `limit` of each kind."""
+        """The requests of the conditional policy, at most `limit` of each kind."""
 
     def unheeded(self, hint: Hint) -> list[str]:
         """Keys of a hint that no policy of the process acts on."""
@@ -93,10 +92,10 @@ class PolicySet(Protocol):
         """Whether there is a conditional policy."""
 
     def replace(self, kind: str, specification: str) -> Steps | None:
-        """Put another policy in the place of one; what is returned hands the pages over, part by part."""
+        """Replace a policy; for an evict policy, returns the steps that hand the pages over."""
 
     def give_up_on(self, kind: str) -> None:
-        """Leave a kind to the core's own default."""
+        """Use the core's own default for a kind."""
 
     def ended(self) -> None:
         """The process is gone."""

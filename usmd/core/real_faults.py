@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ThreadWaiter(Waiter):
-    """A thread that sleeps in the kernel until its page is there.
+    """A thread that sleeps in the kernel until its page is present.
 
     `protected`: as of its PageFault. `parked`: the page was coming in already, so the thread may have resumed before
     the core handles the completion, and wait anew.
@@ -62,10 +62,10 @@ class RealFaults:
         self._resolve = ladder.resolve
 
     def handle(self, process: Process, faults: Sequence[PageFault]) -> None:
-        """Real page faults; each ends by what is done to its page: filled, restored, or poisoned.
+        """Handle real page faults; each ends when its page is filled, restored or poisoned.
 
-        A frame is held until MAX_RECENT other real faults have come: its thread has been woken, and needs it a moment
-        longer only where its instruction touches several pages.
+        A frame is held until MAX_RECENT other real faults have come. The woken thread needs it a moment longer if its
+        instruction touches several pages.
         """
         state, resolve = self._state, self._resolve
         recent, keys = state.recent, state.frames.page
@@ -101,7 +101,7 @@ class RealFaults:
 
     @staticmethod
     def _comes_writable(region: Region, page: int, *, write: bool) -> bool:
-        """Whether the window of a real fault on a swapped page comes in writable: for a write, or in their order."""
+        """Whether a swapped page comes in writable: for a write, or because the order of writes foresees one."""
         order = region.write_order
         if write:
             order.written(page)
@@ -111,7 +111,7 @@ class RealFaults:
         return True
 
     def _written(self, region: Region, page: int, pfn: int) -> None:
-        """A write to a PRESENT page that was protected: it is a touch, and its thread may write now."""
+        """A write to a PRESENT, protected page: count the touch, and make the page writable."""
         life, frames, process = self._life, self._state.frames, region.process
         process.counters.protect_faults += 1
         if process.touches is not None:
@@ -124,7 +124,7 @@ class RealFaults:
             self._open_ahead(region, page + 1)
 
     def _open_ahead(self, region: Region, page: int) -> None:
-        """The region is written in order: the clean pages from `page` on become writable without a fault each."""
+        """The region is written in order: make the clean pages from `page` on writable, to save their faults."""
         frames, table = self._state.frames, region.table
         for ahead in range(page, min(page + AHEAD, region.page_count)):
             pfn = table[ahead] - 1

@@ -1,7 +1,7 @@
 """Reclaim: chooses the process that gives frames, asks its evict policy for victims, and sweeps if it names none.
 
 Reclaim begins when fewer than `low` frames are free, works in batches, and ends at `high`. The process with most
-evictable pages gives first, so that no process pays for another that has more.
+evictable pages gives first, so no process pays for another that has more.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 MAX_MET: Final = 1024
-"""Held pages of which background reclaim remembers since when it spares them."""
+"""Held pages for which reclaim between the watermarks remembers when it first spared them."""
 MAX_EVICTING_FOR_HINTS: Final = 1024
-"""Pages on their way out beyond which DONTNEED waits."""
+"""DONTNEED waits while this many pages are on their way out."""
 
 
 class Settled(Enum):
     """What became of a page that deferred work had not reached yet."""
 
     GONE = 1
-    """Its region is gone, and now its frame is free."""
+    """Its region is gone, so its frame was freed."""
     OTHER_RIGHTS = 2
-    """Its hint gives it other rights than it had."""
+    """Its hint changed its rights."""
 
 
 class Reclaim:
@@ -44,18 +44,18 @@ class Reclaim:
         self._state = state
         self._life = life
         self.reclaiming = False
-        """Background reclaim is on its way from below the low watermark up to the high one."""
+        """Whether reclaim is under way from below the low watermark to the high one."""
         self._idle_until = 0.0
-        """Time until which background reclaim rests, because it found nothing that can go."""
+        """Time until which reclaim rests, because it found nothing to evict."""
         self._hand = 0
         """Where the default policy's sweep resumes."""
         self._met: dict[int, tuple[float, float]] = {}
-        """By page: when it was filled (roughly), and when background reclaim first met it held after that."""
+        """Page key → (rough time of its fill, time at which `_spared` first spared it after that)."""
         self.passed_over = PassedOver(state)
-        """Victims that could not go, and are not tried again for a while."""
+        """Victims that could not be evicted, and are not tried again for a while."""
 
     def between_marks(self) -> None:
-        """Background reclaim, after every event: from below the low watermark up to the high one."""
+        """After each event: evict from below the low watermark up to the high one."""
         state = self._state
         settings = state.settings
         coming = state.frames.free + len(self._life.evicting) + len(state.arriving) + state.dying_frames
@@ -89,13 +89,13 @@ class Reclaim:
         return begun
 
     def _end_holds(self) -> None:
-        """Let go of all frames whose pages were faulted in and not touched yet."""
+        """End all holds, those of real faults included."""
         for pfn in list(self._state.holds):
             self._life.end_hold(pfn)
         self._state.recent.clear()
 
     def end_holds_of(self, process: Process) -> bool:
-        """End the holds of one process: of pages that were faulted in and not touched yet; whether there were any."""
+        """End all holds of one process, those of real faults included; returns whether there were any."""
         state = self._state
         keys = state.frames.page
 
@@ -112,14 +112,14 @@ class Reclaim:
         return bool(held or recent)
 
     def _something_could_go(self) -> bool:
-        """Whether any frame may go: it is not KEPT and, if it is dirty, there are slots; one pass at memory speed."""
+        """Whether any frame may be evicted: it is not KEPT and, if it is dirty, there are slots. Cheap: one pass."""
         frames = self._state.frames
         stays = KEPT if self._slots_to_spare() > 0 else KEPT | DIRTY
         free_to_go = frames.flags.translate(WITHOUT[stays]).count(1)
         budgets = self._state.budgets
         if stays == KEPT and budgets.limited:
             free_to_go -= sum(budgets.stuck(process) for process in self._state.processes.values())
-        return free_to_go > frames.free + len(self._life.filling)  # those have no flags either
+        return free_to_go > frames.free + len(self._life.filling)  # both have no flags
 
     def evict(self, wanted: int, *, spare_held: bool = False) -> int:
         """Begin up to `wanted` evictions, from the largest process down; returns how many.
@@ -133,7 +133,7 @@ class Reclaim:
         def kept(process: Process) -> int:
             return process.unevictable + process.pinned - process.resident
 
-        # A page may be unevictable and pinned as well, so that their sum says nothing of whether others could go.
+        # A page may be both unevictable and pinned, so the sum of the two says nothing about the other pages.
         givers = [each for each in self._state.processes.values() if each.resident > max(each.unevictable, each.pinned)]
         givers.sort(key=kept)
         for process in givers:
@@ -147,11 +147,11 @@ class Reclaim:
         return begun
 
     def from_process(self, process: Process, wanted: int, *, spare_held: bool = False) -> int:
-        """Evict what the policy names, one by one, so that it knows what has gone when it names the next.
+        """Evict what the policy names, one by one, so it knows which victims went when it names the next.
 
-        A held frame is passed over, but goes before one of a higher priority that the policy names after it: a hold
-        never turns the order of hints around. `spare_held`: held frames stay for a moment all the same, and then so do
-        those of a higher priority.
+        A held frame is passed over, but goes before a frame of higher priority that the policy names after it: a hold
+        never reverses the order of hints. `spare_held`: held frames stay for `reclaim_rest`, and so do frames of higher
+        priority. Returns how many evictions began.
         """
         if self._state.budgets.gives_nothing(process):
             return 0
@@ -166,9 +166,9 @@ class Reclaim:
         return chosen or self._sweep(process, wanted, self._state.settings.scan_limit)
 
     def _spared(self, pfn: int) -> bool:
-        """Whether background reclaim leaves a held frame to its thread, as it does for `reclaim_rest`.
+        """Whether to leave a held frame to its thread, as `spare_held` asks: for the first `reclaim_rest`.
 
-        If it took a page in the event that brought it, the thread could fault on the page for ever.
+        If the event that brought the page in evicted it again, the thread could fault on it for ever.
         """
         state = self._state
         key, filled = state.frames.page[pfn], state.frames.filled[pfn]
@@ -188,7 +188,7 @@ class Reclaim:
         return taken
 
     def _from_policy(self, process: Process, wanted: int) -> tuple[int, list[int]]:
-        """Evict what the policy names; returns how many, and the held frames to evict before it is asked again."""
+        """Evict what the policy names; returns how many, and the held frames to evict before asking again."""
         settings = self._state.settings
         flags, recent = self._state.frames.flags, self._state.recent
         passing = self.passed_over
@@ -205,7 +205,7 @@ class Reclaim:
                 chosen += settled is Settled.GONE
                 if chosen >= wanted:
                     break
-                continue  # the policy got its new rights, and may name it again
+                continue  # the policy was notified, and may name it again
             wrong = self._objection(process, pfn)
             if wrong is not None:
                 policies.record_error("evict", f"choose_victims named frame {safe_repr(pfn)}, which is {wrong}")
@@ -228,7 +228,7 @@ class Reclaim:
 
     @property
     def _unsettled(self) -> bool:
-        """Whether a page may be of a region that is gone, or deferred work may still bring it in line with its hint."""
+        """Whether deferred work may still free pages of a region that is gone, or bring pages in line with hints."""
         return bool(self._state.dying or self._state.refreshing)
 
     def _settle(self, pfn: int) -> Settled | None:
@@ -245,11 +245,11 @@ class Reclaim:
         return Settled.GONE
 
     def _is_held(self, pfn: int) -> bool:
-        """Whether the frame's page was faulted in, and the access after that may be still to come."""
+        """Whether the frame is held, by an explicit or a real fault."""
         return bool(self._state.frames.flags[pfn] & HELD) or pfn in self._state.recent
 
     def take(self, process: Process, pfn: int, *, held: bool = False) -> bool:
-        """Evict a frame that the evict policy named, if it can go, also a `held` one; tells whether it does."""
+        """Evict a frame that the evict policy named, if possible; returns whether it was. `held`: even if held."""
         if self._unsettled and self._settle(pfn) is Settled.GONE:
             return True
         if self._objection(process, pfn) is not None or pfn in self.passed_over:
@@ -280,7 +280,7 @@ class Reclaim:
             wrong = self._objection(process, pfn)
             policies = process.policies
             if 0 <= pfn < state.frames.count and state.frames.state[pfn] != PRESENT:
-                continue  # it has gone in the same event, which is all that was wanted
+                continue  # the same event has evicted it already
             if wrong is not None:
                 policies.record_error("evict", f"give_up named frame {safe_repr(pfn)}, which is {wrong}")
             else:
@@ -290,7 +290,7 @@ class Reclaim:
         """Why a policy of the process must not name the frame, or None; a held frame may be named."""
         frames = self._state.frames
         if not 0 <= pfn < frames.count:
-            return f"no frame (there are 0 to {frames.count - 1})"
+            return f"not a frame (there are 0 to {frames.count - 1})"
         if frames.state[pfn] != PRESENT:
             return "not present"
         if self._state.regions[frames.page[pfn] >> PAGE_BITS].process is not process:
@@ -298,15 +298,15 @@ class Reclaim:
         return "unevictable or pinned by its process" if frames.flags[pfn] & KEPT else None
 
     def _slots_to_spare(self) -> int:
-        """Free slots that no eviction under way will need."""
+        """Free slots that no eviction under way may need."""
         return self._state.swap.writable(self._state.now) - self._life.unwritten
 
     def has_slot_for(self, process: Process) -> bool:
-        """Whether a dirty page of a process may begin to go to swap."""
+        """Whether the eviction of a dirty page of a process may begin."""
         return self._slots_for(process) > 0
 
     def _slots_for(self, process: Process) -> int:
-        """Those of them that pages of a process may take."""
+        """As `_slots_to_spare`, within the `swap_max` of a process."""
         spare, room = self._slots_to_spare(), self._state.budgets.swap_room(process)
         return spare if spare < room else room
 
@@ -314,9 +314,9 @@ class Reclaim:
         return bool(self._state.frames.flags[pfn] & DIRTY)
 
     def _sweep(self, process: Process | None, wanted: int, limit: int) -> int:
-        """The default policy: victims of a process (None: of any), the lowest priority first.
+        """The default policy: evict pages of a process (None: of any), the lowest priority first.
 
-        Within a priority a hand goes round the frames, at most `limit` of which are looked at.
+        Within a priority a hand goes round the frames, and looks at `limit` of them at most.
         """
         begun = 0
         for priority in Priority:
@@ -327,7 +327,7 @@ class Reclaim:
         return begun
 
     def _sweep_priority(self, process: Process | None, wanted: int, limit: int, priority: Priority) -> tuple[int, bool]:
-        """Victims of one priority; returns how many, and whether a frame stayed only because it is held."""
+        """Evict pages of one priority; returns how many, and whether a frame stayed only because it is held."""
         state = self._state
         frames = state.frames
         slots = self._slots_to_spare()
@@ -368,13 +368,13 @@ class Reclaim:
         return begun, held
 
     def evict_part(self, task: Work, most: int) -> tuple[int, Progress]:
-        """Evict some pages of a range that can go, for DONTNEED; waits while many are on their way out already.
+        """Evict some evictable pages of a range, for DONTNEED; waits while MAX_EVICTING_FOR_HINTS are under way.
 
-        Held ones go as well: the application says that it will not touch them.
+        Evicts held pages, too: the application says that it will not touch them.
         """
         region, frames = task.region, self._state.frames
         if region is None:
-            raise TypeError(f"{task.kind} is about no region")
+            raise TypeError(f"{task.kind} has no region")
         if region.gone is not None:
             return 0, Progress.ENDED
         room = MAX_EVICTING_FOR_HINTS - len(self._life.evicting)

@@ -1,4 +1,4 @@
-"""Processes and their regions: who owns which pages. Covers bookkeeping, no transitions."""
+"""Processes, their regions, and the counts of their pages."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ PAGE_MASK: Final = (1 << PAGE_BITS) - 1
 MAX_REGION_ID: Final = (1 << 31) - 1
 
 BASE_ADDRESS: Final = 0x10_0000_0000
-"""First address of a process's managed address space; low addresses stay unused, so that 0 is never valid."""
+"""First address of a process's managed address space. Low addresses stay unused, so 0 is never valid."""
 MAX_ADDRESS: Final = (1 << 63) - 1
 
 NO_MAX: Final = 1 << 62
-"""Pages that a process may have where nothing bounds them."""
+"""A budget in pages without a bound."""
 EVICTION_RECORDS: Final = 256
-"""Evictions on record per process, unless the settings say otherwise."""
+"""Default number of evictions on record per process."""
 
 
 def page_key(region_id: int, page: int) -> int:
-    """A page of any region as one positive 63-bit integer."""
+    """The key of a page of any region: one positive 63-bit integer."""
     return region_id << PAGE_BITS | page
 
 
 class Region:
-    """A range of addresses of one process, made by map."""
+    """A range of addresses of one process."""
 
     __slots__ = (
         "address",
@@ -65,7 +65,7 @@ class Region:
     def __init__(self, region_id: int, process: Process, address: int, length: int, page_size: int, name: str) -> None:
         self.region_id = region_id
         self.first_key = page_key(region_id, 0)
-        """Key of its first page; those of the others follow."""
+        """Key of its first page; the keys of its pages are consecutive."""
         self.process = process
         self.address = address
         self.length = length
@@ -79,7 +79,7 @@ class Region:
         self.swapped = 0
         """Pages that are in swap only."""
         self.stored = 0
-        """Pages that count against the `swap_max` of its process, see `Budgets`; without one none is counted."""
+        """Pages that count against the `swap_max` of its process, see `Budgets`; not counted without one."""
         self.unevictable = 0
         """Resident pages that EVICTION=DENY protects."""
         self.pinned = 0
@@ -88,14 +88,14 @@ class Region:
         self.unsettled: list[PagesLeft] = []
         """Work that still brings pages in line with the hints in force."""
         self.gone: UsmdError | None = None
-        """What faults get that wait for its pages, once it is gone."""
+        """None, or once the region is gone the error for faults that wait for its pages."""
         self.faults = 0
         self.major_faults = 0
         self.evictions = 0
 
 
 class EvictionRecord:
-    """An eviction for `explain`: which page, when, chosen by which policy, why, and what came of it."""
+    """An eviction for `explain`: page key, time, policy that chose the page, reason, and result."""
 
     __slots__ = ("page", "policy", "reason", "result", "time")
 
@@ -108,7 +108,10 @@ class EvictionRecord:
 
 
 class Process:
-    """One client session: its regions, policies, counters and last evictions. `uid` and `pid` are None if unvouched."""
+    """One client session: its regions, policies, counters and last evictions.
+
+    `pid` and `uid` are the ones that the kernel vouches for, or None.
+    """
 
     __slots__ = (
         "absent_max",
@@ -156,7 +159,7 @@ class Process:
         self.swap_device = swap_device
         self.regions: dict[int, Region] = {}
         self.address = BASE_ADDRESS
-        """Where the next region goes."""
+        """Address of the next region."""
         self.mapped = 0
         """Bytes mapped, in whole pages."""
         self.resident = 0
@@ -164,13 +167,13 @@ class Process:
         self.memory_max = NO_MAX
         """Pages that may have a frame."""
         self.lent = 0
-        """1 while a page from swap may have one frame more than that, see `Budgets`."""
+        """1 while a frame above `memory_max` is lent to it for a page from swap, see `Budgets`; else 0."""
         self.absent_max = NO_MAX
-        """Pages that may have a frame when an ABSENT page has come in: `memory_max`, or one less, see `Budgets`."""
+        """Pages that may have a frame once an ABSENT page has come in: `memory_max`, or one less, see `Budgets`."""
         self.swap_max = NO_MAX
-        """Pages that may count against it, see `Budgets`."""
+        """Pages of the process that may count as `stored`, see `Budgets`."""
         self.stored = 0
-        """Pages that do; counted only with a `swap_max`."""
+        """Pages that count against `swap_max`; 0 without one."""
         self.leaving = 0
         """Resident pages that are on their way out."""
         self.unevictable = 0
@@ -182,14 +185,14 @@ class Process:
         self.hint_ranges = 0
         """Ranges of its regions on which a hint is in force."""
         self.hints_set = 0
-        """Hints that it set, and so the number of the last: its client learns nothing of those of others."""
+        """Number of its last hint, counted per process, so a client learns nothing of other clients' hints."""
         self.missing = 0
         """Pages that its unanswered faults wait for."""
         self.counters = Counters()
         self.evictions: deque[EvictionRecord] = deque(maxlen=eviction_records)
         self.touches: array[int] | None = None
-        """Where somebody records or shadows it: what it touched since the shell looked, two entries a touch: the page
-        key, and 0 read, 1 write, 2 read fault or 3 write fault."""
+        """None, or if a recording or shadow reads them its touches since the shell last took them, two entries each:
+        the page key, and 0 read, 1 write, 2 read fault or 3 write fault."""
 
     def region_at(self, address: int) -> Region | None:
         """The region that covers an address, or None."""

@@ -1,7 +1,7 @@
-"""The end of regions: nothing of them is found any more at once, and their frames and slots become free in parts.
+"""Ends regions: they are gone at once, and their frames and slots become free in parts.
 
-A region that is gone stands in `State.dying` until its last frame and slot are free. Of its pages those before the next
-part are ABSENT; the others are as they were, and what was under way for them ends as it would: with the page's release.
+A region that is gone stays in `State.dying` until its last frame and slot are free. Its pages before the next part are
+ABSENT; the others are unchanged, and I/O in flight for one of them ends with the release of the page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from usmd.errors import UsmdError
 
 REGION_COSTS: Final = 8
-"""What the end of a region counts in pages."""
+"""The end of a region counts as this many pages of work."""
 
 
 class Release:
@@ -78,7 +78,7 @@ class Release:
             state.poisons.update((key, "") for key in served if key >> PAGE_BITS in gone)
 
     def part(self, work: Work, most: int) -> tuple[int, Progress]:
-        """Free what some pages have, of the oldest region that is gone."""
+        """Free frames and slots of some pages of the oldest region that is gone."""
         dying = self._state.dying
         region = next(iter(dying.values()))
         entries, work.next_page = region.table.part(work.next_page, region.page_count, most)

@@ -1,4 +1,4 @@
-"""Read-only reports for operators: status, memory map, hints, and all that is known of a page. Changes nothing."""
+"""Read-only reports for operators: memory map, hints, evictions, and all that is known about a page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FRAMES_A_PART: Final = 1 << 16
 
 
 def _owner(core: Core, keys: Iterable[int]) -> int:
-    """The process with most of these pages; 0 when there is none."""
+    """Number of the process with most of these pages; 0 if none has a process."""
     regions = core.state.regions
     owners = Counter(
         regions[key >> PAGE_BITS].process.process_id for key in keys if key != NO_PAGE and key >> PAGE_BITS in regions
@@ -51,7 +51,7 @@ _HAS = {bit: _mask_table(bit) for bit in (DIRTY, UNEVICTABLE, HELD, PINNED)}
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """A group of neighbouring frames, counted by state and flag; `process_id` has most of them (0: all free)."""
+    """A group of adjacent frames, counted by state and flag. `process_id`: has most of them; 0: none has any."""
 
     first_frame: int
     frames: int
@@ -69,7 +69,7 @@ class Cell(msgspec.Struct, frozen=True):
 def memory_cell(core: Core, first: int, end: int) -> Cell:
     """Frames `first` to `end` - 1 as one cell.
 
-    The owner is found from at least 16 samples, or from all frames where the samples are free and others are not.
+    Its process is found from at least 16 samples, or from all frames if the samples have none and some are not free.
     """
     frames = core.state.frames
     states, flags = frames.state[first:end], frames.flags[first:end]
@@ -118,7 +118,7 @@ def hint_ranges(core: Core, process: Process | None) -> list[tuple[Region, HintR
 
 
 class HintReport(msgspec.Struct, frozen=True):
-    """A range on which a hint is in force, and what it covers now."""
+    """A range on which a hint is in force, and its resident and unevictable pages."""
 
     process_id: int
     process_name: str
@@ -132,7 +132,7 @@ class HintReport(msgspec.Struct, frozen=True):
 
 
 def hint_report(core: Core, region: Region, found: HintRange) -> HintReport:
-    """One range with the resident and unevictable pages in it."""
+    """The report of one range."""
     flags = core.state.frames.flags
     resident = [entry - 1 for _, entry in region.table.entries(found.first, found.end - found.first) if entry > 0]
     unevictable = sum(1 for pfn in resident if flags[pfn] & UNEVICTABLE)
@@ -144,7 +144,7 @@ def hint_report(core: Core, region: Region, found: HintRange) -> HintReport:
 
 
 def keeping_processes(core: Core, process: Process | None) -> list[Process]:
-    """Of one process or of all, those that have hints, or keep pages by EVICTION=DENY or by pins."""
+    """The processes (or this one) that have hints, or keep pages by EVICTION=DENY or by pins."""
     return [
         each
         for each in core.state.processes.values()
@@ -153,13 +153,13 @@ def keeping_processes(core: Core, process: Process | None) -> list[Process]:
 
 
 def last_evictions(process: Process, key: int | None, limit: int) -> list[EvictionRecord]:
-    """Evictions of a process on record, newest first: of all pages or of one (by key), at most `limit` (0: all)."""
+    """At most `limit` (0: all) evictions of a process on record, newest first, of one page (by key) or of all."""
     found = (record for record in reversed(process.evictions) if key is None or record.page == key)
     return list(islice(found, limit or None))
 
 
 class PageReport(msgspec.Struct, frozen=True):
-    """All that is known of one page; `slot` is a slot reference."""
+    """All that is known about one page. `slot`: a slot reference."""
 
     region_id: int
     page: int
@@ -191,7 +191,7 @@ def find_region(process: Process, region_id: int, name: str) -> Region:
 
 
 def explain(core: Core, region: Region, page: int) -> PageReport:
-    """All that is known of a page of a region; the page exists."""
+    """All that is known about a page of a region. The page number must be in range."""
     state, life = core.state, core.life
     frames = state.frames
     key = page_key(region.region_id, page)

@@ -17,18 +17,18 @@ NORMAL: Final = Priority.NORMAL << PRIORITY_SHIFT
 
 
 class Rights:
-    """Gives and takes the flags that keep a page in memory. `PageLife` builds on it."""
+    """Sets and clears the flags that keep a page in memory. A base of `PageLife`."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def end_hold(self, pfn: int) -> None:
-        """The hold of a page ends."""
+        """End the hold of a frame."""
         self._state.frames.flags[pfn] &= ~HELD
         del self._state.holds[pfn]
 
     def pin(self, pfn: int) -> None:
-        """Its process pins a PRESENT page, once more; the budget is the caller's business."""
+        """Pin a PRESENT page once more. The caller checks the budget."""
         state = self._state
         key = state.frames.page[pfn]
         region, page = state.regions[key >> PAGE_BITS], key & PAGE_MASK
@@ -39,7 +39,7 @@ class Rights:
             self._count_locked(region, 1)
 
     def unpin(self, region: Region, page: int) -> None:
-        """One pin of a page ends; with the last one it may be evicted again."""
+        """End one pin of a page. After the last one the page may be evicted again."""
         if region.pins.remove(page):
             return
         pfn = region.table[page] - 1
@@ -50,7 +50,7 @@ class Rights:
             region.process.policies.page_filled(pfn)
 
     def kept_room(self, process: Process) -> int:
-        """Frames that a process may still keep, by EVICTION=DENY or by pins."""
+        """How many more pages a process may keep, by EVICTION=DENY or by pins."""
         state = self._state
         settings = state.settings
         return min(
@@ -59,7 +59,7 @@ class Rights:
         )
 
     def _end_rights(self, region: Region, pfn: int) -> None:
-        """A page leaves its frame: what it kept is room in the budgets."""
+        """A page leaves its frame: end its hold, its pins and its DENY."""
         frames = self._state.frames
         flags = frames.flags[pfn]
         self._end_unevictable(region, flags)
@@ -70,7 +70,7 @@ class Rights:
             self._count_locked(region, -1)
 
     def _rights(self, region: Region, page: int) -> int:
-        """Flag bits for the hint in force on a page; a DENY within the budget is counted."""
+        """Flags for the hint in force on a page; counts a DENY within the budget."""
         found = region.hints.find(page)
         if found is None:
             return NORMAL
@@ -84,7 +84,7 @@ class Rights:
         return rights
 
     def _over_budget(self, process: Process) -> None:
-        """A page that asked for EVICTION=DENY stays evictable; reported at the 1st, 2nd, 4th, 8th … time."""
+        """Count a page that stays evictable in spite of EVICTION=DENY, and report the 1st, 2nd, 4th, 8th … one."""
         process.counters.deny_over_budget += 1
         count = process.counters.deny_over_budget
         if count & (count - 1) == 0:
@@ -102,7 +102,7 @@ class Rights:
 
     def _count_unevictable(self, region: Region, change: int) -> None:
         region.unevictable += change
-        if region.gone is None:  # else it went with its region
+        if region.gone is None:  # else `Release.begin` has counted it off
             region.process.unevictable += change
             self._state.unevictable += change
 

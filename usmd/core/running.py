@@ -1,4 +1,4 @@
-"""The mark of the policy call that is under way, for a watch that interrupts the thread which calls policies."""
+"""The mark of the policy call under way, for a watch that interrupts a call that does not return."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from typing import NamedTuple
 
 
 class PolicyHung(BaseException):
-    """Raised within a call of a policy that does not return, by the watch; it says where the call was.
+    """Raised by the watch within a policy call that does not return; its text says where the call was.
 
-    No Exception, because the policy may catch those.
+    Not an Exception, because the policy may catch those.
     """
 
 
 class Call(NamedTuple):
-    """A call of a policy: whose it is, and what ends it."""
+    """The mark of a policy call: the process and the kind of the policy, and the exception that ends the call."""
 
     process_id: int
-    """0: a policy of no process, made to check it, or of a simulation."""
+    """0: a policy without a process, made for a check or a simulation."""
     kind: str
     hung: type[BaseException] = PolicyHung
-    """What a watch raises within the call to end it."""
+    """The exception that a watch raises within the call to end it."""
 
 
 class Running:
-    """`call` is the call that began last while the core handles an event, which may have ended; None between events.
+    """`call`: mark of the policy call that began last in the event being handled; None between events.
 
-    Each call puts its mark there as it begins. So a mark that the watch itself puts there is found again as long as no
-    other call begins, and calls need no numbers. None at the end of each call would double the cost, and no event lasts
-    long without a call that does not return.
+    The call may have ended: clearing the mark after each call would double the cost, and no event takes long without a
+    call that does not return. Each call sets its mark when it begins. So a watch puts a mark of its own there, and if
+    it finds that again, no other call has begun.
     """
 
     __slots__ = ("call",)

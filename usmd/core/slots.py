@@ -23,17 +23,17 @@ class Slots:
         self._swap = state.swap
 
     def take(self, region: Region, page: int, pfn: int, *, refused: int = 0, device: int | None = None) -> int | None:
-        """Reference of a slot for a page in a frame, or None if there is none.
+        """Take a slot for a page in a frame; returns its reference, or None if there is no slot.
 
-        `refused`: devices that refused the page, bit n for device n. `device`: the page migrates to this one, and may
-        take a slot of no other.
+        `refused`: devices that refused the page, bit n for device n. `device`: the page migrates to this device, and
+        may not take a slot of another one.
         """
         if device is None:
             return self._swap.take(self._wanted(region, page, pfn), self._state.now, refused)
         return None if refused >> device & 1 else self._swap.take_from(device, self._state.now)
 
     def _wanted(self, region: Region, page: int, pfn: int) -> int | None:
-        """The device that takes the page if it has room; else the first that has takes it."""
+        """The preferred device. If it has no room, the first device with room takes the page."""
         hint = _hint(region, page) if region.hints.ranges else None
         if hint is not None and hint.swap_device is not None:
             return self._swap.number_of(hint.swap_device)

@@ -1,4 +1,4 @@
-"""Everything the core knows, and the commands it has not handed out yet. Covers no decision and no transition."""
+"""The state of the core, and the commands gathered while an event is handled."""
 
 from __future__ import annotations
 
@@ -22,29 +22,28 @@ from usmd.core.work import WorkQueue
 from usmd.errors import InvalidArgument, NotFound
 
 CPU_CLOCK_SECONDS: Final = 60.0
-"""How long calls of policies are timed in CPU time after one took long by the wall clock."""
+"""After a policy call took long by the wall clock, calls are timed in CPU time for this long."""
 
 MAX_FRAMES: Final = (1 << 31) - 1
 MAX_RECENT: Final = 16
-"""Frames of real faults that are held: an instruction may need several pages at once, and gets them one by one."""
+"""Frames held for real faults: an instruction may need several pages at once, and gets them one by one."""
 
 
 class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers the core works with. Frames unless said otherwise.
+    """Settings of the core, in frames unless another unit is given.
 
-    `low`, `high`: watermarks; reclaim begins below `low` free frames and ends at `high`. `deny_budget`: frames that
-    EVICTION=DENY may protect per process, and `deny_budget_total` in all. `hold_budget`: frames whose page was faulted
-    in and not touched yet may be held, each for `hold_seconds`, so that a fault and the access after it meet. A real
-    fault holds its frame until MAX_RECENT others came, without a time. A hold never outweighs a hint. `max_regions`,
-    `max_mapped` bytes and `max_hint_ranges` are per process. `max_fault_pages` pages per fault and per FHP.
-    `reclaim_batch`: most victims per event, which bounds the time an event takes. `scan_limit`: most frames looked at
-    for them. `write_backoff`: seconds without writes on a device after one failed. `reclaim_rest`: seconds that
-    background reclaim rests when nothing can be evicted. `policy_slow_seconds`: a policy call that takes more CPU time
-    is reported. `policy_errors`: recent errors of one policy after which the default takes its place (0: never).
-    `eviction_records`: evictions on record per process, for `explain`. `default_policies`: the alloc, evict and oom
-    policy that take the place of one that makes too many errors. `cond_interval`: seconds between two turns of a
-    conditional policy, and `cond_batch` pages at most for each kind of request. `interruptible`: Ctrl-C may end
-    a call of a policy, as KeyboardInterrupt; where it cannot, that is as much an error of the policy as any exception.
+    `low`, `high`: watermarks; reclaim begins below `low` free frames and ends at `high`. `deny_budget`: pages that
+    EVICTION=DENY and pins may keep per process; `deny_budget_total`: in all. `hold_budget`: frames that faults may
+    hold, each for `hold_seconds` or until its page is touched; a real fault holds its frame until MAX_RECENT other ones
+    have come. A hold never outweighs a hint. `max_regions`, `max_mapped` (bytes), `max_hint_ranges`: per process.
+    `max_fault_pages`: pages per fault and per FHP. `reclaim_batch`: most victims per event, which bounds the time an
+    event takes; `scan_limit`: most frames looked at for them. `write_backoff`: seconds without writes on a device after
+    a write failed. `reclaim_rest`: seconds that reclaim rests if nothing can be evicted. `policy_slow_seconds`: CPU
+    time beyond which a policy call is reported. `policy_errors`: recent errors after which the default replaces a
+    policy; 0: never. `eviction_records`: evictions on record per process, for `explain`. `default_policies`: the alloc,
+    evict and oom policy that replace others. `cond_interval`: seconds between two turns of a conditional policy;
+    `cond_batch`: most pages for each kind of its requests. `interruptible`: Ctrl-C may end a policy call by
+    KeyboardInterrupt; if not, that counts as an error of the policy, like any exception.
     """
 
     frames: int
@@ -152,7 +151,7 @@ class State:
         self.make_policy = make_policy
         """See `view.MakePolicy`."""
         self.stopwatch = stopwatch
-        """Seconds from any start: what calls of policies are timed by at the moment. A constant sees no slow ones."""
+        """Seconds from any start: times calls of policies now. A constant finds no slow calls."""
         self._cheap_stopwatch = stopwatch
         self._cpu_clock = stopwatch if cpu_clock is None else cpu_clock
         self._cpu_clock_until = -inf
@@ -163,26 +162,26 @@ class State:
         self.processes: dict[int, Process] = {}
         self.regions: dict[int, Region] = {}
         self.holds: OrderedDict[int, float] = OrderedDict()
-        """Frame → time at which its pin ends by itself; oldest first."""
+        """Frame → time at which its hold ends by itself; oldest first."""
         self.recent: deque[int] = deque(maxlen=min(MAX_RECENT, settings.hold_budget))
-        """Frames that real faults were about last; their threads may not have touched them yet."""
+        """Frames of the latest real faults; their threads may not have touched them yet."""
         self.work = WorkQueue()
         self.dying: dict[int, Region] = {}
-        """Regions that are gone but for frames and slots that are still to become free."""
+        """Regions that are gone, with frames and slots that are still to become free."""
         self.dying_frames = 0
-        """Frames that those have, which are not counted for any process."""
+        """Frames of `dying` regions; no process counts them."""
         self.refreshing = 0
         """Pieces of work that bring pages in line with the hints in force."""
         self.future: Callable[[int], int] | None = None
-        """In a replay: when a page is used next, see `MemoryView.next_use`."""
+        """In a replay: the next use of a page, see `MemoryView.next_use`."""
         self.policy_returns = inf
-        """Time at which a policy that was replaced comes back, or earlier."""
+        """Time at which the next replaced policy returns, or earlier."""
         self.misbehaving: list[Process] = []
-        """Processes of which a policy is to be replaced by the default."""
+        """Processes with a policy that the default is to replace."""
         self.identity: Callable[[int], int] | None = None
-        """In a replay: what the trace calls a page, by its key, see `MemoryView.identity`."""
+        """In a replay: page key → the trace's id of the page, see `MemoryView.identity`."""
         self.touch = 0
-        """In a replay: number of the access that is being handled."""
+        """In a replay: number of the access being handled."""
         self.forced_victims: list[tuple[Process, int]] = []
         """Frames that a policy wants evicted, see `MemoryView.give_up`."""
         self.filling: dict[int, Filling] = {}
@@ -190,9 +189,9 @@ class State:
         self.evicting: dict[int, Evicting] = {}
         """Frame → the eviction under way."""
         self.arriving: dict[int, int] = {}
-        """Frame → swap device to which its page migrates, while it comes in; so the frame will be free again."""
+        """Frame → swap device to which its page migrates, during the read. The frame will be free again."""
         self.background_at = inf
-        """Time of the next turns of conditional policies; never, where there is none."""
+        """Time of the next round of background reclaim; infinity without conditional policies."""
         self.unevictable = 0
         self.pinned = 0
         self.ended_counters = Counters()
@@ -201,9 +200,9 @@ class State:
         self.next_region = 1
         self.next_ticket = 1
         self.hint_expiry = inf
-        """Time of the next hint that ends by itself, or earlier."""
+        """Time at which the next hint expires, or earlier."""
         self.first: list[commands.Command] = []
-        """Commands that go out before the batches below: answers to a request, ended sessions."""
+        """Commands before the batches below, such as answers and ended sessions."""
         self.discards: list[int] = []
         self.releases: list[int] = []
         """Keys of pages that have left their frames."""
@@ -214,26 +213,27 @@ class State:
         self.zero_pages: list[int] = []
         """Keys of the pages on the frames of `zero_fills`, and below of those of `protects`."""
         self.poisons: dict[int, str] = {}
-        """Page key → reason of the error; empty: its region or session went."""
+        """Page key → reason of the error; empty: its region or session is gone."""
         self.protects: list[int] = []
         self.protect_pages: list[int] = []
         self.writes: list[commands.SlotPage] = []
         self.reads: list[commands.SlotPage] = []
         self._outcomes: dict[tuple[int, int], list[commands.Outcome]] = {}
-        """By process and by `reply_to` of their faults."""
+        """(process number, `reply_to` of the faults) → outcomes."""
         self._notices: list[commands.Notice] = []
 
     def tells_slowness(self, stopwatch: Callable[[], float]) -> bool:
         """Whether a call that took long by this stopwatch was slow itself.
 
-        By the wall clock it may have waited for a CPU; then calls are timed in CPU time for a while, which costs more.
+        By the wall clock it may have waited for a CPU. So calls are then timed in CPU time for a while, which costs
+        more.
         """
         self._cpu_clock_until = self.now + CPU_CLOCK_SECONDS
         self.stopwatch = self._cpu_clock
         return stopwatch is self._cpu_clock
 
     def choose_stopwatch(self) -> None:
-        """Time calls cheaply again if none took long for a while."""
+        """Time calls by the cheap stopwatch again if none took long for a while."""
         if self.now >= self._cpu_clock_until:
             self.stopwatch = self._cheap_stopwatch
 
@@ -245,27 +245,26 @@ class State:
         return process
 
     def region(self, process_id: int, region_id: int) -> Region:
-        """A region of a process; raises NotFound, also when it is another's."""
+        """A region of a process; raises NotFound, also for a region of another process."""
         region = self.regions.get(region_id)
         if region is None or region.process.process_id != process_id:
             raise NotFound(f"no region {region_id} in this session")
         return region
 
     def outcome(self, process_id: int, outcome: commands.Outcome, reply_to: int = 0) -> None:
-        """Queue an outcome for a stream of a process; one that has ended hears nothing."""
+        """Queue an outcome for a stream of a process, unless the process has ended."""
         if process_id in self.processes:
             self._outcomes.setdefault((process_id, reply_to), []).append(outcome)
 
     def notice(self, kind: str, process_id: int, message: str, fields: dict[str, str] | None = None) -> None:
-        """Queue something of note."""
+        """Queue a message for operators, see `commands.Notice`."""
         self._notices.append(commands.Notice(kind, process_id, message, fields or {}))
 
     def take_commands(self) -> list[commands.Command]:
-        """The gathered commands in the order in which they must be performed; nothing remains.
+        """Take the gathered commands, in the order in which they must be performed.
 
-        Slots are discarded before anything is written to them again; pages leave their frames before others come into
-        them; what is restored or zeroed is so before it is protected; an outcome comes after everything that makes it
-        true.
+        Slots are discarded before they are written again. Pages leave their frames before other pages come into them.
+        Frames are restored or zeroed before they are protected. An outcome follows everything that makes it true.
         """
         out = self.first
         self.first = []

@@ -1,6 +1,6 @@
-"""Which swap slots are used: one map per device. Covers numbers and generations, not bytes and not I/O.
+"""Maps of the used swap slots, one per device, and the generations of their bytes.
 
-A slot reference is one integer, `device << 40 | slot`, so that it fits beside a frame number in a page table entry.
+A slot reference is one integer, `device << 40 | slot`, so an entry of a page table can hold it or a frame number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SLOT_BITS: Final = 40
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
 MAX_DEVICES: Final = 32
 MAX_FAILURES: Final = 3
-"""Failures in a row after which nothing waits for a device any more."""
+"""Failures in a row after which faults no longer wait for a device."""
 
 
 class DeviceInfo(msgspec.Struct, frozen=True):
@@ -28,7 +28,7 @@ class DeviceInfo(msgspec.Struct, frozen=True):
 
 
 class DeviceMap:
-    """Slots of one device, found by memchr from where the last search ended: a byte and a generation (16 bits) each."""
+    """Slots of one device: one byte and a generation of 16 bits each. A search begins where the last one ended."""
 
     __slots__ = (
         "_cursor", "failures", "free", "full", "generation", "name", "number", "rests_until", "slots", "used",
@@ -42,11 +42,11 @@ class DeviceMap:
         self.used = bytearray(info.slots)
         self.generation = array("H", [0]) * info.slots
         self.rests_until = 0.0
-        """Time until which the device takes no writes because one failed (backpressure)."""
+        """Time until which the device takes no writes, because one failed."""
         self.full = False
-        """The device had no room for a page, and no slot was freed since; it may have free slots."""
+        """Whether the device had no room for a page, and no slot was freed since. It may have free slots."""
         self.failures = 0
-        """Times in a row that it began to rest, without a write that succeeded in between."""
+        """Rests since the last write that succeeded."""
         self._cursor = 0
 
     def takes(self, now: float) -> bool:
@@ -54,9 +54,9 @@ class DeviceMap:
         return self.free > 0 and not self.full and self.rests_until <= now
 
     def take(self) -> int:
-        """Reference of a free slot, next to the last one taken where possible; its generation is new.
+        """Take a free slot, if possible next to the last one, with a new generation; returns its reference.
 
-        The caller has checked that `free` is not 0.
+        The caller checks that `free` is not 0.
         """
         slot = self.used.find(0, self._cursor)
         if slot < 0:
@@ -68,19 +68,19 @@ class DeviceMap:
         return self.number << SLOT_BITS | slot
 
     def give_back(self, slot: int) -> None:
-        """Make a slot free, and with it room for another page."""
+        """Make a slot free, which makes room for another page."""
         self.used[slot] = 0
         self.free += 1
         self.full = False
 
     def refused(self, slot: int) -> None:
-        """Make a slot free that the device did not write to, so that there is as much room as before."""
+        """Make a slot free whose page the device refused: `full` stays, because this makes no room."""
         self.used[slot] = 0
         self.free += 1
 
 
 class SwapMap:
-    """The devices by number, and which one takes a page."""
+    """The devices, by number."""
 
     __slots__ = ("devices",)
 
@@ -106,16 +106,16 @@ class SwapMap:
         return free
 
     def recovering(self, now: float) -> bool:
-        """Whether a device with free slots rests, and has not failed so often that it counts as dead."""
+        """Whether a device with free slots rests, and has failed fewer than MAX_FAILURES times in a row."""
         return any(
             each.free and not each.full and each.rests_until > now and each.failures < MAX_FAILURES
             for each in self.devices
         )
 
     def take(self, preferred: int | None, now: float, forbidden: int = 0) -> int | None:
-        """A slot on the preferred device, else on the first that has one and takes writes; None when there is none.
+        """Take a slot on the preferred device, else on the first one that takes a page; None if there is none.
 
-        `forbidden`: devices that do not count, bit n for device n.
+        `forbidden`: devices not to use, bit n for device n.
         """
         if preferred is not None and 0 <= preferred < len(self.devices) and not forbidden >> preferred & 1:
             taken = self.take_from(preferred, now)
@@ -127,7 +127,7 @@ class SwapMap:
         return None
 
     def take_from(self, number: int, now: float) -> int | None:
-        """A slot on this device and no other; None when it has none, or takes no writes now."""
+        """Take a slot on this device; None if it takes no page now."""
         device = self.devices[number]
         return device.take() if device.takes(now) else None
 

@@ -1,7 +1,6 @@
-"""Every transition of a page, as a table: from which state, by which method, to which state.
+"""Every transition of a page, as a table: state before, method of `PageLife` or `Migration`, state after.
 
-The methods are those of `PageLife` and `Migration`. docs/architecture.md says who asks for each, and
-tests check that the two say the same, that nothing else ever happens, and that each of these does.
+Tests check that docs/architecture.md has the same table, that no other transition happens, and that each of these does.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 ABSENT: Final = "ABSENT"
-"""Never touched, or all zero: no frame, no slot."""
+"""Without frame and slot: never touched, or all zero."""
 SWAPPED: Final = "SWAPPED"
 """In a slot only. FILLING, PRESENT and EVICTING are states of its frame."""
 FILLING: Final = "FILLING"
@@ -20,7 +19,7 @@ MOVING: Final = "MOVING"
 
 
 class Transition(NamedTuple):
-    """A page in state `before` is in state `after` once `event` has been handled."""
+    """Method `event` takes a page from state `before` to state `after`."""
 
     before: str
     event: str
@@ -42,10 +41,10 @@ TRANSITIONS: Final = frozenset(
         Transition(EVICTING, "written", PRESENT),  # the write failed, or every device refused it
         Transition(EVICTING, "retake", PRESENT),
         Transition(SWAPPED, "begin", MOVING),
-        Transition(MOVING, "arrived", PRESENT),  # a fault, or a hint, has it stay
+        Transition(MOVING, "arrived", PRESENT),  # a fault or a hint keeps it in memory
         Transition(MOVING, "arrived", SWAPPED),  # the read failed
         Transition(MOVING, "protected", SWAPPED),  # there is no slot on the other device
-        Transition(MOVING, "protected", ABSENT),  # its client emptied it
+        Transition(MOVING, "protected", ABSENT),  # its client punched it out
         Transition(MOVING, "protected", PRESENT),  # it cannot be protected
         Transition(MOVING, "written", SWAPPED),  # on the other device; or where it was, if the write failed
         Transition(MOVING, "retake", PRESENT),
@@ -56,7 +55,7 @@ TRANSITIONS: Final = frozenset(
         Transition(SWAPPED, "discard", ABSENT),
     }
 )
-"""Where there are bytes, and I/O takes time."""
+"""Transitions in the daemon, where I/O takes time."""
 INSTANT: Final = frozenset(
     {
         Transition(ABSENT, "zero_fill", PRESENT),
@@ -68,4 +67,4 @@ INSTANT: Final = frozenset(
         Transition(SWAPPED, "discard", ABSENT),
     }
 )
-"""In a replay: what waits for nothing happens at once."""
+"""Transitions in a replay, without I/O."""

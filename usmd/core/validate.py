@@ -1,10 +1,10 @@
-"""The invariants of the core, checkable at any time between two events, also of a core that goes on meanwhile.
+"""The invariants of the core. They can be checked between any two events, while the core runs on.
 
-Each frame has exactly one state and at most one page, each slot at most one page; free + filling + present + evicting =
-all frames; nothing pinned or unevictable is being evicted; every count says what a count of the things themselves says.
+Each frame has exactly one state and at most one page; each slot has at most one page; free + filling + present +
+evicting = all frames; nothing pinned or unevictable is being evicted; every counter equals a fresh count.
 
-`Snapshot` copies what is checked, which takes the time of copying memory: 30 bytes a frame, 8 a page of the chunks that
-are in use, 1 a slot. `check` goes through the copy in small steps, so that its caller can do other work in between.
+`Snapshot` copies memory: 18 bytes a frame, 8 a page of the chunks in use, 1 a slot. `check` goes through the copy in
+small steps, so its caller can do other work in between.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from usmd.core.machine import Core
 
 Step = str | None
-"""A step of a check: what does not hold, in words, or None."""
+"""A step of a check: a violation in words, or None."""
 SHOWN_SLOTS: Final = 16
-"""Slots that one violation names at most."""
+"""Most slots that one violation names."""
 _STRIDE: Final = 65536
 """Slots compared in a step."""
 _ONLY: Final = {flag: bytes(flags & flag for flags in range(256)) for flag in (UNEVICTABLE, PINNED)}
-"""For bytes.translate: of the flags of a frame that one alone."""
+"""For `bytes.translate`: clears all flags but one."""
 
 
 class _Filling(NamedTuple):
@@ -66,10 +66,10 @@ class _Region(NamedTuple):
     table: PageTable
     hints: HintRanges
     unsettled: list[tuple[range, frozenset[int]]]
-    """Pages that deferred work has still to bring in line with their hint, and those of them that are already."""
+    """Ranges that deferred work has still to bring in line with their hints, and their pages that already are."""
 
     def is_settled(self, page: int) -> bool:
-        """Whether the page's frame has the rights that its hint gives, if the page has one."""
+        """Whether the page, if it has a frame, should have the rights that its hint gives."""
         return not any(page in pages and page not in done for pages, done in self.unsettled)
 
 
@@ -96,7 +96,7 @@ class _Device(NamedTuple):
 
 
 class Snapshot:
-    """A copy of what the invariants are about."""
+    """A copy of all that the invariants are about."""
 
     def __init__(self, core: Core) -> None:
         state, life, frames = core.state, core.life, core.state.frames
@@ -119,7 +119,7 @@ class Snapshot:
         self.dying_frames, self.refreshing = state.dying_frames, state.refreshing
         self.work = Counter(each.kind for each in state.work.queue)
         self.released = next((each.next_page for each in state.work.queue if each.kind is Kind.RELEASE), 0)
-        """Of the oldest region that is gone the pages before this one are ABSENT."""
+        """In the oldest region that is gone, the pages before this one are ABSENT."""
         self.devices = [
             _Device(each.number, each.name, each.slots, each.free, bytes(each.used)) for each in state.swap.devices
         ]
@@ -159,12 +159,12 @@ def _copied(region: Region) -> _Region:
 
 
 def violations(core: Core) -> list[str]:
-    """What does not hold, in words; empty when all is well. Takes time in proportion to what there is."""
+    """The violations in words; empty if all invariants hold. Looks at every frame, page and slot."""
     return [step for step in check(Snapshot(core)) if step is not None]
 
 
 def check(copy: Snapshot) -> Iterator[Step]:
-    """Go through a copy in steps of some microseconds; yields what does not hold, and None for a step without that."""
+    """Check a copy in steps of some microseconds; yields a violation, or None for a step without one."""
     yield from _frames(copy)
     yield from _tables(copy)
     yield from _deferred(copy)
@@ -178,7 +178,7 @@ def _frames(copy: Snapshot) -> Iterator[Step]:
     if copy.free != copy.states.count(FREE):
         yield f"free is {copy.free}, but {copy.states.count(FREE)} frames are"
     if sum(copy.states.count(state) for state in range(len(STATE_NAMES))) != count:
-        yield "a frame has a state that is none"
+        yield "a frame has an invalid state"
     for pfn in range(count):
         yield None
         state, flags, key, slot = copy.states[pfn], copy.flags[pfn], copy.pages[pfn], copy.slots[pfn]
@@ -223,7 +223,7 @@ def _tables(copy: Snapshot) -> Iterator[Step]:
 
 
 def _wrong_rights(region: _Region, page: int, flags: int) -> Step:
-    """What the flags of a page in memory say that the hint in force on it does not."""
+    """A violation if the flags of a page in memory differ from the hint in force on it."""
     found = region.hints.find(page)
     priority = Priority.NORMAL if found is None else found.hint.priority
     unevictable = flags & UNEVICTABLE and (found is None or not found.hint.deny)
@@ -233,7 +233,7 @@ def _wrong_rights(region: _Region, page: int, flags: int) -> Step:
 
 
 def _deferred(copy: Snapshot) -> Iterator[Step]:
-    """What deferred work has still to do."""
+    """Deferred work, and the regions that it still has to release."""
     dying = [region for region in copy.regions.values() if not region.alive]
     if copy.dying_frames != sum(region.resident for region in dying):
         yield f"{copy.dying_frames} frames are counted for regions that are gone"
@@ -249,7 +249,7 @@ def _deferred(copy: Snapshot) -> Iterator[Step]:
 
 
 def _references(copy: Snapshot) -> Iterator[int]:
-    """Each slot that something stands in, as often as something does; NO_SLOT for a step without one."""
+    """Each use of a slot, by reference; NO_SLOT for a step without one."""
     yield from copy.slots
     yield from copy.writing
     for filling in copy.filling.values():
@@ -267,7 +267,7 @@ def _slots(copy: Snapshot) -> Iterator[Step]:
             continue
         number, slot = reference >> SLOT_BITS, reference & SLOT_MASK
         if number >= len(used) or slot >= len(used[number]):
-            yield f"slot {slot} of device {number} is used, and there is none such"
+            yield f"slot {slot} of device {number} is used, but does not exist"
             continue
         users = used[number][slot] = min(used[number][slot] + 1, 255)
         if users > 1:
@@ -287,7 +287,7 @@ def _slots(copy: Snapshot) -> Iterator[Step]:
 
 
 def _with_flag(flags: bytes, flag: int) -> int:
-    """How many frames have a flag."""
+    """Number of frames that have a flag."""
     return len(flags) - flags.translate(_ONLY[flag]).count(0)
 
 
@@ -335,7 +335,7 @@ def _counts(copy: Snapshot) -> Iterator[Step]:
 
 
 def _budgets(copy: Snapshot) -> Iterator[Step]:
-    """What counts against each `swap_max`: pages in swap, on their way, and in memory with a slot."""
+    """The pages that count against each `swap_max`: in swap, on their way in or out, and in memory with a slot."""
     limited = [process for process in copy.processes.values() if process.swap_max != NO_MAX]
     full = [process for process in limited if process.stored >= max(process.swap_max, 1)]
     if (copy.limited, copy.full) != (len(limited), len(full)):

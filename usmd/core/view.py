@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ProcessView:
-    """A process as a policy may see it."""
+    """A process, as policies see it."""
 
     __slots__ = ("name", "process_id", "resident_pages")
 
@@ -29,7 +29,7 @@ class ProcessView:
 
 
 class MemoryView:
-    """Memory for the policies of one process. Everything here only reads, but for the lists, which are the policy's."""
+    """Memory, as the policies of one process see it. Read-only, except for the policy's own lists."""
 
     __slots__ = ("_elsewhere", "_flags", "_process", "_state", "links")
 
@@ -42,10 +42,10 @@ class MemoryView:
     ) -> None:
         self._state = state
         self._elsewhere = elsewhere
-        """How many of the process's pages another policy has, where several divide them."""
+        """Returns how many of the process's pages other policies have, if several policies divide them."""
         self._process = process
         self.links = state.links if links is None else links
-        """The arrays of its lists. A frame is in at most one list of the same arrays."""
+        """The arrays of the policy's lists. A frame is in at most one list of these arrays."""
         self._flags = state.frames.flags
 
     @property
@@ -60,11 +60,11 @@ class MemoryView:
 
     @property
     def capacity(self) -> int:
-        """Frames that the process's evictable pages may be in when memory is short: the size of its cache.
+        """Frames for the process's evictable pages when memory is short: the size of its cache.
 
-        All but those below the high watermark, shared with other processes in proportion to what each has, less those
-        whose pages EVICTION=DENY or pins keep, or another policy has, so that this one does not know them. Pages that
-        are dirty while the process is at its `swap_max` are known, and count.
+        These are its part, in proportion to its resident pages, of the frames above the high watermark, within its
+        `memory_max`. Pages that EVICTION=DENY or pins keep, or that another policy has, are subtracted, because this
+        policy does not know them. Pages that are dirty while the process is at its `swap_max` are known, and count.
         """
         state, process = self._state, self._process
         frames = state.frames.count - state.settings.high
@@ -84,12 +84,12 @@ class MemoryView:
 
     @property
     def spare_frames(self) -> int:
-        """Free frames above half the low watermark: so many pages may pass through memory to another swap device."""
+        """Free frames above half the low watermark, which migrations may take."""
         return max(self._state.frames.free - self._state.settings.low // 2, 0)
 
     @property
     def leaving_frames(self) -> int:
-        """Frames whose page is on its way out, so that they will be free."""
+        """Frames whose page is on its way out."""
         return len(self._state.evicting)
 
     @property
@@ -103,7 +103,7 @@ class MemoryView:
         return self._state.now
 
     def evictable(self, pfn: int) -> bool:
-        """Whether the core would take this frame as a victim of the process now."""
+        """Whether the core would accept this frame as a victim of the process now."""
         frames = self._state.frames
         if frames.state[pfn] != PRESENT or self._flags[pfn] & (KEPT | HELD) or pfn in self._state.recent:
             return False
@@ -113,7 +113,7 @@ class MemoryView:
         return region is not None and region.process is self._process
 
     def dirty(self, pfn: int) -> bool:
-        """Whether evicting the page needs a write, as far as is known: only then is looked whether it is all zero."""
+        """Whether evicting the page needs a write. The eviction may still find that it is all zero."""
         return self._flags[pfn] & (DIRTY | ZERO) == DIRTY
 
     def priority(self, pfn: int) -> int:
@@ -125,7 +125,7 @@ class MemoryView:
         return Priority(self.priority(pfn)).name
 
     def page(self, pfn: int) -> int:
-        """A number that names the page in a frame for as long as its region lives, whatever frame it is in."""
+        """The key of the page in a frame. A page keeps its key in any frame, as long as its region exists."""
         return self._state.frames.page[pfn]
 
     def frame(self, region_id: int, page: int) -> int | None:
@@ -137,7 +137,7 @@ class MemoryView:
         return entry - 1 if entry > 0 else None
 
     def hint(self, pfn: int) -> HintRange | None:
-        """The hint in force on the page in a frame; None where its region is gone, and the page is about to leave."""
+        """The hint in force on the page in a frame, or None; None also if its region is gone."""
         key = self._state.frames.page[pfn]
         region = self._state.regions.get(key >> PAGE_BITS)
         return None if region is None else region.hints.find(key & PAGE_MASK)
@@ -147,17 +147,17 @@ class MemoryView:
         return [ProcessView(process) for process in self._state.processes.values()]
 
     def identity(self, page: int) -> int:
-        """What to hash for a page, by its number: in a replay the id that the trace has for it, else its number.
+        """The number to hash for a page, by its key: in a replay the trace's id of the page, else the key.
 
-        So a policy that hashes does the same as another program's on the same trace.
+        So a policy that hashes gives the same result as another program on the same trace.
         """
         identity = self._state.identity
         return page if identity is None else identity(page)
 
     def next_use(self, page: int) -> int:
-        """When the page missed or accessed last will be used next, as the number of the access; for replays only.
+        """Number of the next access to the page that was missed or accessed last; for replays only.
 
-        A page that is never used again has a number beyond all. Raises InvalidArgument where nobody knows the future.
+        For a page that is never used again, a number beyond all accesses. Raises InvalidArgument outside of a replay.
         """
         future = self._state.future
         if future is None:
@@ -165,12 +165,12 @@ class MemoryView:
         return future(page)
 
     def give_up(self, pfn: int) -> None:
-        """Have a page of the process evicted before the next event, though nobody needs its frame yet.
+        """Evict the page in a frame of the process before the next event, though no fault needs the frame yet.
 
-        Raises TypeError for what is no int.
+        Raises TypeError if `pfn` is not an int.
         """
         if type(pfn) is not int:
-            raise TypeError(f"a frame is an int, and no {type(pfn).__name__}")
+            raise TypeError(f"a frame is an int, not a {type(pfn).__name__}")
         self._state.forced_victims.append((self._process, pfn))
 
     def new_list(self) -> FrameList:
@@ -178,13 +178,13 @@ class MemoryView:
         return self.links.new_list()
 
     def make(self, kind: str, specification: str, elsewhere: Callable[[], int] | None = None) -> object:
-        """Another policy for the same process; `alloc_policy` and the like in `usmd.core.policy` check what it is.
+        """Another policy for the same process; `alloc_policy` and the like in `usmd.core.policy` check its type.
 
-        `elsewhere` says how many pages of the process it will not hear of, where several share them.
+        `elsewhere` returns how many pages of the process other policies have, if several policies divide them.
         """
         view = MemoryView(self._state, self._process, self.links, elsewhere or self._elsewhere)
         return self._state.make_policy(kind, specification, view)
 
 
 MakePolicy = Callable[[str, str, MemoryView], object]
-"""Makes a policy from (kind, specification, view); raises UsmdError for a name or parameter that does not exist."""
+"""Makes a policy from (kind, specification, view); raises UsmdError for an unknown name or parameter."""

@@ -1,6 +1,6 @@
-"""What waits for a page: the interface of both kinds, and the record of one that waits for a free frame.
+"""The interface of waiters for pages, and the record of a page that waits for a free frame.
 
-A fault of a stream is in `faults`, a thread that sleeps in the kernel in `real_faults`.
+The two kinds are `faults.StreamWaiter` and `real_faults.ThreadWaiter`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Waiter(ABC):
-    """A page of a fault, until the page is present or cannot be had.
+    """Waits for one page of a fault until the page is present or unavailable.
 
-    `told`: the evict policy hears of this touch by `page_filled`; else it is one of a page that the policy knows.
+    `told`: `page_filled` notifies the evict policy of this touch; else the policy knows the page already.
     """
 
     __slots__ = ("page", "region", "told", "write")
@@ -31,15 +31,15 @@ class Waiter(ABC):
     @property
     @abstractmethod
     def failed(self) -> bool:
-        """Whether its fault has failed already, so that it needs no frame."""
+        """Whether its fault has failed already, so it needs no frame."""
 
     @abstractmethod
     def came(self, error: UsmdError | None) -> None:
-        """The page is present (`error` None), or cannot be had; called once."""
+        """The page is present (`error` None) or unavailable. Called once."""
 
 
 class WaitingPage:
-    """A page that waits for a free frame: what waits for it, and what the alloc policy said of it."""
+    """A page that waits for a free frame: its waiter, and the answer of the alloc policy."""
 
     __slots__ = ("plan", "waiter", "writable", "yields")
 
@@ -48,4 +48,4 @@ class WaitingPage:
         self.plan = plan
         self.yields = yields
         self.writable = writable
-        """Its window comes in writable."""
+        """As for `PageLife.swap_in`, for the page and those beside it."""

@@ -1,8 +1,8 @@
-"""Deferred work: what one event asks of many pages is done in parts, so that no event takes long.
+"""Deferred work: the work of an event on many pages is done in parts, so that no event takes long.
 
-A piece of work is a record of what is left of it, and each kind has a function that does a part. The oldest piece goes
-first, by a bounded number of pages an event. While one can go on, the core asks for a GoOn event, which does the next
-part when others had their turn; one that waits for I/O goes on with the completion that it waits for.
+A piece of work is a record of what remains, and each kind has a function that does a part. An event does a bounded
+number of pages, of the oldest piece first. While a piece can continue, the core asks for a GoOn event, which does the
+next part after other events. A piece that waits for I/O continues with the event that completes it.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 PAGES_AN_EVENT: Final = 128
 END_COSTS: Final = 64
-"""What the end of a piece of work counts in pages."""
+"""The end of a piece of work counts as this many pages."""
 MAX_WORK: Final = 64
-"""Hints with WILLNEED or DONTNEED that one process may have under way, and other hints on one region."""
+"""Most WILLNEED and DONTNEED hints under way for one process, and most other hints for one region."""
 
 
 class Kind(Enum):
-    """What is done."""
+    """What the work does."""
 
     REFRESH = "refresh"
-    """Resident pages of a range are brought in line with the hints in force."""
+    """Brings resident pages of a range in line with the hints in force."""
     RELEASE = "release"
-    """Frames and slots of regions that are gone become free."""
+    """Frees frames and slots of regions that are gone."""
     EVICT = "evict"
-    """Pages of a range go to swap (DONTNEED)."""
+    """Evicts pages of a range (DONTNEED)."""
     FETCH = "fetch"
-    """Pages of a range come into memory (WILLNEED)."""
+    """Brings in pages of a range (WILLNEED)."""
     TELL_SWAPPED = "tell swapped"
-    """A new conditional policy hears of the pages that are in swap."""
+    """Notifies a new conditional policy of the pages in swap."""
     BACKGROUND = "background reclaim"
-    """A round of background reclaim: each conditional policy has its turn."""
+    """Does a round of background reclaim."""
     HAND_OVER = "hand over"
-    """A new evict policy hears of the pages that are in memory."""
+    """Notifies a new evict policy of the pages in memory."""
 
 
 class Progress(Enum):
@@ -53,10 +53,10 @@ class Progress(Enum):
 
 
 class Work(PagesLeft):
-    """What is left of a piece of work: pages `next_page` to `end` - 1 of `region`, as far as it has such.
+    """The rest of a piece of work: pages `next_page` to `end` - 1 of `region`, if it is about pages of one region.
 
-    `counted`: it counts for `process` until it ends. `reply_to`: whom its end is told to; 0: nobody. `steps`: of work
-    that cannot be written down, an iterator that does a page a step.
+    `counted`: `process.work` counts it until it ends. `reply_to`: of the SetHint whose HintApplied reports its end; 0:
+    none does. `steps`: for work kept in a generator, the generator.
     """
 
     __slots__ = ("counted", "kind", "process", "region", "reply_to", "steps")
@@ -83,13 +83,13 @@ class Work(PagesLeft):
 
 
 DoPart = Callable[[Work, int], tuple[int, Progress]]
-"""Does a part of at most so many pages; returns the pages that it did, and how it ended."""
+"""Does a part of at most this many pages; returns the number of pages done, and how the part ended."""
 
 
 def one_by_one(work: Work, most: int) -> tuple[int, Progress]:
-    """Do a part of work that is an iterator: True after a page, False when it waits."""
+    """Do a part of work that is kept in a generator, see `Steps`."""
     if work.steps is None:
-        raise TypeError(f"{work.kind} is no work that goes step by step")
+        raise TypeError(f"{work.kind} has no steps")
     for done in range(most):
         can_go_on = next(work.steps, None)
         if can_go_on is None:
@@ -106,20 +106,20 @@ class WorkQueue:
 
     def __init__(self) -> None:
         self.queue: deque[Work] = deque()
-        """Looked at after every event: whether it is empty."""
+        """Read only; the core checks after every event whether it is empty."""
 
     def add(self, work: Work) -> None:
-        """Begin a piece of work; its first part is done with the event that asked for it."""
+        """Begin a piece of work, after all others."""
         if work.counted and work.process is not None:
             work.process.work += 1
         self.queue.append(work)
 
     def add_first(self, work: Work) -> None:
-        """Begin a piece of work before all others: it frees what they need."""
+        """Begin a piece of work that goes before all others, because it frees frames and slots."""
         self.queue.appendleft(work)
 
     def go_on(self, parts: Mapping[Kind, DoPart]) -> bool:
-        """Do what one event may take; tells whether there is more that can be done without waiting."""
+        """Do as much as one event may; returns whether more can be done without waiting for I/O."""
         queue = self.queue
         left = PAGES_AN_EVENT
         waiting = 0
@@ -137,6 +137,6 @@ class WorkQueue:
                 if work.counted and work.process is not None:
                     work.process.work -= 1
             elif progress is Progress.WAITS:
-                queue.rotate(-1)  # let another have its turn
+                queue.rotate(-1)  # continue with another piece
                 waiting += 1
         return len(queue) > 0

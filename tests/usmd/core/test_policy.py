@@ -79,9 +79,9 @@ def test_a_maker_that_gives_another_kind_is_found_out():
     shell = Shell(make_core())
     view = MemoryView(shell.core.state, shell.core.state.processes[shell.attach()])
     shell.core.state.make_policy = lambda kind, specification, memory: object()
-    with pytest.raises(TypeError, match="lru is no evict policy"):
+    with pytest.raises(TypeError, match="lru is not an evict policy"):
         evict_policy(view, "lru")
-    with pytest.raises(TypeError, match="x is no alloc policy"):
+    with pytest.raises(TypeError, match="x is not an alloc policy"):
         alloc_policy(view, "x")
-    with pytest.raises(TypeError, match="x is no cond policy"):
+    with pytest.raises(TypeError, match="x is not a cond policy"):
         cond_policy(view, "x")

@@ -59,7 +59,7 @@ def gone_region(core):
 
 CORRUPTIONS = {
     "free count": (set_attribute(lambda core: core.state.frames, "free", 3), "free is 3, but 1 frames are"),
-    "no state": (set_frame("state", 0, 9), "a state that is none"),
+    "no state": (set_frame("state", 0, 9), "an invalid state"),
     "page of a free frame": (set_frame("page", 4, 77), "frame 4 in state 0 has page 77"),
     "present without a page": (set_frame("page", 0, -1), "frame 0 in state 2 has page -1"),
     "flags of a free frame": (set_frame("flags", 4, DIRTY), "free frame 4 has flags 1"),
