@@ -63,5 +63,5 @@ def test_a_log_in_a_place_where_it_cannot_be_is_a_mistake_of_the_configuration(t
     done = run_usmd("serve", "--socket", str(tmp_path / "usmd.sock"), "--admin-socket", str(tmp_path / "admin.sock"),
                     "--trace-events", str(path))  # fmt: skip
     assert done.returncode == 2
-    assert "is no event log" in done.stderr
+    assert "is not an event log" in done.stderr
     assert path.read_text() == "precious"

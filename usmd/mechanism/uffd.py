@@ -150,7 +150,7 @@ def handshake(descriptor: int, features: Feature) -> Feature:
 
 
 def register(descriptor: int, address: int, length: int) -> None:
-    """Make faults on missing and on write-protected pages of a range reported. Raises OSError."""
+    """Make the kernel report faults on missing and on write-protected pages of a range. Raises OSError."""
     argument = bytearray(_RANGE_RESULT.pack(address, length, _MODE_MISSING | _MODE_WP, 0))
     fcntl.ioctl(descriptor, _REGISTER, argument)
 

@@ -1,4 +1,4 @@
-"""What the admin service answers with: messages made of what the core says. Reads, and changes nothing."""
+"""Makes the admin service's messages from the state of the core, which it only reads."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class AdminMessages:
         )
 
     def policy(self, kind: str, name: str) -> admin_pb2.Policy:
-        """A policy that exists, with who uses it."""
+        """A policy, with the processes that use it."""
         users = [
             process
             for process in self._core.state.processes.values()
@@ -95,7 +95,7 @@ class AdminMessages:
         return answer
 
     def policy_change(self, change: PolicyChange) -> admin_pb2.PolicyChange:
-        """That a policy took the place of another."""
+        """A replacement of a policy by another."""
         return admin_pb2.PolicyChange(
             seconds_ago=max(self._engine.now() - change.time, 0.0),
             kind=change.kind,
@@ -151,7 +151,7 @@ class AdminMessages:
 
     @staticmethod
     def kept_pages(process: Process) -> admin_pb2.KeptPages:
-        """What a process keeps of the budget."""
+        """Pages that a process keeps in memory, which count towards the budget of EVICTION=DENY."""
         return admin_pb2.KeptPages(
             process_id=process.process_id,
             process_name=process.name,
@@ -216,7 +216,7 @@ class AdminMessages:
 
 
 def latencies(engine: Engine) -> list[admin_pb2.Latency]:
-    """How long faults take, and pages on each device."""
+    """How long faults take, and reads and writes of each swap device."""
     timed = [("real_faults", "", engine.fault_times.real), ("explicit_faults", "", engine.fault_times.explicit)]
     for queue in engine.queues:
         timed += [

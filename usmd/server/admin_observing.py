@@ -1,4 +1,4 @@
-"""What is streamed of a live process to an operator: a recording of what it touches, or how other policies would do."""
+"""Streams a live process's touches to an operator, or how other policies would do on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INTERVALS: Final = (0.05, 3600.0)
 
 
 class Observing:
-    """The streams that there are: at most one recording and one shadow a process."""
+    """The open streams: at most one recording and one shadow a process."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -33,11 +33,11 @@ class Observing:
 
     @property
     def _faults_only(self) -> bool:
-        """Whether touches of pages that are in memory go unseen, but for the first write to a clean one."""
+        """Whether the daemon sees no touches of present pages, except the first write to a clean one."""
         return not isinstance(self._engine.memory, SimulatedMemory)
 
     def _frames(self, process: Process) -> int:
-        """Frames that a process may have when memory is short, those that it keeps by hints or pins among them."""
+        """Frames that a process may have when memory is short, including those that it keeps by hints or pins."""
         return MemoryView(self._engine.core.state, process).capacity + max(process.unevictable, process.pinned)
 
     async def record(self, request: admin_pb2.RecordAccessesRequest, context: Context) -> None:
@@ -94,7 +94,7 @@ class Observing:
                 await context.write(self._shadow_report(shadow, process, started))
                 await asyncio.wait({worker, over}, timeout=interval, return_when=asyncio.FIRST_COMPLETED)
                 if worker.done():
-                    worker.result()  # it ends by a defect alone: let it be seen
+                    worker.result()  # only a defect ends it: raise that
             await context.write(self._shadow_report(shadow, process, started))
         finally:
             worker.cancel()
@@ -141,12 +141,9 @@ class Observing:
 
 @contextmanager
 def _alone(taken: set[int], process: Process, what: str) -> Iterator[None]:
-    """Hold a process for one stream of a kind; raises LimitExceeded while there is another."""
+    """Reserve a process for one stream of a kind; raises LimitExceeded while another is open."""
     if process.process_id in taken:
-        raise LimitExceeded(
-            f"process {process.process_id} ({process.name}) is {what} already, and can be by one at a time; end that "
-            "first"
-        )
+        raise LimitExceeded(f"process {process.process_id} ({process.name}) is {what} already; end that first")
     taken.add(process.process_id)
     try:
         yield

@@ -1,7 +1,6 @@
-"""The admin service: what an operator may ask. Reads the core between two events.
+"""The admin service: the calls of operators. They read the core between two events.
 
-Who may ask is decided by the file mode of the admin socket, not here. What is changed is admin_steering's, and what is
-streamed of a process admin_observing's.
+The file mode of the admin socket decides which users may call.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from usmd.server.watch import Watch
 from usmd.version import VERSION
 
 MAX_PAGE: Final = 1000
-"""Items in a page, so that it fits in a message of gRPC's usual 4 MiB however much the items hold."""
+"""Items in a page, so that even the largest fit in a message of gRPC's usual 4 MiB."""
 MAX_GRACE: Final = 86400.0
 _TOKEN: Final = re.compile("[0-9]{0,18}")
 MAX_CELLS: Final = 65536
@@ -42,10 +41,10 @@ _T = TypeVar("_T")
 
 
 def paginate(items: Sequence[_T], page_size: int, page_token: str) -> tuple[Sequence[_T], str]:
-    """A page of a list and the token of the next one; raises InvalidArgument for a size or token that is none."""
+    """A page of a list and the token of the next one; raises InvalidArgument for an invalid size or token."""
     if page_size < 0 or not _TOKEN.fullmatch(page_token):
         raise InvalidArgument(
-            f"page_size {page_size}, page_token {page_token[:40]!r}; use 0 or more, and a token as given"
+            f"page_size {page_size}, page_token {page_token[:40]!r}; use 0 or more, and the token of an earlier answer"
         )
     start = int(page_token or 0)
     end = start + min(page_size or MAX_PAGE, MAX_PAGE)
@@ -53,7 +52,10 @@ def paginate(items: Sequence[_T], page_size: int, page_token: str) -> tuple[Sequ
 
 
 class AdminService:
-    """usm.v1.AdminService; the methods have the names of the proto. `drain` stops the daemon, given a grace or None."""
+    """usm.v1.AdminService; the methods have the names of the proto.
+
+    `drain` takes a grace in seconds or None, begins to stop the daemon and returns the number of sessions.
+    """
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class AdminService:
         drain: Callable[[float | None], int],
         state_dir: Path | None = None,
     ) -> None:
-        """`state_dir`: where the last events before a check that failed are written; None: nowhere."""
+        """`state_dir`: where a failed check writes the last events before it; None: nowhere."""
         self._engine = engine
         self._core = engine.core
         self._watch = watch
@@ -230,7 +232,7 @@ class AdminService:
     async def ExplainPage(  # noqa: N802
         self, request: admin_pb2.ExplainPageRequest, context: Context
     ) -> admin_pb2.ExplainPageResponse:
-        """All that is known of one page."""
+        """What the daemon knows of one page, and why it is where it is."""
         del context
         process = self._core.state.process(request.process_id)
         region, page = self._locate(process, request)
@@ -274,7 +276,7 @@ class AdminService:
     async def WatchEvents(  # noqa: N802
         self, request: admin_pb2.WatchEventsRequest, context: Context
     ) -> None:
-        """Events as they happen, until the watcher leaves or the daemon drains."""
+        """Stream events as they happen, until the watcher leaves or the daemon drains."""
         with self._watch.watcher(request.kinds, request.process_ids) as watcher:
             await context.send_initial_metadata(())
             while (event := await watcher.next()) is not None:
@@ -292,13 +294,13 @@ class AdminService:
     async def RecordAccesses(  # noqa: N802
         self, request: admin_pb2.RecordAccessesRequest, context: Context
     ) -> None:
-        """What a process touches."""
+        """Stream what a process touches."""
         await self._observing.record(request, context)
 
     async def ShadowPolicies(  # noqa: N802
         self, request: admin_pb2.ShadowPoliciesRequest, context: Context
     ) -> None:
-        """How other policies would do."""
+        """Stream how other policies would do."""
         await self._observing.shadow(request, context)
 
     async def Validate(  # noqa: N802

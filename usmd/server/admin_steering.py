@@ -1,4 +1,4 @@
-"""What an operator may change of a process that runs: its policies, and its hints."""
+"""What an operator may change of a running process: its policies and its hints."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Steering:
         self._engine = engine
 
     def set_policies(self, process_id: int, wanted: dict[str, str]) -> list[PolicyChange]:
-        """Give a process other policies, by kind; returns the changes.
+        """Replace policies of a process, by kind; returns the changes.
 
-        All are tried first. Raises NotFound, UnknownPolicy or InvalidArgument, and then nothing has changed.
+        All are tried first. Raises NotFound, UnknownPolicy or InvalidArgument, and has then changed nothing.
         """
         state = self._engine.core.state
         process = state.process(process_id)
@@ -37,7 +37,7 @@ class Steering:
                 self._engine.submit(events.SetPolicy(process_id, kind, specification))
             except UsmdError:
                 for change in reversed(done):
-                    with suppress(UsmdError):  # one that had been given up cannot come back
+                    with suppress(UsmdError):  # one that had misbehaved cannot come back
                         self._engine.submit(events.SetPolicy(process_id, change.kind, change.before))
                 raise
             done.append(PolicyChange(kind, before, specification, self._engine.now()))
@@ -46,7 +46,7 @@ class Steering:
     def clear_hints(
         self, process_id: int, start: admin_pb2.RegionOffset, length: int | None
     ) -> admin_pb2.ClearHintsResponse:
-        """Remove the hints of a range of bytes; raises NotFound or OutOfRange, and then nothing has changed."""
+        """Remove the hints of a range of bytes; raises NotFound or OutOfRange, and has then changed nothing."""
         process = self._engine.core.state.process(process_id)
         region = report.find_region(process, start.region_id, start.region_name)
         if start.offset >= region.length:

@@ -1,9 +1,8 @@
-"""Who may have a message read: the memory and the time that a caller gets before it has shown anything.
+"""Bounds the memory and the time that reading a call's message may take before the caller is known.
 
-gRPC gathers a message whole, up to MAX_MESSAGE bytes, as soon as it is asked for one, and keeps only a stream's window
-of it until then. So nothing is read before a call has its turn here. A call of a session has one of the session's; a
-call without a token one of the few that all strangers share, or that of the ticket which it shows. Messages on a
-session's open streams, and connections (see `connections`), are not covered.
+gRPC gathers a whole message, up to MAX_MESSAGE bytes, once it is asked to read; until then it keeps one stream window.
+So a call's message is read only in its turn. A session's calls have turns of their own. Calls without a token share a
+few turns, or use the turn of the ticket that they show. Messages on a session's open streams need no turn.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from usmd.errors import InvalidArgument, LimitExceeded
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_MESSAGE: Final = 4 << 20
-"""Bytes of a message that gRPC gathers; a method's own limit, checked before the message is parsed, is lower."""
+"""Bytes of a message that gRPC gathers. A method's own limit is lower, and is checked before the message is parsed."""
 STREAM_WINDOW: Final = 64 << 10
-"""Bytes of a message that gRPC takes in before it is asked for it."""
+"""Bytes of a message that gRPC accepts before it is asked to read it."""
 STRANGERS: Final = 8
-"""Messages of callers without a token or ticket that are read at a time, of all of them together."""
+"""Messages read at a time, of all callers without a token or ticket together."""
 STRANGER_SECONDS: Final = 2.0
-"""In which such a message is to be there, once it is read."""
+"""Time for such a message to be complete, once its turn has begun."""
 QUEUE_SECONDS: Final = 10.0
-"""For which such a call waits for its turn."""
+"""How long such a call waits for its turn."""
 SESSION_READS: Final = 8
-"""Messages of one session's calls that are read at a time."""
+"""Messages read at a time, of one session's calls."""
 SESSION_SECONDS: Final = 10.0
-"""In which such a message is to be there, once it is read."""
+"""Time for such a message to be complete, once its turn has begun."""
 
 
 class Turns:
@@ -45,7 +44,7 @@ class Turns:
         self._patience = patience
 
     async def read(self, context: Context) -> object:
-        """The next message, or EOF; raises LimitExceeded when it, or the turn, does not come in time."""
+        """The next message, or EOF; raises LimitExceeded if the turn or the message takes too long."""
         try:
             async with asyncio.timeout(self._patience):
                 await self._free.acquire()
@@ -64,7 +63,7 @@ class Turns:
 
 
 def metadata_of(context: Context, key: str) -> str | None:
-    """The value of a key of the call's metadata; None without it."""
+    """The value of a key of the call's metadata; None if it is absent or not text."""
     for name, value in context.invocation_metadata() or ():
         if name == key:
             return value if isinstance(value, str) else None
@@ -72,7 +71,7 @@ def metadata_of(context: Context, key: str) -> str | None:
 
 
 class Admission:
-    """Finds the turns of a call. `of_token` raises for a token that stands for no session; `of_ticket` finds None."""
+    """Finds the turns of a call. If a token or ticket is unknown, `of_token` raises and `of_ticket` returns None."""
 
     def __init__(self, of_token: Callable[[str | None], Turns], of_ticket: Callable[[str], Turns | None]) -> None:
         self._of_token = of_token
@@ -80,11 +79,11 @@ class Admission:
         self._strangers = Turns(STRANGERS, STRANGER_SECONDS, QUEUE_SECONDS)
 
     async def read(self, context: Context) -> object:
-        """The message of a session's call; raises what is wrong with its token before anything is read."""
+        """The message of a session's call; raises UnknownSession, before anything is read, if its token is unknown."""
         return _one(await self._of_token(metadata_of(context, TOKEN_KEY)).read(context))
 
     async def read_stranger(self, context: Context) -> object:
-        """The message of a call that needs no token; its ticket, if it has one, gives it a turn of its own."""
+        """The message of a call that needs no token; a valid ticket gives it a turn of its own."""
         ticket = metadata_of(context, TICKET_KEY)
         turns = self._of_ticket(ticket) if ticket else None
         return _one(await (turns or self._strangers).read(context))

@@ -1,7 +1,7 @@
-"""How many connections that have no session yet a user may have to a socket, and how many all users together.
+"""Limits the connections without a session of one user to a socket, and all connections to it.
 
-Covers the sockets that the daemon itself accepts on; for gRPC's see `connections`. And what the operator is told of
-those that are refused: one line for each user once in a while, however many there are.
+For sockets on which the daemon itself accepts; for gRPC's see `connections`. Refused connections are logged at most
+once in `TELL_SECONDS` for each user.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Final
 from usmd import log
 
 TELL_SECONDS: Final = 10.0
-"""In which the operator is told once of a user."""
+"""Time between two log lines for one user."""
 
 
 class Complaints:
-    """Log lines, one for each user in TELL_SECONDS. `tell` writes one: uid, pid, why, and how many it is of."""
+    """Log lines, one for each user in TELL_SECONDS. `tell` writes one: uid, pid, why, and the connections it counts."""
 
     def __init__(self, tell: Callable[[int, int, str, int], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -33,7 +33,7 @@ class Complaints:
         now = self._clock()
         if now >= self._quiet_until.get(uid, 0.0):
             self._quiet_until[uid] = now + TELL_SECONDS
-            # In a moment, so that the line counts all that go together.
+            # In the loop's next turn, so that the line counts connections that end together.
             asyncio.get_running_loop().call_soon(self._tell, uid, pid, why)
 
     def _tell(self, uid: int, pid: int, why: str) -> None:
@@ -52,7 +52,7 @@ class Allowance:
         self._complaints = Complaints(self._tell, clock)
 
     def enter(self, uid: int, pid: int) -> str | None:
-        """Count a connection, which waits for a session; or say why it may not be, for its peer, and count none."""
+        """Count a connection that waits for a session; or do not, and return why it is refused, for its peer."""
         if self._waiting[uid] >= self._of_user:
             why = (
                 f"user {uid} has {self._waiting[uid]} connections without a session to the {self._socket} socket; "
@@ -71,13 +71,13 @@ class Allowance:
         return why
 
     def settle(self, uid: int) -> None:
-        """A connection that was counted has got its session."""
+        """Record that a counted connection has its session."""
         self._waiting[uid] -= 1
         if not self._waiting[uid]:
             del self._waiting[uid]
 
     def leave(self, uid: int, *, waiting: bool) -> None:
-        """A connection is closed, which still waited for its session or did not."""
+        """Record that a connection is closed. `waiting`: it had no session."""
         self._open -= 1
         if waiting:
             self.settle(uid)

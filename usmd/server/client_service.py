@@ -1,7 +1,4 @@
-"""The client service: what an application may ask. Every call but Attach is made in the name of its session's token.
-
-Covers the wire: tokens and messages. Loads and stores are done by `transfers`, streams by `fault_stream`.
-"""
+"""The client service: the calls of applications. Every call but Attach carries the token of its session."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ from usmd.server.sessions import Session, Sessions
 from usmd.server.transfers import Transfers
 
 REQUEST_LIMITS: Final = {"Store": (2 << 20) + (64 << 10), "StreamFaults": (2 << 20) + (512 << 10)}
-"""Bytes of a request message, where they are not the usual ones: a page is at most 2 MiB, and stores of together as
-much as one may move fit into a message of a stream, beside 4,096 faults and what is said of 4,096 accesses."""
+"""Most bytes of a request message, for methods with more than the usual limit. A page is at most 2 MiB. A message of a
+stream holds stores of as many bytes as one store may move, beside 4,096 faults and the fields of 4,096 accesses."""
 
 
 Admit = Callable[[int | None, int | None], Awaitable[None]]
-"""Lets a call of a process (pid, uid) begin, or raises LimitExceeded."""
+"""Admits a call of a process (pid, uid), or raises LimitExceeded."""
 
 
 class ClientService:
@@ -43,7 +40,7 @@ class ClientService:
         return self._sessions.find(metadata_of(context, TOKEN_KEY))
 
     def _caller(self, context: Context) -> Session:
-        """The session of a unary call; its answer tells how many pages DENY could not keep, when they have doubled."""
+        """The session of a unary call, whose answer has the pages that DENY could not keep if they have doubled."""
         session = self._session(context)
         count = session.newly_over_budget(self._calls.process(session).counters.deny_over_budget)
         if count:
@@ -98,7 +95,7 @@ class ClientService:
         return client_pb2.UnmapRegionResponse()
 
     async def _until_emptied(self, regions: Sequence[int]) -> None:
-        """Wait, but not for ever, until regions hold nothing: who has been told that they are gone finds no byte."""
+        """Wait up to EMPTIED_SECONDS until regions hold nothing, so that a client finds no byte after the answer."""
         latest = self._engine.now() + EMPTIED_SECONDS
         for region_id in regions:  # one after another, for there may be very many to look at each time
             while not self._calls.is_emptied(region_id) and self._engine.now() < latest:  # noqa: ASYNC110 - threads do it
@@ -131,18 +128,18 @@ class ClientService:
     async def UnpinRegion(  # noqa: N802
         self, request: client_pb2.UnpinRegionRequest, context: Context
     ) -> client_pb2.UnpinRegionResponse:
-        """Let pages go again."""
+        """End pins of pages."""
         session = self._caller(context)
         self._engine.submit(events.Unpin(session.process_id, request.region_id, request.first_page, request.page_count))
         return client_pb2.UnpinRegionResponse()
 
     async def Load(self, request: client_pb2.LoadRequest, context: Context) -> client_pb2.LoadResponse:  # noqa: N802
-        """Read what is resident."""
+        """Read bytes of resident pages."""
         data, absent = self._transfers.load(self._caller(context).process_id, request)
         return client_pb2.LoadResponse(data=data, absent_pages=absent)
 
     async def Store(self, request: client_pb2.StoreRequest, context: Context) -> client_pb2.StoreResponse:  # noqa: N802
-        """Write where it is resident."""
+        """Write bytes of resident pages."""
         stored, absent = self._transfers.store(self._caller(context).process_id, request)
         return client_pb2.StoreResponse(stored=stored, absent_pages=absent)
 
@@ -162,13 +159,13 @@ class ClientService:
         )
 
     async def StreamFaults(self, context: Context) -> None:  # noqa: N802
-        """Take faults and accesses and give what comes of them, until either side ends."""
+        """Take faults and accesses and send their outcomes, until either side ends."""
         session = self._session(context)
         if session.opened:  # the session's own stream comes on the connection of its Attach
             await self._check_connections(session)
         await FaultStream(self._engine, self._transfers, self._sessions, session, context).run()
 
     async def _check_connections(self, session: Session) -> None:
-        """Raise LimitExceeded where the call's connection may be too many; a session, or a stream, comes with one."""
+        """Raise LimitExceeded if the call's connection may be one too many; Attach and StreamFaults can open one."""
         process = self._calls.process(session)
         await self._admit(process.pid, process.uid)

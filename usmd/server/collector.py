@@ -1,6 +1,6 @@
-"""The garbage collector of the daemon: how often it looks, and at what.
+"""The garbage collector of the daemon: how often it runs, and on what.
 
-Almost nothing of the daemon is in a cycle. But every page on its way to or from swap has a record or two, so that the
+Almost nothing of the daemon is in a cycle. But every page on its way to or from swap has a record or two, so the
 collector took a tenth of the time of an eviction.
 """
 
@@ -10,11 +10,11 @@ import gc
 from typing import Final
 
 THRESHOLDS: Final = (10_000, 20, 20)
-"""New objects before the collector looks at the youngest (half a millisecond), and such looks before older ones."""
+"""New objects before a collection of the youngest (half a millisecond), and such collections before one of older."""
 
 
 def collect_rarely() -> None:
-    """Have the collector look rarely, and never at what there is already: modules, classes, the configuration."""
+    """Make the collector run rarely, and never on what exists already: modules, classes, the configuration."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

@@ -1,8 +1,8 @@
-"""What follows when the shell cannot perform a command: how the core is told of it. Logs nothing and performs nothing.
+"""How a command that the shell cannot perform fails.
 
-What has a completion fails by it: a page that could not be read is an error to its waiters, one that could not be
-written or protected stays in memory. What has none cannot be taken back, because the core has acted on it already; then
-the sessions that it was for end with an error, rather than wait for good, or read what is not theirs.
+A command with a completion fails by it: if a page cannot be read, its waiters get an error; if it cannot be written or
+protected, it stays in memory. A command without one cannot be undone, because the core has already acted on it. So its
+sessions end with an error: else they could wait for ever, or read bytes that are not theirs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def completion_of(command: commands.Command, why: str) -> events.Event | None:
 
 
 def pages_of(command: commands.Command) -> Sequence[int]:
-    """Keys of the pages that a command without a completion is about."""
+    """Keys of the pages of a command without a completion."""
     match command:
         case commands.ZeroFill() | commands.Release() | commands.Restore() | commands.Wake() | commands.Poison():
             return command.pages

@@ -1,11 +1,11 @@
 """Connections to the clients' socket: how many a user may have, and what those without a session may cost.
 
-gRPC accepts them itself and tells neither of them nor of their peers. But they are descriptors of this process, so they
-are found among those; the kernel vouches for the peer of each, and one that is shut down here is at its end for gRPC
-too. A connection counts as a session's when the process at its other end has one; all others are strangers'.
+gRPC accepts them itself, and reports neither them nor their peers. But they are descriptors of this process, so they
+are found among those. The kernel vouches for the peer of each. A connection that is shut down here ends for gRPC too.
+A connection is a session's if the process at its other end has one; all others are strangers'.
 
-Looked at is every tenth of a second, and every fiftieth while strangers are connected; only when the number of
-descriptors has changed, or strangers are connected.
+Every tenth of a second, and every fiftieth while strangers are connected, the daemon's memory is checked. Descriptors
+are examined instead if their number has changed, and every tenth time in any case.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from usmd.server.excess import A_SESSION, Excess, Peer, Sessions, too_many
 from usmd.server.identity import peer_of
 
 STRANGER_BYTES: Final = 64 << 20
-"""By which memory of the daemon may grow while strangers are connected; beyond it they are disconnected."""
+"""How much the daemon's memory may grow while strangers are connected; beyond that they are disconnected."""
 PANIC_BYTES: Final = 128 << 20
-"""By which it grows before those go too that have just connected."""
+"""Growth beyond which strangers that have just connected are disconnected too."""
 GIVE_BACK_SECONDS: Final = (0.05, 0.25, 1.0, 5.0)
-"""After which what gRPC had for them is free, and is given back to the system."""
+"""Times after a disconnection at which memory that gRPC has freed is given back to the system."""
 YOUNG_SECONDS: Final = 0.5
 """Age below which a connection is not disconnected for memory: a client attaches within that."""
 SLICE: Final = 128
-"""Sockets that are looked at at a stretch."""
+"""Sockets examined before the loop has its turn."""
 REST: Final = 20
-"""Times as long as a look takes that none follows."""
+"""Rest after a look, as a multiple of the time that it took."""
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 TICK_SECONDS: Final = 0.1
 LOOKS_A_TICK: Final = 5
-"""While strangers are connected."""
+"""Looks while strangers are connected."""
 _EVERY: Final = 10
-"""Ticks between looks where the system does not tell how many descriptors are open (before Linux 6.2)."""
+"""Ticks between looks at descriptors of which the number seems unchanged: before Linux 6.2 it is not reported."""
 
 
 class Connections:
-    """Looks after the connections to the socket at `path`. `sessions` tells of those there are."""
+    """Limits the connections to the socket at `path`. `sessions` returns the sessions of the moment."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Connections:
         self._sessions = sessions
         self._of_user = of_user
         self._in_all = in_all
-        # What is looked at is put here first, so that its number cannot come to mean something else meanwhile.
+        # A descriptor is duplicated to here before it is examined: gRPC may close it and reuse its number meanwhile.
         self._glass = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._blank = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -73,7 +73,7 @@ class Connections:
         self.peers: dict[int, Peer] = {}
         """Open connections by the number of their inode."""
         self._others: set[int] = set()
-        """Inodes of sockets that are none."""
+        """Inodes of sockets that are not such connections."""
         self._count = -1
         self._ticks = 0
         self._not_before = 0.0
@@ -86,13 +86,13 @@ class Connections:
         self._excess = Excess()
         self._looking: asyncio.Task[None] | None = None
         self._next_look: asyncio.Task[None] | None = None
-        """Waits until a look may begin, for calls that wait for it, and looks."""
+        """Waits until a look may begin, and looks; calls wait for it."""
         self._closed = False
 
     def tick(self) -> None:
-        """Look, if there may be something to see; nothing once it is closed. Comes every tenth of a second."""
+        """Look if something may have changed, unless closed. Called every tenth of a second."""
         self._look_if_changed()
-        if self._strangers and not self._closed:  # who can send a hundred megabytes until the next tick
+        if self._strangers and not self._closed:  # they can send a hundred megabytes before the next tick
             loop = asyncio.get_running_loop()
             for number in range(1, LOOKS_A_TICK):
                 loop.call_later(number * TICK_SECONDS / LOOKS_A_TICK, self._look_if_changed)
@@ -111,21 +111,21 @@ class Connections:
             self._watch_memory(now)
 
     async def admit(self, pid: int | None, uid: int | None) -> None:
-        """Let a call of a process begin; raises LimitExceeded for one on behalf of a connection that is too many.
+        """Admit a call of a process; raises LimitExceeded if a connection of the process is too many.
 
-        Waits for a look where there may be such a connection that was not seen yet.
+        If there may be such a connection that no look has found, waits for a look.
         """
         if pid is None or uid is None:
-            return  # unvouched: no process to refuse it to
+            return  # no ticket vouches for its process
         if self._may_be_too_many(uid):
             if self._next_look is None:
                 self._next_look = asyncio.get_running_loop().create_task(self._look_next())
             await asyncio.shield(self._next_look)
         if (why := self._excess.take_refusal(pid)) is not None:
-            raise LimitExceeded(f"this process has a connection to usmd too many: {why}")
+            raise LimitExceeded(f"this process has too many connections to usmd: {why}")
 
     def _may_be_too_many(self, uid: int) -> bool:
-        """Whether a user, or all, may have too many connections, if all descriptors that are new are such."""
+        """Whether a user, or all users, would have too many connections if all new descriptors were connections."""
         known = self._of_users[uid]
         count = _DESCRIPTORS.stat().st_size
         new = max(count - self._count, 0) if count else known
@@ -133,7 +133,7 @@ class Connections:
         return not self._closed and (known + new > allowed or len(self.peers) + new > self._in_all)
 
     async def _look_next(self) -> None:
-        """Look once more, when the last look has ended and its rest is over."""
+        """Look once more, after the last look and its rest."""
         while (self._looking is not None and not self._looking.done()) or self._clock() < self._not_before:
             if self._looking is not None:
                 await asyncio.wait([self._looking])
@@ -143,7 +143,7 @@ class Connections:
         await asyncio.shield(self._looking)
 
     async def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._closed = True
         tasks = [task for task in (self._next_look, self._looking) if task is not None]
         for task in tasks:
@@ -197,7 +197,7 @@ class Connections:
             others.add(inode)
 
     def _peer(self, descriptor: int, inode: int) -> Peer | None:
-        """Who is at the other end, if the descriptor is a connection to the socket."""
+        """The process at the other end, or None if the descriptor is not a connection to the socket."""
         glass = self._glass
         try:
             os.dup2(descriptor, glass.fileno(), inheritable=False)
@@ -210,13 +210,13 @@ class Connections:
                 return None
             pid, uid, _ = peer_of(glass)
         except OSError:
-            return None  # no Unix socket
+            return None  # not a Unix socket
         finally:
             os.dup2(self._blank, glass.fileno(), inheritable=False)
         return Peer(descriptor, inode, pid, uid, self._clock())
 
     def _close(self, peer: Peer, why: str) -> None:
-        """Shut a connection down, and tell the operator."""
+        """Shut a connection down, and log that."""
         self.peers.pop(peer.inode, None)
         glass = self._glass
         try:
@@ -230,7 +230,7 @@ class Connections:
         self._complaints.add(peer.uid, peer.pid, why)
 
     def _watch_memory(self, now: float) -> None:
-        """Disconnect strangers when memory has grown since they came by more than sessions account for."""
+        """Disconnect strangers if memory has grown too much since they connected, sessions' memory not counted."""
         sessions = self._sessions()
         self._strangers = [peer for peer in self._strangers if peer.pid not in sessions.pids]
         grown = self._used() - sessions.accounted - self._base
@@ -248,7 +248,7 @@ class Connections:
                     asyncio.get_running_loop().call_later(seconds, _give_back)
 
     def _used(self) -> int:
-        """Bytes of this process's own memory that are resident; what it shares with clients is not."""
+        """Resident bytes of this process, without memory that it shares with clients."""
         _, resident, shared = os.pread(self._memory, 128, 0).split()[:3]
         return (int(resident) - int(shared)) * self._page
 
@@ -275,15 +275,15 @@ def _sockets() -> tuple[list[int], float]:
 
 
 def _descriptors() -> Iterable[int]:
-    """The open descriptors, and perhaps some that are not."""
+    """The open descriptors, and perhaps some that are closed."""
     try:
         return map(int, os.listdir(_DESCRIPTORS))  # noqa: PTH208 - a path for each takes longer than what follows
-    except OSError:  # none is left to read that with: then all that there may be are open
+    except OSError:  # no descriptor is left to read that with: then all possible ones are open
         return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _give_back() -> None:
-    """Have the C library return what was freed to the system, in a thread."""
+    """Make the C library return freed memory to the system, in a thread."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         asyncio.get_running_loop().run_in_executor(None, trim, 0)

@@ -1,4 +1,4 @@
-"""Time that a thread spent, apart from time that passed: what blame for slowness goes by on a busy machine."""
+"""CPU time of a thread. On a busy machine it shows which call is slow, as elapsed time does not."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ _SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")
 
 
 class CpuClock:
-    """Seconds of CPU time that the thread which enters it has used.
+    """CPU seconds of the thread that enters it, without full garbage collections.
 
-    Without full garbage collections: they take long where the daemon has much to look after, and the call that happens
-    to set one off has not made that.
+    A full collection takes long if the daemon has many objects, and the call that happens to start it is not to blame.
     """
 
     def __init__(self) -> None:
@@ -34,7 +33,7 @@ class CpuClock:
         gc.callbacks.remove(self._collects)
 
     def __call__(self) -> float:
-        """The seconds; for that thread alone."""
+        """The seconds; only that thread may call this."""
         return time.thread_time() - self._collecting
 
     def _collects(self, phase: str, info: dict[str, int]) -> None:
@@ -46,7 +45,7 @@ class CpuClock:
 
 
 class Spent(NamedTuple):
-    """Seconds from any start, of the calling thread: that passed, that it ran, and that it waited for a CPU."""
+    """Seconds of the calling thread, from any start: that passed, that it ran, and that it waited for a CPU."""
 
     passed: float
     ran: float
@@ -54,7 +53,7 @@ class Spent(NamedTuple):
 
 
 def spent() -> Spent:
-    """Where the calling thread's time has gone; a kernel that does not tell what it waited for a CPU gives 0."""
+    """How the calling thread has spent its time; `waited` is 0 if the kernel does not report it."""
     try:
         waited = int(_SCHEDSTAT.read_text(encoding="ascii").split()[1]) / 1e9
     except OSError:

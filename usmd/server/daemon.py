@@ -1,7 +1,7 @@
-"""The daemon's life: locks, devices, sockets, ready, drain, and nothing left behind.
+"""The daemon's life: locks, devices, sockets, ready, drain.
 
-Drain is: health says NOT_SERVING, new sessions are refused, the running ones end, both servers stop within the grace,
-the devices finish and close, and what was created is removed.
+To drain: health reports NOT_SERVING, new sessions are refused, sessions end, both servers stop within the grace, the
+devices finish and close, and all that was created is removed.
 """
 
 from __future__ import annotations
@@ -71,21 +71,21 @@ SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.http2.lookahead_bytes", STREAM_WINDOW),
     ("grpc.http2.bdp_probe", 0),  # which would widen the window of a stream that is not read
-    # A Unix socket says by itself when its peer has gone. lib_usm reads a stream only while a thread waits on it: after
-    # two quiet hours gRPC would ask whether the client is there, and end the stream for want of an answer.
+    # A Unix socket itself reports that its peer is gone. lib_usm reads a stream only while a thread waits on it: after
+    # two quiet hours gRPC would ping the client, get no answer, and end the stream.
     ("grpc.keepalive_time_ms", 0x7FFFFFFF),
     ("grpc.max_metadata_size", 8 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
-"""Of gRPC, for both sockets: what a connection may have it keep before anything of it is read."""
+"""Options of gRPC for both sockets. They bound what it keeps of a connection before anything is read."""
 MAX_HOLD: Final = 1024
-"""Frames that the hold budget never exceeds; more would only make reclaim look at more pinned frames. It is never 0
-either: without a hold, reclaim could take each page between its fault and its first touch, for ever."""
+"""Most frames of the hold budget; more would only make reclaim look at more held frames. The budget is never 0: without
+a hold, reclaim could take each page between its fault and its first touch, for ever."""
 
 
 def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
-    """The configuration's shares in frames, and what takes the place of a policy that makes too many errors."""
+    """The core's settings by the configuration, whose shares become frames."""
     total = memory.frames
 
     def frames(share: str) -> int:
@@ -110,7 +110,7 @@ def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
 
 
 class Daemon:
-    """One run of usmd, from locked sockets to nothing left behind."""
+    """One run of usmd."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Daemon:
         event_log: EventLog | None,
         clock: Callable[[], float],
     ) -> None:
-        """`locks`: of the clients' socket and of the operators'. `clock` (seconds, never falling): of all parts."""
+        """`locks`: of the clients' and of the operators' socket. `clock`: for all parts; seconds, never falling."""
         self._config = config
         self._signals = signals
         self._locks = locks
@@ -170,7 +170,7 @@ class Daemon:
         self._grace = config.server.drain_grace
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        """The grace of running calls is over, because a second signal said so."""
+        """Set when a second signal has ended the grace of running calls."""
         self._admission = Admission(lambda token: self.sessions.find(token).reads, self._identities.turns)
         self._facts: list[Facts] = []
 
@@ -233,7 +233,7 @@ class Daemon:
         notifier.notify("STOPPING=1")
         await self._drain(client_server, admin_server)
         if ticker.done():
-            ticker.result()  # the ticker ends by a defect alone: let it be seen
+            ticker.result()  # only a defect ends the ticker: raise that
         ticker.cancel()
         notifier.finish()
         return 0
@@ -341,7 +341,7 @@ class Daemon:
 
 
 def serve(config: Config, signals: Signals) -> int:
-    """Serve until a signal or an operator ends it; returns the exit code. Raises UsmdError when it cannot start."""
+    """Serve until a signal or an operator ends it; returns the exit code. Raises UsmdError if it cannot start."""
     with ExitStack() as stack:
         locks = [stack.enter_context(SocketLock(path)) for path in (config.server.socket, config.server.admin_socket)]
         shares = raise_limit()
@@ -378,7 +378,7 @@ async def _run(
 
 
 def _close(device: SwapDevice) -> None:
-    """Close a device again where the daemon did not get to it; closing twice does nothing."""
+    """Close a device that the daemon may not have closed; a second close does nothing."""
     try:
         device.close()
     except UsmdError as error:

@@ -1,7 +1,7 @@
-"""Descriptors: how many this process has, and who may have how many of them.
+"""Divides the descriptors of this process among clients.
 
-Those of clients are divided into shares, one a kind, so that no kind takes another's, and no user all of a kind. What
-is left over is the daemon's and its operators'.
+Each kind has a share, so that no kind takes another's, and no user takes all of a kind. The rest is for the daemon and
+its operators.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from usmd.core.region import Process
 from usmd.errors import LimitExceeded
 
 KEPT: Final = 256
-"""For operators, swap files, and what libraries open; a quarter of all where there are fewer than 1,024."""
+"""Kept for operators, swap files and libraries; a quarter of all if there are fewer than 1,024."""
 MOST: Final = 1 << 20
-"""Beyond this the limit is not raised."""
+"""The limit is not raised beyond this."""
 OF_A_REGION: Final = 2
 """Descriptors of a region of real memory: its memfd and its residency map."""
 OF_MEMORY: Final = 3
@@ -44,7 +44,7 @@ class Shares:
         return cls(regions=rest // 2, connections=rest // 8, memory_connections=rest // 4 // OF_MEMORY)
 
     def check_region(self, process: Process, processes: Mapping[int, Process]) -> None:
-        """Raise LimitExceeded when a process may have no further region of real memory."""
+        """Raise LimitExceeded if a process may not have another region of real memory."""
         own = OF_A_REGION * (len(process.regions) + 1)
         users = OF_A_REGION + _of_regions(each for each in processes.values() if each.uid == process.uid)
         everyones = OF_A_REGION + _of_regions(processes.values())
@@ -65,7 +65,7 @@ def _of_regions(processes: Iterable[Process]) -> int:
 
 
 def raise_limit() -> Shares:
-    """Allow this process all descriptors that the system lets it have, and divide them."""
+    """Raise this process's limit of descriptors as far as the system allows, and divide it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,8 +1,7 @@
 """The threads that run the jobs of one swap device, and the deadline of each job.
 
-A job that is late has failed for its caller, who goes on without it; its thread goes on with it, because no thread can
-be ended. So a job must use memory of its own, which its caller does not touch before `on_end`. Which jobs there are is
-`device_queue`'s business.
+For its caller a late job has failed. Its thread continues with it, because no thread can be ended. So a job must use
+memory of its own, which its caller does not touch before `on_end`.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ READ: Final = "read"
 
 
 class Release(Protocol):
-    """Called once no thread has the buffers of a job any more; `late`: the job had been given up."""
+    """Called once no thread uses the buffers of a job; `late`: the job was given up."""
 
     def __call__(self, *, late: bool) -> None:
         """Give the buffers back."""
 
 
 class DeviceHangs(SwapIOError):
-    """A job of the device has not returned within its time; it is not tried again."""
+    """A job of the device has not returned in time; it is not tried again."""
 
 
 class Job:
-    """One call of a device, from its begin at `began` (seconds of the caller's clock) to its end.
+    """One call of a device, which began at `began` (seconds of the caller's clock).
 
-    `on_end` is called on the loop once the thread is through with the job, late or not.
+    `on_end` is called on the loop once the thread has finished the job, late or not.
     """
 
     __slots__ = ("batch", "began", "done", "late", "on_end", "operation", "perform")
@@ -57,7 +56,7 @@ class DeviceJobs:
     """Runs jobs of a device in at most `threads` threads; the caller begins no more jobs than that at a time.
 
     `timeout`: seconds that a job may take, 0 for any time. The threads are daemon threads, so that a device that hangs
-    for good does not keep the process from its end.
+    for ever does not keep the process from ending.
     """
 
     def __init__(self, name: str, threads: int, timeout: float) -> None:
@@ -74,7 +73,7 @@ class DeviceJobs:
         return sum(1 for job in self.running if job.late and job.operation == operation)
 
     async def run(self, job: Job) -> Results:
-        """Run a job; raises DeviceHangs when it is late, and what the device raises."""
+        """Run a job; raises DeviceHangs if it is late, and what the device raises."""
         if len(self._threads) < self._most:
             loop = asyncio.get_running_loop()
             thread = threading.Thread(target=self._work, args=(loop,), name=f"usmd-{self._name}", daemon=True)
@@ -110,7 +109,7 @@ class DeviceJobs:
             pass
 
     def _run_next(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Run the next job; False where there will be no more. A call of its own, so that no job is kept after it."""
+        """Run the next job; False if there are no more. A call of its own, so that no local variable keeps the job."""
         job = self._queue.get()
         if job is None:
             return False
@@ -139,7 +138,7 @@ class DeviceJobs:
 
 
 def no_memory(pages: Sequence[SlotPage], error: Exception) -> Sequence[UsmdError | None]:
-    """What the pages of a batch fail with for which the daemon has no memory of its own."""
+    """Errors of the pages of a batch for which the daemon has no memory for buffers."""
     why = error.strerror if isinstance(error, OSError) else str(error)
     return [SwapIOError(f"usmd has no memory to move the page: {type(error).__name__} {why or ''}".rstrip())] * len(
         pages

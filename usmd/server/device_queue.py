@@ -1,8 +1,7 @@
-"""One queue per swap device: jobs of up to 64 pages, off the loop, so that no device delays another or the loop.
+"""The queue of one swap device: jobs of up to 64 pages, off the loop, so that no device delays another or the loop.
 
-Requests that arrive while a job runs travel together in the next one. Writes have a worker of their own, so that a
-swap-in does not wait for a batch of swap-outs, and reads have as many as the device is worth, between which those that
-wait are divided. Slots and their order are the core's; bytes are the device's.
+Pages that arrive while a job runs are together in the next one. Writes have a worker of their own, so that a swap-in
+does not wait for a batch of swap-outs. Waiting reads are divided among as many workers as the device can use.
 
 A job that takes too long has failed: a page to be read is an error to its waiters, one to be written stays in memory.
 It continues in its thread, and never writes into a frame: what is read goes to memory of its own first. Until a write
@@ -32,12 +31,12 @@ from usmd.swap.base import Results, SlotIO, SwapDevice
 
 BATCH: Final = 64
 GONE_AT_ONCE: Final = 128
-"""Reads for a region that is gone that are answered at a stretch."""
+"""Reads for regions that are gone, answered before the loop has its turn."""
 BUSY_SECONDS: Final = 0.001
 LOOK_SECONDS: Final = 0.1
 """Time between two looks for jobs that take too long, while the queue closes."""
 CLOSE_SECONDS: Final = 1.0
-"""How long the end waits for a device to close of which a job is late."""
+"""How long the daemon's end waits for a device with a late job to close."""
 TIMEOUT: Final = 30.0
 """Seconds that a job may take, unless the configuration says otherwise."""
 _UNDONE: Final = (Busy, TriedAgain)
@@ -58,8 +57,8 @@ def _batch(pages: Sequence[SlotPage], buffers: Sequence[memoryview]) -> list[Slo
 class DeviceQueue:
     """Reads and writes of one device. `deliver` gets each completion, on the loop; the bytes are those of `memory`.
 
-    Every page that is queued is delivered once, whatever fails on the way. What the device could not do is tried again
-    after `pauses` (seconds) before it has failed. A job may take `timeout` seconds; 0: any time.
+    Every queued page is delivered once, whatever fails. A page that the device could not read or write is tried again
+    after each of `pauses` (seconds), and then fails. A job may take `timeout` seconds; 0: any time.
     """
 
     def __init__(
@@ -78,12 +77,12 @@ class DeviceQueue:
         self.errors = 0
         """Reads and writes of a page that failed, each try counted."""
         self.pages_refused = 0
-        """Pages that the device did not take, though nothing failed."""
+        """Pages that the device refused, without a failure."""
         self.reads_owed = 0
-        """Pages that were to be read and have not been delivered yet."""
+        """Pages to be read that are not delivered yet."""
         self.writes_owed = 0
         self.reads = Stopwatch(clock)
-        """Times of pages that were read, from `read` to their completion; `writes`: the same of those written."""
+        """Times of pages that were read, from `read` to their completion; `writes`: of pages that were written."""
         self.writes = Stopwatch(clock)
         self._memory = memory
         self._deliver = deliver
@@ -101,7 +100,7 @@ class DeviceQueue:
 
     @property
     def in_flight(self) -> int:
-        """Pages on their way, either way."""
+        """Pages being read or written."""
         return self.reads_owed + self.writes_owed
 
     @property
@@ -125,7 +124,7 @@ class DeviceQueue:
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
 
     def read(self, pages: Sequence[SlotPage]) -> None:
-        """Read slots into pages: at once where the device need not be waited for, else it is queued."""
+        """Read slots into pages: at once if the device can without waiting, else queued."""
         self.reads_owed += len(pages)
         if self.reads.left > 0:
             self.reads.begin([page.pfn for page in pages])
@@ -133,12 +132,12 @@ class DeviceQueue:
             self._start_reads(pages)
 
     def _read_at_once(self, pages: Sequence[SlotPage]) -> bool:
-        """Read without waiting; False where that cannot be done."""
+        """Read without waiting; False if the device cannot."""
         pages = sorted(pages, key=_page_key) if len(pages) > 1 else pages
         try:
             stage = self._memory.stage(pages, at_once=True)
         except (OSError, MemoryError):
-            return False  # the reader will say so, and try again
+            return False  # a reader reports that, and tries again
         errors = self._read_now(pages, stage)
         if errors is None:
             self._memory.unstage(stage)
@@ -157,7 +156,7 @@ class DeviceQueue:
             self._readers.add(asyncio.get_running_loop().create_task(self._read_all()))
 
     def _give_up_writes(self, pages: Sequence[SlotPage]) -> None:
-        """Fail writes, because one that is late may still write to any slot that it had."""
+        """Fail writes, because a late one may still write to its slots, which the core takes for free."""
         errors = [self._hangs(WRITE)] * len(pages)
         self._count(errors)
         self._deliver_written(pages, self._write_again.sift(pages, errors))
@@ -180,7 +179,7 @@ class DeviceQueue:
         )
 
     def look(self, now: float) -> None:
-        """Time has passed: give up the jobs that take too long at `now` (seconds of its clock)."""
+        """Give up the jobs that are late at `now` (seconds of the queue's clock)."""
         self.reads.tick()
         self.writes.tick()
         given_up = self._jobs.look(now)
@@ -195,7 +194,7 @@ class DeviceQueue:
     def _ended(self, job: Job) -> None:
         """A job that was late has ended: the device is used again."""
         if job.operation == WRITE:
-            # The core has freed these slots, and none was written since: what they hold now is of no page.
+            # The core has freed these slots, and nothing was written to them since: they hold bytes of no page.
             self.device.discard([entry.slot for entry in job.batch])
         elif self._reads:
             self._start_reads([])
@@ -212,14 +211,14 @@ class DeviceQueue:
             return None
 
     def regions_gone(self, region_ids: Sequence[int]) -> None:
-        """No fault waits for reads of these regions any more: reads that have not begun are answered with Unmapped."""
+        """Answer reads of these regions that have not begun with Unmapped, because no fault waits for them."""
         if self.reads_owed == 0:
             return
         gone = [*self._reads.forget(region_ids, GONE_AT_ONCE), *self._read_again.forget(region_ids)]
         if gone:
             error = Unmapped("its region was unmapped before the page was read")
             self._deliver_read([page.pfn for page in gone], [error] * len(gone))
-        if len(gone) >= GONE_AT_ONCE:  # then others have their turn, for there may be very many
+        if len(gone) >= GONE_AT_ONCE:  # the rest in the loop's next turn, because there may be very many
             asyncio.get_running_loop().call_soon(self.regions_gone, region_ids)
 
     async def _write_all(self) -> None:
@@ -273,12 +272,12 @@ class DeviceQueue:
                 if idle < 1:
                     if not self._reading:
                         self._give_up_reads()
-                    return  # else the readers that are left take them
+                    return  # else the other readers take them
                 pages = self._reads.take(-(-len(self._reads) // idle), BATCH)
-                pages.sort(key=_page_key)  # neighbours come in together
+                pages.sort(key=_page_key)  # neighbours are filled together
                 await self._read_job(pages)
         finally:
-            # Not when the task is done, which is a turn later: a read that comes in between would find no reader.
+            # Not when the task is done, a turn later: a read that arrives in between would find no reader.
             self._readers -= {task}
 
     async def _read_job(self, pages: Sequence[SlotPage]) -> None:
@@ -318,13 +317,13 @@ class DeviceQueue:
             task.add_done_callback(self._filling.discard)
 
     async def _fill_again(self, stage: Stage, errors: Sequence[UsmdError | None]) -> None:
-        """Fill what could not be filled at once."""
+        """Fill the pages that could not be filled at once."""
         while any(isinstance(error, Busy) for error in errors):
             await asyncio.sleep(BUSY_SECONDS)
             errors = self._fill(stage, errors)
 
     def _fill(self, stage: Stage, before: Sequence[UsmdError | None]) -> Sequence[UsmdError | None]:
-        """Make the pages of a stage present, and deliver those that are, or have failed, and were not before."""
+        """Make the pages of a stage present; deliver those that this call has made present or that have failed."""
         errors: Sequence[UsmdError | None]
         try:
             errors = self._memory.fill(stage, before)
@@ -365,12 +364,12 @@ class DeviceQueue:
         except DeviceHangs as error:
             return [error] * len(pages)
         except Exception as error:  # noqa: BLE001 - logged with its traceback, and every entry has failed
-            # A device answers per entry and never raises for I/O: this is a defect, and every entry has failed.
+            # A device returns an I/O error for each entry and never raises one: this is a defect.
             log.event("swap_device_defect", exc_info=True, device=self.device.name)
             return [SwapIOError(f"swap device {self.device.name}: {type(error).__name__}")] * len(pages)
 
     def _count(self, errors: Sequence[UsmdError | None]) -> int:
-        """Count what failed and what was refused; returns the pages that were moved."""
+        """Count failed and refused pages; returns the number of pages that were moved."""
         undone = [error for error in errors if error is not None]
         refused = sum(isinstance(error, Refused) for error in undone)
         self.pages_refused += refused
@@ -378,15 +377,15 @@ class DeviceQueue:
         return len(errors) - len(undone)
 
     async def close(self) -> None:
-        """Wait for what is queued, then close the device; raises UsmdError where that fails."""
+        """Wait for what is queued, then close the device; raises UsmdError if that fails."""
         while running := self._running():
-            await asyncio.wait(running, timeout=LOOK_SECONDS)  # what ends may have begun more
+            await asyncio.wait(running, timeout=LOOK_SECONDS)  # a task that ends may have begun another
             self.look(self._clock())
         if not self._hangs_since:
             await asyncio.to_thread(self._jobs.close)
             await asyncio.to_thread(self.device.close)
             return
-        # A device closes once its jobs have ended. A daemon thread waits for that, and does not keep the process.
+        # A device closes once its jobs have ended. A daemon thread waits for that, so that the process can end.
         closing = threading.Thread(target=self.device.close, name=f"usmd-{self.device.name}-close", daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, CLOSE_SECONDS)

@@ -1,7 +1,4 @@
-"""The shell's heart: hands events to the core, performs its commands, and feeds completions back. Runs on the loop.
-
-Covers time, bytes and devices. Who may send which event is `client_service`'s business.
-"""
+"""Hands events to the core, performs its commands, and feeds completions back. Runs on the loop."""
 
 from __future__ import annotations
 
@@ -38,10 +35,10 @@ Touch = Callable[[Sequence[int]], None]
 _T = TypeVar("_T")
 
 LAST_EVENTS: Final = 512
-"""Events that are kept in memory, for the search for a defect; the oldest gives way."""
+"""Events kept in memory, for the search for a defect; the oldest gives way."""
 EVENTS_A_TURN: Final = 4
-"""Events that follow from each other handled at a stretch; then the loop has its turn, so that a long chain of
-evictions and fills for one client holds up nobody else."""
+"""Follow-up events handled before the loop has its turn, so that a long chain of evictions and fills for one client
+does not delay the others."""
 
 
 _FAULTS: Final = frozenset((events.PageFaults, events.Faults))
@@ -49,7 +46,7 @@ _FAULTS: Final = frozenset((events.PageFaults, events.Faults))
 
 
 class Engine:
-    """A core with its memory and devices. `taps`: who records or shadows processes.
+    """A core with its memory and devices. `taps`: recordings and shadows of processes.
 
     `on_*` are called on the loop, in the order of the commands. `last_events`: the last events with their times.
     """
@@ -65,9 +62,9 @@ class Engine:
         running: Running | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`event_log`: where each event goes; None: none is logged. `device_timeout`: as for `DeviceQueue`.
+        """`event_log` gets each event; None: no event is logged. `device_timeout`: as for `DeviceQueue`.
 
-        `running`: as for `Core`. `clock` (seconds) is that of events and of all that looks after them.
+        `running`: as for `Core`. `clock` (seconds): for events, devices and times of faults.
         """
         self.now = clock
         """Seconds of the clock that events carry."""
@@ -93,17 +90,17 @@ class Engine:
         self._goes_on = False
         self._replies = itertools.count(1)
         self._hints: dict[int, asyncio.Future[int]] = {}
-        """By `reply_to`: hints that are being brought to their pages."""
+        """By `reply_to`: hints that are being applied to their pages."""
         self.performers = self._make_performers()
-        """What performs each kind of command; for reading."""
+        """The function that performs each kind of command; only to be read."""
 
     def submit(self, event: events.Event, touch: Touch | None = None) -> commands.Answer | None:
-        """Handle an event and what follows at once; returns the core's answer to it, if it has one.
+        """Handle an event and those that follow from it; returns the core's answer, if there is one.
 
-        A long chain of what follows goes on in the loop's next turns. `touch`: as for `access`.
+        A long chain of events continues in the loop's next turns. `touch`: as for `access`.
 
-        Raises what the core raises for a request that cannot be carried out; then nothing has changed. What fails in
-        performing the commands is no error of the caller: it reaches the core as an event.
+        Raises what the core raises for a refused request, which has then changed nothing. A command that cannot be
+        performed is not the caller's error: its failure reaches the core as an event.
         """
         if self._pumping:
             self._events.append(event)
@@ -117,7 +114,7 @@ class Engine:
         return answer
 
     def complete(self, event: events.Event) -> None:
-        """As `submit`, for the completion of a command, of which nobody waits for an answer; raises nothing."""
+        """As `submit`, for the completion of a command, which has no answer; raises nothing."""
         if self._pumping:
             self._events.append(event)
             return
@@ -150,7 +147,7 @@ class Engine:
         return answer
 
     def _handle_following(self, event: events.Event) -> None:
-        """Handle an event that nobody waits for, in the middle of whatever was asked for by somebody else."""
+        """Handle an event without a caller, perhaps in the call of another event; raises nothing."""
         try:
             self._handle(event)
         except UsmdError as error:  # such as the end of a session that has just ended
@@ -159,9 +156,9 @@ class Engine:
             log.event("defect", exc_info=True, method=f"core of {type(event).__name__}")
 
     def access(self, event: events.Access, touch: Touch) -> commands.Accessed:
-        """Handle a load or store: `touch` moves the bytes of the frames that are present, and the answer is returned.
+        """Handle a load or store; returns the core's answer. `touch` moves the bytes of the present frames.
 
-        It is called before any command that follows is performed, because such a command may take a frame away.
+        `touch` is called before any command that follows is performed, because such a command may take a frame away.
         """
         answer = self.submit(event, touch)
         if not isinstance(answer, commands.Accessed):
@@ -169,13 +166,13 @@ class Engine:
         return answer
 
     def map(self, event: events.Map) -> commands.Mapped:
-        """Make a region and its memory; raises what the core or the mechanism raises, and then there is none."""
+        """Make a region and its memory. If the core or the mechanism raises an error, there is no region."""
         mapped = self.submit(event)
         if not isinstance(mapped, commands.Mapped):
             raise TypeError(f"the core answered {mapped!r} to Map")
         try:
             self.memory.add_region(mapped.region_id, event.process_id, mapped.page_count)
-        except BaseException:  # raised again; without memory it is no region
+        except BaseException:  # raised again; there is no region without memory
             self.submit(events.Unmap(event.process_id, mapped.region_id))
             raise
         return mapped
@@ -183,13 +180,13 @@ class Engine:
     def hint(
         self, process_id: int, region_id: int, offset: int, length: int | None, hint: Hint | None
     ) -> tuple[commands.HintSet, asyncio.Future[int]]:
-        """Set a hint; returns the answer, and what has its pages over the budget when all its pages are in line.
+        """Set a hint; returns the core's answer, and a future that is done when the hint is applied to all its pages.
 
-        Raises what the core raises.
+        The future's result is the number of pages over the budget. Raises what the core raises.
         """
         reply_to = next(self._replies)
         applied: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._hints[reply_to] = applied  # now, because the pages may be in line before `submit` returns
+        self._hints[reply_to] = applied  # now, because the hint may be applied before `submit` returns
         answer: commands.Answer | None = None
         try:
             answer = self.submit(events.SetHint(process_id, region_id, offset, length, hint, reply_to))
@@ -208,21 +205,21 @@ class Engine:
             applied.set_result(command.over_budget)
 
     def _poison(self, command: commands.Poison) -> None:
-        """Have touches of pages end in SIGBUS; the operator is told of those that wait instead."""
+        """Make touches of pages raise SIGBUS; publish a notice of each page for which threads wait instead."""
         for key in self.memory.poison(command.pages, [number_of_reason(reason) for reason in command.reasons]):
             region_id, page = key >> PAGE_BITS, key & PAGE_MASK
             self.on_notice(
                 commands.Notice(
                     "thread_blocked",
                     0,
-                    f"who touched page {page} of region {region_id} waits for good: this kernel has no UFFDIO_POISON "
-                    "(Linux 6.6), so no error can be delivered; end the process, or have the page brought in by ensure",
+                    f"a thread that touches page {page} of region {region_id} waits for ever: this kernel has no "
+                    "UFFDIO_POISON (Linux 6.6), so no error can be delivered; end the process, or ensure the page",
                     {"region_id": str(region_id), "page": str(page)},
                 )
             )
 
     def tick(self) -> None:
-        """Time has passed: tell the core, give up what devices take too long for, and have the event log written."""
+        """Hand the core a Tick, give up late jobs of devices, and flush the event log."""
         self.complete(events.Tick())
         now = self.now()
         self.fault_times.tick()
@@ -249,9 +246,9 @@ class Engine:
             self._pumping = False
 
     def _perform(self, todo: Sequence[commands.Command], touch: Touch | None) -> commands.Answer | None:
-        """Perform commands in their order, all of them; returns the one that is an answer, if there is one.
+        """Perform all commands in their order; returns the one that is an answer, if there is one.
 
-        Raises what moving the bytes of an access raises; that is its caller's.
+        Then raises what `touch` has raised, which is its caller's error.
         """
         answer: commands.Answer | None = None
         failure: Exception | None = None
@@ -266,14 +263,14 @@ class Engine:
                 continue
             try:
                 self.performers[type(command)](command)
-            except Exception as error:  # noqa: BLE001 - logged with its traceback, and the core is told
+            except Exception as error:  # noqa: BLE001 - logged with its traceback, and reported to the core
                 self._failed(command, error)
         if failure is not None:
             raise failure
         return answer
 
     def _failed(self, command: commands.Command, error: Exception) -> None:
-        """A command could not be performed: the core hears of it as of any other failure, and the log has why."""
+        """Log why a command could not be performed, and report its failure to the core."""
         log.event("command_failed", exc_info=True, command=type(command).__name__)
         why = f"usmd cannot perform {type(command).__name__}: {type(error).__name__}"
         following = completion_of(command, why)
@@ -286,7 +283,7 @@ class Engine:
             self._events.append(following)
 
     def _make_performers(self) -> dict[type[commands.Command], Callable[[Any], object]]:
-        """What performs each kind of command that is no answer."""
+        """The function that performs each kind of command that is not an answer."""
         memory = self.memory
 
         def zero_fill(command: commands.ZeroFill) -> None:
@@ -311,7 +308,7 @@ class Engine:
             for number, pages in _by_device(command.pages, lambda page: page.slot):
                 try:
                     self.queues[number].write(pages)
-                except Exception as error:  # noqa: BLE001 - logged and told; what goes to other devices is under way
+                except Exception as error:  # noqa: BLE001 - logged and reported; other devices' pages are under way
                     self._failed(commands.WriteSlots(pages), error)
 
         def read(command: commands.ReadSlots) -> None:
@@ -365,7 +362,7 @@ class Engine:
         except BufferError:
             if not any(queue.hangs for queue in self.queues):
                 raise
-            # A write that is late reads memory still, which goes with the process.
+            # A late write still reads the memory, which ends with the process.
 
 
 def _by_device(items: Iterable[_T], reference_of: Callable[[_T], int]) -> Iterable[tuple[int, list[_T]]]:

@@ -1,8 +1,7 @@
-"""The event log of a running daemon: `usmd serve --trace-events FILE`, and the last events for a check that failed.
+"""The event log of a running daemon: `usmd serve --trace-events FILE`, and the last events before a failed check.
 
-Lines are made on the loop and written on a thread of their own. The log never holds the loop up: where the disk is
-slower than the events, or the file is full, the log ends, because what follows a gap could not be replayed. What stands
-in a line is usmd.lab.event_records' business.
+Lines are made on the loop and written on a thread of their own. The log never delays the loop: if the disk is slower
+than the events, or the file is full, the log ends, because events after a gap could not be replayed.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ from usmd.lab.event_records import MARK, Record, Recorder, end_line, header_line
 from usmd.sizes import format_size
 
 CHUNK: Final = 1 << 16
-"""Bytes that are handed to the writer at a time, or more for a larger event."""
+"""Bytes handed to the writer at a time, or more for a larger event."""
 MAX_CHUNKS: Final = 256
 """Chunks that may wait for the disk, 16 MiB."""
 LAST_EVENTS: Final = "last-events.jsonl"
-"""Name of the file with the last events before a check that failed; the next such file takes its place."""
+"""Name of the file with the last events before a failed check; the next such file replaces it."""
 BEFORE: Final = ".before"
-"""What is appended to the name of an older log when a new one begins."""
+"""Appended to the name of an older log when a new one begins."""
 
 
 class EventLog:
-    """A log in a file of at most `limit` bytes. Runs on the loop, but for the writer."""
+    """A log in a file of at most `limit` bytes. Runs on the loop, except for the writer."""
 
     def __init__(self, path: Path, limit: int) -> None:
-        """Make the file; an event log that is there is kept as FILE.before. Raises ConfigError."""
+        """Make the file; an older event log is kept as FILE.before. Raises ConfigError."""
         self._path = path
         self._limit = limit
         self._descriptor = _open_new(path)
@@ -55,11 +54,11 @@ class EventLog:
         self._out += header_line(settings, devices, complete=True)
 
     def clock(self, clock: Callable[[], float]) -> Callable[[], float]:
-        """The clock by which the core times calls of policies, so that its readings are in the log."""
+        """Wrap a clock by which the core times calls of policies, so that its readings are in the log."""
         return self._recorder.clock(clock)
 
     def handle(self, core: Core, event: events.Event, now: float) -> list[commands.Command]:
-        """Have a core handle an event, and log it; raises what the core raises."""
+        """Hand an event to a core, and log it; raises what the core raises."""
         if self._stopped:
             return core.handle(event, now)
         try:
@@ -71,7 +70,7 @@ class EventLog:
                 self.flush()
 
     def flush(self) -> None:
-        """Hand what was logged to the writer; returns at once."""
+        """Hand logged lines to the writer; returns at once."""
         if self._stopped:
             return
         if self._write_error:
@@ -88,12 +87,12 @@ class EventLog:
                 self._stop("the disk is slower than the events")
 
     def close(self) -> None:
-        """Write what is left, wait some seconds for that at most, and close the file; a second call does nothing."""
+        """Write what is left, wait some seconds for it at most, and close the file; a second call does nothing."""
         if self._descriptor < 0:
             return
         self.flush()
         if self._aside.finish():
-            os.close(self._descriptor)  # else the writer uses it still, and it goes with the process
+            os.close(self._descriptor)  # else the writer still uses it until the process ends
         self._descriptor = -1
 
     def _stop(self, why: str) -> None:
@@ -102,7 +101,7 @@ class EventLog:
         log.event("event_log_ended", file=str(self._path), events=self._recorder.handled, why=why)
 
     def _write(self, chunk: bytes) -> bool:
-        """Write in the writer's thread; what is left after an error is dropped."""
+        """Write a chunk in the writer's thread; after an error the rest is dropped."""
         try:
             left = memoryview(chunk)
             while left and not self._write_error:
@@ -113,7 +112,7 @@ class EventLog:
 
 
 def _open_new(path: Path) -> int:
-    """Make the file and return its descriptor; raises ConfigError for what is there and is no event log."""
+    """Make the file and return its descriptor; raises ConfigError if it cannot, or if another kind of file is there."""
     try:
         with contextlib.suppress(FileNotFoundError):
             found = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -123,8 +122,8 @@ def _open_new(path: Path) -> int:
                 os.close(found)
             if not ours:
                 raise ConfigError(
-                    f"server.trace_events = {str(path)!r} exists and is no event log, so it is left alone; give "
-                    "another path, or remove the file if nobody needs it"
+                    f"server.trace_events = {str(path)!r} exists and is not an event log, so it is left alone; "
+                    "give another path, or remove the file if it is not needed"
                 )
             path.replace(path.with_name(path.name + BEFORE))
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -142,11 +141,11 @@ def write_last_events(
     *,
     complete: bool,
 ) -> Path:
-    """Write events and their times to LAST_EVENTS in a folder, for reading; blocks. Raises OSError.
+    """Write events and their times to LAST_EVENTS in a folder, and return its path; blocks. Raises OSError.
 
-    `complete`: they are all that the core handled, so that they can be replayed, though not compared.
+    `complete`: they are all events that the core handled, so that they can be replayed, though not compared.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{LAST_EVENTS}.", dir=folder)  # mode 0600, and nobody's link
+    descriptor, name = tempfile.mkstemp(prefix=f".{LAST_EVENTS}.", dir=folder)  # mode 0600, and not a link
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,8 +1,8 @@
-"""Connections beyond a limit: which those are, and how their processes learn of it before they are closed.
+"""Connections beyond a limit: which those are, and how their processes get the reason before they are closed.
 
-A connection cannot be told why it is closed, but a call can be refused with the reason. So a connection that is too
-many is closed after a while, and meanwhile the next call of its process that begins a session or a stream is refused.
-A client closes the connection of a call that was refused, and there is one less. Covers no descriptor.
+A closed connection carries no reason, but a refused call does. So a connection that is too many is closed after a
+while, and meanwhile the next call of its process that begins a session or a stream is refused. A client closes the
+connection of a refused call itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 A_SESSION: Final = 4
 """Connections that a session gives its user."""
 GRACE_SECONDS: Final = 0.5
-"""For which a connection that is too many stays, so that a call of its process can be refused."""
+"""How long a connection that is too many stays, so that a call of its process can be refused."""
 MOST_IN_GRACE: Final = 32
 """Connections that stay for that at a time; the rest are closed at once."""
 
@@ -31,7 +31,7 @@ class Peer(NamedTuple):
 
 
 class Sessions(NamedTuple):
-    """Processes that have sessions, how many each user has, and the bytes that all of them account for."""
+    """Processes that have sessions, the sessions of each user, and the bytes that all sessions account for."""
 
     pids: frozenset[int]
     of_user: Counter[int]
@@ -39,10 +39,10 @@ class Sessions(NamedTuple):
 
 
 def too_many(peers: Iterable[Peer], sessions: Sessions, of_user: int, in_all: int) -> Iterator[tuple[Peer, str]]:
-    """The connections to be closed, and why: those of a user beyond what it may have.
+    """The connections that are too many, and why.
 
-    A user may have `of_user` and A_SESSION for each of its sessions; all together `in_all`. Strangers' go first, and of
-    those the youngest of the process that has most, so that another process of the user can still attach.
+    A user may have `of_user` and A_SESSION for each of its sessions; all users together `in_all`. Strangers' go first,
+    and of those the youngest of the process that has most, so that another process of the user can still attach.
     """
     users: defaultdict[int, list[tuple[bool, int, float, Peer]]] = defaultdict(list)
     ranks: Counter[int] = Counter()
@@ -56,7 +56,7 @@ def too_many(peers: Iterable[Peer], sessions: Sessions, of_user: int, in_all: in
             yield peer, f"user {uid} may have {allowed} (server.max_user_connections, and {A_SESSION} a session)"
         del own[allowed:]
     excess = sum(map(len, users.values())) - in_all
-    while excess > 0:  # of the user who has most
+    while excess > 0:  # of the user that has most
         own = max(users.values(), key=len)
         yield own.pop()[-1], f"all users may have {in_all}, a share of the limit of open files"
         excess -= 1
@@ -67,17 +67,17 @@ class Excess:
 
     def __init__(self) -> None:
         self._found: dict[int, float] = {}
-        """Inode of each that still stays → when it was found to be too many."""
+        """Inode of each that still stays → time at which it was found to be too many."""
         self._refusals: defaultdict[int, list[str]] = defaultdict(list)
-        """Process → why a call of it is to be refused, once for each of its connections that are too many."""
+        """Process → reasons to refuse its calls, one for each of its connections that are too many."""
 
     @property
     def next_end(self) -> float:
-        """Time at which the next of them is to be closed; infinity if there is none."""
+        """Time at which the next is to be closed; infinity if there is none."""
         return min(self._found.values(), default=inf) + GRACE_SECONDS
 
     def overdue(self, too_many: Iterable[tuple[Peer, str]], now: float) -> list[tuple[Peer, str]]:
-        """The connections to be closed now, of all that are too many."""
+        """The connections of `too_many` to be closed now."""
         closed: list[tuple[Peer, str]] = []
         found: dict[int, float] = {}
         staying: list[Peer] = []
@@ -99,6 +99,6 @@ class Excess:
         return closed
 
     def take_refusal(self, pid: int) -> str | None:
-        """Why a call of a process is to be refused, or None."""
+        """Take a reason to refuse a call of a process, or None."""
         reasons = self._refusals.get(pid)
         return reasons.pop() if reasons else None

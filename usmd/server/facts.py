@@ -1,7 +1,7 @@
-"""What a socket says of itself without being asked for memory: gRPC health and reflection, of its own service alone.
+"""gRPC health and reflection of a socket, for its own service alone.
 
-The daemon's other service, and that there is one, is no business of a caller on this socket. So each has its own
-statuses, and a pool of descriptors with nothing in it but what it serves.
+A caller must not learn of the daemon's other service. So each socket has its own statuses, and a pool of descriptors
+with only what it serves.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Facts:
         )
 
     async def serving(self) -> None:
-        """The service is there."""
+        """Report that the service is there."""
         await self._health.set(self._name, health_pb2.HealthCheckResponse.SERVING)
 
     async def stopping(self) -> None:
-        """The service is about to end."""
+        """Report that the service is about to end."""
         await self._health.enter_graceful_shutdown()
 
 
@@ -73,7 +73,7 @@ class _Reflection:
 
 
 def _pool_of(files: Iterable[FileDescriptor]) -> DescriptorPool:
-    """A pool of these files and those that they need."""
+    """A pool of these files and the files that they need."""
     pool = DescriptorPool()
     known: set[str] = set()
 

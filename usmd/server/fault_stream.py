@@ -1,7 +1,6 @@
-"""One call of StreamFaults: takes faults, accesses and returns of regions, and writes what comes of them, on the loop.
+"""One call of StreamFaults: takes faults, accesses and regions to unmap, and writes their outcomes, on the loop.
 
-Covers back-pressure. A stream whose client does not read holds up that stream alone, because nothing further is taken
-from it until the client does. What a stream's end means for its session is the business of `sessions`.
+A client that does not read delays its own stream alone: nothing more is taken from the stream until the client reads.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from usmd.server.transfers import Transfers
 MAX_BATCH_FAULTS: Final = 4096
 MAX_BATCH_ACCESSES: Final = 4096
 MAX_MISSING_PAGES: Final = 16384
-"""Pages that the faults of one session wait for, beyond which no more faults are filed for it."""
+"""While the faults of a session wait for more pages than this, no more faults are filed for it."""
 PART_PAGES: Final = 512
-"""Pages of a batch of faults or accesses handled at a stretch; then the loop has its turn."""
+"""Pages of a batch of faults or accesses handled before the loop has its turn."""
 _EOF: Final = grpc.aio.EOF
 
 
@@ -38,7 +37,7 @@ class FaultStream:
     def __init__(
         self, engine: Engine, transfers: Transfers, sessions: Sessions, session: Session, context: Context
     ) -> None:
-        """Open a stream; raises LimitExceeded when the session has as many as it may have."""
+        """Open a stream; raises LimitExceeded if the session may not have another."""
         self._engine = engine
         self._transfers = transfers
         self._sessions = sessions
@@ -49,7 +48,7 @@ class FaultStream:
         self._stream: Stream = session.open_stream()
 
     async def run(self) -> None:
-        """Serve until either side or the session ends; raises what the session ended with."""
+        """Serve until either side or the session ends; raises the error with which the session ended."""
         session = self._session
         reader = asyncio.create_task(self._read())
         writer = asyncio.create_task(self._write_late_outcomes())
@@ -86,7 +85,7 @@ class FaultStream:
                 await self._flush()
 
     async def _unmap(self, region_ids: Sequence[int]) -> None:
-        """Give regions back, with a turn of the loop after each; those that the client gave back by a call are gone."""
+        """Unmap regions, with a turn of the loop after each; regions that a call has unmapped already are skipped."""
         for region_id in region_ids:
             if self._session.ended.is_set():
                 return
@@ -95,7 +94,7 @@ class FaultStream:
             await asyncio.sleep(0)
 
     async def _file_all(self, faults: Sequence[client_pb2.Fault]) -> None:
-        """File a batch of faults; outcomes of its last part are in the outbox."""
+        """File a batch of faults; outcomes of its last part stay in the outbox."""
         part: list[events.FaultRequest] = []
         pages = 0
         for fault in faults:
@@ -130,7 +129,7 @@ class FaultStream:
         return 0 if process is None else process.missing
 
     async def _access_all(self, accesses: Sequence[client_pb2.Access]) -> None:
-        """Do accesses in their order, and write the answers; no more than about MESSAGE_BYTES of them wait for that."""
+        """Do accesses in their order and write the answers, of which about MESSAGE_BYTES may wait to be written."""
         stream = self._stream
         pages = size = 0
         for access in accesses:
@@ -154,7 +153,7 @@ class FaultStream:
         await self._flush()
 
     def _pages(self, access: client_pb2.Access) -> int:
-        """Pages that an access is about, which may be more than it is allowed."""
+        """About how many pages an access asks for, which may be more than is allowed."""
         length = access.load.length if access.HasField("load") else access.ByteSize()
         return length // self._page_size + 1
 
@@ -179,7 +178,7 @@ class FaultStream:
             await self._flush()
 
     async def _flush(self) -> None:
-        """Write what is in the outbox; waits as long as the client does not read."""
+        """Write the outbox; waits while the client does not read."""
         outbox = self._stream.outbox
         async with self._gate:
             while outbox:

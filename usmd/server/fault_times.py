@@ -1,7 +1,7 @@
-"""How long faults take in the daemon: from the event that brings one to what ends it.
+"""How long faults take in the daemon, from the event that brings a fault to its end.
 
-A real fault ends when its page is there; an explicit one when its outcome is made. Wire, queue of the kernel and client
-are not in it, and failed faults neither. Of a busy daemon some faults of each tick are timed, not all.
+A real fault ends when its page is present, an explicit one when its outcome is made. Time on the wire, in the kernel's
+queue and in the client is not counted, and neither are failed faults. A busy daemon times some faults of each tick.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from usmd.server.latency import TIMED_A_TICK, Histogram
 MAX_WAITING: Final = 1 << 12
 """Faults of each kind that are timed while they wait; more are not timed."""
 _SERVED: Final = (commands.ZeroFill, commands.Restore, commands.Wake)
-"""Commands by which the threads that wait for their pages go on."""
+"""Commands that wake the threads that wait for their pages."""
 
 
 class FaultTimes:
@@ -28,24 +28,24 @@ class FaultTimes:
         self.real = Histogram()
         self.explicit = Histogram()
         self.looks = True
-        """Whether a fault that comes now is timed, or one is that waits; `handled` need not be called else."""
+        """Whether new faults are timed, or a timed one waits; else `handled` need not be called."""
         self.waits = False
-        """Whether a fault waits that is timed, so that `handled` must be called for each event."""
+        """Whether a timed fault waits, so that `handled` must be called for each event."""
         self._left = TIMED_A_TICK
         self._core = core
         self._now = now
         self._pages: dict[int, float] = {}
-        """Page key → when the first of its real faults came that wait; the others are not timed."""
+        """Page key → time of its first waiting real fault; the others are not timed."""
         self._faults: dict[tuple[int, int, int], float] = {}
-        """Process, `reply_to` and fault id → when an explicit fault came that waits."""
+        """Process, `reply_to` and fault id → time of a waiting explicit fault."""
 
     def tick(self) -> None:
-        """Time as many faults again."""
+        """Time `TIMED_A_TICK` more faults."""
         self._left = TIMED_A_TICK
         self.looks = True
 
     def handled(self, event: events.Event, todo: Sequence[commands.Command], began: float) -> None:
-        """An event that came at `began` was handled, and its commands were performed."""
+        """Time the faults of an event that came at `began`, once its commands `todo` are performed."""
         now = self._now()
         if self._faults:
             self._end_explicit(todo, now)

@@ -1,8 +1,8 @@
-"""How soon the daemon hears of a real page fault: `memory.fault_wakeup`. Changes where and how it waits, nothing else.
+"""`memory.fault_wakeup`: where and how the daemon waits for real page faults.
 
 A thread that faults sleeps until it is served. Waking a handler that sleeps on another CPU takes most of that time, so
 it matters more where the handler is than what it does. `sleep` leaves that to the kernel. `spin:<us>` keeps the loop
-looking for so long after each fault. `follow` moves the loop to the CPU on which the last faults happened, where it can
+polling for so long after each fault. `follow` moves the loop to the CPU on which the last faults happened, where it can
 run as soon as the faulting thread sleeps.
 """
 
@@ -17,27 +17,27 @@ from pathlib import Path
 from typing import Final
 
 SLICE_SECONDS: Final = 5e-5
-"""How long `spin` looks at a stretch."""
+"""How long `spin` polls before other work has its turn."""
 FOLLOW_SECONDS: Final = 0.005
 """How often `follow` looks where faults happen."""
 LEAVE_SECONDS: Final = 0.1
-"""Without a fault for so long it goes where the kernel likes again."""
+"""After so long without a fault `follow` lets the kernel choose the CPU again."""
 
 
 class Sleep:
-    """Wait for faults like for everything else."""
+    """Wait for faults as for everything else."""
 
     def faulted(self, pid: int, thread: int) -> float:
-        """A fault of a thread was served; returns until when (by the clock) to look for the next without a pause."""
+        """Called when a thread's fault was served; returns the time (of the clock) up to which to poll for the next."""
         del pid, thread
         return 0.0
 
     def tick(self) -> None:
-        """Some time has passed."""
+        """Called every 0.1 s."""
 
 
 class Spin(Sleep):
-    """Look again and again for `seconds` after each fault; everything else has its turn each `SLICE_SECONDS`."""
+    """Poll for `seconds` after each fault; other work has its turn each `SLICE_SECONDS`."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -46,7 +46,7 @@ class Spin(Sleep):
         self._spinning = False
 
     def faulted(self, pid: int, thread: int) -> float:
-        """Begin to spin, or go on."""
+        """Begin to spin, or continue."""
         del pid, thread
         now = self._clock()
         self._until = now + self._seconds
@@ -74,7 +74,7 @@ class Follow(Sleep):
         self._last = 0.0
 
     def faulted(self, pid: int, thread: int) -> float:
-        """Go where the thread is, but do not look too often."""
+        """Move to the thread's CPU, but look for it only each `FOLLOW_SECONDS`."""
         now = self._clock()
         self._last = now
         if now < self._look_at or not thread:
@@ -84,14 +84,14 @@ class Follow(Sleep):
         if cpu is not None and cpu != self._on and cpu in self._all:
             try:
                 os.sched_setaffinity(0, {cpu})
-            except OSError:  # the CPUs that this process may run on are others now
+            except OSError:  # the CPUs that this process may run on have changed
                 self._all = os.sched_getaffinity(0)
                 return 0.0
             self._on = cpu
         return 0.0
 
     def tick(self) -> None:
-        """Nobody to follow: be free again, and so be the threads that were begun meanwhile."""
+        """If no thread faults, allow all CPUs again, also to the threads that were begun meanwhile."""
         if self._on is not None and self._clock() - self._last > LEAVE_SECONDS:
             self._on = None
             for task in Path("/proc/self/task").iterdir():
@@ -100,7 +100,7 @@ class Follow(Sleep):
 
 
 def cpu_of(pid: int, thread: int) -> int | None:
-    """The CPU on which a thread ran last; None when it is gone, or cannot be seen from here."""
+    """The CPU on which a thread ran last; None if it is gone, or if its state cannot be read."""
     try:
         fields = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()
         return int(fields[36])  # field 39, of which the name and the two before it are cut off
@@ -109,7 +109,7 @@ def cpu_of(pid: int, thread: int) -> int | None:
 
 
 def parse_wakeup(text: str, clock: Callable[[], float] = time.monotonic) -> Sleep:
-    """The way that `memory.fault_wakeup` names; the configuration has checked it."""
+    """The way of waiting that `memory.fault_wakeup` names; the configuration has checked the text."""
     if text == "follow":
         return Follow(clock)
     return Spin(int(text.removeprefix("spin:")) / 1e6, clock) if text.startswith("spin:") else Sleep()

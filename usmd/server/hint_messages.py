@@ -1,4 +1,4 @@
-"""Hints between the wire's typed fields and the core's, by the core's table of keys (usmd.core.hints)."""
+"""Converts hints between the wire's typed fields and the core's, by the core's table of keys (usmd.core.hints)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from usmd.errors import InvalidHint
 _ENUMS: Final[Mapping[str, EnumDescriptor]] = {
     field.name: field.enum_type for field in common_pb2.HintFields.DESCRIPTOR.fields if field.enum_type is not None
 }
-"""The enums of typed fields. Their values are named after field and word, such as PRIORITY_LOW, and 0 is not said."""
+"""The enums of typed fields. Their values are named after field and word, such as PRIORITY_LOW; 0 is unset."""
 
 
 def hint_from_fields(fields: common_pb2.HintFields) -> Hint | None:
-    """The hint that typed fields say: what the same text would say, with the same errors (InvalidHint).
+    """The hint of typed fields, the same as that of the equal text; raises InvalidHint.
 
-    A field that is 0, false or empty is not said.
+    A field that is 0, false or empty is unset.
     """
     values: dict[str, object] = {}
     for key, (_, kind, typed, _, _) in KEYS.items():
@@ -39,7 +39,7 @@ def _chosen(typed: str, number: int, kind: object) -> object:
     """The value of an enum's number."""
     named = _ENUMS[typed].values_by_number.get(number)
     if named is None or not isinstance(kind, Choice):
-        raise InvalidHint(f"hint {typed} {number} is no value of its enum")
+        raise InvalidHint(f"hint {typed} {number} is not a value of its enum")
     return kind.choices[named.name.removeprefix(f"{typed.upper()}_")]
 
 

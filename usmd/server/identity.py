@@ -1,8 +1,8 @@
-"""The identity socket: the kernel vouches for a client's pid and uid, and tells of its death.
+"""The identity socket: here the kernel vouches for a client's pid and uid, and reports its death.
 
-gRPC over a Unix socket knows no peer, so a client first connects here. It reads one line: a ticket, which it hands over
-when it attaches, or "!" and why there is none. It keeps the connection open, and when that closes, the session ends.
-Nothing a client writes is read.
+gRPC over a Unix socket knows no peer, so a client first connects here. It reads one line: a ticket for Attach, or "!"
+and the reason of a refusal. It keeps the connection open; when that closes, the session ends. Bytes that a client
+writes are dropped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PEER = struct.Struct("iII")
 
 
 def bound(path: Path, mode: int, kind: socket.SocketKind) -> socket.socket:
-    """A Unix socket bound to `path`, which has this file mode from the first moment on. Raises OSError."""
+    """A Unix socket bound to `path`, which has this file mode from the start. Raises OSError."""
     listener = socket.socket(socket.AF_UNIX, kind)
     before = os.umask(0o777 & ~mode)
     try:
@@ -44,7 +44,7 @@ def peer_of(connection: socket.socket) -> tuple[int, int, int]:
 
 
 class Identity:
-    """Who connected. `on_gone` is called when the connection closes, once a session has claimed the identity."""
+    """The peer of a connection. `on_gone` is called when that closes, once a session has claimed the identity."""
 
     __slots__ = ("_writer", "gid", "on_gone", "pid", "reads", "uid")
 
@@ -55,10 +55,10 @@ class Identity:
         self.gid = gid
         self.on_gone: Callable[[], None] | None = None
         self.reads = Turns(1, STRANGER_SECONDS, QUEUE_SECONDS)
-        """Of the call that claims it."""
+        """The turn of the call that claims it."""
 
     def close(self) -> None:
-        """Close the connection, because nobody needs it to be known any more."""
+        """Close the connection, which no session needs any more."""
         self._writer.close()
 
 
@@ -86,12 +86,12 @@ class Identities:
         return len(self._connections)
 
     def turns(self, ticket: str) -> Turns | None:
-        """Whose turn it is among the calls that show this ticket; None for one that cannot be claimed."""
+        """The turns of the calls that show this ticket; None if it cannot be claimed."""
         identity = self._unclaimed.get(ticket)
         return None if identity is None else identity.reads
 
     def find(self, ticket: str) -> Identity:
-        """Claim the identity that a ticket stands for; raises UnknownSession when it is unknown, used or too old."""
+        """Claim the identity of a ticket; raises UnknownSession if the ticket is unknown, used or too old."""
         identity = self._unclaimed.pop(ticket, None)
         if identity is None:
             raise UnknownSession(
@@ -101,7 +101,7 @@ class Identities:
         return identity
 
     async def serve(self, path: Path, mode: int) -> None:
-        """Listen on `path`, with this file mode from the first moment on."""
+        """Listen on `path`, with this file mode from the start."""
         self._server = await asyncio.start_unix_server(self._connected, sock=bound(path, mode, socket.SOCK_STREAM))
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -119,7 +119,7 @@ class Identities:
         try:
             writer.write(f"{ticket}\n".encode())
             while await reader.read(4096):
-                pass  # what it says is not for us; only the end counts
+                pass  # only the end counts
         except ConnectionError:
             pass  # a reset is an end
         finally:
@@ -137,7 +137,7 @@ class Identities:
             writer.close()
 
     async def close(self) -> None:
-        """Stop listening and close all connections; claimed identities are told."""
+        """Stop listening and close all connections, which calls `on_gone` of claimed identities."""
         if self._server is not None:
             self._server.close()
         for writer in list(self._connections):

@@ -1,4 +1,4 @@
-"""How long things take, counted in buckets, so that a median and a tail cost no memory however much is counted."""
+"""Durations counted in buckets, so that quantiles of any number of durations take a fixed amount of memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 TIMED_A_TICK: Final = 256
-"""How many of a kind are timed between two ticks of 0.1 s, so that a busy daemon spends nothing to speak of on it."""
+"""Durations of a kind that are timed between two ticks of 0.1 s, so that a busy daemon spends little on that."""
 _UNITS: Final = 1e7
 """Units in a second: tenths of a microsecond."""
 _BUCKETS: Final = 256
@@ -28,14 +28,14 @@ class Histogram:
         return sum(self._counts)
 
     def add(self, seconds: float, count: int = 1) -> None:
-        """Count so many durations of about `seconds`, which are at least 0."""
+        """Count `count` durations of about `seconds`, which are at least 0."""
         units = int(seconds * _UNITS)
         shift = units.bit_length() - 4
         bucket = units if shift <= 0 else (shift << 3) + (units >> shift)
         self._counts[bucket if bucket < _BUCKETS else _BUCKETS - 1] += count
 
     def quantile(self, share: float) -> float:
-        """Seconds that a share of the durations, from 0 to 1, did not exceed; 0 where there are none."""
+        """Seconds that a share of the durations, from 0 to 1, did not exceed; 0 if there are none."""
         left = share * self.count
         for bucket, count in enumerate(self._counts):
             left -= count
@@ -53,7 +53,7 @@ def _middle(bucket: int) -> float:
 
 
 class Stopwatch:
-    """Times things by their number, from `begin` to `end`. Those that failed are in no histogram."""
+    """Times numbered operations from `begin` to `end`. Failed ones are not in the histogram."""
 
     __slots__ = ("_clock", "began", "left", "times")
 
@@ -61,23 +61,23 @@ class Stopwatch:
         self._clock = clock
         self.times = Histogram()
         self.left = TIMED_A_TICK
-        """How many more may begin before the next tick; where that is not above 0, `begin` need not be called."""
+        """How many more may begin before the next tick; if it is not above 0, `begin` need not be called."""
         self.began: dict[int, float] = {}
-        """When each began that has not ended; where it is empty, `end` need not be called."""
+        """Number → time of its begin, until its end; if it is empty, `end` need not be called."""
 
     def tick(self) -> None:
-        """Time as many again."""
+        """Time `TIMED_A_TICK` more."""
         self.left = TIMED_A_TICK
 
     def begin(self, numbers: Sequence[int]) -> None:
-        """Begin with these now; one that is being timed begins again."""
+        """Begin to time these; one that is being timed begins again."""
         self.left -= len(numbers)
         now = self._clock()
         for number in numbers:
             self.began[number] = now
 
     def end(self, numbers: Sequence[int], errors: Sequence[object]) -> None:
-        """End with these now; an error in the place of one says that it failed."""
+        """End these, of which those with an error have failed."""
         now = self._clock()
         for number, error in zip(numbers, errors, strict=True):
             began = self.began.pop(number, None)

@@ -1,11 +1,10 @@
 """One daemon per socket: a lock file next to the socket, held as long as the daemon lives.
 
-gRPC binds a Unix socket that another server still uses without an error, and the first server then serves nobody. So
-the lock is taken before the bind; only its holder removes what a crash left behind, and what it made itself. Binding
-and the socket's mode are the daemon's.
+gRPC binds a Unix socket that another server still uses without an error, and clients no longer reach the first server.
+So the lock is taken before the bind. Only its holder removes what a crash left behind, and what it made itself.
 
-The folder is opened once, and everything is done in that folder, wherever it is moved: what is found later at its path
-may be another's. What was made is known by its inode.
+The folder is opened once, and everything is done in that folder, even if it is moved: another folder may be at its path
+later. What was made is known by its inode.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ LOCK_SUFFIX = ".lock"
 class SocketLock:
     """The right to bind the socket at `path`, and the identity and memory sockets next to it; a context manager.
 
-    `acquire` takes it or raises at once. It also removes socket files that nobody serves.
+    `acquire` takes it or raises at once. It also removes socket files that no server uses.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,8 +43,8 @@ class SocketLock:
     def acquire(self) -> None:
         """Take the lock, or raise and leave everything as it was.
 
-        Raises AlreadyRunning when another process holds it or serves the socket without it, and ConfigError when there
-        is no place for a lock file, or something other than a socket is in the socket's place.
+        Raises AlreadyRunning if another process holds it or serves the socket without it, and ConfigError if a lock
+        file cannot be made, or if something other than a socket is in the socket's place.
         """
         try:
             self._folder = os.open(self.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -69,7 +68,7 @@ class SocketLock:
         return Path(f"/proc/self/fd/{self._folder}/{self.path.name}{suffix}")
 
     def made(self) -> None:
-        """Remember the sockets that were bound, for `release`; raises ConfigError when clients would not find them."""
+        """Remember the sockets that were bound, for `release`; raises ConfigError if clients would not find them."""
         for name in self._sockets:
             if (found := self._look(name)) is not None:
                 self._made[name] = found
@@ -83,7 +82,7 @@ class SocketLock:
             )
 
     def release(self) -> None:
-        """Remove the sockets that were made and the lock file, then let go; without the lock it does nothing."""
+        """Remove the sockets that were made and the lock file, then unlock; does nothing without the lock."""
         if self._descriptor is None:
             return
         try:
@@ -105,14 +104,14 @@ class SocketLock:
         self.release()
 
     def _lock(self) -> int:
-        """Open and lock the lock file; the descriptor that comes back is that of the file now at its path."""
+        """Open and lock the lock file; returns the descriptor of the file that has its name now."""
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(self.lock_path.name, flags, 0o600, dir_fd=self._folder)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A holder removes its file before it lets go. Whoever opened the file just before that now has a lock
-                # on a file that is gone, while the next one may make and lock a new file: then try again.
+                # A holder removes its file before it unlocks. A process that opened the file just before that now has
+                # a lock on a file that is gone, while another may make and lock a new file: then try again.
                 if self._is_lock(descriptor):
                     return descriptor
                 os.close(descriptor)
@@ -128,7 +127,7 @@ class SocketLock:
         descriptor, self._descriptor = self._descriptor, None
         folder, self._folder = self._folder, -1
         try:
-            # Before the lock goes, or it could be the file of the next holder that is removed.
+            # Before the unlock, or the file of the next holder could be removed.
             if descriptor is not None and self._is_lock(descriptor, folder):
                 os.unlink(self.lock_path.name, dir_fd=folder)
         finally:
@@ -137,7 +136,7 @@ class SocketLock:
             os.close(folder)
 
     def _look(self, name: str, folder: int | None = None) -> os.stat_result | None:
-        """What has this name in the folder; None for nothing."""
+        """The status of the file with this name in the folder, or None."""
         try:
             return os.stat(name, dir_fd=self._folder if folder is None else folder, follow_symlinks=False)
         except FileNotFoundError:
@@ -149,21 +148,21 @@ class SocketLock:
         return found is not None and os.path.samestat(os.fstat(descriptor), found)
 
     def _remove_stale(self, name: str) -> None:
-        """Remove the socket file of this name if nobody listens on it."""
+        """Remove the socket file of this name if no process listens on it."""
         found = self._look(name)
         if found is None:
             return
         place = self.path.with_name(name)
         if not stat.S_ISSOCK(found.st_mode):
             raise ConfigError(
-                f"socket {place} cannot be made: something that is no socket is there; choose another path"
+                f"socket {place} cannot be made: something other than a socket is there; choose another path"
             )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
             probe.setblocking(False)
             code = probe.connect_ex(f"/proc/self/fd/{self._folder}/{name}")
             if code == 0:
                 raise AlreadyRunning(self._taken(f"the program with pid {peer_of(probe)[0]}, which holds no lock"))
-        if code in (errno.EAGAIN, errno.EPROTOTYPE):  # somebody listens: its backlog is full, or it wants packets
+        if code in (errno.EAGAIN, errno.EPROTOTYPE):  # a process listens: its backlog is full, or it wants packets
             raise AlreadyRunning(self._taken("a program that holds no lock"))
         if code != errno.ECONNREFUSED:
             raise OSError(code, os.strerror(code))
@@ -175,6 +174,6 @@ class SocketLock:
 
 
 def _holder(descriptor: int) -> int | None:
-    """Process number in the lock file; None when its holder has not written it yet."""
+    """Process number in the lock file; None if its holder has not written it yet."""
     text = os.pread(descriptor, 32, 0)
     return int(text) if re.fullmatch(rb"\d{1,10}\n", text) else None

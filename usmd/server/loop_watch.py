@@ -1,9 +1,8 @@
-"""A thread that notices when the event loop stands: it says where, and ends the client whose memory it stands in.
+"""A thread that notices when the event loop stands: it logs where, and ends the client in whose memory it stands.
 
-All of the daemon waits while one callback runs. Whatever can be foreseen to take long is not done on the loop, so a
-loop that stands shows a defect, a machine that is short of something, or a client that holds a lock of its own address
-space (mmap_lock), without which the kernel fills no page for it. The service manager is told nothing good meanwhile:
-`WATCHDOG=1` is sent by the loop itself, see daemon.py.
+All of the daemon waits while one callback runs. Long work is not done on the loop. So a loop that stands shows a
+defect, a machine that is short of something, or a client that holds a lock of its own address space (mmap_lock),
+without which the kernel fills no page for it. Meanwhile the service manager gets no `WATCHDOG=1`: the loop sends that.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from usmd.mechanism.client_memory import ClientMemory
 
 LOOK_SECONDS: Final = 0.1
 CLIENT_SECONDS: Final = 0.25
-"""After so long without a beat the client is ended in whose memory the loop waits; beats come each 0.1 s."""
+"""After so long without a beat, the client in whose memory the loop waits is ended. A beat is due each 0.1 s."""
 TELL_SECONDS: Final = 1.0
-"""After so long without a beat the operator is told."""
+"""After so long without a beat, the log and the service manager get the place where the loop stands."""
 MAX_PLACES: Final = 6
-"""Calls told of a stack, the innermost ones."""
+"""Innermost calls of a stack that are logged."""
 
 
 class LoopWatch:
-    """Watches the thread that makes it. `end_client` is called on another thread, and so is `tell`.
+    """Watches the thread that makes it. `tell` gets a line for the service manager.
 
-    `tell` gets a line for the service manager.
+    `end_client` and `tell` are called on another thread.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class LoopWatch:
         self._stop.set()
 
     def beat(self) -> None:
-        """The loop goes round."""
+        """Record that the loop runs."""
         self._beat = self._clock()
 
     def _run(self) -> None:
@@ -68,7 +67,7 @@ class LoopWatch:
 
     def look(self, now: float) -> None:
         """Look at the loop once."""
-        stopped = now - self._looked > 3 * LOOK_SECONDS  # the watch too: by a signal, or for want of a CPU
+        stopped = now - self._looked > 3 * LOOK_SECONDS  # the watch stood too: by a signal, or without a CPU
         self._looked = now
         stands = now - self._beat
         if stands < CLIENT_SECONDS:
@@ -86,9 +85,9 @@ class LoopWatch:
             self._tell(f"STATUS=the event loop stands at {_stack(frame, 1)}")
 
     def _look_for_client(self, frame: FrameType | None) -> None:
-        """End a client in whose memory the loop waited for a lock of the kernel at the last look too.
+        """End a client in whose memory the loop waits for a lock of the kernel, as it did at the last look.
 
-        That is state D; to wait for a CPU, or for Python's own lock, is no client's doing.
+        Such a wait is state D. No client is to blame for a wait for a CPU or for Python's lock.
         """
         before, self._place = self._place, None
         client = _client_in(frame)
@@ -103,7 +102,7 @@ class LoopWatch:
 
 
 def _client_in(frame: FrameType | None) -> ClientMemory | None:
-    """The client on whose memory a system call is under way."""
+    """The client on whose memory a system call is under way, or None."""
     while frame is not None:
         owner = frame.f_locals.get("self")
         if isinstance(owner, ClientMemory):
@@ -113,7 +112,7 @@ def _client_in(frame: FrameType | None) -> ClientMemory | None:
 
 
 def _stack(frame: FrameType | None, most: int = MAX_PLACES) -> str:
-    """The innermost calls, the last first."""
+    """The innermost calls, the innermost first."""
     places: list[str] = []
     while frame is not None and len(places) < most:
         places.append(f"{frame.f_code.co_qualname} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})")

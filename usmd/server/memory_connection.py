@@ -1,8 +1,8 @@
 """One client's connection to the memory socket: its packets, its faults, and its end.
 
 A packet is a MemoryRequest of the proto, its answer a MemoryReply; descriptors travel beside them. The kernel vouches
-for the peer. The session was begun by gRPC, and is named by its token, or it is begun here, and ends with the
-connection. A pidfd ends the session when the process dies. Everything runs on the loop, in callbacks, and none waits.
+for the peer. The session was begun by gRPC and is named by its token, or it is begun here. It ends with the connection,
+or when the process dies, which a pidfd reports. Everything runs on the loop, in callbacks that do not wait.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from usmd.server.sessions import Session, Sessions
 MAX_PIECES: Final = 4096
 """Pieces that the regions of a client may be in."""
 HINT_SECONDS: Final = 60.0
-"""Longest wait for a hint to come to the pages that are in memory."""
+"""Longest wait for a hint to be applied to its pages in memory."""
 AGAIN_SECONDS: Final = 0.005
-"""After which a request is looked at again that could not be answered yet."""
+"""Time between two tries to answer a request that must wait."""
 MAX_ROUNDS: Final = 16
-"""Reads of one client's faults at a stretch; then others have their turn."""
+"""Reads of one client's faults before other clients have their turn."""
 
 
 @dataclass
 class Surroundings:
-    """What all connections share. `dispose` closes a descriptor that came from a peer, where nothing waits for that.
+    """What all connections share. `dispose` closes a descriptor of a peer without waiting for that.
 
-    `features` are what is agreed on with each userfaultfd. Within `timeout` seconds a connection has its session.
+    `features` are enabled on each userfaultfd. A connection without a session is closed after `timeout` seconds.
     """
 
     engine: Engine
@@ -59,11 +59,11 @@ class Surroundings:
     allowance: Allowance
     dispose: Callable[[int], None]
     connections: set[Connection] = field(default_factory=set)
-    """Those that are open."""
+    """Open connections."""
 
 
 class Connection:
-    """A connection that was accepted, and is open until `close`."""
+    """An accepted connection, open until `close`."""
 
     def __init__(self, around: Surroundings, peer: socket.socket, pid: int, uid: int) -> None:
         self._around = around
@@ -78,7 +78,7 @@ class Connection:
         self._reading = False
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(around.timeout, self.close)
-        """Ends a connection without a session; later, looks again whether a request can be answered."""
+        """Closes a connection without a session; later, tries again to answer a request that must wait."""
         self._loop.add_reader(peer, self._readable)
         around.connections.add(self)
 
@@ -102,7 +102,7 @@ class Connection:
                 self._serve_packet(data, descriptors, flags)
             else:
                 self._ended("its memory connection was closed")
-        except Exception:  # noqa: BLE001 - logged with its traceback, and the client is told by the end of its session
+        except Exception:  # noqa: BLE001 - logged with its traceback, and the session ends
             log.event("defect", exc_info=True, method="usmd memory socket")
             self._ended("usmd could not do what its memory connection asked; a defect of usmd")
         finally:
@@ -110,7 +110,7 @@ class Connection:
                 self._around.dispose(descriptor)
 
     def _serve_packet(self, data: bytes, descriptors: list[int], flags: int) -> None:
-        """Answer a packet; what is kept of the descriptors leaves the list."""
+        """Answer a packet; descriptors that are kept are removed from the list."""
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise InvalidArgument(
@@ -125,7 +125,7 @@ class Connection:
                 self.close()  # a stranger has one try
 
     def _handle(self, request: client_pb2.MemoryRequest, descriptors: list[int]) -> None:
-        """Do what a packet asks, and answer it. What is kept of the descriptors leaves the list."""
+        """Do what a packet asks, and answer it; `descriptors` as for `_serve_packet`."""
         kind = request.WhichOneof("request")
         if kind == "attach":
             self._attach(request.attach.session_token, descriptors)
@@ -160,9 +160,9 @@ class Connection:
             )
 
     def _later(self, ready: Callable[[], bool], then: Callable[[], None], seconds: float) -> None:
-        """Go on when something is `ready`, or so many seconds later. Nothing is read before: replies come in order."""
+        """Call `then` when `ready`, or `seconds` later. No packet is read before, so that replies keep their order."""
         if self not in self._around.connections:
-            return  # what was asked has ended it
+            return  # the request has ended it
         self._loop.remove_reader(self._peer)
         self._look(ready, then, self._around.engine.now() + seconds)
 
@@ -178,7 +178,7 @@ class Connection:
         data = reply.SerializeToString() or client_pb2.MemoryReply(message="ok").SerializeToString()
         try:
             socket.send_fds(self._peer, [data], descriptors or [])
-        except OSError:  # full, because the client does not read, or gone
+        except OSError:  # the client does not read, or is gone
             self._ended("its memory connection broke")
 
     # Requests
@@ -186,10 +186,10 @@ class Connection:
     def _attach(self, token: str, descriptors: list[int]) -> None:
         descriptor = self._userfaultfd_of("attach", descriptors)
         session = self._around.sessions.find(token)
-        # A token that another process shows was stolen: it stands for nobody.
+        # A token that another process shows was stolen.
         foreign = session.identity is not None and session.identity.pid != self._pid
         if foreign or any(each.session is session for each in self._around.connections):
-            raise UnknownSession("no session that has no memory yet has this token in this process; attach first")
+            raise UnknownSession("no session of this process without a memory connection has this token; attach first")
         self._take(descriptor, descriptors, lambda: session)
         self._answer(client_pb2.MemoryReply())
 
@@ -210,11 +210,11 @@ class Connection:
         if len(descriptors) != 1:
             raise InvalidArgument(f"{len(descriptors)} descriptors came with {kind}; exactly one is allowed")
         if not uffd.is_userfaultfd(descriptors[0]):
-            raise InvalidArgument(f"the descriptor that came with {kind} is no userfaultfd")
+            raise InvalidArgument(f"the descriptor that came with {kind} is not a userfaultfd")
         return descriptors[0]
 
     def _take(self, descriptor: int, descriptors: list[int], session_of: Callable[[], Session]) -> Session:
-        """Serve the faults of a userfaultfd for a session, which is known or made last; raises UsmdError."""
+        """Serve the faults of a userfaultfd for the session of `session_of`, called last; raises UsmdError."""
         try:
             pidfd = peer_pidfd(self._peer, self._pid)
         except OSError as error:
@@ -233,7 +233,7 @@ class Connection:
         except UsmdError:
             os.close(pidfd)  # the userfaultfd is still among the descriptors
             raise
-        descriptors.clear()  # it is the client memory's now
+        descriptors.clear()  # the client memory owns it now
         self._timer.cancel()
         self._pidfd, self._client, self.session = pidfd, client, session
         around.allowance.settle(self._uid)
@@ -261,7 +261,7 @@ class Connection:
         region = self._region(region_id)
         client = self._client
         if region.client is not None or client is None:
-            raise InvalidArgument(f"region {region_id} is mapped already; it can be once")
+            raise InvalidArgument(f"region {region_id} is mapped already; a region can be mapped once")
         if address <= 0 or address % uffd.HARDWARE_PAGE:
             raise InvalidArgument(f"address {address:#x}; allowed is a multiple of {uffd.HARDWARE_PAGE} above 0")
         try:
@@ -288,8 +288,8 @@ class Connection:
         around = self._around
         linger_until = 0.0
         rounds = 0
-        while rounds < MAX_ROUNDS and self._client is client:  # its end may be what follows from its faults
-            # Read again before going back to the loop: who was woken may have faulted again already.
+        while rounds < MAX_ROUNDS and self._client is client:  # its faults may have ended it
+            # Read again before the loop's next turn: a thread that was woken may have faulted again already.
             try:
                 faults = client.read()
             except OSError as error:
@@ -307,7 +307,10 @@ class Connection:
             self._ended("its userfaultfd reports no more faults")
 
     def check(self) -> None:
-        """End a session whose userfaultfd reports no more faults: the loop does not tell of that a second time."""
+        """End the session if its regions are in too many pieces, or if its userfaultfd reports no more faults.
+
+        The loop reports the latter only once.
+        """
         if self._client is None:
             return
         if uffd.broken(self._client.descriptor):
@@ -318,7 +321,7 @@ class Connection:
             )
 
     def _serve_soon(self) -> None:
-        """Faults were read on the way; they are served when what is under way is done."""
+        """Serve faults that another operation has read, after that operation."""
         if not self._reading:
             self._reading = True
             self._loop.call_soon(self._serve_early)
@@ -330,22 +333,22 @@ class Connection:
     # End
 
     def give_up(self) -> None:
-        """End the session, because usmd cannot look after its memory."""
+        """End the session after a defect in looking after its memory."""
         self._ended("usmd could not look after its memory; a defect of usmd")
 
     def kill_process_of(self, client: ClientMemory) -> None:
-        """End the process, if this is the client in whose memory the loop stands. Called on another thread.
+        """Kill the process if `client` is its memory, in which the loop stands. Called on another thread.
 
-        The rest of its end is the loop's, which the pidfd tells.
+        The loop does the rest when the pidfd reports the death.
         """
         session, pidfd = self.session, self._pidfd
         if self._client is client and session is not None and pidfd is not None:
             killed = send_kill(pidfd)
-            reason = "usmd stood in a system call on its memory; it may hold no lock of its address space for long"
+            reason = "usmd hung in a system call on its memory; it must not hold a lock of its address space for long"
             log.event("client_ended", process_id=session.process_id, pid=self._pid, reason=reason, killed=killed)
 
     def kill(self, reason: str) -> None:
-        """End the client, because others wait for it; its session alone where usmd may send it no signal."""
+        """Kill the process, because other clients wait for it; the session ends even if usmd may not kill it."""
         session, pidfd = self.session, self._pidfd
         if session is None or pidfd is None:
             return
@@ -355,20 +358,20 @@ class Connection:
         self.close(poison=True)
 
     def _session_over(self) -> None:
-        """A session that was begun here has ended, which its client hears here alone."""
+        """Report the end of a session that was begun here: its client has no other connection."""
         error = None if self.session is None else self.session.end_error
         if error is not None and self in self._around.connections:
             self._answer(reply_of(error))
         self.close(poison=True)
 
     def _ended(self, reason: str) -> None:
-        """The client is gone, or does not want to go on: its session ends, and so does the connection."""
+        """End the session and the connection, because the client is gone or has broken a rule."""
         if self.session is not None:
             self._around.sessions.end(self.session, reason)
         self.close(poison=True)
 
     def close(self, *, poison: bool = False) -> None:
-        """Close everything; a second call does nothing. `poison`: whatever is missing in the client is an error."""
+        """Close everything; a second call does nothing. `poison`: touches of missing pages then raise SIGBUS."""
         around = self._around
         if self not in around.connections:
             return

@@ -1,4 +1,4 @@
-"""What travels on the memory socket, and who is at its other end."""
+"""Packets of the memory socket, and the process at its other end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from usmd.errors import InvalidArgument, LimitExceeded, UsmdError
 from usmd.server.stream_messages import failure_reason
 
 MAX_DESCRIPTORS: Final = 8
-"""Descriptors taken from a packet, so that too many are seen, and closed."""
+"""Descriptors taken from a packet: more than any request has, so that surplus ones are noticed, and closed."""
 MAX_MESSAGE: Final = 1000
 """Characters of the cause in a reply."""
 _SO_PEERPIDFD: Final = 77
-"""Linux 6.5: no other process can have got the number meanwhile. Python 3.11 has no name for it."""
+"""Linux 6.5: gives the peer itself, even if its number is another process's by now. Python 3.11 has no name for it."""
 
 
 def peer_pidfd(peer: socket.socket, pid: int) -> int:
@@ -35,7 +35,7 @@ def peer_pidfd(peer: socket.socket, pid: int) -> int:
 
 
 def send_kill(pidfd: int) -> bool:
-    """Send SIGKILL; whether that was allowed. A process that has ended counts as killed."""
+    """Send SIGKILL; returns whether that was allowed. A process that has ended counts as killed."""
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except ProcessLookupError:
@@ -46,18 +46,18 @@ def send_kill(pidfd: int) -> bool:
 
 
 def reply_of(error: UsmdError) -> client_pb2.MemoryReply:
-    """The reply to a request that was refused."""
+    """The reply to a refused request."""
     return client_pb2.MemoryReply(reason=failure_reason(error), message=str(error)[:MAX_MESSAGE])
 
 
 def refuse(peer: socket.socket, why: str) -> None:
-    """Tell a peer that it is one too many, and close its connection."""
+    """Send a peer the reason why its connection is too many, and close that."""
     peer.setblocking(False)
     with peer:
         try:
             peer.send(reply_of(LimitExceeded(why)).SerializeToString())
         except OSError:
-            return  # it is gone
+            return  # the peer is gone
 
 
 def request_of(data: bytes) -> client_pb2.MemoryRequest:
@@ -65,4 +65,4 @@ def request_of(data: bytes) -> client_pb2.MemoryRequest:
     try:
         return client_pb2.MemoryRequest.FromString(data)
     except DecodeError:
-        raise InvalidArgument("the packet is no MemoryRequest") from None
+        raise InvalidArgument("the packet is not a valid MemoryRequest") from None

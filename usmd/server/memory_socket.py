@@ -1,7 +1,7 @@
-"""The memory socket: a client hands over its userfaultfd, and gets the memory of its regions; and its faults are read.
+"""The memory socket: a client hands over its userfaultfd and gets the memory of its regions, and its faults are served.
 
-Here it listens, and looks after the connections; what each of them does is in `memory_connection`. A connection that
-says nothing, or anything wrong, is closed, with every descriptor that came by it.
+Here it listens, and checks its connections; `memory_connection` serves each. A connection without a session that sends
+nothing, or an invalid request, is closed with every descriptor that it sent.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from usmd.server.sessions import Sessions
 MAX_CONNECTIONS: Final = 4096
 BACKLOG: Final = 128
 REST_SECONDS: Final = 1.0
-"""For how long no connection is taken after one could not be."""
+"""How long no connection is accepted after one could not be."""
 TICKS_PER_AUDIT: Final = 10
-"""Between two looks at all connections."""
+"""Ticks between two checks of all connections."""
 REGIONS_A_TICK: Final = 128
-"""Regions looked at in one tick, for there may be very many."""
+"""Regions checked in one tick, because there may be very many."""
 MAX_TAKEN: Final = 256
-"""Pages of the hardware's size that a process may have in memory without having been given them."""
+"""Pages of the hardware's size that a process may have in memory beyond those that usmd gave it."""
 
 
 class MemorySocket:
-    """Listens, and keeps the connections. `features` are what is agreed on with each userfaultfd."""
+    """Listens, and keeps the connections. `features` are enabled on each userfaultfd."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class MemorySocket:
         memory.on_held = self._held
         self._ticks = 0
         self._round: Iterator[bool] | None = None
-        """What is left of the look at all connections."""
+        """The rest of the check of all connections."""
         self._unwanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         threading.Thread(target=self._close_unwanted, name="usmd-closer", daemon=True).start()
         self._listener: socket.socket | None = None
@@ -77,11 +77,11 @@ class MemorySocket:
 
     @property
     def connections(self) -> list[Connection]:
-        """Those that are open."""
+        """Open connections."""
         return list(self._around.connections)
 
     def serve(self, path: Path, mode: int) -> None:
-        """Listen on `path`, with this file mode from the first moment on."""
+        """Listen on `path`, with this file mode from the start."""
         listener = bound(path, mode, socket.SOCK_SEQPACKET)
         listener.setblocking(False)
         listener.listen(BACKLOG)
@@ -97,7 +97,7 @@ class MemorySocket:
         except BlockingIOError:
             return
         except OSError as error:
-            # Out of descriptors, most likely, and the peer goes on waiting: look again later, or this is all we do.
+            # Most likely out of descriptors. The peer still waits, so without a rest the loop would do nothing else.
             log.event("memory_socket_refused", error=error.strerror)
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener)
@@ -110,9 +110,9 @@ class MemorySocket:
             Connection(self._around, peer, pid, uid)
 
     def _dispose(self, descriptor: int) -> None:
-        """Close what came from a stranger, or has such in its queue, where it can take as long as it likes.
+        """Close a descriptor of a stranger, or a socket that may have some in its queue, on a thread that may wait.
 
-        A socket with SO_LINGER, for instance, makes its last close wait for as long as its maker wants.
+        The last close of a socket with SO_LINGER, for instance, waits as long as its maker wants.
         """
         self._unwanted.put(descriptor)
 
@@ -122,7 +122,7 @@ class MemorySocket:
                 os.close(self._unwanted.get())
 
     def tick(self) -> None:
-        """Time has passed."""
+        """Retry what was put off, and check some regions. Called every 0.1 s."""
         self._wakeup.tick()
         self._memory.tick()
         self._ticks += 1
@@ -134,7 +134,7 @@ class MemorySocket:
                 self._round = None
 
     def _audit_all(self) -> Iterator[bool]:
-        """Look at all connections, in steps of a region."""
+        """Check all connections, in steps of a region."""
         for connection in self.connections:
             try:
                 connection.check()
@@ -145,7 +145,7 @@ class MemorySocket:
             yield True
 
     def _held(self, region_id: int, why: str) -> None:
-        """A client has made the loop wait for its memory."""
+        """Kill the client that has made the loop wait for a region."""
         processes = self._engine.core.state.processes
         for connection in self.connections:
             session = connection.session
@@ -154,17 +154,14 @@ class MemorySocket:
                 connection.kill(why)
 
     def kill_process_of(self, client: ClientMemory) -> None:
-        """End the process of a client in whose memory the loop stands. Called on another thread.
-
-        The rest of its end is the loop's, which its pidfd tells.
-        """
+        """Kill the process of a client in whose memory the loop stands. Called on another thread."""
         for connection in self.connections:
             connection.kill_process_of(client)
 
     def _audit(self, connection: Connection) -> Iterator[bool]:
-        """End the session of a client that writes into its memfds where it was given no page.
+        """End the session of a client that writes into its memfds where it has no page.
 
-        It has the right to map them, and so can; but memory is the daemon's to give, and others would pay for it.
+        It can, because it may map them. But the daemon alone gives memory, and other clients would lack what it takes.
         """
         session = connection.session
         process = None if session is None else self._engine.core.state.processes.get(session.process_id)
@@ -179,13 +176,13 @@ class MemorySocket:
             yield True
         if taken > MAX_TAKEN:
             reason = (
-                f"{taken} pages of {uffd.HARDWARE_PAGE} bytes are in its memfds that usmd did not put there; a memfd "
-                "is to be mapped, and not to be written to"
+                f"{taken} pages of {uffd.HARDWARE_PAGE} bytes are in its memfds that usmd did not put there; map "
+                "a memfd, and do not write to it"
             )
             self._sessions.end(session, reason, SessionKilled(reason))
 
     def close(self) -> None:
-        """Stop listening, make what is missing in the clients an error, and close all connections."""
+        """Stop listening, and close all connections; touches of clients' missing pages then raise SIGBUS."""
         if self._listen_again is not None:
             self._listen_again.cancel()
         if self._listener is not None:

@@ -1,7 +1,4 @@
-"""Tell the service manager how the daemon is: the sd_notify protocol, over the socket that $NOTIFY_SOCKET names.
-
-Covers sending messages in their order. When to send which is the daemon's; see sd_notify(3) for the messages.
-"""
+"""Sends the daemon's state to the service manager, over the socket that $NOTIFY_SOCKET names; see sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ MAX_WAITING: Final = 16
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float:
-    """The silence after which the service manager acts; 0: it asks for nothing, or not this process."""
+    """The silence after which the service manager acts; 0 if it does not watch this process."""
     asked = environ.get("WATCHDOG_USEC", "")
     if not asked.isdecimal() or environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
@@ -26,10 +23,10 @@ def _watchdog_seconds(environ: Mapping[str, str]) -> float:
 
 
 class Notifier:
-    """Sends messages to the service manager, on a thread of its own: its socket may be full for as long as it sleeps.
+    """Sends messages to the service manager in their order, on a thread of its own, because the socket may stay full.
 
-    Without NOTIFY_SOCKET nothing is sent. A service manager that cannot be reached is logged and does not stop the
-    daemon: it will act on the silence by itself.
+    Without NOTIFY_SOCKET nothing is sent. If the service manager cannot be reached, that is logged and the daemon
+    continues: the service manager acts on the silence by itself.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
@@ -43,21 +40,21 @@ class Notifier:
             self._aside = Aside("notify", self._send, limit=MAX_WAITING)
 
     def notify(self, state: str) -> None:
-        """Send `state`, one or several assignments one a line (`READY=1`); waits for nothing."""
+        """Send `state`, assignments such as `READY=1`, one a line; does not wait."""
         if self._aside is not None and not self._aside.put(state):
             self._failed(f"{MAX_WAITING} messages wait already, because it does not read")
 
     def alive(self, now: float) -> None:
-        """Say so (`WATCHDOG=1`) when it is time, where the service manager asks for that; `now` is monotonic, seconds.
+        """Send `WATCHDOG=1` if the service manager asks for it and it is due; `now`: monotonic, seconds.
 
-        The event loop calls this, and nothing else does, so that a loop that stands is silence.
+        Only the event loop calls this, so that a loop that stands is silent.
         """
         if self._alive_every and now >= self._alive_next:
             self._alive_next = now + self._alive_every
             self.notify("WATCHDOG=1")
 
     def finish(self) -> bool:
-        """Wait a moment for what was not sent yet; returns whether all of it was."""
+        """Wait a moment for unsent messages; returns whether all are sent."""
         return self._aside is None or self._aside.finish()
 
     def _send(self, state: str) -> bool:

@@ -1,7 +1,4 @@
-"""What became of the policies of live processes since their sessions began: set by an operator, or replaced.
-
-Hears the core's notices; who watches hears the same.
-"""
+"""Changes of the policies of live processes since their sessions began, taken from the core's notices."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ import msgspec
 from usmd.core.commands import Notice
 
 CAME_BACK = "came back"
-"""What a policy did that is in force again after another took its place."""
+"""`did` of a policy that is in force again after another took its place."""
 
 
 class PolicyChange(msgspec.Struct, frozen=True):
-    """That `after` took the place of `before` at `time`; `misbehaved`: because of what that one `did`.
+    """At `time`, `after` took the place of `before`; `misbehaved`: because of what `before` `did`.
 
-    Without `misbehaved` an operator set it, or it came back, which `did` then says.
+    Without `misbehaved` an operator set it, or it came back: then `did` is CAME_BACK.
     """
 
     kind: str
@@ -38,7 +35,7 @@ class PolicyChanges:
         self._changes: dict[int, dict[str, PolicyChange]] = {}
 
     def hear(self, notice: Notice) -> None:
-        """Take note of what is said, if it is about a change."""
+        """Record a notice, if it is about a change."""
         fields = notice.fields
         if notice.kind == "policy_set":
             kind, after = fields["policy_kind"], fields["policy"]
@@ -57,5 +54,5 @@ class PolicyChanges:
         self._changes.setdefault(notice.process_id, {})[change.kind] = change
 
     def last(self, process_id: int, kind: str) -> PolicyChange | None:
-        """How the policy of a kind that a process has came to be in force; None: it has it from the beginning."""
+        """The last change of a process's policy of a kind; None if it has its first one."""
         return self._changes.get(process_id, {}).get(kind)

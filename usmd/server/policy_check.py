@@ -1,6 +1,6 @@
-"""Whether a process could get a policy: what is wrong is told before anything has begun or changed.
+"""Checks whether a process could get a policy, before anything has begun or changed.
 
-Each policy is made once, for nobody, so that a parameter it refuses is an error of who names it.
+Each policy is made once, without a process, so that the user who names it gets the error of an invalid parameter.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from usmd.swap.base import SwapDevice
 
 
 def check_policy(kind: str, specification: str, running: Running) -> None:
-    """Make a policy for no process; raises UnknownPolicy or InvalidArgument, which say why it cannot be made.
+    """Make a policy for no process; raises UnknownPolicy or InvalidArgument if it cannot be made.
 
-    `running`: marks the call of its constructor.
+    `running` gets the mark of the call of its constructor.
     """
     settings = CoreSettings(frames=1, page_size=1, deny_budget=0, deny_budget_total=0)
     scratch = State(settings, [], registry.make, float)
@@ -42,7 +42,7 @@ def check_policy(kind: str, specification: str, running: Running) -> None:
 
 
 def check_policies(config: Config, devices: list[SwapDevice], running: Running) -> None:
-    """Raise ConfigError, which names the key, unless a process could get each policy and device named."""
+    """Raise ConfigError, which names the key, if a process could not get a policy or device that is named."""
     names = {word for device in devices for word in (device.name, str(device.number))}
     rules = config.policy
     choices: list[tuple[str, PolicyRules | PolicyRule]] = [("policy", rules)]
@@ -57,13 +57,15 @@ def check_policies(config: Config, devices: list[SwapDevice], running: Running) 
             except UsmdError as error:
                 raise ConfigError(f"{where}.{kind}: {error}") from error
         if choice.swap is not None and choice.swap not in names:
-            raise ConfigError(f"{where}.swap = {choice.swap!r} is no swap device; there are {', '.join(sorted(names))}")
+            raise ConfigError(
+                f"{where}.swap = {choice.swap!r} is not a swap device; there are {', '.join(sorted(names))}"
+            )
 
 
 def stand_ins(rules: PolicyRules) -> tuple[str, str, str]:
     """The alloc, evict and oom policy that take the place of one that makes too many errors.
 
-    The defaults of the configuration; for one from a file, which is likely the one that errs, that of usmd itself.
+    They are the configuration's defaults. A default from a file is likely the one that errs, so usmd's own stands in.
     """
     builtin = PolicyRules()
 

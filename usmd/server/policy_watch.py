@@ -1,12 +1,13 @@
-"""Calls of policies that do not return: an exception is raised within them, so that the daemon goes on.
+"""Ends calls of policies that do not return, by an exception raised within them.
 
-A timer of the process interrupts it four times a second and looks at the mark of the call under way (`Running`), which
-needs no look at the stack. Where the same call of a policy is there each time and has used so many seconds of CPU time,
-it is ended by the exception that the mark names: PolicyHung, which the guard takes as it takes any error, and then does
-without that policy; in a shadow's simulation SimulationHung, which stops it. Time in which the process was stopped, or
-waited for a CPU, is not the policy's. A call that sleeps or waits for something else uses no CPU time, and may do so
-several times as long. Python can be interrupted so, also where it sleeps or waits, and C code that looks for signals,
-such as a regular expression; not other C code, and no loop that catches BaseException. Modules may take long to load.
+A timer interrupts the process four times a second and looks at the mark of the call under way (`Running`). If it is the
+same call each time, and has used too many seconds of CPU time, the exception that the mark names ends it. The guard
+takes PolicyHung as any error, and then does without that policy; SimulationHung stops a shadow's simulation. Time in
+which the process was stopped or waited for a CPU does not count. A call that sleeps or waits uses no CPU time, and may
+do so several times as long.
+
+Python code can be interrupted so, even if it sleeps or waits, and C code that looks for signals, such as a regular
+expression. Other C code cannot, nor a loop that catches BaseException. Modules may take long to load.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ LOOK_SECONDS: Final = 0.25
 WAITS: Final = 5
 """How many times as long a call may sleep or wait as it may compute."""
 _AGAIN_SECONDS: Final = 0.001
-"""Until the next look, where usmd's own code ran just then, which an exception could leave half done."""
+"""Time to the next look if usmd's own code runs, which an exception could leave half done."""
 _OWN: Final = "usmd."
 _POLICIES: Final = "usmd.policies."
 _LOADERS: Final = (
     "usmd.plug_ins", "importlib", "importlib._bootstrap", "importlib._bootstrap_external",
     "_frozen_importlib", "_frozen_importlib_external",
 )  # fmt: skip
-"""Load modules, policies' own among them."""
+"""Modules that load modules, policies' own among them."""
 
 
 _HANDLERS: Final = (__name__, cpu_clock.__name__, signals.__name__)
@@ -41,8 +42,8 @@ _HANDLERS: Final = (__name__, cpu_clock.__name__, signals.__name__)
 class PolicyWatch:
     """Watches the thread that enters it, which must be the main one.
 
-    A call may take `seconds` of CPU time, about; 0: as long as it takes. `running` has the mark of each call, and
-    `spent` tells where the thread's time went.
+    A call may take `seconds` of CPU time, about; 0: any time. `running` has the mark of each call, and `spent` returns
+    how the thread has spent its time.
     """
 
     def __init__(self, seconds: float, running: Running, spent: Callable[[], Spent] = spent) -> None:
@@ -66,16 +67,16 @@ class PolicyWatch:
         self._call = None
 
     def look(self, number: int, frame: FrameType | None) -> None:
-        """The signal's handler; `frame` is what runs. Raises in it what ends the call when it is time."""
+        """The signal's handler; `frame` is what runs. If the call has taken too long, raises what ends it."""
         del number
         if _module(frame) in _HANDLERS:
-            return  # it came while another handler ran, which must not be ended halfway
+            return  # another handler runs, which must not be ended halfway
         call = self._running.call
         if call is None or frame is None or not self._seconds or _loads(frame):
             self._call = None
             return
         if call is not self._call:
-            # A mark of this watch's own is there until the call ends, or another one begins.
+            # The watch's own copy of the mark stays until the call ends, or another one begins.
             self._call = self._running.call = Call(*call)
             self._computed = self._blocked = 0.0
             self._last = self._spent()
@@ -83,7 +84,7 @@ class PolicyWatch:
         before, self._last = self._last, self._spent()
         passed, ran, waited = (now - then for now, then in zip(self._last, before, strict=True))
         self._computed += ran
-        # A stopped process gets one look for all that time, of which no more than two count.
+        # A stopped process gets one look for all that time, of which at most two looks' time counts.
         self._blocked += max(0.0, min(passed, 2 * LOOK_SECONDS) - ran - waited)
         if self._computed > self._seconds:
             what = f"it did not return for {self._seconds:g} s of CPU time"
@@ -103,7 +104,7 @@ def _module(frame: FrameType | None) -> str:
 
 
 def _loads(frame: FrameType | None) -> bool:
-    """Whether a module is being loaded, for which a policy may take long."""
+    """Whether a module is being loaded, which may take long."""
     while frame is not None and _module(frame) not in _LOADERS:
         frame = frame.f_back
     return frame is not None

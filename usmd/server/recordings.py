@@ -1,4 +1,4 @@
-"""The recording of a live process: what it touches, kept until the stream has taken it, and dropped beyond a bound."""
+"""The recording of a live process: its touches, kept until the stream has taken them, and dropped beyond a bound."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.server.taps import Change, split
 
 MAX_WAITING: Final = 1 << 20
-"""Accesses kept for a stream that does not take them, 16 MiB; those after it are dropped and counted."""
+"""Accesses kept for a stream that does not take them, 16 MiB; later ones are dropped and counted."""
 MESSAGE_ACCESSES: Final = 1 << 16
-"""About as many in a message, 576 KiB."""
+"""Accesses in a message, about; 576 KiB."""
 FLUSH_SECONDS: Final = 0.1
 """How long accesses wait to be sent with others."""
 HEARTBEAT_SECONDS: Final = 1.0
-"""After so long a message is sent in any case, so that whoever reads knows that it goes on."""
+"""After so long a message is sent in any case, so that the reader knows that the recording continues."""
 
 
 class Recording:
-    """A listener that keeps what it hears. `started`: the engine's clock."""
+    """A listener that keeps touches. `started`: seconds of the engine's clock."""
 
     def __init__(self, started: float) -> None:
         self._started = started
@@ -43,15 +43,15 @@ class Recording:
         self._counts.append(count)
 
     def changed(self, change: Change, now: float) -> None:
-        """A recording is of pages alone."""
+        """Does nothing: a recording has touches alone."""
 
     def ended(self, reason: str) -> None:
-        """Let the stream end after what is kept."""
+        """Let the stream end after the touches that are kept."""
         self._reason = reason
         self._ended.set()
 
     async def messages(self) -> AsyncIterator[admin_pb2.RecordedAccesses]:
-        """What was touched, some ten times a second, until the process ends."""
+        """Messages of touches, about ten a second, until the process ends."""
         quiet = 0.0
         while not self._ended.is_set():
             try:
@@ -68,7 +68,7 @@ class Recording:
         yield admin_pb2.RecordedAccesses(dropped=self.dropped, ended=self._reason or "the process ended")
 
     def _take(self) -> admin_pb2.RecordedAccesses:
-        """Some of what is kept, as a message."""
+        """Take the oldest touches, as a message."""
         groups = accesses = 0
         for count in self._counts:
             if groups and accesses + count > MESSAGE_ACCESSES:

@@ -1,7 +1,6 @@
-"""What a swap device could not read or write is tried again, some times with a pause, before it has failed.
+"""Tries again to read or write pages that a swap device could not, some times with a pause, before they have failed.
 
-Between two tries nothing of it is queued, so that neither the loop nor a worker waits. Which pages a queue reads and
-writes, and what a failure means, is its own business.
+Between two tries a page is not queued, so that neither the loop nor a worker waits for it.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from usmd.errors import Refused, SwapIOError, UsmdError
 from usmd.server.device_jobs import DeviceHangs
 
 PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-"""Seconds before each further try: 0.4 s in all, after which an error is no accident."""
+"""Seconds before each further try: 0.4 s in all. An error after that is no accident."""
 
 
 class TriedAgain(SwapIOError):
-    """In the place of a page's error: it is tried again. Never told to anybody."""
+    """Stands in place of a page's error: the page is tried again. No client sees this error."""
 
 
 class Retries:

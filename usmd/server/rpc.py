@@ -1,6 +1,6 @@
-"""How calls reach methods: messages that cannot be read, errors with a cause, and nothing of the daemon's insides.
+"""Passes gRPC calls to methods and errors to clients, without the daemon's internals.
 
-Handlers are registered here rather than by generated code, because a message that cannot be parsed must be an
+Handlers are registered here rather than by generated code, because a message that cannot be parsed must become
 INVALID_ARGUMENT without the parser's text, and every UsmdError must carry its reason to the client.
 """
 
@@ -24,20 +24,20 @@ from usmd.errors import InvalidArgument, UsmdError
 from usmd.server.admission import Context
 
 MAX_MESSAGE_BYTES: Final = 1000
-"""Of an error's text, which may quote what the client sent. It travels in the trailers, twice, once with up to three
-characters a byte, and gRPC refuses more than 8 KiB of them."""
+"""Bytes of an error's text, which may quote what the client sent. It is in the trailers twice, once with up to three
+characters a byte, and gRPC refuses more than 8 KiB of trailers."""
 
 
 MAX_REQUEST_BYTES: Final = 64 << 10
-"""Of a message whose method sets no other limit. Parsing takes the loop's time: 4 MiB of map entries take a second."""
+"""Bytes of a message, unless its method has another limit. Parsing 4 MiB of map entries takes the loop a second."""
 LONG_MESSAGE_BYTES: Final = 256 << 10
-"""Beyond this, fields are counted before a message is parsed: what is long is so by its bytes, not by its fields."""
+"""Beyond this, fields are counted before a message is parsed: a valid long message has long fields, not many."""
 MAX_LONG_FIELDS: Final = 8192
 """Fields of a long message. Without such a limit 2 MiB of empty fields take 0.1 s to parse and 100 MiB to hold."""
 
 
 class Malformed:
-    """What a message that cannot be parsed, or is too long to be, becomes; `why` is for the sender."""
+    """Stands for a message that cannot be parsed, or is too long; `why` is for the sender."""
 
     def __init__(self, why: str) -> None:
         self.why = why
@@ -56,13 +56,13 @@ def safe_parser(
         try:
             return parse(data)
         except DecodeError:
-            return Malformed(f"the message is no {name}")
+            return Malformed(f"the message is not a valid {name}")
 
     return deserialize
 
 
 def _few_fields(data: bytes) -> bool:
-    """Whether a message has at most MAX_LONG_FIELDS fields itself, none of them a group, as far as one can tell."""
+    """Whether a message seems to have at most MAX_LONG_FIELDS fields of its own, none of them a group."""
     at = 0
     for _ in range(MAX_LONG_FIELDS):
         if at >= len(data):
@@ -84,7 +84,7 @@ def _few_fields(data: bytes) -> bool:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number at `at`, and where it ends; what is cut off or too long is for the parser to refuse."""
+    """The number at `at`, and where it ends. The parser refuses one that is cut off or too long."""
     value = 0
     for shift, byte in enumerate(data[at : at + 10]):
         value |= (byte & 0x7F) << (7 * shift)
@@ -109,7 +109,7 @@ async def abort(context: Context, error: UsmdError) -> NoReturn:
 
 
 def _short(text: str) -> str:
-    """The text, or its beginning and its end where it is too long."""
+    """The text, or its beginning and its end if it is too long."""
     data = text.encode(errors="replace")
     if len(data) <= MAX_MESSAGE_BYTES:
         return text
@@ -128,11 +128,11 @@ def service_handler(
 ) -> grpc.GenericRpcHandler:
     """Handlers for all methods of a service, found on `servicer` by the method's name.
 
-    `limits`: bytes of a request message by method, where they are not MAX_REQUEST_BYTES. `reads`: how the one request
-    of a method is read, where it is not to be read before that; "" for all that are not named.
+    `limits`: bytes of a request message by method, if not MAX_REQUEST_BYTES. `reads`: by method, what reads its single
+    request, which gRPC does not read before; "" for all methods that are not named.
 
-    A method is a coroutine. With a single request it gets (request, context); with a stream of them (context) alone,
-    and reads by `context.read()`. With a single response it returns it; with a stream it writes by `context.write()`.
+    A method is a coroutine. It gets (request, context) and returns its response. A stream of requests it reads by
+    `context.read()`, and gets (context) alone; a stream of responses it writes by `context.write()`.
     """
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in descriptor.methods:
@@ -145,7 +145,7 @@ def service_handler(
         if method.client_streaming:
             handlers[method.name] = grpc.stream_stream_rpc_method_handler(_guarded(method, work), parse, _serialize)
         elif read is not None:
-            # For gRPC it is a stream of requests, the same on the wire: of others it takes in the message at once.
+            # Declared as a stream of requests, the same on the wire: else gRPC would take in the message at once.
             handler = (
                 grpc.stream_stream_rpc_method_handler
                 if method.server_streaming
@@ -175,7 +175,7 @@ def _serialize(message: Message) -> bytes:
 
 
 def _guarded(method: MethodDescriptor, work: Callable[..., Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
-    """The method, with a UsmdError made its status, and anything else INTERNAL with the details in the log alone."""
+    """The method; a UsmdError becomes the call's status, any other error INTERNAL with its details in the log alone."""
 
     async def call(request: object, context: Context) -> object:
         try:
@@ -184,12 +184,12 @@ def _guarded(method: MethodDescriptor, work: Callable[..., Awaitable[Any]]) -> C
             check_message(request)
             return await work(request, context)
         except grpc.aio.InternalError:
-            return None  # a message could not be written because the client is gone: an end like any other
+            return None  # a message could not be written because the client is gone
         except UsmdError as error:
             await abort(context, error)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
-        except Exception:  # noqa: BLE001 - logged with its traceback, and the caller is told
+        except Exception:  # noqa: BLE001 - logged with its traceback, and the call fails
             log.event("defect", exc_info=True, method=method.full_name)
             await abort(context, UsmdError("a defect of usmd; its log has the details"))
 

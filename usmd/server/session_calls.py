@@ -1,7 +1,4 @@
-"""What a session may ask, whichever way it asks: regions that are mapped and given back, and hints.
-
-The client service and the memory socket both take these requests; what they have in common is here.
-"""
+"""Requests of sessions that the client service and the memory socket both take: to map and unmap regions, and hints."""
 
 from __future__ import annotations
 
@@ -20,16 +17,16 @@ from usmd.server.hint_messages import hint_from_fields
 from usmd.server.sessions import Session
 
 FIRST_NUMBER: Final = 1 << 20
-"""Of those that are drawn; the numbers below are for a draw that is taken."""
+"""First number that is drawn. If a drawn number is in use, the core chooses a lower one."""
 EMPTIED_SECONDS: Final = 1.0
-"""Longest wait for the memory of regions that a client gives back; a client may hold that up."""
+"""Longest wait for unmapped regions to be empty, which a client may delay."""
 
 
 class SessionCalls:
     """The calls, each in the name of a session. All raise UsmdError."""
 
     def __init__(self, engine: Engine, shares: Shares | None = None) -> None:
-        """`shares`: of descriptors, where regions take some."""
+        """`shares`: limits of descriptors, if regions take some."""
         self._engine = engine
         self._shares = shares
 
@@ -51,15 +48,15 @@ class SessionCalls:
         )
 
     def unmap(self, session: Session, region_id: int) -> None:
-        """Give a region back. Answer when it `is_emptied`: a client that was told finds no byte of it."""
+        """Unmap a region. Answer the client once it `is_emptied`: then the client finds no byte of it."""
         self._engine.submit(events.Unmap(session.process_id, region_id))
 
     def is_emptied(self, region_id: int) -> bool:
-        """Whether a region that is gone holds no memory any more."""
+        """Whether a region that is gone holds no memory."""
         return self._engine.memory.is_emptied(region_id)
 
     def hint(self, session: Session, request: client_pb2.HintRegionRequest) -> asyncio.Future[HintRegionResponse]:
-        """Put a hint on a range, or clear it. The response is there when all its pages are in line with it."""
+        """Put a hint on a range, or clear it. The future is done when the hint is applied to all its pages."""
         loop = asyncio.get_running_loop()
         answer, applied = self._engine.hint(
             session.process_id, request.region_id, request.offset, request.length or None, _hint_of(request)
@@ -69,8 +66,8 @@ class SessionCalls:
         def respond(over_budget: asyncio.Future[int]) -> None:
             process = self._engine.core.state.processes.get(session.process_id)
             if process is not None:
-                session.over_budget_told = process.counters.deny_over_budget  # the response tells of those
-            if not response.done():  # else its caller waits no longer
+                session.over_budget_told = process.counters.deny_over_budget  # the response has these
+            if not response.done():  # else its caller no longer waits
                 response.set_result(
                     HintRegionResponse(
                         hint_id=answer.hint_id,
@@ -89,7 +86,7 @@ class SessionCalls:
 
 
 def _number() -> int:
-    """A region's number, which tells its client nothing of the regions of others."""
+    """A random number of a region, by which its client learns nothing of other clients' regions."""
     return FIRST_NUMBER + secrets.randbelow(MAX_REGION_ID - FIRST_NUMBER + 1)
 
 

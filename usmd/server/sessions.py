@@ -26,7 +26,7 @@ MAX_STREAMS: Final = 64
 REMEMBERED: Final = 1024
 """Sessions that usmd ended whose clients still get the reason, and ended ones whose numbers are not drawn again."""
 FIRST_PROCESS: Final = 100_000
-"""Of the numbers of processes that are drawn; those below are for a draw that is taken."""
+"""First number of a process that is drawn. If a drawn number is in use, the core chooses a lower one."""
 LAST_PROCESS: Final = 999_999
 """Six digits, which an operator can type."""
 
@@ -34,8 +34,8 @@ LAST_PROCESS: Final = 999_999
 class Stream:
     """One fault stream of a session, until it is closed.
 
-    `index` is its number in the session, and what its faults have for `reply_to`. `outbox` holds what is to be written;
-    `wake` is set when there is something, or when the session has ended.
+    `index` is its number in the session, and the `reply_to` of its faults. `outbox` holds entries to be written; `wake`
+    is set when there are some, or when the session has ended.
     """
 
     __slots__ = ("direct", "index", "outbox", "wake")
@@ -53,7 +53,7 @@ def _nothing() -> None:
 
 
 class Session:
-    """One client and its streams. The first that is opened is the session's own, and they end together."""
+    """One client and its streams. The first stream opened is the session's own: both end together."""
 
     __slots__ = (
         "deadline",
@@ -76,21 +76,21 @@ class Session:
         self.streams: dict[int, Stream] = {}
         """Open streams by their index."""
         self.opened = 0
-        """Streams that were ever opened, and so the index of the next."""
+        """Streams opened so far, which is the index of the next."""
         self.reads = Turns(SESSION_READS, SESSION_SECONDS)
         """Turns in which the messages of the session's calls are read."""
         self.room = asyncio.Event()
-        """Some fault of the session was answered."""
+        """Set when a fault of the session is answered."""
         self.over_budget_told = 0
         """Pages beyond the budget of EVICTION=DENY in the last warning to the client."""
         self.identity: Identity | None = None
         self.deadline: asyncio.TimerHandle | None = None
-        """Ends the session if its client opens no stream in time; until then it keeps the session in memory."""
+        """Ends the session if its client opens no stream in time."""
         self.on_ended: Callable[[], None] = _nothing
-        """Called when it has ended."""
+        """Called when the session has ended."""
         self.ended = asyncio.Event()
         self.end_error: UsmdError | None = None
-        """What the streams end with; None after a Detach."""
+        """Error with which the streams end; None after a Detach."""
 
     def newly_over_budget(self, count: int) -> int:
         """`count`, the pages so far that DENY could not keep, if the client should be warned of so many; else 0."""
@@ -100,7 +100,7 @@ class Session:
         return count
 
     def open_stream(self) -> Stream:
-        """Open a stream; raises LimitExceeded when there are MAX_STREAMS of them."""
+        """Open a stream; raises LimitExceeded if MAX_STREAMS are open."""
         if len(self.streams) >= MAX_STREAMS:
             raise LimitExceeded(
                 f"this session has {len(self.streams)} fault streams open; allowed are {MAX_STREAMS} at a time"
@@ -111,7 +111,7 @@ class Session:
         return stream
 
     def cancel_deadline(self) -> None:
-        """A stream was opened, or the session has ended."""
+        """Cancel the deadline, because a stream was opened or the session has ended."""
         if self.deadline is not None:
             self.deadline.cancel()
             self.deadline = None
@@ -185,8 +185,8 @@ class Sessions:
     def _begin(self, name: str, pid: int | None, uid: int | None) -> Session:
         own = sum(each.uid == uid for each in self._engine.core.state.processes.values())
         if own >= self._of_user:
-            whose = "users that no ticket vouches for" if uid is None else f"user {uid}"
-            raise LimitExceeded(f"{whose} has {own} sessions; server.max_user_sessions allows no more")
+            whose = "users without a ticket" if uid is None else f"user {uid}"
+            raise LimitExceeded(f"there are {own} sessions of {whose}; server.max_user_sessions allows no more")
         policies, settings = self._rules.choose(name, uid), self._engine.core.state.settings
         attached = self._engine.submit(
             events.Attach(
@@ -217,7 +217,7 @@ class Sessions:
                 return number
 
     def find(self, token: str | None) -> Session:
-        """The session of a token; raises what usmd ended it with (SessionKilled, Draining), or UnknownSession."""
+        """The session of a token; raises UnknownSession, or what usmd ended it with: SessionKilled or Draining."""
         session = self._by_token.get(token) if token else None
         if session is not None:
             return session
@@ -233,7 +233,7 @@ class Sessions:
             self._engine.submit(events.Detach(session.process_id, reason))
 
     def close_stream(self, session: Session, stream: Stream) -> None:
-        """A stream has ended, and with it the session if it is the session's own; its late outcomes are dropped."""
+        """Close a stream, and end the session if it is the session's own; late outcomes of the stream are dropped."""
         session.streams.pop(stream.index, None)
         if stream.index == 0:
             self.end(session, "its fault stream ended")

@@ -1,6 +1,6 @@
-"""An evict policy that runs beside a live process on what that touches: the real core, without bytes.
+"""Runs an evict policy beside a live process, on its touches: the real core, without bytes.
 
-Whatever the policy does, the daemon goes on: one that errs too often or takes too long is stopped, and says why.
+Whatever the policy does, the daemon continues. If it errs too often or takes too long, the simulation is stopped.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from usmd.server.cpu_clock import spent
 MAX_ERRORS: Final = 100
 """Errors of its policy after which a simulation is stopped."""
 MAX_SECONDS: Final = 0.25
-"""What one run of touches may take, beside waiting for a CPU; that is a hundred times what it is meant to."""
+"""Time that one run of touches may take, without waits for a CPU: over a hundred times what it should take."""
 MAX_SLOW: Final = 3
 """Runs that may take longer before a simulation is stopped: the daemon may have been stopped meanwhile."""
 PARTS: Final = 64
-"""Parts of what a hint asks of many pages that are done at once; the others are with the touches that follow."""
+"""Parts of a hint's deferred work that are done at once; the others are done with the touches that follow."""
 FIRST_SLOTS: Final = 4096
-"""Swap slots to begin with; there are more when they are needed."""
+"""Swap slots to begin with; more are added if they are needed."""
 
 
 class SimulationHung(EndsRun):
-    """Raised within a simulation whose policy does not return from a call, by whoever watches."""
+    """The watch raises it within a simulation whose policy does not return from a call."""
 
 
 _CALL: Final = Call(0, "evict", SimulationHung)
-"""All that one event leads to counts as one call: its policy is called without a mark for each call."""
+"""The mark of all calls for one event: a simulation's policy is called without a mark for each call."""
 
 
 class ShadowSimulation:
     """One policy with memory of its own that has no bytes: one region of `pages` pages, and `frames` frames.
 
-    `stopped`: it takes no more touches. `touched` counts the touches of the live process that it took, or would have
-    but for sampling, and `seconds` is what they cost.
+    `stopped`: it takes no more touches. `touched` counts the touches of the live process that it took or that sampling
+    left out, and `seconds` is the time that they took.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ShadowSimulation:
         deny_budget: int,
         running: Running | None = None,
     ) -> None:
-        """Raises UnknownPolicy or InvalidArgument. `running`: where a watch finds that the policy is called."""
+        """Raises UnknownPolicy or InvalidArgument. `running` gets the mark of calls, which a watch reads."""
         self._running = Running() if running is None else running
         self.specification = specification
         self.stopped = False
@@ -78,7 +78,7 @@ class ShadowSimulation:
 
     @property
     def problem(self) -> str:
-        """What is wrong with it, first of all; empty: nothing."""
+        """Why it was stopped, and the first thing that went wrong; empty: nothing."""
         return self._simulation.problem
 
     @property
@@ -92,7 +92,7 @@ class ShadowSimulation:
         return self._counters.policy_errors
 
     def touch(self, pages: Sequence[int], writes: bytes, of: int, now: float) -> None:
-        """Take a run of touches of pages by number, which are a sample `of` so many.
+        """Take a run of touches of pages by number, a sample of `of` touches.
 
         `writes`: a byte a touch, 1 for a write; empty: all are reads.
         """
@@ -114,7 +114,7 @@ class ShadowSimulation:
             self._stop(f"more than {MAX_ERRORS} errors")
 
     def hint(self, event: events.SetHint, now: float) -> None:
-        """Take a hint of the live process; one that cannot be is left out."""
+        """Take a hint of the live process; if it is refused here, it is left out, and `problem` has the reason."""
         if not self.stopped:
             self._do(event, now, PARTS)
 
@@ -124,7 +124,7 @@ class ShadowSimulation:
             self._do(events.Tick(), now)
 
     def _do(self, event: events.Event, now: float, parts: int = 0) -> None:
-        """Have the core handle an event, and at most `parts` of what a hint asks for beyond it."""
+        """Have the core handle an event, and do at most `parts` parts of a hint's deferred work."""
         self._running.call = _CALL
         try:
             self._simulation.do(event, now, parts)
@@ -133,7 +133,7 @@ class ShadowSimulation:
         except SimulationHung as error:
             self._stop(f"a call of its policy hung: {error}")
         except ANYTHING as error:  # whatever is wrong in here must not reach the daemon
-            self._running.call = None  # first of all: there is nothing to end any more
+            self._running.call = None  # first: there is no call to end
             self._stop(f"it failed with {safe_repr(error)}{place(error)}")
         finally:
             self._running.call = None
@@ -143,7 +143,7 @@ class ShadowSimulation:
         self._simulation.problem = f"stopped: {why}; {self.problem}" if self.problem else f"stopped: {why}"
 
     def _make_room(self, touches: int) -> None:
-        """Have a swap slot for every page that could go out in so many touches."""
+        """Add swap slots until there is one for every page that so many touches could evict."""
         swap = self._core.state.swap
         while swap.free < touches and len(swap.devices) < MAX_DEVICES:
             number = len(swap.devices)

@@ -1,10 +1,9 @@
-"""The shadow of a live process: simulations that get what it touches, in short turns that leave the loop to the daemon.
+"""The shadow of a live process: simulations that get its touches, in short turns that leave the loop to the daemon.
 
 A simulation has one region; the regions of the process lie in it one after the other, so that hints hold on the same
-pages.
-With sampling they get the touches of one page in K, chosen by a hash of its number, and have a K-th of the frames: the
-miss ratio of the sample is that of the whole (C. Waldspurger et al., "Efficient MRC Construction with SHARDS", FAST
-2015), and is scaled by the number of all touches, which is their correction for hot pages (SHARDS-adj).
+pages. With sampling, simulations get the touches of one page in K, chosen by a hash of its number, and have a K-th of
+the frames. The miss ratio of the sample is that of the whole (C. Waldspurger et al., "Efficient MRC Construction with
+SHARDS", FAST 2015). It is scaled by the number of all touches, the paper's correction for hot pages (SHARDS-adj).
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ MAX_FRAMES: Final = 1 << 21
 MIN_FRAMES: Final = 16
 """Frames of a simulation with sampling; with fewer the sample says nothing."""
 MAX_WAITING: Final = 1 << 18
-"""Touches kept for the next turns, 4 MiB; those after it are dropped and counted."""
+"""Touches kept for the next turns, 4 MiB; later ones are dropped and counted."""
 TURN_SECONDS: Final = 0.001
-"""What a turn may take, about; then as long is left to others, so that at most half of the daemon's time goes here."""
+"""Time of a turn, about. A rest as long follows, so that a shadow takes at most half of the daemon's time."""
 ENOUGH: Final = 512
-"""Touches that are worth a turn: one costs some 20 microseconds a simulation beside what is done for each touch."""
+"""Touches that are worth a turn, which costs some 20 microseconds a simulation beside the work for each touch."""
 REST_SECONDS: Final = 0.01
-"""Time between two looks whether there are enough."""
+"""Time between two looks whether there are enough touches."""
 MOST_REST_SECONDS: Final = 0.2
-"""How long fewer wait for others."""
+"""How long fewer touches wait for more."""
 _LONGEST_RUN: Final = 8192
 _SHORTEST_RUN: Final = 64
 _TO_WRITES: Final = bytes.maketrans(bytes(range(4)), b"\0\1\0\1")
@@ -67,10 +66,10 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Shadow:
-    """A listener with simulations. The first is of the policy in force at the start, the others as asked for.
+    """A listener with simulations: the first of the policy in force at the start, the others of `policies`.
 
-    `accesses` are the process's own; `looked_at` of them reached the simulations, or would have but for
-    sampling; `dropped` came faster than there was time for. `seconds`: what simulations and all around them cost.
+    `accesses` counts the process's own; `looked_at` those that the simulations took or that sampling left out;
+    `dropped` those for which there was no time. `seconds`: the time that turns took.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class Shadow:
         self._faults_before = process.counters.faults
         self._page_size = settings.page_size
         self._pages = min(4 * max(settings.max_mapped // settings.page_size, frames), PAGE_MASK)
-        self._bases: dict[int, int] = {}  # what makes of a page key the page of the simulations, by region
+        self._bases: dict[int, int] = {}  # by region: what to add to a page key for the simulations' page
         self._page_counts: dict[int, int] = {}
         self._next_base = 0
         self._limit = (1 << 64) // sample
@@ -120,7 +119,7 @@ class Shadow:
         return self._process.counters.faults - self._faults_before
 
     def begin(self, now: float) -> None:
-        """Take over where everything is, and what hints are in force."""
+        """Take over the process's regions and the hints in force."""
         for region in self._process.regions.values():
             self._place(region)
             for found in region.hints:
@@ -145,7 +144,7 @@ class Shadow:
             self._waiting.append(touches[:])
 
     def changed(self, change: Change, now: float) -> None:
-        """Give a new region its place, and hints to the simulations after the touches before them."""
+        """Give a new region its place; queue hints for the simulations, behind earlier touches."""
         del now
         if isinstance(change, events.Map):
             for region in self._process.regions.values():
@@ -161,7 +160,7 @@ class Shadow:
             self._hinted(region.region_id, change.offset, length, change.hint)
 
     def ended(self, reason: str) -> None:
-        """The process ended; what waits is not looked at any more."""
+        """End the shadow; touches that wait are not simulated."""
         self.reason = reason
         self.over.set()
 
@@ -176,13 +175,13 @@ class Shadow:
     def _hinted(self, region_id: int, offset: int, length: int, hint: Hint | None) -> None:
         if region_id not in self._bases:
             return
-        if hint is not None and hint.swap_device is not None:  # here is but one
+        if hint is not None and hint.swap_device is not None:  # a simulation has but one
             hint = msgspec.structs.replace(hint, swap_device=None)
         start = (self._bases[region_id] + page_key(region_id, 0)) * self._page_size
         self._waiting.append(events.SetHint(1, 1, start + offset, length, hint))
 
     async def work(self) -> None:
-        """Hand what waits to the simulations, for good."""
+        """Hand what waits to the simulations, until cancelled."""
         rested = 0.0
         while True:
             if not self._waiting or (self._kept < ENOUGH and rested < MOST_REST_SECONDS):
@@ -220,12 +219,12 @@ class Shadow:
         self._run = max(_SHORTEST_RUN, min(_LONGEST_RUN, int(TURN_SECONDS / max(each, 1e-9))))
 
     def _pages_of(self, keys: array[int], writes: bytes) -> tuple[list[int], bytes]:
-        """The simulations' pages for page keys, of those in the sample and of regions that have a place."""
+        """The simulations' pages, and writes, of page keys in the sample and in regions that have a place."""
         bases, limit = self._bases, self._limit
         if self.sample == 1:
             try:
                 return [bases[key >> PAGE_BITS] + key for key in keys], writes if 1 in writes else b""
-            except KeyError:  # a region for which there was no place any more
+            except KeyError:  # a region without a place
                 pass
         chosen = [
             (bases[key >> PAGE_BITS] + key, write)

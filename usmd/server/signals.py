@@ -20,7 +20,7 @@ class Meaning(enum.Enum):
     DRAIN = "drain"
     """End the sessions and the daemon; the second one ends the grace of running calls."""
     RELOAD = "reload"
-    """Kept for reading the configuration again, which usmd cannot do yet: logged."""
+    """Reserved for reading the configuration again, which usmd cannot do yet: logged."""
     NOTHING = "nothing"
     """Logged."""
     IGNORED = "ignored"
@@ -59,7 +59,7 @@ once, because its state can no longer be trusted."""
 class Signals:
     """Takes the process's signals, on the main thread, while it is entered.
 
-    Signals that come before `attend` are kept for it: what is being made is finished first, and then removed in order.
+    Signals before `attend` are kept for it, so that what is being made is finished first, and then removed in order.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Signals:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def attend(self, attendant: Callable[[int], object]) -> None:
-        """Have `attendant` called with the number of each signal, those kept first.
+        """Call `attendant` with the number of each signal, those kept first.
 
         It is called between two instructions of the main thread, so it must only hand over (`call_soon_threadsafe`).
         """
@@ -98,13 +98,13 @@ class Signals:
 
 
 def ignore_all() -> None:
-    """At the end of the program, whose exit code and last lines no signal shall take: what is left is bounded."""
+    """Ignore signals at the program's end, which takes a bounded time: none may cost its exit code or last lines."""
     for number in MEANINGS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def name_of(number: int) -> str:
-    """The name of a signal; most real-time ones have none but their number."""
+    """The name of a signal; SIG and its number if it has none, as most real-time signals."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a fault stream says: outcomes of faults and answers of accesses, cut into messages in their order."""
+"""Messages of a fault stream: outcomes of faults and answers of accesses, in their order."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from usmd.core import commands
 from usmd.errors import UsmdError
 
 MESSAGE_BYTES: Final = 1 << 20
-"""About the size beyond which a message takes no more; a single load may be larger."""
+"""About the size beyond which a message takes no more entries; a single load may be larger."""
 _RUN_BYTES: Final = 64
-"""At least what an outcome, or a run of pages of one, takes in a message."""
+"""Most bytes of an outcome, or of a run of its pages, in a message."""
 _PAGE_BYTES: Final = 8
-"""At least what an absent page below 2^56 takes in a message."""
+"""Most bytes of an absent page below 2^56 in a message."""
 _FAILURE_BYTES: Final = 1024
-"""At least what the text of a failed access takes in a message."""
+"""Most bytes of the text of a failed access in a message."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What came of an access."""
+    """The answer of an access."""
 
     access_id: int
 
@@ -72,7 +72,7 @@ Entry = commands.Outcome | Answer
 
 
 def message_full(outbox: Sequence[Entry]) -> Sequence[Entry]:
-    """As many of the first entries as one message takes; an outcome after an answer begins another message."""
+    """The first entries, as many as one message takes; an outcome after an answer begins another message."""
     size = 0
     answered = False
     for count, entry in enumerate(outbox):

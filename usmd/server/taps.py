@@ -1,7 +1,7 @@
-"""What live processes touch, for those who record or shadow them: handed over after each event, with the time.
+"""Hands the touches of live processes to recordings and shadows, after each event, with its time.
 
-Costs nothing where nobody listens, but for one look after each event. A listener takes what it is given and returns at
-once: it runs between two events of the daemon.
+Without a listener this costs one check after each event. A listener must return at once, because it runs between two
+events of the daemon.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from usmd.core import events
 from usmd.core.region import Process
 
 CHANGES: Final = (events.Map, events.Unmap, events.SetHint)
-"""Events that say what is where, of which listeners hear."""
+"""Events that change regions or hints, which listeners get."""
 Change = events.Map | events.Unmap | events.SetHint
 
 
@@ -29,7 +29,7 @@ def split(touches: array[int]) -> tuple[array[int], bytes]:
 
 
 class Listener(Protocol):
-    """Who wants to know what a process touches. All times are seconds of the engine's clock."""
+    """Gets the touches of a process. All times are seconds of the engine's clock."""
 
     def touched(self, touches: array[int], now: float) -> None:
         """Pages were touched at `now`, in this order: two entries a touch, the page key and the kind.
@@ -38,14 +38,14 @@ class Listener(Protocol):
         """
 
     def changed(self, change: Change, now: float) -> None:
-        """A region came or went, or a hint was set, after all that was touched before."""
+        """A region was mapped or unmapped, or a hint was set, after all touches so far."""
 
     def ended(self, reason: str) -> None:
         """The process ended; nothing follows."""
 
 
 class Tap:
-    """The touches of one process, and who listens."""
+    """The touches of one process, and its listeners."""
 
     __slots__ = ("listeners", "process", "touches")
 
@@ -56,7 +56,7 @@ class Tap:
 
 
 class Taps:
-    """The taps that there are. `live`: by process, for a quick look whether there is any."""
+    """All taps. `live`: by process, for a quick check whether there is any."""
 
     __slots__ = ("live",)
 
@@ -65,7 +65,7 @@ class Taps:
 
     @contextmanager
     def listening(self, process: Process, listener: Listener) -> Iterator[None]:
-        """Have a listener hear of a process for as long as the block lasts."""
+        """Connect a listener to a process for as long as the block lasts."""
         tap = self.live.get(process.process_id)
         if tap is None:
             tap = self.live[process.process_id] = Tap(process)
@@ -79,7 +79,7 @@ class Taps:
                 process.touches = None
 
     def deliver(self, event: events.Event, now: float) -> None:
-        """Hand over what an event that was handled at `now` brought."""
+        """Hand over the touches, and the change, of an event that was handled at `now`."""
         for tap in self.live.values():
             if tap.touches:
                 for listener in tap.listeners:

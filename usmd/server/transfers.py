@@ -1,7 +1,4 @@
-"""Loads and stores: bytes between a client's message and frames, wherever the message came from. Runs on the loop.
-
-Covers their limits and what is absent. Who may ask is `client_service`'s business.
-"""
+"""Loads and stores: moves bytes between a client's message and frames. Runs on the loop."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from usmd.errors import InvalidArgument, OutOfRange
 from usmd.server.engine import Engine, Touch
 
 MAX_TRANSFER_BYTES: Final = 1 << 20
-"""Most bytes of a load or store, where a page is not larger."""
+"""Most bytes of a load or store, unless a page is larger."""
 
 
 class Transfers:

@@ -1,6 +1,6 @@
-"""A check of the live daemon on request: the core's invariants, and that the shell owes the core nothing.
+"""Checks the live daemon on request: the core's invariants, and that the shell owes the core nothing.
 
-The state is copied at one moment, and the copy is gone through in parts, between which the loop serves.
+The state is copied at one moment, and the copy is checked in parts, between which the loop serves.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from usmd.server.engine import LAST_EVENTS, Engine
 from usmd.server.event_log import write_last_events
 
 MAX_TOLD: Final = 100
-"""Violations that an answer tells of; it counts the others."""
+"""Violations in an answer, which counts the others."""
 PART_SECONDS: Final = 0.002
-"""How long the loop is held at a stretch."""
+"""How long a part holds the loop, about."""
 _STEPS_A_LOOK: Final = 64
 """Steps between two looks at the clock."""
 
 
 def owed(engine: Engine) -> list[str]:
-    """Completions that will never come, or that nobody waits for: what the core waits for is not what is under way."""
+    """Differences between the completions that the core waits for and those that are under way."""
     life = engine.core.life
     reads = sum(each.reads_owed for each in engine.queues)
     writes = sum(each.writes_owed for each in engine.queues)
@@ -52,9 +52,9 @@ def owed(engine: Engine) -> list[str]:
 
 
 async def validate(engine: Engine, folder: Path | None = None) -> admin_pb2.ValidateResponse:
-    """Check all that there is at this moment; takes about 3 microseconds a frame, page and used slot.
+    """Check the state of this moment; takes about 3 microseconds a frame, page and used slot.
 
-    Where something does not hold, the last events before it are written to a file in `folder`, which the log names.
+    If an invariant does not hold, the last events before it are written to a file in `folder`, which the log names.
     """
     started = engine.now()
     found = owed(engine)
@@ -95,13 +95,13 @@ async def _write_last(
     try:
         written = await asyncio.to_thread(write_last_events, folder, settings, devices, last, complete=complete)
         where = str(written)
-    except Exception as error:  # noqa: BLE001 - logged; what the check found is told all the same
+    except Exception as error:  # noqa: BLE001 - logged; what the check found is returned all the same
         where = f"not written: {error}"
     log.event("check_failed", violations=count, first=first, last_events=where)
 
 
 def _part(steps: Iterator[Step]) -> tuple[bool, list[str]]:
-    """Do some steps; whether there are more, and what they found."""
+    """Do some steps; returns whether there are more, and the violations that they found."""
     failed: list[str] = []
     for _ in range(_STEPS_A_LOOK):
         try:

@@ -1,7 +1,4 @@
-"""Reads that no job has begun: divided among jobs so that neighbouring slots are read together, or forgotten.
-
-Covers their order. Does not cover jobs (device_queue).
-"""
+"""Reads that no job has begun, divided among jobs so that neighbouring slots are read together."""
 
 from __future__ import annotations
 
@@ -26,20 +23,20 @@ class WaitingReads:
         return len(self._pages)
 
     def add(self, pages: Sequence[SlotPage]) -> None:
-        """Have reads wait."""
+        """Add reads."""
         for page in pages:
             self._pages[page.slot] = page
             self._regions.setdefault(page.page >> PAGE_BITS, set()).add(page.slot)
 
     def take(self, share: int, most: int) -> list[SlotPage]:
-        """About `share` reads for one job, at most `most`: the oldest, each with all that wait for neighbouring slots.
+        """About `share` reads for one job, at most `most`: the oldest, each with all reads of neighbouring slots.
 
-        Neighbours are read by one call, so that a run of them is divided only when it is longer than `most`.
+        Neighbours are read by one call, so a run of them is divided only if it is longer than `most`.
         """
         taken: list[SlotPage] = []
         while self._pages:
             run = self._run(most)
-            # A run is left to the next job where the share would be exceeded by more than is missing without it.
+            # A run is left to the next job if it would exceed the share by more than is missing without it.
             if taken and (len(taken) + len(run) > most or 2 * len(taken) + len(run) > 2 * share):
                 break
             taken.extend(self._remove(slot) for slot in run)
@@ -53,7 +50,7 @@ class WaitingReads:
         return pages
 
     def forget(self, region_ids: Iterable[int], most: int) -> list[SlotPage]:
-        """Take out at most so many reads of pages of some regions, and return them."""
+        """Take out at most `most` reads of pages of some regions, and return them."""
         found: list[SlotPage] = []
         for region_id in region_ids:
             slots = sorted(islice(self._regions.get(region_id, ()), most - len(found)))

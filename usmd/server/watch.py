@@ -1,4 +1,4 @@
-"""Events of note on their way to operators: to the log, and to whoever watches."""
+"""Passes notices on to the log, and to operators that watch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from usmd.errors import InvalidArgument
 from usmd.event_levels import NOTICES
 
 BACKLOG: Final = 1000
-"""Events kept for a watcher that does not read; the newer ones are dropped, and it is told how many."""
+"""Events kept for a watcher that does not read. Newer ones are dropped, and it gets their number."""
 
 
 class WatchedEvent:
@@ -31,7 +31,7 @@ class WatchedEvent:
 class Watcher:
     """A reader of events: `next()` waits for one; None is the end.
 
-    `kinds` and `process_ids`: which events it wants; none is all.
+    `kinds` and `process_ids`: which events it wants; empty: all.
     """
 
     def __init__(self, kinds: Collection[str] = (), process_ids: Collection[int] = ()) -> None:
@@ -68,7 +68,7 @@ class Watcher:
         )
 
     def _gap(self) -> WatchedEvent:
-        """What stands in the place of the events that were missed."""
+        """An event in place of those that were missed."""
         missed, self._missed = self._missed, 0
         text = f"{missed} events were missed, because they were not read in time"
         return WatchedEvent(Notice("events_missed", 0, text, {"missed": str(missed)}), time.time())
@@ -82,7 +82,7 @@ class Watch:
         self._clock = clock
 
     def publish(self, notice: Notice) -> None:
-        """Tell everybody."""
+        """Write a notice to the log, and hand it to all watchers."""
         log.event(notice.kind, process_id=notice.process_id, message=notice.message, **notice.fields)
         if self._watchers:
             event = WatchedEvent(notice, self._clock())
@@ -91,7 +91,7 @@ class Watch:
 
     @contextmanager
     def watcher(self, kinds: Collection[str] = (), process_ids: Collection[int] = ()) -> Iterator[Watcher]:
-        """A watcher for as long as the block lasts; raises InvalidArgument for a kind that there is not."""
+        """A watcher for as long as the block lasts; raises InvalidArgument for an unknown kind."""
         unknown = sorted(set(kinds) - set(NOTICES))
         if unknown:
             raise InvalidArgument(f"event kind {unknown[0]!r} does not exist; allowed are {', '.join(sorted(NOTICES))}")

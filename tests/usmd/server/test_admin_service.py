@@ -484,7 +484,7 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(daemon):
     channel = open_channel(daemon.admin_address)
     for method in ("ListProcesses", "ExplainPage", "Drain"):
         answer = refused(channel.unary_unary(f"/usm.v1.AdminService/{method}"), b"\xff", timeout=90)
-        assert answer == (*INVALID, f"the message is no {method}Request")
+        assert answer == (*INVALID, f"the message is not a valid {method}Request")
     watch = channel.unary_stream("/usm.v1.AdminService/WatchEvents")(b"\xff", timeout=90)
-    assert refused(next, watch) == (*INVALID, "the message is no WatchEventsRequest")
+    assert refused(next, watch) == (*INVALID, "the message is not a valid WatchEventsRequest")
     channel.close()

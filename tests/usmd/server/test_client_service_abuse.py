@@ -24,13 +24,13 @@ OUTSIDE = ("OUT_OF_RANGE", "OUT_OF_RANGE")
 def test_bytes_that_are_no_message_are_an_invalid_argument_without_the_parsers_words(client, method, data):
     status, reason, text = refused(client.call_bytes, method, data)
     assert (status, reason) == INVALID
-    assert text == f"the message is no {method}Request"
+    assert text == f"the message is not a valid {method}Request"
 
 
 def test_bytes_that_are_no_message_end_the_stream_and_its_session(client):
     stream = client.stream()
     stream.send_bytes(b"\xff\xff")
-    assert stream.ends_with() == (*INVALID, "the message is no StreamFaultsRequest")
+    assert stream.ends_with() == (*INVALID, "the message is not a valid StreamFaultsRequest")
     assert client.refused("MapRegion", pb.MapRegionRequest(length=1))[:2] == UNKNOWN
 
 

@@ -137,7 +137,7 @@ def test_an_older_log_is_kept_beside_the_new_one(path):
 
 def test_a_file_that_is_no_event_log_is_left_alone(path):
     path.write_text("precious")
-    with pytest.raises(ConfigError, match="is no event log"):
+    with pytest.raises(ConfigError, match="is not an event log"):
         EventLog(path, 1 << 20)
     assert path.read_text() == "precious"
 

@@ -169,7 +169,7 @@ def test_a_memory_socket_that_is_served_without_a_lock_is_left_alone(path, backl
 
 def test_a_file_in_the_sockets_place_is_kept(path):
     path.write_text("precious")
-    with pytest.raises(ConfigError, match="no socket is there; choose another path"):
+    with pytest.raises(ConfigError, match="other than a socket is there; choose another path"):
         SocketLock(path).acquire()
     assert path.read_text() == "precious"
     assert names(path) == ["usmd.sock"]

@@ -147,7 +147,7 @@ def test_begin_comes_with_exactly_one_descriptor(plain, count):
 
 def test_what_is_no_userfaultfd_begins_nothing(plain):
     reply, _ = plain.ask([plain.connection.fileno()], begin=pb.MemoryBegin(name="x"))
-    assert reply.message == "the descriptor that came with begin is no userfaultfd"
+    assert reply.message == "the descriptor that came with begin is not a userfaultfd"
     assert plain.hear() == (None, [])
 
 

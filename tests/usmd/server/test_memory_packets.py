@@ -22,7 +22,7 @@ def test_a_refusal_has_its_reason_and_a_cause_of_bounded_length():
 
 def test_a_packet_is_a_request_or_invalid():
     assert request_of(pb.MemoryRequest(begin=pb.MemoryBegin(name="x")).SerializeToString()).begin.name == "x"
-    with pytest.raises(InvalidArgument, match="no MemoryRequest"):
+    with pytest.raises(InvalidArgument, match="not a valid MemoryRequest"):
         request_of(b"\xff")
 
 

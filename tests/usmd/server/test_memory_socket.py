@@ -231,7 +231,7 @@ def test_what_is_no_userfaultfd_is_refused(stranger, tmp_path, make):
         reason, message = refused(stranger, attach_packet(stranger.session.token), [descriptor])
     finally:
         os.close(descriptor)
-    assert (reason, "is no userfaultfd" in message) == ("INVALID_ARGUMENT", True)
+    assert (reason, "is not a userfaultfd" in message) == ("INVALID_ARGUMENT", True)
     assert receive(stranger.connection) is None
 
 

@@ -38,7 +38,7 @@ def settings_with(**policy):
             ConfigError,
             "policy.rules[0].oom: oom policy 'nothing'",
         ),
-        ({"swap": "3"}, ConfigError, "policy.swap = '3' is no swap device"),
+        ({"swap": "3"}, ConfigError, "policy.swap = '3' is not a swap device"),
         ({"rules": (PolicyRule(name="a", swap="nowhere"),)}, ConfigError, "'nowhere'"),
     ],
 )

@@ -180,7 +180,7 @@ def test_bytes_that_are_no_message_become_an_error_that_names_the_message():
     assert parse(b"\x08\x05").cells == 5
     broken = parse(b"\xff")
     assert isinstance(broken, Malformed)
-    with pytest.raises(InvalidArgument, match=r"^the message is no GetMemoryMapRequest$"):
+    with pytest.raises(InvalidArgument, match=r"^the message is not a valid GetMemoryMapRequest$"):
         check_message(broken)
     check_message(parse(b""))
 
