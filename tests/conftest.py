@@ -1,4 +1,4 @@
-"""For all tests: properties are tried as tests.support.examples says, and no test leaves policies behind."""
+"""For all tests: sets up hypothesis, delays and patience, and restores the table of policies after each test."""
 
 import gc
 import signal
@@ -8,24 +8,24 @@ import pytest
 from tests.support import delays, examples, patience
 from usmd.policies import registry
 
-assert examples.FACTOR >= 0  # it has set up hypothesis
+assert examples.FACTOR >= 0  # importing it sets up hypothesis
 delays.inject_from_environment(delays.IN_PROCESS)
 patience.be_patient()
 
-# Where a shell runs the tests in its background SIGINT is ignored, and would be by the programs that tests interrupt.
+# A shell that runs the tests in the background ignores SIGINT, which the programs that tests interrupt would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
 
 
 def pytest_collection_finish():
-    """Collections of garbage, of which tests ask for many, need not go through all that was imported."""
+    """Exempt all imported objects from garbage collection, which tests call often."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def policies_as_they_were():
-    """A policy from a file is listed from the time it was made; the next test does not know it."""
+    """Remove policies that a test loaded from a file, so that the next test does not see them."""
     before = {kind: dict(names) for kind, names in registry.TABLES.items()}
     yield
     for kind, names in registry.TABLES.items():

@@ -1,4 +1,4 @@
-"""Seeded access traces, as arrays of page numbers, and a small memory to try policies on them."""
+"""Seeded access traces, as arrays of page numbers, and a small memory to run policies on them."""
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class SmallMemory:
         return [page for page, _ in self.table.resident()]
 
     def touch(self, *pages, write=False):
-        """Touch pages in order; the ones that were in memory before and are not after it."""
+        """Touch pages in order; returns the pages that this evicted."""
         before = self.resident
         self.core.handle(Touches(1, 1, pages, bytes([write]) * len(pages), (), self.touched), 0.0)
         self.touched += len(pages)
@@ -53,7 +53,7 @@ class SmallMemory:
         return self.table[page] - 1
 
     def pages(self, frames):
-        """The pages in these frames, in their order: of a policy's list, say."""
+        """The pages in these frames, in the same order."""
         return [self.core.state.frames.page[pfn] & 0xFFFFFFFF for pfn in frames]
 
     def hint(self, text, page, count=1):
@@ -64,30 +64,30 @@ class SmallMemory:
 
 
 def uniform(pages, count, *, seed=1):
-    """Each page as likely as the other."""
+    """All pages are equally likely."""
     return np.random.default_rng(seed).integers(0, pages, count)
 
 
 def zipf(pages, count, skew, *, seed=1):
-    """Page of rank r with a likelihood of r ** -skew; which page has which rank is drawn too."""
+    """The page of rank r has a likelihood of r ** -skew; the ranks of the pages are random."""
     generator = np.random.default_rng(seed)
     weights = np.arange(1, pages + 1, dtype=float) ** -skew
     return generator.permutation(pages)[generator.choice(pages, count, p=weights / weights.sum())]
 
 
 def loop(pages, count):
-    """Round and round."""
+    """All pages in order, again and again."""
     return np.arange(count) % pages
 
 
 def sawtooth(pages, count):
-    """Up to the last page and down again."""
+    """Up to the last page and down again, repeatedly."""
     there = np.arange(pages)
     return np.resize(np.concatenate([there, there[-2:0:-1]]), count)
 
 
 def scans_and_hot_set(pages, count, *, hot, scan, share=0.5, seed=1):
-    """Touches of `hot` pages, and scans of `scan` pages in a row through the others, which are `share` of all."""
+    """Touches of `hot` pages, and scans of `scan` consecutive pages through the others; `share`: of scans."""
     generator = np.random.default_rng(seed)
     trace = np.empty(count, dtype=np.int64)
     done, at = 0, hot
@@ -104,13 +104,13 @@ def scans_and_hot_set(pages, count, *, hot, scan, share=0.5, seed=1):
 
 
 def phases(pages, count, *, number, skew=0.9, seed=1):
-    """Parts in each of which other pages are popular."""
+    """`number` parts; in each of them other pages are popular."""
     parts = [zipf(pages, count // number + 1, skew, seed=seed + each) for each in range(number)]
     return np.concatenate(parts)[:count]
 
 
 def one_hit_wonders(pages, count, *, hot, share=0.5, seed=1):
-    """A popular part of `hot` pages, between pages that are asked for once (as far as there are enough)."""
+    """A popular set of `hot` pages, between pages that are touched once, if there are enough."""
     generator = np.random.default_rng(seed)
     trace = zipf(hot, count, 0.9, seed=seed)
     once = generator.random(count) < share

@@ -1,4 +1,4 @@
-"""What callers may pass for an integer or for bytes, and what they may not."""
+"""Valid and invalid arguments for an integer or for bytes."""
 
 import array
 import enum

@@ -1,4 +1,4 @@
-"""Client processes for end-to-end tests: the busy client of tests/e2e as a subprocess, and what it says."""
+"""Client processes for end-to-end tests, among them the busy client of tests/e2e."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BUSY = Path(__file__).parents[1] / "e2e" / "busy_client.py"
 
 
 def start_client(program: Path, *arguments: object, stdin: bool = False) -> ForkedProcess:
-    """Start a client program of tests/e2e; its stdout is a pipe, and its stdin if that is asked for."""
+    """Start a client program of tests/e2e. Its stdout is a pipe; `stdin`: its stdin is one, too."""
     given = [str(argument) for argument in arguments]
     return ForkedProcess(run_script, str(program), given, environ=environment(), stdin=stdin, stdout=True)
 
@@ -27,7 +27,7 @@ class BusyClient:
         self.process = start_client(_BUSY, address, name, length, chunk)
 
     def wait_busy(self) -> None:
-        """Wait until it has written all of its memory once and goes on."""
+        """Wait until it has written all of its memory once."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if line != "busy\n":
@@ -35,7 +35,7 @@ class BusyClient:
             raise AssertionError(f"client {self.name} said {line!r}: {complaint}")
 
     def error(self) -> tuple[str, str]:
-        """Class and text of the error that ended it; waits for its end."""
+        """Wait for its end; returns class and text of the error that ended it."""
         out, complaint = self.process.communicate(timeout=90)
         assert self.process.returncode == 0, f"client {self.name}: {complaint}"
         found = json.loads(out)
@@ -49,7 +49,7 @@ class BusyClient:
 
 @contextlib.contextmanager
 def busy_clients(address: str, *names: str, length: int, chunk: int) -> Iterator[list[BusyClient]]:
-    """Clients of these names, each busy; they are killed at the end of the block if they still run."""
+    """Clients of these names, all busy. The end of the block kills them."""
     clients = [BusyClient(address, name, length, chunk) for name in names]
     try:
         for client in clients:

@@ -1,7 +1,6 @@
-"""A real daemon for tests: `usmd serve` in a process of its own, its log, its operators' tools, and its end.
+"""A real daemon for tests: `usmd serve` in a process of its own, its log as parsed JSON lines, usmctl, and its end.
 
-Covers start, the `ready` line, the log as parsed JSON lines, usmctl and the admin calls, signals and exit codes. The
-log is read up to a mark: see `RunningDaemon.events`, `expect` and `never`.
+`RunningDaemon.events`, `expect` and `never` read the log up to a mark, see `served`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from usmd.ctl.connect import Admin, AdminError
 
 _GRPC = "grpc._cython.cygrpc"
 SECONDS = 60.0
-"""Deadline of everything that a daemon is to do; a busy machine is slow, and not wrong."""
+"""Deadline of everything that a daemon does. It is long, because a busy machine is slow."""
 USMCTL = (sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())")
 USMD = (sys.executable, "-m", "usmd", "serve")
 
@@ -43,20 +42,20 @@ __all__ = [
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment of this process without what would lead usmd, usmctl or lib_usm elsewhere, and `changes`."""
+    """The environment of this process with `changes`, without variables that lead usmd, usmctl or lib_usm elsewhere."""
     dropped = ("USM_ADDRESS", "USM_ADMIN_ADDRESS", "NOTIFY_SOCKET")
     return {key: value for key, value in os.environ.items() if key not in dropped} | changes
 
 
 def run_usmd(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run usmd to its end, which is to come by itself: a start that is refused."""
+    """Run usmd until it exits by itself, as for a start that is refused."""
     return run_forked(
         served.run_usmd, list(arguments), environ=environment() if environ is None else environ, seconds=SECONDS
     )
 
 
 class RunningDaemon:
-    """A daemon process. `log` has the JSON lines of its stderr read so far, `stray` the lines that are no JSON."""
+    """A daemon process. `log`: the JSON lines read so far from its stderr; `stray`: the lines that are not JSON."""
 
     def __init__(
         self,
@@ -111,19 +110,19 @@ class RunningDaemon:
             self._changed.notify_all()
 
     def wait_ready(self, seconds: float = SECONDS) -> None:
-        """Wait for the `ready` line and take the addresses from it."""
+        """Wait for the `ready` line, which has the addresses."""
         ready = self.wait_for("ready", seconds=seconds)
         self.address, self.admin_address = ready["socket"], ready["admin_socket"]
 
     def read_log(self, seconds: float = SECONDS) -> list[dict[str, Any]]:
         """Read all that the daemon has logged until now, and return `log`.
 
-        That is up to a mark that its loop writes on request, or up to the log's end when the daemon ends.
+        Reads up to a mark that its loop writes on request, or up to the end of the log.
         """
         if self._ended:
             return list(self.log)
         if self._door is None:
-            raise TypeError("only a forked daemon writes marks; wait for what is to come, by `wait_for`")
+            raise TypeError("only a forked daemon writes marks; use `wait_for`")
         self._asked += 1
         with contextlib.suppress(OSError):  # its door is closed: its log ends
             self._door.send(b"m")
@@ -133,7 +132,7 @@ class RunningDaemon:
         return list(self.log)
 
     def events(self, event: str, **fields: object) -> list[dict[str, Any]]:
-        """The log lines of this event with these fields, of all that the daemon has logged until now."""
+        """All log lines of this event with these fields until now."""
         self.read_log()
         return self._found(event, fields)
 
@@ -142,7 +141,7 @@ class RunningDaemon:
         return [line for line in list(self.log) if wanted.items() <= line.items()]
 
     def wait_for(self, event: str, seconds: float = SECONDS, **fields: object) -> dict[str, Any]:
-        """Return the first log line of this event with these fields; AssertionError when the log ends before it."""
+        """Wait for the first log line of this event with these fields; AssertionError if the log ends before it."""
         with self._changed:
             arrived = self._changed.wait_for(lambda: bool(self._found(event, fields)) or self._ended, seconds)
         found = self._found(event, fields)
@@ -150,7 +149,7 @@ class RunningDaemon:
         return found[0]
 
     def expect(self, event: str, **fields: object) -> dict[str, Any]:
-        """Wait for the one log line of this event with these fields and return it; AssertionError for another."""
+        """Wait for the only log line of this event with these fields; AssertionError if there are several."""
         self.wait_for(event, **fields)
         found = self.events(event, **fields)
         assert len(found) == 1, f"{len(found)} lines of {event!r} where one was expected: {found}"
@@ -163,7 +162,7 @@ class RunningDaemon:
 
     @property
     def admin(self) -> Admin:
-        """The admin calls without the start of a process for each; for polling."""
+        """The admin calls from this process, for polling."""
         if self._admin is None:
             self._admin = self._opened.enter_context(Admin(Path(self.admin_address.removeprefix("unix:"))))
         return self._admin
@@ -173,12 +172,12 @@ class RunningDaemon:
         return dict(self.admin.status().counters)
 
     def run_usmctl(self, *arguments: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
-        """Run usmctl against this daemon; whatever it exits with."""
+        """Run usmctl against this daemon, whatever its exit code."""
         given = ["--address", self.admin_address, *arguments]
         return run_forked(served.run_usmctl, given, environ=environment(), seconds=seconds)
 
     def validate(self) -> None:
-        """AssertionError where what the daemon knows of its memory does not go together; nothing where it drains."""
+        """AssertionError if the daemon's memory violates an invariant; no check if the daemon drains."""
         try:
             answer = self.admin.validate()
         except AdminError:
@@ -187,7 +186,7 @@ class RunningDaemon:
         assert not answer.violation_count, f"usmctl debug validate: {list(answer.violations)}"
 
     def start_usmctl(self, *arguments: str, **environ: str) -> ForkedProcess:
-        """Start a usmctl against this daemon that goes on until it is told to end; its stdout is a pipe."""
+        """Start a usmctl against this daemon that runs until a signal ends it. Its stdout is a pipe."""
         given = ["--address", self.admin_address, *arguments]
         return ForkedProcess(served.run_usmctl, given, environ=environment(**environ), stdout=True)
 
@@ -198,18 +197,18 @@ class RunningDaemon:
         return json.loads(done.stdout)
 
     def signal(self, number: int = signal.SIGTERM) -> None:
-        """Send a signal; nothing when the daemon has ended."""
+        """Send a signal, unless the daemon has ended."""
         if self.process.poll() is None:
             self.process.send_signal(number)
 
     def wait_exit(self, seconds: float = SECONDS) -> int:
-        """Wait for the end of the daemon and of its log; return its exit code."""
+        """Wait for the end of the daemon and of its log; returns its exit code."""
         code = self.process.wait(seconds)
         self._reader.join(seconds)
         return code
 
     def close(self) -> None:
-        """End the process by force if it still runs, and give everything back."""
+        """Kill the process if it still runs, and release all resources."""
         self._opened.close()
         if self._door is not None:
             self._door.close()
@@ -233,15 +232,14 @@ def running_daemon(
     program: Sequence[str] | None = None,
     changes: Sequence[str] = (),
 ) -> Iterator[RunningDaemon]:
-    """Serve with its sockets and state in `folder`, from the `ready` line on, until SIGTERM at the end of the block.
+    """A daemon with sockets and state in `folder`, from its `ready` line until SIGTERM at the end of the block.
 
-    Before that its state is validated, as `usmctl debug validate` does.
+    Before SIGTERM its state is validated, as by `usmctl debug validate`.
 
-    `config`: text of a TOML file. `places` False: no flag says where, so that the defaults of `environ` hold.
-    `exit_code`: what it must exit with; None leaves that, and the end of the process, to the caller.
-    `mechanism`: real memory is what the tests that name it are about; "" gives no flag. `program`: a command that is
-    run as a fresh interpreter, such as USMD; None forks one that has usmd imported, which is quicker. `changes`:
-    functions (`module:name`) that break such a daemon on purpose, before it serves.
+    `config`: text of a TOML file. `places` False: no flags for paths, so the defaults of `environ` hold. `exit_code`:
+    the exit code to check; None leaves that, and the end of the process, to the caller. `mechanism`: "" gives no flag.
+    `program`: a command that starts a fresh interpreter, such as USMD; None forks a process that has usmd imported,
+    which is quicker. `changes`: functions (`module:name`) that break a forked daemon on purpose, before it serves.
     """
     arguments = list(flags)
     if mechanism and "--mechanism" not in flags:
@@ -263,10 +261,10 @@ def running_daemon(
             daemon.signal(signal.SIGTERM)
             code = daemon.wait_exit()
             assert code == exit_code, f"usmd exited with {code}, not {exit_code}: {daemon.log} {daemon.stray}"
-            # A traceback of any kind, also one that the event loop logs, is of a defect.
-            # What gRPC logs of itself when a client is gone in the middle of a call is none of usmd's.
+            # Each traceback is a defect, also one that the event loop logs. Those of gRPC are not: it logs one when
+            # a client dies during a call.
             defects = [line for line in daemon.log if "exception" in line and line.get("logger") != _GRPC]
             assert not defects, f"defects of usmd: {defects}"
-            assert not daemon.stray, f"lines that are no JSON on stderr: {daemon.stray}"
+            assert not daemon.stray, f"lines that are not JSON on stderr: {daemon.stray}"
     finally:
         daemon.close()

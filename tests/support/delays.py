@@ -1,8 +1,9 @@
-"""Delays at the places whose order nothing promises, to make tests fail that assert on what ends later.
+"""Delays wherever no order is promised, so that tests fail that do not wait.
 
-`USM_TEST_DELAYS=store=0.05,load=0.05,answer=0.01,log=0.05` in the environment of a test run (`make delayed` sets it):
-each name is a place of PLACES, each value the longest delay in seconds there. A delay is drawn anew each time, from
-half of the longest on. Daemons that tests start take them up, and the test's own process takes up those of IN_PROCESS.
+`make delayed` sets `USM_TEST_DELAYS=store=0.05,load=0.05,answer=0.01,log=0.05`, or the like, in the environment: each
+name is a place of PLACES, each value the longest delay there in seconds. Each delay is random, between half of the
+longest and the longest. Daemons that tests start have all delays, the test's own process those of
+IN_PROCESS.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ def of_environment() -> dict[str, float]:
 
 
 def inject_from_environment(places: Collection[str] | None = None) -> None:
-    """Put the delays of $USM_TEST_DELAYS into this process, for good; of these places alone, if they are given."""
+    """Put the delays of $USM_TEST_DELAYS into this process for good. `places`: only those; None: all."""
     for place, longest in of_environment().items():
         if places is None or place in places:
             PLACES[place](longest)
 
 
 def late_lines(lines: Iterable[str], longest: float) -> Iterator[str]:
-    """Lines in their order, each as long after it came as is drawn: what is read late, and not what is written late."""
+    """The lines in order, each after a random delay from its arrival: they are read late, not written late."""
     came: queue.SimpleQueue[tuple[float, str] | None] = queue.SimpleQueue()
 
     def read() -> None:
@@ -64,7 +65,7 @@ def late_lines(lines: Iterable[str], longest: float) -> Iterator[str]:
 
 
 def _late(function: Callable[..., Any], longest: float) -> Callable[..., Any]:
-    """A function of a worker thread: half of the delay comes before its work, and half before its end is known."""
+    """A function for worker threads, with half of the delay before its work and half after it."""
 
     def late(*arguments: Any) -> Any:
         half = _drawn(longest) / 2
@@ -77,14 +78,14 @@ def _late(function: Callable[..., Any], longest: float) -> Callable[..., Any]:
 
 
 def _store(longest: float) -> None:
-    """A page is in swap later than it was asked to go."""
+    """Writes to swap are late."""
     from usmd.swap.base import SwapDevice
 
     SwapDevice.write = _late(SwapDevice.write, longest)  # type: ignore[method-assign]
 
 
 def _load(longest: float) -> None:
-    """A page from swap is in memory later than the fault, though its device is memory too."""
+    """Reads from swap are late, also from a device in memory."""
     from usmd.swap.base import SwapDevice
 
     SwapDevice.read = _late(SwapDevice.read, longest)  # type: ignore[method-assign]
@@ -92,7 +93,7 @@ def _load(longest: float) -> None:
 
 
 def _answer(longest: float) -> None:
-    """An answer to a call arrives later than what the call did, and what comes on streams overtakes it."""
+    """Answers to calls are late, so messages on streams overtake them."""
     from usmd.server import rpc
 
     guarded = rpc._guarded
@@ -111,7 +112,7 @@ def _answer(longest: float) -> None:
 
 
 def _stream(longest: float) -> None:
-    """Outcomes of faults arrive later than what was done for them, and answers to calls overtake them."""
+    """Outcomes of faults are late, so answers to calls overtake them."""
     from usmd.server.fault_stream import FaultStream
 
     flush = FaultStream._flush
@@ -124,7 +125,7 @@ def _stream(longest: float) -> None:
 
 
 def _client(longest: float) -> None:
-    """A client's thread hears of outcomes later than they came, and its other threads go on meanwhile."""
+    """A client's thread reads outcomes late, while its other threads run."""
     from lib_usm.pager import Pager
 
     receive = Pager.receive
@@ -137,12 +138,12 @@ def _client(longest: float) -> None:
 
 
 def at_start() -> None:
-    """A forked program begins later than it was started."""
+    """A forked program begins late."""
     time.sleep(_drawn(of_environment().get("start", 0.0)))
 
 
 def _by_the_others(longest: float) -> None:
-    """Places of the tests' own: tests.support.daemon reads log lines late, tests.support.forked starts late."""
+    """Does nothing: tests.support.daemon delays log lines, and tests.support.forked delays starts."""
     del longest
 
 
@@ -155,6 +156,6 @@ PLACES: Final[dict[str, Callable[[float], None]]] = {
     "start": _by_the_others,
     "log": _by_the_others,
 }
-"""What injects each."""
+"""Place → function that injects its delay."""
 IN_PROCESS: Final = ("store", "client")
-"""Where a test's own process is delayed. Some of its tests are about devices that are read at once."""
+"""Places in the test's own process. Not `load`, because some tests there are about devices that are read at once."""

@@ -1,9 +1,8 @@
-"""Swap files that fail, or take as long as they are told: a change to a daemon that tests.support.swap_faults steers.
+"""A change to a daemon: its swap files fail or wait, as tests.support.swap_faults says.
 
-$USMD_TEST_FAULTS names a file. That holds a JSON object: for `read` and `write`, `error` (an
-errno by name; `wait`: until the file says otherwise; or `sometimes`: of five calls two fail with EIO, one with EAGAIN
-and one moves half a page) and `slots` (null: all). Only the system call is replaced;
-while reads fail, none is tried without waiting.
+$USMD_TEST_FAULTS names a file with a JSON object. For `read` and `write` that has `slots` (null: all) and `error`: an
+errno by name; `wait`: until the file changes; or `sometimes`: of five calls two fail with EIO, one fails with EAGAIN,
+and one moves half a page. Only the system call is replaced. While reads fail, none is tried without waiting.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _fetch_now = file.FileSwapDevice._fetch_now
 
 
 def _fault(operation: str, slots: set[int]) -> str:
-    """The fault that is to befall an operation on slots now; empty: none."""
+    """The `error` of an operation on slots now; empty if there is none."""
     told = json.loads(_FAULTS.read_text()).get(operation)
     if told is None or not (told["slots"] is None or slots & set(told["slots"])):
         return ""
@@ -41,7 +40,7 @@ def _faulty_transfer(
     def faulty(descriptor: int, pending: Sequence[memoryview], position: int) -> int:
         first = position // len(buffers[0]) - 1
         slots = set(range(first, first + len(pending)))
-        while fault := _fault(operation, slots):  # waits: for the file that the test writes
+        while fault := _fault(operation, slots):  # waits: until the test changes the file
             if fault == "sometimes":
                 return _sometimes(call, descriptor, pending, position)
             if fault != "wait":
@@ -57,7 +56,7 @@ _calls = itertools.count()
 
 def _sometimes(call: VectoredCall, descriptor: int, pending: Sequence[memoryview], position: int) -> int:
     match next(_calls) % 5:
-        case 0 | 1:  # the first of them divides a batch, the second fails a page
+        case 0 | 1:  # the first divides a batch, the second fails a page
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         case 2:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))

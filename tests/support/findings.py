@@ -1,4 +1,4 @@
-"""Findings of machines that are not this one, for the doctor to judge."""
+"""Findings of other machines, for tests of `usmctl doctor`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Programs in processes that are forked from a server which has imported them: a start costs no imports.
+"""Programs in processes that are forked from a server that has imported them: a start costs no imports.
 
-The server is multiprocessing's, one for each test process; it has imported usmd, and started nothing. A program of the
-user's own is a fresh interpreter; tests of that (arguments, locales, descriptors, exit) start one with subprocess.
+The server is multiprocessing's, one for each test process; it has imported usmd, and started nothing. A user starts a
+fresh interpreter; tests of that (arguments, locales, descriptors, exit) do so with subprocess.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PRELOADED = ["tests.support.preloaded"]
 def _context() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    # usmd sets it before it imports grpc, which writes lines of its own else.
+    # As usmd does before it imports grpc: else grpc writes lines of its own to stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     return context
 
@@ -42,42 +42,42 @@ def _run(
     folder: str,
     streams: dict[int, Connection],
 ) -> None:
-    """In the new process: make it the program's own, and run it."""
+    """In the new process: set it up, and run the program."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
     for number, stream in streams.items():
         os.dup2(stream.fileno(), number)
         stream.close()
-    # The server's streams are of its own descriptors, and block-buffered or not as those were.
+    # The server's streams have its own descriptors and its buffering.
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of the process
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-    atexit._clear()  # what the server registered
+    atexit._clear()  # drops the server's functions
     patience.be_patient()
     delays.at_start()
     delays.inject_from_environment()
     try:
         program(*arguments)
     except Exception:
-        # At once, and not by the stream: what that has not written yet is lost with the process.
+        # Not through the stream, because the process ends without a flush.
         os.write(2, traceback.format_exc().encode())
         raise
     finally:
-        atexit._run_exitfuncs()  # a fork ends without them
+        atexit._run_exitfuncs()  # a forked process ends without them
 
 
 def run_script(path: str, arguments: Sequence[str]) -> None:
-    """Run a Python file as the interpreter does when it is given as an argument."""
+    """Run a Python file as `python path arguments` does."""
     sys.argv = [path, *arguments]
     runpy.run_path(path, run_name="__main__")
 
 
 class ForkedProcess:
-    """A process that runs `program(*arguments)`; the rest is as of subprocess.Popen with text streams.
+    """A process that runs `program(*arguments)`, with the interface of subprocess.Popen with text streams.
 
-    `stderr` is a pipe, and so are `stdin` and `stdout` where they are asked for; else they are /dev/null and the test
-    process's. Arguments are pickled; a socket is passed on by that.
+    `stderr` is a pipe, and so are `stdin` and `stdout` on request; else stdin is /dev/null, and stdout is the test
+    process's. Arguments are pickled, which passes on sockets as well.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ForkedProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for its end, and give back the pipes, as subprocess.Popen does."""
+        """Close the pipes and wait for its end, as subprocess.Popen does."""
         self.close()
         self.wait()
 
@@ -126,7 +126,7 @@ class ForkedProcess:
             if self._ended_with is None:
                 self._ended_with = self._process.exitcode
                 if self._ended_with is not None:
-                    self._process.close()  # its descriptors; when an object is collected is up to chance
+                    self._process.close()  # closes its descriptors now, not at a garbage collection
             return self._ended_with
 
     def poll(self) -> int | None:
@@ -134,7 +134,7 @@ class ForkedProcess:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end and return the exit code; raises subprocess.TimeoutExpired."""
+        """Wait for its end; returns the exit code, or raises subprocess.TimeoutExpired."""
         if self.returncode is None:
             with contextlib.suppress(ValueError):  # another thread has seen its end, and closed it
                 self._process.join(timeout)
@@ -144,9 +144,9 @@ class ForkedProcess:
         return code
 
     def send_signal(self, number: int) -> None:
-        """Send a signal; nothing when it has ended."""
+        """Send a signal, unless it has ended."""
         if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):  # since then, and the server has collected it
+            with contextlib.suppress(ProcessLookupError):  # it has just ended, and the server has reaped it
                 os.kill(self.pid, number)
 
     def terminate(self) -> None:
@@ -158,7 +158,7 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for its end; what is left of stdout and of stderr. Raises subprocess.TimeoutExpired."""
+        """Wait for its end; returns the rest of stdout and stderr, or raises subprocess.TimeoutExpired."""
         if self.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.stdin.close()
@@ -178,7 +178,7 @@ class ForkedProcess:
         return found.get("out", ""), found.get("error", "")
 
     def close(self) -> None:
-        """Give back the pipes."""
+        """Close the pipes."""
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):

@@ -1,7 +1,6 @@
-"""Random use of the four sockets of a daemon: right in form, nearly right, and noise; the same for the same seed.
+"""Random use of the four sockets of a daemon: valid messages, nearly valid ones, and noise, determined by a seed.
 
-What it sends is judged by what comes back: an answer, or an error with a cause. A defect of the daemon is an
-AssertionError that names the action.
+Each call must return an answer, or an error with a cause. Else it raises an AssertionError that names the call.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from usm_wire.userfaultfd import open_userfaultfd
 PAGE: Final = 4096
 DEFECTS: Final = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED)
 MAX_KEPT: Final = 12
-"""Things of a kind that are open at a time."""
+"""Most things of one kind that are open at a time."""
 _CLIENT: Final = client_pb2.DESCRIPTOR.services_by_name["ClientService"].methods
 _ADMIN: Final = [each for each in admin_pb2.DESCRIPTOR.services_by_name["AdminService"].methods if each.name != "Drain"]
 _SCRATCH_PAGES: Final = 16
@@ -40,18 +39,18 @@ _SPECIFICATIONS: Final = (
 
 
 class Fuzz:
-    """Random clients, operators and strangers of one daemon. `close` ends them all."""
+    """Random clients, operators and strangers of one daemon. `close` ends all."""
 
     def __init__(self, daemon: RunningDaemon, seed: str) -> None:
         self._daemon = daemon
         self._source = random.Random(seed)
         self._grammar = Grammar(self._source, self._known)
         self.statuses: Counter[str] = Counter()
-        """How calls ended."""
+        """Number of calls by status."""
         self._sessions: list[RawClient] = []
         self._tokens: list[Value] = [""]
         self._regions: dict[str | None, list[Value]] = {}
-        """Of each session, by its token."""
+        """Session token → regions."""
         self._current: str | None = None
         """The token of this call."""
         self._processes: list[Value] = [0]
@@ -80,14 +79,14 @@ class Fuzz:
         return many.get(field, [])
 
     def _some_regions(self) -> list[Value]:
-        """Those of the session that calls, mostly, else anybody's."""
+        """Mostly regions of the calling session, else of any session."""
         own = self._regions.get(self._current, [])
         if own and self._source.random() < 0.9:
             return own
         return [each for regions in self._regions.values() for each in regions] or [1]
 
     def step(self) -> None:
-        """Do one thing at random."""
+        """Do one random action."""
         weights, actions = zip(*self._actions, strict=True)
         (action,) = self._source.choices(actions, weights)
         action()
@@ -111,7 +110,7 @@ class Fuzz:
         return found
 
     def _forget(self, token: str | None) -> None:
-        """A session has ended; its token is still tried now and then."""
+        """A session has ended. Its token is still used now and then."""
         for session in [each for each in self._sessions if each.token == token]:
             self._sessions.remove(session)
             session.close()
@@ -125,7 +124,7 @@ class Fuzz:
         if session is not None:
             self._tokens = [*self._tokens, session.token][-MAX_KEPT:]
             self._processes = [*self._processes, session.attached.process_id][-MAX_KEPT:]
-            if self._source.random() < 0.9:  # else it is over when no stream comes
+            if self._source.random() < 0.9:  # a session without a stream ends by itself
                 session.stream()
             self._keep(self._sessions, session, RawClient.close)
 
@@ -221,7 +220,7 @@ class Fuzz:
     def _say(self, connection: socket.socket | None, data: bytes, descriptors: list[int]) -> None:
         if connection is not None:
             connection.setblocking(False)
-            with contextlib.suppress(OSError):  # it may have been closed, as it deserves
+            with contextlib.suppress(OSError):  # the daemon may have closed it
                 socket.send_fds(connection, [data], descriptors)
 
     def _stranger(self) -> None:
@@ -262,7 +261,7 @@ class Fuzz:
             self._sockets.pop(self._source.randrange(len(self._sockets))).close()
 
     def close(self) -> None:
-        """End all that is open."""
+        """Close everything that is open."""
         for call in self._calls:
             call.cancel()
         for thing in (*self._sockets, *self._sessions, self._clients, self._operators):

@@ -1,4 +1,4 @@
-"""Messages made from the descriptors of the proto, so that a new method or field is in them without being named."""
+"""Messages made from the descriptors of the proto, so they cover new methods and fields without a change here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INTEGERS: Final = {
     FieldDescriptor.CPPTYPE_UINT32: (1 << 32) - 1,
     FieldDescriptor.CPPTYPE_UINT64: (1 << 64) - 1,
 }
-"""The largest value of each."""
+"""Largest value of each type."""
 HINTS: Final = (
     "PRIORITY=HIGH", "priority = low ; EVICTION=DENY", "EVICTION=ALLOW", "FHP=8192", "FHP=AUTO", "ACCESS=SEQUENTIAL",
     "WILLNEED", "DONTNEED", "SWAP=0", "SWAP=memory0", "TTL=0.001", "X_own=1", "TTL=-1", "NO=1", "PRIORITY", ";;", "=",
@@ -41,12 +41,12 @@ def services() -> list[ServiceDescriptor]:
 
 
 def path(method: MethodDescriptor) -> str:
-    """What a call of the method names on the wire."""
+    """The name of a method on the wire."""
     return f"/{method.containing_service.full_name}/{method.name}"
 
 
 def fields(descriptor: Descriptor) -> Iterator[FieldDescriptor]:
-    """All fields of a message and of those in it, each message once."""
+    """All fields of a message type and of the message types in it, each type once."""
     seen = {descriptor.full_name}
     waiting = [descriptor]
     while waiting:
@@ -60,7 +60,7 @@ def fields(descriptor: Descriptor) -> Iterator[FieldDescriptor]:
 def variants(descriptor: Descriptor, values: Mapping[str, Value]) -> list[Message]:
     """A message for each choice of each oneof, with every other field set.
 
-    `values`: of fields by name; where there is none an integer is 1, a text "x".
+    `values`: values of fields by name; without one an integer is 1, a text "x".
     """
     cases = [{}]
     for oneof in descriptor.oneofs:
@@ -111,9 +111,9 @@ def _plain(field: FieldDescriptor) -> Value:
 
 
 class Grammar:
-    """Random messages that are right in form: numbers near what there is and near the borders of their types.
+    """Random valid messages, with numbers near existing ones and near the limits of their types.
 
-    `known`: what a field of that name may well hold, by name.
+    `known`: returns likely values for a field, by its name.
     """
 
     def __init__(self, source: random.Random, known: Callable[[str], list[Value]]) -> None:
@@ -121,7 +121,7 @@ class Grammar:
         self._known = known
 
     def message(self, descriptor: Descriptor, depth: int = 3) -> Message:
-        """A message of this kind."""
+        """A message of this type."""
         source = self._source
         message = message_factory.GetMessageClass(descriptor)()
         for field in descriptor.fields:

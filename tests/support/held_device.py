@@ -1,4 +1,4 @@
-"""A swap device in memory whose reads begin and then wait until the test lets them go, job by job."""
+"""A swap device in memory whose reads wait until the test lets them end, job by job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDS = 60
 
 
 class HeldDevice(MemorySwapDevice):
-    """Four reads at a time. `jobs` has the slots of each read that has begun, in the order in which they began."""
+    """A device with four reads at a time. `jobs`: the slots of each read that has begun, in order."""
 
     read_jobs: ClassVar[int] = 4
 
@@ -36,7 +36,7 @@ class HeldDevice(MemorySwapDevice):
         return super()._fetch(batch)
 
     async def begun(self, count):
-        """Wait until this many reads have begun in all."""
+        """Wait until this many reads have begun."""
 
         def wait():
             with self._changed:
@@ -45,7 +45,7 @@ class HeldDevice(MemorySwapDevice):
         await asyncio.to_thread(wait)
 
     def let_go(self, number=None):
-        """Let one job end, by its number from 0; None: all, and those to come."""
+        """Let one job end, by its number from 0; None: all present and future jobs."""
         with self._changed:
             if number is None:
                 self._held = False

@@ -1,7 +1,6 @@
-"""A daemon on asyncio's own loop that writes down how much CPU time the longest callbacks took, as `longest` reads it.
+"""A change to a daemon on asyncio's own loop: it writes the CPU time of its longest callbacks to a file.
 
-CPU time and not wall time: a machine that is busy with something else makes no stretch longer. What waits in the
-kernel takes none, so waits are for other tests to see.
+CPU time does not depend on how busy the machine is. It does not include waits in the kernel, which other tests find.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ VARIABLE: Final = "USMD_TEST_STRETCHES"
 
 
 def write_down() -> None:
-    """Have each callback timed, and a line written for each that took longer than all before."""
+    """Time each callback, and write a line for each that took longer than all before."""
     out = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
     run = asyncio.Handle._run
     most = 0.0
@@ -36,6 +35,6 @@ def write_down() -> None:
 
 
 def longest(file: Path) -> tuple[float, str]:
-    """Seconds of the longest callback, and what it was."""
+    """Seconds and text of the longest callback."""
     took, _, what = file.read_text().splitlines()[-1].partition(" ")
     return float(took), what

@@ -1,4 +1,4 @@
-"""Policies that a test makes, and shells in which they are."""
+"""Policies that a test makes, and shells that use them."""
 
 from tests.support.shell import Shell, make_core
 from usmd.core.policy import EvictPolicy
@@ -6,7 +6,7 @@ from usmd.policies import registry
 
 
 class Quiet(EvictPolicy):
-    """Knows nothing and names nobody."""
+    """Names no victims."""
 
     def page_filled(self, pfn):
         """Nothing."""
@@ -19,7 +19,7 @@ class Quiet(EvictPolicy):
 
 
 def shell_with(made, **settings):
-    """A shell in which `made` gives the policies by specification, and the registry the others."""
+    """A shell with the policies of `made`, by specification, and else those of the registry."""
 
     def make(kind, specification, view):
         return made[specification](view) if specification in made else registry.make(kind, specification, view)

@@ -1,4 +1,4 @@
-"""A change to a daemon: its address space is used up for staging memory as long as the file $USMD_TEST_FULL exists."""
+"""A change to a daemon: while the file $USMD_TEST_FULL exists, it cannot allocate staging memory."""
 
 from __future__ import annotations
 

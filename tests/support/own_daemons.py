@@ -1,4 +1,4 @@
-"""The daemons that benchmarks and examples start for themselves, forked in tests: a start costs no imports.
+"""Forks the daemons that benchmarks and examples start for themselves, so a start costs no imports.
 
 `make run`, which CI runs too, starts one as a user does.
 """
@@ -25,5 +25,5 @@ def _fork(command: list[str]) -> ForkedProcess | subprocess.Popen[str]:
 
 @pytest.fixture(autouse=True)
 def forked_daemons(monkeypatch):
-    """For a conftest: the daemons of tools.own_daemon are forked."""
+    """For a conftest: fork the daemons of tools.own_daemon."""
     monkeypatch.setattr(own_daemon, "launch", _fork)

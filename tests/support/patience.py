@@ -1,6 +1,6 @@
-"""How long lib_usm waits for a daemon, in tests: as long as a busy machine takes.
+"""Longer timeouts of lib_usm for tests, because a busy machine is slow.
 
-An application is told after two seconds that no daemon answers. That is right for it; a test would fail by chance.
+An application gets an error if a daemon does not answer for two seconds. With that, tests would fail by chance.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ SECONDS = 60.0
 
 
 def be_patient() -> None:
-    """Have lib_usm wait longer in this process."""
+    """Make lib_usm wait longer in this process."""
     from lib_usm import channel, session
 
     for module, name, seconds in (
@@ -17,5 +17,5 @@ def be_patient() -> None:
         (channel, "_WHY_TIMEOUT_SECONDS", SECONDS / 4),
         (session, "_DETACH_TIMEOUT_SECONDS", SECONDS),
     ):
-        getattr(module, name)  # a name that is no more would make this a promise without effect
+        getattr(module, name)  # raises if the name no longer exists
         setattr(module, name, seconds)

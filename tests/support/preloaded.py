@@ -1,6 +1,6 @@
-"""The programs, imported; and all that they import only when they have read a command line.
+"""Imports the programs, and everything that they import only after they have read a command line.
 
-For the process from which tests.support.forked forks. Nothing is started here.
+For the process from which tests.support.forked forks. Starts nothing.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""A queue of a swap device on a bench: what it completes is kept, and can be waited for."""
+"""A queue of a swap device whose completions a test can wait for."""
 
 import asyncio
 
@@ -8,9 +8,9 @@ SECONDS = 60
 
 
 class QueueBench:
-    """A queue over a device and a memory; `events` has its completions, of which `on_event` hears too.
+    """A queue over a device and a memory. `events`: its completions; `on_event` is called with each.
 
-    `pauses`: before each further try of what failed; none is tried again unless it is said.
+    `pauses`: seconds before each further try after a failure; by default there is none.
     """
 
     def __init__(self, device, memory, pauses=(), timeout=TIMEOUT):
@@ -27,7 +27,7 @@ class QueueBench:
         self.on_event(event)
 
     async def completed(self, count):
-        """Wait until this many pages are done."""
+        """Wait until this many pages have completed."""
 
         async def enough():
             while sum(len(event.errors) for event in self.events) < count:

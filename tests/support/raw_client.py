@@ -1,7 +1,4 @@
-"""Clients on bare stubs, so that tests can send what lib_usm never would: forged tokens, odd numbers, broken bytes.
-
-Covers calls, the fault stream, and reading an error's cause. Judges nothing that comes back.
-"""
+"""Clients on bare stubs, for requests that lib_usm never sends: forged tokens, odd numbers, broken bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from usmd.ctl.targets import Place
 
 TOKEN_KEY = "usm-session-token"
 SECONDS = 60.0
-"""Deadline of every call, so that a daemon that hangs fails the test and does not hold it up."""
+"""Deadline of every call, so that a test of a daemon that hangs fails."""
 
 
 def open_channel(address: str) -> grpc.Channel:
@@ -30,7 +27,7 @@ def open_channel(address: str) -> grpc.Channel:
 
 
 def cause(error: grpc.RpcError) -> tuple[str, str]:
-    """Status and reason of a failed call by name; the reason is empty where no ErrorInfo came."""
+    """Status and reason of a failed call, by name. Without an ErrorInfo the reason is empty."""
     status = rpc_status.from_call(error)
     info = error_details_pb2.ErrorInfo()
     if status is not None and status.details and status.details[0].Unpack(info):
@@ -48,7 +45,7 @@ def refused(call, *arguments, **keywords) -> tuple[str, str, str]:
 
 
 class FaultStream:
-    """A fault stream of a session: `send` batches or raw bytes, `outcomes` as they come."""
+    """A fault stream of a session: `send` sends batches, `outcomes` receives."""
 
     def __init__(self, channel: grpc.Channel, token: str | None) -> None:
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -64,38 +61,38 @@ class FaultStream:
         self._outgoing.put(data)
 
     def send(self, *faults: tuple[int, int, int, int]) -> None:
-        """One batch of (fault_id, region_id, first_page, page_count)."""
+        """Send one batch of (fault_id, region_id, first_page, page_count)."""
         message = client_pb2.StreamFaultsRequest()
         for fault_id, region_id, first_page, page_count in faults:
             message.faults.add(fault_id=fault_id, region_id=region_id, first_page=first_page, page_count=page_count)
         self.send_bytes(message.SerializeToString())
 
     def send_accesses(self, *accesses: client_pb2.Access, faults: tuple[client_pb2.Fault, ...] = ()) -> None:
-        """One message of these accesses, and of these faults before them."""
+        """Send one message with these faults and then these accesses."""
         self.send_bytes(client_pb2.StreamFaultsRequest(faults=faults, accesses=accesses).SerializeToString())
 
     def answers(self, count: int) -> list[client_pb2.AccessOutcome]:
-        """The next answers of accesses, at least `count`; outcomes on the way are dropped."""
+        """At least `count` next answers of accesses; drops the outcomes before them."""
         found: list[client_pb2.AccessOutcome] = []
         while len(found) < count:
             found.extend(next(self.call).accessed)
         return found
 
     def outcomes(self, count: int) -> list[client_pb2.Outcome]:
-        """The next outcomes, at least `count`."""
+        """At least `count` next outcomes."""
         found: list[client_pb2.Outcome] = []
         while len(found) < count:
             found.extend(next(self.call).outcomes)
         return found
 
     def fault(self, region_id: int, first_page: int, page_count: int = 1) -> client_pb2.Outcome:
-        """The final outcome of one fault; nothing else may be under way."""
+        """The final outcome of one fault; no other may be under way."""
         self.send((1, region_id, first_page, page_count))
         outcome = self.outcomes(1)[-1]
         return outcome if outcome.WhichOneof("outcome") != "yielded" else self.outcomes(1)[-1]
 
     def ends_with(self) -> tuple[str, str, str]:
-        """(status, reason, text) that the stream ends with; outcomes before it are dropped."""
+        """(status, reason, text) of the end of the stream; drops the outcomes before it."""
         try:
             for _ in self.call:
                 pass
@@ -108,7 +105,7 @@ class FaultStream:
 
 
 class RawClient:
-    """A session; `token` may be replaced by any other."""
+    """A session. A test may set another `token`."""
 
     def __init__(self, address: str, name: str = "app", ticket: str = "") -> None:
         self.channel = open_channel(address)
@@ -124,7 +121,7 @@ class RawClient:
         self.close()
 
     def close(self) -> None:
-        """Drop the connection, as a client that dies does."""
+        """Close the connection, like a client that dies."""
         if self._stream is not None:
             self._stream.close()
         self.channel.close()
@@ -144,13 +141,13 @@ class RawClient:
         return work(data, metadata=metadata, timeout=SECONDS)
 
     def stream(self) -> FaultStream:
-        """The session's first fault stream, opened once."""
+        """The session's first fault stream; opens it at the first call."""
         if self._stream is None:
             self._stream = FaultStream(self.channel, self.token)
         return self._stream
 
     def further_stream(self, channel: grpc.Channel | None = None) -> FaultStream:
-        """Another fault stream, perhaps on another channel, which is there; the first must be answering."""
+        """Open another fault stream, and wait until it answers. The first stream must be open."""
         stream = FaultStream(channel or self.channel, self.token)
         stream.send_accesses(client_pb2.Access())
         stream.answers(1)
@@ -170,7 +167,7 @@ class RawClient:
         return self.call("HintRegion", request)
 
     def evict(self, daemon: RunningDaemon, region: int, first: int, pages: int = 1, text: str = "DONTNEED") -> None:
-        """Have pages evicted by a hint, and wait until they are in swap only, or absent where they are zero."""
+        """Evict pages by a hint, and wait until they are in swap only, or absent if they are zero."""
         page_size = self.attached.page_size
         self.hint(region, text, first * page_size, pages * page_size)
 

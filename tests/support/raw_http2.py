@@ -1,6 +1,7 @@
-"""HTTP/2 by hand, as a hostile client speaks it: calls that begin and never end. Says nothing that gRPC would not take.
+"""HTTP/2 by hand, for a hostile client: calls that begin and never end. All frames are valid for gRPC.
 
-Headers are literals without Huffman codes or an index; of what the daemon says only windows, pings and ends are heeded.
+Headers are literals without Huffman codes or an index. Of the daemon's frames only settings, windows, pings and resets
+are handled.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ END_HEADERS = 4
 _WINDOW = 65535
 _PIECE = 16384
 STILL_ROUNDS = 40
-"""Rounds without a byte either way after which the daemon takes no more."""
+"""After this many rounds without a byte either way, the daemon reads no more."""
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -25,12 +26,12 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def literal(name: str, value: str) -> bytes:
-    """A header field that nobody remembers."""
+    """A header field that is not indexed."""
     return b"\0" + b"".join(_text(each.encode()) for each in (name, value))
 
 
 def call_headers(path: str) -> bytes:
-    """What a gRPC call begins with."""
+    """The headers of a gRPC call."""
     fields = ((":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost"))
     rest = (("te", "trailers"), ("content-type", "application/grpc"))
     return b"".join(literal(*field) for field in (*fields, *rest))
@@ -48,7 +49,7 @@ def _text(data: bytes) -> bytes:
 
 
 class Connection:
-    """A connection of its own; `ended` when the daemon has closed it."""
+    """One connection. `ended`: the daemon has closed it."""
 
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -71,7 +72,7 @@ class Connection:
         return self._socket.fileno()
 
     def begin(self, stream: int, path: str, size: int) -> None:
-        """Begin a call with a message of `size` bytes, of which the last is never sent."""
+        """Begin a call with a message of `size` bytes. Its last byte is never sent."""
         self._windows[stream] = self._first_window
         self.send(frame(HEADERS, END_HEADERS, stream, call_headers(path)))
         self._left[stream] = size - 1
@@ -82,7 +83,7 @@ class Connection:
         self._out += data
 
     def pump(self) -> bool:
-        """Read and write what can be without waiting; returns whether anything moved."""
+        """Read and write without waiting; returns whether any byte moved."""
         if self.ended:
             return False
         moved = False
@@ -144,7 +145,7 @@ class Connection:
 
 
 def pump_until_still(connections: Iterable[Connection], between: Callable[[], None]) -> None:
-    """Have all of them read and write until nothing more moves, and call `between` now and then."""
+    """Read and write on all connections until no byte moves; calls `between` in each round."""
     mine = list(connections)
     still = 0
     while still < STILL_ROUNDS:

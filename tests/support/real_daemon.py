@@ -1,4 +1,4 @@
-"""A daemon with a MiB of real memory, and what its clients hold of it: frames, slots, descriptors."""
+"""A daemon with 1 MiB of real memory, and the frames, slots and descriptors that its clients use."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.told_client import ToldClient
 PAGE = 4096
 FRAMES = 256
 OTHERS = 96
-"""Pages of the bystander: it is to notice nothing, and to keep every byte."""
+"""Pages of the bystander, which must keep every byte."""
 _OTHERS_SEED = 4711
 _OF_CLIENTS = ("anon_inode:[userfaultfd]", "/memfd:", "anon_inode:[pidfd]")
 
 
 @contextmanager
 def real_daemon(folder: Path, *flags: str, swap: str = "memory:8MiB", **options: Any) -> Iterator[RunningDaemon]:
-    """Serve as `running_daemon` does."""
+    """A `running_daemon` with real memory."""
     given = ("--memory", str(FRAMES * PAGE), "--swap", swap, *flags)
     with running_daemon(folder, *given, mechanism="userfaultfd", **options) as daemon:
         yield daemon
@@ -34,7 +34,7 @@ def in_use(daemon: RunningDaemon) -> tuple[int, int, int]:
 
 
 def memory_descriptors(daemon: RunningDaemon) -> list[str]:
-    """What the daemon has open for the memory of its clients: userfaultfds, memfds, pidfds."""
+    """The userfaultfds, memfds and pidfds that the daemon has open, by their links in /proc."""
     found = []
     for entry in Path(f"/proc/{daemon.process.pid}/fd").iterdir():
         try:
@@ -45,21 +45,21 @@ def memory_descriptors(daemon: RunningDaemon) -> list[str]:
 
 
 def memory_mappings(daemon: RunningDaemon) -> list[str]:
-    """The memfds that the daemon has mapped."""
+    """The daemon's mappings of memfds, as lines of /proc/PID/maps."""
     lines = Path(f"/proc/{daemon.process.pid}/maps").read_text().splitlines()
     return [line for line in lines if "/memfd:" in line]
 
 
 def resident_pages(daemon: RunningDaemon, name: str) -> int:
-    """Frames of the process of that name; 0 when there is none."""
+    """Frames of the process of that name; 0 if there is no such process."""
     return sum(each.resident_pages for each in daemon.admin.processes() if each.name == name)
 
 
 def to_swap(daemon: RunningDaemon, client: ToldClient, name: str, first: int, pages: int) -> None:
-    """Have pages of a region evicted, and wait until as many are in swap only."""
+    """Evict pages of a region, and wait until as many are in swap only."""
 
     def swapped() -> bool:
-        # Again and again, for pages that were touched a moment ago are kept.
+        # Repeatedly, because pages that were touched a moment ago stay.
         client.do("evict", name=name, first=first, pages=pages)
         regions = daemon.admin.regions(0)
         return sum(each.swapped_pages for each in regions if each.region_id == client.region_ids[name]) >= pages
@@ -68,7 +68,7 @@ def to_swap(daemon: RunningDaemon, client: ToldClient, name: str, first: int, pa
 
 
 class Bystander:
-    """The client called `other`, which is to notice nothing."""
+    """The client `other`, which must notice nothing of what the test does to other clients."""
 
     def __init__(self, daemon: RunningDaemon, client: ToldClient) -> None:
         self._daemon = daemon
@@ -77,12 +77,12 @@ class Bystander:
         client.do("fill", name="data", seed=_OTHERS_SEED, first=0, pages=OTHERS)
 
     def check(self) -> None:
-        """Every byte is as it was."""
+        """Assert that every byte is unchanged."""
         assert self._client.do("wrong", name="data", seed=_OTHERS_SEED, first=0, pages=OTHERS) == []
 
     @contextmanager
     def watching(self, longest: float = 5.0) -> Iterator[None]:
-        """It reads its memory all the while: every byte is right, and no read took longer than this, in seconds."""
+        """Read its memory during the block; assert that every byte is right and no read takes longer (seconds)."""
         watch = self._client.begin("watch", name="data", seed=_OTHERS_SEED, pages=OTHERS)
         watch.wait_begun()
         yield
@@ -92,7 +92,7 @@ class Bystander:
         assert seen["longest"] <= longest, seen
 
     def wait_alone(self) -> None:
-        """Wait until nothing is left of any other client."""
+        """Wait until no session, frame, slot or descriptor of another client is left."""
         wait_equal(
             lambda: [each.name for each in self._daemon.admin.processes()], ["other"], "the others' sessions end"
         )
@@ -109,7 +109,7 @@ class Bystander:
         return 1, 1, {f"{region} (deleted)", f"{region}-residency (deleted)"}
 
     def _kinds_open(self) -> tuple[int, int, set[str]]:
-        """Userfaultfds, pidfds, and memfds by name that the daemon has open."""
+        """Numbers of userfaultfds and of pidfds, and the memfds, that the daemon has open."""
         found = memory_descriptors(self._daemon)
         memfds = {each for each in found if each.startswith("/memfd:")}
         return found.count("anon_inode:[userfaultfd]"), found.count("anon_inode:[pidfd]"), memfds

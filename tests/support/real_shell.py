@@ -1,8 +1,8 @@
-"""The core's test shell over memory that threads touch: a model of what the kernel and the userfaultfd mechanism do.
+"""The core's test shell over memory that threads touch: a model of the kernel and of the userfaultfd mechanism.
 
 A page is in memory or a hole, and write-protected or not. A thread that touches a hole, or writes to a protected page,
-waits; its fault is a message, read at once or (`auto_read` False) when the test says so. When it is woken it tries
-again: its touch is done, or it faults anew. Covers no address space: that is client_memory's.
+waits; its fault is a message, read at once or (`auto_read` False) when the test says so. A woken thread tries again,
+and may fault anew.
 """
 
 from __future__ import annotations
@@ -30,52 +30,52 @@ class Touch:
         self.data = data
         self.state = WAITS
         self.read: bytes | None = None
-        """What it read, or replaced."""
+        """The bytes that it read or replaced."""
         self.message: events.PageFault | None = None
-        """The fault that it waits for."""
+        """Its fault, while it waits."""
 
 
 class RealShell(Shell):
-    """`touch` is what a thread does to its memory; everything else is as in Shell, also loads and stores by call.
+    """A Shell with `touch`, by which a thread touches its memory. Loads and stores by call work as well.
 
-    With `late` what follows from an event is told to the core by `tell`, the oldest first, as the engine does in a long
-    chain of events: others come in between, and the client sees a page before the core has heard of it.
+    `late`: `tell` passes the events that follow from commands to the core, the oldest first. So other events come in
+    between, as in the engine, and a client sees a page before the core handles its completion.
     """
 
     def __init__(self, core, *, auto_io=True, auto_read=True, late=False, check=True):
         super().__init__(core, auto_io=auto_io, check=check)
         self.on_touch = lambda thread: None
-        """Called when a thread has done its touch."""
+        """Called after each touch of a thread."""
         self.auto_read = auto_read
         self.late = late
         self.memory: dict[int, bytes] = {}
-        """Page key → bytes; what is not here is a hole."""
+        """Page key → bytes; other pages are holes."""
         self.protected: set[int] = set()
         self.poisoned: set[int] = set()
         self.gone: set[int] = set()
-        """Regions whose pages are nobody's: whoever touches one gets SIGBUS."""
+        """Regions that are gone: a touch of their pages is SIGBUS."""
         self.stays: set[int] = set()
         """Pages that cannot be protected now."""
         self.waiting: list[Touch] = []
         self.unread: list[Touch] = []
-        """Those of `waiting` whose message nobody has read."""
+        """Threads of `waiting` whose message was not read yet."""
         self.untold: deque[events.Event] = deque()
         self.punched: set[int] = set()
-        """Pages that the client emptied by itself, and that nobody has touched since."""
+        """Pages that the client punched out and no thread has touched since."""
         self.may_be_protected: set[int] = set()
-        """Dirty pages whose first write still faults: a call stored to them, or their client had emptied them."""
+        """Dirty pages whose first write still faults: a call stored to them, or their client had punched them out."""
 
-    # What threads do
+    # Threads
 
     def touch(self, process: int, region: int, page: int, data: bytes | None = None) -> Touch:
-        """A thread reads a page, or writes to it; it may have to wait."""
+        """Make a thread read a page, or write to it. The thread may have to wait."""
         thread = Touch(process, region, page, data)
         self._try(thread)
         self._read_if_automatic()
         return thread
 
     def _try(self, thread: Touch) -> None:
-        """What the CPU and the kernel's fault handler do."""
+        """Do what the CPU and the kernel's fault handler do."""
         key = thread.key
         if thread.region in self.gone or (key not in self.memory and key in self.poisoned):
             thread.state = SIGBUS
@@ -92,7 +92,7 @@ class RealShell(Shell):
             self.unread.append(thread)
 
     def _wake(self, key: int) -> None:
-        """Those who wait for a page try again; messages that nobody has read are gone with that."""
+        """Make the threads that wait for a page try again; drops their unread messages."""
         woken = [thread for thread in self.waiting if thread.key == key]
         self.waiting = [thread for thread in self.waiting if thread.key != key]
         self.unread = [thread for thread in self.unread if thread.key != key]
@@ -100,7 +100,7 @@ class RealShell(Shell):
             self._try(thread)
 
     def read_faults(self, most: int = 64) -> None:
-        """The daemon reads the oldest messages, a batch of each process."""
+        """Pass the oldest messages to the core, one batch for each process."""
         read, self.unread = self.unread[:most], self.unread[most:]
         batches: dict[int, list[events.PageFault]] = {}
         for thread in read:
@@ -116,12 +116,12 @@ class RealShell(Shell):
         self.waiting.remove(thread)
 
     def punch(self, region: int, page: int) -> None:
-        """The client empties a page by itself (MADV_REMOVE)."""
+        """Make the client punch out a page (MADV_REMOVE)."""
         key = page_key(region, page)
         if self.memory.pop(key, None) is not None:
-            self.punched.add(key)  # the kernel keeps the mark that it was protected
+            self.punched.add(key)  # the kernel keeps its write protection
 
-    # What the mechanism does
+    # The mechanism
 
     def do(self, event):
         if self.late:
@@ -133,7 +133,7 @@ class RealShell(Shell):
         return answer
 
     def tell(self) -> None:
-        """The core hears of the oldest event that follows from what it said."""
+        """Pass the oldest event of `untold` to the core."""
         self.do(self.untold.popleft())
 
     def _read_if_automatic(self) -> None:
@@ -153,7 +153,7 @@ class RealShell(Shell):
         self.punched.discard(key)
 
     def _not_gone(self, pages):
-        """Pages of regions that there are; nothing is done to others, but for poison."""
+        """The pages whose regions exist. Commands other than Poison do nothing to other pages."""
         return [key for key in pages if key >> PAGE_BITS not in self.gone]
 
     def _fill(self, key: int, data: bytes, *, writable: bool) -> None:
@@ -165,7 +165,7 @@ class RealShell(Shell):
         self._wake(key)
 
     def _forget(self, key: int) -> None:
-        """A page is a hole."""
+        """Make a page a hole."""
         self.memory.pop(key, None)
         self.punched.discard(key)
         self._unprotect(key)
@@ -214,7 +214,7 @@ class RealShell(Shell):
                     stable = key not in self.stays and key >> PAGE_BITS not in self.gone
                     if stable:
                         self.protected.add(key)
-                        self.memory.setdefault(key, bytes(self.page_size))  # what looks at a hole gets a page of zeros
+                        self.memory.setdefault(key, bytes(self.page_size))  # a read of a hole makes it a page of zeros
                         self.punched.discard(key)
                     zero.append(not any(self._peek(pfn, key)) if stable else None)
                 yield events.Protected(command.ticket, command.frames, zero)
@@ -234,7 +234,7 @@ class RealShell(Shell):
         return events.SwapInDone([page.pfn], [None])
 
     def complete_io(self, index=0, *, late=False):
-        """Complete one operation under way; `late`: the core hears of it in its turn, as of all that follows."""
+        """Complete one operation under way. `late`: put the completion into `untold`."""
         completion = self._completion(index)
         if late:
             self.untold.append(completion)
@@ -246,10 +246,10 @@ class RealShell(Shell):
         key = page_key(region, page)
         return self.memory[key] if key in self.memory else super().bytes_of(region, page)
 
-    # What must hold
+    # Invariants
 
     def _performed(self, following):
-        """What is clean, or on its way out, is protected; and what has no frame is in no memory."""
+        """Assert that pages that are clean or on their way out are protected, and pages without a frame are holes."""
         state = self.core.state
         for region_id, region in state.regions.items():
             for page in range(region.page_count):
@@ -267,6 +267,6 @@ class RealShell(Shell):
 
 
 def _stays(pfn: int, untold: Iterable[events.Event]) -> bool:
-    """Whether the core will hear that a frame cannot be protected."""
+    """Whether one of these events says that a frame cannot be protected."""
     told = [event for event in untold if isinstance(event, events.Protected)]
     return any((pfn, None) in zip(event.frames, event.zero, strict=True) for event in told)

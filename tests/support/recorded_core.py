@@ -1,4 +1,4 @@
-"""A core whose events are recorded as `usmd serve --trace-events` does, for tests of event logs and their replay."""
+"""A core that records its events as `usmd serve --trace-events` does, for tests of event logs and their replay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from usmd.policies import registry
 
 
 class RecordedCore(Core):
-    """A core like `Core(settings, devices)`, with clocks that differ at each reading. `lines()`: its log so far."""
+    """A core with clocks that differ at each reading. `lines()`: its log so far."""
 
     def __init__(self, settings, devices, make_policy=registry.make, step=0.001):
         self.log = bytearray(header_line(settings, devices, complete=True))

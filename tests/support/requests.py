@@ -1,4 +1,4 @@
-"""A conditional policy that requests what the test says, and remembers what it was told."""
+"""A conditional policy that makes the test's requests, and records its notifications."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Requester(ConditionalPolicy):
         super().__init__(memory)
         self.requests: object = None
         self.turns: list[float] = []
-        """When it had its turns."""
+        """Times of its turns."""
         self.told: list[tuple[str, int, int | None]] = []
-        """What it heard of pages: (swapped, page, device) or (returned, page, None)."""
+        """Its notifications: ("swapped", page, device) or ("returned", page, None)."""
         self.known: dict[int, int] = {}
         """Pages in swap, with their device."""
         self.returned: set[int] = set()
-        """Pages of which it last heard that they returned."""
+        """Pages whose last notification is that they returned."""
 
     def turn(self):
         self.turns.append(self.memory.now)
@@ -38,7 +38,7 @@ class Requester(ConditionalPolicy):
 
 
 class FaithfulRequester(Requester):
-    """Requests only pages that it knows to be in swap when its turn comes, which may be later."""
+    """Requests only pages that are in swap at the time of its turn."""
 
     def turn(self):
         requests = super().turn()
@@ -52,7 +52,7 @@ class FaithfulRequester(Requester):
 
 
 def make_with(made: list, policy=Requester):
-    """Makes policies: `policy` for the specification `requester`, noted in `made`, and else those of the registry."""
+    """A MakePolicy: for `requester` it makes `policy` and appends it to `made`; else it uses the registry."""
 
     def make(kind, specification, memory):
         if (kind, specification) == ("cond", "requester"):
@@ -64,5 +64,5 @@ def make_with(made: list, policy=Requester):
 
 
 def demoting(*pages: int, device: int = 1) -> Requests:
-    """The request to have pages on another device."""
+    """A request to move pages to another device."""
     return Requests(demote=[(page, device) for page in pages])

@@ -1,7 +1,7 @@
-"""What a forked daemon runs: usmd, with a door through which a test asks it for marks in its log, and injected delays.
+"""The program of a forked daemon: usmd, with a door through which a test asks for marks in its log.
 
-A mark is a log line that the event loop writes on request. Once a test has read it, it has read every line that the
-daemon wrote before, and of everything that the loop was doing at that time.
+A mark is a log line that the event loop writes on request. A test that has read a mark has read all lines that the
+daemon wrote before, and the lines of everything that the loop was doing at that time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MARK = "test_mark"
 
 
 def serve(arguments: Sequence[str], door: socket.socket, changes: Sequence[str]) -> None:
-    """`usmd serve` with these arguments, after the `changes`: functions (`module:name`) that break usmd on purpose."""
+    """Run `usmd serve` after the `changes`: functions (`module:name`) that break usmd on purpose."""
     from usmd.cli import main
     from usmd.server.daemon import Daemon
 
@@ -45,7 +45,7 @@ def serve(arguments: Sequence[str], door: socket.socket, changes: Sequence[str])
 
 
 def run_usmd(arguments: Sequence[str]) -> None:
-    """`usmd` with these arguments and nothing else; for starts that are refused."""
+    """Run `usmd` without a door, for starts that are refused."""
     from usmd.cli import main
 
     sys.argv = ["usmd", *arguments]
@@ -53,7 +53,7 @@ def run_usmd(arguments: Sequence[str]) -> None:
 
 
 def run_usmctl(arguments: Sequence[str]) -> None:
-    """`usmctl` with these arguments."""
+    """Run `usmctl`."""
     from usmd.ctl.cli import main
 
     sys.argv = ["usmctl", *arguments]
@@ -63,11 +63,11 @@ def run_usmctl(arguments: Sequence[str]) -> None:
 def _mark(loop: asyncio.AbstractEventLoop, door: socket.socket) -> None:
     asked = door.recv(4096)
     if asked:
-        # What the loop is about to run anyway comes first.
+        # After the callbacks that are already due.
         loop.call_soon(_log_marks, len(asked))
     else:
         loop.remove_reader(door)
-        os.kill(os.getpid(), signal.SIGTERM)  # the test process has ended, and this one with it
+        os.kill(os.getpid(), signal.SIGTERM)  # the test process has ended
 
 
 def _log_marks(count: int) -> None:

@@ -1,6 +1,6 @@
 """A shell for tests: performs the core's commands on real bytes, and completes I/O when the test says so.
 
-The memory is that of calls alone; tests.support.real_shell has memory that threads touch.
+Only calls access its memory; in tests.support.real_shell threads do as well.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAGE = 16
 _TRIES = 100
 EVERY_EVENT = 200
 THEN_EACH = 7
-"""Violations are looked for after each of so many events, and after each seventh then: what is wrong stays wrong."""
+"""Invariants are checked after each of EVERY_EVENT events, then after each THEN_EACH-th: a violation stays."""
 ANSWERS = (commands.Attached, commands.Mapped, commands.HintSet, commands.Pinned, commands.Accessed)
 
 
@@ -53,24 +53,24 @@ def make_core(
 
 
 class Shell:
-    """`do(event)` performs what follows; with `auto_io` slow commands complete at once, else `complete_io()` does it.
+    """`do(event)` performs the commands that follow.
 
-    Commands are performed in their order, so the bytes of a load or store move when Accessed comes up: a later Protect
-    may take the same frame. A write takes its bytes when it completes, which a core that lets go of the frame too early
-    does not survive. `check`: look for violations of the core's invariants, as EVERY_EVENT and THEN_EACH say.
+    `auto_io`: I/O completes at once, else by `complete_io()`. `check`: check the core's invariants. Commands are
+    performed in order, so the bytes of a load or store move at Accessed: a later Protect may take the same frame. A
+    write reads its bytes when it completes, which reveals a core that frees the frame too early.
     """
 
     def __init__(self, core: Core, *, auto_io=True, check=True):
         self.core = core
         self.auto_io = auto_io
         self.hold_go_on = False
-        """Deferred work goes on by `do_work`, and not by itself."""
+        """Deferred work waits for `do_work`."""
         self.asked = False
-        """There is such work."""
+        """Whether such work waits."""
         self.check = check
         self._handled = 0
         self.on_store = lambda key, data: None
-        """Called when a call has stored to a page."""
+        """Called after a call has stored to a page."""
         self._touch = None
         self.now = 0.0
         self.page_size = core.state.settings.page_size
@@ -83,7 +83,7 @@ class Shell:
         self.fail_write: UsmdError | None = None
         self.fail_read: UsmdError | None = None
         self.refuses: dict[int, Refused] = {}
-        """What each device, by number, answers to every write."""
+        """Device number → its answer to every write."""
 
     def do(self, event):
         answer, queue = self._handle(event)
@@ -93,7 +93,7 @@ class Shell:
         return answer
 
     def _handle(self, event):
-        """One event: the answer to it, if it has one, and the events that follow from its commands."""
+        """Handle one event; returns its answer, if any, and the events that follow from its commands."""
         answer = None
         following = deque()
         happened = self.core.handle(event, self.now)
@@ -108,7 +108,7 @@ class Shell:
         return answer, following
 
     def _performed(self, following):
-        """All commands of an event were performed; the core has yet to hear what follows from them."""
+        """Called after all commands of an event, before the events that follow from them."""
 
     def _peek(self, pfn: int, key: int) -> bytes:
         """The bytes of a page on a frame."""
@@ -116,7 +116,7 @@ class Shell:
         return self.pool[pfn]
 
     def _poke(self, pfn: int, key: int, data: bytes) -> None:
-        """Have a page on a frame hold these bytes."""
+        """Set the bytes of a page on a frame."""
         del key
         self.pool[pfn] = data
 
@@ -174,12 +174,12 @@ class Shell:
         return events.SwapInDone([page.pfn], [self.fail_read])
 
     def do_work(self):
-        """Have the core do the next part of its deferred work, where `hold_go_on` has kept it."""
+        """Do the next part of the deferred work that `hold_go_on` holds back."""
         self.asked = False
         self.do(events.GoOn())
 
     def complete_io(self, index=0):
-        """Complete one operation under way, in any order the test likes."""
+        """Complete one operation under way, by its position in `pending`."""
         self.do(self._completion(index))
 
     # Conversation helpers
@@ -191,13 +191,13 @@ class Shell:
         return self.do(events.Map(process, pages * self.page_size, name)).region_id
 
     def fault(self, process, region, page, count=1, *, write=False, fault_id=1):
-        """Outcomes that the fault brought, this process's only."""
+        """Fault on pages; returns the outcomes that this process gets at once."""
         before = len(self.outcomes.get(process, []))
         self.do(events.Faults(process, [events.FaultRequest(fault_id, region, page, count, write)]))
         return self.outcomes.get(process, [])[before:]
 
     def access(self, process, region, page, count=1, *, write=False, touch=None):
-        """The answer to an access; `touch` is called with it when its turn among the commands has come."""
+        """Access pages; returns the answer. `touch` is called with it when the command is performed."""
         self._touch = touch
         try:
             return self.do(events.Access(process, region, page, count, write))
@@ -205,7 +205,7 @@ class Shell:
             self._touch = None
 
     def store(self, process, region, page, data: bytes) -> bool:
-        """One try of a store to a whole page; False is a fault."""
+        """Try once to store to a whole page; False if the page is absent."""
 
         def write(accessed):
             for pfn in accessed.frames:
@@ -215,7 +215,7 @@ class Shell:
         return not self.access(process, region, page, write=True, touch=write).absent
 
     def load(self, process, region, page) -> bytes | None:
-        """One try of a load of a whole page; None is a fault."""
+        """Try once to load a whole page; None if the page is absent."""
         loaded = []
 
         def read(accessed):
@@ -225,17 +225,17 @@ class Shell:
         return loaded[0] if loaded else None
 
     def hint(self, process, region, text, page=0, count=None):
-        """Set (or, by an empty text, clear) a hint on a range of pages; the answer."""
+        """Set a hint on a range of pages, or clear it by an empty text; returns the answer."""
         length = None if count is None else count * self.page_size
         return self.do(events.SetHint(process, region, page * self.page_size, length, parse_hint(text)))
 
     def tick(self, seconds=0.0) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.now += seconds
         self.do(events.Tick())
 
     def evict(self, process, region, page=0, count=None) -> None:
-        """Send pages to swap (DONTNEED) and clear the hint again."""
+        """Evict pages (DONTNEED), and clear their hints."""
         self.hint(process, region, "DONTNEED", page, count)
         self.hint(process, region, "", page, count)
 
@@ -247,7 +247,7 @@ class Shell:
         return "SWAPPED" if entry else "ABSENT"
 
     def bytes_of(self, region, page) -> bytes:
-        """The bytes of a page wherever they are, without touching it."""
+        """The bytes of a page, in memory or in swap, without touching it."""
         entry = self.core.state.regions[region].table[page]
         if entry == 0:
             return bytes(self.page_size)

@@ -1,4 +1,4 @@
-"""A daemon whose farewells to clients wait for a process that writes to a FIFO."""
+"""A change to a daemon: its farewells to clients wait until a process writes to a FIFO."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from usmd.mechanism.client_memory import ClientMemory
 
 VARIABLE = "USMD_TEST_FAREWELL"
-"""Names the FIFO; once it is gone nothing waits."""
+"""Names the FIFO. Nothing waits if it does not exist."""
 
 
 def wait() -> None:
-    """Have every farewell wait."""
+    """Make every farewell wait."""
     fifo = Path(os.environ[VARIABLE])
     poison_all = ClientMemory.poison_all
 

@@ -1,4 +1,4 @@
-"""A daemon whose event loop stands while a FIFO is there that no process writes to."""
+"""A change to a daemon: its event loop stands while a FIFO exists that no process writes to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VARIABLE = "USMD_TEST_STAND"
 
 
 def stand() -> None:
-    """Have the loop wait for the FIFO, with each of its beats."""
+    """Make the loop wait for the FIFO at each of its beats."""
     fifo = Path(os.environ[VARIABLE])
     alive = Notifier.alive
 

@@ -1,4 +1,4 @@
-"""A daemon whose swap file fails when the test says so: tests/support/faulty_daemon.py, and the file that steers it."""
+"""A daemon whose swap file fails when the test says so: the test's side of tests/support/faulty_daemon.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FAILING = "tests.support.faulty_daemon:fail_as_told"
 
 
 class SwapFaults:
-    """What befalls reads and writes of the swap file."""
+    """Sets the faults of reads and writes of the swap file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -27,16 +27,16 @@ class SwapFaults:
         os.replace(fresh, self._path)
 
     def fail(self, operation: str, error: str, slots: list[int] | None = None) -> None:
-        """Have `read` or `write` of these slots (None: of all) fail with an errno, given by name."""
+        """Make `read` or `write` of these slots (None: of all) fail with an errno, given by name."""
         self._told[operation] = {"error": error, "slots": slots}
         self._tell()
 
     def hold_up(self, operation: str) -> None:
-        """Have `read` or `write` wait until something else is said."""
+        """Make `read` or `write` wait until another call of `fail` or `end`."""
         self.fail(operation, "wait")
 
     def end(self) -> None:
-        """Nothing fails any more."""
+        """End all faults."""
         self._told.clear()
         self._tell()
 
@@ -50,7 +50,7 @@ def daemon_with_faults(
     mechanism: str = "userfaultfd",
     config: str | None = None,
 ) -> Iterator[tuple[RunningDaemon, SwapFaults]]:
-    """Serve memory of 1 MiB with a swap file of this size, which does what the faults say; they end first."""
+    """A daemon with 1 MiB of memory and a swap file of this size with faults, which end before the daemon does."""
     faults = SwapFaults(folder / "faults.json")
     environ = environment(USMD_TEST_FAULTS=str(folder / "faults.json"))
     given = ("--memory", "1MiB", "--swap", f"file:{folder / 'swap'}:{swap}", *flags)

@@ -1,6 +1,6 @@
-"""Client processes that do as they are told: tests/e2e/told_client.py, and what comes of what it is told.
+"""Client processes that run a test's commands (tests/e2e/told_client.py), and the results of the commands.
 
-A thing told may be waited for or not, so that a test can look at a client that waits for its page.
+A test need not wait for a command, so it can look at a client that waits for its page.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tests.support.forked import ForkedProcess, run_script
 
 _PROGRAM = Path(__file__).parents[1] / "e2e" / "told_client.py"
 SECONDS = 90.0
-"""How long anything may take, so that a client that hangs fails the test and does not hold it up."""
+"""Deadline of everything, so that a test of a client that hangs fails."""
 
 
 class Refused(Exception):
-    """What was told failed: class, text and page of the client's error."""
+    """A command failed: class, text and page of the client's error."""
 
     def __init__(self, kind: str, message: str, page: int | None) -> None:
         super().__init__(f"{kind}: {message}")
@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 class Doing:
-    """A thing that a client was told to do. `thread`: the number of the thread that does it, once it has begun."""
+    """A command of a client. `thread`: the number of the thread that runs it, once it has begun."""
 
     def __init__(self, client: ToldClient) -> None:
         self._client = client
@@ -39,11 +39,11 @@ class Doing:
         self.answer: dict[str, Any] | None = None
 
     def wait_begun(self) -> None:
-        """Wait until its thread is at it."""
+        """Wait until its thread has begun it."""
         self._client.wait(lambda: self.thread > 0, "it begins")
 
     def result(self) -> Any:
-        """Wait for what comes of it; raises Refused, and AssertionError when the client ends before."""
+        """Wait for its result; raises Refused, or AssertionError if the client ends before."""
         self._client.wait(lambda: self.answer is not None, "an answer")
         assert self.answer is not None
         if "error" in self.answer:
@@ -93,7 +93,7 @@ class ToldClient:
         self._complaints.extend(self.process.stderr)
 
     def wait(self, condition: Any, what: str) -> None:
-        """Wait until something is so, which only the client's words change; AssertionError when it ends before."""
+        """Wait until a condition holds that only the client's messages change; AssertionError if it ends before."""
         with self._changed:
             self._changed.wait_for(lambda: condition() or self._ended, SECONDS)
             if condition():
@@ -106,7 +106,7 @@ class ToldClient:
         self._attached.result()
 
     def begin(self, do: str, **arguments: object) -> Doing:
-        """Tell it to do something, and do not wait for that."""
+        """Begin a command, and do not wait for its result."""
         doing = Doing(self)
         with self._changed:
             number = len(self._doing)
@@ -117,7 +117,7 @@ class ToldClient:
         return doing
 
     def do(self, do: str, **arguments: object) -> Any:
-        """Tell it to do something and wait for that; raises Refused."""
+        """Run a command; returns its result, or raises Refused."""
         return self.begin(do, **arguments).result()
 
     def map(self, name: str, pages: int) -> None:
@@ -137,7 +137,7 @@ class ToldClient:
         return self.process.wait(SECONDS)
 
     def last_words(self) -> str:
-        """Wait for its end; returns what it said on stderr."""
+        """Wait for its end; returns its stderr."""
         self.process.wait(SECONDS)
         for reader in self._readers:
             reader.join(SECONDS)
@@ -157,7 +157,7 @@ class ToldClient:
 
 @contextlib.contextmanager
 def told_clients(address: str, *names: str) -> Iterator[list[ToldClient]]:
-    """Clients of these names, each with a session; they are killed at the end of the block if they still run."""
+    """Clients of these names, each with a session. The end of the block kills them."""
     clients = [ToldClient(address, name) for name in names]
     try:
         for client in clients:

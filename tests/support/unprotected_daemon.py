@@ -1,7 +1,7 @@
-"""usmd without write-protect, to show that tests/e2e/test_lost_updates.py sees the updates that are lost by that.
+"""A change to a daemon: it does not write-protect pages. tests/e2e/test_lost_updates.py must see the lost updates.
 
-A change to a daemon. Protecting a page claims success and does nothing. What is written to swap is a copy of the page,
-so that its checksum fits: a store after the copy is lost, and nothing but a wrong byte tells of it.
+Protecting a page claims success and does nothing. The write to swap takes a copy of the page with a valid checksum. A
+store after the copy is lost, and only a wrong byte shows that.
 """
 
 from __future__ import annotations

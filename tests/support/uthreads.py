@@ -1,6 +1,6 @@
-"""uThreads over a stream whose completions the test controls: no daemon, no time, one order of events.
+"""uThreads over a stream whose completions the test controls: without a daemon and time, with one order of events.
 
-A `ControlledStream` keeps what was sent; the test answers, from within a uThread or whenever a message is sent.
+A `ControlledStream` keeps the messages sent. The test answers them, from within a uThread or when one is sent.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from usm_wire.pb.usm.v1 import common_pb2
 
 
 class ControlledStream:
-    """Stands for MessageStream. `sent` are the requests, `when_sent` is called with each."""
+    """Stands for MessageStream. `sent`: the requests; `when_sent` is called with each."""
 
     def __init__(self):
         self.end = None
@@ -48,23 +48,23 @@ class ControlledStream:
         return answers
 
     def answer(self, *outcomes, accessed=()):
-        """One message with these outcomes has arrived."""
+        """Make a message with these outcomes arrive."""
         self._answers.append(pb.StreamFaultsResponse(outcomes=outcomes, accessed=accessed))
         self._far.send(b"x")
 
     def complete(self, *pages):
-        """The faults on these pages are done."""
+        """Answer the faults on these pages."""
         self.answer(*(allocated(self.open_faults.pop(page), page) for page in pages))
 
     def fail(self, page, reason="SWAP_IO"):
         self.answer(failed(self.open_faults.pop(page), page, reason))
 
     def complete_when_sent(self):
-        """Answer each fault as it comes."""
+        """Answer each fault when it is sent."""
         self.when_sent = lambda request: self.complete(*(fault.first_page for fault in request.faults))
 
     def break_off(self, error):
-        """The daemon is gone."""
+        """End the stream, as if the daemon were gone."""
         self.end = error
         self._far.send(b"x")
 
@@ -75,7 +75,7 @@ class ControlledStream:
 
     @property
     def batches(self):
-        """The pages of each message that was sent."""
+        """The pages of each message sent."""
         return [[fault.first_page for fault in request.faults] for request in self.sent]
 
 
@@ -94,7 +94,7 @@ def failed(fault_id, page, reason="SWAP_IO"):
 
 
 class FakeRegion:
-    """Pages of explicit memory, resident once their fault was answered."""
+    """Pages of explicit memory, resident once their faults were answered."""
 
     mapping = None
     region_id = 7
@@ -111,7 +111,7 @@ class FakeRegion:
 
 
 class FakeClient:
-    """One with streams that the test controls: `streams`, in the order of the kThreads."""
+    """A client whose `streams`, in the order of the kThreads, the test controls."""
 
     def __init__(self, max_batch_faults=4096):
         self.limits = Limits(page_size=16, max_transfer_bytes=64, max_fault_pages=4, max_batch_faults=max_batch_faults)
@@ -145,7 +145,7 @@ class Scene:
         return self.client.stream
 
     def touch(self, page, count=1):
-        """Have pages resident: what a greenlet does when it slices a region."""
+        """Make pages resident, as a greenlet does when it slices a region."""
         kthread = running.kthread
         kthread.greenlets.run(lambda place: steps.ensure(place, self.client.region, page, count))
 

@@ -1,7 +1,7 @@
 """Waiting for a condition: the only place where a test polls.
 
-What a daemon, a kernel or another thread does later is asserted on by waiting for it. Every wait ends: its deadline is
-for what never comes, and is long, because a busy machine is slow and not wrong.
+A test waits for whatever a daemon, the kernel or another thread does later. Every wait has a deadline, which is long,
+because a busy machine is slow.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 SECONDS = 60.0
-"""Deadline of a wait. It is reached by a defect alone, so that it may be long."""
+"""Deadline of a wait. Only a defect reaches it, so it may be long."""
 _LOOK_AGAIN = 0.005
 
 _T = TypeVar("_T")
 
 
 def wait_until(condition: Callable[[], _T], what: str, seconds: float = SECONDS) -> _T:
-    """Return what `condition` returns once that is true; AssertionError, naming the last value, after `seconds`."""
+    """Wait until `condition` is true; returns its value. AssertionError with the last value after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
@@ -29,7 +29,7 @@ def wait_until(condition: Callable[[], _T], what: str, seconds: float = SECONDS)
 
 
 def wait_equal(get: Callable[[], _T], wanted: _T, what: str, seconds: float = SECONDS) -> None:
-    """Wait until `get` returns `wanted`; AssertionError, with what it returned instead, after `seconds`."""
+    """Wait until `get` returns `wanted`. AssertionError with the last value after `seconds`."""
     deadline = time.monotonic() + seconds
     while (found := get()) != wanted:
         if time.monotonic() > deadline:
@@ -38,7 +38,7 @@ def wait_equal(get: Callable[[], _T], wanted: _T, what: str, seconds: float = SE
 
 
 async def wait_until_async(condition: Callable[[], _T], what: str, seconds: float = SECONDS) -> _T:
-    """As `wait_until`, while the loop goes on: it looks in each turn of the loop, and yields to threads in between."""
+    """As `wait_until`, without blocking the loop: it checks about every millisecond."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:

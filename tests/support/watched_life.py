@@ -1,4 +1,4 @@
-"""A PageLife that notes every transition, for tests: one that is not in the table is an error at once."""
+"""A PageLife that records every transition, and raises AssertionError for one that is not in the table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BY_FRAME = ("filled", "evict", "retake")
 
 
 def watched(base=PageLife, allowed=TRANSITIONS):
-    """A subclass of a PageLife whose `seen` are the transitions so far; `allowed` are those that may be."""
+    """A subclass of a PageLife. Its `seen` has the transitions so far; `allowed`: the valid ones."""
 
     class Watched(base):
         def __init__(self, state):
@@ -31,7 +31,7 @@ def watched(base=PageLife, allowed=TRANSITIONS):
             return SWAPPED if entry else ABSENT
 
         def watch(self, event, pages, step):
-            """Do a step on pages, and note what it did to them."""
+            """Do a step on pages, and record their transitions."""
             before = [self.state_of(*each) for each in pages]
             result = step()
             for each, was in zip(pages, before, strict=True):
@@ -43,7 +43,7 @@ def watched(base=PageLife, allowed=TRANSITIONS):
             return result
 
         def pages_on(self, pfn):
-            """The page on a frame, if its region is there."""
+            """The page on a frame, if its region exists."""
             key = NO_PAGE if pfn is None else self._state.frames.page[pfn]
             region = self._state.regions.get(key >> PAGE_BITS)
             return [] if region is None else [(region, key & PAGE_MASK)]
@@ -88,7 +88,7 @@ WatchedLife = watched()
 
 
 def watch_migration(migration: Migration) -> None:
-    """Have a core's migration note what its steps do."""
+    """Make a core's migration record its transitions."""
     life, begin, arrived = migration._life, migration.begin, migration.arrived
     migration.begin = lambda region, page, device: life.watch(
         "begin", [(region, page)], lambda: begin(region, page, device)

@@ -191,8 +191,8 @@ class Process:
         self.counters = Counters()
         self.evictions: deque[EvictionRecord] = deque(maxlen=eviction_records)
         self.touches: array[int] | None = None
-        """None, or if a recording or shadow reads them its touches since the shell last took them, two entries each:
-        the page key, and 0 read, 1 write, 2 read fault or 3 write fault."""
+        """Touches since the shell last took them, for a recording or a shadow; None without one. Two entries each: the
+        page key, and 0 read, 1 write, 2 read fault or 3 write fault."""
 
     def region_at(self, address: int) -> Region | None:
         """The region that covers an address, or None."""

@@ -41,7 +41,7 @@ class Release:
             return
         process = regions[0].process
         ended = process.process_id not in state.processes
-        # Of all its regions the process has the sums, and there may be very many.
+        # The process has the sums over all its regions, of which there may be very many.
         kept: Process | Region = process if ended else regions[0]
         resident, stored, unevictable, pinned = kept.resident, kept.stored, kept.unevictable, kept.pinned
         dying: dict[int, Region] = {}

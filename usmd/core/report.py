@@ -144,7 +144,7 @@ def hint_report(core: Core, region: Region, found: HintRange) -> HintReport:
 
 
 def keeping_processes(core: Core, process: Process | None) -> list[Process]:
-    """The processes (or this one) that have hints, or keep pages by EVICTION=DENY or by pins."""
+    """Of all processes, or of `process` alone, those that have hints, or keep pages by EVICTION=DENY or by pins."""
     return [
         each
         for each in core.state.processes.values()
