@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-THRESHOLDS: Final = (10_000, 20, 20)
-"""New objects before a collection of the youngest (half a millisecond), and such collections before one of older."""
+THRESHOLDS: Final = (4_000, 20, 20)
+"""New objects before the collector looks at the youngest (up to a millisecond), and such looks before older ones."""
 
 
 def collect_rarely() -> None:
