@@ -10,7 +10,7 @@ import gc
 from typing import Final
 
 THRESHOLDS: Final = (4_000, 20, 20)
-"""New objects before the collector looks at the youngest (up to a millisecond), and such looks before older ones."""
+"""New objects before a collection of the youngest (up to 1 ms), and such collections before one of older."""
 
 
 def collect_rarely() -> None:
