@@ -105,10 +105,15 @@ __all__ = [
 ]
 
 
-def connect(address: Address | None = None, *, name: str | None = None) -> Client:
+def connect(
+    address: Address | None = None, *, name: str | None = None, alloc: str | None = None, evict: str | None = None
+) -> Client:
     """Begin a session with the daemon at `address` (`unix:PATH` or a path; None: $USM_ADDRESS, or the default socket).
 
     The daemon assigns policies by `name` (1 to 64 printable characters; None: the program's name). If no daemon
     listens, raises DaemonUnavailable within about 2 s. Raises InvalidArgument, LimitExceeded and Draining as well.
+
+    `alloc` and `evict` choose this client's policies, such as `"s3_fifo"` or `"flexible_huge_pages(pages=64)"`; None:
+    those of the daemon's configuration, which also says which policies a client may choose.
     """
-    return Client(address, name=name)
+    return Client(address, name=name, alloc=alloc, evict=evict)

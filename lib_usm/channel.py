@@ -53,9 +53,12 @@ class SessionChannel:
         """Why the session ended, if a call reported it; the fault stream may not have reported it yet."""
         self.stub = client_pb2_grpc.ClientServiceStub(self._channel)
 
-    def attach(self, name: str, ticket: str) -> client_pb2.AttachResponse:
-        """Begin a session. Raises DaemonUnavailable after at most 2 s, else the error that the daemon answers."""
-        request = client_pb2.AttachRequest(name=name, ticket=ticket)
+    def attach(self, name: str, ticket: str, alloc: str = "", evict: str = "") -> client_pb2.AttachResponse:
+        """Begin a session, with the policies that are chosen if these are not empty.
+
+        Raises DaemonUnavailable after at most 2 s, else the error that the daemon answers.
+        """
+        request = client_pb2.AttachRequest(name=name, ticket=ticket, alloc=alloc, evict=evict)
         if ticket:
             self.metadata = ((TICKET_KEY, ticket),)  # with a ticket usmd reads the request at once
         try:

@@ -41,9 +41,16 @@ class PagedRegion(SessionRegion, StepsRegion, Protocol):
 class PagingSession(Session):
     """A session that brings in pages."""
 
-    def __init__(self, address: Address | None = None, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        address: Address | None = None,
+        *,
+        name: str | None = None,
+        alloc: str | None = None,
+        evict: str | None = None,
+    ) -> None:
         self._asyncio_runners: dict[asyncio.AbstractEventLoop, AsyncioRunner] = {}
-        super().__init__(address, name=name)
+        super().__init__(address, name=name, alloc=alloc, evict=evict)
         # The partial does not refer to the client, so that the client can be dropped.
         opener = partial(_open_pager, str(self._where.path), self.channel, self.limits.max_batch_faults)
         self.threads = BlockingRunner(opener, self._calls, self.channel.explained)

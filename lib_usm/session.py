@@ -90,7 +90,14 @@ class Session(Uncopyable):
 
     instead = "connect in the other process, or use this client as it is"
 
-    def __init__(self, address: Address | None = None, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        address: Address | None = None,
+        *,
+        name: str | None = None,
+        alloc: str | None = None,
+        evict: str | None = None,
+    ) -> None:
         self._where = where = resolve_address(address)
         self._pid = os.getpid()
         self._close_lock = threading.Lock()
@@ -105,8 +112,9 @@ class Session(Uncopyable):
             self._identity = Identity(where)
             undo.callback(self._identity.close)
             label = encodable(name, "client name", InvalidArgument) if name is not None else default_name()
+            policies = [_policy("alloc", alloc), _policy("evict", evict)]
             ticket = self._identity.ticket
-            self.channel, session = forked.guarded(lambda: _attach(where, label, ticket))
+            self.channel, session = forked.guarded(lambda: _attach(where, label, ticket, *policies))
             undo.callback(self.channel.close)
             self.limits = Limits(
                 session.page_size, session.max_transfer_bytes, session.max_fault_pages, session.max_batch_faults
@@ -313,11 +321,23 @@ def _drop(
         warnings.warn(f"{name} was not closed; close it, or use it in a `with` block", ResourceWarning, stacklevel=2)
 
 
-def _attach(where: SocketAddress, name: str, ticket: str) -> tuple[SessionChannel, client_pb2.AttachResponse]:
+def _policy(kind: str, specification: str | None) -> str:
+    """A policy that the application chooses, as it is sent; empty for None. Raises InvalidArgument and WrongType."""
+    if specification is None:
+        return ""
+    text = encodable(specification, f"{kind} policy", InvalidArgument)
+    if not text.strip():
+        raise InvalidArgument(f"{kind} policy {specification!r} is empty; give a name, or None for usmd's choice")
+    return text
+
+
+def _attach(
+    where: SocketAddress, name: str, ticket: str, alloc: str, evict: str
+) -> tuple[SessionChannel, client_pb2.AttachResponse]:
     """Begin a session. Raises what `SessionChannel.attach` raises."""
     channel = SessionChannel(where)
     try:
-        return channel, channel.attach(name, ticket)
+        return channel, channel.attach(name, ticket, alloc, evict)
     except BaseException:
         channel.close()
         raise

@@ -162,6 +162,12 @@ def _text(value: object) -> str:
     return value
 
 
+def _words(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError  # noqa: TRY004 - readers refuse with ValueError, whatever the reason
+    return tuple(map(_text, value))
+
+
 def _switch(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError  # noqa: TRY004 - readers refuse with ValueError, whatever the reason
@@ -235,6 +241,7 @@ PageSize = Annotated[int, Kind("a power of two from 512B to 2MiB", _page_size)]
 Share = Annotated[str, Kind(_SHARE, _share)]
 SwapShare = Annotated[str, Kind(_SWAP_SHARE, _swap_share)]
 Word = Annotated[str, Kind("printable text, not empty", _text)]
+Words = Annotated[tuple[str, ...], Kind('a list of printable texts, for example ["lru", "arc"]', _words)]
 AbsolutePath = Annotated[Path, Kind("an absolute path", _absolute)]
 ClientSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value)))]
 AdminSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value), identity=False))]

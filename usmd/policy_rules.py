@@ -6,16 +6,26 @@ Covers no name of a policy or a device: those are checked when there are devices
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from usmd import config_values as values
 from usmd.config_values import frames_of, not_allowed, slots_of
-from usmd.errors import ConfigError
+from usmd.errors import ConfigError, InvalidArgument
 
 LEAST_FRAMES: Final = 32
 """Least frames of a process: one instruction may need several pages at once."""
+
+
+class Choice(NamedTuple):
+    """The policies that a client chooses for itself; empty: none of that kind."""
+
+    alloc: str = ""
+    evict: str = ""
+
+
+NO_CHOICE: Final = Choice()
 
 
 class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +122,10 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     never. A call that sleeps has five times as many. The default is above the longest call of usmd's own policies, a
     pass over tens of GiB. No client is served meanwhile."""
 
+    choices: values.Words | None = None
+    """Names of the alloc and evict policies that a client may choose for itself when it connects, unless a rule sets
+    that kind for it. None: all that come with usmd; an empty list: none."""
+
     rules: tuple[PolicyRule, ...] = ()
     """Rules in the order of the file; none: every process gets the defaults."""
 
@@ -132,23 +146,31 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                     "go to swap would stay in memory without a bound; give memory_max as well"
                 )
 
-    def choose(self, name: str, uid: int | None) -> PolicyNames:
+    def choose(self, name: str, uid: int | None, choice: Choice = NO_CHOICE) -> PolicyNames:
         """The policies of a process called `name` of user `uid` (None: unknown; no uid rule matches).
 
         One rule decides: the first with the exact name, else the first whose glob matches, else the first with the uid.
+        What the client chooses takes precedence over the defaults. Raises InvalidArgument if the rule sets that too.
         """
         ordered = (
             *(rule for rule in self.rules if rule.name == name),
             *(rule for rule in self.rules if rule.glob is not None and fnmatchcase(name, rule.glob)),
             *(rule for rule in self.rules if rule.uid is not None and rule.uid == uid),
         )
-        return self.names_of(ordered[0] if ordered else PolicyRule(name=name))
+        rule = ordered[0] if ordered else PolicyRule(name=name)
+        for kind, chosen, fixed in (("alloc", choice.alloc, rule.alloc), ("evict", choice.evict, rule.evict)):
+            if chosen and fixed:
+                raise InvalidArgument(
+                    f"{kind} policy {chosen!r} cannot be chosen: a rule of usmd's configuration gives this process "
+                    f"{fixed}; leave {kind} out"
+                )
+        return self.names_of(rule, choice)
 
-    def names_of(self, rule: PolicyRule) -> PolicyNames:
-        """The policies of a process that a rule selects."""
+    def names_of(self, rule: PolicyRule, choice: Choice = NO_CHOICE) -> PolicyNames:
+        """The policies of a process that a rule selects, and whose client makes a choice."""
         return PolicyNames(
-            alloc=rule.alloc or self.alloc,
-            evict=rule.evict or self.evict,
+            alloc=rule.alloc or choice.alloc or self.alloc,
+            evict=rule.evict or choice.evict or self.evict,
             oom=rule.oom or self.oom,
             cond=rule.cond or self.cond,
             swap=rule.swap or self.swap,

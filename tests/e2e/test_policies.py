@@ -235,3 +235,22 @@ name = "slow"
         assert region.read(0, len(data)) == data
         with pytest.raises(lib_usm.InvalidHint, match=r"0 \(fast\), 1 \(slow\)"):
             client.usm_hint(region, "SWAP=tape")
+
+
+def test_a_client_chooses_its_policies_where_the_configuration_lets_it(tmp_path):
+    config = '[policy]\nchoices = ["lru", "s3_fifo"]\n[[policy.rules]]\nname = "ruled"\nevict = "clock"\n'
+    with running_daemon(tmp_path, *MEMORY, config=config) as daemon:
+        with lib_usm.connect(daemon.address, name="free", evict="s3_fifo(small=0.2)") as client:
+            [process] = daemon.admin.processes()
+            assert (process.alloc_policy, process.evict_policy) == ("async_aware", "s3_fifo(small=0.2)")
+            region = client.mmap(2 * FRAMES * PAGE)
+            region.write(0, b"x" * len(region))
+            assert region.read(0, len(region)) == b"x" * len(region)
+        for name, evict, said in (
+            ("free", "arc", "policy.choices .* does not allow arc; allowed are lru, s3_fifo"),
+            ("free", "lru(depth=3)", "it has no parameter 'depth'"),
+            ("ruled", "lru", "a rule of usmd's configuration gives this process clock"),
+        ):
+            with pytest.raises(lib_usm.InvalidArgument, match=said):
+                lib_usm.connect(daemon.address, name=name, evict=evict)
+        wait_equal(lambda: daemon.admin.status().processes, 0, "no session is left")

@@ -38,6 +38,21 @@ def test_the_daemon_learns_the_name(daemon):
     assert daemon.attached.name == "indexer"
 
 
+def test_the_daemon_learns_the_policies_that_are_chosen(daemon):
+    lib_usm.connect(daemon.address, alloc="flexible_huge_pages(pages=64)", evict="s3_fifo").close()
+    assert (daemon.attached.alloc, daemon.attached.evict) == ("flexible_huge_pages(pages=64)", "s3_fifo")
+    lib_usm.connect(daemon.address).close()
+    assert (daemon.attached.alloc, daemon.attached.evict) == ("", "")
+
+
+@pytest.mark.parametrize(("choice", "said"), [("", "is empty"), (" ", "is empty"), (5, "a str is needed")])
+def test_what_names_no_policy_is_refused_before_the_daemon_is_asked(daemon, choice, said):
+    for kind in ("alloc", "evict"):
+        with pytest.raises(lib_usm.InvalidArgument, match=f"^{kind} policy {choice!r} .*{said}"):
+            lib_usm.connect(daemon.address, **{kind: choice})
+    assert daemon.requests("Attach") == []
+
+
 def test_close_detaches_once_and_later_uses_are_refused(daemon):
     with lib_usm.connect(daemon.address) as client:
         assert not client.closed

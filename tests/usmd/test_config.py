@@ -92,6 +92,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         oom = "kill_largest"
         max_errors = 0
         call_timeout = 2.5
+        choices = ["lru", "arc"]
         [[policy.rules]]
         uid = 1000
         evict = "fifo"
@@ -136,7 +137,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         MemoryKind(size=65536),
     )
     assert config.policy == PolicyRules(
-        alloc="first_fit", evict="lru", oom="kill_largest", max_errors=0, call_timeout=2.5,
+        alloc="first_fit", evict="lru", oom="kill_largest", max_errors=0, call_timeout=2.5, choices=("lru", "arc"),
         rules=(PolicyRule(uid=1000, evict="fifo"),),
     )  # fmt: skip
 
@@ -210,6 +211,8 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ('[memory]\nhold_budget = "65MiB"', "memory.hold_budget", "'65MiB' of 64 MiB", "up to all of it"),
         ("[memory]\nhold_seconds = 0", "memory.hold_seconds", "0", "seconds"),
         ("[memory]\nhold_seconds = nan", "memory.hold_seconds", "nan", "seconds"),
+        ('[policy]\nchoices = "lru"', "policy.choices", "'lru'", "a list of printable texts"),
+        ('[policy]\nchoices = ["lru", 3]', "policy.choices", "['lru', 3]", "a list of printable texts"),
         ("[memory]\nmax_regions = 0", "memory.max_regions", "0", "from 1 to"),
         ("[memory]\nmax_regions = true", "memory.max_regions", "True", "from 1 to"),
         ("[server]\nattach_timeout = inf", "server.attach_timeout", "inf", "seconds"),

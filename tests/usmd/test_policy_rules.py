@@ -2,8 +2,8 @@
 
 import pytest
 
-from usmd.errors import ConfigError
-from usmd.policy_rules import PolicyNames, PolicyRule, PolicyRules
+from usmd.errors import ConfigError, InvalidArgument
+from usmd.policy_rules import Choice, PolicyNames, PolicyRule, PolicyRules
 
 RULES = PolicyRules(
     alloc="A",
@@ -65,3 +65,12 @@ def test_a_rule_may_bound_the_swap_of_a_process_also_by_more_than_there_is(share
     rules = PolicyRules(rules=(PolicyRule(name="hog", memory_max="25%", swap_max=share),))
     assert rules.choose("hog", None).swap_pages(slots, 4096) == pages
     assert rules.choose("other", None).swap_pages(slots, 4096) is None
+
+
+def test_a_clients_choice_goes_before_the_default_and_a_rule_that_sets_that_kind_refuses_it():
+    assert RULES.choose("web-1", None, Choice(evict="mine")) == PolicyNames(alloc="by_name", evict="mine", oom="O")
+    assert RULES.choose("web-2", 7, Choice(alloc="mine")) == PolicyNames(alloc="mine", evict="first_glob", oom="O")
+    with pytest.raises(
+        InvalidArgument, match=r"^evict policy .mine. cannot be chosen: a rule .* first_glob; leave evict"
+    ):
+        RULES.choose("web-2", 7, Choice(alloc="mine", evict="mine"))

@@ -13,7 +13,7 @@ import importlib.metadata
 import inspect
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from itertools import accumulate, chain
 from types import ModuleType
 from typing import Final, cast
@@ -63,6 +63,9 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "trim": "usmd.policies.cond.trim:Trim",
     },
 }
+
+BUILT_IN: Final = {kind: frozenset(table) for kind, table in TABLES.items()}
+"""Names of the policies that come with usmd, by kind."""
 
 _BASES: Final[dict[str, type[Policy]]] = {
     "alloc": AllocPolicy,
@@ -187,6 +190,20 @@ def find(kind: str, specification: str) -> tuple[type[Policy], dict[str, Value]]
         if key in found.builds_on:
             find(kind, str(value))
     return found, parameters
+
+
+def names_of(kind: str, specification: str, allowed: Container[str]) -> Iterator[str]:
+    """The names in a specification, nested ones too, up to the first that is not `allowed`: that one is not loaded.
+
+    Raises UnknownPolicy or InvalidArgument.
+    """
+    name, parameters = parse(specification)
+    yield name
+    if name in allowed:
+        found = _load(kind, name)
+        for key in found.builds_on:
+            if key in parameters:
+                yield from names_of(kind, str(parameters[key]), allowed)
 
 
 def _defaults(title: str, found: type[Policy]) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import Final
 from usm_wire.conventions import OVER_BUDGET_KEY, TOKEN_KEY
 from usm_wire.pb.usm.v1 import client_pb2
 from usmd.core import commands, events
+from usmd.policy_rules import Choice
 from usmd.server.admission import Context, metadata_of
 from usmd.server.engine import Engine
 from usmd.server.fault_stream import MAX_BATCH_FAULTS, FaultStream
@@ -52,7 +53,7 @@ class ClientService:
     ) -> client_pb2.AttachResponse:
         """Begin a session."""
         del context
-        session = self._sessions.attach(request.name, request.ticket)
+        session = self._sessions.attach(request.name, request.ticket, Choice(request.alloc, request.evict))
         try:
             await self._check_connections(session)
         except BaseException:  # raised again

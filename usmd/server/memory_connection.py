@@ -25,6 +25,7 @@ from usmd.mechanism.base import Busy
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.real_region import RealRegion
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
+from usmd.policy_rules import Choice
 from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
@@ -130,7 +131,7 @@ class Connection:
         if kind == "attach":
             self._attach(request.attach.session_token, descriptors)
         elif kind == "begin":
-            self._begin(request.begin.name, descriptors)
+            self._begin(request.begin, descriptors)
         elif descriptors:
             raise InvalidArgument(f"{len(descriptors)} descriptors came with a request that takes none")
         elif kind == "region":
@@ -193,11 +194,15 @@ class Connection:
         self._take(descriptor, descriptors, lambda: session)
         self._answer(client_pb2.MemoryReply())
 
-    def _begin(self, name: str, descriptors: list[int]) -> None:
+    def _begin(self, begin: client_pb2.MemoryBegin, descriptors: list[int]) -> None:
         descriptor = self._userfaultfd_of("begin", descriptors)
         sessions = self._around.sessions
         session = self._take(
-            descriptor, descriptors, lambda: sessions.begin(name, self._pid, self._uid, self._session_over)
+            descriptor,
+            descriptors,
+            lambda: sessions.begin(
+                begin.name, self._pid, self._uid, Choice(begin.alloc, begin.evict), self._session_over
+            ),
         )
         begun = client_pb2.MemoryBegun(
             process_id=session.process_id, page_size=self._around.engine.core.state.settings.page_size

@@ -5,6 +5,8 @@ Each policy is made once, without a process, so that the user who names it gets 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from usmd.config import Config
 from usmd.core.fence import ANYTHING, place
 from usmd.core.region import Process
@@ -56,9 +58,33 @@ def check_policies(config: Config, devices: list[SwapDevice], running: Running) 
                 check_policy(kind, specification, running)
             except UsmdError as error:
                 raise ConfigError(f"{where}.{kind}: {error}") from error
+        if isinstance(choice, PolicyRules):
+            _check_choices(choice.choices or ())
         if choice.swap is not None and choice.swap not in names:
             raise ConfigError(
                 f"{where}.swap = {choice.swap!r} is not a swap device; there are {', '.join(sorted(names))}"
+            )
+
+
+def _check_choices(choices: Collection[str]) -> None:
+    """Raise ConfigError for a name that no alloc or evict policy has."""
+    known = sorted({*registry.TABLES["alloc"], *registry.TABLES["evict"]})
+    for name in choices:
+        if name not in known and not registry.is_file(name):
+            raise ConfigError(
+                f"policy.choices: no alloc or evict policy is called {name!r}; there are {', '.join(known)}"
+            )
+
+
+def check_choice(kind: str, specification: str, choices: Collection[str] | None) -> None:
+    """Raise InvalidArgument or UnknownPolicy unless a client may choose a policy; `choices` as in the configuration."""
+    allowed = registry.BUILT_IN[kind] if choices is None else choices
+    for name in registry.names_of(kind, specification, allowed):
+        if name not in allowed:
+            known = ", ".join(sorted(set(allowed) & registry.TABLES[kind].keys())) or "none"
+            raise InvalidArgument(
+                f"{kind} policy {specification!r} cannot be chosen by a client: policy.choices of usmd's configuration "
+                f"does not allow {name}; allowed are {known}"
             )
 
 

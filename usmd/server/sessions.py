@@ -15,10 +15,11 @@ from typing import Final
 from usm_wire.conventions import TOKEN_KEY
 from usmd.core import commands, events
 from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, UsmdError
-from usmd.policy_rules import PolicyRules
+from usmd.policy_rules import NO_CHOICE, Choice, PolicyRules
 from usmd.server.admission import SESSION_READS, SESSION_SECONDS, Turns
 from usmd.server.engine import Engine
 from usmd.server.identity import Identities, Identity
+from usmd.server.policy_check import check_choice
 from usmd.server.stream_messages import Entry
 
 MAX_STREAMS: Final = 64
@@ -148,13 +149,17 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_token)
 
-    def attach(self, name: str, ticket: str) -> Session:
-        """Begin a session; raises Draining, LimitExceeded, InvalidArgument or UnknownSession (an unknown ticket)."""
+    def attach(self, name: str, ticket: str, choice: Choice = NO_CHOICE) -> Session:
+        """Begin a session, with the policies that its client chooses, if it does.
+
+        Raises Draining, LimitExceeded, UnknownSession (an unknown ticket), or InvalidArgument or UnknownPolicy for the
+        name or the choice.
+        """
         self._check_room()
         identity = self._identities.find(ticket) if ticket else None
         pid, uid = (None, None) if identity is None else (identity.pid, identity.uid)
         try:
-            session = self._begin(name, pid, uid)
+            session = self._begin(name, pid, uid, choice)
         except BaseException:  # raised again
             if identity is not None:
                 identity.close()  # its ticket is used, and without a session it is of no use
@@ -166,13 +171,13 @@ class Sessions:
             identity.on_gone = lambda: self.end(session, "its client is gone")
         return session
 
-    def begin(self, name: str, pid: int, uid: int, on_ended: Callable[[], None]) -> Session:
+    def begin(self, name: str, pid: int, uid: int, choice: Choice, on_ended: Callable[[], None]) -> Session:
         """Begin a session without streams; the caller vouches for its process and watches it.
 
-        Raises Draining, LimitExceeded or InvalidArgument.
+        Raises Draining, LimitExceeded, InvalidArgument or UnknownPolicy.
         """
         self._check_room()
-        session = self._begin(name, pid, uid)
+        session = self._begin(name, pid, uid, choice)
         session.on_ended = on_ended
         return session
 
@@ -182,12 +187,15 @@ class Sessions:
         if len(self._by_token) >= self._max_sessions:
             raise LimitExceeded(f"there are {len(self._by_token)} sessions; server.max_sessions allows no more")
 
-    def _begin(self, name: str, pid: int | None, uid: int | None) -> Session:
+    def _begin(self, name: str, pid: int | None, uid: int | None, choice: Choice) -> Session:
         own = sum(each.uid == uid for each in self._engine.core.state.processes.values())
         if own >= self._of_user:
             whose = "users without a ticket" if uid is None else f"user {uid}"
             raise LimitExceeded(f"there are {own} sessions of {whose}; server.max_user_sessions allows no more")
-        policies, settings = self._rules.choose(name, uid), self._engine.core.state.settings
+        for kind, specification in choice._asdict().items():
+            if specification:
+                check_choice(kind, specification, self._rules.choices)
+        policies, settings = self._rules.choose(name, uid, choice), self._engine.core.state.settings
         attached = self._engine.submit(
             events.Attach(
                 name,

@@ -138,6 +138,13 @@ def test_its_policies_are_chosen_by_its_name_and_user(tmp_path, rule):
         assert daemon.admin.processes()[0].evict_policy == "fifo"
 
 
+def test_a_client_may_choose_its_policies(daemon, plain):
+    wanted = pb.MemoryBegin(name="x", alloc="first_fit", evict="s3_fifo(small=0.2)")
+    plain.ask([plain.userfaultfd], begin=wanted)
+    [process] = daemon.admin.processes()
+    assert (process.alloc_policy, process.evict_policy) == (wanted.alloc, wanted.evict)
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_begin_comes_with_exactly_one_descriptor(plain, count):
     reply, _ = plain.ask([plain.userfaultfd] * count, begin=pb.MemoryBegin(name="x"))

@@ -9,7 +9,7 @@ from usmd import config
 from usmd.core.running import Running
 from usmd.errors import ConfigError, InvalidArgument, UnknownPolicy
 from usmd.policy_rules import PolicyRule, PolicyRules
-from usmd.server.policy_check import check_policies, check_policy, stand_ins
+from usmd.server.policy_check import check_choice, check_policies, check_policy, stand_ins
 from usmd.swap.memory import MemoryKind
 from usmd.swap.open import open_devices
 
@@ -38,6 +38,7 @@ def settings_with(**policy):
             ConfigError,
             "policy.rules[0].oom: oom policy 'nothing'",
         ),
+        ({"choices": ("lru", "refuse")}, ConfigError, "policy.choices: no alloc or evict policy is called 'refuse'"),
         ({"swap": "3"}, ConfigError, "policy.swap = '3' is not a swap device"),
         ({"rules": (PolicyRule(name="a", swap="nowhere"),)}, ConfigError, "'nowhere'"),
     ],
@@ -92,3 +93,25 @@ def test_the_configured_defaults_take_the_place_of_a_misbehaving_policy_but_none
     )
     assert stand_ins(PolicyRules(evict="/etc/usmd/mine.py:Mine(a=1)"))[1] == "hint_aware"
     assert stand_ins(PolicyRules(evict="hint_aware(fallback=/etc/usmd/mine.py:Mine)"))[1] == "hint_aware"
+
+
+@pytest.mark.parametrize("specification", ["lru", "hint_aware", "hint_aware(fallback=w_tinylfu(window=0.02))"])
+def test_without_a_word_of_the_configuration_a_client_may_choose_what_comes_with_usmd(specification):
+    check_choice("evict", specification, None)
+
+
+@pytest.mark.parametrize(
+    ("specification", "choices", "said"),
+    [
+        ("arc", ("lru", "s3_fifo"), "does not allow arc; allowed are lru, s3_fifo"),
+        ("hint_aware(fallback=arc)", ("hint_aware", "lru"), "does not allow arc; allowed are hint_aware, lru"),
+        ("lru", (), "allowed are none"),
+        ("/etc/policy.py:Mine", None, "does not allow /etc/policy.py:Mine; allowed are arc, belady"),
+        ("hint_aware(fallback=/etc/policy.py:Mine)", None, "does not allow /etc/policy.py:Mine"),
+        ("first_fit", None, "does not allow first_fit"),
+        ("lru(", None, "cannot be read"),
+    ],
+)
+def test_another_is_refused_and_not_loaded_wherever_it_is_named(specification, choices, said):
+    with pytest.raises(InvalidArgument, match=re.escape(said)):
+        check_choice("evict", specification, choices)

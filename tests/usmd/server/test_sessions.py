@@ -13,7 +13,7 @@ from usmd.core.region import page_key
 from usmd.core.state import CoreSettings
 from usmd.errors import Draining, InvalidArgument, LimitExceeded, SessionKilled, UnknownSession
 from usmd.mechanism.simulated import SimulatedMemory
-from usmd.policy_rules import PolicyRule, PolicyRules
+from usmd.policy_rules import Choice, PolicyRule, PolicyRules
 from usmd.server import sessions as module
 from usmd.server.engine import Engine
 from usmd.server.policy_changes import PolicyChanges
@@ -116,6 +116,27 @@ def test_the_kernels_word_decides_by_rule_and_is_on_record():
         assert [each.policies.specifications["cond"] for each in (vouched, stranger)] == ["swap_back", "trim"]
 
     run(conversation, evict="fifo", cond="trim", rules=(PolicyRule(uid=1234, evict="lru", cond="swap_back"),))
+
+
+def test_a_client_that_chooses_policies_gets_them_or_no_session():
+    async def conversation(bench):
+        bench.sessions.attach("app", "", Choice("flexible_huge_pages(pages=4)", "hint_aware(fallback=lru)"))
+        bench.sessions.begin("plain", 1, 1, Choice(evict="lru"), lambda: None)
+        chosen = [each.policies.specifications for each in bench.processes()]
+        assert [(each["alloc"], each["evict"]) for each in chosen] == [
+            ("flexible_huge_pages(pages=4)", "hint_aware(fallback=lru)"),
+            ("async_aware", "lru"),
+        ]
+        bench.identities.tickets["t"] = identity = FakeIdentity(1)
+        for refused in (Choice(evict="arc"), Choice(evict="lru(size=1)"), Choice(alloc="flexible_huge_pages(pages=0)")):
+            with pytest.raises(InvalidArgument):
+                bench.sessions.attach("app", "", refused)
+        with pytest.raises(InvalidArgument, match="does not allow arc"):
+            bench.sessions.attach("app", "t", Choice(evict="arc"))
+        assert identity.closed == 1
+        assert len(bench.processes()) == 2
+
+    run(conversation, choices=("flexible_huge_pages", "hint_aware", "lru"))
 
 
 def test_a_forged_or_used_ticket_gets_no_session():

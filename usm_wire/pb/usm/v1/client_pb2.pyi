@@ -27,19 +27,28 @@ class AttachRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
+    ALLOC_FIELD_NUMBER: _builtins.int
+    EVICT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the application, 1 to 64 printable characters; policies are assigned by it."""
     ticket: _builtins.str
     """One-time ticket from the identity socket, which vouches for pid and uid; empty: pid and uid are unknown."""
+    alloc: _builtins.str
+    """Alloc and evict policy that the client chooses, such as `s3_fifo` or `flexible_huge_pages(pages=64)`; empty: what the
+    configuration gives it. INVALID_ARGUMENT if the configuration does not allow the choice.
+    """
+    evict: _builtins.str
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         ticket: _builtins.str = ...,
+        alloc: _builtins.str = ...,
+        evict: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "evict", b"evict", "name", b"name", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -693,16 +702,23 @@ class MemoryBegin(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    ALLOC_FIELD_NUMBER: _builtins.int
+    EVICT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the session for people, and for the rules that choose its policies."""
+    alloc: _builtins.str
+    """As in AttachRequest."""
+    evict: _builtins.str
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        alloc: _builtins.str = ...,
+        evict: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "evict", b"evict", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
