@@ -58,7 +58,7 @@ class EvictFence(Fence):
                 self.raised("evict", "page_filled", error)
 
     def _knows(self, pfn: int, *, leaves: bool = False) -> bool:
-        """Whether the evict policy knows a page; False only during a hand-over. `leaves`: the page is known no more."""
+        """Whether the evict policy knows a page; False only during a hand-over. `leaves`: forget the page."""
         known = self._known
         if not known:
             return True

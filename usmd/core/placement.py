@@ -138,10 +138,10 @@ class Placement:
         return 0 if self.waiting else self._state.frames.free - max(mark, self._reserve())
 
     def _reserve(self) -> int:
-        """Frames that only pages from swap may take: 1 while swap takes no more pages of any, or of one, process.
+        """Frames that only pages from swap may take: 1 if swap takes no more pages or a process is at its `swap_max`.
 
         A page from swap can always be evicted again, to the slot that it still has. So one frame suffices to read all
-        stored pages while memory and swap are full. A memory of one frame reserves none.
+        stored pages while memory and swap are full. A memory of a single frame reserves none.
         """
         swap = self._state.swap
         if self._state.frames.count == 1:
