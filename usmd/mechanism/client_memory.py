@@ -376,7 +376,7 @@ class ClientMemory:
         os.close(self.descriptor)
 
     def _patiently(self, call: Callable[..., uffd.Drained], *arguments: int, **options: int) -> uffd.Drained:
-        """Run a fill. The kernel refuses it while a remap is unfinished; that is waited for, for a bounded time."""
+        """Run a fill. The kernel refuses it while a remap is unfinished, so wait for that, for a bounded time."""
         self._tries = 0
         return call(self.descriptor, *arguments, on_busy=self._busy, **options)
 

@@ -85,7 +85,7 @@ class AdminService:
     async def GetStatus(  # noqa: N802
         self, request: admin_pb2.GetStatusRequest, context: Context
     ) -> admin_pb2.GetStatusResponse:
-        """State of the daemon at one moment, but for the dirty frames: those are counted in parts before."""
+        """State of the daemon at one moment, except the dirty frames, which are counted in parts before."""
         del request, context
         dirty = sum([part async for part in in_parts(report.dirty_frames(self._core), 1)])
         state = self._core.state

@@ -98,7 +98,7 @@ class ClientService:
     async def _until_emptied(self, regions: Sequence[int]) -> None:
         """Wait up to EMPTIED_SECONDS until regions hold nothing, so that a client finds no byte after the answer."""
         latest = self._engine.now() + EMPTIED_SECONDS
-        for region_id in regions:  # one after another, for there may be very many to look at each time
+        for region_id in regions:  # one after another, because there may be very many
             while not self._calls.is_emptied(region_id) and self._engine.now() < latest:  # noqa: ASYNC110 - threads do it
                 await asyncio.sleep(0.001)
 

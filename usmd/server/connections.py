@@ -157,7 +157,7 @@ class Connections:
         self._count = _DESCRIPTORS.stat().st_size
         try:
             sockets, seconds = await asyncio.to_thread(_sockets)
-        except RuntimeError:  # there is no thread to be had
+        except RuntimeError:  # no thread can be started
             sockets, seconds = _sockets()
         spent = time.thread_time()
         peers: dict[int, Peer] = {}

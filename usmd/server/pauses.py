@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final, TypeVar
 
 ITEMS_A_PART: Final = 128
-"""Items of a list that one turn of the loop answers with, each some microseconds."""
+"""Items handled in one turn of the loop, each in some microseconds."""
 _T = TypeVar("_T")
 
 
@@ -16,7 +16,7 @@ async def in_parts(
 ) -> AsyncIterator[_T]:
     """Yield items, and let the loop have its turn after those that together cost `most`.
 
-    What the items tell of goes on meanwhile: an item may be gone when its part comes.
+    The daemon serves meanwhile: an item may be gone by its turn.
     """
     done = 0
     for item in items:
