@@ -315,7 +315,7 @@ class CoreMachine(RuleBasedStateMachine):
             assert not self.shell.core.waiting
             assert not self.shell.core.over_budget
         for process in self.shell.core.state.processes.values():
-            assert process.resident <= process.memory_max
+            assert process.resident <= process.memory_max + process.lent
             assert process.stored <= process.swap_max
         for _, region, first, count in self.pins:
             assert {self.shell.state_of(region, page) for page in range(first, first + count)} == {"PRESENT"}
