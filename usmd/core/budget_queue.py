@@ -40,7 +40,7 @@ class BudgetQueue:
         """
         budgets = self._state.budgets
         for process in list(budgets.borrowers):
-            if not self._reclaim.has_slot_for(process):
+            if self._reclaim.lacks_slots(process):
                 continue
             above = process.resident - process.leaving - process.memory_max
             if above > 0:
@@ -99,9 +99,9 @@ class BudgetQueue:
         return reclaim.end_holds_of(process) and reclaim.from_process(process, wanted) > 0
 
     def _lacks_a_slot(self, process: Process) -> bool:
-        """Whether pages of a process stay only because swap is full, and no frame is lent to it yet."""
+        """Whether pages of a process stay only because swap takes none, and no frame is lent to it yet."""
         kept = max(process.unevictable, process.pinned)
-        return not process.lent and process.resident > kept and not self._reclaim.has_slot_for(process)
+        return not process.lent and process.resident > kept and self._reclaim.lacks_slots(process)
 
     def _refused(self, region: Region, page: int, *, swap: bool) -> OutOfMemory:
         """The error of a fault that fails. Counts it, and reports the 1st, 2nd, 4th, 8th … one."""

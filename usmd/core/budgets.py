@@ -8,9 +8,9 @@ At its `swap_max` a process keeps one frame of its `memory_max` for pages from s
 again, to the slot that it still has. So all stored pages can be read, though no dirty page can be evicted, unless
 EVICTION=DENY or a pin keeps the page in that frame.
 
-If other processes fill swap, a process may reach its `memory_max` with dirty pages alone. It is then lent one frame for
-pages from swap. A write to such a page frees its slot, and a dirty page of the same process takes that slot in the same
-event. So a process is never more than one page above its `memory_max`.
+If other processes fill swap, or devices refuse pages, a process may reach its `memory_max` with dirty pages alone. It
+is then lent one frame for pages from swap. A write to such a page frees its slot, and a dirty page of the same process
+takes that slot in the same event. So a process is never more than one page above its `memory_max`.
 """
 
 from __future__ import annotations

@@ -302,9 +302,12 @@ class InstantCore(Core):
         frames = self._frames
         found, pfn, plan, _ = self._ladder.resolve(region, page, write, missed)
         if found != FILLED:
-            if not frames.free and not self.reclaim.from_process(process, 1):
-                process.counters.oom_refusals += 1
-                return
+            while not (self._placement.room(swap=found == SWAPPED) if self._high else frames.free):
+                if not self.reclaim.from_process(process, 1):
+                    process.counters.oom_refusals += 1
+                    return
+                if frames.free < self._high:
+                    self.reclaim.between_marks()
             if plan.count != 1:
                 self._placement.begin_batch()
             self._placement.place(region, page, plan, writable=write)

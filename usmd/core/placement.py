@@ -142,10 +142,13 @@ class Placement:
 
         A page from swap can always be evicted again, to the slot that it still has. So one frame suffices to read all
         stored pages while memory and swap are full. A memory of a single frame reserves none.
+
+        A device may report only when it is written to that it is full or refuses a page, and no frame may be free by
+        then. So if background reclaim keeps frames free, one is reserved as long as anything is in swap.
         """
-        swap = self._state.swap
-        if self._state.frames.count == 1:
+        state, swap = self._state, self._state.swap
+        if state.frames.count == 1:
             return 0
-        if self._state.budgets.full:
+        if state.budgets.full:
             return 1
-        return 1 if swap.free < swap.slots and swap.writable(self._state.now) == 0 else 0
+        return 1 if swap.free < swap.slots and (state.settings.low or not swap.writable(state.now)) else 0

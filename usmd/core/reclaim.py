@@ -301,9 +301,9 @@ class Reclaim:
         """Free slots that no eviction under way may need."""
         return self._state.swap.writable(self._state.now) - self._life.unwritten
 
-    def has_slot_for(self, process: Process) -> bool:
-        """Whether the eviction of a dirty page of a process may begin."""
-        return self._slots_for(process) > 0
+    def lacks_slots(self, process: Process) -> bool:
+        """Whether no eviction of a dirty page of a process may begin, or pages were passed over despite free slots."""
+        return self._slots_for(process) <= 0 or bool(self.passed_over)
 
     def _slots_for(self, process: Process) -> int:
         """As `_slots_to_spare`, within the `swap_max` of a process."""

@@ -10,7 +10,7 @@ from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events, work
 from usmd.core.hints import parse_hint
 from usmd.core.validate import violations
-from usmd.errors import InvalidArgument, OutOfMemory, SwapIOError
+from usmd.errors import InvalidArgument, NoRoom, OutOfMemory, Refused, SwapIOError
 
 DATA = b"x" * PAGE
 
@@ -295,6 +295,17 @@ def test_a_thread_can_read_what_is_stored_though_a_neighbour_has_filled_swap():
     assert [shell.touch(process, region, page).read for page in range(5)] == [content(page) for page in range(5)]
     assert {shell.touch(process, region, page, content(page + 9)).state for page in range(5)} == {DONE}
     assert [shell.touch(process, region, page).read for page in range(5)] == [content(page + 9) for page in range(5)]
+
+
+@pytest.mark.parametrize("error", [NoRoom("it is full"), Refused("it does not compress")])
+def test_what_is_stored_can_be_read_though_no_device_takes_more(error):
+    shell, process, region, _, _ = full_swap()
+    assert fill(shell, process, region, 5)[0] == 5
+    shell.refuses = {0: error}
+    with pytest.raises(OutOfMemory):
+        shell.put(process, region, 5, DATA)
+    assert [shell.get(process, region, page) for page in range(5)] == [content(page) for page in range(5)]
+    assert hog_of(shell, process).resident == 4
 
 
 def test_what_was_lent_goes_with_its_process():

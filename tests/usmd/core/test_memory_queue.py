@@ -1,9 +1,12 @@
 """Faults that wait for memory: their order, and what becomes of them when there is none."""
 
+import pytest
+
 from tests.support.in_swap import complete_all, resident, swapped
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.commands import Allocated
+from usmd.errors import NoRoom, OutOfMemory, Refused
 
 DATA = b"x" * PAGE
 
@@ -54,6 +57,25 @@ def test_kill_largest_may_end_the_process_that_faults():
     assert process not in shell.outcomes
     assert shell.core.state.frames.free == 2
     assert not shell.core.waiting
+
+
+@pytest.mark.parametrize("error", [NoRoom("it is full"), Refused("it does not compress")])
+def test_what_is_stored_can_be_read_though_memory_is_full_of_pages_that_no_device_takes(error):
+    shell = Shell(make_core(frames=6, low=2, high=2, hold_budget=1))
+    process = shell.attach()
+    region = shell.map(process, 16)
+    for page in range(7):
+        shell.put(process, region, page, bytes([page + 1]) * PAGE)
+    shell.refuses = {0: error}
+    # Both fault before the device says so.
+    shell.do(events.Faults(process, [events.FaultRequest(page, region, page, 1, True) for page in (7, 8)]))
+    for page in (7, 8):
+        shell.store(process, region, page, bytes([page + 1]) * PAGE)
+    shell.tick()
+    with pytest.raises(OutOfMemory, match=r"kept for pages from swap \(1 free\)"):
+        shell.put(process, region, 9, DATA)
+    stored = [page for page in range(9) if shell.state_of(region, page) != "ABSENT"]
+    assert [shell.get(process, region, page) for page in stored] == [bytes([page + 1]) * PAGE for page in stored]
 
 
 def test_unmapping_ends_faults_that_wait_for_memory():
