@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from usmd.core.frames import DIRTY, HELD, IS_PRESENT, KEPT, WITHOUT
+from usmd.core.region import PAGE_BITS
 from usmd.errors import OutOfMemory, Unmapped
 from usmd.sizes import format_size
 
@@ -75,7 +77,7 @@ class BudgetQueue:
                 self._placement.waiting.append(first)
             elif not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
                 waiter.came(None)
-        elif self._makes_room(process, len(queue)):
+        elif self._makes_room(process, len(queue)) or (entry < 0 and self._evict_clean(process)):
             return False
         elif entry < 0 and self._lacks_a_slot(process):
             self._state.budgets.lend(process)
@@ -97,6 +99,26 @@ class BudgetQueue:
         if state.refreshing or reclaim.passed_over.stuck or state.swap.recovering(state.now):
             return True
         return reclaim.end_holds_of(process) and reclaim.from_process(process, wanted) > 0
+
+    def _evict_clean(self, process: Process) -> bool:
+        """Evict one page of a process that needs no slot; returns whether there was one.
+
+        Policies and the sweep look at `scan_limit` pages, which may all be dirty. This looks at all frames, so it is
+        for pages from swap alone, if nothing else helps.
+        """
+        state, frames = self._state, self._state.frames
+        clean = int.from_bytes(frames.flags.translate(WITHOUT[KEPT | DIRTY | HELD]), "little")
+        present = int.from_bytes(frames.state.translate(IS_PRESENT), "little")
+        marked = (clean & present).to_bytes(frames.count, "little")
+        pfn = marked.find(1)
+        while pfn >= 0:
+            region = state.regions.get(frames.page[pfn] >> PAGE_BITS)
+            own = region is not None and region.process is process
+            if own and pfn not in self._reclaim.passed_over and pfn not in state.recent:
+                self._life.evict(pfn, "default", "it needs no slot, and swap takes no dirty page")
+                return True
+            pfn = marked.find(1, pfn + 1)
+        return False
 
     def _lacks_a_slot(self, process: Process) -> bool:
         """Whether pages of a process stay only because swap takes none, and no frame is lent to it yet."""

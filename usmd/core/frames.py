@@ -31,8 +31,13 @@ PRIORITY_SHIFT: Final = 3
 PRIORITY_MASK: Final = 3 << PRIORITY_SHIFT
 """Two bits: the priority of the hint in force, see `hints.Priority`."""
 
-WITHOUT: Final = {bits: bytes(not flags & bits for flags in range(256)) for bits in (KEPT, KEPT | DIRTY)}
+WITHOUT: Final = {
+    bits: bytes(not flags & bits for flags in range(256)) for bits in (KEPT, KEPT | DIRTY, KEPT | DIRTY | HELD)
+}
 """For `bytes.translate`: 1 where flags have none of the bits."""
+
+IS_PRESENT: Final = bytes(state == PRESENT for state in range(256))
+"""For `bytes.translate`: 1 where a frame's state is PRESENT."""
 
 PRIORITY_OF: Final = bytes((flags & PRIORITY_MASK) >> PRIORITY_SHIFT for flags in range(256))
 """Priority by flags."""

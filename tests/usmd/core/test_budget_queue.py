@@ -297,6 +297,16 @@ def test_a_thread_can_read_what_is_stored_though_a_neighbour_has_filled_swap():
     assert [shell.touch(process, region, page).read for page in range(5)] == [content(page + 9) for page in range(5)]
 
 
+@pytest.mark.parametrize("swap_max", [None, 4])
+def test_what_is_stored_can_be_read_though_the_one_page_that_can_go_is_far_down_the_list(swap_max):
+    shell = Shell(make_core(frames=32, devices=(("swap0", 4),), scan_limit=2))
+    process = shell.attach("hog", evict="lru", memory_max=12, swap_max=swap_max)
+    region = shell.map(process, 32)
+    stored, _ = fill(shell, process, region, 32)
+    for _ in range(2):
+        assert [shell.get(process, region, page) for page in range(stored)] == list(map(content, range(stored)))
+
+
 @pytest.mark.parametrize("error", [NoRoom("it is full"), Refused("it does not compress")])
 def test_what_is_stored_can_be_read_though_no_device_takes_more(error):
     shell, process, region, _, _ = full_swap()
