@@ -34,10 +34,11 @@ class AttachRequest(_message.Message):
     ticket: _builtins.str
     """One-time ticket from the identity socket, which vouches for pid and uid; empty: pid and uid are unknown."""
     alloc: _builtins.str
-    """Alloc and evict policy that the client chooses, such as `s3_fifo` or `flexible_huge_pages(pages=64)`; empty: what the
-    configuration gives it. INVALID_ARGUMENT if the configuration does not allow the choice.
+    """Alloc policy that the client chooses, such as `flexible_huge_pages(pages=64)`; empty: what the configuration gives it.
+    INVALID_ARGUMENT if the configuration does not allow the choice.
     """
     evict: _builtins.str
+    """Evict policy that the client chooses, such as `s3_fifo`; as `alloc`."""
     def __init__(
         self,
         *,
@@ -707,8 +708,9 @@ class MemoryBegin(_message.Message):
     name: _builtins.str
     """Name of the session for people, and for the rules that choose its policies."""
     alloc: _builtins.str
-    """As in AttachRequest."""
+    """Alloc policy that the client chooses, as in AttachRequest."""
     evict: _builtins.str
+    """Evict policy that the client chooses, as in AttachRequest."""
     def __init__(
         self,
         *,
