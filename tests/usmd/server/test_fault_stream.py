@@ -3,13 +3,25 @@
 Broken bytes and clients that overload the daemon are in test_client_service_abuse.py.
 """
 
+import asyncio
+
 import pytest
 
+from tests.support.held_device import HeldDevice
 from tests.support.raw_client import FaultStream, open_channel
+from tests.support.waiting import wait_until_async
 from usm_wire.pb.usm.v1 import client_pb2 as pb
 from usm_wire.pb.usm.v1 import common_pb2
+from usmd.core import events
+from usmd.core.hints import parse_hint
+from usmd.core.region import page_key
+from usmd.core.state import CoreSettings
+from usmd.mechanism.simulated import SimulatedMemory
+from usmd.policy_rules import PolicyRules
+from usmd.server import fault_stream
+from usmd.server.engine import Engine
 from usmd.server.fault_stream import MAX_BATCH_ACCESSES
-from usmd.server.sessions import MAX_STREAMS
+from usmd.server.sessions import MAX_STREAMS, Sessions
 from usmd.server.transfers import MAX_TRANSFER_BYTES
 
 PAGE = 4096
@@ -285,3 +297,66 @@ def test_faults_wait_for_room_and_all_are_answered_on_their_streams(client, firs
                 if outcome.WhichOneof("outcome") != "yielded":
                     final[outcome.fault_id] = outcome
         assert set(final) == set(range(2048))
+
+
+# Faults that wait
+
+
+class Wire:
+    """The context of a stream whose client sends one message and then nothing. `written`: the daemon's messages."""
+
+    def __init__(self, message):
+        self._messages = [message]
+        self.written = []
+
+    async def read(self):
+        if not self._messages:
+            await asyncio.get_running_loop().create_future()
+        return self._messages.pop()
+
+    async def write(self, message):
+        self.written.append(message)
+
+
+def test_no_more_faults_are_filed_while_those_of_a_session_wait_for_many_pages(monkeypatch):
+    monkeypatch.setattr(fault_stream, "MAX_MISSING_PAGES", 4)
+    monkeypatch.setattr(fault_stream, "PART_PAGES", 2)
+    pages, size = 32, 16
+
+    async def main():
+        device = HeldDevice(slots=pages, page_size=size)
+        settings = CoreSettings(frames=2 * pages, page_size=size, deny_budget=pages, deny_budget_total=pages)
+        engine = Engine(settings, SimulatedMemory(2 * pages, size), [device])
+        sessions = Sessions(
+            engine, None, PolicyRules(alloc="first_fit"), max_sessions=1, of_user=1, attach_timeout=1000.0
+        )
+        session = sessions.attach("app", "")
+        process = engine.core.state.processes[session.process_id]
+        region = engine.map(events.Map(process.process_id, pages * size, ""))
+        faults = [events.FaultRequest(page, region.region_id, page, 1, True) for page in range(pages)]
+        engine.submit(events.Faults(process.process_id, faults))
+        first, content = page_key(region.region_id, 0), memoryview(b"x" * pages * size)
+        access = events.Access(process.process_id, region.region_id, 0, pages, True)
+        assert not engine.access(access, lambda frames: engine.memory.store(frames, first, 0, content)).absent
+        hint = parse_hint("DONTNEED")
+        engine.submit(events.SetHint(process.process_id, region.region_id, 0, pages * size, hint))
+        table = engine.core.state.regions[region.region_id].table
+        await wait_until_async(lambda: all(table[page] < 0 for page in range(pages)), "all pages are in swap")
+
+        message = pb.StreamFaultsRequest()
+        for page in range(pages):
+            message.faults.add(fault_id=page, region_id=region.region_id, first_page=page, page_count=1)
+        wire = Wire(message)
+        stream = asyncio.create_task(fault_stream.FaultStream(engine, None, sessions, session, wire).run())
+        await wait_until_async(lambda: process.missing > 4, "the faults wait for more than 4 pages")
+        for _ in range(4 * pages):  # turns of the loop in which the rest could be filed
+            await asyncio.sleep(0)
+        assert process.missing == 6
+        device.let_go()
+        await wait_until_async(lambda: sum(len(each.outcomes) for each in wire.written) == pages, "all are answered")
+        assert process.missing == 0
+        sessions.end(session, "over")
+        await stream
+        await engine.close()
+
+    asyncio.run(main())
