@@ -5,7 +5,9 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import queue
 import resource
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,8 @@ _STACK_BYTES: Final = 8 << 20
 _DESCRIPTORS: Final = 16
 _THREADS: Final = 16
 """More than gRPC and lib_usm use for one client: about 8 descriptors and 10 threads."""
+_END_SECONDS: Final = 5.0
+"""Most time to wait for the threads whose start was a check."""
 
 
 def limit_reached(error: OSError, doing: str, size: int = 0) -> LimitExceeded | None:
@@ -71,19 +75,27 @@ def check_room(doing: str) -> None:
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    gate = _thread.allocate_lock()
-    with gate:
-        try:
+    gate, ended = _thread.allocate_lock(), queue.SimpleQueue[None]()
+    started = 0
+    try:
+        with gate:
             for _ in range(_THREADS):
-                _thread.start_new_thread(_pass, (gate,))
-        except RuntimeError as error:
-            raise thread_limit(error, doing) from None
+                _thread.start_new_thread(_pass, (gate, ended))
+                started += 1
+    except RuntimeError as error:
+        raise thread_limit(error, doing) from None
+    finally:
+        # A thread that had not run yet would meet whatever this process does next, such as a limit of its memory. One
+        # for which there is no memory at all ends without a word.
+        with suppress(queue.Empty):
+            for _ in range(started):
+                ended.get(timeout=_END_SECONDS)
 
 
-def _pass(gate: _thread.LockType) -> None:
+def _pass(gate: _thread.LockType, ended: queue.SimpleQueue[None]) -> None:
     """The body of a thread whose start is only a check."""
     with gate:
-        pass
+        ended.put(None)
 
 
 def _why_no_memory(size: int) -> str:

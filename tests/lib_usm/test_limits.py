@@ -83,6 +83,23 @@ def test_room_is_looked_for_and_nothing_of_it_is_kept(monkeypatch):
     assert os.listdir("/proc/self/fd") == before
 
 
+def test_the_threads_of_the_check_have_all_run_when_it_ends(monkeypatch):
+    ran = []
+    start = _thread.start_new_thread
+
+    def started(function, arguments):
+        return start(lambda: (function(*arguments), ran.append(function)), ())
+
+    monkeypatch.setattr(_thread, "start_new_thread", started)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(10)  # a thread that has the interpreter keeps it until it waits
+    try:
+        limits.check_room("it")
+        assert len(ran) == limits._THREADS
+    finally:
+        sys.setswitchinterval(before)
+
+
 COMMON = """
     import ctypes, mmap, os, resource, sys
     import lib_usm

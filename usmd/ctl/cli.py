@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -34,7 +33,18 @@ from usmd.ctl import (
     status_view,
 )
 from usmd.ctl.as_json import plain, write_document, write_line
-from usmd.ctl.command import FAILED, connected, ended_by, flowing, listed, show, until_interrupted
+from usmd.ctl.command import (
+    ENDING,
+    FAILED,
+    INTERRUPTED,
+    Interrupt,
+    connected,
+    ended_by,
+    flowing,
+    listed,
+    show,
+    until_interrupted,
+)
 from usmd.ctl.connect import ADDRESS_VARIABLE, Admin
 from usmd.ctl.console import can_redraw, make_console
 from usmd.ctl.doctor import diagnose
@@ -300,8 +310,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # usmctl's own messages say more than gRPC's log
     open_missing()
     use_escapes()
-    with ended_by(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP):  # Python handles SIGINT this way already
-        return _run(arguments)
+    interrupt = Interrupt()
+    with ended_by(interrupt, *ENDING):
+        try:
+            return _run(arguments)
+        except Exception:
+            if not interrupt.came:
+                raise
+            return _complain("interrupted", INTERRUPTED)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -22,6 +22,8 @@ from usmd.ctl.options import Format, chosen_format
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command as Ctrl-C does: what it has received is written completely."""
+INTERRUPTED: Final = 130
+"""Exit code of a command that a signal ended before its end, as a shell gives it for Ctrl-C."""
 FAILED = 1
 """Exit code for a failure that is not a mistake in the command line."""
 
@@ -57,12 +59,33 @@ def ended_by(handler: Callable[[int, FrameType | None], object], *signals: int) 
             signal.signal(number, handler_before)
 
 
+class Interrupt:
+    """A signal handler that raises KeyboardInterrupt. `came` says so even if that comes out as another error.
+
+    Python calls the handler between any two steps of the main thread. In the middle of a wait of gRPC the interrupt
+    meets a lock that is not taken at that moment, and the error of its release replaces it.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt the main thread."""
+        del number, frame
+        self.came = True
+        raise KeyboardInterrupt
+
+
 @contextmanager
 def until_interrupted() -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and SIGHUP (with `ended_by`) into the normal end of an endless command."""
+    """Turn Ctrl-C, SIGTERM and SIGHUP into the normal end of an endless command."""
+    interrupt = Interrupt()
     try:
-        yield
-    except KeyboardInterrupt:
+        with ended_by(interrupt, *ENDING):
+            yield
+    except BaseException as error:
+        if not interrupt.came and not isinstance(error, KeyboardInterrupt):
+            raise
         raise typer.Exit from None
 
 

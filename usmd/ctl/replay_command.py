@@ -14,7 +14,7 @@ import typer
 
 from usmd.ctl import completion, curve_plot, replay_view
 from usmd.ctl.as_json import write_document
-from usmd.ctl.command import FAILED
+from usmd.ctl.command import FAILED, INTERRUPTED
 from usmd.ctl.console import make_console
 from usmd.ctl.options import Format, FormatOption, chosen_format, listed
 from usmd.ctl.progress import Advance, progress_bar
@@ -28,8 +28,6 @@ from usmd.lab.traces.reading import AUTO, FORMATS, open_trace
 from usmd.lab.traces.time_units import UNITS
 from usmd.text_output import complain
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells use it."""
 POINTS = 16
 DEFAULT_EVICT = "lru,sieve,s3_fifo,arc"
 DEFAULT_ALLOC = "first_fit"

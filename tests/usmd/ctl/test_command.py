@@ -30,6 +30,27 @@ def test_ctrl_c_is_a_good_end():
     assert stop.value.exit_code == 0
 
 
+def interrupted_within_a_lock(number):
+    try:
+        os.kill(os.getpid(), number)
+    finally:
+        raise RuntimeError("cannot release un-acquired lock")
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_an_interrupt_that_comes_out_as_another_error_is_a_good_end_too(number):
+    before = [signal.getsignal(each) for each in ENDING]
+    with pytest.raises(typer.Exit) as stop, until_interrupted():
+        interrupted_within_a_lock(number)
+    assert stop.value.exit_code == 0
+    assert [signal.getsignal(each) for each in ENDING] == before
+
+
+def test_an_error_without_an_interrupt_stays_one():
+    with pytest.raises(RuntimeError), until_interrupted():
+        raise RuntimeError
+
+
 @pytest.mark.parametrize("number", ENDING)
 def test_the_ending_signals_call_the_handler_and_a_second_hup_nothing(number):
     heard = []
