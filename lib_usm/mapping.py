@@ -113,7 +113,8 @@ class Mapping:
         end = first_page + page_count
         page = residency.find(ABSENT_BYTE, first_page, end)
         while page >= 0:
-            stop = residency.find(RESIDENT_BYTE, page, min(end, page + longest))
+            # From the next page on, because this one may have become resident since.
+            stop = residency.find(RESIDENT_BYTE, page + 1, min(end, page + longest))
             stop = min(end, page + longest) if stop < 0 else stop
             runs.append((page, stop - page))
             page = residency.find(ABSENT_BYTE, stop, end)

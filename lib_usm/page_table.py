@@ -50,7 +50,8 @@ class PageTable:
         runs: list[tuple[int, int]] = []
         page = self._next(_ABSENT, first_page, end_page)
         while page < end_page:
-            stop = self._next(_RESIDENT, page, min(end_page, page + longest))
+            # From the next page on, because another thread may have marked this one since.
+            stop = self._next(_RESIDENT, page + 1, min(end_page, page + longest))
             runs.append((page, stop - page))
             page = self._next(_ABSENT, stop, end_page)
         return runs

@@ -123,6 +123,25 @@ def test_absent_runs_are_what_is_missing_in_pieces(region, mapping, resident, fi
     assert mapping.absent_runs(first, count, longest) == runs
 
 
+class Filling:
+    """A residency map whose pages all become resident as soon as one was looked for."""
+
+    def __init__(self, region, residency):
+        self._region = region
+        self._residency = residency
+
+    def find(self, *arguments):
+        found = self._residency.find(*arguments)
+        self._region.set(range(8))
+        return found
+
+
+def test_no_run_is_empty_though_pages_become_resident_meanwhile(region, mapping):
+    region.set(())
+    mapping._residency = Filling(region, mapping._residency)
+    assert mapping.absent_runs(0, 8, 8) == [(0, 1)]
+
+
 def test_residency_is_as_the_daemon_says_at_this_moment(region, mapping):
     assert not mapping.resident(2, 1)
     region.set([2])

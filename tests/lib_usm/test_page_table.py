@@ -33,6 +33,19 @@ def test_absent_runs_are_what_a_set_says(steps, first, count, longest):
     assert all(runs[i - 1][1] == longest for i in joined), "a run was split that need not be"
 
 
+class Marked(PageTable):
+    """A table of which another thread marks all pages as soon as one was looked for."""
+
+    def _next(self, *arguments):
+        found = super()._next(*arguments)
+        self.mark(0, PAGES)
+        return found
+
+
+def test_no_run_is_empty_though_pages_are_marked_meanwhile():
+    assert Marked(PAGES).absent_runs(0, 8, 8) == [(0, 1)]
+
+
 def test_pages_past_the_end_are_left_out():
     table = PageTable(4)
     table.mark(2, 1000)
