@@ -19,6 +19,8 @@ from grpc_status import rpc_status
 
 from usm_wire.pb.usm.v1 import admin_pb2, admin_pb2_grpc
 from usm_wire.places import runtime_folder
+from usmd.ctl import off_main
+from usmd.ctl.off_main import Messages
 from usmd.ctl.targets import Address, Place, find_process, from_argument, parse_process
 from usmd.errors import UsmdError
 from usmd.runtime_paths import ADMIN_SOCKET_NAME, check_folder, parse_address
@@ -80,9 +82,10 @@ class Stream(Generic[_Item]):
 
     def __iter__(self) -> Iterator[_Item]:
         seen = False
+        messages = Messages(self._call)
         try:
             with self._explained(lambda: seen):
-                for message in self._call:
+                for message in messages:
                     seen = True
                     yield message
         except AdminError:
@@ -90,6 +93,7 @@ class Stream(Generic[_Item]):
                 raise
         finally:
             self._call.cancel()
+            messages.close()
 
     def cancel(self) -> None:
         """End the stream without an error, from any thread or signal handler."""
@@ -112,7 +116,7 @@ class Admin:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._channel.close()
+        off_main.call(self._channel.close)
 
     def status(self) -> admin_pb2.GetStatusResponse:
         """The state of the daemon."""
@@ -211,30 +215,31 @@ class Admin:
     def events(self, kinds: Sequence[str] = (), process_ids: Sequence[int] = ()) -> Iterator[admin_pb2.Event]:
         """Events as they happen, of these kinds and processes (empty: of all), until the daemon ends the stream."""
         request = admin_pb2.WatchEventsRequest(kinds=kinds, process_ids=process_ids)
-        return iter(Stream(self._stub.WatchEvents(request), self._explained))
+        return iter(Stream(off_main.call(lambda: self._stub.WatchEvents(request)), self._explained))
 
     def record(self, process_id: int) -> Stream[admin_pb2.RecordedAccesses]:
         """The accesses of a process, until it ends."""
         request = admin_pb2.RecordAccessesRequest(process_id=process_id)
-        return Stream(self._stub.RecordAccesses(request), self._explained)
+        return Stream(off_main.call(lambda: self._stub.RecordAccesses(request)), self._explained)
 
     def shadow(self, request: admin_pb2.ShadowPoliciesRequest) -> Stream[admin_pb2.ShadowReport]:
         """The results of other policies on the accesses of a process, until it ends."""
-        return Stream(self._stub.ShadowPolicies(request), self._explained)
+        return Stream(off_main.call(lambda: self._stub.ShadowPolicies(request)), self._explained)
 
     def validate(self) -> admin_pb2.ValidateResponse:
         """Have the daemon check its state; waits as long as that takes."""
         with self._explained():
-            return self._stub.Validate(admin_pb2.ValidateRequest())
+            return off_main.call(lambda: self._stub.Validate(admin_pb2.ValidateRequest()))
 
     def drain(self, grace_seconds: float) -> admin_pb2.DrainResponse:
         """Drain the daemon; waits as long as that takes. 0 seconds: the daemon's setting."""
         with self._explained():
-            return self._stub.Drain(admin_pb2.DrainRequest(grace_seconds=grace_seconds))
+            request = admin_pb2.DrainRequest(grace_seconds=grace_seconds)
+            return off_main.call(lambda: self._stub.Drain(request))
 
     def _call(self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request) -> _Response:
         with self._explained():
-            return method(request, timeout=ANSWER_SECONDS)
+            return off_main.call(lambda: method(request, timeout=ANSWER_SECONDS))
 
     @contextmanager
     def _explained(self, was_connected: Callable[[], bool] = lambda: False) -> Iterator[None]:
