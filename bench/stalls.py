@@ -109,10 +109,10 @@ class Stalls(NamedTuple):
         )
 
     def settle(self) -> None:
-        """Wait until the core has no work left; twice, because the loop may not have begun it."""
+        """Wait until the core has no work left; twice two turns of the loop, because it may not have begun it."""
         for _ in range(2):
-            time.sleep(_POLL_SECONDS)
-            while self.meter.work_left:
+            seen = self.meter.turns
+            while self.meter.turns < seen + 2 or self.meter.work_left:
                 time.sleep(_POLL_SECONDS)
 
 

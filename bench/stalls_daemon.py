@@ -25,17 +25,18 @@ _WIDTH: Final = 8
 
 
 class Meter:
-    """Four numbers in a file that two processes map.
+    """Five numbers in a file that two processes map.
 
-    Nanoseconds of the longest stretch, in all and of CPU time, and of the longest event; and the deferred work left.
+    Nanoseconds of the longest stretch, in all and of CPU time, and of the longest event; the deferred work left; and
+    the turns of the loop.
     """
 
     def __init__(self, path: Path) -> None:
         """Map the file; make it if there is none."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(descriptor, 4 * _WIDTH)
-            self._numbers = memoryview(mmap.mmap(descriptor, 4 * _WIDTH)).cast("Q")
+            os.ftruncate(descriptor, 5 * _WIDTH)
+            self._numbers = memoryview(mmap.mmap(descriptor, 5 * _WIDTH)).cast("Q")
         finally:
             os.close(descriptor)
 
@@ -59,6 +60,11 @@ class Meter:
         """Pieces of deferred work left in the core."""
         return self._numbers[2]
 
+    @property
+    def turns(self) -> int:
+        """Stretches that the loop has recorded."""
+        return self._numbers[4]
+
     def reset(self) -> None:
         """Reset the longest times."""
         self._numbers[0] = self._numbers[1] = self._numbers[3] = 0
@@ -68,6 +74,7 @@ class Meter:
         self._numbers[0] = max(self._numbers[0], nanoseconds)
         self._numbers[3] = max(self._numbers[3], cpu)
         self._numbers[2] = work_left
+        self._numbers[4] += 1
 
     def handled(self, nanoseconds: int) -> None:
         """Record an event."""
