@@ -62,8 +62,9 @@ def ended_by(handler: Callable[[int, FrameType | None], object], *signals: int) 
 class Interrupt:
     """A signal handler that raises KeyboardInterrupt. `came` says so even if that comes out as another error.
 
-    Python calls the handler between any two steps of the main thread. In the middle of a wait of gRPC the interrupt
-    meets a lock that is not taken at that moment, and the error of its release replaces it.
+    Python calls the handler between any two steps of the main thread. In the middle of a wait for a lock, such as that
+    for a thread to start, the lock is not held, and the error of its release replaces the interrupt. Calls of gRPC,
+    which an interrupt would spoil for gRPC's threads as well, are made off the main thread (`usmd.ctl.off_main`).
     """
 
     def __init__(self) -> None:
