@@ -14,8 +14,7 @@ from usmd.core import commands, events
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import parse_hint
 from usmd.core.machine import Core
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.policies import registry
 
 FRAMES: Final = 65536

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tests.support import access_traces
 from tests.support.examples import examples
 from usmd.core import events
-from usmd.core.instant import InstantCore, Touches
+from usmd.core.instant import InstantCore
 from usmd.core.region import PAGE_MASK, page_key
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.touches import Touches
 from usmd.core.validate import violations
 from usmd.policies import registry
 

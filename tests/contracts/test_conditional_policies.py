@@ -8,8 +8,8 @@ from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
 from usmd.core.region import Process
-from usmd.core.state import CoreSettings, State
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.state import State
 from usmd.core.view import MemoryView
 from usmd.policies import registry
 

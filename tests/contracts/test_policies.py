@@ -10,11 +10,11 @@ from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.frames import FREE, PRESENT, PRIORITY_SHIFT, UNEVICTABLE
-from usmd.core.hint_ranges import HintRange
-from usmd.core.hints import parse_hint
+from usmd.core.hints import HintRange, parse_hint
 from usmd.core.policy import USM_YIELD, Allocation, AsyncRequest, EvictPolicy, Fault
 from usmd.core.region import Process
-from usmd.core.state import CoreSettings, State
+from usmd.core.settings import CoreSettings
+from usmd.core.state import State
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 from usmd.policies import registry

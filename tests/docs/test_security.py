@@ -7,7 +7,7 @@ import msgspec
 
 from usmd.config import MemoryConfig, PolicyRules, ServerConfig
 from usmd.core.placement import MAX_GUESSES
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.mechanism import client_memory, departures, off_loop
 from usmd.server import admission, allowance, connections, descriptors, excess, fault_stream, loop_watch, memory_socket
 from usmd.server.client_service import REQUEST_LIMITS

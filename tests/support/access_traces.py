@@ -4,9 +4,9 @@ import numpy as np
 
 from usmd.core import events
 from usmd.core.hints import parse_hint
-from usmd.core.instant import InstantCore, Touches
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.instant import InstantCore
+from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.touches import Touches
 from usmd.core.validate import violations
 from usmd.policies import registry
 

@@ -13,8 +13,8 @@ from usmd.core.frames import STATE_NAMES
 from usmd.core.hints import parse_hint
 from usmd.core.machine import Core
 from usmd.core.region import page_key
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import SLOT_BITS, DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.swap_map import SLOT_BITS
 from usmd.core.validate import violations
 from usmd.errors import Refused, UsmdError
 from usmd.policies import registry

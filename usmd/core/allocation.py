@@ -1,12 +1,13 @@
-"""The question to an alloc policy, a fault, and its answers: an allocation, or USM_YIELD."""
+"""The question to an alloc policy, a fault, and its answers; and the answer of a conditional policy, its requests."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-from usmd.core.hint_ranges import HintRange
+from usmd.core.hints import HintRange
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
@@ -60,3 +61,18 @@ class AsyncRequest:
     def swap_in(self, plan: Allocation) -> None:
         """Fill these pages in the background."""
         self.plan = plan
+
+
+class Requests(msgspec.Struct, frozen=True, gc=False):
+    """Requests of a conditional policy, which the core does as far as it can.
+
+    `trim`: how many pages of the process to evict; its evict policy names them. `swap_in`: pages to bring back while
+    more frames are free than the high watermark, and no page waits for one. `demote`: (page, device), pages in swap to
+    move to another device; each needs a free frame for a moment. Pages are numbers as of `memory.page`. The core looks
+    at no more than `CoreSettings.cond_batch` of each kind. It passes over a page that is on its way already, or that
+    its hint keeps where it is. A page that is not in swap, or not the process's, is an error of the policy.
+    """
+
+    trim: int = 0
+    swap_in: Iterable[int] = ()
+    demote: Iterable[tuple[int, int]] = ()

@@ -7,13 +7,14 @@ from functools import partial
 from types import GeneratorType
 from typing import cast
 
-from usmd.core.fence import ANYTHING, Fence, place
+from usmd.core.cond_fence import CondFence
+from usmd.core.fence import ANYTHING, place
 from usmd.core.frame_list import FrameLinks
 from usmd.core.policy import EvictPolicy
 from usmd.safe_repr import cut, safe_repr
 
 
-class EvictFence(Fence):
+class EvictFence(CondFence):
     """Calls the evict policy of a process.
 
     `on_access` and `on_miss`: the policy's `page_accessed` and `page_missed` if it defines them, else None. The hot

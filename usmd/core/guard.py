@@ -10,7 +10,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from usmd.core.allocation import USM_YIELD, Allocation, AsyncRequest, Fault
-from usmd.core.cond_fence import CondFence
 from usmd.core.fence import ANYTHING, place
 from usmd.core.frame_list import FrameLinks
 from usmd.core.hand_over import HandOver
@@ -32,7 +31,7 @@ NO_POLICY: Final = "none"
 """Specification of no conditional policy."""
 
 
-class GuardedPolicies(HandOver, CondFence):
+class GuardedPolicies(HandOver):
     """The alloc, evict and oom policy of a process, and its conditional policy if there is one."""
 
     def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:

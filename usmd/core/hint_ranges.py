@@ -6,34 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from math import inf
 
-import msgspec
-
-from usmd.core.hints import Hint
-
-
-class HintEffects:
-    """Counts since a hint was set: faults that brought its pages in, and evictions of its pages."""
-
-    __slots__ = ("evictions", "faults")
-
-    def __init__(self) -> None:
-        self.faults = 0
-        self.evictions = 0
-
-
-class HintRange(msgspec.Struct, frozen=True, eq=False):
-    """A hint in force on pages `first` to `end` - 1.
-
-    `expires`: the time in seconds at which it ends, or None. `effects`: shared by all ranges that later hints left of
-    this hint.
-    """
-
-    first: int
-    end: int
-    number: int
-    hint: Hint
-    expires: float | None
-    effects: HintEffects = msgspec.field(default_factory=HintEffects)
+from usmd.core.hints import Hint, HintRange
 
 
 class HintRanges:
@@ -74,9 +47,9 @@ class HintRanges:
         while stop < len(self.ranges) and self.ranges[stop].first < end:
             old = self.ranges[stop]
             if old.first < first:
-                kept.append(msgspec.structs.replace(old, end=min(old.end, first)))
+                kept.append(old.cut(old.first, min(old.end, first)))
             if old.end > end:
-                kept.append(msgspec.structs.replace(old, first=max(old.first, end)))
+                kept.append(old.cut(max(old.first, end), old.end))
             stop += 1
         if hint is not None:
             kept.append(HintRange(first, end, number, hint, expires))

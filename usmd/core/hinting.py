@@ -16,8 +16,7 @@ from usmd.core.work import MAX_WORK, Kind, Progress, Work
 from usmd.errors import LimitExceeded, OutOfRange
 
 if TYPE_CHECKING:
-    from usmd.core.hint_ranges import HintRange
-    from usmd.core.hints import Hint
+    from usmd.core.hints import Hint, HintRange
     from usmd.core.page_life import PageLife
     from usmd.core.placement import Placement
     from usmd.core.region import Region

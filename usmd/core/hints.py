@@ -60,6 +60,35 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, str] = {}
 
 
+class HintEffects:
+    """Counts since a hint was set: faults that brought its pages in, and evictions of its pages."""
+
+    __slots__ = ("evictions", "faults")
+
+    def __init__(self) -> None:
+        self.faults = 0
+        self.evictions = 0
+
+
+class HintRange(msgspec.Struct, frozen=True, eq=False):
+    """A hint in force on pages `first` to `end` - 1.
+
+    `expires`: the time in seconds at which it ends, or None. `effects`: shared by all ranges that later hints left of
+    this hint.
+    """
+
+    first: int
+    end: int
+    number: int
+    hint: Hint
+    expires: float | None
+    effects: HintEffects = msgspec.field(default_factory=HintEffects)
+
+    def cut(self, first: int, end: int) -> HintRange:
+        """The same hint on a part of its pages."""
+        return HintRange(first, end, self.number, self.hint, self.expires, self.effects)
+
+
 class HintKey(NamedTuple):
     """A key of hints."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import repeat
+from typing import cast
 
-from usmd.core import events
 from usmd.core.fence import ANYTHING
 from usmd.core.frames import (
     DIRTY,
@@ -31,8 +31,8 @@ from usmd.core.page_life import PageLife
 from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.rights import NORMAL
-from usmd.core.state import MAX_FRAMES, CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import MAX_FRAMES, CoreSettings, DeviceInfo
+from usmd.core.touches import Touches
 from usmd.core.view import MakePolicy
 
 NEW, WRITTEN, FROM_SWAP = DIRTY | ZERO | NORMAL, DIRTY | NORMAL, NORMAL
@@ -40,22 +40,6 @@ NEW, WRITTEN, FROM_SWAP = DIRTY | ZERO | NORMAL, DIRTY | NORMAL, NORMAL
 UNUSUAL = 3
 USUAL_END = bytes(END_OF[flags] if flags in (NEW, WRITTEN, FROM_SWAP) else UNUSUAL for flags in range(256))
 """End of an eviction by the page's flags: UNUSUAL unless they are one of the three above."""
-
-
-class Touches(events.Event, frozen=True):
-    """A run of touches of pages of one region, in order.
-
-    `pages`: their numbers, which are in range. `writes`: one byte a touch, 1 for a write; empty: all are reads.
-    `times`: one time a touch, in seconds; empty: all have the event's time. `first`: number of the first touch, counted
-    since the start.
-    """
-
-    process_id: int
-    region_id: int
-    pages: Sequence[int]
-    writes: bytes = b""
-    times: Sequence[float] = ()
-    first: int = 0
 
 
 class InstantLife(PageLife):
@@ -136,7 +120,6 @@ class InstantLife(PageLife):
 class InstantCore(Core):
     """A core without a shell, which handles Touches as well."""
 
-    life: InstantLife
     hinted_at_once = MAX_FRAMES
 
     def __init__(
@@ -207,7 +190,7 @@ class InstantCore(Core):
         states, flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot
         table, first_key, region_id, count = region.table, region.first_key, region.region_id, frames.count
         chunks, discards, usual_end = table.chunks, self.state.discards, USUAL_END
-        entry_after, free_slot = self.life.entry_after, self.life.free_slot
+        entry_after, free_slot = cast("InstantLife", self.life).entry_after, self.life.free_slot
         page_missed = None if policies.on_miss is None else policies.page_missed
         first_victim, page_evicted, page_filled = policies.first_victim, policies.page_evicted, policies.page_filled
         minor = major = 0

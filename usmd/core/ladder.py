@@ -16,7 +16,7 @@ from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
 from usmd.core.waiters import WaitingPage
 
 if TYPE_CHECKING:
-    from usmd.core.hint_ranges import HintRange
+    from usmd.core.hints import HintRange
     from usmd.core.page_life import PageLife
     from usmd.core.placement import Placement
     from usmd.core.region import Region

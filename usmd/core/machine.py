@@ -30,8 +30,8 @@ from usmd.core.reclaim import Reclaim
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.release import Release
 from usmd.core.running import Running
-from usmd.core.state import CoreSettings, State
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.state import State
 from usmd.core.view import MakePolicy
 from usmd.core.work import DoPart, Kind, one_by_one
 from usmd.errors import OutOfRange

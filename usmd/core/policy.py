@@ -14,9 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 
-import msgspec
-
-from usmd.core.allocation import USM_YIELD, Allocation, AsyncRequest, Fault, UsmYield
+from usmd.core.allocation import USM_YIELD, Allocation, AsyncRequest, Fault, Requests, UsmYield
 from usmd.core.view import MemoryView
 
 __all__ = [
@@ -161,21 +159,6 @@ class OomPolicy(Policy, ABC):
     @abstractmethod
     def choose(self, fault: Fault) -> int | None:
         """Number of the process whose session ends, or None to refuse the fault."""
-
-
-class Requests(msgspec.Struct, frozen=True, gc=False):
-    """Requests of a conditional policy, which the core does as far as it can.
-
-    `trim`: how many pages of the process to evict; its evict policy names them. `swap_in`: pages to bring back while
-    more frames are free than the high watermark, and no page waits for one. `demote`: (page, device), pages in swap to
-    move to another device; each needs a free frame for a moment. Pages are numbers as of `memory.page`. The core looks
-    at no more than `CoreSettings.cond_batch` of each kind. It passes over a page that is on its way already, or that
-    its hint keeps where it is. A page that is not in swap, or not the process's, is an error of the policy.
-    """
-
-    trim: int = 0
-    swap_in: Iterable[int] = ()
-    demote: Iterable[tuple[int, int]] = ()
 
 
 class ConditionalPolicy(Policy, ABC):

@@ -5,37 +5,46 @@ from __future__ import annotations
 from collections import OrderedDict
 
 
-class Remembered(OrderedDict[int, None]):
-    """Numbers of evicted pages (`memory.page`), oldest first."""
+class Remembered:
+    """`pages`: numbers of evicted pages (`memory.page`), oldest first."""
+
+    __slots__ = ("pages",)
+
+    def __init__(self) -> None:
+        self.pages: OrderedDict[int, None] = OrderedDict()
 
     def remember(self, page: int, limit: int) -> None:
         """Add a page as the newest, and forget the oldest ones beyond `limit`."""
-        while self and len(self) >= limit:
-            self.popitem(last=False)
+        pages = self.pages
+        while pages and len(pages) >= limit:
+            pages.popitem(last=False)
         if limit > 0:
-            self[page] = None
+            pages[page] = None
 
 
-class Returning(set[int]):
-    """Pages that were remembered when they were missed, and are not filled yet. At most `most`."""
+class Returning:
+    """`pages`: those that were remembered when they were missed, and are not filled yet. At most `most`."""
+
+    __slots__ = ("_most", "pages")
 
     def __init__(self, most: int) -> None:
-        super().__init__()
+        self.pages: set[int] = set()
         self._most = most
 
     def expect(self, page: int, remembered: Remembered) -> bool:
         """A page was missed. If it was remembered, move it here from there; returns whether it was."""
-        if page not in remembered:
+        if page not in remembered.pages:
             return False
-        del remembered[page]
-        if len(self) >= self._most:  # these did not come in after all
-            self.clear()
-        self.add(page)
+        del remembered.pages[page]
+        if len(self.pages) >= self._most:  # these did not come in after all
+            self.pages.clear()
+        self.pages.add(page)
         return True
 
     def came(self, page: int) -> bool:
         """A page was filled. Remove it; returns whether it was expected."""
-        if page not in self:
+        pages = self.pages
+        if page not in pages:
             return False
-        self.remove(page)
+        pages.remove(page)
         return True

@@ -22,7 +22,7 @@ from usmd.core.frames import (
     STATE_NAMES,
     UNEVICTABLE,
 )
-from usmd.core.hint_ranges import HintRange
+from usmd.core.hints import HintRange
 from usmd.core.region import PAGE_BITS, EvictionRecord, Process, Region, page_key
 from usmd.errors import NotFound
 

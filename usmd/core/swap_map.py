@@ -9,8 +9,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
+from usmd.core.settings import DeviceInfo
 from usmd.errors import InvalidHint
 
 SLOT_BITS: Final = 40
@@ -18,13 +17,6 @@ SLOT_MASK: Final = (1 << SLOT_BITS) - 1
 MAX_DEVICES: Final = 32
 MAX_FAILURES: Final = 3
 """Failures in a row after which faults no longer wait for a device."""
-
-
-class DeviceInfo(msgspec.Struct, frozen=True):
-    """A device as the core knows it: its name and how many slots it has."""
-
-    name: str
-    slots: int
 
 
 class DeviceMap:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from usmd.core.frame_list import FrameLinks, FrameList
 from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT, PRIORITY_OF, ZERO
-from usmd.core.hint_ranges import HintRange
-from usmd.core.hints import Priority
+from usmd.core.hints import HintRange, Priority
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import InvalidArgument
 

@@ -18,8 +18,7 @@ import xxhash
 from usmd import errors
 from usmd.core import commands, events
 from usmd.core.machine import Core
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.errors import EventLogError, UsmdError
 from usmd.version import VERSION
 

@@ -14,8 +14,9 @@ from copy import copy
 import msgspec
 
 from usmd.core import events
-from usmd.core.instant import InstantCore, Touches
+from usmd.core.instant import InstantCore
 from usmd.core.region import PAGE_MASK
+from usmd.core.touches import Touches
 from usmd.errors import InvalidArgument
 from usmd.lab.hint_file import TimedHint
 from usmd.lab.loading import Trace

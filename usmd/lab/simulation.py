@@ -10,8 +10,7 @@ from typing import Final
 
 from usmd.core import commands, events
 from usmd.core.instant import InstantCore
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.errors import InvalidArgument
 from usmd.policies import registry
 

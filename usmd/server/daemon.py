@@ -26,7 +26,7 @@ from usmd import log
 from usmd.config import Config, MemoryConfig, frames_of
 from usmd.core.commands import Notice
 from usmd.core.running import Running
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.errors import ConfigError, UsmdError
 from usmd.mechanism import choose, uffd
 from usmd.mechanism.client_memory import ClientMemory

@@ -15,8 +15,8 @@ from usmd.core.hints import Hint
 from usmd.core.machine import Core
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.running import Running
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
 from usmd.errors import UsmdError
 from usmd.mechanism.base import Mechanism
 from usmd.policies import registry

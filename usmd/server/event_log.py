@@ -18,8 +18,7 @@ from usmd import log
 from usmd.aside import Aside
 from usmd.core import commands, events
 from usmd.core.machine import Core
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.errors import ConfigError
 from usmd.lab.event_records import MARK, Record, Recorder, end_line, header_line, record_line
 from usmd.sizes import format_size

@@ -11,7 +11,8 @@ from usmd.config import Config
 from usmd.core.fence import ANYTHING, place
 from usmd.core.region import Process
 from usmd.core.running import Call, Running
-from usmd.core.state import CoreSettings, State
+from usmd.core.settings import CoreSettings
+from usmd.core.state import State
 from usmd.core.view import MemoryView
 from usmd.errors import ConfigError, InvalidArgument, UsmdError
 from usmd.policies import registry

@@ -10,9 +10,10 @@ from typing import Final
 
 from usmd.core import events
 from usmd.core.fence import ANYTHING, EndsRun, place
-from usmd.core.instant import Touches
 from usmd.core.running import Call, Running
-from usmd.core.swap_map import MAX_DEVICES, DeviceInfo, DeviceMap
+from usmd.core.settings import DeviceInfo
+from usmd.core.swap_map import MAX_DEVICES, DeviceMap
+from usmd.core.touches import Touches
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.lab.simulation import Simulation
 from usmd.safe_repr import safe_repr

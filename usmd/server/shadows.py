@@ -21,7 +21,7 @@ from usmd.core import events
 from usmd.core.hints import Hint
 from usmd.core.region import PAGE_BITS, PAGE_MASK, Process, Region, page_key
 from usmd.core.running import Running
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.errors import InvalidArgument, LimitExceeded
 from usmd.server.shadow_simulation import ShadowSimulation
 from usmd.server.taps import Change, split

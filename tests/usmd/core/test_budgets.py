@@ -6,10 +6,10 @@ from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
 from usmd.core.budgets import Budgets
 from usmd.core.hints import parse_hint
-from usmd.core.instant import InstantCore, Touches
+from usmd.core.instant import InstantCore
 from usmd.core.region import NO_MAX, Process, Region
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.touches import Touches
 from usmd.core.validate import violations
 from usmd.core.view import MemoryView
 from usmd.errors import DataLoss, NoRoom

@@ -4,8 +4,9 @@ import pytest
 
 from tests.support.shell import Shell, make_core
 from usmd.core import events
-from usmd.core.instant import InstantCore, Touches
-from usmd.core.state import CoreSettings
+from usmd.core.instant import InstantCore
+from usmd.core.settings import CoreSettings
+from usmd.core.touches import Touches
 from usmd.policies import registry
 
 

@@ -13,11 +13,11 @@ from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
-from usmd.core.instant import InstantCore, Touches
+from usmd.core.instant import InstantCore
 from usmd.core.policy import EvictPolicy
 from usmd.core.region import PAGE_MASK
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.touches import Touches
 from usmd.core.validate import violations
 from usmd.core.work import PAGES_AN_EVENT
 from usmd.policies import registry

@@ -14,10 +14,10 @@ from tests.support.real_shell import DONE, RealShell
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
-from usmd.core.instant import InstantCore, Touches
+from usmd.core.instant import InstantCore
 from usmd.core.region import PAGE_MASK
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.touches import Touches
 from usmd.core.validate import violations
 from usmd.core.write_order import WriteOrder
 from usmd.policies import registry

@@ -2,7 +2,8 @@
 
 import pytest
 
-from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, DeviceInfo, SwapMap
+from usmd.core.settings import DeviceInfo
+from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, SwapMap
 
 
 @pytest.fixture

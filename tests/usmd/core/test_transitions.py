@@ -7,10 +7,10 @@ from tests.support.real_shell import RealShell
 from tests.support.shell import PAGE, make_core
 from tests.support.watched_life import watched
 from usmd.core import events, instant
-from usmd.core.instant import InstantCore, InstantLife, Touches
+from usmd.core.instant import InstantCore, InstantLife
 from usmd.core.region import page_key
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.touches import Touches
 from usmd.core.transitions import INSTANT, TRANSITIONS, Transition
 from usmd.errors import SwapIOError
 from usmd.policies import registry

@@ -6,8 +6,7 @@ import pytest
 
 from tests.support.recorded_core import RecordedCore
 from usmd.core import events
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.ctl.cli import main
 from usmd.lab.event_records import Record, end_line, read_record, record_line
 

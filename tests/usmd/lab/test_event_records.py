@@ -12,8 +12,7 @@ from tests.support.shell import PAGE, make_core
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
 from usmd.core.running import PolicyHung
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.errors import DataLoss, EventLogError, NotFound, SwapIOError
 from usmd.lab import event_records
 from usmd.lab.event_records import (

@@ -10,8 +10,7 @@ from tests.support.shell import PAGE
 from tests.usmd.core.test_machine_properties import RealMachine
 from usmd.core import events
 from usmd.core.hints import parse_hint
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.errors import EventLogError, SwapIOError
 from usmd.lab.event_records import STATE_EVERY, Record, end_line, header_line, read_record, record_line
 from usmd.lab.event_replay import KILLED, Replay

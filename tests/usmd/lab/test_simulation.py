@@ -4,7 +4,7 @@ import pytest
 
 from usmd.core import events
 from usmd.core.hints import parse_hint
-from usmd.core.instant import Touches
+from usmd.core.touches import Touches
 from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.lab.simulation import ALL_PARTS, Simulation
 

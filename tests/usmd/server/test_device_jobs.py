@@ -9,7 +9,7 @@ from usmd.core import events
 from usmd.core.commands import Allocated, Failed, SlotPage
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.core.validate import violations
 from usmd.errors import SwapIOError
 from usmd.mechanism.simulated import SimulatedMemory

@@ -12,7 +12,7 @@ from usmd.core.commands import SlotPage
 from usmd.core.events import SwapInDone, SwapOutDone
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.core.validate import violations
 from usmd.errors import Unmapped
 from usmd.mechanism.simulated import SimulatedMemory

@@ -9,7 +9,7 @@ from usm_wire.pb.usm.v1 import common_pb2
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.errors import InvalidArgument, LimitExceeded, NotFound
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server.engine import Engine

@@ -9,8 +9,7 @@ import pytest
 from tests.support.waiting import wait_until
 from usmd.core import events
 from usmd.core.machine import Core
-from usmd.core.state import CoreSettings
-from usmd.core.swap_map import DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.errors import ConfigError, NotFound
 from usmd.lab.event_records import MARK, End, read_header, read_record
 from usmd.lab.event_replay import Replay

@@ -15,7 +15,7 @@ from usm_wire.pb.usm.v1 import common_pb2
 from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.policy_rules import PolicyRules
 from usmd.server import fault_stream

@@ -10,7 +10,7 @@ import pytest
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.errors import Draining, InvalidArgument, LimitExceeded, SessionKilled, UnknownSession
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.policy_rules import Choice, PolicyRule, PolicyRules

@@ -10,7 +10,7 @@ from tests.usmd.server.test_engine import PAGE, Bench
 from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.core.region import page_key
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.errors import InvalidArgument, LimitExceeded, UnknownPolicy
 from usmd.server import shadows
 from usmd.server.shadows import MAX_FRAMES, Shadow, check_size, sampled

@@ -6,7 +6,7 @@ import pytest
 
 from usm_wire.pb.usm.v1 import client_pb2 as pb
 from usmd.core import events
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.errors import InvalidArgument, NotFound, OutOfRange
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server.engine import Engine

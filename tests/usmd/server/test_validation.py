@@ -7,7 +7,7 @@ import pytest
 from usmd.core import events
 from usmd.core.frames import DIRTY
 from usmd.core.hints import parse_hint
-from usmd.core.state import CoreSettings
+from usmd.core.settings import CoreSettings
 from usmd.lab.event_records import read_header, read_record
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server import validation

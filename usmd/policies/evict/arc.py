@@ -34,7 +34,7 @@ class Arc(EvictPolicy):
 
     def page_missed(self, page: int) -> None:
         """A miss on a page that t1 evicted raises t1's target; a miss on one that t2 evicted lowers it."""
-        once, again = len(self.b1), len(self.b2)
+        once, again = len(self.b1.pages), len(self.b2.pages)
         self.missed = 0
         if self.returning.expect(page, self.b1):
             self.target = min(self.target + max(again / once, 1), self.memory.capacity)
@@ -67,10 +67,10 @@ class Arc(EvictPolicy):
         """Remove it, and remember its page."""
         if self.t1.discard(pfn):
             if pfn != self.forget:
-                self.b1[self.memory.page(pfn)] = None
+                self.b1.pages[self.memory.page(pfn)] = None
         else:
             self.t2.remove(pfn)
-            self.b2[self.memory.page(pfn)] = None
+            self.b2.pages[self.memory.page(pfn)] = None
         self.forget = None
 
     def choose_victims(self) -> Iterator[int]:
@@ -89,17 +89,17 @@ class Arc(EvictPolicy):
     def _victim(self, passed: set[int]) -> int | None:
         if not self.missed:
             capacity = self.memory.capacity
-            seen_once = len(self.t1) + len(self.b1)
+            seen_once = len(self.t1) + len(self.b1.pages)
             if seen_once >= capacity:
-                if self.b1:
-                    self.b1.popitem(last=False)
+                if self.b1.pages:
+                    self.b1.pages.popitem(last=False)
                 else:
                     pfn = self.t1.first_besides(passed)
                     self.forget = pfn
                     if pfn is not None:
                         return pfn
-            elif seen_once + len(self.t2) + len(self.b2) >= 2 * capacity and self.b2:
-                self.b2.popitem(last=False)
+            elif seen_once + len(self.t2) + len(self.b2.pages) >= 2 * capacity and self.b2.pages:
+                self.b2.pages.popitem(last=False)
         recent = len(self.t1)
         from_t1 = recent > 0 and (recent > self.target or (recent == self.target and self.missed == 2))
         first, second = (self.t1, self.t2) if from_t1 else (self.t2, self.t1)

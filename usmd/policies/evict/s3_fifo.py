@@ -52,7 +52,7 @@ class S3Fifo(EvictPolicy):
     def page_filled(self, pfn: int) -> None:
         """Append it to the main queue if it came back or memory fills for the first time, else to the small one."""
         self.touches[pfn] = 0
-        if self.returning and self.returning.came(self.memory.page(pfn)):
+        if self.returning.pages and self.returning.came(self.memory.page(pfn)):
             self.main.append(pfn)
         elif self.has_evicted or len(self.small) < self.memory.capacity - self.main_limit:
             self.small.append(pfn)

@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from usmd.core.hint_ranges import HintRange
-from usmd.core.hints import parse_hint
+from usmd.core.hints import HintRange, parse_hint
 from usmd.core.policy import Allocation, AsyncRequest, Fault
 from usmd.errors import InvalidArgument
 from usmd.policies.alloc.flexible_huge_pages import FlexibleHugePages

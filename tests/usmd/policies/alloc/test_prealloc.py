@@ -3,8 +3,7 @@
 import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core.hint_ranges import HintRange
-from usmd.core.hints import parse_hint
+from usmd.core.hints import HintRange, parse_hint
 from usmd.core.policy import Allocation, AsyncRequest, Fault
 from usmd.errors import InvalidArgument
 from usmd.policies import registry

@@ -15,7 +15,7 @@ def lists(memory):
 
 def remembered(memory):
     policy = memory.policy
-    return [key & 63 for key in policy.b1], [key & 63 for key in policy.b2]
+    return [key & 63 for key in policy.b1.pages], [key & 63 for key in policy.b2.pages]
 
 
 def divided():
@@ -55,15 +55,15 @@ def test_a_miss_on_what_was_touched_again_takes_the_room_back():
 def test_a_miss_on_the_shorter_memory_moves_the_border_further():
     memory = divided()
     policy = memory.policy
-    policy.b2.update(dict.fromkeys(page_key(1, page) for page in range(50, 55)))
+    policy.b2.pages.update(dict.fromkeys(page_key(1, page) for page in range(50, 55)))
     memory.touch(2)
     assert policy.target == 5 / 2
     policy.target = 4.0
-    del policy.b2[page_key(1, 51)], policy.b2[page_key(1, 52)], policy.b2[page_key(1, 53)]
-    policy.b1.update(dict.fromkeys(page_key(1, page) for page in range(40, 43)))
-    shorter, longer = len(policy.b2), len(policy.b1)
+    del policy.b2.pages[page_key(1, 51)], policy.b2.pages[page_key(1, 52)], policy.b2.pages[page_key(1, 53)]
+    policy.b1.pages.update(dict.fromkeys(page_key(1, page) for page in range(40, 43)))
+    shorter, longer = len(policy.b2.pages), len(policy.b1.pages)
     assert shorter < longer
-    memory.touch(next(iter(policy.b2)) & 63)
+    memory.touch(next(iter(policy.b2.pages)) & 63)
     assert policy.target == 4 - longer / shorter
 
 
@@ -91,14 +91,14 @@ def test_it_remembers_no_more_than_the_paper_says(trace, frames):
     policy = memory.policy
     for page in trace:
         memory.touch(page)
-        t1, t2, b1, b2 = (len(each) for each in (policy.t1, policy.t2, policy.b1, policy.b2))
+        t1, t2, b1, b2 = (len(each) for each in (policy.t1, policy.t2, policy.b1.pages, policy.b2.pages))
         assert t1 + t2 <= frames
         assert t1 + b1 <= frames
         assert t1 + t2 + b1 + b2 <= 2 * frames
         assert 0 <= policy.target <= frames
         assert not b1 + b2 or t1 + t2 == frames
-        assert not policy.returning
-        assert not set(policy.b1) & set(policy.b2)
+        assert not policy.returning.pages
+        assert not set(policy.b1.pages) & set(policy.b2.pages)
 
 
 def test_its_reasons():

@@ -41,7 +41,7 @@ def test_a_page_that_is_missed_soon_after_it_left_goes_to_the_main_queue():
 def test_a_page_that_is_missed_long_after_it_left_is_new():
     memory = filled()
     memory.touch(*range(8, 17))
-    assert len(memory.policy.ghost) == 7, "the ghosts of nine tenths of eight frames"
+    assert len(memory.policy.ghost.pages) == 7, "the ghosts of nine tenths of eight frames"
     memory.touch(0)
     assert memory.pages(memory.policy.small)[-1] == 0
 
@@ -50,7 +50,7 @@ def test_a_page_that_is_missed_long_after_it_left_is_new():
 def test_how_many_are_remembered(ghosts, remembered):
     memory = filled(f"s3_fifo(small=0.25, ghost={ghosts})")
     memory.touch(*range(8, 40))
-    assert [key & 63 for key in memory.policy.ghost] == list(range(38 - remembered, 38))
+    assert [key & 63 for key in memory.policy.ghost.pages] == list(range(38 - remembered, 38))
 
 
 @pytest.mark.parametrize(("promote_at", "touches", "stays"), [(1, 1, True), (2, 1, False), (2, 2, True), (3, 2, False)])
@@ -68,7 +68,7 @@ def test_a_page_of_the_main_queue_has_as_many_rounds_as_touches_up_to_three():
     rounds = 0
     for page in range(8, 60):
         memory.touch(page)
-        oldest = next(iter(policy.ghost)) & 63
+        oldest = next(iter(policy.ghost.pages)) & 63
         memory.touch(oldest)  # it comes back, to the main queue, which gives a page for it
         if 2 not in memory.resident:
             break

@@ -46,11 +46,11 @@ def test_the_queue_gives_victims_only_while_it_has_more_than_its_share():
 def test_how_many_are_remembered_and_what_left_the_lru_list_is_not(a_out, remembered):
     memory = SmallMemory(f"two_q(a_out={a_out})", 8)
     memory.touch(*range(60))
-    assert [key & 63 for key in memory.policy.a_out] == list(range(52 - remembered, 52))
+    assert [key & 63 for key in memory.policy.a_out.pages] == list(range(52 - remembered, 52))
     if remembered:
         memory.touch(51)  # to the LRU list
         memory.hint("DONTNEED", 51)
-        assert 51 not in [key & 63 for key in memory.policy.a_out]
+        assert 51 not in [key & 63 for key in memory.policy.a_out.pages]
 
 
 @pytest.mark.parametrize("parameters", ["a_in=0", "a_in=1", "a_out=0", "a_out=16.5"])
