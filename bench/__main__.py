@@ -17,6 +17,7 @@ from bench import (
     real_faults,
     replay,
     side_by_side,
+    sight,
     stalls,
     stream,
     swap_devices,
@@ -36,6 +37,7 @@ BENCHES: Final[dict[str, Callable[[], None]]] = {
     "replay": replay.main,
     "stalls": stalls.main,
     "hostile": hostile.main,
+    "sight": sight.main,
 }
 
 

@@ -41,7 +41,9 @@ class Memory:
                 raise DaemonUnavailable(
                     f"the memory socket {address.memory_path} cannot be used: {error.strerror}"
                 ) from None
-            attach = client_pb2.MemoryRequest(attach=client_pb2.MemoryAttach(session_token=token))
+            attach = client_pb2.MemoryRequest(
+                attach=client_pb2.MemoryAttach(session_token=token, system_calls_fault=self.way != "user-mode")
+            )
             self._ask(attach, send=[self.userfaultfd], first=True)
         except BaseException:
             self.close()

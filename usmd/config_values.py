@@ -227,6 +227,14 @@ def _fault_wakeup(value: object) -> str:
     return text
 
 
+def _sampling(value: object) -> str | float:
+    if value in ("auto", "off"):
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 16:
+        raise ValueError
+    return float(value)
+
+
 _ADDRESS = "the absolute path of a Unix socket"
 
 Count = Annotated[int, _whole(1, 1_000_000)]
@@ -247,4 +255,5 @@ ClientSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(
 AdminSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value), identity=False))]
 LogFormat = Annotated[str, _one_of("auto", "human", "json")]
 Mechanism = Annotated[str, _one_of("auto", "simulated", "userfaultfd")]
+Sampling = Annotated[str | float, Kind('"auto", "off", or a number above 0 and up to 16', _sampling)]
 FaultWakeup = Annotated[str, Kind('"sleep", "follow", or "spin:US" with 1 to 10000 microseconds', _fault_wakeup)]

@@ -12,7 +12,7 @@ from tests.support.real_memory import require_real_memory
 from tests.support.waiting import wait_until
 from tests.usmd.mechanism.mapped import Client, read, write
 from usmd.core.commands import SlotPage
-from usmd.core.events import PageFault
+from usmd.core.events import PROTECTED, PageFault
 from usmd.core.region import page_key
 from usmd.errors import DataLoss
 from usmd.mechanism.base import Mechanism
@@ -299,9 +299,9 @@ def test_what_is_restored_keeps_its_bytes_and_can_be_written_to(full, page_size,
     assert full.protect(*pages) == [False] * len(pages)
     if full.client is not None:
         touch = write(full.address + 4 * page_size + 8, b"late")
-        assert full.client.faults() == [PageFault(REGION, 4, True, True)]
+        assert full.client.faults() == [PageFault(REGION, 4, True, PROTECTED)]
         full.memory.restore(keys, [False] * len(keys))  # goes on, and is told again
-        assert full.client.faults() == [PageFault(REGION, 4, True, True)]
+        assert full.client.faults() == [PageFault(REGION, 4, True, PROTECTED)]
         full.memory.restore(keys, [True] * len(keys))
         touch.result()
     else:

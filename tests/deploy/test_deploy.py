@@ -111,6 +111,7 @@ def test_the_annotated_configuration_has_every_key(struct):
     ("key", "words"),
     [
         ("mechanism", ["auto:", "userfaultfd:", "simulated:", "usmctl doctor"]),
+        ("sampling", ["auto:", "off:", "above 0 and up to 16", "usmctl doctor"]),
         ("fault_wakeup", ["sleep:", "spin:US:", "follow:", "1 to 10000"]),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.clients import start_client
 from tests.support.daemon import running_daemon, wait_until
-from tests.support.real_memory import require_real_memory
+from tests.support.real_memory import require_real_memory, require_sampling
 
 CLIENT = Path(__file__).with_name("random_client.py")
 SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "0"))
@@ -30,12 +30,19 @@ LENGTH = 8 * MEMORY // len(CLIENTS)
 
 
 @pytest.mark.timeout(SECONDS + 600)
-@pytest.mark.parametrize(("mechanism", "evict"), [("simulated", "s3_fifo"), ("userfaultfd", "hint_aware")])
-def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, mechanism, evict):
+@pytest.mark.parametrize(
+    ("mechanism", "evict", "sampling"),
+    [("simulated", "s3_fifo", '"off"'), ("userfaultfd", "hint_aware", '"off"'), ("userfaultfd", "hint_aware", "16")],
+)
+def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, mechanism, evict, sampling):
     if mechanism == "userfaultfd":
         require_real_memory()
+    if sampling != '"off"':
+        require_sampling()
     flags = ("--memory", str(MEMORY), "--evict", evict, "--swap", f"file:{tmp_path / 'swap'}:10MiB")
-    with running_daemon(tmp_path, *flags, config=CONFIG, mechanism=mechanism) as daemon:
+    with running_daemon(
+        tmp_path, *flags, config=f"{CONFIG}[memory]\nsampling = {sampling}\n", mechanism=mechanism
+    ) as daemon:
         clients = {
             name: start_client(CLIENT, daemon.address, name, seed, SECONDS, LENGTH, stdin=True)
             for seed, name in enumerate(CLIENTS, 1000 * len(evict))

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.clients import start_client
 from tests.support.daemon import running_daemon
-from tests.support.real_memory import require_real_memory
+from tests.support.real_memory import require_real_memory, require_sampling
 
 CLIENT = Path(__file__).with_name("counting_client.py")
 UNPROTECTED = "tests.support.unprotected_daemon:lose_updates"
@@ -47,9 +47,13 @@ def count(daemon, seconds, increments):
 
 
 @pytest.mark.timeout(SECONDS + 600)
-def test_a_million_increments_of_several_processes_are_exact_while_their_pages_come_and_go(tmp_path):
-    flags = ("--memory", str(PAGES * PAGE), "--evict", "fifo", "--swap", f"file:{tmp_path / 'swap'}:16MiB")
-    with running_daemon(tmp_path, *flags, mechanism="userfaultfd") as daemon:
+@pytest.mark.parametrize(("evict", "sampling"), [("fifo", '"off"'), ("lru", "16")])
+def test_a_million_increments_of_several_processes_are_exact_while_their_pages_come_and_go(tmp_path, evict, sampling):
+    if sampling != '"off"':
+        require_sampling()
+    flags = ("--memory", str(PAGES * PAGE), "--evict", evict, "--swap", f"file:{tmp_path / 'swap'}:16MiB")
+    config = f"[memory]\nsampling = {sampling}\n"
+    with running_daemon(tmp_path, *flags, config=config, mechanism="userfaultfd") as daemon:
         said = count(daemon, SECONDS, INCREMENTS)
         assert [each["shown"] for each in said] == [[]] * CLIENTS
         assert [(each["wrong"], each["lost"]) for each in said] == [(0, 0)] * CLIENTS
@@ -58,6 +62,7 @@ def test_a_million_increments_of_several_processes_are_exact_while_their_pages_c
         # Stores met evictions, and were the first to clean pages, or this has shown nothing.
         assert min(counters[key] for key in ("swap_outs", "swap_ins", "retaken", "protect_faults")) > SECONDS
         assert [counters[key] for key in ("poisoned", "swap_read_errors", "swap_write_errors")] == [0, 0, 0]
+        assert bool(counters["rescued"]) == (sampling != '"off"')
 
 
 def test_without_write_protect_updates_are_lost_and_the_clients_see_it(tmp_path):

@@ -30,10 +30,12 @@ def run(program, *arguments):
     return run_forked(run_script, str(program), list(arguments), environ=environment(), seconds=120)
 
 
+@pytest.mark.parametrize("sampling", ['"off"', "16"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_what_a_client_did_not_give_away_keeps_its_bytes_and_usmd_and_others_go_on(tmp_path, scenario):
+def test_what_a_client_did_not_give_away_keeps_its_bytes_and_usmd_and_others_go_on(tmp_path, scenario, sampling):
+    config = f"[memory]\nsampling = {sampling}\n"
     with (
-        real_daemon(tmp_path, swap=f"file:{tmp_path / 'swap'}:8MiB") as daemon,
+        real_daemon(tmp_path, swap=f"file:{tmp_path / 'swap'}:8MiB", config=config) as daemon,
         told_clients(daemon.address, "other") as (other,),
     ):
         bystander = Bystander(daemon, other)

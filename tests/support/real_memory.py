@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Final
 
 import pytest
 
+from usmd.mechanism.sampler import kernel_swap, why_no_features
 from usmd.mechanism.uffd import probe, usable
+
+_CAP_SYS_NICE: Final = 23
 
 
 def require_real_memory() -> None:
@@ -16,3 +21,18 @@ def require_real_memory() -> None:
         pytest.fail(f"CI must test real memory: {why_not}; `usmctl doctor` says how to get it")
     if why_not:
         pytest.skip(why_not)
+
+
+def require_sampling() -> None:
+    """If touches cannot be sampled here, skip the test with the reason: the kernel's swap or features, or rights."""
+    require_real_memory()
+    why_not = why_no_features(probe().features) or kernel_swap()
+    if not why_not and not _capabilities() >> _CAP_SYS_NICE & 1:
+        why_not = "this process lacks CAP_SYS_NICE"
+    if why_not:
+        pytest.skip(f"touches cannot be sampled: {why_not}")
+
+
+def _capabilities() -> int:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("CapEff:")[2].split()[0], 16)

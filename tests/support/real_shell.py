@@ -1,8 +1,8 @@
 """The core's test shell over memory that threads touch: a model of the kernel and of the userfaultfd mechanism.
 
-A page is in memory or a hole, and write-protected or not. A thread that touches a hole, or writes to a protected page,
-waits; its fault is a message, read at once or (`auto_read` False) when the test says so. A woken thread tries again,
-and may fault anew.
+A page is in memory or a hole, in the page table or out of it, and write-protected or not. A thread that touches a hole
+or a page that is out, or writes to a protected page, waits; its fault is a message, read at once or (`auto_read` False)
+when the test says so. A woken thread tries again, and may fault anew.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class RealShell(Shell):
         self.memory: dict[int, bytes] = {}
         """Page key → bytes; other pages are holes."""
         self.protected: set[int] = set()
+        self.out: set[int] = set()
+        """Pages in memory that are out of the page table; their write protection stays."""
         self.poisoned: set[int] = set()
         self.gone: set[int] = set()
         """Regions that are gone: a touch of their pages is SIGBUS."""
@@ -79,15 +81,15 @@ class RealShell(Shell):
         key = thread.key
         if thread.region in self.gone or (key not in self.memory and key in self.poisoned):
             thread.state = SIGBUS
-        elif key in self.memory and (thread.data is None or key not in self.protected):
+        elif key in self.memory and key not in self.out and (thread.data is None or key not in self.protected):
             thread.state = DONE
             thread.read = self.memory[key]
             if thread.data is not None:
                 self.memory[key] = thread.data
             self.on_touch(thread)
         else:
-            protected = key in self.memory
-            thread.message = events.PageFault(thread.region, thread.page, thread.data is not None, protected)
+            kind = events.MISSING if key not in self.memory else events.MINOR if key in self.out else events.PROTECTED
+            thread.message = events.PageFault(thread.region, thread.page, thread.data is not None, kind)
             self.waiting.append(thread)
             self.unread.append(thread)
 
@@ -120,6 +122,13 @@ class RealShell(Shell):
         key = page_key(region, page)
         if self.memory.pop(key, None) is not None:
             self.punched.add(key)  # the kernel keeps its write protection
+            self.out.discard(key)
+
+    def zap(self, region: int, page: int) -> None:
+        """Make the client take a page out of its page table (MADV_DONTNEED)."""
+        key = page_key(region, page)
+        if key in self.memory:
+            self.out.add(key)
 
     # The mechanism
 
@@ -161,12 +170,14 @@ class RealShell(Shell):
         self.memory[key] = data
         self.poisoned.discard(key)
         self.punched.discard(key)
+        self.out.discard(key)
         (self.protected.discard if writable else self.protected.add)(key)
         self._wake(key)
 
     def _forget(self, key: int) -> None:
         """Make a page a hole."""
         self.memory.pop(key, None)
+        self.out.discard(key)
         self.punched.discard(key)
         self._unprotect(key)
 
@@ -190,6 +201,20 @@ class RealShell(Shell):
                     if writable[key]:
                         self._unprotect(key)
                     self._wake(key)
+            case commands.MapAgain():
+                for key, writable in zip(command.pages, command.writable, strict=True):
+                    if key >> PAGE_BITS in self.gone:
+                        continue
+                    assert key in self.memory or key in self.punched, f"page {key:#x} was mapped, where it was not"
+                    if key in self.out and not writable:
+                        self.protected.add(key)
+                    elif key in self.memory and writable:
+                        self._unprotect(key)
+                    self.out.discard(key)
+                    self._wake(key)
+            case commands.Sample():
+                assert command.pages == sorted(command.pages), "a run of neighbours takes more than one call"
+                self.out.update(key for key in self._not_gone(command.pages) if key in self.memory)
             case commands.Wake():
                 emptied = sorted({key for key in self._not_gone(command.pages) if key not in self.memory})
                 for key in emptied:
@@ -260,7 +285,7 @@ class RealShell(Shell):
                 elif key not in self.memory:
                     assert key in self.punched, f"page {key:#x} is not where it should be"
                 elif now_is == EVICTING or not state.frames.flags[entry - 1] & DIRTY:
-                    heard_of = key in self.protected or _stays(entry - 1, [*self.untold, *following])
+                    heard_of = key in self.protected or key in self.out or _stays(entry - 1, [*self.untold, *following])
                     assert heard_of, f"a write to page {key:#x} would not be heard of"
                 elif key in self.protected:
                     assert key in self.may_be_protected, f"page {key:#x} is dirty, and protected"

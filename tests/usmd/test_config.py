@@ -41,6 +41,14 @@ def test_every_mechanism_and_way_to_wait_for_faults_can_be_configured(tmp_path, 
     assert (MemoryConfig().mechanism, MemoryConfig().fault_wakeup) == ("auto", "sleep")
 
 
+@pytest.mark.parametrize(
+    ("text", "rate"), [('"auto"', 2.0), ('"off"', 0.0), ("1", 1.0), ("0.5", 0.5), ("16", 16.0)]
+)  # fmt: skip
+def test_sampling_is_a_rate_in_the_end(tmp_path, text, rate):
+    assert read(tmp_path, f"[memory]\nsampling = {text}").memory.sampling_rate == rate
+    assert MemoryConfig().sampling == "auto"
+
+
 def test_the_default_swap_is_one_memory_device_of_four_times_the_memory(tmp_path):
     assert read(tmp_path, '[memory]\nsize = "8MiB"').swap == (MemoryKind(size=32 << 20),)
 
@@ -70,6 +78,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         page_size = "16KiB"
         mechanism = "simulated"
         fault_wakeup = "spin:250"
+        sampling = 0.25
         low_watermark = "10%"
         high_watermark = "256KiB"
         deny_budget = "0%"
@@ -122,6 +131,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         page_size=16384,
         mechanism="simulated",
         fault_wakeup="spin:250",
+        sampling=0.25,
         low_watermark="10%",
         high_watermark="256KiB",
         deny_budget="0%",
@@ -204,6 +214,11 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ("[memory]\nmechanism = 1", "memory.mechanism", "1", "one of auto, simulated, userfaultfd"),
         ('[memory]\nfault_wakeup = "wake"', "memory.fault_wakeup", "'wake'", '"sleep", "follow", or "spin:US"'),
         ('[memory]\nfault_wakeup = "spin:0"', "memory.fault_wakeup", "'spin:0'", "1 to 10000 microseconds"),
+        ("[memory]\nsampling = 0", "memory.sampling", "0", '"auto", "off", or a number above 0 and up to 16'),
+        ("[memory]\nsampling = 16.5", "memory.sampling", "16.5", "up to 16"),
+        ("[memory]\nsampling = nan", "memory.sampling", "nan", "up to 16"),
+        ("[memory]\nsampling = true", "memory.sampling", "True", "up to 16"),
+        ('[memory]\nsampling = "2"', "memory.sampling", "'2'", "up to 16"),
         ('[memory]\nlow_watermark = "101%"', "memory.low_watermark", "'101%'", "0% to 100%"),
         ('[memory]\nlow_watermark = "-1%"', "memory.low_watermark", "'-1%'", "0% to 100%"),
         ("[memory]\nlow_watermark = 0.03", "memory.low_watermark", "0.03", "percentage"),

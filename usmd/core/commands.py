@@ -145,6 +145,26 @@ class Wake(Command, frozen=True):
     pages: Sequence[int]
 
 
+class MapAgain(Command, frozen=True):
+    """Put these present pages back into their clients' page tables, and wake the threads that wait for them.
+
+    `writable`: as in Restore.
+    """
+
+    pages: Sequence[int]
+    writable: Sequence[bool]
+
+
+class Sample(Command, frozen=True):
+    """Take these present pages, in ascending order, out of their clients' page tables; their bytes stay in memory.
+
+    The next touch of each is a MINOR fault. The shell may leave any of them in: nothing but hearing of touches depends
+    on this command.
+    """
+
+    pages: Sequence[int]
+
+
 class ZeroFill(Command, frozen=True):
     """Fill these frames with zeros and give them to these pages, before any later command is performed."""
 

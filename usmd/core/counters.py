@@ -29,6 +29,9 @@ _NAMES = (
     "swap_read_errors",
     "swap_write_errors",
     "protect_faults",
+    "minor_faults_sampled",
+    "rescued",
+    "sampled",
     "poisoned",
     "swapped_back",
     "demotions",
@@ -48,8 +51,10 @@ class Counters:
     which no policy is asked. refused_victims: victims passed over, which is not an error: they were held, could not be
     protected, or found no slot. policy_errors: answers of a policy that were not used. policy_slow_calls: calls of a
     policy that took too much CPU time. swap_read_errors, swap_write_errors: pages. protect_faults: real first writes to
-    clean pages. poisoned: real faults that ended in SIGBUS. swapped_back: pages brought in for a conditional policy;
-    demotions: pages moved to another swap device for it.
+    clean pages. sampled: pages taken out of the client's page table so that their next touch is heard;
+    minor_faults_sampled: touches heard so, which `faults` does not count; rescued: those of pages that were taken out,
+    and not out by the client's own doing. poisoned: real faults that ended in SIGBUS. swapped_back: pages brought in
+    for a conditional policy; demotions: pages moved to another swap device for it.
     """
 
     __slots__ = _NAMES
@@ -78,6 +83,9 @@ class Counters:
     swap_read_errors: int
     swap_write_errors: int
     protect_faults: int
+    minor_faults_sampled: int
+    rescued: int
+    sampled: int
     poisoned: int
     swapped_back: int
     demotions: int

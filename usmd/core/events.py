@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -104,13 +105,21 @@ class Faults(Event, frozen=True):
     reply_to: int = 0
 
 
+MISSING: Final = 0
+"""A touch of a page that is not in the region's memory."""
+PROTECTED: Final = 1
+"""A write to a present, write-protected page."""
+MINOR: Final = 2
+"""A touch of a page that is in the region's memory, and not in the client's page table: see `Sample`."""
+
+
 class PageFault(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A real page fault: a touch of a missing page, or (`protected`) a write to a present, write-protected page."""
+    """A real page fault. `kind`: MISSING, PROTECTED or MINOR, as the kernel saw it."""
 
     region_id: int
     page: int
     write: bool
-    protected: bool = False
+    kind: int = MISSING
 
 
 class PageFaults(Event, frozen=True):
@@ -121,6 +130,13 @@ class PageFaults(Event, frozen=True):
 
     process_id: int
     faults: Sequence[PageFault]
+
+
+class SetSampling(Event, frozen=True):
+    """Whether the shell can take pages of a process out of its page table from now on, see the command `Sample`."""
+
+    process_id: int
+    on: bool
 
 
 class Pin(Event, frozen=True):

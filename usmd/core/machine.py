@@ -30,6 +30,7 @@ from usmd.core.reclaim import Reclaim
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.release import Release
 from usmd.core.running import Running
+from usmd.core.sampler import Sampler
 from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.core.state import State
 from usmd.core.view import MakePolicy
@@ -78,13 +79,16 @@ class Core:
         self._holds = Holds(self.state)
         self._ladder = Ladder(self.state, self.life, self._placement)
         self.faults = Faults(self.state, self._ladder, self._placement, self._holds)
-        self._real_faults = RealFaults(self.state, self.life, self._ladder, self._placement, self._holds)
+        self._sampler = Sampler(self.state)
+        self._real_faults = RealFaults(
+            self.state, self.life, self._ladder, self._placement, self._holds, self._sampler
+        )  # fmt: skip
         self._work = self.state.work.queue
         self._background = BackgroundReclaim(self.state, self.life, self._migration, self._placement, self.reclaim)
         release = Release(self.state, self.life)
         self._mapping = Mapping(self.state, self._memory_queue, self._budget_queue, release)
         self._hinting = Hinting(self.state, self.life, self._placement, self.hinted_at_once)
-        pins = Pins(self.state, self.life)
+        pins = Pins(self.state, self.life, self._sampler)
         self._parts: dict[Kind, DoPart] = {
             Kind.REFRESH: self._hinting.refresh_part,
             Kind.RELEASE: release.part,
@@ -104,6 +108,7 @@ class Core:
             events.SetPolicy: self._mapping.set_policy,
             events.Faults: self._faults_event,
             events.PageFaults: self._page_faults,
+            events.SetSampling: self._sampler.set,
             events.Pin: pins.pin,
             events.Unpin: pins.unpin,
             events.Access: self._access,
@@ -140,6 +145,8 @@ class Core:
                 self.reclaim.reclaiming = False
             if state.forced_victims:
                 self.reclaim.evict_forced()
+            if state.sampling_wanted:
+                self._sampler.take_out()
         finally:
             state.running.call = None
         return state.take_commands()

@@ -82,6 +82,9 @@ class PageLife(PageSteps):
         process.counters.zero_fills += count
         state.zero_fills.extend(range(pfn, end))
         state.zero_pages.extend(keys)
+        if process.sampling is not None:
+            for each in range(pfn, end):
+                self._came(process, process.sampling, each)
         for each in range(pfn, end):
             process.policies.page_filled(each)
 

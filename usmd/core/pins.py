@@ -12,15 +12,17 @@ from usmd.sizes import format_size
 if TYPE_CHECKING:
     from usmd.core.page_life import PageLife
     from usmd.core.region import Region
+    from usmd.core.sampler import Sampler
     from usmd.core.state import State
 
 
 class Pins:
     """Handles Pin and Unpin. A request that raises has changed nothing."""
 
-    def __init__(self, state: State, life: PageLife) -> None:
+    def __init__(self, state: State, life: PageLife, sampler: Sampler) -> None:
         self._state = state
         self._life = life
+        self._sampler = sampler
 
     def pin(self, event: events.Pin) -> None:
         """Pin a range if all of it is in memory; else answer which pages are absent.
@@ -42,6 +44,9 @@ class Pins:
                 if frames.state[pfn] == EVICTING:
                     self._life.retake(pfn)
                 self._life.pin(pfn)
+                sampling = region.process.sampling
+                if sampling is not None and sampling.heard(pfn):
+                    self._sampler.put_back(pfn)  # a touch of a pinned page does not fault
         self._state.first.append(commands.Pinned(absent))
 
     def _check(self, region: Region, first: int, count: int) -> None:

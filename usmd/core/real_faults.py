@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from usmd.core.events import MINOR, PROTECTED
 from usmd.core.frames import DIRTY, KEPT
 from usmd.core.frames import PRESENT as FRAME_PRESENT
 from usmd.core.ladder import FILLED, FILLING, PRESENT, SWAPPED
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from usmd.core.page_life import PageLife
     from usmd.core.placement import Placement
     from usmd.core.region import Process, Region
+    from usmd.core.sampler import Sampler
     from usmd.core.state import State
     from usmd.errors import UsmdError
 
@@ -28,16 +30,16 @@ if TYPE_CHECKING:
 class ThreadWaiter(Waiter):
     """A thread that sleeps in the kernel until its page is present.
 
-    `protected`: as of its PageFault. `parked`: the page was coming in already, so the thread may have resumed before
+    `protected`: its fault is PROTECTED. `parked`: the page was coming in already, so the thread may have resumed before
     the core handles the completion, and wait anew.
     """
 
     __slots__ = ("_faults", "parked", "protected")
 
     def __init__(self, faults: RealFaults, region: Region, fault: PageFault, *, parked: bool) -> None:
-        super().__init__(region, fault.page, write=fault.write or fault.protected)
+        super().__init__(region, fault.page, write=fault.write or fault.kind == PROTECTED)
         self._faults = faults
-        self.protected = fault.protected
+        self.protected = fault.kind == PROTECTED
         self.parked = parked
 
     @property
@@ -53,11 +55,14 @@ class ThreadWaiter(Waiter):
 class RealFaults:
     """Handles batches of real page faults."""
 
-    def __init__(self, state: State, life: PageLife, ladder: Ladder, placement: Placement, holds: Holds) -> None:
+    def __init__(
+        self, state: State, life: PageLife, ladder: Ladder, placement: Placement, holds: Holds, sampler: Sampler
+    ) -> None:
         self._state = state
         self._life = life
         self._ladder = ladder
         self._placement = placement
+        self._sampler = sampler
         self._count_touch = holds.count_touch
         self._resolve = ladder.resolve
 
@@ -75,7 +80,10 @@ class RealFaults:
             page = fault.page
             if region is None or not 0 <= page < region.page_count:
                 continue  # gone meanwhile; the shell poisons what its client still maps
-            write = fault.write or fault.protected
+            kind = fault.kind
+            if kind == MINOR and self._touched(region, page, write=fault.write):
+                continue
+            write = fault.write or kind == PROTECTED
             outcome = resolve(region, page, write)
             found, pfn, _, _ = outcome
             if found == FILLED:
@@ -83,7 +91,7 @@ class RealFaults:
                     self._count_touch(process, pfn, write=write, told=True)
                 recent.append(pfn)
             elif found < FILLED:
-                if fault.protected:
+                if kind == PROTECTED:
                     self._written(region, page, pfn)
                 else:
                     self._count_touch(process, pfn, write=write, told=found != PRESENT)
@@ -98,6 +106,28 @@ class RealFaults:
                     pfn = region.table[page] - 1
                     recent.append(pfn)
                     self._count_touch(process, pfn, write=write, told=True)
+
+    def _touched(self, region: Region, page: int, *, write: bool) -> bool:
+        """A touch of a PRESENT page that was out of the page table; False if the page is not PRESENT."""
+        state = self._state
+        pfn = region.table[page] - 1
+        if pfn < 0 or state.frames.state[pfn] != FRAME_PRESENT:
+            return False
+        process = region.process
+        process.counters.minor_faults_sampled += 1
+        if process.sampling is not None and process.sampling.heard(pfn):
+            process.counters.rescued += 1
+        if process.touches is not None:
+            process.touches.extend((state.frames.page[pfn], write))
+        if not state.frames.flags[pfn] & KEPT:
+            process.policies.page_accessed(pfn, write=write)
+        if write and not state.frames.flags[pfn] & DIRTY:
+            self._life.dirty(pfn)
+            if region.write_order.written(page):
+                self._open_ahead(region, page + 1)
+        self._sampler.put_back(pfn)
+        state.recent.append(pfn)
+        return True
 
     @staticmethod
     def _comes_writable(region: Region, page: int, *, write: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from usmd.core.counters import Counters
 from usmd.core.hint_ranges import HintRanges
@@ -15,6 +15,9 @@ from usmd.core.pin_counts import PinCounts
 from usmd.core.policy_set import PolicySet
 from usmd.core.write_order import WriteOrder
 from usmd.errors import UsmdError
+
+if TYPE_CHECKING:
+    from usmd.core.sampling import Sampling
 
 PAGE_BITS: Final = 32
 PAGE_MASK: Final = (1 << PAGE_BITS) - 1
@@ -132,6 +135,7 @@ class Process:
         "process_id",
         "regions",
         "resident",
+        "sampling",
         "stored",
         "swap_device",
         "swap_max",
@@ -190,6 +194,8 @@ class Process:
         """Pages that its unanswered faults wait for."""
         self.counters = Counters()
         self.evictions: deque[EvictionRecord] = deque(maxlen=eviction_records)
+        self.sampling: Sampling | None = None
+        """Its pages that are in its page table, if their touches are sampled."""
         self.touches: array[int] | None = None
         """Touches since the shell last took them, for a recording or a shadow; None without one. Two entries each: the
         page key, and 0 read, 1 write, 2 read fault or 3 write fault."""

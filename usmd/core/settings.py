@@ -18,14 +18,15 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     EVICTION=DENY and pins may keep per process; `deny_budget_total`: in all. `hold_budget`: frames that faults may
     hold, each for `hold_seconds` or until its page is touched; a real fault holds its frame until MAX_RECENT other ones
     have come. A hold never outweighs a hint. `max_regions`, `max_mapped` (bytes), `max_hint_ranges`: per process.
-    `max_fault_pages`: pages per fault and per FHP. `reclaim_batch`: most victims per event, which bounds the time an
-    event takes; `scan_limit`: most frames looked at for them. `write_backoff`: seconds without writes on a device after
-    a write failed. `reclaim_rest`: seconds that reclaim rests if nothing can be evicted. `policy_slow_seconds`: CPU
-    time beyond which a policy call is reported. `policy_errors`: recent errors after which the default replaces a
-    policy; 0: never. `eviction_records`: evictions on record per process, for `explain`. `default_policies`: the alloc,
-    evict and oom policy that replace others. `cond_interval`: seconds between two turns of a conditional policy;
-    `cond_batch`: most pages for each kind of its requests. `interruptible`: Ctrl-C may end a policy call by
-    KeyboardInterrupt; if not, that counts as an error of the policy, like any exception.
+    `sampling`: pages of a process taken out of its page table for each of its pages that comes in, so that touches are
+    heard; 0: none. `max_fault_pages`: pages per fault and per FHP. `reclaim_batch`: most victims per event, which
+    bounds the time an event takes; `scan_limit`: most frames looked at for them. `write_backoff`: seconds without
+    writes on a device after a write failed. `reclaim_rest`: seconds that reclaim rests if nothing can be evicted.
+    `policy_slow_seconds`: CPU time beyond which a policy call is reported. `policy_errors`: recent errors after which
+    the default replaces a policy; 0: never. `eviction_records`: evictions on record per process, for `explain`.
+    `default_policies`: the alloc, evict and oom policy that replace others. `cond_interval`: seconds between two turns
+    of a conditional policy; `cond_batch`: most pages for each kind of its requests. `interruptible`: Ctrl-C may end a
+    policy call by KeyboardInterrupt; if not, that counts as an error of the policy, like any exception.
     """
 
     frames: int
@@ -50,6 +51,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     cond_interval: float = 0.1
     cond_batch: int = 256
     interruptible: bool = True
+    sampling: float = 0.0
     default_policies: tuple[str, str, str] = ("async_aware", "hint_aware", "refuse")
 
     def __post_init__(self) -> None:

@@ -54,6 +54,7 @@ class State:
         "identity",
         "links",
         "make_policy",
+        "maps_again",
         "misbehaving",
         "next_process",
         "next_region",
@@ -72,6 +73,9 @@ class State:
         "releases",
         "restores",
         "running",
+        "samples",
+        "sampling_links",
+        "sampling_wanted",
         "settings",
         "stopwatch",
         "swap",
@@ -156,6 +160,8 @@ class State:
         """Keys of pages that have left their frames."""
         self.restores: dict[int, bool] = {}
         """Page key → writable."""
+        self.maps_again: dict[int, bool] = {}
+        """Page key → writable, of pages to be put back into their clients' page tables."""
         self.wakes: list[int] = []
         self.zero_fills: list[int] = []
         self.zero_pages: list[int] = []
@@ -166,6 +172,12 @@ class State:
         self.protect_pages: list[int] = []
         self.writes: list[commands.SlotPage] = []
         self.reads: list[commands.SlotPage] = []
+        self.samples: list[int] = []
+        """Keys of pages to be taken out of their clients' page tables."""
+        self.sampling_links: FrameLinks | None = None
+        """Arrays of the lists of `Sampling`; None until a process has one."""
+        self.sampling_wanted: list[Process] = []
+        """Processes whose pages have earned enough samples for a batch."""
         self._outcomes: dict[tuple[int, int], list[commands.Outcome]] = {}
         """(process number, `reply_to` of the faults) → outcomes."""
         self._notices: list[commands.Notice] = []
@@ -225,6 +237,9 @@ class State:
         if self.zero_fills:
             out.append(commands.ZeroFill(self.zero_fills, self.zero_pages))
             self.zero_fills, self.zero_pages = [], []
+        if self.maps_again:
+            out.append(commands.MapAgain(list(self.maps_again), list(self.maps_again.values())))
+            self.maps_again = {}
         if self.restores:
             out.append(commands.Restore(list(self.restores), list(self.restores.values())))
             self.restores = {}
@@ -244,6 +259,9 @@ class State:
         if self.reads:
             out.append(commands.ReadSlots(self.reads))
             self.reads = []
+        if self.samples:
+            out.append(commands.Sample(self.samples))
+            self.samples = []
         if self._outcomes:
             for (process_id, reply_to), outcomes in self._outcomes.items():
                 if process_id in self.processes:

@@ -3,8 +3,8 @@
 Each frame has exactly one state and at most one page; each slot has at most one page; free + filling + present +
 evicting = all frames; nothing pinned or unevictable is being evicted; every counter equals a fresh count.
 
-`Snapshot` copies memory: 18 bytes a frame, 8 a page of the chunks in use, 1 a slot. `check` goes through the copy in
-small steps, so its caller can do other work in between.
+`Snapshot` copies memory: 18 bytes a frame (22 if touches are sampled), 8 a page of the chunks in use, 1 a slot.
+`check` goes through the copy in small steps, so its caller can do other work in between.
 """
 
 from __future__ import annotations
@@ -111,6 +111,9 @@ class Snapshot:
         self.unwritten = life.unwritten
         self.arriving = set(state.arriving)
         self.holds = set(state.holds)
+        links = state.sampling_links
+        self.sampled = b"" if links is None else links.owner.tobytes()
+        """Four bytes a frame: not 0 if its page counts as in a page table whose touches are sampled."""
         self.unevictable, self.pinned = state.unevictable, state.pinned
         self.budget, self.budget_total = state.settings.deny_budget, state.settings.deny_budget_total
         self.limited, self.full = state.budgets.limited, state.budgets.full
@@ -191,6 +194,8 @@ def _frames(copy: Snapshot) -> Iterator[Step]:
             yield f"frame {pfn} is being evicted with flags {flags}"
         if (pfn in copy.filling) != (state == FILLING) or (pfn in copy.evicting) != (state == EVICTING):
             yield f"frame {pfn} in state {state} disagrees with what is in flight"
+        if key == NO_PAGE and any(copy.sampled[4 * pfn : 4 * pfn + 4]):
+            yield f"frame {pfn} has no page, and counts as in a page table"
         if (pfn in copy.holds) != bool(flags & HELD):
             yield f"frame {pfn} disagrees with the holds"
         if state in (PRESENT, EVICTING) and bool(flags & DIRTY) != (slot == NO_SLOT):

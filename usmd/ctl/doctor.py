@@ -107,6 +107,8 @@ class Findings:
     """vm.max_map_count."""
     memory_bytes: int | None
     """Memory that the machine could still give."""
+    sampling_error: str = ""
+    """Why a usmd of this user could not hear of touches that are no faults."""
 
 
 class FeatureRow(NamedTuple):

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from usmd.ctl.doctor import DeviceFile, Findings, Limit
-from usmd.mechanism import uffd
+from usmd.mechanism import sampler, uffd
 
 _CAP_SYS_PTRACE: Final = 19
+_CAP_SYS_NICE: Final = 23
 _SECCOMP_FILTER: Final = "2"
 _CONTAINER_MARKS: Final = ("/.dockerenv", "/run/.containerenv")
 _SEALS: Final = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
@@ -32,12 +33,13 @@ MemfdCreate = Callable[[str, int], int]
 def look(root: Path = Path("/")) -> Findings:
     """The findings. `root` is the folder of /proc, /sys and /dev; system calls are this process's."""
     status = _fields(_text(root / "proc/self/status"))
+    offer = uffd.probe()
     available = _fields(_text(root / "proc/meminfo")).get("MemAvailable", "").removesuffix(" kB")
     return Findings(
         kernel=platform.release(),
         machine=platform.machine(),
         page_size=mmap.PAGESIZE,
-        offer=uffd.probe(),
+        offer=offer,
         device=look_at_device(root / uffd.DEVICE.lstrip("/")),
         unprivileged=_number(_text(root / uffd.SYSCTL.lstrip("/"))),
         may_trace=bool(int(status.get("CapEff", "0"), 16) >> _CAP_SYS_PTRACE & 1),
@@ -49,7 +51,16 @@ def look(root: Path = Path("/")) -> Findings:
         locked_bytes=_limit(resource.RLIMIT_MEMLOCK),
         map_count=_number(_text(root / "proc/sys/vm/max_map_count")),
         memory_bytes=int(available) * 1024 if available.isdecimal() else None,
+        sampling_error=_why_no_sampling(offer.features, root / "proc/swaps", int(status.get("CapEff", "0"), 16)),
     )
+
+
+def _why_no_sampling(features: uffd.Feature, swaps: Path, capabilities: int) -> str:
+    """Why touches cannot be sampled: features of userfaultfd, swap of the kernel, or rights; empty if they can."""
+    why_not = sampler.why_no_features(features) or sampler.kernel_swap(swaps)
+    if not why_not and not capabilities >> _CAP_SYS_NICE & 1:
+        why_not = "no CAP_SYS_NICE, which usmd needs to take pages out of a client's page table"
+    return why_not
 
 
 def look_at_device(path: Path) -> DeviceFile | None:

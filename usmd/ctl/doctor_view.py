@@ -8,6 +8,7 @@ from rich.text import Text
 
 from usmd.ctl.doctor import PREFIX, FeatureRow, Findings, Report, Use
 from usmd.ctl.tables import show_table
+from usmd.mechanism.sampler import Pageout
 from usmd.mechanism.uffd import DEVICE
 from usmd.sizes import format_size
 from usmd.text_output import printable
@@ -63,6 +64,7 @@ def as_document(report: Report) -> dict[str, object]:
             "seccomp_filter": found.filtered,
             "features": [{**row._asdict(), "use": row.use.value} for row in report.features],
         },
+        "sampling_error": found.sampling_error,
         "container": found.container,
         "memfd_error": found.memfd_error,
         "pidfd_error": found.pidfd_error,
@@ -83,6 +85,7 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
         ("  system call", _system_call(found)),
         ("memfd", "yes: made, sealed, mapped and written to" if not found.memfd_error else f"no: {found.memfd_error}"),
         ("pidfd", "yes" if not found.pidfd_error else f"no: {found.pidfd_error}"),
+        ("Touches", f"faults alone: {found.sampling_error}" if found.sampling_error else f"sampled, by {Pageout.name}"),
         ("Open files", f"{_limit(files.soft)}, at most {_limit(files.hard)} (RLIMIT_NOFILE)"),
         ("Locked memory", f"{_size(locked.soft)}, at most {_size(locked.hard)} (RLIMIT_MEMLOCK)"),
         ("Mappings", f"{_count(found.map_count)} a process (vm.max_map_count)"),

@@ -69,8 +69,8 @@ def lines(summary: Summary, out: str) -> list[str]:
         found.append(f"{summary.dropped:,} accesses were lost, because they were not read in time")
     if header.faults_only:
         found.append(
-            f"real memory ({header.mechanism}): these are page faults and first writes to clean pages; other touches "
-            "of pages in memory cannot be seen"
+            f"real memory ({header.mechanism}): these are page faults, first writes to clean pages, and "
+            f"{others_seen(header.sampling)}"
         )
     if out != "-" and summary.accesses:
         # With as many frames as pages no page is evicted, and all policies are alike.
@@ -78,6 +78,13 @@ def lines(summary: Summary, out: str) -> list[str]:
         name = printable(shlex.quote(out))
         found.append(f"next: usmctl replay {name} --frames {frames} --evict lru,arc,s3_fifo")
     return found
+
+
+def others_seen(sampling: str) -> str:
+    """Which other touches of pages in memory a recording or a shadow of real memory gets."""
+    if not sampling or sampling.startswith("off: "):
+        return f"no other touches of pages in memory ({printable(sampling or 'off: unknown')})"
+    return f"a sample of the other touches of pages in memory ({printable(sampling)}), the first one after a while"
 
 
 def as_document(summary: Summary, out: str) -> dict[str, object]:
@@ -92,6 +99,7 @@ def as_document(summary: Summary, out: str) -> dict[str, object]:
         "page_size": header.page_size,
         "mechanism": header.mechanism,
         "faults_only": header.faults_only,
+        "sampling": header.sampling,
         "seconds": summary.seconds,
         "accesses": summary.accesses,
         "faults": summary.faults,

@@ -6,6 +6,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from usm_wire.pb.usm.v1 import admin_pb2
+from usmd.ctl.record_view import others_seen
 from usmd.ctl.status_view import format_duration
 from usmd.ctl.tables import Cell, fitted
 from usmd.text_output import printable
@@ -31,8 +32,8 @@ def heading(report: admin_pb2.ShadowReport) -> list[Text]:
     if report.faults_only:
         found.append(
             Text(
-                "real memory: simulations see only the faults of the policy in force and first writes to clean pages, "
-                "and their numbers do not tell how they would do",
+                "real memory: simulations see the faults of the policy in force, first writes to clean pages, and "
+                f"{others_seen(report.sampling)}; their numbers do not tell how they would do",
                 style="bold red",
             )
         )

@@ -24,7 +24,7 @@ COUNTER_GROUPS = (
     ("Hints", ("hint", "deny", "unevictable")),
     ("Swap", ("swap", "slot", "demot")),
     ("Eviction", ("evict", "reclaim", "victim", "retaken", "drop", "oom", "budget")),
-    ("Faults", ("fault", "yield", "fill", "access", "read_ahead", "poison")),
+    ("Faults", ("fault", "yield", "fill", "access", "read_ahead", "poison", "sampled", "rescued")),
     ("Sessions", ("session", "process", "region", "attach")),
 )
 OTHER_COUNTERS = "Other"
@@ -49,11 +49,19 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     facts.add_row("Watermarks", _watermarks(status))
     facts.add_row("Swap", _swap(status))
     facts.add_row("Sessions", _sessions(status))
+    if status.sampling:  # an older daemon says nothing
+        facts.add_row("Touches", Text(_touches(status.sampling)))
     if any(each.count for each in status.latencies):
         facts.add_row("Latency", _latencies(status))
     for group, counters in group_counters(status.counters).items():
         facts.add_row(group, _counters(console, counters))
     console.print(facts)
+
+
+def _touches(sampling: str) -> str:
+    """How touches are heard of that are no faults."""
+    why_not = sampling.removeprefix("off: ")
+    return f"faults alone: {printable(why_not)}" if why_not != sampling else f"sampled, by {printable(sampling)}"
 
 
 def format_latency(seconds: float) -> str:

@@ -22,7 +22,7 @@ from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.errors import EventLogError, UsmdError
 from usmd.version import VERSION
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the records; no other version is read."""
 MARK: Final = b'{"usmd_events":'
 """First bytes of every event log."""

@@ -34,6 +34,8 @@ class Mechanism(ABC):
     """Bytes of pages. Methods that only real memory needs do nothing by default."""
 
     name: ClassVar[str]
+    sampling = "off: memory is simulated, and each touch is a call"
+    """How touches that are no faults are heard of, or `off: ` and why they are not; for people."""
 
     def add_region(self, region_id: int, process_id: int, page_count: int) -> None:  # noqa: B027 - optional
         """Make a region of absent pages. Raises LimitExceeded if there is no room, and has then changed nothing."""
@@ -56,6 +58,12 @@ class Mechanism(ABC):
         """Wake threads that wait for present pages; returns the pages that their client had punched out."""
         del pages
         return []
+
+    def map_again(self, pages: Sequence[int], writable: Sequence[bool]) -> None:  # noqa: B027 - optional
+        """Put present pages back into their clients' page tables, and wake the threads that wait for them."""
+
+    def sample(self, pages: Sequence[int]) -> None:  # noqa: B027 - optional
+        """Take present pages, in ascending order, out of their clients' page tables, as far as that is possible."""
 
     def poison(self, pages: Sequence[int], reasons: Sequence[int]) -> list[int]:
         """Make touches of missing pages raise SIGBUS; returns the pages whose threads must keep waiting.

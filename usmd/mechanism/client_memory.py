@@ -18,7 +18,8 @@ from usmd.mechanism.address_map import Piece
 from usmd.mechanism.process_mappings import mappings_of, parts_between
 from usmd.mechanism.put_off import PutOff, cut
 from usmd.mechanism.region_addresses import RegionAddresses
-from usmd.mechanism.uffd import EVENT_PAGEFAULT, EVENT_REMAP, FLAG_PROTECTED, FLAG_WRITE, HARDWARE_PAGE, Feature
+from usmd.mechanism.sampled_pages import KIND_FLAGS, KIND_OF, SampledPages
+from usmd.mechanism.uffd import EVENT_PAGEFAULT, EVENT_REMAP, FLAG_WRITE, HARDWARE_PAGE, Feature
 
 MAX_MESSAGES: Final = 64
 """Messages read at a time; then other clients have their turn."""
@@ -54,6 +55,7 @@ class ClientMemory:
         self._copy_pages = uffd.CopyPages(descriptor)
         self._page_size = page_size
         self._at = RegionAddresses()
+        self.sampled = SampledPages(descriptor, self._at, self._patiently)
         self._gone: set[int] = set()
         """Regions that are gone. A touch of what the client still maps of them is an error."""
         self._early: list[PageFault] = []
@@ -77,7 +79,7 @@ class ClientMemory:
 
     def register(self, region_id: int, address: int, length: int) -> None:
         """Serve a region that the client has mapped at an address. Raises OSError if the kernel refuses the range."""
-        uffd.register(self.descriptor, address, length)
+        uffd.register(self.descriptor, address, length, minor=uffd.HEARS_TOUCHES in self.features)
         self._at.put(region_id, address, length)
 
     def mapped(self, region_id: int) -> bool:
@@ -146,7 +148,7 @@ class ClientMemory:
                 start, end, region_id = self._at.last
                 if start <= second < end and region_id not in self._gone:  # the usual case
                     page = (second - start) // self._page_size
-                    faults.append(PageFault(region_id, page, first & FLAG_WRITE > 0, first & FLAG_PROTECTED > 0))
+                    faults.append(PageFault(region_id, page, first & FLAG_WRITE > 0, KIND_OF[first & KIND_FLAGS]))
                     continue
                 fault = self._fault(first, second)
                 if fault is not None:
@@ -160,7 +162,7 @@ class ClientMemory:
         if offset is None or region_id in self._gone:
             self._poison_from(address & -HARDWARE_PAGE, HARDWARE_PAGE)
             return None
-        return PageFault(region_id, offset // self._page_size, flags & FLAG_WRITE > 0, flags & FLAG_PROTECTED > 0)
+        return PageFault(region_id, offset // self._page_size, flags & FLAG_WRITE > 0, KIND_OF[flags & KIND_FLAGS])
 
     # Pages
 

@@ -21,10 +21,10 @@ from typing import Final, NamedTuple
 from usm_wire.userfaultfd import DEVICE, SYSCTL, open_userfaultfd
 
 __all__ = [
-    "DEVICE", "EVENT_PAGEFAULT", "EVENT_REMAP", "FLAG_PROTECTED", "FLAG_WRITE", "HARDWARE_PAGE", "REQUIRED", "SYSCTL",
-    "WANTED", "CopyPages", "Drained", "Feature", "Messages", "Offer", "ZeroPage", "broken", "copy", "handshake",
-    "is_userfaultfd", "names", "open_userfaultfd", "poison", "probe", "register", "usable", "wake",
-    "write_protect", "zero",
+    "DEVICE", "EVENT_PAGEFAULT", "EVENT_REMAP", "FLAG_MINOR", "FLAG_PROTECTED", "FLAG_WRITE", "HARDWARE_PAGE",
+    "HEARS_TOUCHES", "REQUIRED", "SYSCTL", "WANTED", "ContinuePages", "CopyPages", "Drained", "Feature", "Messages",
+    "Offer", "ZeroPage", "broken", "continue_", "copy", "handshake", "is_userfaultfd", "names", "open_userfaultfd",
+    "poison", "probe", "register", "usable", "wake", "write_protect", "zero",
 ]  # fmt: skip
 
 HARDWARE_PAGE: Final = mmap.PAGESIZE
@@ -60,6 +60,10 @@ WANTED: Final = Feature.THREAD_ID | Feature.POISON
 """Used if there: THREAD_ID to find the faulting CPU, POISON to raise SIGBUS instead of an endless wait."""
 
 
+HEARS_TOUCHES: Final = Feature.MINOR_SHMEM
+"""Enabled if touches are to be sampled: see `mechanism.sampler`."""
+
+
 def _ioctl(direction: int, number: int, size: int) -> int:
     return direction << 30 | size << 16 | _API_VERSION << 8 | number
 
@@ -69,13 +73,17 @@ _REGISTER: Final = _ioctl(3, 0, 32)
 _WAKE: Final = _ioctl(2, 2, 16)
 _COPY: Final = _ioctl(3, 3, 40)
 _ZEROPAGE: Final = _ioctl(3, 4, 32)
+_CONTINUE: Final = _ioctl(3, 7, 32)
 _WRITEPROTECT: Final = _ioctl(3, 6, 24)
 _POISON: Final = _ioctl(3, 8, 32)
 
 _MODE_MISSING: Final = 1
 _MODE_WP: Final = 2
+_MODE_MINOR: Final = 4
 COPY_WRITE_PROTECTED: Final = 2
 """Mode of `copy`: the pages come in write-protected."""
+CONTINUE_WRITE_PROTECTED: Final = 2
+"""Mode of `continue_`, since Linux 6.4: the pages are put back write-protected."""
 
 _TWO: Final = struct.Struct("=QQ")
 _THREE: Final = struct.Struct("=QQQ")
@@ -89,6 +97,7 @@ EVENT_PAGEFAULT: Final = 0x12
 EVENT_REMAP: Final = 0x14
 FLAG_WRITE: Final = 1
 FLAG_PROTECTED: Final = 2
+FLAG_MINOR: Final = 4
 MESSAGE: Final = struct.Struct("=B7xQQQ")
 """A message: event, and three words. For a page fault: flags, address, thread id. For a remap: from, to, length."""
 
@@ -149,9 +158,13 @@ def handshake(descriptor: int, features: Feature) -> Feature:
     return Feature(offered)
 
 
-def register(descriptor: int, address: int, length: int) -> None:
-    """Make the kernel report faults on missing and on write-protected pages of a range. Raises OSError."""
-    argument = bytearray(_RANGE_RESULT.pack(address, length, _MODE_MISSING | _MODE_WP, 0))
+def register(descriptor: int, address: int, length: int, *, minor: bool = False) -> None:
+    """Make the kernel report faults on missing and on write-protected pages of a range. Raises OSError.
+
+    `minor`: also on pages that are in the memory and not in the page table, which needs MINOR_SHMEM.
+    """
+    mode = _MODE_MISSING | _MODE_WP | (_MODE_MINOR if minor else 0)
+    argument = bytearray(_RANGE_RESULT.pack(address, length, mode, 0))
     fcntl.ioctl(descriptor, _REGISTER, argument)
 
 
@@ -190,6 +203,17 @@ def copy(
 def zero(descriptor: int, address: int, length: int, *, on_busy: Callable[[], bool]) -> Drained:
     """Fill missing pages with zeros and wake their threads; `on_busy` as for `copy`."""
     return _fill_range(_ZEROPAGE, descriptor, address, length, on_busy)
+
+
+def continue_(descriptor: int, address: int, length: int, *, on_busy: Callable[[], bool], mode: int = 0) -> Drained:
+    """Put pages that are in the memory back into the page table, and wake their threads; `on_busy` as for `copy`.
+
+    Errors: EEXIST: the page is in the page table. EFAULT: it is not in the memory.
+    """
+    layout = _RANGE_RESULT
+    return _fill(
+        lambda done, left: _moved(descriptor, _CONTINUE, layout, left, address + done, left, mode, 0), length, on_busy
+    )
 
 
 def poison(descriptor: int, address: int, length: int, *, on_busy: Callable[[], bool]) -> Drained:
@@ -253,6 +277,25 @@ class CopyPages:
             moved: int = _COPY_ARGUMENT.unpack(self._argument)[4]
             return max(moved, 0)
         return length
+
+
+class ContinuePages:
+    """UFFDIO_CONTINUE on one descriptor with little overhead: every sampled touch takes this path."""
+
+    __slots__ = ("_argument", "_descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._argument = bytearray(_RANGE_RESULT.size)
+
+    def __call__(self, address: int, length: int, mode: int) -> bool:
+        """Put pages back and wake their threads; False if not all were: `continue_` returns why."""
+        _pack_range(self._argument, 0, address, length, mode, 0)
+        try:
+            _ioctl_call(self._descriptor, _CONTINUE, self._argument)
+        except OSError:
+            return False
+        return True
 
 
 def _fill(attempt: Callable[[int, int], int], length: int, on_busy: Callable[[], bool]) -> Drained:

@@ -2,7 +2,7 @@
 
 A frame is a right to memory: the bytes of a present page are in its region's memfd, which has a hole for an absent or
 swapped page. If a client hands over a userfaultfd, it maps the memfd and the daemon serves its page faults. Other
-clients load and store by call. A real fault ends in `zero`, `fill`, `restore`, `wake` or `poison`.
+clients load and store by call. A real fault ends in `zero`, `fill`, `restore`, `map_again`, `wake` or `poison`.
 
 An eviction write-protects the page, copies it out and punches its hole. Until then the client's writes wait and are
 reported, so no write is lost. A page from swap is write-protected unless it is filled for a write. So its first write
@@ -54,6 +54,8 @@ class UserfaultfdMemory(Mechanism):
         self._departures = Departures(clock)
         self.on_held: Callable[[int, str], None] = lambda _region, _why: None
         """Called with a region and a reason when its client has delayed a job too long and must end."""
+        self.on_unsampled: Callable[[ClientMemory, str], None] = lambda _client, _why: None
+        """Called with a client and a reason when no page of it can be taken out of its page table any more."""
 
     # Regions
 
@@ -198,6 +200,30 @@ class UserfaultfdMemory(Mechanism):
                 region.client.unprotect(region.region_id, page * size, size)
             else:
                 region.client.wake(region.region_id, page * size, size)
+
+    def map_again(self, pages: Sequence[int], writable: Sequence[bool]) -> None:
+        """Put pages back into the page table of their client, and wake the threads that wait."""
+        size = self._page_size
+        for key, may_write in zip(pages, writable, strict=True):
+            region = self._regions.get(key >> PAGE_BITS)
+            if region is not None and region.client is not None:
+                region.client.sampled.map_again(
+                    region.region_id, (key & PAGE_MASK) * size, size, writable=may_write
+                )  # fmt: skip
+
+    def sample(self, pages: Sequence[int]) -> None:
+        """Take pages out of the page table of their client; those of a region by one call."""
+        size = self._page_size
+        by_region: dict[RealRegion, list[Run]] = {}
+        for region, first, count in self._runs(pages):
+            if region.client is not None:
+                by_region.setdefault(region, []).append((first * size, count * size))
+        for region, runs in by_region.items():
+            client = region.client
+            why_not = "" if client is None else client.sampled.take_out(region.region_id, runs)
+            if client is not None and why_not:
+                client.sampled.sampler = None
+                self.on_unsampled(client, why_not)
 
     def wake(self, pages: Sequence[int]) -> list[int]:
         """Wake threads; returns the pages that the client itself has punched out, which are filled with zeros."""

@@ -54,6 +54,7 @@ class Observing:
                     frames=self._frames(process),
                     evict_policy=process.policies.specifications["evict"],
                     mechanism=self._engine.memory.name,
+                    sampling=self._engine.memory.sampling,
                     faults_only=self._faults_only,
                 )
                 await context.write(admin_pb2.RecordedAccesses(header=header))
@@ -135,6 +136,7 @@ class Observing:
             microseconds_an_access=1e6 * shadow.seconds / max(shadow.looked_at, 1),
             wall_share=shadow.seconds / elapsed,
             faults_only=self._faults_only,
+            sampling=self._engine.memory.sampling,
             ended=shadow.reason,
         )
 

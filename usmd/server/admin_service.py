@@ -97,6 +97,7 @@ class AdminService:
             uptime_seconds=self._engine.now() - self._started,
             draining=self._draining(),
             mechanism=self._engine.memory.name,
+            sampling=self._engine.memory.sampling,
             page_size=state.settings.page_size,
             frames=frames.count,
             free_frames=frames.free,

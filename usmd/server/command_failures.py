@@ -28,7 +28,14 @@ def completion_of(command: commands.Command, why: str) -> events.Event | None:
 def pages_of(command: commands.Command) -> Sequence[int]:
     """Keys of the pages of a command without a completion."""
     match command:
-        case commands.ZeroFill() | commands.Release() | commands.Restore() | commands.Wake() | commands.Poison():
+        case (
+            commands.ZeroFill()
+            | commands.Release()
+            | commands.Restore()
+            | commands.MapAgain()
+            | commands.Wake()
+            | commands.Poison()
+        ):
             return command.pages
     return ()
 

@@ -57,6 +57,7 @@ from usmd.server.rpc import Read, service_handler
 from usmd.server.session_calls import SessionCalls
 from usmd.server.sessions import Sessions
 from usmd.server.signals import MEANINGS, Meaning, Signals, name_of
+from usmd.server.touch_sampling import TouchSampling
 from usmd.server.watch import Watch
 from usmd.swap.base import SwapDevice
 from usmd.swap.open import open_devices
@@ -106,6 +107,7 @@ def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
         policy_errors=policy.max_errors,
         default_policies=stand_ins(policy),
         interruptible=False,  # SIGINT drains
+        sampling=memory.sampling_rate,
     )
 
 
@@ -153,13 +155,15 @@ class Daemon:
         self._calls = SessionCalls(self.engine, shares if isinstance(mechanism, UserfaultfdMemory) else None)
         self._memory_socket: MemorySocket | None = None
         if isinstance(mechanism, UserfaultfdMemory):
+            sampling = TouchSampling(self.engine, mechanism, offer.features)
             self._memory_socket = MemorySocket(
                 self.engine,
                 mechanism,
                 self.sessions,
                 self._calls,
                 parse_wakeup(memory.fault_wakeup, clock),
-                offer.features & (uffd.REQUIRED | uffd.WANTED),
+                offer.features & (uffd.REQUIRED | uffd.WANTED) | sampling.features,
+                sampling=sampling,
                 timeout=config.server.attach_timeout,
                 of_user=server.max_user_connections,
                 in_all=shares.memory_connections,
@@ -222,6 +226,7 @@ class Daemon:
             frames=self.engine.core.state.frames.count,
             page_size=self._config.memory.page_size,
             mechanism=self.engine.memory.name,
+            sampling=self.engine.memory.sampling,
             **({"why_not_real_memory": self._why_not_real} if self._why_not_real else {}),
             swap=", ".join(f"{each.device.number} {each.device.name}" for each in self.engine.queues),
             version=VERSION,

@@ -300,6 +300,9 @@ class Engine:
             if emptied:
                 self._events.append(events.Punched(emptied))
 
+        def map_again(command: commands.MapAgain) -> None:
+            memory.map_again(command.pages, command.writable)
+
         def protect(command: commands.Protect) -> None:
             zero = memory.protect(command.frames, command.pages)
             self._events.append(events.Protected(command.ticket, command.frames, zero))
@@ -340,7 +343,9 @@ class Engine:
             commands.ZeroFill: zero_fill,
             commands.Release: release,
             commands.Restore: restore,
+            commands.MapAgain: map_again,
             commands.Wake: wake,
+            commands.Sample: lambda command: memory.sample(command.pages),
             commands.Poison: self._poison,
             commands.RegionsGone: regions_gone,
             commands.HintApplied: self._hint_applied,

@@ -17,7 +17,7 @@ from usmd.server.latency import TIMED_A_TICK, Histogram
 
 MAX_WAITING: Final = 1 << 12
 """Faults of each kind that are timed while they wait; more are not timed."""
-_SERVED: Final = (commands.ZeroFill, commands.Restore, commands.Wake)
+_SERVED: Final = (commands.ZeroFill, commands.Restore, commands.MapAgain, commands.Wake)
 """Commands that wake the threads that wait for their pages."""
 
 

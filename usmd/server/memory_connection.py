@@ -32,7 +32,9 @@ from usmd.server.fault_wakeup import Sleep
 from usmd.server.memory_packets import MAX_DESCRIPTORS, peer_pidfd, reply_of, request_of, send_kill
 from usmd.server.session_calls import EMPTIED_SECONDS, SessionCalls
 from usmd.server.sessions import Session, Sessions
+from usmd.server.touch_sampling import TouchSampling
 
+Opening = client_pb2.MemoryAttach | client_pb2.MemoryBegin
 MAX_PIECES: Final = 4096
 """Pieces that the regions of a client may be in."""
 HINT_SECONDS: Final = 60.0
@@ -58,6 +60,7 @@ class Surroundings:
     features: uffd.Feature
     timeout: float
     allowance: Allowance
+    sampling: TouchSampling
     dispose: Callable[[int], None]
     connections: set[Connection] = field(default_factory=set)
     """Open connections."""
@@ -129,7 +132,7 @@ class Connection:
         """Do what a packet asks, and answer it; `descriptors` as for `_serve_packet`."""
         kind = request.WhichOneof("request")
         if kind == "attach":
-            self._attach(request.attach.session_token, descriptors)
+            self._attach(request.attach, descriptors)
         elif kind == "begin":
             self._begin(request.begin, descriptors)
         elif descriptors:
@@ -184,21 +187,21 @@ class Connection:
 
     # Requests
 
-    def _attach(self, token: str, descriptors: list[int]) -> None:
-        descriptor = self._userfaultfd_of("attach", descriptors)
-        session = self._around.sessions.find(token)
+    def _attach(self, attach: client_pb2.MemoryAttach, descriptors: list[int]) -> None:
+        self._check_userfaultfd("attach", descriptors)
+        session = self._around.sessions.find(attach.session_token)
         # A token that another process shows was stolen.
         foreign = session.identity is not None and session.identity.pid != self._pid
         if foreign or any(each.session is session for each in self._around.connections):
             raise UnknownSession("no session of this process without a memory connection has this token; attach first")
-        self._take(descriptor, descriptors, lambda: session)
+        self._take(attach, descriptors, lambda: session)
         self._answer(client_pb2.MemoryReply())
 
     def _begin(self, begin: client_pb2.MemoryBegin, descriptors: list[int]) -> None:
-        descriptor = self._userfaultfd_of("begin", descriptors)
+        self._check_userfaultfd("begin", descriptors)
         sessions = self._around.sessions
         session = self._take(
-            descriptor,
+            begin,
             descriptors,
             lambda: sessions.begin(
                 begin.name, self._pid, self._uid, Choice(begin.alloc, begin.evict), self._session_over
@@ -209,16 +212,15 @@ class Connection:
         )
         self._answer(client_pb2.MemoryReply(begun=begun))
 
-    def _userfaultfd_of(self, kind: str, descriptors: list[int]) -> int:
+    def _check_userfaultfd(self, kind: str, descriptors: list[int]) -> None:
         if self._client is not None:
             raise InvalidArgument("this connection has a userfaultfd already; there is one a session")
         if len(descriptors) != 1:
             raise InvalidArgument(f"{len(descriptors)} descriptors came with {kind}; exactly one is allowed")
         if not uffd.is_userfaultfd(descriptors[0]):
             raise InvalidArgument(f"the descriptor that came with {kind} is not a userfaultfd")
-        return descriptors[0]
 
-    def _take(self, descriptor: int, descriptors: list[int], session_of: Callable[[], Session]) -> Session:
+    def _take(self, wanted: Opening, descriptors: list[int], session_of: Callable[[], Session]) -> Session:
         """Serve the faults of a userfaultfd for the session of `session_of`, called last; raises UsmdError."""
         try:
             pidfd = peer_pidfd(self._peer, self._pid)
@@ -227,7 +229,8 @@ class Connection:
         around = self._around
         page_size = around.engine.core.state.settings.page_size
         try:
-            client = ClientMemory(descriptor, around.features, page_size, self._pid, around.engine.now)
+            features = around.features if wanted.system_calls_fault else around.features & ~uffd.HEARS_TOUCHES
+            client = ClientMemory(descriptors[0], features, page_size, self._pid, around.engine.now)
             session = session_of()
         except OSError as error:
             os.close(pidfd)
@@ -242,6 +245,7 @@ class Connection:
         self._timer.cancel()
         self._pidfd, self._client, self.session = pidfd, client, session
         around.allowance.settle(self._uid)
+        around.sampling.begin(client, session.process_id, pidfd)
         client.on_early = self._serve_soon
         self._loop.add_reader(pidfd, self._ended, "its client is gone")
         self._loop.add_reader(client.descriptor, self._faults)
@@ -390,6 +394,7 @@ class Connection:
             os.close(self._pidfd)
         if self._client is not None:
             self._loop.remove_reader(self._client.descriptor)
+            around.sampling.end(self._client)
             around.memory.disconnect(self._client)
             around.memory.farewell(self._client, poison=poison)
             self._client = None

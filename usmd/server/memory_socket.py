@@ -29,6 +29,7 @@ from usmd.server.memory_connection import Connection, Surroundings
 from usmd.server.memory_packets import refuse
 from usmd.server.session_calls import SessionCalls
 from usmd.server.sessions import Sessions
+from usmd.server.touch_sampling import TouchSampling
 
 MAX_CONNECTIONS: Final = 4096
 BACKLOG: Final = 128
@@ -54,6 +55,7 @@ class MemorySocket:
         wakeup: Sleep,
         features: uffd.Feature,
         *,
+        sampling: TouchSampling,
         timeout: float,
         of_user: int = MAX_CONNECTIONS,
         in_all: int = MAX_CONNECTIONS,
@@ -64,7 +66,7 @@ class MemorySocket:
         self._wakeup = wakeup
         self._allowance = Allowance("memory", of_user, min(in_all, MAX_CONNECTIONS), engine.now)
         self._around = Surroundings(
-            engine, memory, sessions, calls, wakeup, features, timeout, self._allowance, self._dispose
+            engine, memory, sessions, calls, wakeup, features, timeout, self._allowance, sampling, self._dispose
         )
         memory.on_held = self._held
         self._ticks = 0
@@ -128,6 +130,7 @@ class MemorySocket:
         self._ticks += 1
         if self._round is None and self._ticks >= TICKS_PER_AUDIT:
             self._ticks = 0
+            self._around.sampling.look()
             self._round = self._audit_all()
         for _ in range(REGIONS_A_TICK):
             if self._round is not None and next(self._round, None) is None:

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.support.examples import steps
 from tests.support.real_shell import SIGBUS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core import commands, events, release, work
+from usmd.core import commands, events, release, sampler, sampling, work
 from usmd.core.frames import FREE
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import DataLoss, LimitExceeded, NoRoom, Refused, SwapIOError
@@ -56,6 +56,9 @@ INDEX = st.integers(0, 40)
 class CoreMachine(RuleBasedStateMachine):
     """Some processes and regions, and what their owners believe."""
 
+    sampling = 0.0
+    """Pages taken out of page tables for each that comes in."""
+
     @initialize(
         frames=st.sampled_from([3, 3, 4, 5, 8, 12]),
         marks=st.sampled_from([(0, 0), (1, 2), (2, 2)]),
@@ -84,6 +87,7 @@ class CoreMachine(RuleBasedStateMachine):
                 max_fault_pages=max_fault_pages,
                 reclaim_batch=3,
                 scan_limit=6,
+                sampling=self.sampling,
             )
         )
         self.shell.hold_go_on = pages_an_event is not None
@@ -139,6 +143,8 @@ class CoreMachine(RuleBasedStateMachine):
             "app", alloc, evict, oom, swap_device=device, memory_max=memory_max, swap_max=swap_max
         )
         self.heard[process] = 0
+        if self.sampling:
+            self.shell.do(events.SetSampling(process, on=True))
 
     @precondition(lambda self: self.live() and len(self.model) < 5)
     @rule(pick=INDEX, pages=st.integers(1, 9))
@@ -394,8 +400,12 @@ class CoreMachine(RuleBasedStateMachine):
 class RealMachine(CoreMachine):
     """As above, while threads touch the same pages, whose faults are read late; and the core hears late of much."""
 
+    sampling = 3.0
+
     def make_shell(self, core):
         self.threads = []
+        self.patched.setattr(sampling, "BATCH", 2)
+        self.patched.setattr(sampler, "LEAST", 1)
         shell = RealShell(core, auto_io=False, auto_read=False, late=True)
         shell.on_touch = self.touched
         return shell
@@ -478,6 +488,18 @@ class RealMachine(CoreMachine):
         if self.shell.state_of(region, page) == "PRESENT":
             self.shell.punch(region, page)
             self.model[key][page] = bytes(PAGE)
+
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX)
+    def zap(self, pick, first):
+        """A client takes a page out of its page table, by itself."""
+        key = self.some_region(pick)
+        self.shell.zap(key[1], self.some_pages(key, first, 0)[0])
+
+    @precondition(lambda self: self.live())
+    @rule(pick=INDEX, on=st.booleans())
+    def set_sampling(self, pick, on):
+        self.shell.do(events.SetSampling(self.live()[pick % len(self.live())], on=on))
 
     @precondition(lambda self: self.shell.memory and not self.shell.stays)
     @rule(pick=INDEX)

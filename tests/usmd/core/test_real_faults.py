@@ -375,8 +375,8 @@ def test_the_kernels_message_may_come_after_its_session_or_region_or_beyond_it()
         (stranger, app.region, 0), (app.process, 99, 0), (app.process, app.region, 4), (app.process, app.region, -1),
         (77, app.region, 0),
     ):  # fmt: skip
-        for protected in (False, True):
-            app.shell.do(events.PageFaults(process, [events.PageFault(region, page, protected, protected)]))
+        for kind in (events.MISSING, events.PROTECTED, events.MINOR):
+            app.shell.do(events.PageFaults(process, [events.PageFault(region, page, kind == events.PROTECTED, kind)]))
     assert app.shell.counters() == before
     assert app.state.regions[app.region].resident == 0
 
@@ -384,9 +384,7 @@ def test_the_kernels_message_may_come_after_its_session_or_region_or_beyond_it()
 def test_one_that_is_wrong_does_not_stop_the_others_of_its_batch():
     app = App()
     app.shell.do(
-        events.PageFaults(
-            app.process, [events.PageFault(99, 0, False, False), events.PageFault(app.region, 2, True, False)]
-        )
+        events.PageFaults(app.process, [events.PageFault(99, 0, False), events.PageFault(app.region, 2, True)])
     )
     assert app.state_of(2) == "PRESENT"
 
@@ -454,7 +452,7 @@ def test_a_write_that_fails_lets_those_go_on_who_wait_for_the_page():
 def test_a_message_that_is_read_after_its_thread_went_on_does_no_harm():
     app = App()
     app.touch(0, DATA)
-    stale = [events.PageFault(app.region, 0, False, False), events.PageFault(app.region, 0, True, True)]
+    stale = [events.PageFault(app.region, 0, False), events.PageFault(app.region, 0, True, events.PROTECTED)]
     app.shell.do(events.PageFaults(app.process, stale))
     assert (app.state_of(), app.is_dirty(), app.touch(0).read) == ("PRESENT", True, DATA)
 
@@ -466,7 +464,7 @@ def test_a_protect_fault_that_is_read_after_its_page_went_brings_it_back_writabl
     app.shell.read_faults()
     app.evict()
     assert app.state_of() == "SWAPPED"
-    app.shell.do(events.PageFaults(app.process, [events.PageFault(app.region, 0, True, True)]))
+    app.shell.do(events.PageFaults(app.process, [events.PageFault(app.region, 0, True, events.PROTECTED)]))
     assert (app.state_of(), app.is_dirty(), app.slots_used()) == ("PRESENT", True, 0)
     assert app.touch(0, OTHER).read == DATA
 

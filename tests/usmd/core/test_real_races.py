@@ -136,7 +136,7 @@ def test_threads_that_write_to_a_page_that_went_meanwhile_have_it_filled_before_
     shell.late = True
     shell.evict(process, region)
     threads = [shell.touch(process, region, 0, OTHER) for _ in range(2)]
-    assert [thread.message.protected for thread in threads] == [True, True]
+    assert [thread.message.kind for thread in threads] == [events.PROTECTED] * 2
     while shell.untold:
         shell.tell()
     assert shell.state_of(region, 0) == "ABSENT"

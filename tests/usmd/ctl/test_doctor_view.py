@@ -98,3 +98,8 @@ def test_the_document_of_a_machine_without_userfaultfd_says_what_blocks():
     assert found["userfaultfd"]["features"][0]["here"] is None
     assert [each["blocks"] for each in found["missing"]] == [True, True]
     assert set(found["missing"][0]) == {"what", "how", "blocks"}
+
+
+def test_a_line_says_whether_touches_can_be_sampled():
+    assert "Touches        sampled, by pageout" in shown()
+    assert "Touches        faults alone: the kernel has swap" in shown(sampling_error="the kernel has swap")

@@ -32,7 +32,9 @@ def test_what_is_missing_is_said(summary):
     assert "to standard output" in text
     assert "the process ended: killed" in text
     assert "1,200 accesses were lost" in text
-    assert "real memory (userfaultfd): these are page faults and first writes to clean pages" in text
+    assert "real memory (userfaultfd): these are page faults, first writes to clean pages, and no other" in text
+    summary.header.sampling = "pageout"
+    assert "and a sample of the other touches of pages in memory (pageout)" in "\n".join(lines(summary, "-"))
     assert "next:" not in text
 
 

@@ -97,3 +97,12 @@ def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(report):
         ["arc", "0.0900", "-0.0100"],
     ]
     assert "not shown: µs/ACCESS, ACCESSES, MISSES" in "\n".join(text)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "says"), [("pageout", "a sample of the other touches"), ("off: no right", "no other touches")]
+)
+def test_a_shadow_of_real_memory_says_which_touches_it_gets(report, sampling, says):
+    report.faults_only = True
+    report.sampling = sampling
+    assert says in heading(report)[1].plain

@@ -132,3 +132,12 @@ def test_latencies_of_what_was_timed_are_told_with_their_tail():
 )
 def test_a_latency_has_the_unit_that_suits_it(seconds, text):
     assert format_latency(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("sampling", "says"),
+    [("pageout", "sampled, by pageout"), ("off: the kernel has swap", "faults alone: the kernel has swap")],
+)
+def test_a_line_says_how_touches_are_heard_of(sampling, says):
+    assert row(shown(a_status(sampling=sampling)), "Touches") == ["Touches", *says.split()]
+    assert "Touches" not in shown(a_status())

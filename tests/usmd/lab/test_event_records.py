@@ -98,7 +98,10 @@ def test_the_end_of_a_log_says_why():
         (b"", "allowed is a file that usmd serve --trace-events wrote"),
         (b"\x7fELF\n", "allowed is a file that usmd serve --trace-events wrote"),
         (b'{"usmd_events":"one"}\n', "not the header of an event log"),
-        (header_line(SETTINGS, DEVICES, complete=True).replace(b":1,", b":99,", 1), "an event log of version 99"),
+        (
+            header_line(SETTINGS, DEVICES, complete=True).replace(b":%d," % FORMAT, b":99,", 1),
+            "an event log of version 99",
+        ),
     ],
 )
 def test_what_is_no_header_is_refused(line, says):

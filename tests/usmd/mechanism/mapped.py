@@ -72,6 +72,12 @@ def make_read_only(address, length):
     _check("mprotect", address, length, mmap.PROT_READ)
 
 
+def is_mapped(address):
+    """Whether a page is in the page table of this process."""
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        return bool(os.pread(pagemap.fileno(), 8, address // HARDWARE_PAGE * 8)[7] & 0x80)
+
+
 def touch_by_system_call(address):
     """The errno of a system call that reads a byte; 0: it could."""
     reader, writer = os.pipe()
@@ -139,12 +145,14 @@ def remap(address, length, to, new_length=None):
 class Client:
     """A process as far as its memory goes. `close` gives everything back."""
 
-    def __init__(self, page_size, poison=True):
+    def __init__(self, page_size, poison=True, minor=False):
         self.page_size = page_size
         offer = uffd.probe()
         self.features = uffd.REQUIRED | uffd.WANTED & offer.features & ~(
             uffd.Feature(0) if poison else uffd.Feature.POISON
         )
+        if minor:
+            self.features |= uffd.HEARS_TOUCHES
         descriptor, self.way = uffd.open_userfaultfd()
         self.memory = ClientMemory(descriptor, self.features, page_size, os.getpid())
         self._descriptor = descriptor

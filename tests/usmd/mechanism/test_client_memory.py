@@ -21,7 +21,7 @@ from tests.usmd.mechanism.mapped import (
     unmap,
     write,
 )
-from usmd.core.events import PageFault
+from usmd.core.events import PROTECTED, PageFault
 from usmd.mechanism import client_memory, uffd
 from usmd.mechanism.client_memory import BUSY_TRIES, STUCK_SECONDS, ClientMemory
 from usmd.mechanism.uffd import Drained, Feature
@@ -131,7 +131,7 @@ def test_a_write_to_a_protected_page_is_a_fault_of_its_own_kind(world):
     assert world.protect(2)
     assert first_byte(world.at(2)) == 0
     writing = write(world.at(2), b"w")
-    assert world.client.faults() == [PageFault(REGION, 2, True, True)]
+    assert world.client.faults() == [PageFault(REGION, 2, True, PROTECTED)]
     world.unprotect(2)
     writing.result()
     assert first_byte(world.at(2)) == ord("w")
@@ -210,7 +210,7 @@ def test_a_copy_that_is_not_writable_has_its_first_write_told(world, writable):
     world.copy(4, writable=writable)
     writing = write(world.at(4), b"w")
     if not writable:
-        assert world.client.faults() == [PageFault(REGION, 4, True, True)]
+        assert world.client.faults() == [PageFault(REGION, 4, True, PROTECTED)]
         world.unprotect(4)
     writing.result()
     assert world.memory.read() == []
@@ -245,7 +245,7 @@ def test_a_range_over_moved_and_unmoved_pages_is_filled_and_protected_in_all_pla
     assert world.protect(0, PAGES)
     for page, place in enumerate(places):
         writing = write(place, b"w")
-        assert world.client.faults() == [PageFault(REGION, page, True, True)]
+        assert world.client.faults() == [PageFault(REGION, page, True, PROTECTED)]
         world.unprotect(page)
         writing.result()
 
@@ -380,7 +380,7 @@ def test_what_was_unmapped_is_nowhere_and_the_rest_is_served(world):
     assert world.protect(0, PAGES)
     for page in (1, 4, 7):
         writing = write(world.at(page), b"w")
-        assert world.client.faults() == [PageFault(REGION, page, True, True)]
+        assert world.client.faults() == [PageFault(REGION, page, True, PROTECTED)]
         world.unprotect(page)
         writing.result()
 
@@ -415,7 +415,7 @@ def test_protection_outlasts_madv_dontneed(world):
     world.copy(2, writable=False)
     advise(world.at(2), HARDWARE_PAGE, mmap.MADV_DONTNEED)
     writing = write(world.at(2), b"w")
-    assert world.client.faults() == [PageFault(REGION, 2, True, True)]
+    assert world.client.faults() == [PageFault(REGION, 2, True, PROTECTED)]
     world.unprotect(2)
     writing.result()
 
@@ -454,7 +454,7 @@ def test_a_mapping_that_was_split_is_protected_and_poisoned_as_a_whole(poisoning
     assert poisoning.protect(0, PAGES)
     for page in (0, 4):
         writing = write(poisoning.at(page), b"w")
-        assert poisoning.client.faults() == [PageFault(REGION, page, True, True)]
+        assert poisoning.client.faults() == [PageFault(REGION, page, True, PROTECTED)]
         poisoning.unprotect(page)
         writing.result()
 
@@ -659,7 +659,7 @@ def test_what_is_brought_in_while_its_poison_is_put_off_is_poisoned_no_more_and_
     world.memory.retry()
     assert [world.client.is_poisoned(world.at(page)) for page in (0, 2)] == [True, True]
     writing = write(world.at(1), b"w")
-    assert world.client.faults() == [PageFault(REGION, 1, write=True, protected=True)]
+    assert world.client.faults() == [PageFault(REGION, 1, True, PROTECTED)]
     world.unprotect(1)
     writing.result()
 
@@ -723,7 +723,7 @@ def test_who_cannot_be_let_write_is_woken_and_told_again(world, monkeypatch):
     world.zero(2)
     world.protect(2)
     writing = write(world.at(2), b"w")
-    assert world.client.faults() == [PageFault(REGION, 2, True, True)]
+    assert world.client.faults() == [PageFault(REGION, 2, True, PROTECTED)]
     with monkeypatch.context() as patch:
 
         def busy(*_, **__):
@@ -731,7 +731,7 @@ def test_who_cannot_be_let_write_is_woken_and_told_again(world, monkeypatch):
 
         patch.setattr(uffd, "write_protect", busy)
         world.unprotect(2)
-    assert world.client.faults() == [PageFault(REGION, 2, True, True)]
+    assert world.client.faults() == [PageFault(REGION, 2, True, PROTECTED)]
     world.unprotect(2)
     writing.result()
 

@@ -18,7 +18,7 @@ from tests.usmd.mechanism.mapped import (
 )
 from tests.usmd.mechanism.memory_world import LARGE, OTHER, PAGES, REGION, World, key, large, small, world
 from usmd.core.commands import SlotPage
-from usmd.core.events import PageFault
+from usmd.core.events import PROTECTED, PageFault
 from usmd.errors import DataLoss, SwapIOError, Unmapped
 from usmd.mechanism import userfaultfd
 from usmd.mechanism.base import Busy, Stage
@@ -272,7 +272,7 @@ def test_pages_that_are_there_when_the_client_comes_are_protected(world):
     later.connect()
     for page in (1, 5, 6):
         writing = write(later.at(page), b"w")
-        assert later.client.faults() == [PageFault(REGION, page, True, True)]
+        assert later.client.faults() == [PageFault(REGION, page, True, PROTECTED)]
         later.memory.restore([key(page)], [True])
         writing.result()
     touching = read(later.at(3))
@@ -283,7 +283,7 @@ def test_pages_that_are_there_when_the_client_comes_are_protected(world):
     writing = write(later.at(2), b"w")  # zeros without a client are a hole
     assert later.client.faults() == [PageFault(REGION, 2, True)]
     assert later.memory.wake([key(2)]) == [key(2)]
-    assert later.client.faults() == [PageFault(REGION, 2, True, True)]  # its first write is heard of
+    assert later.client.faults() == [PageFault(REGION, 2, True, PROTECTED)]  # its first write is heard of
     later.memory.restore([key(2)], [True])
     writing.result()
     later.close()
@@ -309,7 +309,7 @@ def test_a_region_that_cannot_be_protected_now_is_mapped_nowhere_and_can_be_once
     assert not later.client.memory.mapped(REGION)
     later.connect()
     writing = write(later.at(1), b"w")
-    assert later.client.faults() == [PageFault(REGION, 1, True, True)]
+    assert later.client.faults() == [PageFault(REGION, 1, True, PROTECTED)]
     later.memory.restore([key(1)], [True])
     writing.result()
     later.close()

@@ -14,6 +14,7 @@ WITHOUT_HARM = {
     commands.Attached, commands.Mapped, commands.HintSet, commands.Pinned, commands.Accessed,  # answers
     commands.RegionsGone, commands.DiscardSlots, commands.Ended,  # what they are about is gone in any case
     commands.Notice, commands.GoOn, commands.HintApplied,
+    commands.Sample,  # nothing but hearing of touches depends on it
 }  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def test_what_has_a_completion_fails_by_it():
     "command",
     [
         commands.ZeroFill([1], [7]), commands.Release([7]), commands.Restore([7], [True]), commands.Wake([7]),
-        commands.Poison([7], [""]),
+        commands.Poison([7], [""]), commands.MapAgain([7], [True]),
     ],
     ids=lambda command: type(command).__name__,
 )  # fmt: skip
@@ -45,7 +46,7 @@ def test_outcomes_name_their_process():
 def test_no_command_is_forgotten():
     handled = {
         commands.Protect, commands.ReadSlots, commands.WriteSlots, commands.ZeroFill, commands.Release,
-        commands.Restore, commands.Wake, commands.Poison, commands.Outcomes,
+        commands.Restore, commands.MapAgain, commands.Wake, commands.Poison, commands.Outcomes,
     }  # fmt: skip
     every = {
         each

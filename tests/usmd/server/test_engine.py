@@ -102,9 +102,9 @@ class Bench:
             events.Faults(self.process, [events.FaultRequest(page, self.region, page, 1, False) for page in pages])
         )
 
-    def touch(self, page, write=False, protected=False):
+    def touch(self, page, write=False, kind=events.MISSING):
         """A real fault."""
-        self.engine.submit(events.PageFaults(self.process, [events.PageFault(self.region, page, write, protected)]))
+        self.engine.submit(events.PageFaults(self.process, [events.PageFault(self.region, page, write, kind)]))
 
     def store(self, page, data):
         """Whether the page was present."""
@@ -218,7 +218,7 @@ def test_the_memory_hears_of_real_faults_in_the_words_of_the_core():
         assert bench.load(0) is None
         bench.touch(0)
         assert bench.load(0) == b"x" * PAGE
-        bench.touch(0, write=True, protected=True)
+        bench.touch(0, write=True, kind=events.PROTECTED)
         assert memory.told == [("zero", key), ("wake", key), ("release", key), ("restore", (key, True))]
         bench.engine.submit(events.Unmap(bench.process, bench.region))
         assert memory.told[-1] == ("drop", bench.region, False)

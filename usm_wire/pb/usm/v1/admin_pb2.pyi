@@ -89,6 +89,7 @@ class GetStatusResponse(_message.Message):
     LATENCIES_FIELD_NUMBER: _builtins.int
     PROCESSES_AT_MEMORY_MAX_FIELD_NUMBER: _builtins.int
     PROCESSES_AT_SWAP_MAX_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -139,6 +140,8 @@ class GetStatusResponse(_message.Message):
     """Processes that have as many pages in memory as their memory_max allows."""
     processes_at_swap_max: _builtins.int
     """Processes of which as many pages count against their swap_max as it allows: what is dirty stays in memory."""
+    sampling: _builtins.str
+    """How touches of real memory that are no faults are heard of, or "off: " and why they are not."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -177,10 +180,11 @@ class GetStatusResponse(_message.Message):
         latencies: _abc.Iterable[Global___Latency] | None = ...,
         processes_at_memory_max: _builtins.int = ...,
         processes_at_swap_max: _builtins.int = ...,
+        sampling: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1740,6 +1744,7 @@ class RecordingHeader(_message.Message):
     EVICT_POLICY_FIELD_NUMBER: _builtins.int
     MECHANISM_FIELD_NUMBER: _builtins.int
     FAULTS_ONLY_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     process_name: _builtins.str
@@ -1755,7 +1760,11 @@ class RecordingHeader(_message.Message):
     mechanism: _builtins.str
     """Name of the memory mechanism."""
     faults_only: _builtins.bool
-    """Only faults and first writes to clean pages are seen, and no other touch of a page that is in memory."""
+    """Only faults and first writes to clean pages are seen, and of other touches of pages in memory those that `sampling`
+    tells of.
+    """
+    sampling: _builtins.str
+    """As of GetStatusResponse."""
     def __init__(
         self,
         *,
@@ -1767,10 +1776,11 @@ class RecordingHeader(_message.Message):
         evict_policy: _builtins.str = ...,
         mechanism: _builtins.str = ...,
         faults_only: _builtins.bool = ...,
+        sampling: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evict_policy", b"evict_policy", "faults_only", b"faults_only", "frames", b"frames", "mechanism", b"mechanism", "page_size", b"page_size", "process_id", b"process_id", "process_name", b"process_name", "started_seconds", b"started_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evict_policy", b"evict_policy", "faults_only", b"faults_only", "frames", b"frames", "mechanism", b"mechanism", "page_size", b"page_size", "process_id", b"process_id", "process_name", b"process_name", "sampling", b"sampling", "started_seconds", b"started_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1838,6 +1848,7 @@ class ShadowReport(_message.Message):
     WALL_SHARE_FIELD_NUMBER: _builtins.int
     FAULTS_ONLY_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     process_name: _builtins.str
@@ -1865,9 +1876,11 @@ class ShadowReport(_message.Message):
     wall_share: _builtins.float
     """Share of the wall time that the daemon spends on it, since the start."""
     faults_only: _builtins.bool
-    """Only faults and first writes to clean pages are seen, and no other touch of a page that is in memory."""
+    """As of RecordingHeader."""
     ended: _builtins.str
     """Why nothing follows; in the last message alone, else empty."""
+    sampling: _builtins.str
+    """As of GetStatusResponse."""
     @_builtins.property
     def simulations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowSimulation]:
         """The simulations: first that of the policy that was in force at the start, then as asked for."""
@@ -1891,10 +1904,11 @@ class ShadowReport(_message.Message):
         wall_share: _builtins.float = ...,
         faults_only: _builtins.bool = ...,
         ended: _builtins.str = ...,
+        sampling: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "dropped", b"dropped", "ended", b"ended", "faults_only", b"faults_only", "frames", b"frames", "live_miss_ratio", b"live_miss_ratio", "live_misses", b"live_misses", "live_policy", b"live_policy", "looked_at", b"looked_at", "microseconds_an_access", b"microseconds_an_access", "process_id", b"process_id", "process_name", b"process_name", "sample", b"sample", "seconds", b"seconds", "simulations", b"simulations", "wall_share", b"wall_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "dropped", b"dropped", "ended", b"ended", "faults_only", b"faults_only", "frames", b"frames", "live_miss_ratio", b"live_miss_ratio", "live_misses", b"live_misses", "live_policy", b"live_policy", "looked_at", b"looked_at", "microseconds_an_access", b"microseconds_an_access", "process_id", b"process_id", "process_name", b"process_name", "sample", b"sample", "sampling", b"sampling", "seconds", b"seconds", "simulations", b"simulations", "wall_share", b"wall_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

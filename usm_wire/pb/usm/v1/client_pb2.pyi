@@ -681,16 +681,22 @@ class MemoryAttach(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    SYSTEM_CALLS_FAULT_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
     """The token of the session."""
+    system_calls_fault: _builtins.bool
+    """True if the userfaultfd reports faults of system calls, too. Only then may usmd take pages that are in memory out of
+    the page table for a while, to hear of touches: else a system call that meets one would fail with EFAULT.
+    """
     def __init__(
         self,
         *,
         session_token: _builtins.str = ...,
+        system_calls_fault: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_token", b"session_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_token", b"session_token", "system_calls_fault", b"system_calls_fault"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -705,22 +711,26 @@ class MemoryBegin(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ALLOC_FIELD_NUMBER: _builtins.int
     EVICT_FIELD_NUMBER: _builtins.int
+    SYSTEM_CALLS_FAULT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the session for people, and for the rules that choose its policies."""
     alloc: _builtins.str
     """Alloc policy that the client chooses, as in AttachRequest."""
     evict: _builtins.str
     """Evict policy that the client chooses, as in AttachRequest."""
+    system_calls_fault: _builtins.bool
+    """As of MemoryAttach."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         alloc: _builtins.str = ...,
         evict: _builtins.str = ...,
+        system_calls_fault: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "evict", b"evict", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "evict", b"evict", "name", b"name", "system_calls_fault", b"system_calls_fault"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,86 @@
+"""The ways to take pages out: what is asked of the kernel, what its refusals mean, and when there is no way."""
+
+import ctypes
+import errno
+import os
+
+import pytest
+
+from usmd.mechanism import sampler, uffd
+from usmd.mechanism.sampler import MAX_RANGES, Pageout, kernel_swap, why_no_features
+from usmd.mechanism.uffd import Feature
+
+ALL = uffd.HEARS_TOUCHES | Feature.WP_UNPOPULATED
+HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+
+
+class Kernel:
+    """process_madvise: each answer is the number of bytes advised, or a negative errno; then all of them are."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.calls = []
+
+    def __call__(self, number, pidfd, vector, count, advice, flags):
+        at = ctypes.cast(vector, ctypes.POINTER(sampler._Range))
+        ranges = [(at[index].address, at[index].length) for index in range(count)]
+        self.calls.append(ranges)
+        assert (number, pidfd, advice, flags) == (440, 7, 21, 0)
+        answer = self.answers.pop(0) if self.answers else sum(length for _, length in ranges)
+        if answer < 0:
+            ctypes.set_errno(-answer)
+            return -1
+        return answer
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    def answering(*answers):
+        made = Kernel(*answers)
+        monkeypatch.setattr(sampler, "_syscall", made)
+        return made
+
+    return answering
+
+
+def test_ranges_go_out_by_one_call_for_many(kernel):
+    asked = kernel()
+    ranges = [(4096 * number, 4096) for number in range(1, MAX_RANGES + 2)]
+    assert Pageout(7).take_out(ranges) == ""
+    assert asked.calls == [ranges[:MAX_RANGES], ranges[MAX_RANGES:]]
+
+
+@pytest.mark.parametrize("error", [errno.ENOMEM, errno.EINVAL, errno.ESRCH])
+def test_a_range_that_its_client_unmapped_or_locked_is_skipped(kernel, error):
+    asked = kernel(4096, -error)
+    assert Pageout(7).take_out([(4096, 4096), (8192, 4096), (16384, 8192), (65536, 4096)]) == ""
+    assert [len(each) for each in asked.calls] == [4, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(errno.EPERM, "CAP_SYS_NICE"), (errno.EACCES, "CAP_SYS_PTRACE"), (errno.ENOSYS, os.strerror(errno.ENOSYS))],
+)
+def test_a_refusal_for_good_says_what_is_needed(kernel, error, why):
+    asked = kernel(-error)
+    assert why in Pageout(7).take_out([(4096, 4096), (16384, 4096)])
+    assert len(asked.calls) == 1
+
+
+@pytest.mark.parametrize("lacking", [Feature.MINOR_SHMEM, Feature.WP_UNPOPULATED])
+def test_a_kernel_that_cannot_put_pages_back_as_they_were_is_named_by_what_it_lacks(lacking):
+    assert why_no_features(ALL) == ""
+    assert f"UFFD_FEATURE_{lacking.name}" in why_no_features(ALL & ~lacking)
+
+
+def test_swap_of_the_kernel_is_in_the_way(tmp_path):
+    swaps = tmp_path / "swaps"
+    assert kernel_swap(swaps) == ""  # a kernel without swap has no such file
+    swaps.write_text(HEADER)
+    assert kernel_swap(swaps) == ""
+    swaps.write_text(HEADER + "/dev/zram0 partition 1048572 0 100\n")
+    assert "/dev/zram0" in kernel_swap(swaps)
+
+
+def test_swap_that_cannot_be_looked_at_counts_as_in_the_way(tmp_path):
+    assert "cannot be read" in kernel_swap(tmp_path)  # a folder

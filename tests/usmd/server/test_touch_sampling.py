@@ -1,0 +1,113 @@
+"""Which clients are sampled, and what the core, the log and operators are told when that begins and ends."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from usmd.core import events
+from usmd.core.settings import CoreSettings
+from usmd.mechanism import uffd
+from usmd.mechanism.uffd import HEARS_TOUCHES, Feature
+from usmd.mechanism.userfaultfd import UserfaultfdMemory
+from usmd.server.engine import Engine
+from usmd.server.touch_sampling import TouchSampling
+from usmd.swap.memory import MemorySwapDevice
+
+ALL = uffd.REQUIRED | HEARS_TOUCHES | Feature.WP_UNPOPULATED
+PAGE = 4096
+
+
+class Client:
+    """A ClientMemory, as far as sampling goes."""
+
+    def __init__(self, features=ALL):
+        self.features = features
+        self.sampled = SimpleNamespace(sampler=None)
+
+
+class Bench:
+    """An engine over real memory without clients, and its sampling; `swap` is the kernel's."""
+
+    def __init__(self, rate=2.0, features=ALL):
+        settings = CoreSettings(
+            frames=8, page_size=PAGE, deny_budget=4, deny_budget_total=4, sampling=rate,
+            default_policies=("first_fit", "fifo", "refuse"),
+        )  # fmt: skip
+        self.memory = UserfaultfdMemory(PAGE)
+        self.engine = Engine(settings, self.memory, [MemorySwapDevice(number=0, name="swap", slots=8, page_size=PAGE)])
+        self.swap = ""
+        self.sampling = TouchSampling(self.engine, self.memory, features, lambda: self.swap)
+        self.process = self.engine.submit(events.Attach("app", "first_fit", "fifo", "refuse")).process_id
+
+    def active(self):
+        """Whether the core takes pages of the process out; None: it never did."""
+        found = self.engine.core.state.processes[self.process].sampling
+        return None if found is None else found.active
+
+
+@pytest.fixture
+def make():
+    made = []
+
+    def bench(*arguments, **options):
+        made.append(Bench(*arguments, **options))
+        return made[-1]
+
+    yield bench
+    for each in made:
+        asyncio.run(each.engine.close())
+
+
+def test_a_client_whose_userfaultfd_hears_touches_is_sampled_until_it_is_gone(make):
+    bench = make()
+    assert (bench.memory.sampling, bench.sampling.features) == ("pageout", HEARS_TOUCHES)
+    app = Client()
+    bench.sampling.begin(app, bench.process, 0)
+    assert (app.sampled.sampler.name, bench.active()) == ("pageout", True)
+    bench.sampling.end(app)
+    assert app.sampled.sampler is None
+
+
+def test_a_client_whose_system_calls_would_fail_is_not(make):
+    bench, app = make(), Client(uffd.REQUIRED)
+    bench.sampling.begin(app, bench.process, 0)
+    assert (app.sampled.sampler, bench.active()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"rate": 0.0}, 'memory.sampling = "off"'), ({"features": ALL & ~Feature.WP_UNPOPULATED}, "WP_UNPOPULATED")],
+)
+def test_nobody_is_where_it_is_switched_off_or_the_kernel_cannot(make, options, why):
+    bench = make(**options)
+    assert bench.sampling.features == Feature(0)
+    assert bench.memory.sampling.startswith("off: ")
+    assert why in bench.memory.sampling
+
+
+def test_it_rests_while_the_kernel_has_swap(make, logged):
+    bench, app = make(), Client()
+    bench.sampling.begin(app, bench.process, 0)
+    bench.swap = "the kernel has swap (/dev/zram0)"
+    for _ in range(2):
+        bench.sampling.look()
+    assert (bench.active(), bench.memory.sampling) == (False, "off: the kernel has swap (/dev/zram0)")
+    late = Client()
+    other = bench.engine.submit(events.Attach("late", "first_fit", "fifo", "refuse")).process_id
+    bench.sampling.begin(late, other, 0)
+    assert bench.engine.core.state.processes[other].sampling is None
+    bench.swap = ""
+    bench.sampling.look()
+    assert (bench.active(), bench.memory.sampling) == (True, "pageout")
+    assert bench.engine.core.state.processes[other].sampling.active
+    assert [line["event"] for line in logged] == ["sampling_suspended", "sampling_resumed"]
+
+
+def test_a_client_of_which_no_page_can_be_taken_out_is_told_of_once(make, logged):
+    bench, app = make(), Client()
+    bench.sampling.begin(app, bench.process, 0)
+    for _ in range(2):
+        bench.memory.on_unsampled(app, "process_madvise is not permitted")
+    assert bench.active() is False
+    assert [(line["event"], line["why"]) for line in logged] == [("sampling_ended", "process_madvise is not permitted")]

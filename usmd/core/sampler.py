@@ -1,0 +1,69 @@
+"""Takes pages of sampled processes out of their page tables, see `sampling`, and puts pages back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from usmd.core.frame_list import FrameLinks
+from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
+from usmd.core.sampling import Sampling
+
+if TYPE_CHECKING:
+    from usmd.core.events import SetSampling
+    from usmd.core.region import Process
+    from usmd.core.state import State
+
+MAX_AN_EVENT: Final = 128
+"""Pages taken out in one event, which bounds its time."""
+STAYS: Final = 8
+"""Of its pages in memory, one in so many stays in the page table: those heard of last."""
+LEAST: Final = 64
+"""Pages that stay at least: more than the frames held for real faults, which are not touched yet."""
+
+
+class Sampler:
+    """Takes pages out of page tables, and puts them back."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def set(self, event: SetSampling) -> None:
+        """Begin to sample a process, or cease."""
+        state = self._state
+        process = state.processes.get(event.process_id)
+        if process is None or state.settings.sampling <= 0:
+            return
+        if process.sampling is not None:
+            process.sampling.active = event.on
+            process.sampling.due = 0.0
+        elif event.on:
+            if state.sampling_links is None:
+                state.sampling_links = FrameLinks(state.frames.count)
+            process.sampling = Sampling(state.sampling_links, state.settings.sampling)
+
+    def take_out(self) -> None:
+        """Take out the pages that are due, the oldest first."""
+        wanted, self._state.sampling_wanted = self._state.sampling_wanted, []
+        for process in wanted:
+            if process.sampling is not None and process.process_id in self._state.processes:
+                self._take_out_of(process, process.sampling)
+        self._state.samples.sort()  # neighbours next to each other: a run is one call
+
+    def _take_out_of(self, process: Process, sampling: Sampling) -> None:
+        state = self._state
+        frames, mapped = state.frames, sampling.mapped
+        stay = max(process.resident // STAYS, LEAST)
+        for _ in range(min(int(sampling.due), MAX_AN_EVENT, mapped.length - stay)):
+            pfn = mapped.head
+            if frames.state[pfn] == PRESENT and not frames.flags[pfn] & (KEPT | HELD) and pfn not in state.recent:
+                mapped.remove(pfn)
+                state.samples.append(frames.page[pfn])
+                process.counters.sampled += 1
+            else:
+                mapped.move_to_end(pfn)
+        sampling.due = 0.0  # what could not be taken out now is not saved up for later
+
+    def put_back(self, pfn: int) -> None:
+        """A PRESENT page must be in the page table, because a thread waits for that, or a pin promises it."""
+        frames = self._state.frames
+        self._state.maps_again[frames.page[pfn]] = bool(frames.flags[pfn] & DIRTY)

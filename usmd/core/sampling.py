@@ -1,0 +1,52 @@
+"""Sampled touches: pages leave the client's page table for a while, so that the next touch of each is heard.
+
+On real memory the daemon hears of faults alone, so an evict policy cannot tell a page that is touched all the time from
+one that is not. `Sampling` therefore keeps the pages of a process that are in its page table, in the order in which
+they were last heard of. When other pages come in and memory is short, `Sampler` takes the oldest out. A page that is
+touched then comes back by a MINOR fault, and the policy gets its `page_accessed`. A page that is not touched stays out
+until the policy chooses it. This is the segmented FIFO of VMS (Turner and Levy, "Segmented FIFO page replacement",
+SIGMETRICS 1981), but the order of victims is the policy's.
+
+Nothing but hearing depends on it: reclaim takes a page with the same steps, in the page table or not.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from usmd.core.frame_list import FrameLinks
+
+BATCH: Final = 16
+"""Pages taken out at a time; runs of fewer cost twice as much a page in the kernel."""
+
+
+class Sampling:
+    """The pages of a process that are in its page table, as far as the core knows, oldest first.
+
+    `active`: whether the shell can take pages out. `due`: pages that may be taken out, earned by pages that came in.
+    """
+
+    __slots__ = ("_rate", "active", "due", "mapped")
+
+    def __init__(self, links: FrameLinks, rate: float) -> None:
+        self._rate = rate
+        self.active = True
+        self.due = 0.0
+        self.mapped = links.new_list()
+
+    def came(self, pfn: int, *, short: bool) -> bool:
+        """A page came in. `short`: memory is, so touches matter. Returns whether a batch became due."""
+        self.mapped.append(pfn)
+        if not short or not self.active:
+            return False
+        before = self.due
+        self.due = before + self._rate
+        return before < BATCH <= self.due
+
+    def heard(self, pfn: int) -> bool:
+        """A page was touched, and is in the page table again; returns whether it was out."""
+        if pfn in self.mapped:
+            self.mapped.move_to_end(pfn)
+            return False
+        self.mapped.append(pfn)
+        return True

@@ -1,0 +1,81 @@
+"""Which clients have their touches sampled, and why the others have not. The core decides which pages are taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from usmd import log
+from usmd.core import events
+from usmd.mechanism import sampler, uffd
+from usmd.mechanism.client_memory import ClientMemory
+from usmd.mechanism.userfaultfd import UserfaultfdMemory
+from usmd.server.engine import Engine
+
+WAY = sampler.Pageout
+
+
+class TouchSampling:
+    """Begins, suspends and ends the sampling of clients.
+
+    `why_not`: why no client is sampled now; empty if clients are. `kernel_swap` says why the kernel's own swap is in
+    the way, or nothing.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        memory: UserfaultfdMemory,
+        features: uffd.Feature,
+        kernel_swap: Callable[[], str] = sampler.kernel_swap,
+    ) -> None:
+        """`features`: what the kernel offers."""
+        self._engine = engine
+        self._memory = memory
+        self._kernel_swap = kernel_swap
+        self._clients: dict[ClientMemory, int] = {}
+        """Clients that can be sampled, by their process."""
+        self._never = "" if engine.core.state.settings.sampling else 'memory.sampling = "off"'
+        self._never = self._never or sampler.why_no_features(features)
+        self.why_not = "not looked yet"
+        memory.on_unsampled = self._cannot
+        self.look()
+
+    @property
+    def features(self) -> uffd.Feature:
+        """The features that a client's userfaultfd needs for this beside the others."""
+        return uffd.Feature(0) if self._never else uffd.HEARS_TOUCHES
+
+    def begin(self, client: ClientMemory, process_id: int, pidfd: int) -> None:
+        """Sample a client, if its userfaultfd can hear of touches. `pidfd`: of its process, open until `end`."""
+        if uffd.HEARS_TOUCHES not in client.features:
+            return
+        client.sampled.sampler = WAY(pidfd)
+        self._clients[client] = process_id
+        self._engine.submit(events.SetSampling(process_id, on=not self.why_not))
+
+    def end(self, client: ClientMemory) -> None:
+        """A client is no longer served."""
+        client.sampled.sampler = None
+        self._clients.pop(client, None)
+
+    def look(self) -> None:
+        """Look whether the kernel's swap has come or gone. Called about once a second."""
+        why_not = self._never or self._kernel_swap()
+        if why_not == self.why_not:
+            return
+        changed = bool(why_not) != bool(self.why_not)
+        self.why_not = why_not
+        self._memory.sampling = f"off: {why_not}" if why_not else WAY.name
+        if not changed:
+            return
+        if self._clients:
+            log.event("sampling_suspended" if why_not else "sampling_resumed", **({"why": why_not} if why_not else {}))
+        for process_id in self._clients.values():
+            self._engine.submit(events.SetSampling(process_id, on=not why_not))
+
+    def _cannot(self, client: ClientMemory, why: str) -> None:
+        """No page of a client can be taken out."""
+        process_id = self._clients.pop(client, None)
+        if process_id is not None:
+            log.event("sampling_ended", process_id=process_id, why=why)
+            self._engine.submit(events.SetSampling(process_id, on=False))
