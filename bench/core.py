@@ -23,6 +23,8 @@ EVENTS: Final = 20000
 HINTS: Final = 10_000
 ALLOC: Final = "async_aware"
 EVICT: Final = "hint_aware"
+SCATTER: Final = 7919
+"""Coprime to all numbers of pages below: its multiples are all pages, in an order in which no policy reads ahead."""
 
 
 def make_core(frames: int, overcommit: int = 8) -> tuple[Core, int, int]:
@@ -81,18 +83,19 @@ def fault(process: int, region: int, page: int, count: int = 1) -> events.Faults
 def minor_faults() -> float:
     """Microseconds of a minor fault on an untouched page, with free frames."""
     core, process, region = make_core(FRAMES)
-    todo = [fault(process, region, page) for page in range(EVENTS)]
+    todo = [fault(process, region, number * SCATTER % EVENTS) for number in range(EVENTS)]
     return per_event(core, todo, EVENTS)
 
 
 def batched_faults() -> float:
     """Microseconds per minor fault in a batch of 64."""
     core, process, region = make_core(FRAMES)
+    pages = [number * SCATTER % EVENTS for number in range(EVENTS)]
     todo = [
-        events.Faults(process, [events.FaultRequest(1, region, page, 1, False) for page in range(first, first + 64)])
+        events.Faults(process, [events.FaultRequest(1, region, page, 1, False) for page in pages[first : first + 64]])
         for first in range(0, EVENTS, 64)
     ]
-    return per_event(core, todo, len(todo) * 64)
+    return per_event(core, todo, EVENTS)
 
 
 def resident_accesses() -> float:
@@ -101,7 +104,7 @@ def resident_accesses() -> float:
     pages = EVENTS // 4
     for page in range(pages):
         core.handle(fault(process, region, page), 0.0)
-    order = [number * 7919 % pages for number in range(EVENTS)]
+    order = [number * SCATTER % pages for number in range(EVENTS)]
     todo = [events.Access(process, region, page, 1, number % 2 == 0) for number, page in enumerate(order)]
     return per_event(core, todo, EVENTS)
 
@@ -117,7 +120,7 @@ def evicting_faults() -> float:
 
     start = time.perf_counter()
     for page in range(EVENTS // 2):
-        settle(core, core.handle(fault(process, region, page % pages), 0.0))
+        settle(core, core.handle(fault(process, region, page * SCATTER % pages), 0.0))
     return (time.perf_counter() - start) / (EVENTS // 2) * 1e6
 
 

@@ -53,7 +53,8 @@ def run(gib: int) -> None:
     if why_not:
         print(f"  skipped: {why_not}")
         return
-    flags = ("--mechanism", "userfaultfd", "--page-size", str(PAGE), "--swap", "memory:64MiB")
+    single = ("--alloc", "flexible_huge_pages(pages=1)")  # so that each touch of the neighbour is a fault
+    flags = ("--mechanism", "userfaultfd", "--page-size", str(PAGE), "--swap", "memory:64MiB", *single)
     try:
         with compiled() as folder, running(*flags, "--memory", str((NEIGHBOUR_PAGES + 4096) * PAGE)) as daemon:
             measure(daemon.address, Touch(folder / "touch.so"), gib)

@@ -72,8 +72,11 @@ class Setting(NamedTuple):
         return FAULTS[self.pages] * self.pages * PAGE
 
     def fault(self, address: int) -> Nanoseconds:
-        """Write to the first page of each block; returns the time of each touch."""
-        blocks = np.arange(0, FAULTS[self.pages] * self.pages, self.pages, dtype=np.uint32)
+        """Write to the first page of each block, in random order; returns the time of each touch.
+
+        In ascending order most pages would come without a fault.
+        """
+        blocks = np.random.default_rng(0).permutation(FAULTS[self.pages]).astype(np.uint32) * np.uint32(self.pages)
         with on_cpus(self.here):
             return self.touch.touch(address, blocks, write=True)
 

@@ -88,7 +88,7 @@ def report(client: lib_usm.Client, echo: Echo, batch: int, trips: int) -> None:
     ours, bare = [], []
     for _ in range(ROUNDS):
         region = client.mmap(PAGES * client.page_size)
-        fresh = iter(range(PAGES))
+        fresh = (page * 7919 % PAGES for page in range(PAGES))  # in no order, or most pages would come without a fault
 
         def trip(count: int, region: lib_usm.Region = region, fresh: Iterator[int] = fresh) -> None:
             answers = client.fault_many([(region, next(fresh), 1) for _ in range(count)])

@@ -193,7 +193,7 @@ def test_it_stands_inside_another_policy_as_the_page_says(terminals):
     (inside,) = re.findall(r"`(--evict 'hint_aware\([^`]*')`", PAGE.read_text(encoding="utf-8"))
     (serve, _), (program, _), *_ = commands("On live memory")
     with terminals.serving(f"{serve.partition(' --evict')[0]} {inside}"), terminals.waiting(program):
-        assert "ALLOW: dirty, least recently used" in terminals.run("usmctl explain app data+800KiB")
+        assert "ALLOW: dirty, least recently used" in terminals.run("usmctl explain app data+1000KiB")
 
 
 def test_it_is_built_as_a_package_and_found_by_its_entry_point(terminals, tmp_path):

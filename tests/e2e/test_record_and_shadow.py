@@ -143,7 +143,7 @@ def test_over_real_memory_a_recording_is_of_faults_and_says_so(tmp_path):
     require_real_memory()
     file = tmp_path / "real.usm"
     with (
-        running_daemon(tmp_path, *MEMORY, mechanism="userfaultfd") as daemon,
+        running_daemon(tmp_path, *MEMORY, "--alloc", "first_fit", mechanism="userfaultfd") as daemon,
         told_clients(daemon.address, "app") as (app,),
     ):
         app.map("data", PAGES)

@@ -139,7 +139,7 @@ class Core:
                 self._mapping.replace_misbehaving()
             if self._work and not self._asked_to_go_on:  # else GoOn is on its way
                 self._go_on()
-            if self._frames.free < self._high:
+            if self._frames.free < self._high + state.ahead:
                 self.reclaim.between_marks()
             else:
                 self.reclaim.reclaiming = False
@@ -289,6 +289,7 @@ class Core:
     def _tick(self, event: events.Tick) -> None:
         del event
         self.state.choose_stopwatch()
+        self.state.ahead = self.state.ahead * 7 // 8
         self._hinting.expire()
         self._end_holds()
         if self.state.now >= self.state.policy_returns:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_GUESSES: Final = 1024
 """Guesses that one batch of faults may bring in, which bounds the time that a batch takes."""
 
+AHEAD_SHARE: Final = 8
+"""Reclaim keeps free, for the next guesses, at most one in this many of the frames above the high watermark."""
+
 
 class Placement:
     """Gives frames to pages that come in."""
@@ -33,6 +36,8 @@ class Placement:
         self.over_budget: dict[int, deque[WaitingPage]] = {}
         """Process number → pages that wait because its budget has no room, in the order of their faults."""
         self._guesses_left = MAX_GUESSES
+        settings = state.settings
+        self._most_ahead = (settings.frames - settings.high) // AHEAD_SHARE if settings.high else 0
 
     def wait(self, page: WaitingPage) -> None:
         """Queue a page: for a frame, or for room in the budget of its process."""
@@ -85,8 +90,11 @@ class Placement:
         """
         guesses = plan.count - 1
         if guesses <= 0:
+            if self._state.ahead:
+                self._state.ahead -= 1
             return self._bring_in(region, page, plan.frame, writable=writable)
         frames = self._state.frames
+        self._state.ahead = max(self._state.ahead, min(plan.count, self._most_ahead))
         prefer = plan.frame
         spare = frames.free - 1 - max(self._state.settings.low, self._reserve()) - len(self.waiting)
         spare = min(spare, self._guesses_left, self._state.budgets.room(region.process, swap=False) - 1)

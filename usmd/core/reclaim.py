@@ -55,17 +55,18 @@ class Reclaim:
         """Victims that could not be evicted, and are not tried again for a while."""
 
     def between_marks(self) -> None:
-        """After each event: evict from below the low watermark up to the high one."""
+        """After each event: evict from below the low watermark up to the high one; `State.ahead` raises both."""
         state = self._state
         settings = state.settings
         coming = state.frames.free + len(self._life.evicting) + len(state.arriving) + state.dying_frames
-        if coming < settings.low:
+        high = settings.high + state.ahead
+        if coming < settings.low + state.ahead:
             self.reclaiming = True
-        elif coming >= settings.high:
+        elif coming >= high:
             self.reclaiming = False
         if not self.reclaiming or state.now < self._idle_until:
             return
-        if self.evict(min(settings.high - coming, settings.reclaim_batch), spare_held=True) == 0:
+        if self.evict(min(high - coming, settings.reclaim_batch), spare_held=True) == 0:
             self._idle_until = state.now + settings.reclaim_rest
 
     def for_faults(self, wanted: int) -> int:

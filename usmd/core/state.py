@@ -36,6 +36,7 @@ class State:
         "_cpu_clock_until",
         "_notices",
         "_outcomes",
+        "ahead",
         "arriving",
         "background_at",
         "budgets",
@@ -142,6 +143,8 @@ class State:
         """Frame → the eviction under way."""
         self.arriving: dict[int, int] = {}
         """Frame → swap device to which its page migrates, during the read. The frame will be free again."""
+        self.ahead = 0
+        """Frames that reclaim keeps free above the watermarks, for the next window of pages that faults bring in."""
         self.background_at = inf
         """Time of the next round of background reclaim; infinity without conditional policies."""
         self.unevictable = 0

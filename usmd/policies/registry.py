@@ -34,6 +34,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "flexible_huge_pages": "usmd.policies.alloc.flexible_huge_pages:FlexibleHugePages",
         "prealloc": "usmd.policies.alloc.prealloc:Prealloc",
         "pte_magnet": "usmd.policies.alloc.pte_magnet:PteMagnet",
+        "readahead": "usmd.policies.alloc.readahead:Readahead",
     },
     "evict": {
         "arc": "usmd.policies.evict.arc:Arc",

@@ -353,3 +353,40 @@ def test_a_device_without_room_is_not_asked_again_until_a_slot_is_freed():
     shell.do(events.Unmap(process, other))
     shell.do(events.Unmap(process, region))
     assert not shell.core.state.swap.devices[0].full
+
+
+class TestAhead:
+    """Reclaim keeps frames free for the next window."""
+
+    def full(self):
+        shell = Shell(make_core(frames=128, low=8, high=16, devices=(("swap0", 1024),)))
+        process = shell.attach(alloc="flexible_huge_pages(pages=8)")
+        region = shell.map(process, 512)
+        for page in range(512):
+            shell.put(process, region, page, b"0123456789abcdef")
+        return shell, process, region
+
+    def test_every_window_comes_in_whole(self):
+        shell, process, region = self.full()
+        before = shell.counters()
+        for page in range(0, 256, 8):
+            shell.get(process, region, page)
+        after = shell.counters()
+        assert after["faults"] - before["faults"] == 256 // 8
+        assert after["read_ahead"] - before["read_ahead"] == 256 // 8 * 7
+
+    def test_single_faults_and_time_end_it(self):
+        shell, process, region = self.full()
+        assert shell.core.state.ahead == 8
+        shell.hint(process, region, "ACCESS=RANDOM")
+        shell.get(process, region, 0)
+        assert shell.core.state.ahead == 7
+        for _ in range(10):
+            shell.tick(0.1)
+        assert shell.core.state.ahead == 0
+
+    def test_without_a_high_watermark_there_is_none(self):
+        shell = Shell(make_core(frames=128, devices=(("swap0", 1024),)))
+        process = shell.attach(alloc="flexible_huge_pages(pages=8)")
+        shell.put(process, shell.map(process, 16), 0, b"0123456789abcdef")
+        assert shell.core.state.ahead == 0

@@ -111,6 +111,7 @@ def test_a_process_that_does_not_exist_is_not_found(admin, request_type):
 
 
 def test_a_shadow_reports_each_policy_beside_the_one_in_force(admin, client, region):
+    client.hint(region, "ACCESS=RANDOM")  # so that each page comes in with a fault of its own
     with shadowing(admin, client, "arc", "lru", frames=4) as (call, first):
         assert [simulation.policy for simulation in first.simulations] == ["hint_aware", "arc", "lru"]
         assert (first.frames, first.sample, first.live_policy, first.faults_only) == (4, 1, "hint_aware", False)

@@ -219,7 +219,7 @@ def test_accesses_come_after_the_faults_of_their_message(client, first):
 
 def test_pages_that_deny_could_not_keep_are_told_of_beside_an_answer_and_once(client, first):
     region = client.map(64 * PAGE)
-    client.hint(region, "EVICTION=DENY")
+    client.hint(region, "EVICTION=DENY; ACCESS=RANDOM")
     budget = client.call("GetKept", pb.GetKeptRequest()).budget_pages
     for page in range(budget + 3):
         first.fault(region, page)

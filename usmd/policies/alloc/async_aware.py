@@ -9,12 +9,12 @@ from usmd.core.view import MemoryView
 class AsyncAware(AllocPolicy):
     """A fault that needs I/O is answered USM_YIELD and served in the background; every other fault is served at once.
 
-    `regular` is the alloc policy that chooses the pages: by default a single one, unless a hint says FHP or ACCESS.
+    `regular` is the alloc policy that chooses the pages.
     """
 
     builds_on = ("regular",)
 
-    def __init__(self, memory: MemoryView, regular: str = "flexible_huge_pages(pages=1)") -> None:
+    def __init__(self, memory: MemoryView, regular: str = "readahead") -> None:
         super().__init__(memory)
         self.regular = alloc_policy(memory, regular)
 

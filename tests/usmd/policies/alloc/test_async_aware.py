@@ -6,6 +6,7 @@ from usmd.core.policy import USM_YIELD, Allocation, AsyncRequest, Fault
 from usmd.policies.alloc.async_aware import AsyncAware
 from usmd.policies.alloc.first_fit import FirstFit
 from usmd.policies.alloc.flexible_huge_pages import FlexibleHugePages
+from usmd.policies.alloc.readahead import Readahead
 
 
 class Memory:
@@ -14,7 +15,7 @@ class Memory:
     def make(self, kind, specification):
         if specification == "flexible_huge_pages(pages=1)":
             return FlexibleHugePages(self, pages=1)
-        return {"first_fit": FirstFit, "again": AsyncAware}[specification](self)
+        return {"first_fit": FirstFit, "again": AsyncAware, "readahead": Readahead}[specification](self)
 
 
 @pytest.mark.parametrize("regular", ["first_fit", "again"])
