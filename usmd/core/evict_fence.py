@@ -17,7 +17,8 @@ from usmd.safe_repr import cut, safe_repr
 class EvictFence(CondFence):
     """Calls the evict policy of a process.
 
-    `on_access` and `on_miss`: the policy's `page_accessed` and `page_missed` if it defines them, else None. The hot
+    `on_access` and `on_miss`: the policy's `page_accessed` and `page_missed` if it defines them, else None. `on_evict`:
+    its `page_evicted`, or `page_left`, which the default `page_evicted` calls; `on_fill`: its `page_filled`. The hot
     path calls them directly, and `raised` when one raises. `_known`: during a hand-over to a new evict policy, 1 for
     each frame that this one knows; None: it knows all.
     """
@@ -27,18 +28,24 @@ class EvictFence(CondFence):
     _links: FrameLinks
     on_access: Callable[[int, bool], None] | None
     on_miss: Callable[[int], None] | None
-    _evicted: Callable[[int], None] | None
-    """The policy's `page_evicted`; or `page_left`, which the default `page_evicted` calls."""
+    on_evict: Callable[[int], None] | None
+    on_fill: Callable[[int], None] | None
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether a hand-over to this evict policy is under way."""
+        return self._known is not None
 
     def _use_evict(self, policy: EvictPolicy | None) -> None:
         self._evict = policy
         self._known = None
-        self.on_access = self.on_miss = self._evicted = None
+        self.on_access = self.on_miss = self.on_evict = self.on_fill = None
         if policy is not None:
             self._running.call = self.evict_call
             try:
                 remembers = type(policy).page_evicted is not EvictPolicy.page_evicted
-                self._evicted = policy.page_evicted if remembers else policy.page_left
+                self.on_fill = policy.page_filled
+                self.on_evict = policy.page_evicted if remembers else policy.page_left
                 self.on_access = policy.page_accessed if policy.hears_accesses else None
                 self.on_miss = policy.page_missed if policy.hears_misses else None
             except ANYTHING as error:  # a policy may raise anything
@@ -79,10 +86,10 @@ class EvictFence(CondFence):
 
     def page_evicted(self, pfn: int) -> None:
         """Notify the evict policy that a page is evicted."""
-        if (self._known is None or self._knows(pfn, leaves=True)) and self._evicted is not None:
+        if (self._known is None or self._knows(pfn, leaves=True)) and self.on_evict is not None:
             self._running.call = self.evict_call
             try:
-                self._evicted(pfn)
+                self.on_evict(pfn)
             except ANYTHING as error:  # a policy may raise anything
                 self.raised("evict", "page_evicted", error)
 

@@ -181,25 +181,35 @@ class InstantCore(Core):
         """The short way for most misses in full memory: one page goes, and another takes its frame.
 
         The first function has the same effect as `_miss`, and calls it in unusual cases. It is None if evictions are
-        put on record or a process has a swap_max. The second function counts, at the end of a run, what the first did.
+        put on record, a process has a swap_max, or there is no evict policy that knows all pages. The second function
+        counts, at the end of a run, what the first did.
+
+        The first one calls the policy without its fence, but for `first_victim`, which marks the call and names
+        nothing if the policy hung before.
         """
         policies = process.policies
-        if process.evictions.maxlen or self.state.budgets.limited:
+        on_miss, on_evict, on_fill = policies.on_miss, policies.on_evict, policies.on_fill
+        unusual = process.evictions.maxlen or self.state.budgets.limited or policies.hands_over
+        if unusual or on_evict is None or on_fill is None:
             return None, lambda: None
         frames, counters = self._frames, process.counters
         states, flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot
         table, first_key, region_id, count = region.table, region.first_key, region.region_id, frames.count
         chunks, discards, usual_end = table.chunks, self.state.discards, USUAL_END
         entry_after, free_slot = cast("InstantLife", self.life).entry_after, self.life.free_slot
-        page_missed = None if policies.on_miss is None else policies.page_missed
-        first_victim, page_evicted, page_filled = policies.first_victim, policies.page_evicted, policies.page_filled
+        first_victim, raised = policies.first_victim, policies.raised
+        listed, leave_list = self.state.links.owner, self.state.links.release
         minor = major = 0
         ends = [0, 0, 0]
 
         def exchange(page: int, write: bool) -> None:
-            nonlocal minor, major
-            if page_missed is not None:
-                page_missed(first_key + page)
+            nonlocal minor, major, on_miss
+            if on_miss is not None:
+                try:
+                    on_miss(first_key + page)
+                except ANYTHING as error:  # a policy may raise anything
+                    raised("evict", "page_missed", error)
+                    on_miss = policies.on_miss
             pfn = first_victim()
             left, key, end = None, NO_PAGE, UNUSUAL
             if 0 <= pfn < count and states[pfn] == PRESENT and (key := keys[pfn]) >> PAGE_BITS == region_id:
@@ -211,7 +221,12 @@ class InstantCore(Core):
                 self._miss(process, region, page, write=write, missed=True)
                 return
             ends[end] += 1
-            page_evicted(pfn)
+            fill = on_fill
+            try:
+                on_evict(pfn)
+            except ANYTHING as error:  # a policy may raise anything
+                raised("evict", "page_evicted", error)
+                fill = policies.page_filled  # which does not call a policy that hung
             old = key & PAGE_MASK
             chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = left  # type: ignore[index]
             if left != ABSENT:
@@ -235,7 +250,12 @@ class InstantCore(Core):
                 table[page] = pfn + 1
             else:
                 chunk[page & CHUNK_MASK] = pfn + 1
-            page_filled(pfn)
+            if listed[pfn]:
+                leave_list(pfn)
+            try:
+                fill(pfn)
+            except ANYTHING as error:  # a policy may raise anything
+                raised("evict", "page_filled", error)
 
         def add_up() -> None:
             count_faults(region, minor=minor, major=major)
