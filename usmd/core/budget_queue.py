@@ -64,7 +64,7 @@ class BudgetQueue:
         first = queue[0]
         waiter = first.waiter
         region, process = waiter.region, waiter.region.process
-        entry = region.table[waiter.page]
+        entry, resident = region.table[waiter.page], process.resident
         if waiter.failed:
             queue.popleft()
             waiter.came(None)
@@ -78,7 +78,7 @@ class BudgetQueue:
             elif not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
                 waiter.came(None)
         elif self._makes_room(process, len(queue)) or (entry < 0 and self._evict_clean(process)):
-            return False
+            return process.resident < resident  # clean pages went at once
         elif entry < 0 and self._lacks_a_slot(process):
             self._state.budgets.lend(process)
         else:

@@ -34,12 +34,12 @@ class MemoryQueue:
 
     def serve(self) -> None:
         """Give frames to the waiting pages, in order. Evicts for them, or asks the oom policy if it cannot."""
-        life, waiting, reclaim = self._life, self._waiting, self._reclaim
+        state, life, waiting, reclaim = self._state, self._life, self._waiting, self._reclaim
         nothing_goes = False
         while waiting:
             first = waiting[0]
             waiter = first.waiter
-            entry = waiter.region.table[waiter.page]
+            entry, free = waiter.region.table[waiter.page], state.frames.free
             if waiter.failed:
                 waiting.popleft()
                 waiter.came(None)
@@ -53,10 +53,11 @@ class MemoryQueue:
                 waiting.popleft()
                 if not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
                     waiter.came(None)
-            elif (leaving := len(life.evicting) + self._state.dying_frames) >= len(waiting) or (
-                not nothing_goes and reclaim.for_faults(len(waiting) - leaving)
-            ):
+            elif (leaving := len(life.evicting) + state.dying_frames) >= len(waiting):
                 return
+            elif not nothing_goes and reclaim.for_faults(len(waiting) - leaving):
+                if state.frames.free == free:
+                    return  # a later event serves the rest; else clean pages went at once
             elif self._something_comes():
                 return  # a later event serves the rest
             else:

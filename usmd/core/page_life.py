@@ -133,17 +133,25 @@ class PageLife(PageSteps):
     # Out of memory
 
     def evict(self, pfn: int, policy: str, reason: str) -> None:
-        """PRESENT → EVICTING, for an evictable frame. `protected` decides how the eviction ends."""
+        """PRESENT → EVICTING, for an evictable frame. `protected` decides how the eviction ends.
+
+        A clean page is SWAPPED at once: it is write-protected already, so its bytes are those in its slot. If a thread
+        has still to be woken for it, it is EVICTING first, because the wake must come before its bytes leave.
+        """
         state = self._state
         frames = state.frames
         key = frames.page[pfn]
         region = state.regions[key >> PAGE_BITS]
         if frames.flags[pfn] & HELD:
             self.end_hold(pfn)
+        record = EvictionRecord(key, state.now, policy, reason)
+        if not frames.flags[pfn] & DIRTY and key not in state.restores and key not in state.wakes:
+            self._drop(pfn, region, record)
+            return
         if frames.slot[pfn] == NO_SLOT:
             state.budgets.charge(region, 1)
         region.process.policies.page_evicted(pfn)
-        self.begin_eviction(pfn, Evicting(region, state.next_ticket, EvictionRecord(key, state.now, policy, reason)))
+        self.begin_eviction(pfn, Evicting(region, state.next_ticket, record))
 
     def moves(self, pfn: int) -> bool:
         """Whether the page in a frame is MOVING, on its way from one swap device to another."""
@@ -351,15 +359,6 @@ class PageLife(PageSteps):
 
     # Steps
 
-    def _become_present(self, region: Region, page: int, pfn: int, dirty: int) -> None:
-        frames = self._state.frames
-        rights = self._rights(region, page) if region.hints.ranges else NORMAL
-        frames.flags[pfn] = dirty | rights
-        frames.filled[pfn] = self._state.now
-        frames.state[pfn] = PRESENT
-        if not rights & UNEVICTABLE:
-            region.process.policies.page_filled(pfn)
-
     def _end_eviction(self, pfn: int, result: str, *, in_swap: bool = False) -> Evicting:
         evicting = self.evicting.pop(pfn)
         evicting.region.process.leaving -= 1
@@ -384,10 +383,7 @@ class PageLife(PageSteps):
             state.budgets.charge(region, -1)
             region.table.clear(page)
         else:
-            region.table[page] = entry
-            region.swapped += 1
-            if region.process.policies.on_swapped is not None:
-                region.process.policies.page_swapped(key, (-entry - 1) >> SLOT_BITS)
+            self._in_swap(region, page, -entry - 1)
 
     def _restore(self, pfn: int, result: str) -> None:
         evicting = self._end_eviction(pfn, result)

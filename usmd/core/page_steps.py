@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usmd.core.commands import SlotPage
-from usmd.core.frames import DIRTY, HELD, KEPT, NO_PAGE, NO_SLOT
+from usmd.core.frames import DIRTY, ENDS_CLEAN, HELD, KEPT, NO_PAGE, NO_SLOT, PRESENT, RESULTS, UNEVICTABLE
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
-from usmd.core.region import PAGE_BITS, Process, Region
-from usmd.core.rights import Rights
-from usmd.core.swap_map import DeviceMap
+from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
+from usmd.core.rights import NORMAL, Rights
+from usmd.core.swap_map import SLOT_BITS, DeviceMap
 from usmd.errors import UsmdError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PageSteps(Rights):
-    """The base of `PageLife`. No step changes the state of a page by itself."""
+    """The base of `PageLife`, which alone calls the steps that change the state of a page."""
 
     def free_slot(self, reference: int) -> None:
         """Free a slot, by reference."""
@@ -76,6 +76,34 @@ class PageSteps(Rights):
             state.frames.give_back(pfn)
         else:
             state.frames.page[pfn] = NO_PAGE
+
+    def _become_present(self, region: Region, page: int, pfn: int, dirty: int) -> None:
+        frames = self._state.frames
+        rights = self._rights(region, page) if region.hints.ranges else NORMAL
+        frames.flags[pfn] = dirty | rights
+        frames.filled[pfn] = self._state.now
+        frames.state[pfn] = PRESENT
+        if not rights & UNEVICTABLE:
+            region.process.policies.page_filled(pfn)
+
+    def _drop(self, pfn: int, region: Region, record: EvictionRecord) -> None:
+        """PRESENT → SWAPPED, for a clean page."""
+        process, page = region.process, record.page & PAGE_MASK
+        record.result = RESULTS[ENDS_CLEAN]
+        process.evictions.append(record)
+        process.policies.page_evicted(pfn)
+        process.counters.count_end(ENDS_CLEAN)
+        self._count_eviction(region, page)
+        self._state.releases.append(record.page)
+        reference = self._state.frames.slot[pfn]
+        self._disown(region, pfn)
+        self._in_swap(region, page, reference)
+
+    def _in_swap(self, region: Region, page: int, reference: int) -> None:
+        region.table[page] = -reference - 1
+        region.swapped += 1
+        if region.process.policies.on_swapped is not None:
+            region.process.policies.page_swapped(region.first_key + page, reference >> SLOT_BITS)
 
     def _returned(self, region: Region, page: int) -> None:
         """Notify the conditional policy that a page is no longer in swap, or cannot be read from there."""

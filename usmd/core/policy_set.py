@@ -26,8 +26,14 @@ class PolicySet(Protocol):
     evict_call: Call
     on_access: Callable[[int, bool], None] | None
     on_miss: Callable[[int], None] | None
+    on_evict: Callable[[int], None] | None
+    on_fill: Callable[[int], None] | None
     on_swapped: Callable[[int, int], None] | None
     on_returned: Callable[[int], None] | None
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether a hand-over to a new evict policy is under way, so that it does not know all pages."""
 
     def raised(self, kind: str, what: str, error: BaseException, when: str = "") -> None:
         """Record the exception that ended a call of a policy, while it is handled."""

@@ -34,7 +34,8 @@ TRANSITIONS: Final = frozenset(
         Transition(FILLING, "filled", PRESENT),
         Transition(FILLING, "filled", SWAPPED),  # the read failed
         Transition(PRESENT, "evict", EVICTING),
-        Transition(EVICTING, "protected", SWAPPED),  # clean
+        Transition(PRESENT, "evict", SWAPPED),  # clean
+        Transition(EVICTING, "protected", SWAPPED),  # clean, but a thread had to be woken first
         Transition(EVICTING, "protected", ABSENT),  # all zero
         Transition(EVICTING, "protected", PRESENT),  # it cannot be protected, or there is no slot
         Transition(EVICTING, "written", SWAPPED),

@@ -31,6 +31,8 @@ from usmd.mechanism.staging import Block, MemfdStage, Staging
 from usmd.mechanism.uffd import HARDWARE_PAGE
 
 NAME: Final = "userfaultfd"
+STABLE_BYTES: Final = 4 << 20
+"""Bytes of protected pages that are kept from the check for zeros until their write."""
 MAX_BUSY: Final = 1000
 """How often the daemon tries to fill a page while its client interferes."""
 
@@ -50,6 +52,8 @@ class UserfaultfdMemory(Mechanism):
         self._served: dict[ClientMemory, None] = {}
         """Connected clients that have mapped a region, in the order in which they did."""
         self._staging = Staging(page_size)
+        self._stable: dict[int, bytes] = {}
+        """By page key: bytes of a protected page, so that its write does not read them again. The oldest go first."""
         self._punching = Punching()
         self._departures = Departures(clock)
         self.on_held: Callable[[int, str], None] = lambda _region, _why: None
@@ -194,6 +198,8 @@ class UserfaultfdMemory(Mechanism):
                 continue
             page = key & PAGE_MASK
             region.residency[page] = RESIDENT
+            if self._stable:
+                self._stable.pop(key, None)
             if region.client is None:
                 continue
             if may_write:
@@ -259,18 +265,27 @@ class UserfaultfdMemory(Mechanism):
         del frames
         size, zeros = self._page_size, self._zeros
         answers: dict[int, bool | None] = {}
+        for key in pages if self._stable else ():
+            self._stable.pop(key, None)
         for region, first, count in self._runs(pages):
             key = region.region_id << PAGE_BITS | first
-            stable = region.client is None or region.client.protect(region.region_id, first * size, count * size)
-            if stable:
-                region.residency[first : first + count] = bytes(count)
-            for number in range(count):
-                start = (first + number) * size
-                answers[key + number] = region.read(start, size) == zeros if stable else None
+            if region.client is not None and not region.client.protect(region.region_id, first * size, count * size):
+                continue
+            region.residency[first : first + count] = bytes(count)
+            for page in _read(region, first * size, count * size, size):
+                answers[key] = zero = page == zeros
+                if not zero:
+                    self._stable[key] = page
+                key += 1
+        for _ in range(len(self._stable) - STABLE_BYTES // size):
+            del self._stable[next(iter(self._stable))]
         return [answers.get(key) for key in pages]
 
     def source(self, page: SlotPage) -> memoryview:
         """A copy of the page, because its client can empty it at any time. Zeros if the region is gone."""
+        stable = self._stable.pop(page.page, None)
+        if stable is not None:
+            return memoryview(stable)
         region = self._regions.get(page.page >> PAGE_BITS)
         if region is None:
             return memoryview(self._zeros)
@@ -392,6 +407,15 @@ def _neighbours(pages: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         start, count = key, 1
     if count:
         yield start >> PAGE_BITS, start & PAGE_MASK, count
+
+
+def _read(region: RealRegion, start: int, length: int, page_size: int) -> Iterator[bytes]:
+    """The bytes of each page of a range, read in as few calls as `STABLE_BYTES` allows."""
+    most = max(STABLE_BYTES // page_size, 1) * page_size
+    for first in range(start, start + length, most):
+        data = region.read(first, min(most, start + length - first))
+        for each in range(0, len(data), page_size):
+            yield data[each : each + page_size]
 
 
 def _why(error: int) -> UsmdError:

@@ -157,17 +157,26 @@ def test_a_write_to_a_page_on_its_way_out_takes_it_back():
     assert (app.slots_used(), app.touch(0).read) == (0, OTHER)
 
 
-def test_a_clean_page_on_its_way_out_that_is_written_to_is_dirty_afterwards():
+def test_a_clean_page_goes_at_once_without_a_protect_and_a_write_brings_it_back_dirty():
     app = App().swapped()
     app.touch(0)
-    app.shell.late = True
+    app.shell.late = True  # a Protect would have no answer
     app.evict()
-    assert app.state_of() == "EVICTING"
-    assert app.touch(0, DATA).state == DONE
-    while app.shell.untold:
-        app.shell.tell()
+    assert app.state_of() == "SWAPPED"
+    assert not app.shell.untold
+    app.shell.late = False
+    assert app.touch(0, OTHER).state == DONE
     assert (app.state_of(), app.is_dirty(), app.slots_used()) == ("PRESENT", True, 0)
-    assert app.touch(0).read == DATA
+    assert app.touch(0).read == OTHER
+
+
+def test_a_thread_is_woken_for_a_clean_page_before_the_page_goes_in_the_same_event():
+    app = App(frames=1, hold_budget=0, low=0, high=0).swapped()
+    app.touch(0)
+    faults = [events.PageFault(app.region, page, write=False) for page in (0, 1)]
+    kinds = [type(each) for each in app.shell.core.handle(events.PageFaults(app.process, faults), app.shell.now)]
+    assert kinds.index(commands.Wake) < kinds.index(commands.Protect)
+    assert commands.Release not in kinds
 
 
 def test_the_first_write_to_a_clean_page_is_the_one_touch_that_the_evict_policy_and_a_recorder_hear_of():
@@ -410,17 +419,6 @@ def test_a_page_that_cannot_be_protected_stays_and_can_be_written_to():
     app.shell.tick(1.0)
     app.evict()
     assert (app.state_of(), app.touch(0).read) == ("SWAPPED", OTHER)
-
-
-def test_a_clean_page_that_cannot_be_protected_stays_clean_and_its_first_write_is_heard_of():
-    app = App().swapped()
-    app.touch(0)
-    app.shell.stays = {app.key()}
-    app.evict()
-    assert (app.state_of(), app.is_dirty(), app.slots_used()) == ("PRESENT", False, 1)
-    assert app.key() in app.shell.protected
-    app.touch(0, DATA)
-    assert app.counters("protect_faults") == (1,)
 
 
 def test_a_write_that_waits_while_its_page_cannot_be_protected_goes_on():

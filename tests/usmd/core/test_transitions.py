@@ -127,7 +127,20 @@ def test_each_transition_of_the_table_happens():
     region = app.page("PRESENT")
     shell.stays.update(shell.memory)
     shell.evict(app.process, region)
-    assert app.seen == TRANSITIONS
+    assert app.seen | woken_first() == TRANSITIONS
+
+
+def woken_first():
+    """The transitions of a core in which a clean page goes in the event that wakes a thread for it."""
+    shell = RealShell(make_core(frames=1, hold_budget=0, low=0, high=0))
+    process = shell.attach()
+    region = shell.map(process, 2)
+    shell.put(process, region, 0, DATA)
+    shell.evict(process, region)
+    shell.fault(process, region, 0)
+    shell.do(events.PageFaults(process, [events.PageFault(region, page, write=False) for page in (0, 1)]))
+    assert shell.state_of(region, 0) == "SWAPPED"
+    return shell.core.life.seen
 
 
 def test_each_transition_of_a_replay_happens(monkeypatch):
