@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _OWNER_SAMPLES = 16
 FRAMES_A_PART: Final = 1 << 16
 """Frames that are counted in a tenth of a millisecond."""
+PAGES_A_PART: Final = 512
+"""Pages of a hint's range that are looked up at a time."""
 
 
 def _owner(core: Core, keys: Iterable[int]) -> int:
@@ -131,15 +133,30 @@ class HintReport(msgspec.Struct, frozen=True):
     """Keys that no policy of the process acts on."""
 
 
-def hint_report(core: Core, region: Region, found: HintRange) -> HintReport:
-    """The report of one range."""
+def hinted_frames(core: Core, region: Region, found: HintRange) -> Iterator[tuple[int, int]]:
+    """Resident and unevictable pages of a range, counted in parts of a bounded number of pages."""
     flags = core.state.frames.flags
-    resident = [entry - 1 for _, entry in region.table.entries(found.first, found.end - found.first) if entry > 0]
-    unevictable = sum(1 for pfn in resident if flags[pfn] & UNEVICTABLE)
+    page = found.first
+    while page < found.end:
+        entries, page = region.table.part(page, found.end, PAGES_A_PART)
+        resident = [entry - 1 for _, entry in entries if entry > 0]
+        yield len(resident), sum(1 for pfn in resident if flags[pfn] & UNEVICTABLE)
+
+
+def hint_report(region: Region, found: HintRange, counted: Iterable[tuple[int, int]]) -> HintReport:
+    """The report of one range. `counted`: what `hinted_frames` yields."""
+    parts = list(counted)
+    resident, unevictable = (sum(part[number] for part in parts) for number in (0, 1))
     process = region.process
-    unheeded = process.policies.unheeded(found.hint)
     return HintReport(
-        process.process_id, process.name, region.region_id, region.name, found, len(resident), unevictable, unheeded
+        process_id=process.process_id,
+        process_name=process.name,
+        region_id=region.region_id,
+        region_name=region.name,
+        range=found,
+        resident=resident,
+        unevictable=unevictable,
+        unheeded=process.policies.unheeded(found.hint),
     )
 
 
@@ -172,7 +189,6 @@ class PageReport(msgspec.Struct, frozen=True):
     held: bool
     unevictable: bool
     waiting: int
-    hint: HintReport | None
     last_eviction: EvictionRecord | None
 
 
@@ -206,7 +222,6 @@ def explain(core: Core, region: Region, page: int) -> PageReport:
         if pfn in life.filling:
             reference = life.filling[pfn].reference
             waiting += len(life.filling[pfn].waiters)
-    found = region.hints.find(page)
     records = [record for record in region.process.evictions if record.page == key]
     if pfn is not None:
         name = STATE_NAMES[frames.state[pfn]]
@@ -224,6 +239,5 @@ def explain(core: Core, region: Region, page: int) -> PageReport:
         held=bool(flags & HELD),
         unevictable=bool(flags & UNEVICTABLE),
         waiting=waiting,
-        hint=None if found is None else hint_report(core, region, found),
         last_eviction=records[-1] if records else None,
     )

@@ -161,8 +161,10 @@ class AdminMessages:
             hint_ranges=process.hint_ranges,
         )
 
-    def page(self, process: Process, region: Region, page: int) -> admin_pb2.ExplainPageResponse:
-        """All that is known of a page."""
+    def page(
+        self, process: Process, region: Region, page: int, hint: report.HintReport | None
+    ) -> admin_pb2.ExplainPageResponse:
+        """All that is known of a page; `hint`: of the range that it is in."""
         found = report.explain(self._core, region, page)
         answer = admin_pb2.ExplainPageResponse(
             process_id=process.process_id,
@@ -188,8 +190,8 @@ class AdminMessages:
             answer.slot.device_name = device.name
             answer.slot.slot = found.slot & SLOT_MASK
             answer.slot.generation = found.generation
-        if found.hint is not None:
-            answer.hint.CopyFrom(self.hint_range(found.hint))
+        if hint is not None:
+            answer.hint.CopyFrom(self.hint_range(hint))
         if found.last_eviction is not None:
             answer.last_eviction.CopyFrom(self._eviction(found.last_eviction))
         return answer

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.core import report
+from usmd.core.hint_ranges import HintRange
 from usmd.core.mapping import KINDS
 from usmd.core.region import Process, Region, page_key
 from usmd.errors import InvalidArgument, NotFound
@@ -212,9 +213,7 @@ class AdminService:
         page, token = paginate(ranges, request.page_size, request.page_token)
         state = self._core.state
         return admin_pb2.ListHintsResponse(
-            hint_ranges=[
-                self._messages.hint_range(report.hint_report(self._core, region, found)) for region, found in page
-            ],
+            hint_ranges=[self._messages.hint_range(await self._hint_report(region, found)) for region, found in page],
             next_page_token=token,
             kept_pages=[self._messages.kept_pages(each) for each in report.keeping_processes(self._core, process)],
             deny_budget=state.settings.deny_budget,
@@ -237,7 +236,16 @@ class AdminService:
         del context
         process = self._core.state.process(request.process_id)
         region, page = self._locate(process, request)
-        return self._messages.page(process, region, page)
+        found = region.hints.find(page)
+        hint = None if found is None else await self._hint_report(region, found)
+        if region.gone is not None:
+            raise region.gone
+        return self._messages.page(process, region, page, hint)
+
+    async def _hint_report(self, region: Region, found: HintRange) -> report.HintReport:
+        """The report of a range, counted in parts."""
+        counted = [part async for part in in_parts(report.hinted_frames(self._core, region, found), 1)]
+        return report.hint_report(region, found, counted)
 
     async def ListEvictions(  # noqa: N802
         self, request: admin_pb2.ListEvictionsRequest, context: Context

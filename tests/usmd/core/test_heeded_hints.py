@@ -60,7 +60,7 @@ def unheeded(text, alloc="first_fit", evict="lru", cond="none"):
     answer = shell.do(events.SetHint(process, region, 0, None, parse_hint(text)))
     assert isinstance(answer, commands.HintSet)
     core = shell.core
-    reported = [hint_report(core, *each).unheeded for each in hint_ranges(core, None)]
+    reported = [hint_report(*each, ()).unheeded for each in hint_ranges(core, None)]
     assert reported in ([list(answer.unheeded)], [])
     return list(answer.unheeded)
 

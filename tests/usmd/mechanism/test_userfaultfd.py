@@ -400,6 +400,35 @@ def test_a_region_that_goes_while_it_is_written_to_swap_leaves_the_writer_its_by
         assert bytes(source) in (full(1, world), bytes(world.page_size))
 
 
+def test_a_protected_page_is_read_once_for_the_check_and_the_write(world, monkeypatch):
+    world.fill(1, 2, 3)
+    reads = []
+    monkeypatch.setattr(
+        type(world.region),
+        "read",
+        lambda region, start, size: reads.append(size) or os.pread(region.memfd, size, start),
+    )
+    pages = [SlotPage(0, 0, 1, key(page), 1) for page in (1, 2, 3)]
+    assert list(world.memory.protect([0, 1, 2], [page.page for page in pages])) == [False] * 3
+    assert reads == [3 * world.page_size]
+    assert [bytes(world.memory.source(page)) for page in pages] == [full(page, world) for page in (1, 2, 3)]
+    assert len(reads) == 1
+    assert bytes(world.memory.source(pages[0])) == full(1, world), "a second write reads the page again"
+    assert len(reads) == 2
+
+
+def test_a_page_that_was_restored_is_written_as_it_is_then(world):
+    world.fill(1)
+    page = SlotPage(0, 0, 1, key(1), 1)
+    world.memory.protect([0], [key(1)])
+    world.memory.restore([key(1)], [True])
+    world.memory.store([0], key(1), 0, memoryview(b"new"))
+    assert bytes(world.memory.source(page))[:3] == b"new"
+    world.memory.store([0], key(1), 0, memoryview(bytes(world.page_size)))
+    assert list(world.memory.protect([0], [key(1)])) == [True]
+    assert bytes(world.memory.source(page)) == bytes(world.page_size)
+
+
 def test_a_command_goes_on_past_regions_that_are_gone(world):
     world.memory.add_region(OTHER, 1, PAGES)
     world.memory.zero([0, 1, 2], [key(1, 99), key(1, OTHER), key(2, OTHER)])

@@ -55,7 +55,7 @@ def test_a_hint_tells_how_long_it_lasts():
     region = bench.engine.core.state.regions[bench.region]
     bench.engine.submit(events.SetHint(bench.process, bench.region, 0, PAGE, parse_hint("PRIORITY=LOW; TTL=100")))
     bench.engine.submit(events.SetHint(bench.process, bench.region, PAGE, PAGE, parse_hint("PRIORITY=LOW")))
-    ends, stays = [made.hint_range(report.hint_report(bench.engine.core, region, each)) for each in region.hints]
+    ends, stays = [made.hint_range(report.hint_report(region, each, ())) for each in region.hints]
     assert 90 < ends.expires_in_seconds <= 100
     assert not stays.HasField("expires_in_seconds")
     kept = made.kept_pages(region.process)
