@@ -142,7 +142,7 @@ def serve(
     fault_wakeup: Annotated[
         str | None,
         typer.Option(
-            metavar="sleep|spin:US|follow",
+            metavar="auto|sleep|spin:US|follow",
             help="How to wait for real page faults; spin takes a CPU for US microseconds after each. Default: "
             f"{MemoryConfig().fault_wakeup}.",
             rich_help_panel=_MEMORY,

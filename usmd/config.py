@@ -109,11 +109,10 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `simulated`: in one pool of the daemon, loaded and stored by calls. The default is the first if the machine supports
     it, else the second, and the log says why."""
 
-    fault_wakeup: values.FaultWakeup = "sleep"
-    """How the daemon waits for real page faults. `sleep`: as for everything else; the kernel then runs the daemon near
-    the faulting thread by itself, which was measured to be as good as the others, so it is the default. `spin:US`:
-    polls for this many microseconds after each fault, which takes a CPU. `follow`: always on the CPU of the last
-    fault."""
+    fault_wakeup: values.FaultWakeup = "auto"
+    """How the daemon waits for real page faults. `sleep`: as for everything else. `spin:US`: polls for this many
+    microseconds after each fault, which takes a CPU. `follow`: always on the CPU of the last fault. The default
+    compares them while many faults are served, and uses the best one; it polls only if a CPU is idle."""
 
     sampling: values.Sampling = "auto"
     """How touches of real memory that are no faults are heard of, for evict policies and recordings: pages are taken

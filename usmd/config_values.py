@@ -221,7 +221,7 @@ def _absolute(value: object) -> Path:
 
 def _fault_wakeup(value: object) -> str:
     text = _text(value)
-    match = re.fullmatch(r"sleep|follow|spin:(\d{1,5})", text)
+    match = re.fullmatch(r"auto|sleep|follow|spin:(\d{1,5})", text)
     if match is None or (match[1] is not None and not 1 <= int(match[1]) <= 10_000):
         raise ValueError
     return text
@@ -256,4 +256,6 @@ AdminSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(v
 LogFormat = Annotated[str, _one_of("auto", "human", "json")]
 Mechanism = Annotated[str, _one_of("auto", "simulated", "userfaultfd")]
 Sampling = Annotated[str | float, Kind('"auto", "off", or a number above 0 and up to 16', _sampling)]
-FaultWakeup = Annotated[str, Kind('"sleep", "follow", or "spin:US" with 1 to 10000 microseconds', _fault_wakeup)]
+FaultWakeup = Annotated[
+    str, Kind('"auto", "sleep", "follow", or "spin:US" with 1 to 10000 microseconds', _fault_wakeup)
+]

@@ -31,6 +31,7 @@ LOG_ONLY: Final[Mapping[str, int]] = {
     "command_failed": logging.ERROR,
     "event_refused": logging.INFO,
     "fill_failed": logging.ERROR,
+    "fault_wakeup_changed": logging.INFO,
     "faults_not_read": logging.ERROR,
     "unraisable": logging.ERROR,
     "thread_ended": logging.ERROR,

@@ -112,7 +112,7 @@ def test_the_annotated_configuration_has_every_key(struct):
     [
         ("mechanism", ["auto:", "userfaultfd:", "simulated:", "usmctl doctor"]),
         ("sampling", ["auto:", "off:", "above 0 and up to 16", "usmctl doctor"]),
-        ("fault_wakeup", ["sleep:", "spin:US:", "follow:", "1 to 10000"]),
+        ("fault_wakeup", ["auto:", "sleep:", "spin:US:", "follow:", "1 to 10000"]),
     ],
 )
 def test_the_annotated_configuration_explains_each_value_of_a_choice(key, words):

@@ -94,7 +94,7 @@ def test_flags_override_the_file_and_leave_the_rest_of_it(daemon, tmp_path):
         ),
         (
             ["--fault-wakeup", "spin"],
-            """memory.fault_wakeup = 'spin' is not allowed; allowed is "sleep", "follow", or "spin:US" with""",
+            """memory.fault_wakeup = 'spin' is not allowed; allowed is "auto", "sleep", "follow", or "spin:US" with""",
         ),
     ],
 )

@@ -34,11 +34,11 @@ def test_without_a_file_the_defaults_are_in_the_users_runtime_folder():
 
 
 @pytest.mark.parametrize("mechanism", ["auto", "simulated", "userfaultfd"])
-@pytest.mark.parametrize("fault_wakeup", ["sleep", "follow", "spin:1", "spin:10000"])
+@pytest.mark.parametrize("fault_wakeup", ["auto", "sleep", "follow", "spin:1", "spin:10000"])
 def test_every_mechanism_and_way_to_wait_for_faults_can_be_configured(tmp_path, mechanism, fault_wakeup):
     memory = read(tmp_path, f'[memory]\nmechanism = "{mechanism}"\nfault_wakeup = "{fault_wakeup}"').memory
     assert (memory.mechanism, memory.fault_wakeup) == (mechanism, fault_wakeup)
-    assert (MemoryConfig().mechanism, MemoryConfig().fault_wakeup) == ("auto", "sleep")
+    assert (MemoryConfig().mechanism, MemoryConfig().fault_wakeup) == ("auto", "auto")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ('[memory]\nmechanism = "magic"', "memory.mechanism", "'magic'", "one of auto, simulated, userfaultfd"),
         ('[memory]\nmechanism = ""', "memory.mechanism", "''", "one of auto, simulated, userfaultfd"),
         ("[memory]\nmechanism = 1", "memory.mechanism", "1", "one of auto, simulated, userfaultfd"),
-        ('[memory]\nfault_wakeup = "wake"', "memory.fault_wakeup", "'wake'", '"sleep", "follow", or "spin:US"'),
+        ('[memory]\nfault_wakeup = "wake"', "memory.fault_wakeup", "'wake'", '"auto", "sleep", "follow", or "spin:US"'),
         ('[memory]\nfault_wakeup = "spin:0"', "memory.fault_wakeup", "'spin:0'", "1 to 10000 microseconds"),
         ("[memory]\nsampling = 0", "memory.sampling", "0", '"auto", "off", or a number above 0 and up to 16'),
         ("[memory]\nsampling = 16.5", "memory.sampling", "16.5", "up to 16"),

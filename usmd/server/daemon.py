@@ -58,6 +58,7 @@ from usmd.server.session_calls import SessionCalls
 from usmd.server.sessions import Sessions
 from usmd.server.signals import MEANINGS, Meaning, Signals, name_of
 from usmd.server.touch_sampling import TouchSampling
+from usmd.server.wakeup_choice import Auto
 from usmd.server.watch import Watch
 from usmd.swap.base import SwapDevice
 from usmd.swap.open import open_devices
@@ -161,7 +162,7 @@ class Daemon:
                 mechanism,
                 self.sessions,
                 self._calls,
-                parse_wakeup(memory.fault_wakeup, clock),
+                Auto(clock) if memory.fault_wakeup == "auto" else parse_wakeup(memory.fault_wakeup, clock),
                 offer.features & (uffd.REQUIRED | uffd.WANTED) | sampling.features,
                 sampling=sampling,
                 timeout=config.server.attach_timeout,

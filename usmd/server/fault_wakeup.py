@@ -3,7 +3,7 @@
 A thread that faults sleeps until it is served. Waking a handler that sleeps on another CPU takes most of that time, so
 it matters more where the handler is than what it does. `sleep` leaves that to the kernel. `spin:<us>` keeps the loop
 polling for so long after each fault. `follow` moves the loop to the CPU on which the last faults happened, where it can
-run as soon as the faulting thread sleeps.
+run as soon as the faulting thread sleeps. `auto` (`wakeup_choice`) chooses among them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,16 @@ LEAVE_SECONDS: Final = 0.1
 class Sleep:
     """Wait for faults as for everything else."""
 
-    def faulted(self, pid: int, thread: int) -> float:
-        """Called when a thread's fault was served; returns the time (of the clock) up to which to poll for the next."""
-        del pid, thread
+    def faulted(self, pid: int, thread: int, faults: int = 1) -> float:
+        """Called when faults of a process were served, that of `thread` last.
+
+        Returns the time (of the clock) up to which to poll for the next.
+        """
+        del pid, thread, faults
         return 0.0
+
+    def leave(self) -> None:
+        """Called when another way is used from now on."""
 
     def tick(self) -> None:
         """Called every 0.1 s."""
@@ -45,15 +51,19 @@ class Spin(Sleep):
         self._until = 0.0
         self._spinning = False
 
-    def faulted(self, pid: int, thread: int) -> float:
+    def faulted(self, pid: int, thread: int, faults: int = 1) -> float:
         """Begin to spin, or continue."""
-        del pid, thread
+        del pid, thread, faults
         now = self._clock()
         self._until = now + self._seconds
         if not self._spinning and self._seconds > SLICE_SECONDS:
             self._spinning = True
             self._spin()
         return min(self._until, now + SLICE_SECONDS)
+
+    def leave(self) -> None:
+        """Spin no more."""
+        self._until = 0.0
 
     def _spin(self) -> None:
         # A callback that is due keeps the loop from sleeping: it only polls.
@@ -73,8 +83,9 @@ class Follow(Sleep):
         self._look_at = 0.0
         self._last = 0.0
 
-    def faulted(self, pid: int, thread: int) -> float:
+    def faulted(self, pid: int, thread: int, faults: int = 1) -> float:
         """Move to the thread's CPU, but look for it only each `FOLLOW_SECONDS`."""
+        del faults
         now = self._clock()
         self._last = now
         if now < self._look_at or not thread:
@@ -91,8 +102,13 @@ class Follow(Sleep):
         return 0.0
 
     def tick(self) -> None:
-        """If no thread faults, allow all CPUs again, also to the threads that were begun meanwhile."""
-        if self._on is not None and self._clock() - self._last > LEAVE_SECONDS:
+        """If no thread faults, allow all CPUs again."""
+        if self._clock() - self._last > LEAVE_SECONDS:
+            self.leave()
+
+    def leave(self) -> None:
+        """Allow all CPUs again, also to the threads that were begun meanwhile."""
+        if self._on is not None:
             self._on = None
             for task in Path("/proc/self/task").iterdir():
                 with suppress(OSError):  # a thread that has just ended
@@ -109,7 +125,7 @@ def cpu_of(pid: int, thread: int) -> int | None:
 
 
 def parse_wakeup(text: str, clock: Callable[[], float] = time.monotonic) -> Sleep:
-    """The way of waiting that `memory.fault_wakeup` names; the configuration has checked the text."""
+    """The way of waiting that `memory.fault_wakeup` names, except "auto"; the configuration has checked the text."""
     if text == "follow":
         return Follow(clock)
     return Spin(int(text.removeprefix("spin:")) / 1e6, clock) if text.startswith("spin:") else Sleep()

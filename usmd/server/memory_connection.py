@@ -309,7 +309,7 @@ class Connection:
             if faults:
                 rounds += 1
                 around.engine.submit(events.PageFaults(session.process_id, faults))
-                linger_until = around.wakeup.faulted(self._pid, client.last_thread)
+                linger_until = around.wakeup.faulted(self._pid, client.last_thread, len(faults))
             elif around.engine.now() >= linger_until:
                 break
         if not rounds and uffd.broken(client.descriptor):

@@ -224,6 +224,24 @@ def test_follow_leaves_again_with_all_its_threads_when_nobody_faults(clock, cpus
     assert cpus.sets[-1] == (0, {2})
 
 
+def test_a_way_that_is_left_neither_spins_nor_keeps_the_loop_on_a_cpu(clock, cpus):
+    async def main():
+        spin = parse_wakeup("spin:500", clock)
+        spin.faulted(PID, 1)
+        spin.leave()
+        await turns(2)
+        assert not spin._spinning
+
+    asyncio.run(main())
+    follow = parse_wakeup("follow", clock)
+    follow.leave()
+    assert cpus.sets == []
+    cpus.places[7] = 2
+    follow.faulted(PID, 7)
+    follow.leave()
+    assert cpus.sets[-1][1] == {0, 1, 2}
+
+
 def test_follow_survives_threads_that_have_just_ended(clock, cpus, monkeypatch):
     follow = parse_wakeup("follow", clock)
     cpus.places[7] = 2
