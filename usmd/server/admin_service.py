@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.core import report
-from usmd.core.hint_ranges import HintRange
+from usmd.core.hints import HintRange
 from usmd.core.mapping import KINDS
 from usmd.core.region import Process, Region, page_key
 from usmd.errors import InvalidArgument, NotFound
