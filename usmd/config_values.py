@@ -254,6 +254,7 @@ AbsolutePath = Annotated[Path, Kind("an absolute path", _absolute)]
 ClientSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value)))]
 AdminSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value), identity=False))]
 LogFormat = Annotated[str, _one_of("auto", "human", "json")]
+IoWay = Annotated[str, _one_of("auto", "io_uring", "aio", "threads")]
 Mechanism = Annotated[str, _one_of("auto", "simulated", "userfaultfd")]
 Sampling = Annotated[str | float, Kind('"auto", "off", or a number above 0 and up to 16', _sampling)]
 FaultWakeup = Annotated[

@@ -2,7 +2,7 @@
 typed error.
 
 A device is opened from its size alone, with its paths in a temporary folder; and once for each setting that is false
-unless said.
+unless said. A device with a channel is tried with each way of I/O, its jobs submitted as the loop does it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
+from tests.support.io_ways import require_way
+from tests.support.submitting import Submitter
 from usmd.config_values import read_table
 from usmd.errors import DataLoss, InvalidArgument, OutOfRange, Refused, SwapIOError
 from usmd.swap import kinds
@@ -33,6 +35,8 @@ def variants():
         for field in msgspec.structs.fields(kinds.find(name)):
             if field.default is False:
                 yield pytest.param((name, {field.name: True}), id=f"{name}-{field.name}")
+    for way, direct in (("io_uring", False), ("io_uring", True), ("aio", True)):
+        yield pytest.param(("file", {"io": way, "direct": direct}), id=f"file-{way}{'-direct' if direct else ''}")
 
 
 @pytest.fixture(params=variants())
@@ -40,12 +44,19 @@ def make(request, tmp_path):
     name, settings = request.param
     kind = kinds.find(name)
     devices = []
+    submits = "io" in settings
+    if submits:
+        require_way(settings["io"])
+    elif "io" in kind.__struct_fields__:
+        settings = {**settings, "io": "threads"}
 
     def build(slots=SLOTS):
         table = {"size": slots * PAGE, **settings}
         spec = read_table(kind, table, "swap[0]").placed(tmp_path, len(devices))
         devices.extend(open_devices([spec], PAGE))
         devices[-1].at_once = reads_at_once(devices[-1])
+        if submits:
+            Submitter(devices[-1])
         return devices[-1]
 
     yield build

@@ -12,7 +12,10 @@ import pytest
 
 from tests.support.clients import start_client
 from tests.support.daemon import running_daemon, wait_until
+from tests.support.io_ways import each_way
 from tests.support.real_memory import require_real_memory, require_sampling
+
+__all__ = ["each_way"]
 
 CLIENT = Path(__file__).with_name("random_client.py")
 SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "0"))
@@ -34,6 +37,7 @@ LENGTH = 8 * MEMORY // len(CLIENTS)
     ("mechanism", "evict", "sampling"),
     [("simulated", "s3_fifo", '"off"'), ("userfaultfd", "hint_aware", '"off"'), ("userfaultfd", "hint_aware", "16")],
 )
+@pytest.mark.usefixtures("each_way")
 def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, mechanism, evict, sampling):
     if mechanism == "userfaultfd":
         require_real_memory()

@@ -12,7 +12,10 @@ import pytest
 
 from tests.support.clients import start_client
 from tests.support.daemon import running_daemon
+from tests.support.io_ways import each_way
 from tests.support.real_memory import require_real_memory, require_sampling
+
+__all__ = ["each_way"]
 
 CLIENT = Path(__file__).with_name("counting_client.py")
 UNPROTECTED = "tests.support.unprotected_daemon:lose_updates"
@@ -48,7 +51,9 @@ def count(daemon, seconds, increments):
 
 @pytest.mark.timeout(SECONDS + 600)
 @pytest.mark.parametrize(("evict", "sampling"), [("fifo", '"off"'), ("lru", "16")])
-def test_a_million_increments_of_several_processes_are_exact_while_their_pages_come_and_go(tmp_path, evict, sampling):
+def test_a_million_increments_of_several_processes_are_exact_while_their_pages_come_and_go(
+    tmp_path, evict, sampling, each_way
+):
     if sampling != '"off"':
         require_sampling()
     flags = ("--memory", str(PAGES * PAGE), "--evict", evict, "--swap", f"file:{tmp_path / 'swap'}:16MiB")
@@ -59,8 +64,10 @@ def test_a_million_increments_of_several_processes_are_exact_while_their_pages_c
         assert [(each["wrong"], each["lost"]) for each in said] == [(0, 0)] * CLIENTS
         assert sum(each["increments"] for each in said) >= INCREMENTS
         counters = daemon.counters()
-        # Stores met evictions, and were the first to clean pages, or this has shown nothing.
-        assert min(counters[key] for key in ("swap_outs", "swap_ins", "retaken", "protect_faults")) > SECONDS
+        # Stores met evictions, and were the first to clean pages, or this has shown nothing. What is submitted is often
+        # written before a store can meet it.
+        shown = ["swap_outs", "swap_ins", "protect_faults", *(["retaken"] if each_way == "threads" else [])]
+        assert min(counters[key] for key in shown) > SECONDS
         assert [counters[key] for key in ("poisoned", "swap_read_errors", "swap_write_errors")] == [0, 0, 0]
         assert bool(counters["rescued"]) == (sampling != '"off"')
 

@@ -16,11 +16,14 @@ import pytest
 
 import lib_usm
 from tests.support.daemon import wait_equal, wait_until
+from tests.support.io_ways import each_way
 from tests.support.real_daemon import FRAMES, PAGE, Bystander, real_daemon, to_swap
 from tests.support.real_memory import require_real_memory
 from tests.support.swap_faults import daemon_with_faults
 from tests.support.told_client import Refused, told_clients
 from usmd.ctl.targets import Place
+
+__all__ = ["each_way"]
 
 PAGES = 64
 
@@ -104,6 +107,7 @@ def can_have(client, first, pages):
     return True
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_disk_that_is_really_full_when_a_page_is_to_be_written_costs_no_byte(tmp_path, small_disk):
     swap = small_disk / "swap"
     with (
@@ -229,6 +233,7 @@ def damage(swap, slot):
         file.write(bytes((byte ^ 4,)))
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_damaged_page_is_data_loss_for_ensure_sigbus_for_a_touch_and_nothing_for_anybody_else(tmp_path):
     with (
         real_daemon(tmp_path, swap=f"file:{tmp_path / 'swap'}:8MiB") as daemon,

@@ -9,6 +9,10 @@ import pytest
 
 import lib_usm
 from tests.support.daemon import run_usmd, running_daemon, wait_until
+from tests.support.io_ways import each_way
+
+__all__ = ["each_way"]
+pytestmark = pytest.mark.usefixtures("each_way")
 
 PAGE = 4096
 MIB = 1 << 20

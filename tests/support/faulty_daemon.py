@@ -2,7 +2,8 @@
 
 $USMD_TEST_FAULTS names a file with a JSON object. For `read` and `write` that has `slots` (null: all) and `error`: an
 errno by name; `wait`: until the file changes; or `sometimes`: of five calls two fail with EIO, one fails with EAGAIN,
-and one moves half a page. Only the system call is replaced. While reads fail, none is tried without waiting.
+and one moves half a page. Only the system call is replaced, and jobs run in threads. While reads fail, none is tried
+without waiting.
 """
 
 from __future__ import annotations
@@ -73,3 +74,4 @@ def fail_as_told() -> None:
     """Change the swap files of this process."""
     file.FileSwapDevice._fetch_now = _faulty_fetch_now  # type: ignore[method-assign]
     file.transfer = _faulty_transfer
+    file.ways.choose = lambda way, descriptor, *, direct: (None, "its faults are those of threads")

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from usmd.server.device_queue import TIMEOUT, DeviceQueue
+from usmd.server.device_queue import TIMEOUT
+from usmd.server.submitted_queue import queue_of
 
 SECONDS = 60
 
@@ -19,7 +20,7 @@ class QueueBench:
         self.events = []
         self.changed = asyncio.Event()
         self.on_event = lambda event: None
-        self.queue = DeviceQueue(device, memory, self._deliver, pauses, timeout)
+        self.queue = queue_of(device, memory, self._deliver, pauses, timeout)
 
     def _deliver(self, event):
         self.events.append(event)

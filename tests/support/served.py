@@ -22,9 +22,11 @@ MARK = "test_mark"
 
 def serve(arguments: Sequence[str], door: socket.socket, changes: Sequence[str]) -> None:
     """Run `usmd serve` after the `changes`: functions (`module:name`) that break usmd on purpose."""
+    from tests.support import io_ways
     from usmd.cli import main
     from usmd.server.daemon import Daemon
 
+    io_ways.use_way_of_environment()
     for change in changes:
         module, _, name = change.partition(":")
         getattr(importlib.import_module(module), name)()

@@ -21,11 +21,15 @@ class Busy(SwapIOError):
 
 
 class Stage:
-    """Memory that a batch of pages is read into: `buffers`, one a page, in the order of `pages`."""
+    """Memory that a batch of pages is read into: `buffers`, one a page, in the order of `pages`.
 
-    __slots__ = ("buffers", "pages")
+    `address`: where the first one is, if they are side by side and stay where they are; else 0.
+    """
 
-    def __init__(self, pages: Sequence[SlotPage], buffers: list[memoryview]) -> None:
+    __slots__ = ("address", "buffers", "pages")
+
+    def __init__(self, pages: Sequence[SlotPage], buffers: list[memoryview], address: int = 0) -> None:
+        self.address = address
         self.pages = pages
         self.buffers = buffers
 

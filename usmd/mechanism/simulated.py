@@ -13,6 +13,7 @@ from typing import Final
 from usmd.core.commands import SlotPage
 from usmd.errors import ConfigError, UsmdError
 from usmd.mechanism.base import Errors, Mechanism, Stage
+from usmd.mechanism.staging import MemfdStage, Staging
 from usmd.sizes import format_size
 
 NAME: Final = "simulated"
@@ -35,12 +36,6 @@ def _populate(pool: mmap.mmap) -> None:
                 raise
 
 
-class _Apart(Stage):
-    """A stage whose buffers are apart from the frames."""
-
-    __slots__ = ()
-
-
 class SimulatedMemory(Mechanism):
     """`frames` frames of `page_size` bytes each."""
 
@@ -59,6 +54,7 @@ class SimulatedMemory(Mechanism):
         self._view = memoryview(self._pool)
         self._page_size = page_size
         self._zeros = bytes(page_size)
+        self._staging = Staging(page_size)
 
     def buffer(self, pfn: int) -> memoryview:
         """The bytes of a frame, writable."""
@@ -73,13 +69,17 @@ class SimulatedMemory(Mechanism):
         """The frames themselves for a read `at_once`; else memory apart from them."""
         if at_once:
             return Stage(pages, [self.buffer(page.pfn) for page in pages])
-        size = self._page_size
-        memory = memoryview(bytearray(len(pages) * size))
-        return _Apart(pages, [memory[start : start + size] for start in range(0, len(memory), size)])
+        return self._staging.stage(pages)
+
+    def unstage(self, stage: Stage) -> None:
+        """Keep the memory for the next stage."""
+        super().unstage(stage)
+        if isinstance(stage, MemfdStage):
+            self._staging.give_back(stage)
 
     def fill(self, stage: Stage, errors: Sequence[UsmdError | None]) -> Errors:
         """Copy into the frames what was read elsewhere."""
-        if isinstance(stage, _Apart):
+        if isinstance(stage, MemfdStage):
             view, size = self._view, self._page_size
             for page, buffer, error in zip(stage.pages, stage.buffers, errors, strict=True):
                 if error is None:

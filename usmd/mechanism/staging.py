@@ -36,7 +36,7 @@ class MemfdStage(Stage):
 
     def __init__(self, pages: Sequence[SlotPage], block: Block, page_size: int) -> None:
         view = block.view
-        super().__init__(pages, [view[n * page_size : (n + 1) * page_size] for n in range(len(pages))])
+        super().__init__(pages, [view[n * page_size : (n + 1) * page_size] for n in range(len(pages))], block.address)
         self.block = block
         self._page_size = page_size
         self.done = [0] * len(pages)

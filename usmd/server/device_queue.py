@@ -19,46 +19,45 @@ from typing import Final
 
 from usmd import log
 from usmd.core.commands import SlotPage
-from usmd.core.events import Event, SwapInDone, SwapOutDone
+from usmd.core.events import Event
 from usmd.core.swap_map import SLOT_MASK
-from usmd.errors import Refused, SwapIOError, Unmapped, UsmdError
-from usmd.mechanism.base import Busy, Mechanism, Stage
+from usmd.errors import SwapIOError, Unmapped, UsmdError
+from usmd.mechanism.base import Mechanism, Stage
 from usmd.server.device_jobs import READ, WRITE, DeviceHangs, DeviceJobs, Job, Release, no_memory
-from usmd.server.latency import Stopwatch
-from usmd.server.retries import PAUSES, Retries, TriedAgain
+from usmd.server.page_results import PageResults
+from usmd.server.retries import PAUSES
 from usmd.server.waiting_reads import WaitingReads
 from usmd.swap.base import Results, SlotIO, SwapDevice
 
 BATCH: Final = 64
 GONE_AT_ONCE: Final = 128
 """Reads for regions that are gone, answered before the loop has its turn."""
-BUSY_SECONDS: Final = 0.001
 LOOK_SECONDS: Final = 0.1
 """Time between two looks for jobs that take too long, while the queue closes."""
 CLOSE_SECONDS: Final = 1.0
 """How long the daemon's end waits for a device with a late job to close."""
 TIMEOUT: Final = 30.0
 """Seconds that a job may take, unless the configuration says otherwise."""
-_UNDONE: Final = (Busy, TriedAgain)
-"""In the place of an error: the page is still on its way."""
 
 
-def _page_key(page: SlotPage) -> int:
+def page_key(page: SlotPage) -> int:
+    """The key that reads are sorted by."""
     return page.page
 
 
-def _batch(pages: Sequence[SlotPage], buffers: Sequence[memoryview]) -> list[SlotIO]:
+def batch_of(pages: Sequence[SlotPage], buffers: Sequence[memoryview]) -> list[SlotIO]:
+    """Entries for a device."""
     return [
         SlotIO(page.slot & SLOT_MASK, page.process_id, page.page, page.generation, buffer)
         for page, buffer in zip(pages, buffers, strict=True)
     ]
 
 
-class DeviceQueue:
+class DeviceQueue(PageResults):
     """Reads and writes of one device. `deliver` gets each completion, on the loop; the bytes are those of `memory`.
 
-    Every queued page is delivered once, whatever fails. A page that the device could not read or write is tried again
-    after each of `pauses` (seconds), and then fails. A job may take `timeout` seconds; 0: any time.
+    Every queued page is delivered once, whatever fails. `pauses`: as for `PageResults`. A job may take `timeout`
+    seconds; 0: any time.
     """
 
     def __init__(
@@ -70,38 +69,16 @@ class DeviceQueue:
         timeout: float = TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(device.name, memory, deliver, pauses, clock)
         self.device = device
-        self._clock = clock
-        self.pages_written = 0
-        self.pages_read = 0
-        self.errors = 0
-        """Reads and writes of a page that failed, each try counted."""
-        self.pages_refused = 0
-        """Pages that the device refused, without a failure."""
-        self.reads_owed = 0
-        """Pages to be read that are not delivered yet."""
-        self.writes_owed = 0
-        self.reads = Stopwatch(clock)
-        """Times of pages that were read, from `read` to their completion; `writes`: of pages that were written."""
-        self.writes = Stopwatch(clock)
-        self._memory = memory
-        self._deliver = deliver
         self._writes: list[SlotPage] = []
         self._writer: asyncio.Task[None] | None = None
         self._reads = WaitingReads()
         self._readers: set[asyncio.Task[None]] = set()
         self._reading = 0
         """Readers whose job runs; the others look for one in this turn of the loop."""
-        self._filling: set[asyncio.Task[None]] = set()
-        self._read_again = Retries(device.name, "read", self._start_reads, pauses)
-        self._write_again = Retries(device.name, "write", self._start_writes, pauses)
         self._jobs = DeviceJobs(device.name, 1 + device.read_jobs, timeout)
         self._hangs_since = 0.0
-
-    @property
-    def in_flight(self) -> int:
-        """Pages being read or written."""
-        return self.reads_owed + self.writes_owed
 
     @property
     def hangs(self) -> bool:
@@ -116,7 +93,7 @@ class DeviceQueue:
         self._start_writes(pages)
 
     def _start_writes(self, pages: Sequence[SlotPage]) -> None:
-        if self._jobs.late(WRITE):
+        if self._late(WRITE):
             self._give_up_writes(pages)
             return
         self._writes.extend(pages)
@@ -133,7 +110,7 @@ class DeviceQueue:
 
     def _read_at_once(self, pages: Sequence[SlotPage]) -> bool:
         """Read without waiting; False if the device cannot."""
-        pages = sorted(pages, key=_page_key) if len(pages) > 1 else pages
+        pages = sorted(pages, key=page_key) if len(pages) > 1 else pages
         try:
             stage = self._memory.stage(pages, at_once=True)
         except (OSError, MemoryError):
@@ -157,9 +134,7 @@ class DeviceQueue:
 
     def _give_up_writes(self, pages: Sequence[SlotPage]) -> None:
         """Fail writes, because a late one may still write to its slots, which the core takes for free."""
-        errors = [self._hangs(WRITE)] * len(pages)
-        self._count(errors)
-        self._deliver_written(pages, self._write_again.sift(pages, errors))
+        self._written(pages, [self._hangs(WRITE)] * len(pages))
 
     def _read_threads(self) -> int:
         """Threads for reads that no late job holds."""
@@ -169,9 +144,11 @@ class DeviceQueue:
         """Fail the reads that wait, because every thread for them hangs."""
         pages = self._reads.take_all()
         if pages:
-            errors = [self._hangs(READ)] * len(pages)
-            self._count(errors)
-            self._deliver_read([page.pfn for page in pages], self._read_again.sift(pages, errors))
+            self._not_read(pages, [self._hangs(READ)] * len(pages))
+
+    def _late(self, operation: str) -> int:
+        """Jobs of an operation that are late and have not ended yet."""
+        return self._jobs.late(operation)
 
     def _hangs(self, operation: str) -> DeviceHangs:
         return DeviceHangs(
@@ -182,30 +159,31 @@ class DeviceQueue:
         """Give up the jobs that are late at `now` (seconds of the queue's clock)."""
         self.reads.tick()
         self.writes.tick()
-        given_up = self._jobs.look(now)
-        if given_up and not self._hangs_since:
-            job = given_up[0]
-            self._hangs_since = job.began
-            log.event(
-                "swap_device_hangs", device=self.device.name, operation=job.operation, pages=len(job.batch),
-                seconds=round(now - job.began, 1),
-            )  # fmt: skip
+        for job in self._jobs.look(now)[:1]:
+            self._begins_to_hang(job.operation, len(job.batch), job.began, now)
 
-    def _ended(self, job: Job) -> None:
+    def _begins_to_hang(self, operation: str, pages: int, began: float, now: float) -> None:
+        """A job is late: log that, unless another one was late before."""
+        if not self._hangs_since:
+            self._hangs_since = began
+            seconds = round(now - began, 1)
+            log.event("swap_device_hangs", device=self.device.name, operation=operation, pages=pages, seconds=seconds)
+
+    def _ended(self, operation: str, batch: Sequence[SlotIO]) -> None:
         """A job that was late has ended: the device is used again."""
-        if job.operation == WRITE:
+        if operation == WRITE:
             # The core has freed these slots, and nothing was written to them since: they hold bytes of no page.
-            self.device.discard([entry.slot for entry in job.batch])
+            self.device.discard([entry.slot for entry in batch])
         elif self._reads:
             self._start_reads([])
-        if self._hangs_since and not self._jobs.late(WRITE) and not self._jobs.late(READ):
+        if self._hangs_since and not self._late(WRITE) and not self._late(READ):
             seconds = round(self._clock() - self._hangs_since, 1)
             self._hangs_since = 0.0
             log.event("swap_device_returned", device=self.device.name, seconds=seconds)
 
     def _read_now(self, pages: Sequence[SlotPage], stage: Stage) -> Results | None:
         try:
-            return self.device.read_now(_batch(pages, stage.buffers))
+            return self.device.read_now(batch_of(pages, stage.buffers))
         except Exception:  # noqa: BLE001 - logged with its traceback, and the worker tries as usual
             log.event("swap_device_defect", exc_info=True, device=self.device.name)
             return None
@@ -228,10 +206,8 @@ class DeviceQueue:
             while waiting:
                 pages = waiting[:BATCH]
                 del waiting[:BATCH]
-                errors = await self._write_job(pages)
-                self.pages_written += self._count(errors)
-                self._deliver_written(pages, self._write_again.sift(pages, errors))
-                if waiting and self._jobs.late(WRITE):
+                self._written(pages, await self._write_job(pages))
+                if waiting and self._late(WRITE):
                     pages = waiting[:]
                     del waiting[:]
                     self._give_up_writes(pages)
@@ -254,15 +230,6 @@ class DeviceQueue:
             return no_memory(pages, error)
         return await self._run_job(WRITE, pages, buffers, release)
 
-    def _deliver_written(self, pages: Sequence[SlotPage], errors: Sequence[UsmdError | None]) -> None:
-        done = [index for index, error in enumerate(errors) if not isinstance(error, TriedAgain)]
-        if done:
-            slots, outcomes = [pages[index].slot for index in done], [errors[index] for index in done]
-            self.writes_owed -= len(done)
-            if self.writes.began:
-                self.writes.end(slots, outcomes)
-            self._deliver(SwapOutDone(slots, outcomes))
-
     async def _read_all(self) -> None:
         """Run reads, beside the other readers, until none is left."""
         task = asyncio.current_task()
@@ -274,23 +241,24 @@ class DeviceQueue:
                         self._give_up_reads()
                     return  # else the other readers take them
                 pages = self._reads.take(-(-len(self._reads) // idle), BATCH)
-                pages.sort(key=_page_key)  # neighbours are filled together
-                await self._read_job(pages)
+                pages.sort(key=page_key)  # neighbours are filled together
+                stage = self._stage(pages)
+                if stage is not None:
+                    await self._read_job(stage)
         finally:
             # Not when the task is done, a turn later: a read that arrives in between would find no reader.
             self._readers -= {task}
 
-    async def _read_job(self, pages: Sequence[SlotPage]) -> None:
+    def _stage(self, pages: Sequence[SlotPage]) -> Stage | None:
+        """Memory to read pages into; None: there is none, and the reads have failed."""
         try:
-            stage = self._memory.stage(pages)
+            return self._memory.stage(pages)
         except Exception as error:  # noqa: BLE001 - the error of each page, none of which was read
-            errors = no_memory(pages, error)
-            self._count(errors)
-            sifted = self._read_again.sift(pages, errors)
-            failed = [index for index, each in enumerate(sifted) if not isinstance(each, TriedAgain)]
-            if failed:
-                self._deliver_read([pages[index].pfn for index in failed], [sifted[index] for index in failed])
-            return
+            self._not_read(pages, no_memory(pages, error))
+            return None
+
+    async def _read_job(self, stage: Stage) -> None:
+        pages = stage.pages
         self._reading += 1
 
         def unstage(*, late: bool) -> None:
@@ -302,50 +270,9 @@ class DeviceQueue:
         finally:
             self._reading -= 1
         if any(isinstance(error, DeviceHangs) for error in errors):
-            self._count(errors)
-            self._deliver_read([page.pfn for page in pages], self._read_again.sift(pages, errors))
+            self._not_read(pages, errors)
         else:
             self._read_done(stage, errors)
-
-    def _read_done(self, stage: Stage, errors: Sequence[UsmdError | None]) -> None:
-        """Make the pages of a stage present; a task tries those again that cannot be at once."""
-        self.pages_read += self._count(errors)
-        errors = self._fill(stage, self._read_again.sift(stage.pages, errors))
-        if any(isinstance(error, Busy) for error in errors):
-            task = asyncio.get_running_loop().create_task(self._fill_again(stage, errors))
-            self._filling.add(task)
-            task.add_done_callback(self._filling.discard)
-
-    async def _fill_again(self, stage: Stage, errors: Sequence[UsmdError | None]) -> None:
-        """Fill the pages that could not be filled at once."""
-        while any(isinstance(error, Busy) for error in errors):
-            await asyncio.sleep(BUSY_SECONDS)
-            errors = self._fill(stage, errors)
-
-    def _fill(self, stage: Stage, before: Sequence[UsmdError | None]) -> Sequence[UsmdError | None]:
-        """Make the pages of a stage present; deliver those that this call has made present or that have failed."""
-        errors: Sequence[UsmdError | None]
-        try:
-            errors = self._memory.fill(stage, before)
-        except Exception as error:  # noqa: BLE001 - logged with its traceback, and what is not present has failed
-            log.event("fill_failed", exc_info=True, pages=len(stage.pages))
-            why = SwapIOError(f"the page cannot be brought in: {type(error).__name__}")
-            errors = [why if each is None or isinstance(each, Busy) else each for each in before]
-        again = any(isinstance(error, Busy) for error in before)
-        done = [
-            index
-            for index, error in enumerate(errors)
-            if not isinstance(error, _UNDONE) and (not again or isinstance(before[index], Busy))
-        ]
-        if done:
-            self._deliver_read([stage.pages[index].pfn for index in done], [errors[index] for index in done])
-        return errors
-
-    def _deliver_read(self, frames: Sequence[int], errors: Sequence[UsmdError | None]) -> None:
-        self.reads_owed -= len(frames)
-        if self.reads.began:
-            self.reads.end(frames, errors)
-        self._deliver(SwapInDone(frames, errors))
 
     async def _run_job(
         self, operation: str, pages: Sequence[SlotPage], buffers: Sequence[memoryview], release: Release
@@ -355,10 +282,10 @@ class DeviceQueue:
         def on_end() -> None:
             release(late=job.late)
             if job.late:
-                self._ended(job)
+                self._ended(job.operation, job.batch)
 
         perform = self.device.write if operation == WRITE else self.device.read
-        job = Job(operation, perform, _batch(pages, buffers), self._clock(), on_end)
+        job = Job(operation, perform, batch_of(pages, buffers), self._clock(), on_end)
         try:
             return await self._jobs.run(job)
         except DeviceHangs as error:
@@ -368,19 +295,18 @@ class DeviceQueue:
             log.event("swap_device_defect", exc_info=True, device=self.device.name)
             return [SwapIOError(f"swap device {self.device.name}: {type(error).__name__}")] * len(pages)
 
-    def _count(self, errors: Sequence[UsmdError | None]) -> int:
-        """Count failed and refused pages; returns the number of pages that were moved."""
-        undone = [error for error in errors if error is not None]
-        refused = sum(isinstance(error, Refused) for error in undone)
-        self.pages_refused += refused
-        self.errors += len(undone) - refused
-        return len(errors) - len(undone)
-
     async def close(self) -> None:
         """Wait for what is queued, then close the device; raises UsmdError if that fails."""
+        await self._finish()
+        await self._close()
+
+    async def _finish(self) -> None:
+        """Wait until no job is left but those that are late."""
         while running := self._running():
             await asyncio.wait(running, timeout=LOOK_SECONDS)  # a task that ends may have begun another
             self.look(self._clock())
+
+    async def _close(self) -> None:
         if not self._hangs_since:
             await asyncio.to_thread(self._jobs.close)
             await asyncio.to_thread(self.device.close)
@@ -392,6 +318,6 @@ class DeviceQueue:
         if closing.is_alive():
             log.event("swap_device_not_closed", device=self.device.name, error="a job that is late has not returned")
 
-    def _running(self) -> list[asyncio.Task[None]]:
+    def _running(self) -> list[asyncio.Future[None]]:
         pauses = [*self._read_again.tasks, *self._write_again.tasks]
         return [*self._readers, *self._filling, *pauses, *([self._writer] if self._writer else ())]

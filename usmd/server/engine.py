@@ -21,10 +21,11 @@ from usmd.errors import UsmdError
 from usmd.mechanism.base import Mechanism
 from usmd.policies import registry
 from usmd.server.command_failures import completion_of, owners_of, pages_of
-from usmd.server.device_queue import TIMEOUT, DeviceQueue
+from usmd.server.device_queue import TIMEOUT
 from usmd.server.event_log import EventLog
 from usmd.server.fault_times import FaultTimes
 from usmd.server.stream_messages import number_of_reason
+from usmd.server.submitted_queue import queue_of
 from usmd.server.taps import Taps
 from usmd.swap.base import SwapDevice
 
@@ -79,7 +80,7 @@ class Engine:
         self.last_events: deque[tuple[float, events.Event]] = deque(maxlen=LAST_EVENTS)
         self.taps = Taps()
         self.queues = [
-            DeviceQueue(device, memory, self.complete, timeout=device_timeout, clock=clock) for device in devices
+            queue_of(device, memory, self.complete, timeout=device_timeout, clock=clock) for device in devices
         ]
         self.on_outcomes: OnOutcomes = lambda _: None
         self.on_ended: OnEnded = lambda _ended: None

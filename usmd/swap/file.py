@@ -18,13 +18,15 @@ from usmd import config_values as values
 from usmd.errors import ConfigError, SwapDeviceError, SwapIOError
 from usmd.sizes import format_size, parse_size
 from usmd.swap import direct as direct_io
-from usmd.swap.base import Results, SlotIO, SwapDevice
+from usmd.swap import ways
+from usmd.swap.base import Results, SlotIO
 from usmd.swap.kind import SwapKind
+from usmd.swap.submitting import SubmittingDevice
 from usmd.swap.swap_file import HEADER, create_swap_file, remove_swap_file
 from usmd.swap.vectored import VectoredCall, adjacent_runs, transfer
 
 
-class FileSwapDevice(SwapDevice):
+class FileSwapDevice(SubmittingDevice):
     """Slots in a file that the device makes, locks, and removes when closed.
 
     Slot n begins at byte (n + 1) * page_size; the first page is the header. Raises SwapDeviceError if the file cannot
@@ -32,12 +34,24 @@ class FileSwapDevice(SwapDevice):
 
     `direct`: the page cache keeps nothing of the file, so a swap-in costs what the disk costs. Pages must be whole
     blocks (direct.BLOCK); buffers that are aligned to blocks save a copy.
+
+    `io`: one of ways.WAYS, how jobs run. Raises SwapDeviceError if this machine or process lacks it.
     """
 
     kind: ClassVar[str] = "file"
     read_jobs: ClassVar[int] = 4
 
-    def __init__(self, *, number: int, name: str, path: str, slots: int, page_size: int, direct: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        number: int,
+        name: str,
+        path: str,
+        slots: int,
+        page_size: int,
+        direct: bool = False,
+        io: str = ways.AUTO,
+    ) -> None:
         # Absolute, so that close() finds the file after a change of the working directory.
         self._file = Path(path).absolute()
         super().__init__(number=number, name=name, path=str(self._file), slots=slots, page_size=page_size)
@@ -51,6 +65,11 @@ class FileSwapDevice(SwapDevice):
         self._can_read_now = not direct  # direct I/O always waits for the disk
         if direct:
             self._bypass_cache()
+        try:
+            self._open_channel(*ways.choose(io, self._descriptor, direct=direct))
+        except SwapDeviceError as error:
+            remove_swap_file(self._file, self._descriptor)
+            raise SwapDeviceError(f"swap file {self._file}: {error}") from error
 
     def _bypass_cache(self) -> None:
         """Bypass the page cache. Raises SwapDeviceError; the file is then removed."""
@@ -85,7 +104,7 @@ class FileSwapDevice(SwapDevice):
             return None
         for run in adjacent_runs([entry.slot for entry in batch]):
             buffers = [batch[index].buffer for index in run]
-            offset = (batch[run[0]].slot + 1) * self.page_size
+            offset = self._offset(batch[run[0]].slot)
             try:
                 if os.preadv(self._descriptor, buffers, offset, os.RWF_NOWAIT) != len(run) * self.page_size:
                     return None
@@ -94,14 +113,19 @@ class FileSwapDevice(SwapDevice):
                 return None
         return [None] * len(batch)
 
+    def _offset(self, slot: int) -> int:
+        return (slot + 1) * self.page_size
+
     def _close(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
         remove_swap_file(self._file, self._descriptor)
 
     def _transfer(self, call: VectoredCall, batch: Sequence[SlotIO]) -> tuple[Results, dict[int, OSError | EOFError]]:
         """Run `call` over the batch; return a list of successes to be filled in, and the failures by index."""
         failures: dict[int, OSError | EOFError] = {}
         for run in adjacent_runs([entry.slot for entry in batch]):
-            offset = (batch[run[0]].slot + 1) * self.page_size
+            offset = self._offset(batch[run[0]].slot)
             failed = transfer(call, self._descriptor, [batch[index].buffer for index in run], offset)
             for position, error in failed.items():
                 failures[run[position]] = error
@@ -113,10 +137,10 @@ class FileSwapDevice(SwapDevice):
 
 
 class FileKind(SwapKind, frozen=True, kw_only=True):
-    """`file:PATH:SIZE`, or `file:PATH:SIZE:direct` for one that bypasses the page cache."""
+    """`file:PATH:SIZE`, then `:direct` for one that bypasses the page cache, then `:` and a way of I/O."""
 
     device = FileSwapDevice
-    form: ClassVar[str] = "PATH:SIZE[:direct]"
+    form: ClassVar[str] = "PATH:SIZE[:direct][:WAY]"
 
     path: values.Word | None = None
     """Path of the file; None, until `placed`: a file in the daemon's state folder, named after its number."""
@@ -124,18 +148,23 @@ class FileKind(SwapKind, frozen=True, kw_only=True):
     direct: values.Switch = False
     """Bypass the kernel's page cache."""
 
+    io: values.IoWay = ways.AUTO
+    """How jobs run: submitted through io_uring or Linux AIO, or in threads; auto: the first of these that works."""
+
     def __post_init__(self) -> None:
         if self.path is not None and "\0" in self.path:
             raise ConfigError(f"swap file {self.path!r} has a NUL in its path; remove it")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `PATH:SIZE` or `PATH:SIZE:direct`; the path may contain colons."""
-        plain = text.removesuffix(":direct")
+        """Read `PATH:SIZE`, perhaps with `:direct` and a way behind it; the path may contain colons."""
+        io = next((way for way in ways.WAYS if text.endswith(f":{way}")), None)
+        rest = text if io is None else text.removesuffix(f":{io}")
+        plain = rest.removesuffix(":direct")
         path, _, size = plain.rpartition(":")
         if not path:
             raise ValueError("it has no path or no size")
-        return cls(size=parse_size(size), path=path, direct=plain != text)
+        return cls(size=parse_size(size), path=path, direct=plain != rest, io=io or ways.AUTO)
 
     def placed(self, folder: Path, number: int) -> Self:
         """The same device with its file in `folder`, unless its path is absolute."""
@@ -151,5 +180,5 @@ class FileKind(SwapKind, frozen=True, kw_only=True):
             raise ConfigError(f"swap device {name} has no path; give the path of the file to make")
         slots = self.size // page_size
         return FileSwapDevice(
-            number=number, name=name, path=self.path, slots=slots, page_size=page_size, direct=self.direct
+            number=number, name=name, path=self.path, slots=slots, page_size=page_size, direct=self.direct, io=self.io
         )

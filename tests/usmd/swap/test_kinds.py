@@ -74,4 +74,4 @@ def test_the_forms_name_kinds_of_packages_without_importing_them(monkeypatch):
     monkeypatch.setitem(kinds.TABLE, "tape", "no.such.module:Kind")
     assert kinds.forms(" | ").startswith("memory:SIZE | ")
     assert kinds.forms().endswith("tape:...")
-    assert kinds.form("file") == "file:PATH:SIZE[:direct]"
+    assert kinds.form("file") == "file:PATH:SIZE[:direct][:WAY]"
