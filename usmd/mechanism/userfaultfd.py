@@ -31,7 +31,7 @@ from usmd.mechanism.staging import Block, MemfdStage, Staging
 from usmd.mechanism.uffd import HARDWARE_PAGE
 
 NAME: Final = "userfaultfd"
-STABLE_BYTES: Final = 4 << 20
+STABLE_BYTES: Final = 1 << 20
 """Bytes of protected pages that are kept from the check for zeros until their write."""
 MAX_BUSY: Final = 1000
 """How often the daemon tries to fill a page while its client interferes."""
