@@ -29,7 +29,7 @@ class Allocation(msgspec.Struct, frozen=True, gc=False):
     """Bring in `count` pages from page `first` on; they include the faulting page, which takes `frame` if it is free.
 
     The core leaves out pages beyond the region or the hint's range. The pages beside the faulting one take only frames
-    above the low watermark: nothing is evicted for a guess.
+    above the low watermark, or in the place of frames that are about to be free: nothing is evicted for a guess.
     """
 
     first: int

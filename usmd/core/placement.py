@@ -1,6 +1,7 @@
 """Places the pages that come in with a fault: the faulting one, and the pages beside it while frames are to spare.
 
-Nothing is evicted for a guess, which is a page beside the faulting one.
+Nothing is evicted for a guess, which is a page beside the faulting one. Guesses take frames above the low watermark,
+and while evictions are under way up to half of the frames below it, instead of those that will be free.
 """
 
 from __future__ import annotations
@@ -96,7 +97,12 @@ class Placement:
         frames = self._state.frames
         self._state.ahead = max(self._state.ahead, min(plan.count, self._most_ahead))
         prefer = plan.frame
-        spare = frames.free - 1 - max(self._state.settings.low, self._reserve()) - len(self.waiting)
+        reserve = self._reserve()
+        spare = frames.free - 1 - max(self._state.settings.low, reserve) - len(self.waiting)
+        leaving = len(self._life.evicting)
+        if leaving and spare < guesses:
+            # Else a scan that is faster than the writes would take the frames below the mark one fault at a time.
+            spare = max(spare, min(spare + leaving, (frames.free - 1) // 2 - reserve))
         spare = min(spare, self._guesses_left, self._state.budgets.room(region.process, swap=False) - 1)
         run: int | None = None
         if spare > 0 and prefer is None:

@@ -48,3 +48,19 @@ def test_guesses_of_one_batch_are_bounded():
     region = shell.map(process, 3 * MAX_GUESSES)
     shell.do(events.Faults(process, [events.FaultRequest(n, region, n * 256, 1, False) for n in range(10)]))
     assert shell.core.state.regions[region].resident == 10 + MAX_GUESSES
+
+
+def test_while_frames_are_on_their_way_out_guesses_take_half_of_those_below_the_low_mark():
+    shell = Shell(make_core(frames=64, low=32, high=48, devices=(("swap0", 256),)), auto_io=False)
+    process = shell.attach(alloc="flexible_huge_pages(pages=16)")
+    region = shell.map(process, 256)
+    for page in range(32):
+        while not shell.store(process, region, page, b"0123456789abcdef"):
+            shell.fault(process, region, page)
+    assert shell.core.life.evicting
+    for page in (64, 96):
+        free, before = shell.core.state.frames.free, shell.counters()["read_ahead"]
+        assert free <= 32
+        shell.fault(process, region, page)
+        reserved = 1  # for pages from swap
+        assert shell.counters()["read_ahead"] == before + (free - 1) // 2 - reserved
