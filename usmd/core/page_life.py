@@ -84,7 +84,8 @@ class PageLife(PageSteps):
         state.zero_pages.extend(keys)
         if process.sampling is not None:
             for each in range(pfn, end):
-                self._came(process, process.sampling, each)
+                if process.sampling.came(each):
+                    state.sampling_wanted.append(process)
         for each in range(pfn, end):
             process.policies.page_filled(each)
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from usmd.core.commands import SlotPage
 from usmd.core.frames import DIRTY, ENDS_CLEAN, HELD, KEPT, NO_PAGE, NO_SLOT, PRESENT, RESULTS, UNEVICTABLE
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
-from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
+from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Region
 from usmd.core.rights import NORMAL, Rights
 from usmd.core.swap_map import SLOT_BITS, DeviceMap
 from usmd.errors import UsmdError
-
-if TYPE_CHECKING:
-    from usmd.core.sampling import Sampling
 
 
 class PageSteps(Rights):
@@ -50,23 +45,18 @@ class PageSteps(Rights):
             chunk[page & CHUNK_MASK] = pfn + 1
         region.resident += 1
         region.process.resident += 1
-        if region.process.sampling is not None:
-            self._came(region.process, region.process.sampling, pfn)
+        sampling = region.process.sampling
+        if sampling is not None and sampling.came(pfn):
+            self._state.sampling_wanted.append(region.process)
         return key
-
-    def _came(self, process: Process, sampling: Sampling, pfn: int) -> None:
-        """A page of a sampled process came into a frame: note it, and whether a batch of samples is due."""
-        frames = self._state.frames
-        short = frames.free * 4 < frames.count or process.resident * 4 > process.memory_max * 3
-        if sampling.came(pfn, short=short):
-            self._state.sampling_wanted.append(process)
 
     def _disown(self, region: Region, pfn: int, *, give_back: bool = True) -> None:
         state = self._state
         if state.frames.flags[pfn] & (KEPT | HELD):
             self._end_rights(region, pfn)
-        if region.process.sampling is not None:
-            region.process.sampling.mapped.discard(pfn)
+        sampling = region.process.sampling
+        if sampling is not None:
+            sampling.mapped.discard(pfn)
         region.resident -= 1
         if region.gone is None:
             region.process.resident -= 1

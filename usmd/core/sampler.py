@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_AN_EVENT: Final = 128
 """Pages taken out in one event, which bounds its time."""
+SHORT: Final = 4
+"""Memory is short if less than one frame in so many is free, or may yet be used by a process with a memory_max."""
 STAYS: Final = 8
 """Of its pages in memory, one in so many stays in the page table: those heard of last."""
 LEAST: Final = 64
@@ -35,7 +37,7 @@ class Sampler:
             return
         if process.sampling is not None:
             process.sampling.active = event.on
-            process.sampling.due = 0.0
+            process.sampling.since = 0
         elif event.on:
             if state.sampling_links is None:
                 state.sampling_links = FrameLinks(state.frames.count)
@@ -43,25 +45,37 @@ class Sampler:
 
     def take_out(self) -> None:
         """Take out the pages that are due, the oldest first."""
-        wanted, self._state.sampling_wanted = self._state.sampling_wanted, []
-        for process in wanted:
-            if process.sampling is not None and process.process_id in self._state.processes:
-                self._take_out_of(process, process.sampling)
-        self._state.samples.sort()  # neighbours next to each other: a run is one call
-
-    def _take_out_of(self, process: Process, sampling: Sampling) -> None:
         state = self._state
-        frames, mapped = state.frames, sampling.mapped
+        wanted, state.sampling_wanted = state.sampling_wanted, []
+        for process in wanted:
+            if process.sampling is not None and process.sampling.since:
+                earned = process.sampling.batch()
+                if process.sampling.active and self._is_of_use(process):
+                    self._take_out_of(process, process.sampling, earned)
+        state.samples.sort()  # neighbours next to each other: a run is one call
+
+    def _is_of_use(self, process: Process) -> bool:
+        """Whether memory is short for a process, and a policy, a recording or a shadow hears touches."""
+        frames, most = self._state.frames, process.memory_max
+        if process.process_id not in self._state.processes:
+            return False
+        if process.policies.on_access is None and process.touches is None:
+            return False
+        return frames.free * SHORT < frames.count or (most - process.resident) * SHORT < most
+
+    def _take_out_of(self, process: Process, sampling: Sampling, earned: int) -> None:
+        state, mapped = self._state, sampling.mapped
+        states, flags, keys, recent = state.frames.state, state.frames.flags, state.frames.page, state.recent
+        before = len(state.samples)
         stay = max(process.resident // STAYS, LEAST)
-        for _ in range(min(int(sampling.due), MAX_AN_EVENT, mapped.length - stay)):
+        for _ in range(min(earned, MAX_AN_EVENT, mapped.length - stay)):
             pfn = mapped.head
-            if frames.state[pfn] == PRESENT and not frames.flags[pfn] & (KEPT | HELD) and pfn not in state.recent:
+            if states[pfn] == PRESENT and not flags[pfn] & (KEPT | HELD) and pfn not in recent:
                 mapped.remove(pfn)
-                state.samples.append(frames.page[pfn])
-                process.counters.sampled += 1
+                state.samples.append(keys[pfn])
             else:
                 mapped.move_to_end(pfn)
-        sampling.due = 0.0  # what could not be taken out now is not saved up for later
+        process.counters.sampled += len(state.samples) - before
 
     def put_back(self, pfn: int) -> None:
         """A PRESENT page must be in the page table, because a thread waits for that, or a pin promises it."""

@@ -16,32 +16,36 @@ from typing import Final
 
 from usmd.core.frame_list import FrameLinks
 
-BATCH: Final = 16
-"""Pages taken out at a time; runs of fewer cost twice as much a page in the kernel."""
+BATCH: Final = 32
+"""Pages taken out at a time, about: in runs of fewer than 16 neighbours a page costs the kernel up to twice as much."""
 
 
 class Sampling:
     """The pages of a process that are in its page table, as far as the core knows, oldest first.
 
-    `active`: whether the shell can take pages out. `due`: pages that may be taken out, earned by pages that came in.
+    `active`: whether the shell can take pages out. `since`: pages that came in since the last batch.
     """
 
-    __slots__ = ("_rate", "active", "due", "mapped")
+    __slots__ = ("_batch_at", "_rate", "active", "mapped", "since")
 
     def __init__(self, links: FrameLinks, rate: float) -> None:
         self._rate = rate
+        self._batch_at = max(round(BATCH / rate), 1)
         self.active = True
-        self.due = 0.0
+        self.since = 0
         self.mapped = links.new_list()
 
-    def came(self, pfn: int, *, short: bool) -> bool:
-        """A page came in. `short`: memory is, so touches matter. Returns whether a batch became due."""
+    def came(self, pfn: int) -> bool:
+        """A page came in; returns whether it is time for a batch."""
         self.mapped.append(pfn)
-        if not short or not self.active:
-            return False
-        before = self.due
-        self.due = before + self._rate
-        return before < BATCH <= self.due
+        self.since += 1
+        return self.since == self._batch_at
+
+    def batch(self) -> int:
+        """Begin a batch; returns how many pages the pages that came in have earned."""
+        earned = int(self.since * self._rate)
+        self.since = 0
+        return earned
 
     def heard(self, pfn: int) -> bool:
         """A page was touched, and is in the page table again; returns whether it was out."""

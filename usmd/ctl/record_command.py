@@ -68,9 +68,8 @@ def record(
     A record has the time, the page, read or write, and hit or fault: 17 bytes. The process runs on unchanged; an access
     costs the daemon one or two microseconds more. Accesses that cannot be sent in time are lost and counted.
 
-    With real memory (mechanism userfaultfd) the daemon sees page faults and first writes to clean pages, but no other
-    touch of a page in memory: such a recording has what the live policy missed. To record all accesses, use simulated
-    memory.
+    With real memory (mechanism userfaultfd) the daemon sees page faults, first writes to clean pages, and a sample of
+    the other touches of pages in memory (memory.sampling). To record all accesses, use simulated memory.
     """
     as_json = chosen_format(context, output) is Format.JSON
     if as_json and out == "-":

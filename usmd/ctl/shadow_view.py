@@ -6,7 +6,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from usm_wire.pb.usm.v1 import admin_pb2
-from usmd.ctl.record_view import others_seen
+from usmd.ctl.record_view import are_sampled, others_seen
 from usmd.ctl.status_view import format_duration
 from usmd.ctl.tables import Cell, fitted
 from usmd.text_output import printable
@@ -30,11 +30,13 @@ def heading(report: admin_pb2.ShadowReport) -> list[Text]:
         )
     ]
     if report.faults_only:
+        sampled = are_sampled(report.sampling)
+        blind = "" if sampled else "; their numbers do not tell how they would do"
         found.append(
             Text(
                 "real memory: simulations see the faults of the policy in force, first writes to clean pages, and "
-                f"{others_seen(report.sampling)}; their numbers do not tell how they would do",
-                style="bold red",
+                f"{others_seen(report.sampling)}{blind}",
+                style="yellow" if sampled else "bold red",
             )
         )
     return found

@@ -12,6 +12,7 @@ import os
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -27,9 +28,8 @@ _FOR_GOOD: Final = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EBADF)
 _SWAPS: Final = Path("/proc/swaps")
 
 
-class _Range(ctypes.Structure):
-    _fields_ = (("address", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
+_RANGE_BYTES: Final = 16
+"""Of a struct iovec: address and length, 8 bytes each."""
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
@@ -59,7 +59,7 @@ class Pageout(ReferenceSampler):
     def __init__(self, pidfd: int) -> None:
         """`pidfd`: of the client; stays the caller's."""
         self._pidfd = pidfd
-        self._ranges = (_Range * MAX_RANGES)()
+        self._vector = (ctypes.c_uint64 * (2 * MAX_RANGES))()
 
     def take_out(self, ranges: Sequence[Run]) -> str:
         """Take ranges out, with one call for `MAX_RANGES` of them."""
@@ -70,12 +70,11 @@ class Pageout(ReferenceSampler):
         return ""
 
     def _call(self, ranges: Sequence[Run]) -> str:
-        vector = self._ranges
-        for index, (address, length) in enumerate(ranges):
-            vector[index].address, vector[index].length = address, length
+        vector = self._vector
+        vector[: 2 * len(ranges)] = list(chain.from_iterable(ranges))
         done = 0
         while done < len(ranges):
-            start = ctypes.byref(vector, done * ctypes.sizeof(_Range))
+            start = ctypes.byref(vector, done * _RANGE_BYTES)
             advised = _syscall(_PROCESS_MADVISE, self._pidfd, start, len(ranges) - done, _MADV_PAGEOUT, 0)
             if advised < 0:
                 error = ctypes.get_errno()

@@ -33,7 +33,9 @@ class TouchSampling:
         self._memory = memory
         self._kernel_swap = kernel_swap
         self._clients: dict[ClientMemory, int] = {}
-        """Clients that can be sampled, by their process."""
+        """Clients that can be sampled, with their process."""
+        self._refused: dict[ClientMemory, str] = {}
+        """Clients of which no page can be taken out, and why."""
         self._never = "" if engine.core.state.settings.sampling else 'memory.sampling = "off"'
         self._never = self._never or sampler.why_no_features(features)
         self.why_not = "not looked yet"
@@ -57,6 +59,15 @@ class TouchSampling:
         """A client is no longer served."""
         client.sampled.sampler = None
         self._clients.pop(client, None)
+        if self._refused.pop(client, None) is not None:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say how touches are heard of, for operators."""
+        said = f"off: {self.why_not}" if self.why_not else WAY.name
+        if self._refused and not self.why_not:
+            said += f", but not of {len(self._refused)} processes: {next(iter(self._refused.values()))}"
+        self._memory.sampling = said
 
     def look(self) -> None:
         """Look whether the kernel's swap has come or gone. Called about once a second."""
@@ -65,7 +76,7 @@ class TouchSampling:
             return
         changed = bool(why_not) != bool(self.why_not)
         self.why_not = why_not
-        self._memory.sampling = f"off: {why_not}" if why_not else WAY.name
+        self._tell()
         if not changed:
             return
         if self._clients:
@@ -77,5 +88,7 @@ class TouchSampling:
         """No page of a client can be taken out."""
         process_id = self._clients.pop(client, None)
         if process_id is not None:
+            self._refused[client] = why
+            self._tell()
             log.event("sampling_ended", process_id=process_id, why=why)
             self._engine.submit(events.SetSampling(process_id, on=False))

@@ -1,5 +1,7 @@
 """Touches of pages that were taken out of the page table: what the policy hears, and what the thread gets."""
 
+from array import array
+
 import pytest
 
 from tests.support.real_shell import DONE, RealShell
@@ -225,3 +227,15 @@ def test_what_a_session_leaves_is_in_no_list():
     app.fill(range(FRAMES))
     app.shell.do(events.Detach(app.process, "bye"))
     assert not any(app.state.sampling_links.owner)
+
+
+def test_nothing_is_taken_out_for_a_policy_that_hears_no_touches_unless_somebody_records_them():
+    app = App(evict="fifo")
+    app.fill(range(256))
+    assert app.count("sampled") == 0
+    app.state.processes[app.process].touches = array("q")
+    app.fill(range(256))
+    page = app.out()[0]
+    before = len(app.state.processes[app.process].touches)
+    app.touch(page)
+    assert list(app.state.processes[app.process].touches[before:]) == [app.key(page), 0]

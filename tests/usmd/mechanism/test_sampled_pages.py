@@ -6,9 +6,10 @@ import os
 import pytest
 
 from tests.support.real_memory import require_sampling
-from tests.usmd.mechanism.mapped import HARDWARE_PAGE, advise, is_mapped, make_read_only, read, unmap, write
+from tests.usmd.mechanism.mapped import HARDWARE_PAGE, advise, is_mapped, make_read_only, read, remap, unmap, write
 from tests.usmd.mechanism.memory_world import LARGE, PAGES, REGION, World, key
 from usmd.core.events import MINOR, MISSING, PROTECTED, PageFault
+from usmd.mechanism import client_memory
 from usmd.mechanism.sampler import Pageout, ReferenceSampler
 
 
@@ -186,3 +187,19 @@ def test_a_refusal_is_told_once_and_ends_it(world):
     for _ in range(2):
         world.memory.sample([key(0), key(1)])
     assert (refusing.asked, world.refused) == (1, [(world.client.memory, "not permitted")])
+
+
+def test_a_page_is_put_back_while_its_client_is_in_the_middle_of_a_move(world, monkeypatch):
+    monkeypatch.setattr(client_memory, "BUSY_TRIES", 1 << 30)  # a machine may be busy
+    world.sample(0)
+    to = world.client.spare(PAGES * world.page_size)
+    moving = remap(world.address, PAGES * world.page_size, to)
+    world.client.wait_for_message()  # nobody has read of the move
+    world.back(0, writable=True)
+    world.memory.sample([key(0), key(1)])
+    world.client.read_until(moving)
+    for page in (0, 1):
+        reading = read(to + page * world.page_size, world.page_size)
+        assert world.client.faults() == [PageFault(REGION, page, False, MINOR)]
+        world.back(page, writable=page == 0)
+        assert reading.result() == bytes([page + 1]) * world.page_size

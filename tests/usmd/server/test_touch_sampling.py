@@ -110,4 +110,7 @@ def test_a_client_of_which_no_page_can_be_taken_out_is_told_of_once(make, logged
     for _ in range(2):
         bench.memory.on_unsampled(app, "process_madvise is not permitted")
     assert bench.active() is False
+    assert bench.memory.sampling == "pageout, but not of 1 processes: process_madvise is not permitted"
+    bench.sampling.end(app)
+    assert bench.memory.sampling == "pageout"
     assert [(line["event"], line["why"]) for line in logged] == [("sampling_ended", "process_madvise is not permitted")]
