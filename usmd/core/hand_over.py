@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from usmd.core.evict_fence import EvictFence
@@ -44,9 +43,11 @@ class HandOver(EvictFence):
 
         The first notification about a page is `page_filled`. Until then only the sweep can evict that page.
         """
-        for pfn in self._order_of(old):
+        for pfn in self._named(old, 2 * len(known), self._old_one_erred) if old is not None else ():
             if self._known is not known:
                 return  # this policy was replaced in turn, or the process is gone
+            if type(pfn) is not int:
+                break
             if 0 <= pfn < len(known) and not known[pfn] and self._is_evictable(pfn):
                 self.page_filled(pfn)
             yield True
@@ -60,18 +61,9 @@ class HandOver(EvictFence):
         if self._known is known:
             self._use_evict(new)
 
-    def _order_of(self, old: EvictPolicy | None) -> Iterator[int]:
-        """The frames that the replaced policy names as victims, best first, until one is not an int."""
-
-        def told(what: str) -> None:
-            self._let_through(sys.exception())
-            self._count_error("evict", f"the policy before it: {what}")
-
-        if old is not None:
-            for pfn in self._named(old, 2 * self._state.frames.count, told):
-                if type(pfn) is not int:
-                    return
-                yield pfn
+    def _old_one_erred(self, what: str) -> None:
+        self._let_through(sys.exception())
+        self._count_error("evict", f"the policy before it: {what}")
 
     def _is_evictable(self, pfn: int) -> bool:
         state = self._state
