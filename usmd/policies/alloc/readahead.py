@@ -36,16 +36,22 @@ class _Stream:
     """Faults that follow each other.
 
     `last`: the page of the latest fault, which brought in `window` pages. `step`: 1 upwards, -1 downwards. `next`: the
-    first page behind the window. `hits`: faults on the expected page so far, up to OPENS_AT.
+    first page behind the window. `below`: the page before `last` while the stream may still turn downwards, else -1.
+    `hits`: faults on the expected page so far, up to OPENS_AT.
     """
 
-    __slots__ = ("hits", "last", "next", "step", "window")
+    __slots__ = ("below", "hits", "last", "next", "step", "window")
 
     def __init__(self, page: int, window: int, hits: int) -> None:
+        self.begin(page, window, hits)
+
+    def begin(self, page: int, window: int, hits: int) -> None:
+        """Begin with a fault on a page, which brings in a window upwards."""
         self.last = page
         self.step = 1
         self.window = window
         self.next = page + window
+        self.below = -1 if hits == OPENS_AT else page - 1
         self.hits = hits
 
 
@@ -89,18 +95,20 @@ class Readahead(AllocPolicy):
                 return Allocation(page)
             ordered = hint.hint.access is Access.SEQUENTIAL
         region = self._regions.get(fault.region_id) or self._add_region(fault.region_id)
+        opened = False
         for stream in region.streams:
             if stream.next == page:
                 return self._go_on(region, stream, fault, grows=True)
-        for stream in reversed(region.streams):
-            if stream.hits < OPENS_AT:
-                if page == stream.last - 1:
-                    stream.step = -1
-                    return self._go_on(region, stream, fault, grows=True)
-            elif self._is_ahead(stream, fault):
-                if self.memory.frame(fault.region_id, page) is not None:
-                    return Allocation(page)  # it is coming in; this asks only whether the fault yields
-                return self._go_on(region, stream, fault, grows=(page - stream.next) * stream.step > 0)
+            if stream.below == page:
+                stream.step = -1
+                return self._go_on(region, stream, fault, grows=True)
+            opened = opened or stream.hits == OPENS_AT
+        if opened:
+            for stream in reversed(region.streams):
+                if stream.hits == OPENS_AT and self._is_ahead(stream, fault):
+                    if self.memory.frame(fault.region_id, page) is not None:
+                        return Allocation(page)  # it is coming in; this asks only whether the fault yields
+                    return self._go_on(region, stream, fault, grows=(page - stream.next) * stream.step > 0)
         return self._begin(region, fault, ordered=ordered)
 
     def _is_ahead(self, stream: _Stream, fault: Fault) -> bool:
@@ -119,14 +127,18 @@ class Readahead(AllocPolicy):
     def _begin(self, region: _Region, fault: Fault, *, ordered: bool) -> Allocation:
         """Begin a stream with one page, or with a window if a hint says that the pages are used in order."""
         streams = region.streams
+        stream = None
         if len(streams) >= STREAMS:
-            gone = streams.pop(0)
-            if gone.window > 1:  # the last window was not used to its end
+            stream = streams.pop(0)
+            if stream.window > 1:  # the last window was not used to its end
                 region.bound = max(region.bound // 2, min(LEAST_BOUND, self.pages))
-        window = self._at_most(region, HINTED_WINDOW) if ordered else 1
-        stream = _Stream(fault.page, window, OPENS_AT if ordered else 0)
+        window, hits = (self._at_most(region, HINTED_WINDOW), OPENS_AT) if ordered else (1, 0)
+        if stream is None:
+            stream = _Stream(fault.page, window, hits)
+        else:
+            stream.begin(fault.page, window, hits)
         streams.append(stream)
-        return self._plan(stream, fault)
+        return Allocation(fault.page) if window == 1 else self._plan(stream, fault)
 
     def _go_on(self, region: _Region, stream: _Stream, fault: Fault, *, grows: bool) -> Allocation:
         """The next window of a stream."""
@@ -143,6 +155,7 @@ class Readahead(AllocPolicy):
             window = self._at_most(region, 2 * window if window > 1 else FIRST_WINDOW)
         stream.last, stream.window = fault.page, window
         stream.next = fault.page + stream.step * window
+        stream.below = fault.page - 1 if stream.hits < OPENS_AT and stream.step > 0 else -1
         return self._plan(stream, fault)
 
     @staticmethod
