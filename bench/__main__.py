@@ -11,6 +11,7 @@ from typing import Final
 from bench import (
     colocation,
     core,
+    disk,
     fills,
     frames,
     hostile,
@@ -34,6 +35,7 @@ BENCHES: Final[dict[str, Callable[[], None]]] = {
     "side_by_side": side_by_side.main,
     "scan": scan.main,
     "swap_devices": swap_devices.main,
+    "disk": disk.main,
     "switches": switches.main,
     "colocation": colocation.main,
     "replay": replay.main,

@@ -83,15 +83,16 @@ class Data(NamedTuple):
 
 
 @contextmanager
-def data(touch: Touch, *flags: str) -> Iterator[Data]:
-    """A region of `DATA` bytes of a separate usmd with a swap file."""
-    settings = ("--mechanism", "userfaultfd", "--memory", MEMORY, "--page-size", str(PAGE))
+def data(touch: Touch, *flags: str, swap: str | None = None, path: Path | None = None) -> Iterator[Data]:
+    """A region of `DATA` bytes of a separate usmd with a swap file; `swap`: another device, whose file is at `path`."""
+    settings = ["--mechanism", "userfaultfd", "--memory", MEMORY, "--page-size", str(PAGE), *flags]
+    settings += ["--swap", swap] if swap is not None else []
     with (
-        running(*settings, *flags, swap_file=SWAP) as daemon,
+        running(*settings, swap_file=SWAP if swap is None else None) as daemon,
         lib_usm.connect(daemon.address, name="bench") as client,
         client.mmap(DATA, name="data") as region,
     ):
-        yield Data(client, region, touch, daemon.folder / "swap")
+        yield Data(client, region, touch, path or daemon.folder / "swap")
 
 
 def speed(seconds: list[float]) -> str:

@@ -1,9 +1,10 @@
 """The benchmarks run and measure what they say; no time is asserted."""
 
 import pytest
+import uvloop
 
 from bench import __main__ as bench
-from bench import core, frames, stalls, stream, swap_devices
+from bench import core, disk, frames, stalls, stream, swap_devices
 from usm_wire.pb.usm.v1 import client_pb2
 
 
@@ -45,6 +46,15 @@ def test_the_bare_stream_answers_each_fault_of_a_batch():
     message = client_pb2.StreamFaultsResponse.FromString(answer(3).SerializeToString())
     assert [outcome.fault_id for outcome in message.outcomes] == [1, 2, 3]
     assert all(outcome.HasField("allocated") for outcome in message.outcomes)
+
+
+def test_the_disk_bench_reads_by_each_way_and_prints_a_line_for_it(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(disk, "ROUNDS", 1)
+    monkeypatch.setattr(disk, "PAGES", 512)
+    monkeypatch.setattr(disk, "READS", {1: 20, 32: 100})
+    uvloop.run(disk.queues(tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[2:24].strip() for line in lines[1:]] == [setting.name for setting in disk.SETTINGS]
 
 
 def test_an_unknown_name_lists_the_benchmarks(monkeypatch):

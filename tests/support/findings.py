@@ -18,6 +18,7 @@ GOOD = Findings(
     container=False,
     memfd_error="",
     pidfd_error="",
+    io_errors={"io_uring": "", "aio": "", "threads": ""},
     open_files=Limit(1024, 524_288),
     locked_bytes=Limit(8 << 20, 8 << 20),
     map_count=65_530,

@@ -50,7 +50,9 @@ class Submitter:
         ended = []
         entries = [entry._replace(buffer=place) for entry, place in zip(batch, places, strict=True)]
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        if not self._device.submit(Submission(entries, address, ended.append, writing=writing)):
+        if not self._device.submit(
+            Submission(entries, address, lambda _, results: ended.append(results), writing=writing)
+        ):
             ended.append(None)
         while not ended:
             ready = select.poll()

@@ -101,6 +101,8 @@ class Findings:
     container: bool
     memfd_error: str
     pidfd_error: str
+    io_errors: dict[str, str]
+    """By way of I/O of a swap file: why this process lacks it; empty: it has it."""
     open_files: Limit
     locked_bytes: Limit
     map_count: int | None

@@ -20,6 +20,7 @@ from typing import Final
 
 from usmd.ctl.doctor import DeviceFile, Findings, Limit
 from usmd.mechanism import sampler, uffd
+from usmd.swap import ways
 
 _CAP_SYS_PTRACE: Final = 19
 _CAP_SYS_NICE: Final = 23
@@ -47,6 +48,7 @@ def look(root: Path = Path("/")) -> Findings:
         container=any((root / mark.lstrip("/")).exists() for mark in _CONTAINER_MARKS),
         memfd_error=try_memfd(),
         pidfd_error=try_pidfd(),
+        io_errors={way: ways.probe(way) for way in ways.WAYS if way != ways.AUTO},
         open_files=_limit(resource.RLIMIT_NOFILE),
         locked_bytes=_limit(resource.RLIMIT_MEMLOCK),
         map_count=_number(_text(root / "proc/sys/vm/max_map_count")),

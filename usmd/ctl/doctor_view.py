@@ -68,6 +68,7 @@ def as_document(report: Report) -> dict[str, object]:
         "container": found.container,
         "memfd_error": found.memfd_error,
         "pidfd_error": found.pidfd_error,
+        "io_errors": found.io_errors,
         "limits": {
             "open_files": found.open_files._asdict(),
             "locked_bytes": found.locked_bytes._asdict(),
@@ -86,6 +87,7 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
         ("memfd", "yes: made, sealed, mapped and written to" if not found.memfd_error else f"no: {found.memfd_error}"),
         ("pidfd", "yes" if not found.pidfd_error else f"no: {found.pidfd_error}"),
         ("Touches", f"faults alone: {found.sampling_error}" if found.sampling_error else f"sampled, by {Pageout.name}"),
+        ("Swap files", "; ".join(f"{way}: {printable(why) or 'yes'}" for way, why in found.io_errors.items())),
         ("Open files", f"{_limit(files.soft)}, at most {_limit(files.hard)} (RLIMIT_NOFILE)"),
         ("Locked memory", f"{_size(locked.soft)}, at most {_size(locked.hard)} (RLIMIT_MEMLOCK)"),
         ("Mappings", f"{_count(found.map_count)} a process (vm.max_map_count)"),

@@ -69,6 +69,7 @@ def device_columns(page_size: int = 0) -> list[Column[Device]]:
         Column(">IN FLIGHT", lambda it: f"{it.in_flight:,}", lambda it: it.in_flight, 5),
         Column(">REFUSED", lambda it: f"{it.pages_refused:,}", lambda it: it.pages_refused, 9),
         Column(">ERRORS", lambda it: f"{it.errors:,}", lambda it: it.errors, 1),
+        Column("IO", lambda it: printable(it.io) or "-", None, 11),
         Column("PATH", lambda it: printable(it.path) or "-", None, 7),
     ]
 
@@ -92,6 +93,9 @@ def show_swap_devices(console: Console, devices: Sequence[Device], page_size: in
     """Print one line per swap device."""
     nothing = "no swap devices: evicted pages have nowhere to go; see `usmd serve --swap`"
     show_list(console, device_columns(page_size), devices, nothing)
+    for device in devices:
+        if device.io_reason:
+            console.print(f"{printable(device.name)}: {device.io}, because {printable(device.io_reason)}", markup=False)
 
 
 def _policies(process: Process) -> str:

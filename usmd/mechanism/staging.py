@@ -14,7 +14,9 @@ from usmd.mechanism.base import Errors, Stage
 BLOCK_PAGES: Final = 64
 """Pages in a block; a larger batch has a larger block."""
 SPARE_BLOCKS: Final = 4
-"""Blocks kept for the next batch."""
+"""Blocks kept for the next batch, of any size."""
+SPARE_BYTES: Final = 16 << 20
+"""Size of all blocks that may be kept; only what was once read into takes memory."""
 
 
 class Block:
@@ -71,5 +73,5 @@ class Staging:
 
     def give_back(self, stage: MemfdStage) -> None:
         """Take back the block of a stage that is no longer used."""
-        if len(self._spare) < SPARE_BLOCKS:
+        if len(self._spare) < SPARE_BLOCKS or (len(self._spare) + 1) * stage.block.size <= SPARE_BYTES:
             self._spare.append(stage.block)

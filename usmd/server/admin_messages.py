@@ -126,6 +126,8 @@ class AdminMessages:
             held_bytes=usage.held,
             stored_bytes=usage.stored,
             pages_refused=queue.pages_refused,
+            io=queue.io,
+            io_reason=queue.io_reason,
         )
 
     def hint_range(self, found: report.HintReport) -> admin_pb2.HintRange:

@@ -28,6 +28,8 @@ from usmd.server.page_results import PageResults
 from usmd.server.retries import PAUSES
 from usmd.server.waiting_reads import WaitingReads
 from usmd.swap.base import Results, SlotIO, SwapDevice
+from usmd.swap.submitting import SubmittingDevice
+from usmd.swap.ways import THREADS
 
 BATCH: Final = 64
 GONE_AT_ONCE: Final = 128
@@ -79,6 +81,16 @@ class DeviceQueue(PageResults):
         """Readers whose job runs; the others look for one in this turn of the loop."""
         self._jobs = DeviceJobs(device.name, 1 + device.read_jobs, timeout)
         self._hangs_since = 0.0
+
+    @property
+    def io(self) -> str:
+        """How jobs run: `threads`, or a way of usmd.swap.ways."""
+        return self.device.way if isinstance(self.device, SubmittingDevice) else THREADS
+
+    @property
+    def io_reason(self) -> str:
+        """Why jobs run so; empty if there was no other choice."""
+        return self.device.why if isinstance(self.device, SubmittingDevice) else ""
 
     @property
     def hangs(self) -> bool:

@@ -30,12 +30,13 @@ WRITES: Final = 2
 """Writes of up to BATCH pages in flight: enough to keep a device at work, and few for a read to wait behind."""
 
 
-class _Submitted:
+class _Job(Submission):
     """A job in flight, which began at `began`; `late`: it was given up."""
 
     __slots__ = ("began", "late", "operation", "stage")
 
-    def __init__(self, operation: str, stage: Stage, began: float) -> None:
+    def __init__(self, operation: str, stage: Stage, began: float, end: Callable[[_Job, Results | None], None]) -> None:
+        super().__init__(batch_of(stage.pages, stage.buffers), stage.address, end, writing=operation == WRITE)
         self.operation = operation
         self.stage = stage
         self.began = began
@@ -59,10 +60,13 @@ class SubmittedQueue(DeviceQueue):
         super().__init__(device, memory, deliver, pauses, timeout, clock)
         self._timeout = timeout
         self._staging = Staging(device.page_size)
-        self._submitted: dict[_Submitted, None] = {}
+        self._submitted: dict[_Job, None] = {}
         self._writing = 0
         self._again: set[asyncio.Task[None]] = set()
         """Jobs that run in a thread."""
+        self._cached = False
+        """Whether the last read was there at once: then the next one is tried by a call that does not wait, which costs
+        half of a submission if the page is cached too."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._change: asyncio.Future[None] | None = None
         """Done when a submitted job has ended or was given up, if `close` waits for that."""
@@ -74,8 +78,11 @@ class SubmittedQueue(DeviceQueue):
             self.reads.begin([page.pfn for page in pages])
         if self._reads or len(pages) > BATCH or self.device.room < BATCH:
             self._start_reads(pages)
+        elif self._cached and self._read_at_once(pages):
+            pass
         else:
             self._submit_read(sorted(pages, key=page_key) if len(pages) > 1 else pages)
+            self._cached = self.reads_owed == 0
 
     def _start_reads(self, pages: Sequence[SlotPage]) -> None:
         self._reads.add(pages)
@@ -123,13 +130,9 @@ class SubmittedQueue(DeviceQueue):
         return stage
 
     def _submit(self, operation: str, stage: Stage) -> None:
-        job = _Submitted(operation, stage, self._clock())
-        submission = Submission(
-            batch_of(stage.pages, stage.buffers), stage.address, lambda results: self._end(job, results),
-            writing=operation == WRITE,
-        )  # fmt: skip
+        job = _Job(operation, stage, self._clock(), self._end)
         try:
-            begun = stage.address > 0 and self.device.submit(submission)
+            begun = stage.address > 0 and self.device.submit(job)
         except Exception:  # noqa: BLE001 - logged with its traceback, and a thread tries as usual
             log.event("swap_device_defect", exc_info=True, device=self.device.name)
             begun = False
@@ -157,7 +160,7 @@ class SubmittedQueue(DeviceQueue):
         if self._reads:
             self._start_reads([])
 
-    def _end(self, job: _Submitted, results: Results | None) -> None:
+    def _end(self, job: _Job, results: Results | None) -> None:
         """A submitted job has ended; raises nothing."""
         del self._submitted[job]
         try:
@@ -166,12 +169,11 @@ class SubmittedQueue(DeviceQueue):
             log.event("defect", exc_info=True, method=f"end of a {job.operation} of {self.device.name}")
         self._changed()
 
-    def _done(self, job: _Submitted, results: Results | None) -> None:
+    def _done(self, job: _Job, results: Results | None) -> None:
         stage = job.stage
         if job.late:
-            batch = batch_of(stage.pages, stage.buffers)
             self._give_back(job)
-            self._ended(job.operation, batch)
+            self._ended(job.operation, job.batch)
         elif results is None:
             self._run_in_thread(job)
         elif job.operation == READ:
@@ -180,7 +182,7 @@ class SubmittedQueue(DeviceQueue):
             self._give_back(job)
             self._written(stage.pages, results)
 
-    def _give_back(self, job: _Submitted) -> None:
+    def _give_back(self, job: _Job) -> None:
         """Give back the memory of a job that has ended; of a read only if it is not filled."""
         if job.operation == READ:
             self._memory.unstage(job.stage)
@@ -191,13 +193,13 @@ class SubmittedQueue(DeviceQueue):
         if isinstance(job.stage, MemfdStage):
             self._staging.give_back(job.stage)
 
-    def _run_in_thread(self, job: _Submitted) -> None:
+    def _run_in_thread(self, job: _Job) -> None:
         run = self._read_job(job.stage) if job.operation == READ else self._write_again_in_thread(job)
         task = asyncio.get_running_loop().create_task(run)
         self._again.add(task)
         task.add_done_callback(self._again.discard)
 
-    async def _write_again_in_thread(self, job: _Submitted) -> None:
+    async def _write_again_in_thread(self, job: _Job) -> None:
         def release(*, late: bool) -> None:
             del late
             self._give_back(job)
@@ -215,7 +217,7 @@ class SubmittedQueue(DeviceQueue):
             if not job.late and now - job.began >= self._timeout:
                 self._give_up(job, now)
 
-    def _give_up(self, job: _Submitted, now: float) -> None:
+    def _give_up(self, job: _Job, now: float) -> None:
         pages = job.stage.pages
         job.late = True
         self._begins_to_hang(job.operation, len(pages), job.began, now)

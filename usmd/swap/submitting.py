@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from usmd.swap.base import Results, SlotIO, SwapDevice
 from usmd.swap.channel import DEPTH, Channel, Request
@@ -17,13 +18,14 @@ from usmd.swap.checksum import checksums
 class Submission:
     """A job to be submitted: entries whose buffers are side by side in memory from `address` on, in their order.
 
-    `ended` is called on the loop with the results, as of `SwapDevice.read` or `write`; None: run the job in a thread.
+    `ended` is called on the loop with the job and its results, as of `SwapDevice.read` or `write`; None: run the job in
+    a thread.
     """
 
     __slots__ = ("address", "batch", "ended", "failed", "left", "sums", "writing")
 
     def __init__(
-        self, batch: Sequence[SlotIO], address: int, ended: Callable[[Results | None], object], *, writing: bool
+        self, batch: Sequence[SlotIO], address: int, ended: Callable[[Any, Results | None], object], *, writing: bool
     ) -> None:
         self.batch = batch
         self.address = address
@@ -74,8 +76,10 @@ class SubmittingDevice(SwapDevice):
         kept = self._checksums
         if channel is None or len(batch) > self.room:
             return False
-        if not job.writing and not all(kept[entry.slot] for entry in batch):
-            return False  # a thread tells which slot is empty
+        if not job.writing:
+            for entry in batch:
+                if not kept[entry.slot]:
+                    return False  # a thread tells which slot is empty
         if not self._enter():
             return False
         if job.writing:
@@ -98,6 +102,9 @@ class SubmittingDevice(SwapDevice):
         """Numbered requests: one for each run of neighbours in the file and in memory."""
         size, address = self.page_size, job.address
         requests: list[Request] = []
+        if len(job.batch) == 1:  # the usual case of a read
+            self._add(requests, job, job.batch[0].slot, address, size)
+            return requests
         first = count = 0
         for index, entry in enumerate(job.batch):
             if count and entry.slot == first + count:
@@ -143,4 +150,4 @@ class SubmittingDevice(SwapDevice):
                     results = self._verify(job.batch, results)
         finally:
             self._leave()
-        job.ended(results)
+        job.ended(job, results)

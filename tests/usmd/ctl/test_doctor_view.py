@@ -62,6 +62,7 @@ def test_what_is_missing_comes_after_the_verdict_with_the_way_to_it_on_one_line(
         ({"unprivileged": None}, "vm.unprivileged_userfaultfd = unknown"),
         ({"memfd_error": "sealing: no"}, "no: sealing: no"),
         ({"pidfd_error": "Function not implemented"}, "no: Function not implemented"),
+        ({"io_errors": {"io_uring": "not here", "threads": ""}}, "io_uring: not here; threads: yes"),
         ({"open_files": Limit(None, None)}, "without limit, at most without limit (RLIMIT_NOFILE)"),
         ({"locked_bytes": Limit(65536, None)}, "64 KiB, at most without limit (RLIMIT_MEMLOCK)"),
         ({"map_count": None}, "unknown a process"),

@@ -52,15 +52,23 @@ def test_a_region_is_one_line():
     assert columns(line) == ["2", "-", "1", "0x8000000000000000", "100 B", "1", "2", "3", "4", "5,000"]
 
 
+def test_why_a_swap_device_has_its_way_of_io_is_told_below():
+    devices = [pb.SwapDevice(name="disk", io="threads", io_reason="io_uring: no"), pb.SwapDevice(name="a", io="aio")]
+    lines = shown(lambda console, each: lists_view.show_swap_devices(console, each, 4096), devices)
+    assert lines[3:] == ["disk: threads, because io_uring: no"]
+
+
 def test_a_swap_device_tells_what_it_holds_its_share_and_how_well_it_compresses():
     device = pb.SwapDevice(
         number=3, name="zip", kind="compressed", path="/s", slots=1000, free_slots=750, errors=1, pages_refused=7,
-        capacity_bytes=2 << 20, held_bytes=512 << 10, stored_bytes=500 << 10,
+        capacity_bytes=2 << 20, held_bytes=512 << 10, stored_bytes=500 << 10, io="threads",
     )  # fmt: skip
     line = shown(lambda console, devices: lists_view.show_swap_devices(console, devices, 4096), [device])[1]
-    assert " ".join(line.split()) == ("3 zip compressed 1,000 (3.9 MiB) 250 (1000 KiB) 512 KiB 25.0% 1.95 0 0 0 7 1 /s")
+    assert " ".join(line.split()) == (
+        "3 zip compressed 1,000 (3.9 MiB) 250 (1000 KiB) 512 KiB 25.0% 1.95 0 0 0 7 1 threads /s"
+    )
     empty = pb.SwapDevice(number=0, name="m", kind="memory", slots=8, free_slots=8)
-    assert " ".join(shown(lists_view.show_swap_devices, [empty])[1].split()) == "0 m memory 8 0 0 B - - 0 0 0 0 0 -"
+    assert " ".join(shown(lists_view.show_swap_devices, [empty])[1].split()) == "0 m memory 8 0 0 B - - 0 0 0 0 0 - -"
 
 
 @pytest.mark.parametrize(

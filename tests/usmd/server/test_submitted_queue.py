@@ -76,7 +76,10 @@ def test_a_device_without_a_channel_has_a_queue_with_threads_alone():
         MemorySwapDevice(number=0, name="memory", slots=4, page_size=PAGE), HeldSubmittingDevice(4, PAGE),
     ):  # fmt: skip
         device.channel = None
-        assert type(queue_of(device, memory, print)) is DeviceQueue
+        device.way = "threads"
+        queue = queue_of(device, memory, print)
+        assert type(queue) is DeviceQueue
+        assert queue.io == "threads"
 
 
 def test_bytes_go_from_the_frame_to_the_slot_and_back_without_a_thread():
@@ -92,6 +95,7 @@ def test_bytes_go_from_the_frame_to_the_slot_and_back_without_a_thread():
         await bench.completed(4)
         assert bench.memory.load([3], 3, 0, PAGE) == b"three".ljust(PAGE, b"\0")
         assert (bench.queue.pages_written, bench.queue.pages_read) == (2, 2)
+        assert (bench.queue.io, bench.queue.io_reason) == ("held", "a test says so")
 
     assert run(conversation).device.in_threads == []
 
@@ -102,6 +106,33 @@ def test_what_completes_at_once_is_there_when_read_returns():
         bench.held.immediate = bench.held.at_once = True
         bench.queue.read(pages(0, 2))
         assert [event.frames for event in bench.events] == [[0, 1]]
+
+    run(conversation)
+
+
+def test_after_a_read_that_was_there_at_once_the_next_is_tried_without_a_submission():
+    async def conversation(bench):
+        await bench.put(0, 3)
+        tried = []
+
+        def now(batch):
+            tried.append([entry.slot for entry in batch])
+            return [None] * len(batch) if batch[0].slot == 1 else None
+
+        bench.device._fetch_now = now
+        bench.held.immediate = bench.held.at_once = True
+        bench.queue.read(pages(0, 1))
+        assert tried == []
+        bench.held.immediate = False
+        bench.queue.read(pages(1, 1))
+        assert sum(len(event.errors) for event in bench.events) == 2
+        bench.queue.read(pages(2, 1))
+        assert tried == [[1], [2]]
+        bench.queue.read(pages(0, 1))
+        assert tried == [[1], [2]]
+        bench.held.let_go()
+        await bench.completed(4)
+        assert [error for event in bench.events for error in event.errors if error] == []
 
     run(conversation)
 

@@ -30,8 +30,12 @@ class Bench:
         ]
 
     def submit(self, slots, *, writing, generation=1):
-        job = Submission(self.entries(slots, generation), self.address, self.ended.append, writing=writing)
+        job = Submission(self.entries(slots, generation), self.address, self._end, writing=writing)
         return self.device.submit(job)
+
+    def _end(self, job, results):
+        assert not job.left
+        self.ended.append(results)
 
     def complete(self, *, result=None):
         self.device.held.let_go(result=result)

@@ -855,6 +855,8 @@ class SwapDevice(_message.Message):
     HELD_BYTES_FIELD_NUMBER: _builtins.int
     STORED_BYTES_FIELD_NUMBER: _builtins.int
     PAGES_REFUSED_FIELD_NUMBER: _builtins.int
+    IO_FIELD_NUMBER: _builtins.int
+    IO_REASON_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number of the device, 0 to 31."""
     name: _builtins.str
@@ -883,6 +885,10 @@ class SwapDevice(_message.Message):
     """Bytes of them that are pages, in the form in which the device keeps them."""
     pages_refused: _builtins.int
     """Pages that the device refused since start. Each went to another device, or stayed in memory."""
+    io: _builtins.str
+    """How reads and writes run: "io_uring" or "aio", submitted by the event loop; or "threads"."""
+    io_reason: _builtins.str
+    """Why so, where there was a choice: what the faster ways lack here, or that the configuration says so."""
     def __init__(
         self,
         *,
@@ -900,10 +906,12 @@ class SwapDevice(_message.Message):
         held_bytes: _builtins.int = ...,
         stored_bytes: _builtins.int = ...,
         pages_refused: _builtins.int = ...,
+        io: _builtins.str = ...,
+        io_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "errors", b"errors", "free_slots", b"free_slots", "held_bytes", b"held_bytes", "in_flight", b"in_flight", "kind", b"kind", "name", b"name", "number", b"number", "pages_read", b"pages_read", "pages_refused", b"pages_refused", "pages_written", b"pages_written", "path", b"path", "slots", b"slots", "stored_bytes", b"stored_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "errors", b"errors", "free_slots", b"free_slots", "held_bytes", b"held_bytes", "in_flight", b"in_flight", "io", b"io", "io_reason", b"io_reason", "kind", b"kind", "name", b"name", "number", b"number", "pages_read", b"pages_read", "pages_refused", b"pages_refused", "pages_written", b"pages_written", "path", b"path", "slots", b"slots", "stored_bytes", b"stored_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
