@@ -68,6 +68,8 @@ class SubmittedQueue(DeviceQueue):
         """Whether the last read was there at once: then the next one is tried by a call that does not wait, which costs
         half of a submission if the page is cached too."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._goes_on = False
+        """Whether `_go_on` is due, for jobs that wait."""
         self._change: asyncio.Future[None] | None = None
         """Done when a submitted job has ended or was given up, if `close` waits for that."""
 
@@ -150,24 +152,29 @@ class SubmittedQueue(DeviceQueue):
         channel = self.device.channel
         if channel is not None:
             self._loop = asyncio.get_running_loop()
-            self._loop.add_reader(channel.descriptor, self._completed)
+            self._loop.add_reader(channel.descriptor, self.device.complete)
 
-    def _completed(self) -> None:
-        """The channel is readable: end the jobs that have completed, and submit those that waited for room."""
-        self.device.complete()
-        if self._writes:
-            self._submit_writes()
-        if self._reads:
-            self._start_reads([])
+    def _go_on(self) -> None:
+        """Submit the jobs that waited for room."""
+        self._goes_on = False
+        self._submit_writes()
+        self._start_reads([])
+        self._changed()
 
     def _end(self, job: _Job, results: Results | None) -> None:
-        """A submitted job has ended; raises nothing."""
+        """A submitted job has ended, which makes room for those that wait; raises nothing.
+
+        It may have ended within the submission of another job. Then the channel is not readable because of it.
+        """
         del self._submitted[job]
         try:
             self._done(job, results)
         except Exception:  # noqa: BLE001 - logged with its traceback; the other jobs go on
             log.event("defect", exc_info=True, method=f"end of a {job.operation} of {self.device.name}")
         self._changed()
+        if (self._writes or self._reads) and not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _done(self, job: _Job, results: Results | None) -> None:
         stage = job.stage
@@ -242,7 +249,7 @@ class SubmittedQueue(DeviceQueue):
 
     def _running(self) -> list[asyncio.Future[None]]:
         running = [*super()._running(), *self._again]
-        if any(not job.late for job in self._submitted):
+        if self._goes_on or any(not job.late for job in self._submitted):
             self._change = asyncio.get_running_loop().create_future()
             running.append(self._change)
         return running

@@ -44,7 +44,8 @@ class Bench(QueueBench):
         self.queue.write(pages(first, count))
         while sum(len(event.errors) for event in self.events) < before + count:
             self.held.let_go()
-            self.queue._completed()
+            self.device.complete()
+            self.queue._go_on()
         self.events.clear()
 
     @property
@@ -193,6 +194,19 @@ def test_few_writes_are_in_flight_and_the_others_wait_and_leave_room_for_reads()
             bench.held.let_go(1)
             await bench.completed(done)
         await wait_until_async(lambda: bench.held.let_go() or bench.queue.in_flight == 0, "all are written")
+
+    run(conversation)
+
+
+def test_writes_that_wait_begin_even_if_those_before_end_while_a_read_is_submitted():
+    async def conversation(bench):
+        await bench.put(1000, 1)
+        bench.queue.write(pages(0, (WRITES + 2) * BATCH))
+        assert len(bench.held.submitted) == WRITES
+        bench.held.immediate = bench.held.at_once = True
+        bench.queue.read(pages(1000, 1))  # which finds the ends of all three, so that the loop sees none of them
+        assert sum(len(event.errors) for event in bench.events) == WRITES * BATCH + 1
+        await bench.completed((WRITES + 2) * BATCH + 1)
 
     run(conversation)
 
