@@ -41,6 +41,9 @@ def misses(folder, evict, config=""):
             assert app.do("wrong", name="data", seed=1, first=0, pages=HOT) == []
             assert app.do("wrong", name="data", seed=1, first=first, pages=STEP) == []
         after = daemon.counters()
+        suspended = daemon.events("sampling_suspended") or daemon.admin.status().sampling != "pageout"
+        if "off" not in config and suspended:
+            pytest.skip("the kernel got swap meanwhile, so touches were not sampled")
         assert after["zero_fills"] == before["zero_fills"]
         return after["swap_ins"] - before["swap_ins"], after
 

@@ -49,7 +49,7 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     facts.add_row("Watermarks", _watermarks(status))
     facts.add_row("Swap", _swap(status))
     facts.add_row("Sessions", _sessions(status))
-    if status.sampling:  # an older daemon says nothing
+    if status.sampling:
         facts.add_row("Touches", Text(_touches(status.sampling)))
     if any(each.count for each in status.latencies):
         facts.add_row("Latency", _latencies(status))

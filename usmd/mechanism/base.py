@@ -38,8 +38,8 @@ class Mechanism(ABC):
     """Bytes of pages. Methods that only real memory needs do nothing by default."""
 
     name: ClassVar[str]
-    sampling = "off: memory is simulated, and each touch is a call"
-    """How touches that are no faults are heard of, or `off: ` and why they are not; for people."""
+    sampling = ""
+    """How touches that are no faults are heard of, or `off: ` and why they are not; empty: each touch is a call."""
 
     def add_region(self, region_id: int, process_id: int, page_count: int) -> None:  # noqa: B027 - optional
         """Make a region of absent pages. Raises LimitExceeded if there is no room, and has then changed nothing."""

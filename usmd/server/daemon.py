@@ -227,7 +227,7 @@ class Daemon:
             frames=self.engine.core.state.frames.count,
             page_size=self._config.memory.page_size,
             mechanism=self.engine.memory.name,
-            sampling=self.engine.memory.sampling,
+            **({"sampling": self.engine.memory.sampling} if self.engine.memory.sampling else {}),
             **({"why_not_real_memory": self._why_not_real} if self._why_not_real else {}),
             swap=", ".join(f"{each.device.number} {each.device.name}" for each in self.engine.queues),
             version=VERSION,

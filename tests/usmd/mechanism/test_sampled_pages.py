@@ -10,6 +10,7 @@ from tests.usmd.mechanism.mapped import HARDWARE_PAGE, advise, is_mapped, make_r
 from tests.usmd.mechanism.memory_world import LARGE, PAGES, REGION, World, key
 from usmd.core.events import MINOR, MISSING, PROTECTED, PageFault
 from usmd.mechanism import client_memory
+from usmd.mechanism.base import Busy
 from usmd.mechanism.sampler import Pageout, ReferenceSampler
 
 
@@ -203,3 +204,26 @@ def test_a_page_is_put_back_while_its_client_is_in_the_middle_of_a_move(world, m
         assert world.client.faults() == [PageFault(REGION, page, False, MINOR)]
         world.back(page, writable=page == 0)
         assert reading.result() == bytes([page + 1]) * world.page_size
+
+
+def test_a_page_that_its_client_wrote_to_the_memfd_is_served_in_the_end(world):
+    """The core takes it for absent."""
+    world.client_writes_into_the_memfd(5)
+    reading = read(world.at(5))
+    assert world.client.faults() == [PageFault(REGION, 5, False, MINOR)]
+    world.memory.zero([5], [key(5)])
+    assert world.client.faults() == [PageFault(REGION, 5, False, MINOR)]
+    world.back(5, writable=True)
+    assert reading.result() == b"c"
+
+
+def test_a_page_from_swap_that_its_client_wrote_to_the_memfd_has_the_bytes_from_swap(world):
+    world.client_writes_into_the_memfd(5)
+    reading = read(world.at(5), world.page_size)
+    assert world.client.faults() == [PageFault(REGION, 5, False, MINOR)]
+    stage = world.stage(5, writable=False)
+    results = world.memory.fill(stage, [None])
+    while isinstance(results[0], Busy):
+        results = world.memory.fill(stage, results)
+    assert results == [None]
+    assert reading.result() == bytes([6]) * world.page_size

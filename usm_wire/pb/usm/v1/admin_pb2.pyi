@@ -141,7 +141,9 @@ class GetStatusResponse(_message.Message):
     processes_at_swap_max: _builtins.int
     """Processes of which as many pages count against their swap_max as it allows: what is dirty stays in memory."""
     sampling: _builtins.str
-    """How touches of real memory that are no faults are heard of, or "off: " and why they are not."""
+    """How touches of real memory that are no faults are heard of, or "off: " and why they are not; empty where memory is
+    simulated, because each touch is a call.
+    """
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
