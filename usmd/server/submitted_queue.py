@@ -1,8 +1,9 @@
 """The queue of a swap device with a channel: jobs are submitted from the loop and completed there, without a thread.
 
 A job that does not move all its bytes, or cannot be submitted, runs in a thread of `DeviceQueue`, which finds out why.
-Reads are submitted as they come, as long as the channel has room. Writes leave room for reads. Bytes to be written are
-copied to memory of the job, side by side, so that neighbouring slots are one request.
+A read is submitted at once if nothing is in flight, else together with those of the same turn of the loop, as long as
+the channel has room. Writes leave room for reads. Bytes to be written are copied to memory of the job, side by side, so
+that neighbouring slots are one request.
 
 A job that takes too long has failed, as in `DeviceQueue`. Its memory is the kernel's until it ends.
 """
@@ -78,7 +79,10 @@ class SubmittedQueue(DeviceQueue):
         self.reads_owed += len(pages)
         if self.reads.left > 0:
             self.reads.begin([page.pfn for page in pages])
-        if self._reads or len(pages) > BATCH or self.device.room < BATCH:
+        if self._submitted and len(pages) < BATCH and not self._cached:
+            self._reads.add(pages)  # those of one turn of the loop are one job: a submission may have to wake the disk
+            self._go_on_soon()
+        elif self._reads or len(pages) > BATCH or self.device.room < BATCH:
             self._start_reads(pages)
         elif self._cached and self._read_at_once(pages):
             pass
@@ -155,7 +159,7 @@ class SubmittedQueue(DeviceQueue):
             self._loop.add_reader(channel.descriptor, self.device.complete)
 
     def _go_on(self) -> None:
-        """Submit the jobs that waited for room."""
+        """Submit what waited for room, or for the loop's next turn."""
         self._goes_on = False
         self._submit_writes()
         self._start_reads([])
@@ -172,7 +176,11 @@ class SubmittedQueue(DeviceQueue):
         except Exception:  # noqa: BLE001 - logged with its traceback; the other jobs go on
             log.event("defect", exc_info=True, method=f"end of a {job.operation} of {self.device.name}")
         self._changed()
-        if (self._writes or self._reads) and not self._goes_on:
+        if self._writes or self._reads:
+            self._go_on_soon()
+
+    def _go_on_soon(self) -> None:
+        if not self._goes_on:
             self._goes_on = True
             asyncio.get_running_loop().call_soon(self._go_on)
 

@@ -130,6 +130,7 @@ def test_after_a_read_that_was_there_at_once_the_next_is_tried_without_a_submiss
         bench.queue.read(pages(2, 1))
         assert tried == [[1], [2]]
         bench.queue.read(pages(0, 1))
+        await asyncio.sleep(0)
         assert tried == [[1], [2]]
         bench.held.let_go()
         await bench.completed(4)
@@ -138,11 +139,31 @@ def test_after_a_read_that_was_there_at_once_the_next_is_tried_without_a_submiss
     run(conversation)
 
 
-def test_reads_are_submitted_as_they_come_and_end_in_any_order():
+def test_a_read_is_submitted_at_once_and_those_that_come_meanwhile_in_the_next_turn_together():
+    async def conversation(bench):
+        await bench.put(0, 8)
+        bench.queue.read(pages(0, 1))
+        assert len(bench.held.submitted) == 1
+        for slot in (7, 4, 5):
+            bench.queue.read(pages(slot, 1))
+        assert len(bench.held.submitted) == 1
+        await asyncio.sleep(0)
+        assert [(offset, length) for _, offset, _, length, _ in bench.held.submitted] == [
+            (0, PAGE), (4 * PAGE, 2 * PAGE), (7 * PAGE, PAGE),
+        ]  # fmt: skip
+        bench.held.let_go()
+        await bench.completed(4)
+        assert [event.frames for event in bench.events] == [[0], [4, 5, 7]]
+
+    run(conversation)
+
+
+def test_reads_end_in_any_order():
     async def conversation(bench):
         await bench.put(0, 4)
         for slot in range(4):
             bench.queue.read(pages(slot, 1))
+            await asyncio.sleep(0)
         assert len(bench.held.submitted) == 4
         bench.held.submitted.reverse()
         bench.held.let_go()
@@ -189,6 +210,7 @@ def test_few_writes_are_in_flight_and_the_others_wait_and_leave_room_for_reads()
             bench.queue.write(pages(first, BATCH))
         assert len(bench.held.submitted) == WRITES
         bench.queue.read(pages(1000, 1))
+        await asyncio.sleep(0)
         assert len(bench.held.submitted) == WRITES + 1
         for done in range(1, 11):
             bench.held.let_go(1)
@@ -205,6 +227,7 @@ def test_writes_that_wait_begin_even_if_those_before_end_while_a_read_is_submitt
         assert len(bench.held.submitted) == WRITES
         bench.held.immediate = bench.held.at_once = True
         bench.queue.read(pages(1000, 1))  # which finds the ends of all three, so that the loop sees none of them
+        await asyncio.sleep(0)
         assert sum(len(event.errors) for event in bench.events) == WRITES * BATCH + 1
         await bench.completed((WRITES + 2) * BATCH + 1)
 
@@ -274,6 +297,7 @@ def test_a_read_that_hangs_fails_and_what_it_reads_late_reaches_no_frame(logged)
         assert bench.errors == [DeviceHangs]
         assert bench.queue.in_flight == 0
         bench.queue.read(pages(1, 1))
+        await asyncio.sleep(0)
         assert len(bench.held.submitted) == 2
         bench.held.submitted.reverse()
         bench.held.let_go(1)
@@ -317,9 +341,11 @@ def test_reads_that_wait_fail_when_the_channel_is_full_of_reads_that_hang():
         for first in range(0, 1024, 2 * BATCH):
             bench.queue.read(pages(first, BATCH, step=2))
         bench.queue.read(pages(1, 1))
+        await asyncio.sleep(0)
         bench.queue.look(FAR)
         assert bench.errors == [DeviceHangs] * (DEPTH + 1)
         bench.queue.read(pages(3, 1))
+        await asyncio.sleep(0)
         assert bench.errors == [DeviceHangs] * (DEPTH + 2)
         bench.held.let_go()
         await wait_until_async(lambda: not bench.queue.hangs, "they have returned")
