@@ -61,7 +61,8 @@ class RegionAddresses:
         left = [(region_id, part) for region_id, piece in touched for part in piece.without(address, length)]
         self._pieces[first:end] = left
         self._starts[first:end] = [piece.address for _, piece in left]
-        return {region_id: self.maps[region_id].take_out(address, length) for region_id, _ in touched}
+        regions = dict.fromkeys(region_id for region_id, _ in touched)  # once each, of however many pieces
+        return {region_id: self.maps[region_id].take_out(address, length) for region_id in regions}
 
     def move(self, origin: int, to: int, length: int) -> None:
         """Follow an mremap."""

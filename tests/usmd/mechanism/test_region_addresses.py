@@ -45,6 +45,18 @@ def test_an_mremap_is_followed_over_another_region():
     assert at.moves == 1
 
 
+def test_an_mremap_is_followed_of_pages_that_had_come_to_each_other_by_an_mremap():
+    at = two()
+    at.move(17 * PAGE, 40 * PAGE, PAGE)
+    at.move(40 * PAGE, 17 * PAGE, PAGE)  # so they are several pieces here, and one mapping of the kernel
+    at.move(16 * PAGE, 30 * PAGE, 6 * PAGE)
+    assert [at.find(page * PAGE) for page in range(30, 36)] == [
+        *((ONE, page * PAGE) for page in range(4)), (TWO, 0), (TWO, PAGE),
+    ]  # fmt: skip
+    assert at.find(17 * PAGE) == (0, None)
+    assert at.find(22 * PAGE) == (TWO, 2 * PAGE)
+
+
 def test_a_region_that_is_forgotten_is_nowhere():
     at = two()
     at.find(16 * PAGE)
