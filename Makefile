@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 # The tests start hundreds of interpreters, each of which would compile every module.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test delayed soak fuzz lint bench proto clean
+.PHONY: run test compiled pure delayed soak fuzz lint bench proto clean
 .DEFAULT_GOAL := run
 
-$(STAMP): pyproject.toml $(wildcard lib_usm/*.c)
+$(STAMP): pyproject.toml setup.py tools/build_backend.py $(wildcard lib_usm/*.c)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -21,6 +21,14 @@ run: $(STAMP) ## the demo: a real application whose memory usmd owns
 
 test: $(STAMP) ## the whole test suite, in four processes: end-to-end tests wait more than they compute
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
+
+# What is compiled is used until a source changes; `usmctl doctor` says so. It takes a C compiler, and about a minute.
+compiled: $(STAMP) ## compile the hot path of this checkout by mypyc
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+
+pure: ## remove what `make compiled` made
+	rm -rf build usmd/compiled.json
+	find usmd -name '*.so' -delete
 
 # Where each place of these delays is, and why there, says tests/support/delays.py.
 DELAYS := store=0.05,load=0.05,answer=0.01,stream=0.01,client=0.01,start=0.2,log=0.05
@@ -50,5 +58,5 @@ bench: $(STAMP) ## every benchmark, with its settings
 proto: $(STAMP) ## generate usm_wire/pb from proto/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate_proto.py
 
-clean:
+clean: pure
 	rm -rf $(VENV) bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,6 +23,7 @@ GOOD = Findings(
     locked_bytes=Limit(8 << 20, 8 << 20),
     map_count=65_530,
     memory_bytes=1 << 30,
+    build="compiled",
 )
 NONE = Offer("", Feature(0), "no userfaultfd: Operation not permitted")
 DENIED = DeviceFile(0o600, "root", "root", "Permission denied")

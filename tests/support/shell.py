@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from tests.support.watched_life import WatchedLife, watch_migration
+from tests.support.watched_life import WatchedLife, WatchedMigration
 from usmd.core import commands, events
 from usmd.core.frames import STATE_NAMES
 from usmd.core.hints import parse_hint
@@ -39,7 +39,7 @@ def make_core(
 ) -> Core:
     settings.setdefault("deny_budget", frames)
     settings.setdefault("deny_budget_total", frames)
-    core = Core(
+    return Core(
         CoreSettings(frames=frames, page_size=page_size, **settings),
         [DeviceInfo(name, slots) for name, slots in devices],
         make_policy,
@@ -47,9 +47,8 @@ def make_core(
         life=WatchedLife,
         cpu_clock=cpu_clock,
         running=running,
+        migration=WatchedMigration,
     )
-    watch_migration(core._migration)
-    return core
 
 
 class Shell:

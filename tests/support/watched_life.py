@@ -87,10 +87,13 @@ def watched(base=PageLife, allowed=TRANSITIONS):
 WatchedLife = watched()
 
 
-def watch_migration(migration: Migration) -> None:
-    """Make a core's migration record its transitions."""
-    life, begin, arrived = migration._life, migration.begin, migration.arrived
-    migration.begin = lambda region, page, device: life.watch(
-        "begin", [(region, page)], lambda: begin(region, page, device)
-    )
-    migration.arrived = lambda pfn, error: life.watch("arrived", life.pages_on(pfn), lambda: arrived(pfn, error))
+class WatchedMigration(Migration):
+    """A migration that records its transitions with those of its WatchedLife."""
+
+    def begin(self, region, page, device):
+        begin = super().begin
+        return self._life.watch("begin", [(region, page)], lambda: begin(region, page, device))
+
+    def arrived(self, pfn, error):
+        arrived = super().arrived
+        return self._life.watch("arrived", self._life.pages_on(pfn), lambda: arrived(pfn, error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usmd.core.frames import ENDS_CLEAN, ENDS_WRITTEN, ENDS_ZERO
+from usmd.core.frames import ENDS_CLEAN, ENDS_ZERO
 
 _NAMES = (
     "accesses",
@@ -36,7 +36,6 @@ _NAMES = (
     "swapped_back",
     "demotions",
 )
-_BY_END = {ENDS_ZERO: "zero_drops", ENDS_CLEAN: "clean_drops", ENDS_WRITTEN: "swap_outs"}
 
 
 class Counters:
@@ -96,8 +95,12 @@ class Counters:
 
     def count_end(self, end: int, times: int = 1) -> None:
         """Count `times` evictions with this end, see `frames.END_OF`."""
-        name = _BY_END[end]
-        setattr(self, name, getattr(self, name) + times)
+        if end == ENDS_ZERO:
+            self.zero_drops += times
+        elif end == ENDS_CLEAN:
+            self.clean_drops += times
+        else:
+            self.swap_outs += times
 
     def add(self, other: Counters) -> None:
         """Add another set to this one."""

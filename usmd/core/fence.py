@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from usmd.core.blame import Blame
 from usmd.core.policy import Policy
+from usmd.core.policy_set import PolicySet
 from usmd.core.running import Call, PolicyHung
 from usmd.core.view import MemoryView
 from usmd.errors import UsmdError
@@ -48,7 +49,7 @@ def place(error: BaseException) -> str:
     return "" if isinstance(error, PolicyHung) else place_of(error)
 
 
-class Fence(ABC):
+class Fence(PolicySet):
     """The part of the fence that all kinds of policies of one process share.
 
     `specifications`: the text that each policy was made from, by kind. `blame`: their errors; `errors` is its count. A

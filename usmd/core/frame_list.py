@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
+from mypy_extensions import mypyc_attr
+
 _NONE: Final = -1
 
 
@@ -23,12 +25,14 @@ class FrameLinks:
         self.following = array("i", [_NONE]) * count
         self.owner = array("I", [0]) * count
         self._list_numbers = 0
-        self._lists: WeakValueDictionary[int, FrameList] = WeakValueDictionary()
+        self._lists: WeakValueDictionary[int, _Holder] = WeakValueDictionary()
+        """By number. A list is kept by the policy that uses it, and not by this."""
 
     def new_list(self) -> FrameList:
         """An empty list over these arrays."""
         self._list_numbers += 1
-        made = self._lists[self._list_numbers] = FrameList(self, self._list_numbers)
+        made = FrameList(self, self._list_numbers)
+        self._lists[self._list_numbers] = made.holder
         return made
 
     def release(self, pfn: int) -> None:
@@ -37,7 +41,17 @@ class FrameLinks:
         if holder is None:
             self.owner[pfn] = 0  # its list is gone
         else:
-            holder.remove(pfn)
+            holder.frames.remove(pfn)
+
+
+@mypyc_attr(native_class=False)  # weak references to a native class are not possible
+class _Holder:
+    """What a weak reference to a list refers to: the list keeps it, and it the list."""
+
+    __slots__ = ("__weakref__", "frames")
+
+    def __init__(self, frames: FrameList) -> None:
+        self.frames = frames
 
 
 class FrameList:
@@ -46,7 +60,7 @@ class FrameList:
     A call with a frame of another list raises ValueError and changes nothing, so a policy cannot harm other lists.
     """
 
-    __slots__ = ("__weakref__", "_following", "_last", "_number", "_owner", "_previous", "head", "length")
+    __slots__ = ("_following", "_last", "_number", "_owner", "_previous", "head", "holder", "length")
 
     def __init__(self, links: FrameLinks, number: int) -> None:
         self._owner = links.owner
@@ -58,6 +72,7 @@ class FrameList:
         self.length = 0
         """How many frames; to read on the hot path."""
         self._last = _NONE
+        self.holder = _Holder(self)
 
     def __len__(self) -> int:
         return self.length

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _MAX_KEYS: Final = 1024
 """Hint keys that are read from one policy at most."""
+_NO_PLAN: Allocation | None = None
+"""Not Final, and not None where it is used: mypy would take it that `AsyncRequest.plan` stays None."""
 NO_POLICY: Final = "none"
 """Specification of no conditional policy."""
 
@@ -52,7 +54,7 @@ class GuardedPolicies(HandOver):
         if self._alloc is None:
             return Allocation(fault.page), False
         request = self._async_rq
-        request.plan = None
+        request.plan = _NO_PLAN
         stopwatch = self._state.stopwatch
         started = stopwatch()
         self._running.call = self._alloc_call

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import cast
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.fence import ANYTHING
 from usmd.core.frames import (
     DIRTY,
@@ -42,6 +44,7 @@ USUAL_END = bytes(END_OF[flags] if flags in (NEW, WRITTEN, FROM_SWAP) else UNUSU
 """End of an eviction by the page's flags: UNUSUAL unless they are one of the three above."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class InstantLife(PageLife):
     """Transitions that need no shell."""
 
@@ -128,9 +131,10 @@ class InstantCore(Core):
         devices: Sequence[DeviceInfo],
         make_policy: MakePolicy,
         stopwatch: Callable[[], float] = float,
+        life: type[InstantLife] = InstantLife,
     ) -> None:
         """Start with all frames free."""
-        super().__init__(settings, devices, make_policy, stopwatch, InstantLife)
+        super().__init__(settings, devices, make_policy, stopwatch, life)
         self._handlers[Touches] = self._touches
 
     def _touches(self, event: Touches) -> None:

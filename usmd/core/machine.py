@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core import commands, events
 from usmd.core.background_reclaim import BackgroundReclaim
 from usmd.core.budget_queue import BudgetQueue
@@ -38,6 +40,7 @@ from usmd.core.work import DoPart, Kind, one_by_one
 from usmd.errors import OutOfRange
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Core:
     """The state machine.
 
@@ -57,6 +60,7 @@ class Core:
         life: type[PageLife] = PageLife,
         cpu_clock: Callable[[], float] | None = None,
         running: Running | None = None,
+        migration: type[Migration] = Migration,
     ) -> None:
         """Start with all frames free.
 
@@ -69,7 +73,7 @@ class Core:
         self._frames = self.state.frames
         self._high = settings.high
         self._asked_to_go_on = False
-        self._migration = Migration(self.state, self.life)
+        self._migration = migration(self.state, self.life)
         self.reclaim = Reclaim(self.state, self.life)
         self._placement = Placement(self.state, self.life)
         self.waiting = self._placement.waiting

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.frames import FILLING, NO_PAGE, PRIORITY_MASK, PRIORITY_SHIFT
 from usmd.core.in_flight import Evicting
 from usmd.core.region import PAGE_MASK, EvictionRecord
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from usmd.errors import UsmdError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Migration:
     """Moves pages between swap devices. `arriving`: frame → device, for pages whose read is under way."""
 

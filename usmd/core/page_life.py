@@ -9,6 +9,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.frames import (
     DIRTY,
     END_OF,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from usmd.core.state import State
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PageLife(PageSteps):
     """Performs transitions on the state and queues the commands that make them true."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.commands import SlotPage
 from usmd.core.frames import DIRTY, ENDS_CLEAN, HELD, KEPT, NO_PAGE, NO_SLOT, PRESENT, RESULTS, UNEVICTABLE
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
@@ -11,6 +13,7 @@ from usmd.core.swap_map import SLOT_BITS, DeviceMap
 from usmd.errors import UsmdError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PageSteps(Rights):
     """The base of `PageLife`, which alone calls the steps that change the state of a page."""
 

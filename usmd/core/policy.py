@@ -14,6 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.allocation import USM_YIELD, Allocation, AsyncRequest, Fault, Requests, UsmYield
 from usmd.core.view import MemoryView
 
@@ -44,16 +46,19 @@ ANY_EXTRA: Final = "X_"
 """In `heeds` of a policy that looks at free-form keys of any name."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Policy:
     """Base of the four kinds.
 
     `builds_on`: parameters that are specifications of policies of the same kind. `heeds`: the hint keys that the policy
     acts on (`PRIORITY`, `FHP`, `ACCESS`, free-form ones by name, or `X_` for all of those), so that an application
     learns which of its keys no policy acts on. None: the policy does not say, so the application learns nothing.
+    `essential`: the methods that a policy of the kind must define.
     """
 
     builds_on: ClassVar[tuple[str, ...]] = ()
     heeds: ClassVar[frozenset[str] | None] = None
+    essential: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, memory: MemoryView) -> None:
         self.memory = memory
@@ -66,6 +71,7 @@ class Policy:
         return vars(type(self)).get("heeds")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AllocPolicy(Policy, ABC):
     """Decides how many pages to bring in, on which frames, now or in the background (USM: `usm_alloc`).
 
@@ -73,12 +79,14 @@ class AllocPolicy(Policy, ABC):
     """
 
     single_page: ClassVar[bool] = False
+    essential = ("allocate",)
 
     @abstractmethod
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
         """An allocation to make now, or USM_YIELD after handing one to `async_rq`."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class EvictPolicy(Policy, ABC):
     """Chooses victims among the evictable pages of one process (USM: `usm_evict_fallback`, `cond_swap_out`).
 
@@ -89,6 +97,8 @@ class EvictPolicy(Policy, ABC):
     A fault on a page without a frame calls `page_missed`; then a victim is chosen if memory is full; then the page is
     filled. The fill counts as the first access; `page_accessed` reports the later ones.
     """
+
+    essential = ("choose_victims", "page_filled", "page_left")
 
     @property
     def hears_accesses(self) -> bool:
@@ -153,20 +163,26 @@ def heeded_by_all(policies: Iterable[Policy]) -> frozenset[str] | None:
     return heeded
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class OomPolicy(Policy, ABC):
     """Decides what to do if no frame is free and none can be freed (USM: `usm_oom`)."""
+
+    essential = ("choose",)
 
     @abstractmethod
     def choose(self, fault: Fault) -> int | None:
         """Number of the process whose session ends, or None to refuse the fault."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ConditionalPolicy(Policy, ABC):
     """Requests evictions, swap-ins and moves without a fault, for one process (USM: `cond_swap_out`, `cond_swap_in`).
 
     The core calls `page_swapped` for each page of the process that is in swap, and `page_returned` when the policy may
     no longer request it. Between the two calls the policy may name the page.
     """
+
+    essential = ("turn",)
 
     @abstractmethod
     def turn(self) -> Requests | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.frames import HELD, KEPT, PINNED, PRIORITY_MASK, PRIORITY_SHIFT, UNEVICTABLE
 from usmd.core.hints import Priority
 from usmd.core.region import PAGE_BITS, PAGE_MASK
@@ -16,6 +18,7 @@ NORMAL: Final = Priority.NORMAL << PRIORITY_SHIFT
 """Flags of a page without a hint."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Rights:
     """Sets and clears the flags that keep a page in memory. A base of `PageLife`."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.frame_list import FrameLinks, FrameList
 from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT, PRIORITY_OF, ZERO
 from usmd.core.hints import HintRange, Priority
@@ -27,6 +29,7 @@ class ProcessView:
         self.resident_pages = process.resident
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class MemoryView:
     """Memory, as the policies of one process see it. Read-only, except for the policy's own lists."""
 

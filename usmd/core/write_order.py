@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 IN_ORDER: Final = 2
 """Consecutive writes, each to the page after the last one, after which the region counts as written in order."""
 PROBE: Final = 8
@@ -17,6 +19,7 @@ AHEAD: Final = 16
 """Most clean pages in memory that become writable together with the one that is written to."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WriteOrder:
     """The order of the writes to one region."""
 

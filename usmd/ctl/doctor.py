@@ -109,6 +109,8 @@ class Findings:
     """vm.max_map_count."""
     memory_bytes: int | None
     """Memory that the machine could still give."""
+    build: str
+    """Whether usmd's hot path runs compiled, see `usmd.compiled`."""
     sampling_error: str = ""
     """Why a usmd of this user could not hear of touches that are no faults."""
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from usmd.compiled import BUILD
 from usmd.ctl.doctor import DeviceFile, Findings, Limit
 from usmd.mechanism import sampler, uffd
 from usmd.swap import ways
@@ -54,6 +55,7 @@ def look(root: Path = Path("/")) -> Findings:
         map_count=_number(_text(root / "proc/sys/vm/max_map_count")),
         memory_bytes=int(available) * 1024 if available.isdecimal() else None,
         sampling_error=_why_no_sampling(offer.features, root / "proc/swaps", int(status.get("CapEff", "0"), 16)),
+        build=BUILD.text,
     )
 
 

@@ -55,6 +55,7 @@ def as_document(report: Report) -> dict[str, object]:
         "kernel": found.kernel,
         "machine": found.machine,
         "page_size": found.page_size,
+        "build": found.build,
         "userfaultfd": {
             "way": found.offer.way,
             "error": found.offer.why_not,
@@ -92,6 +93,7 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
         ("Locked memory", f"{_size(locked.soft)}, at most {_size(locked.hard)} (RLIMIT_MEMLOCK)"),
         ("Mappings", f"{_count(found.map_count)} a process (vm.max_map_count)"),
         ("Memory", "unknown" if found.memory_bytes is None else f"{format_size(found.memory_bytes)} available"),
+        ("usmd runs", printable(found.build)),
     ]
 
 

@@ -36,6 +36,8 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     heading = Text(f"usmd {printable(status.version)}", style="bold")
     heading.append(f"  pid {status.pid}, up {format_duration(status.uptime_seconds)}, ", style="not bold")
     heading.append(f"mechanism {printable(status.mechanism)}, pages of {format_size(status.page_size)}", "not bold")
+    if status.build:
+        heading.append(f", {printable(status.build)}", "not bold")
     if status.draining:
         heading.append("  DRAINING: no new session is taken", style="bold red")
     console.print(heading)

@@ -18,6 +18,7 @@ from itertools import accumulate, chain
 from types import ModuleType
 from typing import Final, cast
 
+from usmd.compiled_classes import docstring_of, parameters_of
 from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy, Policy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UnknownPolicy, UsmdError
@@ -210,7 +211,7 @@ def names_of(kind: str, specification: str, allowed: Container[str]) -> Iterator
 def _defaults(title: str, found: type[Policy]) -> dict[str, object]:
     """The parameters of a policy's constructor after the view, each with its default. Raises InvalidArgument."""
     try:
-        _, *parameters = inspect.signature(found).parameters.values()
+        _, *parameters = parameters_of(found)
     except Exception as error:  # the class may define its own signature, and raise anything in it
         raise InvalidArgument(
             f"{title} cannot be made: its constructor must take the view, then parameters with defaults"
@@ -275,7 +276,8 @@ def _problem(kind: str, module: ModuleType, attribute: str, found: object) -> st
     """Why `found` is not a policy of the kind; empty if it is."""
     base = _BASES[kind]
     if isinstance(found, type) and issubclass(found, base):
-        missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+        left = {name for name in base.essential if getattr(found, name, None) is getattr(base, name)}
+        missing = ", ".join(sorted(left.union(getattr(found, "__abstractmethods__", ()))))
         return f"does not define {missing}{_line(found)}" if missing else ""
     own = (
         name
@@ -338,7 +340,7 @@ def summary(kind: str, name: str) -> str:
     """
     try:
         found, _ = find(kind, name)
-        written: object = found.__doc__
+        written: object = docstring_of(found)
         text = "not described"
         if type(written) is str and written:
             text = cut(written[:MAX_MESSAGE].strip().partition("\n")[0])

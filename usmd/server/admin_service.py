@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from usm_wire.pb.usm.v1 import admin_pb2
+from usmd.compiled import BUILD
 from usmd.core import report
 from usmd.core.hints import HintRange
 from usmd.core.mapping import KINDS
@@ -94,6 +95,7 @@ class AdminService:
         devices = [self._messages.swap_device(queue) for queue in self._engine.queues]
         return admin_pb2.GetStatusResponse(
             version=VERSION,
+            build=BUILD.text,
             pid=os.getpid(),
             uptime_seconds=self._engine.now() - self._started,
             draining=self._draining(),

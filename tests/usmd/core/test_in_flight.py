@@ -4,11 +4,15 @@ from types import SimpleNamespace
 
 from usmd.core.frames import NO_SLOT
 from usmd.core.in_flight import Evicting, Filling
-from usmd.core.region import EvictionRecord
+from usmd.core.region import EvictionRecord, Process, Region
+
+
+def some_region():
+    return Region(1, Process(1, "app", None, None, None), 0, 16, 16, "")
 
 
 def test_the_touch_of_the_first_that_parks_is_the_fill_and_those_of_others_are_accesses():
-    filling = Filling(SimpleNamespace(), 7, writable=False)
+    filling = Filling(some_region(), 7, writable=False)
     waiters = [SimpleNamespace(told=None) for _ in range(3)]
     for waiter in waiters:
         filling.park(waiter)
@@ -18,5 +22,5 @@ def test_the_touch_of_the_first_that_parks_is_the_fill_and_those_of_others_are_a
 
 
 def test_an_eviction_begins_without_a_slot_and_refused_by_none():
-    evicting = Evicting(SimpleNamespace(), 3, EvictionRecord(0, 0.0, "fifo", ""))
+    evicting = Evicting(some_region(), 3, EvictionRecord(0, 0.0, "fifo", ""))
     assert (evicting.reference, evicting.refused, evicting.device) == (NO_SLOT, 0, None)

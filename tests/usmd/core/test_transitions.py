@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.support.real_shell import RealShell
 from tests.support.shell import PAGE, make_core
 from tests.support.watched_life import watched
-from usmd.core import events, instant
+from usmd.core import events
 from usmd.core.instant import InstantCore, InstantLife
 from usmd.core.region import page_key
 from usmd.core.settings import CoreSettings, DeviceInfo
@@ -143,10 +143,9 @@ def woken_first():
     return shell.core.life.seen
 
 
-def test_each_transition_of_a_replay_happens(monkeypatch):
-    monkeypatch.setattr(instant, "InstantLife", watched(InstantLife, INSTANT))
+def test_each_transition_of_a_replay_happens():
     settings = CoreSettings(frames=6, page_size=PAGE, deny_budget=6, deny_budget_total=6)
-    core = InstantCore(settings, [DeviceInfo("swap0", 64)], registry.make)
+    core = InstantCore(settings, [DeviceInfo("swap0", 64)], registry.make, life=watched(InstantLife, INSTANT))
     core.handle(events.Attach("app", "flexible_huge_pages(pages=2)", "fifo", "refuse"), 0.0)
     core.handle(events.Map(1, 20 * PAGE, ""), 0.0)
     core.handle(Touches(1, 1, range(20), bytes([1] * 10 + [0] * 10)), 0.0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, AsyncRequest, Fault, UsmYield, alloc_policy
 from usmd.core.view import MemoryView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AsyncAware(AllocPolicy):
     """A fault that needs I/O is answered USM_YIELD and served in the background; every other fault is served at once.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, Allocation, AllocPolicy, AsyncRequest, Fault
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FirstFit(AllocPolicy):
     """One page a fault, on the lowest free frame; the fault waits for its I/O."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.hints import Access
 from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault
 from usmd.core.view import MemoryView
@@ -13,6 +15,7 @@ HINTED_PAGES: Final = 16
 """N if a hint asks for more than one page and gives no size: 64 KiB of the usual pages."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FlexibleHugePages(AllocPolicy):
     """N contiguous pages around the fault, for any N: fewer faults if neighbours are touched together.
 

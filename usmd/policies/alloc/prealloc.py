@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, Allocation, AllocPolicy, AsyncRequest, Fault
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Prealloc(AllocPolicy):
     """The first touch of a region brings in `pages` pages from there; each later fault brings in one page."""
 

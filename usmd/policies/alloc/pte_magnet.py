@@ -6,9 +6,12 @@ policy reserves nothing, but prefers the frame that continues the run of the pre
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, Allocation, AllocPolicy, AsyncRequest, Fault
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PteMagnet(AllocPolicy):
     """One page a fault, on the frame after that of the preceding page; if that is not free, on the lowest free one."""
 

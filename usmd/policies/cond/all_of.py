@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from itertools import chain
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import ConditionalPolicy, Requests, cond_policy, heeded_by_all
 from usmd.core.view import MemoryView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AllOf(ConditionalPolicy):
     """The requests of up to three conditional policies together: `all_of(first=trim,second=swap_back)`."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, ConditionalPolicy, Requests
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Demote(ConditionalPolicy):
     """A page that has been on swap device `fast` for `after` seconds is moved to device `slow`, the oldest one first.
 

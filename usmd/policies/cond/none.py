@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, ConditionalPolicy, Requests
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Nothing(ConditionalPolicy):
     """Does nothing in its turns; the watermarks apply to every process anyway."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, ConditionalPolicy, Requests
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SwapBack(ConditionalPolicy):
     """While more than the share `free` of all frames is free, pages are brought back, the last swapped ones first.
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from math import ceil
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, ConditionalPolicy, Requests
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Trim(ConditionalPolicy):
     """When less than the share `low` of all frames is free, pages are evicted until the share `high` is.
 

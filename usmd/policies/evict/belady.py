@@ -6,10 +6,13 @@ from array import array
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Belady(EvictPolicy):
     """The page whose next use is farthest goes first. Only a replay knows the future: this is a yardstick."""
 

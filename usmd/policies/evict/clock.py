@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Clock(EvictPolicy):
     """The oldest page goes first, unless it was touched since the hand last passed it; then it is young again.
 

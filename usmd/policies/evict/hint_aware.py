@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.hints import Priority
 from usmd.core.policy import EvictPolicy, evict_policy
 from usmd.core.view import MemoryView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HintAware(EvictPolicy):
     """The lowest PRIORITY with EVICTION=ALLOW goes first; within a priority, the fallback policy decides.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.frame_list import FrameList
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Lfu(EvictPolicy):
     """The page with the fewest touches since it was brought in goes first; of equals, the one longest at that count.
 

@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Lirs(EvictPolicy):
     """Pages whose last two touches were close together stay; the others pass through a short queue.
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Lru(EvictPolicy):
     """The page whose last known touch was longest ago goes first."""
 

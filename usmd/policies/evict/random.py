@@ -6,10 +6,13 @@ from array import array
 from collections.abc import Iterator
 from random import Random as Generator
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Random(EvictPolicy):
     """Any page, each with the same probability: a yardstick that every other policy must beat.
 

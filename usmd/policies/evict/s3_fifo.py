@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
@@ -18,6 +20,7 @@ from usmd.errors import InvalidArgument
 MOST_TOUCHES = 3
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class S3Fifo(EvictPolicy):
     """New pages pass through a small queue and leave soon, unless touched or missed again: those enter a long queue.
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Sieve(EvictPolicy):
     """The hand moves from the oldest page to the youngest, spares touched pages, and takes the first untouched one.
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Slru(EvictPolicy):
     """Each touch lifts a page by one segment; a full segment pushes its least recent page down; the lowest one evicts.
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TwoQ(EvictPolicy):
     """New pages pass through a first-in-first-out queue; those missed again soon after it enter an LRU list.
 

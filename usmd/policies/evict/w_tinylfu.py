@@ -15,6 +15,7 @@ from itertools import islice
 from math import ceil, log
 from struct import Struct
 
+from mypy_extensions import mypyc_attr
 from xxhash import xxh64_intdigest
 
 from usmd.core.policy import NO_HINTS, EvictPolicy
@@ -57,6 +58,7 @@ class CountingFilter:
         self.counters = array("I", [counter >> 1 for counter in self.counters])
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WTinyLfu(EvictPolicy):
     """New pages pass through a small LRU window, and stay if they are used more often than the main part's victim.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, Fault, OomPolicy
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class KillLargest(OomPolicy):
     """The process with the most memory loses its session, with the reason; of equals, the youngest."""
 

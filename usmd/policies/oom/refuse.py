@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.policy import NO_HINTS, Fault, OomPolicy
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Refuse(OomPolicy):
     """The fault that finds no memory fails with RESOURCE_EXHAUSTED; no other process is affected."""
 

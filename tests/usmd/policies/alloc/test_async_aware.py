@@ -3,16 +3,20 @@
 import pytest
 
 from usmd.core.policy import USM_YIELD, Allocation, AsyncRequest, Fault
+from usmd.core.view import MemoryView
 from usmd.policies.alloc.async_aware import AsyncAware
 from usmd.policies.alloc.first_fit import FirstFit
 from usmd.policies.alloc.flexible_huge_pages import FlexibleHugePages
 from usmd.policies.alloc.readahead import Readahead
 
 
-class Memory:
+class Memory(MemoryView):
     """A view that can make policies."""
 
-    def make(self, kind, specification):
+    def __init__(self):
+        pass
+
+    def make(self, kind, specification, elsewhere=None):
         if specification == "flexible_huge_pages(pages=1)":
             return FlexibleHugePages(self, pages=1)
         return {"first_fit": FirstFit, "again": AsyncAware, "readahead": Readahead}[specification](self)

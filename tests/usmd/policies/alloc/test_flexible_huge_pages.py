@@ -1,9 +1,8 @@
 """flexible_huge_pages: N pages around the fault, within region, hint and budget."""
 
-from types import SimpleNamespace
-
 import pytest
 
+from tests.support.fake_view import fake_view
 from usmd.core.hints import HintRange, parse_hint
 from usmd.core.policy import Allocation, AsyncRequest, Fault
 from usmd.errors import InvalidArgument
@@ -11,7 +10,7 @@ from usmd.policies.alloc.flexible_huge_pages import FlexibleHugePages
 
 
 def plan(page, *, hint=None, span=(0, 100), resident=0, frames=100, region=100, **parameters):
-    memory = SimpleNamespace(page_size=16, frame_count=frames, resident_pages=resident)
+    memory = fake_view(page_size=16, frame_count=frames, resident_pages=resident)
     found = None if hint is None else HintRange(*span, 1, parse_hint(hint), None)
     return FlexibleHugePages(memory, **parameters).allocate(Fault(1, page, region, False, True, found), AsyncRequest())
 

@@ -1,9 +1,8 @@
 """all_of: several at once."""
 
-from types import SimpleNamespace
-
 import pytest
 
+from tests.support.fake_view import fake_view
 from tests.support.requests import Requester
 from tests.support.shell import Shell, make_core
 from usmd.core.policy import Requests
@@ -14,7 +13,7 @@ from usmd.policies.cond.all_of import AllOf
 
 
 def three():
-    memory = SimpleNamespace(now=0.0)
+    memory = fake_view(now=0.0)
     memory.make = lambda kind, name: Requester(memory)
     policy = AllOf(memory)
     return policy, policy.parts

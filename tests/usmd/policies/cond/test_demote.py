@@ -1,15 +1,14 @@
 """demote: what has been on the fast device for long goes to the slow one."""
 
-from types import SimpleNamespace
-
 import pytest
 
+from tests.support.fake_view import fake_view
 from usmd.errors import InvalidArgument
 from usmd.policies.cond.demote import Demote
 
 
 def policy_with(**parameters):
-    return Demote(SimpleNamespace(now=0.0, spare_frames=100), **parameters)
+    return Demote(fake_view(now=0.0, spare_frames=100), **parameters)
 
 
 def requested(policy, now):

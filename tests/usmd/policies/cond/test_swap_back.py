@@ -1,15 +1,14 @@
 """swap_back: the most recently swapped pages first, while memory is free."""
 
-from types import SimpleNamespace
-
 import pytest
 
+from tests.support.fake_view import fake_view
 from usmd.errors import InvalidArgument
 from usmd.policies.cond.swap_back import SwapBack
 
 
 def policy_with(*pages, **parameters):
-    policy = SwapBack(SimpleNamespace(frame_count=100, free_frames=100), **parameters)
+    policy = SwapBack(fake_view(frame_count=100, free_frames=100), **parameters)
     for page in pages:
         policy.page_swapped(page, 0)
     return policy

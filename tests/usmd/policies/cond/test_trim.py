@@ -1,16 +1,15 @@
 """trim: between two marks, each process its part."""
 
-from types import SimpleNamespace
-
 import pytest
 
+from tests.support.fake_view import fake_view
 from usmd.errors import InvalidArgument
 from usmd.policies.cond.trim import Trim
 
 
 def memory(free, leaving=0, resident=None):
     resident = 100 - free if resident is None else resident
-    return SimpleNamespace(frame_count=100, free_frames=free, leaving_frames=leaving, resident_pages=resident)
+    return fake_view(frame_count=100, free_frames=free, leaving_frames=leaving, resident_pages=resident)
 
 
 def requested(policy, *where, **more):

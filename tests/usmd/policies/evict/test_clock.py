@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.access_traces import SmallMemory
+from tests.support.fake_view import fake_view
 from usmd.errors import InvalidArgument
 from usmd.policies import registry
 
@@ -49,7 +50,7 @@ def test_a_page_that_comes_into_a_used_frame_has_no_chance_yet():
 @pytest.mark.parametrize("bits", [0, 9, -1])
 def test_a_counter_has_1_to_8_bits(bits):
     with pytest.raises(InvalidArgument, match=rf"clock\(bits={bits}\); allowed are 1 to 8"):
-        registry.make("evict", f"clock(bits={bits})", None)
+        registry.make("evict", f"clock(bits={bits})", fake_view())
 
 
 def test_its_reason():

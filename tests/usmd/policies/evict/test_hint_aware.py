@@ -1,10 +1,9 @@
 """hint_aware: LOW before NORMAL before HIGH, the fallback within, DENY never."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from tests.support.access_traces import SmallMemory, scans_and_hot_set, zipf
+from tests.support.fake_view import fake_view
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.policies import registry
 from usmd.policies.evict.fifo import Fifo
@@ -71,10 +70,10 @@ def test_the_index_stays_and_the_cache_goes():
 
 def test_the_fallback_hears_of_hints_and_may_choose_the_device():
     heard = []
-    fallback = Fifo(SimpleNamespace(new_list=list))
+    fallback = Fifo(fake_view(new_list=list))
     fallback.hint_changed = lambda pfn, before: heard.append((pfn, before))
     fallback.swap_device = lambda pfn: pfn + 1
-    policy = HintAware(SimpleNamespace(make=lambda kind, name, elsewhere: fallback, priority=lambda pfn: 1))
+    policy = HintAware(fake_view(make=lambda kind, name, elsewhere: fallback, priority=lambda pfn: 1))
     policy.hint_changed(4, 1)
     assert (heard, policy.swap_device(4)) == ([(4, 1)], 5)
 

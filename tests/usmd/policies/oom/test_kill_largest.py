@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.fake_view import fake_view
 from usmd.core.policy import Fault
 from usmd.policies.oom.kill_largest import KillLargest
 
@@ -13,5 +14,5 @@ from usmd.policies.oom.kill_largest import KillLargest
 )
 def test_the_largest_is_chosen_if_it_has_memory(resident, victim):
     processes = [SimpleNamespace(process_id=each, resident_pages=pages) for each, pages in resident.items()]
-    memory = SimpleNamespace(processes=lambda: processes)
+    memory = fake_view(processes=lambda: processes)
     assert KillLargest(memory).choose(Fault(1, 0, 1, True, False, None)) == victim

@@ -90,6 +90,7 @@ class GetStatusResponse(_message.Message):
     PROCESSES_AT_MEMORY_MAX_FIELD_NUMBER: _builtins.int
     PROCESSES_AT_SWAP_MAX_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    BUILD_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -144,6 +145,8 @@ class GetStatusResponse(_message.Message):
     """How touches of real memory that are no faults are heard of, or "off: " and why they are not; empty where memory is
     simulated, because each touch is a call.
     """
+    build: _builtins.str
+    """"compiled", or "pure Python: " and why its hot path does not run compiled."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -183,10 +186,11 @@ class GetStatusResponse(_message.Message):
         processes_at_memory_max: _builtins.int = ...,
         processes_at_swap_max: _builtins.int = ...,
         sampling: _builtins.str = ...,
+        build: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

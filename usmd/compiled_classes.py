@@ -1,0 +1,62 @@
+"""What is known of a class that may be compiled: its docstring, and the parameters of its constructor.
+
+A class that mypyc compiled has no docstring, and calls parameters positional that can be given by name.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from pathlib import Path
+
+_MARK = "__mypyc_attrs__"
+"""Attribute of compiled classes."""
+
+
+def is_compiled(found: type) -> bool:
+    """Whether the class itself, and not only a base of it, is compiled."""
+    return _MARK in vars(found)
+
+
+def parameters_of(found: type) -> list[inspect.Parameter]:
+    """The parameters of a class's constructor, without `self`.
+
+    Raises what `inspect.signature` does, and what the class raises when it is asked.
+    """
+    for each in found.__mro__:
+        if is_compiled(each) and not _own_constructor(found, each):
+            return [_by_name(parameter) for parameter in inspect.signature(each).parameters.values()]
+    return list(inspect.signature(found).parameters.values())
+
+
+def _own_constructor(found: type, compiled: type) -> bool:
+    """Whether a class has a constructor, or says what its parameters are, before a compiled base of it."""
+    before = found.__mro__[: found.__mro__.index(compiled)]
+    return any(not {"__init__", "__new__", "__signature__"}.isdisjoint(vars(each)) for each in before) or (
+        type(found).__call__ is not type.__call__
+    )
+
+
+def _by_name(parameter: inspect.Parameter) -> inspect.Parameter:
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        return parameter.replace(kind=parameter.POSITIONAL_OR_KEYWORD)
+    return parameter
+
+
+def docstring_of(found: type) -> str | None:
+    """The docstring of a class; of a compiled one, from its source, or None if that is not there."""
+    if not is_compiled(found):
+        return found.__doc__
+    file = getattr(sys.modules.get(found.__module__), "__file__", None)
+    if not isinstance(file, str):
+        return None
+    source = Path(file).with_name(f"{found.__module__.rpartition('.')[2]}.py")
+    try:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == found.__name__:
+            return ast.get_docstring(node)
+    return None
