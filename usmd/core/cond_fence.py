@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
+
+from msgspec.structs import astuple
 
 from usmd.core.fence import ANYTHING, Fence
 from usmd.core.policy import ConditionalPolicy, Requests
@@ -82,20 +84,18 @@ class CondFence(Fence):
             if requests is not None:
                 self.record_error("cond", f"turn returned {safe_repr(requests)}, which is not a Requests")
             return 0, [], []
-        trim: object = requests.trim
+        trim, pages, moves = astuple(requests)  # of any type, whatever their annotations say
         if type(trim) is not int or trim < 0:
             self.record_error("cond", f"turn requested to trim {safe_repr(trim)} pages")
             trim = 0
         swap_in: list[int] = []
-        named: Iterable[object] = requests.swap_in
-        for page in islice(named, limit):
+        for page in islice(pages, limit):
             if type(page) is int:
                 swap_in.append(page)
             else:
                 self.record_error("cond", f"turn requested {safe_repr(page)} swapped in, which is not a page")
         demote: list[tuple[int, int]] = []
-        named = requests.demote
-        for pair in islice(named, limit):
+        for pair in islice(moves, limit):
             if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is type(pair[1]) is int:
                 demote.append(pair)
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from types import GeneratorType
-from typing import cast
+from typing import Any, cast
 
 from usmd.core.cond_fence import CondFence
 from usmd.core.fence import ANYTHING, place
@@ -125,7 +125,8 @@ class EvictFence(CondFence):
         if self._evict is not None:
             self._running.call = self.evict_call
             try:
-                for pfn in self._evict.choose_victims():
+                named: Any = self._evict.choose_victims()
+                for pfn in named:
                     return pfn if type(pfn) is int else -1
             except ANYTHING as error:  # a policy may raise anything
                 self.raised("evict", "choose_victims", error)

@@ -7,7 +7,7 @@ invalid answer the core uses its default: one page on the first free frame, vict
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from usmd.core.allocation import USM_YIELD, Allocation, AsyncRequest, Fault
 from usmd.core.fence import ANYTHING, place
@@ -66,8 +66,9 @@ class GuardedPolicies(HandOver):
         if stopwatch() - started > self._slow:
             self._timed("alloc", stopwatch, started)
         yields = answer is USM_YIELD
-        plan: object = request.plan if yields else answer
-        if type(plan) is Allocation:
+        plan: Any = request.plan if yields else answer
+        exact = type(plan) is Allocation
+        if exact:  # by way of a variable, so that mypy, and thus mypyc, does not take it that the fields are ints
             first, count, frame = plan.first, plan.count, plan.frame
             if (
                 type(first) is type(count) is int

@@ -17,8 +17,8 @@ from usmd.core.pages_left import PagesLeft, Steps
 if TYPE_CHECKING:
     from usmd.core.region import Process, Region
 
-PAGES_AN_EVENT: Final = 128
-END_COSTS: Final = 64
+PAGES_AN_EVENT = 128
+END_COSTS = 64
 """The end of a piece of work counts as this many pages."""
 MAX_WORK: Final = 64
 """Most WILLNEED and DONTNEED hints under way for one process, and most other hints for one region."""

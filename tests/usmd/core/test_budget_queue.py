@@ -11,6 +11,7 @@ from usmd.core import commands, events, work
 from usmd.core.hints import parse_hint
 from usmd.core.validate import violations
 from usmd.errors import InvalidArgument, NoRoom, OutOfMemory, Refused, SwapIOError
+from usmd.policies import registry
 
 DATA = b"x" * PAGE
 
@@ -245,11 +246,21 @@ def test_where_memory_is_short_for_all_the_error_names_the_swap_max_as_well():
     assert [shell.get(process, region, page) for page in range(stored)] == [content(page) for page in range(stored)]
 
 
-def test_reclaim_looks_at_no_page_of_a_process_that_can_give_none(monkeypatch):
-    shell, process, region, _, _ = shell_of(4, swap_max=4)
-    fill(shell, process, region, 16)
+def test_reclaim_looks_at_no_page_of_a_process_that_can_give_none():
     asked = []
-    monkeypatch.setattr(shell.core.reclaim, "_from_policy", lambda *arguments: asked.append(arguments) or (0, []))
+
+    class Asked(registry.find("evict", "fifo")[0]):
+        def choose_victims(self):
+            asked.append(self)
+            return super().choose_victims()
+
+    def make(kind, specification, memory):
+        return Asked(memory) if kind == "evict" else registry.make(kind, specification, memory)
+
+    shell, process, region, _, _ = shell_of(4, swap_max=4, make_policy=make)
+    fill(shell, process, region, 16)
+    assert asked
+    asked.clear()
     assert shell.core.reclaim.from_process(hog_of(shell, process), 1) == 0
     assert asked == []
 

@@ -1,5 +1,6 @@
 """Counters."""
 
+from usmd.compiled_classes import docstring_of
 from usmd.core.counters import Counters
 
 
@@ -13,8 +14,10 @@ def test_counters_begin_at_zero_and_add_up_by_name():
 
 
 def test_every_counter_is_explained():
-    text = Counters.__doc__.replace("minor needed", "minor_faults needed").replace(
-        "major needed", "major_faults needed"
+    text = (
+        docstring_of(Counters)
+        .replace("minor needed", "minor_faults needed")
+        .replace("major needed", "major_faults needed")
     )
     text = text.replace("and parked", "and parked_faults")
     assert [name for name in Counters().as_dict() if name not in text] == []

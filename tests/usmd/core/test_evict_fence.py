@@ -2,6 +2,7 @@
 
 import pytest
 
+import usmd
 from tests.support.made_policies import Quiet, shell_with
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.policies import registry
@@ -25,12 +26,26 @@ def test_candidates_are_at_most_the_limit():
 
 
 def test_a_long_reason_is_cut():
-    shell = Shell(make_core())
-    policies = shell.core.state.processes[shell.attach()].policies
-    policies._evict.reason = lambda pfn: "because " * 100
+    class Talks(registry.find("evict", "fifo")[0]):
+        def reason(self, pfn):
+            return "because " * 100
+
+    shell = shell_with({"talks": Talks})
+    policies = shell.core.state.processes[shell.attach(evict="talks")].policies
     assert len(policies.reason(0)) == 201
-    policies._evict.reason = lambda pfn: [pfn]
-    assert policies.reason(7) == "[7]"
+
+
+def test_a_reason_that_is_no_text_is_shown_or_an_error():
+    class Talks(registry.find("evict", "fifo")[0]):
+        def reason(self, pfn):
+            return [pfn]
+
+    shell = shell_with({"talks": Talks})
+    policies = shell.core.state.processes[shell.attach(evict="talks")].policies
+    if usmd.BUILD.compiled:  # which looks at the type of an answer before the fence does
+        assert (policies.reason(7), policies.errors["evict"]) == ("no reason given", 1)
+    else:
+        assert (policies.reason(7), policies.errors["evict"]) == ("[7]", 0)
 
 
 def test_the_generator_of_a_policy_is_closed_when_there_are_enough_victims():

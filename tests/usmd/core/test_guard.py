@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+import usmd
 from tests.support.made_policies import Quiet, shell_with
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
@@ -25,12 +26,17 @@ def test_a_policy_that_does_not_exist_refuses_the_session_and_nothing_has_change
 
 
 def test_hint_keys_that_are_none_are_passed_over_and_there_is_an_end_to_them():
-    shell = Shell(make_core())
-    policies = shell.core.state.processes[shell.attach()].policies
+    class Keys(registry.find("evict", "fifo")[0]):
+        def heeded_keys(self):
+            return itertools.chain([7, "x_" * (10 << 20), "priority"], itertools.repeat("TTL"))
+
+    shell = shell_with({"keys": Keys})
+    policies = shell.core.state.processes[shell.attach(evict="keys")].policies
     policies._alloc = policies._oom = policies._cond = None
-    policies._evict.heeded_keys = lambda: itertools.chain([7, "x_" * (10 << 20), "priority"], itertools.repeat("TTL"))
-    assert policies.unheeded(parse_hint("PRIORITY=LOW; FHP=AUTO")) == ["FHP"]
-    assert not policies.errors["evict"]
+    if usmd.BUILD.compiled:  # which looks at the type of an answer before the fence does
+        assert (policies.unheeded(parse_hint("PRIORITY=LOW; FHP=AUTO")), policies.errors["evict"]) == ([], 1)
+    else:
+        assert (policies.unheeded(parse_hint("PRIORITY=LOW; FHP=AUTO")), policies.errors["evict"]) == (["FHP"], 0)
 
 
 def work(shell, process, pages=10):

@@ -71,16 +71,20 @@ def test_bytes_of_a_load_move_before_the_page_is_taken_away():
 def conversation(seed):
     """Commands of one core for events that a seeded generator makes up."""
     chance = random.Random(seed)
-    shell = Shell(make_core(frames=5, low=1, high=2, hold_budget=2, devices=(("a", 6), ("b", 3))))
+    core = make_core(frames=5, low=1, high=2, hold_budget=2, devices=(("a", 6), ("b", 3)))
+    shell = Shell(core)
     heard = []
-    handle = shell.core.handle
 
-    def listening(event, now):
-        happened = handle(event, now)
-        heard.extend(map(repr, happened))
-        return happened
+    class Listening:
+        def handle(self, event, now):
+            happened = core.handle(event, now)
+            heard.extend(map(repr, happened))
+            return happened
 
-    shell.core.handle = listening
+        def __getattr__(self, name):
+            return getattr(core, name)
+
+    shell.core = Listening()
     processes = [
         shell.attach(alloc=alloc, evict=evict, oom=oom)
         for alloc, evict, oom in (("first_fit", "lru", "refuse"), ("async_aware", "hint_aware", "kill_largest"))

@@ -32,8 +32,8 @@ from usmd.policies import registry
 )
 def test_only_the_essential_is_abstract(base, essential):
     assert set(base.essential) == essential
-    with pytest.raises(TypeError, match="abstract"):
-        base(None)
+    with pytest.raises(TypeError):
+        base(fake_view())
 
 
 def test_optional_hooks_do_nothing():
