@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 import sys
-from pathlib import Path
 
 _MARK = "__mypyc_attrs__"
 """Attribute of compiled classes."""
@@ -51,12 +51,8 @@ def docstring_of(found: type) -> str | None:
     file = getattr(sys.modules.get(found.__module__), "__file__", None)
     if not isinstance(file, str):
         return None
-    source = Path(file).with_name(f"{found.__module__.rpartition('.')[2]}.py")
-    try:
-        tree = ast.parse(source.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError):
-        return None
-    for node in tree.body:
+    source = f"{file.rpartition('/')[0]}/{found.__module__.rpartition('.')[2]}.py"
+    for node in ast.parse("".join(linecache.getlines(source))).body:  # no lines if there is no such file
         if isinstance(node, ast.ClassDef) and node.name == found.__name__:
             return ast.get_docstring(node)
     return None
