@@ -1,7 +1,7 @@
 """The build of usmd: setuptools, and where a C compiler is, mypyc for the hot path.
 
-A wheel is compiled, and so is each installation that is not editable. In a checkout `make compiled` compiles, and `make
-pure` removes that. Without a compiler, or with USMD_PURE=1, nothing is compiled, and the package is the same Python.
+With USMD_COMPILE=1 a wheel is compiled, and so is an installation that is not editable. In a checkout `make compiled`
+compiles, and `make pure` removes that. Otherwise, and without a compiler, the package is the same Python.
 `usmd/compiled.py` decides at import whether what was compiled is used.
 """
 
@@ -67,13 +67,16 @@ OPTIONS = ["--config-file=", "--ignore-missing-imports", "--python-version=3.11"
 def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:
     """What a wheel's build needs; mypy only where a compiled build is possible."""
     needs = list(build_meta.get_requires_for_build_wheel(config_settings))
-    return needs if why_not() else needs + NEEDS
+    return needs + NEEDS if asked() and not why_not() else needs
+
+
+def asked() -> bool:
+    """Whether a wheel is to be compiled."""
+    return os.environ.get("USMD_COMPILE") == "1"
 
 
 def why_not() -> str:
     """Why the hot path cannot be compiled here; empty if it can."""
-    if os.environ.get("USMD_PURE") == "1":
-        return "USMD_PURE=1"
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
     if shutil.which(compiler) is None:
         return f"there is no C compiler {compiler}"
@@ -93,7 +96,7 @@ def settings(arguments: list[str]) -> dict[str, Any]:
     # Not a module, but a handler of SIGBUS that lib_usm/sigbus.py loads; without a compiler the library does without.
     extensions: list[Extension] = [Extension("lib_usm._sigbus", ["lib_usm/sigbus.c"], optional=True)]
     must = "--inplace" in arguments
-    if "bdist_wheel" in arguments or must:
+    if must or ("bdist_wheel" in arguments and asked()):
         reason = why_not()
         if not reason:
             from mypyc.build import mypycify  # only this build needs it

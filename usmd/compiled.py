@@ -50,7 +50,7 @@ def _why_unusable(package: Path) -> str:
     try:
         hashes: dict[str, str] = json.loads((package / MANIFEST).read_bytes())
     except FileNotFoundError:
-        return "it was not compiled at installation"
+        return "it was not compiled"
     if not any((package / f"{LIBRARY}{suffix}").is_file() for suffix in EXTENSION_SUFFIXES):
         return "it was compiled for another Python"
     for name, found in hashes.items():

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def _in_the_checkout(monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.delenv("USMD_PURE", raising=False)
+    monkeypatch.setenv("USMD_COMPILE", "1")
 
 
 def test_each_module_that_is_left_out_is_there():
@@ -38,9 +38,9 @@ def test_without_a_compiler_a_wheel_needs_no_mypy_and_has_no_compiled_modules(mo
         build_backend.settings(["build_ext", "--inplace"])
 
 
-def test_pure_python_can_be_asked_for(monkeypatch):
-    monkeypatch.setenv("USMD_PURE", "1")
-    assert build_backend.why_not() == "USMD_PURE=1"
+def test_a_wheel_is_compiled_only_if_that_is_asked_for(monkeypatch):
+    monkeypatch.delenv("USMD_COMPILE")
+    assert not set(build_backend.NEEDS).intersection(build_backend.get_requires_for_build_wheel())
     assert [each.name for each in build_backend.settings(["bdist_wheel"])["ext_modules"]] == ["lib_usm._sigbus"]
 
 

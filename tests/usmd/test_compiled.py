@@ -45,12 +45,12 @@ def test_what_was_compiled_for_another_python_is_not_used(package):
 
 
 def test_without_a_manifest_nothing_was_compiled(tmp_path):
-    assert decide(tmp_path, {}).text == "pure Python: it was not compiled at installation"
+    assert decide(tmp_path, {}).text == "pure Python: it was not compiled"
 
 
 def test_the_environment_decides(package, tmp_path):
     assert decide(package, {"USMD_PURE": "1"}) == (False, "USMD_PURE=1")
-    with pytest.raises(ImportError, match="cannot be used compiled: it was not compiled at installation"):
+    with pytest.raises(ImportError, match="cannot be used compiled: it was not compiled"):
         decide(tmp_path, {"USMD_PURE": "0"})
     with pytest.raises(ImportError, match="USMD_PURE=yes; allowed are 1 for pure Python, 0 for compiled modules"):
         decide(package, {"USMD_PURE": "yes"})

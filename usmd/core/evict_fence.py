@@ -132,7 +132,7 @@ class EvictFence(CondFence):
                 self.raised("evict", "choose_victims", error)
         return -1
 
-    def candidates(self, limit: int) -> Iterator[int]:
+    def candidates(self, limit: int) -> Generator[int, None, None]:
         """At most `limit` frames that the evict policy names, each an int. The caller checks them."""
         policy = self._evict
         if policy is None:

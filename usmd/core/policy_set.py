@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class PolicySet(ABC):
         """A page is no longer in swap."""
 
     @abstractmethod
-    def candidates(self, limit: int) -> Iterator[int]:
-        """At most `limit` frames that the evict policy names."""
+    def candidates(self, limit: int) -> Generator[int, None, None]:
+        """At most `limit` frames that the evict policy names. The caller closes it."""
 
     @abstractmethod
     def first_victim(self) -> int:

@@ -6,6 +6,7 @@ evictable pages gives first, so no process pays for another that has more.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -190,18 +191,24 @@ class Reclaim:
 
     def _from_policy(self, process: Process, wanted: int) -> tuple[int, list[int]]:
         """Evict what the policy names; returns how many, and the held frames to evict before asking again."""
-        settings = self._state.settings
+        named = process.policies.candidates(max(self._state.settings.scan_limit, wanted))
+        try:
+            return self._evict_named(process, wanted, named)
+        finally:
+            named.close()  # compiled, it is not closed when nothing refers to it any more
+
+    def _evict_named(self, process: Process, wanted: int, named: Iterator[int]) -> tuple[int, list[int]]:
         flags, recent = self._state.frames.flags, self._state.recent
         passing = self.passed_over
         policies = process.policies
         slots = self._slots_for(process)
         name = policies.specifications["evict"]
-        explained = settings.eviction_records > 0
+        explained = self._state.settings.eviction_records > 0
         held: list[int] = []
         lowest = Priority.HIGH.value
         """Lowest priority of a held frame."""
         chosen = 0
-        for pfn in policies.candidates(max(settings.scan_limit, wanted)):
+        for pfn in named:
             if self._unsettled and (settled := self._settle(pfn)):
                 chosen += settled is Settled.GONE
                 if chosen >= wanted:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.hints import Access
 from usmd.core.policy import Allocation, AllocPolicy, AsyncRequest, Fault, UsmYield, alloc_policy
 from usmd.core.view import MemoryView
@@ -65,6 +67,7 @@ class _Region:
         self.bound = bound
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Readahead(AllocPolicy):
     """A fault behind the pages that the one before it brought in brings in twice as many; any other fault, one.
 
