@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
-from usmd.core.sampling import Sampling
+from usmd.core.sampling import PART, Sampling
 
 if TYPE_CHECKING:
     from usmd.core.events import SetSampling
@@ -67,7 +67,7 @@ class Sampler:
         state, mapped = self._state, sampling.mapped
         states, flags, keys, recent = state.frames.state, state.frames.flags, state.frames.page, state.recent
         before = len(state.samples)
-        stay = max(process.resident // STAYS, LEAST)
+        stay = LEAST // PART if sampling.in_vain else max(process.resident // STAYS, LEAST)
         for _ in range(min(earned, MAX_AN_EVENT, mapped.length - stay)):
             pfn = mapped.head
             if states[pfn] == PRESENT and not flags[pfn] & (KEPT | HELD) and pfn not in recent:
@@ -75,7 +75,9 @@ class Sampler:
                 state.samples.append(keys[pfn])
             else:
                 mapped.move_to_end(pfn)
-        process.counters.sampled += len(state.samples) - before
+        taken = len(state.samples) - before
+        process.counters.sampled += taken
+        sampling.took(taken, process.resident)
 
     def put_back(self, pfn: int) -> None:
         """A PRESENT page must be in the page table, because a thread waits for that, or a pin promises it."""

@@ -3,7 +3,7 @@
 import pytest
 
 from usmd.core.frame_list import FrameLinks
-from usmd.core.sampling import BATCH, Sampling
+from usmd.core.sampling import BATCH, IN_VAIN, PART, WINDOW, Sampling
 
 
 @pytest.fixture
@@ -28,3 +28,25 @@ def test_a_batch_is_due_when_enough_pages_came_in_for_it(rate, pages):
     assert sampling.came(pages) is False  # it is due already
     assert sampling.batch() == int((pages + 1) * rate)
     assert sampling.since == 0
+
+
+def test_while_no_page_is_touched_again_only_a_part_of_the_pages_is_sampled_until_some_are():
+    sampling = Sampling(FrameLinks(1024), 2.0)
+    sampling.took(WINDOW, WINDOW)
+    assert sampling.in_vain
+    for pfn in range(2 * PART):
+        sampling.came(pfn)
+    assert list(sampling.mapped) == [0, PART]
+    for pfn in range(512, 512 + WINDOW // PART // IN_VAIN):
+        assert sampling.heard(pfn)
+    sampling.took(WINDOW // PART, WINDOW)
+    assert not sampling.in_vain
+    sampling.came(1)
+    assert 1 in sampling.mapped
+
+
+def test_a_few_pages_touched_again_of_many_are_enough_to_go_on_in_full(sampling):
+    for pfn in range(WINDOW // IN_VAIN):
+        sampling.heard(pfn)
+    sampling.took(WINDOW, WINDOW)
+    assert not sampling.in_vain
