@@ -194,7 +194,7 @@ class ClientMemory:
                 step = self._zero_at(region_id, Piece(offset, HARDWARE_PAGE, address))
                 filled = filled or step
             elif error:
-                ranges.refused("zero", error)
+                ranges.failed(self.descriptor, "zero", address, length, error)
                 return filled
             if error:
                 offset, length, address = offset + HARDWARE_PAGE, length - HARDWARE_PAGE, address + HARDWARE_PAGE
@@ -210,7 +210,7 @@ class ClientMemory:
         for start in range(offset, offset + length, HARDWARE_PAGE):
             done, error = self.copy(region_id, start, HARDWARE_PAGE, zeros, writable=False)
             emptied = emptied or done > 0
-            if error == errno.EEXIST or error == errno.EAGAIN:
+            if error in (errno.EEXIST, errno.EAGAIN, *ranges.NOWHERE):
                 self.wake(region_id, start, HARDWARE_PAGE)  # after EAGAIN the thread faults again
             elif error:
                 ranges.refused("refill", error)
@@ -324,8 +324,7 @@ class ClientMemory:
                 first = self._poison_at(address, half)
                 return self._poison_at(address + half, length - half) and first
             if error and error != errno.EEXIST:
-                ranges.refused("poison", error)
-                return error in ranges.NOWHERE
+                return ranges.failed(self.descriptor, "poison", address, length, error)
             if error:
                 address, length = address + HARDWARE_PAGE, length - HARDWARE_PAGE
         return True

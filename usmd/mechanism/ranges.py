@@ -45,3 +45,14 @@ def refused(what: str, error: int) -> None:
     """Log a failed call, unless the client is dying or has unmapped the range, which is harmless."""
     if error not in NOWHERE:
         log.event("userfaultfd_refused", operation=what, error=errno.errorcode.get(error, str(error)))
+
+
+def failed(descriptor: int, what: str, address: int, length: int, error: int) -> bool:
+    """Log that a range could not be filled. Returns whether it is not mapped any more.
+
+    Its threads are woken then: they go on with what the client has mapped there meanwhile, or get SIGSEGV.
+    """
+    refused(what, error)
+    if error in NOWHERE:
+        wake(descriptor, address, length)
+    return error in NOWHERE

@@ -67,6 +67,9 @@ class World:
     def poison(self, page, pages=1):
         return self.memory.poison(REGION, page * HARDWARE_PAGE, pages * HARDWARE_PAGE)
 
+    def refill(self, page):
+        return self.memory.refill(REGION, page * HARDWARE_PAGE, HARDWARE_PAGE, self.source)
+
     def held(self, region=REGION):
         return os.fstat(self.memfds[region]).st_blocks * 512 // HARDWARE_PAGE
 
@@ -190,6 +193,15 @@ def test_who_waits_for_a_page_that_the_client_has_put_there_goes_on(world):
     os.pwrite(world.memfds[REGION], b"c", 3 * HARDWARE_PAGE)
     assert not world.zero(3)
     assert touching.result() == b"c"
+
+
+@pytest.mark.parametrize("end", ["zero", "poison", "refill"])
+def test_a_thread_whose_page_the_client_has_mapped_over_meanwhile_goes_on(poisoning, end):
+    touching = read(poisoning.at(3))
+    poisoning.client.faults()
+    map_memory(HARDWARE_PAGE, at=poisoning.at(3))
+    getattr(poisoning, end)(3)
+    assert touching.result() == b"\0"
 
 
 def test_copies_are_whole_and_say_what_stopped_them(world):
