@@ -280,17 +280,17 @@ class Reclaim:
         state = self._state
         forced = state.forced_victims[:]
         state.forced_victims.clear()
-        for process, pfn in dict.fromkeys(forced):
+        frames = state.frames
+        for process, pfn, key in dict.fromkeys(forced):
             if process.process_id not in state.processes:
                 continue
+            if 0 <= pfn < frames.count and (frames.state[pfn] != PRESENT or frames.page[pfn] != key):
+                continue  # the same event has evicted it already
             if self._unsettled and self._settle(pfn):
                 continue
             wrong = self._objection(process, pfn)
-            policies = process.policies
-            if 0 <= pfn < state.frames.count and state.frames.state[pfn] != PRESENT:
-                continue  # the same event has evicted it already
             if wrong is not None:
-                policies.record_error("evict", f"give_up named frame {safe_repr(pfn)}, which is {wrong}")
+                process.policies.record_error("evict", f"give_up named frame {safe_repr(pfn)}, which is {wrong}")
             else:
                 self.take(process, pfn)
 

@@ -135,8 +135,8 @@ class State:
         """In a replay: page key → the trace's id of the page, see `MemoryView.identity`."""
         self.touch = 0
         """In a replay: number of the access being handled."""
-        self.forced_victims: list[tuple[Process, int]] = []
-        """Frames that a policy wants evicted, see `MemoryView.give_up`."""
+        self.forced_victims: list[tuple[Process, int, int]] = []
+        """Frames that a policy wants evicted, with the keys of their pages then, see `MemoryView.give_up`."""
         self.filling: dict[int, Filling] = {}
         """Frame → the swap-in under way."""
         self.evicting: dict[int, Evicting] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mypy_extensions import mypyc_attr
 
 from usmd.core.frame_list import FrameLinks, FrameList
-from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT, PRIORITY_OF, ZERO
+from usmd.core.frames import DIRTY, HELD, KEPT, NO_PAGE, PRESENT, PRIORITY_OF, ZERO
 from usmd.core.hints import HintRange, Priority
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import InvalidArgument
@@ -173,7 +173,10 @@ class MemoryView:
         """
         if type(pfn) is not int:
             raise TypeError(f"a frame is an int, not a {type(pfn).__name__}")
-        self._state.forced_victims.append((self._process, pfn))
+        frames = self._state.frames
+        self._state.forced_victims.append(
+            (self._process, pfn, frames.page[pfn] if 0 <= pfn < frames.count else NO_PAGE)
+        )
 
     def new_list(self) -> FrameList:
         """An empty list of frames; a frame is in at most one list at a time."""

@@ -6,6 +6,7 @@ from usmd.core import commands, events
 from usmd.core.reclaim import Reclaim
 from usmd.core.region import page_key
 from usmd.errors import NoRoom, Refused, SwapIOError
+from usmd.policies import registry
 
 DATA = b"x" * PAGE
 
@@ -390,3 +391,22 @@ class TestAhead:
         process = shell.attach(alloc="flexible_huge_pages(pages=8)")
         shell.put(process, shell.map(process, 16), 0, b"0123456789abcdef")
         assert shell.core.state.ahead == 0
+
+
+def test_what_a_policy_gave_up_is_left_alone_once_its_frame_has_another_page():
+    class GivesUp(registry.find("evict", "lru")[0]):
+        def page_missed(self, page):
+            self.memory.give_up(0)
+
+    def make(kind, specification, view):
+        return GivesUp(view) if specification == "gives_up" else registry.make(kind, specification, view)
+
+    shell = Shell(make_core(frames=1, hold_budget=0, make_policy=make))
+    process = shell.attach(evict="gives_up")
+    region = shell.map(process, 2)
+    fill(shell, process, region, [0])
+    shell.evict(process, region, 0)
+    shell.fault(process, region, 0)  # clean now, so it goes at once
+    shell.fault(process, region, 1)
+    assert (shell.state_of(region, 0), shell.state_of(region, 1)) == ("SWAPPED", "PRESENT")
+    assert shell.counters()["policy_errors"] == 0
