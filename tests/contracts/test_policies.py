@@ -127,7 +127,7 @@ class Memory:
 
     def event_ends(self):
         """What the policy gave up goes, which the core would hear of now."""
-        given_up = [pfn for _, pfn in self.state.forced_victims]
+        given_up = [pfn for _, pfn, _ in self.state.forced_victims]
         self.state.forced_victims.clear()
         assert set(given_up) <= self.known
         for pfn in dict.fromkeys(given_up):

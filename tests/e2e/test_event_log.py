@@ -25,7 +25,8 @@ def kinds(path):
 def test_real_faults_evictions_and_swap_ins_are_replayed(tmp_path):
     require_real_memory()
     path = tmp_path / "events.jsonl"
-    with real_daemon(tmp_path, "--trace-events", str(path)) as daemon, told_clients(daemon.address, "app") as (client,):
+    flags = ("--trace-events", str(path), "--alloc", "first_fit")  # a fault a page, so that there are many events
+    with real_daemon(tmp_path, *flags) as daemon, told_clients(daemon.address, "app") as (client,):
         client.map("data", 4 * FRAMES)
         client.do("fill", name="data", seed=1, first=0, pages=4 * FRAMES)
         assert client.do("wrong", name="data", seed=1, first=0, pages=4 * FRAMES) == []

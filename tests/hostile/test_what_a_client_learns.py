@@ -25,7 +25,7 @@ from usmd.server.session_calls import FIRST_NUMBER
 from usmd.server.sessions import FIRST_PROCESS, LAST_PROCESS
 
 PAGE = 4096
-FLAGS = ("--memory", "1MiB", "--swap", "memory:4MiB", "--alloc", "async_aware")
+FLAGS = ("--memory", "1MiB", "--swap", "memory:4MiB", "--alloc", "async_aware(regular=first_fit)")
 OTHERS = 12
 DRAWN = {
     "AttachResponse.process_id": (FIRST_PROCESS, LAST_PROCESS),

@@ -39,7 +39,7 @@ class Real(msgspec.Struct, frozen=True, kw_only=True):
     wakeup: FaultWakeup = "sleep"
 
 
-@pytest.mark.parametrize("text", ["sleep", "follow", "spin:1", "spin:50", "spin:10000", "spin:00001"])
+@pytest.mark.parametrize("text", ["auto", "sleep", "follow", "spin:1", "spin:50", "spin:10000", "spin:00001"])
 def test_ways_to_wait_for_faults(text):
     assert read_table(Real, {"wakeup": text}, "real").wakeup == text
 
@@ -54,7 +54,7 @@ def test_ways_to_wait_for_faults(text):
 def test_other_ways_to_wait_for_faults_are_refused(value):
     with pytest.raises(ConfigError) as caught:
         read_table(Real, {"wakeup": value}, "real")
-    allowed = '"sleep", "follow", or "spin:US" with 1 to 10000 microseconds'
+    allowed = '"auto", "sleep", "follow", or "spin:US" with 1 to 10000 microseconds'
     assert str(caught.value) == f"real.wakeup = {value!r} is not allowed; allowed is {allowed}"
 
 
