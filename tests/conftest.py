@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.support import delays, examples, patience
+from tests.support import delays, examples, kernel_swap, patience
 from usmd.policies import registry
 
 assert examples.FACTOR >= 0  # importing it sets up hypothesis
@@ -21,6 +21,11 @@ def pytest_collection_finish():
     """Exempt all imported objects from garbage collection, which tests call often."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_teardown():
+    """Let tests begin that wait for what the kernel's swap is to be."""
+    kernel_swap.release()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import pytest
 from bench import scan, scanner
 from bench.kernel_memory import UnavailableError
 from bench.native import PAGE
+from tests.support import kernel_swap
 from usmd.mechanism import uffd
 
 MIB = 1 << 20
@@ -16,9 +17,10 @@ ORDERS = ["first_touch", "fill", "sum", "backward", "strided", "interleaved", "z
 
 @pytest.fixture
 def tiny(monkeypatch):
-    for name, value in {"MEMORY": 8 * MIB, "DATA": 16 * MIB, "SWAP": 24 * MIB, "FRESH": 2 * MIB}.items():
+    kernel_swap.is_used()
+    for name, value in {"MEMORY": 4 * MIB, "DATA": 8 * MIB, "SWAP": 12 * MIB, "FRESH": MIB}.items():
         monkeypatch.setattr(scan, name, value)
-    monkeypatch.setattr(scan, "ZIPF", 500)
+    monkeypatch.setattr(scan, "ZIPF", 200)
     monkeypatch.setattr(scan, "PASSES", 1)
 
 

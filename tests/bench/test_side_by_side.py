@@ -10,6 +10,7 @@ import pytest
 from bench import kernel_memory, native, reader, side_by_side
 from bench.kernel_memory import UnavailableError, memory_cgroup, swap_file
 from bench.native import PAGE, compiled
+from tests.support import kernel_swap
 from usmd.mechanism import uffd
 
 MIB = 1 << 20
@@ -17,6 +18,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def tiny(monkeypatch):
+    kernel_swap.is_used()
     monkeypatch.setattr(side_by_side, "DATA", 16 * MIB)
     monkeypatch.setattr(side_by_side, "SWAP", 24 * MIB)
     monkeypatch.setattr(side_by_side, "WARM", 500)

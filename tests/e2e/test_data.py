@@ -34,8 +34,14 @@ LENGTH = 8 * MEMORY // len(CLIENTS)
 
 @pytest.mark.timeout(SECONDS + 600)
 @pytest.mark.parametrize(
-    ("mechanism", "evict", "sampling"),
-    [("simulated", "s3_fifo", '"off"'), ("userfaultfd", "hint_aware", '"off"'), ("userfaultfd", "hint_aware", "16")],
+    ("each_way", "mechanism", "evict", "sampling"),
+    [
+        ("threads", "simulated", "s3_fifo", '"off"'),
+        ("threads", "userfaultfd", "hint_aware", '"off"'),
+        ("aio", "userfaultfd", "hint_aware", "16"),
+        ("io_uring", "userfaultfd", "hint_aware", "16"),
+    ],
+    indirect=["each_way"],
 )
 @pytest.mark.usefixtures("each_way")
 def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, mechanism, evict, sampling):

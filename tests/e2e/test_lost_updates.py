@@ -50,7 +50,11 @@ def count(daemon, seconds, increments):
 
 
 @pytest.mark.timeout(SECONDS + 600)
-@pytest.mark.parametrize(("evict", "sampling"), [("fifo", '"off"'), ("lru", "16")])
+@pytest.mark.parametrize(
+    ("each_way", "evict", "sampling"),
+    [("threads", "fifo", '"off"'), ("aio", "lru", "16"), ("io_uring", "lru", "16")],
+    indirect=["each_way"],
+)
 def test_a_million_increments_of_several_processes_are_exact_while_their_pages_come_and_go(
     tmp_path, evict, sampling, each_way
 ):

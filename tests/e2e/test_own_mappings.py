@@ -30,8 +30,7 @@ def run(program, *arguments):
     return run_forked(run_script, str(program), list(arguments), environ=environment(), seconds=120)
 
 
-@pytest.mark.parametrize("sampling", ['"off"', "16"])
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(("scenario", "sampling"), [*((each, "16") for each in SCENARIOS), ("everything", '"off"')])
 def test_what_a_client_did_not_give_away_keeps_its_bytes_and_usmd_and_others_go_on(tmp_path, scenario, sampling):
     config = f"[memory]\nsampling = {sampling}\n"
     with (

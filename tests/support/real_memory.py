@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.kernel_swap import stays_off
 from usmd.mechanism.sampler import kernel_swap, why_no_features
 from usmd.mechanism.uffd import probe, usable
 
@@ -26,6 +27,7 @@ def require_real_memory() -> None:
 def require_sampling() -> None:
     """If touches cannot be sampled here, skip the test with the reason: the kernel's swap or features, or rights."""
     require_real_memory()
+    stays_off()
     why_not = why_no_features(probe().features) or kernel_swap()
     if not why_not and not _capabilities() >> _CAP_SYS_NICE & 1:
         why_not = "this process lacks CAP_SYS_NICE"

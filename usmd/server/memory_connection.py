@@ -42,7 +42,9 @@ HINT_SECONDS: Final = 60.0
 AGAIN_SECONDS: Final = 0.005
 """Time between two tries to answer a request that must wait."""
 MAX_ROUNDS: Final = 16
-"""Reads of one client's faults before other clients have their turn."""
+"""Reads of one client's faults before other work has its turn: a thread that was woken may fault again at once."""
+TURN_SECONDS: Final = 0.0005
+"""No further read after so long: faults on pages that come from swap at once take long."""
 
 
 @dataclass
@@ -291,14 +293,11 @@ class Connection:
     # Faults
 
     def _faults(self) -> None:
-        client, session = self._client, self.session
+        client, session, around = self._client, self.session, self._around
         if client is None or session is None:
             return
-        around = self._around
-        linger_until = 0.0
-        rounds = 0
+        rounds, linger_until, turn_ends = 0, 0.0, around.engine.now() + TURN_SECONDS
         while rounds < MAX_ROUNDS and self._client is client:  # its faults may have ended it
-            # Read again before the loop's next turn: a thread that was woken may have faulted again already.
             try:
                 faults = client.read()
             except OSError as error:
@@ -310,7 +309,8 @@ class Connection:
                 rounds += 1
                 around.engine.submit(events.PageFaults(session.process_id, faults))
                 linger_until = around.wakeup.faulted(self._pid, client.last_thread, len(faults))
-            elif around.engine.now() >= linger_until:
+            now = around.engine.now()
+            if now >= turn_ends or (not faults and now >= linger_until):
                 break
         if not rounds and uffd.broken(client.descriptor):
             self._ended("its userfaultfd reports no more faults")

@@ -6,6 +6,7 @@ What holds of attached ones too is in test_memory_socket.
 import contextlib
 import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,9 @@ from tests.usmd.server.raw_memory import PAGE, Peer, connect
 from usm_wire.pb.usm.v1 import client_pb2 as pb
 from usm_wire.pb.usm.v1 import common_pb2
 from usm_wire.userfaultfd import open_userfaultfd
+from usmd.core.events import PageFault
+from usmd.server.fault_wakeup import Sleep
+from usmd.server.memory_connection import MAX_ROUNDS, TURN_SECONDS, Connection
 
 FRAMES = 64
 PAGES = 8
@@ -232,3 +236,20 @@ def test_replies_come_in_the_order_of_their_requests(plain):
         socket.send_fds(plain.connection, [unmap_it.SerializeToString()], [])
     assert plain.hear()[0].message == "ok"
     assert plain.hear()[0].reason == common_pb2.FAILURE_REASON_NOT_FOUND
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, MAX_ROUNDS), (0.6 * TURN_SECONDS, 2), (2 * TURN_SECONDS, 1)])
+def test_faults_that_take_long_leave_the_loop_its_turns(seconds, rounds):
+    clock, batches = [0.0], []
+
+    def submit(event):
+        batches.append(event.faults)
+        clock[0] += seconds
+
+    connection = Connection.__new__(Connection)
+    connection._pid = 1
+    connection.session = SimpleNamespace(process_id=1)
+    connection._client = SimpleNamespace(read=lambda: [PageFault(1, 0, write=False)], last_thread=1)
+    connection._around = SimpleNamespace(engine=SimpleNamespace(now=lambda: clock[0], submit=submit), wakeup=Sleep())
+    connection._faults()
+    assert len(batches) == rounds
