@@ -44,7 +44,6 @@ from usmd.server.engine import Engine
 from usmd.server.event_log import EventLog
 from usmd.server.excess import Sessions as Holders
 from usmd.server.facts import Facts
-from usmd.server.fault_wakeup import parse_wakeup
 from usmd.server.identity import Identities
 from usmd.server.lock import SocketLock
 from usmd.server.loop_watch import LoopWatch
@@ -58,7 +57,7 @@ from usmd.server.session_calls import SessionCalls
 from usmd.server.sessions import Sessions
 from usmd.server.signals import MEANINGS, Meaning, Signals, name_of
 from usmd.server.touch_sampling import TouchSampling
-from usmd.server.wakeup_choice import Auto
+from usmd.server.wakeup_choice import parse_wakeup
 from usmd.server.watch import Watch
 from usmd.swap.base import SwapDevice
 from usmd.swap.open import open_devices
@@ -162,7 +161,7 @@ class Daemon:
                 mechanism,
                 self.sessions,
                 self._calls,
-                Auto(clock) if memory.fault_wakeup == "auto" else parse_wakeup(memory.fault_wakeup, clock),
+                parse_wakeup(memory.fault_wakeup, clock),
                 offer.features & (uffd.REQUIRED | uffd.WANTED) | sampling.features,
                 sampling=sampling,
                 timeout=config.server.attach_timeout,

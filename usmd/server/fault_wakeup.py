@@ -122,10 +122,3 @@ def cpu_of(pid: int, thread: int) -> int | None:
         return int(fields[36])  # field 39, of which the name and the two before it are cut off
     except (OSError, IndexError, ValueError):
         return None
-
-
-def parse_wakeup(text: str, clock: Callable[[], float] = time.monotonic) -> Sleep:
-    """The way of waiting that `memory.fault_wakeup` names, except "auto"; the configuration has checked the text."""
-    if text == "follow":
-        return Follow(clock)
-    return Spin(int(text.removeprefix("spin:")) / 1e6, clock) if text.startswith("spin:") else Sleep()

@@ -117,3 +117,12 @@ class Auto(Sleep):
         if way is not self._way:
             self._way.leave()
             self._way = way
+
+
+def parse_wakeup(text: str, clock: Callable[[], float] = time.monotonic) -> Sleep:
+    """The way of waiting that `memory.fault_wakeup` names; the configuration has checked the text."""
+    if text == "auto":
+        return Auto(clock)
+    if text == "follow":
+        return Follow(clock)
+    return Spin(int(text.removeprefix("spin:")) / 1e6, clock) if text.startswith("spin:") else Sleep()

@@ -17,8 +17,8 @@ from usmd.server.fault_wakeup import (
     Sleep,
     Spin,
     cpu_of,
-    parse_wakeup,
 )
+from usmd.server.wakeup_choice import Auto, parse_wakeup
 
 PID = 1234
 SECONDS = 60.0
@@ -55,7 +55,7 @@ class Affinity:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind"), [("sleep", Sleep), ("spin:1", Spin), ("spin:10000", Spin), ("follow", Follow)]
+    ("text", "kind"), [("auto", Auto), ("sleep", Sleep), ("spin:1", Spin), ("spin:10000", Spin), ("follow", Follow)]
 )
 def test_the_configurations_words_are_the_ways(text, kind):
     assert type(parse_wakeup(text)) is kind
