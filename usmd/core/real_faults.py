@@ -117,10 +117,7 @@ class RealFaults:
         process.counters.minor_faults_sampled += 1
         if process.sampling is not None and process.sampling.heard(pfn):
             process.counters.rescued += 1
-        if process.touches is not None:
-            process.touches.extend((state.frames.page[pfn], write))
-        if not state.frames.flags[pfn] & KEPT:
-            process.policies.page_accessed(pfn, write=write)
+        self._count_access(process, pfn, write=write)
         if write and not state.frames.flags[pfn] & DIRTY:
             self._life.dirty(pfn)
             if region.write_order.written(page):
@@ -128,6 +125,14 @@ class RealFaults:
         self._sampler.put_back(pfn)
         state.recent.append(pfn)
         return True
+
+    def _count_access(self, process: Process, pfn: int, *, write: bool) -> None:
+        """Count a touch that brought nothing in: the page is PRESENT, and the fault only told of it."""
+        frames = self._state.frames
+        if process.touches is not None:
+            process.touches.extend((frames.page[pfn], write))
+        if not frames.flags[pfn] & KEPT:
+            process.policies.page_accessed(pfn, write=write)
 
     @staticmethod
     def _comes_writable(region: Region, page: int, *, write: bool) -> bool:
@@ -142,12 +147,9 @@ class RealFaults:
 
     def _written(self, region: Region, page: int, pfn: int) -> None:
         """A write to a PRESENT, protected page: count the touch, and make the page writable."""
-        life, frames, process = self._life, self._state.frames, region.process
+        life, process = self._life, region.process
         process.counters.protect_faults += 1
-        if process.touches is not None:
-            process.touches.extend((frames.page[pfn], 1))
-        if not frames.flags[pfn] & KEPT:
-            process.policies.page_accessed(pfn, write=True)
+        self._count_access(process, pfn, write=True)
         life.dirty(pfn)
         life.restore(pfn)
         if region.write_order.written(page):
