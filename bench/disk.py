@@ -30,7 +30,7 @@ from usmd.errors import SwapDeviceError
 from usmd.mechanism import uffd
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server.device_queue import BATCH, DeviceQueue
-from usmd.server.submitted_queue import queue_of
+from usmd.server.submitted_queue import queue_class
 from usmd.swap import ways
 from usmd.swap.open import open_devices, parse_swap_spec
 
@@ -78,7 +78,7 @@ class File:
         (device,) = open_devices([parse_swap_spec(f"file:{path}:{PAGES * PAGE}{setting.spec}")], PAGE)
         self.setting = setting
         self.memory = SimulatedMemory(FRAMES, PAGE)
-        self.queue: DeviceQueue = queue_of(device, self.memory, self._done)
+        self.queue: DeviceQueue = queue_class(device)(device, self.memory, self._done)
         self.path = path
         self._random = random.Random(_SEED)
         self._todo: list[int] = []

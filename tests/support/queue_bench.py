@@ -3,7 +3,7 @@
 import asyncio
 
 from usmd.server.device_queue import TIMEOUT
-from usmd.server.submitted_queue import queue_of
+from usmd.server.submitted_queue import queue_class
 
 SECONDS = 60
 
@@ -20,7 +20,7 @@ class QueueBench:
         self.events = []
         self.changed = asyncio.Event()
         self.on_event = lambda event: None
-        self.queue = queue_of(device, memory, self._deliver, pauses, timeout)
+        self.queue = queue_class(device)(device, memory, self._deliver, pauses, timeout)
 
     def _deliver(self, event):
         self.events.append(event)

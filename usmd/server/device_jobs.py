@@ -31,6 +31,11 @@ class Release(Protocol):
 class DeviceHangs(SwapIOError):
     """A job of the device has not returned in time; it is not tried again."""
 
+    @classmethod
+    def after(cls, seconds: float, device: str, operation: str) -> DeviceHangs:
+        """The error of a job that has not returned for so long."""
+        return cls(f"swap device {device}: a {operation} has not returned for {seconds:g} s")
+
 
 class Job:
     """One call of a device, which began at `began` (seconds of the caller's clock).
@@ -91,9 +96,7 @@ class DeviceJobs:
         for job in given_up:
             job.late = True
             if not job.done.done():
-                job.done.set_exception(
-                    DeviceHangs(f"swap device {self._name}: a {job.operation} has not returned for {self._timeout:g} s")
-                )
+                job.done.set_exception(DeviceHangs.after(self._timeout, self._name, job.operation))
         return given_up
 
     def close(self) -> None:

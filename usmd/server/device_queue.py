@@ -114,11 +114,14 @@ class DeviceQueue(PageResults):
 
     def read(self, pages: Sequence[SlotPage]) -> None:
         """Read slots into pages: at once if the device can without waiting, else queued."""
+        self._owe_reads(pages)
+        if self._reads or len(pages) > BATCH or not self._read_at_once(pages):
+            self._start_reads(pages)
+
+    def _owe_reads(self, pages: Sequence[SlotPage]) -> None:
         self.reads_owed += len(pages)
         if self.reads.left > 0:
             self.reads.begin([page.pfn for page in pages])
-        if self._reads or len(pages) > BATCH or not self._read_at_once(pages):
-            self._start_reads(pages)
 
     def _read_at_once(self, pages: Sequence[SlotPage]) -> bool:
         """Read without waiting; False if the device cannot."""

@@ -25,7 +25,7 @@ from usmd.server.device_queue import TIMEOUT
 from usmd.server.event_log import EventLog
 from usmd.server.fault_times import FaultTimes
 from usmd.server.stream_messages import number_of_reason
-from usmd.server.submitted_queue import queue_of
+from usmd.server.submitted_queue import queue_class
 from usmd.server.taps import Taps
 from usmd.swap.base import SwapDevice
 
@@ -80,7 +80,8 @@ class Engine:
         self.last_events: deque[tuple[float, events.Event]] = deque(maxlen=LAST_EVENTS)
         self.taps = Taps()
         self.queues = [
-            queue_of(device, memory, self.complete, timeout=device_timeout, clock=clock) for device in devices
+            queue_class(device)(device, memory, self.complete, timeout=device_timeout, clock=clock)
+            for device in devices
         ]
         self.on_outcomes: OnOutcomes = lambda _: None
         self.on_ended: OnEnded = lambda _ended: None

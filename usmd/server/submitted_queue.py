@@ -76,9 +76,7 @@ class SubmittedQueue(DeviceQueue):
 
     def read(self, pages: Sequence[SlotPage]) -> None:
         """Read slots into pages; cached ones are there when this returns, if the device can do that."""
-        self.reads_owed += len(pages)
-        if self.reads.left > 0:
-            self.reads.begin([page.pfn for page in pages])
+        self._owe_reads(pages)
         if self._submitted and len(pages) < BATCH and not self._cached:
             self._reads.add(pages)  # those of one turn of the loop are one job: a submission may have to wake the disk
             self._go_on_soon()
@@ -236,9 +234,7 @@ class SubmittedQueue(DeviceQueue):
         pages = job.stage.pages
         job.late = True
         self._begins_to_hang(job.operation, len(pages), job.began, now)
-        error = DeviceHangs(
-            f"swap device {self.device.name}: a {job.operation} has not returned for {self._timeout:g} s"
-        )
+        error = DeviceHangs.after(self._timeout, self.device.name, job.operation)
         errors: Sequence[SwapIOError] = [error] * len(pages)
         if job.operation == READ:
             self._not_read(pages, errors)
@@ -279,15 +275,7 @@ class SubmittedQueue(DeviceQueue):
         self._loop = None
 
 
-def queue_of(
-    device: SwapDevice,
-    memory: Mechanism,
-    deliver: Callable[[Event], object],
-    pauses: Sequence[float] = PAUSES,
-    timeout: float = TIMEOUT,
-    clock: Callable[[], float] = time.monotonic,
-) -> DeviceQueue:
-    """The queue of a device: one that submits if the device has a channel."""
-    if isinstance(device, SubmittingDevice) and device.channel is not None:
-        return SubmittedQueue(device, memory, deliver, pauses, timeout, clock)
-    return DeviceQueue(device, memory, deliver, pauses, timeout, clock)
+def queue_class(device: SwapDevice) -> type[DeviceQueue]:
+    """The class of a device's queue: one that submits if the device has a channel."""
+    submits = isinstance(device, SubmittingDevice) and device.channel is not None
+    return SubmittedQueue if submits else DeviceQueue

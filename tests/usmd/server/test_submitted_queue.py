@@ -14,7 +14,7 @@ from usmd.errors import DataLoss, SwapIOError, Unmapped
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server.device_jobs import DeviceHangs
 from usmd.server.device_queue import BATCH, DeviceQueue
-from usmd.server.submitted_queue import WRITES, SubmittedQueue, queue_of
+from usmd.server.submitted_queue import WRITES, SubmittedQueue, queue_class
 from usmd.swap.channel import DEPTH
 from usmd.swap.memory import MemorySwapDevice
 
@@ -78,7 +78,7 @@ def test_a_device_without_a_channel_has_a_queue_with_threads_alone():
     ):  # fmt: skip
         device.channel = None
         device.way = "threads"
-        queue = queue_of(device, memory, print)
+        queue = queue_class(device)(device, memory, print)
         assert type(queue) is DeviceQueue
         assert queue.io == "threads"
 
