@@ -8,18 +8,13 @@ of faults.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from contextlib import ExitStack
 from typing import Final
-
-import msgspec
 
 from bench.kernel_memory import UnavailableError, memory_cgroup, swap_file
 from bench.native import PAGE
 from bench.scanner import Measured, Result
-from bench.side_by_side import pid_of
-from tools.own_daemon import running
+from bench.sides import run_program, usmd_for
 from usmd.mechanism import uffd
 
 MEMORY: Final = 64 << 20
@@ -38,28 +33,14 @@ SINGLE: Final = "async_aware(regular=first_fit)"
 def scan_by(**settings: object) -> Result:
     """Run the scanner. Raises RuntimeError if it fails, or reads anything that was not stored."""
     asked = {"data": DATA, "fresh": FRESH, "passes": PASSES, "zipf": ZIPF, **settings}
-    command = [sys.executable, "-m", "bench.scanner", msgspec.json.encode(asked).decode()]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=LIMIT_SECONDS, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the scanner ended with {done.returncode}")
-    result = msgspec.json.decode(done.stdout, type=Result)
-    if result.wrong:
-        raise RuntimeError(f"{result.wrong} reads did not find what had been stored")
-    return result
+    return run_program("scanner", asked, Result, LIMIT_SECONDS)
 
 
 def under_usmd(*flags: str, bounded: bool = False) -> Result:
     """The scans with usmd; `bounded`: daemon and scanner in a cgroup. Raises UnavailableError."""
-    flags = ("--mechanism", "userfaultfd", "--memory", str(MEMORY), "--page-size", str(PAGE), *flags)
     with ExitStack() as stack:
         group = stack.enter_context(memory_cgroup(MEMORY + EXTRA)) if bounded else None
-        daemon = stack.enter_context(running(*flags, swap_file=str(SWAP)))
-        procs = ""
-        if group is not None:
-            group.forbid_swap()
-            group.add(pid_of(daemon))
-            procs = str(group.procs)
-        return scan_by(address=daemon.address, admin_address=daemon.admin_address, cgroup_procs=procs)
+        return scan_by(**stack.enter_context(usmd_for(*flags, memory=MEMORY, swap=SWAP, group=group)))
 
 
 def under_kernel() -> Result:

@@ -9,20 +9,14 @@ was stored.
 from __future__ import annotations
 
 import os
-import socket
-import struct
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from bench.kernel_memory import UnavailableError, memory_cgroup, swap_file
-from bench.native import PAGE, NoCompilerError, compiled
+from bench.native import NoCompilerError, compiled
 from bench.reader import Result
-from tools.own_daemon import OwnDaemon, running
+from bench.sides import run_program, usmd_for
 from usmd.mechanism import uffd
 
 DATA: Final = 512 << 20
@@ -40,48 +34,21 @@ SECONDS: Final = 5.0
 """Longest time for the timed reads of a side, and for those before them."""
 LIMIT_SECONDS: Final = 120.0
 """Time after which the reader is killed; it may wait for a page that is never served."""
-_CREDENTIALS: Final = struct.Struct("3i")
 
 
 def read_by(**settings: object) -> Result:
     """Run the reader. Raises RuntimeError if it fails, or reads anything that was not stored."""
     asked = {"data": DATA, "skew": SKEW, "warm": WARM, "reads": READS, "seconds": SECONDS, **settings}
-    command = [sys.executable, "-m", "bench.reader", msgspec.json.encode(asked).decode()]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=LIMIT_SECONDS, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the reader ended with {done.returncode}")
-    result = msgspec.json.decode(done.stdout, type=Result)
-    if result.wrong:
-        raise RuntimeError(f"{result.wrong} records were not what had been stored")
-    return result
-
-
-def pid_of(daemon: OwnDaemon) -> int:
-    """Process number of a daemon."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(daemon.address.removeprefix("unix:"))
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid: int = _CREDENTIALS.unpack(credentials)[0]
-    return pid
+    return run_program("reader", asked, Result, LIMIT_SECONDS)
 
 
 def under_usmd(folder: Path, *, bounded: bool) -> Result:
     """The reads with usmd; `bounded`: daemon and reader in a cgroup. Raises UnavailableError."""
-    flags = ("--mechanism", "userfaultfd", "--memory", str(DATA // SHARE), "--page-size", str(PAGE))
+    memory = DATA // SHARE
     with ExitStack() as stack:
-        procs = ""
-        group = stack.enter_context(memory_cgroup(DATA // SHARE + EXTRA)) if bounded else None
-        daemon = stack.enter_context(running(*flags, swap_file=str(SWAP)))
-        if group is not None:
-            group.forbid_swap()
-            group.add(pid_of(daemon))
-            procs = str(group.procs)
-        return read_by(
-            library=str(folder / "touch.so"),
-            address=daemon.address,
-            admin_address=daemon.admin_address,
-            cgroup_procs=procs,
-        )
+        group = stack.enter_context(memory_cgroup(memory + EXTRA)) if bounded else None
+        side = stack.enter_context(usmd_for(memory=memory, swap=SWAP, group=group))
+        return read_by(library=str(folder / "touch.so"), **side)
 
 
 def under_kernel(folder: Path) -> tuple[Result, str]:
