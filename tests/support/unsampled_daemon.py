@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
+import os
 
 from usmd.mechanism import sampler
 
@@ -12,7 +12,6 @@ def refuse() -> None:
     """Have process_madvise fail with EPERM."""
 
     def refused(*_: object) -> int:
-        ctypes.set_errno(errno.EPERM)
-        return -1
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    sampler._syscall = refused  # type: ignore[assignment]
+    sampler.syscall = refused  # type: ignore[attr-defined]

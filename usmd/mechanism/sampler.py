@@ -18,6 +18,7 @@ from typing import ClassVar, Final
 
 from usmd.mechanism.off_loop import Run
 from usmd.mechanism.uffd import HEARS_TOUCHES, Feature, names
+from usmd.syscalls import syscall
 
 MAX_RANGES: Final = 512
 """Ranges of one call."""
@@ -30,10 +31,6 @@ _SWAPS: Final = Path("/proc/swaps")
 
 _RANGE_BYTES: Final = 16
 """Of a struct iovec: address and length, 8 bytes each."""
-
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
-_syscall.restype = ctypes.c_long
-_syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint]
 
 
 class ReferenceSampler(ABC):
@@ -74,12 +71,12 @@ class Pageout(ReferenceSampler):
         vector[: 2 * len(ranges)] = list(chain.from_iterable(ranges))
         done = 0
         while done < len(ranges):
-            start = ctypes.byref(vector, done * _RANGE_BYTES)
-            advised = _syscall(_PROCESS_MADVISE, self._pidfd, start, len(ranges) - done, _MADV_PAGEOUT, 0)
-            if advised < 0:
-                error = ctypes.get_errno()
-                if error in _FOR_GOOD:
-                    return _why_refused(error)
+            start = ctypes.addressof(vector) + done * _RANGE_BYTES
+            try:
+                advised = syscall(_PROCESS_MADVISE, self._pidfd, start, len(ranges) - done, _MADV_PAGEOUT)
+            except OSError as error:
+                if error.errno in _FOR_GOOD:
+                    return _why_refused(error.errno)
                 advised = 0  # the client has unmapped or locked that range, or is dying
             while done < len(ranges) and advised >= ranges[done][1]:
                 advised -= ranges[done][1]

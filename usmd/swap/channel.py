@@ -5,31 +5,15 @@ usmd.swap.io_uring and usmd.swap.linux_aio are channels; usmd.swap.ways chooses 
 
 from __future__ import annotations
 
-import ctypes
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
 DEPTH: Final = 512
 """Requests that a channel has in flight at most."""
-_NOTHING: Final = (0,) * 6
 
 Request = tuple[bool, int, int, int, int]
 """Whether it is a write, offset in the file, address of the memory, bytes, and a number that its completion has."""
-
-_syscall: Final = ctypes.CDLL(None, use_errno=True).syscall
-_syscall.restype = ctypes.c_long
-_syscall.argtypes = [ctypes.c_long] * 7
-
-
-def syscall(number: int, *arguments: int) -> int:
-    """A system call with at most 6 arguments; returns its result. Raises OSError."""
-    result = int(_syscall(number, *arguments, *_NOTHING[len(arguments) :]))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
 
 
 class Channel(ABC):

@@ -14,7 +14,8 @@ import struct
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from usmd.swap.channel import DEPTH, Channel, Request, syscall
+from usmd.swap.channel import DEPTH, Channel, Request
+from usmd.syscalls import syscall
 
 _SETUP: Final = 425
 _ENTER: Final = 426

@@ -14,7 +14,8 @@ import struct
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from usmd.swap.channel import DEPTH, Channel, Request, syscall
+from usmd.swap.channel import DEPTH, Channel, Request
+from usmd.syscalls import syscall
 
 _CALLS: Final = {"x86_64": (206, 207, 209), "aarch64": (0, 1, 2)}
 """Numbers of io_setup, io_destroy and io_submit by architecture."""
