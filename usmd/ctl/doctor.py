@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from usmd.config import MemoryConfig
+from usmd.mechanism.sampler import NEEDED
 from usmd.mechanism.uffd import DEVICE, REQUIRED, WANTED, Feature, Offer, usable
 from usmd.sizes import format_size
 
@@ -177,7 +178,7 @@ def kernel_version(release: str) -> tuple[int, int]:
 
 
 def _row(feature: Feature, offer: Offer) -> FeatureRow:
-    use = Use.REQUIRED if feature in REQUIRED else Use.USED if feature in WANTED else Use.UNUSED
+    use = Use.REQUIRED if feature in REQUIRED else Use.USED if feature in WANTED | NEEDED else Use.UNUSED
     known = FEATURES[feature]
     here = feature in offer.features if offer.way else None
     return FeatureRow(f"{PREFIX}{feature.name}", _dotted(known.since), use, here, known.gives)
@@ -229,7 +230,7 @@ def _features(findings: Findings) -> Iterator[Advice]:
     """Advice on missing features that usmd would use; none without a descriptor: then the features are unknown."""
     if not findings.offer.way:
         return
-    for feature in (each for each in FEATURES if each in (REQUIRED | WANTED) & ~findings.offer.features):
+    for feature in (each for each in FEATURES if each in (REQUIRED | WANTED | NEEDED) & ~findings.offer.features):
         since = FEATURES[feature].since
         how = f"Linux {_dotted(since)} or later"
         if kernel_version(findings.kernel) >= since:

@@ -20,6 +20,8 @@ from usmd.mechanism.off_loop import Run
 from usmd.mechanism.uffd import HEARS_TOUCHES, Feature, names
 from usmd.syscalls import syscall
 
+NEEDED: Final = HEARS_TOUCHES | Feature.WP_UNPOPULATED
+"""Features without which no page is taken out; the second one came with UFFDIO_CONTINUE_MODE_WP."""
 MAX_RANGES: Final = 512
 """Ranges of one call."""
 _MADV_PAGEOUT: Final = 21
@@ -95,7 +97,7 @@ def _why_refused(error: int) -> str:
 
 def why_no_features(features: Feature) -> str:
     """Why the kernel cannot put a page back as it was; empty if it can."""
-    missing = (HEARS_TOUCHES | Feature.WP_UNPOPULATED) & ~features  # which came with UFFDIO_CONTINUE_MODE_WP
+    missing = NEEDED & ~features
     if missing:
         return f"this kernel ({platform.release()}) lacks {', '.join(names(missing))}; Linux 6.4 has them all"
     return ""

@@ -5,6 +5,7 @@ import pytest
 from tests.support.findings import ALL, DENIED, GOOD, NONE
 from usmd.ctl.doctor import FEATURES, Limit, Use, diagnose, kernel_version
 from usmd.mechanism import uffd
+from usmd.mechanism.sampler import NEEDED
 from usmd.mechanism.uffd import Feature, Offer
 
 
@@ -35,7 +36,7 @@ def test_every_feature_of_the_kernel_is_known_with_the_version_that_brought_it()
 
 def test_the_features_that_usmd_requires_and_uses_are_those_of_the_mechanism():
     rows = {row.name: row.use for row in report().features}
-    required, wanted = uffd.names(uffd.REQUIRED), uffd.names(uffd.WANTED)
+    required, wanted = uffd.names(uffd.REQUIRED), uffd.names(uffd.WANTED | NEEDED)
     assert {name for name, use in rows.items() if use is Use.REQUIRED} == set(required)
     assert {name for name, use in rows.items() if use is Use.USED} == set(wanted)
 
@@ -67,7 +68,7 @@ def test_a_feature_that_is_only_used_does_not_decide():
 
 
 def test_an_unused_feature_that_is_missing_is_not_missed():
-    assert report(offer=Offer("device", uffd.REQUIRED | uffd.WANTED, "")).advice == ()
+    assert report(offer=Offer("device", uffd.REQUIRED | uffd.WANTED | NEEDED, "")).advice == ()
 
 
 def test_without_a_userfaultfd_the_features_are_unknown():
