@@ -49,8 +49,9 @@ class Pageout(ReferenceSampler):
     """process_madvise(MADV_PAGEOUT), called by the daemon.
 
     The kernel unmaps a shared page that one page table has, and tries to write it to swap. If there is no swap, it
-    keeps the page where it is. It leaves a page alone that it has locked, or that another page table has, too. Needs
-    CAP_SYS_NICE, and the right to trace the client. Takes 0.6 us a page in runs of 16 and more, 1.4 us singly.
+    keeps the page where it is. It leaves a page alone that it has locked, that another page table has, too, or that
+    another CPU has not put on its LRU list yet, as after a sample there. Needs CAP_SYS_NICE, and the right to trace the
+    client. Takes 0.6 us a page in runs of 16 and more, 1.4 us singly.
     """
 
     name = "pageout"

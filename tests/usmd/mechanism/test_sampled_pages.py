@@ -15,9 +15,15 @@ from usmd.mechanism.sampler import Pageout, ReferenceSampler
 
 
 class Sampled(World):
-    """A world whose client's touches are sampled; pages 0 and 1 are there, the second one clean."""
+    """A world whose client's touches are sampled; pages 0 and 1 are there, the second one clean.
+
+    It stays on one CPU: each CPU collects pages for their LRU list, and the kernel leaves a page in the page table that
+    another CPU has collected, as after a sample there.
+    """
 
     def __init__(self, page_size):
+        self._cpus = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(self._cpus)})
         super().__init__(page_size, minor=True)
         self.pidfd = os.pidfd_open(os.getpid())
         self.client.memory.sampled.sampler = Pageout(self.pidfd)
@@ -40,6 +46,7 @@ class Sampled(World):
         self.memory.map_again([key(page)], [writable])
 
     def close(self):
+        os.sched_setaffinity(0, self._cpus)
         os.close(self.pidfd)
         super().close()
 
