@@ -7,6 +7,7 @@ without which the kernel fills no page for it. Meanwhile the service manager get
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -77,7 +78,7 @@ class LoopWatch:
             return
         if stopped:
             return
-        frame = sys._current_frames().get(self._thread)
+        frame = _frame_of(self._thread)
         self._look_for_client(frame)
         if stands >= TELL_SECONDS and not self._told:
             self._told = True
@@ -99,6 +100,26 @@ class LoopWatch:
 
     def _state(self) -> str:
         return self._stat.read_text(encoding="ascii").rpartition(")")[2].split()[0]
+
+
+def _frame_of(thread: int) -> FrameType | None:
+    """The innermost frame of a thread.
+
+    No garbage is collected meanwhile: before CPython 3.11.9 and 3.12.3 a collection within `_current_frames` that
+    frees a `threading.local` waits for the lock of the list of threads, which `_current_frames` has, and all threads
+    stand for ever (https://github.com/python/cpython/issues/106883).
+    """
+    with _without_collections:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames().get(thread)
+        finally:
+            if enabled:
+                gc.enable()
+
+
+_without_collections: Final = threading.Lock()
 
 
 def _client_in(frame: FrameType | None) -> ClientMemory | None:

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -102,3 +104,24 @@ def test_it_looks_on_a_thread_of_its_own_until_its_block_ends(monkeypatch):
 def test_the_state_is_the_kernels():
     watch = LoopWatch([].append, [].append)
     assert watch._state() == "R"
+
+
+def test_a_look_at_the_stack_ends_whenever_the_garbage_collector_runs():
+    program = """
+import gc, threading
+from usmd.server.loop_watch import LoopWatch
+stop = threading.Event()
+for _ in range(8):
+    threading.Thread(target=stop.wait).start()
+watch = LoopWatch(print, print)
+for look in range(300):
+    garbage = [threading.local()]  # whose end takes the lock of the list of threads
+    garbage.append(garbage)
+    del garbage
+    gc.set_threshold(gc.get_count()[0] + look % 30)  # so that it is collected somewhere in the look
+    watch.look(watch._beat + 100 + look / 10)
+    gc.set_threshold(0)
+assert gc.isenabled()
+stop.set()
+"""
+    subprocess.run([sys.executable, "-c", program], timeout=30, check=True, stdout=subprocess.DEVNULL)
