@@ -8,7 +8,7 @@ Leap", 2020).
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -58,11 +58,16 @@ class _Stream:
 
 
 class _Region:
-    """The streams of a region, the one unused longest first, and its largest window."""
+    """The streams of a region, the one unused longest first, and its largest window.
 
-    __slots__ = ("bound", "streams")
+    `alone`: the pages of the latest faults, in place of `streams`, while none of them has been followed by another. So
+    faults in no order, of which each begins a stream, make none.
+    """
+
+    __slots__ = ("alone", "bound", "streams")
 
     def __init__(self, bound: int) -> None:
+        self.alone: deque[int] = deque(maxlen=STREAMS)
         self.streams: list[_Stream] = []
         self.bound = bound
 
@@ -85,10 +90,20 @@ class Readahead(AllocPolicy):
         super().__init__(memory)
         self.pages = pages
         self.hinted = alloc_policy(memory, hinted)
-        self._regions: OrderedDict[int, _Region] = OrderedDict()
+        self._regions: dict[int, _Region] = {}
 
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
         """The window of the stream that the fault belongs to, else the faulting page."""
+        if fault.hint is None:
+            region = self._regions.get(fault.region_id)
+            if region is not None and not region.streams:
+                page, alone = fault.page, region.alone
+                if page - 1 not in alone and page + 1 not in alone:  # the usual case of faults in no order
+                    alone.append(page)
+                    return Allocation(page)
+        return self._follow(fault, async_rq)
+
+    def _follow(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
         page, hint = fault.page, fault.hint
         ordered = False
         if hint is not None:
@@ -98,6 +113,9 @@ class Readahead(AllocPolicy):
                 return Allocation(page)
             ordered = hint.hint.access is Access.SEQUENTIAL
         region = self._regions.get(fault.region_id) or self._add_region(fault.region_id)
+        if region.alone:
+            region.streams = [_Stream(each, 1, 0) for each in region.alone]
+            region.alone.clear()
         opened = False
         for stream in region.streams:
             if stream.next == page:
@@ -136,6 +154,11 @@ class Readahead(AllocPolicy):
             if stream.window > 1:  # the last window was not used to its end
                 region.bound = max(region.bound // 2, min(LEAST_BOUND, self.pages))
         window, hits = (self._at_most(region, HINTED_WINDOW), OPENS_AT) if ordered else (1, 0)
+        if hits == 0 and not any(each.hits for each in streams):
+            region.alone.extend(each.last for each in streams)
+            region.alone.append(fault.page)
+            streams.clear()
+            return Allocation(fault.page)
         if stream is None:
             stream = _Stream(fault.page, window, hits)
         else:
@@ -180,5 +203,5 @@ class Readahead(AllocPolicy):
     def _add_region(self, region_id: int) -> _Region:
         region = self._regions[region_id] = _Region(self.pages)
         if len(self._regions) > REGIONS:
-            self._regions.popitem(last=False)
+            del self._regions[next(iter(self._regions))]
         return region
