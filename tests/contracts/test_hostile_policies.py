@@ -113,6 +113,8 @@ ANSWERS = {
     "no pages": lambda fault: Allocation(fault.page, 0),
     "negative count": lambda fault: Allocation(fault.page, -3),
     "text for a count": lambda fault: Allocation(fault.page, "3"),
+    "a truth for a count": lambda fault: Allocation(fault.page, True),
+    "a fraction for a count": lambda fault: Allocation(fault.page, 1.0),
     "text for a frame": lambda fault: Allocation(fault.page, 1, "first"),
     "far away": lambda fault: Allocation(HUGE, HUGE),
     "a truth for a page": lambda fault: Allocation(fault.page == 1 or fault.page),

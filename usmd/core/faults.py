@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from usmd.core.commands import Allocated, Failed, Yielded
 from usmd.core.frames import PRESENT as FRAME_PRESENT
 from usmd.core.ladder import FILLED, PRESENT, Outcome
+from usmd.core.placement import MAX_GUESSES
 from usmd.core.waiters import Waiter
 from usmd.errors import InvalidArgument, NotFound, OutOfRange, UsmdError
 
 if TYPE_CHECKING:
     from usmd.core.events import FaultRequest
+    from usmd.core.events import Faults as FaultsEvent
     from usmd.core.holds import Holds
     from usmd.core.ladder import Ladder
     from usmd.core.placement import Placement
@@ -70,23 +71,28 @@ class Faults:
         self._placement = placement
         self._hold = holds.begin
 
-    def handle(self, process: Process, requests: Sequence[FaultRequest], reply_to: int = 0) -> None:
-        """Handle a batch of faults. Their outcomes go to the stream `reply_to` of the process."""
-        state, resolve = self._state, self._resolve
-        process_id = process.process_id
-        self._placement.begin_batch()
-        for request in requests:
-            region = process.regions.get(request.region_id)
+    def handle(self, event: FaultsEvent) -> None:
+        """Handle a batch of faults. Raises NotFound if there is no such process."""
+        state, reply_to = self._state, event.reply_to
+        process = state.processes.get(event.process_id)
+        if process is None:
+            process = state.process(event.process_id)  # raises NotFound
+        resolve, hold, regions = self._resolve, self._hold, process.regions
+        outcomes = state.outcomes(event.process_id, reply_to)
+        self._placement.guesses_left = MAX_GUESSES
+        for request in event.faults:
+            region = regions.get(request.region_id)
             page = request.first_page
             if region is None:
                 missing = NotFound(f"no region {request.region_id} in this session")
-                state.outcome(process_id, Failed(request.fault_id, missing, page), reply_to)
+                outcomes.append(Failed(request.fault_id, missing, page))
             elif request.page_count == 1 and 0 <= page < region.page_count:
-                outcome = resolve(region, page, request.write)
+                write = request.write
+                outcome = resolve(region, page, write)
                 found, pfn, _, _ = outcome
                 if found <= FILLED:
-                    self._hold(process, pfn, write=request.write, told=found != PRESENT)
-                    state.outcome(process_id, Allocated(request.fault_id, ((page, pfn, 1),)), reply_to)
+                    hold(process, pfn, write, found != PRESENT)
+                    outcomes.append(Allocated(request.fault_id, ((page, pfn, 1),)))
                 else:
                     self._one_page(StreamFault(region, request, reply_to), outcome)
             else:
@@ -94,7 +100,7 @@ class Faults:
                 if wrong is None:
                     self._pages(process, StreamFault(region, request, reply_to))
                 else:
-                    state.outcome(process_id, Failed(request.fault_id, wrong, page), reply_to)
+                    outcomes.append(Failed(request.fault_id, wrong, page))
 
     def _check(self, region: Region, request: FaultRequest) -> UsmdError | None:
         limit = self._state.settings.max_fault_pages
@@ -123,7 +129,7 @@ class Faults:
             outcome = self._resolve(region, page, write)
             found, pfn, plan, page_yields = outcome
             if found <= FILLED:
-                self._hold(process, pfn, write=write, told=found != PRESENT)
+                self._hold(process, pfn, write, found != PRESENT)
             else:
                 self._bring_in(fault, page, outcome)
             if plan.count:
@@ -138,7 +144,7 @@ class Faults:
             fault.missing += 1
             region.process.missing += 1
         else:
-            self._hold(region.process, region.table[page] - 1, write=fault.write, told=True)
+            self._hold(region.process, region.table[page] - 1, fault.write, True)
 
     def _answer(self, fault: StreamFault, low: int, high: int, *, yields: bool) -> None:
         """Answer a new fault: with its pages if none is missing; else with USM_YIELD if the policy yields.
@@ -167,7 +173,7 @@ class Faults:
             return
         pfn = region.table[waiter.page] - 1
         if pfn >= 0:
-            self._hold(process, pfn, write=fault.write, told=waiter.told)
+            self._hold(process, pfn, fault.write, waiter.told)
         if fault.missing == 0 and not fault.failed:
             runs = self.runs(region, fault.first, fault.first + fault.page_count)
             outcome = Allocated(fault.fault_id, runs, fault.yield_token)

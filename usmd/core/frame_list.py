@@ -16,13 +16,16 @@ _NONE: Final = -1
 
 
 class FrameLinks:
-    """The shared arrays: previous frame, following frame, and the number of the list that a frame is in (0: none)."""
+    """The shared arrays: previous frame, following frame, and the number of the list that a frame is in (0: none).
+
+    `previous` of a list's first frame and `following` of its last one say nothing: a list knows its ends.
+    """
 
     __slots__ = ("_list_numbers", "_lists", "following", "owner", "previous")
 
     def __init__(self, count: int) -> None:
-        self.previous = array("i", [_NONE]) * count
-        self.following = array("i", [_NONE]) * count
+        self.previous = array("I", [0]) * count  # an unsigned item is stored in two thirds of the time of a signed one
+        self.following = array("I", [0]) * count
         self.owner = array("I", [0]) * count
         self._list_numbers = 0
         self._lists: WeakValueDictionary[int, _Holder] = WeakValueDictionary()
@@ -85,7 +88,7 @@ class FrameList:
         following = self._following
         pfn = self.head
         while pfn != _NONE:
-            after = following[pfn]
+            after = _NONE if pfn == self._last else following[pfn]
             yield pfn
             pfn = after
 
@@ -94,7 +97,7 @@ class FrameList:
         previous = self._previous
         pfn = self._last
         while pfn != _NONE:
-            before = previous[pfn]
+            before = _NONE if pfn == self.head else previous[pfn]
             yield pfn
             pfn = before
 
@@ -116,8 +119,7 @@ class FrameList:
         """The frame after `pfn`, or None if `pfn` is the last; raises ValueError if `pfn` is not in this list."""
         if self._owner[pfn] != self._number:
             raise ValueError(f"frame {pfn} is not in this list")
-        following = self._following[pfn]
-        return None if following == _NONE else following
+        return None if pfn == self._last else self._following[pfn]
 
     def append(self, pfn: int) -> None:
         """Put a frame of no list at the end; raises ValueError if it is in a list."""
@@ -126,11 +128,10 @@ class FrameList:
             raise ValueError(f"frame {pfn} is in list {owner[pfn]} already")
         owner[pfn] = self._number
         last = self._last
-        self._previous[pfn] = last
-        self._following[pfn] = _NONE
         if last == _NONE:
             self.head = pfn
         else:
+            self._previous[pfn] = last
             self._following[last] = pfn
         self._last = pfn
         self.length += 1
@@ -141,16 +142,18 @@ class FrameList:
         if owner[pfn] != self._number:
             raise ValueError(f"frame {pfn} is not in this list")
         owner[pfn] = 0
-        before, after = self._previous[pfn], self._following[pfn]
-        if before == _NONE:
-            self.head = after
-        else:
-            self._following[before] = after
-        if after == _NONE:
-            self._last = before
-        else:
-            self._previous[after] = before
         self.length -= 1
+        if pfn == self.head:
+            if pfn == self._last:
+                self.head = self._last = _NONE
+            else:
+                self.head = self._following[pfn]
+        elif pfn == self._last:
+            self._last = self._previous[pfn]
+        else:
+            before, after = self._previous[pfn], self._following[pfn]
+            self._following[before] = after
+            self._previous[after] = before
 
     def discard(self, pfn: int) -> bool:
         """Take a frame out if it is in this list; returns whether it was."""
@@ -167,15 +170,15 @@ class FrameList:
         if self._owner[pfn] != self._number:
             raise ValueError(f"frame {pfn} is not in this list")
         previous, following = self._previous, self._following
-        before, after = previous[pfn], following[pfn]
-        if before == _NONE:
+        after = following[pfn]
+        if pfn == self.head:
             self.head = after
         else:
+            before = previous[pfn]
             following[before] = after
-        previous[after] = before
+            previous[after] = before
         following[last] = pfn
         previous[pfn] = last
-        following[pfn] = _NONE
         self._last = pfn
 
     def clear(self) -> None:

@@ -29,6 +29,8 @@ _MAX_KEYS: Final = 1024
 """Hint keys that are read from one policy at most."""
 _NO_PLAN: Allocation | None = None
 """Not Final, and not None where it is used: mypy would take it that `AsyncRequest.plan` stays None."""
+_ONE: Final[object] = 1
+"""CPython has one object for each small int, so what is this one is an int, and no bool or float that equals 1."""
 NO_POLICY: Final = "none"
 """Specification of no conditional policy."""
 
@@ -70,6 +72,8 @@ class GuardedPolicies(HandOver):
         exact = type(plan) is Allocation
         if exact:  # by way of a variable, so that mypy, and thus mypyc, does not take it that the fields are ints
             first, count, frame = plan.first, plan.count, plan.frame
+            if first is fault.page and count is _ONE and frame is None:  # the usual answer, without a look at types
+                return plan, yields
             if (
                 type(first) is type(count) is int
                 and first <= fault.page < first + count

@@ -26,7 +26,7 @@ class Holds:
         self._budget = state.settings.hold_budget
         self._seconds = state.settings.hold_seconds
 
-    def begin(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:
+    def begin(self, process: Process, pfn: int, write: bool, told: bool) -> None:
         """Hold a PRESENT frame. If the budget is used up, the oldest hold ends.
 
         The touch is counted here; the access after the fault ends the hold and is not counted. `told`: the evict policy
@@ -43,7 +43,8 @@ class Holds:
                 oldest, _ = held.popitem(last=False)
                 flags[oldest] &= ~HELD
             flags[pfn] |= HELD
-            self.count_touch(process, pfn, write=write, told=told)
+            if not told or process.touches is not None:
+                self.count_touch(process, pfn, write=write, told=told)
         held[pfn] = self._state.now + self._seconds
 
     def count_touch(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:

@@ -31,6 +31,7 @@ from usmd.core.ladder import FILLED, SWAPPED, count_faults
 from usmd.core.machine import Core
 from usmd.core.page_life import PageLife
 from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
+from usmd.core.placement import MAX_GUESSES
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.rights import NORMAL
 from usmd.core.settings import MAX_FRAMES, CoreSettings, DeviceInfo
@@ -50,11 +51,8 @@ class InstantLife(PageLife):
 
     def zero_fill(self, region: Region, page: int, prefer: int | None) -> int:
         """ABSENT → PRESENT on a free frame; returns the frame."""
-        state = self._state
-        pfn = state.frames.take(prefer)
-        self._own(region, page, pfn)
-        region.process.counters.zero_fills += 1
-        self._become_present(region, page, pfn, DIRTY | ZERO)
+        pfn = self._state.frames.take(prefer)
+        self._enter(region, page, pfn, DIRTY | ZERO)
         return pfn
 
     def zero_fill_run(self, region: Region, first: int, count: int, pfn: int) -> None:
@@ -316,7 +314,7 @@ class InstantCore(Core):
                 if frames.free < self._high:
                     self.reclaim.between_marks()
             if plan.count != 1:
-                self._placement.begin_batch()
+                self._placement.guesses_left = MAX_GUESSES
             self._placement.place(region, page, plan, writable=write)
             pfn = region.table[page] - 1
         if process.touches is not None:

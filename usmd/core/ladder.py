@@ -104,8 +104,8 @@ class Ladder:
             plan = self._clip(plan, region, page, hint)
         if entry:
             return SWAPPED, NO_FRAME, plan, yields
-        room = self._frames.free > 1 and not self._waiting
-        if plan.count == 1 and room and process.resident < process.absent_max:
+        room = self._frames.free > 1 and process.resident < process.absent_max
+        if room and plan.count == 1 and not self._waiting:
             return FILLED, self._zero_fill(region, page, plan.frame), plan, yields
         return ABSENT, NO_FRAME, plan, yields
 

@@ -88,6 +88,7 @@ class Core:
             self.state, self.life, self._ladder, self._placement, self._holds, self._sampler
         )  # fmt: skip
         self._work = self.state.work.queue
+        self._borrowers = self.state.budgets.borrowers
         self._background = BackgroundReclaim(self.state, self.life, self._migration, self._placement, self.reclaim)
         release = Release(self.state, self.life)
         self._mapping = Mapping(self.state, self._memory_queue, self._budget_queue, release)
@@ -110,8 +111,8 @@ class Core:
             events.Unmap: self._mapping.unmap,
             events.SetHint: self._hinting.set,
             events.SetPolicy: self._mapping.set_policy,
-            events.Faults: self._faults_event,
-            events.PageFaults: self._page_faults,
+            events.Faults: self.faults.handle,
+            events.PageFaults: self._real_faults.handle,
             events.SetSampling: self._sampler.set,
             events.Pin: pins.pin,
             events.Unpin: pins.unpin,
@@ -133,7 +134,7 @@ class Core:
         state.now = now
         try:
             self._handlers[type(event)](event)
-            if state.budgets.borrowers:
+            if self._borrowers:
                 self._budget_queue.take_back()
             if self.waiting or self.over_budget:
                 self._serve_faults()
@@ -201,14 +202,6 @@ class Core:
             process = self.state.processes.get(process_id)
             if process is not None:
                 self._mapping.end(process, event.reason, killed=True)
-
-    def _faults_event(self, event: events.Faults) -> None:
-        self.faults.handle(self.state.process(event.process_id), event.faults, event.reply_to)
-
-    def _page_faults(self, event: events.PageFaults) -> None:
-        process = self.state.processes.get(event.process_id)
-        if process is not None:  # else its session has just ended
-            self._real_faults.handle(process, event.faults)
 
     def _access(self, event: events.Access) -> None:
         state = self.state

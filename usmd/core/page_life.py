@@ -63,9 +63,8 @@ class PageLife(PageSteps):
         state = self._state
         pfn = state.frames.take(prefer)
         state.zero_fills.append(pfn)
-        state.zero_pages.append(self._own(region, page, pfn))
-        region.process.counters.zero_fills += 1
-        self._become_present(region, page, pfn, DIRTY)
+        state.zero_pages.append(region.first_key + page)
+        self._enter(region, page, pfn, DIRTY)
         return pfn
 
     def zero_fill_run(self, region: Region, first: int, count: int, pfn: int) -> None:

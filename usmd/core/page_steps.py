@@ -41,17 +41,35 @@ class PageSteps(Rights):
     def _own(self, region: Region, page: int, pfn: int) -> int:
         """Put a page into a frame; returns its key."""
         key = self._state.frames.page[pfn] = region.first_key + page
-        chunk = region.table.chunks[page >> CHUNK_BITS]
-        if chunk is None:
-            region.table[page] = pfn + 1
-        else:
-            chunk[page & CHUNK_MASK] = pfn + 1
+        region.table[page] = pfn + 1
         region.resident += 1
         region.process.resident += 1
         sampling = region.process.sampling
         if sampling is not None and sampling.came(pfn):
             self._state.sampling_wanted.append(region.process)
         return key
+
+    def _enter(self, region: Region, page: int, pfn: int, dirty: int) -> None:
+        """ABSENT → PRESENT: `_own` and `_become_present` in one call, for the hot path."""
+        state, table, process = self._state, region.table, region.process
+        frames = state.frames
+        frames.page[pfn] = region.first_key + page
+        chunk = table.chunks[page >> CHUNK_BITS]
+        if chunk is None:
+            table[page] = pfn + 1
+        else:
+            chunk[page & CHUNK_MASK] = pfn + 1
+        region.resident += 1
+        process.resident += 1
+        process.counters.zero_fills += 1
+        if process.sampling is not None and process.sampling.came(pfn):
+            state.sampling_wanted.append(process)
+        frames.filled[pfn] = state.now
+        frames.state[pfn] = PRESENT
+        rights = self._rights(region, page) if region.hints.ranges else NORMAL
+        frames.flags[pfn] = dirty | rights
+        if not rights & UNEVICTABLE:
+            process.policies.page_filled(pfn)
 
     def _disown(self, region: Region, pfn: int, *, give_back: bool = True) -> None:
         state = self._state

@@ -36,7 +36,8 @@ class Placement:
         """Pages that wait for a free frame, in the order of their faults."""
         self.over_budget: dict[int, deque[WaitingPage]] = {}
         """Process number → pages that wait because its budget has no room, in the order of their faults."""
-        self._guesses_left = MAX_GUESSES
+        self.guesses_left = MAX_GUESSES
+        """Pages that the batch of faults being handled may still bring in beside theirs; set when one begins."""
         settings = state.settings
         self._most_ahead = (settings.frames - settings.high) // AHEAD_SHARE if settings.high else 0
 
@@ -51,10 +52,6 @@ class Placement:
     def may_have(self, region: Region, page: int) -> bool:
         """Whether the budget of memory of its process has room for a page that has no frame."""
         return self._state.budgets.room(region.process, swap=region.table[page] < 0) > 0
-
-    def begin_batch(self) -> None:
-        """Begin a batch of faults, which may bring in MAX_GUESSES pages beside theirs."""
-        self._guesses_left = MAX_GUESSES
 
     def room(self, *, swap: bool) -> bool:
         """Whether a page may take a frame now. `swap`: the page comes from swap."""
@@ -103,7 +100,7 @@ class Placement:
         if leaving and spare < guesses:
             # Else a scan that is faster than the writes would take the frames below the mark one fault at a time.
             spare = max(spare, min(spare + leaving, (frames.free - 1) // 2 - reserve))
-        spare = min(spare, self._guesses_left, self._state.budgets.room(region.process, swap=False) - 1)
+        spare = min(spare, self.guesses_left, self._state.budgets.room(region.process, swap=False) - 1)
         run: int | None = None
         if spare > 0 and prefer is None:
             run = frames.find_run(plan.count)
@@ -119,7 +116,7 @@ class Placement:
                 break
             self._bring_in(region, other, None if run is None else run + other - plan.first, writable=beside)
             counters.read_ahead += 1
-            self._guesses_left -= 1
+            self.guesses_left -= 1
             spare -= 1
             if beside:
                 region.write_order.opened(other)
@@ -138,7 +135,7 @@ class Placement:
         for start, count in parts:
             self._life.zero_fill_run(region, start, count, run + start - first)
         region.process.counters.read_ahead += plan.count - 1
-        self._guesses_left -= plan.count - 1
+        self.guesses_left -= plan.count - 1
         return True
 
     def _bring_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:

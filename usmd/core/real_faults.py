@@ -5,18 +5,18 @@ No outcome answers such a fault. The fill itself is a command: `ZeroFill`, or `R
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from usmd.core.events import MINOR, PROTECTED
+from usmd.core.events import MINOR, MISSING, PROTECTED
 from usmd.core.frames import DIRTY, KEPT
 from usmd.core.frames import PRESENT as FRAME_PRESENT
 from usmd.core.ladder import FILLED, FILLING, PRESENT, SWAPPED
+from usmd.core.placement import MAX_GUESSES
 from usmd.core.waiters import Waiter
 from usmd.core.write_order import AHEAD
 
 if TYPE_CHECKING:
-    from usmd.core.events import PageFault
+    from usmd.core.events import PageFault, PageFaults
     from usmd.core.holds import Holds
     from usmd.core.ladder import Ladder
     from usmd.core.page_life import PageLife
@@ -66,24 +66,28 @@ class RealFaults:
         self._count_touch = holds.count_touch
         self._resolve = ladder.resolve
 
-    def handle(self, process: Process, faults: Sequence[PageFault]) -> None:
+    def handle(self, event: PageFaults) -> None:
         """Handle real page faults; each ends when its page is filled, restored or poisoned.
 
         A frame is held until MAX_RECENT other real faults have come. The woken thread needs it a moment longer if its
         instruction touches several pages.
         """
         state, resolve = self._state, self._resolve
-        recent, keys = state.recent, state.frames.page
-        self._placement.begin_batch()
-        for fault in faults:
-            region = process.regions.get(fault.region_id)
+        process = state.processes.get(event.process_id)
+        if process is None:
+            return  # its session has just ended
+        recent, regions = state.recent, process.regions
+        self._placement.guesses_left = MAX_GUESSES
+        for fault in event.faults:
+            region = regions.get(fault.region_id)
             page = fault.page
             if region is None or not 0 <= page < region.page_count:
                 continue  # gone meanwhile; the shell poisons what its client still maps
-            kind = fault.kind
-            if kind == MINOR and self._touched(region, page, write=fault.write):
-                continue
-            write = fault.write or kind == PROTECTED
+            kind, write = fault.kind, fault.write
+            if kind != MISSING:
+                if kind == MINOR and self._touched(region, page, write=write):
+                    continue
+                write = write or kind == PROTECTED
             outcome = resolve(region, page, write)
             found, pfn, _, _ = outcome
             if found == FILLED:
@@ -95,7 +99,7 @@ class RealFaults:
                     self._written(region, page, pfn)
                 else:
                     self._count_touch(process, pfn, write=write, told=found != PRESENT)
-                    state.wakes.append(keys[pfn])
+                    state.wakes.append(state.frames.page[pfn])
                 recent.append(pfn)
             else:
                 writable = self._comes_writable(region, page, write=write) if found == SWAPPED else write

@@ -217,7 +217,11 @@ class State:
     def outcome(self, process_id: int, outcome: commands.Outcome, reply_to: int = 0) -> None:
         """Queue an outcome for a stream of a process, unless the process has ended."""
         if process_id in self.processes:
-            self._outcomes.setdefault((process_id, reply_to), []).append(outcome)
+            self.outcomes(process_id, reply_to).append(outcome)
+
+    def outcomes(self, process_id: int, reply_to: int) -> list[commands.Outcome]:
+        """The queue of outcomes for a stream of a process, until the event has been handled."""
+        return self._outcomes.setdefault((process_id, reply_to), [])
 
     def notice(self, kind: str, process_id: int, message: str, fields: dict[str, str] | None = None) -> None:
         """Queue a message for operators, see `commands.Notice`."""
@@ -267,7 +271,7 @@ class State:
             self.samples = []
         if self._outcomes:
             for (process_id, reply_to), outcomes in self._outcomes.items():
-                if process_id in self.processes:
+                if outcomes and process_id in self.processes:
                     out.append(commands.Outcomes(process_id, outcomes, reply_to))
             self._outcomes = {}
         if self._notices:

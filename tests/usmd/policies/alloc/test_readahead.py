@@ -233,3 +233,9 @@ def test_random_reads_over_full_memory_bring_in_one_percent_more_at_most():
     ahead = replayed("readahead", order)
     assert ahead["swap_ins"] <= 1.01 * single["swap_ins"]
     assert ahead["faults"] <= 1.01 * single["faults"]
+
+
+def test_a_scan_is_found_among_faults_that_follow_a_forgotten_one():
+    scan = Scan()
+    scan.touch(range(3))
+    scan.touch([9000, 7000, 8000, 6000, 5000])
