@@ -239,3 +239,4 @@ def test_a_scan_is_found_among_faults_that_follow_a_forgotten_one():
     scan = Scan()
     scan.touch(range(3))
     scan.touch([9000, 7000, 8000, 6000, 5000])
+    assert counts(scan.touch([6001, 4000, 6002, 6006])) == [1, 1, 4, 8]
