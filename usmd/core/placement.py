@@ -108,13 +108,18 @@ class Placement:
         filling = self._bring_in(region, page, prefer, writable=writable)
         if run is not None and spare >= guesses and self._beside(region, page, plan, run):
             return filling
-        counters = region.process.counters
+        counters, life, table = region.process.counters, self._life, region.table
         for other in range(plan.first, plan.first + plan.count):
-            if other == page or region.table[other] > 0:
-                continue
+            entry = table[other]
+            if entry > 0:
+                continue  # also the faulting page
             if spare <= 0:
                 break
-            self._bring_in(region, other, None if run is None else run + other - plan.first, writable=beside)
+            prefer = None if run is None else run + other - plan.first
+            if entry:
+                life.swap_in(region, other, prefer, writable=beside)
+            else:
+                life.zero_fill(region, other, prefer)
             counters.read_ahead += 1
             self.guesses_left -= 1
             spare -= 1

@@ -31,6 +31,12 @@ class Block:
         self.view = memoryview(memory)
 
 
+def _are_neighbours(pages: Sequence[SlotPage]) -> bool:
+    """Whether pages follow each other, and all come in writable, or none does."""
+    first, writable = pages[0].page, pages[0].writable
+    return all(page.page == first + n and page.writable == writable for n, page in enumerate(pages))
+
+
 class MemfdStage(Stage):
     """Buffers side by side in a block, in the order of the pages. `done`: bytes of each page that are filled."""
 
@@ -46,12 +52,15 @@ class MemfdStage(Stage):
 
     def left(self, results: Errors) -> Iterator[list[int]]:
         """Indexes of the pages still to be filled, neighbours together."""
-        size = self._page_size
-        wanted = [n for n in range(len(self.pages)) if results[n] is None and self.done[n] < size]
+        size, pages = self._page_size, self.pages
+        if pages and not any(results) and not any(self.done) and _are_neighbours(pages):  # the usual case
+            yield list(range(len(pages)))
+            return
+        wanted = [n for n in range(len(pages)) if results[n] is None and self.done[n] < size]
 
         def place(position_index: tuple[int, int]) -> tuple[int, int, bool, bool]:
             position, index = position_index
-            page = self.pages[index]
+            page = pages[index]
             return page.page - position, index - position, page.writable, self.done[index] > 0
 
         for _, run in groupby(enumerate(wanted), key=place):

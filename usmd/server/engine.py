@@ -310,14 +310,14 @@ class Engine:
             self._events.append(events.Protected(command.ticket, command.frames, zero))
 
         def write(command: commands.WriteSlots) -> None:
-            for number, pages in _by_device(command.pages, lambda page: page.slot):
+            for number, pages in _by_device(command.pages, lambda page: page.slot, len(self.queues)):
                 try:
                     self.queues[number].write(pages)
                 except Exception as error:  # noqa: BLE001 - logged and reported; other devices' pages are under way
                     self._failed(commands.WriteSlots(pages), error)
 
         def read(command: commands.ReadSlots) -> None:
-            for number, pages in _by_device(command.pages, lambda page: page.slot):
+            for number, pages in _by_device(command.pages, lambda page: page.slot, len(self.queues)):
                 try:
                     self.queues[number].read(pages)
                 except Exception as error:  # noqa: BLE001 - as above
@@ -331,7 +331,7 @@ class Engine:
                     queue.regions_gone(command.region_ids)
 
         def discard(command: commands.DiscardSlots) -> None:
-            for number, references in _by_device(command.slots, lambda reference: reference):
+            for number, references in _by_device(command.slots, lambda reference: reference, len(self.queues)):
                 self.queues[number].device.discard([reference & SLOT_MASK for reference in references])
 
         def ended(command: commands.Ended) -> None:
@@ -372,8 +372,12 @@ class Engine:
             # A late write still reads the memory, which ends with the process.
 
 
-def _by_device(items: Iterable[_T], reference_of: Callable[[_T], int]) -> Iterable[tuple[int, list[_T]]]:
+def _by_device(
+    items: Sequence[_T], reference_of: Callable[[_T], int], devices: int
+) -> Iterable[tuple[int, Sequence[_T]]]:
     """Items grouped by the device of their slot reference, in their order."""
+    if devices == 1:
+        return ((0, items),)
     found: dict[int, list[_T]] = {}
     for item in items:
         found.setdefault(reference_of(item) >> SLOT_BITS, []).append(item)

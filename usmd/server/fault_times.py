@@ -106,9 +106,9 @@ class FaultTimes:
 
     def _end_real(self, event: events.Event, todo: Sequence[commands.Command], now: float) -> None:
         if isinstance(event, events.SwapInDone):
-            pages = self._core.state.frames.page
+            pages, waiting = self._core.state.frames.page, self._pages
             for pfn, error in zip(event.frames, event.errors, strict=True):
-                if error is None:
+                if pages[pfn] in waiting and error is None:  # of a window, few pages have a fault that waits
                     self._end(pages[pfn], now)
         for command in todo:
             if isinstance(command, _SERVED):
