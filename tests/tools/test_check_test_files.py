@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -66,10 +64,5 @@ def test_a_module_that_only_imports_needs_a_test_unlike_a_package(tree):
     assert check.main(tree.root) == 1
 
 
-def test_the_command_exits_as_it_found_and_knows_its_repository():
-    done = subprocess.run([sys.executable, check.__file__], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    assert done.returncode == (1 if done.stdout else 0)
-    assert done.stdout.splitlines() == [
-        f"{source} has no test file; expected is {test}" for source, test in check.missing_tests(check.ROOT)
-    ]
+def test_it_looks_at_its_own_repository():
+    assert Path(__file__).is_relative_to(check.ROOT)

@@ -93,7 +93,7 @@ def test_a_page_that_is_touched_all_the_time_stays_and_with_fifo_it_goes(evict):
         hot = range(8)
         app.fill(range(FRAMES * 3 // 4))
         before = app.count("swap_ins")
-        for step in range(FRAMES * 3):
+        for step in range(FRAMES * 2):
             app.touch(FRAMES * 3 // 4 + step % 160, DATA)
             for page in hot:
                 app.touch(page)

@@ -187,7 +187,7 @@ RUNS = st.lists(
 
 
 @given(RUNS)
-@examples(60)
+@examples(30)
 def test_whatever_the_order_the_bytes_are_what_was_stored(runs):
     shell = Shell(make_core(frames=24, low=2, high=8, devices=(("swap0", 4 * PAGES),)))
     process = shell.attach(alloc="async_aware(regular=readahead(pages=16))", evict="lru")
