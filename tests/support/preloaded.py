@@ -7,9 +7,9 @@ import contextlib
 import gc
 import io
 
-import tests.support.forked
+import tests.support.forked  # what a forked process imports first
 import tests.support.io_ways
-import tests.support.served
+import tests.support.served  # noqa: F401
 import usmd.server.daemon  # noqa: F401 - grpc too
 from usmd import cli
 from usmd.ctl import cli as ctl_cli
