@@ -235,6 +235,14 @@ def _sampling(value: object) -> str | float:
     return float(value)
 
 
+def _cpu_share(value: object) -> float:
+    text = _text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,3})?)\s*%", text)
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError
+    return float(match[1]) / 100
+
+
 _ADDRESS = "the absolute path of a Unix socket"
 
 Count = Annotated[int, _whole(1, 1_000_000)]
@@ -257,6 +265,7 @@ LogFormat = Annotated[str, _one_of("auto", "human", "json")]
 IoWay = Annotated[str, _one_of("auto", "io_uring", "aio", "threads")]
 Mechanism = Annotated[str, _one_of("auto", "simulated", "userfaultfd")]
 Sampling = Annotated[str | float, Kind('"auto", "off", or a number above 0 and up to 16', _sampling)]
+CpuShare = Annotated[float, Kind('a share of CPU above "0%" and up to "100%"', _cpu_share)]
 FaultWakeup = Annotated[
     str, Kind('"auto", "sleep", "follow", or "spin:US" with 1 to 10000 microseconds', _fault_wakeup)
 ]

@@ -49,6 +49,12 @@ def test_sampling_is_a_rate_in_the_end(tmp_path, text, rate):
     assert MemoryConfig().sampling == "auto"
 
 
+@pytest.mark.parametrize(("text", "share"), [("25%", 0.25), ("2.5 %", 0.025), ("100%", 1.0)])
+def test_the_cost_of_sampling_is_a_share_of_cpu(tmp_path, text, share):
+    assert read(tmp_path, f'[memory]\nsampling_cpu = "{text}"').memory.sampling_cpu == pytest.approx(share)
+    assert MemoryConfig().sampling_cpu == 0.25
+
+
 def test_the_default_swap_is_one_memory_device_of_four_times_the_memory(tmp_path):
     assert read(tmp_path, '[memory]\nsize = "8MiB"').swap == (MemoryKind(size=32 << 20),)
 
@@ -219,6 +225,9 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ("[memory]\nsampling = nan", "memory.sampling", "nan", "up to 16"),
         ("[memory]\nsampling = true", "memory.sampling", "True", "up to 16"),
         ('[memory]\nsampling = "2"', "memory.sampling", "'2'", "up to 16"),
+        ('[memory]\nsampling_cpu = "0%"', "memory.sampling_cpu", "'0%'", 'a share of CPU above "0%" and up to "100%"'),
+        ('[memory]\nsampling_cpu = "100.1%"', "memory.sampling_cpu", "'100.1%'", 'up to "100%"'),
+        ("[memory]\nsampling_cpu = 0.25", "memory.sampling_cpu", "0.25", 'up to "100%"'),
         ('[memory]\nlow_watermark = "101%"', "memory.low_watermark", "'101%'", "0% to 100%"),
         ('[memory]\nlow_watermark = "-1%"', "memory.low_watermark", "'-1%'", "0% to 100%"),
         ("[memory]\nlow_watermark = 0.03", "memory.low_watermark", "0.03", "percentage"),

@@ -52,7 +52,7 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     facts.add_row("Swap", _swap(status))
     facts.add_row("Sessions", _sessions(status))
     if status.sampling:
-        facts.add_row("Touches", Text(_touches(status.sampling)))
+        facts.add_row("Touches", Text(_touches(status)))
     if any(each.count for each in status.latencies):
         facts.add_row("Latency", _latencies(status))
     for group, counters in group_counters(status.counters).items():
@@ -60,10 +60,18 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     console.print(facts)
 
 
-def _touches(sampling: str) -> str:
-    """How touches are heard of that are no faults."""
-    why_not = sampling.removeprefix("off: ")
-    return f"faults alone: {printable(why_not)}" if why_not != sampling else f"sampled, by {printable(sampling)}"
+def _touches(status: admin_pb2.GetStatusResponse) -> str:
+    """How touches are heard of that are no faults, and what that costs."""
+    why_not = status.sampling.removeprefix("off: ")
+    if why_not != status.sampling:
+        return f"faults alone: {printable(why_not)}"
+    said = f"sampled, by {printable(status.sampling)}"
+    if status.sampling_cpu_max:
+        said += f"; {status.sampling_cpu:.1%} of the daemon's CPU of late, of {status.sampling_cpu_max:.0%} at most"
+    faults, touches = status.counters["faults"], status.counters["minor_faults_sampled"]
+    if touches:
+        said += f"; {touches / (faults + touches):.0%} of all faults"
+    return said + ("; at rest until it is less" if status.sampling_rests else "")
 
 
 def format_latency(seconds: float) -> str:

@@ -90,7 +90,7 @@ class AdminService:
         """State of the daemon at one moment, except the dirty frames, which are counted in parts before."""
         del request, context
         dirty = sum([part async for part in in_parts(report.dirty_frames(self._core), 1)])
-        state = self._core.state
+        state, cost = self._core.state, self._engine.sampling_cost
         frames, filling, evicting = state.frames, len(state.filling), len(state.evicting)
         devices = [self._messages.swap_device(queue) for queue in self._engine.queues]
         return admin_pb2.GetStatusResponse(
@@ -101,6 +101,9 @@ class AdminService:
             draining=self._draining(),
             mechanism=self._engine.memory.name,
             sampling=self._engine.memory.sampling,
+            sampling_cpu=0.0 if cost is None else cost.share,
+            sampling_cpu_max=0.0 if cost is None else cost.most,
+            sampling_rests=cost is not None and cost.rests,
             page_size=state.settings.page_size,
             frames=frames.count,
             free_frames=frames.free,

@@ -53,6 +53,7 @@ from usmd.server.policy_changes import PolicyChanges
 from usmd.server.policy_check import check_policies, stand_ins
 from usmd.server.policy_watch import PolicyWatch
 from usmd.server.rpc import Read, service_handler
+from usmd.server.sampling_cost import SamplingCost
 from usmd.server.session_calls import SessionCalls
 from usmd.server.sessions import Sessions
 from usmd.server.signals import MEANINGS, Meaning, Signals, name_of
@@ -155,7 +156,8 @@ class Daemon:
         self._calls = SessionCalls(self.engine, shares if isinstance(mechanism, UserfaultfdMemory) else None)
         self._memory_socket: MemorySocket | None = None
         if isinstance(mechanism, UserfaultfdMemory):
-            sampling = TouchSampling(self.engine, mechanism, offer.features)
+            cost = SamplingCost(memory.sampling_cpu, cpu_clock)
+            sampling = TouchSampling(self.engine, mechanism, offer.features, cost=cost)
             self._memory_socket = MemorySocket(
                 self.engine,
                 mechanism,

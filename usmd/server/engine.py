@@ -24,6 +24,7 @@ from usmd.server.command_failures import completion_of, owners_of, pages_of
 from usmd.server.device_queue import TIMEOUT
 from usmd.server.event_log import EventLog
 from usmd.server.fault_times import FaultTimes
+from usmd.server.sampling_cost import SamplingCost
 from usmd.server.stream_messages import number_of_reason
 from usmd.server.submitted_queue import queue_class
 from usmd.server.taps import Taps
@@ -87,6 +88,8 @@ class Engine:
         self.on_ended: OnEnded = lambda _ended: None
         self.on_notice: OnNotice = lambda _notice: None
         self.fault_times = FaultTimes(self.core, clock)
+        self.sampling_cost: SamplingCost | None = None
+        """Measures sampled touches; None: there are none."""
         self._events: deque[events.Event] = deque()
         self._pumping = False
         self._goes_on = False
@@ -309,6 +312,12 @@ class Engine:
             zero = memory.protect(command.frames, command.pages)
             self._events.append(events.Protected(command.ticket, command.frames, zero))
 
+        def sample(command: commands.Sample) -> None:
+            if self.sampling_cost is None:
+                memory.sample(command.pages)
+            else:
+                self.sampling_cost.take_out(lambda: memory.sample(command.pages))
+
         def write(command: commands.WriteSlots) -> None:
             for number, pages in _by_device(command.pages, lambda page: page.slot, len(self.queues)):
                 try:
@@ -347,7 +356,7 @@ class Engine:
             commands.Restore: restore,
             commands.MapAgain: map_again,
             commands.Wake: wake,
-            commands.Sample: lambda command: memory.sample(command.pages),
+            commands.Sample: sample,
             commands.Poison: self._poison,
             commands.RegionsGone: regions_gone,
             commands.HintApplied: self._hint_applied,

@@ -18,7 +18,6 @@ from typing import Final
 from usm_wire.conventions import MAX_PACKET_BYTES
 from usm_wire.pb.usm.v1 import client_pb2
 from usmd import log
-from usmd.core import events
 from usmd.errors import InvalidArgument, LimitExceeded, NotFound, SessionKilled, UnknownSession, UsmdError
 from usmd.mechanism import uffd
 from usmd.mechanism.base import Busy
@@ -307,7 +306,7 @@ class Connection:
                 return
             if faults:
                 rounds += 1
-                around.engine.submit(events.PageFaults(session.process_id, faults))
+                around.sampling.faults(session.process_id, faults)
                 linger_until = around.wakeup.faulted(self._pid, client.last_thread, len(faults))
             now = around.engine.now()
             if now >= turn_ends or (not faults and now >= linger_until):

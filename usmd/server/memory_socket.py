@@ -127,6 +127,7 @@ class MemorySocket:
         """Retry what was put off, and check some regions. Called every 0.1 s."""
         self._wakeup.tick()
         self._memory.tick()
+        self._around.sampling.tick()
         self._ticks += 1
         if self._round is None and self._ticks >= TICKS_PER_AUDIT:
             self._ticks = 0

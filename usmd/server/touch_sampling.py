@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from usmd import log
 from usmd.core import events
@@ -10,6 +10,7 @@ from usmd.mechanism import sampler, uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.server.engine import Engine
+from usmd.server.sampling_cost import SamplingCost
 
 WAY = sampler.Pageout
 
@@ -27,9 +28,11 @@ class TouchSampling:
         memory: UserfaultfdMemory,
         features: uffd.Feature,
         kernel_swap: Callable[[], str] = sampler.kernel_swap,
+        cost: SamplingCost | None = None,
     ) -> None:
-        """`features`: what the kernel offers."""
+        """`features`: what the kernel offers. `cost`: what it may cost; None: any."""
         self._engine = engine
+        self.cost = SamplingCost(1.0) if cost is None else cost
         self._memory = memory
         self._kernel_swap = kernel_swap
         self._clients: dict[ClientMemory, int] = {}
@@ -40,6 +43,7 @@ class TouchSampling:
         self._never = self._never or sampler.why_no_features(features)
         self.why_not = "not looked yet"
         memory.on_unsampled = self._cannot
+        engine.sampling_cost = self.cost
         self.look()
 
     @property
@@ -53,7 +57,24 @@ class TouchSampling:
             return
         client.sampled.sampler = WAY(pidfd)
         self._clients[client] = process_id
-        self._engine.submit(events.SetSampling(process_id, on=not self.why_not))
+        self._engine.submit(events.SetSampling(process_id, on=not self.why_not and not self.cost.rests))
+
+    def faults(self, process_id: int, faults: Sequence[events.PageFault]) -> None:
+        """Hand faults of a client to the engine."""
+        event = events.PageFaults(process_id, faults)
+        if faults[0].kind == events.MINOR:
+            self.cost.touched(lambda: self._engine.submit(event))
+        else:
+            self._engine.submit(event)
+
+    def tick(self) -> None:
+        """Rest if sampling has taken more than its share of CPU, and go on if it has not. Called every 0.1 s."""
+        if self.cost.tick() and not self.why_not:
+            self._set(on=not self.cost.rests)
+
+    def _set(self, *, on: bool) -> None:
+        for process_id in self._clients.values():
+            self._engine.submit(events.SetSampling(process_id, on=on))
 
     def end(self, client: ClientMemory) -> None:
         """A client is no longer served."""
@@ -81,8 +102,7 @@ class TouchSampling:
             return
         if self._clients:
             log.event("sampling_suspended" if why_not else "sampling_resumed", **({"why": why_not} if why_not else {}))
-        for process_id in self._clients.values():
-            self._engine.submit(events.SetSampling(process_id, on=not why_not))
+        self._set(on=not why_not and not self.cost.rests)
 
     def _cannot(self, client: ClientMemory, why: str) -> None:
         """No page of a client can be taken out."""

@@ -141,3 +141,18 @@ def test_a_latency_has_the_unit_that_suits_it(seconds, text):
 def test_a_line_says_how_touches_are_heard_of(sampling, says):
     assert row(shown(a_status(sampling=sampling)), "Touches") == ["Touches", *says.split()]
     assert "Touches" not in shown(a_status())
+
+
+@pytest.mark.parametrize(
+    ("counters", "rests", "says"),
+    [
+        ({}, False, ""),
+        ({"faults": 300, "minor_faults_sampled": 100}, True, "; 25% of all faults; at rest until it is less"),
+    ],
+)
+def test_a_line_says_what_hearing_of_touches_costs(counters, rests, says):
+    status = a_status(sampling="pageout", sampling_cpu=0.031, sampling_cpu_max=0.25, sampling_rests=rests)
+    status.counters.clear()
+    status.counters.update(counters)
+    costs = "sampled, by pageout; 3.1% of the daemon's CPU of late, of 25% at most"
+    assert row(shown(status), "Touches") == ["Touches", *(costs + says).split()]

@@ -17,6 +17,7 @@ from usmd.errors import InvalidArgument
 from usmd.server.admin_service import MAX_PAGE, AdminService, paginate
 from usmd.server.pauses import ITEMS_A_PART
 from usmd.server.policy_changes import PolicyChanges
+from usmd.server.sampling_cost import SamplingCost
 from usmd.server.watch import Watch
 from usmd.version import VERSION
 
@@ -177,6 +178,21 @@ def test_a_status_counts_frames_of_all_states():
         assert (found.frames, found.free_frames, found.present_frames, found.dirty_frames) == (8, 5, 3, 3)
         assert (found.filling_frames, found.evicting_frames, found.unevictable_frames) == (0, 0, 0)
         assert (found.pinned_frames, found.held_frames) == (1, 3)
+
+    asyncio.run(main())
+
+
+def test_a_status_tells_what_sampled_touches_cost_if_there_are_any():
+    async def main():
+        bench = Bench(frames=8, pages=8)
+        before = await service_of(bench).GetStatus(pb.GetStatusRequest(), None)
+        assert (before.sampling_cpu, before.sampling_cpu_max, before.sampling_rests) == (0.0, 0.0, False)
+        now = [0.0]
+        cost = bench.engine.sampling_cost = SamplingCost(0.25, lambda: now[0])
+        cost.take_out(lambda: now.__setitem__(0, 1.0))
+        cost.tick()
+        found = await service_of(bench).GetStatus(pb.GetStatusRequest(), None)
+        assert (found.sampling_cpu, found.sampling_cpu_max, found.sampling_rests) == (1.0, 0.25, True)
 
     asyncio.run(main())
 

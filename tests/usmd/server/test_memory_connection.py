@@ -242,14 +242,15 @@ def test_replies_come_in_the_order_of_their_requests(plain):
 def test_faults_that_take_long_leave_the_loop_its_turns(seconds, rounds):
     clock, batches = [0.0], []
 
-    def submit(event):
-        batches.append(event.faults)
+    def serve(process_id, faults):
+        batches.append(faults)
         clock[0] += seconds
 
     connection = Connection.__new__(Connection)
     connection._pid = 1
     connection.session = SimpleNamespace(process_id=1)
     connection._client = SimpleNamespace(read=lambda: [PageFault(1, 0, write=False)], last_thread=1)
-    connection._around = SimpleNamespace(engine=SimpleNamespace(now=lambda: clock[0], submit=submit), wakeup=Sleep())
+    engine, sampling = SimpleNamespace(now=lambda: clock[0]), SimpleNamespace(faults=serve)
+    connection._around = SimpleNamespace(engine=engine, sampling=sampling, wakeup=Sleep())
     connection._faults()
     assert len(batches) == rounds

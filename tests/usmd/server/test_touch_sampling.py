@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from usmd.core import events
+from usmd.core import commands, events
 from usmd.core.settings import CoreSettings
 from usmd.mechanism import uffd
 from usmd.mechanism.uffd import HEARS_TOUCHES, Feature
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.server.engine import Engine
+from usmd.server.sampling_cost import MEASURED, SamplingCost
 from usmd.server.touch_sampling import TouchSampling
 from usmd.swap.memory import MemorySwapDevice
 
@@ -29,7 +30,7 @@ class Client:
 class Bench:
     """An engine over real memory without clients, and its sampling; `swap` is the kernel's."""
 
-    def __init__(self, rate=2.0, features=ALL):
+    def __init__(self, rate=2.0, features=ALL, cost=None):
         settings = CoreSettings(
             frames=8, page_size=PAGE, deny_budget=4, deny_budget_total=4, sampling=rate,
             default_policies=("first_fit", "fifo", "refuse"),
@@ -37,7 +38,7 @@ class Bench:
         self.memory = UserfaultfdMemory(PAGE)
         self.engine = Engine(settings, self.memory, [MemorySwapDevice(number=0, name="swap", slots=8, page_size=PAGE)])
         self.swap = ""
-        self.sampling = TouchSampling(self.engine, self.memory, features, lambda: self.swap)
+        self.sampling = TouchSampling(self.engine, self.memory, features, lambda: self.swap, cost)
         self.process = self.engine.submit(events.Attach("app", "first_fit", "fifo", "refuse")).process_id
 
     def active(self):
@@ -114,3 +115,49 @@ def test_a_client_of_which_no_page_can_be_taken_out_is_told_of_once(make, logged
     bench.sampling.end(app)
     assert bench.memory.sampling == "pageout"
     assert [(line["event"], line["why"]) for line in logged] == [("sampling_ended", "process_madvise is not permitted")]
+
+
+def test_it_rests_while_it_has_cost_more_than_its_share(make):
+    now = [0.0]
+    bench = make(cost=SamplingCost(0.25, lambda: now[0]))
+    app, late = Client(), Client()
+    bench.sampling.begin(app, bench.process, 0)
+
+    def sampled(pages):
+        now[0] += 0.1
+
+    bench.memory.sample = sampled
+    bench.engine.performers[commands.Sample](commands.Sample([1]))
+    bench.sampling.tick()
+    assert (bench.active(), bench.memory.sampling) == (False, "pageout")
+    other = bench.engine.submit(events.Attach("late", "first_fit", "fifo", "refuse")).process_id
+    bench.sampling.begin(late, other, 0)
+    assert bench.engine.core.state.processes[other].sampling is None
+    bench.swap = "the kernel has swap"
+    bench.sampling.look()
+    now[0] += 1.0
+    bench.sampling.tick()
+    assert bench.active() is False  # for the other reason
+    bench.swap = ""
+    bench.sampling.look()
+    assert bench.active() is True
+    assert bench.engine.core.state.processes[other].sampling.active
+
+
+@pytest.mark.parametrize(("kind", "spent"), [(events.MINOR, True), (events.MISSING, False)])
+def test_faults_that_tell_of_touches_are_part_of_the_cost(make, monkeypatch, kind, spent):
+    now = [0.0]
+    bench = make(cost=SamplingCost(0.25, lambda: now[0]))
+    handled = []
+
+    def submit(event):
+        now[0] += 0.1
+        handled.append(event)
+
+    monkeypatch.setattr(bench.engine, "submit", submit)
+    for page in range(MEASURED):
+        bench.sampling.faults(7, [events.PageFault(1, page, False, kind)])
+    bench.sampling.tick()
+    assert [each.faults[0].page for each in handled] == list(range(MEASURED))
+    assert {each.process_id for each in handled} == {7}
+    assert (bench.sampling.cost.share > 0) is spent

@@ -91,6 +91,9 @@ class GetStatusResponse(_message.Message):
     PROCESSES_AT_SWAP_MAX_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     BUILD_FIELD_NUMBER: _builtins.int
+    SAMPLING_CPU_FIELD_NUMBER: _builtins.int
+    SAMPLING_CPU_MAX_FIELD_NUMBER: _builtins.int
+    SAMPLING_RESTS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -147,6 +150,12 @@ class GetStatusResponse(_message.Message):
     """
     build: _builtins.str
     """"compiled", or "pure Python: " and why its hot path does not run compiled."""
+    sampling_cpu: _builtins.float
+    """Where touches are sampled: the share of the daemon's CPU that it took of late, and the share that it may take
+    (memory.sampling_cpu), each from 0 to 1; and whether it rests, because it has taken more.
+    """
+    sampling_cpu_max: _builtins.float
+    sampling_rests: _builtins.bool
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -187,10 +196,13 @@ class GetStatusResponse(_message.Message):
         processes_at_swap_max: _builtins.int = ...,
         sampling: _builtins.str = ...,
         build: _builtins.str = ...,
+        sampling_cpu: _builtins.float = ...,
+        sampling_cpu_max: _builtins.float = ...,
+        sampling_rests: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
