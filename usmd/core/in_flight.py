@@ -20,7 +20,7 @@ class Filling:
 
     __slots__ = ("reference", "region", "waiters", "writable", "yields")
 
-    def __init__(self, region: Region, reference: int, *, writable: bool) -> None:
+    def __init__(self, region: Region, reference: int, writable: bool) -> None:
         self.region: Region | None = region
         self.reference = reference
         self.writable = writable

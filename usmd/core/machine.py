@@ -277,11 +277,12 @@ class Core:
                 self.reclaim.passed_over.could_not_store(unstored)
 
     def _swap_in_done(self, event: events.SwapInDone) -> None:
+        migration, filled = self._migration, self.life.filled
         for pfn, error in zip(event.frames, event.errors, strict=True):
-            if pfn in self._migration.arriving:
-                self._migration.arrived(pfn, error)
+            if pfn in migration.arriving:
+                migration.arrived(pfn, error)
             else:
-                self.life.filled(pfn, error)
+                filled(pfn, error)
 
     def _tick(self, event: events.Tick) -> None:
         del event

@@ -99,8 +99,8 @@ class PageLife(PageSteps):
         pfn = state.frames.take(prefer)
         self._own(region, page, pfn)
         region.process.counters.swap_ins += 1
-        state.reads.append(self._slot_page(reference, pfn, region, page, writable=writable))
-        filling = self.filling[pfn] = Filling(region, reference, writable=writable)
+        state.reads.append(self._slot_page(reference, pfn, region, page, writable))
+        filling = self.filling[pfn] = Filling(region, reference, writable)
         return filling
 
     def filled(self, pfn: int, error: UsmdError | None) -> None:
@@ -122,7 +122,8 @@ class PageLife(PageSteps):
             self._become_present(region, page, pfn, 0)
             if filling.writable:
                 self.dirty(pfn)
-            self._returned(region, page)
+            if region.process.policies.on_returned is not None:
+                self._returned(region, page)
         else:
             self._returned(region, page)
             self._disown(region, pfn)

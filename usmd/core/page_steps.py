@@ -129,10 +129,9 @@ class PageSteps(Rights):
             if found is not None:
                 found.effects.evictions += 1
 
-    def _slot_page(self, reference: int, pfn: int, region: Region, page: int, *, writable: bool = False) -> SlotPage:
-        key = region.first_key + page
+    def _slot_page(self, reference: int, pfn: int, region: Region, page: int, writable: bool = False) -> SlotPage:
         generation = self._state.swap.generation(reference)
-        return SlotPage(reference, pfn, region.process.process_id, key, generation, writable)
+        return SlotPage(reference, pfn, region.process.process_id, region.first_key + page, generation, writable)
 
     def _read_failed(self, region: Region, page: int, error: UsmdError) -> None:
         region.process.counters.swap_read_errors += 1
