@@ -106,7 +106,7 @@ class RealShell(Shell):
         read, self.unread = self.unread[:most], self.unread[most:]
         batches: dict[int, list[events.PageFault]] = {}
         for thread in read:
-            if thread.region in self.gone:
+            if thread.region in self.gone or thread.process in self.ended:
                 self._sigbus(thread)
             else:
                 batches.setdefault(thread.process, []).append(thread.message)
@@ -277,7 +277,7 @@ class RealShell(Shell):
         """Assert that pages that are clean or on their way out are protected, and pages without a frame are holes."""
         state = self.core.state
         for region_id, region in state.regions.items():
-            for page in range(region.page_count):
+            for page in range(region.page_count if region.gone is None else 0):
                 key, entry = page_key(region_id, page), region.table[page]
                 now_is = state.frames.state[entry - 1] if entry > 0 else None
                 if now_is not in (PRESENT, EVICTING):

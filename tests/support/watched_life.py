@@ -43,10 +43,10 @@ def watched(base=PageLife, allowed=TRANSITIONS):
             return result
 
         def pages_on(self, pfn):
-            """The page on a frame, if its region exists."""
+            """The page on a frame, if its region is not gone."""
             key = NO_PAGE if pfn is None else self._state.frames.page[pfn]
             region = self._state.regions.get(key >> PAGE_BITS)
-            return [] if region is None else [(region, key & PAGE_MASK)]
+            return [] if region is None or region.gone is not None else [(region, key & PAGE_MASK)]
 
         def zero_fill_run(self, region, first, count, pfn):
             pages = [(region, page) for page in range(first, first + count)]

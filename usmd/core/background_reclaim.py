@@ -113,7 +113,7 @@ class BackgroundReclaim:
 
     def _is_there(self, region: Region, page: int) -> bool:
         """Whether a page is still in swap after the events in between."""
-        return region.region_id in self._state.regions and region.table[page] < 0
+        return region.gone is None and region.table[page] < 0
 
     def _trim(self, process: Process, wanted: int) -> Steps:
         while wanted > 0 and process.process_id in self._state.processes:

@@ -8,7 +8,6 @@ fails and names the budgets that are used up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from usmd.core.frames import DIRTY, HELD, IS_PRESENT, KEPT, WITHOUT
@@ -149,17 +148,16 @@ class BudgetQueue:
             state.notice("fault_over_budget", process.process_id, f"{error} ({count} so far)", fields)
         return error
 
-    def unmapped(self, regions: Collection[Region]) -> None:
-        """These regions are gone: fail their waiting pages."""
-        gone: list[WaitingPage] = []
-        for region in regions if self._waiting else ():
-            queue = self._waiting.get(region.process.process_id)
-            if queue is not None:
-                gone += [each for each in queue if each.waiter.region is region]
-                kept = [each for each in queue if each.waiter.region is not region]
-                queue.clear()
-                queue.extend(kept)
-                if not kept:
-                    del self._waiting[region.process.process_id]
+    def unmapped(self, process: Process) -> None:
+        """Fail the waiting pages of regions of a process that are gone."""
+        queue = self._waiting.get(process.process_id)
+        if queue is None:
+            return
+        gone = [each for each in queue if each.waiter.region.gone is not None]
+        kept = [each for each in queue if each.waiter.region.gone is None]
+        queue.clear()
+        queue.extend(kept)
+        if not kept:
+            del self._waiting[process.process_id]
         for each in gone:
             each.waiter.came(Unmapped(f"region {each.waiter.region.region_id} was unmapped"))

@@ -113,7 +113,7 @@ class Outcomes(Command, frozen=True):
 class RegionsGone(Command, frozen=True):
     """Regions of a process are gone, with all their pages: a touch of one is an error from now on.
 
-    `ended`: the session is over; else the process unmapped them.
+    `ended`: the session is over; else the process unmapped them. Those of a session come in parts, after `Ended`.
     """
 
     region_ids: Sequence[int]

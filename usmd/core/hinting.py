@@ -156,6 +156,8 @@ class Hinting:
         state.hint_expiry = inf
         most = self._most()
         for region in state.regions.values():
+            if region.gone is not None:
+                continue
             expired = region.hints.take_expired(state.now)
             region.process.hint_ranges -= len(expired)
             for first, end in _together(expired, MAX_WORK - len(region.unsettled)):

@@ -206,7 +206,7 @@ class Core:
     def _access(self, event: events.Access) -> None:
         state = self.state
         region = state.regions.get(event.region_id)
-        if region is None or region.process.process_id != event.process_id:
+        if region is None or region.process.process_id != event.process_id or region.process.ended is not None:
             region = state.region(event.process_id, event.region_id)  # raises NotFound
         first, count = event.first_page, event.page_count
         if count < 1 or first < 0 or first + count > region.page_count:

@@ -71,10 +71,9 @@ class Mapping:
         state = self._state
         del state.processes[process.process_id]
         process.policies.ended()
-        regions = list(process.regions.values())
-        self._release.begin(regions, Unmapped(reason))
-        self._memory_queue.unmapped(regions)
-        self._budget_queue.unmapped(regions)
+        self._release.end(process, Unmapped(reason))
+        self._memory_queue.unmapped()
+        self._budget_queue.unmapped(process)
         state.budgets.end(process)
         state.ended_counters.add(process.counters)
         state.first.append(commands.Ended(process.process_id, reason, killed))
@@ -120,9 +119,9 @@ class Mapping:
     def unmap(self, event: events.Unmap) -> None:
         """End a region; raises NotFound."""
         region = self._state.region(event.process_id, event.region_id)
-        self._release.begin([region], Unmapped(f"region {region.region_id} was unmapped"))
-        self._memory_queue.unmapped([region])
-        self._budget_queue.unmapped([region])
+        self._release.unmap(region, Unmapped(f"region {region.region_id} was unmapped"))
+        self._memory_queue.unmapped()
+        self._budget_queue.unmapped(region.process)
 
     def set_policy(self, event: events.SetPolicy) -> None:
         """Replace a policy; raises NotFound, UnknownPolicy or InvalidArgument."""

@@ -5,7 +5,6 @@ Victims are evicted for them. If nothing can be evicted, the oom policy decides.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from usmd.core.allocation import Fault
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from usmd.core.page_life import PageLife
     from usmd.core.placement import Placement
     from usmd.core.reclaim import Reclaim
-    from usmd.core.region import Region
     from usmd.core.state import State
     from usmd.core.waiters import Waiter
 
@@ -72,7 +70,7 @@ class MemoryQueue:
             life.evicting
             or life.filling
             or life.writing
-            or state.dying
+            or state.releasing
             or state.refreshing
             or state.swap.recovering(state.now)
             or self._reclaim.passed_over.stuck
@@ -106,14 +104,11 @@ class MemoryQueue:
         )
         return True
 
-    def unmapped(self, regions: Collection[Region]) -> None:
-        """These regions are gone: fail their waiting pages."""
-        if not self._waiting:
-            return
-        ids = {region.region_id for region in regions}
-        gone = [each.waiter for each in self._waiting if each.waiter.region.region_id in ids]
+    def unmapped(self) -> None:
+        """Fail the waiting pages of regions that are gone."""
+        gone = [each.waiter for each in self._waiting if each.waiter.region.gone is not None]
         if gone:
-            kept = [each for each in self._waiting if each.waiter.region.region_id not in ids]
+            kept = [each for each in self._waiting if each.waiter.region.gone is None]
             self._waiting.clear()
             self._waiting.extend(kept)
             for waiter in gone:

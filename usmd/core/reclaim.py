@@ -78,7 +78,7 @@ class Reclaim:
         """
         state = self._state
         wanted = min(wanted, state.settings.reclaim_batch)
-        in_flight = bool(self._life.evicting or self._life.filling or state.dying or state.refreshing)
+        in_flight = bool(self._life.evicting or self._life.filling or state.releasing or state.refreshing)
         if in_flight and state.now < self._idle_until:
             return 0
         begun = self.evict(wanted)
@@ -237,7 +237,7 @@ class Reclaim:
     @property
     def _unsettled(self) -> bool:
         """Whether deferred work may still free pages of a region that is gone, or bring pages in line with hints."""
-        return bool(self._state.dying or self._state.refreshing)
+        return self._state.releasing or self._state.refreshing > 0
 
     def _settle(self, pfn: int) -> Settled | None:
         """Do what deferred work has still to do to a page that may go; None: that changes nothing."""
@@ -246,8 +246,8 @@ class Reclaim:
         if not 0 <= pfn < frames.count or frames.state[pfn] != PRESENT:
             return None
         key = frames.page[pfn]
-        region = state.dying.get(key >> PAGE_BITS)
-        if region is None:
+        region = state.dying.get(key >> PAGE_BITS) or state.regions[key >> PAGE_BITS]
+        if region.gone is None:
             return Settled.OTHER_RIGHTS if self._life.settle(pfn) else None
         self._life.discard(region, key & PAGE_MASK, pfn + 1)
         return Settled.GONE

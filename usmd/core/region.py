@@ -46,7 +46,6 @@ class Region:
         "evictions",
         "faults",
         "first_key",
-        "gone",
         "hints",
         "length",
         "major_faults",
@@ -61,6 +60,7 @@ class Region:
         "swapped",
         "table",
         "unevictable",
+        "unmapped",
         "unsettled",
         "write_order",
     )  # fmt: skip
@@ -90,11 +90,16 @@ class Region:
         self.pins = PinCounts()
         self.unsettled: list[PagesLeft] = []
         """Work that still brings pages in line with the hints in force."""
-        self.gone: UsmdError | None = None
-        """None, or once the region is gone the error for faults that wait for its pages."""
+        self.unmapped: UsmdError | None = None
+        """As `gone`, if its process lives on."""
         self.faults = 0
         self.major_faults = 0
         self.evictions = 0
+
+    @property
+    def gone(self) -> UsmdError | None:
+        """None, or once the region is gone, with its process or alone, the error for faults that wait for its pages."""
+        return self.process.ended or self.unmapped
 
 
 class EvictionRecord:
@@ -120,6 +125,7 @@ class Process:
         "absent_max",
         "address",
         "counters",
+        "ended",
         "evictions",
         "hint_ranges",
         "hints_set",
@@ -162,6 +168,8 @@ class Process:
         self.uid = uid
         self.swap_device = swap_device
         self.regions: dict[int, Region] = {}
+        self.ended: UsmdError | None = None
+        """None, or once its session has ended the error for faults that wait for its pages."""
         self.address = BASE_ADDRESS
         """Address of the next region."""
         self.mapped = 0

@@ -40,7 +40,9 @@ def _owner(core: Core, keys: Iterable[int]) -> int:
     """Number of the process with most of these pages; 0 if none has a process."""
     regions = core.state.regions
     owners = Counter(
-        regions[key >> PAGE_BITS].process.process_id for key in keys if key != NO_PAGE and key >> PAGE_BITS in regions
+        region.process.process_id
+        for key in keys
+        if key != NO_PAGE and (region := regions.get(key >> PAGE_BITS)) is not None and region.gone is None
     )
     return owners.most_common(1)[0][0] if owners else 0
 
@@ -114,7 +116,7 @@ def hint_ranges(core: Core, process: Process | None) -> list[tuple[Region, HintR
     return [
         (region, found)
         for region in core.state.regions.values()
-        if process is None or region.process is process
+        if region.gone is None and (process is None or region.process is process)
         for found in region.hints
     ]
 

@@ -44,6 +44,7 @@ class State:
         "dying",
         "dying_frames",
         "ended_counters",
+        "ending",
         "evicting",
         "filling",
         "first",
@@ -114,6 +115,7 @@ class State:
         self.budgets = Budgets()
         self.processes: dict[int, Process] = {}
         self.regions: dict[int, Region] = {}
+        """All but those of `dying`; those of `ending` are gone nevertheless."""
         self.holds: OrderedDict[int, float] = OrderedDict()
         """Frame → time at which its hold ends by itself; oldest first."""
         self.recent: deque[int] = deque(maxlen=min(MAX_RECENT, settings.hold_budget))
@@ -121,8 +123,10 @@ class State:
         self.work = WorkQueue()
         self.dying: dict[int, Region] = {}
         """Regions that are gone, with frames and slots that are still to become free."""
+        self.ending: deque[dict[int, Region]] = deque()
+        """By session that has ended: regions that are still in `regions`, and become `dying` one by one."""
         self.dying_frames = 0
-        """Frames of `dying` regions; no process counts them."""
+        """Frames of `dying` and `ending` regions; no process counts them."""
         self.refreshing = 0
         """Pieces of work that bring pages in line with the hints in force."""
         self.future: Callable[[int], int] | None = None
@@ -210,9 +214,19 @@ class State:
     def region(self, process_id: int, region_id: int) -> Region:
         """A region of a process; raises NotFound, also for a region of another process."""
         region = self.regions.get(region_id)
-        if region is None or region.process.process_id != process_id:
+        if region is None or region.process.process_id != process_id or region.gone is not None:
             raise NotFound(f"no region {region_id} in this session")
         return region
+
+    @property
+    def region_count(self) -> int:
+        """Regions that are not gone."""
+        return len(self.regions) - sum(map(len, self.ending))
+
+    @property
+    def releasing(self) -> bool:
+        """Whether regions that are gone still have frames or slots, or may have some."""
+        return bool(self.dying or self.ending)
 
     def outcome(self, process_id: int, outcome: commands.Outcome, reply_to: int = 0) -> None:
         """Queue an outcome for a stream of a process, unless the process has ended."""

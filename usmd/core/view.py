@@ -142,7 +142,7 @@ class MemoryView:
         """The hint in force on the page in a frame, or None; None also if its region is gone."""
         key = self._state.frames.page[pfn]
         region = self._state.regions.get(key >> PAGE_BITS)
-        return None if region is None else region.hints.find(key & PAGE_MASK)
+        return None if region is None or region.gone is not None else region.hints.find(key & PAGE_MASK)
 
     def processes(self) -> list[ProcessView]:
         """The processes that have a session, for oom policies."""

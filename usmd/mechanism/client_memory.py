@@ -86,6 +86,11 @@ class ClientMemory:
         """Whether a region was registered here and is not forgotten."""
         return region_id in self._at.maps
 
+    @property
+    def serves(self) -> bool:
+        """Whether it has `served` regions."""
+        return len(self._at.maps) > len(self._gone)
+
     def served(self) -> set[int]:
         """Regions that the client has mapped and that are not gone."""
         return self._at.maps.keys() - self._gone
@@ -133,10 +138,15 @@ class ClientMemory:
             if fault.region_id in self._at.maps and fault.region_id not in self._gone:
                 faults.append(fault)
             else:  # gone since it was read
-                self.poison(fault.region_id, fault.page * self._page_size, self._page_size)
+                self.refuse([fault])
         self._early.clear()
         self._read(faults)
         return faults
+
+    def refuse(self, faults: Iterable[PageFault]) -> None:
+        """Make touches of the pages of faults an error, because their region or session is gone."""
+        for fault in faults:
+            self.poison(fault.region_id, fault.page * self._page_size, self._page_size)
 
     def _read(self, faults: list[PageFault]) -> int:
         """Read messages once; returns how many there were."""

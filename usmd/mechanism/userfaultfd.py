@@ -51,6 +51,8 @@ class UserfaultfdMemory(Mechanism):
         self._regions: dict[int, RealRegion] = {}
         self._served: dict[ClientMemory, None] = {}
         """Connected clients that have mapped a region, in the order in which they did."""
+        self._leaving: dict[ClientMemory, bool] = {}
+        """Clients to close once their regions are gone, and whether to `poison`."""
         self._staging = Staging(page_size)
         self._stable: dict[int, bytes] = {}
         """By page key: bytes of a protected page, so that its write does not read them again. The oldest go first."""
@@ -114,6 +116,8 @@ class UserfaultfdMemory(Mechanism):
         for client in {region.client for region in gone.values()}:
             if client is not None:
                 client.drop(region_ids, ended=ended)
+                if client in self._leaving and not client.serves:
+                    self.farewell(client, poison=self._leaving.pop(client))
 
     def is_emptied(self, region_id: int) -> bool:
         """Whether a region that is gone holds no memory."""
@@ -122,11 +126,18 @@ class UserfaultfdMemory(Mechanism):
     def disconnect(self, client: ClientMemory) -> None:
         """Stop serving a client that has ended or no longer wants to be served."""
         self._served.pop(client, None)
-        for region_id in client.served():
+        for region_id in client.served() if client.serves else ():
             self._regions[region_id].client = None
 
     def farewell(self, client: ClientMemory, *, poison: bool) -> None:
-        """Close a disconnected client; with `poison`, first make touches of its missing pages raise SIGBUS."""
+        """Disconnect a client whose session has ended once its regions are gone, and close it.
+
+        With `poison`, first make touches of its missing pages raise SIGBUS.
+        """
+        if client.serves:
+            self._leaving[client] = poison
+            return
+        self.disconnect(client)
         self._departures.farewell(client, poison=poison)
 
     # Pages

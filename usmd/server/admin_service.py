@@ -119,7 +119,7 @@ class AdminService:
             processes=len(state.processes),
             processes_at_memory_max=sum(each.resident >= each.memory_max for each in state.processes.values()),
             processes_at_swap_max=sum(each.stored >= each.swap_max for each in state.processes.values()),
-            regions=len(state.regions),
+            regions=state.region_count,
             swap_slots=state.swap.slots,
             free_swap_slots=state.swap.free,
             swap_capacity_bytes=sum(device.capacity_bytes for device in devices),

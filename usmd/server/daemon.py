@@ -326,6 +326,7 @@ class Daemon:
             await facts.stopping()
         self.sessions.draining = True
         self.sessions.end_all("usmd is draining")
+        await self.sessions.finish()
         self.watch.end()
         await self._stop_server(client_server)
         await self._connections.close()

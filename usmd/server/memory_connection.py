@@ -28,9 +28,10 @@ from usmd.policy_rules import Choice
 from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
+from usmd.server.few_a_turn import FewATurn
 from usmd.server.memory_packets import MAX_DESCRIPTORS, peer_pidfd, reply_of, request_of, send_kill
 from usmd.server.session_calls import EMPTIED_SECONDS, SessionCalls
-from usmd.server.sessions import Session, Sessions
+from usmd.server.sessions import ENDS_A_TURN, Session, Sessions
 from usmd.server.touch_sampling import TouchSampling
 
 Opening = client_pb2.MemoryAttach | client_pb2.MemoryBegin
@@ -63,6 +64,7 @@ class Surroundings:
     allowance: Allowance
     sampling: TouchSampling
     dispose: Callable[[int], None]
+    ends: FewATurn = field(default_factory=lambda: FewATurn(ENDS_A_TURN))
     connections: set[Connection] = field(default_factory=set)
     """Open connections."""
 
@@ -106,7 +108,7 @@ class Connection:
             if data or descriptors:
                 self._serve_packet(data, descriptors, flags)
             else:
-                self._ended("its memory connection was closed")
+                self._gone(self._peer.fileno(), "its memory connection was closed")
         except Exception:  # noqa: BLE001 - logged with its traceback, and the session ends
             log.event("defect", exc_info=True, method="usmd memory socket")
             self._ended("usmd could not do what its memory connection asked; a defect of usmd")
@@ -233,22 +235,21 @@ class Connection:
             features = around.features if wanted.system_calls_fault else around.features & ~uffd.HEARS_TOUCHES
             client = ClientMemory(descriptors[0], features, page_size, self._pid, around.engine.now)
             session = session_of()
-        except OSError as error:
-            os.close(pidfd)
+        except (OSError, UsmdError) as error:
+            os.close(pidfd)  # the userfaultfd is still among the descriptors
+            if isinstance(error, UsmdError):
+                raise
             raise InvalidArgument(
                 f"the kernel refuses the handshake on this userfaultfd ({error.strerror}); hand over a fresh one, on "
                 "which UFFDIO_API was not called"
             ) from error
-        except UsmdError:
-            os.close(pidfd)  # the userfaultfd is still among the descriptors
-            raise
         descriptors.clear()  # the client memory owns it now
         self._timer.cancel()
         self._pidfd, self._client, self.session = pidfd, client, session
         around.allowance.settle(self._uid)
         around.sampling.begin(client, session.process_id, pidfd)
         client.on_early = self._serve_soon
-        self._loop.add_reader(pidfd, self._ended, "its client is gone")
+        self._loop.add_reader(pidfd, self._gone, pidfd, "its client is gone")
         self._loop.add_reader(client.descriptor, self._faults)
         return session
 
@@ -306,6 +307,9 @@ class Connection:
                 return
             if faults:
                 rounds += 1
+            if faults and session.ended.is_set():
+                client.refuse(faults)
+            elif faults:
                 around.sampling.faults(session.process_id, faults)
                 linger_until = around.wakeup.faulted(self._pid, client.last_thread, len(faults))
             now = around.engine.now()
@@ -372,6 +376,11 @@ class Connection:
             self._answer(reply_of(error))
         self.close(poison=True)
 
+    def _gone(self, descriptor: int, reason: str) -> None:
+        """End as `_ended` does, in a later turn of the loop if many end in this one. The descriptor has said so."""
+        self._loop.remove_reader(descriptor)
+        self._around.ends.call(lambda: self._ended(reason))
+
     def _ended(self, reason: str) -> None:
         """End the session and the connection, because the client is gone or has broken a rule."""
         if self.session is not None:
@@ -394,6 +403,5 @@ class Connection:
         if self._client is not None:
             self._loop.remove_reader(self._client.descriptor)
             around.sampling.end(self._client)
-            around.memory.disconnect(self._client)
             around.memory.farewell(self._client, poison=poison)
             self._client = None

@@ -18,6 +18,7 @@ from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, 
 from usmd.policy_rules import NO_CHOICE, Choice, PolicyRules
 from usmd.server.admission import SESSION_READS, SESSION_SECONDS, Turns
 from usmd.server.engine import Engine
+from usmd.server.few_a_turn import FewATurn
 from usmd.server.identity import Identities, Identity
 from usmd.server.policy_check import check_choice
 from usmd.server.stream_messages import Entry
@@ -26,6 +27,8 @@ MAX_STREAMS: Final = 64
 """Streams that a session may have at a time."""
 REMEMBERED: Final = 1024
 """Sessions that usmd ended whose clients still get the reason, and ended ones whose numbers are not drawn again."""
+ENDS_A_TURN: Final = 4
+"""Sessions that are ended in one turn of the loop, because very many clients may end at the same time."""
 FIRST_PROCESS: Final = 100_000
 """First number of a process that is drawn. If a drawn number is in use, the core chooses a lower one."""
 LAST_PROCESS: Final = 999_999
@@ -60,6 +63,7 @@ class Session:
         "deadline",
         "end_error",
         "ended",
+        "ending",
         "identity",
         "on_ended",
         "opened",
@@ -89,6 +93,8 @@ class Session:
         """Ends the session if its client opens no stream in time."""
         self.on_ended: Callable[[], None] = _nothing
         """Called when the session has ended."""
+        self.ending = False
+        """Whether `Sessions.end` was called, which may end it in a later turn of the loop."""
         self.ended = asyncio.Event()
         self.end_error: UsmdError | None = None
         """Error with which the streams end; None after a Detach."""
@@ -140,6 +146,7 @@ class Sessions:
         self._by_token: dict[str, Session] = {}
         self._by_process: dict[int, Session] = {}
         self._end_errors: OrderedDict[str, UsmdError] = OrderedDict()
+        self._ends = FewATurn(ENDS_A_TURN)
         self._ended: deque[int] = deque(maxlen=REMEMBERED)
         """Numbers of the processes that ended last."""
         self.draining = False
@@ -227,17 +234,21 @@ class Sessions:
     def find(self, token: str | None) -> Session:
         """The session of a token; raises UnknownSession, or what usmd ended it with: SessionKilled or Draining."""
         session = self._by_token.get(token) if token else None
-        if session is not None:
+        if session is not None and not session.ending:
             return session
-        end_error = self._end_errors.get(token) if token else None
+        end_error = session.end_error if session is not None else self._end_errors.get(token or "")
         if end_error is not None:
             raise type(end_error)(*end_error.args)
         raise UnknownSession("no session has this token; attach first and send it as metadata " + TOKEN_KEY)
 
     def end(self, session: Session, reason: str, error: UsmdError | None = None) -> None:
-        """End a session if it has not ended; its streams end with `error`."""
+        """End a session if it has not ended; its streams end with `error`. Of many, some end in the next turns."""
+        if session.token in self._by_token and not session.ending:
+            session.ending, session.end_error = True, error
+            self._ends.call(lambda: self._detach(session, reason))
+
+    def _detach(self, session: Session, reason: str) -> None:
         if session.token in self._by_token:
-            session.end_error = error
             self._engine.submit(events.Detach(session.process_id, reason))
 
     def close_stream(self, session: Session, stream: Stream) -> None:
@@ -247,11 +258,15 @@ class Sessions:
             self.end(session, "its fault stream ended")
 
     def end_all(self, reason: str) -> int:
-        """End all sessions because the daemon drains; returns how many."""
+        """End all sessions because the daemon drains, as `end` does; returns how many."""
         sessions = list(self._by_token.values())
         for session in sessions:
             self.end(session, reason, Draining(reason))
         return len(sessions)
+
+    async def finish(self) -> None:
+        """Wait until the sessions that `end` was called for have ended."""
+        await self._ends.finish()
 
     def _expect_stream(self, session: Session) -> None:
         if not session.opened:

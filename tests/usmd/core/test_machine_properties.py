@@ -236,7 +236,8 @@ class CoreMachine(RuleBasedStateMachine):
     def in_flight(self, *flights):
         """Keys of the pages of living regions that come in or go."""
         keys = [self.shell.core.state.frames.page[pfn] for flight in flights for pfn in sorted(flight)]
-        return [key for key in keys if key >> PAGE_BITS in self.shell.core.state.regions]
+        regions = self.shell.core.state.regions
+        return [key for key in keys if (region := regions.get(key >> PAGE_BITS)) is not None and region.gone is None]
 
     @precondition(lambda self: self.in_flight(self.shell.core.life.evicting))
     @rule(pick=INDEX, byte=st.integers(0, 255))
@@ -528,7 +529,7 @@ class RealMachine(CoreMachine):
         """Each thread goes on, or is told by SIGBUS, which an operator can explain."""
         told = {(n.fields["region_id"], n.fields["page"]) for n in self.shell.notices if n.kind == "page_poisoned"}
         for thread in self.threads:
-            if thread.state == SIGBUS and thread.region not in self.shell.gone:
+            if thread.state == SIGBUS and thread.region not in self.shell.gone and thread.process not in self.shell.ended:
                 assert (str(thread.region), str(thread.page)) in told
         if not self.under_way() and not self.recovering():
             assert self.shell.waiting == []

@@ -4,6 +4,8 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events, work
+from usmd.core.region import page_key
+from usmd.core.release import REGION_COSTS
 from usmd.core.validate import violations
 from usmd.errors import NotFound
 
@@ -117,13 +119,44 @@ def test_the_policies_of_a_process_that_ended_hear_nothing_of_its_pages(shell):
     assert shell.core.state.frames.free == 12
 
 
-def test_all_regions_of_a_session_go_by_one_command(shell):
+def told_gone(todo):
+    """Regions that commands name as gone with their session, by command."""
+    return [command.region_ids for command in todo if isinstance(command, commands.RegionsGone) and command.ended]
+
+
+@pytest.mark.parametrize("pages", [0, 1])
+def test_the_regions_of_a_session_are_gone_at_once_and_leave_the_tables_in_parts(shell, monkeypatch, pages):
+    """Each event takes no more of them out than it may, however many there are."""
+    monkeypatch.setattr(work, "PAGES_AN_EVENT", 3 * REGION_COSTS)
     process = shell.attach()
-    regions = [resident(shell, process, 1) for _ in range(3)]
-    untouched = shell.map(process, 1)
+    regions = [resident(shell, process, pages) if pages else shell.map(process, 1) for _ in range(11)]
+    state = shell.core.state
+    told = told_gone(shell.core.handle(events.Detach(process, "over"), 1.0))
+    assert told == [regions[:3]]
+    assert (state.region_count, state.processes) == (0, {})
+    for region in regions:
+        with pytest.raises(NotFound):
+            state.region(process, region)
+        with pytest.raises(NotFound):
+            shell.core.handle(events.Access(process, region, 0, 1, False), 1.0)
+    while state.releasing:
+        assert violations(shell.core) == []
+        told.append(told_gone(shell.core.handle(events.GoOn(), 1.0)))
+        assert len(state.regions) + len(state.dying) >= 11 - 3 * len(told)
+    assert [each for part in told[1:] for each in part] == [regions[3:6], regions[6:9], regions[9:]]
+    assert (state.regions, state.frames.free) == ({}, 12)
+
+
+def test_a_thread_that_waits_gets_its_error_at_once_though_its_region_leaves_the_tables_later(shell, monkeypatch):
+    monkeypatch.setattr(work, "PAGES_AN_EVENT", REGION_COSTS)
+    process = shell.attach()
+    regions = [shell.map(process, 12) for _ in range(3)]
+    for region, page in [*((regions[2], page) for page in range(12)), (regions[1], 0)]:
+        shell.core.handle(events.PageFaults(process, [events.PageFault(region, page, write=True)]), 1.0)
     todo = shell.core.handle(events.Detach(process, "over"), 1.0)
-    gone = [command for command in todo if isinstance(command, commands.RegionsGone)]
-    assert gone == [commands.RegionsGone([*regions, untouched], True)]
+    assert told_gone(todo) == [regions[:1]]
+    poisoned = [command.pages for command in todo if isinstance(command, commands.Poison)]
+    assert poisoned == [[page_key(regions[1], 0)]]
 
 
 def test_the_end_of_a_session_counts_what_its_regions_kept_by_what_its_process_did(shell):
@@ -136,8 +169,8 @@ def test_the_end_of_a_session_counts_what_its_regions_kept_by_what_its_process_d
     state, owner = shell.core.state, shell.core.state.processes[process]
     shell.do(events.Detach(process, "over"))
     assert (owner.mapped, owner.resident, owner.unevictable, owner.pinned, owner.regions) == (0, 0, 0, 0, {})
-    assert (state.unevictable, state.pinned, list(state.regions)) == (1, 1, [kept])
+    assert (state.unevictable, state.pinned, state.region_count) == (1, 1, 1)
     while shell.asked:
         assert violations(shell.core) == []
         shell.do_work()
-    assert (state.frames.free, state.dying) == (10, {})
+    assert (state.frames.free, state.dying, list(state.regions)) == (10, {}, [kept])

@@ -53,7 +53,7 @@ def set_entry(page, entry):
 
 def gone_region(core):
     region = Region(2, core.state.processes[1], 1 << 40, PAGE, PAGE, "")
-    region.gone = Unmapped("it was unmapped")
+    region.unmapped = Unmapped("it was unmapped")
     return region
 
 

@@ -35,6 +35,23 @@ def test_a_client_is_let_go_after_its_regions_were_emptied(world, monkeypatch):
     assert order == ["emptied", "poisoned", "closed"]
 
 
+def test_a_client_whose_regions_go_later_is_let_go_after_the_last_of_them(world, monkeypatch):
+    """Its session has ended, and the core names its regions in parts."""
+    order = []
+    monkeypatch.setattr(world.client.memory, "poison_all", lambda: order.append("poisoned"))
+    monkeypatch.setattr(world.client.memory, "close", lambda: order.append("closed"))
+    world.memory.add_region(OTHER, 1, PAGES)
+    other = world.memory.region(OTHER)
+    world.memory.connect(other, world.client.memory, map_memory(PAGES * world.page_size, other.memfd))
+    world.memory.farewell(world.client.memory, poison=True)
+    world.memory.drop_regions([REGION], ended=True)
+    world.memory.finish()
+    assert (order, world.client.memory.serves, other.client) == ([], True, world.client.memory)
+    world.memory.drop_regions([OTHER], ended=True)
+    world.memory.finish()
+    assert order == ["poisoned", "closed"]
+
+
 @pytest.fixture
 def second(world):
     """Another session of the process, with a region; `place` maps that at the address of the first one's."""

@@ -17,7 +17,7 @@ from usmd.policy_rules import Choice, PolicyRule, PolicyRules
 from usmd.server import sessions as module
 from usmd.server.engine import Engine
 from usmd.server.policy_changes import PolicyChanges
-from usmd.server.sessions import Sessions
+from usmd.server.sessions import ENDS_A_TURN, Sessions
 from usmd.server.watch import Watch
 from usmd.swap.memory import MemorySwapDevice
 
@@ -150,6 +150,39 @@ def test_a_forged_or_used_ticket_gets_no_session():
         assert len(bench.processes()) == 1
 
     run(conversation)
+
+
+def test_of_sessions_that_end_together_each_turn_of_the_loop_ends_a_few_and_none_is_found_any_more():
+    async def conversation(bench):
+        sessions = [bench.sessions.attach(f"app{number}", "") for number in range(3 * ENDS_A_TURN + 1)]
+        left = []
+        for session in sessions:
+            bench.sessions.end(session, "its client is gone")
+            bench.sessions.end(session, "twice does nothing", Draining("no"))
+            with pytest.raises(UnknownSession):
+                bench.sessions.find(session.token)
+        for _ in range(4):
+            left.append(len(bench.processes()))
+            await asyncio.sleep(0)
+        assert left == [2 * ENDS_A_TURN + 1, ENDS_A_TURN + 1, 1, 0]
+        assert [session.end_error for session in sessions] == [None] * len(sessions)
+        assert len(bench.sessions) == 0
+
+    run(conversation, max_sessions=20, of_user=20)
+
+
+def test_a_process_that_the_oom_policy_ends_first_is_not_detached_any_more():
+    async def conversation(bench):
+        sessions = [bench.sessions.attach(f"app{number}", "") for number in range(ENDS_A_TURN + 1)]
+        for session in sessions:
+            bench.sessions.end(session, "its client is gone")
+        last = sessions[-1]
+        bench.engine.submit(events.Broken([last.process_id], "out of memory"))
+        assert isinstance(last.end_error, SessionKilled)
+        await bench.sessions.finish()
+        assert bench.processes() == []
+
+    run(conversation, max_sessions=20, of_user=20)
 
 
 def test_the_end_of_the_identity_connection_ends_the_session():
