@@ -1,7 +1,8 @@
 """How long the daemon's loop stands, and a neighbour's fault waits, while a client asks for work on very many pages.
 
-One client has `--size` resident (1 GiB) and hints, pins, unmaps and detaches all of it at once. Meanwhile a thread of
-another client touches a page of its own each millisecond. The daemon measures its loop itself (bench.stalls_daemon).
+One client has `--size` resident (1 GiB) and hints, pins, unmaps and detaches all of it at once. Processes with very
+many regions, or very many sessions, die. Meanwhile a thread of another client touches a page of its own each
+millisecond. The daemon measures its loop itself (bench.stalls_daemon).
 Time for which the loop waits for a CPU is not counted; time for which it waits for another thread that waits for one
 is, so on a busy machine its CPU time says more. The neighbour's wait counts everything, the
 machine's other work included: the lines "nothing" and "another program frees as much" show it without work of usmd.
@@ -35,6 +36,8 @@ from usmd.sizes import parse_size
 SIZE: Final = 1 << 30
 REGIONS: Final = 1400
 REGION_PAGES: Final = 4
+SESSIONS: Final = 200
+"""Sessions of a process that dies."""
 TTL_SECONDS: Final = 0.5
 NEIGHBOUR_PAGES: Final = 1 << 16
 NEIGHBOUR_SECONDS: Final = 0.001
@@ -124,6 +127,35 @@ def resident(client: lib_usm.Client, size: int) -> lib_usm.Region:
 
 
 @contextmanager
+def victim(address: str, sessions: int, regions: int) -> Iterator[Callable[[], object]]:
+    """A process with sessions that have so many regions each, all in memory: what kills it."""
+    arguments = (address, str(sessions), str(regions), str(REGION_PAGES * PAGE))
+    with subprocess.Popen([sys.executable, "-c", _VICTIM, *arguments], stdout=subprocess.PIPE) as process:
+        if process.stdout is None:
+            raise TypeError("a pipe was asked for")
+        process.stdout.readline()
+
+        def die() -> None:
+            process.kill()
+            process.wait()
+
+        yield die
+
+
+_VICTIM: Final = """
+import signal, sys
+import lib_usm
+address, sessions, regions, size = sys.argv[1], *map(int, sys.argv[2:])
+clients = [lib_usm.connect(address, name="victim") for _ in range(sessions)]
+kept = [client.mmap(size) for client in clients for _ in range(regions)]
+for region in kept:
+    region.ensure(0, size)
+print(flush=True)
+signal.pause()
+"""
+
+
+@contextmanager
 def another_program(size: int) -> Iterator[Callable[[], object]]:
     """A program that has a memfd of so many bytes, all in memory, and maps it: what has it give them back."""
     with subprocess.Popen(
@@ -190,6 +222,10 @@ def measure(stalls: Stalls, size: int, regions: int) -> None:
         stalls.report("  usmctl regions", lambda: admin.regions(0))
     stalls.report("  a hint on each", lambda: [region.hint("PRIORITY=HIGH") for region in small])
     stalls.report(f"detach, {len(small)} regions", client.close)
+    with victim(stalls.address, 1, len(small)) as die:
+        stalls.report(f"death, {len(small)} regions", die)
+    with victim(stalls.address, SESSIONS, 1) as die:
+        stalls.report(f"death, {SESSIONS} sessions", die)
 
 
 @contextmanager
@@ -199,7 +235,7 @@ def measured(mechanism: str, size: int, regions: int) -> Iterator[tuple[OwnDaemo
         config, numbers = Path(name) / "usmd.toml", Path(name) / "numbers"
         config.write_text(f"[memory]\nmax_regions = {regions + 1}\n", encoding="utf-8")
         flags: tuple[str, ...] = ("--config", str(config), "--mechanism", mechanism, "--page-size", str(PAGE))
-        flags += ("--memory", str(2 * size + (NEIGHBOUR_PAGES + regions * REGION_PAGES) * PAGE))
+        flags += ("--memory", str(2 * size + (NEIGHBOUR_PAGES + max(regions, SESSIONS) * REGION_PAGES) * PAGE))
         flags += ("--swap", "memory:16MiB", "--alloc", "flexible_huge_pages(pages=1)")
         with running(*flags, program=("-m", "bench.stalls_daemon", str(numbers))) as daemon:
             yield daemon, Meter(numbers)

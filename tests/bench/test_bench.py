@@ -69,7 +69,8 @@ def test_the_stalls_bench_prints_a_line_for_each_thing_that_is_asked_of_many_pag
     assert [line[2:32].strip() for line in lines] == [
         "nothing", "another program frees as much", "hint PRIORITY=HIGH", "hint EVICTION=DENY", "hint cleared",
         "hint with a TTL, and its end", "pin", "unpin", "unmap", "detach", "map 3 regions", "nothing, beside them",
-        "usmctl status", "usmctl regions", "a hint on each", "detach, 3 regions",
+        "usmctl status", "usmctl regions", "a hint on each", "detach, 3 regions", "death, 3 regions",
+        "death, 200 sessions",
     ]  # fmt: skip
     assert all(float(line.partition("loop ")[2].split()[0]) > 0 for line in lines)
 
