@@ -529,7 +529,8 @@ class RealMachine(CoreMachine):
         """Each thread goes on, or is told by SIGBUS, which an operator can explain."""
         told = {(n.fields["region_id"], n.fields["page"]) for n in self.shell.notices if n.kind == "page_poisoned"}
         for thread in self.threads:
-            if thread.state == SIGBUS and thread.region not in self.shell.gone and thread.process not in self.shell.ended:
+            gone = thread.region in self.shell.gone or thread.process in self.shell.ended
+            if thread.state == SIGBUS and not gone:
                 assert (str(thread.region), str(thread.page)) in told
         if not self.under_way() and not self.recovering():
             assert self.shell.waiting == []
