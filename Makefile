@@ -22,7 +22,7 @@ run: $(STAMP) ## the demo: a real application whose memory usmd owns
 test: $(STAMP) ## the whole test suite, in four processes: end-to-end tests wait more than they compute
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
-# What is compiled is used until a source changes; `usmctl doctor` says so. It takes a C compiler, and about a minute.
+# What is compiled is used until a source changes; `usmctl doctor` says so. It takes a C compiler, and some minutes.
 compiled: $(STAMP) ## compile the hot path of this checkout by mypyc
 	@$(BIN)/python setup.py --quiet build_ext --inplace
 

@@ -1,8 +1,9 @@
 """The build of usmd: setuptools, and where a C compiler is, mypyc for the hot path.
 
-With USMD_COMPILE=1 a wheel is compiled, and so is an installation that is not editable. In a checkout `make compiled`
-compiles, and `make pure` removes that. Otherwise, and without a compiler, the package is the same Python.
-`usmd/compiled.py` decides at import whether what was compiled is used.
+A wheel is compiled, and so is an installation that is not editable, unless there is no C compiler or USMD_PURE=1; then
+the package is the same Python. With USMD_PURE=0 the build fails instead. In a checkout, and thus in an editable
+installation, `make compiled` compiles, and `make pure` removes that. `usmd/compiled.py` decides at import whether what
+was compiled is used.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
+import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,10 @@ validate.py, which is called seldom and looks at everything."""
 GROUP = "usmd.native"
 """The shared library of the compiled modules is GROUP__mypyc."""
 MANIFEST = "usmd/compiled.json"
-"""Names the compiled sources with their hashes, so that what was compiled from other sources is not used."""
+"""Names the compiled sources with their hashes, so that what was compiled from other sources is not used. In a wheel
+without compiled modules it has the reason."""
+VARIABLE = "USMD_PURE"
+OPTIMISATION = "3"
 OPTIONS = ["--config-file=", "--ignore-missing-imports", "--python-version=3.11"]
 """mypy's options: `make lint` checks types strictly; here they only decide what is generated."""
 
@@ -67,21 +72,26 @@ OPTIONS = ["--config-file=", "--ignore-missing-imports", "--python-version=3.11"
 def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:
     """What a wheel's build needs; mypy only where a compiled build is possible."""
     needs = list(build_meta.get_requires_for_build_wheel(config_settings))
-    return needs + NEEDS if asked() and not why_not() else needs
-
-
-def asked() -> bool:
-    """Whether a wheel is to be compiled."""
-    return os.environ.get("USMD_COMPILE") == "1"
+    return needs if why_not() else needs + NEEDS
 
 
 def why_not() -> str:
-    """Why the hot path cannot be compiled here; empty if it can."""
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
-    if shutil.which(compiler) is None:
-        return f"there is no C compiler {compiler}"
-    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
-        return "the headers of Python are not installed"
+    """Why the hot path cannot be compiled here, or shall not be; empty if it can."""
+    if os.environ.get(VARIABLE) == "1":
+        return f"{VARIABLE}=1 when it was installed"
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "try.c")
+        source.write_text("#include <Python.h>\n", encoding="ascii")
+        includes = [f"-I{sysconfig.get_paths()[each]}" for each in ("include", "platinclude")]
+        command = [*compiler, *includes, "-c", str(source), "-o", str(Path(folder, "try.o"))]
+        try:
+            tried = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            return f"there is no C compiler {compiler[0]} ({error.strerror})"
+    if tried.returncode:
+        said = tried.stderr.strip().partition("\n")[0] or f"exit status {tried.returncode}"
+        return f"the C compiler {compiler[0]} cannot compile with Python.h: {said}"
     return ""
 
 
@@ -95,48 +105,67 @@ def settings(arguments: list[str]) -> dict[str, Any]:
     """The arguments of `setup`, by those of setup.py."""
     # Not a module, but a handler of SIGBUS that lib_usm/sigbus.py loads; without a compiler the library does without.
     extensions: list[Extension] = [Extension("lib_usm._sigbus", ["lib_usm/sigbus.c"], optional=True)]
-    must = "--inplace" in arguments
-    if must or ("bdist_wheel" in arguments and asked()):
-        reason = why_not()
-        if not reason:
-            from mypyc.build import mypycify  # only this build needs it
-
-            try:
-                extensions += mypycify([*OPTIONS, *sources()], group_name=GROUP, opt_level="3", debug_level="0")
-            except SystemExit as error:  # mypycify has printed the reason
-                reason = f"mypyc failed with exit status {error.code}"
+    must = "--inplace" in arguments or ("bdist_wheel" in arguments and os.environ.get(VARIABLE) == "0")
+    reason = ""
+    if must or "bdist_wheel" in arguments:
+        native, reason = _native()
+        extensions += native
         if reason and must:
             sys.exit(f"usmd cannot be compiled: {reason}")
-        if reason:
-            print(f"usmd is not compiled: {reason}", file=sys.stderr)
-    return {"ext_modules": extensions, "cmdclass": {"build_ext": BuildExtensions}}
+    command = type("BuildExtensions", (BuildExtensions,), {"reason": reason, "must": must})
+    return {"ext_modules": extensions, "cmdclass": {"build_ext": command}}
+
+
+def _native() -> tuple[list[Extension], str]:
+    """The compiled modules, as C; or none, and why."""
+    reason = why_not()
+    if reason:
+        return [], reason
+    try:
+        from mypyc.build import mypycify  # only this build needs it
+
+        return mypycify([*OPTIONS, *sources()], group_name=GROUP, opt_level=OPTIMISATION, debug_level="0"), ""
+    except SystemExit as error:  # mypycify has printed the reason
+        return [], f"mypyc failed with exit status {error.code}"
+    except Exception as error:  # noqa: BLE001  # a fault of mypyc must not keep usmd from being installed
+        return [], f"mypyc failed: {error!r}"
 
 
 class BuildExtensions(build_ext):  # type: ignore[misc]  # setuptools has no types
-    """Builds all compiled modules, or none, and writes the manifest when they are there."""
+    """Builds all compiled modules, or none, and writes the manifest.
+
+    `reason`: why there are none, if a wheel is to say so. `must`: a failure is one of the build.
+    """
+
+    reason = ""
+    must = False
 
     def run(self) -> None:
-        """Build; a failure is one of the installation only if `make compiled` asked for it."""
+        """Build."""
         folder = Path() if self.inplace else Path(self.build_lib)
         (folder / MANIFEST).unlink(missing_ok=True)
         self.extensions: list[Extension]
         native = [each for each in self.extensions if not each.optional]
-        if not native:
-            super().run()
-            return
         try:
             super().run()
         except Exception as error:
-            if self.inplace:
+            if self.must or not native:
                 raise
-            print(f"usmd is not compiled: {error}", file=sys.stderr)
+            self.reason = str(error)
             self.extensions = [each for each in self.extensions if each.optional]
             for each in native:
                 Path(self.get_ext_fullpath(each.name)).unlink(missing_ok=True)
             super().run()
-            return
-        hashes = {source: hashlib.sha256(Path(source).read_bytes()).hexdigest() for source in sources()}
-        (folder / MANIFEST).write_text(json.dumps(hashes, indent=1) + "\n", encoding="ascii")
+        manifest: dict[str, object] = {}
+        if self.reason:
+            print(f"usmd is not compiled: {self.reason}", file=sys.stderr)
+            manifest = {"reason": self.reason}
+        elif native:
+            hashes = {source: hashlib.sha256(Path(source).read_bytes()).hexdigest() for source in sources()}
+            manifest = {"sources": hashes}
+        if manifest:
+            (folder / MANIFEST).parent.mkdir(parents=True, exist_ok=True)
+            (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
 
     def get_outputs(self) -> list[str]:
         """The built files, the manifest among them."""

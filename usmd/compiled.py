@@ -1,6 +1,7 @@
 """Whether usmd's hot path runs compiled or as Python, which is decided once, when usmd is imported.
 
-`tools/build_backend.py` compiles modules beside their sources, and writes a manifest with the hashes of the sources.
+`tools/build_backend.py` compiles modules beside their sources, and writes a manifest with the hashes of the sources, or
+with the reason why it compiled nothing.
 They are used all or none: compiled modules know each other's classes. If a source has changed since, or USMD_PURE=1,
 usmd is imported from the sources alone. With USMD_PURE=0 that is an ImportError instead.
 """
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 VARIABLE: Final = "USMD_PURE"
 MANIFEST: Final = "compiled.json"
@@ -48,9 +49,12 @@ def decide(package: Path, environment: Mapping[str, str]) -> Build:
 def _why_unusable(package: Path) -> str:
     """Why the compiled modules cannot be used; empty if they can."""
     try:
-        hashes: dict[str, str] = json.loads((package / MANIFEST).read_bytes())
+        manifest: dict[str, Any] = json.loads((package / MANIFEST).read_bytes())
     except FileNotFoundError:
         return "it was not compiled"
+    if "sources" not in manifest:
+        return f"it was not compiled: {manifest.get('reason', 'what was compiled is of another usmd')}"
+    hashes: dict[str, str] = manifest["sources"]
     if not any((package / f"{LIBRARY}{suffix}").is_file() for suffix in EXTENSION_SUFFIXES):
         return "it was compiled for another Python"
     for name, found in hashes.items():

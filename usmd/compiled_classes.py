@@ -48,10 +48,11 @@ def docstring_of(found: type) -> str | None:
     """The docstring of a class; of a compiled one, from its source, or None if that is not there."""
     if not is_compiled(found):
         return found.__doc__
-    file = getattr(sys.modules.get(found.__module__), "__file__", None)
-    if not isinstance(file, str):
+    package, _, name = found.__module__.rpartition(".")
+    folders = getattr(sys.modules.get(package), "__path__", None)  # a compiled module's own `__file__` may be wrong
+    if not folders:
         return None
-    source = f"{file.rpartition('/')[0]}/{found.__module__.rpartition('.')[2]}.py"
+    source = f"{next(iter(folders))}/{name}.py"
     for node in ast.parse("".join(linecache.getlines(source))).body:  # no lines if there is no such file
         if isinstance(node, ast.ClassDef) and node.name == found.__name__:
             return ast.get_docstring(node)

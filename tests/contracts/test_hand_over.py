@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.support.examples import steps
+from tests.support.made_policies import make_over
 from tests.support.shell import PAGE, Shell, make_core
 from tests.usmd.core import test_machine_properties as properties
 from usmd.core import commands, events, work
@@ -48,9 +49,9 @@ def named_by(core, process):
     return list(core.state.processes[process].policies.candidates(1000))
 
 
-def shell_with_pages(evict, **more):
+def shell_with_pages(evict, make_policy=registry.make, **more):
     """A process with 9 pages, 7 of which it may evict; which one was touched how often differs."""
-    shell = Shell(make_core(frames=12, **more))
+    shell = Shell(make_core(frames=12, make_policy=make_policy, **more))
     shell.core.state.future = lambda page: page * 7919 % 97
     process = shell.attach(evict=evict)
     region = shell.map(process, 40)
@@ -68,16 +69,25 @@ def shell_with_pages(evict, **more):
 @pytest.mark.parametrize("after", EVICT)
 @pytest.mark.parametrize("before", EVICT)
 def test_every_policy_can_follow_every_other(before, after):
-    shell, process, region = shell_with_pages(before)
-    policies = shell.core.state.processes[process].policies
-    choose, told = policies._evict.choose_victims, []
+    found, _ = registry.find("evict", before)
+    listens, told = [], []
 
-    def telling():
-        for pfn in choose():
-            told.append(pfn)
+    def telling(policy):
+        for pfn in found.choose_victims(policy):
+            if listens:
+                told.append(pfn)
             yield pfn
 
-    policies._evict.choose_victims = telling
+    def make(kind, specification, view):
+        if kind != "evict" or listens or within:
+            return registry.make(kind, specification, view)
+        within.append(True)
+        return make_over(kind, specification, view, choose_victims=telling)
+
+    within = []
+    shell, process, region = shell_with_pages(before, make)
+    policies = shell.core.state.processes[process].policies
+    listens.append(True)
     shell.do(events.SetPolicy(process, "evict", after))
     assert sorted(told) == evictable(shell.core, process)
     assert len(told) == 7

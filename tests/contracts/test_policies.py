@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
+from tests.support.made_policies import attributes_of
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.frames import FREE, PRESENT, PRIORITY_SHIFT, UNEVICTABLE
@@ -215,7 +216,7 @@ def test_evict_names_every_page_it_knows_once_and_no_other(evict, steps):
 
 def sizes(policy):
     """How many things the containers of a policy, and of those it is built on, hold."""
-    for each in vars(policy).values():
+    for each in attributes_of(policy).values():
         if isinstance(each, EvictPolicy):
             yield from sizes(each)
         elif isinstance(each, (dict, set, list)):

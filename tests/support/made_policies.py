@@ -18,6 +18,19 @@ class Quiet(EvictPolicy):
         return ()
 
 
+def make_over(kind, specification, view, **members):
+    """A policy of the registry with other members, which are its class's: a compiled one heeds no others."""
+    found, parameters = registry.find(kind, specification)
+    return type(found.__name__, (found,), {"heeds": found.heeds, **members})(view, **parameters)
+
+
+def attributes_of(thing):
+    """The attributes of an object by name, whether its class is compiled or not."""
+    compiled = (name for each in type(thing).__mro__ for name in getattr(each, "__mypyc_attrs__", ()))
+    names = {*compiled, *getattr(thing, "__dict__", ())} - {"__dict__"}
+    return {name: getattr(thing, name) for name in sorted(names) if hasattr(thing, name)}
+
+
 def shell_with(made, **settings):
     """A shell with the policies of `made`, by specification, and else those of the registry."""
 

@@ -1,9 +1,15 @@
 """What is compiled, where that is possible, and what a build needs for it."""
 
 import ast
+import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from setuptools import Distribution, Extension
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 from tools import build_backend
 
@@ -13,7 +19,16 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def _in_the_checkout(monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("USMD_COMPILE", "1")
+    for name in ("CC", build_backend.VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+
+
+def names(arguments):
+    return [each.name for each in build_backend.settings(arguments)["ext_modules"]]
+
+
+def reason_of(arguments):
+    return build_backend.settings(arguments)["cmdclass"]["build_ext"].reason
 
 
 def test_each_module_that_is_left_out_is_there():
@@ -30,19 +45,87 @@ def test_no_compiled_module_has_a_class_of_msgspec():
         assert not {"msgspec.Struct", "Event", "Command", "events.Event"}.intersection(bases), source
 
 
-def test_without_a_compiler_a_wheel_needs_no_mypy_and_has_no_compiled_modules(monkeypatch):
-    monkeypatch.setenv("CC", "no-such-compiler -O2")
-    assert build_backend.why_not() == "there is no C compiler no-such-compiler"
-    assert [each.name for each in build_backend.settings(["bdist_wheel"])["ext_modules"]] == ["lib_usm._sigbus"]
-    with pytest.raises(SystemExit, match="cannot be compiled: there is no C compiler no-such-compiler"):
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [
+        ("no-such-compiler -O2", "there is no C compiler no-such-compiler"),
+        ("false", "the C compiler false cannot compile with Python.h: exit status 1"),
+    ],
+)
+def test_without_a_compiler_a_wheel_needs_no_mypy_and_has_the_reason_for_no_compiled_modules(
+    monkeypatch, compiler, said
+):
+    monkeypatch.setenv("CC", compiler)
+    assert build_backend.why_not().startswith(said)
+    assert not set(build_backend.NEEDS).intersection(build_backend.get_requires_for_build_wheel())
+    assert names(["bdist_wheel"]) == ["lib_usm._sigbus"]
+    assert reason_of(["bdist_wheel"]).startswith(said)
+    with pytest.raises(SystemExit, match=f"cannot be compiled: {said}"):
         build_backend.settings(["build_ext", "--inplace"])
 
 
-def test_a_wheel_is_compiled_only_if_that_is_asked_for(monkeypatch):
-    monkeypatch.delenv("USMD_COMPILE")
+def test_a_wheel_is_pure_if_that_is_asked_for(monkeypatch):
+    monkeypatch.setenv("USMD_PURE", "1")
     assert not set(build_backend.NEEDS).intersection(build_backend.get_requires_for_build_wheel())
-    assert [each.name for each in build_backend.settings(["bdist_wheel"])["ext_modules"]] == ["lib_usm._sigbus"]
+    assert names(["bdist_wheel"]) == ["lib_usm._sigbus"]
+    assert reason_of(["bdist_wheel"]) == "USMD_PURE=1 when it was installed"
+
+
+def test_a_wheel_that_must_be_compiled_fails_where_it_cannot_be(monkeypatch):
+    monkeypatch.setenv("USMD_PURE", "0")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(SystemExit, match="usmd cannot be compiled: there is no C compiler no-such-compiler"):
+        build_backend.settings(["bdist_wheel"])
+
+
+@pytest.mark.parametrize("failure", [SystemExit(1), ValueError("it is odd")])
+def test_where_mypyc_fails_the_wheel_is_pure_and_says_so(monkeypatch, failure):
+    def fails(*arguments, **more):
+        raise failure
+
+    monkeypatch.setattr(build_backend, "why_not", str)
+    monkeypatch.setitem(sys.modules, "mypyc.build", SimpleNamespace(mypycify=fails))
+    assert names(["bdist_wheel"]) == ["lib_usm._sigbus"]
+    assert reason_of(["bdist_wheel"]).startswith("mypyc failed")
+
+
+def test_a_build_that_fails_leaves_no_compiled_module_and_says_why(monkeypatch, tmp_path, capsys):
+    """The modules are built all or none."""
+
+    def run(command):
+        if any(not each.optional for each in command.extensions):
+            (tmp_path / "native.so").write_bytes(b"half of it")
+            raise CompileError("the compiler was killed")
+
+    monkeypatch.setattr(build_ext, "run", run)
+    monkeypatch.setattr(build_ext, "get_ext_fullpath", lambda self, name: str(tmp_path / "native.so"))
+    command = build_backend.BuildExtensions(Distribution())
+    command.inplace, command.build_lib = False, str(tmp_path)
+    command.extensions = [Extension("native", ["native.c"]), Extension("handler", ["handler.c"], optional=True)]
+    command.run()
+    assert [each.name for each in command.extensions] == ["handler"]
+    assert not (tmp_path / "native.so").exists()
+    assert json.loads((tmp_path / build_backend.MANIFEST).read_text()) == {"reason": "the compiler was killed"}
+    assert capsys.readouterr().err == "usmd is not compiled: the compiler was killed\n"
+    command.must = True
+    command.extensions = [Extension("native", ["native.c"])]
+    with pytest.raises(CompileError):
+        command.run()
 
 
 def test_an_editable_installation_compiles_nothing_but_the_handler():
-    assert [each.name for each in build_backend.settings(["editable_wheel"])["ext_modules"]] == ["lib_usm._sigbus"]
+    assert names(["editable_wheel"]) == ["lib_usm._sigbus"]
+    assert reason_of(["editable_wheel"]) == ""
+
+
+def test_no_generator_of_a_compiled_policy_has_to_be_closed():
+    """What refers to a compiled generator no more does not close it, so its `finally` would not be reached."""
+    for source in build_backend.sources():
+        if source.startswith("usmd/policies/"):
+            tree = ast.parse(Path(source).read_text(encoding="utf-8"))
+            for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+                kinds = {type(node) for node in ast.walk(function)}
+                assert not kinds & {ast.Yield, ast.YieldFrom} or not kinds & {ast.Try, ast.With}, (
+                    source,
+                    function.name,
+                )

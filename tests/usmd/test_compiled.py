@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +24,7 @@ def package(tmp_path):
     (folder / "one.py").write_text("ONE = 1\n")
     (folder / f"{LIBRARY}{EXTENSION_SUFFIXES[0]}").write_bytes(b"")
     digest = hashlib.sha256((folder / "one.py").read_bytes()).hexdigest()
-    (folder / MANIFEST).write_text(json.dumps({"usmd/one.py": digest}))
+    (folder / MANIFEST).write_text(json.dumps({"sources": {"usmd/one.py": digest}}))
     return folder
 
 
@@ -46,6 +48,13 @@ def test_what_was_compiled_for_another_python_is_not_used(package):
 
 def test_without_a_manifest_nothing_was_compiled(tmp_path):
     assert decide(tmp_path, {}).text == "pure Python: it was not compiled"
+
+
+def test_a_wheel_without_compiled_modules_has_the_reason(package):
+    (package / MANIFEST).write_text(json.dumps({"reason": "there is no C compiler cc"}))
+    assert decide(package, {}).text == "pure Python: it was not compiled: there is no C compiler cc"
+    (package / MANIFEST).write_text(json.dumps({"usmd/one.py": "of an older usmd"}))
+    assert decide(package, {}).text == "pure Python: it was not compiled: what was compiled is of another usmd"
 
 
 def test_the_environment_decides(package, tmp_path):
@@ -79,3 +88,10 @@ def test_pure_python_is_what_a_process_runs_that_asks_for_it():
 
 def test_this_process_runs_what_it_says():
     assert machine.__file__.endswith(".py") is not usmd.BUILD.compiled
+
+
+def test_in_a_process_that_runs_compiled_all_that_was_compiled_is():
+    folder = Path(usmd.__file__).parent
+    named = json.loads((folder / MANIFEST).read_text())["sources"] if usmd.BUILD.compiled else {}
+    modules = [import_module(each.removesuffix(".py").replace("/", ".")) for each in named]
+    assert [each.__name__ for each in modules if not each.__file__.endswith(tuple(EXTENSION_SUFFIXES))] == []

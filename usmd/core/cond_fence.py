@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 from msgspec.structs import astuple
 
@@ -65,13 +66,14 @@ class CondFence(Fence):
 
         At most `limit` of each kind. All are ints; the caller checks the pages and devices that they name.
         """
-        if self._cond is None:
+        policy: Any = self._cond  # see ANYTHING
+        if policy is None:
             return 0, [], []
         stopwatch = self._state.stopwatch
         started = stopwatch()
         self._running.call = self._cond_call
         try:
-            answer = self._read(self._cond.turn(), limit)
+            answer = self._read(policy.turn(), limit)
         except ANYTHING as error:  # a policy may raise anything
             self.raised("cond", "turn", error)
             return 0, [], []

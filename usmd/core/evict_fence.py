@@ -189,10 +189,11 @@ class EvictFence(CondFence):
 
     def reason(self, pfn: int) -> str:
         """Why the evict policy chose a frame."""
-        if self._evict is not None:
+        policy: Any = self._evict  # see ANYTHING
+        if policy is not None:
             self._running.call = self.evict_call
             try:
-                reason: object = self._evict.reason(pfn)
+                reason: object = policy.reason(pfn)
                 return cut(reason) if type(reason) is str else safe_repr(reason)
             except ANYTHING as error:  # a policy may raise anything
                 self.raised("evict", "reason", error)
@@ -200,10 +201,11 @@ class EvictFence(CondFence):
 
     def swap_device(self, pfn: int) -> int | None:
         """The device that the evict policy wants for a victim, or None."""
-        if self._evict is not None:
+        policy: Any = self._evict  # see ANYTHING
+        if policy is not None:
             self._running.call = self.evict_call
             try:
-                number: object = self._evict.swap_device(pfn)
+                number: object = policy.swap_device(pfn)
             except ANYTHING as error:  # a policy may raise anything
                 self.raised("evict", "swap_device", error)
                 return None

@@ -24,7 +24,8 @@ _P = TypeVar("_P", bound=Policy)
 
 
 ANYTHING: Final = BaseException
-"""What a policy may raise without harming the daemon.
+"""What a policy may raise without harming the daemon. It may also answer anything: a call whose answer counts is made
+through a variable of type Any, else compiled code would look at the answer's type before the fence does.
 
 Every handler must call `record_error`, which re-raises exceptions that are not the policy's fault.
 """

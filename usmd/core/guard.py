@@ -53,7 +53,8 @@ class GuardedPolicies(HandOver):
 
     def allocate(self, fault: Fault) -> tuple[Allocation, bool]:
         """The pages to bring in for a fault, and whether to answer USM_YIELD."""
-        if self._alloc is None:
+        policy: Any = self._alloc  # see ANYTHING
+        if policy is None:
             return Allocation(fault.page), False
         request = self._async_rq
         request.plan = _NO_PLAN
@@ -61,7 +62,7 @@ class GuardedPolicies(HandOver):
         started = stopwatch()
         self._running.call = self._alloc_call
         try:
-            answer = self._alloc.allocate(fault, request)
+            answer: object = policy.allocate(fault, request)
         except ANYTHING as error:  # a policy may raise anything
             self.raised("alloc", "allocate", error)
             return Allocation(fault.page), False
@@ -135,6 +136,7 @@ class GuardedPolicies(HandOver):
     def unheeded(self, hint: Hint) -> list[str]:
         """Keys of a hint that no policy of the process acts on; none if a policy does not say what it heeds."""
         heeded: set[str] = set()
+        policy: Any  # see ANYTHING
         for kind, policy in (
             ("alloc", self._alloc), ("evict", self._evict), ("oom", self._oom), ("cond", self._cond),
         ):  # fmt: skip
@@ -162,13 +164,14 @@ class GuardedPolicies(HandOver):
 
     def out_of_memory(self, fault: Fault) -> int | None:
         """Number of a process that has memory and is to be ended, or None to refuse the fault."""
-        if self._oom is None:
+        policy: Any = self._oom  # see ANYTHING
+        if policy is None:
             return None
         stopwatch = self._state.stopwatch
         started = stopwatch()
         self._running.call = self._oom_call
         try:
-            answer = self._oom.choose(fault)
+            answer: object = policy.choose(fault)
         except ANYTHING as error:  # a policy may raise anything
             self.raised("oom", "choose", error)
             return None

@@ -43,14 +43,19 @@ class HandOver(EvictFence):
 
         The first notification about a page is `page_filled`. Until then only the sweep can evict that page.
         """
-        for pfn in self._named(old, 2 * len(known), self._old_one_erred) if old is not None else ():
-            if self._known is not known:
-                return  # this policy was replaced in turn, or the process is gone
-            if type(pfn) is not int:
-                break
-            if 0 <= pfn < len(known) and not known[pfn] and self._is_evictable(pfn):
-                self.page_filled(pfn)
-            yield True
+        if old is not None:
+            named = self._named(old, 2 * len(known), self._old_one_erred)
+            try:
+                for pfn in named:
+                    if self._known is not known:
+                        return  # this policy was replaced in turn, or the process is gone
+                    if type(pfn) is not int:
+                        break
+                    if 0 <= pfn < len(known) and not known[pfn] and self._is_evictable(pfn):
+                        self.page_filled(pfn)
+                    yield True
+            finally:
+                named.close()  # compiled, it is not closed when nothing refers to it any more
         for region in list(self._process.regions.values()):
             for _, pfn in region.table.resident():
                 if self._known is not known:

@@ -166,7 +166,7 @@ class MemoryView:
             raise InvalidArgument("a live memory has no known future: this policy is for `usmctl replay`")
         return future(page)
 
-    def give_up(self, pfn: int) -> None:
+    def give_up(self, pfn: object) -> None:
         """Evict the page in a frame of the process before the next event, though no fault needs the frame yet.
 
         Raises TypeError if `pfn` is not an int.

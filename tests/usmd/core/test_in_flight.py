@@ -1,9 +1,10 @@
 """Records of what is under way: who hears of the end of a fill, and what an eviction begins with."""
 
-from types import SimpleNamespace
-
+from tests.support.shell import make_core
+from usmd.core.events import PageFault
 from usmd.core.frames import NO_SLOT
 from usmd.core.in_flight import Evicting, Filling
+from usmd.core.real_faults import ThreadWaiter
 from usmd.core.region import EvictionRecord, Process, Region
 
 
@@ -13,7 +14,8 @@ def some_region():
 
 def test_the_touch_of_the_first_that_parks_is_the_fill_and_those_of_others_are_accesses():
     filling = Filling(some_region(), 7, writable=False)
-    waiters = [SimpleNamespace(told=None) for _ in range(3)]
+    faults = make_core()._real_faults
+    waiters = [ThreadWaiter(faults, filling.region, PageFault(1, 0, False), parked=True) for _ in range(3)]
     for waiter in waiters:
         filling.park(waiter)
     assert filling.waiters == waiters

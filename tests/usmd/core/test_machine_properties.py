@@ -12,7 +12,7 @@ from tests.support.examples import steps
 from tests.support.real_shell import SIGBUS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events, release, sampler, sampling, work
-from usmd.core.frames import FREE
+from usmd.core.frames import DIRTY, FREE
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import DataLoss, LimitExceeded, NoRoom, Refused, SwapIOError
 
@@ -51,6 +51,18 @@ HINT = st.sampled_from(
 )
 INDEX = st.integers(0, 40)
 """Picks one of whatever there is."""
+
+
+class OneOf:
+    """What a page may hold."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def __eq__(self, other):
+        return other in self.values
+
+    __hash__ = None
 
 
 class CoreMachine(RuleBasedStateMachine):
@@ -488,7 +500,10 @@ class RealMachine(CoreMachine):
         page, _ = self.some_pages(key, first, 0)
         if self.shell.state_of(region, page) == "PRESENT":
             self.shell.punch(region, page)
-            self.model[key][page] = bytes(PAGE)
+            state = self.shell.core.state
+            dirty = state.frames.flags[state.regions[region].table[page] - 1] & DIRTY
+            # One that was not written to since it came from swap may have its old bytes again.
+            self.model[key][page] = bytes(PAGE) if dirty else OneOf(bytes(PAGE), self.model[key][page])
 
     @precondition(lambda self: self.model)
     @rule(pick=INDEX, first=INDEX)

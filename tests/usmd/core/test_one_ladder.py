@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
+from tests.support.made_policies import make_over
 from tests.support.real_shell import DONE, RealShell
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
@@ -54,31 +55,35 @@ class Heard:
         """How many policies are being made that build on the next one."""
 
     def make(self, kind, specification, view):
-        self._within += 1
-        policy = registry.make(kind, specification, view)
-        self._within -= 1
         if self._within:
-            return policy
+            return registry.make(kind, specification, view)
+        found, _ = registry.find(kind, specification)
+        members = {}
         if kind == "evict":
-            for hook in HOOKS:
-                self._listen(view, policy, hook)
-            policy.__class__ = type("Listening", (type(policy),), {"hears_accesses": True, "hears_misses": True})
+            members = {hook: self._listening(getattr(found, hook), hook) for hook in HOOKS}
+            members |= {"hears_accesses": True, "hears_misses": True}
         elif kind == "alloc":
-            allocate = policy.allocate
-            policy.allocate = lambda fault, async_rq: (
-                self.asked.append((fault.page, fault.write, fault.swap)) or allocate(fault, async_rq)
-            )
-        return policy
+            members = {"allocate": self._asking(found.allocate)}
+        self._within += 1
+        try:
+            return make_over(kind, specification, view, **members)
+        finally:
+            self._within -= 1
 
-    def _listen(self, view, policy, hook):
-        heard = getattr(policy, hook)
-
-        def noted(number, *rest):
-            page = number if hook == "page_missed" else view.page(number)
+    def _listening(self, heard, hook):
+        def noted(policy, number, *rest):
+            page = number if hook == "page_missed" else policy.memory.page(number)
             self.told.append((hook, page & PAGE_MASK, *map(bool, rest)))
-            heard(number, *rest)
+            heard(policy, number, *rest)
 
-        setattr(policy, hook, noted)
+        return noted
+
+    def _asking(self, allocate):
+        def asked(policy, fault, async_rq):
+            self.asked.append((fault.page, fault.write, fault.swap))
+            return allocate(policy, fault, async_rq)
+
+        return asked
 
 
 class Way:

@@ -17,23 +17,25 @@ from usmd.core.policy import (
     evict_policy,
 )
 from usmd.core.view import MemoryView
-from usmd.errors import UnknownPolicy
+from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.policies import registry
 
 
 @pytest.mark.parametrize(
-    ("base", "essential"),
+    ("kind", "base", "essential"),
     [
-        (AllocPolicy, {"allocate"}),
-        (EvictPolicy, {"page_filled", "page_left", "choose_victims"}),
-        (OomPolicy, {"choose"}),
-        (ConditionalPolicy, {"turn"}),
+        ("alloc", AllocPolicy, {"allocate"}),
+        ("evict", EvictPolicy, {"page_filled", "page_left", "choose_victims"}),
+        ("oom", OomPolicy, {"choose"}),
+        ("cond", ConditionalPolicy, {"turn"}),
     ],
 )
-def test_only_the_essential_is_abstract(base, essential):
+def test_only_the_essential_is_abstract(kind, base, essential, tmp_path):
     assert set(base.essential) == essential
-    with pytest.raises(TypeError):
-        base(fake_view())
+    file = tmp_path / "lacks.py"
+    file.write_text(f"from usmd.core.policy import {base.__name__}\nclass Lacks({base.__name__}):\n    pass\n")
+    with pytest.raises(InvalidArgument, match=f"does not define {', '.join(sorted(essential))} "):
+        registry.find(kind, f"{file}:Lacks")
 
 
 def test_optional_hooks_do_nothing():

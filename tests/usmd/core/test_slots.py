@@ -2,19 +2,17 @@
 
 import pytest
 
+from tests.support.made_policies import make_over
 from tests.support.shell import Shell, make_core
 from usmd.core.swap_map import SLOT_BITS
-from usmd.policies import registry
 
 
 def page(hint="", *, policy=None, process_device=None):
     """The slots of a core with three devices, and region, page and frame of a page under a hint."""
 
     def make(kind, specification, view):
-        made = registry.make(kind, specification, view)
-        if kind == "evict":
-            made.swap_device = lambda pfn: policy
-        return made
+        members = {"swap_device": lambda self, pfn: policy} if kind == "evict" else {}
+        return make_over(kind, specification, view, **members)
 
     shell = Shell(make_core(devices=tuple((f"device{n}", 2) for n in range(3)), make_policy=make))
     process = shell.attach(swap_device=process_device)

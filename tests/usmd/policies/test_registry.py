@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.shell import Shell, make_core
+from usmd.compiled_classes import docstring_of
 from usmd.errors import InvalidArgument, UnknownPolicy
 from usmd.policies import registry
 
@@ -325,7 +326,7 @@ def test_the_entry_points_of_packages_are_entered_and_never_instead_of_what_is_t
 
 def test_a_summary_tells_of_a_policy_that_a_built_in_name_keeps_out(monkeypatch):
     monkeypatch.setitem(registry._LEFT_OUT, ("evict", "lru"), "acme.policy:Lru of package acme-lru")
-    before = registry.find("evict", "lru")[0].__doc__.partition("\n")[0]
+    before = docstring_of(registry.find("evict", "lru")[0]).partition("\n")[0]
     assert registry.summary("evict", "lru") == (
         f"{before} (not used, because the name is taken: acme.policy:Lru of package acme-lru)"
     )

@@ -23,7 +23,7 @@ class SwapBack(ConditionalPolicy):
 
     heeds = NO_HINTS
 
-    def __init__(self, memory: MemoryView, free: float = 0.2, batch: int = 64, remember: int = 1 << 18) -> None:
+    def __init__(self, memory: MemoryView, free: float = 0.2, batch: int = 64, remember: int = 262_144) -> None:
         if not 0 <= free <= 1 or batch < 1 or remember < 1:
             raise InvalidArgument(
                 f"swap_back(free={free:g},batch={batch},remember={remember}); allowed are free from 0 to 1, and batch "

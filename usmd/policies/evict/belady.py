@@ -24,6 +24,8 @@ class Belady(EvictPolicy):
         """Number of the access that next uses the page, by frame; -1 if the frame holds no page of the process."""
         self.heap: list[tuple[int, int]] = []
         """(-next use, frame). An entry that disagrees with `next_use` is stale."""
+        self.passed: list[tuple[int, int]] = []
+        """Entries of `heap` that the last choice took out, although the core refused their frames."""
         self.known = 0
         if memory.frame_count:
             memory.next_use(-1)  # raises outside of replays
@@ -54,19 +56,20 @@ class Belady(EvictPolicy):
 
     def choose_victims(self) -> Iterator[int]:
         """The farthest next use first."""
-        passed: dict[int, int] = {}
-        try:
-            while self.heap:
-                number, pfn = self.heap[0]
-                if self.next_use[pfn] != -number or pfn in passed:
-                    heappop(self.heap)
-                    continue
+        for entry in self.passed:  # here, and not when the last choice ended, because that may never be closed
+            heappush(self.heap, entry)
+        self.passed.clear()
+        refused: set[int] = set()
+        while self.heap:
+            number, pfn = self.heap[0]
+            if self.next_use[pfn] != -number:
+                heappop(self.heap)
+            elif pfn in refused:
+                self.passed.append(heappop(self.heap))
+            else:
                 yield pfn
-                if self.next_use[pfn] >= 0:  # the core refused it
-                    passed[pfn] = number
-        finally:  # also if the core needs no more victims
-            for pfn, number in passed.items():
-                heappush(self.heap, (number, pfn))
+                if self.next_use[pfn] >= 0:
+                    refused.add(pfn)
 
     def reason(self, pfn: int) -> str:
         """The number of the next access."""

@@ -11,6 +11,7 @@ from tests.support.shell import PAGE, Shell, make_core
 from usmd.core.hint_ranges import HintRange
 from usmd.core.hints import parse_hint
 from usmd.core.policy import USM_YIELD, Allocation, AsyncRequest, Fault
+from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 from usmd.policies.alloc import readahead
 from usmd.policies.alloc.async_aware import AsyncAware
@@ -20,8 +21,10 @@ from usmd.policies.alloc.readahead import Readahead
 PAGES = 96
 
 
-class Memory:
+class Memory(MemoryView):
     """Memory in which every planned page comes in, unless `leave_out` says otherwise."""
+
+    capacity = 0
 
     def __init__(self, capacity=1 << 20):
         self.capacity = capacity
@@ -30,7 +33,7 @@ class Memory:
     def frame(self, region_id, page):
         return 0 if (region_id, page) in self.present else None
 
-    def make(self, kind, specification):
+    def make(self, kind, specification, elsewhere=None):
         return {"first_fit": FirstFit, "yields": AsyncAware, "readahead": Readahead}.get(specification, FirstFit)(self)
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from tests.support.access_traces import SmallMemory, scans_and_hot_set, zipf
 from tests.support.fake_view import fake_view
+from tests.support.made_policies import Quiet
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.policies import registry
-from usmd.policies.evict.fifo import Fifo
 from usmd.policies.evict.hint_aware import HintAware
 
 
@@ -70,12 +70,34 @@ def test_the_index_stays_and_the_cache_goes():
 
 def test_the_fallback_hears_of_hints_and_may_choose_the_device():
     heard = []
-    fallback = Fifo(fake_view(new_list=list))
-    fallback.hint_changed = lambda pfn, before: heard.append((pfn, before))
-    fallback.swap_device = lambda pfn: pfn + 1
+
+    class Fallback(Quiet):
+        def hint_changed(self, pfn, before):
+            heard.append((pfn, before))
+
+        def swap_device(self, pfn):
+            return pfn + 1
+
+    fallback = Fallback(fake_view())
     policy = HintAware(fake_view(make=lambda kind, name, elsewhere: fallback, priority=lambda pfn: 1))
     policy.hint_changed(4, 1)
     assert (heard, policy.swap_device(4)) == ([(4, 1)], 5)
+
+
+def test_a_class_is_asked_for_victims_when_those_of_lower_priority_have_gone():
+    asked = []
+
+    class Fallback(Quiet):
+        def choose_victims(self):
+            asked.append(self)
+            return [len(asked)]
+
+    made = [Fallback(fake_view()) for _ in range(3)]
+    left = iter(made)
+    policy = HintAware(fake_view(make=lambda kind, name, elsewhere: next(left)))
+    victims = iter(policy.choose_victims())
+    assert (next(victims), asked) == (1, made[:1])
+    assert list(victims) == [2, 3]
 
 
 @pytest.mark.parametrize("fallback", [each for each in sorted(registry.TABLES["evict"]) if each != "belady"])

@@ -1,11 +1,11 @@
 """kill_largest: the process with most memory, the youngest of equals."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from tests.support.fake_view import fake_view
 from usmd.core.policy import Fault
+from usmd.core.region import Process
+from usmd.core.view import ProcessView
 from usmd.policies.oom.kill_largest import KillLargest
 
 
@@ -13,6 +13,10 @@ from usmd.policies.oom.kill_largest import KillLargest
     ("resident", "victim"), [({}, None), ({1: 0, 2: 0}, None), ({1: 5, 2: 9, 3: 1}, 2), ({1: 5, 2: 5, 3: 4}, 2)]
 )
 def test_the_largest_is_chosen_if_it_has_memory(resident, victim):
-    processes = [SimpleNamespace(process_id=each, resident_pages=pages) for each, pages in resident.items()]
+    processes = []
+    for each, pages in resident.items():
+        process = Process(each, "app", None, None, None)
+        process.resident = pages
+        processes.append(ProcessView(process))
     memory = fake_view(processes=lambda: processes)
     assert KillLargest(memory).choose(Fault(1, 0, 1, True, False, None)) == victim
