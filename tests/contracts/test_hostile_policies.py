@@ -387,6 +387,23 @@ def test_one_that_hangs_when_it_hears_of_touches_hears_of_one():
     assert len(heard) == 1
 
 
+class Stopped(EndsRun):
+    """What a program raises that runs the core may be of a class of its own."""
+
+
+@pytest.mark.parametrize("hook", ["page_filled", "choose_victims", "page_missed"])
+def test_what_ends_a_run_is_no_error_of_the_policy(hook):
+    def stops(self, *arguments):
+        raise Stopped
+
+    lru = registry.find("evict", "lru")[0]
+    shell = shell_with({"evict": type("Stops", (lru,), {hook: stops})})
+    process = shell.attach(evict="hostile")
+    with pytest.raises(Stopped):
+        work(shell, process)
+    assert shell.core.state.processes[process].policies.errors["evict"] == 0
+
+
 @pytest.mark.parametrize("pfn", ["x", None, [], 1.5, True])
 def test_what_is_no_frame_cannot_be_given_up(pfn):
     class Wrong(registry.find("evict", "lru")[0]):

@@ -52,6 +52,21 @@ def test_no_compiled_module_has_a_class_of_msgspec():
         ("false", "the C compiler false cannot compile with Python.h: exit status 1"),
     ],
 )
+def test_a_compiled_class_that_has_subclasses_in_python_allows_them():
+    """Else `isinstance` in compiled code says no to an object of such a subclass."""
+    compiled, closed = set(build_backend.sources()), set()
+    trees = {str(path): ast.parse(path.read_text(encoding="utf-8")) for path in Path("usmd").rglob("*.py")}
+    classes = [
+        (file, node) for file, tree in trees.items() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    ]
+    for file, node in classes:
+        if file in compiled and not any("interpreted_subclasses" in ast.unparse(each) for each in node.decorator_list):
+            closed.add(node.name)
+    for file, node in classes:
+        if file not in compiled:
+            assert closed.isdisjoint(ast.unparse(base).rpartition(".")[2] for base in node.bases), (file, node.name)
+
+
 def test_without_a_compiler_a_wheel_needs_no_mypy_and_has_the_reason_for_no_compiled_modules(
     monkeypatch, compiler, said
 ):

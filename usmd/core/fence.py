@@ -7,6 +7,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from mypy_extensions import mypyc_attr
+
 from usmd.core.blame import Blame
 from usmd.core.policy import Policy
 from usmd.core.policy_set import PolicySet
@@ -31,6 +33,7 @@ Every handler must call `record_error`, which re-raises exceptions that are not 
 """
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class EndsRun(BaseException):
     """Raised within a policy call by the program that runs the core, to end the run. Not an error of the policy."""
 

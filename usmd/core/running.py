@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mypy_extensions import mypyc_attr
 
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PolicyHung(BaseException):
     """Raised by the watch within a policy call that does not return; its text says where the call was.
 
