@@ -45,13 +45,6 @@ def test_no_compiled_module_has_a_class_of_msgspec():
         assert not {"msgspec.Struct", "Event", "Command", "events.Event"}.intersection(bases), source
 
 
-@pytest.mark.parametrize(
-    ("compiler", "said"),
-    [
-        ("no-such-compiler -O2", "there is no C compiler no-such-compiler"),
-        ("false", "the C compiler false cannot compile with Python.h: exit status 1"),
-    ],
-)
 def test_a_compiled_class_that_has_subclasses_in_python_allows_them():
     """Else `isinstance` in compiled code says no to an object of such a subclass."""
     compiled, closed = set(build_backend.sources()), set()
@@ -67,6 +60,13 @@ def test_a_compiled_class_that_has_subclasses_in_python_allows_them():
             assert closed.isdisjoint(ast.unparse(base).rpartition(".")[2] for base in node.bases), (file, node.name)
 
 
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [
+        ("no-such-compiler -O2", "there is no C compiler no-such-compiler"),
+        ("false", "the C compiler false cannot compile with Python.h: exit status 1"),
+    ],
+)
 def test_without_a_compiler_a_wheel_needs_no_mypy_and_has_the_reason_for_no_compiled_modules(
     monkeypatch, compiler, said
 ):
