@@ -7,7 +7,8 @@ which the process was stopped or waited for a CPU does not count. A call that sl
 do so several times as long.
 
 Python code can be interrupted so, even if it sleeps or waits, and C code that looks for signals, such as a regular
-expression. Other C code cannot, nor a loop that catches BaseException. Modules may take long to load.
+expression. Other C code cannot, nor usmd's own policies where they are compiled, nor a loop that catches BaseException.
+Modules may take long to load.
 """
 
 from __future__ import annotations

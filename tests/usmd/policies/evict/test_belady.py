@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.support.access_traces import SmallMemory, uniform
 from tests.support.examples import examples
+from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
 from usmd.core.region import PAGE_MASK
 from usmd.errors import InvalidArgument
@@ -48,6 +49,19 @@ def fewest_misses(trace, frames):
                 following[after] = min(count, following.get(after, count))
         states = following
     return min(states.values())
+
+
+def test_a_choice_that_is_broken_off_and_never_closed_loses_no_page():
+    shell = Shell(make_core())
+    shell.core.state.future = lambda page: page + 10
+    process = shell.attach(evict="belady")
+    region = shell.map(process, 4)
+    for page in range(4):
+        shell.put(process, region, page, b"x" * PAGE)
+    policy = shell.core.state.processes[process].policies._evict
+    begun = iter(policy.choose_victims())
+    assert [next(begun), next(begun)] == [3, 2]
+    assert list(policy.choose_victims()) == [3, 2, 1, 0]
 
 
 def test_the_farthest_goes_and_what_is_never_used_again_first():
