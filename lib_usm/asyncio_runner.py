@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from lib_usm.errors import ClosedError
-from lib_usm.message_stream import MessageStream
-from lib_usm.pager import Pager
+from lib_usm.pager import Pager, Stream
 from lib_usm.steps import Place, Steps
 from lib_usm.waits import Wait
 
@@ -36,7 +35,7 @@ class _Task:
 class AsyncioRunner:
     """The stream of one loop, opened by `open_pager`. Only `close` may be called outside of that loop."""
 
-    def __init__(self, open_pager: Callable[[], tuple[MessageStream, Pager]], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, open_pager: Callable[[], tuple[Stream, Pager]], loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._stream, self._pager = open_pager()
         self._descriptor = self._stream.fileno()

@@ -27,9 +27,8 @@ from lib_usm.errors import (
     again,
 )
 from lib_usm.limits import limit_reached
-from lib_usm.message_stream import MessageStream
 from lib_usm.page_table import PageTable
-from lib_usm.pager import Pager
+from lib_usm.pager import Pager, Stream
 from lib_usm.runner import WaitingRunner
 from lib_usm.steps import Place, Steps
 from lib_usm.waits import FaultsWait, TokenWait, Wait
@@ -111,7 +110,7 @@ class BlockingRunner:
 
     def __init__(
         self,
-        open_pager: Callable[[], tuple[MessageStream, Pager]],
+        open_pager: Callable[[], tuple[Stream, Pager]],
         calls: Calls,
         explain: Callable[[UsmError], UsmError],
     ) -> None:
@@ -119,7 +118,7 @@ class BlockingRunner:
         self._calls = calls
         self._explain = explain
         self._lock = threading.Lock()
-        self._stream: MessageStream | None = None
+        self._stream: Stream | None = None
         self._pager: Pager | None = None
         self._wakeup = -1
         self._reading = False

@@ -22,8 +22,7 @@ import greenlet
 from lib_usm import steps
 from lib_usm.errors import InvalidArgument
 from lib_usm.limits import limit_reached
-from lib_usm.message_stream import MessageStream
-from lib_usm.pager import Pager
+from lib_usm.pager import Pager, Stream
 from lib_usm.uthread import MAY_FAULT, Join, UThread, running
 from lib_usm.waits import Wait
 
@@ -88,7 +87,7 @@ class KThread:
         self._left = 0
         """uThreads that are still to run in this turn."""
         self._hub: greenlet.greenlet | None = None
-        self._stream: MessageStream
+        self._stream: Stream
         self._pager: Pager
         self._poll: select.poll
         self._wakeup = self._descriptor = -1
@@ -123,7 +122,7 @@ class KThread:
 
     # Life
 
-    def open(self, stream: MessageStream, pager: Pager) -> None:
+    def open(self, stream: Stream, pager: Pager) -> None:
         """Prepare to run, with a stream of its own and the pager on it. Raises LimitExceeded or OSError."""
         self._stream, self._pager = stream, pager
         try:

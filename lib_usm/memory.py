@@ -68,6 +68,12 @@ class Memory:
                 raise
             return mapping
 
+    def open_stream(self) -> socket.socket:
+        """Get the socket of a new fault stream; see usm_wire.local_stream. Raises UsmError."""
+        with self._lock:
+            (descriptor,) = self._ask(client_pb2.MemoryRequest(stream=client_pb2.MemoryStream()), expect=1)
+            return socket.socket(fileno=descriptor)
+
     def _ask(
         self, request: client_pb2.MemoryRequest, send: list[int] | None = None, expect: int = 0, *, first: bool = False
     ) -> list[int]:

@@ -25,9 +25,17 @@ _MAX_TOKENS: Final = 1 << 16
 
 
 class Stream(Protocol):
-    """The part of lib_usm.message_stream.MessageStream that the pager uses."""
+    """Messages each way: a lib_usm.message_stream.MessageStream, or a lib_usm.local_stream.LocalStream."""
 
     end: UsmError | None
+    """Why the stream ended; None before."""
+
+    def fileno(self) -> int:
+        """The descriptor to poll for reading; -1 once it is closed."""
+
+    @property
+    def wants_to_send(self) -> bool:
+        """True if the descriptor is to be polled for writing too; then call `receive`."""
 
     def send(self, message: bytes) -> None:
         """Send a message, or keep it until the daemon has room."""

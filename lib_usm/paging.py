@@ -21,8 +21,10 @@ from lib_usm.errors import (
     OutOfRange,
     WrongType,
 )
+from lib_usm.local_stream import LocalStream
+from lib_usm.memory import Memory
 from lib_usm.message_stream import MessageStream
-from lib_usm.pager import Pager
+from lib_usm.pager import Pager, Stream
 from lib_usm.session import Session, SessionRegion
 from lib_usm.steps import StepsRegion
 from lib_usm.waits import FaultRange
@@ -52,14 +54,16 @@ class PagingSession(Session):
         self._asyncio_runners: dict[asyncio.AbstractEventLoop, AsyncioRunner] = {}
         super().__init__(address, name=name, alloc=alloc, evict=evict)
         # The partial does not refer to the client, so that the client can be dropped.
-        opener = partial(_open_pager, str(self._where.path), self.channel, self.limits.max_batch_faults)
-        self.threads = BlockingRunner(opener, self._calls, self.channel.explained)
+        self._opener = partial(
+            _open_pager, self._memory, str(self._where.path), self.channel, self.limits.max_batch_faults
+        )
+        self.threads = BlockingRunner(self._opener, self._calls, self.channel.explained)
         """The runner of threads that wait."""
 
-    def open_pager(self) -> tuple[MessageStream, Pager]:
+    def open_pager(self) -> tuple[Stream, Pager]:
         """Open a fault stream on its own connection, for one scheduler; it ends with the session. Raises UsmError."""
         self.check_open()
-        return _open_pager(str(self._where.path), self.channel, self.limits.max_batch_faults)
+        return self._opener()
 
     def asyncio_runner(self) -> AsyncioRunner:
         """The runner for tasks of the running asyncio loop. Raises InvalidArgument outside of asyncio, and UsmError."""
@@ -119,8 +123,14 @@ class PagingSession(Session):
         return region.table, region.region_id, first_page, page_count
 
 
-def _open_pager(path: str, channel: SessionChannel, max_batch_faults: int) -> tuple[MessageStream, Pager]:
-    stream = MessageStream(path, _STREAM_METHOD, channel.metadata)
+def _open_pager(
+    memory: Memory | None, path: str, channel: SessionChannel, max_batch_faults: int
+) -> tuple[Stream, Pager]:
+    stream: Stream
+    if memory is None:
+        stream = MessageStream(path, _STREAM_METHOD, channel.metadata)
+    else:
+        stream = LocalStream(memory.open_stream())
     return stream, Pager(stream, max_batch_faults)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from usm_wire import local_stream
 from usmd.config import MemoryConfig, PolicyRules, ServerConfig
 from usmd.core.placement import MAX_GUESSES
 from usmd.core.settings import CoreSettings
@@ -59,6 +60,7 @@ def phrases():
         f"| {admission.MAX_MESSAGE // MIB} MiB gathered by gRPC; {stream / MIB:g} MiB of faults and accesses,",
         f"{store // MIB} MiB and {store % MIB >> 10} KiB of a Store,",
         f"{MAX_REQUEST_BYTES >> 10} KiB of any other request,",
+        f"{local_stream.MAX_REQUEST_BYTES >> 10} KiB on a fault stream of the memory socket |",
         f"| A Load or Store | {MAX_TRANSFER_BYTES // MIB} MiB, or one page if that is more |",
         f"| {fault_stream.MAX_BATCH_FAULTS:,} faults; {pages} pages.",
         f"A message is handled {fault_stream.PART_PAGES} pages at a stretch,",
@@ -87,7 +89,7 @@ def test_numbers_that_are_words_and_those_of_the_other_parts_are_of_the_code():
     shares = descriptors.Shares.of(8 * 1024 + descriptors.KEPT)
     assert (shares.regions, shares.connections) == (4096, 1024)
     assert shares.memory_connections == 2048 // descriptors.OF_MEMORY
-    assert (descriptors.OF_A_REGION, descriptors.OF_MEMORY) == (2, 3)
+    assert (descriptors.OF_A_REGION, descriptors.OF_MEMORY) == (2, 4)
     patience, minute = off_loop.PATIENCE_SECONDS, off_loop.MINUTE
     assert (minute, allowance.TELL_SECONDS) == (60, 10)
     latest = loop_watch.CLIENT_SECONDS + loop_watch.LOOK_SECONDS + TICK_SECONDS

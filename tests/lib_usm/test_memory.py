@@ -340,3 +340,19 @@ def test_a_refusal_is_heard_that_came_while_the_request_was_on_its_way(tmp_path)
         with pytest.raises(lib_usm.LimitExceeded, match="too many"):
             Memory(SocketAddress(f"unix:{tmp_path / 'usmd.sock'}"), "token")
         thread.join(SECONDS)
+
+
+def test_a_stream_is_the_socket_that_came(server, memory):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        server.answer(OK, [theirs.fileno()])
+        with memory.open_stream() as stream:
+            assert server.requests[-1][0].HasField("stream")
+            ours.sendall(b"from the daemon")
+            assert stream.recv(100) == b"from the daemon"
+
+
+def test_a_stream_that_is_refused_is_the_error_that_it_stands_for(server, memory):
+    server.answer(pb.MemoryReply(reason=reason("LIMIT_EXCEEDED"), message="too many").SerializeToString())
+    with pytest.raises(lib_usm.LimitExceeded, match="too many"):
+        memory.open_stream()

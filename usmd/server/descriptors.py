@@ -20,8 +20,8 @@ MOST: Final = 1 << 20
 """The limit is not raised beyond this."""
 OF_A_REGION: Final = 2
 """Descriptors of a region of real memory: its memfd and its residency map."""
-OF_MEMORY: Final = 3
-"""Descriptors of a memory connection: itself, a userfaultfd, a pidfd."""
+OF_MEMORY: Final = 4
+"""Descriptors of a memory connection: itself, a userfaultfd, a pidfd, and a fault stream handed over by it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Shares:
     """Connections to the clients' socket, and as many to the identity socket."""
 
     memory_connections: int
-    """Connections to the memory socket."""
+    """Connections to the memory socket; and as many fault streams that were handed over by them."""
 
     @classmethod
     def of(cls, limit: int) -> Shares:

@@ -1,4 +1,4 @@
-"""One call of StreamFaults: takes faults, accesses and regions to unmap, and writes their outcomes, on the loop.
+"""One stream of faults: takes faults, accesses and regions to unmap, and writes their outcomes, on the loop.
 
 A client that does not read delays its own stream alone: nothing more is taken from the stream until the client reads.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, Protocol
 
 import grpc.aio
+from google.protobuf.message import Message
 
 from usm_wire.pb.usm.v1 import client_pb2
 from usmd.core import events
 from usmd.errors import InvalidArgument, NotFound, UsmdError
-from usmd.server.admission import Context
 from usmd.server.engine import Engine
 from usmd.server.rpc import check_message
 from usmd.server.sessions import Session, Sessions, Stream
@@ -31,18 +31,26 @@ PART_PAGES: Final = 512
 _EOF: Final = grpc.aio.EOF
 
 
-class FaultStream:
-    """The call that serves one stream of a session."""
+class Wire(Protocol):
+    """How a stream's messages travel: gRPC's context of the call, or usmd.server.local_stream.LocalWire."""
 
-    def __init__(
-        self, engine: Engine, transfers: Transfers, sessions: Sessions, session: Session, context: Context
-    ) -> None:
+    async def read(self) -> Any:  # noqa: ANN401 - as gRPC declares it
+        """The next message, Malformed in its place, or grpc.aio.EOF."""
+
+    async def write(self, message: Message, /) -> None:
+        """Write a message; waits while the client does not read."""
+
+
+class FaultStream:
+    """Serves one stream of a session."""
+
+    def __init__(self, engine: Engine, transfers: Transfers, sessions: Sessions, session: Session, wire: Wire) -> None:
         """Open a stream; raises LimitExceeded if the session may not have another."""
         self._engine = engine
         self._transfers = transfers
         self._sessions = sessions
         self._session = session
-        self._context = context
+        self._wire = wire
         self._page_size = engine.core.state.settings.page_size
         self._gate = asyncio.Lock()
         self._stream: Stream = session.open_stream()
@@ -68,7 +76,7 @@ class FaultStream:
             raise session.end_error
 
     async def _read(self) -> None:
-        while (message := await self._context.read()) is not _EOF:
+        while (message := await self._wire.read()) is not _EOF:
             check_message(message)
             faults, accesses = message.faults, message.accesses
             if message.unmapped_region_ids:
@@ -188,4 +196,4 @@ class FaultStream:
                 process = self._engine.core.state.processes.get(self._session.process_id)
                 if process is not None and message.accessed:
                     message.over_budget_pages = self._session.newly_over_budget(process.counters.deny_over_budget)
-                await self._context.write(message)
+                await self._wire.write(message)

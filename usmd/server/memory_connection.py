@@ -29,6 +29,7 @@ from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.few_a_turn import FewATurn
+from usmd.server.local_stream import LocalStreams
 from usmd.server.memory_packets import MAX_DESCRIPTORS, peer_pidfd, reply_of, request_of, send_kill
 from usmd.server.session_calls import EMPTIED_SECONDS, SessionCalls
 from usmd.server.sessions import ENDS_A_TURN, Session, Sessions
@@ -63,6 +64,7 @@ class Surroundings:
     timeout: float
     allowance: Allowance
     sampling: TouchSampling
+    streams: LocalStreams
     dispose: Callable[[int], None]
     ends: FewATurn = field(default_factory=lambda: FewATurn(ENDS_A_TURN))
     connections: set[Connection] = field(default_factory=set)
@@ -151,20 +153,17 @@ class Connection:
             self._unmap(request.unmap.region_id)
         elif kind == "hint":
             response = self._around.calls.hint(self._live_session(), request.hint)
-            if response.done():
-                self._answer(client_pb2.MemoryReply(hint=response.result()))
-            else:
-                self._later(response.done, lambda: self._hinted(response), HINT_SECONDS)
-        else:
-            raise InvalidArgument("the packet asks for nothing; send attach, begin, region, mapped, map, unmap or hint")
+            self._later(response.done, lambda: self._hinted(response), HINT_SECONDS)
+        elif kind == "stream":
+            with self._around.streams.open(self._live_session()) as end:
+                self._answer(client_pb2.MemoryReply(), [end.fileno()])
 
     def _hinted(self, response: asyncio.Future[client_pb2.HintRegionResponse]) -> None:
         if response.done():
             self._answer(client_pb2.MemoryReply(hint=response.result()))
         else:
-            self._answer(
-                reply_of(LimitExceeded(f"the hint is in force, but not on all pages after {HINT_SECONDS:g} s"))
-            )
+            late = f"the hint is in force, but not on all pages after {HINT_SECONDS:g} s"
+            self._answer(reply_of(LimitExceeded(late)))
 
     def _later(self, ready: Callable[[], bool], then: Callable[[], None], seconds: float) -> None:
         """Call `then` when `ready`, or `seconds` later. No packet is read before, so that replies keep their order."""

@@ -63,6 +63,10 @@ def refuse(peer: socket.socket, why: str) -> None:
 def request_of(data: bytes) -> client_pb2.MemoryRequest:
     """The request of a packet; raises InvalidArgument."""
     try:
-        return client_pb2.MemoryRequest.FromString(data)
+        request = client_pb2.MemoryRequest.FromString(data)
     except DecodeError:
         raise InvalidArgument("the packet is not a valid MemoryRequest") from None
+    if request.WhichOneof("request") is None:
+        allowed = ", ".join(each.name for each in request.DESCRIPTOR.oneofs_by_name["request"].fields)
+        raise InvalidArgument(f"the packet asks for nothing; send one of {allowed}")
+    return request

@@ -25,6 +25,7 @@ from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.identity import bound, peer_of
+from usmd.server.local_stream import LocalStreams
 from usmd.server.memory_connection import Connection, Surroundings
 from usmd.server.memory_packets import refuse
 from usmd.server.session_calls import SessionCalls
@@ -66,7 +67,17 @@ class MemorySocket:
         self._wakeup = wakeup
         self._allowance = Allowance("memory", of_user, min(in_all, MAX_CONNECTIONS), engine.now)
         self._around = Surroundings(
-            engine, memory, sessions, calls, wakeup, features, timeout, self._allowance, sampling, self._dispose
+            engine,
+            memory,
+            sessions,
+            calls,
+            wakeup,
+            features,
+            timeout,
+            self._allowance,
+            sampling,
+            LocalStreams(engine, sessions, min(in_all, MAX_CONNECTIONS)),
+            self._dispose,
         )
         memory.on_held = self._held
         self._ticks = 0

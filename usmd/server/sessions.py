@@ -186,6 +186,7 @@ class Sessions:
         self._check_room()
         session = self._begin(name, pid, uid, choice)
         session.on_ended = on_ended
+        session.opened = 1  # none of its streams is its own
         return session
 
     def _check_room(self) -> None:

@@ -64,3 +64,9 @@ def test_a_kill_that_is_not_allowed_is_told(monkeypatch):
 
     monkeypatch.setattr(signal, "pidfd_send_signal", refuse_it)
     assert not send_kill(0)
+
+
+def test_a_request_for_nothing_is_told_what_there_is():
+    allowed = "attach, region, mapped, begin, map, unmap, hint, stream"
+    with pytest.raises(InvalidArgument, match=f"asks for nothing; send one of {allowed}"):
+        request_of(b"")
