@@ -11,7 +11,7 @@ import pytest
 import lib_usm
 from lib_usm.identity import connect
 from lib_usm.message_stream import MessageStream
-from tests.support.daemon import wait_until
+from tests.support.daemon import running_daemon, wait_until
 from tests.support.raw_http2 import CONTINUATION, HEADERS, Connection, call_headers, frame, literal, pump_until_still
 from tests.support.real_daemon import Bystander, real_daemon
 from tests.support.real_memory import require_real_memory
@@ -150,9 +150,10 @@ def test_connections_beyond_a_users_are_closed_and_others_are_served(tmp_path, s
 
 @pytest.mark.parametrize("idle", [0, 4], ids=["its own", "beside idle ones"])
 def test_a_client_whose_connections_are_too_many_gets_the_limit_by_name_and_its_session_goes_on(tmp_path, idle):
-    """Each kThread has a connection; a session of its user gives 4, and `max_user_connections` one more."""
+    """Over simulated memory each kThread has a connection; a session gives 4, `max_user_connections` one more."""
+    flags = ("--memory", "1MiB", "--swap", "memory:1MiB")
     with (
-        real_daemon(tmp_path, config="[server]\nmax_user_connections = 1\n") as daemon,
+        running_daemon(tmp_path, *flags, config="[server]\nmax_user_connections = 1\n") as daemon,
         ExitStack() as opened,
         lib_usm.connect(daemon.address) as client,
     ):
