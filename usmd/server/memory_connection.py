@@ -27,6 +27,7 @@ from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.policy_rules import Choice
 from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
+from usmd.server.fault_reader import FaultReader
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.few_a_turn import FewATurn
 from usmd.server.local_stream import LocalStreams
@@ -36,16 +37,10 @@ from usmd.server.sessions import ENDS_A_TURN, Session, Sessions
 from usmd.server.touch_sampling import TouchSampling
 
 Opening = client_pb2.MemoryAttach | client_pb2.MemoryBegin
-MAX_PIECES: Final = 4096
-"""Pieces that the regions of a client may be in."""
 HINT_SECONDS: Final = 60.0
 """Longest wait for a hint to be applied to its pages in memory."""
 AGAIN_SECONDS: Final = 0.005
 """Time between two tries to answer a request that must wait."""
-MAX_ROUNDS: Final = 16
-"""Reads of one client's faults before other work has its turn: a thread that was woken may fault again at once."""
-TURN_SECONDS: Final = 0.0005
-"""No further read after so long: faults on pages that come from swap at once take long."""
 
 
 @dataclass
@@ -84,7 +79,7 @@ class Connection:
         self.session: Session | None = None
         """The session whose memory this is."""
         self._client: ClientMemory | None = None
-        self._reading = False
+        self._faults: FaultReader | None = None
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(around.timeout, self.close)
         """Closes a connection without a session; later, tries again to answer a request that must wait."""
@@ -247,9 +242,10 @@ class Connection:
         self._pidfd, self._client, self.session = pidfd, client, session
         around.allowance.settle(self._uid)
         around.sampling.begin(client, session.process_id, pidfd)
-        client.on_early = self._serve_soon
         self._loop.add_reader(pidfd, self._gone, pidfd, "its client is gone")
-        self._loop.add_reader(client.descriptor, self._faults)
+        self._faults = FaultReader(
+            around.engine, around.sampling, around.wakeup, client, session, self._pid, self._ended
+        )
         return session
 
     def _region(self, region_id: int) -> RealRegion:
@@ -289,57 +285,10 @@ class Connection:
             lambda: calls.is_emptied(region_id), lambda: self._answer(client_pb2.MemoryReply()), EMPTIED_SECONDS
         )
 
-    # Faults
-
-    def _faults(self) -> None:
-        client, session, around = self._client, self.session, self._around
-        if client is None or session is None:
-            return
-        rounds, linger_until, turn_ends = 0, 0.0, around.engine.now() + TURN_SECONDS
-        while rounds < MAX_ROUNDS and self._client is client:  # its faults may have ended it
-            try:
-                faults = client.read()
-            except OSError as error:
-                if not uffd.broken(client.descriptor):
-                    log.event("faults_not_read", process_id=session.process_id, error=str(error))
-                self._ended("its userfaultfd reports no more faults")
-                return
-            if faults:
-                rounds += 1
-            if faults and session.ended.is_set():
-                client.refuse(faults)
-            elif faults:
-                around.sampling.faults(session.process_id, faults)
-                linger_until = around.wakeup.faulted(self._pid, client.last_thread, len(faults))
-            now = around.engine.now()
-            if now >= turn_ends or (not faults and now >= linger_until):
-                break
-        if not rounds and uffd.broken(client.descriptor):
-            self._ended("its userfaultfd reports no more faults")
-
     def check(self) -> None:
-        """End the session if its regions are in too many pieces, or if its userfaultfd reports no more faults.
-
-        The loop reports the latter only once.
-        """
-        if self._client is None:
-            return
-        if uffd.broken(self._client.descriptor):
-            self._ended("its userfaultfd reports no more faults")
-        elif self._client.piece_count > MAX_PIECES:
-            self._ended(
-                f"its regions are in more than {MAX_PIECES} pieces, by mremap or left mapped after they were given back"
-            )
-
-    def _serve_soon(self) -> None:
-        """Serve faults that another operation has read, after that operation."""
-        if not self._reading:
-            self._reading = True
-            self._loop.call_soon(self._serve_early)
-
-    def _serve_early(self) -> None:
-        self._reading = False
-        self._faults()
+        """End the session if its regions are in too many pieces, or if its userfaultfd reports no more faults."""
+        if self._faults is not None:
+            self._faults.check()
 
     # End
 
@@ -400,7 +349,8 @@ class Connection:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
         if self._client is not None:
-            self._loop.remove_reader(self._client.descriptor)
+            if self._faults is not None:
+                self._faults.close()
             around.sampling.end(self._client)
             around.memory.farewell(self._client, poison=poison)
             self._client = None

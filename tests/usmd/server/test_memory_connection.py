@@ -6,7 +6,6 @@ What holds of attached ones too is in test_memory_socket.
 import contextlib
 import os
 import socket
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,10 +16,6 @@ from tests.usmd.server.raw_memory import PAGE, Peer, connect
 from usm_wire.pb.usm.v1 import client_pb2 as pb
 from usm_wire.pb.usm.v1 import common_pb2
 from usm_wire.userfaultfd import open_userfaultfd
-from usmd.core.events import PageFault
-from usmd.server.fault_wakeup import Sleep
-from usmd.server.memory_connection import MAX_ROUNDS, TURN_SECONDS, Connection
-from usmd.server.sessions import Session
 
 FRAMES = 64
 PAGES = 8
@@ -237,33 +232,3 @@ def test_replies_come_in_the_order_of_their_requests(plain):
         socket.send_fds(plain.connection, [unmap_it.SerializeToString()], [])
     assert plain.hear()[0].message == "ok"
     assert plain.hear()[0].reason == common_pb2.FAILURE_REASON_NOT_FOUND
-
-
-def test_a_fault_of_a_session_that_has_ended_is_an_error_while_its_regions_are_still_there():
-    faults, refused = [PageFault(1, 0, write=False)], []
-    connection = Connection.__new__(Connection)
-    connection._pid = 1
-    connection.session = Session("token", 1)
-    connection.session.ended.set()
-    connection._client = SimpleNamespace(read=lambda: faults[len(refused) :], refuse=refused.extend, descriptor=-1)
-    connection._around = SimpleNamespace(engine=SimpleNamespace(now=lambda: 0.0))
-    connection._faults()
-    assert refused == faults
-
-
-@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, MAX_ROUNDS), (0.6 * TURN_SECONDS, 2), (2 * TURN_SECONDS, 1)])
-def test_faults_that_take_long_leave_the_loop_its_turns(seconds, rounds):
-    clock, batches = [0.0], []
-
-    def serve(process_id, faults):
-        batches.append(faults)
-        clock[0] += seconds
-
-    connection = Connection.__new__(Connection)
-    connection._pid = 1
-    connection.session = Session("token", 1)
-    connection._client = SimpleNamespace(read=lambda: [PageFault(1, 0, write=False)], last_thread=1)
-    engine, sampling = SimpleNamespace(now=lambda: clock[0]), SimpleNamespace(faults=serve)
-    connection._around = SimpleNamespace(engine=engine, sampling=sampling, wakeup=Sleep())
-    connection._faults()
-    assert len(batches) == rounds

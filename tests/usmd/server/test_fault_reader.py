@@ -1,0 +1,132 @@
+"""Which faults of a client are served in a turn of the loop. What comes of them is in test_memory_connection."""
+
+import asyncio
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from usmd.core.events import PageFault
+from usmd.mechanism import uffd
+from usmd.server.fault_reader import MAX_PIECES, MAX_ROUNDS, TURN_SECONDS, FaultReader
+from usmd.server.fault_wakeup import Sleep
+from usmd.server.sessions import Session
+
+FAULT = PageFault(1, 0, write=False)
+
+
+class World:
+    """A reader on a pipe in place of a userfaultfd, with a clock that the test sets."""
+
+    def __init__(self, read, **client):
+        self.now, self.batches, self.failures, self.seconds = 0.0, [], [], 0.0
+        self.descriptor, self._other = os.pipe()
+        self.client = SimpleNamespace(read=read, last_thread=1, descriptor=self.descriptor, piece_count=1, **client)
+        self.session = Session("token", 1)
+        engine, sampling = SimpleNamespace(now=lambda: self.now), SimpleNamespace(faults=self._serve)
+        self.reader = FaultReader(engine, sampling, Sleep(), self.client, self.session, 1, self._fail)
+
+    def _serve(self, process_id, faults):
+        self.batches.append(faults)
+        self.now += self.seconds
+
+    def _fail(self, reason):
+        self.failures.append(reason)
+        self.reader.close()
+
+    def close(self):
+        self.reader.close()
+        os.close(self.descriptor)
+        os.close(self._other)
+
+
+def in_loop(test):
+    async def main():
+        await test()
+
+    asyncio.run(main())
+
+
+def test_a_fault_of_a_session_that_has_ended_is_an_error_while_its_regions_are_still_there():
+    async def test():
+        refused = []
+        world = World(lambda: [FAULT][len(refused) :], refuse=refused.extend)
+        world.session.ended.set()
+        world.reader.read()
+        assert (refused, world.batches) == ([FAULT], [])
+        world.close()
+
+    in_loop(test)
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, MAX_ROUNDS), (0.6 * TURN_SECONDS, 2), (2 * TURN_SECONDS, 1)])
+def test_faults_that_take_long_leave_the_loop_its_turns(seconds, rounds):
+    async def test():
+        world = World(lambda: [FAULT])
+        world.seconds = seconds
+        world.reader.read()
+        assert len(world.batches) == rounds
+        world.close()
+
+    in_loop(test)
+
+
+def test_faults_that_another_operation_has_read_are_served_once_after_it():
+    async def test():
+        waiting = [[FAULT], []]
+        world = World(lambda: waiting.pop(0) if waiting else [])
+        world.client.on_early()
+        world.client.on_early()
+        assert world.batches == []
+        await asyncio.sleep(0)
+        assert world.batches == [[FAULT]]
+        world.client.on_early()
+        world.close()
+        await asyncio.sleep(0)
+        assert len(world.batches) == 1
+
+    in_loop(test)
+
+
+def test_its_own_fault_may_end_it():
+    async def test():
+        world = World(lambda: [FAULT])
+        world._serve = world.reader._sampling.faults
+        world.reader._sampling.faults = lambda *_: (world.batches.append(FAULT), world.reader.close())
+        world.reader.read()
+        assert world.batches == [FAULT]
+        world.close()
+
+    in_loop(test)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_cannot_be_read_ends_the_session_and_is_logged_unless_the_client_is_gone(monkeypatch, logged, broken):
+    def read():
+        raise OSError(5, "odd")
+
+    async def test():
+        monkeypatch.setattr(uffd, "broken", lambda _: broken)
+        world = World(read)
+        world.reader.read()
+        assert world.failures == ["its userfaultfd reports no more faults"]
+        world.close()
+
+    in_loop(test)
+    assert [line["event"] for line in logged] == ([] if broken else ["faults_not_read"])
+
+
+def test_a_client_of_too_many_pieces_or_without_a_userfaultfd_is_ended(monkeypatch):
+    async def test():
+        world = World(list)
+        world.reader.check()
+        assert world.failures == []
+        world.client.piece_count = MAX_PIECES + 1
+        world.reader.check()
+        assert f"more than {MAX_PIECES} pieces" in world.failures[-1]
+        monkeypatch.setattr(uffd, "broken", lambda _: True)
+        world.reader.check()
+        assert world.failures[-1] == "its userfaultfd reports no more faults"
+        world.close()
+
+    in_loop(test)

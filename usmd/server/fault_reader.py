@@ -1,0 +1,101 @@
+"""Reads the page faults of one client from its userfaultfd, and has them served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from usmd import log
+from usmd.mechanism import uffd
+from usmd.mechanism.client_memory import ClientMemory
+from usmd.server.engine import Engine
+from usmd.server.fault_wakeup import Sleep
+from usmd.server.sessions import Session
+from usmd.server.touch_sampling import TouchSampling
+
+MAX_PIECES: Final = 4096
+"""Pieces that the regions of a client may be in."""
+MAX_ROUNDS: Final = 16
+"""Reads of one client's faults before other work has its turn: a thread that was woken may fault again at once."""
+TURN_SECONDS: Final = 0.0005
+"""No further read after so long: faults on pages that come from swap at once take long."""
+
+
+class FaultReader:
+    """Serves faults from now on, until `close`. `failed` ends the session with a reason, and closes this."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sampling: TouchSampling,
+        wakeup: Sleep,
+        client: ClientMemory,
+        session: Session,
+        pid: int,
+        failed: Callable[[str], None],
+    ) -> None:
+        self._now = engine.now
+        self._sampling = sampling
+        self._wakeup = wakeup
+        self._client = client
+        self._session = session
+        self._pid = pid
+        self._failed = failed
+        self._early = self._closed = False
+        self._loop = asyncio.get_running_loop()
+        client.on_early = self._serve_soon
+        self._loop.add_reader(client.descriptor, self.read)
+
+    def read(self) -> None:
+        """Serve the faults that have happened, and those that happen meanwhile, for a turn of the loop."""
+        client, session = self._client, self._session
+        rounds, linger_until, turn_ends = 0, 0.0, self._now() + TURN_SECONDS
+        while rounds < MAX_ROUNDS and not self._closed:  # its faults may have ended it
+            try:
+                faults = client.read()
+            except OSError as error:
+                if not uffd.broken(client.descriptor):
+                    log.event("faults_not_read", process_id=session.process_id, error=str(error))
+                self._failed("its userfaultfd reports no more faults")
+                return
+            if faults:
+                rounds += 1
+            if faults and session.ended.is_set():
+                client.refuse(faults)
+            elif faults:
+                self._sampling.faults(session.process_id, faults)
+                linger_until = self._wakeup.faulted(self._pid, client.last_thread, len(faults))
+            now = self._now()
+            if now >= turn_ends or (not faults and now >= linger_until):
+                break
+        if not rounds and not self._closed and uffd.broken(client.descriptor):
+            self._failed("its userfaultfd reports no more faults")
+
+    def check(self) -> None:
+        """End the session if its regions are in too many pieces, or if its userfaultfd reports no more faults.
+
+        The loop reports the latter only once.
+        """
+        if uffd.broken(self._client.descriptor):
+            self._failed("its userfaultfd reports no more faults")
+        elif self._client.piece_count > MAX_PIECES:
+            self._failed(
+                f"its regions are in more than {MAX_PIECES} pieces, by mremap or left mapped after they were given back"
+            )
+
+    def _serve_soon(self) -> None:
+        """Serve faults that another operation has read, after that operation."""
+        if not self._early:
+            self._early = True
+            self._loop.call_soon(self._serve_early)
+
+    def _serve_early(self) -> None:
+        self._early = False
+        if not self._closed:
+            self.read()
+
+    def close(self) -> None:
+        """Read no more faults."""
+        self._closed = True
+        self._loop.remove_reader(self._client.descriptor)
