@@ -15,7 +15,7 @@ from typing import Final
 from usmd.core.events import PageFault
 from usmd.mechanism import ranges, uffd
 from usmd.mechanism.address_map import Piece
-from usmd.mechanism.process_mappings import mappings_of, parts_between
+from usmd.mechanism.poisoning import Poisoning
 from usmd.mechanism.put_off import PutOff, cut
 from usmd.mechanism.region_addresses import RegionAddresses
 from usmd.mechanism.sampled_pages import KIND_FLAGS, KIND_OF, SampledPages
@@ -26,8 +26,6 @@ MAX_MESSAGES: Final = 64
 BUSY_TRIES: Final = 50
 """How often a call is tried while a remap is unfinished, before it is put off."""
 BUSY_SECONDS: Final = 1e-5
-MAX_HALVINGS: Final = 4096
-"""How often a range with holes is halved to poison its mapped parts. Bounds the time that a client can cost."""
 STUCK_SECONDS: Final = 0.1
 """For how long no call waits again for a client whose remap did not end."""
 
@@ -56,15 +54,14 @@ class ClientMemory:
         self._page_size = page_size
         self._at = RegionAddresses()
         self.sampled = SampledPages(descriptor, self._at, self._patiently)
+        self._poisoning = Poisoning(descriptor, self._at, self._patiently, can=Feature.POISON in features)
         self._gone: set[int] = set()
         """Regions that are gone. A touch of what the client still maps of them is an error."""
         self._early: list[PageFault] = []
         self._tries = 0
         self._stuck_until = 0.0
         self._put_off: list[PutOff] = []
-        self._poisons: list[PutOff] = []
-        """Ranges still to be poisoned; those of `_put_off` are still to be zeroed."""
-        self._halvings = 0
+        """Ranges still to be zeroed."""
 
     # Mappings
 
@@ -127,7 +124,7 @@ class ClientMemory:
         The kernel checks the process alone: it would let this userfaultfd poison and unprotect that region's pages.
         """
         self._at.take_out(address, length)
-        self._poisons, _ = cut(self._poisons, 0, address, length)
+        self._poisoning.spare(0, address, length)
 
     # Faults
 
@@ -170,7 +167,7 @@ class ClientMemory:
     def _fault(self, flags: int, address: int) -> PageFault | None:
         region_id, offset = self._at.find(address)
         if offset is None or region_id in self._gone:
-            self._poison_from(address & -HARDWARE_PAGE, HARDWARE_PAGE)
+            self._poisoning.poison_at(address & -HARDWARE_PAGE, HARDWARE_PAGE)
             return None
         return PageFault(region_id, offset // self._page_size, flags & FLAG_WRITE > 0, KIND_OF[flags & KIND_FLAGS])
 
@@ -178,8 +175,8 @@ class ClientMemory:
 
     def zero(self, region_id: int, offset: int, length: int) -> bool:
         """Fill missing bytes with zeros and wake the threads that wait; returns whether any byte was missing."""
-        if self._poisons:  # the range is valid again, and a late poison would remove its write protection
-            self._poisons, _ = cut(self._poisons, region_id, offset, length)
+        if self._poisoning.put_off:  # the range is valid again, and a late poison would remove its write protection
+            self._poisoning.spare(region_id, offset, length)
         found = self._at.maps[region_id]
         if found.whole is not None and self._zero_page(found.whole + offset, length):
             return True
@@ -231,8 +228,8 @@ class ClientMemory:
 
         Errors: EEXIST: the client has put a page there. ENOENT: the client does not map it. EAGAIN: try again.
         """
-        if self._poisons:  # as in `zero`
-            self._poisons, _ = cut(self._poisons, region_id, offset, length)
+        if self._poisoning.put_off:  # as in `zero`
+            self._poisoning.spare(region_id, offset, length)
         mode = 0 if writable else uffd.COPY_WRITE_PROTECTED
         found = self._at.maps[region_id]
         done = 0
@@ -305,49 +302,11 @@ class ClientMemory:
 
     def poison(self, region_id: int, offset: int, length: int) -> bool:
         """Make touches of missing bytes raise SIGBUS; False if the kernel cannot."""
-        found = self._at.maps.get(region_id)
-        pieces = [] if found is None else found.locate(offset, length)
-        done = [self._poison_from(address, count) for _, count, address in pieces]  # all, even if one fails
-        if found is not None and found.locate(offset, length) != pieces:  # a remap was read meanwhile
-            done += [self._poison_from(address, count) for _, count, address in found.locate(offset, length)]
-        return all(done)
+        return self._poisoning.poison(region_id, offset, length)
 
-    def _poison_from(self, address: int, length: int) -> bool:
-        self._halvings = 0
-        return self._poison_at(address, length)
-
-    def _poison_at(self, address: int, length: int) -> bool:
-        if Feature.POISON not in self.features:
-            return False
-        while length > 0:
-            done, error = self._patiently(uffd.poison, address, length)
-            address, length = address + done, length - done
-            if error == errno.EEXIST and not self._unmark(address):
-                error = errno.EAGAIN
-            if error == errno.EAGAIN:
-                region_id, offset = self._at.find(address)
-                self._poisons.append((0, address, length) if offset is None else (region_id, offset, length))
-                return True
-            if error in ranges.NOWHERE and length > HARDWARE_PAGE and self._halvings < MAX_HALVINGS:
-                self._halvings += 1
-                half = length // 2 & -HARDWARE_PAGE or HARDWARE_PAGE
-                first = self._poison_at(address, half)
-                return self._poison_at(address + half, length - half) and first
-            if error and error != errno.EEXIST:
-                return ranges.failed(self.descriptor, "poison", address, length, error)
-            if error:
-                address, length = address + HARDWARE_PAGE, length - HARDWARE_PAGE
-        return True
-
-    def _unmark(self, address: int) -> bool:
-        """Poison a missing page that still has a mark of write protection; a present page stays.
-
-        False while a remap is unfinished.
-        """
-        unmarked = ranges.unprotect(self.descriptor, address, HARDWARE_PAGE)
-        _, error = uffd.poison(self.descriptor, address, HARDWARE_PAGE, on_busy=lambda: False)
-        ranges.wake(self.descriptor, address, HARDWARE_PAGE)
-        return error != errno.EAGAIN and (unmarked or error != errno.EEXIST)
+    def poison_all(self) -> None:
+        """Make every later touch of a missing page raise SIGBUS, because the daemon will not serve it."""
+        self._poisoning.poison_all(self.pid)
 
     def not_wanted(self, region_id: int, offset: int, length: int) -> None:
         """Forget what was put off for a range."""
@@ -362,25 +321,7 @@ class ClientMemory:
         for region_id, offset, length in put_off:
             if region_id in self._at.maps:
                 self.zero(region_id, offset, length)
-        poisons, self._poisons = self._poisons, []
-        for region_id, offset, length in poisons:
-            if region_id:
-                self.poison(region_id, offset, length)
-            else:
-                self._poison_from(offset, length)
-
-    def poison_all(self) -> None:
-        """Make every later touch of a missing page raise SIGBUS, because the daemon will not serve it."""
-        mappings = mappings_of(self.pid) if self._at.maps else []
-        for found in list(self._at.maps.values()):
-            for piece in list(found.pieces):
-                if mappings is None:  # another user's process: its mappings are not known
-                    self._poison_from(piece.address, piece.length)
-                    continue
-                for first, length in parts_between(mappings, piece.address, piece.address + piece.length):
-                    # Else evicted pages could not be poisoned: they keep a mark of write protection.
-                    ranges.unprotect(self.descriptor, first, length)
-                    self._poison_from(first, length)
+        self._poisoning.retry()
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -12,8 +12,6 @@ is reported, and an eviction of a page that stayed clean takes no I/O.
 from __future__ import annotations
 
 import errno
-import mmap
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -21,10 +19,11 @@ from typing import Final
 from usm_wire.residency import RESIDENT, RESIDENT_BYTE, reason_at
 from usmd.core.commands import SlotPage
 from usmd.core.region import PAGE_BITS, PAGE_MASK
-from usmd.errors import SwapIOError, Unmapped, UsmdError
+from usmd.errors import UsmdError
 from usmd.mechanism.base import Busy, Errors, Mechanism, Stage
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.departures import Departures
+from usmd.mechanism.filling import Filling
 from usmd.mechanism.off_loop import Punching, Run, punch
 from usmd.mechanism.real_region import MAX_RUNS, RealRegion
 from usmd.mechanism.staging import Block, MemfdStage, Staging
@@ -33,8 +32,6 @@ from usmd.mechanism.uffd import HARDWARE_PAGE
 NAME: Final = "userfaultfd"
 STABLE_BYTES: Final = 1 << 20
 """Bytes of protected pages that are kept from the check for zeros until their write."""
-MAX_BUSY: Final = 1000
-"""How often the daemon tries to fill a page while its client interferes."""
 
 
 class UserfaultfdMemory(Mechanism):
@@ -57,6 +54,7 @@ class UserfaultfdMemory(Mechanism):
         self._stable: dict[int, bytes] = {}
         """By page key: bytes of a protected page, so that its write does not read them again. The oldest go first."""
         self._punching = Punching()
+        self._filling = Filling(page_size, self._regions, self._punch)
         self._departures = Departures(clock)
         self.on_held: Callable[[int, str], None] = lambda _region, _why: None
         """Called with a region and a reason when its client has delayed a job too long and must end."""
@@ -316,12 +314,12 @@ class UserfaultfdMemory(Mechanism):
         stage.tries += 1
         if len(results) == 1:  # the usual case, with little overhead
             if results[0] is None:
-                self._fill_run(stage, [0], results)
+                self._filling.run(stage, [0], results)
             if not isinstance(results[0], Busy):
                 self.unstage(stage)
             return results
         for indexes in stage.left(results):
-            self._fill_run(stage, indexes, results)
+            self._filling.run(stage, indexes, results)
         if not any(isinstance(result, Busy) for result in results):
             self.unstage(stage)
         return results
@@ -331,50 +329,6 @@ class UserfaultfdMemory(Mechanism):
         super().unstage(stage)
         if isinstance(stage, MemfdStage):
             self._staging.give_back(stage)
-
-    def _fill_run(self, stage: MemfdStage, indexes: list[int], results: Errors) -> None:
-        size = self._page_size
-        first = stage.pages[indexes[0]]
-        region = self._regions.get(first.page >> PAGE_BITS)
-        if region is None:
-            return  # the core knows, and frees frame and slot
-        page, count = first.page & PAGE_MASK, len(indexes)
-        if region.client is None:
-            for number, index in enumerate(indexes):
-                start = (page + number) * size
-                region.mapping[start : start + size] = stage.buffers[index]
-                stage.done[index] = size
-            region.residency[page : page + count] = RESIDENT_BYTE * count
-            return
-        skip = stage.done[indexes[0]]
-        done, error = region.client.copy(
-            region.region_id, page * size + skip, count * size - skip,
-            stage.block.address + indexes[0] * size + skip, writable=first.writable,
-        )  # fmt: skip
-        done += skip
-        if done == size and count == 1:
-            stage.done[indexes[0]] = size
-            region.residency[page] = RESIDENT
-            return
-        whole, part = divmod(done, size)
-        for index in indexes[:whole]:
-            stage.done[index] = size
-        region.residency[page : page + whole] = RESIDENT_BYTE * whole
-        if error == 0:
-            return
-        stage.done[indexes[whole]] = part
-        if error == errno.EEXIST:
-            # The client has written to the memfd where the page was missing. The bytes from swap count, not these.
-            position = page * size + done
-            self._punch(region, [(position & -mmap.PAGESIZE, mmap.PAGESIZE)])
-        if error in (errno.EEXIST, errno.EAGAIN) and stage.tries < MAX_BUSY:
-            for index in indexes[whole:]:
-                results[index] = Busy("a page cannot be brought in just now")
-        elif count > 1:
-            for index in indexes[whole:]:  # the client has split its mapping: one by one
-                self._fill_run(stage, [index], results)
-        else:
-            results[indexes[0]] = _why(error)
 
     def tick(self) -> None:
         """Retry what an unfinished remap or a lack of memory has delayed."""
@@ -427,9 +381,3 @@ def _read(region: RealRegion, start: int, length: int, page_size: int) -> Iterat
         data = region.read(first, min(most, start + length - first))
         for each in range(0, len(data), page_size):
             yield data[each : each + page_size]
-
-
-def _why(error: int) -> UsmdError:
-    if error in (errno.ENOENT, errno.ESRCH):
-        return Unmapped("its client has unmapped the page")
-    return SwapIOError(f"the page cannot be brought in: {os.strerror(error)}")

@@ -22,13 +22,13 @@ def key(page, region=REGION):
 class World:
     """Real memory with a region of PAGES pages, all absent, that a client maps."""
 
-    def __init__(self, page_size, *, connected=True, minor=False):
+    def __init__(self, page_size, *, connected=True, minor=False, poison=True):
         self.page_size = page_size
         self.memory = UserfaultfdMemory(page_size)
         self.memory.add_region(REGION, 1, PAGES)
         self.region = self.memory.region(REGION)
         self.memfd = os.dup(self.region.memfd)
-        self.client = Client(page_size, minor=minor)
+        self.client = Client(page_size, minor=minor, poison=poison)
         self.address = self.client.map(self.memfd, PAGES * page_size)
         if connected:
             self.connect()
@@ -89,6 +89,10 @@ def large():
     made = World(LARGE)
     yield made
     made.close()
+
+
+def full(page, world):
+    return bytes([page + 1]) * world.page_size
 
 
 def open_descriptors():

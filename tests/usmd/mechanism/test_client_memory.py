@@ -4,12 +4,23 @@ import errno
 import itertools
 import mmap
 import os
-from types import SimpleNamespace
 
 import pytest
 import structlog
 
 from tests.support.real_memory import require_real_memory
+from tests.usmd.mechanism.client_world import (
+    OTHER,
+    PAGES,
+    REGION,
+    SIZE,
+    Clock,
+    first_byte,
+    patient,
+    poisoning,
+    stuck,
+    world,
+)
 from tests.usmd.mechanism.mapped import (
     HARDWARE_PAGE,
     Client,
@@ -26,84 +37,7 @@ from usmd.mechanism import client_memory, uffd
 from usmd.mechanism.client_memory import BUSY_TRIES, STUCK_SECONDS, ClientMemory
 from usmd.mechanism.uffd import Drained, Feature
 
-REGION, OTHER = 7, 8
-PAGES = 8
-SIZE = PAGES * HARDWARE_PAGE
-
-
-class World:
-    """A client with two regions of PAGES hardware pages, and bytes of the daemon's to copy from."""
-
-    def __init__(self, **options):
-        self.client = Client(HARDWARE_PAGE, **options)
-        self.memory = self.client.memory
-        self.memfds = {region: os.memfd_create("test") for region in (REGION, OTHER)}
-        self.addresses = {}
-        for region, memfd in self.memfds.items():
-            os.ftruncate(memfd, SIZE)
-            self.addresses[region] = self.client.map(memfd, SIZE)
-            self.memory.register(region, self.addresses[region], SIZE)
-        self.address = self.addresses[REGION]
-        self.source = map_memory(SIZE)
-        write(self.source, b"".join(bytes([page + 1]) * HARDWARE_PAGE for page in range(PAGES))).result()
-
-    def at(self, page, region=REGION):
-        return self.addresses[region] + page * HARDWARE_PAGE
-
-    def zero(self, page, pages=1, region=REGION):
-        return self.memory.zero(region, page * HARDWARE_PAGE, pages * HARDWARE_PAGE)
-
-    def copy(self, page, pages=1, *, writable=True):
-        """Page n of the region gets bytes n + 1."""
-        offset = page * HARDWARE_PAGE
-        return self.memory.copy(REGION, offset, pages * HARDWARE_PAGE, self.source + offset, writable=writable)
-
-    def protect(self, page, pages=1):
-        return self.memory.protect(REGION, page * HARDWARE_PAGE, pages * HARDWARE_PAGE)
-
-    def unprotect(self, page, pages=1):
-        self.memory.unprotect(REGION, page * HARDWARE_PAGE, pages * HARDWARE_PAGE)
-
-    def poison(self, page, pages=1):
-        return self.memory.poison(REGION, page * HARDWARE_PAGE, pages * HARDWARE_PAGE)
-
-    def refill(self, page):
-        return self.memory.refill(REGION, page * HARDWARE_PAGE, HARDWARE_PAGE, self.source)
-
-    def held(self, region=REGION):
-        return os.fstat(self.memfds[region]).st_blocks * 512 // HARDWARE_PAGE
-
-    def close(self):
-        self.client.close()
-        for memfd in self.memfds.values():
-            os.close(memfd)
-        unmap(self.source, SIZE)
-
-
-@pytest.fixture
-def world():
-    require_real_memory()
-    made = World()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def poisoning(world):
-    if Feature.POISON not in world.client.features:
-        pytest.skip("this kernel cannot poison")
-    return world
-
-
-@pytest.fixture
-def patient(monkeypatch):
-    """A client is waited for however long it takes to get on with its remap, on a machine that is busy."""
-    monkeypatch.setattr(client_memory, "BUSY_TRIES", 1 << 30)
-
-
-def first_byte(address):
-    """The byte of a page that is there."""
-    return read(address).result()[0]
+__all__ = ["patient", "poisoning", "stuck", "world"]
 
 
 # Faults
@@ -353,15 +287,6 @@ def test_zeros_during_a_remap_of_the_very_pages_can_be_had_where_they_go(world, 
         assert touching.result() == b"\0"
 
 
-def test_poison_during_a_remap_of_the_very_page_is_where_it_goes(poisoning, patient):
-    to = poisoning.client.spare(SIZE)
-    moving = remap(poisoning.at(0), HARDWARE_PAGE, to)
-    poisoning.client.wait_for_message()
-    assert poisoning.poison(0)
-    assert moving.result() == to
-    assert poisoning.client.is_poisoned(to)
-
-
 def test_faults_that_are_read_in_the_middle_of_a_fill_are_told_later_and_at_once(world):
     early = []
     world.memory.on_early = lambda: early.append(1)
@@ -471,114 +396,7 @@ def test_a_mapping_that_was_split_is_protected_and_poisoned_as_a_whole(poisoning
         writing.result()
 
 
-# Poison
-
-
-def test_poison_is_for_missing_pages_only(poisoning):
-    poisoning.copy(2)
-    assert poisoning.poison(0, 5)
-    assert [poisoning.client.is_poisoned(poisoning.at(page)) for page in range(5)] == [True, True, False, True, True]
-    assert first_byte(poisoning.at(2)) == 3
-    assert poisoning.memory.read() == []
-
-
-def test_poison_goes_over_the_mark_that_a_missing_page_was_protected(poisoning):
-    poisoning.copy(1)
-    assert poisoning.protect(0, 4)
-    advise(poisoning.at(1), HARDWARE_PAGE, mmap.MADV_REMOVE)
-    assert poisoning.poison(0, 4)
-    assert [poisoning.client.is_poisoned(poisoning.at(page)) for page in range(4)] == [True] * 4
-
-
-def test_who_waits_for_a_page_that_is_poisoned_gets_an_error(poisoning):
-    poisoning.protect(3)
-    touches = [poisoning.client.wait_in_system_call(poisoning.at(page)) for page in (2, 3)]
-    poisoning.client.faults(2)
-    assert poisoning.poison(2, 2)
-    assert [touch.result() for touch in touches] == [errno.EFAULT, errno.EFAULT]
-
-
-def test_poison_finds_pages_that_were_moved(poisoning):
-    to = poisoning.client.spare(SIZE)
-    poisoning.client.moved(poisoning.at(2), 2 * HARDWARE_PAGE, to)
-    assert poisoning.poison(0, 5)
-    places = [poisoning.at(0), poisoning.at(1), to, to + HARDWARE_PAGE, poisoning.at(4)]
-    assert [poisoning.client.is_poisoned(place) for place in places] == [True] * 5
-
-
-def test_poison_of_what_is_nowhere_has_nothing_to_do(poisoning):
-    unmap(poisoning.at(1), HARDWARE_PAGE)
-    assert poisoning.poison(1)
-    assert poisoning.memory.poison(1234, 0, HARDWARE_PAGE)
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_all_that_is_missing_is_poisoned_when_nobody_serves_any_more(poisoning, known, monkeypatch):
-    poisoning.copy(1)
-    unmap(poisoning.at(5), HARDWARE_PAGE)
-    to = poisoning.client.spare(SIZE)
-    poisoning.client.moved(poisoning.at(2), HARDWARE_PAGE, to)
-    if not known:
-        monkeypatch.setattr(client_memory, "mappings_of", lambda pid: None)
-    poisoning.memory.poison_all()
-    places = [poisoning.at(0), to, poisoning.at(3), poisoning.at(4)]
-    assert [poisoning.client.is_poisoned(place) for place in places] == [True] * 4
-    assert first_byte(poisoning.at(1)) == 2
-    assert poisoning.client.is_poisoned(poisoning.at(0, OTHER))
-    if known:
-        assert poisoning.client.is_poisoned(poisoning.at(7))
-
-
-def test_without_the_feature_nobody_gets_an_error():
-    require_real_memory()
-    world = World(poison=False)
-    assert not world.poison(1)
-    world.memory.poison_all()
-    world.memory.drop([REGION], ended=True)
-    touching = read(world.at(1))
-    world.client.wait_for_message()
-    assert world.memory.read() == []
-    assert not touching.done
-    world.client.stop_serving()  # then there is no userfaultfd
-    assert touching.result() == b"\0"
-    world.close()
-
-
 # A client that is stuck in a remap
-
-
-class Clock:
-    """Stands for the module `time`: counts sleeps, and no time passes but as told."""
-
-    def __init__(self):
-        self.now = 1000.0
-        self.sleeps = 0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.sleeps += 1
-
-
-@pytest.fixture
-def stuck(world, monkeypatch):
-    """A client whose remap never ends: fills are refused, and nothing can be read."""
-
-    def refuse(*_, on_busy, **__):
-        while on_busy():
-            pass
-        return Drained(0, errno.EAGAIN)
-
-    clock = Clock()
-    monkeypatch.setattr(client_memory, "time", clock)  # for its sleep
-    monkeypatch.setattr(world.memory, "_clock", clock.monotonic)
-    with monkeypatch.context() as patch:
-        for name in ("zero", "copy", "poison"):
-            patch.setattr(uffd, name, refuse)
-        patch.setattr(world.memory, "_zero_page", lambda *_: False)
-        patch.setattr(world.memory, "_copy_pages", lambda *_: 0)
-        yield SimpleNamespace(world=world, clock=clock, memory=world.memory, let_go=patch.undo)
 
 
 def test_a_client_that_is_stuck_in_a_remap_is_waited_for_once_and_again_after_a_while(stuck):
@@ -647,35 +465,6 @@ def test_of_a_region_that_is_gone_what_was_put_off_is_poisoned(stuck):
     assert [stuck.world.client.is_poisoned(stuck.world.at(page)) for page in (0, 1)] == [True, True]
 
 
-def test_poison_that_is_put_off_is_done_later(stuck):
-    if Feature.POISON not in stuck.world.client.features:
-        pytest.skip("this kernel cannot poison")
-    assert stuck.world.poison(0, 2)
-    stuck.let_go()
-    stuck.memory.retry()
-    assert [stuck.world.client.is_poisoned(stuck.world.at(page)) for page in (0, 1)] == [True, True]
-
-
-@pytest.mark.parametrize("fill", ["copy", "zero"])
-def test_what_is_brought_in_while_its_poison_is_put_off_is_poisoned_no_more_and_its_writes_are_heard_of(stuck, fill):
-    if Feature.POISON not in stuck.world.client.features:
-        pytest.skip("this kernel cannot poison")
-    world = stuck.world
-    assert world.poison(0, 3)
-    stuck.let_go()
-    if fill == "copy":
-        assert world.copy(1, writable=False) == Drained(HARDWARE_PAGE, 0)
-    else:
-        assert world.zero(1)
-        assert world.protect(1)
-    world.memory.retry()
-    assert [world.client.is_poisoned(world.at(page)) for page in (0, 2)] == [True, True]
-    writing = write(world.at(1), b"w")
-    assert world.client.faults() == [PageFault(REGION, 1, True, PROTECTED)]
-    world.unprotect(1)
-    writing.result()
-
-
 def test_zeros_for_which_there_is_no_memory_are_put_off(world, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(world.memory, "_zero_page", lambda *_: False)
@@ -714,21 +503,6 @@ def test_a_page_that_cannot_be_protected_is_not_said_to_be(world, monkeypatch):
         assert not world.protect(3)
     assert clock.sleeps == waited
     assert logged == []  # a client on a busy machine may be long about a remap, which is no error
-
-
-def test_poison_of_a_page_whose_mark_cannot_be_taken_away_is_done_later(poisoning, monkeypatch):
-    def busy(*_, **__):
-        raise BlockingIOError(errno.EAGAIN, "busy")
-
-    assert poisoning.protect(0)
-    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logged:
-        patch.setattr(uffd, "write_protect", busy)
-        assert poisoning.poison(0)
-        poisoning.memory.retry()
-    assert not poisoning.client.is_poisoned(poisoning.at(0))
-    poisoning.memory.retry()
-    assert poisoning.client.is_poisoned(poisoning.at(0))
-    assert logged == []
 
 
 def test_who_cannot_be_let_write_is_woken_and_told_again(world, monkeypatch):

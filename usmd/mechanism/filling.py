@@ -1,0 +1,87 @@
+"""Brings staged pages of real memory to where clients see them: copied by a client's userfaultfd, else to the memfd."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from usm_wire.residency import RESIDENT, RESIDENT_BYTE
+from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.errors import SwapIOError, Unmapped, UsmdError
+from usmd.mechanism.base import Busy, Errors
+from usmd.mechanism.off_loop import Run
+from usmd.mechanism.real_region import RealRegion
+from usmd.mechanism.staging import MemfdStage
+
+MAX_BUSY: Final = 1000
+"""How often the daemon tries to fill a page while its client interferes."""
+
+
+class Filling:
+    """Fills pages of `regions`, the ones that are not gone. `punch` gives back the memory of ranges of a region."""
+
+    __slots__ = ("_page_size", "_punch", "_regions")
+
+    def __init__(
+        self, page_size: int, regions: Mapping[int, RealRegion], punch: Callable[[RealRegion, list[Run]], None]
+    ) -> None:
+        self._page_size = page_size
+        self._regions = regions
+        self._punch = punch
+
+    def run(self, stage: MemfdStage, indexes: list[int], results: Errors) -> None:
+        """Fill the pages of a stage at `indexes`, neighbours in one region; sets why a page cannot come in `results`.
+
+        Busy: try again. `stage.done` gets how many bytes of each page are filled.
+        """
+        size = self._page_size
+        first = stage.pages[indexes[0]]
+        region = self._regions.get(first.page >> PAGE_BITS)
+        if region is None:
+            return  # the core knows, and frees frame and slot
+        page, count = first.page & PAGE_MASK, len(indexes)
+        if region.client is None:
+            for number, index in enumerate(indexes):
+                start = (page + number) * size
+                region.mapping[start : start + size] = stage.buffers[index]
+                stage.done[index] = size
+            region.residency[page : page + count] = RESIDENT_BYTE * count
+            return
+        skip = stage.done[indexes[0]]
+        done, error = region.client.copy(
+            region.region_id, page * size + skip, count * size - skip,
+            stage.block.address + indexes[0] * size + skip, writable=first.writable,
+        )  # fmt: skip
+        done += skip
+        if done == size and count == 1:
+            stage.done[indexes[0]] = size
+            region.residency[page] = RESIDENT
+            return
+        whole, part = divmod(done, size)
+        for index in indexes[:whole]:
+            stage.done[index] = size
+        region.residency[page : page + whole] = RESIDENT_BYTE * whole
+        if error == 0:
+            return
+        stage.done[indexes[whole]] = part
+        if error == errno.EEXIST:
+            # The client has written to the memfd where the page was missing. The bytes from swap count, not these.
+            position = page * size + done
+            self._punch(region, [(position & -mmap.PAGESIZE, mmap.PAGESIZE)])
+        if error in (errno.EEXIST, errno.EAGAIN) and stage.tries < MAX_BUSY:
+            for index in indexes[whole:]:
+                results[index] = Busy("a page cannot be brought in just now")
+        elif count > 1:
+            for index in indexes[whole:]:  # the client has split its mapping: one by one
+                self.run(stage, [index], results)
+        else:
+            results[indexes[0]] = _why(error)
+
+
+def _why(error: int) -> UsmdError:
+    if error in (errno.ENOENT, errno.ESRCH):
+        return Unmapped("its client has unmapped the page")
+    return SwapIOError(f"the page cannot be brought in: {os.strerror(error)}")
