@@ -1,7 +1,8 @@
 """Fault round trips over the stream, beside a bare gRPC stream of the same messages, in alternating rounds of one run.
 
-The faults are minor, on untouched pages, through lib_usm: client, wire, core and zero-fill are included. The bare
-stream has a client that builds the same requests, and a server that parses them and sends prepared outcomes.
+The faults are minor, on untouched pages, through lib_usm: client, wire, core and zero-fill are included. Over simulated
+memory they travel by gRPC, over real memory on a local stream. The bare stream is gRPC in both: its client builds the
+same requests, and its server parses them and sends prepared outcomes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import grpc
 import lib_usm
 from tools.own_daemon import running, started
 from usm_wire.pb.usm.v1 import client_pb2, client_pb2_grpc
+from usmd.mechanism import uffd
 
 MEMORY: Final = "256MiB"
 PAGES: Final = 49152
@@ -68,10 +70,21 @@ def timed(trip: Callable[[int], None], batch: int, trips: int) -> float:
 
 
 def main() -> None:
-    """Print a line for each batch size: microseconds per round trip, and their ratio."""
+    """Print microseconds per round trip for each mechanism and batch size, and their ratio."""
     print(f"fault round trips over the stream (minor faults, --memory {MEMORY}, default policies)")
     print(f"  median of {ROUNDS} alternating rounds; a bare gRPC stream of the same messages beside it")
-    with running("--memory", MEMORY) as daemon:
+    why_not = uffd.usable(uffd.probe())
+    for mechanism in ("simulated", "userfaultfd"):
+        if mechanism == "userfaultfd" and why_not:
+            print(f"  {mechanism}: skipped: {why_not}")
+        else:
+            print(f"  {mechanism}")
+            measure(mechanism)
+
+
+def measure(mechanism: str) -> None:
+    """Print a line for each batch size."""
+    with running("--memory", MEMORY, "--mechanism", mechanism) as daemon:
         path = str(daemon.folder / "echo.sock")
         with (
             started([sys.executable, "-m", "bench.echo_server", path]),

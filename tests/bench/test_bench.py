@@ -37,7 +37,9 @@ def test_the_stream_bench_prints_a_ratio_for_each_batch(monkeypatch, capsys):
     monkeypatch.setattr(stream, "TRIPS", {1: 5, 64: 3})
     stream.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1].rstrip(":") for line in lines if "ratio" in line] == ["1", "64"]
+    assert [line.split()[1].rstrip(":") for line in lines if "ratio" in line] == ["1", "64"] * (
+        1 if any("skipped" in line for line in lines) else 2
+    )
 
 
 def test_the_bare_stream_answers_each_fault_of_a_batch():

@@ -7,10 +7,9 @@ message and its way through HTTP/2 and back takes gRPC several times as long as 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections import Counter
-from typing import Final
+from typing import Final, cast
 
 import grpc.aio
 from google.protobuf.message import Message
@@ -26,7 +25,10 @@ from usmd.server.rpc import Malformed, safe_parser
 from usmd.server.sessions import Session, Sessions
 from usmd.server.transfers import Transfers
 
-_RECEIVE_BYTES: Final = 64 << 10
+MOST_AHEAD: Final = 64 << 10
+"""No more is taken from a client while more than so many bytes wait to be used."""
+CLOSE_SECONDS: Final = 1.0
+"""How long a client has to read its last messages."""
 _parse = safe_parser(client_pb2.StreamFaultsRequest.FromString, "StreamFaultsRequest", MAX_REQUEST_BYTES)
 
 
@@ -58,14 +60,14 @@ class LocalStreams:
             ours, theirs = socket.socketpair()
         except OSError as error:
             raise LimitExceeded(f"usmd has no descriptors for another fault stream: {error.strerror}") from error
-        wire = LocalWire(ours)
+        wire = LocalWire()
         try:
             stream = FaultStream(self._engine, self._transfers, self._sessions, session, wire)
         except UsmdError:
             ours.close()
             theirs.close()
             raise
-        task = asyncio.get_running_loop().create_task(_serve(stream, wire))
+        task = asyncio.get_running_loop().create_task(_serve(stream, wire, ours))
         self._served[task] = uid
         self._of_user[uid] += 1
         task.add_done_callback(self._over)
@@ -78,12 +80,11 @@ class LocalStreams:
             del self._of_user[uid]
 
 
-async def _serve(stream: FaultStream, wire: LocalWire) -> None:
+async def _serve(stream: FaultStream, wire: LocalWire, connection: socket.socket) -> None:
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: wire, connection)
     error: UsmdError | None = None
     try:
         await stream.run()
-    except ConnectionError:
-        pass  # the client is gone, with outcomes unread
     except UsmdError as ended:
         error = ended
     except Exception:  # noqa: BLE001 - logged with its traceback, and the stream ends
@@ -93,24 +94,57 @@ async def _serve(stream: FaultStream, wire: LocalWire) -> None:
         wire.close(error)
 
 
-class LocalWire:
+class LocalWire(asyncio.Protocol):
     """The daemon's end of a stream: reads requests and writes responses, as gRPC's context of a call does."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        self._socket = connection
+    def __init__(self) -> None:
         self._received = bytearray()
-        self._writing = False
-        """A message may be written in part."""
+        self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
+        self._arrival: asyncio.Future[None] | None = None
+        """Done when something has arrived, for `read`."""
+        self._room: asyncio.Future[None] | None = None
+        """Done when the client has read, for `write`; None while there is room."""
+        self._paused = self._over = False
+
+    # Called by the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what has arrived; nobody reads more until it has been used."""
+        self._received += data
+        if self._arrival is not None:
+            _finish(self._arrival)
+        elif len(self._received) > MOST_AHEAD:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
+        """End: the client has closed its end, or usmd this one."""
+        self._over = True
+        for waited in (self._arrival, self._room):
+            if waited is not None:
+                _finish(waited)
+
+    def pause_writing(self) -> None:
+        """Let `write` wait."""
+        self._room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Let `write` go on."""
+        if self._room is not None:
+            _finish(self._room)
+            self._room = None
+
+    # Called by FaultStream
 
     async def read(self) -> object:
         """The next message, Malformed in its place, or grpc.aio.EOF; lets other work of the loop have its turn."""
         received = self._received
-        if len(received) < PREFIX.size:
-            if not await self._receive():
-                return grpc.aio.EOF
-        else:
+        if len(received) >= PREFIX.size:
             await asyncio.sleep(0)  # a client that sends without end shares the loop
         while True:
             if len(received) >= PREFIX.size:
@@ -119,38 +153,49 @@ class LocalWire:
                     return Malformed(f"a message of kind {kind} on a fault stream; allowed is {MESSAGE}")
                 if length > MAX_REQUEST_BYTES:
                     return Malformed(
-                        f"a message of {length} bytes on a local fault stream; allowed are "
-                        f"{MAX_REQUEST_BYTES}, and more by StreamFaults"
+                        f"a message of {length} bytes on a local fault stream; allowed are {MAX_REQUEST_BYTES}, and "
+                        "more by StreamFaults"
                     )
                 end = PREFIX.size + length
                 if len(received) >= end:
-                    with memoryview(received) as view:
-                        data = bytes(view[PREFIX.size : end])
+                    data = bytes(received[PREFIX.size : end])
                     del received[:end]
                     return _parse(data)
-            if not await self._receive():
+            if self._over:
                 return grpc.aio.EOF
+            await self._arrive()
 
-    async def _receive(self) -> bool:
-        """Take in what has arrived, or wait for it; returns False at the end."""
+    async def _arrive(self) -> None:
+        self._arrival = self._loop.create_future()
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
         try:
-            data = await self._loop.sock_recv(self._socket, _RECEIVE_BYTES)
-        except OSError:
-            return False
-        self._received += data
-        return bool(data)
+            await self._arrival
+        finally:
+            self._arrival = None
 
     async def write(self, message: Message) -> None:
-        """Write a message; waits while the client does not read. Raises ConnectionError if the client is gone."""
+        """Write a message, unless the client is gone; waits while it does not read."""
+        if self._over:
+            return  # which `read` reports
         data = message.SerializeToString()
-        self._writing = True
-        await self._loop.sock_sendall(self._socket, PREFIX.pack(MESSAGE, len(data)) + data)
-        self._writing = False
+        self._transport.write(PREFIX.pack(MESSAGE, len(data)) + data)
+        if self._room is not None:
+            await self._room
 
     def close(self, error: UsmdError | None) -> None:
-        """Close the connection; the client reads the error, if there is one and it has read what came before."""
-        if error is not None and not self._writing:
+        """Close the connection when the client has read everything, the error too if there is one, or in a second."""
+        if self._over:
+            return
+        if error is not None:
             data = reply_of(error).SerializeToString()
-            with contextlib.suppress(OSError):  # the client does not read, or is gone
-                self._socket.send(PREFIX.pack(END, len(data)) + data)
-        self._socket.close()
+            self._transport.write(PREFIX.pack(END, len(data)) + data)
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+
+
+def _finish(waited: asyncio.Future[None]) -> None:
+    if not waited.done():
+        waited.set_result(None)

@@ -5,15 +5,18 @@ import contextlib
 import errno
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import wait_equal, wait_until
 from tests.support.waiting import wait_until_async
+from tests.usmd.server.raw_memory import PAGE
 from tests.usmd.server.test_memory_connection import FRAMES, Plain, serving
 from usm_wire.local_stream import END, MAX_REQUEST_BYTES, MESSAGE, PREFIX
 from usm_wire.pb.usm.v1 import client_pb2 as pb
 from usm_wire.pb.usm.v1 import common_pb2
+from usmd.core import events
 from usmd.core.settings import CoreSettings
 from usmd.errors import LimitExceeded
 from usmd.mechanism.simulated import SimulatedMemory
@@ -273,3 +276,53 @@ def test_without_descriptors_it_is_a_typed_error(monkeypatch):
             assert not session.streams
 
     asyncio.run(main())
+
+
+def test_a_client_that_reads_late_reads_everything_and_the_reason_after_it(tmp_path):
+    with serving(tmp_path) as daemon, Plain(daemon) as plain:
+        plain.begin()
+        region, _ = plain.map(8)
+        with Stream(plain) as stream:
+            for number in range(200):
+                stream.fault(region, range(8), first_id=8 * number)
+            assert sorted(stream.outcomes(8 * 200)) == list(range(8 * 200))
+            stream.send(b"\xff")
+            assert stream.ends_with()[0] == "INVALID_ARGUMENT"
+
+
+def test_what_a_client_sends_ahead_of_its_answers_waits_in_its_socket(daemon, plain):
+    region, _ = plain.map(8)
+    message = pb.StreamFaultsRequest(
+        faults=[pb.Fault(fault_id=n, region_id=region, first_page=0, page_count=1) for n in range(MAX_BATCH_FAULTS)]
+    ).SerializeToString()
+    before = memory_of(daemon)
+    with Stream(plain) as stream:
+        stream.socket.setblocking(False)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while sent < 64 << 20:
+                sent += stream.socket.send((PREFIX.pack(MESSAGE, len(message)) + message) * 16)
+        assert sent < 64 << 20
+        daemon.admin.status()
+        assert memory_of(daemon) - before < 16 << 20
+
+
+def memory_of(daemon):
+    """Bytes of the daemon's own memory."""
+    return int(Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1]) * PAGE
+
+
+def test_a_client_that_goes_while_it_is_written_to_ends_the_stream_and_is_no_defect(logged):
+    async def main():
+        async with sessions_of(1) as (engine, sessions, (session,)):
+            streams = LocalStreams(engine, sessions, 4)
+            region = engine.map(events.Map(session.process_id, 8 * 16, ""))
+            with streams.open(session) as end:
+                faults = [pb.Fault(fault_id=n, region_id=region.region_id, page_count=1) for n in range(600)]
+                message = pb.StreamFaultsRequest(faults=faults).SerializeToString()
+                end.sendall(PREFIX.pack(MESSAGE, len(message)) + message)
+                end.setblocking(False)
+            await wait_until_async(lambda: not streams._served, "it is over")
+
+    asyncio.run(main())
+    assert logged == []
