@@ -65,14 +65,17 @@ def test_an_unknown_name_lists_the_benchmarks(monkeypatch):
         bench.main()
 
 
-def test_the_stalls_bench_prints_a_line_for_each_thing_that_is_asked_of_many_pages(capsys):
+def test_the_stalls_bench_prints_a_line_for_each_thing_that_is_asked_of_many_pages(monkeypatch, capsys):
+    monkeypatch.setattr(stalls, "SESSIONS", 4)
+    monkeypatch.setattr(stalls, "NEIGHBOUR_SECONDS", 0.01)
+    monkeypatch.setattr(stalls, "TTL_SECONDS", 0.1)
     stalls.run("simulated", 1 << 20, 3)
     lines = capsys.readouterr().out.splitlines()[1:]
     assert [line[2:32].strip() for line in lines] == [
         "nothing", "another program frees as much", "hint PRIORITY=HIGH", "hint EVICTION=DENY", "hint cleared",
         "hint with a TTL, and its end", "pin", "unpin", "unmap", "detach", "map 3 regions", "nothing, beside them",
         "usmctl status", "usmctl regions", "a hint on each", "detach, 3 regions", "death, 3 regions",
-        "death, 200 sessions",
+        "death, 4 sessions",
     ]  # fmt: skip
     assert all(float(line.partition("loop ")[2].split()[0]) > 0 for line in lines)
 

@@ -152,10 +152,13 @@ class GetStatusResponse(_message.Message):
     """"compiled", or "pure Python: " and why its hot path does not run compiled."""
     sampling_cpu: _builtins.float
     """Where touches are sampled: the share of the daemon's CPU that it took of late, and the share that it may take
-    (memory.sampling_cpu), each from 0 to 1; and whether it rests, because it has taken more.
+    (memory.sampling_cpu), each from 0 to 1;
+    The share of the CPU time of usmd's loop that sampling takes, from 0 to 1.
     """
     sampling_cpu_max: _builtins.float
+    """The share that it may take (memory.sampling_cpu), from 0 to 1."""
     sampling_rests: _builtins.bool
+    """True while it rests, because it has taken more."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
