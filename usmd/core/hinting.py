@@ -8,7 +8,6 @@ earlier for a page that it looks at (`PageLife.settle`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
 from typing import TYPE_CHECKING
 
 from usmd.core import commands, events, work
@@ -64,7 +63,7 @@ class Hinting:
             region.hints.set(first, end, number, hint, expires)
             process.hint_ranges += len(region.hints) - before
             if expires is not None:
-                state.hint_expiry = min(state.hint_expiry, expires)
+                state.hint_ends.put(region.region_id, expires)
             task = Work(Kind.REFRESH, process, region, first, end, reply_to=event.reply_to)
             self._begin(task, self._most())
             over_budget = None if task in region.unsettled else task.over_budget
@@ -151,18 +150,18 @@ class Hinting:
     def expire(self) -> None:
         """End the hints that have expired."""
         state = self._state
-        if state.now < state.hint_expiry:
+        if state.now < state.hint_ends.next:
             return
-        state.hint_expiry = inf
         most = self._most()
-        for region in state.regions.values():
+        for region_id in state.hint_ends.take(state.now):
+            region = state.regions[region_id]
             if region.gone is not None:
                 continue
             expired = region.hints.take_expired(state.now)
             region.process.hint_ranges -= len(expired)
             for first, end in _together(expired, MAX_WORK - len(region.unsettled)):
                 most -= self._begin(Work(Kind.REFRESH, region.process, region, first, end), most)
-            state.hint_expiry = min(state.hint_expiry, region.hints.next_expiry())
+            state.hint_ends.put(region_id, region.hints.next_expiry())
 
 
 def _together(ranges: list[HintRange], most: int) -> Iterator[tuple[int, int]]:

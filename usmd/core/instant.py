@@ -281,7 +281,7 @@ class InstantCore(Core):
             write = bool(writes) and writes[index] != 0
             if times:
                 state.now = times[index]
-                if state.now >= state.hint_expiry:
+                if state.now >= state.hint_ends.next:
                     self._hinting.expire()
             entry = table[page]
             if entry > 0:

@@ -43,6 +43,7 @@ class Release:
         process.mapped -= region.page_count * state.settings.page_size
         process.hint_ranges -= len(region.hints)
         del process.regions[region.region_id], state.regions[region.region_id]
+        state.hint_ends.drop(region.region_id)
         if region.resident or region.swapped:
             self._begin()
             state.dying[region.region_id] = region
@@ -106,6 +107,7 @@ class Release:
         ids = list(islice(regions, max(most // REGION_COSTS, 1)))
         for region_id in ids:
             del state.regions[region_id]
+            state.hint_ends.drop(region_id)
             region = regions.pop(region_id)
             if region.resident or region.swapped:
                 state.dying[region_id] = region

@@ -12,6 +12,7 @@ from usmd.core.budgets import Budgets
 from usmd.core.counters import Counters
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
+from usmd.core.hint_ends import HintEnds
 from usmd.core.in_flight import Evicting, Filling
 from usmd.core.region import Process, Region
 from usmd.core.running import Running
@@ -51,7 +52,7 @@ class State:
         "forced_victims",
         "frames",
         "future",
-        "hint_expiry",
+        "hint_ends",
         "holds",
         "identity",
         "links",
@@ -158,8 +159,7 @@ class State:
         self.next_process = 1
         self.next_region = 1
         self.next_ticket = 1
-        self.hint_expiry = inf
-        """Time at which the next hint expires, or earlier."""
+        self.hint_ends = HintEnds()
         self.first: list[commands.Command] = []
         """Commands before the batches below, such as answers and ended sessions."""
         self.discards: list[int] = []

@@ -5,6 +5,7 @@ import pytest
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events, work
 from usmd.core.frames import PRIORITY_OF, UNEVICTABLE
+from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import Priority, parse_hint
 from usmd.core.validate import violations
 from usmd.core.work import MAX_WORK
@@ -138,6 +139,46 @@ def test_the_ends_of_very_many_hints_are_one_piece_of_work(monkeypatch):
     assert len(app.state.regions[wide].unsettled) <= 1
     app.finish()
     assert app.state.refreshing == 0
+
+
+def test_the_end_of_a_hint_costs_nothing_for_other_regions(monkeypatch):
+    app = App()
+    others = [app.shell.map(app.process, 1) for _ in range(50)]
+    for region in others[::2]:
+        app.shell.hint(app.process, region, "PRIORITY=LOW; TTL=100")
+    app.hint("PRIORITY=LOW; TTL=1")
+    looked_at = []
+    take_expired = HintRanges.take_expired
+
+    def take(ranges, now):
+        looked_at.append(ranges)
+        return take_expired(ranges, now)
+
+    monkeypatch.setattr(HintRanges, "take_expired", take)
+    app.shell.tick(2)
+    assert looked_at == [app.state.regions[app.region].hints]
+    for _ in range(3):
+        app.shell.tick(1)
+    assert len(looked_at) == 1
+
+
+def test_hints_expire_in_turn_whatever_order_they_were_set_in_and_whichever_regions_end():
+    app = App()
+    regions = [app.shell.map(app.process, 2) for _ in range(4)]
+    for region, seconds in zip(regions, (4, 1, 3, 2), strict=True):
+        app.shell.hint(app.process, region, f"PRIORITY=LOW; TTL={seconds}", 0, 1)
+        app.shell.hint(app.process, region, f"PRIORITY=LOW; TTL={seconds + 4}", 1, 1)
+    app.shell.do(events.Unmap(app.process, regions[3]))
+    left = []
+    for _ in range(8):
+        app.shell.tick(1)
+        left.append([len(app.state.regions[region].hints) for region in regions[:3]])
+    assert left == [[2, 1, 2], [2, 1, 2], [2, 1, 1], [1, 1, 1], [1, 0, 1], [1, 0, 1], [1, 0, 0], [0, 0, 0]]
+    app.shell.hint(app.process, regions[0], "PRIORITY=LOW; TTL=1")
+    app.shell.do(events.Detach(app.process, "done"))
+    app.shell.tick(2)
+    app.finish()
+    assert violations(app.shell.core) == []
 
 
 def test_hints_on_a_region_may_not_pile_up():
