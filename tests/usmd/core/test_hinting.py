@@ -5,7 +5,6 @@ import pytest
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events, work
 from usmd.core.frames import PRIORITY_OF, UNEVICTABLE
-from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import Priority, parse_hint
 from usmd.core.validate import violations
 from usmd.core.work import MAX_WORK
@@ -141,25 +140,36 @@ def test_the_ends_of_very_many_hints_are_one_piece_of_work(monkeypatch):
     assert app.state.refreshing == 0
 
 
-def test_the_end_of_a_hint_costs_nothing_for_other_regions(monkeypatch):
+class WatchedRegions(dict):
+    """The regions of a core, and which of them it looked at."""
+
+    def __init__(self, regions):
+        super().__init__(regions)
+        self.looked_at = []
+
+    def __getitem__(self, region_id):
+        self.looked_at.append(region_id)
+        return super().__getitem__(region_id)
+
+    def values(self):
+        self.looked_at.extend(self)
+        return super().values()
+
+
+def test_the_end_of_a_hint_costs_nothing_for_other_regions():
     app = App()
-    others = [app.shell.map(app.process, 1) for _ in range(50)]
-    for region in others[::2]:
-        app.shell.hint(app.process, region, "PRIORITY=LOW; TTL=100")
+    for number in range(50):
+        other = app.shell.map(app.process, 1)
+        if number % 2:
+            app.shell.hint(app.process, other, "PRIORITY=LOW; TTL=100")
     app.hint("PRIORITY=LOW; TTL=1")
-    looked_at = []
-    take_expired = HintRanges.take_expired
-
-    def take(ranges, now):
-        looked_at.append(ranges)
-        return take_expired(ranges, now)
-
-    monkeypatch.setattr(HintRanges, "take_expired", take)
-    app.shell.tick(2)
-    assert looked_at == [app.state.regions[app.region].hints]
-    for _ in range(3):
+    app.finish()
+    app.shell.check = False  # it looks at all regions
+    app.state.regions = watched = WatchedRegions(app.state.regions)
+    for _ in range(4):
         app.shell.tick(1)
-    assert len(looked_at) == 1
+    assert watched.looked_at == [app.region]
+    assert len(app.state.regions[app.region].hints) == 0
 
 
 def test_hints_expire_in_turn_whatever_order_they_were_set_in_and_whichever_regions_end():
