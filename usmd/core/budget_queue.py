@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from usmd.core.frames import DIRTY, HELD, IS_PRESENT, KEPT, WITHOUT
+from usmd.core.holds import end_those_of
 from usmd.core.region import PAGE_BITS
 from usmd.errors import OutOfMemory, Unmapped
 from usmd.sizes import format_size
@@ -97,7 +98,7 @@ class BudgetQueue:
             return True
         if state.refreshing or reclaim.passed_over.stuck or state.swap.recovering(state.now):
             return True
-        return reclaim.end_holds_of(process) and reclaim.from_process(process, wanted) > 0
+        return end_those_of(process, state, self._life) and reclaim.from_process(process, wanted) > 0
 
     def _evict_clean(self, process: Process) -> bool:
         """Evict one page of a process that needs no slot; returns whether there was one.

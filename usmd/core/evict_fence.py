@@ -20,12 +20,14 @@ class EvictFence(CondFence):
     `on_access` and `on_miss`: the policy's `page_accessed` and `page_missed` if it defines them, else None. `on_evict`:
     its `page_evicted`, or `page_left`, which the default `page_evicted` calls; `on_fill`: its `page_filled`. The hot
     path calls them directly, and `raised` when one raises. `_known`: during a hand-over to a new evict policy, 1 for
-    each frame that this one knows; None: it knows all.
+    each frame that this one knows; None: it knows all. `by_priority`: whether it may heed PRIORITY; True if it does not
+    say which hints it heeds.
     """
 
     _evict: EvictPolicy | None
     _known: bytearray | None
     _links: FrameLinks
+    by_priority: bool
     on_access: Callable[[int, bool], None] | None
     on_miss: Callable[[int], None] | None
     on_evict: Callable[[int], None] | None
@@ -39,6 +41,7 @@ class EvictFence(CondFence):
     def _use_evict(self, policy: EvictPolicy | None) -> None:
         self._evict = policy
         self._known = None
+        self.by_priority = True
         self.on_access = self.on_miss = self.on_evict = self.on_fill = None
         if policy is not None:
             self._running.call = self.evict_call
@@ -48,6 +51,8 @@ class EvictFence(CondFence):
                 self.on_evict = policy.page_evicted if remembers else policy.page_left
                 self.on_access = policy.page_accessed if policy.hears_accesses else None
                 self.on_miss = policy.page_missed if policy.hears_misses else None
+                keys = policy.heeded_keys()
+                self.by_priority = keys is None or "PRIORITY" in keys
             except ANYTHING as error:  # a policy may raise anything
                 self.raised("evict", "it", error, " when asked which calls it handles")
 

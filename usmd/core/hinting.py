@@ -57,6 +57,7 @@ class Hinting:
         if hint is not None and hint.lasting:
             process.hints_set += 1
             number = process.hints_set
+            process.lowest_priority = min(process.lowest_priority, hint.priority.value)
         if stays:
             expires = None if hint is None or hint.ttl_seconds is None else state.now + hint.ttl_seconds
             before = len(region.hints)

@@ -256,6 +256,7 @@ class Core:
             self.life.end_hold(pfn)
 
     def _protected(self, event: events.Protected) -> None:
+        self.reclaim.went_on()
         for pfn, zero in zip(event.frames, event.zero, strict=True):
             self.life.protected(event.ticket, pfn, zero)
             if zero is None:
@@ -271,12 +272,14 @@ class Core:
                 self.life.dirty(pfn)
 
     def _swap_out_done(self, event: events.SwapOutDone) -> None:
+        self.reclaim.went_on()
         for reference, error in zip(event.slots, event.errors, strict=True):
             unstored = self.life.written(reference, error)
             if unstored is not None:
                 self.reclaim.passed_over.could_not_store(unstored)
 
     def _swap_in_done(self, event: events.SwapInDone) -> None:
+        self.reclaim.went_on()
         migration, filled = self._migration, self.life.filled
         for pfn, error in zip(event.frames, event.errors, strict=True):
             if pfn in migration.arriving:

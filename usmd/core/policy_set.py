@@ -19,11 +19,13 @@ class PolicySet(ABC):
 
     The hooks `on_…` are methods of the policies themselves, for the hot path, or None. Their caller passes what they
     raise to `raised`, and marks the call in `State.running` as `evict_call` if a watch may look.
+    `by_priority`: whether the evict policy may heed PRIORITY.
     """
 
     specifications: dict[str, str]
     blame: Blame
     errors: dict[str, int]
+    by_priority: bool
     evict_call: Call
     on_access: Callable[[int, bool], None] | None
     on_miss: Callable[[int], None] | None

@@ -11,7 +11,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from usmd.core.frames import DIRTY, EVICTABLE_AT, HELD, KEPT, PRESENT, PRIORITY_OF, WITHOUT
+from usmd.core.hint_order import lowest_in_flight
 from usmd.core.hints import Priority
+from usmd.core.holds import Spared, end_all
 from usmd.core.passed_over import PassedOver
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.work import Progress, Work
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from usmd.core.region import Process
     from usmd.core.state import State
 
-MAX_MET: Final = 1024
-"""Held pages for which reclaim between the watermarks remembers when it first spared them."""
 MAX_EVICTING_FOR_HINTS: Final = 1024
 """DONTNEED waits while this many pages are on their way out."""
 
@@ -50,8 +50,9 @@ class Reclaim:
         """Time until which reclaim rests, because it found nothing to evict."""
         self._hand = 0
         """Where the default policy's sweep resumes."""
-        self._met: dict[int, tuple[float, float]] = {}
-        """Page key → (rough time of its fill, time at which `_spared` first spared it after that)."""
+        self._barred = False
+        """Whether reclaim last stopped before a page because one of lower priority is on its way in or out."""
+        self._spared = Spared(state)
         self.passed_over = PassedOver(state)
         """Victims that could not be evicted, and are not tried again for a while."""
 
@@ -70,6 +71,12 @@ class Reclaim:
         if self.evict(min(high - coming, settings.reclaim_batch), spare_held=True) == 0:
             self._idle_until = state.now + settings.reclaim_rest
 
+    def went_on(self) -> None:
+        """Something has become of pages in flight: if reclaim rests because it waits for them, it goes on."""
+        if self._barred:
+            self._barred = False
+            self._idle_until = 0.0
+
     def for_faults(self, wanted: int) -> int:
         """Begin evictions for faults that wait; returns how many.
 
@@ -85,33 +92,10 @@ class Reclaim:
         if begun == 0 and in_flight:
             self._idle_until = state.now + state.settings.reclaim_rest
         elif begun == 0 and self.passed_over.may_try and self._something_could_go():
-            self._end_holds()
+            end_all(state, self._life)
             self.passed_over.try_refused_again()
             begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count)
         return begun
-
-    def _end_holds(self) -> None:
-        """End all holds, those of real faults included."""
-        for pfn in list(self._state.holds):
-            self._life.end_hold(pfn)
-        self._state.recent.clear()
-
-    def end_holds_of(self, process: Process) -> bool:
-        """End all holds of one process, those of real faults included; returns whether there were any."""
-        state = self._state
-        keys = state.frames.page
-
-        def is_own(pfn: int) -> bool:
-            region = state.regions.get(keys[pfn] >> PAGE_BITS)
-            return region is not None and region.process is process
-
-        held = [pfn for pfn in state.holds if is_own(pfn)]
-        for pfn in held:
-            self._life.end_hold(pfn)
-        recent = [pfn for pfn in state.recent if is_own(pfn)]
-        for pfn in recent:
-            state.recent.remove(pfn)
-        return bool(held or recent)
 
     def _something_could_go(self) -> bool:
         """Whether any frame may be evicted: it is not KEPT and, if it is dirty, there are slots. Cheap: one pass."""
@@ -138,10 +122,13 @@ class Reclaim:
         # A page may be both unevictable and pinned, so the sum of the two says nothing about the other pages.
         givers = [each for each in self._state.processes.values() if each.resident > max(each.unevictable, each.pinned)]
         givers.sort(key=kept)
+        barred = False
         for process in givers:
             if begun >= wanted:
                 break
             begun += self.from_process(process, wanted - begun, spare_held=spare_held)
+            barred = barred or self._barred
+        self._barred = barred
         if begun:
             self._state.notice(
                 "pages_evicted", 0, f"{begun} pages chosen for eviction", {"pages": str(begun), "wanted": str(wanted)}
@@ -153,40 +140,28 @@ class Reclaim:
 
         A held frame is passed over, but goes before a frame of higher priority that the policy names after it: a hold
         never reverses the order of hints. `spare_held`: held frames stay for `reclaim_rest`, and so do frames of higher
-        priority. Returns how many evictions began.
+        priority. No more do pages in flight reverse it, see `hint_order`. Returns how many evictions began.
         """
         if self._state.budgets.gives_nothing(process):
             return 0
         chosen = 0
+        self._barred = False
         while chosen < wanted:
             begun, held = self._from_policy(process, wanted - chosen)
-            may_go = [pfn for pfn in held if not (spare_held and self._spared(pfn))]
+            may_go = [pfn for pfn in held if not (spare_held and self._spared.spares(pfn))]
             taken = [pfn for pfn in may_go[: wanted - chosen - begun] if self._take_held(process, pfn)]
             chosen += begun + len(taken)
             if not taken:
                 break
-        return chosen or self._sweep(process, wanted, self._state.settings.scan_limit)
-
-    def _spared(self, pfn: int) -> bool:
-        """Whether to leave a held frame to its thread, as `spare_held` asks: for the first `reclaim_rest`.
-
-        If the event that brought the page in evicted it again, the thread could fault on it for ever.
-        """
-        state = self._state
-        key, filled = state.frames.page[pfn], state.frames.filled[pfn]
-        before, since = self._met.get(key, (filled, None))
-        if since is None or before != filled:
-            if len(self._met) >= MAX_MET:
-                self._met.clear()
-            since = state.now
-            self._met[key] = filled, since
-        return state.now - since < state.settings.reclaim_rest
+        if chosen or self._barred:
+            return chosen
+        return self._sweep(process, wanted, self._state.settings.scan_limit)
 
     def _take_held(self, process: Process, pfn: int) -> bool:
         key = self._state.frames.page[pfn]
         taken = self.take(process, pfn, held=True)
         if taken:
-            self._met.pop(key, None)
+            self._spared.forget(key)
         return taken
 
     def _from_policy(self, process: Process, wanted: int) -> tuple[int, list[int]]:
@@ -207,6 +182,10 @@ class Reclaim:
         held: list[int] = []
         lowest = Priority.HIGH.value
         """Lowest priority of a held frame."""
+        bar = Priority.HIGH.value
+        """No page of a higher priority than this goes: one of this has just gone, or is in flight."""
+        floor = process.lowest_priority if policies.by_priority else bar
+        looked = False
         chosen = 0
         for pfn in named:
             if self._unsettled and (settled := self._settle(pfn)):
@@ -223,10 +202,17 @@ class Reclaim:
                 process.counters.refused_victims += 1
                 held.append(pfn)
                 lowest = min(lowest, PRIORITY_OF[flags[pfn]])
-            elif PRIORITY_OF[flags[pfn]] > lowest:
-                lower = [each for each in held if PRIORITY_OF[flags[each]] < PRIORITY_OF[flags[pfn]]]
-                return chosen, sorted(lower, key=lambda each: PRIORITY_OF[flags[each]])
             else:
+                priority = PRIORITY_OF[flags[pfn]]
+                if priority > floor and not looked:
+                    bar = lowest_in_flight(self._state, process, bar)
+                    looked = True
+                if priority > bar or priority > lowest:
+                    self._barred = priority > bar
+                    lower = [each for each in held if PRIORITY_OF[flags[each]] < min(priority, bar + 1)]
+                    return chosen, sorted(lower, key=lambda each: PRIORITY_OF[flags[each]])
+                if priority < bar and policies.by_priority:
+                    bar = priority
                 slots -= flags[pfn] & DIRTY
                 self._life.evict(pfn, name, self._reason(policies, pfn) if explained else "")
                 chosen += 1
@@ -328,6 +314,10 @@ class Reclaim:
         """
         begun = 0
         for priority in Priority:
+            if process is not None and priority > process.lowest_priority:
+                self._barred = lowest_in_flight(self._state, process, priority) < priority
+                if self._barred:
+                    break
             more, held = self._sweep_priority(process, wanted - begun, limit, priority)
             begun += more
             if begun >= wanted or held:

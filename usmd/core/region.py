@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from usmd.core.counters import Counters
 from usmd.core.hint_ranges import HintRanges
+from usmd.core.hints import Priority
 from usmd.core.page_table import PageTable
 from usmd.core.pages_left import PagesLeft
 from usmd.core.pin_counts import PinCounts
@@ -131,6 +132,7 @@ class Process:
         "hints_set",
         "leaving",
         "lent",
+        "lowest_priority",
         "mapped",
         "memory_max",
         "missing",
@@ -198,6 +200,8 @@ class Process:
         """Ranges of its regions on which a hint is in force."""
         self.hints_set = 0
         """Number of its last hint, counted per process, so a client learns nothing of other clients' hints."""
+        self.lowest_priority: int = Priority.NORMAL.value
+        """The lowest that a hint of it has had; NORMAL, that of pages without a hint, if none was lower."""
         self.missing = 0
         """Pages that its unanswered faults wait for."""
         self.counters = Counters()

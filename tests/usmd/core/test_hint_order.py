@@ -10,7 +10,7 @@ from usmd.core import commands
 from usmd.core.frames import KEPT, PRESENT, PRIORITY_OF
 from usmd.core.hints import Priority
 from usmd.core.policy import EvictPolicy
-from usmd.core.region import PAGE_BITS
+from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.state import MAX_RECENT
 from usmd.policies import registry
 
@@ -37,8 +37,18 @@ def make(kind, specification, memory):
 
 
 def watch_order(core, inversions):
-    """Add a line to `inversions` whenever a page is evicted while its process has an evictable one of less priority."""
+    """Add a line to `inversions` whenever a page is evicted while its process has one of less priority that may go.
+
+    It may go now if it is PRESENT, and in a moment if it is on its way in or out.
+    """
     state, evict = core.state, core.life.evict
+
+    def coming(region, page):
+        """The priority of a page on its way in."""
+        found = region.hints.find(page)
+        if found is None:
+            return Priority.NORMAL
+        return Priority.HIGH if found.hint.deny else found.hint.priority
 
     def checked(pfn, policy, reason):
         frames = state.frames
@@ -50,12 +60,19 @@ def watch_order(core, inversions):
             and not frames.flags[each] & KEPT
             and state.regions[frames.page[each] >> PAGE_BITS].process is owner
         ]
-        lowest = min(PRIORITY_OF[frames.flags[each]] for each in mine)
+        lowest = min(
+            *(PRIORITY_OF[frames.flags[each]] for each in mine),
+            *(
+                PRIORITY_OF[frames.flags[each]]
+                for each in state.evicting
+                if state.evicting[each].region.process is owner
+            ),
+            *(coming(each.region, frames.page[at] & PAGE_MASK) for at, each in state.filling.items()),
+            Priority.HIGH,
+        )
         if policy != "hint" and PRIORITY_OF[frames.flags[pfn]] > lowest:
             name = Priority(PRIORITY_OF[frames.flags[pfn]]).name
-            inversions.append(
-                f"{policy} evicts a {name} page while a {Priority(lowest).name} one is evictable: {reason}"
-            )
+            inversions.append(f"{policy} evicts a {name} page while a {Priority(lowest).name} one may go: {reason}")
         evict(pfn, policy, reason)
 
     core.life.evict = checked
@@ -98,6 +115,110 @@ def test_no_page_is_evicted_before_one_of_a_lower_priority(evict, frames, hold, 
         else:
             shell.tick(0.4)
     assert inversions == []
+
+
+@given(
+    evict=st.sampled_from([*(f"hint_aware(fallback={name})" for name in FALLBACKS), "names_none"]),
+    alloc=st.sampled_from(["first_fit", "readahead(pages=8)"]),
+    frames=st.sampled_from([8, 20]),
+    marks=st.sampled_from([(0, 0), (1, 3)]),
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["fault", "fault", "load", "hint", "io", "io", "tick"]),
+            st.integers(0, 1),
+            st.integers(0, 15),
+            st.integers(1, 16),
+            st.sampled_from(["PRIORITY=LOW", "PRIORITY=HIGH", "", "PRIORITY=LOW; EVICTION=DENY"]),
+        ),
+        min_size=10,
+        max_size=60,
+    ),
+)
+def test_no_page_is_evicted_while_one_of_a_lower_priority_is_on_its_way_in_or_out(evict, alloc, frames, marks, steps):
+    core = make_core(frames=frames, low=marks[0], high=marks[1], hold_budget=2, make_policy=make, deny_budget=2)
+    shell = Shell(core)
+    process = shell.attach(alloc=alloc, evict=evict)
+    regions = [shell.map(process, 16) for _ in range(2)]
+    for region in regions:
+        for page in range(16):
+            shell.put(process, region, page, DATA)
+    inversions = []
+    watch_order(core, inversions)
+    shell.auto_io = False
+    asked = 0
+    for what, pick, page, count, text in steps:
+        count = min(count, 16 - page)
+        if what == "fault":
+            asked += 1
+            shell.fault(process, regions[pick], page, count, write=count % 2 == 0, fault_id=asked)
+        elif what == "load":
+            shell.load(process, regions[pick], page)
+        elif what == "hint":
+            shell.hint(process, regions[pick], text, page, count)
+        elif what == "tick":
+            shell.tick(0.4)
+        elif shell.pending:
+            shell.complete_io(page % len(shell.pending))
+    while shell.pending:
+        shell.complete_io()
+        shell.tick(0.4)
+    assert inversions == []
+    assert len(shell.outcomes.get(process, ())) >= asked, "every fault has its answer once the devices have theirs"
+
+
+def scanned(evict, *, devices_wait):
+    """A HIGH index of 8 pages in memory, and faults on a LOW cache, which has the other 24 frames, for 40 pages."""
+    shell = Shell(make_core(frames=32, devices=(("swap0", 256),), low=1, high=2, make_policy=make))
+    process = shell.attach(alloc="readahead", evict=evict)
+    index, cache = shell.map(process, 8), shell.map(process, 64)
+    shell.hint(process, index, "PRIORITY=HIGH")
+    shell.hint(process, cache, "PRIORITY=LOW")
+    for region, pages in ((cache, 64), (index, 8)):
+        for page in range(pages):
+            shell.put(process, region, page, DATA)
+    inversions = []
+    watch_order(shell.core, inversions)
+    shell.auto_io = not devices_wait
+    shell.fault(process, cache, 0, 40)
+    return shell, process, index, inversions
+
+
+@pytest.mark.parametrize("evict", ["hint_aware(fallback=fifo)", "hint_aware", "names_none"])
+def test_faults_wait_for_low_pages_in_flight_rather_than_take_high_ones(evict):
+    shell, process, index, inversions = scanned(evict, devices_wait=True)
+    assert shell.core.waiting, "more pages are wanted than LOW ones can go at once"
+    while shell.pending:
+        shell.complete_io()
+        assert {shell.state_of(index, page) for page in range(8)} == {"PRESENT"}
+    assert inversions == []
+    assert not shell.core.waiting, "no time has passed: reclaim did not rest while frames came free"
+    [outcome] = shell.outcomes[process][-1:]
+    assert isinstance(outcome, commands.Allocated)
+
+
+def test_a_policy_that_heeds_no_hint_keeps_its_own_order():
+    shell, process, index, _ = scanned("fifo", devices_wait=False)
+    for page in range(8):
+        shell.put(process, index, page, DATA)
+    shell.auto_io = False
+    cache = max(shell.core.state.regions)
+    shell.fault(process, cache, 0, 64)
+    assert "EVICTING" in {shell.state_of(index, page) for page in range(8)}
+
+
+def test_high_pages_go_once_no_lower_one_is_left_or_in_flight():
+    shell = Shell(make_core(frames=4))
+    process = shell.attach(evict="hint_aware")
+    region = shell.map(process, 8)
+    shell.hint(process, region, "PRIORITY=HIGH", 1, 7)
+    for page in range(4):
+        shell.put(process, region, page, DATA)
+    shell.auto_io = False
+    shell.fault(process, region, 4, 3)
+    assert [shell.state_of(region, page) for page in range(4)] == ["EVICTING", *["PRESENT"] * 3]
+    while shell.pending:
+        shell.complete_io()
+    assert [shell.state_of(region, page) for page in range(7)] == ["SWAPPED"] * 3 + ["PRESENT"] * 4
 
 
 def test_fresh_pages_of_low_priority_leave_a_hot_region_of_high_priority_alone():
