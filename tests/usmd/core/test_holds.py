@@ -3,6 +3,7 @@
 from array import array
 
 from tests.support.shell import Shell, make_core
+from usmd.core.holds import MAX_MET, Spared, end_all, end_those_of
 from usmd.core.region import page_key
 
 
@@ -43,3 +44,50 @@ def test_without_a_budget_nothing_is_held_and_the_access_is_the_touch():
     assert not shell.core.state.holds
     shell.load(process, region, 0)
     assert list(touches) == [page_key(region, 0), 0]
+
+
+def held():
+    """Two processes, each with a held page."""
+    shell = Shell(make_core(frames=8, hold_budget=4, hold_seconds=1.0, reclaim_rest=0.1))
+    processes = [shell.attach() for _ in range(2)]
+    for process in processes:
+        shell.fault(process, shell.map(process, 2), 0)
+    return shell, shell.core.state, processes
+
+
+def test_the_holds_of_one_process_end_and_those_of_others_go_on():
+    shell, state, processes = held()
+    state.recent.append(0)
+    assert end_those_of(state.processes[processes[0]], state, shell.core.life)
+    assert list(state.holds) == [1]
+    assert not state.recent
+    assert not end_those_of(state.processes[processes[0]], state, shell.core.life), "there are none left"
+
+
+def test_all_holds_end():
+    shell, state, _ = held()
+    state.recent.append(1)
+    end_all(state, shell.core.life)
+    assert not state.holds
+    assert not state.recent
+
+
+def test_a_held_page_is_spared_for_a_moment_from_when_reclaim_first_meets_it():
+    shell, state, _ = held()
+    spared = Spared(state)
+    shell.tick(0.5)
+    assert spared.spares(0)
+    shell.tick(0.125)
+    assert not spared.spares(0)
+    spared.forget(state.frames.page[0])
+    assert spared.spares(0), "it was evicted, and has come again"
+
+
+def test_little_is_remembered_of_spared_pages():
+    state = make_core(frames=MAX_MET + 1, reclaim_rest=0.125).state
+    spared = Spared(state)
+    for pfn in range(MAX_MET + 1):
+        state.frames.page[pfn] = pfn
+        assert spared.spares(pfn)
+    state.now = 0.125
+    assert [spared.spares(pfn) for pfn in (MAX_MET, 0)] == [False, True]
