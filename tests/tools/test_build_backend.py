@@ -143,3 +143,18 @@ def test_no_generator_of_a_compiled_policy_has_to_be_closed():
                     source,
                     function.name,
                 )
+
+
+def test_no_compiled_loop_over_a_range_changes_its_bound():
+    """Python reads the bound once, and mypyc before each turn, if it is a variable."""
+    found = []
+    for path in build_backend.sources():
+        for loop in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
+            if not isinstance(loop, ast.For) or not isinstance(loop.iter, ast.Call):
+                continue
+            bounds = {each.id for each in loop.iter.args if isinstance(each, ast.Name)}
+            inside = (each for part in loop.body for each in ast.walk(part))
+            changed = {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+            if ast.unparse(loop.iter.func) == "range" and bounds & changed:
+                found.append(f"{path}:{loop.lineno}")
+    assert found == []

@@ -125,7 +125,7 @@ class Faults:
         region, write = fault.region, fault.write
         low, high = fault.first, fault.first + fault.page_count
         yields = False
-        for page in range(low, high):
+        for page in range(fault.first, fault.first + fault.page_count):  # mypyc would read a changed `high` again
             outcome = self._resolve(region, page, write)
             found, pfn, plan, page_yields = outcome
             if found <= FILLED:

@@ -218,3 +218,11 @@ def test_outcomes_carry_the_stream_of_their_faults_now_and_later():
     (read,) = [each for each in first if isinstance(each, commands.ReadSlots)]
     done = shell.core.handle(events.SwapInDone([page.pfn for page in read.pages], [None]), 0.0)
     assert told(done) == [(3, [Allocated]), (0, [Allocated])]
+
+
+def test_a_fault_on_several_pages_asks_for_those_alone_however_many_come_in_beside_them():
+    shell = Shell(make_core(frames=64, devices=(("swap0", 256),)))
+    process = shell.attach(alloc="readahead")
+    region = shell.map(process, 200)
+    shell.fault(process, region, 0, 16)
+    assert shell.counters()["faults"] == 16
