@@ -8,7 +8,7 @@ from types import GeneratorType
 from typing import Any, cast
 
 from usmd.core.cond_fence import CondFence
-from usmd.core.fence import ANYTHING, place
+from usmd.core.fence import ANYTHING, heeded_by, place
 from usmd.core.frame_list import FrameLinks
 from usmd.core.policy import EvictPolicy
 from usmd.safe_repr import cut, safe_repr
@@ -51,7 +51,7 @@ class EvictFence(CondFence):
                 self.on_evict = policy.page_evicted if remembers else policy.page_left
                 self.on_access = policy.page_accessed if policy.hears_accesses else None
                 self.on_miss = policy.page_missed if policy.hears_misses else None
-                keys = policy.heeded_keys()
+                keys = heeded_by(policy)
                 self.by_priority = keys is None or "PRIORITY" in keys
             except ANYTHING as error:  # a policy may raise anything
                 self.raised("evict", "it", error, " when asked which calls it handles")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mypy_extensions import mypyc_attr
 
 from usmd.core.blame import Blame
+from usmd.core.hints import MAX_HINT_BYTES
 from usmd.core.policy import Policy
 from usmd.core.policy_set import PolicySet
 from usmd.core.running import Call, PolicyHung
@@ -31,6 +33,10 @@ through a variable of type Any, else compiled code would look at the answer's ty
 
 Every handler must call `record_error`, which re-raises exceptions that are not the policy's fault.
 """
+
+
+_MAX_KEYS: Final = 1024
+"""Hint keys that are read from one policy at most."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -146,3 +152,12 @@ class Fence(PolicySet):
             count = self.blame.slow[kind]
             if _is_reported(count):
                 self._state.notice("policy_slow", *self._told(kind, f"a call took {took * 1000:.0f} ms", count))
+
+
+def heeded_by(policy: Policy) -> set[str] | None:
+    """The hint keys that a policy says it acts on, whatever it answers; None if it does not say. Raises ANYTHING."""
+    asked: Any = policy  # see ANYTHING
+    keys = asked.heeded_keys()
+    if keys is None:
+        return None
+    return {key[:MAX_HINT_BYTES].upper() for key in islice(keys, _MAX_KEYS) if isinstance(key, str)}

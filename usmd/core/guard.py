@@ -6,14 +6,13 @@ invalid answer the core uses its default: one page on the first free frame, vict
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from usmd.core.allocation import USM_YIELD, Allocation, AsyncRequest, Fault
-from usmd.core.fence import ANYTHING, place
+from usmd.core.fence import ANYTHING, heeded_by, place
 from usmd.core.frame_list import FrameLinks
 from usmd.core.hand_over import HandOver
-from usmd.core.hints import MAX_HINT_BYTES, Hint, policy_keys
+from usmd.core.hints import Hint, policy_keys
 from usmd.core.policy import ANY_EXTRA, AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy
 from usmd.core.running import Call
 from usmd.core.view import MemoryView
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from usmd.core.region import Process
     from usmd.core.state import State
 
-_MAX_KEYS: Final = 1024
-"""Hint keys that are read from one policy at most."""
 _NO_PLAN: Allocation | None = None
 """Not Final, and not None where it is used: mypy would take it that `AsyncRequest.plan` stays None."""
 _ONE: Final[object] = 1
@@ -144,10 +141,10 @@ class GuardedPolicies(HandOver):
                 continue
             self._running.call = Call(self._process.process_id, kind)
             try:
-                keys = policy.heeded_keys()
+                keys = heeded_by(policy)
                 if keys is None:
                     return []
-                heeded.update(key[:MAX_HINT_BYTES].upper() for key in islice(keys, _MAX_KEYS) if isinstance(key, str))
+                heeded |= keys
             except ANYTHING as error:  # a policy may raise anything
                 self.raised(kind, "heeded_keys", error)
                 return []
