@@ -240,7 +240,7 @@ class SlowHandOverMachine(HandOverMachine):
 
 
 for machine in (HandOverMachine, SlowHandOverMachine):
-    machine.TestCase.settings = steps(12, 40)
+    machine.TestCase.settings = steps(8, 40)
 
 
 class TestHandOver(HandOverMachine.TestCase):

@@ -23,7 +23,7 @@ from usmd.policies import registry
 ALLOC, EVICT, OOM = (sorted(registry.TABLES[kind]) for kind in ("alloc", "evict", "oom"))
 EVICT_SPECIFICATIONS = [*EVICT, *(f"hint_aware(fallback={name})" for name in EVICT)]
 ALLOC_SPECIFICATIONS = [*ALLOC, *(f"async_aware(regular={name})" for name in ALLOC), "flexible_huge_pages(pages=7)"]
-QUICK = examples(12)
+QUICK = examples(8)
 FRAMES = 8
 
 

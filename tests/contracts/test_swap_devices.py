@@ -348,7 +348,7 @@ STEPS = st.lists(
 )
 
 
-@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_any_sequence_of_jobs_agrees_with_a_dict(make, steps):
     device = make(SMALL)

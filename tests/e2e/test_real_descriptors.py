@@ -12,7 +12,7 @@ from tests.support.daemon import wait_equal, wait_until
 from tests.support.real_daemon import FRAMES, PAGE, in_use, memory_descriptors, memory_mappings, real_daemon
 from tests.support.real_memory import require_real_memory
 
-SESSIONS = 80
+SESSIONS = 40
 AT_ONCE = 20
 REGIONS = 150
 SLACK = 8
@@ -46,7 +46,7 @@ def visit(daemon, number):
     return client
 
 
-def test_eighty_sessions_leave_no_descriptor_mapping_frame_or_slot_behind(tmp_path):
+def test_many_sessions_leave_no_descriptor_mapping_frame_or_slot_behind(tmp_path):
     with real_daemon(tmp_path) as daemon:
         pid = daemon.process.pid
 

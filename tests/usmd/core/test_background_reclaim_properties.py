@@ -178,7 +178,7 @@ class MadRealMachine(Mad, RealMachine):
 
 
 for machine in (FaithfulMachine, FaithfulRealMachine, MadMachine, MadRealMachine):
-    machine.TestCase.settings = steps(30, 50)
+    machine.TestCase.settings = steps(18, 50)
 
 
 class TestCore(FaithfulMachine.TestCase):

@@ -411,7 +411,7 @@ def test_a_hog_never_causes_an_eviction_of_a_neighbour(todo, most, slots, hold_b
 ACCESS = st.tuples(st.sampled_from(["put", "put", "get", "dontneed", "willneed", "demote"]), st.integers(0, 15))
 
 
-@examples(120)
+@examples(70)
 @given(
     st.lists(ACCESS, max_size=60),
     st.integers(1, 5),

@@ -12,7 +12,7 @@ from usmd.core.hints import Hint
 PAGES = 24
 
 
-@examples(200)
+@examples(100)
 @given(st.lists(st.tuples(st.integers(0, PAGES - 1), st.integers(1, PAGES), st.booleans()), max_size=15))
 def test_the_newest_wins_on_every_page(steps):
     ranges, model = HintRanges(), {}

@@ -562,7 +562,7 @@ class RealMachine(CoreMachine):
 
 
 for machine in (CoreMachine, RealMachine):
-    machine.TestCase.settings = steps(30, 50)
+    machine.TestCase.settings = steps(22, 50)
 
 
 class TestCore(CoreMachine.TestCase):

@@ -43,7 +43,7 @@ def check(chunks, model):
     assert chunks.stored <= taken(chunks) <= chunks.held < taken(chunks) + waste_of_slabs + 1
 
 
-@examples(150)
+@examples(70)
 @given(steps=STEPS, seed=st.integers(0, 9))
 def test_any_sequence_agrees_with_a_dict_and_is_counted_to_the_byte(steps, seed):
     chunks = make()
