@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from usmd import log
 from usmd.core import events
@@ -13,6 +15,8 @@ from usmd.server.engine import Engine
 from usmd.server.sampling_cost import SamplingCost
 
 WAY = sampler.Pageout
+TOLD_A_TICK: Final = 256
+"""Clients for which sampling begins or ceases in a tick, because there may be very many."""
 
 
 class TouchSampling:
@@ -37,6 +41,8 @@ class TouchSampling:
         self._kernel_swap = kernel_swap
         self._clients: dict[ClientMemory, int] = {}
         """Clients that can be sampled, with their process."""
+        self._untold: deque[ClientMemory] = deque()
+        """Those for which it is still to begin or to cease."""
         self._refused: dict[ClientMemory, str] = {}
         """Clients of which no page can be taken out, and why."""
         self._never = "" if engine.core.state.settings.sampling else 'memory.sampling = "off"'
@@ -57,7 +63,12 @@ class TouchSampling:
             return
         client.sampled.sampler = WAY(pidfd)
         self._clients[client] = process_id
-        self._engine.submit(events.SetSampling(process_id, on=not self.why_not and not self.cost.rests))
+        self._engine.submit(events.SetSampling(process_id, on=self._on))
+
+    @property
+    def _on(self) -> bool:
+        """Whether clients are sampled now."""
+        return not self.why_not and not self.cost.rests
 
     def faults(self, process_id: int, faults: Sequence[events.PageFault]) -> None:
         """Hand faults of a client to the engine."""
@@ -70,11 +81,14 @@ class TouchSampling:
     def tick(self) -> None:
         """Rest if sampling has taken more than its share of CPU, and go on if it has not. Called every 0.1 s."""
         if self.cost.tick() and not self.why_not:
-            self._set(on=not self.cost.rests)
+            self._untold = deque(self._clients)
+        self._set_some()
 
-    def _set(self, *, on: bool) -> None:
-        for process_id in self._clients.values():
-            self._engine.submit(events.SetSampling(process_id, on=on))
+    def _set_some(self) -> None:
+        for _ in range(min(len(self._untold), TOLD_A_TICK)):
+            process_id = self._clients.get(self._untold.popleft())
+            if process_id is not None:  # else it is gone, or can be sampled no more
+                self._engine.submit(events.SetSampling(process_id, on=self._on))
 
     def end(self, client: ClientMemory) -> None:
         """A client is no longer served."""
@@ -87,7 +101,8 @@ class TouchSampling:
         """Say how touches are heard of, for operators."""
         said = f"off: {self.why_not}" if self.why_not else WAY.name
         if self._refused and not self.why_not:
-            said += f", but not of {len(self._refused)} processes: {next(iter(self._refused.values()))}"
+            processes = "1 process" if len(self._refused) == 1 else f"{len(self._refused)} processes"
+            said += f", but not of {processes}: {next(iter(self._refused.values()))}"
         self._memory.sampling = said
 
     def look(self) -> None:
@@ -102,7 +117,8 @@ class TouchSampling:
             return
         if self._clients:
             log.event("sampling_suspended" if why_not else "sampling_resumed", **({"why": why_not} if why_not else {}))
-        self._set(on=not why_not and not self.cost.rests)
+        self._untold = deque(self._clients)
+        self._set_some()
 
     def _cannot(self, client: ClientMemory, why: str) -> None:
         """No page of a client can be taken out."""

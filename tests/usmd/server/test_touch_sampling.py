@@ -12,7 +12,7 @@ from usmd.mechanism.uffd import HEARS_TOUCHES, Feature
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.server.engine import Engine
 from usmd.server.sampling_cost import MEASURED, SamplingCost
-from usmd.server.touch_sampling import TouchSampling
+from usmd.server.touch_sampling import TOLD_A_TICK, TouchSampling
 from usmd.swap.memory import MemorySwapDevice
 
 ALL = uffd.REQUIRED | HEARS_TOUCHES | Feature.WP_UNPOPULATED
@@ -111,7 +111,7 @@ def test_a_client_of_which_no_page_can_be_taken_out_is_told_of_once(make, logged
     for _ in range(2):
         bench.memory.on_unsampled(app, "process_madvise is not permitted")
     assert bench.active() is False
-    assert bench.memory.sampling == "pageout, but not of 1 processes: process_madvise is not permitted"
+    assert bench.memory.sampling == "pageout, but not of 1 process: process_madvise is not permitted"
     bench.sampling.end(app)
     assert bench.memory.sampling == "pageout"
     assert [(line["event"], line["why"]) for line in logged] == [("sampling_ended", "process_madvise is not permitted")]
@@ -161,3 +161,40 @@ def test_faults_that_tell_of_touches_are_part_of_the_cost(make, monkeypatch, kin
     assert [each.faults[0].page for each in handled] == list(range(MEASURED))
     assert {each.process_id for each in handled} == {7}
     assert (bench.sampling.cost.share > 0) is spent
+
+
+def test_very_many_clients_are_told_some_a_tick_and_those_that_go_meanwhile_are_not(make, monkeypatch):
+    bench = make()
+    clients = [Client() for _ in range(2 * TOLD_A_TICK + 1)]
+    told = []
+    monkeypatch.setattr(bench.engine, "submit", lambda event: told.append((event.process_id, event.on)))
+    for number, client in enumerate(clients):
+        bench.sampling.begin(client, number, 0)
+    assert told == [(number, True) for number in range(len(clients))]
+    told.clear()
+    bench.swap = "the kernel has swap"
+    bench.sampling.look()
+    assert told == [(number, False) for number in range(TOLD_A_TICK)]
+    for client in clients[TOLD_A_TICK : 2 * TOLD_A_TICK]:
+        bench.sampling.end(client)
+    for _ in range(3):
+        bench.sampling.tick()
+    assert told[TOLD_A_TICK:] == [(2 * TOLD_A_TICK, False)]
+
+
+def test_a_client_that_cannot_be_sampled_as_it_begins_again_disturbs_no_other(make, monkeypatch):
+    bench = make()
+    clients = [Client() for _ in range(4)]
+    for number, client in enumerate(clients):
+        bench.sampling.begin(client, number, 0)
+    told = []
+
+    def submit(event):
+        told.append(event.process_id)
+        if event.on and event.process_id == 1:
+            bench.memory.on_unsampled(clients[1], "process_madvise is not permitted")
+
+    monkeypatch.setattr(bench.engine, "submit", submit)
+    for bench.swap in ("the kernel has swap", ""):
+        bench.sampling.look()
+    assert told == [0, 1, 2, 3, 0, 1, 1, 2, 3]
