@@ -68,12 +68,16 @@ class FaultStream:
                 task.result()
         finally:
             # Before anything is awaited: gRPC may cancel this call more than once.
-            self._sessions.close_stream(session, self._stream)
+            self.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if session.end_error is not None:
             raise session.end_error
+
+    def close(self) -> None:
+        """Close the stream; late outcomes are dropped. May be called again."""
+        self._sessions.close_stream(self._session, self._stream)
 
     async def _read(self) -> None:
         while (message := await self._wire.read()) is not _EOF:

@@ -81,9 +81,9 @@ class LocalStreams:
 
 
 async def _serve(stream: FaultStream, wire: LocalWire, connection: socket.socket) -> None:
-    await asyncio.get_running_loop().connect_accepted_socket(lambda: wire, connection)
     error: UsmdError | None = None
     try:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: wire, connection)
         await stream.run()
     except UsmdError as ended:
         error = ended
@@ -91,7 +91,10 @@ async def _serve(stream: FaultStream, wire: LocalWire, connection: socket.socket
         log.event("defect", exc_info=True, method="usmd local fault stream")
         error = UsmdError("a defect of usmd; its log has the details")
     finally:
+        stream.close()
         wire.close(error)
+        if not wire.connected:
+            connection.close()
 
 
 class LocalWire(asyncio.Protocol):
@@ -105,13 +108,17 @@ class LocalWire(asyncio.Protocol):
         """Done when something has arrived, for `read`."""
         self._room: asyncio.Future[None] | None = None
         """Done when the client has read, for `write`; None while there is room."""
-        self._paused = self._over = False
+        self.connected = False
+        """Whether the loop has taken the connection over."""
+        self._paused = False
+        self._over = True
 
     # Called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
+        self.connected, self._over = True, False
 
     def data_received(self, data: bytes) -> None:
         """Keep what has arrived; nobody reads more until it has been used."""

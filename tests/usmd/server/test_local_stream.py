@@ -326,3 +326,21 @@ def test_a_client_that_goes_while_it_is_written_to_ends_the_stream_and_is_no_def
 
     asyncio.run(main())
     assert logged == []
+
+
+def test_a_connection_that_the_loop_does_not_take_leaves_nothing(monkeypatch, logged):
+    async def refuse(*_):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    async def main():
+        async with sessions_of(1) as (engine, sessions, (session,)):
+            monkeypatch.setattr(asyncio.get_running_loop(), "connect_accepted_socket", refuse)
+            streams = LocalStreams(engine, sessions, 4)
+            with streams.open(session) as end:
+                await wait_until_async(lambda: not streams._served, "it is over")
+                assert end.recv(1) == b""
+            assert not session.streams
+            assert not session.ended.is_set()
+
+    asyncio.run(main())
+    assert [line["event"] for line in logged] == ["defect"]
