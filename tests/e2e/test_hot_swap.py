@@ -20,7 +20,7 @@ __all__ = ["each_way"]
 PAGE = 4096
 MEMORY = ("--memory", "512KiB", "--swap", "memory:8MiB")
 CLIENT = Path(__file__).with_name("random_client.py")
-ROUNDS = 2
+ROUNDS = 1
 FAULTS = 20
 """Of the client under each policy, so that it has chosen victims."""
 EVICT = (

@@ -11,7 +11,7 @@ from tests.support.real_memory import require_real_memory
 
 PAGE = 4096
 MEMORY = ("--memory", "256KiB", "--swap", "memory:4MiB", "--evict", "lru")
-CONFIG = "[policy]\ncall_timeout = 0.4\n"
+CONFIG = "[policy]\ncall_timeout = 0.2\n"
 HUNG = """
     import re
     import time
@@ -113,7 +113,7 @@ def test_a_call_that_does_not_return_is_ended_and_the_default_takes_the_place(
         assert told["message"].startswith(f"app (process {app.process_id}): {kind} policy {hung}:{name} did not return")
         assert told["replaced_by"] == after
         first = daemon.events("policy_error")[0]["message"]
-        spent = "2 s, in which it slept or waited" if name in ("Sleeps", "Catches") else "0.4 s of CPU time"
+        spent = "1 s, in which it slept or waited" if name in ("Sleeps", "Catches") else "0.2 s of CPU time"
         assert f"PolicyHung('it did not return for {spent}, at " in first
         assert f"{hung}:" in first.split(" at ")[1]
         assert region.read(0, len(region)) == data
@@ -144,7 +144,7 @@ def test_a_constructor_that_hangs_is_refused_by_name(tmp_path, hung):
             done = daemon.run_usmctl(*command, f"{hung}:Makes")
             assert done.returncode == 1
             assert f"evict policy {hung}:Makes cannot be made" in done.stderr
-            assert "did not return for 0.4 s of CPU time, at " in done.stderr
+            assert "did not return for 0.2 s of CPU time, at " in done.stderr
         region.write(0, b"works")
         assert region.read(0, 5) == b"works"
 
@@ -162,4 +162,4 @@ def test_a_configured_one_whose_constructor_hangs_keeps_usmd_from_starting(tmp_p
     done = run_usmd("serve", *sockets, "--evict", f"{hung}:Makes")
     assert done.returncode != 0
     assert f"policy.evict: evict policy {hung}:Makes cannot be made" in done.stdout + done.stderr
-    assert "did not return for 0.4 s of CPU time, at " in done.stdout + done.stderr
+    assert "did not return for 0.2 s of CPU time, at " in done.stdout + done.stderr
