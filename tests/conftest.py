@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.support import delays, examples, kernel_swap, patience
+from tests.support import delays, examples, first_run, kernel_swap, patience
 from usmd.policies import registry
 
 assert examples.FACTOR >= 0  # importing it sets up hypothesis
@@ -15,6 +15,11 @@ patience.be_patient()
 # A shell that runs the tests in the background ignores SIGINT, which the programs that tests interrupt would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
+
+
+def pytest_configure(config):
+    """Compile all tests once."""
+    first_run.compile_tests(config)
 
 
 def pytest_collection_finish():

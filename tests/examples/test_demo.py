@@ -11,7 +11,7 @@ def test_hints_keep_the_index_in_memory_and_every_byte_is_right(capsys, mechanis
     if mechanism == "userfaultfd":
         require_real_memory()
     paths = demo.standard_library()[:300]  # of fewer, the index is more than it may keep
-    without, with_hints, used = demo.main(paths, queries=60, mechanism=mechanism)
+    without, with_hints, used = demo.main(paths, queries=40, mechanism=mechanism)
     assert used == mechanism
     said = capsys.readouterr().out
     assert f"mechanism: {mechanism}" in said

@@ -208,7 +208,7 @@ def perform(both, steps):
 @pytest.mark.parametrize(
     "evict", ["fifo", "hint_aware", "hint_aware(fallback=arc)", "hint_aware(fallback=w_tinylfu)", "lirs", "s3_fifo"]
 )
-@examples(12)
+@examples(8)
 @given(steps=st.lists(STEPS, max_size=20), deny_budget=st.integers(0, 5))
 def test_hints_mean_the_same(evict, times, steps, deny_budget):
     both = Both(evict=evict, times=times, deny_budget=deny_budget)
@@ -219,7 +219,7 @@ def test_hints_mean_the_same(evict, times, steps, deny_budget):
     "alloc", ["flexible_huge_pages(pages=4)", "flexible_huge_pages(pages=3, budget=0.5)", "prealloc(pages=5)",
               "pte_magnet", "async_aware(regular=flexible_huge_pages(pages=4))"]
 )  # fmt: skip
-@examples(12)
+@examples(8)
 @given(steps=st.lists(STEPS, max_size=15), frames=st.sampled_from([8, 16]))
 def test_pages_that_come_along_are_the_same(alloc, steps, frames):
     """Of pages that were all written once: beside a page from swap, one that is ABSENT is there first where I/O takes
@@ -229,7 +229,7 @@ def test_pages_that_come_along_are_the_same(alloc, steps, frames):
 
 
 @pytest.mark.parametrize("evict", ["fifo", "lru"])
-@examples(12)
+@examples(8)
 @given(steps=st.lists(STEPS, max_size=15), marks=st.sampled_from([(1, 1), (2, 2), (0, 3), (1, 3), (2, 4)]))
 def test_watermarks_are_the_same(evict, steps, marks):
     """Not of policies that would have the page go which has just come: with bytes it is pinned until it is touched."""
@@ -237,7 +237,7 @@ def test_watermarks_are_the_same(evict, steps, marks):
     perform(Both(evict=evict, alloc=alloc, low=marks[0], high=marks[1], deny_budget=2), [ALL_WRITTEN, *steps])
 
 
-@examples(40)
+@examples(20)
 @given(
     steps=st.lists(STEPS, max_size=20), slots=st.integers(0, 6), evict=st.sampled_from(["fifo", "lru", "hint_aware"])
 )

@@ -197,7 +197,7 @@ def test_reading_on_after_closing_is_an_error(tmp_path):
         next(trace)
 
 
-@examples(300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.one_of(st.binary(max_size=200), st.text('0123,x \n"#.:r\r\0ILid', max_size=80).map(str.encode)),
     form=st.sampled_from(["auto", *FORMATS]),
