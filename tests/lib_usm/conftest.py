@@ -101,11 +101,11 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         """Numbers of the regions that were given back without a call."""
         return [number for batch in self.requests("StreamFaults") for number in batch.unmapped_region_ids]
 
-    def send(self, *outcomes, accessed=()):
-        """On the newest stream of faults."""
+    def send(self, *outcomes, accessed=(), outbox=None):
+        """On a stream of faults; by default on that which began last."""
         message = pb.StreamFaultsResponse(outcomes=outcomes, accessed=accessed, over_budget_pages=self.over_budget)
         self.over_budget = 0
-        self.outboxes[-1].put(message)
+        (self.outboxes[-1] if outbox is None else outbox).put(message)
 
     def evict(self, region, *pages):
         for page in pages:
@@ -222,7 +222,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
             outbox = self.outbox if own else queue.SimpleQueue()
             if not own:
                 self.outboxes.append(outbox)
-        reader = threading.Thread(target=self._read_faults, args=(request_iterator, context))
+        reader = threading.Thread(target=self._read_faults, args=(request_iterator, context, outbox))
         reader.start()
         if not context.add_callback(lambda: outbox.put(None)):
             outbox.put(None)  # it has ended already
@@ -244,7 +244,8 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         for outbox in self.outboxes:
             outbox.put(item)
 
-    def _read_faults(self, request_iterator, context):
+    def _read_faults(self, request_iterator, context, outbox):
+        # Answers go to the stream that asked: one that was cancelled at once may begin after its successor.
         # The iterator raises when the call is cancelled.
         with contextlib.suppress(grpc.RpcError):
             for request in request_iterator:
@@ -254,7 +255,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
                 accessed = [self.access(access) for access in request.accesses]
                 outcomes = [outcome for outcome in outcomes if outcome is not None]
                 if outcomes or accessed:
-                    self.send(*outcomes, accessed=accessed)
+                    self.send(*outcomes, accessed=accessed, outbox=outbox)
 
 
 @pytest.fixture
