@@ -83,11 +83,11 @@ class LocalStream:
                 if kind not in (MESSAGE, END) or length > _MAX_MESSAGE_BYTES:
                     self._stop(InternalError(f"a message of kind {kind} and {length} bytes came from the daemon"))
                     break
-                first, start = start + PREFIX.size, start + PREFIX.size + length
-                if len(incoming) < start:
-                    start = first - PREFIX.size
+                stop = start + PREFIX.size + length
+                if len(incoming) < stop:
                     break
-                content = bytes(view[first:start])
+                content = bytes(view[start + PREFIX.size : stop])
+                start = stop
                 if kind == MESSAGE:
                     messages.append(content)
                 else:

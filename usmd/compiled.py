@@ -1,9 +1,9 @@
 """Whether usmd's hot path runs compiled or as Python, which is decided once, when usmd is imported.
 
 `tools/build_backend.py` compiles modules beside their sources, and writes a manifest with the hashes of the sources, or
-with the reason why it compiled nothing.
-They are used all or none: compiled modules know each other's classes. If a source has changed since, or USMD_PURE=1,
-usmd is imported from the sources alone. With USMD_PURE=0 that is an ImportError instead.
+with the reason why it compiled nothing. The compiled modules are used all or none, because they know each other's
+classes. If a source has changed since, or USMD_PURE=1, usmd is imported from the sources alone. With USMD_PURE=0 that
+is an ImportError instead.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter
 from typing import Final, cast
 
 import grpc.aio
@@ -42,13 +41,12 @@ class LocalStreams:
         self._transfers = Transfers(engine)
         self._served: dict[asyncio.Task[None], int | None] = {}
         """The users of the tasks that serve them."""
-        self._of_user: Counter[int | None] = Counter()
 
     def open(self, session: Session) -> socket.socket:
         """Serve a new stream of a session; returns the client's end. Raises LimitExceeded."""
         uid = self._engine.core.state.processes[session.process_id].uid
         for taken, allowed, whose in (
-            (self._of_user[uid], self._most * 3 // 4, f"user {uid} has"),
+            (list(self._served.values()).count(uid), self._most * 3 // 4, f"user {uid} has"),
             (len(self._served), self._most, "all users have"),
         ):
             if taken >= allowed:
@@ -69,15 +67,8 @@ class LocalStreams:
             raise
         task = asyncio.get_running_loop().create_task(_serve(stream, wire, ours))
         self._served[task] = uid
-        self._of_user[uid] += 1
-        task.add_done_callback(self._over)
+        task.add_done_callback(self._served.pop)
         return theirs
-
-    def _over(self, task: asyncio.Task[None]) -> None:
-        uid = self._served.pop(task)
-        self._of_user[uid] -= 1
-        if not self._of_user[uid]:
-            del self._of_user[uid]
 
 
 async def _serve(stream: FaultStream, wire: LocalWire, connection: socket.socket) -> None:

@@ -229,14 +229,15 @@ class Connection:
             features = around.features if wanted.system_calls_fault else around.features & ~uffd.HEARS_TOUCHES
             client = ClientMemory(descriptors[0], features, page_size, self._pid, around.engine.now)
             session = session_of()
-        except (OSError, UsmdError) as error:
-            os.close(pidfd)  # the userfaultfd is still among the descriptors
-            if isinstance(error, UsmdError):
-                raise
+        except OSError as error:
+            os.close(pidfd)
             raise InvalidArgument(
                 f"the kernel refuses the handshake on this userfaultfd ({error.strerror}); hand over a fresh one, on "
                 "which UFFDIO_API was not called"
             ) from error
+        except UsmdError:
+            os.close(pidfd)  # the userfaultfd is still among the descriptors
+            raise
         descriptors.clear()  # the client memory owns it now
         self._timer.cancel()
         self._pidfd, self._client, self.session = pidfd, client, session
