@@ -91,7 +91,7 @@ class Core:
         self._borrowers = self.state.budgets.borrowers
         self._background = BackgroundReclaim(self.state, self.life, self._migration, self._placement, self.reclaim)
         release = Release(self.state, self.life)
-        self._mapping = Mapping(self.state, self._memory_queue, self._budget_queue, release)
+        self._mapping = Mapping(self.state, self._memory_queue, self._budget_queue, release, self._sampler)
         self._hinting = Hinting(self.state, self.life, self._placement, self.hinted_at_once)
         pins = Pins(self.state, self.life, self._sampler)
         self._parts: dict[Kind, DoPart] = {
@@ -102,6 +102,7 @@ class Core:
             Kind.TELL_SWAPPED: one_by_one,
             Kind.BACKGROUND: one_by_one,
             Kind.HAND_OVER: one_by_one,
+            Kind.NOTE: one_by_one,
         }
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Attach: self._mapping.attach,
@@ -142,6 +143,8 @@ class Core:
                 self._background.begin()
             if state.misbehaving:
                 self._mapping.replace_misbehaving()
+            if self._frames.free < state.begin_sampling_below:
+                self._sampler.begin_next()
             if self._work and not self._asked_to_go_on:  # else GoOn is on its way
                 self._go_on()
             if self._frames.free < self._high + state.ahead:

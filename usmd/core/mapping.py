@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from usmd.core.budget_queue import BudgetQueue
     from usmd.core.memory_queue import MemoryQueue
     from usmd.core.release import Release
+    from usmd.core.sampler import Sampler
     from usmd.core.state import State
 
 MAX_NAME = 64
@@ -35,11 +36,14 @@ def check_name(name: str, what: str, *, may_be_empty: bool) -> None:
 class Mapping:
     """Handles Attach, Detach, Map, Unmap and SetPolicy. A request that raises has changed nothing."""
 
-    def __init__(self, state: State, memory_queue: MemoryQueue, budget_queue: BudgetQueue, release: Release) -> None:
+    def __init__(
+        self, state: State, memory_queue: MemoryQueue, budget_queue: BudgetQueue, release: Release, sampler: Sampler
+    ) -> None:
         self._state = state
         self._memory_queue = memory_queue
         self._budget_queue = budget_queue
         self._release = release
+        self._sampler = sampler
 
     def attach(self, event: events.Attach) -> None:
         """Begin a session; raises UnknownPolicy, InvalidArgument or InvalidHint (no such swap device)."""
@@ -71,6 +75,7 @@ class Mapping:
         state = self._state
         del state.processes[process.process_id]
         process.policies.ended()
+        self._sampler.forget(process)
         self._release.end(process, Unmapped(reason))
         self._memory_queue.unmapped()
         self._budget_queue.unmapped(process)

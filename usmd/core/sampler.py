@@ -1,4 +1,8 @@
-"""Takes pages of sampled processes out of their page tables, see `sampling`, and puts pages back."""
+"""Takes pages of sampled processes out of their page tables, see `sampling`, and puts pages back.
+
+Sampling of a process begins when memory is first short. Until then its pages come in without a note, which would cost
+time for each of them. Deferred work then notes the pages that are in memory already.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
+from usmd.core.region import NO_MAX
 from usmd.core.sampling import PART, Sampling
+from usmd.core.work import Kind, Work
 
 if TYPE_CHECKING:
     from usmd.core.events import SetSampling
+    from usmd.core.pages_left import Steps
     from usmd.core.region import Process
     from usmd.core.state import State
 
@@ -38,10 +45,49 @@ class Sampler:
         if process.sampling is not None:
             process.sampling.active = event.on
             process.sampling.since = 0
-        elif event.on:
-            if state.sampling_links is None:
-                state.sampling_links = FrameLinks(state.frames.count)
-            process.sampling = Sampling(state.sampling_links, state.settings.sampling)
+        elif not event.on:
+            self.forget(process)
+        elif process.memory_max == NO_MAX:
+            state.unsampled[process] = None
+            state.begin_sampling_below = -(-state.frames.count // SHORT)
+        else:  # memory can be short for it though frames are free
+            self._begin(process)
+
+    def forget(self, process: Process) -> None:
+        """A process is gone, or is not to be sampled if memory becomes short."""
+        state = self._state
+        if process in state.unsampled:
+            del state.unsampled[process]
+            if not state.unsampled:
+                state.begin_sampling_below = 0
+
+    def begin_next(self) -> None:
+        """Begin to sample one process, because memory is short; the next event begins with the next one."""
+        process = next(iter(self._state.unsampled))
+        self.forget(process)
+        self._begin(process)
+
+    def _begin(self, process: Process) -> None:
+        """Sample a process from now on."""
+        state = self._state
+        if state.sampling_links is None:
+            state.sampling_links = FrameLinks(state.frames.count)
+        process.sampling = Sampling(state.sampling_links, state.settings.sampling)
+        if process.resident:
+            process.sampling.noting = True
+            state.work.add(Work(Kind.NOTE, process, steps=self._note(process, process.sampling)))
+
+    def _note(self, process: Process, sampling: Sampling) -> Steps:
+        """Note the pages of a process that are in memory already; none is taken out before all are noted."""
+        mapped = sampling.mapped
+        for region in list(process.regions.values()):
+            for _, pfn in region.table.resident():
+                if process.ended is not None:
+                    return
+                if region.unmapped is None and pfn not in mapped:
+                    mapped.append(pfn)
+                yield True
+        sampling.noting = False
 
     def take_out(self) -> None:
         """Take out the pages that are due, the oldest first."""
@@ -50,7 +96,7 @@ class Sampler:
         for process in wanted:
             if process.sampling is not None and process.sampling.since:
                 earned = process.sampling.batch()
-                if process.sampling.active and self._is_of_use(process):
+                if process.sampling.active and not process.sampling.noting and self._is_of_use(process):
                     self._take_out_of(process, process.sampling, earned)
         state.samples.sort()  # neighbours next to each other: a run is one call
 

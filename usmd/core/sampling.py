@@ -31,15 +31,16 @@ class Sampling:
 
     `active`: whether the shell can take pages out. `since`: pages that came in since the last batch. `in_vain`: only
     pages on one frame in PART are noted. These are sampled as before, so that they tell when touches matter again.
+    `noting`: the pages that were in memory when it began are still being noted.
     """
 
-    __slots__ = ("_batch_at", "_rate", "_rescued", "_taken", "active", "in_vain", "mapped", "since")
+    __slots__ = ("_batch_at", "_rate", "_rescued", "_taken", "active", "in_vain", "mapped", "noting", "since")
 
     def __init__(self, links: FrameLinks, rate: float) -> None:
         self._rate = rate
         self._batch_at = max(round(BATCH / rate), 1)
         self.active = True
-        self.in_vain = False
+        self.in_vain = self.noting = False
         self.since = 0
         self._taken = 0
         self._rescued = 0

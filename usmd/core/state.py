@@ -40,6 +40,7 @@ class State:
         "ahead",
         "arriving",
         "background_at",
+        "begin_sampling_below",
         "budgets",
         "discards",
         "dying",
@@ -84,6 +85,7 @@ class State:
         "swap",
         "touch",
         "unevictable",
+        "unsampled",
         "wakes",
         "work",
         "writes",
@@ -185,6 +187,10 @@ class State:
         """Arrays of the lists of `Sampling`; None until a process has one."""
         self.sampling_wanted: list[Process] = []
         """Processes whose pages have earned enough samples for a batch."""
+        self.unsampled: dict[Process, None] = {}
+        """Processes to be sampled once memory is short."""
+        self.begin_sampling_below = 0
+        """Memory is short for them if fewer frames are free; 0 if there are none."""
         self._outcomes: dict[tuple[int, int], list[commands.Outcome]] = {}
         """(process number, `reply_to` of the faults) → outcomes."""
         self._notices: list[commands.Notice] = []

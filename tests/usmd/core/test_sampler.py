@@ -1,15 +1,16 @@
 """Touches of pages that were taken out of the page table: what the policy hears, and what the thread gets."""
 
+import itertools
 from array import array
 
 import pytest
 
 from tests.support.real_shell import DONE, RealShell
 from tests.support.shell import PAGE, make_core
-from usmd.core import commands, events, sampler
+from usmd.core import commands, events, sampler, work
 from usmd.core.frames import DIRTY
 from usmd.core.region import page_key
-from usmd.core.sampler import LEAST, MAX_AN_EVENT, STAYS
+from usmd.core.sampler import LEAST, MAX_AN_EVENT, SHORT, STAYS
 from usmd.core.sampling import BATCH
 
 FRAMES = 128
@@ -27,7 +28,10 @@ class App:
         self.region = self.shell.map(self.process, pages)
         self.shell.do(events.SetSampling(self.process, on=True))
         self.state = core.state
-        self.sampling = self.state.processes[self.process].sampling
+
+    @property
+    def sampling(self):
+        return self.state.processes[self.process].sampling
 
     def key(self, page):
         return page_key(self.region, page)
@@ -56,6 +60,63 @@ def test_a_process_that_fits_into_memory_pays_nothing():
         for page in range(FRAMES * 3 // 4):
             app.touch(page)
     assert (app.out(), app.count("sampled"), app.count("minor_faults_sampled")) == ([], 0, 0)
+
+
+def test_no_note_is_taken_of_a_page_before_memory_is_short_and_then_of_all():
+    app = App()
+    app.fill(range(FRAMES - FRAMES // SHORT))
+    assert app.sampling is None
+    app.touch(FRAMES - FRAMES // SHORT)
+    assert sorted(app.sampling.mapped) == [app.frame(page) for page in range(FRAMES - FRAMES // SHORT + 1)]
+    assert not app.sampling.noting
+
+
+def test_pages_in_memory_are_noted_in_parts_and_none_is_taken_out_meanwhile(monkeypatch):
+    monkeypatch.setattr(work, "PAGES_AN_EVENT", 16)
+    app = App()
+    app.shell.hold_go_on = True
+    noted = []
+    for page in range(FRAMES):
+        app.touch(page)
+        noted.append(0 if app.sampling is None else app.sampling.mapped.length)
+        if app.sampling is not None and app.sampling.noting:
+            assert app.out() == []
+            app.shell.do_work()
+            noted.append(app.sampling.mapped.length)
+    assert max(after - before for before, after in itertools.pairwise(noted)) <= 16 + 1
+    assert not app.sampling.noting
+    assert app.out()
+
+
+def test_one_event_begins_to_sample_one_process_and_none_that_is_gone_or_not_to_be_sampled():
+    app = App()
+    others = [app.shell.attach() for _ in range(4)]
+    for process in others:
+        app.shell.do(events.SetSampling(process, on=True))
+    app.shell.do(events.SetSampling(others[1], on=False))
+    app.shell.do(events.Detach(others[2], "bye"))
+    sampled = []
+    for page in range(FRAMES):
+        app.touch(page)
+        sampled.append(sum(each.sampling is not None for each in app.state.processes.values()))
+    assert max(after - before for before, after in itertools.pairwise(sampled)) == 1
+    assert app.state.processes[others[1]].sampling is None
+    assert (sampled[-1], app.state.unsampled, app.state.begin_sampling_below) == (3, {}, 0)
+
+
+def test_a_process_that_ends_while_its_pages_are_noted_leaves_nothing(monkeypatch):
+    monkeypatch.setattr(work, "PAGES_AN_EVENT", 16)
+    app = App()
+    app.shell.hold_go_on = True
+    page = 0
+    while app.sampling is None:
+        app.touch(page)
+        page += 1
+    assert app.sampling.noting
+    app.shell.do(events.Detach(app.process, "bye"))
+    while app.shell.asked:
+        app.shell.do_work()
+    assert not any(app.state.sampling_links.owner)
 
 
 def test_when_memory_is_short_the_pages_heard_of_longest_ago_are_taken_out_in_batches():
@@ -137,7 +198,7 @@ def test_a_page_that_is_out_is_evicted_like_any_other_and_comes_back_whole():
 def test_a_touch_of_a_page_that_is_out_and_on_its_way_to_swap_takes_it_back():
     app = App()
     app.shell.auto_io = False
-    app.fill(range(FRAMES * 7 // 8))
+    app.fill(range(FRAMES * 15 // 16))
     page = app.out()[0]
     app.shell.evict(app.process, app.region, page, 1)
     assert app.shell.state_of(app.region, page) == "EVICTING"
@@ -192,7 +253,9 @@ def test_one_event_takes_no_more_than_its_bound_out(monkeypatch):
     seen = []
     perform = app.shell._perform
     monkeypatch.setattr(app.shell, "_perform", lambda command: seen.append(command) or perform(command))
-    app.shell.do(events.PageFaults(app.process, [events.PageFault(app.region, page, True) for page in range(1000)]))
+    for first, end in ((0, 800), (800, 1000)):
+        pages = [events.PageFault(app.region, page, True) for page in range(first, end)]
+        app.shell.do(events.PageFaults(app.process, pages))
     sizes = [len(each.pages) for each in seen if isinstance(each, commands.Sample)]
     assert sizes == [MAX_AN_EVENT]
 

@@ -41,10 +41,11 @@ class Bench:
         self.sampling = TouchSampling(self.engine, self.memory, features, lambda: self.swap, cost)
         self.process = self.engine.submit(events.Attach("app", "first_fit", "fifo", "refuse")).process_id
 
-    def active(self):
-        """Whether the core takes pages of the process out; None: it never did."""
-        found = self.engine.core.state.processes[self.process].sampling
-        return None if found is None else found.active
+    def active(self, process=None):
+        """Whether the core takes pages of the process out, or will do so once memory is short."""
+        state = self.engine.core.state
+        found = state.processes[self.process if process is None else process]
+        return found in state.unsampled or (found.sampling is not None and found.sampling.active)
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_a_client_whose_userfaultfd_hears_touches_is_sampled_until_it_is_gone(ma
 def test_a_client_whose_system_calls_would_fail_is_not(make):
     bench, app = make(), Client(uffd.REQUIRED)
     bench.sampling.begin(app, bench.process, 0)
-    assert (app.sampled.sampler, bench.active()) == (None, None)
+    assert (app.sampled.sampler, bench.active()) == (None, False)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +98,11 @@ def test_it_rests_while_the_kernel_has_swap(make, logged):
     late = Client()
     other = bench.engine.submit(events.Attach("late", "first_fit", "fifo", "refuse")).process_id
     bench.sampling.begin(late, other, 0)
-    assert bench.engine.core.state.processes[other].sampling is None
+    assert not bench.active(other)
     bench.swap = ""
     bench.sampling.look()
     assert (bench.active(), bench.memory.sampling) == (True, "pageout")
-    assert bench.engine.core.state.processes[other].sampling.active
+    assert bench.active(other)
     assert [line["event"] for line in logged] == ["sampling_suspended", "sampling_resumed"]
 
 
@@ -132,7 +133,7 @@ def test_it_rests_while_it_has_cost_more_than_its_share(make):
     assert (bench.active(), bench.memory.sampling) == (False, "pageout")
     other = bench.engine.submit(events.Attach("late", "first_fit", "fifo", "refuse")).process_id
     bench.sampling.begin(late, other, 0)
-    assert bench.engine.core.state.processes[other].sampling is None
+    assert not bench.active(other)
     bench.swap = "the kernel has swap"
     bench.sampling.look()
     now[0] += 1.0
@@ -141,7 +142,7 @@ def test_it_rests_while_it_has_cost_more_than_its_share(make):
     bench.swap = ""
     bench.sampling.look()
     assert bench.active() is True
-    assert bench.engine.core.state.processes[other].sampling.active
+    assert bench.active(other)
 
 
 @pytest.mark.parametrize(("kind", "spent"), [(events.MINOR, True), (events.MISSING, False)])
