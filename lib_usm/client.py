@@ -15,6 +15,7 @@ from lib_usm.arguments import encodable, seconds, shown, whole
 from lib_usm.errors import (
     ClosedError,
     InvalidArgument,
+    InvalidHint,
     LimitExceeded,
     NotFound,
     OutOfRange,
@@ -46,19 +47,25 @@ class Client(PagingSession):
     """
 
     @interruptible
-    def mmap(self, length: SupportsIndex, *, name: str | None = None, reserve: bool = False) -> Region:
+    def mmap(
+        self, length: SupportsIndex, *, name: str | None = None, reserve: bool = False, fhp: str | None = None
+    ) -> Region:
         """Make a region of `length` zero bytes; it uses no memory until it is touched.
 
+        `fhp`: bytes that a fault brings in, as in the hint `FHP=`, for example "128K", or "AUTO"; None: no hint.
         `name` is for operators, at most 64 printable characters. If the session's regions together exceed memory and
         swap, mmap issues a UserWarning, because pages written beyond that cannot be kept; with `reserve` it raises
-        LimitExceeded instead. Nothing is set aside: all sessions share memory and swap. Raises InvalidArgument and
-        LimitExceeded.
+        LimitExceeded instead. Nothing is set aside: all sessions share memory and swap. Raises InvalidArgument,
+        LimitExceeded, and InvalidHint for an `fhp` that is not allowed.
         """
         self.check_open()
         size = whole(length, "length")
         if not 1 <= size <= sys.maxsize:
             raise InvalidArgument(f"a region of {size} bytes cannot be made; allowed is 1 to {sys.maxsize}")
         label = encodable("" if name is None else name, "region name", InvalidArgument)
+        hint = "" if fhp is None else f"FHP={encodable(fhp, 'fhp', InvalidHint)}"
+        if ";" in hint:
+            raise InvalidHint(f"fhp={fhp!r} is not allowed; allowed is a size such as 64K, or AUTO")
         too_much = self._too_much(size)
         if too_much and reserve:
             raise LimitExceeded(f"{too_much}; make fewer or smaller regions, or give usmd more swap")
@@ -90,6 +97,12 @@ class Client(PagingSession):
             raise ClosedError(f"the client of {self.address} was closed")
         if too_much:
             warn(f"{too_much}: what is written beyond that cannot be kept")
+        if hint:
+            try:
+                give_hint(self.channel, region.region_id, repr(region), hint, 0, size)
+            except BaseException:  # raised again; there is no region without what was asked for
+                region.close()
+                raise
         return region
 
     def _settle(self) -> None:

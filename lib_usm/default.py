@@ -35,15 +35,15 @@ class DefaultClient:
                     self._registered = True
             return self._client
 
-    def mmap(self, length: SupportsIndex, name: str | None, reserve: bool) -> Region:
+    def mmap(self, length: SupportsIndex, name: str | None, reserve: bool, fhp: str | None) -> Region:
         """Make a region. If this call finds that the session has ended, it makes a new client and tries again."""
         client = self.get()
         try:
-            return client.mmap(length, name=name, reserve=reserve)
+            return client.mmap(length, name=name, reserve=reserve, fhp=fhp)
         except (ClosedError, SessionKilled, UnknownSession, ConnectionLost):
             if not client.ended:
                 raise
-        return self.get().mmap(length, name=name, reserve=reserve)
+        return self.get().mmap(length, name=name, reserve=reserve, fhp=fhp)
 
     def close(self) -> None:
         """Close the client, if there is one."""
@@ -68,9 +68,9 @@ def default_client() -> Client:
     return _default.get()
 
 
-def mmap(length: SupportsIndex, name: str | None = None, *, reserve: bool = False) -> Region:
+def mmap(length: SupportsIndex, name: str | None = None, *, reserve: bool = False, fhp: str | None = None) -> Region:
     """Make a region of `length` zero bytes with the default client; see Client.mmap."""
-    return _default.mmap(length, name, reserve)
+    return _default.mmap(length, name, reserve, fhp)
 
 
 def usm_hint(region: Region, text: str, offset: SupportsIndex = 0, length: SupportsIndex | None = None) -> Hint:

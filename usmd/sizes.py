@@ -14,7 +14,8 @@ _UNITS = {
 """Units are powers of 1,024, however they are written."""
 _PATTERN = re.compile(r"([0-9]{1,18})\s*([A-Za-z]*)")
 _ALLOWED = (
-    "a whole number with one of the units B, KiB, MiB, GiB, TiB (K, Ki or KB for KiB, and so on), for example 64MiB"
+    "a whole number with one of the units B, KiB, MiB, GiB, TiB (K, Ki or KB for KiB, and so on; all are powers of "
+    "1,024), for example 64MiB"
 )
 
 

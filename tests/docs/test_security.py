@@ -9,6 +9,7 @@ from usm_wire import local_stream
 from usmd.config import MemoryConfig, PolicyRules, ServerConfig
 from usmd.core.placement import MAX_GUESSES
 from usmd.core.settings import CoreSettings
+from usmd.core.windows import MAX_WINDOWS
 from usmd.mechanism import client_memory, departures, off_loop
 from usmd.server import admission, allowance, connections, descriptors, excess, fault_stream, loop_watch, memory_socket
 from usmd.server.client_service import REQUEST_LIMITS
@@ -64,7 +65,8 @@ def phrases():
         f"| A Load or Store | {MAX_TRANSFER_BYTES // MIB} MiB, or one page if that is more |",
         f"| {fault_stream.MAX_BATCH_FAULTS:,} faults; {pages} pages.",
         f"A message is handled {fault_stream.PART_PAGES} pages at a stretch,",
-        f"at most {MAX_GUESSES:,} pages come along with a batch (FHP) |",
+        f"at most {MAX_GUESSES:,} pages come along with a batch (FHP).",
+        f"{MAX_WINDOWS} larger windows of a session come in by parts at a time |",
         f"wait for | {fault_stream.MAX_MISSING_PAGES:,} |",
         f"| Hinted ranges of a session | {default(CoreSettings, 'max_hint_ranges'):,} |",
         f"| {connections.STRANGER_BYTES // MIB} MiB, or {connections.PANIC_BYTES // MIB} MiB within half a second,",

@@ -1,5 +1,6 @@
 """What a client says of itself, and the regions that it makes."""
 
+import grpc
 import pytest
 
 import lib_usm
@@ -24,6 +25,23 @@ def test_a_region_gets_its_name(daemon, client):
     client.mmap(5, name="index")
     client.mmap(6)
     assert [(r.length, r.name) for r in daemon.requests("MapRegion")] == [(5, "index"), (6, "")]
+
+
+def test_a_region_may_be_made_with_a_size_of_huge_pages(daemon, client, wire):
+    kept = client.mmap(64, fhp="128K")
+    assert [(r.offset, r.length, r.text) for r in daemon.requests("HintRegion")] == [(0, 64, "FHP=128K")]
+    text = "hint FHP=banana is not allowed"
+    daemon.refusals["HintRegion"] = wire.rich_status(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_HINT", text)
+    with pytest.raises(lib_usm.InvalidHint, match="banana"):
+        client.mmap(64, fhp="banana")
+    assert [r.region_id for r in daemon.requests("UnmapRegion")] == [kept.region_id + 1]
+
+
+@pytest.mark.parametrize("fhp", ["64K; EVICTION=DENY", 64, "\ud800"])
+def test_a_size_of_huge_pages_that_is_no_size_is_refused_before_a_region_is_made(daemon, client, fhp):
+    with pytest.raises(lib_usm.InvalidHint, match="fhp"):
+        client.mmap(64, fhp=fhp)
+    assert not daemon.requests("MapRegion")
 
 
 def test_text_that_is_no_text_is_refused(client):

@@ -39,6 +39,13 @@ class HintRanges:
         found = self.ranges[index]
         return found if page < found.end else None
 
+    def alike(self, first: int, end: int) -> bool:
+        """Whether pages `first` to `end` - 1 have one hint without EVICTION=DENY, or none of them has a hint."""
+        index = bisect_right(self._firsts, first) - 1
+        if index >= 0 and first < self.ranges[index].end:
+            return end <= self.ranges[index].end and not self.ranges[index].hint.deny
+        return index + 1 == len(self.ranges) or end <= self.ranges[index + 1].first
+
     def set(self, first: int, end: int, number: int, hint: Hint | None, expires: float | None) -> None:
         """Put a hint on pages `first` to `end` - 1; None clears them."""
         start = max(bisect_right(self._firsts, first) - 1, 0)

@@ -10,8 +10,8 @@ from typing import Final
 from usmd.errors import InvalidSize
 from usmd.sizes import parse_size
 
-MAX_SIZE: Final = 1 << 62
-"""Sizes in hints are below this, in bytes."""
+MAX_SIZE: Final = 1 << 30
+"""Sizes in hints are at most this, in bytes."""
 _DURATION: Final = re.compile(r"([0-9.]+(?:E[+-]?[0-9]+)?)\s*([A-Z]*)")
 _UNITS_OF_TIME: Final = {
     **dict.fromkeys(("", "S", "SEC", "SECS", "SECOND", "SECONDS"), 1.0),
@@ -95,9 +95,9 @@ class Switch(Choice):
 
 
 class SizeOrAuto(Values):
-    """Bytes, more than 0; or 0, which is AUTO."""
+    """Bytes, more than 0 and at most MAX_SIZE; or 0, which is AUTO."""
 
-    allowed = "<size, such as 64KiB>|AUTO"
+    allowed = "<size up to 1GiB, such as 64KiB; units are powers of 1,024>|AUTO"
 
     def read(self, text: str) -> object:
         """Bytes in a size, or 0 for AUTO."""
@@ -113,7 +113,7 @@ class SizeOrAuto(Values):
 
     def check(self, value: object) -> object:
         """Bytes, or 0."""
-        if not isinstance(value, int) or not 0 <= value < MAX_SIZE:
+        if not isinstance(value, int) or not 0 <= value <= MAX_SIZE:
             raise ValueError(value)
         return value
 

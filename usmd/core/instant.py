@@ -31,7 +31,6 @@ from usmd.core.ladder import FILLED, SWAPPED, count_faults
 from usmd.core.machine import Core
 from usmd.core.page_life import PageLife
 from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
-from usmd.core.placement import MAX_GUESSES
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.rights import NORMAL
 from usmd.core.settings import MAX_FRAMES, CoreSettings, DeviceInfo
@@ -122,6 +121,7 @@ class InstantCore(Core):
     """A core without a shell, which handles Touches as well."""
 
     hinted_at_once = MAX_FRAMES
+    windows_in_parts = False
 
     def __init__(
         self,
@@ -314,7 +314,7 @@ class InstantCore(Core):
                 if frames.free < self._high:
                     self.reclaim.between_marks()
             if plan.count != 1:
-                self._placement.guesses_left = MAX_GUESSES
+                self._placement.guesses_left = MAX_FRAMES
             self._placement.place(region, page, plan, writable=write)
             pfn = region.table[page] - 1
         if process.touches is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from usmd.core.region import Region
     from usmd.core.state import State
     from usmd.core.waiters import Waiter
+    from usmd.core.windows import Windows
 
 PRESENT: Final = 0
 """The page was in memory."""
@@ -55,15 +56,17 @@ def count_faults(region: Region, *, minor: int, major: int) -> None:
 class Ladder:
     """Resolves faults on pages."""
 
-    __slots__ = ("_frames", "_life", "_limit", "_placement", "_states", "_waiting", "_zero_fill")
+    __slots__ = ("_frames", "_life", "_limit", "_placement", "_states", "_waiting", "_windows", "_zero_fill")
 
-    def __init__(self, state: State, life: PageLife, placement: Placement) -> None:
+    def __init__(self, state: State, life: PageLife, placement: Placement, windows: Windows | None = None) -> None:
+        """`windows`: brings in the rest of a plan of more than `max_fault_pages`; None: each comes in at once."""
         self._frames = state.frames
         self._states = state.frames.state
         self._limit = state.settings.max_fault_pages
         self._life = life
         self._zero_fill = life.zero_fill
         self._placement = placement
+        self._windows = windows
         self._waiting = placement.waiting
 
     def resolve(self, region: Region, page: int, write: bool, missed: bool = False) -> Outcome:
@@ -140,15 +143,21 @@ class Ladder:
         return True
 
     def _clip(self, plan: Allocation, region: Region, page: int, hint: HintRange | None) -> Allocation:
-        """The part of a plan that one fault may bring in: within the region and within the hint's range.
+        """The part of a plan that comes in at once: within the region and within the hint's range.
 
-        A plan of more than `max_fault_pages` is cut into parts of that many. The part with the faulting page comes in.
+        A plan of more than `max_fault_pages` is cut at multiples of that. The part with the faulting page comes in at
+        once, the others in later events.
         """
         first, end = max(plan.first, 0), min(plan.first + plan.count, region.page_count)
         if hint is not None:
             first, end = max(first, hint.first), min(end, hint.end)
-        first += (page - first) // self._limit * self._limit
-        return Allocation(first, min(self._limit, end - first), plan.frame)
+        limit = self._limit
+        if end - first > limit and self._windows is not None:
+            part = page // limit * limit
+            part_first, part_end = max(first, part), min(end, part + limit)
+            self._windows.begin(region, first, end, part_first, part_end)
+            first, end = part_first, part_end
+        return Allocation(first, end - first, plan.frame)
 
 
 def _hint_of(region: Region, page: int) -> HintRange | None:

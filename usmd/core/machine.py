@@ -36,6 +36,7 @@ from usmd.core.sampler import Sampler
 from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.core.state import State
 from usmd.core.view import MakePolicy
+from usmd.core.windows import Windows
 from usmd.core.work import DoPart, Kind, one_by_one
 from usmd.errors import OutOfRange
 
@@ -45,11 +46,13 @@ class Core:
     """The state machine.
 
     Reports, invariants and tests read `state`, `life`, `reclaim`, `faults`, and the pages that wait for a frame,
-    `waiting` and `over_budget`.
+    `waiting` and `over_budget`, and the `windows` that come in by parts.
     """
 
     hinted_at_once: ClassVar[int | None] = None
     """Pages that one event brings in line with a hint; None: `work.PAGES_AN_EVENT`."""
+    windows_in_parts: ClassVar[bool] = True
+    """Whether a window of more than `max_fault_pages` comes in by parts, of which the fault waits for its own alone."""
 
     def __init__(
         self,
@@ -72,7 +75,6 @@ class Core:
         self.life = life(self.state)
         self._frames = self.state.frames
         self._high = settings.high
-        self._asked_to_go_on = False
         self._migration = migration(self.state, self.life)
         self.reclaim = Reclaim(self.state, self.life)
         self._placement = Placement(self.state, self.life)
@@ -81,12 +83,15 @@ class Core:
         self._budget_queue = BudgetQueue(self.state, self.life, self._placement, self.reclaim)
         self.over_budget = self._placement.over_budget
         self._holds = Holds(self.state)
-        self._ladder = Ladder(self.state, self.life, self._placement)
+        self.windows = Windows(self.state, self.life, self._placement)
+        windows = self.windows if self.windows_in_parts else None
+        self._ladder = Ladder(self.state, self.life, self._placement, windows)
         self.faults = Faults(self.state, self._ladder, self._placement, self._holds)
         self._sampler = Sampler(self.state)
         self._real_faults = RealFaults(
             self.state, self.life, self._ladder, self._placement, self._holds, self._sampler
         )  # fmt: skip
+        self._queue = self.state.work
         self._work = self.state.work.queue
         self._borrowers = self.state.budgets.borrowers
         self._background = BackgroundReclaim(self.state, self.life, self._migration, self._placement, self.reclaim)
@@ -103,6 +108,7 @@ class Core:
             Kind.BACKGROUND: one_by_one,
             Kind.HAND_OVER: one_by_one,
             Kind.NOTE: one_by_one,
+            Kind.WINDOW: self.windows.part,
         }
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Attach: self._mapping.attach,
@@ -145,7 +151,7 @@ class Core:
                 self._mapping.replace_misbehaving()
             if self._frames.free < state.begin_sampling_below:
                 self._sampler.begin_next()
-            if self._work and not self._asked_to_go_on:  # else GoOn is on its way
+            if self._work and not self._queue.asked:
                 self._go_on()
             if self._frames.free < self._high + state.ahead:
                 self.reclaim.between_marks()
@@ -189,13 +195,13 @@ class Core:
         pieces = len(self._work)
         if self.waiting or self.over_budget:
             self._serve_faults()
-        if (more or len(self._work) > pieces) and not self._asked_to_go_on:
-            self._asked_to_go_on = True
+        if (more or len(self._work) > pieces) and not self._queue.asked:
+            self._queue.asked = True
             self.state.first.append(commands.GoOn())
 
     def _gone_on(self, event: events.GoOn) -> None:
         del event  # `handle` does the part, as with any event while no GoOn is on its way
-        self._asked_to_go_on = False
+        self._queue.asked = False
 
     def _detach(self, event: events.Detach) -> None:
         self._mapping.end(self.state.process(event.process_id), event.reason, killed=False)

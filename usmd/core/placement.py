@@ -103,11 +103,13 @@ class Placement:
         spare = min(spare, self.guesses_left, self._state.budgets.room(region.process, swap=False) - 1)
         run: int | None = None
         if spare > 0 and prefer is None:
+            if spare >= guesses and self.zero_run(region, plan.first, plan.count):
+                region.process.counters.read_ahead += guesses
+                self.guesses_left -= guesses
+                return None
             run = frames.find_run(plan.count)
             prefer = None if run is None else run + page - plan.first
         filling = self._bring_in(region, page, prefer, writable=writable)
-        if run is not None and spare >= guesses and self._beside(region, page, plan, run):
-            return filling
         counters, life, table = region.process.counters, self._life, region.table
         for other in range(plan.first, plan.first + plan.count):
             entry = table[other]
@@ -127,20 +129,21 @@ class Placement:
                 region.write_order.opened(other)
         return filling
 
-    def _beside(self, region: Region, page: int, plan: Allocation, run: int) -> bool:
-        """Bring in the pages beside the faulting one at once, if all are ABSENT and have one hint without DENY."""
-        first, end = plan.first, plan.first + plan.count
-        if region.hints.ranges:
-            hint = region.hints.find(first)
-            if hint is None or hint.hint.deny or hint.end < end:
-                return False
-        parts = [(start, stop - start) for start, stop in ((first, page), (page + 1, end)) if start < stop]
-        if not all(region.table.absent(start, count) for start, count in parts):
+    def zero_run(self, region: Region, first: int, count: int) -> bool:
+        """Fill pages with zeros in ascending order, on neighbouring frames if there are any; `count` frames are free.
+
+        Only if all are ABSENT and have one hint without DENY; else returns False, and nothing has changed.
+        """
+        if region.hints.ranges and not region.hints.alike(first, first + count):
             return False
-        for start, count in parts:
-            self._life.zero_fill_run(region, start, count, run + start - first)
-        region.process.counters.read_ahead += plan.count - 1
-        self.guesses_left -= plan.count - 1
+        if not region.table.absent(first, count):
+            return False
+        run = self._state.frames.find_run(count)
+        if run is not None:
+            self._life.zero_fill_run(region, first, count, run)
+            return True
+        for page in range(first, first + count):
+            self._life.zero_fill(region, page, None)
         return True
 
     def _bring_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:

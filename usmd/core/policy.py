@@ -53,10 +53,12 @@ class Policy:
     `builds_on`: parameters that are specifications of policies of the same kind. `heeds`: the hint keys that the policy
     acts on (`PRIORITY`, `FHP`, `ACCESS`, free-form ones by name, or `X_` for all of those), so that an application
     learns which of its keys no policy acts on. None: the policy does not say, so the application learns nothing.
-    `essential`: the methods that a policy of the kind must define.
+    `sizes`: parameters in bytes, which may be written as sizes ("64K"). `essential`: the methods that a policy of the
+    kind must define.
     """
 
     builds_on: ClassVar[tuple[str, ...]] = ()
+    sizes: ClassVar[tuple[str, ...]] = ()
     heeds: ClassVar[frozenset[str] | None] = None
     essential: ClassVar[tuple[str, ...]] = ()
 

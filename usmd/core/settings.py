@@ -19,8 +19,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     hold, each for `hold_seconds` or until its page is touched; a real fault holds its frame until MAX_RECENT other ones
     have come. A hold never outweighs a hint. `max_regions`, `max_mapped` (bytes), `max_hint_ranges`: per process.
     `sampling`: pages of a process taken out of its page table for each of its pages that comes in, so that touches are
-    heard; 0: none. `max_fault_pages`: pages per fault and per FHP. `reclaim_batch`: most victims per event, which
-    bounds the time an event takes; `scan_limit`: most frames looked at for them. `write_backoff`: seconds without
+    heard; 0: none. `max_fault_pages`: pages of a fault, and of an FHP at once. `reclaim_batch`: most victims per event,
+    which bounds the time an event takes; `scan_limit`: most frames looked at for them. `write_backoff`: seconds without
     writes on a device after a write failed. `reclaim_rest`: seconds that reclaim rests if nothing can be evicted.
     `policy_slow_seconds`: CPU time beyond which a policy call is reported. `policy_errors`: recent errors after which
     the default replaces a policy; 0: never. `eviction_records`: evictions on record per process, for `explain`.

@@ -43,6 +43,8 @@ class Kind(Enum):
     """Notifies a new evict policy of the pages in memory."""
     NOTE = "note"
     """Notes the pages in memory of a process that is sampled from now on."""
+    WINDOW = "window"
+    """Brings in the rest of a window that is too large for one event."""
 
 
 class Progress(Enum):
@@ -104,11 +106,13 @@ def one_by_one(work: Work, most: int) -> tuple[int, Progress]:
 class WorkQueue:
     """The pieces of work under way, oldest first."""
 
-    __slots__ = ("queue",)
+    __slots__ = ("asked", "queue")
 
     def __init__(self) -> None:
         self.queue: deque[Work] = deque()
         """Read only; the core checks after every event whether it is empty."""
+        self.asked = False
+        """Whether a GoOn is on its way, which does the next part. No other event does one meanwhile."""
 
     def add(self, work: Work) -> None:
         """Begin a piece of work, after all others."""
@@ -141,4 +145,6 @@ class WorkQueue:
             elif progress is Progress.WAITS:
                 queue.rotate(-1)  # continue with another piece
                 waiting += 1
+            elif work.kind is Kind.WINDOW:
+                queue.rotate(-1)  # a guess delays no other work by more than a part
         return len(queue) > 0

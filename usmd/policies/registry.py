@@ -21,8 +21,9 @@ from typing import Final, cast
 from usmd.compiled_classes import docstring_of, parameters_of
 from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy, Policy
 from usmd.core.view import MemoryView
-from usmd.errors import InvalidArgument, UnknownPolicy, UsmdError
+from usmd.errors import InvalidArgument, InvalidSize, UnknownPolicy, UsmdError
 from usmd.safe_repr import MAX_MESSAGE, MAX_SHOWN, cut, message_of, safe_repr
+from usmd.sizes import parse_size
 
 MAX_LENGTH: Final = 4096
 """Most characters of a specification."""
@@ -188,6 +189,8 @@ def find(kind: str, specification: str) -> tuple[type[Policy], dict[str, Value]]
         if key not in defaults:
             known = ", ".join(defaults) or "none"
             raise InvalidArgument(f"{title}: {key}={_written(value)}: it has no parameter {key!r}; it has {known}")
+        if key in found.sizes and isinstance(value, str):
+            value = _bytes(title, key, value)
         parameters[key] = _fitting(title, key, value, defaults[key])
         if key in found.builds_on:
             find(kind, str(value))
@@ -240,6 +243,14 @@ def _fitting(title: str, key: str, value: Value, default: object) -> Value:
         f"{title}: {key}={_written(value)}: {key!r} cannot be set, because its default, {safe_repr(default)}, is not "
         "an int, float, str or bool"
     )
+
+
+def _bytes(title: str, key: str, text: str) -> int:
+    """Bytes in a parameter that is a size. Raises InvalidArgument."""
+    try:
+        return parse_size(text)
+    except InvalidSize as error:
+        raise InvalidArgument(f"{title}: {key}: {error}") from error
 
 
 def _written(value: object) -> str:

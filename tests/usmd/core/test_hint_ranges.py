@@ -31,6 +31,21 @@ def test_the_newest_wins_on_every_page(steps):
         assert len(ranges) == len(edges)
 
 
+@examples(100)
+@given(
+    st.lists(st.tuples(st.integers(0, PAGES - 1), st.integers(1, PAGES), st.integers(0, 2)), max_size=8),
+    st.integers(0, PAGES - 1),
+    st.integers(1, PAGES),
+)
+def test_pages_are_alike_if_all_have_one_hint_that_denies_nothing_or_none(steps, first, count):
+    ranges = HintRanges()
+    for number, (start, pages, kind) in enumerate(steps, 1):
+        ranges.set(start, start + pages, number, None if kind == 0 else Hint(text=str(number), deny=kind == 2), None)
+    found = {ranges.find(page) for page in range(first, first + count)}
+    expected = len(found) == 1 and all(each is None or not each.hint.deny for each in found)
+    assert ranges.alike(first, first + count) is expected
+
+
 def test_a_page_before_the_first_range_has_none():
     ranges = HintRanges()
     ranges.set(5, 6, 1, Hint(text="a"), None)

@@ -49,10 +49,10 @@ def test_fhp_auto_is_zero():
         ("PRIORITY=URGENT", ["PRIORITY=URGENT", "LOW|NORMAL|HIGH"]),
         ("EVICTION=NEVER", ["EVICTION=NEVER", "ALLOW|DENY"]),
         ("ACCESS=SLOW", ["ACCESS=SLOW", "NORMAL|SEQUENTIAL|RANDOM"]),
-        ("FHP=0", ["FHP=0", "<size, such as 64KiB>|AUTO"]),
-        ("FHP=-1", ["FHP=-1", "<size, such as 64KiB>|AUTO"]),
-        ("FHP=12parsecs", ["FHP=12parsecs", "<size, such as 64KiB>|AUTO"]),
-        ("FHP=999999999TiB", ["FHP=999999999TiB", "<size, such as 64KiB>|AUTO"]),
+        ("FHP=0", ["FHP=0", "<size up to 1GiB, such as 64KiB; units are powers of 1,024>|AUTO"]),
+        ("FHP=-1", ["FHP=-1", "<size up to 1GiB, such as 64KiB; units are powers of 1,024>|AUTO"]),
+        ("FHP=12parsecs", ["FHP=12parsecs", "<size up to 1GiB, such as 64KiB; units are powers of 1,024>|AUTO"]),
+        ("FHP=999999999TiB", ["FHP=999999999TiB", "<size up to 1GiB, such as 64KiB; units are powers of 1,024>|AUTO"]),
         ("SWAP=", ["SWAP=", "<device number or name>"]),
         ("TTL=0", ["TTL=0", "<seconds above 0"]),
         ("TTL=-3", ["TTL=-3", "<seconds above 0"]),
@@ -74,7 +74,10 @@ def test_fhp_auto_is_zero():
         ("AUTO", ["did you mean FHP=AUTO?"]),
         ("=RANDOM", ["'=RANDOM' has no key", "did you mean ACCESS=RANDOM?"]),
         ("=", ["'=' has no key"]),
-        ("FHP=2,097,152", ["FHP=2,097,152 is not allowed", "<size, such as 64KiB>"]),
+        (
+            "FHP=2,097,152",
+            ["FHP=2,097,152 is not allowed", "<size up to 1GiB, such as 64KiB; units are powers of 1,024>"],
+        ),
         ("PRIORITY==HIGH", ["PRIORITY==HIGH"]),
         ("TTL=10x", ["TTL=10x", "500ms, 10s, 5min, 1d"]),
         ("TTL=1e400", ["TTL=1e400"]),
@@ -199,7 +202,9 @@ def test_typed_values_are_checked_and_not_parsed():
     hint = typed_hint({"PRIORITY": Priority.HIGH, "EVICTION": True, "FHP": 4096}, {"x_a": "1"})
     assert hint == parse_hint("PRIORITY=HIGH; EVICTION=DENY; FHP=4096; X_A=1")
     assert typed_hint({}, {}) is None
-    with pytest.raises(InvalidHint, match="hint FHP=-1 is not allowed; allowed is FHP=<size, such as 64KiB>"):
+    with pytest.raises(
+        InvalidHint, match="hint FHP=-1 is not allowed; allowed is FHP=<size up to 1GiB, such as 64KiB;"
+    ):
         typed_hint({"FHP": -1}, {})
     with pytest.raises(InvalidHint, match="X_16 is too many"):
         typed_hint({}, {f"X_{number:02}": "" for number in range(17)})

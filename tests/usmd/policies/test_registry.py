@@ -105,7 +105,8 @@ def test_an_unknown_name_lists_those_that_exist(kind):
 @pytest.mark.parametrize(
     ("kind", "text", "says"),
     [
-        ("alloc", "flexible_huge_pages(size=4)", "no parameter 'size'; it has pages, budget"),
+        ("alloc", "flexible_huge_pages(bytes=4)", "no parameter 'bytes'; it has pages, budget, size"),
+        ("alloc", "flexible_huge_pages(size=64Q)", "flexible_huge_pages: size: size '64Q' cannot be read"),
         ("alloc", "flexible_huge_pages(pages=many)", "pages='many' is not of type int; its default is 16"),
         ("alloc", "flexible_huge_pages(pages=1.5)", "pages=1.5 is not of type int"),
         ("evict", "fifo(size=4)", "evict policy fifo: size=4: it has no parameter 'size'; it has none"),

@@ -6,6 +6,7 @@ from tests.support.fake_view import fake_view
 from usmd.core.hints import HintRange, parse_hint
 from usmd.core.policy import Allocation, AsyncRequest, Fault
 from usmd.errors import InvalidArgument
+from usmd.policies import registry
 from usmd.policies.alloc.flexible_huge_pages import FlexibleHugePages
 
 
@@ -66,3 +67,17 @@ def test_the_budget_is_a_share_of_all_frames(resident, expected):
 def test_a_parameter_outside_what_is_allowed_is_refused(parameters):
     with pytest.raises(InvalidArgument, match="allowed are pages from 1 and budget from 0 to 1"):
         plan(0, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("size", "pages"), [("64", 4), ("48B", 3), ("16", 1), ("1K", 64), ("1KB", 64), ("1KiB", 64), ("1G", 1 << 26)]
+)
+def test_a_size_in_bytes_is_any_number_of_whole_pages(size, pages):
+    made = registry.make("alloc", f"flexible_huge_pages(size={size})", fake_view(page_size=16))
+    assert made.pages == pages
+
+
+@pytest.mark.parametrize("size", ["8", "40", "2G"])
+def test_a_size_that_is_no_number_of_pages_or_too_large_is_refused(size):
+    with pytest.raises(InvalidArgument, match=r"allowed are whole pages of 16 B up to 1 GiB, such as 64K, 64KB or"):
+        registry.make("alloc", f"flexible_huge_pages(size={size})", fake_view(page_size=16))
