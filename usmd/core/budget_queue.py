@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from usmd.core.frames import DIRTY, HELD, IS_PRESENT, KEPT, WITHOUT
 from usmd.core.holds import end_those_of
 from usmd.core.region import PAGE_BITS
-from usmd.errors import OutOfMemory, Unmapped
+from usmd.errors import OutOfMemory
 from usmd.sizes import format_size
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class BudgetQueue:
         elif self._placement.may_have(region, waiter.page):
             queue.popleft()
             if self._placement.waiting or not self._placement.room(swap=entry < 0):
-                self._placement.waiting.append(first)
+                self._placement.wait_for_memory(first)
             elif not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
                 waiter.came(None)
         elif self._makes_room(process, len(queue)) or (entry < 0 and self._evict_clean(process)):
@@ -154,11 +154,9 @@ class BudgetQueue:
         queue = self._waiting.get(process.process_id)
         if queue is None:
             return
-        gone = [each for each in queue if each.waiter.region.gone is not None]
         kept = [each for each in queue if each.waiter.region.gone is None]
+        self._state.waits.end([each.waiter for each in queue if each.waiter.region.gone is not None], None)
         queue.clear()
         queue.extend(kept)
         if not kept:
             del self._waiting[process.process_id]
-        for each in gone:
-            each.waiter.came(Unmapped(f"region {each.waiter.region.region_id} was unmapped"))

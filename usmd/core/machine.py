@@ -46,7 +46,7 @@ class Core:
     """The state machine.
 
     Reports, invariants and tests read `state`, `life`, `reclaim`, `faults`, and the pages that wait for a frame,
-    `waiting` and `over_budget`, and the `windows` that come in by parts.
+    `waiting`, `waiting_of` and `over_budget` (see `Placement`), and the `windows` that come in by parts.
     """
 
     hinted_at_once: ClassVar[int | None] = None
@@ -78,7 +78,7 @@ class Core:
         self._migration = migration(self.state, self.life)
         self.reclaim = Reclaim(self.state, self.life)
         self._placement = Placement(self.state, self.life)
-        self.waiting = self._placement.waiting
+        self.waiting, self.waiting_of = self._placement.waiting, self._placement.waiting_of
         self._memory_queue = MemoryQueue(self.state, self.life, self._placement, self.reclaim)
         self._budget_queue = BudgetQueue(self.state, self.life, self._placement, self.reclaim)
         self.over_budget = self._placement.over_budget
@@ -109,6 +109,7 @@ class Core:
             Kind.HAND_OVER: one_by_one,
             Kind.NOTE: one_by_one,
             Kind.WINDOW: self.windows.part,
+            Kind.NOTIFY: self.state.waits.part,
         }
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Attach: self._mapping.attach,

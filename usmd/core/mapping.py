@@ -77,7 +77,7 @@ class Mapping:
         process.policies.ended()
         self._sampler.forget(process)
         self._release.end(process, Unmapped(reason))
-        self._memory_queue.unmapped()
+        self._memory_queue.unmapped(process)
         self._budget_queue.unmapped(process)
         state.budgets.end(process)
         state.ended_counters.add(process.counters)
@@ -125,7 +125,7 @@ class Mapping:
         """End a region; raises NotFound."""
         region = self._state.region(event.process_id, event.region_id)
         self._release.unmap(region, Unmapped(f"region {region.region_id} was unmapped"))
-        self._memory_queue.unmapped()
+        self._memory_queue.unmapped(region.process)
         self._budget_queue.unmapped(region.process)
 
     def set_policy(self, event: events.SetPolicy) -> None:

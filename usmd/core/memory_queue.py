@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usmd.core.allocation import Fault
-from usmd.errors import OutOfMemory, Unmapped
+from usmd.errors import OutOfMemory
 
 if TYPE_CHECKING:
     from usmd.core.page_life import PageLife
     from usmd.core.placement import Placement
     from usmd.core.reclaim import Reclaim
+    from usmd.core.region import Process
     from usmd.core.state import State
-    from usmd.core.waiters import Waiter
+    from usmd.core.waiters import WaitingPage
 
 
 class MemoryQueue:
@@ -35,20 +36,20 @@ class MemoryQueue:
         state, life, waiting, reclaim = self._state, self._life, self._waiting, self._reclaim
         nothing_goes = False
         while waiting:
-            first = waiting[0]
+            first = next(iter(waiting))
             waiter = first.waiter
             entry, free = waiter.region.table[waiter.page], state.frames.free
             if waiter.failed:
-                waiting.popleft()
+                self._placement.take(first)
                 waiter.came(None)
             elif entry > 0:
-                waiting.popleft()
+                self._placement.take(first)
                 self._placement.join(waiter, entry - 1)
             elif not self._placement.may_have(waiter.region, waiter.page):
-                waiting.popleft()
+                self._placement.take(first)
                 self._placement.wait(first)
             elif self._placement.room(swap=entry < 0):
-                waiting.popleft()
+                self._placement.take(first)
                 if not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
                     waiter.came(None)
             elif (leaving := len(life.evicting) + state.dying_frames) >= len(waiting):
@@ -60,7 +61,7 @@ class MemoryQueue:
                 return  # a later event serves the rest
             else:
                 nothing_goes = True  # a refusal frees nothing, so do not try again for the next page
-                if not self._out_of_memory(waiter):
+                if not self._out_of_memory(first):
                     return
 
     def _something_comes(self) -> bool:
@@ -76,8 +77,9 @@ class MemoryQueue:
             or self._reclaim.passed_over.stuck
         )
 
-    def _out_of_memory(self, waiter: Waiter) -> bool:
+    def _out_of_memory(self, first: WaitingPage) -> bool:
         """Ask the oom policy; True: the fault was refused, serve the next page; False: a process must end first."""
+        waiter = first.waiter
         region, page, state = waiter.region, waiter.page, self._state
         process = region.process
         hint = region.hints.find(page)
@@ -88,7 +90,7 @@ class MemoryQueue:
             self.victim_of_oom = victim
             return False
         process.counters.oom_refusals += 1
-        self._waiting.popleft()
+        self._placement.take(first)
         frames = state.frames
         refused = self._reclaim.passed_over.refused_pages
         unstored = f", {refused} refused by every swap device" if refused else ""
@@ -104,12 +106,16 @@ class MemoryQueue:
         )
         return True
 
-    def unmapped(self) -> None:
-        """Fail the waiting pages of regions that are gone."""
-        gone = [each.waiter for each in self._waiting if each.waiter.region.gone is not None]
-        if gone:
-            kept = [each for each in self._waiting if each.waiter.region.gone is None]
-            self._waiting.clear()
-            self._waiting.extend(kept)
-            for waiter in gone:
-                waiter.came(Unmapped(f"region {waiter.region.region_id} was unmapped"))
+    def unmapped(self, process: Process) -> None:
+        """Fail the waiting pages of regions of a process that are gone."""
+        waiting, number = self._waiting, process.process_id
+        own = self._placement.waiting_of.get(number)
+        if own is None:
+            return
+        alive = process.ended is None
+        gone = [each for each in own if each.waiter.region.unmapped is not None] if alive else list(own)
+        for each in gone:  # `take`, in one go
+            del waiting[each], own[each]
+        if not own:
+            del self._placement.waiting_of[number]
+        self._state.waits.end([each.waiter for each in gone], None)

@@ -131,8 +131,11 @@ class PageLife(PageSteps):
             region.swapped += 1
             if not isinstance(error, Unmapped):  # the client unmapped it: not a failure of the device
                 self._read_failed(region, page, error)
-        for waiter in filling.waiters:
-            waiter.came(error)
+        waiters = filling.waiters
+        if len(waiters) == 1:  # the usual case
+            waiters[0].came(error)
+        elif waiters:
+            state.waits.end(waiters, error)
 
     # Out of memory
 
@@ -317,8 +320,7 @@ class PageLife(PageSteps):
         self._returned(region, page)
         self._disown(region, pfn, give_back=False)
         region.table[page] = ABSENT
-        for waiter in waiters:
-            waiter.came(reason)
+        self._state.waits.end(waiters, reason)
 
     def settle(self, pfn: int) -> bool:
         """Bring a page in line with the hint in force on it, if deferred work has not done so yet.

@@ -6,7 +6,7 @@ and while evictions are under way up to half of the frames below it, instead of 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 from usmd.core.frames import EVICTING, FILLING
@@ -32,8 +32,10 @@ class Placement:
     def __init__(self, state: State, life: PageLife) -> None:
         self._state = state
         self._life = life
-        self.waiting: deque[WaitingPage] = deque()
+        self.waiting: OrderedDict[WaitingPage, None] = OrderedDict()
         """Pages that wait for a free frame, in the order of their faults."""
+        self.waiting_of: dict[int, dict[WaitingPage, None]] = {}
+        """Process number → those of the process."""
         self.over_budget: dict[int, deque[WaitingPage]] = {}
         """Process number → pages that wait because its budget has no room, in the order of their faults."""
         self.guesses_left = MAX_GUESSES
@@ -45,9 +47,18 @@ class Placement:
         """Queue a page: for a frame, or for room in the budget of its process."""
         process = page.waiter.region.process
         if self.may_have(page.waiter.region, page.waiter.page):
-            self.waiting.append(page)
+            self.wait_for_memory(page)
         else:
             self.over_budget.setdefault(process.process_id, deque()).append(page)
+
+    def wait_for_memory(self, page: WaitingPage) -> None:
+        """Queue a page for a frame."""
+        self.waiting[page] = None
+        self.waiting_of.setdefault(page.waiter.region.process.process_id, {})[page] = None
+
+    def take(self, page: WaitingPage) -> None:
+        """Take a page out of the queue for a frame."""
+        del self.waiting[page], self.waiting_of[page.waiter.region.process.process_id][page]
 
     def may_have(self, region: Region, page: int) -> bool:
         """Whether the budget of memory of its process has room for a page that has no frame."""

@@ -180,12 +180,12 @@ class RealFaults:
             self._poison(region, waiter.page, error)
             return
         pfn = region.table[waiter.page] - 1
-        if pfn < 0:
-            return
+        if pfn < 0 or state.frames.state[pfn] != FRAME_PRESENT:
+            return  # it has left memory again before its turn, see `Waits`; the thread resumed with the fill
         state.recent.append(pfn)
         if not waiter.write or state.frames.flags[pfn] & DIRTY:  # else its write faults again, and is counted then
             self._count_touch(process, pfn, write=waiter.write, told=waiter.told)
-        if waiter.parked and state.frames.state[pfn] == FRAME_PRESENT:
+        if waiter.parked:
             if waiter.protected:
                 self._written(region, waiter.page, pfn)
             else:

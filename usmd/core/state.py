@@ -18,6 +18,7 @@ from usmd.core.region import Process, Region
 from usmd.core.running import Running
 from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.core.swap_map import SwapMap
+from usmd.core.waits import Waits
 from usmd.core.work import WorkQueue
 from usmd.errors import NotFound
 
@@ -86,6 +87,7 @@ class State:
         "touch",
         "unevictable",
         "unsampled",
+        "waits",
         "wakes",
         "work",
         "writes",
@@ -124,6 +126,7 @@ class State:
         self.recent: deque[int] = deque(maxlen=min(MAX_RECENT, settings.hold_budget))
         """Frames of the latest real faults; their threads may not have touched them yet."""
         self.work = WorkQueue()
+        self.waits = Waits(self.work)
         self.dying: dict[int, Region] = {}
         """Regions that are gone, with frames and slots that are still to become free."""
         self.ending: deque[dict[int, Region]] = deque()

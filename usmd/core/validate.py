@@ -121,6 +121,8 @@ class Snapshot:
         self.regions = {each.region_id: _copied(each) for each in (*state.dying.values(), *state.regions.values())}
         self.dying_frames, self.refreshing = state.dying_frames, state.refreshing
         self.work = Counter(each.kind for each in state.work.queue)
+        self.notifies = bool(state.waits.late)
+        self.waiting, self.waiting_of = len(core.waiting), sum(map(len, core.waiting_of.values()))
         self.released = next((each.next_page for each in state.work.queue if each.kind is Kind.RELEASE), 0)
         """In the oldest region that is gone, the pages before this one are ABSENT."""
         self.devices = [
@@ -239,6 +241,10 @@ def _wrong_rights(region: _Region, page: int, flags: int) -> Step:
 
 def _deferred(copy: Snapshot) -> Iterator[Step]:
     """Deferred work, and the regions that it still has to release."""
+    if copy.work[Kind.NOTIFY] != copy.notifies:
+        yield f"waiters are {'' if copy.notifies else 'not '}to be notified, and {copy.work[Kind.NOTIFY]} pieces do it"
+    if copy.waiting != copy.waiting_of:
+        yield f"{copy.waiting} pages wait for memory, and processes have {copy.waiting_of} such pages"
     dying = [region for region in copy.regions.values() if not region.alive]
     if copy.dying_frames != sum(region.resident for region in dying):
         yield f"{copy.dying_frames} frames are counted for regions that are gone"

@@ -41,6 +41,8 @@ class Kind(Enum):
     """Does a round of background reclaim."""
     HAND_OVER = "hand over"
     """Notifies a new evict policy of the pages in memory."""
+    NOTIFY = "notify"
+    """Notifies waiters whose waits have ended."""
     NOTE = "note"
     """Notes the pages in memory of a process that is sampled from now on."""
     WINDOW = "window"

@@ -1,5 +1,7 @@
 """Faults that wait for memory: their order, and what becomes of them when there is none."""
 
+from collections import OrderedDict
+
 import pytest
 
 from tests.support.in_swap import complete_all, resident, swapped
@@ -86,6 +88,34 @@ def test_unmapping_ends_faults_that_wait_for_memory():
     assert sorted((each.fault_id, each.error.reason) for each in shell.outcomes[process]) == [
         (0, "UNMAPPED"), (1, "UNMAPPED"), (2, "UNMAPPED"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["unmap", "detach"])
+def test_the_end_of_a_region_looks_at_the_pages_of_its_own_process_alone(end, monkeypatch):
+    shell = Shell(make_core(frames=4, low=0, high=0), auto_io=False)
+    owner, many, few = shell.attach("owner"), shell.attach("many"), shell.attach("few")
+    resident(shell, owner, 4)
+    regions = {process: shell.map(process, 64) for process in (many, few)}
+    for process, pages in ((many, 64), (few, 3)):
+        for page in range(pages):
+            shell.fault(process, regions[process], page, fault_id=page)
+    assert len(shell.core.waiting) == 67
+    looked_at = []
+
+    class Waiting(OrderedDict):
+        def __iter__(self):
+            for each in super().__iter__():
+                looked_at.append(each)
+                yield each
+
+    queue = shell.core._memory_queue
+    monkeypatch.setattr(queue, "_waiting", Waiting(queue._waiting))
+    queue.unmapped(shell.core.state.processes[few])
+    assert looked_at == []
+    monkeypatch.undo()
+    shell.do(events.Detach(few, "bye") if end == "detach" else events.Unmap(few, regions[few]))
+    assert [each.waiter.region.region_id for each in shell.core.waiting] == [regions[many]] * 64
+    assert {process: len(pages) for process, pages in shell.core.waiting_of.items() if pages} == {many: 64}
 
 
 def test_a_page_that_comes_in_while_others_wait_for_it_is_a_touch_of_each():

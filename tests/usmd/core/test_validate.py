@@ -146,6 +146,14 @@ CORRUPTIONS = {
         set_attribute(lambda core: core.state, "refreshing", 1),
         "1 hints are being brought to pages, and 0 pieces of work do it",
     ),
+    "waiters that nothing notifies": (
+        lambda core: core.state.waits.late.append((object(), None)),
+        "waiters are to be notified, and 0 pieces do it",
+    ),
+    "page that waits for memory": (
+        lambda core: core.waiting_of.update({1: {object(): None}}),
+        "0 pages wait for memory, and processes have 1 such pages",
+    ),
     "pin of a page that is not locked": (
         lambda core: core.state.regions[1].pins.add(0),
         "those of regions that are gone 1, and 0 have the flag",
