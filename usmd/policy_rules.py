@@ -13,16 +13,31 @@ import msgspec
 from usmd import config_values as values
 from usmd.config_values import frames_of, not_allowed, slots_of
 from usmd.errors import ConfigError, InvalidArgument
+from usmd.sizes import format_size
 
 LEAST_FRAMES: Final = 32
 """Least frames of a process: one instruction may need several pages at once."""
 
 
 class Choice(NamedTuple):
-    """The policies that a client chooses for itself; empty: none of that kind."""
+    """What a client chooses for itself: policies (empty: none of that kind), and a bound of its memory."""
 
     alloc: str = ""
     evict: str = ""
+    memory_max: int = 0
+    """Bytes; 0: none but what its rule says."""
+
+    def bound(self, frames: int | None, page_size: int) -> int | None:
+        """Most frames of the process, where its rule says `frames`. Raises InvalidArgument."""
+        if not self.memory_max:
+            return frames
+        wanted = self.memory_max // page_size
+        if wanted < LEAST_FRAMES:
+            raise InvalidArgument(
+                f"a memory limit of {format_size(self.memory_max)}; allowed are {LEAST_FRAMES} pages "
+                f"({format_size(LEAST_FRAMES * page_size)}) and more"
+            )
+        return wanted if frames is None else min(wanted, frames)
 
 
 NO_CHOICE: Final = Choice()

@@ -205,7 +205,7 @@ def test_what_a_client_gets_on_the_memory_socket_is_the_same_whatever_others_do(
 
 
 def test_every_number_that_a_client_can_get_was_compared(met_by_calls):
-    on_the_socket = {"MemoryBegun.process_id", "MemoryBegun.page_size"}
+    on_the_socket = {"MemoryBegun.process_id", "MemoryBegun.page_size", "MemoryBegun.capacity_bytes"}
     assert numbers_of_clients() - met_by_calls - on_the_socket == set(NOT_MET)
     assert {*DRAWN, *SHARED, *ECHOED} <= numbers_of_clients()
 

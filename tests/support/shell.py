@@ -79,6 +79,8 @@ class Shell:
         self.outcomes: dict[int, list[commands.Outcome]] = {}
         self.ended: dict[int, commands.Ended] = {}
         self.notices: list[commands.Notice] = []
+        self.discarded: list[int] = []
+        """`reply_to` of the discards that are done."""
         self.fail_write: UsmdError | None = None
         self.fail_read: UsmdError | None = None
         self.refuses: dict[int, Refused] = {}
@@ -148,6 +150,8 @@ class Shell:
                     yield events.GoOn()
             case commands.Outcomes():
                 self.outcomes.setdefault(command.process_id, []).extend(command.outcomes)
+            case commands.Discarded():
+                self.discarded.append(command.reply_to)
             case commands.Ended():
                 self.ended[command.process_id] = command
             case commands.Notice():

@@ -74,3 +74,10 @@ def test_a_clients_choice_goes_before_the_default_and_a_rule_that_sets_that_kind
         InvalidArgument, match=r"^evict policy .mine. cannot be chosen: a rule .* first_glob; leave evict"
     ):
         RULES.choose("web-2", 7, Choice(alloc="mine", evict="mine"))
+
+
+@pytest.mark.parametrize(
+    ("of_rule", "wanted", "frames"), [(None, 0, None), (64, 0, 64), (None, 40, 40), (64, 40, 40), (64, 99, 64)]
+)
+def test_a_clients_bound_of_its_memory_may_only_lower_that_of_its_rule(of_rule, wanted, frames):
+    assert Choice(memory_max=wanted * 4096 + 7 * bool(wanted)).bound(of_rule, 4096) == frames

@@ -54,6 +54,15 @@ class HintApplied(Command, frozen=True):
     over_budget: int
 
 
+class Discarded(Command, frozen=True):
+    """The pages of a Discard have no frame and no slot any more, or their region is gone. `reply_to`: of the Discard.
+
+    It comes before the Release of the last of them, which follows among the commands of the same event.
+    """
+
+    reply_to: int
+
+
 class Pinned(Answer, frozen=True):
     """Answer to Pin: the absent pages of the range. If there are any, nothing was pinned."""
 

@@ -65,6 +65,19 @@ class Unmap(Event, frozen=True):
     region_id: int
 
 
+class Discard(Event, frozen=True):
+    """A process gives up the bytes of `page_count` pages from `first_page` on, which are zeros from then on.
+
+    `reply_to`: the number for Discarded.
+    """
+
+    process_id: int
+    region_id: int
+    first_page: int
+    page_count: int
+    reply_to: int
+
+
 class SetHint(Event, frozen=True):
     """A process puts a hint on a byte range. `length` None: to the end of the region. `hint` None: clear the range.
 

@@ -14,6 +14,7 @@ from mypy_extensions import mypyc_attr
 from usmd.core import commands, events
 from usmd.core.background_reclaim import BackgroundReclaim
 from usmd.core.budget_queue import BudgetQueue
+from usmd.core.discarding import Discarding
 from usmd.core.faults import Faults
 from usmd.core.fence import ANYTHING
 from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
@@ -99,9 +100,11 @@ class Core:
         self._mapping = Mapping(self.state, self._memory_queue, self._budget_queue, release, self._sampler)
         self._hinting = Hinting(self.state, self.life, self._placement, self.hinted_at_once)
         pins = Pins(self.state, self.life, self._sampler)
+        discarding = Discarding(self.state, self.life)
         self._parts: dict[Kind, DoPart] = {
             Kind.REFRESH: self._hinting.refresh_part,
             Kind.RELEASE: release.part,
+            Kind.DISCARD: discarding.part,
             Kind.EVICT: self.reclaim.evict_part,
             Kind.FETCH: self._hinting.fetch_part,
             Kind.TELL_SWAPPED: one_by_one,
@@ -117,6 +120,7 @@ class Core:
             events.Broken: self._broken,
             events.Map: self._mapping.map,
             events.Unmap: self._mapping.unmap,
+            events.Discard: discarding.begin,
             events.SetHint: self._hinting.set,
             events.SetPolicy: self._mapping.set_policy,
             events.Faults: self.faults.handle,

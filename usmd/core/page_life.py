@@ -288,7 +288,7 @@ class PageLife(PageSteps):
         self._restore(pfn, "retaken")
 
     def discard(self, region: Region, page: int, entry: int) -> None:
-        """A page of a region that is gone → ABSENT. `entry`: its page table entry.
+        """A page whose region is gone, or whose bytes its process gave up, → ABSENT. `entry`: its page table entry.
 
         Frees its frame and slot. If a swap-in or a write is under way, they become free when that ends.
         """

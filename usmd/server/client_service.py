@@ -68,8 +68,7 @@ class ClientService:
             max_fault_pages=state.settings.max_fault_pages,
             max_batch_faults=MAX_BATCH_FAULTS,
             mechanism=self._engine.memory.name,
-            capacity_bytes=state.settings.frames * self._page_size
-            + sum(queue.device.usage(0).capacity for queue in self._engine.queues),
+            capacity_bytes=self._engine.capacity,
         )
 
     async def Detach(  # noqa: N802

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from usmd import log
 from usmd.core import commands, events
@@ -16,11 +16,12 @@ from usmd.core.machine import Core
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.running import Running
 from usmd.core.settings import CoreSettings, DeviceInfo
-from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
+from usmd.core.swap_map import SLOT_MASK
 from usmd.errors import UsmdError
 from usmd.mechanism.base import Mechanism
 from usmd.policies import registry
 from usmd.server.command_failures import completion_of, owners_of, pages_of
+from usmd.server.device_jobs import by_device
 from usmd.server.device_queue import TIMEOUT
 from usmd.server.event_log import EventLog
 from usmd.server.fault_times import FaultTimes
@@ -34,7 +35,6 @@ OnOutcomes = Callable[[commands.Outcomes], None]
 OnEnded = Callable[[commands.Ended], None]
 OnNotice = Callable[[commands.Notice], None]
 Touch = Callable[[Sequence[int]], None]
-_T = TypeVar("_T")
 
 LAST_EVENTS: Final = 512
 """Events kept in memory, for the search for a defect; the oldest gives way."""
@@ -94,8 +94,8 @@ class Engine:
         self._pumping = False
         self._goes_on = False
         self._replies = itertools.count(1)
-        self._hints: dict[int, asyncio.Future[int]] = {}
-        """By `reply_to`: hints that are being applied to their pages."""
+        self._due: dict[int, asyncio.Future[int]] = {}
+        """By `reply_to`: hints that are being applied to their pages, and pages that are being discarded."""
         self.performers = self._make_performers()
         """The function that performs each kind of command; only to be read."""
 
@@ -129,6 +129,12 @@ class Engine:
             self._pump()
         finally:
             self._pumping = False
+
+    @property
+    def capacity(self) -> int:
+        """Bytes of memory and of swap, together."""
+        settings = self.core.state.settings
+        return settings.frames * settings.page_size + sum(queue.device.usage(0).capacity for queue in self.queues)
 
     @property
     def pending(self) -> Iterable[events.Event]:
@@ -191,23 +197,34 @@ class Engine:
         """
         reply_to = next(self._replies)
         applied: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._hints[reply_to] = applied  # now, because the hint may be applied before `submit` returns
+        self._due[reply_to] = applied  # now, because the hint may be applied before `submit` returns
         answer: commands.Answer | None = None
         try:
             answer = self.submit(events.SetHint(process_id, region_id, offset, length, hint, reply_to))
         finally:
             if answer is None:
-                del self._hints[reply_to]
+                del self._due[reply_to]
         if not isinstance(answer, commands.HintSet):
             raise TypeError(f"the core answered {answer!r} to SetHint")
         if answer.over_budget is not None:
-            self._hint_applied(commands.HintApplied(reply_to, answer.over_budget))
+            self._reply(reply_to, answer.over_budget)
         return answer, applied
 
-    def _hint_applied(self, command: commands.HintApplied) -> None:
-        applied = self._hints.pop(command.reply_to)
-        if not applied.done():  # else its caller waits no longer
-            applied.set_result(command.over_budget)
+    def discard(self, process_id: int, region_id: int, first_page: int, page_count: int) -> asyncio.Future[int]:
+        """Discard pages; the future is done when all are. Raises what the core raises."""
+        reply_to = next(self._replies)
+        done = self._due[reply_to] = asyncio.get_running_loop().create_future()
+        try:
+            self.submit(events.Discard(process_id, region_id, first_page, page_count, reply_to))
+        except UsmdError:
+            del self._due[reply_to]
+            raise
+        return done
+
+    def _reply(self, reply_to: int, result: int = 0) -> None:
+        due = self._due.pop(reply_to)
+        if not due.done():  # else its caller waits no longer
+            due.set_result(result)
 
     def _poison(self, command: commands.Poison) -> None:
         """Make touches of pages raise SIGBUS; publish a notice of each page for which threads wait instead."""
@@ -319,14 +336,14 @@ class Engine:
                 self.sampling_cost.take_out(lambda: memory.sample(command.pages))
 
         def write(command: commands.WriteSlots) -> None:
-            for number, pages in _by_device(command.pages, lambda page: page.slot, len(self.queues)):
+            for number, pages in by_device(command.pages, lambda page: page.slot, len(self.queues)):
                 try:
                     self.queues[number].write(pages)
                 except Exception as error:  # noqa: BLE001 - logged and reported; other devices' pages are under way
                     self._failed(commands.WriteSlots(pages), error)
 
         def read(command: commands.ReadSlots) -> None:
-            for number, pages in _by_device(command.pages, lambda page: page.slot, len(self.queues)):
+            for number, pages in by_device(command.pages, lambda page: page.slot, len(self.queues)):
                 try:
                     self.queues[number].read(pages)
                 except Exception as error:  # noqa: BLE001 - as above
@@ -340,7 +357,7 @@ class Engine:
                     queue.regions_gone(command.region_ids)
 
         def discard(command: commands.DiscardSlots) -> None:
-            for number, references in _by_device(command.slots, lambda reference: reference, len(self.queues)):
+            for number, references in by_device(command.slots, lambda reference: reference, len(self.queues)):
                 self.queues[number].device.discard([reference & SLOT_MASK for reference in references])
 
         def ended(command: commands.Ended) -> None:
@@ -359,7 +376,8 @@ class Engine:
             commands.Sample: sample,
             commands.Poison: self._poison,
             commands.RegionsGone: regions_gone,
-            commands.HintApplied: self._hint_applied,
+            commands.HintApplied: lambda command: self._reply(command.reply_to, command.over_budget),
+            commands.Discarded: lambda command: self._reply(command.reply_to),
             commands.Protect: protect,
             commands.WriteSlots: write,
             commands.ReadSlots: read,
@@ -379,15 +397,3 @@ class Engine:
             if not any(queue.hangs for queue in self.queues):
                 raise
             # A late write still reads the memory, which ends with the process.
-
-
-def _by_device(
-    items: Sequence[_T], reference_of: Callable[[_T], int], devices: int
-) -> Iterable[tuple[int, Sequence[_T]]]:
-    """Items grouped by the device of their slot reference, in their order."""
-    if devices == 1:
-        return ((0, items),)
-    found: dict[int, list[_T]] = {}
-    for item in items:
-        found.setdefault(reference_of(item) >> SLOT_BITS, []).append(item)
-    return found.items()

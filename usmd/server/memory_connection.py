@@ -149,6 +149,9 @@ class Connection:
         elif kind == "hint":
             response = self._around.calls.hint(self._live_session(), request.hint)
             self._later(response.done, lambda: self._hinted(response), HINT_SECONDS)
+        elif kind == "discard":
+            done = self._around.calls.discard(self._live_session(), request.discard)
+            self._after(done, lambda: self._answer(client_pb2.MemoryReply()))
         elif kind == "stream":
             with self._around.streams.open(self._live_session()) as end:
                 self._answer(client_pb2.MemoryReply(), [end.fileno()])
@@ -166,6 +169,20 @@ class Connection:
             return  # the request has ended it
         self._loop.remove_reader(self._peer)
         self._look(ready, then, self._around.engine.now() + seconds)
+
+    def _after(self, done: asyncio.Future[int], then: Callable[[], None]) -> None:
+        """Call `then` as soon as `done` is, else as `_later`."""
+        if done.done():
+            then()
+            return
+        self._loop.remove_reader(self._peer)
+
+        def go_on(_: asyncio.Future[int]) -> None:
+            if self in self._around.connections:
+                self._loop.add_reader(self._peer, self._readable)
+                then()
+
+        done.add_done_callback(go_on)
 
     def _look(self, ready: Callable[[], bool], then: Callable[[], None], latest: float) -> None:
         if not ready() and self._around.engine.now() < latest:
@@ -201,11 +218,17 @@ class Connection:
             begin,
             descriptors,
             lambda: sessions.begin(
-                begin.name, self._pid, self._uid, Choice(begin.alloc, begin.evict), self._session_over
+                begin.name,
+                self._pid,
+                self._uid,
+                Choice(begin.alloc, begin.evict, begin.memory_max),
+                self._session_over,
             ),
         )
         begun = client_pb2.MemoryBegun(
-            process_id=session.process_id, page_size=self._around.engine.core.state.settings.page_size
+            process_id=session.process_id,
+            page_size=self._around.engine.core.state.settings.page_size,
+            capacity_bytes=self._around.engine.capacity,
         )
         self._answer(client_pb2.MemoryReply(begun=begun))
 

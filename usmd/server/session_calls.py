@@ -11,6 +11,7 @@ from usm_wire.pb.usm.v1.client_pb2 import HintRegionResponse
 from usmd.core import events
 from usmd.core.hints import Hint, parse_hint
 from usmd.core.region import MAX_REGION_ID, Process
+from usmd.errors import InvalidArgument
 from usmd.server.descriptors import Shares
 from usmd.server.engine import Engine
 from usmd.server.hint_messages import hint_from_fields
@@ -54,6 +55,18 @@ class SessionCalls:
     def is_emptied(self, region_id: int) -> bool:
         """Whether a region that is gone holds no memory."""
         return self._engine.memory.is_emptied(region_id)
+
+    def discard(self, session: Session, request: client_pb2.MemoryDiscard) -> asyncio.Future[int]:
+        """Give up bytes. The future is done when the client finds zeros, or the region is gone."""
+        size = self._engine.core.state.settings.page_size
+        if request.offset % size or request.length % size:
+            raise InvalidArgument(
+                f"bytes to discard at offset {request.offset}, length {request.length}; allowed are whole pages of "
+                f"{size} bytes"
+            )
+        return self._engine.discard(
+            session.process_id, request.region_id, request.offset // size, request.length // size
+        )
 
     def hint(self, session: Session, request: client_pb2.HintRegionRequest) -> asyncio.Future[HintRegionResponse]:
         """Put a hint on a range, or clear it. The future is done when the hint is applied to all its pages."""

@@ -200,7 +200,7 @@ class Sessions:
         if own >= self._of_user:
             whose = "users without a ticket" if uid is None else f"user {uid}"
             raise LimitExceeded(f"there are {own} sessions of {whose}; server.max_user_sessions allows no more")
-        for kind, specification in choice._asdict().items():
+        for kind, specification in (("alloc", choice.alloc), ("evict", choice.evict)):
             if specification:
                 check_choice(kind, specification, self._rules.choices)
         policies, settings = self._rules.choose(name, uid, choice), self._engine.core.state.settings
@@ -214,7 +214,9 @@ class Sessions:
                 uid=uid,
                 swap_device=policies.swap,
                 cond=policies.cond,
-                memory_max=policies.memory_frames(settings.frames, settings.page_size),
+                memory_max=choice.bound(
+                    policies.memory_frames(settings.frames, settings.page_size), settings.page_size
+                ),
                 number=self._number(),
                 swap_max=policies.swap_pages(self._engine.core.state.swap.slots, settings.page_size),
             )

@@ -14,7 +14,7 @@ from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events, release, sampler, sampling, work
 from usmd.core.frames import DIRTY, FREE
 from usmd.core.region import PAGE_BITS, PAGE_MASK
-from usmd.errors import DataLoss, LimitExceeded, NoRoom, Refused, SwapIOError
+from usmd.errors import DataLoss, InvalidArgument, LimitExceeded, NoRoom, Refused, SwapIOError
 
 ALLOC = st.sampled_from(
     [
@@ -112,6 +112,8 @@ class CoreMachine(RuleBasedStateMachine):
         """(process, yield token): each process counts its own."""
         self.heard: dict[int, int] = {}
         self.next_fault = 1
+        self.discards: dict[int, tuple[tuple[int, int], range, set[int]]] = {}
+        """By its `reply_to`, a discard that is not done: (process, region), pages, and those that nothing touched."""
         self.pins: list[tuple[int, int, int, int]] = []
         """Process, region, first page, pages."""
         self.attach(*policies, None)
@@ -125,7 +127,15 @@ class CoreMachine(RuleBasedStateMachine):
         """A store has happened."""
         page = key & PAGE_MASK
         owner = next(each for each in self.model if each[1] == key >> PAGE_BITS)
+        self.now_has(owner, page, data)
+
+    def now_has(self, owner, page, data):
+        """A page has these bytes, or a discard under way makes them zeros."""
         self.model[owner][page] = data
+        for its_owner, pages, untouched in self.discards.values():
+            if its_owner == owner and page in pages:
+                self.model[owner][page] = OneOf(bytes(PAGE), data)
+                untouched.discard(page)
 
     def some_region(self, pick):
         keys = sorted(self.model)
@@ -238,6 +248,9 @@ class CoreMachine(RuleBasedStateMachine):
         self.hear()
         assert answer.absent == [page for page in pages if page not in there]
         if not answer.absent and key in self.model:
+            for owner, _, untouched in self.discards.values():
+                if owner == key:
+                    untouched.difference_update(pages)
             self.pins.append((process, region, first, count))
 
     @precondition(lambda self: self.pins)
@@ -286,6 +299,24 @@ class CoreMachine(RuleBasedStateMachine):
         self.shell.do(events.Unmap(process, region))
         del self.model[process, region]
 
+    @precondition(lambda self: self.model)
+    @rule(pick=INDEX, first=INDEX, count=INDEX)
+    def discard(self, pick, first, count):
+        """Bytes are given up, and are zeros once that is done."""
+        process, region = key = self.some_region(pick)
+        first, count = self.some_pages(key, first, count)
+        reply_to = self.next_fault
+        self.next_fault += 1
+        try:
+            self.shell.do(events.Discard(process, region, first, count, reply_to))
+        except InvalidArgument:
+            assert any(pin[1] == region and first < pin[2] + pin[3] and pin[2] < first + count for pin in self.pins)
+            return
+        pages = self.model[key]
+        for page in range(first, first + count):
+            pages[page] = OneOf(bytes(PAGE), pages[page])
+        self.discards[reply_to] = key, range(first, first + count), set(range(first, first + count))
+
     @precondition(lambda self: self.live())
     @rule(pick=INDEX)
     def detach(self, pick):
@@ -324,6 +355,11 @@ class CoreMachine(RuleBasedStateMachine):
                 self.model = {key: pages for key, pages in self.model.items() if key[0] != process}
                 self.open_faults = {key: token for key, token in self.open_faults.items() if key[0] != process}
         self.pins = [pin for pin in self.pins if pin[:2] in self.model]
+        for reply_to in self.shell.discarded:
+            owner, _, untouched = self.discards.pop(reply_to)
+            for page in untouched if owner in self.model else ():
+                self.model[owner][page] = bytes(PAGE)
+        self.shell.discarded.clear()
 
     @invariant()
     def all_is_well(self):
@@ -331,6 +367,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.hear()
         if not self.under_way() and not self.recovering():
             assert self.open_faults == {}
+            assert self.discards == {}
             assert not self.shell.core.waiting
             assert not self.shell.core.over_budget
         for process in self.shell.core.state.processes.values():
@@ -428,7 +465,7 @@ class RealMachine(CoreMachine):
         pages = self.model[thread.process, thread.region]
         assert thread.read == pages[thread.page]
         if thread.data is not None:
-            pages[thread.page] = thread.data
+            self.now_has((thread.process, thread.region), thread.page, thread.data)
 
     @precondition(lambda self: self.model)
     @rule(pick=INDEX, first=INDEX, byte=st.integers(-90, 255), read=st.booleans())

@@ -13,7 +13,7 @@ BASES = {commands.Command, commands.Answer}
 WITHOUT_HARM = {
     commands.Attached, commands.Mapped, commands.HintSet, commands.Pinned, commands.Accessed,  # answers
     commands.RegionsGone, commands.DiscardSlots, commands.Ended,  # what they are about is gone in any case
-    commands.Notice, commands.GoOn, commands.HintApplied,
+    commands.Notice, commands.GoOn, commands.HintApplied, commands.Discarded,
     commands.Sample,  # nothing but hearing of touches depends on it
 }  # fmt: skip
 

@@ -145,6 +145,42 @@ def test_a_client_may_choose_its_policies(daemon, plain):
     assert (process.alloc_policy, process.evict_policy) == (wanted.alloc, wanted.evict)
 
 
+def test_a_client_learns_how_much_there_is_and_may_bound_its_memory(daemon, plain):
+    reply, _ = plain.ask([plain.userfaultfd], begin=pb.MemoryBegin(name="x", memory_max=40 * PAGE))
+    assert reply.begun.capacity_bytes == FRAMES * PAGE + (1 << 20)
+    _, address = plain.map(2 * FRAMES)
+    for page in range(2 * FRAMES):
+        write(address + page * PAGE, b"x").result()
+    assert daemon.admin.processes()[0].resident_pages <= 40
+
+
+def test_a_bound_that_is_too_low_is_refused_by_name(plain):
+    reply, _ = plain.ask([plain.userfaultfd], begin=pb.MemoryBegin(name="x", memory_max=31 * PAGE))
+    assert reply.message == "a memory limit of 124 KiB; allowed are 32 pages (128 KiB) and more"
+    assert plain.hear() == (None, [])
+
+
+def test_bytes_that_are_given_up_are_zeros_and_take_no_frame_and_no_slot(daemon, plain):
+    plain.begin()
+    region, address = plain.map(2 * FRAMES)  # more than there is memory for, so some pages are in swap
+    for page in range(2 * FRAMES):
+        write(address + page * PAGE, bytes([page + 1]) * PAGE).result()
+    assert daemon.admin.processes()[0].swapped_pages > 0
+    discard = pb.MemoryDiscard(region_id=region, offset=PAGE, length=(2 * FRAMES - 2) * PAGE)
+    assert plain.ask(discard=discard)[0].message == "ok"
+    [process] = daemon.admin.processes()
+    assert process.resident_pages + process.swapped_pages == 2
+    for page, expected in ((0, 1), (1, 0), (FRAMES, 0), (2 * FRAMES - 2, 0), (2 * FRAMES - 1, 2 * FRAMES)):
+        assert read(address + page * PAGE, PAGE).result() == bytes([expected]) * PAGE
+    write(address + PAGE, b"again").result()
+    assert read(address + PAGE, 5).result() == b"again"
+    for offset, length in ((1, PAGE), (0, 1)):
+        reason, message = plain.refused(discard=pb.MemoryDiscard(region_id=region, offset=offset, length=length))
+        assert (reason, "allowed are whole pages of 4096 bytes" in message) == ("INVALID_ARGUMENT", True)
+    assert plain.refused(discard=pb.MemoryDiscard(region_id=region, length=0))[0] == "OUT_OF_RANGE"
+    assert plain.refused(discard=pb.MemoryDiscard(region_id=region + 1, length=PAGE))[0] == "NOT_FOUND"
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_begin_comes_with_exactly_one_descriptor(plain, count):
     reply, _ = plain.ask([plain.userfaultfd] * count, begin=pb.MemoryBegin(name="x"))
@@ -178,13 +214,18 @@ def test_requests_that_cannot_be_done_are_refused_and_the_session_goes_on(plain)
     assert plain.refused(hint=pb.HintRegionRequest(region_id=region, text="NO=1"))[0] == "INVALID_HINT"
     assert plain.refused(hint=pb.HintRegionRequest(region_id=region, offset=PAGE, text="DONTNEED"))[0] == "OUT_OF_RANGE"
     socket.send_fds(plain.connection, [UNKNOWN_FIELD], [])
-    assert "send one of attach, region, mapped, begin, map, unmap, hint, stream" in plain.hear()[0].message
+    assert "send one of attach, region, mapped, begin, map, unmap, hint, stream, discard" in plain.hear()[0].message
     write(address, b"x").result()
 
 
 @pytest.mark.parametrize(
     "request_",
-    [{"map": pb.MapRegionRequest(length=1)}, {"unmap": pb.UnmapRegionRequest()}, {"hint": pb.HintRegionRequest()}],
+    [
+        {"map": pb.MapRegionRequest(length=1)},
+        {"unmap": pb.UnmapRegionRequest()},
+        {"hint": pb.HintRegionRequest()},
+        {"discard": pb.MemoryDiscard()},
+    ],
 )
 def test_without_a_session_there_is_nothing_to_ask_for(plain, request_):
     assert plain.refused(**request_)[0] == "UNKNOWN_SESSION"

@@ -620,6 +620,7 @@ class MemoryRequest(_message.Message):
     UNMAP_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
+    DISCARD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attach(self) -> Global___MemoryAttach:
         """The first message of a session that was begun by Attach. With it comes a userfaultfd, on which no handshake was
@@ -662,6 +663,12 @@ class MemoryRequest(_message.Message):
         its last, is a MemoryReply that says why the stream ends. Either side may close the socket.
         """
 
+    @_builtins.property
+    def discard(self) -> Global___MemoryDiscard:
+        """Pages whose bytes are given up. After the reply they read as zeros, and have no frame and no slot until they are
+        touched. A touch before the reply finds the old bytes or zeros.
+        """
+
     def __init__(
         self,
         *,
@@ -673,12 +680,13 @@ class MemoryRequest(_message.Message):
         unmap: Global___UnmapRegionRequest | None = ...,
         hint: Global___HintRegionRequest | None = ...,
         stream: Global___MemoryStream | None = ...,
+        discard: Global___MemoryDiscard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "begin", b"begin", "hint", b"hint", "map", b"map", "mapped", b"mapped", "region", b"region", "request", b"request", "stream", b"stream", "unmap", b"unmap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "begin", b"begin", "discard", b"discard", "hint", b"hint", "map", b"map", "mapped", b"mapped", "region", b"region", "request", b"request", "stream", b"stream", "unmap", b"unmap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "begin", b"begin", "hint", b"hint", "map", b"map", "mapped", b"mapped", "region", b"region", "request", b"request", "stream", b"stream", "unmap", b"unmap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "begin", b"begin", "discard", b"discard", "hint", b"hint", "map", b"map", "mapped", b"mapped", "region", b"region", "request", b"request", "stream", b"stream", "unmap", b"unmap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["attach", "region", "mapped", "begin", "map", "unmap", "hint", "stream"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["attach", "region", "mapped", "begin", "map", "unmap", "hint", "stream", "discard"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -722,6 +730,7 @@ class MemoryBegin(_message.Message):
     ALLOC_FIELD_NUMBER: _builtins.int
     EVICT_FIELD_NUMBER: _builtins.int
     SYSTEM_CALLS_FAULT_FIELD_NUMBER: _builtins.int
+    MEMORY_MAX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the session for people, and for the rules that choose its policies."""
     alloc: _builtins.str
@@ -730,6 +739,8 @@ class MemoryBegin(_message.Message):
     """Evict policy that the client chooses, as in AttachRequest."""
     system_calls_fault: _builtins.bool
     """As of MemoryAttach."""
+    memory_max: _builtins.int
+    """Bytes of memory that the session may have at most, in whole pages; 0: as its rule says, which also is the most."""
     def __init__(
         self,
         *,
@@ -737,10 +748,11 @@ class MemoryBegin(_message.Message):
         alloc: _builtins.str = ...,
         evict: _builtins.str = ...,
         system_calls_fault: _builtins.bool = ...,
+        memory_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "evict", b"evict", "name", b"name", "system_calls_fault", b"system_calls_fault"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "evict", b"evict", "memory_max", b"memory_max", "name", b"name", "system_calls_fault", b"system_calls_fault"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -754,19 +766,23 @@ class MemoryBegun(_message.Message):
 
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process in usmctl, drawn at random."""
     page_size: _builtins.int
     """Bytes of a page."""
+    capacity_bytes: _builtins.int
+    """Bytes of memory and of swap, together, that all sessions share."""
     def __init__(
         self,
         *,
         process_id: _builtins.int = ...,
         page_size: _builtins.int = ...,
+        capacity_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "process_id", b"process_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "page_size", b"page_size", "process_id", b"process_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -810,6 +826,36 @@ class MemoryStream(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MemoryStream: _TypeAlias = MemoryStream  # noqa: Y015
+
+@_typing.final
+class MemoryDiscard(_message.Message):
+    """Bytes that are given up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    region_id: _builtins.int
+    """Number of the region."""
+    offset: _builtins.int
+    """First byte, a multiple of the page size."""
+    length: _builtins.int
+    """Bytes, a multiple of the page size, at least one page."""
+    def __init__(
+        self,
+        *,
+        region_id: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        length: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "offset", b"offset", "region_id", b"region_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryDiscard: _TypeAlias = MemoryDiscard  # noqa: Y015
 
 @_typing.final
 class MemoryMapped(_message.Message):
