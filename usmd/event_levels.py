@@ -39,6 +39,7 @@ LOG_ONLY: Final[Mapping[str, int]] = {
     "unraisable": logging.ERROR,
     "thread_ended": logging.ERROR,
     "userfaultfd_refused": logging.ERROR,
+    "identity_socket_refused": logging.ERROR,
     "memory_socket_refused": logging.ERROR,
     "swap_device_not_closed": logging.ERROR,
     "event_log_ended": logging.WARNING,

@@ -315,6 +315,11 @@ class ClientMemory:
             for _, first, count in inside:
                 self.wake(region_id, first, count)  # its threads fault again
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether anything was put off."""
+        return bool(self._put_off or self._poisoning.put_off)
+
     def retry(self) -> None:
         """Retry what was put off."""
         put_off, self._put_off = self._put_off, []

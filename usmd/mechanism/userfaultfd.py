@@ -333,7 +333,7 @@ class UserfaultfdMemory(Mechanism):
     def tick(self) -> None:
         """Retry what an unfinished remap or a lack of memory has delayed."""
         self._departures.tick()
-        for client in self._served:
+        for client in [each for each in self._served if each.is_behind]:
             client.retry()
 
     def load(self, frames: Sequence[int], first: int, offset: int, length: int) -> bytes:

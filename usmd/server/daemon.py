@@ -212,7 +212,7 @@ class Daemon:
             admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
             admin,
         )
-        await self._identities.serve(self._locks[0].place(IDENTITY_SUFFIX), server.socket_mode)
+        self._identities.serve(self._locks[0].place(IDENTITY_SUFFIX), server.socket_mode)
         if self._memory_socket is not None:
             self._memory_socket.serve(self._locks[0].place(MEMORY_SUFFIX), server.socket_mode)
         for lock in self._locks:
@@ -330,7 +330,7 @@ class Daemon:
         self.watch.end()
         await self._stop_server(client_server)
         await self._connections.close()
-        await self._identities.close()
+        self._identities.close()
         if self._memory_socket is not None:
             self._memory_socket.close()
         await self._stop_server(admin_server)

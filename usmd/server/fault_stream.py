@@ -59,20 +59,31 @@ class FaultStream:
     async def run(self) -> None:
         """Serve until either side or the session ends; raises the error with which the session ended."""
         session = self._session
-        reader = asyncio.create_task(self._read())
-        writer = asyncio.create_task(self._write_late_outcomes())
-        ended = asyncio.create_task(session.ended.wait())
-        tasks = (reader, writer, ended)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def end(_: object = None) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._write_late_outcomes()))
+        for task in tasks:
+            task.add_done_callback(end)
+        self._stream.on_ended = end
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            if not session.ended.is_set():
+                await over
+            for task in tasks:
+                if task.done():
+                    task.result()
         finally:
             # Before anything is awaited: gRPC may cancel this call more than once.
             self.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            try:
+                await self._sessions.stream_ends.turn()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
         if session.end_error is not None:
             raise session.end_error
 

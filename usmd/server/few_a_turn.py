@@ -7,6 +7,10 @@ from collections import deque
 from collections.abc import Callable
 
 
+def _nothing() -> None:
+    """Take the room of a call."""
+
+
 class FewATurn:
     """Makes calls in their order, at most `most` in a turn of the loop; the others wait for the next turns."""
 
@@ -22,11 +26,19 @@ class FewATurn:
         else:
             self._call(function)
 
-    async def finish(self) -> None:
-        """Wait until the functions given so far have been called."""
-        called = asyncio.Event()
-        self.call(called.set)
-        await called.wait()
+    async def turn(self) -> None:
+        """Wait for a turn as if for a call: until the functions given so far have been called, and there is room."""
+        if not self._waiting and self._left:
+            self._call(_nothing)
+            return
+        come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def comes() -> None:
+            if not come.done():  # else its waiter was cancelled
+                come.set_result(None)
+
+        self._waiting.append(comes)
+        await come
 
     def _call(self, function: Callable[[], object]) -> None:
         if self._left == self._most:

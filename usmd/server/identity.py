@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,13 @@ from usm_wire.conventions import TICKET_REFUSAL
 from usmd.errors import UnknownSession
 from usmd.server.admission import QUEUE_SECONDS, STRANGER_SECONDS, Turns
 from usmd.server.allowance import Allowance
+from usmd.server.few_ready import FewReady
+from usmd.server.listener import Listener
 
 MAX_CONNECTIONS: Final = 4096
+READ_A_TURN: Final = 4
+"""Connections that are read in one turn of the loop, because very many clients may end at the same time."""
+READ_BYTES: Final = 4096
 _PEER = struct.Struct("iII")
 
 
@@ -46,20 +52,17 @@ def peer_of(connection: socket.socket) -> tuple[int, int, int]:
 class Identity:
     """The peer of a connection. `on_gone` is called when that closes, once a session has claimed the identity."""
 
-    __slots__ = ("_writer", "gid", "on_gone", "pid", "reads", "uid")
+    __slots__ = ("close", "gid", "on_gone", "pid", "reads", "uid")
 
-    def __init__(self, writer: asyncio.StreamWriter, pid: int, uid: int, gid: int) -> None:
-        self._writer = writer
+    def __init__(self, close: Callable[[], None], pid: int, uid: int, gid: int) -> None:
+        self.close = close
+        """Closes the connection, which no session needs any more; a second call does nothing."""
         self.pid = pid
         self.uid = uid
         self.gid = gid
         self.on_gone: Callable[[], None] | None = None
         self.reads = Turns(1, STRANGER_SECONDS, QUEUE_SECONDS)
         """The turn of the call that claims it."""
-
-    def close(self) -> None:
-        """Close the connection, which no session needs any more."""
-        self._writer.close()
 
 
 class Identities:
@@ -77,8 +80,9 @@ class Identities:
         self._timeout = timeout
         self._allowance = Allowance("identity", of_user, min(in_all, MAX_CONNECTIONS), clock)
         self._unclaimed: dict[str, Identity] = {}
-        self._connections: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
+        self._connections: dict[_Connection, None] = {}
+        self._ready = FewReady(READ_A_TURN)
+        self._listener: Listener | None = None
 
     @property
     def connections(self) -> int:
@@ -100,45 +104,71 @@ class Identities:
         self._allowance.settle(identity.uid)
         return identity
 
-    async def serve(self, path: Path, mode: int) -> None:
+    def serve(self, path: Path, mode: int) -> None:
         """Listen on `path`, with this file mode from the start."""
-        self._server = await asyncio.start_unix_server(self._connected, sock=bound(path, mode, socket.SOCK_STREAM))
+        self._listener = Listener(bound(path, mode, socket.SOCK_STREAM), self._accepted, "identity_socket_refused")
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection: socket.socket = writer.get_extra_info("socket")
-        pid, uid, gid = peer_of(connection)
+    def _accepted(self, peer: socket.socket) -> None:
+        pid, uid, gid = peer_of(peer)
         if (why := self._allowance.enter(uid, pid)) is not None:
-            writer.write(f"{TICKET_REFUSAL}{why}\n".encode())
-            writer.close()
+            with suppress(OSError):  # the peer is gone
+                peer.send(f"{TICKET_REFUSAL}{why}\n".encode())
+            peer.close()
             return
-        identity = Identity(writer, pid, uid, gid)
         ticket = secrets.token_urlsafe(24)
-        self._unclaimed[ticket] = identity
-        self._connections.add(writer)
-        expiry = asyncio.get_running_loop().call_later(self._timeout, self._expire, ticket, uid, writer)
+        expiry = asyncio.get_running_loop().call_later(self._timeout, self._expire, ticket)
+        connection = _Connection(peer, ticket, expiry)
+        connection.identity = self._unclaimed[ticket] = Identity(lambda: self._end(connection), pid, uid, gid)
+        self._connections[connection] = None
+        self._ready.add(peer.fileno(), lambda: self._read(connection))
+        with suppress(OSError):  # the peer is gone, as its end will say
+            peer.send(f"{ticket}\n".encode())
+
+    def _read(self, connection: _Connection) -> None:
+        """Drop what a peer has written; only the end counts."""
         try:
-            writer.write(f"{ticket}\n".encode())
-            while await reader.read(4096):
-                pass  # only the end counts
-        except ConnectionError:
-            pass  # a reset is an end
-        finally:
-            expiry.cancel()
-            waiting = self._unclaimed.pop(ticket, None) is not None
-            self._allowance.leave(uid, waiting=waiting)
-            self._connections.discard(writer)
-            writer.close()
-            if identity.on_gone is not None:
-                identity.on_gone()
+            ended = not connection.peer.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            ended = True  # a reset is an end
+        if ended:
+            self._end(connection)
 
-    def _expire(self, ticket: str, uid: int, writer: asyncio.StreamWriter) -> None:
-        if self._unclaimed.pop(ticket, None) is not None:
-            self._allowance.settle(uid)
-            writer.close()
+    def _expire(self, ticket: str) -> None:
+        identity = self._unclaimed.get(ticket)
+        if identity is not None:
+            identity.close()
 
-    async def close(self) -> None:
+    def _end(self, connection: _Connection) -> None:
+        if connection not in self._connections:
+            return
+        del self._connections[connection]
+        identity = connection.identity
+        connection.expiry.cancel()
+        self._allowance.leave(identity.uid, waiting=self._unclaimed.pop(connection.ticket, None) is not None)
+        self._ready.remove(connection.peer.fileno())
+        connection.peer.close()
+        if identity.on_gone is not None:
+            identity.on_gone()
+
+    def close(self) -> None:
         """Stop listening and close all connections, which calls `on_gone` of claimed identities."""
-        if self._server is not None:
-            self._server.close()
-        for writer in list(self._connections):
-            writer.close()
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            self._end(connection)
+        self._ready.close()
+
+
+class _Connection:
+    """A connection whose peer has a ticket."""
+
+    __slots__ = ("expiry", "identity", "peer", "ticket")
+    identity: Identity
+
+    def __init__(self, peer: socket.socket, ticket: str, expiry: asyncio.TimerHandle) -> None:
+        self.peer = peer
+        self.ticket = ticket
+        self.expiry = expiry
+        """Closes it, unless its ticket is claimed before."""

@@ -19,6 +19,7 @@ from usmd import log
 from usmd.errors import LimitExceeded, UsmdError
 from usmd.server.engine import Engine
 from usmd.server.fault_stream import FaultStream
+from usmd.server.few_a_turn import FewATurn
 from usmd.server.memory_packets import reply_of
 from usmd.server.rpc import Malformed, safe_parser
 from usmd.server.sessions import Session, Sessions
@@ -58,7 +59,7 @@ class LocalStreams:
             ours, theirs = socket.socketpair()
         except OSError as error:
             raise LimitExceeded(f"usmd has no descriptors for another fault stream: {error.strerror}") from error
-        wire = LocalWire()
+        wire = LocalWire(self._sessions.stream_ends)
         try:
             stream = FaultStream(self._engine, self._transfers, self._sessions, session, wire)
         except UsmdError:
@@ -91,7 +92,9 @@ async def _serve(stream: FaultStream, wire: LocalWire, connection: socket.socket
 class LocalWire(asyncio.Protocol):
     """The daemon's end of a stream: reads requests and writes responses, as gRPC's context of a call does."""
 
-    def __init__(self) -> None:
+    def __init__(self, ends: FewATurn) -> None:
+        """`ends` spreads the ends of connections over turns of the loop."""
+        self._ends = ends
         self._received = bytearray()
         self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
@@ -119,6 +122,11 @@ class LocalWire(asyncio.Protocol):
         elif len(self._received) > MOST_AHEAD:
             self._paused = True
             self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Close, in a turn for that: the client has closed its end, or will send no more."""
+        self._ends.call(self._transport.close)
+        return True  # else it would be closed in this turn
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
         """End: the client has closed its end, or usmd this one."""

@@ -30,6 +30,7 @@ from usmd.server.engine import Engine
 from usmd.server.fault_reader import FaultReader
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.few_a_turn import FewATurn
+from usmd.server.few_ready import FewReady
 from usmd.server.local_stream import LocalStreams
 from usmd.server.memory_packets import MAX_DESCRIPTORS, peer_pidfd, reply_of, request_of, send_kill
 from usmd.server.session_calls import EMPTIED_SECONDS, SessionCalls
@@ -39,6 +40,8 @@ from usmd.server.touch_sampling import TouchSampling
 Opening = client_pb2.MemoryAttach | client_pb2.MemoryBegin
 HINT_SECONDS: Final = 60.0
 """Longest wait for a hint to be applied to its pages in memory."""
+READ_A_TURN: Final = 4
+"""Packets and deaths of clients that are read in one turn of the loop, because very many may come at the same time."""
 AGAIN_SECONDS: Final = 0.005
 """Time between two tries to answer a request that must wait."""
 
@@ -62,6 +65,7 @@ class Surroundings:
     streams: LocalStreams
     dispose: Callable[[int], None]
     ends: FewATurn = field(default_factory=lambda: FewATurn(ENDS_A_TURN))
+    ready: FewReady = field(default_factory=lambda: FewReady(READ_A_TURN))
     connections: set[Connection] = field(default_factory=set)
     """Open connections."""
 
@@ -72,7 +76,6 @@ class Connection:
     def __init__(self, around: Surroundings, peer: socket.socket, pid: int, uid: int) -> None:
         self._around = around
         self._peer = peer
-        peer.setblocking(False)
         self._pid = pid
         self._uid = uid
         self._pidfd: int | None = None
@@ -83,7 +86,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(around.timeout, self.close)
         """Closes a connection without a session; later, tries again to answer a request that must wait."""
-        self._loop.add_reader(peer, self._readable)
+        around.ready.add(peer.fileno(), self._readable)
         around.connections.add(self)
 
     # Packets
@@ -167,7 +170,7 @@ class Connection:
         """Call `then` when `ready`, or `seconds` later. No packet is read before, so that replies keep their order."""
         if self not in self._around.connections:
             return  # the request has ended it
-        self._loop.remove_reader(self._peer)
+        self._around.ready.remove(self._peer.fileno())
         self._look(ready, then, self._around.engine.now() + seconds)
 
     def _after(self, done: asyncio.Future[int], then: Callable[[], None]) -> None:
@@ -188,7 +191,7 @@ class Connection:
         if not ready() and self._around.engine.now() < latest:
             self._timer = self._loop.call_later(AGAIN_SECONDS, self._look, ready, then, latest)
             return
-        self._loop.add_reader(self._peer, self._readable)
+        self._around.ready.add(self._peer.fileno(), self._readable)
         then()
 
     def _answer(self, reply: client_pb2.MemoryReply, descriptors: list[int] | None = None) -> None:
@@ -266,7 +269,7 @@ class Connection:
         self._pidfd, self._client, self.session = pidfd, client, session
         around.allowance.settle(self._uid)
         around.sampling.begin(client, session.process_id, pidfd)
-        self._loop.add_reader(pidfd, self._gone, pidfd, "its client is gone")
+        around.ready.add(pidfd, lambda: self._gone(pidfd, "its client is gone"))
         self._faults = FaultReader(
             around.engine, around.sampling, around.wakeup, client, session, self._pid, self._ended
         )
@@ -350,7 +353,7 @@ class Connection:
 
     def _gone(self, descriptor: int, reason: str) -> None:
         """End as `_ended` does, in a later turn of the loop if many end in this one. The descriptor has said so."""
-        self._loop.remove_reader(descriptor)
+        self._around.ready.remove(descriptor)
         self._around.ends.call(lambda: self._ended(reason))
 
     def _ended(self, reason: str) -> None:
@@ -367,10 +370,10 @@ class Connection:
         around.connections.discard(self)
         around.allowance.leave(self._uid, waiting=self.session is None)
         self._timer.cancel()
-        self._loop.remove_reader(self._peer)
+        around.ready.remove(self._peer.fileno())
         around.dispose(self._peer.detach())
         if self._pidfd is not None:
-            self._loop.remove_reader(self._pidfd)
+            around.ready.remove(self._pidfd)
             os.close(self._pidfd)
         if self._client is not None:
             if self._faults is not None:

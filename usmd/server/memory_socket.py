@@ -25,6 +25,7 @@ from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.identity import bound, peer_of
+from usmd.server.listener import Listener
 from usmd.server.local_stream import LocalStreams
 from usmd.server.memory_connection import Connection, Surroundings
 from usmd.server.memory_packets import refuse
@@ -33,13 +34,12 @@ from usmd.server.sessions import Sessions
 from usmd.server.touch_sampling import TouchSampling
 
 MAX_CONNECTIONS: Final = 4096
-BACKLOG: Final = 128
-REST_SECONDS: Final = 1.0
-"""How long no connection is accepted after one could not be."""
 TICKS_PER_AUDIT: Final = 10
 """Ticks between two checks of all connections."""
-REGIONS_A_TICK: Final = 128
-"""Regions checked in one tick, because there may be very many."""
+REGIONS_A_TURN: Final = 32
+"""Regions checked in one turn of the loop, because there may be very many."""
+TURNS_A_TICK: Final = 4
+"""Turns of the loop after a tick in which regions are checked."""
 MAX_TAKEN: Final = 256
 """Pages of the hardware's size that a process may have in memory beyond those that usmd gave it."""
 
@@ -85,8 +85,7 @@ class MemorySocket:
         """The rest of the check of all connections."""
         self._unwanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         threading.Thread(target=self._close_unwanted, name="usmd-closer", daemon=True).start()
-        self._listener: socket.socket | None = None
-        self._listen_again: asyncio.TimerHandle | None = None
+        self._listener: Listener | None = None
 
     @property
     def connections(self) -> list[Connection]:
@@ -95,27 +94,9 @@ class MemorySocket:
 
     def serve(self, path: Path, mode: int) -> None:
         """Listen on `path`, with this file mode from the start."""
-        listener = bound(path, mode, socket.SOCK_SEQPACKET)
-        listener.setblocking(False)
-        listener.listen(BACKLOG)
-        self._listener = listener
-        self._listen(listener)
+        self._listener = Listener(bound(path, mode, socket.SOCK_SEQPACKET), self._accepted, "memory_socket_refused")
 
-    def _listen(self, listener: socket.socket) -> None:
-        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
-
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            peer, _ = listener.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:
-            # Most likely out of descriptors. The peer still waits, so without a rest the loop would do nothing else.
-            log.event("memory_socket_refused", error=error.strerror)
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(listener)
-            self._listen_again = loop.call_later(REST_SECONDS, self._listen, listener)
-            return
+    def _accepted(self, peer: socket.socket) -> None:
         pid, uid, _ = peer_of(peer)
         if (why := self._allowance.enter(uid, pid)) is not None:
             refuse(peer, why)
@@ -144,9 +125,18 @@ class MemorySocket:
             self._ticks = 0
             self._around.sampling.look()
             self._round = self._audit_all()
-        for _ in range(REGIONS_A_TICK):
-            if self._round is not None and next(self._round, None) is None:
+        self._audit_some(TURNS_A_TICK)
+
+    def _audit_some(self, turns: int) -> None:
+        """Check the next regions, some in each of so many turns of the loop."""
+        if self._round is None:
+            return
+        for _ in range(REGIONS_A_TURN):
+            if next(self._round, None) is None:
                 self._round = None
+                return
+        if turns > 1:
+            asyncio.get_running_loop().call_soon(self._audit_some, turns - 1)
 
     def _audit_all(self) -> Iterator[bool]:
         """Check all connections, in steps of a region."""
@@ -198,10 +188,8 @@ class MemorySocket:
 
     def close(self) -> None:
         """Stop listening, and close all connections; touches of clients' missing pages then raise SIGBUS."""
-        if self._listen_again is not None:
-            self._listen_again.cancel()
         if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
         for connection in self.connections:
             connection.close(poison=True)
+        self._around.ready.close()

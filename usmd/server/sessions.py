@@ -27,33 +27,36 @@ MAX_STREAMS: Final = 64
 """Streams that a session may have at a time."""
 REMEMBERED: Final = 1024
 """Sessions that usmd ended whose clients still get the reason, and ended ones whose numbers are not drawn again."""
-ENDS_A_TURN: Final = 4
+ENDS_A_TURN: Final = 2
 """Sessions that are ended in one turn of the loop, because very many clients may end at the same time."""
+STREAMS_A_TURN: Final = 4
+"""Streams whose end is handled in one turn of the loop, as is the end of so many local connections."""
 FIRST_PROCESS: Final = 100_000
 """First number of a process that is drawn. If a drawn number is in use, the core chooses a lower one."""
 LAST_PROCESS: Final = 999_999
 """Six digits, which an operator can type."""
 
 
+def _nothing() -> None:
+    """Do nothing: the default of `on_ended`."""
+
+
 class Stream:
     """One fault stream of a session, until it is closed.
 
     `index` is its number in the session, and the `reply_to` of its faults. `outbox` holds entries to be written; `wake`
-    is set when there are some, or when the session has ended.
+    is set when there are some. `on_ended` is called when the session has ended.
     """
 
-    __slots__ = ("direct", "index", "outbox", "wake")
+    __slots__ = ("direct", "index", "on_ended", "outbox", "wake")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.outbox: list[Entry] = []
         self.wake = asyncio.Event()
+        self.on_ended: Callable[[], None] = _nothing
         self.direct = False
         """The task that submits faults will write their outcomes, so the stream's writer is not woken for them."""
-
-
-def _nothing() -> None:
-    """Do nothing: the default of `Session.on_ended`."""
 
 
 class Session:
@@ -147,6 +150,8 @@ class Sessions:
         self._by_process: dict[int, Session] = {}
         self._end_errors: OrderedDict[str, UsmdError] = OrderedDict()
         self._ends = FewATurn(ENDS_A_TURN)
+        self.stream_ends = FewATurn(STREAMS_A_TURN)
+        """Spreads what follows from the end of a stream."""
         self._ended: deque[int] = deque(maxlen=REMEMBERED)
         """Numbers of the processes that ended last."""
         self.draining = False
@@ -269,7 +274,7 @@ class Sessions:
 
     async def finish(self) -> None:
         """Wait until the sessions that `end` was called for have ended."""
-        await self._ends.finish()
+        await self._ends.turn()
 
     def _expect_stream(self, session: Session) -> None:
         if not session.opened:
@@ -301,5 +306,5 @@ class Sessions:
         session.cancel_deadline()
         session.ended.set()
         for stream in session.streams.values():
-            stream.wake.set()
+            stream.on_ended()
         session.on_ended()

@@ -13,6 +13,7 @@ from usmd.core.commands import SlotPage
 from usmd.core.events import PROTECTED, PageFault
 from usmd.errors import DataLoss
 from usmd.mechanism.base import Stage
+from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.uffd import Feature
 from usmd.mechanism.userfaultfd import NAME, UserfaultfdMemory
 
@@ -253,6 +254,9 @@ def test_a_page_that_cannot_be_protected_keeps_its_place(world, monkeypatch):
 def test_what_was_put_off_is_done_by_ticks_also_for_regions_that_are_gone(world, monkeypatch):
     calls = []
     monkeypatch.setattr(world.client.memory, "retry", lambda: calls.append(1))
+    world.memory.tick()
+    assert calls == [], "nothing was put off"
+    monkeypatch.setattr(ClientMemory, "is_behind", True)
     world.memory.tick()
     world.memory.add_region(OTHER, 1, 1)
     world.memory.tick()

@@ -4,7 +4,9 @@ Broken bytes and clients that overload the daemon are in test_client_service_abu
 """
 
 import asyncio
+from itertools import pairwise
 
+import grpc.aio
 import pytest
 
 from tests.support.held_device import HeldDevice
@@ -21,7 +23,7 @@ from usmd.policy_rules import PolicyRules
 from usmd.server import fault_stream
 from usmd.server.engine import Engine
 from usmd.server.fault_stream import MAX_BATCH_ACCESSES
-from usmd.server.sessions import MAX_STREAMS, Sessions
+from usmd.server.sessions import MAX_STREAMS, STREAMS_A_TURN, Sessions
 from usmd.server.transfers import MAX_TRANSFER_BYTES
 
 PAGE = 4096
@@ -297,6 +299,80 @@ def test_faults_wait_for_room_and_all_are_answered_on_their_streams(client, firs
                 if outcome.WhichOneof("outcome") != "yielded":
                     final[outcome.fault_id] = outcome
         assert set(final) == set(range(2048))
+
+
+# Streams that end together
+
+
+class EndsWithOthers:
+    """The context of a stream that ends when the test says so, as those of all sessions of a process that dies."""
+
+    def __init__(self):
+        self.over = asyncio.get_running_loop().create_future()
+
+    async def read(self):
+        await asyncio.shield(self.over)
+        return grpc.aio.EOF
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_of_streams_that_end_together_each_turn_of_the_loop_ends_a_few(cancelled):
+    async def main():
+        settings = CoreSettings(frames=4, page_size=16, deny_budget=1, deny_budget_total=1)
+        engine = Engine(settings, SimulatedMemory(4, 16), [])
+        sessions = Sessions(
+            engine, None, PolicyRules(alloc="first_fit"), max_sessions=64, of_user=64, attach_timeout=1000.0
+        )
+        wires = [EndsWithOthers() for _ in range(40)]
+        streams = [
+            asyncio.create_task(
+                fault_stream.FaultStream(engine, None, sessions, sessions.attach("app", ""), wire).run()
+            )
+            for wire in wires
+        ]
+        for _ in range(4):
+            await asyncio.sleep(0)
+        for wire, stream in zip(wires, streams, strict=True):
+            if cancelled:
+                stream.cancel()
+            else:
+                wire.over.set_result(None)
+        ended = [0]
+        for _ in range(4 * len(streams)):
+            await asyncio.sleep(0)
+            ended.append(sum(each.done() for each in streams))
+        assert max(after - before for before, after in pairwise(ended)) <= STREAMS_A_TURN
+        await sessions.finish()
+        assert (ended[-1], len(sessions)) == (len(streams), 0)
+        await asyncio.gather(*streams, return_exceptions=True)
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_is_cancelled_again_while_it_waits_for_its_turn_leaves_no_task():
+    async def main():
+        settings = CoreSettings(frames=4, page_size=16, deny_budget=1, deny_budget_total=1)
+        engine = Engine(settings, SimulatedMemory(4, 16), [])
+        sessions = Sessions(
+            engine, None, PolicyRules(alloc="first_fit"), max_sessions=1, of_user=1, attach_timeout=1000.0
+        )
+        for _ in range(2 * STREAMS_A_TURN):
+            sessions.stream_ends.call(lambda: None)
+        stream = asyncio.create_task(
+            fault_stream.FaultStream(engine, None, sessions, sessions.attach("app", ""), EndsWithOthers()).run()
+        )
+        await asyncio.sleep(0)
+        for _ in range(3):
+            sessions.stream_ends.call(lambda: None)
+        for _ in range(2):
+            stream.cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(stream, return_exceptions=True)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await engine.close()
+
+    asyncio.run(main())
 
 
 # Faults that wait

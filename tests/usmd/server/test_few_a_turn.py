@@ -36,12 +36,12 @@ async def test_a_turn_has_so_many_calls_and_no_more():
 
 
 @in_loop
-async def test_finish_waits_for_the_calls_before_it():
+async def test_a_turn_waits_for_the_calls_before_it():
     few, done = FewATurn(2), []
-    await few.finish()
+    await few.turn()
     for number in range(6):
         few.call(lambda number=number: done.append(number))
-    await few.finish()
+    await few.turn()
     assert done == [0, 1, 2, 3, 4, 5]
 
 
@@ -52,7 +52,7 @@ async def test_a_call_may_call_for_another_and_that_has_its_turn_behind_those_th
     few.call(lambda: few.call(lambda: done.append(3)))
     few.call(lambda: done.append(2))
     assert done == [1]
-    await few.finish()
+    await few.turn()
     assert done == [1, 2, 3]
 
 
@@ -69,5 +69,5 @@ async def test_calls_after_one_that_fails_are_made():
         few.call(fail)
     few.call(fail)
     few.call(lambda: done.append(1))
-    await few.finish()
+    await few.turn()
     assert (told, done) == ([error], [1])

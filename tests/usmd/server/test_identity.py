@@ -18,14 +18,14 @@ def run(tmp_path, conversation, timeout=SECONDS, **limits):
     async def main():
         identities = Identities(timeout=timeout, **limits)
         path = tmp_path / "s.identity"
-        await identities.serve(path, 0o640)
+        identities.serve(path, 0o640)
         descriptors = len(os.listdir("/proc/self/fd"))
         try:
             await conversation(identities, path)
             await wait_until_async(lambda: identities.connections == 0, "all connections have ended")
             await wait_until_async(lambda: len(os.listdir("/proc/self/fd")) == descriptors, "the descriptors of before")
         finally:
-            await identities.close()
+            identities.close()
 
     asyncio.run(main())
 
@@ -162,14 +162,14 @@ def test_close_ends_every_connection_and_tells(tmp_path):
         ticket, reader, writer = await connect(path)
         gone = asyncio.Event()
         identities.find(ticket).on_gone = gone.set
-        await identities.close()
+        identities.close()
         await asyncio.wait_for(gone.wait(), SECONDS)
         assert await reader.read() == b""
         writer.close()
 
     async def main():
         identities = Identities(timeout=SECONDS)
-        await identities.serve(tmp_path / "s.identity", 0o600)
+        identities.serve(tmp_path / "s.identity", 0o600)
         await conversation(identities, tmp_path / "s.identity")
 
     asyncio.run(main())

@@ -1,5 +1,6 @@
 """The memory socket against whoever connects: each ends with itself, keeps nothing, and others are served."""
 
+import asyncio
 import contextlib
 import mmap
 import os
@@ -37,8 +38,9 @@ from usm_wire.conventions import MAX_PACKET_BYTES
 from usm_wire.pb.usm.v1 import client_pb2
 from usm_wire.userfaultfd import open_userfaultfd
 from usmd.mechanism import uffd
+from usmd.server.listener import REST_SECONDS
 from usmd.server.memory_packets import MAX_DESCRIPTORS
-from usmd.server.memory_socket import MAX_TAKEN, REST_SECONDS, MemorySocket
+from usmd.server.memory_socket import MAX_TAKEN, REGIONS_A_TURN, TURNS_A_TICK, MemorySocket
 
 FRAMES = 2048
 ATTACH_TIMEOUT = 0.3
@@ -614,6 +616,22 @@ def test_the_socket_of_a_killed_daemon_is_removed_by_the_next_and_none_is_left_a
     with serving(tmp_path) as second, Peer(second) as peer:
         peer.works()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_look_at_very_many_regions_is_spread_over_turns_of_the_loop():
+    looked = []
+    socket_ = SimpleNamespace(_round=iter(range(1, 1000)))
+    socket_._audit_some = lambda turns: MemorySocket._audit_some(socket_, turns)
+
+    async def main():
+        socket_._audit_some(TURNS_A_TICK)
+        for _ in range(2 * TURNS_A_TICK):
+            looked.append(next(socket_._round))
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    apart = [after - before - 1 for before, after in pairwise([0, *looked])]
+    assert apart == [REGIONS_A_TURN] * TURNS_A_TICK + [0] * TURNS_A_TICK
 
 
 def test_a_look_at_very_many_regions_keeps_none_that_goes_meanwhile():

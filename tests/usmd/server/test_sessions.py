@@ -229,10 +229,12 @@ def test_a_session_that_opens_no_stream_ends_and_one_that_did_lives_on():
 def test_a_detached_session_is_unknown_and_its_stream_ends_well():
     async def conversation(bench):
         session = bench.sessions.attach("app", "")
-        streams = session.open_stream(), session.open_stream()
+        streams, ended = (session.open_stream(), session.open_stream()), []
+        for stream in streams:
+            stream.on_ended = lambda stream=stream: ended.append(stream)
         bench.sessions.end(session, "detached")
         assert session.end_error is None
-        assert all(stream.wake.is_set() for stream in streams)
+        assert ended == list(streams)
         with pytest.raises(UnknownSession):
             bench.sessions.find(session.token)
         bench.sessions.end(session, "twice does nothing")
@@ -349,9 +351,11 @@ def test_the_end_of_the_first_stream_ends_the_session():
     async def conversation(bench):
         session = bench.sessions.attach("app", "")
         first, second = session.open_stream(), session.open_stream()
+        ended = []
+        second.on_ended = lambda: ended.append(second)
         bench.sessions.close_stream(session, first)
         assert session.ended.is_set()
-        assert second.wake.is_set()
+        assert ended == [second]
         bench.sessions.close_stream(session, second)
 
     run(conversation)
