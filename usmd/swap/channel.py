@@ -35,6 +35,14 @@ class Channel(ABC):
     def submit(self, requests: Sequence[Request]) -> int:
         """Submit requests in order; returns the number of those that were, fewer if the kernel takes no more now."""
 
+    def start_writing(self, number: int) -> bool:
+        """Have the kernel begin to write what is dirty of the file in the page cache, as a request of this number.
+
+        It needs no room. False: the channel does not do that, or not now.
+        """
+        del number
+        return False
+
     @abstractmethod
     def completed(self) -> list[tuple[int, int]]:
         """Number and result of each request that has completed: bytes moved, or an errno below 0."""

@@ -1,6 +1,7 @@
 """A swap device in a preallocated file.
 
-Pages go through the page cache or, with `direct`, past it. Swap means nothing without its daemon, so nothing is synced.
+Pages go through the page cache or, with `direct`, past it. Swap means nothing without its daemon, so nothing is synced
+(but see usmd.swap.write_back).
 Discarded slots keep their disk blocks: those guarantee that a later write finds room.
 """
 
@@ -18,10 +19,10 @@ from usmd import config_values as values
 from usmd.errors import ConfigError, SwapDeviceError, SwapIOError
 from usmd.sizes import format_size, parse_size
 from usmd.swap import direct as direct_io
-from usmd.swap import ways
+from usmd.swap import ways, write_back
 from usmd.swap.base import Results, SlotIO
 from usmd.swap.kind import SwapKind
-from usmd.swap.submitting import SubmittingDevice
+from usmd.swap.submitting import NO_JOB, SubmittingDevice
 from usmd.swap.swap_file import HEADER, create_swap_file, remove_swap_file
 from usmd.swap.vectored import VectoredCall, adjacent_runs, transfer
 
@@ -62,6 +63,7 @@ class FileSwapDevice(SubmittingDevice):
             )
         self._descriptor = create_swap_file(self._file, page_size, slots)
         self._direct = direct_io.DirectIO(page_size) if direct else None
+        self._write_back = None if direct else write_back.WriteBack()
         self._can_read_now = not direct  # direct I/O always waits for the disk
         if direct:
             self._bypass_cache()
@@ -84,6 +86,8 @@ class FileSwapDevice(SubmittingDevice):
 
     def _store(self, batch: Sequence[SlotIO]) -> Results:
         results, failures = self._transfer(os.pwritev if self._direct is None else self._direct.pwritev, batch)
+        if self._write_back is not None and self._write_back.due(len(batch) * self.page_size):
+            write_back.start(self._descriptor)
         for index, error in failures.items():
             results[index] = self._failed(batch[index].slot, "written", error)
         return results
@@ -112,6 +116,11 @@ class FileSwapDevice(SubmittingDevice):
                 self._can_read_now = error.errno != errno.EOPNOTSUPP
                 return None
         return [None] * len(batch)
+
+    def _has_submitted(self, pages: int) -> None:
+        due = self._write_back is not None and self._write_back.due(pages * self.page_size)
+        if due and self.channel is not None:
+            self.channel.start_writing(NO_JOB)
 
     def _offset(self, slot: int) -> int:
         return (slot + 1) * self.page_size

@@ -14,11 +14,13 @@ import struct
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+from usmd.swap import write_back
 from usmd.swap.channel import DEPTH, Channel, Request
 from usmd.syscalls import syscall
 
 _SETUP: Final = 425
 _ENTER: Final = 426
+_OP_SYNC_FILE_RANGE: Final = 8
 _OP_READ: Final = 22
 _OP_WRITE: Final = 23
 _FEATURES: Final = 0b11
@@ -76,12 +78,27 @@ class IoUring(Channel):
                 _OP_WRITE if write else _OP_READ, 0, 0, target, offset, address, length, 0, number, 0, 0, 0,
             )  # fmt: skip
             tail = tail + 1 & _WRAP
+        return self._enter(first, tail)
+
+    def start_writing(self, number: int) -> bool:
+        """Have the kernel begin to write what is dirty; a thread of the kernel does that."""
+        tail = self._words[self._sq_tail]
+        _SQE.pack_into(
+            self._entries, (tail & self._sq_mask) * _SQE.size,
+            _OP_SYNC_FILE_RANGE, 0, 0, self._target, 0, 0, 0, write_back.START, number, 0, 0, 0,
+        )  # fmt: skip
+        return self._enter(tail, tail + 1 & _WRAP) == 1
+
+    def _enter(self, first: int, tail: int) -> int:
+        """Have the kernel take the entries from `first` to `tail`; returns how many it took."""
+        words = self._words
         words[self._sq_tail] = tail
+        count = tail - first & _WRAP
         try:
-            done = syscall(_ENTER, self.descriptor, len(requests))
+            done = syscall(_ENTER, self.descriptor, count)
         except OSError:
             done = 0
-        if done < len(requests):  # take back those that the kernel has not taken
+        if done < count:  # take back those that the kernel has not taken
             tail = words[self._sq_tail] = words[self._sq_head]
             done = tail - first & _WRAP
         return done

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from usmd.swap.base import Results, SlotIO, SwapDevice
 from usmd.swap.channel import DEPTH, Channel, Request
 from usmd.swap.checksum import checksums
+
+NO_JOB: Final = 0
+"""The number of requests that belong to no job."""
 
 
 class Submission:
@@ -125,12 +128,17 @@ class SubmittingDevice(SwapDevice):
     def _offset(self, slot: int) -> int:
         """Where a slot begins in the channel's file, in bytes."""
 
+    def _has_submitted(self, pages: int) -> None:
+        """A write of `pages` pages through the channel has ended well."""
+
     def complete(self) -> None:
         """End the jobs whose requests have all completed."""
         channel = self.channel
         if channel is None:
             return
         for number, moved in channel.completed():
+            if number == NO_JOB:
+                continue
             job, length = self._requests.pop(number)
             if moved != length:
                 job.failed = True
@@ -146,6 +154,7 @@ class SubmittingDevice(SwapDevice):
                 if job.writing:
                     for entry, checksum in zip(job.batch, job.sums, strict=True):
                         self._checksums[entry.slot] = checksum
+                    self._has_submitted(len(job.batch))
                 else:
                     results = self._verify(job.batch, results)
         finally:
