@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from usmd.errors import ConfigError
-from usmd.mechanism import simulated, uffd, userfaultfd
+from usmd.mechanism import huge_folios, simulated, uffd, userfaultfd
 from usmd.mechanism.base import Mechanism
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
+from usmd.mechanism.zeroing import try_out
 from usmd.sizes import format_size
 
 AUTO: Final = "auto"
@@ -42,4 +43,4 @@ def make(
         )
     if wanted == simulated.NAME or why_not:
         return SimulatedMemory(frames, page_size), why_not
-    return UserfaultfdMemory(page_size, clock), ""
+    return UserfaultfdMemory(page_size, clock, try_out(offer, huge_folios.look())), ""

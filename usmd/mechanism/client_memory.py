@@ -185,6 +185,24 @@ class ClientMemory:
             filled = self._zero_at(region_id, piece) or filled
         return filled
 
+    def map_present(self, region_id: int, offset: int, length: int) -> int:
+        """Put bytes that are in the memory into the page table, writable, and wake the threads that wait for them.
+
+        Needs HEARS_TOUCHES. Returns how many bytes, from the first on: it stops at a page that is not in the memory,
+        that is in the page table already, or that the client does not map.
+        """
+        if self._poisoning.put_off:  # as in `zero`
+            self._poisoning.spare(region_id, offset, length)
+        done = 0
+        for start, count, address in self._at.maps[region_id].locate(offset, length):
+            if start != offset + done:
+                break
+            part, error = self._patiently(uffd.continue_, address, count)
+            done += part
+            if error:
+                break
+        return done
+
     def _zero_at(self, region_id: int, piece: Piece) -> bool:
         offset, length, address = piece
         filled = False
@@ -192,8 +210,8 @@ class ClientMemory:
             done, error = self._patiently(uffd.zero, address, length)
             filled = filled or done > 0
             offset, length, address = offset + done, length - done, address + done
-            if error == errno.EEXIST:  # the client itself has put a page there
-                ranges.wake(self.descriptor, address, HARDWARE_PAGE)
+            if error == errno.EEXIST:  # a page is there that the client itself put there, or that could not be freed
+                self._map_or_wake(address)
             elif error in (errno.EAGAIN, errno.ENOMEM):
                 self._put_off.append((region_id, offset, length))
                 return filled
@@ -206,6 +224,11 @@ class ClientMemory:
             if error:
                 offset, length, address = offset + HARDWARE_PAGE, length - HARDWARE_PAGE, address + HARDWARE_PAGE
         return filled
+
+    def _map_or_wake(self, address: int) -> None:
+        """Put a page that is in the memory into the page table, if that can be; wake the threads that wait for it."""
+        if uffd.HEARS_TOUCHES not in self.features or self._patiently(uffd.continue_, address, HARDWARE_PAGE).error:
+            ranges.wake(self.descriptor, address, HARDWARE_PAGE)
 
     def refill(self, region_id: int, offset: int, length: int, zeros: int) -> bool:
         """Wake the threads that wait for present bytes; fill with zeros what the client itself has punched out.

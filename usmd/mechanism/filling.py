@@ -12,10 +12,13 @@ from usm_wire.residency import RESIDENT, RESIDENT_BYTE
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import SwapIOError, Unmapped, UsmdError
 from usmd.mechanism.base import Busy, Errors
+from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.off_loop import Run
 from usmd.mechanism.real_region import RealRegion
 from usmd.mechanism.staging import MemfdStage
 
+IN_PLACE_AFTER: Final = 3
+"""Tries after which a page is filled in place, if it cannot be made missing because something holds its folio."""
 MAX_BUSY: Final = 1000
 """How often the daemon tries to fill a page while its client interferes."""
 
@@ -43,6 +46,8 @@ class Filling:
         if region is None:
             return  # the core knows, and frees frame and slot
         page, count = first.page & PAGE_MASK, len(indexes)
+        if region.unfreed:
+            region.wanted(page * size, count * size)
         if region.client is None:
             for number, index in enumerate(indexes):
                 start = (page + number) * size
@@ -69,8 +74,17 @@ class Filling:
         stage.done[indexes[whole]] = part
         if error == errno.EEXIST:
             # The client has written to the memfd where the page was missing. The bytes from swap count, not these.
-            position = page * size + done
-            self._punch(region, [(position & -mmap.PAGESIZE, mmap.PAGESIZE)])
+            position = (page * size + done) & -mmap.PAGESIZE
+            if region.has_folios and stage.tries > IN_PLACE_AFTER:
+                start = indexes[0] * size + position - page * size
+                data = stage.block.view[start : start + mmap.PAGESIZE]
+                _in_place(region, region.client, position, data, writable=first.writable)
+                stage.done[indexes[whole]] = part + mmap.PAGESIZE
+                if stage.done[indexes[whole]] == size:
+                    region.residency[page + whole] = RESIDENT
+                    whole += 1
+            else:
+                self._punch(region, [(position, mmap.PAGESIZE)])
         if error in (errno.EEXIST, errno.EAGAIN) and stage.tries < MAX_BUSY:
             for index in indexes[whole:]:
                 results[index] = Busy("a page cannot be brought in just now")
@@ -79,6 +93,15 @@ class Filling:
                 self.run(stage, [index], results)
         else:
             results[indexes[0]] = _why(error)
+
+
+def _in_place(region: RealRegion, client: ClientMemory, position: int, data: memoryview, *, writable: bool) -> None:
+    """Fill a page of the memfd that cannot be made missing: something holds the folio that it is part of.
+
+    No page table has the page before it is filled, so no thread sees a part of it: a touch is a MINOR fault.
+    """
+    region.mapping[position : position + len(data)] = data
+    client.sampled.map_again(region.region_id, position, len(data), writable=writable)
 
 
 def _why(error: int) -> UsmdError:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from usm_wire.residency import RESIDENT, RESIDENT_BYTE, reason_at
@@ -27,7 +28,8 @@ from usmd.mechanism.filling import Filling
 from usmd.mechanism.off_loop import Punching, Run, punch
 from usmd.mechanism.real_region import MAX_RUNS, RealRegion
 from usmd.mechanism.staging import Block, MemfdStage, Staging
-from usmd.mechanism.uffd import HARDWARE_PAGE
+from usmd.mechanism.uffd import HARDWARE_PAGE, Feature
+from usmd.mechanism.zeroing import Ways, Zeroing
 
 NAME: Final = "userfaultfd"
 STABLE_BYTES: Final = 1 << 20
@@ -39,7 +41,8 @@ class UserfaultfdMemory(Mechanism):
 
     name = NAME
 
-    def __init__(self, page_size: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, page_size: int, clock: Callable[[], float] = time.monotonic, ways: Ways = ()) -> None:
+        """`ways`: to fill runs of pages with zeros, see `zeroing`."""
         self._clock = clock
         self._page_size = page_size
         self._zeros = bytes(page_size)
@@ -50,16 +53,24 @@ class UserfaultfdMemory(Mechanism):
         """Connected clients that have mapped a region, in the order in which they did."""
         self._leaving: dict[ClientMemory, bool] = {}
         """Clients to close once their regions are gone, and whether to `poison`."""
+        self._zeroing = Zeroing(ways, clock)
         self._staging = Staging(page_size)
         self._stable: dict[int, bytes] = {}
         """By page key: bytes of a protected page, so that its write does not read them again. The oldest go first."""
         self._punching = Punching()
+        self._unfreed: set[RealRegion] = set()
+        """Regions with memory that could not be given back, see `RealRegion.unfreed`."""
         self._filling = Filling(page_size, self._regions, self._punch)
         self._departures = Departures(clock)
         self.on_held: Callable[[int, str], None] = lambda _region, _why: None
         """Called with a region and a reason when its client has delayed a job too long and must end."""
         self.on_unsampled: Callable[[ClientMemory, str], None] = lambda _client, _why: None
         """Called with a client and a reason when no page of it can be taken out of its page table any more."""
+
+    @property
+    def features(self) -> Feature:
+        """Features that a client's userfaultfd needs beside the required ones, for the ways of filling with zeros."""
+        return self._zeroing.features
 
     # Regions
 
@@ -162,13 +173,17 @@ class UserfaultfdMemory(Mechanism):
             if only is not None:
                 page = pages[0] & PAGE_MASK
                 only.residency[page] = RESIDENT
+                if only.unfreed:
+                    only.wanted(page * size, size)
                 if only.client is not None:
                     only.client.zero(only.region_id, page * size, size)
             return
         for region, first, count in self._runs(pages):
             region.residency[first : first + count] = RESIDENT_BYTE * count
+            if region.unfreed:
+                region.wanted(first * size, count * size)
             if region.client is not None:
-                region.client.zero(region.region_id, first * size, count * size)
+                self._zeroing.fill(region, region.client, first * size, count * size)
 
     def release(self, pages: Sequence[int]) -> None:
         """Punch the pages out of their memfds."""
@@ -186,13 +201,16 @@ class UserfaultfdMemory(Mechanism):
 
     def _punch(self, region: RealRegion, runs: list[Run]) -> None:
         """Give back the memory of ranges. Once a client has delayed this too long, it waits until the client ends."""
+        job = partial(region.punch_parts if region.has_folios else partial(punch, region.memfd), runs)
         if not region.shared:  # then no other process can hold its lock
-            punch(region.memfd, runs)
+            job()
         elif region.held is None:
             pages = sum(length for _, length in runs) // HARDWARE_PAGE
-            held = self._punching.run(lambda: punch(region.memfd, runs), pages, region.account)
+            held = self._punching.run(job, pages, region.account)
             if held is not None:
                 self._held(region, held.wait_done, held.why)
+        if region.unfreed:
+            self._unfreed.add(region)
 
     def _held(self, region: RealRegion, wait: Callable[[], object], why: str) -> None:
         region.held = wait
@@ -335,6 +353,11 @@ class UserfaultfdMemory(Mechanism):
         self._departures.tick()
         for client in [each for each in self._served if each.is_behind]:
             client.retry()
+        unfreed, self._unfreed = self._unfreed, set()
+        for region in unfreed:
+            if region.region_id in self._regions:
+                runs, region.unfreed = list(region.unfreed.items()), {}
+                self._punch(region, runs)
 
     def load(self, frames: Sequence[int], first: int, offset: int, length: int) -> bytes:
         """Bytes of a region, read from its memfd."""

@@ -164,7 +164,7 @@ class Daemon:
                 self.sessions,
                 self._calls,
                 parse_wakeup(memory.fault_wakeup, clock),
-                offer.features & (uffd.REQUIRED | uffd.WANTED) | sampling.features,
+                offer.features & (uffd.REQUIRED | uffd.WANTED) | sampling.features | mechanism.features,
                 sampling=sampling,
                 timeout=config.server.attach_timeout,
                 of_user=server.max_user_connections,

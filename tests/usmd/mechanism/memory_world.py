@@ -40,10 +40,10 @@ class World:
         return self.address + page * self.page_size
 
     def stage(self, *pages, writable=True):
-        """Page n is to get bytes n + 1."""
+        """Page n is to get bytes n % 255 + 1."""
         stage = self.memory.stage([SlotPage(page, page, 1, key(page), 1, writable) for page in pages])
         for page, buffer in zip(pages, stage.buffers, strict=True):
-            buffer[:] = bytes([page + 1]) * self.page_size
+            buffer[:] = bytes([page % 255 + 1]) * self.page_size
         return stage
 
     def fill(self, *pages, writable=True):
