@@ -15,6 +15,7 @@ from bench import (
     fills,
     frames,
     hostile,
+    memflt,
     real_faults,
     replay,
     scan,
@@ -42,6 +43,7 @@ BENCHES: Final[dict[str, Callable[[], None]]] = {
     "stalls": stalls.main,
     "hostile": hostile.main,
     "sight": sight.main,
+    "memflt": memflt.main,
 }
 
 

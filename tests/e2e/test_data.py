@@ -24,7 +24,7 @@ CLIENTS = {
     "plain": "first_fit",
     "yielding": "async_aware",
     "huge": "flexible_huge_pages",
-    "both": "async_aware(regular=flexible_huge_pages)",
+    "both": "async_aware(regular=flexible_huge_pages(size=2M))",
 }
 CONFIG = "".join(f'[[policy.rules]]\nname = "{name}"\nalloc = "{alloc}"\n' for name, alloc in CLIENTS.items())
 

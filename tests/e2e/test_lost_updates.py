@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.clients import start_client
 from tests.support.daemon import running_daemon
+from tests.support.folios import folios_so_far, shmem_enabled
 from tests.support.io_ways import each_way
 from tests.support.real_memory import require_real_memory, require_sampling
 
@@ -32,9 +33,9 @@ def real_memory():
     require_real_memory()
 
 
-def count(daemon, seconds, increments):
+def count(daemon, seconds, increments, pages=8 * PAGES):
     """Run the clients, for so long and until they have counted so far together; what each has to say."""
-    each = (seconds, -(-increments // CLIENTS), 8 * PAGES // CLIENTS)
+    each = (seconds, -(-increments // CLIENTS), pages // CLIENTS)
     clients = [start_client(CLIENT, daemon.address, f"counter{number}", number, *each) for number in range(CLIENTS)]
     said = []
     try:
@@ -72,6 +73,20 @@ def test_increments_of_several_processes_are_exact_while_their_pages_come_and_go
         assert min(counters[key] for key in shown) > SECONDS
         assert [counters[key] for key in ("poisoned", "swap_read_errors", "swap_write_errors")] == [0, 0, 0]
         assert bool(counters["rescued"]) == (sampling != '"off"')
+
+
+def test_increments_are_exact_in_huge_folios_that_are_split_as_their_pages_go(tmp_path):
+    pages = 8 * PAGES
+    flags = ("--memory", str(pages * PAGE), "--alloc", "flexible_huge_pages(size=2M)", "--swap", "memory:32MiB")
+    with shmem_enabled("advise"):
+        before = folios_so_far()
+        with running_daemon(tmp_path, *flags, mechanism="userfaultfd") as daemon:
+            said = count(daemon, SECONDS, INCREMENTS // 8, pages=2 * pages)
+            assert [(each["wrong"], each["lost"]) for each in said] == [(0, 0)] * CLIENTS
+            counters = daemon.counters()
+            assert min(counters[key] for key in ("swap_outs", "swap_ins", "read_ahead")) > SECONDS
+            assert [counters[key] for key in ("poisoned", "swap_read_errors", "swap_write_errors")] == [0, 0, 0]
+        assert folios_so_far() > before
 
 
 def test_without_write_protect_updates_are_lost_and_the_clients_see_it(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from usmd.ctl.doctor import FEATURES, DeviceFile, Findings, Limit
+from usmd.mechanism.huge_folios import Folios
 from usmd.mechanism.uffd import Feature, Offer
 
 ALL = Feature(sum(FEATURES))
@@ -24,6 +25,8 @@ GOOD = Findings(
     map_count=65_530,
     memory_bytes=1 << 30,
     build="compiled",
+    folios=Folios((2 << 20,), (), "advise"),
+    ways=((2 << 20, "folios of 2048 KiB"),),
 )
 NONE = Offer("", Feature(0), "no userfaultfd: Operation not permitted")
 DENIED = DeviceFile(0o600, "root", "root", "Permission denied")

@@ -1,4 +1,4 @@
-"""Huge folios of shared memory for the time of a test, as root: the settings are the machine's, so one test at a time."""
+"""Huge folios of shared memory during a test, as root: the settings are the machine's, so one test at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from usmd.mechanism.sampler import why_no_features
 from usmd.mechanism.uffd import probe
 
 _SETTING = Path(FOLDER) / "shmem_enabled"
-_LOCK = Path("/tmp/usmd-tests-shmem-enabled.lock")  # noqa: S108 - for all checkouts on this machine
+_LOCK = Path("/tmp/usmd-tests-shmem-enabled.lock")
 
 
 @contextlib.contextmanager
@@ -40,3 +40,9 @@ def shmem_enabled(value: str) -> Iterator[None]:
             yield
         finally:
             _SETTING.write_text(before[1], encoding="ascii")
+
+
+def folios_so_far() -> int:
+    """Huge folios of shared memory since the machine began."""
+    counts = Path("/proc/vmstat").read_text(encoding="ascii").split()
+    return int(counts[counts.index("thp_file_alloc") + 1])

@@ -26,6 +26,8 @@ class EvictFence(CondFence):
 
     _evict: EvictPolicy | None
     _known: bytearray | None
+    _fills_runs: bool
+    """The policy's `hears_runs`."""
     _links: FrameLinks
     by_priority: bool
     on_access: Callable[[int, bool], None] | None
@@ -42,6 +44,7 @@ class EvictFence(CondFence):
         self._evict = policy
         self._known = None
         self.by_priority = True
+        self._fills_runs = False
         self.on_access = self.on_miss = self.on_evict = self.on_fill = None
         if policy is not None:
             self._running.call = self.evict_call
@@ -51,6 +54,7 @@ class EvictFence(CondFence):
                 self.on_evict = policy.page_evicted if remembers else policy.page_left
                 self.on_access = policy.page_accessed if policy.hears_accesses else None
                 self.on_miss = policy.page_missed if policy.hears_misses else None
+                self._fills_runs = bool(policy.hears_runs)
                 keys = heeded_by(policy)
                 self.by_priority = keys is None or "PRIORITY" in keys
             except ANYTHING as error:  # a policy may raise anything
@@ -69,6 +73,20 @@ class EvictFence(CondFence):
                 self._evict.page_filled(pfn)
             except ANYTHING as error:  # a policy may raise anything
                 self.raised("evict", "page_filled", error)
+
+    def pages_filled(self, frames: range) -> None:
+        """As `page_filled` for frames that follow each other, whose pages have one hint, or none."""
+        if self._fills_runs and not self._known and not any(self._links.owner[frames.start : frames.stop]):
+            policy: Any = self._evict  # see ANYTHING
+            self._running.call = self.evict_call
+            try:
+                policy.pages_filled(frames)
+            except ANYTHING as error:  # a policy may raise anything
+                self.raised("evict", "pages_filled", error)  # nothing has changed: one by one
+            else:
+                return
+        for pfn in frames:
+            self.page_filled(pfn)
 
     def _knows(self, pfn: int, *, leaves: bool = False) -> bool:
         """Whether the evict policy knows a page; False only during a hand-over. `leaves`: forget the page."""

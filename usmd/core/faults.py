@@ -89,10 +89,12 @@ class Faults:
             elif request.page_count == 1 and 0 <= page < region.page_count:
                 write = request.write
                 outcome = resolve(region, page, write)
-                found, pfn, _, _ = outcome
+                found, pfn, plan, _ = outcome
                 if found <= FILLED:
                     hold(process, pfn, write, found != PRESENT)
-                    outcomes.append(Allocated(request.fault_id, ((page, pfn, 1),)))
+                    count = plan.count
+                    runs = ((page, pfn, 1),) if count <= 1 else self.runs(region, plan.first, plan.first + count)
+                    outcomes.append(Allocated(request.fault_id, runs))
                 else:
                     self._one_page(StreamFault(region, request, reply_to), outcome)
             else:

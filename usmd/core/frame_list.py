@@ -136,6 +136,24 @@ class FrameList:
         self._last = pfn
         self.length += 1
 
+    def extend(self, frames: range) -> None:
+        """Put frames of no list, which follow each other, at the end in this order; raises ValueError as `append`."""
+        first, end, owner = frames.start, frames.stop, self._owner
+        if any(owner[first:end]):
+            raise ValueError(f"of frames {first} to {end - 1} some are in a list already")
+        count = end - first
+        owner[first:end] = array("I", [self._number]) * count
+        last = self._last
+        if last == _NONE:
+            self.head = first
+        else:
+            self._previous[first] = last
+            self._following[last] = first
+        self._previous[first + 1 : end] = array("I", range(first, end - 1))
+        self._following[first : end - 1] = array("I", range(first + 1, end))
+        self._last = end - 1
+        self.length += count
+
     def remove(self, pfn: int) -> None:
         """Take a frame out; raises ValueError if it is not in this list."""
         owner = self._owner

@@ -108,8 +108,11 @@ class Ladder:
         if entry:
             return SWAPPED, NO_FRAME, plan, yields
         room = self._frames.free > 1 and process.resident < process.absent_max
-        if room and plan.count == 1 and not self._waiting:
-            return FILLED, self._zero_fill(region, page, plan.frame), plan, yields
+        if room and not self._waiting:
+            if plan.count == 1:
+                return FILLED, self._zero_fill(region, page, plan.frame), plan, yields
+            if plan.frame is None and self._placement.place_run(region, plan):
+                return FILLED, region.table[page] - 1, plan, yields
         return ABSENT, NO_FRAME, plan, yields
 
     def _yields(self, region: Region, page: int, pfn: int, *, write: bool) -> bool:

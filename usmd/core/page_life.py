@@ -88,8 +88,7 @@ class PageLife(PageSteps):
             for each in range(pfn, end):
                 if process.sampling.came(each):
                     state.sampling_wanted.append(process)
-        for each in range(pfn, end):
-            process.policies.page_filled(each)
+        process.policies.pages_filled(range(pfn, end))
 
     def swap_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:
         """SWAPPED → FILLING on a free frame. `writable`: for a real write, so the page comes in dirty."""

@@ -102,22 +102,13 @@ class Placement:
             if self._state.ahead:
                 self._state.ahead -= 1
             return self._bring_in(region, page, plan.frame, writable=writable)
+        if plan.frame is None and self.place_run(region, plan):
+            return None
         frames = self._state.frames
-        self._state.ahead = max(self._state.ahead, min(plan.count, self._most_ahead))
         prefer = plan.frame
-        reserve = self._reserve()
-        spare = frames.free - 1 - max(self._state.settings.low, reserve) - len(self.waiting)
-        leaving = len(self._life.evicting)
-        if leaving and spare < guesses:
-            # Else a scan that is faster than the writes would take the frames below the mark one fault at a time.
-            spare = max(spare, min(spare + leaving, (frames.free - 1) // 2 - reserve))
-        spare = min(spare, self.guesses_left, self._state.budgets.room(region.process, swap=False) - 1)
+        spare = self._spare_beside(region, guesses)
         run: int | None = None
         if spare > 0 and prefer is None:
-            if spare >= guesses and self.zero_run(region, plan.first, plan.count):
-                region.process.counters.read_ahead += guesses
-                self.guesses_left -= guesses
-                return None
             run = frames.find_run(plan.count)
             prefer = None if run is None else run + page - plan.first
         filling = self._bring_in(region, page, prefer, writable=writable)
@@ -139,6 +130,27 @@ class Placement:
             if beside:
                 region.write_order.opened(other)
         return filling
+
+    def _spare_beside(self, region: Region, guesses: int) -> int:
+        """Frames for pages beside a faulting one, after that has taken its own."""
+        state, free = self._state, self._state.frames.free - 1
+        reserve = self._reserve()
+        spare = free - max(state.settings.low, reserve) - len(self.waiting)
+        leaving = len(self._life.evicting)
+        if leaving and spare < guesses:
+            # Else a scan that is faster than the writes would take the frames below the mark one fault at a time.
+            spare = max(spare, min(spare + leaving, free // 2 - reserve))
+        return min(spare, self.guesses_left, state.budgets.room(region.process, swap=False) - 1)
+
+    def place_run(self, region: Region, plan: Allocation) -> bool:
+        """Place a faulting page and those beside it at once, if there are frames and all are alike; see `zero_run`."""
+        count = plan.count
+        self._state.ahead = max(self._state.ahead, min(count, self._most_ahead))
+        if self._spare_beside(region, count - 1) < count - 1 or not self.zero_run(region, plan.first, count):
+            return False
+        region.process.counters.read_ahead += count - 1
+        self.guesses_left -= count - 1
+        return True
 
     def zero_run(self, region: Region, first: int, count: int) -> bool:
         """Fill pages with zeros in ascending order, on neighbouring frames if there are any; `count` frames are free.

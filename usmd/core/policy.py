@@ -112,9 +112,30 @@ class EvictPolicy(Policy, ABC):
         """Whether `page_missed` does anything. Read once."""
         return type(self).page_missed is not EvictPolicy.page_missed
 
+    @property
+    def hears_runs(self) -> bool:
+        """Whether `pages_filled` takes the place of `page_filled` for a run: not if a subclass has changed the latter.
+
+        Read once.
+        """
+        for each in type(self).__mro__:
+            if "pages_filled" in vars(each):
+                return each is not EvictPolicy
+            if "page_filled" in vars(each):
+                return False
+        return False
+
     @abstractmethod
     def page_filled(self, pfn: int) -> None:
         """The page in this frame may be evicted from now on."""
+
+    def pages_filled(self, frames: range) -> None:
+        """As `page_filled` for each of these frames, whose pages have one hint, or none. If it raises, nothing changed.
+
+        A policy need not define it: it is for those that can do this faster for many frames.
+        """
+        for pfn in frames:
+            self.page_filled(pfn)
 
     @abstractmethod
     def page_left(self, pfn: int) -> None:

@@ -60,6 +60,10 @@ class PolicySet(ABC):
         """A page may be evicted."""
 
     @abstractmethod
+    def pages_filled(self, frames: range) -> None:
+        """Pages with one hint, or none, may be evicted."""
+
+    @abstractmethod
     def page_left(self, pfn: int) -> None:
         """A page may no longer be evicted."""
 

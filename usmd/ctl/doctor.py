@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from usmd.config import MemoryConfig
-from usmd.mechanism.sampler import NEEDED
+from usmd.mechanism.huge_folios import FOLDER, LARGEST, NO_FOLIOS, Folios
+from usmd.mechanism.sampler import NEEDED, why_no_features
 from usmd.mechanism.uffd import DEVICE, REQUIRED, WANTED, Feature, Offer, usable
 from usmd.sizes import format_size
 
@@ -114,6 +115,9 @@ class Findings:
     """Whether usmd's hot path runs compiled, see `usmd.compiled`."""
     sampling_error: str = ""
     """Why a usmd of this user could not hear of touches that are no faults."""
+    folios: Folios = NO_FOLIOS
+    ways: tuple[tuple[int, str], ...] = ()
+    """Least bytes of a run of zeros, and the way that fills it fastest, largest runs first; UFFDIO_ZEROPAGE below."""
 
 
 class FeatureRow(NamedTuple):
@@ -165,7 +169,7 @@ def diagnose(findings: Findings) -> Report:
         or (findings.memfd_error and f"no sealed memfd: {findings.memfd_error}")
         or _odd_pages(findings.page_size)
     )
-    advice = [*_descriptor(findings), *_features(findings), *_memory(findings), *_limits(findings)]
+    advice = [*_descriptor(findings), *_features(findings), *_memory(findings), *_folios(findings), *_limits(findings)]
     in_order = sorted(FEATURES, key=lambda feature: FEATURES[feature].since)
     rows = tuple(_row(feature, findings.offer) for feature in in_order)
     return Report(findings, reason, rows, tuple(sorted(advice, key=lambda each: not each.blocks)))
@@ -261,6 +265,24 @@ def _memory(findings: Findings) -> Iterator[Advice]:
             "usmd serve --memory SIZE, with less than that",
             False,
         )
+
+
+def _folios(findings: Findings) -> Iterator[Advice]:
+    """Advice on huge folios of 2 MiB, if the kernel has them and userfaultfd can map them."""
+    folios = findings.folios
+    if (
+        not folios.others
+        or LARGEST in folios.sizes
+        or usable(findings.offer)
+        or why_no_features(findings.offer.features)
+    ):
+        return
+    yield Advice(
+        f"huge folios for shared memory (shmem_enabled = {folios.shmem_enabled}): without them the first touch of a "
+        "huge page of 2 MiB (FHP=2M) takes about twice as long",
+        f"as root: echo advise > {FOLDER}/shmem_enabled; then start usmd again. Only programs that ask are affected",
+        False,
+    )
 
 
 def _odd_pages(hardware: int) -> str:

@@ -20,7 +20,7 @@ from typing import Final
 
 from usmd.compiled import BUILD
 from usmd.ctl.doctor import DeviceFile, Findings, Limit
-from usmd.mechanism import sampler, uffd
+from usmd.mechanism import huge_folios, sampler, uffd, zeroing
 from usmd.swap import ways
 
 _CAP_SYS_PTRACE: Final = 19
@@ -36,6 +36,7 @@ def look(root: Path = Path("/")) -> Findings:
     """The findings. `root` is the folder of /proc, /sys and /dev; system calls are this process's."""
     status = _fields(_text(root / "proc/self/status"))
     offer = uffd.probe()
+    folios = huge_folios.look(root)
     available = _fields(_text(root / "proc/meminfo")).get("MemAvailable", "").removesuffix(" kB")
     return Findings(
         kernel=platform.release(),
@@ -56,6 +57,8 @@ def look(root: Path = Path("/")) -> Findings:
         memory_bytes=int(available) * 1024 if available.isdecimal() else None,
         sampling_error=_why_no_sampling(offer.features, root / "proc/swaps", int(status.get("CapEff", "0"), 16)),
         build=BUILD.text,
+        folios=folios,
+        ways=tuple((least, way.name) for least, way in zeroing.try_out(offer, folios)),
     )
 
 

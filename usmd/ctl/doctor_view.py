@@ -66,6 +66,8 @@ def as_document(report: Report) -> dict[str, object]:
             "features": [{**row._asdict(), "use": row.use.value} for row in report.features],
         },
         "sampling_error": found.sampling_error,
+        "folios": found.folios._asdict(),
+        "zero_fill": [{"least_bytes": least, "way": way} for least, way in found.ways],
         "container": found.container,
         "memfd_error": found.memfd_error,
         "pidfd_error": found.pidfd_error,
@@ -88,6 +90,7 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
         ("memfd", "yes: made, sealed, mapped and written to" if not found.memfd_error else f"no: {found.memfd_error}"),
         ("pidfd", "yes" if not found.pidfd_error else f"no: {found.pidfd_error}"),
         ("Touches", f"faults alone: {found.sampling_error}" if found.sampling_error else f"sampled, by {Pageout.name}"),
+        ("Huge folios", _folios(found)),
         ("Swap files", "; ".join(f"{way}: {printable(why) or 'yes'}" for way, why in found.io_errors.items())),
         ("Open files", f"{_limit(files.soft)}, at most {_limit(files.hard)} (RLIMIT_NOFILE)"),
         ("Locked memory", f"{_size(locked.soft)}, at most {_size(locked.hard)} (RLIMIT_MEMLOCK)"),
@@ -95,6 +98,14 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
         ("Memory", "unknown" if found.memory_bytes is None else f"{format_size(found.memory_bytes)} available"),
         ("usmd runs", printable(found.build)),
     ]
+
+
+def _folios(found: Findings) -> str:
+    folios = found.folios
+    setting = f"shmem_enabled = {folios.shmem_enabled or 'not there'}"
+    text = f"of {', '.join(map(format_size, folios.sizes))} ({setting})" if folios.sizes else f"none ({setting})"
+    ways = "; ".join(f"runs of {format_size(least)} and more: {way}" for least, way in found.ways)
+    return f"{text}; zeros by {ways or 'UFFDIO_ZEROPAGE'}"
 
 
 def _device(found: Findings) -> str:

@@ -25,6 +25,7 @@ from usmd.mechanism.base import Busy, Errors, Mechanism, Stage
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.departures import Departures
 from usmd.mechanism.filling import Filling
+from usmd.mechanism.neighbours import neighbours
 from usmd.mechanism.off_loop import Punching, Run, punch
 from usmd.mechanism.real_region import MAX_RUNS, RealRegion
 from usmd.mechanism.staging import Block, MemfdStage, Staging
@@ -159,7 +160,7 @@ class UserfaultfdMemory(Mechanism):
             if only is not None:
                 yield only, pages[0] & PAGE_MASK, 1
             return
-        for region_id, first, count in _neighbours(pages):
+        for region_id, first, count in neighbours(pages):
             region = regions.get(region_id)
             if region is not None:
                 yield region, first, count
@@ -381,20 +382,6 @@ class UserfaultfdMemory(Mechanism):
     def finish(self) -> None:
         """Wait, for a bounded time, for the cleanup of regions and clients that are gone."""
         self._departures.finish()
-
-
-def _neighbours(pages: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Page keys as runs of ascending neighbours: region, first page, pages."""
-    start = pages[0] if pages else 0
-    count = 0
-    for key in pages:
-        if key == start + count:
-            count += 1
-            continue
-        yield start >> PAGE_BITS, start & PAGE_MASK, count
-        start, count = key, 1
-    if count:
-        yield start >> PAGE_BITS, start & PAGE_MASK, count
 
 
 def _read(region: RealRegion, start: int, length: int, page_size: int) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """Fills ranges of a client's memory with zeros, by the way that is fastest on this machine for so many bytes.
 
-The ways: UFFDIO_ZEROPAGE; UFFDIO_COPY of zeros; a huge folio and UFFDIO_CONTINUE (see `huge_folios`). They are tried out
-when the daemon starts. Single pages take a shorter path, in `userfaultfd`.
+The ways: UFFDIO_ZEROPAGE; UFFDIO_COPY of zeros; a huge folio and UFFDIO_CONTINUE (see `huge_folios`). They are tried
+out when the daemon starts. Single pages take a shorter path, in `userfaultfd`.
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ class Zeroing:
             client.zero(region.region_id, offset, end - offset)
 
 
-def try_out(
-    offer: uffd.Offer, folios: huge_folios.Folios, stopwatch: Callable[[], float] = time.thread_time
-) -> Ways:
+def try_out(offer: uffd.Offer, folios: huge_folios.Folios, stopwatch: Callable[[], float] = time.thread_time) -> Ways:
     """Find the fastest way for each of TRIED by trying, which takes some 20 ms; none if nothing can be tried."""
     if uffd.usable(offer):
         return ()

@@ -93,3 +93,23 @@ def test_after_goes_from_frame_to_frame_and_knows_only_those_of_its_list():
     assert (frames.after(2), frames.after(0)) == (0, None)
     with pytest.raises(ValueError, match="frame 1"):
         frames.after(1)
+
+
+@given(first=st.integers(0, FRAMES - 1), count=st.integers(1, FRAMES), before=st.lists(st.integers(0, 5), unique=True))
+def test_a_run_is_appended_as_its_frames_are_one_by_one_or_not_at_all(first, count, before):
+    run = range(first, min(first + count, FRAMES))
+    links = FrameLinks(FRAMES)
+    frames, other = links.new_list(), links.new_list()
+    for index, pfn in enumerate(before):
+        (frames if index % 2 else other).append(pfn)
+    mine = before[1::2]
+    if set(run) & set(before):
+        with pytest.raises(ValueError, match=f"of frames {run.start} to {run.stop - 1} some are in a list already"):
+            frames.extend(run)
+    else:
+        frames.extend(run)
+        mine += run
+    assert list(frames) == mine
+    assert list(reversed(frames)) == mine[::-1]
+    assert len(frames) == len(mine)
+    assert list(other) == before[::2]

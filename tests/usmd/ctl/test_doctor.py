@@ -5,6 +5,7 @@ import pytest
 from tests.support.findings import ALL, DENIED, GOOD, NONE
 from usmd.ctl.doctor import FEATURES, Limit, Use, diagnose, kernel_version
 from usmd.mechanism import uffd
+from usmd.mechanism.huge_folios import NO_FOLIOS, Folios
 from usmd.mechanism.sampler import NEEDED
 from usmd.mechanism.uffd import Feature, Offer
 
@@ -160,3 +161,22 @@ def test_what_is_unknown_or_without_limit_is_not_short():
 )
 def test_a_release_begins_with_its_version(release, version):
     assert kernel_version(release) == version
+
+
+def test_a_machine_that_gives_no_huge_folios_is_told_how_to_get_them():
+    found = only(report(folios=Folios((), (2 << 20,), "never")).advice)
+    assert not found.blocks
+    assert "shmem_enabled = never" in found.what
+    assert found.how.startswith("as root: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"folios": Folios((1 << 16, 2 << 20), (), "advise")},
+        {"folios": NO_FOLIOS},
+        {"folios": Folios((), (2 << 20,), "never"), "offer": Offer("device", ALL & ~Feature.MINOR_SHMEM, "")},
+    ],
+)
+def test_nothing_is_said_of_huge_folios_that_are_there_or_cannot_be_used(changes):
+    assert not [each for each in report(**changes).advice if "folios" in each.what]

@@ -9,6 +9,7 @@ from rich.console import Console
 from tests.support.findings import ALL, DENIED, GOOD, NONE
 from usmd.ctl.doctor import DeviceFile, Limit, diagnose
 from usmd.ctl.doctor_view import as_document, show_report
+from usmd.mechanism.huge_folios import NO_FOLIOS
 from usmd.mechanism.uffd import Feature, Offer
 
 
@@ -29,6 +30,7 @@ def test_the_verdict_is_the_last_line_where_nothing_is_missing():
     assert "/dev/userfaultfd, mode 0660, root:usmd: open to this user" in text
     assert "Open files     1,024, at most 524,288 (RLIMIT_NOFILE)" in text
     assert "1 GiB available" in text
+    assert "of 2 MiB (shmem_enabled = advise); zeros by runs of 2 MiB and more: folios of 2048 KiB" in shown(width=140)
 
 
 def test_a_feature_is_a_line_with_version_use_and_presence():
@@ -104,3 +106,10 @@ def test_the_document_of_a_machine_without_userfaultfd_says_what_blocks():
 def test_a_line_says_whether_touches_can_be_sampled():
     assert "Touches        sampled, by pageout" in shown()
     assert "Touches        faults alone: the kernel has swap" in shown(sampling_error="the kernel has swap")
+
+
+def test_a_machine_without_huge_folios_fills_by_single_pages():
+    found = {"folios": NO_FOLIOS, "ways": ()}
+    assert "none (shmem_enabled = not there); zeros by UFFDIO_ZEROPAGE" in shown(**found)
+    assert document(**found)["folios"] == {"sizes": [], "others": [], "shmem_enabled": ""}
+    assert document()["zero_fill"] == [{"least_bytes": 2 << 20, "way": "folios of 2048 KiB"}]

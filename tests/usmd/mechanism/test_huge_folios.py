@@ -2,11 +2,10 @@
 
 import mmap
 import os
-from pathlib import Path
 
 import pytest
 
-from tests.support.folios import shmem_enabled
+from tests.support.folios import folios_so_far, shmem_enabled
 from usmd.mechanism import huge_folios
 from usmd.mechanism.huge_folios import FOLDER, Folios, look
 from usmd.mechanism.real_region import RealRegion
@@ -74,9 +73,3 @@ def test_a_folio_is_taken_by_one_touch_and_leaves_what_is_there():
             assert region.pages_in_memory() >= 512 + 1
         finally:
             region.close()
-
-
-def folios_so_far():
-    """Huge folios of shared memory since the machine began."""
-    counts = Path("/proc/vmstat").read_text(encoding="ascii").split()
-    return int(counts[counts.index("thp_file_alloc") + 1])

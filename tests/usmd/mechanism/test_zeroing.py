@@ -55,7 +55,7 @@ class _Vector(ctypes.Structure):
 
 @contextlib.contextmanager
 def held_page(address):
-    """Something holds a page, as a direct read into it would: a pipe that it was spliced into. Yields what ends that."""
+    """A pipe holds a page, as a direct read into it would. Yields what ends that."""
     reader, writer = os.pipe()
     vector = _Vector(address, HARDWARE_PAGE)
     assert ctypes.CDLL(None).vmsplice(writer, ctypes.byref(vector), 1, 0) == HARDWARE_PAGE

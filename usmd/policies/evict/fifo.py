@@ -24,6 +24,10 @@ class Fifo(EvictPolicy):
         """Append it."""
         self.queue.append(pfn)
 
+    def pages_filled(self, frames: range) -> None:
+        """Append them."""
+        self.queue.extend(frames)
+
     def page_left(self, pfn: int) -> None:
         """Remove it."""
         self.queue.remove(pfn)

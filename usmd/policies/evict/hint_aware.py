@@ -33,6 +33,7 @@ class HintAware(EvictPolicy):
         self.pages = [0 for _ in Priority]
         """Number of evictable pages by priority."""
         self.classes = [evict_policy(memory, fallback, partial(self._above, each)) for each in Priority]
+        self._runs = self.classes[0].hears_runs
 
     def _above(self, priority: int) -> int:
         """Number of evictable pages of higher priority, which a class must not count into its capacity."""
@@ -49,6 +50,11 @@ class HintAware(EvictPolicy):
         return self.classes[0].hears_accesses
 
     @property
+    def hears_runs(self) -> bool:
+        """True if the fallback's is, and no subclass has its own `page_filled`."""
+        return self._runs and super().hears_runs
+
+    @property
     def hears_misses(self) -> bool:
         """True if the fallback's is."""
         return self.classes[0].hears_misses
@@ -58,6 +64,16 @@ class HintAware(EvictPolicy):
         priority = self.memory.priority(pfn)
         self.pages[priority] += 1
         self.classes[priority].page_filled(pfn)
+
+    def pages_filled(self, frames: range) -> None:
+        """Add them to the class of their priority."""
+        priority = self.memory.priority(frames.start)
+        if self._runs:
+            self.classes[priority].pages_filled(frames)
+            self.pages[priority] += len(frames)
+        else:
+            for pfn in frames:
+                self.page_filled(pfn)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
         """Pass it on to the fallback of its class."""

@@ -24,6 +24,10 @@ class Lru(EvictPolicy):
         """Count the fill as a touch."""
         self.recency.append(pfn)
 
+    def pages_filled(self, frames: range) -> None:
+        """Append them."""
+        self.recency.extend(frames)
+
     def page_accessed(self, pfn: int, write: bool) -> None:
         """Make it the most recent."""
         del write

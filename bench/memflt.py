@@ -1,0 +1,258 @@
+"""Faults on every page of a region, by pages a fault: a compiled client, usmd at several sizes, and the kernel alone.
+
+The client (bench/touch.c) writes to each page of a region once: in order, in strides, at random; memory never touched,
+and memory that was evicted. The kernel's sides are anonymous memory with single pages and with transparent huge pages,
+and a memfd. The rounds of all sides alternate; the first one of each is not counted, because the host of a virtual
+machine may have to find its memory. As root the bench allows folios to shared memory that asks (`shmem_enabled`), and
+restores the setting.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+import lib_usm
+from bench.native import PAGE, NoCompilerError, Numbers, Touch, address_of, compiled
+from tools.own_daemon import running
+from usmd.ctl.connect import Admin, admin_socket
+from usmd.mechanism import huge_folios, uffd
+from usmd.sizes import format_size
+
+MEMORY: Final = "320MiB"
+SWAP: Final = "256MiB"
+LENGTH: Final = 64 << 20
+ROUNDS: Final = 5
+SIZES: Final = ("4K", "16K", "64K", "128K", "512K", "2M", "AUTO")
+STRIDE: Final = 17
+"""Pages between two touches in strides. The region is passed over so many times, and each page is touched once."""
+ORDERS: Final = ("in order", "in strides", "at random")
+OUT: Final = Path(__file__).parent / "out" / "memflt.png"
+AIM_KERNEL: Final = 1.88
+AIM_THP: Final = 1.6
+AIM_64K: Final = 5.0
+PATIENCE: Final = 30.0
+
+
+class Line(NamedTuple):
+    """Microseconds a page, by order: of memory never touched, and of evicted memory (empty for the kernel)."""
+
+    name: str
+    first: dict[str, float]
+    again: dict[str, float]
+
+
+def pages_in(order: str, count: int) -> Numbers:
+    """The pages of a region in an order."""
+    if order == "in order":
+        return np.arange(count, dtype=np.uint32)
+    if order == "in strides":
+        return np.concatenate([np.arange(start, count, STRIDE, dtype=np.uint32) for start in range(STRIDE)])
+    return np.random.default_rng(0).permutation(count).astype(np.uint32)
+
+
+class Kernel:
+    """The kernel's own memory."""
+
+    def __init__(self, touch: Touch, name: str, *, shared: bool = False, huge: bool = False) -> None:
+        self._touch = touch
+        self.name = name
+        self._shared = shared
+        self._huge = huge
+
+    def first(self, order: str) -> float:
+        """Microseconds a page of memory never touched."""
+        with ExitStack() as stack:
+            if self._shared:
+                descriptor = os.memfd_create("bench")
+                stack.callback(os.close, descriptor)
+                os.ftruncate(descriptor, LENGTH)
+                memory = mmap.mmap(descriptor, LENGTH)
+            else:
+                memory = mmap.mmap(-1, LENGTH, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            stack.enter_context(memory)
+            memory.madvise(mmap.MADV_HUGEPAGE if self._huge else mmap.MADV_NOHUGEPAGE)
+            return touched(self._touch, address_of(memory), order)
+
+    def again(self, order: str) -> float | None:
+        """None: the kernel has no swap here."""
+        del order
+        return None
+
+
+class Usmd:
+    """A client of usmd whose faults bring in `size`."""
+
+    def __init__(self, touch: Touch, client: lib_usm.Client, admin: Admin, size: str) -> None:
+        self._touch = touch
+        self._client = client
+        self._admin = admin
+        self.name = f"usmd {size}"
+        self._size = size
+
+    def first(self, order: str) -> float:
+        """Microseconds a page of memory never touched."""
+        with self._client.mmap(LENGTH, fhp=self._size) as region:
+            took = touched(self._touch, address_of(region.buffer), order)
+        self._wait_for_frames()
+        return took
+
+    def again(self, order: str) -> float | None:
+        """Microseconds a page of memory that was written to and evicted."""
+        with self._client.mmap(LENGTH, fhp=self._size) as region:
+            address = address_of(region.buffer)
+            self._touch.fill(address, 0, LENGTH, 1)
+            region.evict()
+            self._wait_for_frames()
+            took = touched(self._touch, address, order)
+            if self._touch.wrong_words(address, 0, LENGTH, 1) > LENGTH // PAGE:  # a touch changes one word of a page
+                raise RuntimeError("words are not what was stored")
+        self._wait_for_frames()
+        return took
+
+    def _wait_for_frames(self) -> None:
+        """Wait until all frames are free again, so that no work on a region of before is measured."""
+        end = time.monotonic() + PATIENCE
+        while (status := self._admin.status()).free_frames < status.frames:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{status.frames - status.free_frames} frames are in use after {PATIENCE:g} s")
+            time.sleep(0.01)
+
+
+def touched(touch: Touch, address: int, order: str) -> float:
+    """Touch each page once; returns microseconds a page."""
+    pages = pages_in(order, LENGTH // PAGE)
+    return float(touch.touch(address, pages, write=True).sum()) / len(pages) / 1000
+
+
+@contextmanager
+def folios_allowed() -> Iterator[str]:
+    """Allow folios to shared memory that asks, if this process may; yields what to say about it."""
+    setting = Path(huge_folios.FOLDER) / "shmem_enabled"
+    found = huge_folios.look()
+    before = found.shmem_enabled
+    if found.sizes or before != "never":
+        yield f"shmem_enabled is {before or 'not there'}, as found"
+        return
+    try:
+        setting.write_text("advise", encoding="ascii")
+    except OSError as error:
+        yield f"shmem_enabled is never, and cannot be set ({error.strerror}): no huge folios"
+        return
+    try:
+        yield "shmem_enabled set to advise for this bench"
+    finally:
+        setting.write_text(before, encoding="ascii")
+
+
+def measure(sides: list[Kernel | Usmd], rounds: int) -> list[Line]:
+    """The lines of all sides: medians of alternating rounds."""
+    lines = [Line(side.name, {}, {}) for side in sides]
+    for kind in ("first", "again"):
+        for order in ORDERS:
+            times: list[list[float]] = [[] for _ in sides]
+            for number in range(rounds + 1):
+                for side, of_side in zip(sides, times, strict=True):
+                    call: Callable[[str], float | None] = side.first if kind == "first" else side.again
+                    took = call(order)
+                    if took is not None and number:
+                        of_side.append(took)
+            for line, of_side in zip(lines, times, strict=True):
+                if of_side:
+                    (line.first if kind == "first" else line.again)[order] = statistics.median(of_side)
+    return lines
+
+
+def report(lines: list[Line]) -> None:
+    """Print the table and the aims."""
+    print(f"  {'us a page':24}" + "".join(f"{order:>12}" for order in ORDERS) + "   after eviction:")
+    for line in lines:
+        first = "".join(f"{line.first[order]:12.2f}" for order in ORDERS)
+        again = "".join(f"{line.again[order]:12.2f}" for order in ORDERS) if line.again else ""
+        print(f"  {line.name:24}{first}   {again}")
+    by_name = {line.name: line.first["in order"] for line in lines}
+    fixed, single = by_name["usmd 2M"], by_name["usmd 4K"]
+    aims = (
+        ("2M against the kernel's single pages", by_name["kernel, single pages"] / fixed, AIM_KERNEL, True),
+        ("the kernel's huge pages against 2M", fixed / by_name["kernel, huge pages"], AIM_THP, False),
+        ("64K against 4K", single / by_name["usmd 64K"], AIM_64K, True),
+    )
+    for what, ratio, aim, at_least in aims:
+        met = ratio >= aim if at_least else ratio <= aim
+        print(f"  {what}: {ratio:.2f}x (aim {'>=' if at_least else '<='} {aim:.2f}: {'met' if met else 'MISSED'})")
+
+
+def draw(lines: list[Line], path: Path) -> None:
+    """Draw the table, if matplotlib is there."""
+    try:
+        import matplotlib as mpl
+
+        mpl.use("agg")
+        from matplotlib import pyplot
+    except ImportError:
+        print("  no picture: matplotlib is not installed")
+        return
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    for axis, title, values in (
+        (axes[0], "first touch", [(line.name, line.first) for line in lines]),
+        (axes[1], "after eviction", [(line.name, line.again) for line in lines if line.again]),
+    ):
+        height = 0.8 / len(ORDERS)
+        for number, order in enumerate(ORDERS):
+            places = [index + number * height for index in range(len(values))]
+            axis.barh(places, [by_order[order] for _, by_order in values], height, label=order)
+        axis.set_yticks([index + height for index in range(len(values))], [name for name, _ in values])
+        axis.set_xscale("log")
+        axis.set_xlabel("us a page")
+        axis.set_title(title)
+        axis.tick_params(labelleft=True)
+    axes[0].invert_yaxis()
+    axes[0].legend()
+    figure.tight_layout()
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    print(f"  picture: {path}")
+
+
+def main() -> None:
+    """Print the table, or why nothing can be measured here."""
+    print(
+        f"memflt: writes to each of {LENGTH // PAGE:,} pages ({format_size(LENGTH)}; --mechanism userfaultfd "
+        f"--memory {MEMORY}, swap in memory; load average {os.getloadavg()[0]:.1f})"
+    )
+    why_not = uffd.usable(uffd.probe())
+    if why_not:
+        print(f"  skipped: {why_not}")
+        return
+    try:
+        with compiled() as folder, folios_allowed() as said, ExitStack() as stack:
+            print(f"  {said}; medians of {ROUNDS} alternating rounds")
+            flags = ("--mechanism", "userfaultfd", "--memory", MEMORY, "--page-size", str(PAGE))
+            daemon = stack.enter_context(running(*flags, "--swap", f"memory:{SWAP}"))
+            client = stack.enter_context(lib_usm.connect(daemon.address, name="bench"))
+            admin = stack.enter_context(Admin(admin_socket(daemon.admin_address)))
+            touch = Touch(folder / "touch.so")
+            sides: list[Kernel | Usmd] = [
+                Kernel(touch, "kernel, single pages"),
+                Kernel(touch, "kernel, huge pages", huge=True),
+                Kernel(touch, "kernel, memfd", shared=True),
+                *(Usmd(touch, client, admin, size) for size in SIZES),
+            ]
+            lines = measure(sides, ROUNDS)
+            report(lines)
+            draw(lines, OUT)
+    except NoCompilerError as error:
+        print(f"  skipped: {error}")
+
+
+if __name__ == "__main__":
+    main()
