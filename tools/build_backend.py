@@ -1,8 +1,8 @@
 """The build of usmd: setuptools, and where a C compiler is, mypyc for the hot path.
 
-With USMD_PURE=0 a wheel is compiled, and so is an installation that is not editable; without a C compiler that fails.
-Otherwise the package is the same Python. In a checkout, and thus in an editable installation, `make compiled` compiles,
-and `make pure` removes that. `usmd/compiled.py` decides at import whether what
+A wheel is compiled, and so is an installation that is not editable, unless there is no C compiler or USMD_PURE=1; then
+the package is the same Python. With USMD_PURE=0 the build fails instead. In a checkout, and thus in an editable
+installation, `make compiled` compiles, and `make pure` removes that. `usmd/compiled.py` decides at import whether what
 was compiled is used.
 """
 
@@ -72,16 +72,13 @@ OPTIONS = ["--config-file=", "--ignore-missing-imports", "--python-version=3.11"
 def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:
     """What a wheel's build needs; mypy only where a compiled build is possible."""
     needs = list(build_meta.get_requires_for_build_wheel(config_settings))
-    return needs + NEEDS if asked() and not why_not() else needs
-
-
-def asked() -> bool:
-    """Whether a wheel is to be compiled."""
-    return os.environ.get(VARIABLE) == "0"
+    return needs if why_not() else needs + NEEDS
 
 
 def why_not() -> str:
-    """Why the hot path cannot be compiled here; empty if it can."""
+    """Why the hot path cannot be compiled here, or shall not be; empty if it can."""
+    if os.environ.get(VARIABLE) == "1":
+        return f"{VARIABLE}=1 when it was installed"
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "try.c")
@@ -108,12 +105,12 @@ def settings(arguments: list[str]) -> dict[str, Any]:
     """The arguments of `setup`, by those of setup.py."""
     # Not a module, but a handler of SIGBUS that lib_usm/sigbus.py loads; without a compiler the library does without.
     extensions: list[Extension] = [Extension("lib_usm._sigbus", ["lib_usm/sigbus.c"], optional=True)]
-    must = "--inplace" in arguments or ("bdist_wheel" in arguments and asked())
-    reason = f"{VARIABLE}=0 was not set when it was installed" if "bdist_wheel" in arguments and not must else ""
-    if must:
+    must = "--inplace" in arguments or ("bdist_wheel" in arguments and os.environ.get(VARIABLE) == "0")
+    reason = ""
+    if must or "bdist_wheel" in arguments:
         native, reason = _native()
         extensions += native
-        if reason:
+        if reason and must:
             sys.exit(f"usmd cannot be compiled: {reason}")
     command = type("BuildExtensions", (BuildExtensions,), {"reason": reason, "must": must})
     return {"ext_modules": extensions, "cmdclass": {"build_ext": command}}
