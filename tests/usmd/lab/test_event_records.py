@@ -164,9 +164,10 @@ def test_an_event_that_is_refused_is_in_the_log_and_the_error_is_its_callers():
     assert read_record(core.lines()[-1]).event == events.Unmap(1, 1)
 
 
-def test_an_event_that_cannot_be_written_is_handled_all_the_same():
+def test_an_event_that_cannot_be_written_is_handled_all_the_same(monkeypatch):
     recorder = Recorder(bytearray())
-    event = events.Attach("app", "first_fit", "lru", "refuse", pid=object())
+    monkeypatch.setattr(event_records, "_encoder", None)
+    event = events.Attach("app", "first_fit", "lru", "refuse")
     attached, *_ = recorder.handle(make_core(), event, 0.0)
     assert attached == commands.Attached(1)
     assert recorder.failure is not None

@@ -11,6 +11,7 @@ from usmd.core import events
 from usmd.core.machine import Core
 from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.errors import ConfigError, NotFound
+from usmd.lab import event_records
 from usmd.lab.event_records import MARK, End, read_header, read_record
 from usmd.lab.event_replay import Replay
 from usmd.policies import registry
@@ -117,9 +118,10 @@ def test_a_disk_that_is_full_ends_the_log(path, logged, monkeypatch):
     assert [line["why"] for line in logged] == ["it cannot be written: No space left on device"]
 
 
-def test_an_event_that_cannot_be_written_ends_the_log_and_is_handled(path, logged):
+def test_an_event_that_cannot_be_written_ends_the_log_and_is_handled(path, logged, monkeypatch):
     made, core = begin(path)
-    attached, *_ = made.handle(core, events.Attach("app", "first_fit", "fifo", "refuse", pid=object()), 1.0)
+    monkeypatch.setattr(event_records, "_encoder", None)
+    attached, *_ = made.handle(core, events.Attach("app", "first_fit", "fifo", "refuse"), 1.0)
     made.close()
     assert attached.process_id == 1
     assert logged[0]["why"].startswith("an event cannot be written: ")

@@ -68,6 +68,13 @@ def run(policy, touches=(1, 2, 3, 4, 5, 6)):
     return [each for each in shell.notices if each.kind.startswith("policy")]
 
 
+def code_of(module, policy):
+    """A function of a module, in which the watch looks."""
+    code = {"__name__": module, "look": policy.watch.look, "getframe": sys._getframe}
+    exec("def run(): look(14, getframe())", code)
+    return code["run"]
+
+
 @pytest.fixture
 def policy():
     class Policy(Looks):
@@ -172,16 +179,12 @@ def test_code_of_the_core_is_never_ended_halfway(policy, monkeypatch):
     timers = []
     monkeypatch.setattr(signal, "setitimer", lambda *timer: timers.append(timer))
 
-    class Number:
-        def __index__(self):
-            policy.watch.look(signal.SIGALRM, sys._getframe().f_back)
-            return 0
+    looks = code_of("usmd.core.frame_list", policy)
 
     class InCore(policy):
         def look(self):
-            mine = self.memory.new_list()
             for _ in range(LOOKS + 2):
-                assert Number() not in mine
+                looks()
             assert timers
             super().look()
 
@@ -197,16 +200,15 @@ def test_code_of_the_core_is_never_ended_halfway(policy, monkeypatch):
 def test_only_code_of_policies_is_ended(policy, monkeypatch, module, ended):
     """The mark of a call that has ended may still be there while the core goes on with the event."""
     monkeypatch.setattr(signal, "setitimer", lambda *_: None)
-    code = {"__name__": module, "look": policy.watch.look, "getframe": sys._getframe}
-    exec("def run(): look(14, getframe())", code)
+    looks = code_of(module, policy)
     policy.running.call = Call(1, "evict")
     for _ in range(LOOKS + 1):
-        code["run"]()
+        looks()
     if ended:
         with pytest.raises(PolicyHung):
-            code["run"]()
+            looks()
     else:
-        code["run"]()
+        looks()
 
 
 def test_a_generator_that_is_asked_many_times_does_not_hang(policy):
@@ -230,10 +232,7 @@ def test_a_generator_that_is_asked_many_times_does_not_hang(policy):
 def test_it_does_not_look_while_it_looks(policy, monkeypatch):
     inner = []
 
-    class Number:
-        def __index__(self):
-            policy.watch.look(signal.SIGALRM, sys._getframe().f_back)
-            return 0
+    looks = code_of("usmd.core.frame_list", policy)
 
     def at_once(*timer):
         policy.watch.look(signal.SIGALRM, sys._getframe().f_back)
@@ -241,9 +240,8 @@ def test_it_does_not_look_while_it_looks(policy, monkeypatch):
 
     class InCore(policy):
         def look(self):
-            mine = self.memory.new_list()
             for _ in range(LOOKS + 5):
-                assert Number() not in mine
+                looks()
 
     monkeypatch.setattr(signal, "setitimer", at_once)
     assert run(InCore, [1]) == []

@@ -1,5 +1,7 @@
 """A simulation counts as a replay does, and whatever its policy does stays with it."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from tests.support.policy_files import write_policies
@@ -135,9 +137,9 @@ def test_a_policy_that_exits_ends_nothing(broken):
     assert "SystemExit(1)" in one.problem
 
 
-def test_a_defect_of_the_core_under_a_simulation_stops_that_simulation(monkeypatch):
+def test_a_defect_of_the_core_under_a_simulation_stops_that_simulation():
     one = simulation()
-    monkeypatch.setattr(one._core, "handle", lambda event, now: 1 // 0)
+    one._simulation.core = SimpleNamespace(handle=lambda event, now: 1 // 0)
     touch(one, 1)
     assert one.problem.startswith("stopped: it failed with ZeroDivisionError")
 
