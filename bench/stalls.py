@@ -1,7 +1,8 @@
 """How long the daemon's loop stands, and a neighbour's fault waits, while a client asks for work on very many pages.
 
 One client has `--size` resident (1 GiB) and hints, pins, unmaps and detaches all of it at once. Processes with very
-many regions, or very many sessions, die. Meanwhile a thread of another client touches a page of its own each
+many regions or sessions die, some while they map. Another usmd ends a client because memory is used up, and drains.
+Meanwhile a thread of another client touches a page of its own each
 millisecond. The daemon measures its loop itself (bench.stalls_daemon).
 Time for which the loop waits for a CPU is not counted; time for which it waits for another thread that waits for one
 is, so on a busy machine its CPU time says more. The neighbour's wait counts everything, the
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,8 +37,14 @@ from usmd.sizes import parse_size
 SIZE: Final = 1 << 30
 REGIONS: Final = 1400
 REGION_PAGES: Final = 4
-SESSIONS: Final = 200
+SESSIONS: Final = 500
 """Sessions of a process that dies."""
+MAPPING: Final = 16
+"""Processes that die while they map regions."""
+LITTLE: Final = 256 << 20
+"""Memory of the usmd that has a client ended for want of memory, and drains."""
+DRAINED: Final = 50
+"""Sessions that a drain ends."""
 TTL_SECONDS: Final = 0.5
 NEIGHBOUR_PAGES: Final = 1 << 16
 NEIGHBOUR_SECONDS: Final = 0.001
@@ -104,6 +111,10 @@ class Stalls(NamedTuple):
         took = time.perf_counter() - begun
         time.sleep(seconds)
         self.settle()
+        self.say(name, took)
+
+    def say(self, name: str, took: float) -> None:
+        """Print the line of what took so many seconds."""
         meter, wait = self.meter, self.neighbour.longest()
         print(
             f"  {name:30} loop {meter.stretch * 1000:7.2f} (CPU {meter.cpu * 1000:7.2f})   "
@@ -152,6 +163,43 @@ for region in kept:
     region.ensure(0, size)
 print(flush=True)
 signal.pause()
+"""
+
+
+@contextmanager
+def mappers(address: str) -> Iterator[Callable[[], object]]:
+    """Processes that map regions without end: what kills them all."""
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", _MAPPER, address, str(PAGE)], stdout=subprocess.PIPE)
+            )
+            for _ in range(MAPPING)
+        ]
+        for process in processes:
+            if process.stdout is None:
+                raise TypeError("a pipe was asked for")
+            process.stdout.readline()
+
+        def die() -> None:
+            for process in processes:
+                process.kill()
+            for process in processes:
+                process.wait()
+
+        yield die
+
+
+_MAPPER: Final = """
+import sys
+import lib_usm
+address, size = sys.argv[1], int(sys.argv[2])
+client = lib_usm.connect(address, name="mapper")
+print(flush=True)
+while True:
+    kept = [client.mmap(size) for _ in range(16)]
+    for region in kept:
+        region.ensure(0, size)
 """
 
 
@@ -226,19 +274,64 @@ def measure(stalls: Stalls, size: int, regions: int) -> None:
         stalls.report(f"death, {len(small)} regions", die)
     with victim(stalls.address, SESSIONS, 1) as die:
         stalls.report(f"death, {SESSIONS} sessions", die)
+    with mappers(stalls.address) as die:
+        stalls.report(f"deaths, {MAPPING} that map", die)
+
+
+def measure_want(stalls: Stalls) -> None:
+    """The line of a client that is ended because memory and swap are used up, all of them by its own pages."""
+
+    def use_all_up() -> None:
+        with subprocess.Popen([sys.executable, "-c", _GREEDY, stalls.address, str(2 * LITTLE)]) as process:
+            process.wait()  # SIGBUS ends it, or the error of a call
+
+    stalls.report("a client uses all memory up", use_all_up)
+
+
+_GREEDY: Final = """
+import contextlib, sys, warnings
+import lib_usm
+address, size = sys.argv[1], int(sys.argv[2])
+client = lib_usm.connect(address, name="greedy")
+warnings.simplefilter("ignore")  # the region is larger than memory and swap
+region = client.mmap(size)
+with contextlib.suppress(lib_usm.UsmError):
+    region[:] = b"x" * size
+"""
+
+
+def measure_drain(stalls: Stalls) -> None:
+    """The line of a drain; the usmd ends with it."""
+    with victim(stalls.address, DRAINED, 4) as die, Admin(admin_socket(stalls.admin_address)) as admin:
+        stalls.settle()
+        stalls.meter.reset()
+        begun = time.perf_counter()
+        admin.drain(0.0)
+        while Path(stalls.admin_address.removeprefix("unix:")).exists():
+            time.sleep(_POLL_SECONDS)
+        stalls.say(f"drain, {DRAINED} sessions", time.perf_counter() - begun)
+        die()
 
 
 @contextmanager
-def measured(mechanism: str, size: int, regions: int) -> Iterator[tuple[OwnDaemon, Meter]]:
-    """A usmd that measures its loop, and the meter."""
+def measured(mechanism: str, memory: int, regions: int) -> Iterator[tuple[OwnDaemon, Meter]]:
+    """A usmd with so many bytes of memory that measures its loop, and the meter."""
     with tempfile.TemporaryDirectory(prefix="usmd-bench-") as name:
         config, numbers = Path(name) / "usmd.toml", Path(name) / "numbers"
-        config.write_text(f"[memory]\nmax_regions = {regions + 1}\n", encoding="utf-8")
+        text = f"[memory]\nmax_regions = {regions + 1}\n[server]\nmax_user_sessions = {SESSIONS + 2}\n"
+        config.write_text(text, encoding="utf-8")
         flags: tuple[str, ...] = ("--config", str(config), "--mechanism", mechanism, "--page-size", str(PAGE))
-        flags += ("--memory", str(2 * size + (NEIGHBOUR_PAGES + max(regions, SESSIONS) * REGION_PAGES) * PAGE))
-        flags += ("--swap", "memory:16MiB", "--alloc", "flexible_huge_pages(pages=1)")
+        flags += ("--memory", str(memory))
+        flags += ("--swap", "memory:16MiB", "--alloc", "flexible_huge_pages(pages=1)", "--oom", "kill_largest")
         with running(*flags, program=("-m", "bench.stalls_daemon", str(numbers))) as daemon:
             yield daemon, Meter(numbers)
+
+
+@contextmanager
+def beside(daemon: OwnDaemon, meter: Meter, touch: Touch | None) -> Iterator[Stalls]:
+    """The setting of a line, with a neighbour that faults."""
+    with lib_usm.connect(daemon.address, name="neighbour") as client, Neighbour(client, touch) as neighbour:
+        yield Stalls(daemon.address, daemon.admin_address, meter, neighbour)
 
 
 def run(mechanism: str, size: int, regions: int) -> None:
@@ -248,10 +341,15 @@ def run(mechanism: str, size: int, regions: int) -> None:
     with suppress(ValueError, OSError):  # without root there are fewer regions
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, DESCRIPTORS),) * 2)
     try:
-        with compiled() as folder, measured(mechanism, size, regions) as (daemon, meter):
+        with compiled() as folder:
             touch = Touch(folder / "touch.so") if mechanism == "userfaultfd" else None
-            with lib_usm.connect(daemon.address, name="neighbour") as client, Neighbour(client, touch) as neighbour:
-                measure(Stalls(daemon.address, daemon.admin_address, meter, neighbour), size, regions)
+            memory = 2 * size + (NEIGHBOUR_PAGES + max(regions, SESSIONS) * REGION_PAGES) * PAGE
+            with measured(mechanism, memory, regions) as (daemon, meter), beside(daemon, meter, touch) as stalls:
+                measure(stalls, size, regions)
+            with measured(mechanism, LITTLE, regions) as (daemon, meter):
+                with beside(daemon, meter, touch) as stalls:
+                    measure_want(stalls)
+                measure_drain(stalls)
     except NoCompilerError as error:
         print(f"  skipped: {error}")
 

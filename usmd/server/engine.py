@@ -7,6 +7,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from usmd import log
@@ -38,9 +39,16 @@ Touch = Callable[[Sequence[int]], None]
 
 LAST_EVENTS: Final = 512
 """Events kept in memory, for the search for a defect; the oldest gives way."""
-EVENTS_A_TURN: Final = 4
-"""Follow-up events handled before the loop has its turn, so that a long chain of evictions and fills for one client
-does not delay the others."""
+PAGES_A_TURN: Final = 64
+"""Events and pages of completions, about, that are handled in one turn of the loop. Each completion may begin the next
+eviction or fill, so a long chain of them would delay all other work."""
+_PAGES: Final[dict[type[events.Event], Callable[[Any], Sequence[int]]]] = {
+    events.Protected: attrgetter("frames"),
+    events.SwapInDone: attrgetter("frames"),
+    events.SwapOutDone: attrgetter("slots"),
+    events.Punched: attrgetter("pages"),
+}
+"""The pages of each kind of completion."""
 
 
 _FAULTS: Final = frozenset((events.PageFaults, events.Faults))
@@ -91,6 +99,8 @@ class Engine:
         self.sampling_cost: SamplingCost | None = None
         """Measures sampled touches; None: there are none."""
         self._events: deque[events.Event] = deque()
+        self._room = PAGES_A_TURN
+        """What may still be handled in this turn; the next one has at least that."""
         self._pumping = False
         self._goes_on = False
         self._replies = itertools.count(1)
@@ -120,12 +130,11 @@ class Engine:
 
     def complete(self, event: events.Event) -> None:
         """As `submit`, for the completion of a command, which has no answer; raises nothing."""
+        self._events.append(event)
         if self._pumping:
-            self._events.append(event)
             return
         self._pumping = True
         try:
-            self._handle_following(event)
             self._pump()
         finally:
             self._pumping = False
@@ -251,16 +260,19 @@ class Engine:
             self.event_log.flush()
 
     def _pump(self) -> None:
-        for _ in range(EVENTS_A_TURN):
-            if not self._events:
-                return
-            self._handle_following(self._events.popleft())
-        if self._events and not self._goes_on:
+        """Handle what follows from events, as far as this turn of the loop has room for it."""
+        following = self._events
+        while following and self._room > 0:
+            event = following.popleft()
+            pages = _PAGES.get(type(event))
+            self._room -= 1 if pages is None else 1 + len(pages(event))
+            self._handle_following(event)
+        if self._room <= 0 and not self._goes_on:
             self._goes_on = True
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        self._goes_on = False
+        self._goes_on, self._room = False, PAGES_A_TURN
         self._pumping = True
         try:
             self._pump()

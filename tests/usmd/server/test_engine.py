@@ -12,7 +12,7 @@ from usmd.core.region import page_key
 from usmd.core.settings import CoreSettings
 from usmd.errors import InvalidArgument, LimitExceeded, NotFound
 from usmd.mechanism.simulated import SimulatedMemory
-from usmd.server.engine import Engine
+from usmd.server.engine import PAGES_A_TURN, Engine
 from usmd.swap.base import SlotIO
 from usmd.swap.memory import MemorySwapDevice
 
@@ -172,6 +172,31 @@ def test_a_long_chain_gives_the_loop_its_turn():
         assert all(isinstance(outcome, commands.Allocated) for outcome in bench.outcomes)
 
     run(conversation, frames=16, pages=2000)
+
+
+def test_a_turn_of_the_loop_handles_so_many_pages_of_completions_however_many_clients_ask():
+    pages_of = {events.Protected: "frames", events.SwapOutDone: "slots", events.SwapInDone: "frames"}
+
+    async def conversation(bench):
+        turns, handle = [0], bench.engine._handle
+
+        def handled(event, touch=None):
+            turns[-1] += len(getattr(event, pages_of.get(type(event), ""), ()))
+            return handle(event, touch)
+
+        def turn():
+            turns.append(0)
+            asyncio.get_running_loop().call_soon(turn)
+
+        bench.engine._handle = handled
+        turn()
+        for first in range(0, 2000, 100):
+            bench.faults(*range(first, first + 100))
+        await bench.answered(2000)
+        assert sum(turns) > 1500
+        assert max(turns) < PAGES_A_TURN + bench.engine.core.state.settings.reclaim_batch
+
+    run(conversation, frames=128, pages=2000)
 
 
 def test_an_event_from_within_is_handled_after_the_commands_of_the_one_before():
