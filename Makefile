@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: run test compiled pure delayed soak fuzz lint bench proto clean
 .DEFAULT_GOAL := run
 
-$(STAMP): pyproject.toml setup.py tools/build_backend.py $(wildcard lib_usm/*.c)
+$(STAMP): pyproject.toml setup.py tools/build_backend.py $(wildcard lib_usm/*.c lib_usm/native/*.[ch])
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

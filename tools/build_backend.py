@@ -63,6 +63,8 @@ GROUP = "usmd.native"
 MANIFEST = "usmd/compiled.json"
 """Names the compiled sources with their hashes, so that what was compiled from other sources is not used. In a wheel
 without compiled modules it has the reason."""
+LIBUSM = "lib_usm.native.libusm"
+"""The library for programs in C. Its file has that name alone, because linkers and programs look for it."""
 VARIABLE = "USMD_PURE"
 OPTIMISATION = "3"
 OPTIONS = ["--config-file=", "--ignore-missing-imports", "--python-version=3.11"]
@@ -103,8 +105,19 @@ def sources() -> list[str]:
 
 def settings(arguments: list[str]) -> dict[str, Any]:
     """The arguments of `setup`, by those of setup.py."""
-    # Not a module, but a handler of SIGBUS that lib_usm/sigbus.py loads; without a compiler the library does without.
-    extensions: list[Extension] = [Extension("lib_usm._sigbus", ["lib_usm/sigbus.c"], optional=True)]
+    # Not modules, but a handler of SIGBUS that lib_usm/sigbus.py loads, and the library for programs in C; without a
+    # compiler there are none, and whoever wants one says so.
+    extensions: list[Extension] = [
+        Extension("lib_usm._sigbus", ["lib_usm/sigbus.c"], optional=True),
+        Extension(
+            LIBUSM,
+            sorted(str(path) for path in Path("lib_usm/native").glob("*.c")),
+            depends=sorted(str(path) for path in Path("lib_usm/native").glob("*.h")),
+            extra_compile_args=["-std=gnu11", "-fvisibility=hidden"],
+            extra_link_args=["-Wl,-soname,libusm.so", "-ldl"],
+            optional=True,
+        ),
+    ]
     must = "--inplace" in arguments or ("bdist_wheel" in arguments and os.environ.get(VARIABLE) == "0")
     reason = ""
     if must or "bdist_wheel" in arguments:
@@ -166,6 +179,12 @@ class BuildExtensions(build_ext):  # type: ignore[misc]  # setuptools has no typ
         if manifest:
             (folder / MANIFEST).parent.mkdir(parents=True, exist_ok=True)
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """The path of the file of an extension, which may come without its package."""
+        if fullname.rpartition(".")[2] == LIBUSM.rpartition(".")[2]:
+            return f"{fullname.replace('.', '/')}.so"
+        return str(super().get_ext_filename(fullname))
 
     def get_outputs(self) -> list[str]:
         """The built files, the manifest among them."""

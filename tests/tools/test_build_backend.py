@@ -14,6 +14,8 @@ from setuptools.errors import CompileError
 from tools import build_backend
 
 ROOT = Path(__file__).resolve().parents[2]
+OF_C = ["lib_usm._sigbus", "lib_usm.native.libusm"]
+"""What is compiled wherever there is a compiler, and is no module."""
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +75,7 @@ def test_without_a_compiler_a_wheel_needs_no_mypy_and_has_the_reason_for_no_comp
     monkeypatch.setenv("CC", compiler)
     assert build_backend.why_not().startswith(said)
     assert not set(build_backend.NEEDS).intersection(build_backend.get_requires_for_build_wheel())
-    assert names(["bdist_wheel"]) == ["lib_usm._sigbus"]
+    assert names(["bdist_wheel"]) == OF_C
     assert reason_of(["bdist_wheel"]).startswith(said)
     with pytest.raises(SystemExit, match=f"cannot be compiled: {said}"):
         build_backend.settings(["build_ext", "--inplace"])
@@ -82,7 +84,7 @@ def test_without_a_compiler_a_wheel_needs_no_mypy_and_has_the_reason_for_no_comp
 def test_a_wheel_is_pure_if_that_is_asked_for(monkeypatch):
     monkeypatch.setenv("USMD_PURE", "1")
     assert not set(build_backend.NEEDS).intersection(build_backend.get_requires_for_build_wheel())
-    assert names(["bdist_wheel"]) == ["lib_usm._sigbus"]
+    assert names(["bdist_wheel"]) == OF_C
     assert reason_of(["bdist_wheel"]) == "USMD_PURE=1 when it was installed"
 
 
@@ -100,7 +102,7 @@ def test_where_mypyc_fails_the_wheel_is_pure_and_says_so(monkeypatch, failure):
 
     monkeypatch.setattr(build_backend, "why_not", str)
     monkeypatch.setitem(sys.modules, "mypyc.build", SimpleNamespace(mypycify=fails))
-    assert names(["bdist_wheel"]) == ["lib_usm._sigbus"]
+    assert names(["bdist_wheel"]) == OF_C
     assert reason_of(["bdist_wheel"]).startswith("mypyc failed")
 
 
@@ -128,9 +130,17 @@ def test_a_build_that_fails_leaves_no_compiled_module_and_says_why(monkeypatch, 
         command.run()
 
 
-def test_an_editable_installation_compiles_nothing_but_the_handler():
-    assert names(["editable_wheel"]) == ["lib_usm._sigbus"]
+def test_an_editable_installation_compiles_nothing_but_the_libraries_in_c():
+    assert names(["editable_wheel"]) == OF_C
     assert reason_of(["editable_wheel"]) == ""
+
+
+def test_libusm_has_the_name_that_linkers_look_for():
+    command = build_backend.BuildExtensions(Distribution())
+    assert command.get_ext_filename("libusm") == "libusm.so"
+    assert command.get_ext_filename("lib_usm.native.libusm") == "lib_usm/native/libusm.so"
+    sources = next(each for each in build_backend.settings([])["ext_modules"] if each.name == OF_C[1]).sources
+    assert "lib_usm/native/preload.c" in sources
 
 
 def test_no_generator_of_a_compiled_policy_has_to_be_closed():

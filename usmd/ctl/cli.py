@@ -29,6 +29,7 @@ from usmd.ctl import (
     policy_command,
     record_command,
     replay_command,
+    run_command,
     shadow_command,
     status_view,
 )
@@ -292,6 +293,7 @@ app.command(epilog=explain_command.EPILOG)(explain_command.explain)
 app.command(epilog=record_command.EPILOG)(record_command.record)
 app.command(epilog=shadow_command.EPILOG)(shadow_command.shadow)
 app.command(epilog=replay_command.EPILOG)(replay_command.replay)
+app.command(epilog=run_command.EPILOG, context_settings={"allow_interspersed_args": False})(run_command.run)
 app.add_typer(debug_command.debug, name="debug")
 
 for _command in (

@@ -17,7 +17,7 @@ from usmd.version import VERSION
 
 COMMANDS = [
     "status", "processes", "regions", "policies", "policy", "swap", "hints", "map", "explain", "watch", "drain",
-    "doctor", "record", "shadow",
+    "doctor", "record", "run", "shadow",
 ]  # fmt: skip
 RUN = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
 
