@@ -15,6 +15,8 @@ _NAMES = (
     "swap_ins",
     "swap_outs",
     "read_ahead",
+    "read_ahead_used",
+    "read_ahead_unused",
     "evictions",
     "clean_drops",
     "zero_drops",
@@ -43,7 +45,8 @@ class Counters:
 
     accesses: page touches by load and store. faults: pages faulted on; minor_faults needed no I/O, major_faults needed
     it, and parked_faults waited for a page already in flight. yields: faults answered USM_YIELD. zero_fills, swap_ins,
-    swap_outs: pages. read_ahead: pages filled without a fault on them. evictions: pages evicted; clean_drops and
+    swap_outs: pages. read_ahead: pages filled without a fault on them; read_ahead_used: those of which a touch is known,
+    read_ahead_unused: those evicted before one was. evictions: pages evicted; clean_drops and
     zero_drops needed no write. retaken: evictions cancelled by a fault, a pin or EVICTION=DENY. deny_over_budget: pages
     that asked for EVICTION=DENY beyond the budget. oom_refusals: faults that failed for want of memory; oom_kills:
     sessions that the oom policy ended. budget_refusals: the refusals of faults of a process at its memory_max, about
@@ -68,6 +71,8 @@ class Counters:
     swap_ins: int
     swap_outs: int
     read_ahead: int
+    read_ahead_used: int
+    read_ahead_unused: int
     evictions: int
     clean_drops: int
     zero_drops: int

@@ -25,6 +25,8 @@ PINNED: Final = 32
 """Its process pinned the page, within the budget that UNEVICTABLE pages share."""
 ZERO: Final = 64
 """In a simulation without bytes: the page was zero-filled and not written to since, so it takes no slot."""
+ALONG: Final = 128
+"""The page came in with a fault on another page, or by WILLNEED, and no touch of it is known yet."""
 KEPT: Final = UNEVICTABLE | PINNED
 """Flags of pages that are not evictable; the evict policy does not know them."""
 PRIORITY_SHIFT: Final = 3

@@ -145,6 +145,7 @@ class Hinting:
                     self._life.zero_fill(region, page, None)
                 else:
                     self._life.swap_in(region, page, None)
+                self._life.came_along(region, page)
                 region.process.counters.read_ahead += 1
         return task.next_page - first, Progress.ENDED if task.next_page == task.end else Progress.GOES_ON
 

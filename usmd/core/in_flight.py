@@ -14,22 +14,27 @@ if TYPE_CHECKING:
 class Filling:
     """A swap-in under way. `region` None: the region is gone, and the end of the read frees frame and slot.
 
+    `flags`: ALONG while it is a guess on which no fault has parked, else 0.
     `writable`: the page comes in dirty, because no fault will report its first write. `yields`: whether faults that
     park on it are answered USM_YIELD; None: the alloc policy was not asked yet.
     """
 
-    __slots__ = ("reference", "region", "waiters", "writable", "yields")
+    __slots__ = ("flags", "reference", "region", "waiters", "writable", "yields")
 
     def __init__(self, region: Region, reference: int, writable: bool) -> None:
         self.region: Region | None = region
         self.reference = reference
         self.writable = writable
+        self.flags = 0
         self.yields: bool | None = None
         self.waiters: list[Waiter] = []
 
     def park(self, waiter: Waiter) -> None:
         """Add a waiter. The fill itself notifies the evict policy of the first waiter's touch."""
         waiter.told = not self.waiters
+        if self.flags and self.region is not None:
+            self.flags = 0
+            self.region.count_along(used=True)
         self.waiters.append(waiter)
 
 

@@ -63,6 +63,12 @@ class InstantLife(PageLife):
         for each in range(pfn, pfn + count):
             state.frames.flags[each] |= ZERO
 
+    def came_along(self, region: Region, page: int) -> None:
+        """Not noted: a replay counts misses."""
+
+    def run_came_along(self, region: Region, first: int, count: int, besides: int) -> None:
+        """Not noted."""
+
     def swap_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:
         """SWAPPED → PRESENT on a free frame."""
         frames = self._state.frames
@@ -110,7 +116,7 @@ class InstantLife(PageLife):
             record.result = RESULTS[end]
             process.evictions.append(record)
         process.policies.page_evicted(pfn)
-        self._count_eviction(region, key & PAGE_MASK)
+        self._count_eviction(region, key & PAGE_MASK, pfn)
         self._disown(region, pfn)
         region.table[key & PAGE_MASK] = entry
         if entry != ABSENT:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from usmd.core.allocation import Allocation, Fault
-from usmd.core.frames import EVICTING
+from usmd.core.frames import ALONG, EVICTING
 from usmd.core.frames import FILLING as FRAME_FILLING
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
 from usmd.core.waiters import WaitingPage
@@ -56,12 +56,13 @@ def count_faults(region: Region, *, minor: int, major: int) -> None:
 class Ladder:
     """Resolves faults on pages."""
 
-    __slots__ = ("_frames", "_life", "_limit", "_placement", "_states", "_waiting", "_windows", "_zero_fill")
+    __slots__ = ("_flags", "_frames", "_life", "_limit", "_placement", "_states", "_waiting", "_windows", "_zero_fill")
 
     def __init__(self, state: State, life: PageLife, placement: Placement, windows: Windows | None = None) -> None:
         """`windows`: brings in the rest of a plan of more than `max_fault_pages`; None: each comes in at once."""
         self._frames = state.frames
         self._states = state.frames.state
+        self._flags = state.frames.flags
         self._limit = state.settings.max_fault_pages
         self._life = life
         self._zero_fill = life.zero_fill
@@ -89,6 +90,8 @@ class Ladder:
                 counters.parked_faults += 1
                 return FILLING, pfn, NO_PLAN, self._yields(region, page, pfn, write=write)
             counters.minor_faults += 1
+            if self._flags[pfn] & ALONG:
+                self._life.used(pfn)
             if now_is == EVICTING:
                 self._life.retake(pfn)
                 return RETAKEN, pfn, NO_PLAN, False
@@ -111,7 +114,7 @@ class Ladder:
         if room and not self._waiting:
             if plan.count == 1:
                 return FILLED, self._zero_fill(region, page, plan.frame), plan, yields
-            if plan.frame is None and self._placement.place_run(region, plan):
+            if plan.frame is None and self._placement.place_run(region, page, plan):
                 return FILLED, region.table[page] - 1, plan, yields
         return ABSENT, NO_FRAME, plan, yields
 

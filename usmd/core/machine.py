@@ -17,7 +17,7 @@ from usmd.core.budget_queue import BudgetQueue
 from usmd.core.discarding import Discarding
 from usmd.core.faults import Faults
 from usmd.core.fence import ANYTHING
-from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
+from usmd.core.frames import ALONG, DIRTY, HELD, KEPT, PRESENT
 from usmd.core.hinting import Hinting
 from usmd.core.holds import Holds
 from usmd.core.ladder import Ladder
@@ -245,9 +245,12 @@ class Core:
                 flags = all_flags[pfn]
                 if write and not flags & DIRTY:
                     self.life.dirty(pfn)
-                if flags & HELD:  # this touch caused the fault, which already counted it
-                    self.life.end_hold(pfn)
-                    continue
+                if flags & (HELD | ALONG):
+                    if flags & ALONG:
+                        self.life.used(pfn)
+                    if flags & HELD:  # this touch caused the fault, which already counted it
+                        self.life.end_hold(pfn)
+                        continue
                 if touches is not None:
                     touches.extend((region.first_key + page, write))
                 if on_access is not None and not flags & KEPT:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mypy_extensions import mypyc_attr
 
 from usmd.core.frames import (
+    ALONG,
     DIRTY,
     END_OF,
     ENDS_CLEAN,
@@ -118,7 +119,7 @@ class PageLife(PageSteps):
         page = frames.page[pfn] & PAGE_MASK
         if error is None:
             frames.slot[pfn] = filling.reference
-            self._become_present(region, page, pfn, 0)
+            self._become_present(region, page, pfn, filling.flags)
             if filling.writable:
                 self.dirty(pfn)
             if region.process.policies.on_returned is not None:
@@ -351,7 +352,7 @@ class PageLife(PageSteps):
         self._end_unevictable(region, before)
         rights = self._rights(region, page)
         policies = region.process.policies
-        after = before & (DIRTY | HELD | PINNED | ZERO) | rights
+        after = before & (DIRTY | HELD | PINNED | ZERO | ALONG) | rights
         known = frames.state[pfn] == PRESENT and not before & KEPT
         if known and after & KEPT:
             policies.page_left(pfn)
@@ -382,7 +383,7 @@ class PageLife(PageSteps):
         page = key & PAGE_MASK
         state.releases.append(key)
         if evicting.device is None:
-            self._count_eviction(region, page)
+            self._count_eviction(region, page, pfn, zero=entry == ABSENT)
         self._disown(region, pfn)
         if entry == ABSENT:
             state.budgets.charge(region, -1)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from mypy_extensions import mypyc_attr
 
 from usmd.core.commands import SlotPage
-from usmd.core.frames import DIRTY, ENDS_CLEAN, HELD, KEPT, NO_PAGE, NO_SLOT, PRESENT, RESULTS, UNEVICTABLE
+from usmd.core.frames import (
+    ALONG,
+    DIRTY,
+    ENDS_CLEAN,
+    FILLING,
+    HELD,
+    KEPT,
+    NO_PAGE,
+    NO_SLOT,
+    PRESENT,
+    RESULTS,
+    UNEVICTABLE,
+)
 from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Region
 from usmd.core.rights import NORMAL, Rights
@@ -37,6 +49,35 @@ class PageSteps(Rights):
             self.free_slot(reference)
             if self._state.budgets.limited:
                 self._state.budgets.charge(self._state.regions[frames.page[pfn] >> PAGE_BITS], -1)
+
+    def came_along(self, region: Region, page: int) -> None:
+        """A page has a frame because of a fault on another page, or of WILLNEED: no touch of it is known yet."""
+        state, pfn = self._state, region.table[page] - 1
+        region.along += 1
+        if state.frames.state[pfn] == FILLING:
+            state.filling[pfn].flags = ALONG
+        else:
+            state.frames.flags[pfn] |= ALONG
+
+    def run_came_along(self, region: Region, first: int, count: int, besides: int) -> None:
+        """As `came_along` for PRESENT pages with one hint, or none, on any frames, but for the page `besides`."""
+        flags, table = self._state.frames.flags, region.table
+        pfn = table[first] - 1
+        if table[first + count - 1] == pfn + count:  # one run of frames
+            flags[pfn : pfn + count] = bytes((flags[pfn] | ALONG,)) * count
+        else:
+            for page in range(first, first + count):
+                flags[table[page] - 1] |= ALONG
+        region.along += count
+        if first <= besides < first + count:
+            flags[table[besides] - 1] &= ~ALONG
+            region.along -= 1
+
+    def used(self, pfn: int) -> None:
+        """A page that came along is touched."""
+        frames = self._state.frames
+        frames.flags[pfn] &= ~ALONG
+        self._state.regions[frames.page[pfn] >> PAGE_BITS].count_along(used=True)
 
     def _own(self, region: Region, page: int, pfn: int) -> int:
         """Put a page into a frame; returns its key."""
@@ -104,7 +145,7 @@ class PageSteps(Rights):
         process.evictions.append(record)
         process.policies.page_evicted(pfn)
         process.counters.count_end(ENDS_CLEAN)
-        self._count_eviction(region, page)
+        self._count_eviction(region, page, pfn)
         self._state.releases.append(record.page)
         reference = self._state.frames.slot[pfn]
         self._disown(region, pfn)
@@ -121,7 +162,11 @@ class PageSteps(Rights):
         if region.process.policies.on_returned is not None:
             region.process.policies.page_returned(region.first_key + page)
 
-    def _count_eviction(self, region: Region, page: int) -> None:
+    def _count_eviction(self, region: Region, page: int, pfn: int, *, zero: bool = False) -> None:
+        """`zero`: its bytes were all zero. A page that came along was used if bytes of it are new."""
+        flags = self._state.frames.flags[pfn]
+        if flags & ALONG:
+            region.count_along(used=flags & DIRTY > 0 and not zero)
         region.evictions += 1
         region.process.counters.evictions += 1
         if region.hints.ranges:

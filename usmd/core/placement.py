@@ -102,7 +102,7 @@ class Placement:
             if self._state.ahead:
                 self._state.ahead -= 1
             return self._bring_in(region, page, plan.frame, writable=writable)
-        if plan.frame is None and self.place_run(region, plan):
+        if plan.frame is None and self.place_run(region, page, plan):
             return None
         frames = self._state.frames
         prefer = plan.frame
@@ -124,6 +124,7 @@ class Placement:
                 life.swap_in(region, other, prefer, writable=beside)
             else:
                 life.zero_fill(region, other, prefer)
+            life.came_along(region, other)
             counters.read_ahead += 1
             self.guesses_left -= 1
             spare -= 1
@@ -142,12 +143,13 @@ class Placement:
             spare = max(spare, min(spare + leaving, free // 2 - reserve))
         return min(spare, self.guesses_left, state.budgets.room(region.process, swap=False) - 1)
 
-    def place_run(self, region: Region, plan: Allocation) -> bool:
+    def place_run(self, region: Region, page: int, plan: Allocation) -> bool:
         """Place a faulting page and those beside it at once, if there are frames and all are alike; see `zero_run`."""
         count = plan.count
         self._state.ahead = max(self._state.ahead, min(count, self._most_ahead))
         if self._spare_beside(region, count - 1) < count - 1 or not self.zero_run(region, plan.first, count):
             return False
+        self._life.run_came_along(region, plan.first, count, page)
         region.process.counters.read_ahead += count - 1
         self.guesses_left -= count - 1
         return True

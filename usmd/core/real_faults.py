@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usmd.core.events import MINOR, MISSING, PROTECTED
-from usmd.core.frames import DIRTY, KEPT
+from usmd.core.frames import ALONG, DIRTY, KEPT
 from usmd.core.frames import PRESENT as FRAME_PRESENT
 from usmd.core.ladder import FILLED, FILLING, PRESENT, SWAPPED
 from usmd.core.placement import MAX_GUESSES
@@ -133,6 +133,8 @@ class RealFaults:
     def _count_access(self, process: Process, pfn: int, *, write: bool) -> None:
         """Count a touch that brought nothing in: the page is PRESENT, and the fault only told of it."""
         frames = self._state.frames
+        if frames.flags[pfn] & ALONG:
+            self._life.used(pfn)
         if process.touches is not None:
             process.touches.extend((frames.page[pfn], write))
         if not frames.flags[pfn] & KEPT:

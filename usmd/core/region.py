@@ -44,6 +44,9 @@ class Region:
 
     __slots__ = (
         "address",
+        "along",
+        "along_unused",
+        "along_used",
         "evictions",
         "faults",
         "first_key",
@@ -96,6 +99,20 @@ class Region:
         self.faults = 0
         self.major_faults = 0
         self.evictions = 0
+        self.along = 0
+        """Pages that came in with faults on other pages, or by WILLNEED; below, those of them that were touched after
+        that, as far as known, and those that were evicted without a known touch."""
+        self.along_used = 0
+        self.along_unused = 0
+
+    def count_along(self, *, used: bool) -> None:
+        """A page that came along is touched, or leaves memory without a known touch."""
+        if used:
+            self.along_used += 1
+            self.process.counters.read_ahead_used += 1
+        else:
+            self.along_unused += 1
+            self.process.counters.read_ahead_unused += 1
 
     @property
     def gone(self) -> UsmdError | None:

@@ -84,6 +84,7 @@ class Windows:
         page = task.next_page
         count = min(CHUNK - page % CHUNK, task.end - page, self._room(region))
         if count > 1 and self._placement.zero_run(region, page, count):
+            self._life.run_came_along(region, page, count, -1)
             task.next_page += count
         else:
             entry = region.table[page]
@@ -95,5 +96,6 @@ class Windows:
                 self._life.zero_fill(region, page, None)
             else:
                 self._life.swap_in(region, page, None)
+            self._life.came_along(region, page)
         region.process.counters.read_ahead += count
         return count

@@ -50,6 +50,9 @@ def region_columns(page_size: int = 0) -> list[Column[Region]]:
         Column(">FAULTS", lambda it: f"{it.faults:,}", lambda it: it.faults, 5),
         Column(">MAJOR", lambda it: f"{it.major_faults:,}", lambda it: it.major_faults, 2),
         Column(">EVICTED", lambda it: f"{it.evictions:,}", lambda it: it.evictions, 6),
+        pages_column(">ALONG", lambda it: it.along_pages, page_size, 7),
+        pages_column(">USED", lambda it: it.along_used_pages, page_size, 8),
+        pages_column(">UNUSED", lambda it: it.along_unused_pages, page_size, 9),
     ]
 
 

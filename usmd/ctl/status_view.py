@@ -53,6 +53,8 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     facts.add_row("Sessions", _sessions(status))
     if status.sampling:
         facts.add_row("Touches", Text(_touches(status)))
+    if status.counters["read_ahead"]:
+        facts.add_row("Along", _along(status))
     if any(each.count for each in status.latencies):
         facts.add_row("Latency", _latencies(status))
     for group, counters in group_counters(status.counters).items():
@@ -72,6 +74,13 @@ def _touches(status: admin_pb2.GetStatusResponse) -> str:
     if touches:
         said += f"; {touches / (faults + touches):.0%} of all faults"
     return said + ("; at rest until it is less" if status.sampling_rests else "")
+
+
+def _along(status: admin_pb2.GetStatusResponse) -> str:
+    """What came in without a fault on it, and what of that was used."""
+    names = ("read_ahead", "read_ahead_used", "read_ahead_unused")
+    brought, used, unused = (format_size(status.counters[name] * status.page_size) for name in names)
+    return f"{brought} came in along with faults; {used} known to be used, {unused} evicted unused"
 
 
 def format_latency(seconds: float) -> str:

@@ -63,6 +63,9 @@ class AdminMessages:
             faults=region.faults,
             major_faults=region.major_faults,
             evictions=region.evictions,
+            along_pages=region.along,
+            along_used_pages=region.along_used,
+            along_unused_pages=region.along_unused,
         )
 
     def policy(self, kind: str, name: str) -> admin_pb2.Policy:

@@ -648,3 +648,18 @@ def test_threads_of_several_processes_share_memory_smaller_than_theirs():
             assert app.shell.touch(other, theirs, page, bytes([100 + round_ * 6 + page]) * PAGE).state == DONE
     assert [app.touch(page).read[0] for page in range(6)] == [12 + page for page in range(6)]
     assert [app.shell.touch(other, theirs, page).read[0] for page in range(6)] == [112 + page for page in range(6)]
+
+
+def test_of_pages_that_came_along_those_are_used_that_are_written_to_or_have_new_bytes_when_they_are_evicted():
+    app = App(8, frames=16, alloc="flexible_huge_pages(pages=8)")
+    app.touch(0, DATA)
+    for page in (1, 2, 3):
+        app.touch(page, DATA)  # unheard: the page is writable
+    found = app.shell.core.state.regions[app.region]
+    assert (found.along, found.along_used, found.along_unused) == (7, 0, 0)
+    app.shell.evict(app.process, app.region)
+    assert (found.along, found.along_used, found.along_unused) == (7, 3, 4)
+    app.touch(2)
+    assert (found.along, found.along_used, found.along_unused) == (14, 3, 4)
+    app.touch(1, DATA)  # the first write to a clean page
+    assert found.along_used == 4

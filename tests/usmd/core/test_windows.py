@@ -174,3 +174,56 @@ def test_work_without_a_region_is_a_defect():
     core = make_core()
     with pytest.raises(TypeError, match="has no region"):
         core._parts[Kind.WINDOW](Work(Kind.WINDOW), 1)
+
+
+def along(shell, region):
+    found = shell.core.state.regions[region]
+    counters = shell.counters()
+    names = ("read_ahead", "read_ahead_used", "read_ahead_unused")
+    assert (found.along, found.along_used, found.along_unused) == tuple(counters[name] for name in names)
+    return found.along, found.along_used, found.along_unused
+
+
+def test_what_came_along_is_used_once_it_is_touched_and_unused_if_it_is_evicted_before():
+    shell, process, region = world(32, 16)
+    shell.fault(process, region, 3)
+    finish(shell)
+    assert along(shell, region) == (15, 0, 0)
+    for page in (3, 4, 4, 12):
+        shell.load(process, region, page)
+    shell.store(process, region, 5, b"x" * PAGE)
+    assert along(shell, region) == (15, 3, 0)
+    shell.evict(process, region)
+    finish(shell)
+    assert along(shell, region) == (15, 3, 12)
+
+
+def test_pages_from_swap_that_came_along_are_used_or_unused_too_and_a_fault_on_one_in_flight_is_a_use():
+    shell, process, region = swapped(8, alloc="flexible_huge_pages(pages=8)")
+    assert along(shell, region) == (7, 7, 0), "as they were stored to"
+    shell.fault(process, region, 0)
+    assert along(shell, region) == (14, 7, 0)
+    shell.fault(process, region, 2, fault_id=2)
+    shell.fault(process, region, 2, fault_id=3)
+    assert along(shell, region) == (14, 8, 0)
+    while shell.pending:
+        shell.complete_io()
+    shell.fault(process, region, 5, fault_id=4)
+    assert along(shell, region) == (14, 9, 0)
+    shell.evict(process, region)
+    assert along(shell, region) == (14, 9, 5)
+
+
+def test_pages_on_scattered_frames_that_came_along_are_noted_as_well():
+    shell = Shell(make_core(frames=16))
+    process = shell.attach(alloc="flexible_huge_pages(pages=8)")
+    other = shell.map(process, 16)
+    for page in range(16):
+        shell.hint(process, other, "ACCESS=RANDOM")
+        shell.fault(process, other, page)
+    for page in range(0, 16, 2):
+        shell.evict(process, other, page, 1)
+    region = shell.map(process, 8)
+    shell.fault(process, region, 7)
+    assert along(shell, region)[0] == 7
+    assert not shell.core.state.frames.flags[shell.core.state.regions[region].table[7] - 1] & 128

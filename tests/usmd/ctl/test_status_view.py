@@ -156,3 +156,10 @@ def test_a_line_says_what_hearing_of_touches_costs(counters, rests, says):
     status.counters.update(counters)
     costs = "sampled, by pageout; 3.1% of the daemon's CPU of late, of 25% at most"
     assert row(shown(status), "Touches") == ["Touches", *(costs + says).split()]
+
+
+def test_what_came_along_with_faults_is_shown_with_its_use():
+    counters = {"read_ahead": 512, "read_ahead_used": 256, "read_ahead_unused": 16}
+    said = "2 MiB came in along with faults; 1 MiB known to be used, 64 KiB evicted unused"
+    assert row(shown(a_status(page_size=4096, counters=counters)), "Along") == ["Along", *said.split()]
+    assert "came in along" not in shown(a_status())

@@ -497,6 +497,9 @@ class RegionInfo(_message.Message):
     FAULTS_FIELD_NUMBER: _builtins.int
     MAJOR_FAULTS_FIELD_NUMBER: _builtins.int
     EVICTIONS_FIELD_NUMBER: _builtins.int
+    ALONG_PAGES_FIELD_NUMBER: _builtins.int
+    ALONG_USED_PAGES_FIELD_NUMBER: _builtins.int
+    ALONG_UNUSED_PAGES_FIELD_NUMBER: _builtins.int
     region_id: _builtins.int
     """Number of the region."""
     process_id: _builtins.int
@@ -519,6 +522,12 @@ class RegionInfo(_message.Message):
     """Faults that needed I/O."""
     evictions: _builtins.int
     """Pages evicted so far."""
+    along_pages: _builtins.int
+    """Pages that came in with faults on other pages (FHP, readahead), or by WILLNEED."""
+    along_used_pages: _builtins.int
+    """Those of them of which a touch after that is known."""
+    along_unused_pages: _builtins.int
+    """Those of them that were evicted before a touch was known."""
     def __init__(
         self,
         *,
@@ -533,10 +542,13 @@ class RegionInfo(_message.Message):
         faults: _builtins.int = ...,
         major_faults: _builtins.int = ...,
         evictions: _builtins.int = ...,
+        along_pages: _builtins.int = ...,
+        along_used_pages: _builtins.int = ...,
+        along_unused_pages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "evictions", b"evictions", "faults", b"faults", "length", b"length", "major_faults", b"major_faults", "name", b"name", "page_count", b"page_count", "process_id", b"process_id", "region_id", b"region_id", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "along_pages", b"along_pages", "along_unused_pages", b"along_unused_pages", "along_used_pages", b"along_used_pages", "evictions", b"evictions", "faults", b"faults", "length", b"length", "major_faults", b"major_faults", "name", b"name", "page_count", b"page_count", "process_id", b"process_id", "region_id", b"region_id", "resident_pages", b"resident_pages", "swapped_pages", b"swapped_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
