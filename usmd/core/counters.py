@@ -45,7 +45,7 @@ class Counters:
 
     accesses: page touches by load and store. faults: pages faulted on; minor_faults needed no I/O, major_faults needed
     it, and parked_faults waited for a page already in flight. yields: faults answered USM_YIELD. zero_fills, swap_ins,
-    swap_outs: pages. read_ahead: pages filled without a fault on them; read_ahead_used: those of which a touch is known,
+    swap_outs: pages. read_ahead: pages filled without a fault on them; read_ahead_used: those known to be touched,
     read_ahead_unused: those evicted before one was. evictions: pages evicted; clean_drops and
     zero_drops needed no write. retaken: evictions cancelled by a fault, a pin or EVICTION=DENY. deny_over_budget: pages
     that asked for EVICTION=DENY beyond the budget. oom_refusals: faults that failed for want of memory; oom_kills:
