@@ -23,13 +23,14 @@ from lib_usm import steps
 from lib_usm.errors import InvalidArgument
 from lib_usm.limits import limit_reached
 from lib_usm.pager import Pager, Stream
+from lib_usm.plain_faults import PlainFaults
 from lib_usm.uthread import MAY_FAULT, Join, UThread, running
 from lib_usm.waits import Wait
 
 _T = TypeVar("_T")
 
-Counts: TypeAlias = tuple[int, int, int, int]
-"""Faults, faults that joined others, batches, yields."""
+Counts: TypeAlias = tuple[int, int, int, int, int]
+"""Faults sent, faults that joined others, batches, yields, plain faults."""
 
 _READ: Final = select.POLLIN
 _READ_AND_WRITE: Final = select.POLLIN | select.POLLOUT
@@ -91,7 +92,10 @@ class KThread:
         self._pager: Pager
         self._poll: select.poll
         self._wakeup = self._descriptor = -1
-        self._past: Counts = (0, 0, 0, 0)
+        self._past: Counts = (0, 0, 0, 0, 0)
+        self._plain = PlainFaults()
+        self._told = 0
+        """Faults sent of which `_plain` was told."""
         self.greenlets: Final = _GreenletRunner(self)
         self.coroutines: Final = _CoroutineRunner(self)
 
@@ -125,6 +129,7 @@ class KThread:
     def open(self, stream: Stream, pager: Pager) -> None:
         """Prepare to run, with a stream of its own and the pager on it. Raises LimitExceeded or OSError."""
         self._stream, self._pager = stream, pager
+        self._plain, self._told = PlainFaults(), 0
         try:
             self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         except OSError as error:
@@ -149,9 +154,10 @@ class KThread:
         """The sums of what its pagers have counted."""
         if not self.runs:
             return self._past
-        faults, joined, batches, yields = self._past
         pager = self._pager
-        return faults + pager.faults_sent, joined + pager.joined, batches + pager.batches, yields + pager.yields
+        mine = pager.faults_sent, pager.joined, pager.batches, pager.yields, self._plain.count
+        faults, joined, batches, yields, plain = (before + now for before, now in zip(self._past, mine, strict=True))
+        return faults, joined, batches, yields, plain
 
     def run(self) -> None:
         """Run uThreads until no uThread of the manager is left."""
@@ -184,17 +190,26 @@ class KThread:
             self._left -= 1
             uthread = take()
             if pager.unsent and not uthread.may_fault:
-                pager.flush()
+                self._flush()
             self.current = uthread
             uthread.resume()
         uthread = self.current = None
         self.switches += turn
         if pager.unsent:
-            pager.flush()
+            self._flush()
         if self.inbox:
             self._do_jobs()
         if pager.in_flight or not turn:
+            began, answers = time.thread_time() + self.idle_seconds, pager.in_flight > 0
             self._look(wait=not any(queue for _, queue in self._queues))
+            self._plain.sent(time.thread_time() + self.idle_seconds - began if answers else 0.0)
+
+    def _flush(self) -> None:
+        """Send what was filed."""
+        began, before, pager = time.thread_time(), self._told, self._pager
+        pager.flush()
+        self._told = pager.faults_sent
+        self._plain.sent(time.thread_time() - began, self._told - before)
 
     def _take_first(self) -> UThread[Any]:
         """The next uThread of the highest priority. A turn has enough, because uThreads leave a queue only here."""
@@ -310,7 +325,7 @@ class KThread:
         """The place where the current uThread files its requests. Raises InvalidArgument if no uThread runs."""
         if self.current is None:
             raise InvalidArgument("no uThread runs here")
-        return steps.Place(self._pager, self.current)
+        return steps.Place(self._pager, self.current, self._plain)
 
     def warn(self) -> None:
         """Issue the warnings that the daemon sent, from the code of the current uThread."""

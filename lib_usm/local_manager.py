@@ -43,6 +43,8 @@ class LocalManagerStats(NamedTuple):
     """Messages that carried faults, loads and stores."""
     yields: int
     """Faults that the daemon answered with USM_YIELD."""
+    plain_faults: int
+    """Faults that blocked the kThread, because that cost less than a message; not among `faults`."""
     run_seconds: float
     """Time in `run`, summed over all kThreads."""
     idle_seconds: float
@@ -208,7 +210,7 @@ class LocalManager:
     def stats(self) -> LocalManagerStats:
         """The counts so far. A run's time is added when the run ends, the switches of a turn when the turn ends."""
         counts = [kthread.counts() for kthread in self._kthreads]
-        faults, joined, batches, yields = (sum(column) for column in zip(*counts, strict=True))
+        faults, joined, batches, yields, plain = (sum(column) for column in zip(*counts, strict=True))
         return LocalManagerStats(
             spawned=self._spawned,
             done=self._done,
@@ -217,6 +219,7 @@ class LocalManager:
             joined_faults=joined,
             batches=batches,
             yields=yields,
+            plain_faults=plain,
             run_seconds=self._run_seconds,
             idle_seconds=sum(kthread.idle_seconds for kthread in self._kthreads),
         )

@@ -24,7 +24,10 @@ _ROUNDS: Final = 4
 
 
 class Need(NamedTuple):
-    """Make these pages resident, and wait. The answer is OutOfMemory or None; other errors are raised."""
+    """Make these pages resident, and wait. The answer is OutOfMemory, True for one page that was touched, or None.
+
+    Other errors are raised.
+    """
 
     first_page: int
     page_count: int
@@ -37,7 +40,7 @@ class Copy(NamedTuple):
     stop: int
 
 
-Visits: TypeAlias = Generator[Need | Copy, "OutOfMemory | None", None]
+Visits: TypeAlias = Generator[Need | Copy, "OutOfMemory | bool | None", None]
 
 
 def visits(mapping: Mapping, page_size: int, start: int, end: int, *, backwards: bool = False) -> Visits:
@@ -56,7 +59,11 @@ def visits(mapping: Mapping, page_size: int, start: int, end: int, *, backwards:
         short: OutOfMemory | None = None
         rounds = 0
         while not (there := mapping.resident(first_page, page_count)) and rounds < _ROUNDS and short is None:
-            short = yield Need(first_page, page_count)
+            answer = yield Need(first_page, page_count)
+            if answer is True:
+                there = True  # the map may say so a little later
+                break
+            short = answer or None
             rounds += 1
         if not there and page_count > 1:
             pages = page_count // 2

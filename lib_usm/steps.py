@@ -6,6 +6,7 @@ the runners. Callers check the ranges.
 
 from __future__ import annotations
 
+import time
 import types
 from collections.abc import Callable, Generator, Sequence
 from io import BytesIO
@@ -17,6 +18,7 @@ from lib_usm.errors import OutOfMemory, UsmError
 from lib_usm.mapping import Mapping
 from lib_usm.outcomes import Allocated, Answer
 from lib_usm.page_table import PageTable
+from lib_usm.plain_faults import PlainFaults
 from lib_usm.transfer import FaultIn, Limits, Move, Moved, Window, moves
 from lib_usm.waits import AheadWait, FaultRange, FaultsWait, Filing, TokenWait, Wait, Waiter
 
@@ -64,28 +66,46 @@ class StepsRegion(Protocol):
 
 
 class Place:
-    """Where steps file their requests, and the waiter of their waits."""
+    """Where steps file their requests, and the waiter of their waits.
 
-    __slots__ = ("pager", "waiter")
+    `plain`: takes faults on one page as plain ones where that costs less; None: never.
+    """
 
-    def __init__(self, pager: Filing, waiter: Waiter) -> None:
+    __slots__ = ("pager", "plain", "waiter")
+
+    def __init__(self, pager: Filing, waiter: Waiter, plain: PlainFaults | None = None) -> None:
         self.pager = pager
         self.waiter = waiter
+        self.plain = plain
 
 
 @types.coroutine
 def ensure(place: Place, region: StepsRegion, first_page: int, page_count: int, *, write: bool = False) -> Steps[None]:
     """Make the absent pages of a range resident. Raises the first error of a page."""
+    yield from _bring_in(place, region, first_page, page_count, write=write)
+
+
+def _bring_in(place: Place, region: StepsRegion, first_page: int, page_count: int, *, write: bool) -> Steps[bool]:
+    """As `ensure`; returns whether the range is one page, which was touched."""
     runs = region.absent_runs(first_page, page_count, region.session.limits.max_fault_pages)
     if not runs:
-        return
+        return False
+    plain, mapping = place.plain, region.mapping
+    if plain is not None and mapping is not None and len(runs) == 1 and runs[0][1] == 1 and plain.chosen():
+        size = region.session.limits.page_size
+        if plain.took(mapping, runs[0][0] * size, size, write=write):
+            return page_count == 1
+    began = 0.0 if plain is None else time.thread_time()
     wait = Wait(place.waiter)
-    table = None if region.mapping is not None else region.table
+    table = None if mapping is not None else region.table
     for page, count in runs:
         place.pager.fault(table, region.region_id, page, count, wait, write=write)
+    if plain is not None:
+        plain.sent(time.thread_time() - began)
     yield from _until_over(wait)
     if wait.error is not None:
         raise region.why(wait.error)
+    return False
 
 
 @types.coroutine
@@ -147,7 +167,7 @@ def _visit(
     place: Place, region: StepsRegion, todo: mapped.Visits, copy: Callable[[int, int], object], *, write: bool
 ) -> Steps[None]:
     """Do the steps of lib_usm.mapped: bring in pages known to be absent without blocking the thread, and copy."""
-    answer: OutOfMemory | None = None
+    answer: OutOfMemory | bool | None = None
     try:
         while True:
             step = todo.send(answer)
@@ -156,7 +176,7 @@ def _visit(
                 copy(step.start, step.stop)
                 continue
             try:
-                yield from ensure(place, region, step.first_page, step.page_count, write=write)
+                answer = yield from _bring_in(place, region, step.first_page, step.page_count, write=write)
             except OutOfMemory as error:
                 answer = error
             region.check_open()  # the region may have been closed meanwhile
