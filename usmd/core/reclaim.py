@@ -140,7 +140,7 @@ class Reclaim:
 
         A held frame is passed over, but goes before a frame of higher priority that the policy names after it: a hold
         never reverses the order of hints. `spare_held`: held frames stay for `reclaim_rest`, and so do frames of higher
-        priority. No more do pages in flight reverse it, see `hint_order`. Returns how many evictions began.
+        priority. Nor do pages in flight reverse it, see `hint_order`. Returns how many evictions began.
         """
         if self._state.budgets.gives_nothing(process):
             return 0

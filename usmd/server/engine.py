@@ -7,7 +7,6 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
 from typing import Any, Final
 
 from usmd import log
@@ -22,6 +21,7 @@ from usmd.errors import UsmdError
 from usmd.mechanism.base import Mechanism
 from usmd.policies import registry
 from usmd.server.command_failures import completion_of, owners_of, pages_of
+from usmd.server.completions import PAGES_A_TURN, weight
 from usmd.server.device_jobs import by_device
 from usmd.server.device_queue import TIMEOUT
 from usmd.server.event_log import EventLog
@@ -39,16 +39,6 @@ Touch = Callable[[Sequence[int]], None]
 
 LAST_EVENTS: Final = 512
 """Events kept in memory, for the search for a defect; the oldest gives way."""
-PAGES_A_TURN: Final = 64
-"""Events and pages of completions, about, that are handled in one turn of the loop. Each completion may begin the next
-eviction or fill, so a long chain of them would delay all other work."""
-_PAGES: Final[dict[type[events.Event], Callable[[Any], Sequence[int]]]] = {
-    events.Protected: attrgetter("frames"),
-    events.SwapInDone: attrgetter("frames"),
-    events.SwapOutDone: attrgetter("slots"),
-    events.Punched: attrgetter("pages"),
-}
-"""The pages of each kind of completion."""
 
 
 _FAULTS: Final = frozenset((events.PageFaults, events.Faults))
@@ -264,8 +254,7 @@ class Engine:
         following = self._events
         while following and self._room > 0:
             event = following.popleft()
-            pages = _PAGES.get(type(event))
-            self._room -= 1 if pages is None else 1 + len(pages(event))
+            self._room -= weight(event)
             self._handle_following(event)
         if self._room <= 0 and not self._goes_on:
             self._goes_on = True

@@ -12,7 +12,8 @@ from usmd.core.region import page_key
 from usmd.core.settings import CoreSettings
 from usmd.errors import InvalidArgument, LimitExceeded, NotFound
 from usmd.mechanism.simulated import SimulatedMemory
-from usmd.server.engine import PAGES_A_TURN, Engine
+from usmd.server.completions import PAGES_A_TURN
+from usmd.server.engine import Engine
 from usmd.swap.base import SlotIO
 from usmd.swap.memory import MemorySwapDevice
 
