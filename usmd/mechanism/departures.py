@@ -8,7 +8,7 @@ from __future__ import annotations
 import _thread
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Final
@@ -22,8 +22,11 @@ from usmd.mechanism.real_region import RealRegion
 MAX_LATE: Final = 16
 """While so many regions are late to be emptied, no region is made."""
 AT_A_STRETCH: Final = 8
+PAGES_AT_A_STRETCH: Final = 4096
+"""One job empties so many regions of a process, or the first that have so many pages: to hand over a job takes longer
+than to empty a small region."""
 REST_SECONDS: Final = 0.0005
-"""After so many regions the thread that begins their jobs rests: the loop waits while it holds Python's lock."""
+"""Between two jobs the thread that begins them rests: the loop waits while it holds Python's lock."""
 FINISH_SECONDS: Final = 10.0
 """Longest wait for each kind of job when the daemon ends."""
 
@@ -63,24 +66,32 @@ class Departures:
             _thread.start_new_thread(self._begin_jobs, ())  # Thread.start would wait until it runs
 
     def _begin_jobs(self) -> None:
-        """Begin a job for each region that is gone; ends when an event is put in place of regions, and sets it."""
+        """Begin jobs for the regions that are gone; ends when an event is put in place of regions, and sets it."""
         while True:
             regions = self._gone.get()
             if isinstance(regions, threading.Event):
                 regions.set()
                 return
-            for number, region in enumerate(regions, 1):
-                if number % AT_A_STRETCH == 0:
+            for number, part in enumerate(_parts(regions)):
+                if number:
                     time.sleep(REST_SECONDS)
-                self._of_regions.put(f"the end of region {region.region_id}", partial(self._empty, region))
-            del regions, region  # or their mappings would live until the next regions arrive
+                name = ", ".join(str(region.region_id) for region in part)
+                self._of_regions.put(f"the end of region {name}", partial(self._empty, part))
+            del regions, part  # or their mappings would live until the next regions arrive
 
-    def _empty(self, region: RealRegion) -> None:
-        try:
-            region.empty()
-        finally:
-            self._emptying.pop(region.region_id, None)
-            region.emptied.set()
+    def _empty(self, regions: Sequence[RealRegion]) -> None:
+        """Empty regions; raises the last error, once all have been tried."""
+        failure: OSError | None = None
+        for region in regions:
+            try:
+                region.empty()
+            except OSError as error:
+                failure = error
+            finally:
+                self._emptying.pop(region.region_id, None)
+                region.emptied.set()
+        if failure is not None:
+            raise failure
 
     def is_emptied(self, region_id: int) -> bool:
         """Whether a region that is gone holds no memory."""
@@ -131,3 +142,17 @@ class Departures:
 
 def _late(what: str) -> None:
     log.event("aftercare_late", what=what)
+
+
+def _parts(regions: Sequence[RealRegion]) -> Iterator[Sequence[RealRegion]]:
+    """Regions of one process, as many in a part as one job empties."""
+    part: list[RealRegion] = []
+    pages = 0
+    for region in regions:
+        if part and (len(part) >= AT_A_STRETCH or pages + region.page_count > PAGES_AT_A_STRETCH):
+            yield part
+            part, pages = [], 0
+        part.append(region)
+        pages += region.page_count
+    if part:
+        yield part

@@ -28,6 +28,8 @@ PAGE_SECONDS: Final = 2e-5
 """CPU seconds that a job may take, and more for each page: several times what pages that are mapped once take."""
 THREADS: Final = 4
 """Threads for jobs that the loop does not wait for."""
+IDLE_SECONDS: Final = 1.0
+"""A thread without a job ends after so long: to begin one takes longer than a short job."""
 LATE_SECONDS: Final = 1.0
 """After so long a job keeps its thread, and another thread takes its place."""
 _PUNCH: Final = 3
@@ -195,7 +197,10 @@ class Aftercare:
         self._clock = clock
         self._late = late
         self._jobs: deque[tuple[str, Callable[[], object]]] = deque()
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        self._wanted = threading.Condition(lock)
+        """A thread without a job waits for this, for `IDLE_SECONDS`."""
         self._under_way: dict[int, tuple[str, float]] = {}
         """By thread: name and start of a job that is not late."""
         self._behind: dict[int, str] = {}
@@ -206,6 +211,7 @@ class Aftercare:
         """Add a job."""
         with self._changed:
             self._jobs.append((name, job))
+            self._wanted.notify()
             self._enough_threads()
 
     def _enough_threads(self) -> None:
@@ -217,6 +223,7 @@ class Aftercare:
         me = threading.get_ident()
         while True:
             with self._changed:
+                self._wanted.wait_for(lambda: self._jobs or self._threads > THREADS, IDLE_SECONDS)
                 if not self._jobs or self._threads > THREADS:
                     self._threads -= 1
                     return

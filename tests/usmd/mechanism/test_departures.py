@@ -3,10 +3,12 @@
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
-from tests.usmd.mechanism.mapped import Client, map_memory
+from tests.usmd.mechanism.mapped import HARDWARE_PAGE, Client, map_memory
 from tests.usmd.mechanism.memory_world import OTHER, PAGES, REGION, key, world
 from usmd.mechanism.base import Busy
+from usmd.mechanism.departures import AT_A_STRETCH, PAGES_AT_A_STRETCH, Departures
 from usmd.mechanism.real_region import RealRegion
 
 __all__ = ["world"]
@@ -120,3 +122,34 @@ def test_many_regions_that_go_at_once_are_all_emptied(world):
     world.memory.finish()
     assert all(map(world.memory.is_emptied, [*ids, REGION]))
     assert world.client.memory.served() == set()
+
+
+def test_few_jobs_empty_very_many_small_regions_and_each_large_one_has_its_own(monkeypatch):
+    departures = Departures()
+    jobs, put = [], departures._of_regions.put
+    monkeypatch.setattr(departures._of_regions, "put", lambda name, job: (jobs.append(name), put(name, job)))
+    small = {number: RealRegion(number, 1, HARDWARE_PAGE) for number in range(1, 2 * AT_A_STRETCH + 2)}
+    large = {number: RealRegion(number, PAGES_AT_A_STRETCH, HARDWARE_PAGE) for number in (100, 101)}
+    departures.empty(small)
+    departures.empty(large)
+    departures.finish()
+    assert [name.count(",") + 1 for name in jobs] == [AT_A_STRETCH, AT_A_STRETCH, 1, 1, 1]
+    assert all(departures.is_emptied(number) for number in (*small, *large))
+    assert all(region.emptied.is_set() for region in (*small.values(), *large.values()))
+
+
+def test_a_region_that_cannot_be_emptied_keeps_none_of_the_others(monkeypatch):
+    departures, empty = Departures(), RealRegion.empty
+    regions = {number: RealRegion(number, 1, HARDWARE_PAGE) for number in (1, 2, 3)}
+
+    def fails_for_one(region):
+        empty(region)
+        if region.region_id == 2:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(RealRegion, "empty", fails_for_one)
+    with capture_logs() as logged:
+        departures.empty(regions)
+        departures.finish()
+    assert all(map(departures.is_emptied, regions))
+    assert [(line["event"], line["what"]) for line in logged] == [("aftercare_failed", "the end of region 1, 2, 3")]

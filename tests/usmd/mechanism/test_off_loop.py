@@ -117,3 +117,15 @@ def test_a_job_that_fails_is_logged_and_the_next_is_done(monkeypatch):
     assert aftercare.finish(SECONDS) == []
     assert done.is_set()
     assert logged == [("aftercare_failed", {"what": "this", "error": "No such file or directory"})]
+
+
+def test_jobs_one_after_another_have_one_thread_which_ends_when_none_has_come_for_a_while(monkeypatch):
+    monkeypatch.setattr(off_loop, "IDLE_SECONDS", 0.05)
+    aftercare, threads = Aftercare(), []
+    for _ in range(8):
+        done = threading.Event()
+        aftercare.put("a job", lambda done=done: (threads.append(threading.get_ident()), done.set()))
+        assert done.wait(SECONDS)
+        assert aftercare.finish(SECONDS) == []
+    assert len(set(threads)) == 1
+    wait_until(lambda: aftercare._threads == 0, "the thread has ended")
