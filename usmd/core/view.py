@@ -90,6 +90,23 @@ class MemoryView:
         return max(self._state.frames.free - self._state.settings.low // 2, 0)
 
     @property
+    def ample_frames(self) -> int:
+        """Free frames that no one needs for the moment: above the high watermark, within the process's `memory_max`."""
+        state, process = self._state, self._process
+        free = state.frames.free - state.settings.high - state.ahead
+        return max(min(free, process.absent_max - process.resident), 0)
+
+    def came_along(self, region_id: int) -> tuple[int, int]:
+        """Pages of a region that came in with faults on others: those known to be used, and those evicted unused."""
+        region = self._process.regions.get(region_id)
+        return (0, 0) if region is None else (region.along_used, region.along_unused)
+
+    def missing_pages(self, region_id: int) -> int:
+        """Pages of a region of the process that have no frame."""
+        region = self._process.regions.get(region_id)
+        return 0 if region is None else region.page_count - region.resident
+
+    @property
     def leaving_frames(self) -> int:
         """Frames whose page is on its way out."""
         return len(self._state.evicting)

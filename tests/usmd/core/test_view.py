@@ -213,3 +213,19 @@ def test_what_a_process_gave_up_before_it_ended_is_forgotten(shell):
     shell.put(other, foreign, 0, b"x" * PAGE)
     assert shell.state_of(foreign, 0) == "PRESENT"
     assert shell.counters()["policy_errors"] == 0
+
+
+def test_frames_are_ample_above_the_high_watermark_and_within_the_budget_of_the_process():
+    shell = Shell(make_core(frames=64, low=4, high=16))
+    process, poor = shell.attach(), shell.attach(memory_max=10)
+    views = [MemoryView(shell.core.state, shell.core.state.processes[each]) for each in (process, poor)]
+    assert [view.ample_frames for view in views] == [48, 10]
+    region = shell.map(process, 60)
+    shell.hint(process, region, "WILLNEED")
+    assert [view.ample_frames for view in views] == [0, 0]
+    assert views[0].missing_pages(region) == 60 - shell.core.state.regions[region].resident
+    assert views[0].came_along(region) == (0, 0)
+    shell.load(process, region, 0)
+    assert views[0].came_along(region) == (1, 0)
+    assert views[1].came_along(region) == (0, 0), "it is another's"
+    assert views[1].missing_pages(region) == 0

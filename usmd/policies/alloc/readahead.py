@@ -30,6 +30,24 @@ HINTED_WINDOW: Final = 16
 """Pages of the first window with ACCESS=SEQUENTIAL."""
 LEAST_BOUND: Final = 8
 """The largest window of a region whose windows were in vain is not bounded further than to this."""
+MOST_BYTES: Final = 2 << 20
+"""Bytes of the largest block of AUTO: what a huge folio has."""
+FIRST_BLOCK: Final = 16
+"""Pages of the first block of a region."""
+BLOCK_GROWTH: Final = 4
+"""A block has so many times as many pages as the one before."""
+AMPLE_SHARE: Final = 8
+"""A block takes at most one in this many of the frames that are ample."""
+EVIDENCE: Final = 64
+"""Pages that came along and are known to be used or unused, by which the largest block of a region is judged."""
+TRIAL: Final = 16
+"""Blocks of a region that does not fit into the ample frames, by which it is seen whether blocks are used."""
+HITS: Final = 2
+"""Blocks of a trial that must be used."""
+TRY_AGAIN: Final = 1024
+"""Faults after which a region whose blocks were in vain has blocks of FIRST_BLOCK pages again; then twice as many."""
+PROBES: Final = 8
+"""Pages of a block that are looked up: if half of them or more are there, half the block is enough."""
 CACHE_SHARE: Final = 4
 """A window has at most one in this many of the frames that its process may fill."""
 
@@ -72,29 +90,67 @@ class _Region:
         self.bound = bound
 
 
+class _Blocks:
+    """The blocks of a region with AUTO.
+
+    `first`, `largest`: pages of the first one, and most of any. `block`: of the next one. `most`: of the largest that
+    what came along justifies. `used`, `unused`: the counts as of the last judgement. `alone`: faults since then, while
+    `most` is 1, of at most `patience`. `ends`: the last pages of the blocks of a trial, which are left out: a fault on
+    one is a hit, which shows that the block is used to its end. `hits`: up to HITS, with which the trial is over.
+    """
+
+    __slots__ = ("alone", "block", "ends", "first", "hits", "largest", "most", "patience", "unused", "used")
+
+    def __init__(self, largest: int) -> None:
+        self.ends: set[int] = set()
+        self.hits = 0
+        self.first = min(FIRST_BLOCK, largest)
+        self.largest = largest
+        self.block = self.first
+        self.most = largest
+        self.used = 0
+        self.unused = 0
+        self.alone = 0
+        self.patience = TRY_AGAIN
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Readahead(AllocPolicy):
     """A fault behind the pages that the one before it brought in brings in twice as many; any other fault, one.
 
     The third fault in a row on neighbouring pages opens a window, upwards or downwards, which grows to `pages`.
     ACCESS=SEQUENTIAL opens it at the first fault, upwards; with ACCESS=RANDOM there is none. `hinted` is the alloc
-    policy of the pages that have the hint FHP.
+    policy of the pages that have the hint FHP=<size>. With FHP=AUTO, or without a hint if `auto`, a fault brings in the
+    aligned block around it while frames are ample. Blocks grow from fault to fault up to 2 MiB. They shrink as frames
+    become fewer, and if of what came along more is evicted unused than is used.
     """
 
     builds_on = ("hinted",)
     heeds = frozenset({"FHP", "ACCESS"})
 
-    def __init__(self, memory: MemoryView, pages: int = 256, hinted: str = "flexible_huge_pages(pages=1)") -> None:
+    def __init__(
+        self,
+        memory: MemoryView,
+        pages: int = 256,
+        hinted: str = "flexible_huge_pages(pages=1)",
+        auto: bool = False,
+    ) -> None:
         if pages < 1:
             raise InvalidArgument(f"readahead(pages={pages}); allowed are pages from 1")
         super().__init__(memory)
         self.pages = pages
         self.hinted = alloc_policy(memory, hinted)
+        self.auto = auto
         self._regions: dict[int, _Region] = {}
+        self._blocks: dict[int, _Blocks] = {}
 
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
         """The window of the stream that the fault belongs to, else the faulting page."""
         if fault.hint is None:
+            if self.auto:
+                block = self._block(fault)
+                if block is not None:
+                    return block
             region = self._regions.get(fault.region_id)
             if region is not None and not region.streams:
                 page, alone = fault.page, region.alone
@@ -107,10 +163,14 @@ class Readahead(AllocPolicy):
         page, hint = fault.page, fault.hint
         ordered = False
         if hint is not None:
-            if hint.hint.fhp_bytes is not None:
+            if hint.hint.fhp_bytes:
                 return self.hinted.allocate(fault, async_rq)
             if hint.hint.access is Access.RANDOM:
                 return Allocation(page)
+            if hint.hint.fhp_bytes == 0:
+                block = self._block(fault)
+                if block is not None:
+                    return block
             ordered = hint.hint.access is Access.SEQUENTIAL
         region = self._regions.get(fault.region_id) or self._add_region(fault.region_id)
         if region.alone:
@@ -131,6 +191,75 @@ class Readahead(AllocPolicy):
                         return Allocation(page)  # it is coming in; this asks only whether the fault yields
                     return self._go_on(region, stream, fault, grows=(page - stream.next) * stream.step > 0)
         return self._begin(region, fault, ordered=ordered)
+
+    # AUTO
+
+    def _block(self, fault: Fault) -> Allocation | None:
+        """The aligned block around a fault; None if frames are not ample, or blocks are in vain."""
+        region_id, page = fault.region_id, fault.page
+        blocks = self._blocks.get(region_id) or self._add_blocks(region_id)
+        self._judge(blocks, region_id)
+        ample = self.memory.ample_frames
+        most = min(blocks.most, ample // AMPLE_SHARE)
+        if most <= 1:
+            blocks.block = blocks.first
+            return None
+        trial = blocks.hits < HITS and self.memory.missing_pages(region_id) > ample
+        if trial and page in blocks.ends:
+            blocks.ends.discard(page)
+            blocks.hits += 1
+            return Allocation(page)
+        block = min(blocks.first if trial else blocks.block, 1 << most.bit_length() - 1)
+        first, end = 0, fault.page_count
+        if fault.hint is not None:
+            first, end = fault.hint.first, min(fault.hint.end, end)
+        if not trial:
+            blocks.block = min(block * BLOCK_GROWTH, blocks.largest)
+        while block > 1:
+            start = page - page % block
+            low, high = max(start, first), min(start + block, end)
+            if not self._mostly_there(region_id, low, high):
+                return self._tried(blocks, page, low, high) if trial else Allocation(low, high - low)
+            block //= 2
+        return Allocation(page)
+
+    @staticmethod
+    def _tried(blocks: _Blocks, page: int, low: int, high: int) -> Allocation:
+        """A block of a trial, without its last page. If TRIAL blocks were not used, there are no more for a while."""
+        blocks.ends.add(high - 1)
+        if len(blocks.ends) > TRIAL:
+            blocks.ends.clear()
+            blocks.hits, blocks.most, blocks.alone = 0, 1, 0
+            return Allocation(page)
+        return Allocation(low, high - low) if page == high - 1 else Allocation(low, high - 1 - low)
+
+    def _judge(self, blocks: _Blocks, region_id: int) -> None:
+        """Halve the largest block of a region twice if of what came along more was evicted unused than is used."""
+        used, unused = self.memory.came_along(region_id)
+        if used + unused >= blocks.used + blocks.unused + EVIDENCE:
+            in_vain = unused - blocks.unused > used - blocks.used
+            blocks.most = max(blocks.most // BLOCK_GROWTH, 1) if in_vain else min(blocks.most * 2, blocks.largest)
+            blocks.used, blocks.unused, blocks.alone = used, unused, 0
+        elif blocks.most == 1:
+            blocks.alone += 1
+            if blocks.alone >= blocks.patience:
+                blocks.alone, blocks.most = 0, blocks.first
+                blocks.patience *= 2
+
+    def _mostly_there(self, region_id: int, low: int, high: int) -> bool:
+        """Whether half of the pages of a range, or more, have a frame, judged by some of them."""
+        step = max((high - low) // PROBES, 1)
+        probes = range(low, high, step)
+        frame = self.memory.frame
+        return 2 * sum(frame(region_id, page) is not None for page in probes) >= len(probes)
+
+    def _add_blocks(self, region_id: int) -> _Blocks:
+        blocks = self._blocks[region_id] = _Blocks(max(MOST_BYTES // self.memory.page_size, 1))
+        if len(self._blocks) > REGIONS:
+            del self._blocks[next(iter(self._blocks))]
+        return blocks
+
+    # Streams
 
     def _is_ahead(self, stream: _Stream, fault: Fault) -> bool:
         """Whether a page is in a stream's window, or behind it with no absent page in between.

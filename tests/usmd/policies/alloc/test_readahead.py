@@ -167,7 +167,7 @@ def test_with_the_hint_sequential_the_window_grows_too():
 
 
 def test_what_the_policy_for_fhp_answers_is_the_answer():
-    assert Scan(hinted="yields").fault(9, hint="FHP=AUTO") is USM_YIELD
+    assert Scan(hinted="yields").fault(9, hint="FHP=64K") is USM_YIELD
 
 
 def test_it_remembers_a_bounded_number_of_regions():
@@ -243,3 +243,128 @@ def test_a_scan_is_found_among_faults_that_follow_a_forgotten_one():
     scan.touch(range(3))
     scan.touch([9000, 7000, 8000, 6000, 5000])
     assert counts(scan.touch([6001, 4000, 6002, 6006])) == [1, 1, 4, 8]
+
+
+# AUTO
+
+
+class Auto:
+    """A process with a region of `pages` pages of 4 KiB and FHP=AUTO, over `frames` frames."""
+
+    def __init__(self, pages, frames, *, hint="FHP=AUTO", alloc="readahead", evict="lru"):
+        self.shell = Shell(
+            make_core(
+                frames=frames, page_size=4096, low=frames // 32, high=frames // 16, devices=(("swap0", 8 * pages),)
+            ),
+            check=False,
+        )
+        self.process = self.shell.attach(alloc=alloc, evict=evict)
+        self.region = self.shell.map(self.process, pages)
+        if hint:
+            self.shell.hint(self.process, self.region, hint)
+
+    def touch(self, pages, data=b"x"):
+        """Store to each page in this order; returns the faults and the pages that came along."""
+        before = self.shell.counters()
+        for page in pages:
+            while not self.shell.store(self.process, self.region, page, data * 4096):
+                self.shell.fault(self.process, self.region, page)
+        after = self.shell.counters()
+        return after["faults"] - before["faults"], after["read_ahead"] - before["read_ahead"]
+
+    @property
+    def blocks(self):
+        policies = self.shell.core.state.processes[self.process].policies
+        return policies._alloc._blocks[self.region]
+
+
+def shuffled(pages):
+    return random.Random(3).sample(range(pages), pages)
+
+
+@pytest.mark.parametrize("order", [range(2048), range(2047, -1, -1), shuffled(2048)])
+@pytest.mark.parametrize("how", [{}, {"hint": "", "alloc": "readahead(auto=true)"}])
+def test_while_memory_is_ample_a_region_that_fits_comes_in_by_blocks_that_grow(order, how):
+    auto = Auto(2048, 8192, **how)
+    faults, along = auto.touch(order)
+    assert faults + along == 2048
+    assert faults <= 12
+    assert auto.shell.counters()["evictions"] == 0
+
+
+def test_a_block_ends_with_its_region_and_its_hint():
+    auto = Auto(100, 4096, hint="")
+    auto.shell.hint(auto.process, auto.region, "FHP=AUTO", 3, 60)
+    assert auto.touch([40]) == (1, 15)
+    assert auto.touch([4]) == (1, 43)  # a block of 64, of which the part that is there stays
+    assert auto.shell.state_of(auto.region, 62) == "PRESENT"
+    assert auto.shell.state_of(auto.region, 63) == auto.shell.state_of(auto.region, 2) == "ABSENT"
+
+
+def test_random_touches_of_more_than_there_is_memory_bring_in_single_pages_but_for_a_trial():
+    auto = Auto(8192, 2048)
+    pages = [random.Random(1).randrange(8192) for _ in range(1)] + random.Random(2).sample(range(8192), 1500)
+    faults, along = auto.touch(pages)
+    assert along <= 1.1 * readahead.TRIAL * (readahead.FIRST_BLOCK - 2) * 2
+    assert faults >= 0.8 * len(set(pages))
+    assert auto.blocks.most == 1
+
+
+def test_a_region_larger_than_memory_that_is_touched_in_order_passes_the_trial():
+    auto = Auto(8192, 2048)
+    faults, along = auto.touch(range(1024))
+    assert faults + along >= 1024
+    assert faults <= 40
+    assert auto.blocks.hits == readahead.HITS
+
+
+def test_blocks_take_a_share_of_the_frames_that_are_ample_and_nothing_is_evicted_for_them():
+    auto = Auto(4096, 4096)
+    other = auto.shell.map(auto.process, 4096)
+    auto.shell.hint(auto.process, other, "ACCESS=RANDOM")
+    room = auto.shell.core.state.frames.free
+    for page in range(room - 256 - 64):  # leaves 64 above the high watermark
+        auto.shell.fault(auto.process, other, page)
+    _, along = auto.touch([100])
+    assert along <= 64 // readahead.AMPLE_SHARE
+    assert auto.shell.counters()["evictions"] == 0
+    auto.touch(shuffled(4096)[:64])
+    assert auto.touch([4000])[1] == 0, "memory is short"
+
+
+def test_blocks_shrink_if_what_came_along_is_evicted_unused_and_come_again_after_a_while():
+    auto = Auto(4096, 16384)
+    state = auto.shell.core.state.regions[auto.region]
+    auto.touch([0])
+    for step in range(1, 6):
+        state.along_unused = 100 * step
+        auto.touch([step * 600])
+    assert auto.blocks.most == 1
+    single = 0
+    for page in shuffled(4096):
+        single += auto.touch([page])[0]
+        if auto.blocks.most > 1:
+            break
+    assert readahead.TRY_AGAIN <= single <= readahead.TRY_AGAIN + 10
+    assert auto.blocks.most == readahead.FIRST_BLOCK
+    assert auto.blocks.patience == 2 * readahead.TRY_AGAIN
+    state.along_used += 100
+    auto.touch(next([page] for page in range(4096) if auto.shell.state_of(auto.region, page) == "ABSENT"))
+    assert auto.blocks.most == 2 * readahead.FIRST_BLOCK
+
+
+def test_with_random_access_there_are_no_blocks_and_a_size_is_for_the_policy_hinted():
+    auto = Auto(1024, 8192, hint="FHP=AUTO; ACCESS=RANDOM")
+    assert auto.touch([5, 500]) == (2, 0)
+    auto.shell.hint(auto.process, auto.region, "FHP=32K")
+    assert auto.touch([17]) == (1, 7)
+
+
+def test_blocks_of_a_bounded_number_of_regions_are_remembered(monkeypatch):
+    monkeypatch.setattr(readahead, "REGIONS", 2)
+    auto = Auto(64, 4096)
+    for _ in range(4):
+        auto.region = auto.shell.map(auto.process, 64)
+        auto.shell.hint(auto.process, auto.region, "FHP=AUTO")
+        auto.touch([0])
+    assert len(auto.shell.core.state.processes[auto.process].policies._alloc._blocks) == 2
