@@ -1,0 +1,59 @@
+"""Debian's redis-server, unmodified, with its heap in usmd: every value is right in an eighth of what it needs."""
+
+import contextlib
+import os
+import random
+
+import pytest
+
+from bench.redis_server import NoRedisError, Redis, program, redis_server
+from tests.support.daemon import wait_equal, wait_until
+from tests.support.native import managed
+from tests.support.real_daemon import FRAMES, in_use, real_daemon
+
+KEYS = range(2500)
+SIZE = 3000
+"""7.5 MB in all; the daemon has 1 MiB."""
+
+
+@pytest.fixture(autouse=True)
+def need_redis():
+    try:
+        program()
+    except NoRedisError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+
+
+@contextlib.contextmanager
+def redis(daemon, folder):
+    folder.mkdir(exist_ok=True)
+    with redis_server(folder, managed(daemon.address, name="redis")) as (process, path):
+        client = Redis(path)
+        try:
+            yield process, client, folder / "redis.log"
+        finally:
+            client.close()
+
+
+def test_every_value_is_right_and_what_is_deleted_goes_back(tmp_path):
+    with real_daemon(tmp_path, swap="memory:64MiB") as daemon:
+        with redis(daemon, tmp_path / "redis") as (_, client, log):
+            client.set(KEYS, SIZE)
+            assert daemon.counters()["swap_outs"] > 4 * FRAMES
+            some = random.Random(1).sample(KEYS, 300)
+            assert client.wrong(some, SIZE) == []
+            client.set(some, SIZE, salt=1)
+            assert client.wrong(some, SIZE, salt=1) == []
+            assert client.wrong(sorted(set(KEYS).difference(some)), SIZE) == []
+
+            with pytest.raises(RuntimeError, match="ERR"):
+                client.ask([b"BGSAVE"])
+            assert "Can't save in background: fork: Cannot allocate memory" in log.read_text()
+            assert "fork is refused" in log.read_text()
+
+            used = sum(in_use(daemon)[1:])
+            client.ask([b"FLUSHALL"], [b"MEMORY", b"PURGE"])
+            wait_until(lambda: sum(in_use(daemon)[1:]) < used // 4, "frames and slots of what was deleted are free")
+            client.set(KEYS[:100], SIZE, salt=2)
+            assert client.wrong(KEYS[:100], SIZE, salt=2) == []
+        wait_equal(lambda: in_use(daemon), (0, 0, 0), "nothing is left of a server that was killed")
