@@ -17,6 +17,7 @@ from bench import (
     hostile,
     memflt,
     real_faults,
+    redis,
     replay,
     scan,
     side_by_side,
@@ -44,6 +45,7 @@ BENCHES: Final[dict[str, Callable[[], None]]] = {
     "hostile": hostile.main,
     "sight": sight.main,
     "memflt": memflt.main,
+    "redis": redis.main,
 }
 
 

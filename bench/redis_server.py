@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 START_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 120.0
@@ -55,6 +55,12 @@ class Redis:
             raise
         self._reader = self._socket.makefile("rb")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the connection."""
         self._reader.close()
@@ -82,6 +88,14 @@ class Redis:
     def set(self, numbers: Sequence[int], size: int, salt: int = 0) -> None:
         """Give keys the values that belong to them."""
         self.ask(*((b"SET", key_of(each), value_of(each, size, salt)) for each in numbers))
+
+    def value_of_many(self, numbers: Sequence[int], size: int) -> bytes | None:
+        """The value that some of the keys share, instead of having the one that belongs to each; None if none do."""
+        for number in numbers:
+            (value,) = self.ask((b"GET", key_of(number)))
+            if value != value_of(number, size):
+                return value
+        return None
 
     def wrong(self, numbers: Sequence[int], size: int, salt: int = 0, also: bytes | None = None) -> list[int]:
         """The keys that do not have the value that belongs to them, nor the value `also`."""

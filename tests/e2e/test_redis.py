@@ -27,17 +27,13 @@ def need_redis():
 @contextlib.contextmanager
 def redis(daemon, folder):
     folder.mkdir(exist_ok=True)
-    with redis_server(folder, managed(daemon.address, name="redis")) as (process, path):
-        client = Redis(path)
-        try:
-            yield process, client, folder / "redis.log"
-        finally:
-            client.close()
+    with redis_server(folder, managed(daemon.address, name="redis")) as (_, path), Redis(path) as client:
+        yield client, folder / "redis.log"
 
 
 def test_every_value_is_right_and_what_is_deleted_goes_back(tmp_path):
     with real_daemon(tmp_path, swap="memory:64MiB") as daemon:
-        with redis(daemon, tmp_path / "redis") as (_, client, log):
+        with redis(daemon, tmp_path / "redis") as (client, log):
             client.set(KEYS, SIZE)
             assert daemon.counters()["swap_outs"] > 4 * FRAMES
             some = random.Random(1).sample(KEYS, 300)

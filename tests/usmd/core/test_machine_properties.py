@@ -307,15 +307,16 @@ class CoreMachine(RuleBasedStateMachine):
         first, count = self.some_pages(key, first, count)
         reply_to = self.next_fault
         self.next_fault += 1
+        before, pages = list(self.model[key]), range(first, first + count)
+        for page in pages:
+            self.model[key][page] = OneOf(bytes(PAGE), before[page])
+        self.discards[reply_to] = key, pages, set(pages)  # now, because a thread may store before it is done
         try:
             self.shell.do(events.Discard(process, region, first, count, reply_to))
         except InvalidArgument:
             assert any(pin[1] == region and first < pin[2] + pin[3] and pin[2] < first + count for pin in self.pins)
-            return
-        pages = self.model[key]
-        for page in range(first, first + count):
-            pages[page] = OneOf(bytes(PAGE), pages[page])
-        self.discards[reply_to] = key, range(first, first + count), set(range(first, first + count))
+            self.model[key] = before
+            del self.discards[reply_to]
 
     @precondition(lambda self: self.live())
     @rule(pick=INDEX)

@@ -666,7 +666,7 @@ class MemoryRequest(_message.Message):
     @_builtins.property
     def discard(self) -> Global___MemoryDiscard:
         """Pages whose bytes are given up. After the reply they read as zeros, and have no frame and no slot until they are
-        touched. A touch before the reply finds the old bytes or zeros.
+        touched. A touch before the reply finds the old bytes or zeros, and what it stores may stay.
         """
 
     def __init__(
