@@ -29,6 +29,7 @@
 static int active = -1; /* -1: not known yet */
 static size_t least_size = LEAST_SIZE;
 static bool required, children_may_exec;
+static pid_t home; /* the process that may begin a session: not a child by vfork, which would begin its parent's */
 
 static bool is_active(void) {
     if (active < 0) {
@@ -36,6 +37,7 @@ static bool is_active(void) {
         least_size = size != NULL && strtoull(size, NULL, 10) > 0 ? (size_t)strtoull(size, NULL, 10) : LEAST_SIZE;
         required = secure_getenv("USM_REQUIRE") != NULL;
         children_may_exec = fork_rule != NULL && strcmp(fork_rule, "exec-only") == 0;
+        home = (pid_t)syscall(SYS_getpid);
         active = secure_getenv("USM_RUN") != NULL;
     }
     return active;
@@ -43,6 +45,9 @@ static bool is_active(void) {
 
 /* With the lock: whether there is a session, which the first call begins. */
 static bool started(void) {
+    if (usm.state == USM_UNTRIED && home != (pid_t)syscall(SYS_getpid)) {
+        return false;
+    }
     if (usm.state == USM_UNTRIED && !usm_begin(NULL, NULL)) {
         char line[USM_ERROR_TEXT + 64];
         snprintf(line, sizeof line, "%s; %s", usm.words, required ? "it does not start" : "it runs without usmd");
@@ -352,7 +357,11 @@ static pid_t fork_by(const char *name) {
 
 static pid_t fork_of(const char *name) {
     if (!is_active() || usm.base == NULL || in_child()) {
-        return fork_by(name);
+        pid_t child = fork_by(name);
+        if (child == 0 && usm.state == USM_UNTRIED) {
+            home = (pid_t)syscall(SYS_getpid);
+        }
+        return child;
     }
     if (!children_may_exec) {
         usm_say("fork is refused: a child would not have this program's memory, which is usmd's (a child that only "

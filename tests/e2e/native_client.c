@@ -199,6 +199,11 @@ static int status_of(pid_t child) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+static void map_and_leave(void) {
+    memset(map(MEBIBYTE), 1, MEBIBYTE);
+    _exit(7);
+}
+
 static void spawn_children(char *self) {
     static char *arguments[] = {NULL, "exit", "7", NULL};
     extern char **environ;
@@ -237,6 +242,18 @@ int main(int count, char **arguments) {
         }
         printf("%d\n", child < 0 ? errno : status_of(child));
         CHECK(all(mapped, MEBIBYTE, 6));
+    } else if (strcmp(what, "children first") == 0) { /* both have a mapping before this process has one */
+        pid_t by_vfork = vfork();
+        if (by_vfork == 0) {
+            map_and_leave();
+        }
+        CHECK(status_of(by_vfork) == 7);
+        pid_t by_fork = fork();
+        if (by_fork == 0) {
+            map_and_leave();
+        }
+        CHECK(status_of(by_fork) == 7);
+        memset(map(MEBIBYTE), 1, MEBIBYTE);
     } else if (strcmp(what, "touch in child") == 0) {
         char *mapped = map(MEBIBYTE);
         *mapped = 6;

@@ -91,6 +91,12 @@ def test_with_exec_only_a_child_may_exec_and_has_none_of_the_memory(daemon, clie
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{-signal.SIGSEGV}\ndone\n", "")
 
 
+def test_a_child_by_fork_may_have_a_session_before_its_parent_and_one_by_vfork_begins_none(daemon, client):
+    done = run_managed(daemon, client, "children first", name="family", require=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    assert len(daemon.events("process_attached", name="family")) == 2
+
+
 def test_a_program_that_becomes_another_one_gets_a_new_session(daemon, client):
     done = run_managed(daemon, client, "exec", malloc=require_jemalloc(), name="twice")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -1,6 +1,8 @@
 """The messages of the library in C against those of protobuf, and bytes that are no message."""
 
 import ctypes
+import functools
+import mmap
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,7 @@ class Outcome(ctypes.Structure):
 
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory):
-    """The code, with checks of every access to memory where the compiler has them: what is out of bounds ends it."""
+    """The code alone."""
     library = compiled(tmp_path_factory.mktemp("wire"), SOURCES / "wire.c", options=("-shared", "-fPIC"))
     return ctypes.CDLL(str(library))
 
@@ -82,10 +84,28 @@ def test_a_request_that_does_not_fit_is_not_sent(wire):
     assert message.too_long
 
 
+@functools.cache
+def guarded():
+    """Addresses of a page, and of its end, behind which nothing can be read."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pages = mmap.mmap(-1, 2 * PACKET)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    assert libc.mprotect(ctypes.c_void_p(start + PACKET), ctypes.c_size_t(PACKET), 0) == 0
+    return pages, start + PACKET
+
+
+def at_the_end(data):
+    """The address of data that ends where nothing can be read any more: what is read beyond it ends the test."""
+    _, end = guarded()
+    ctypes.memmove(end - len(data), data, len(data))
+    return ctypes.c_void_p(end - len(data))
+
+
 def decoded(wire, data):
     reply = Reply()
     wire.usm_decode_reply.restype = ctypes.c_bool
-    return reply if wire.usm_decode_reply(data, ctypes.c_size_t(len(data)), ctypes.byref(reply)) else None
+    good = wire.usm_decode_reply(at_the_end(data), ctypes.c_size_t(len(data)), ctypes.byref(reply))
+    return reply if good else None
 
 
 @given(
@@ -125,7 +145,7 @@ def outcomes(wire, data):
     at, found, outcome, all_of_them = ctypes.c_size_t(0), ctypes.c_bool(True), Outcome(), []
     while found:
         if not wire.usm_decode_outcome(
-            data, ctypes.c_size_t(len(data)), ctypes.byref(at), ctypes.byref(outcome), ctypes.byref(found)
+            at_the_end(data), ctypes.c_size_t(len(data)), ctypes.byref(at), ctypes.byref(outcome), ctypes.byref(found)
         ):
             return None
         if found:
