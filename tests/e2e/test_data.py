@@ -22,7 +22,7 @@ SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "0"))
 MEMORY = 1 << 20
 CLIENTS = {
     "plain": "first_fit",
-    "yielding": "async_aware",
+    "yielding": "async_aware(regular=readahead(auto=true))",
     "huge": "flexible_huge_pages",
     "both": "async_aware(regular=flexible_huge_pages(size=2M))",
 }

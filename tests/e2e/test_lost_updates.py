@@ -75,9 +75,10 @@ def test_increments_of_several_processes_are_exact_while_their_pages_come_and_go
         assert bool(counters["rescued"]) == (sampling != '"off"')
 
 
-def test_increments_are_exact_in_huge_folios_that_are_split_as_their_pages_go(tmp_path):
-    pages = 8 * PAGES
-    flags = ("--memory", str(pages * PAGE), "--alloc", "flexible_huge_pages(size=2M)", "--swap", "memory:32MiB")
+@pytest.mark.parametrize("alloc", ["flexible_huge_pages(size=2M)", "readahead(auto=true)"])
+def test_increments_are_exact_in_huge_folios_that_are_split_as_their_pages_go(tmp_path, alloc):
+    pages = 16 * PAGES
+    flags = ("--memory", str(pages * PAGE), "--alloc", alloc, "--swap", "memory:64MiB")
     with shmem_enabled("advise"):
         before = folios_so_far()
         with running_daemon(tmp_path, *flags, mechanism="userfaultfd") as daemon:
@@ -85,7 +86,8 @@ def test_increments_are_exact_in_huge_folios_that_are_split_as_their_pages_go(tm
             assert [(each["wrong"], each["lost"]) for each in said] == [(0, 0)] * CLIENTS
             counters = daemon.counters()
             assert min(counters[key] for key in ("swap_outs", "swap_ins", "read_ahead")) > SECONDS
-            assert [counters[key] for key in ("poisoned", "swap_read_errors", "swap_write_errors")] == [0, 0, 0]
+            # Not `poisoned`: a fault on a page that has just come in may wait for that as its region is unmapped.
+            assert [counters[key] for key in ("swap_read_errors", "swap_write_errors")] == [0, 0]
         assert folios_so_far() > before
 
 
