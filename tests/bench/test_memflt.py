@@ -14,6 +14,8 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(memflt, "SWAP", "8MiB")
     monkeypatch.setattr(memflt, "LENGTH", 4 << 20)
     monkeypatch.setattr(memflt, "ROUNDS", 1)
+    monkeypatch.setattr(memflt, "LITTLE", "2MiB")
+    monkeypatch.setattr(memflt, "TOUCHES", 20)
     monkeypatch.setattr(memflt, "OUT", tmp_path / "out" / "memflt.png")
 
 
@@ -34,7 +36,8 @@ def test_each_side_has_a_line_and_the_picture_is_drawn(tiny, programs, capsys):
     assert [line.split()[1] for line in of_usmd] == list(memflt.SIZES)
     assert all(len(line.split()) == 2 + 2 * len(memflt.ORDERS) for line in of_usmd)
     assert sum(line.startswith("  kernel, ") for line in lines) == 3
-    assert sum("(aim " in line for line in lines) == 3
+    assert sum("(aim " in line for line in lines) == 3 + len(memflt.ORDERS) + 1
+    assert [line.split()[1] for line in lines if " us a touch, " in line] == list(memflt.PRESSED)
     assert memflt.OUT.read_bytes().startswith(b"\x89PNG")
 
 

@@ -117,8 +117,8 @@ class RealRegion:
     """A region's bytes and its residency map, each a memfd that the daemon maps and the client gets."""
 
     __slots__ = (
-        "account", "address", "client", "emptied", "has_folios", "held", "mapping", "memfd", "page_count", "region_id",
-        "residency", "residency_fd", "shared", "unfreed",
+        "account", "address", "client", "emptied", "folios", "has_folios", "held", "mapping", "memfd",
+        "no_folios_until", "page_count", "region_id", "residency", "residency_fd", "shared", "unfreed",
     )  # fmt: skip
 
     def __init__(
@@ -138,6 +138,10 @@ class RealRegion:
         """Waits until a job that a client has delayed too long is done; None if there was none."""
         self.has_folios = False
         """Whether pages of it may be parts of larger folios."""
+        self.folios: set[int] = set()
+        """Blocks of ALIGNMENT bytes that hold folios of which no page was punched yet."""
+        self.no_folios_until = 0.0
+        """No folio is asked for before, because the kernel had none."""
         self.unfreed: dict[int, int] = {}
         """Runs of bytes (offset: length) that were punched and still take memory, see `punch_parts`."""
         self.memfd = _memfd(f"usmd-{region_id}", page_count * page_size)
@@ -174,6 +178,19 @@ class RealRegion:
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the region. A read through the mapping would turn holes into pages of zeros, for the client too."""
         return os.pread(self.memfd, length, offset)
+
+    def splits(self, runs: Iterable[Run]) -> int:
+        """How many blocks with folios a punch of these ranges splits; they count as split from then on."""
+        if not self.folios:
+            return 0
+        hit = {
+            block
+            for offset, length in runs
+            for block in range(offset // ALIGNMENT, (offset + length - 1) // ALIGNMENT + 1)
+            if block in self.folios
+        }
+        self.folios -= hit
+        return len(hit)
 
     def punch_parts(self, runs: Iterable[Run]) -> None:
         """Give back the memory of ranges that may be parts of folios. May wait for a client; raises OSError.

@@ -17,18 +17,18 @@ from usmd.errors import LimitExceeded
 from usmd.mechanism import huge_folios, uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.off_loop import punch
-from usmd.mechanism.real_region import RealRegion
+from usmd.mechanism.real_region import ALIGNMENT, RealRegion
 from usmd.mechanism.sampler import why_no_features
 from usmd.mechanism.staging import Block
 from usmd.mechanism.uffd import HEARS_TOUCHES, Feature
 
 TRIED: Final = (1 << 16, 1 << 18, 1 << 19, 2 << 20)
 """Bytes for which the ways are tried out; a run of more bytes than one takes the way of that one."""
-_ROUNDS: Final = 5
+_ROUNDS: Final = 3
 _CLEARLY: Final = 0.9
 """Another way than UFFDIO_ZEROPAGE is taken if it takes at most this part of its time."""
 REST_SECONDS: Final = 1.0
-"""For so long no folio is asked for after the kernel had none."""
+"""For so long a region asks for no folio after the kernel had none for it."""
 
 
 class Way(NamedTuple):
@@ -47,13 +47,12 @@ Ways = tuple[tuple[int, Way], ...]
 class Zeroing:
     """Fills runs of pages with zeros."""
 
-    __slots__ = ("_clock", "_least", "_rests_until", "_ways", "_zeros")
+    __slots__ = ("_clock", "_least", "_ways", "_zeros")
 
     def __init__(self, ways: Ways = (), clock: Callable[[], float] = time.monotonic) -> None:
         self._ways = ways
         self._least = min((size for size, _ in ways), default=1 << 62)
         self._clock = clock
-        self._rests_until = 0.0
         self._zeros = Block(huge_folios.LARGEST)
         """Never written to, so it takes no memory."""
 
@@ -75,11 +74,20 @@ class Zeroing:
                     if part < count:
                         break
                 offset, length = offset + done, length - done
-            elif way.folio and HEARS_TOUCHES in client.features and self._clock() >= self._rests_until:
+            elif self._may_have_folios(region, client, way.folio):
                 self._by_folios(region, client, offset, length, way.folio)
                 return
         if length:
             client.zero(region.region_id, offset, length)
+
+    def _may_have_folios(self, region: RealRegion, client: ClientMemory, folio: int) -> bool:
+        """Whether runs of a region may come by folios of this size (0: none), and the kernel had some lately."""
+        return (
+            folio > 0
+            and HEARS_TOUCHES in client.features
+            and region.address % folio == 0
+            and self._clock() >= region.no_folios_until
+        )
 
     def _by_folios(self, region: RealRegion, client: ClientMemory, offset: int, length: int, folio: int) -> None:
         """Fill the aligned part of a range by folios, and what is before and behind it, or was left, without."""
@@ -88,9 +96,10 @@ class Zeroing:
         if first < last:
             huge_folios.take(region.address + first, last - first, folio)
             region.has_folios = True
+            region.folios.update(range(first // ALIGNMENT, (last - 1) // ALIGNMENT + 1))
             done = client.map_present(region.region_id, first, last - first)
             if done < last - first:
-                self._rests_until = self._clock() + REST_SECONDS
+                region.no_folios_until = self._clock() + REST_SECONDS
             if offset < first:
                 client.zero(region.region_id, offset, first - offset)
             offset = first + done
@@ -99,7 +108,7 @@ class Zeroing:
 
 
 def try_out(offer: uffd.Offer, folios: huge_folios.Folios, stopwatch: Callable[[], float] = time.thread_time) -> Ways:
-    """Find the fastest way for each of TRIED by trying, which takes some 20 ms; none if nothing can be tried."""
+    """Find the fastest way for each of TRIED by trying, which takes some 10 ms; none if nothing can be tried."""
     if uffd.usable(offer):
         return ()
     sizes = () if why_no_features(offer.features) else folios.sizes

@@ -17,6 +17,7 @@ from usmd.mechanism import huge_folios, uffd, zeroing
 from usmd.mechanism.base import Busy
 from usmd.mechanism.huge_folios import Folios
 from usmd.mechanism.uffd import Feature, Offer
+from usmd.mechanism.userfaultfd import SPLIT_PAGES
 from usmd.mechanism.zeroing import COPY, ZEROPAGE, Way, Zeroing, try_out
 
 FOLIO = 2 << 20
@@ -198,6 +199,26 @@ def test_every_way_fills_what_is_missing_and_leaves_what_the_client_put_there(ma
     assert seen(world, 41, 1024 - 41) == bytes((1024 - 41) * HARDWARE_PAGE)
     write(world.at(40) + 1, b"!").result()
     assert seen(world, 40, 1)[:5] == b"m!ne\0"
+
+
+def test_a_region_that_is_not_aligned_gets_no_folios(huge):
+    huge.memory._zeroing = Zeroing(((FOLIO, HUGE),))
+    huge.region.address += HARDWARE_PAGE
+    zero(huge, 0, 512)
+    assert not huge.region.has_folios
+
+
+def test_a_punch_that_splits_folios_may_take_longer(huge, monkeypatch):
+    huge.region.shared = True
+    may_take = []
+    monkeypatch.setattr(huge.memory._punching, "run", lambda job, pages, account: may_take.append(pages) or job())
+    zero(huge, 0, PAGES)
+    assert huge.region.folios == {0, 1, 2}
+    huge.memory.release([key(page) for page in (5, 700, 701)])
+    huge.memory.release([key(page) for page in (6, 702)])
+    huge.memory.release([key(page) for page in range(1024, PAGES)])
+    assert may_take == [3 + 2 * SPLIT_PAGES, 2, 512 + SPLIT_PAGES]
+    assert huge.region.folios == set()
 
 
 def test_a_client_that_hears_of_no_minor_faults_gets_no_folios(make):
