@@ -1,5 +1,5 @@
-/* A database in C whose memory is usmd's: an index that every query needs, and a cache of records, larger than the memory
-   there is. Two hints say which is which, so that scans of the cache do not push the index out.
+/* A database in C whose memory is usmd's: an index that every query needs, and a cache of records, larger than the
+   memory there is. Two hints say which is which, so that scans of the cache do not push the index out.
 
    cc -O2 examples/database.c $(pkg-config --cflags --libs usm) -o database
    ./database RECORDS QUERIES [plain]

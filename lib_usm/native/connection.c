@@ -19,7 +19,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define SECONDS 10       /* for each answer; then usmd counts as gone */
+#define SECONDS 10 /* for each answer; then usmd counts as gone */
 #define MOST_DESCRIPTORS 4
 #define DESCRIPTORS_FROM 200 /* out of the way of programs that count on low descriptors */
 #define SYSTEM_FOLDER "/run/usmd"
@@ -116,7 +116,7 @@ static bool send_packet(int socket, const struct usm_message *message, int descr
 
 /* The answer in `reply`, and the `wanted` descriptors that come with it. False if there is none, or a wrong one. */
 static bool receive(int socket, struct usm_reply *reply, int *descriptors, size_t wanted) {
-    unsigned char bytes[USM_PACKET];
+    static unsigned char bytes[USM_PACKET]; /* of the lock: stacks may be small */
     union {
         char bytes[CMSG_SPACE(MOST_DESCRIPTORS * sizeof(int))];
         struct cmsghdr aligned;
@@ -145,6 +145,10 @@ static bool receive(int socket, struct usm_reply *reply, int *descriptors, size_
     if (got == 0) {
         usm_close_all(found, count);
         return usm_fail(ECONNRESET, "usmd has closed the connection");
+    }
+    if (count < wanted && (header.msg_flags & MSG_CTRUNC) != 0) {
+        usm_close_all(found, count);
+        return usm_fail(EMFILE, "the descriptors of the region cannot be taken: %s", strerror(EMFILE));
     }
     bool good = !(header.msg_flags & MSG_TRUNC) && usm_decode_reply(bytes, (size_t)got, reply);
     if (!good || (reply->reason == 0 && count != wanted)) {
@@ -192,15 +196,12 @@ static void lost(void) {
     }
 }
 
-bool usm_ask(const struct usm_message *message, int send, struct usm_reply *reply, int *descriptors,
-                size_t wanted) {
+bool usm_ask(const struct usm_message *message, int send, struct usm_reply *reply, int *descriptors, size_t wanted) {
     reply->reason = 0;
     if (!send_packet(usm.connection, message, send) || !receive(usm.connection, reply, descriptors, wanted)) {
-        int error = usm.error;
         if (!message->too_long) {
             lost();
         }
-        usm.error = error;
         return false;
     }
     if (reply->reason != 0) {
@@ -295,8 +296,10 @@ bool usm_open_userfaultfd(void) {
         made = (int)syscall(SYS_userfaultfd, flags);
     }
     if (made < 0) {
-        return usm_fail(errno, "this process may not have page faults of system calls served (%s); `usmctl doctor` says "
-                           "how to allow it", strerror(errno));
+        return usm_fail(errno,
+                        "this process may not have page faults of system calls served (%s); `usmctl doctor` says how "
+                        "to allow it",
+                        strerror(errno));
     }
     usm.userfaultfd = out_of_the_way(made);
     return true;

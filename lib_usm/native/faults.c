@@ -1,5 +1,5 @@
-/* Faults that are asked for: a stream socket of the session's, on which a fault is answered when its pages are in memory,
-   or with the reason why they cannot be. A touch that cannot be served is SIGBUS instead. */
+/* Faults that are asked for: a stream socket of the session's, on which a fault is answered when its pages are in
+   memory, or with the reason why they cannot be. A touch that cannot be served is SIGBUS instead. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,8 +20,8 @@
 static int lock; /* of the stream: the session's is not held while a device is read */
 
 bool usm_open_stream(void) {
-    struct usm_message message;
-    struct usm_reply reply;
+    static struct usm_message message; /* of the lock: stacks may be small */
+    static struct usm_reply reply;
     struct timeval seconds = {.tv_sec = SECONDS};
     if (usm.stream < 0) {
         usm_encode_stream(&message);
@@ -73,8 +73,8 @@ static bool wait_for(uint64_t id, struct usm_outcome *outcome) {
 
 static int bring_in(size_t page, size_t pages, char *words, size_t room) {
     static uint64_t last_id;
-    struct usm_message message;
-    struct usm_outcome outcome;
+    static struct usm_message message; /* of the lock: stacks may be small */
+    static struct usm_outcome outcome;
     usm_encode_fault(&message, ++last_id, usm.region_id, page, pages);
     if (usm.stream < 0 || !move(true, message.bytes, message.length) || !wait_for(last_id, &outcome)) {
         usm_close_all(&usm.stream, usm.stream >= 0);

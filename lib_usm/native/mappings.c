@@ -34,8 +34,8 @@ static bool discard(size_t first, size_t pages) {
     first = (first + unit - 1) / unit * unit;
     size_t step = AT_ONCE / usm_hardware_page();
     for (; first < end; first += step) {
-        struct usm_message message;
-        struct usm_reply reply;
+        static struct usm_message message; /* of the lock: stacks may be small */
+        static struct usm_reply reply;
         size_t count = end - first < step ? end - first : step;
         usm_encode_discard(&message, usm.region_id, first * usm_hardware_page(), count * usm_hardware_page());
         if (usm.state != USM_READY || !usm_ask(&message, -1, &reply, NULL, 0)) {

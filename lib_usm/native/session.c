@@ -35,8 +35,8 @@ static void printable_name(const char *name, char *to) {
 }
 
 static bool map_region(const char *name, uint64_t wanted) {
-    struct usm_message message;
-    struct usm_reply reply;
+    static struct usm_message message; /* of the lock: stacks may be small */
+    static struct usm_reply reply;
     int descriptors[2];
     for (;; wanted /= 2) { /* the session may be allowed less, by memory.max_mapped */
         usm_encode_map(&message, wanted, name);
@@ -99,8 +99,8 @@ static uint64_t number_of(const char *variable) {
 }
 
 static bool begin(const char *address, const char *name) {
-    struct usm_message message;
-    struct usm_reply reply;
+    static struct usm_message message; /* of the lock: stacks may be small */
+    static struct usm_reply reply;
     char of_session[65];
     printable_name(name, of_session);
     if (!usm_connect_to(address) || !usm_open_userfaultfd()) {
@@ -159,8 +159,8 @@ bool usm_begin(const char *address, const char *name) {
 }
 
 bool usm_ask_hint(size_t offset, size_t length, const char *text, char *unheeded, size_t room) {
-    struct usm_message message;
-    struct usm_reply reply;
+    static struct usm_message message; /* of the lock: stacks may be small */
+    static struct usm_reply reply;
     usm_encode_hint(&message, usm.region_id, offset, length, text);
     bool good = usm_ask(&message, -1, &reply, NULL, 0);
     if (good && unheeded != NULL) {

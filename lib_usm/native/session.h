@@ -1,6 +1,6 @@
-/* The one session of this process, its one region, and the mappings in it. All functions but those of the lock want the
-   lock, and leave errno undefined. Nothing here calls malloc, or any function that may; memory is mapped by system calls,
-   so nothing here is interposed. */
+/* The one session of this process, its one region, and the mappings in it. All functions but those of the lock want
+   the lock, and leave errno undefined. Nothing here calls malloc, or any function that may; memory is mapped by system
+   calls, so nothing here is interposed. Large buffers are static, because a stack may be small. */
 
 #ifndef USM_SESSION_H
 #define USM_SESSION_H

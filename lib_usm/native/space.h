@@ -24,7 +24,8 @@ struct usm_space {
 /* Bytes of memory of zeros that a space of so many pages takes. */
 size_t usm_space_bytes(size_t pages);
 void usm_space_make(struct usm_space *space, void *memory, size_t pages, size_t unit);
-/* Takes pages, from a multiple of `align` on if there is room, else from any unit; returns the first, or USM_NOWHERE. */
+/* Takes pages, from a multiple of `align` on if there is room, else from any unit; returns the first, or
+   USM_NOWHERE. */
 size_t usm_space_take(struct usm_space *space, size_t pages, size_t align);
 /* Takes pages from `first` on, if they and the rest of their units are free. */
 bool usm_space_take_at(struct usm_space *space, size_t first, size_t pages);

@@ -1,3 +1,5 @@
+/* Protocol buffers, as far as wire.h needs them. */
+
 #include "wire.h"
 
 #include <string.h>
@@ -50,81 +52,83 @@ static void clear(struct usm_message *message) {
     message->too_long = false;
 }
 
-static void put_message(struct usm_message *to, unsigned field, const struct usm_message *inner) {
-    put_bytes(to, field, inner->bytes, inner->length);
-    to->too_long = to->too_long || inner->too_long;
+/* Begins a message in a field; returns where it begins. Its length is written when it ends, always in two bytes. */
+static size_t open_message(struct usm_message *to, unsigned field) {
+    put_varint(to, field << 3 | BYTES);
+    put(to, "\x80\0", 2);
+    return to->length;
 }
 
-static void request(struct usm_message *to, unsigned field, const struct usm_message *inner) {
+static void close_message(struct usm_message *to, size_t from) {
+    if (!to->too_long) { /* then it is shorter than 2 to the 14th */
+        size_t length = to->length - from;
+        to->bytes[from - 2] = (unsigned char)(0x80 | (length & 0x7F));
+        to->bytes[from - 1] = (unsigned char)(length >> 7);
+    }
+}
+
+static size_t request(struct usm_message *to, unsigned field) {
     clear(to);
-    put_message(to, field, inner);
+    return open_message(to, field);
 }
 
 void usm_encode_begin(struct usm_message *to, const char *name, const char *alloc, const char *evict,
                       uint64_t memory_max) {
-    struct usm_message inner;
-    clear(&inner);
-    put_text(&inner, 1, name);
-    put_text(&inner, 2, alloc);
-    put_text(&inner, 3, evict);
-    put_number(&inner, 4, 1); /* faults of system calls are reported, see session.c */
-    put_number(&inner, 5, memory_max);
-    request(to, 4, &inner);
+    size_t from = request(to, 4);
+    put_text(to, 1, name);
+    put_text(to, 2, alloc);
+    put_text(to, 3, evict);
+    put_number(to, 4, 1); /* faults of system calls are reported, see connection.c */
+    put_number(to, 5, memory_max);
+    close_message(to, from);
 }
 
 void usm_encode_map(struct usm_message *to, uint64_t length, const char *name) {
-    struct usm_message inner;
-    clear(&inner);
-    put_number(&inner, 1, length);
-    put_text(&inner, 2, name);
-    request(to, 5, &inner);
+    size_t from = request(to, 5);
+    put_number(to, 1, length);
+    put_text(to, 2, name);
+    close_message(to, from);
 }
 
 void usm_encode_mapped(struct usm_message *to, uint64_t region_id, uint64_t address) {
-    struct usm_message inner;
-    clear(&inner);
-    put_number(&inner, 1, region_id);
-    put_number(&inner, 2, address);
-    request(to, 3, &inner);
+    size_t from = request(to, 3);
+    put_number(to, 1, region_id);
+    put_number(to, 2, address);
+    close_message(to, from);
 }
 
 void usm_encode_hint(struct usm_message *to, uint64_t region_id, uint64_t offset, uint64_t length, const char *text) {
-    struct usm_message inner;
-    clear(&inner);
-    put_number(&inner, 1, region_id);
-    put_number(&inner, 2, offset);
-    put_number(&inner, 3, length);
-    put_bytes(&inner, 4, text, strlen(text));
-    request(to, 7, &inner);
+    size_t from = request(to, 7);
+    put_number(to, 1, region_id);
+    put_number(to, 2, offset);
+    put_number(to, 3, length);
+    put_bytes(to, 4, text, strlen(text));
+    close_message(to, from);
 }
 
 void usm_encode_discard(struct usm_message *to, uint64_t region_id, uint64_t offset, uint64_t length) {
-    struct usm_message inner;
-    clear(&inner);
-    put_number(&inner, 1, region_id);
-    put_number(&inner, 2, offset);
-    put_number(&inner, 3, length);
-    request(to, 9, &inner);
+    size_t from = request(to, 9);
+    put_number(to, 1, region_id);
+    put_number(to, 2, offset);
+    put_number(to, 3, length);
+    close_message(to, from);
 }
 
 void usm_encode_stream(struct usm_message *to) {
-    struct usm_message inner;
-    clear(&inner);
-    request(to, 8, &inner);
+    close_message(to, request(to, 8));
 }
 
 void usm_encode_fault(struct usm_message *to, uint64_t fault_id, uint64_t region_id, uint64_t page, uint64_t pages) {
-    struct usm_message fault, faults;
-    clear(&fault);
-    put_number(&fault, 1, fault_id);
-    put_number(&fault, 2, region_id);
-    put_number(&fault, 3, page);
-    put_number(&fault, 4, pages);
-    request(&faults, 1, &fault);
+    static const unsigned char prefix[5]; /* its length is the last byte: a fault takes less than 256 bytes */
     clear(to);
-    unsigned char prefix[5] = {0, 0, 0, (unsigned char)(faults.length >> 8), (unsigned char)faults.length};
     put(to, prefix, sizeof prefix);
-    put(to, faults.bytes, faults.length);
+    size_t from = open_message(to, 1);
+    put_number(to, 1, fault_id);
+    put_number(to, 2, region_id);
+    put_number(to, 3, page);
+    put_number(to, 4, pages);
+    close_message(to, from);
+    to->bytes[sizeof prefix - 1] = (unsigned char)(to->length - sizeof prefix);
 }
 
 /* Decoding */

@@ -1,7 +1,7 @@
 /* The few messages of proto/usm/v1/client.proto that a client of the memory socket needs, encoded and decoded.
 
-   Nothing here allocates memory or makes a system call. What comes from the daemon is read within its bounds whatever it
-   is; a message that is none is refused. */
+   Nothing here allocates memory or makes a system call. What comes from the daemon is read within its bounds whatever
+   it is; a message that is none is refused. */
 
 #ifndef USM_WIRE_H
 #define USM_WIRE_H

@@ -1,4 +1,5 @@
-/* A program that knows nothing of usmd; its first argument says what it does. It ends with 0 if every byte was right. */
+/* A program that knows nothing of usmd; its first argument says what it does. It ends with 0 if every byte was
+   right. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -161,7 +162,8 @@ static void use_maps(void) {
     }
 
     int pipes[2]; /* system calls wait for their pages */
-    CHECK(pipe(pipes) == 0 && write(pipes[1], first, 1000) == 1000 && read(pipes[0], first + 3 * MEBIBYTE, 1000) == 1000);
+    CHECK(pipe(pipes) == 0 && write(pipes[1], first, 1000) == 1000);
+    CHECK(read(pipes[0], first + 3 * MEBIBYTE, 1000) == 1000);
     CHECK(all(first, MEBIBYTE, 1) && all(first + 2 * MEBIBYTE, 2 * MEBIBYTE, 1));
     CHECK(munmap(first + PAGE / 2, PAGE) == -1 && errno == EINVAL);
 }
