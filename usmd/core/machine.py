@@ -154,11 +154,13 @@ class Core:
                 self._background.begin()
             if state.misbehaving:
                 self._mapping.replace_misbehaving()
-            if self._frames.free < state.begin_sampling_below:
+            free = self._frames.free
+            if free < state.begin_sampling_below:
                 self._sampler.begin_next()
             if self._work and not self._queue.asked:
                 self._go_on()
-            if self._frames.free < self._high + state.ahead:
+                free = self._frames.free
+            if free < self._high + state.ahead:
                 self.reclaim.between_marks()
             else:
                 self.reclaim.reclaiming = False
