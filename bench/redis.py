@@ -1,9 +1,10 @@
 """An unmodified redis-server: under `usmctl run` with faults of several sizes, without usmd, and in the kernel's swap.
 
-Each side starts a server, has a client store a different value under each key, and has redis-benchmark read and then
-overwrite keys at random. Then every value is checked: it is the one that was stored, or the one that redis-benchmark
-writes. The rounds of all sides alternate. usmd swaps to a file; daemon and server are in a cgroup that leaves the
-kernel's cache of that file little room, where there are cgroups. The kernel's side has a cgroup of the same memory.
+On each side redis-benchmark fills an empty server, a client stores a different value under each key, and then redis-
+benchmark reads and overwrites keys at random. Every value is checked after that: it is the one that was stored, or
+the one that redis-benchmark writes. The rounds of all sides alternate. usmd swaps to a file; daemon and server are in
+a cgroup that leaves the kernel's cache of that file little room, where there are cgroups. The kernel's side has a
+cgroup of the same memory.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ BYTES_A_KEY: Final = 1400
 SHARES: Final = {0.5: 200_000, 1.0: 60_000, 3.0: 8_000}
 """Size of all keys in units of the memory, and requests of each kind."""
 SIZES: Final = ("4K", "16K", "64K", "128K", "512K", "2M", "AUTO")
+KINDS: Final = ("FILL", "GET", "SET")
+"""SET of keys that are not there, GET, and SET of keys that are."""
 ROUNDS: Final = 2
 PIPELINE: Final = 16
 CLIENTS: Final = 16
@@ -126,13 +129,14 @@ def benchmark(running: Running, kind: str, requests: int, keys: int) -> Rate:
     return Rate(float(rows[0]["rps"]), float(rows[0]["p99_latency_ms"]), faults)
 
 
-def measure(side: Side, share: float, requests: int) -> tuple[Rate, Rate]:
-    """GET and SET of one side. Raises UnavailableError, or RuntimeError if a value is wrong."""
+def measure(side: Side, share: float, requests: int) -> tuple[Rate, ...]:
+    """What `KINDS` names, of one side. Raises UnavailableError, or RuntimeError if a value is wrong."""
     keys = range(int(share * MEMORY / BYTES_A_KEY))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usmd-bench-")))
         running = stack.enter_context(contextmanager(side.start)(folder))
         client = stack.enter_context(Redis(running.socket))
+        filled = benchmark(running, "set", min(requests, len(keys)), len(keys))
         client.set(keys, VALUE)
         got = benchmark(running, "get", requests, len(keys))
         wrong = client.wrong(keys, VALUE)
@@ -140,7 +144,7 @@ def measure(side: Side, share: float, requests: int) -> tuple[Rate, Rate]:
         wrong += client.wrong(keys, VALUE, also=client.value_of_many(keys, VALUE))
     if wrong:
         raise RuntimeError(f"{side.name}: {len(wrong)} values are wrong, that of key {wrong[0]} first")
-    return got, put
+    return filled, got, put
 
 
 def sides() -> list[Side]:
@@ -158,17 +162,16 @@ def sides() -> list[Side]:
 
 def compare(share: float, requests: int, all_sides: list[Side]) -> None:
     """Print a table, and the ratios, for one size of all keys."""
-    print(f"\n  keys of {share:g} times the memory, {requests:,} GET and SET a round")
-    print(f"  {'':14} {'GET/s':>9} {'p99 ms':>8} {'faults':>7}   {'SET/s':>9} {'p99 ms':>8} {'faults':>7}")
-    rounds: dict[str, list[tuple[Rate, Rate]]] = {}
+    print(f"\n  keys of {share:g} times the memory: {requests:,} GET and SET a round, and a FILL of each key at most")
+    print(f"  {'':14}" + "".join(f" {kind + '/s':>9} {'p99 ms':>8} {'faults':>7}  " for kind in KINDS))
+    rounds: dict[str, list[tuple[Rate, ...]]] = {}
     for number in range(ROUNDS):
         for side in all_sides if number % 2 == 0 else reversed(all_sides):
             rounds.setdefault(side.name, []).append(measure(side, share, requests))
-    medians = {name: tuple(_median([each[kind] for each in of]) for kind in (0, 1)) for name, of in rounds.items()}
+    medians = {name: [_median(list(each)) for each in zip(*of, strict=True)] for name, of in rounds.items()}
     for side in all_sides:
-        got, put = medians[side.name]
-        print(f"  {side.name:14} {_shown(got)}   {_shown(put)}")
-    for kind, name in enumerate(("GET", "SET")):
+        print(f"  {side.name:14}" + "".join(f" {_shown(each)}  " for each in medians[side.name]))
+    for kind, name in enumerate(KINDS):
         best = max(SIZES, key=lambda size: medians[f"usmd {size}"][kind].requests)
         rate = medians[f"usmd {best}"][kind].requests
         others = [name for name in medians if not name.startswith("usmd") or name in ("usmd 4K", "usmd AUTO")]

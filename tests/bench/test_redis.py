@@ -41,7 +41,7 @@ def test_each_side_has_a_line_and_the_best_its_ratios(monkeypatch, capsys):
     assert "kernel's swap: skipped: not to be had in this test" in out
     sides = ("without usmd", "usmd 4K")
     assert [line[2:16].strip() for line in out.splitlines() if line[2:16].strip() in sides] == list(sides)
-    assert out.count("best at ") == 2
+    assert out.count("best at ") == 3
 
 
 def test_a_value_that_is_not_what_was_stored_is_found(tmp_path):
