@@ -38,7 +38,7 @@ KERNEL_EXTRA: Final = 4 << 20
 VALUE: Final = 1024
 BYTES_A_KEY: Final = 1400
 """Of Redis's memory, for a key with such a value."""
-SHARES: Final = {0.5: 200_000, 1.0: 60_000, 3.0: 8_000}
+SHARES: Final = {0.5: 100_000, 1.0: 10_000, 3.0: 3_000}
 """Size of all keys in units of the memory, and requests of each kind."""
 SIZES: Final = ("4K", "16K", "64K", "128K", "512K", "2M", "AUTO")
 KINDS: Final = ("FILL", "GET", "SET")
