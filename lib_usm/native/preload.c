@@ -360,6 +360,7 @@ static pid_t fork_of(const char *name) {
         pid_t child = fork_by(name);
         if (child == 0 && usm.state == USM_UNTRIED) {
             home = (pid_t)syscall(SYS_getpid);
+            usm_in_child();
         }
         return child;
     }

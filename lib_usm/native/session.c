@@ -140,6 +140,16 @@ static bool begin(const char *address, const char *name) {
     return true;
 }
 
+static void close_session(void) {
+    usm_close_all(&usm.connection, usm.connection >= 0);
+    usm_close_all(&usm.userfaultfd, usm.userfaultfd >= 0);
+}
+
+void usm_in_child(void) {
+    close_session();
+    __atomic_store_n(&usm_session_lock, 0, __ATOMIC_RELEASE); /* its holder is not here */
+}
+
 bool usm_begin(const char *address, const char *name) {
     if (usm.state == USM_UNTRIED) {
         usm.owner = (pid_t)syscall(SYS_getpid);
@@ -150,8 +160,7 @@ bool usm_begin(const char *address, const char *name) {
                 syscall(SYS_munmap, usm.base, usm.length);
                 usm.base = NULL;
             }
-            usm_close_all(&usm.connection, usm.connection >= 0);
-            usm_close_all(&usm.userfaultfd, usm.userfaultfd >= 0);
+            close_session();
             usm.state = USM_FAILED;
         }
     }

@@ -58,6 +58,9 @@ void usm_say(const char *text);
 /* Whether this is the process that began the session: not a child of it by fork or vfork. */
 bool usm_is_owner(void);
 
+/* In a child by fork: another thread of the parent may have been beginning the session, with the lock. */
+void usm_in_child(void);
+
 /* Begins the session, and maps and registers the region, if that was not tried before; returns whether it is ready.
    What is NULL or 0 comes from the environment. */
 bool usm_begin(const char *address, const char *name);
