@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from usm_wire.conventions import TICKET_REFUSAL
+from usmd import log
 from usmd.errors import UnknownSession
 from usmd.server.admission import QUEUE_SECONDS, STRANGER_SECONDS, Turns
 from usmd.server.allowance import Allowance
@@ -106,7 +107,7 @@ class Identities:
 
     def serve(self, path: Path, mode: int) -> None:
         """Listen on `path`, with this file mode from the start."""
-        self._listener = Listener(bound(path, mode, socket.SOCK_STREAM), self._accepted, "identity_socket_refused")
+        self._listener = Listener(bound(path, mode, socket.SOCK_STREAM), self._accepted, _refused)
 
     def _accepted(self, peer: socket.socket) -> None:
         pid, uid, gid = peer_of(peer)
@@ -172,3 +173,7 @@ class _Connection:
         self.ticket = ticket
         self.expiry = expiry
         """Closes it, unless its ticket is claimed before."""
+
+
+def _refused(error: str) -> None:
+    log.event("identity_socket_refused", error=error)

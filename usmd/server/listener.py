@@ -7,8 +7,6 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from usmd import log
-
 BACKLOG: Final = 128
 REST_SECONDS: Final = 1.0
 """How long no connection is accepted after one could not be."""
@@ -17,10 +15,12 @@ REST_SECONDS: Final = 1.0
 class Listener:
     """Listens on a bound socket until `close`, which closes it. `accepted` gets each connection, which does not block.
 
-    If a connection cannot be accepted, most likely for want of descriptors, the event `refused` is logged.
+    If a connection cannot be accepted, most likely for want of descriptors, `refused` gets the reason in words.
     """
 
-    def __init__(self, bound: socket.socket, accepted: Callable[[socket.socket], object], refused: str) -> None:
+    def __init__(
+        self, bound: socket.socket, accepted: Callable[[socket.socket], object], refused: Callable[[str], object]
+    ) -> None:
         self._socket = bound
         self._accepted = accepted
         self._refused = refused
@@ -40,7 +40,7 @@ class Listener:
             return
         except OSError as error:
             # The peer still waits, so without a rest the loop would do nothing else.
-            log.event(self._refused, error=error.strerror)
+            self._refused(error.strerror or str(error))
             self._loop.remove_reader(self._socket)
             self._again = self._loop.call_later(REST_SECONDS, self._listen)
             return

@@ -94,7 +94,7 @@ class MemorySocket:
 
     def serve(self, path: Path, mode: int) -> None:
         """Listen on `path`, with this file mode from the start."""
-        self._listener = Listener(bound(path, mode, socket.SOCK_SEQPACKET), self._accepted, "memory_socket_refused")
+        self._listener = Listener(bound(path, mode, socket.SOCK_SEQPACKET), self._accepted, _refused)
 
     def _accepted(self, peer: socket.socket) -> None:
         pid, uid, _ = peer_of(peer)
@@ -193,3 +193,7 @@ class MemorySocket:
         for connection in self.connections:
             connection.close(poison=True)
         self._around.ready.close()
+
+
+def _refused(error: str) -> None:
+    log.event("memory_socket_refused", error=error)

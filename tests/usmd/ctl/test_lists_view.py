@@ -46,10 +46,10 @@ def test_names_cannot_steer_the_terminal_and_are_not_markup():
 def test_a_region_is_one_line():
     region = pb.RegionInfo(
         region_id=2, process_id=1, address=1 << 63, length=100, resident_pages=1, swapped_pages=2, faults=3,
-        major_faults=4, evictions=5000,
+        major_faults=4, evictions=5000, along_pages=6, along_used_pages=7, along_unused_pages=8,
     )  # fmt: skip
     line = shown(lists_view.show_regions, [region])[1]
-    assert columns(line) == ["2", "-", "1", "0x8000000000000000", "100 B", "1", "2", "3", "4", "5,000"]
+    assert columns(line) == ["2", "-", "1", "0x8000000000000000", "100 B", "1", "2", "3", "4", "5,000", "6", "7", "8"]
 
 
 def test_why_a_swap_device_has_its_way_of_io_is_told_below():

@@ -29,7 +29,7 @@ def connect(path):
 def test_each_connection_is_accepted_and_does_not_block(path):
     async def main():
         accepted = []
-        listening = Listener(bound(path, 0o600, socket.SOCK_STREAM), accepted.append, "memory_socket_refused")
+        listening = Listener(bound(path, 0o600, socket.SOCK_STREAM), accepted.append, pytest.fail)
         peers = [connect(path) for _ in range(3)]
         await wait_until_async(lambda: len(accepted) == 3, "all are accepted")
         assert [each.getblocking() for each in accepted] == [False] * 3
@@ -60,23 +60,19 @@ class Out:
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_after_one_that_cannot_be_accepted_it_rests_and_tries_again_unless_it_is_closed(
-    path, closed, monkeypatch, logged
-):
+def test_after_one_that_cannot_be_accepted_it_rests_and_tries_again_unless_it_is_closed(path, closed, monkeypatch):
     monkeypatch.setattr(listener, "REST_SECONDS", 0.01)
 
     async def main():
-        accepted = []
+        accepted, refused = [], []
         out = Out(bound(path, 0o600, socket.SOCK_STREAM), 1)
-        listening = Listener(out, accepted.append, "identity_socket_refused")
+        listening = Listener(out, accepted.append, refused.append)
         peer = connect(path)
-        await wait_until_async(lambda: logged, "it cannot be accepted")
+        await wait_until_async(lambda: refused, "it cannot be accepted")
         if not closed:
             await wait_until_async(lambda: accepted, "it is accepted")
         listening.close()
-        assert [(line["event"], line["error"]) for line in logged] == [
-            ("identity_socket_refused", "Too many open files")
-        ]
+        assert refused == ["Too many open files"]
         for each in (*accepted, peer):
             each.close()
 
