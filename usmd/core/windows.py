@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_WINDOWS: Final = 16
 """Most rests of windows under way for one process; a window beyond that is the part with the faulting page alone."""
-MAX_FILLING: Final = 1024
+MAX_FILLING = 1024
 """Pages on their way in from swap, of all processes, while no rest of a window brings in more of them."""
 
 

@@ -360,11 +360,10 @@ def test_with_random_access_there_are_no_blocks_and_a_size_is_for_the_policy_hin
     assert auto.touch([17]) == (1, 7)
 
 
-def test_blocks_of_a_bounded_number_of_regions_are_remembered(monkeypatch):
-    monkeypatch.setattr(readahead, "REGIONS", 2)
-    auto = Auto(64, 4096)
-    for _ in range(4):
-        auto.region = auto.shell.map(auto.process, 64)
+def test_blocks_of_a_bounded_number_of_regions_are_remembered():
+    auto = Auto(2, 4096)
+    for _ in range(readahead.REGIONS + 4):
+        auto.region = auto.shell.map(auto.process, 2)
         auto.shell.hint(auto.process, auto.region, "FHP=AUTO")
         auto.touch([0])
-    assert len(auto.shell.core.state.processes[auto.process].policies._alloc._blocks) == 2
+    assert len(auto.shell.core.state.processes[auto.process].policies._alloc._blocks) == readahead.REGIONS
