@@ -91,7 +91,7 @@ class MemoryView:
 
     @property
     def ample_frames(self) -> int:
-        """Free frames that no one needs for the moment: above the high watermark, within the process's `memory_max`."""
+        """Free frames above the high watermark and those kept free for windows, within `memory_max` of the process."""
         state, process = self._state, self._process
         free = state.frames.free - state.settings.high - state.ahead
         return max(min(free, process.absent_max - process.resident), 0)

@@ -47,7 +47,7 @@ HITS: Final = 2
 TRY_AGAIN: Final = 1024
 """Faults after which a region whose blocks were in vain has blocks of FIRST_BLOCK pages again; then twice as many."""
 PROBES: Final = 8
-"""Pages of a block that are looked up: if half of them or more are there, half the block is enough."""
+"""Pages of a block that are looked up: if one is there, half the block is tried."""
 CACHE_SHARE: Final = 4
 """A window has at most one in this many of the frames that its process may fill."""
 
@@ -218,7 +218,7 @@ class Readahead(AllocPolicy):
         while block > 1:
             start = page - page % block
             low, high = max(start, first), min(start + block, end)
-            if not self._mostly_there(region_id, low, high):
+            if not self._partly_there(region_id, low, high):
                 return self._tried(blocks, page, low, high) if trial else Allocation(low, high - low)
             block //= 2
         return Allocation(page)
@@ -246,12 +246,10 @@ class Readahead(AllocPolicy):
                 blocks.alone, blocks.most = 0, blocks.first
                 blocks.patience *= 2
 
-    def _mostly_there(self, region_id: int, low: int, high: int) -> bool:
-        """Whether half of the pages of a range, or more, have a frame, judged by some of them."""
-        step = max((high - low) // PROBES, 1)
-        probes = range(low, high, step)
+    def _partly_there(self, region_id: int, low: int, high: int) -> bool:
+        """Whether a page of a range has a frame, judged by some of them: a block of missing pages comes in as one."""
         frame = self.memory.frame
-        return 2 * sum(frame(region_id, page) is not None for page in probes) >= len(probes)
+        return any(frame(region_id, page) is not None for page in range(low, high, max((high - low) // PROBES, 1)))
 
     def _add_blocks(self, region_id: int) -> _Blocks:
         blocks = self._blocks[region_id] = _Blocks(max(MOST_BYTES // self.memory.page_size, 1))
