@@ -1,5 +1,9 @@
 """The frame table."""
 
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.support.examples import steps
 from usmd.core.frames import (
     DIRTY,
     END_OF,
@@ -61,3 +65,48 @@ def test_an_eviction_ends_as_the_bytes_say_and_not_as_the_hints_do():
         assert END_OF[other] == ENDS_CLEAN
         assert END_OF[DIRTY | other] == ENDS_WRITTEN
         assert {END_OF[ZERO | other], END_OF[ZERO | DIRTY | other]} == {ENDS_ZERO}
+
+
+COUNT = 24
+
+
+class Allocator(RuleBasedStateMachine):
+    """Single frames and runs are taken and given back in any order, beside a set of the free ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.frames = FrameTable(COUNT)
+        self.unused = set(range(COUNT))
+
+    @precondition(lambda self: self.unused)
+    @rule(prefer=st.none() | st.integers(-2, COUNT + 1))
+    def take(self, prefer):
+        pfn = self.frames.take(prefer)
+        assert pfn == (prefer if prefer in self.unused else min(self.unused))
+        self.unused.remove(pfn)
+
+    @rule(length=st.integers(1, COUNT))
+    def take_run(self, length):
+        runs = [first for first in range(COUNT) if set(range(first, first + length)) <= self.unused]
+        found = self.frames.find_run(length)
+        assert found == (min(runs) if runs else None)
+        if found is not None:
+            self.frames.take_run(found, length, PRESENT)
+            self.unused -= set(range(found, found + length))
+
+    @precondition(lambda self: len(self.unused) < COUNT)
+    @rule(which=st.integers(0, COUNT - 1))
+    def give_back(self, which):
+        used = sorted(set(range(COUNT)) - self.unused)
+        pfn = used[which % len(used)]
+        self.frames.give_back(pfn)
+        self.unused.add(pfn)
+
+    @invariant()
+    def counts_and_states_are_right(self):
+        assert self.frames.free == self.frames.count_state(FREE) == len(self.unused)
+        assert {pfn for pfn in range(COUNT) if self.frames.state[pfn] == FREE} == self.unused
+
+
+TestAllocator = Allocator.TestCase
+TestAllocator.settings = steps(20, 40)
