@@ -1,9 +1,9 @@
 """Replay throughput of every evict policy, beside libCacheSim's Python plug-in cache with LRU.
 
-Each round times the plug-in and then usmd's replay, so that both run on the same machine state; the ratio is that of
-their medians. The replay runs the whole core: page table, frames, slots, counters, and the policy behind its guard. The
-plug-in is libCacheSim's cache in C with hooks in Python, which keep the order in an OrderedDict. It is driven by `get`
-from Python and, in a second line, by libCacheSim's own reader.
+Each round takes the CPU time of the plug-in and then of usmd's replay, so that both run on the same machine state; the
+ratio is that of their medians. The replay runs the whole core: page table, frames, slots, counters, and the policy
+behind its guard. The plug-in is libCacheSim's cache in C with hooks in Python, which keep the order in an OrderedDict.
+It is driven by `get` from Python and, in a second line, by libCacheSim's own reader.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def plug_in_by_get(trace: Trace) -> tuple[float, int]:
 
     cache, request, misses = plug_in(), libcachesim.Request(), 0
     request.obj_size = 1
-    start = time.perf_counter()
+    start = time.process_time()
     for page in trace.pages:
         request.obj_id = page
         misses += not cache.get(request)
-    return len(trace) / (time.perf_counter() - start), misses
+    return len(trace) / (time.process_time() - start), misses
 
 
 def plug_in_by_reader(path: str, count: int) -> tuple[float, int]:
@@ -90,9 +90,9 @@ def plug_in_by_reader(path: str, count: int) -> tuple[float, int]:
         reader_init_params=libcachesim.ReaderInitParam(ignore_obj_size=True),
     )
     cache = plug_in()
-    start = time.perf_counter()
+    start = time.process_time()
     ratio, _ = cache.process_trace(reader)
-    return count / (time.perf_counter() - start), round(ratio * count)
+    return count / (time.process_time() - start), round(ratio * count)
 
 
 def main() -> None:
