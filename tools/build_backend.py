@@ -60,7 +60,8 @@ INTERPRETED = (
 validate.py, which is called seldom and looks at everything."""
 GROUP = "usmd.native"
 """The shared library of the compiled modules is GROUP__mypyc."""
-MANIFEST = "usmd/compiled.json"
+PACKAGE = "usmd"
+MANIFEST = f"{PACKAGE}/compiled.json"
 """Names the compiled sources with their hashes, so that what was compiled from other sources is not used. In a wheel
 without compiled modules it has the reason."""
 LIBUSM = "lib_usm.native.libusm"
@@ -159,6 +160,9 @@ class BuildExtensions(build_ext):  # type: ignore[misc]  # setuptools has no typ
         (folder / MANIFEST).unlink(missing_ok=True)
         self.extensions: list[Extension]
         native = [each for each in self.extensions if not each.optional]
+        if native:  # a module that is not compiled any more would look for itself in the new library
+            for each in (folder / PACKAGE).rglob("*.so"):
+                each.unlink()
         try:
             super().run()
         except Exception as error:

@@ -130,6 +130,21 @@ def test_a_build_that_fails_leaves_no_compiled_module_and_says_why(monkeypatch, 
         command.run()
 
 
+def test_what_was_compiled_before_is_gone_but_for_the_libraries_in_c(monkeypatch, tmp_path):
+    """Else a module that is not compiled any more could not be imported."""
+    for name in ("usmd/swap/old.so", "usmd/native__mypyc.so", "lib_usm/_sigbus.so"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.setattr(build_ext, "run", lambda self: (tmp_path / "usmd/native__mypyc.so").write_bytes(b"new"))
+    command = build_backend.BuildExtensions(Distribution())
+    command.inplace, command.build_lib = False, str(tmp_path)
+    command.extensions = [Extension("native", ["native.c"])]
+    command.run()
+    assert sorted(str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*.so")) == [
+        "lib_usm/_sigbus.so", "usmd/native__mypyc.so",
+    ]  # fmt: skip
+
+
 def test_an_editable_installation_compiles_nothing_but_the_libraries_in_c():
     assert names(["editable_wheel"]) == OF_C
     assert reason_of(["editable_wheel"]) == ""
