@@ -1,66 +1,14 @@
 """Waits that end: each waiter is notified once, a few in the event that ends their wait, the others in parts."""
 
-import pytest
-
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events, work
 from usmd.core.commands import Allocated, Failed
-from usmd.core.waits import AT_ONCE, Waits
-from usmd.core.work import Kind, Progress, WorkQueue
-from usmd.errors import SwapIOError, Unmapped
+from usmd.core.waits import AT_ONCE
+from usmd.core.work import Kind
+from usmd.errors import SwapIOError
 
 MANY = 4 * AT_ONCE
 DATA = b"x" * PAGE
-
-
-class Region:
-    def __init__(self):
-        self.gone = None
-
-
-class Waiter:
-    def __init__(self, region):
-        self.region = region
-        self.heard = []
-
-    def came(self, error):
-        self.heard.append(error)
-
-
-@pytest.fixture
-def waits():
-    return Waits(WorkQueue())
-
-
-def test_few_waiters_are_notified_at_once_and_no_work_is_left(waits):
-    waiters = [Waiter(Region()) for _ in range(AT_ONCE)]
-    waits.end(waiters, None)
-    assert [each.heard for each in waiters] == [[None]] * AT_ONCE
-    assert not waits.late
-    assert not waits._work.queue
-
-
-def test_of_many_the_rest_is_notified_in_order_by_one_piece_of_work(waits):
-    error = SwapIOError("the device said no")
-    waiters = [Waiter(Region()) for _ in range(MANY)]
-    waits.end(waiters, error)
-    waits.end(waiters[:0], None)
-    assert sum(len(each.heard) for each in waiters) == AT_ONCE
-    (piece,) = waits._work.queue
-    assert piece.kind is Kind.NOTIFY
-    assert waits.part(piece, 8) == (8, Progress.GOES_ON)
-    assert [each.heard for each in waiters] == [[error]] * (AT_ONCE + 8) + [[]] * (MANY - AT_ONCE - 8)
-    assert waits.part(piece, MANY) == (MANY - AT_ONCE - 8, Progress.ENDED)
-    assert [each.heard for each in waiters] == [[error]] * MANY
-
-
-def test_the_end_of_a_region_is_the_error_of_waiters_that_are_notified_later(waits):
-    region, gone = Region(), Unmapped("region 1 was unmapped")
-    waiters = [Waiter(region) for _ in range(MANY)]
-    waits.end(waiters, None)
-    region.gone = gone
-    waits.part(waits._work.queue[0], MANY)
-    assert [each.heard for each in waiters] == [[None]] * AT_ONCE + [[gone]] * (MANY - AT_ONCE)
 
 
 class App:
@@ -83,6 +31,10 @@ class App:
     def answered(self):
         return len(self.shell.outcomes.get(self.process, []))
 
+    def works(self):
+        """Kinds of the pieces of deferred work."""
+        return [piece.kind for piece in self.shell.core.state.work.queue]
+
     def parts(self):
         """Do the rest of the work; returns how many faults each event has answered."""
         found = [self.answered()]
@@ -90,6 +42,34 @@ class App:
             self.shell.do_work()
             found.append(self.answered() - sum(found))
         return found
+
+
+def test_few_waiters_are_notified_at_once_and_no_work_is_left(monkeypatch):
+    app = App(monkeypatch, AT_ONCE)
+    app.shell.complete_io()
+    assert (app.answered(), app.works()) == (AT_ONCE, [])
+
+
+def test_of_many_the_rest_is_notified_by_one_piece_of_work_with_the_error_of_all(monkeypatch):
+    app = App(monkeypatch)
+    app.shell.fail_read = SwapIOError("the device said no")
+    app.shell.complete_io()
+    assert app.works() == [Kind.NOTIFY]
+    app.parts()
+    outcomes = app.shell.outcomes[app.process]
+    assert [each.fault_id for each in outcomes] == list(range(MANY))
+    assert {each.error.reason for each in outcomes} == {app.shell.fail_read.reason}
+    assert app.works() == []
+
+
+def test_the_end_of_a_region_is_the_error_of_waiters_that_are_notified_later(monkeypatch):
+    app = App(monkeypatch)
+    app.shell.complete_io()
+    present = app.answered()
+    app.shell.do(events.Unmap(app.process, app.region))
+    app.parts()
+    kinds = [type(each) for each in app.shell.outcomes[app.process]]
+    assert kinds == [Allocated] * present + [Failed] * (MANY - present)
 
 
 def test_no_event_answers_very_many_faults_on_a_page_that_came_in(monkeypatch):
