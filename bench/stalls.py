@@ -41,10 +41,14 @@ SESSIONS: Final = 500
 """Sessions of a process that dies."""
 MAPPING: Final = 16
 """Processes that die while they map regions."""
+MAPPED: Final = 16
+"""Regions that each of these keeps."""
 LITTLE: Final = 256 << 20
 """Memory of the usmd that has a client ended for want of memory, and drains."""
 DRAINED: Final = 50
 """Sessions that a drain ends."""
+DRAINED_REGIONS: Final = 4
+"""Regions of each of these."""
 TTL_SECONDS: Final = 0.5
 NEIGHBOUR_PAGES: Final = 1 << 16
 NEIGHBOUR_SECONDS: Final = 0.001
@@ -172,7 +176,9 @@ def mappers(address: str) -> Iterator[Callable[[], object]]:
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
-                subprocess.Popen([sys.executable, "-c", _MAPPER, address, str(PAGE)], stdout=subprocess.PIPE)
+                subprocess.Popen(
+                    [sys.executable, "-c", _MAPPER, address, str(PAGE), str(MAPPED)], stdout=subprocess.PIPE
+                )
             )
             for _ in range(MAPPING)
         ]
@@ -193,11 +199,11 @@ def mappers(address: str) -> Iterator[Callable[[], object]]:
 _MAPPER: Final = """
 import sys
 import lib_usm
-address, size = sys.argv[1], int(sys.argv[2])
+address, size, regions = sys.argv[1], *map(int, sys.argv[2:])
 client = lib_usm.connect(address, name="mapper")
 print(flush=True)
 while True:
-    kept = [client.mmap(size) for _ in range(16)]
+    kept = [client.mmap(size) for _ in range(regions)]
     for region in kept:
         region.ensure(0, size)
 """
@@ -302,7 +308,7 @@ with contextlib.suppress(lib_usm.UsmError):
 
 def measure_drain(stalls: Stalls) -> None:
     """The line of a drain; the usmd ends with it."""
-    with victim(stalls.address, DRAINED, 4) as die, Admin(admin_socket(stalls.admin_address)) as admin:
+    with victim(stalls.address, DRAINED, DRAINED_REGIONS) as die, Admin(admin_socket(stalls.admin_address)) as admin:
         stalls.settle()
         stalls.meter.reset()
         begun = time.perf_counter()
@@ -318,7 +324,9 @@ def measured(mechanism: str, memory: int, regions: int) -> Iterator[tuple[OwnDae
     """A usmd with so many bytes of memory that measures its loop, and the meter."""
     with tempfile.TemporaryDirectory(prefix="usmd-bench-") as name:
         config, numbers = Path(name) / "usmd.toml", Path(name) / "numbers"
-        text = f"[memory]\nmax_regions = {regions + 1}\n[server]\nmax_user_sessions = {SESSIONS + 2}\n"
+        most_regions = max(regions, 2 * MAPPED, DRAINED_REGIONS) + 1  # a mapper has new ones before the old ones go
+        most_sessions = max(SESSIONS, MAPPING, DRAINED) + 2
+        text = f"[memory]\nmax_regions = {most_regions}\n[server]\nmax_user_sessions = {most_sessions}\n"
         config.write_text(text, encoding="utf-8")
         flags: tuple[str, ...] = ("--config", str(config), "--mechanism", mechanism, "--page-size", str(PAGE))
         flags += ("--memory", str(memory))

@@ -66,7 +66,15 @@ def test_an_unknown_name_lists_the_benchmarks(monkeypatch):
 
 
 def test_the_stalls_bench_prints_a_line_for_each_thing_that_is_asked_of_many_pages(monkeypatch, capsys):
-    monkeypatch.setattr(stalls, "SESSIONS", 4)
+    for name, value in (
+        ("SESSIONS", 4),
+        ("MAPPING", 2),
+        ("MAPPED", 2),
+        ("DRAINED", 3),
+        ("LITTLE", 2 << 20),
+        ("NEIGHBOUR_PAGES", 256),
+    ):
+        monkeypatch.setattr(stalls, name, value)
     monkeypatch.setattr(stalls, "NEIGHBOUR_SECONDS", 0.01)
     monkeypatch.setattr(stalls, "TTL_SECONDS", 0.1)
     stalls.run("simulated", 1 << 20, 3)
@@ -75,7 +83,7 @@ def test_the_stalls_bench_prints_a_line_for_each_thing_that_is_asked_of_many_pag
         "nothing", "another program frees as much", "hint PRIORITY=HIGH", "hint EVICTION=DENY", "hint cleared",
         "hint with a TTL, and its end", "pin", "unpin", "unmap", "detach", "map 3 regions", "nothing, beside them",
         "usmctl status", "usmctl regions", "a hint on each", "detach, 3 regions", "death, 3 regions",
-        "death, 4 sessions",
+        "death, 4 sessions", "deaths, 2 that map", "a client uses all memory up", "drain, 3 sessions",
     ]  # fmt: skip
     assert all(float(line.partition("loop ")[2].split()[0]) > 0 for line in lines)
 
