@@ -21,10 +21,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 import lib_usm
+from bench.folios import folios_allowed
 from bench.native import PAGE, NoCompilerError, Numbers, Touch, address_of, compiled
 from tools.own_daemon import running
 from usmd.ctl.connect import Admin, admin_socket
-from usmd.mechanism import huge_folios, uffd
+from usmd.mechanism import uffd
 from usmd.sizes import format_size
 
 MEMORY: Final = "320MiB"
@@ -39,6 +40,7 @@ LITTLE: Final = "24MiB"
 """Memory of usmd for touches under pressure."""
 TOUCHES: Final = 3000
 PRESSED: Final = ("4K", "AUTO", "16K", "64K")
+TICKS: Final = (1, 2, 5, 10, 20, 50, 100, 200)
 OUT: Final = Path(__file__).parent / "out" / "memflt.png"
 AIM_KERNEL: Final = 1.88
 AIM_THP: Final = 1.6
@@ -159,26 +161,6 @@ def touched(touch: Touch, address: int, order: str) -> float:
 
 
 @contextmanager
-def folios_allowed() -> Iterator[str]:
-    """Allow folios to shared memory that asks, if this process may; yields what to say about it."""
-    setting = Path(huge_folios.FOLDER) / "shmem_enabled"
-    found = huge_folios.look()
-    before = found.shmem_enabled
-    if found.sizes or before != "never":
-        yield f"shmem_enabled is {before or 'not there'}, as found"
-        return
-    try:
-        setting.write_text("advise", encoding="ascii")
-    except OSError as error:
-        yield f"shmem_enabled is never, and cannot be set ({error.strerror}): no huge folios"
-        return
-    try:
-        yield "shmem_enabled set to advise for this bench"
-    finally:
-        setting.write_text(before, encoding="ascii")
-
-
-@contextmanager
 def connected(memory: str) -> Iterator[tuple[lib_usm.Client, Admin]]:
     """A usmd with so much memory, and swap in memory, with a client and an operator."""
     flags = ("--mechanism", "userfaultfd", "--memory", memory, "--page-size", str(PAGE), "--swap", f"memory:{SWAP}")
@@ -284,6 +266,8 @@ def draw(lines: list[Line], path: Path) -> None:
             axis.barh(places, [statistics.median(by_order[order]) for _, by_order in values], height, label=order)
         axis.set_yticks([index + height for index in range(len(values))], [name for name, _ in values])
         axis.set_xscale("log")
+        axis.set_xticks(TICKS, [str(each) for each in TICKS])
+        axis.minorticks_off()
         axis.set_xlabel("us a page")
         axis.set_title(title)
         axis.invert_yaxis()

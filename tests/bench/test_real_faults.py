@@ -32,7 +32,8 @@ def test_each_placement_has_a_ratio_to_the_c_handler_for_each_number_of_pages(pr
     lines = capsys.readouterr().out.splitlines()
     names = [line.partition("usmd")[0].strip() for line in lines if " ratio " in line]
     assert names == [each.name for each in real_faults.PLACEMENTS if each.where != "other CPU" or len(CPUS) > 1] * 2
-    assert all("aim 1.50: " in line for line in lines if " ratio " in line)
+    aims = [line.partition("(aim ")[2][:4] for line in lines if " ratio " in line]
+    assert aims == ["1.50"] * (len(aims) // 2) + ["1.20"] * (len(aims) // 2)
     assert sum("kernel alone" in line for line in lines) == 2
     assert sum("best of usmd" in line and "aim 25.00: " in line for line in lines) == 1
 
