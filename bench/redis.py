@@ -214,7 +214,7 @@ def main() -> None:
         return
     all_sides = sides()
     for share, requests in SHARES.items():
-        compare(share, requests, [side for side in all_sides if share <= 1 or side.name not in SPARED])
+        compare(share, requests, [side for side in all_sides if share < 1 or side.name not in SPARED])
 
 
 if __name__ == "__main__":
