@@ -178,11 +178,11 @@ class Connection:
         if done.done():
             then()
             return
-        self._loop.remove_reader(self._peer)
+        self._around.ready.remove(self._peer.fileno())
 
         def go_on(_: asyncio.Future[int]) -> None:
             if self in self._around.connections:
-                self._loop.add_reader(self._peer, self._readable)
+                self._around.ready.add(self._peer.fileno(), self._readable)
                 then()
 
         done.add_done_callback(go_on)

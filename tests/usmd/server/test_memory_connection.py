@@ -131,6 +131,27 @@ def test_a_client_without_grpc_has_memory_hints_and_swap_and_leaves_nothing(daem
     assert plain.map(1) != (region, address)
 
 
+def test_a_discard_that_takes_several_events_leaves_no_reader_of_a_number_that_a_later_session_gets(daemon):
+    """Descriptors of the daemon have the numbers of those that it has closed, so a reader that is left is theirs."""
+    pages = 300
+    for connections in range(6):
+        with Plain(daemon) as plain:
+            plain.begin()
+            region, address = plain.map(pages)
+            for page in range(pages):
+                write(address + page * PAGE, b"x").result()
+            assert plain.ask(discard=pb.MemoryDiscard(region_id=region, length=pages * PAGE))[0].message == "ok"
+        wait_equal(lambda: daemon.admin.status().processes, 0, "the session has ended")
+        with contextlib.ExitStack() as others:
+            for _ in range(connections):  # which take a number each
+                others.enter_context(connect(daemon.address))
+            later = others.enter_context(Plain(daemon))
+            later.begin()
+            _, address = later.map(1)
+            assert read(address, 1).result() == bytes(1)
+        wait_equal(lambda: daemon.admin.status().processes, 0, "the later session has ended")
+
+
 @pytest.mark.parametrize("rule", ['glob = "pl*"', f"uid = {os.getuid()}"])
 def test_its_policies_are_chosen_by_its_name_and_user(tmp_path, rule):
     with serving(tmp_path, f'[[policy.rules]]\n{rule}\nevict = "fifo"\n') as daemon, Plain(daemon) as plain:
