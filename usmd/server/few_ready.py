@@ -35,9 +35,9 @@ class FewReady:
             self._set.unregister(descriptor)
 
     def _call(self) -> None:
-        for descriptor, _ in self._set.poll(0, self._most):
-            reader = self._readers.get(descriptor)
-            if reader is not None:  # else a reader before it has removed it
+        for descriptor, reader in [(ready, self._readers[ready]) for ready, _ in self._set.poll(0, self._most)]:
+            # A reader before it may have removed it, and its number may be another descriptor's since.
+            if self._readers.get(descriptor) is reader:
                 reader()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import os
 import socket
 
 import pytest
@@ -121,3 +122,32 @@ def test_one_that_was_never_used_needs_no_loop():
     few.close()
     with pytest.raises(ValueError, match="closed"):
         few._set.poll(0)
+
+
+@in_loop
+async def test_a_descriptor_that_has_the_number_of_one_that_was_ready_is_not_taken_for_it(stack):
+    few = FewReady(8)
+    ours, peers = zip(*(socket.socketpair() for _ in range(3)), strict=True)
+    for each in (*ours, *peers):
+        stack.enter_context(each)
+    numbers = [each.fileno() for each in ours[:2]]
+    called, taken_for_it = [], []
+
+    def replaces_the_other(number):
+        """As an end that closes a descriptor, and a session that begins and gets its number, in one turn."""
+        called.append(number)
+        ours[number].recv(1)
+        other = numbers[1 - number]
+        few.remove(other)
+        os.dup2(ours[2].fileno(), other)
+        few.add(other, lambda: taken_for_it.append(other))
+
+    for number, descriptor in enumerate(numbers):
+        few.add(descriptor, functools.partial(replaces_the_other, number))
+        peers[number].send(b"x")
+    await wait_until_async(lambda: called, "one of them is read")
+    peers[2].send(b"x")  # now it is ready itself
+    assert taken_for_it == []
+    await wait_until_async(lambda: taken_for_it, "what has the number now is read")
+    assert len(called) == 1
+    few.close()
