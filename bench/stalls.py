@@ -2,10 +2,9 @@
 
 One client has `--size` resident (1 GiB) and hints, pins, unmaps and detaches all of it at once. Processes with very
 many regions or sessions die, some while they map. Another usmd ends a client because memory is used up, and drains.
-Meanwhile a thread of another client touches a page of its own each
-millisecond. The daemon measures its loop itself (bench.stalls_daemon).
-Time for which the loop waits for a CPU is not counted; time for which it waits for another thread that waits for one
-is, so on a busy machine its CPU time says more. The neighbour's wait counts everything, the
+Meanwhile a thread of another client touches a page of its own each millisecond. The daemon measures its loop itself
+(bench.stalls_daemon). Time for which the loop waits for a CPU is not counted; time for which it waits for another
+thread that waits for one is, so on a busy machine its CPU time says more. The neighbour's wait counts everything, the
 machine's other work included: the lines "nothing" and "another program frees as much" show it without work of usmd.
 """
 

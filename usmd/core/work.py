@@ -63,8 +63,8 @@ class Progress(Enum):
 class Work(PagesLeft):
     """The rest of a piece of work: pages `next_page` to `end` - 1 of `region`, if it is about pages of one region.
 
-    `counted`: `process.work` counts it until it ends. `reply_to`: of the SetHint whose HintApplied, or
-    the Discard whose Discarded, reports its end; 0: none does. `steps`: for work kept in a generator, the generator.
+    `counted`: `process.work` counts it until it ends. `reply_to`: of the SetHint whose HintApplied, or the
+    Discard whose Discarded, reports its end; 0: none does. `steps`: for work kept in a generator, the generator.
     """
 
     __slots__ = ("counted", "kind", "process", "region", "reply_to", "steps")
