@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from usmd.core.pages_left import Steps
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.swap_map import SLOT_BITS
+from usmd.core.victims import TRIM
 from usmd.core.work import Kind, Work
 from usmd.safe_repr import safe_repr
 
@@ -119,7 +120,7 @@ class BackgroundReclaim:
         while wanted > 0 and process.process_id in self._state.processes:
             if process.resident <= max(process.unevictable, process.pinned):
                 return
-            begun = self._reclaim.from_process(process, min(wanted, self._state.settings.reclaim_batch))
+            begun = self._reclaim.from_process(process, min(wanted, self._state.settings.reclaim_batch), TRIM)
             if begun == 0:
                 return
             wanted -= begun

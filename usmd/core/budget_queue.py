@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from usmd.core.frames import DIRTY, HELD, IS_PRESENT, KEPT, WITHOUT
 from usmd.core.holds import end_those_of
 from usmd.core.region import PAGE_BITS
+from usmd.core.victims import MEMORY_MAX, SWEEP
 from usmd.errors import OutOfMemory
 from usmd.sizes import format_size
 
@@ -46,7 +47,7 @@ class BudgetQueue:
                 continue
             above = process.resident - process.leaving - process.memory_max
             if above > 0:
-                self._reclaim.from_process(process, above)
+                self._reclaim.from_process(process, above, MEMORY_MAX)
             elif process.resident <= process.memory_max:
                 budgets.take_back(process)
 
@@ -92,13 +93,13 @@ class BudgetQueue:
         wanted = min(wanted - process.leaving, state.settings.reclaim_batch)
         if wanted <= 0:
             return True
-        if reclaim.from_process(process, wanted) or process.leaving:
+        if reclaim.from_process(process, wanted, MEMORY_MAX) or process.leaving:
             return True
         if any(filling.region is not None and filling.region.process is process for filling in state.filling.values()):
             return True
         if state.refreshing or reclaim.passed_over.stuck or state.swap.recovering(state.now):
             return True
-        return end_those_of(process, state, self._life) and reclaim.from_process(process, wanted) > 0
+        return end_those_of(process, state, self._life) and reclaim.from_process(process, wanted, MEMORY_MAX) > 0
 
     def _evict_clean(self, process: Process) -> bool:
         """Evict one page of a process that needs no slot; returns whether there was one.
@@ -115,7 +116,8 @@ class BudgetQueue:
             region = state.regions.get(frames.page[pfn] >> PAGE_BITS)
             own = region is not None and region.process is process
             if own and pfn not in self._reclaim.passed_over and pfn not in state.recent:
-                self._life.evict(pfn, "default", "it needs no slot, and swap takes no dirty page")
+                self._life.evict(pfn, SWEEP, "it needs no slot, and swap takes no dirty page")
+                state.victims.add(SWEEP, MEMORY_MAX, 1)
                 return True
             pfn = marked.find(1, pfn + 1)
         return False

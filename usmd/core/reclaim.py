@@ -16,6 +16,7 @@ from usmd.core.hints import Priority
 from usmd.core.holds import Spared, end_all
 from usmd.core.passed_over import PassedOver
 from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.core.victims import DONTNEED, GIVEN_UP, HINT, LOW_WATERMARK, SWEEP, WAITING_FAULT
 from usmd.core.work import Progress, Work
 from usmd.safe_repr import safe_repr
 
@@ -68,7 +69,7 @@ class Reclaim:
             self.reclaiming = False
         if not self.reclaiming or state.now < self._idle_until:
             return
-        if self.evict(min(high - coming, settings.reclaim_batch), spare_held=True) == 0:
+        if self.evict(min(high - coming, settings.reclaim_batch), LOW_WATERMARK, spare_held=True) == 0:
             self._idle_until = state.now + settings.reclaim_rest
 
     def went_on(self) -> None:
@@ -94,7 +95,7 @@ class Reclaim:
         elif begun == 0 and self.passed_over.may_try and self._something_could_go():
             end_all(state, self._life)
             self.passed_over.try_refused_again()
-            begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count)
+            begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count, WAITING_FAULT)
         return begun
 
     def _something_could_go(self) -> bool:
@@ -107,10 +108,10 @@ class Reclaim:
             free_to_go -= sum(budgets.stuck(process) for process in self._state.processes.values())
         return free_to_go > frames.free + len(self._life.filling)  # both have no flags
 
-    def evict(self, wanted: int, *, spare_held: bool = False) -> int:
+    def evict(self, wanted: int, reason: str = WAITING_FAULT, *, spare_held: bool = False) -> int:
         """Begin up to `wanted` evictions, from the largest process down; returns how many.
 
-        `spare_held`: as for `from_process`.
+        `reason`, `spare_held`: as for `from_process`.
         """
         begun = 0
         if self._slots_to_spare() <= 0 and not self._something_could_go():
@@ -126,7 +127,7 @@ class Reclaim:
         for process in givers:
             if begun >= wanted:
                 break
-            begun += self.from_process(process, wanted - begun, spare_held=spare_held)
+            begun += self.from_process(process, wanted - begun, reason, spare_held=spare_held)
             barred = barred or self._barred
         self._barred = barred
         if begun:
@@ -135,12 +136,15 @@ class Reclaim:
             )
         return begun
 
-    def from_process(self, process: Process, wanted: int, *, spare_held: bool = False) -> int:
+    def from_process(
+        self, process: Process, wanted: int, reason: str = WAITING_FAULT, *, spare_held: bool = False
+    ) -> int:
         """Evict what the policy names, one by one, so it knows which victims went when it names the next.
 
         A held frame is passed over, but goes before a frame of higher priority that the policy names after it: a hold
         never reverses the order of hints. `spare_held`: held frames stay for `reclaim_rest`, and so do frames of higher
-        priority. Nor do pages in flight reverse it, see `hint_order`. Returns how many evictions began.
+        priority. Nor do pages in flight reverse it, see `hint_order`. `reason`: one of `victims.REASONS`. Returns how
+        many evictions began.
         """
         if self._state.budgets.gives_nothing(process):
             return 0
@@ -154,8 +158,9 @@ class Reclaim:
             if not taken:
                 break
         if chosen or self._barred:
+            self._state.victims.add(process.policies.specifications["evict"], reason, chosen)
             return chosen
-        return self._sweep(process, wanted, self._state.settings.scan_limit)
+        return self._sweep(process, wanted, self._state.settings.scan_limit, reason)
 
     def _take_held(self, process: Process, pfn: int) -> bool:
         key = self._state.frames.page[pfn]
@@ -277,8 +282,8 @@ class Reclaim:
             wrong = self._objection(process, pfn)
             if wrong is not None:
                 process.policies.record_error("evict", f"give_up named frame {safe_repr(pfn)}, which is {wrong}")
-            else:
-                self.take(process, pfn)
+            elif self.take(process, pfn):
+                state.victims.add(process.policies.specifications["evict"], GIVEN_UP, 1)
 
     def _objection(self, process: Process, pfn: int) -> str | None:
         """Why a policy of the process must not name the frame, or None; a held frame may be named."""
@@ -307,7 +312,7 @@ class Reclaim:
     def _needs_slot(self, pfn: int) -> bool:
         return bool(self._state.frames.flags[pfn] & DIRTY)
 
-    def _sweep(self, process: Process | None, wanted: int, limit: int) -> int:
+    def _sweep(self, process: Process | None, wanted: int, limit: int, reason: str) -> int:
         """The default policy: evict pages of a process (None: of any), the lowest priority first.
 
         Within a priority a hand goes round the frames, and looks at `limit` of them at most.
@@ -322,6 +327,7 @@ class Reclaim:
             begun += more
             if begun >= wanted or held:
                 break
+        self._state.victims.add(SWEEP, reason, begun)
         return begun
 
     def _sweep_priority(self, process: Process | None, wanted: int, limit: int, priority: Priority) -> tuple[int, bool]:
@@ -359,7 +365,7 @@ class Reclaim:
                 held = True
                 continue
             slots -= self._needs_slot(pfn)
-            self._life.evict(pfn, "default", "the default policy's sweep reached it")
+            self._life.evict(pfn, SWEEP, "the default policy's sweep reached it")
             begun += 1
             if begun >= wanted:
                 break
@@ -379,6 +385,7 @@ class Reclaim:
         if room <= 0:
             return 0, Progress.WAITS
         entries, task.next_page = region.table.part(task.next_page, task.end, min(most, room))
+        begun = 0
         for _, entry in entries:
             pfn = entry - 1
             if pfn < 0 or frames.state[pfn] != PRESENT:
@@ -386,5 +393,7 @@ class Reclaim:
             if region.unsettled:
                 self._life.settle(pfn)
             if not frames.flags[pfn] & KEPT and (not self._needs_slot(pfn) or self._slots_for(region.process) > 0):
-                self._life.evict(pfn, "hint", "DONTNEED")
+                self._life.evict(pfn, HINT, "DONTNEED")
+                begun += 1
+        self._state.victims.add(HINT, DONTNEED, begun)
         return max(len(entries), 1), Progress.ENDED if task.next_page >= task.end else Progress.GOES_ON

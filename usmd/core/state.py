@@ -18,6 +18,7 @@ from usmd.core.region import Process, Region
 from usmd.core.running import Running
 from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.core.swap_map import SwapMap
+from usmd.core.victims import Victims
 from usmd.core.waits import Waits
 from usmd.core.work import WorkQueue
 from usmd.errors import NotFound
@@ -87,6 +88,7 @@ class State:
         "touch",
         "unevictable",
         "unsampled",
+        "victims",
         "waits",
         "wakes",
         "work",
@@ -160,6 +162,7 @@ class State:
         self.unevictable = 0
         self.pinned = 0
         self.ended_counters = Counters()
+        self.victims = Victims()
         self.now = 0.0
         self.next_process = 1
         self.next_region = 1
