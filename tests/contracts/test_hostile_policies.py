@@ -1,33 +1,21 @@
-"""Policies that raise, answer nonsense, name the wrong frames or take their time: no byte is lost, nobody waits for
-ever, the mistake is counted and reported, and the default answers.
+"""Policies that raise, answer nonsense or take their time: no byte is lost, nobody waits for ever, the mistake is
+counted and reported, and the default answers.
+
+Hooks that hang are in test_hung_policies.py, wrong victims in test_hostile_victims.py.
 """
 
-import itertools
 from asyncio import CancelledError
 
 import pytest
 
-from tests.support.shell import PAGE, Shell, make_core
+from tests.support.hostile_policies import HOOKS, HUGE, Unshowable, assert_reported, shell_with, work
+from tests.support.shell import PAGE
 from usmd.core import commands, events
 from usmd.core.fence import EndsRun
-from usmd.core.frames import PRESENT
-from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, EvictPolicy, OomPolicy
+from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, OomPolicy
 from usmd.core.running import PolicyHung
-from usmd.errors import InvalidArgument, UnknownPolicy
+from usmd.errors import InvalidArgument
 from usmd.policies import registry
-
-PAGES = 12
-HOOKS = (
-    "page_filled", "page_left", "page_evicted", "page_missed", "choose_victims", "page_accessed", "reason",
-    "swap_device",
-)  # fmt: skip
-
-
-class Unshowable:
-    """An object that cannot even be printed."""
-
-    def __repr__(self):
-        raise RuntimeError("no")
 
 
 class Boom(Exception):
@@ -53,54 +41,8 @@ class OddPlan(Allocation):
     count = property(lambda self: 1 // 0)
 
 
-HUGE = 10**5000
-"""An int that Python refuses to print."""
-
-
-class Quiet(EvictPolicy):
-    """Knows nothing and names nobody."""
-
-    def page_filled(self, pfn):
-        """Nothing."""
-
-    def page_left(self, pfn):
-        """Nothing."""
-
-    def choose_victims(self):
-        return ()
-
-
-def shell_with(policies, **settings):
-    """A shell whose specification `hostile` is one of `policies`, by kind."""
-
-    def make(kind, specification, memory):
-        if specification == "hostile":
-            return policies[kind](memory)
-        return registry.make(kind, specification, memory)
-
-    return Shell(make_core(make_policy=make, **{"frames": 4, "hold_budget": 2, **settings}))
-
-
 def name_of(error):
     return type(error).__name__
-
-
-def work(shell, process):
-    """Three times more pages than frames, all of them right."""
-    region = shell.map(process, PAGES)
-    for page in range(PAGES):
-        shell.put(process, region, page, bytes([page + 1]) * PAGE)
-    for page in range(PAGES):
-        for _ in range(2):  # the second is a touch of a page that is there
-            assert shell.get(process, region, page) == bytes([page + 1]) * PAGE
-
-
-def assert_reported(shell, kind, *, notice="policy_error", counter="policy_errors"):
-    assert shell.counters()[counter] > 0
-    told = [each for each in shell.notices if each.kind == notice]
-    assert told
-    assert all(each.fields["policy_kind"] == kind for each in told)
-    assert all(len(each.message) < 500 for each in told)
 
 
 ANSWERS = {
@@ -225,133 +167,6 @@ def test_who_runs_the_core_may_end_it_within_a_policy(kind, hook, error):
     assert shell.counters()["policy_errors"] == 0
 
 
-@pytest.mark.parametrize("max_errors", [0, 100])
-@pytest.mark.parametrize(("kind", "hook"), [("alloc", "allocate"), *[("evict", hook) for hook in HOOKS]])
-def test_a_hook_that_hangs_is_called_no_more_and_the_default_takes_the_place(kind, hook, max_errors):
-    called = []
-
-    def hangs(self, *args):
-        called.append(hook)
-        raise PolicyHung("it did not return")
-
-    base = {"alloc": registry.find("alloc", "first_fit")[0], "evict": registry.find("evict", "lru")[0]}[kind]
-    shell = shell_with({kind: type("Hung", (base,), {hook: hangs})}, policy_errors=max_errors)
-    process = shell.attach(**{kind: "hostile"})
-    work(shell, process)
-    assert_reported(shell, kind)
-    assert called == [hook]
-    (told,) = [each for each in shell.notices if each.kind == "policy_replaced"]
-    assert f"{kind} policy hostile did not return from a call; {told.fields['replaced_by']} took" in told.message
-    in_force = shell.core.state.processes[process].policies.specifications[kind]
-    assert in_force == told.fields["replaced_by"] != "hostile"
-
-
-def test_one_that_hangs_while_pages_are_handed_over_to_it_makes_room_and_knows_of_none():
-    class Hung(Quiet):
-        def page_filled(self, pfn):
-            raise PolicyHung("it did not return")
-
-    shell = shell_with({"evict": Hung}, frames=8)
-    process = shell.attach(evict="fifo")
-    work(shell, process)
-    shell.do(events.SetPolicy(process, "evict", "hostile"))
-    work(shell, process)
-    policies = shell.core.state.processes[process].policies
-    assert policies.specifications["evict"] == "hint_aware"
-    resident = {pfn for pfn in range(8) if shell.core.state.frames.state[pfn] == PRESENT}
-    assert set(policies.candidates(8)) == resident
-    assert len(resident) == 8
-
-
-def test_the_others_of_a_process_that_is_refused_or_gone_are_not_replaced():
-    class Hung(AllocPolicy):
-        def __init__(self, memory):
-            raise PolicyHung("it did not return")
-
-        def allocate(self, fault, async_rq):
-            """Never made."""
-
-    class HungAtTheEnd(registry.find("evict", "fifo")[0]):
-        def page_left(self, pfn):
-            raise PolicyHung("it did not return")
-
-    shell = shell_with({"alloc": Hung, "evict": HungAtTheEnd})
-    with pytest.raises(UnknownPolicy):
-        shell.attach(alloc="hostile", evict="mru")
-    shell.tick()
-    process = shell.attach(evict="hostile")
-    shell.put(process, shell.map(process, 1), 0, b"x" * PAGE)
-    shell.do(events.Detach(process, "over"))
-    shell.tick()
-    # Of the constructor: the policies of a process that is gone hear nothing more, also of its pages.
-    assert [each.kind for each in shell.notices if each.kind.startswith("policy")] == ["policy_error"]
-    work(shell, shell.attach())
-
-
-def test_one_that_hangs_when_it_hears_of_its_victim_is_asked_for_no_other():
-    asked = []
-
-    class Hung(Quiet):
-        def choose_victims(self):
-            for pfn in range(4):
-                asked.append(pfn)
-                yield pfn
-
-        def page_evicted(self, pfn):
-            raise PolicyHung("it did not return")
-
-    shell = shell_with({"evict": Hung})
-    policies = shell.core.state.processes[shell.attach(evict="hostile")].policies
-    for pfn in policies.candidates(4):
-        policies.page_evicted(pfn)
-    assert asked == [0]
-
-
-def test_one_that_hangs_when_its_victims_are_closed_is_replaced():
-    class Hung(registry.find("evict", "lru")[0]):
-        def choose_victims(self):
-            try:
-                yield from super().choose_victims()
-            finally:
-                raise PolicyHung("it did not return")
-
-    shell = shell_with({"evict": Hung})
-    process = shell.attach(evict="hostile")
-    work(shell, process)
-    assert shell.core.state.processes[process].policies.specifications["evict"] == "hint_aware"
-    assert "when it was closed" in next(each.message for each in shell.notices if each.kind == "policy_error")
-
-
-def test_one_that_hangs_and_raises_something_else_on_its_way_out_has_hung():
-    class Hung(registry.find("evict", "lru")[0]):
-        def page_filled(self, pfn):
-            try:
-                raise PolicyHung("it did not return")
-            finally:
-                self.missing.close()
-
-    shell = shell_with({"evict": Hung})
-    process = shell.attach(evict="hostile")
-    work(shell, process)
-    assert shell.core.state.processes[process].policies.specifications["evict"] == "hint_aware"
-    assert shell.counters()["policy_errors"] == 1
-
-
-def test_one_that_hangs_when_it_is_asked_what_it_hears_does_not_take_the_place():
-    class Hung(registry.find("evict", "lru")[0]):
-        @property
-        def hears_accesses(self):
-            raise PolicyHung("it did not return")
-
-    shell = shell_with({"evict": Hung})
-    process = shell.attach(evict="fifo")
-    work(shell, process)
-    shell.do(events.SetPolicy(process, "evict", "hostile"))
-    assert shell.core.state.processes[process].policies.specifications["evict"] == "hint_aware"
-    assert shell.counters()["policy_errors"] == 1
-    work(shell, process)
-
-
 @pytest.mark.parametrize("name", ["page_filled", "page_evicted", "page_left", "page_accessed", "page_missed"])
 def test_a_hook_that_cannot_even_be_got_is_survived(name):
     def broken(self):
@@ -364,27 +179,6 @@ def test_a_hook_that_cannot_even_be_got_is_survived(name):
     work(shell, process)
     shell.do(events.SetPolicy(process, "evict", "hostile"))
     work(shell, process)
-
-
-def test_one_that_hangs_when_it_hears_of_touches_hears_of_one():
-    heard = []
-
-    class Hung(registry.find("evict", "lru")[0]):
-        armed = False
-
-        def page_accessed(self, pfn, write):
-            if self.armed:
-                heard.append(pfn)
-                raise PolicyHung("it did not return")
-
-    shell = shell_with({"evict": Hung}, frames=8)
-    process = shell.attach(evict="hostile")
-    region = shell.map(process, 4)
-    for page in range(4):
-        shell.put(process, region, page, b"x" * PAGE)
-    Hung.armed = True
-    shell.do(events.Access(process, region, 0, 4, False))
-    assert len(heard) == 1
 
 
 class Stopped(EndsRun):
@@ -404,37 +198,6 @@ def test_what_ends_a_run_is_no_error_of_the_policy(hook):
     assert shell.core.state.processes[process].policies.errors["evict"] == 0
 
 
-@pytest.mark.parametrize("pfn", ["x", None, [], 1.5, True])
-def test_what_is_no_frame_cannot_be_given_up(pfn):
-    class Wrong(registry.find("evict", "lru")[0]):
-        def page_accessed(self, pfn_touched, write):
-            self.memory.give_up(pfn)
-
-    shell = shell_with({"evict": Wrong})
-    work(shell, shell.attach(evict="hostile"))
-    assert_reported(shell, "evict")
-    assert "a frame is an int, not a" in next(each.message for each in shell.notices if each.kind == "policy_error")
-
-
-def test_an_old_one_that_hangs_when_its_pages_are_handed_over_harms_not_the_new_one():
-    class Hung(registry.find("evict", "lru")[0]):
-        armed = False
-
-        def choose_victims(self):
-            if self.armed:
-                raise PolicyHung("it did not return")
-            return super().choose_victims()
-
-    shell = shell_with({"evict": Hung})
-    process = shell.attach(evict="hostile")
-    work(shell, process)
-    Hung.armed = True
-    shell.do(events.SetPolicy(process, "evict", "arc"))
-    work(shell, process)
-    assert shell.core.state.processes[process].policies.specifications["evict"] == "arc"
-    assert [each.kind for each in shell.notices if each.kind.startswith("policy")] == ["policy_set", "policy_error"]
-
-
 def test_hint_changed_that_raises_is_survived():
     broken = type("Broken", (registry.find("evict", "fifo")[0],), {"hint_changed": raiser(ValueError("bad"))})
     shell = shell_with({"evict": broken})
@@ -443,58 +206,6 @@ def test_hint_changed_that_raises_is_survived():
     shell.put(process, region, 0, b"x" * PAGE)
     assert shell.hint(process, region, "PRIORITY=LOW").hint_id == 1
     assert_reported(shell, "evict")
-
-
-VICTIMS = {
-    "nobody": lambda self: (),
-    "None": lambda self: None,
-    "out of range": lambda self: [-1, 99, HUGE, -HUGE],
-    "no numbers": lambda self: ["a", None, 1.5, Unshowable()],
-    "every frame, twice": lambda self: [0, 1, 2, 3, 0, 1, 2, 3],
-    "for ever the same": lambda self: itertools.repeat(0),
-    "for ever nonsense": lambda self: itertools.repeat("x"),
-    "for ever more": lambda self: itertools.count(),
-    "one, then an error": lambda self: (0 if n == 0 else 1 // 0 for n in range(2)),
-    "true": lambda self: [True],
-}
-
-
-@pytest.mark.parametrize("victims", VICTIMS.values(), ids=VICTIMS)
-def test_wrong_victims_are_passed_over(victims):
-    shell = shell_with({"evict": type("Wrong", (Quiet,), {"choose_victims": victims})}, scan_limit=64)
-    neighbour = shell.attach()
-    region = shell.map(neighbour, 2)
-    shell.hint(neighbour, region, "EVICTION=DENY", 0, 1)
-    shell.put(neighbour, region, 0, b"d" * PAGE)
-    shell.put(neighbour, region, 1, b"n" * PAGE)
-    work(shell, shell.attach(evict="hostile"))
-    assert shell.state_of(region, 0) == "PRESENT"
-    assert shell.get(neighbour, region, 1) == b"n" * PAGE
-    policies = shell.core.state.processes[neighbour].policies
-    assert policies.errors == {"alloc": 0, "evict": 0, "oom": 0, "cond": 0}
-
-
-def test_foreign_and_unevictable_victims_are_errors_and_pinned_ones_are_not():
-    class NamesAll(Quiet):
-        def choose_victims(self):
-            return range(self.memory.frame_count)
-
-    shell = shell_with({"evict": NamesAll}, hold_seconds=100.0)
-    other = shell.attach()
-    foreign = shell.map(other, 1)
-    shell.put(other, foreign, 0, b"f" * PAGE)  # frame 0
-    process = shell.attach(evict="hostile")
-    region = shell.map(process, 4)
-    shell.hint(process, region, "EVICTION=DENY", 0, 1)
-    shell.put(process, region, 0, b"d" * PAGE)  # frame 1
-    shell.fault(process, region, 1)  # frame 2, pinned
-    shell.put(process, region, 2, b"x" * PAGE)  # frame 3
-    shell.put(process, region, 3, b"y" * PAGE)
-    counters = shell.core.state.processes[process].counters
-    assert (counters.policy_errors, counters.refused_victims, counters.evictions) == (2, 1, 1)
-    assert [shell.state_of(region, page) for page in range(3)] == ["PRESENT", "PRESENT", "SWAPPED"]
-    assert shell.state_of(foreign, 0) == "PRESENT"
-    assert "not the process's" in next(each for each in shell.notices if each.kind == "policy_error").message
 
 
 def test_errors_are_reported_at_powers_of_two_only():
@@ -584,34 +295,3 @@ def test_a_slow_call_is_reported_and_its_answer_used(kind, name, hook):
     assert_reported(shell, kind, notice="policy_slow", counter="policy_slow_calls")
     assert shell.counters()["policy_errors"] == 0
     assert "200 ms" in next(each.message for each in shell.notices if each.kind == "policy_slow")
-
-
-def test_frames_that_a_policy_forgot_in_its_list_harm_no_other_policy():
-    class Forgets(registry.find("evict", "fifo")[0]):
-        def page_left(self, pfn):
-            raise ValueError("forgot it")
-
-    shell = shell_with({"evict": Forgets})
-    process = shell.attach(evict="hostile")
-    work(shell, process)
-    neighbour = shell.attach(evict="lru")
-    work(shell, neighbour)
-    assert shell.core.state.processes[neighbour].policies.errors["evict"] == 0
-
-
-def test_frames_that_a_policy_seized_harm_no_other_policy():
-    class Seizes(Quiet):
-        def __init__(self, memory):
-            super().__init__(memory)
-            self.mine = memory.new_list()
-            for pfn in range(memory.frame_count):
-                self.mine.append(pfn)
-
-        def choose_victims(self):
-            return self.mine
-
-    shell = shell_with({"evict": Seizes})
-    shell.attach(evict="hostile")
-    neighbour = shell.attach(evict="hint_aware")
-    work(shell, neighbour)
-    assert shell.core.state.processes[neighbour].policies.errors["evict"] == 0
