@@ -5,8 +5,10 @@ import signal
 
 import pytest
 
-from tests.support import delays, examples, first_run, kernel_swap, patience
-from usmd.policies import registry
+pytest.register_assert_rewrite("tests.support")  # a failed assertion there shows its values too
+
+from tests.support import delays, examples, first_run, kernel_swap, patience  # noqa: E402 - what follows is rewritten
+from usmd.policies import registry  # noqa: E402
 
 assert examples.FACTOR >= 0  # importing it sets up hypothesis
 delays.inject_from_environment(delays.IN_PROCESS)

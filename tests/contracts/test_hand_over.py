@@ -6,10 +6,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from tests.support import core_machine
 from tests.support.examples import steps
 from tests.support.made_policies import make_over
 from tests.support.shell import PAGE, Shell, make_core
-from tests.usmd.core import test_machine_properties as properties
 from usmd.core import commands, events, work
 from usmd.core.frames import KEPT, PRESENT
 from usmd.core.region import PAGE_BITS
@@ -146,7 +146,7 @@ def test_a_policy_that_is_asked_for_its_order_while_its_pages_go_makes_no_error(
     assert shell.core.state.processes[process].policies._known is None
 
 
-class HandOverMachine(properties.CoreMachine):
+class HandOverMachine(core_machine.CoreMachine):
     """Any sequence of events in any order of I/O, with policies that take each other's place between any two."""
 
     @initialize(
@@ -156,7 +156,7 @@ class HandOverMachine(properties.CoreMachine):
         deny=st.sampled_from([(12, 12), (2, 3)]),
         slots=st.sampled_from([(3, 2), (40, 40), (40, 40)]),
         max_fault_pages=st.just(6),
-        policies=st.tuples(properties.ALLOC, st.sampled_from(SPECIFICATIONS), properties.OOM),
+        policies=st.tuples(core_machine.ALLOC, st.sampled_from(SPECIFICATIONS), core_machine.OOM),
     )
     def start(self, **more):
         super().start(**more)
@@ -166,7 +166,7 @@ class HandOverMachine(properties.CoreMachine):
         return super().make_shell(core)
 
     @precondition(lambda self: self.live())
-    @rule(pick=properties.INDEX, specification=st.sampled_from(SPECIFICATIONS))
+    @rule(pick=core_machine.INDEX, specification=st.sampled_from(SPECIFICATIONS))
     def set_policy(self, pick, specification):
         process = self.live()[pick % len(self.live())]
         core = self.shell.core
@@ -176,7 +176,7 @@ class HandOverMachine(properties.CoreMachine):
             assert sorted(named_by(core, process)) == evictable(core, process)
 
     @precondition(lambda self: self.model)
-    @rule(pick=properties.INDEX, first=properties.INDEX, times=st.integers(1, 4))
+    @rule(pick=core_machine.INDEX, first=core_machine.INDEX, times=st.integers(1, 4))
     def load_again(self, pick, first, times):
         for _ in range(times):
             self.load(pick, first)
@@ -204,7 +204,7 @@ class SlowHandOverMachine(HandOverMachine):
         return SlowShell(core, auto_io=False)
 
     @precondition(lambda self: self.live())
-    @rule(pick=properties.INDEX, specification=st.sampled_from(SPECIFICATIONS))
+    @rule(pick=core_machine.INDEX, specification=st.sampled_from(SPECIFICATIONS))
     def set_policy(self, pick, specification):
         process = self.live()[pick % len(self.live())]
         self.shell.do(events.SetPolicy(process, "evict", specification))

@@ -7,9 +7,10 @@ its hooks, which are no error then, and such as no policy should have.
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
+from tests.support.core_machine import INDEX, CoreMachine
 from tests.support.examples import steps
+from tests.support.real_core_machine import RealMachine
 from tests.support.requests import FaithfulRequester, Requester, make_with
-from tests.usmd.core.test_machine_properties import INDEX, CoreMachine, RealMachine
 from usmd.core import events
 from usmd.core.frames import EVICTING, FILLING
 from usmd.core.policy import Requests

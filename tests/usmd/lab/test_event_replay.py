@@ -5,9 +5,9 @@ import pytest
 
 from tests.support.examples import steps
 from tests.support.policy_files import write_policies
+from tests.support.real_core_machine import RealMachine
 from tests.support.recorded_core import RecordedCore
 from tests.support.shell import PAGE
-from tests.usmd.core.test_machine_properties import RealMachine
 from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.core.settings import CoreSettings, DeviceInfo

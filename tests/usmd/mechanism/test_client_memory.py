@@ -1,12 +1,13 @@
-"""A client's mappings, whatever it does with them, and how pages come and go there."""
+"""A client's mappings, whatever it does with them, and how pages come and go there.
+
+Moves are in test_client_memory_moves.py, clients that are stuck in one in test_client_memory_stuck.py.
+"""
 
 import errno
-import itertools
 import mmap
 import os
 
 import pytest
-import structlog
 
 from tests.support.real_memory import require_real_memory
 from tests.usmd.mechanism.client_world import (
@@ -14,11 +15,8 @@ from tests.usmd.mechanism.client_world import (
     PAGES,
     REGION,
     SIZE,
-    Clock,
     first_byte,
-    patient,
     poisoning,
-    stuck,
     world,
 )
 from tests.usmd.mechanism.mapped import (
@@ -28,16 +26,15 @@ from tests.usmd.mechanism.mapped import (
     make_read_only,
     map_memory,
     read,
-    remap,
     unmap,
     write,
 )
 from usmd.core.events import PROTECTED, PageFault
-from usmd.mechanism import client_memory, uffd
-from usmd.mechanism.client_memory import BUSY_TRIES, STUCK_SECONDS, ClientMemory
+from usmd.mechanism import uffd
+from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.uffd import Drained, Feature
 
-__all__ = ["patient", "poisoning", "stuck", "world"]
+__all__ = ["poisoning", "world"]
 
 
 # Faults
@@ -162,148 +159,6 @@ def test_a_copy_that_is_not_writable_has_its_first_write_told(world, writable):
     assert world.memory.read() == []
 
 
-# Moves
-
-
-@pytest.mark.parametrize("pages", [(0, PAGES), (0, 3), (2, 3), (5, 3)])
-def test_what_was_moved_is_served_where_it_is(world, pages):
-    first, count = pages
-    world.copy(first + 1)
-    to = world.client.spare(SIZE)
-    world.client.moved(world.at(first), count * HARDWARE_PAGE, to)
-    assert first_byte(to + HARDWARE_PAGE) == first + 2
-    for page in range(PAGES):
-        if page == first + 1:
-            continue
-        address = to + (page - first) * HARDWARE_PAGE if first <= page < first + count else world.at(page)
-        touching = read(address)
-        assert world.client.faults() == [PageFault(REGION, page, False)]
-        assert world.copy(page) == Drained(HARDWARE_PAGE, 0)
-        assert touching.result() == bytes([page + 1])
-
-
-def test_a_range_over_moved_and_unmoved_pages_is_filled_and_protected_in_all_places(world):
-    to = world.client.spare(SIZE)
-    world.client.moved(world.at(2), 2 * HARDWARE_PAGE, to)
-    assert world.copy(0, PAGES) == Drained(SIZE, 0)
-    places = [world.at(0), world.at(1), to, to + HARDWARE_PAGE, *(world.at(page) for page in range(4, PAGES))]
-    assert [first_byte(place) for place in places] == list(range(1, PAGES + 1))
-    assert world.protect(0, PAGES)
-    for page, place in enumerate(places):
-        writing = write(place, b"w")
-        assert world.client.faults() == [PageFault(REGION, page, True, PROTECTED)]
-        world.unprotect(page)
-        writing.result()
-
-
-def test_what_is_moved_back_is_as_before(world):
-    to = world.client.spare(SIZE)
-    world.client.moved(world.at(2), 2 * HARDWARE_PAGE, to)
-    world.client.moved(to, 2 * HARDWARE_PAGE, world.at(2))
-    assert world.copy(0, PAGES) == Drained(SIZE, 0)
-    assert [first_byte(world.at(page)) for page in range(PAGES)] == list(range(1, PAGES + 1))
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_what_is_moved_over_another_region_covers_it(world, whole):
-    count = PAGES if whole else 3
-    world.client.moved(world.at(0), count * HARDWARE_PAGE, world.at(0, OTHER))
-    touching = read(world.at(1, OTHER))
-    assert world.client.faults() == [PageFault(REGION, 1, False)]
-    assert world.copy(1) == Drained(HARDWARE_PAGE, 0)
-    assert touching.result() == b"\2"
-    world.zero(0, PAGES, OTHER)  # what is nowhere is done with
-    assert world.held(OTHER) == PAGES - count
-    assert world.memory.mapped(OTHER)
-    assert world.memory.protect(OTHER, 0, SIZE)
-    if not whole:
-        touching = read(world.at(4, OTHER))
-        assert touching.result() == b"\0"
-
-
-def test_a_region_that_was_covered_and_is_gone_is_no_trouble(world):
-    world.client.moved(world.at(0), SIZE, world.at(0, OTHER))
-    world.memory.drop([OTHER], ended=False)
-    assert not world.memory.mapped(OTHER)
-    assert world.copy(0, PAGES) == Drained(SIZE, 0)
-    assert first_byte(world.at(4, OTHER)) == 5
-
-
-def test_a_new_region_in_the_place_of_one_that_was_unmapped_is_found_there(world):
-    unmap(world.at(0, OTHER), SIZE)
-    memfd = os.memfd_create("third")
-    os.ftruncate(memfd, SIZE)
-    map_memory(SIZE, memfd, at=world.at(0, OTHER))
-    world.memory.register(9, world.at(0, OTHER), SIZE)
-    touching = read(world.at(3, OTHER))
-    assert world.client.faults() == [PageFault(9, 3, False)]
-    assert world.memory.zero(9, 3 * HARDWARE_PAGE, HARDWARE_PAGE)
-    touching.result()
-    assert not world.memory.zero(OTHER, 0, SIZE)
-    os.close(memfd)
-
-
-@pytest.mark.parametrize("what", ["copy", "zero"])
-@pytest.mark.parametrize("pages", [1, 3])
-def test_a_fill_during_a_remap_of_other_pages_is_done(world, patient, what, pages):
-    to = world.client.spare(SIZE)
-    moving = remap(world.at(5), 2 * HARDWARE_PAGE, to)
-    world.client.wait_for_message()
-    answer = getattr(world, what)(0, pages)
-    assert answer == (Drained(pages * HARDWARE_PAGE, 0) if what == "copy" else True)
-    assert moving.result() == to
-    assert first_byte(world.at(0)) == (1 if what == "copy" else 0)
-    world.zero(5, 2)
-    assert first_byte(to) == 0
-
-
-@pytest.mark.parametrize("pages", [1, 3])
-def test_a_copy_during_a_remap_of_the_very_pages_is_done_where_they_go(world, pages):
-    to = world.client.spare(SIZE)
-    moving = remap(world.at(0), pages * HARDWARE_PAGE, to)
-    world.client.wait_for_message()
-    done, error = 0, errno.EAGAIN
-    while error == errno.EAGAIN:
-        rest = pages * HARDWARE_PAGE - done
-        part, error = world.memory.copy(REGION, done, rest, world.source + done, writable=True)
-        done += part
-    assert moving.result() == to
-    assert (done, error) == (pages * HARDWARE_PAGE, 0)
-    assert [first_byte(to + page * HARDWARE_PAGE) for page in range(pages)] == list(range(1, pages + 1))
-
-
-@pytest.mark.parametrize("pages", [1, 3])
-def test_zeros_during_a_remap_of_the_very_pages_can_be_had_where_they_go(world, pages):
-    to = world.client.spare(SIZE)
-    moving = remap(world.at(0), pages * HARDWARE_PAGE, to)
-    world.client.wait_for_message()
-    filled = world.zero(0, pages)
-    assert moving.result() == to
-    for page in range(pages):
-        touching = read(to + page * HARDWARE_PAGE)
-        if not filled:  # then it is told again
-            assert world.client.faults() == [PageFault(REGION, page, False)]
-            assert world.zero(page)
-        assert touching.result() == b"\0"
-
-
-def test_faults_that_are_read_in_the_middle_of_a_fill_are_told_later_and_at_once(world):
-    early = []
-    world.memory.on_early = lambda: early.append(1)
-    touching = read(world.at(6))
-    world.client.wait_for_message()
-    moving = remap(world.at(4), HARDWARE_PAGE, world.client.spare(SIZE))
-    while True:  # until the kernel refuses fills because of the remap
-        world.memory.zero(REGION, 0, HARDWARE_PAGE)
-        if early:
-            break
-        advise(world.at(0), HARDWARE_PAGE, mmap.MADV_REMOVE)
-    assert world.memory.read() == [PageFault(REGION, 6, False)]
-    moving.result()
-    world.zero(6)
-    assert touching.result() == b"\0"
-
-
 # What clients do by themselves
 
 
@@ -394,132 +249,6 @@ def test_a_mapping_that_was_split_is_protected_and_poisoned_as_a_whole(poisoning
         assert poisoning.client.faults() == [PageFault(REGION, page, True, PROTECTED)]
         poisoning.unprotect(page)
         writing.result()
-
-
-# A client that is stuck in a remap
-
-
-def test_a_client_that_is_stuck_in_a_remap_is_waited_for_once_and_again_after_a_while(stuck):
-    assert stuck.world.copy(0) == Drained(0, errno.EAGAIN)
-    waited = stuck.clock.sleeps
-    assert 0 < waited <= BUSY_TRIES
-    for page in range(1, 6):
-        assert stuck.world.copy(page) == Drained(0, errno.EAGAIN)
-        assert not stuck.world.zero(page)
-    assert stuck.clock.sleeps == waited
-    stuck.clock.now += STUCK_SECONDS
-    stuck.world.copy(0)
-    assert stuck.clock.sleeps == 2 * waited
-
-
-def test_what_was_put_off_is_done_later(stuck):
-    assert not stuck.world.zero(0, 3)
-    assert stuck.world.held() == 0
-    stuck.let_go()
-    stuck.memory.retry()
-    assert stuck.world.held() == 3
-    stuck.memory.retry()
-    assert stuck.world.held() == 3
-
-
-def test_what_was_put_off_and_is_put_off_again_is_not_forgotten(stuck):
-    stuck.world.zero(0, 3)
-    for _ in range(3):
-        stuck.memory.retry()
-    stuck.let_go()
-    stuck.memory.retry()
-    assert stuck.world.held() == 3
-
-
-def test_what_was_put_off_and_is_not_wanted_any_more_is_not_done(stuck):
-    stuck.world.zero(0, 2)
-    stuck.world.zero(4, 2)
-    stuck.world.zero(4, 1, OTHER)
-    stuck.memory.not_wanted(REGION, 4 * HARDWARE_PAGE, 2 * HARDWARE_PAGE)
-    stuck.memory.not_wanted(REGION, 6 * HARDWARE_PAGE, HARDWARE_PAGE)
-    stuck.let_go()
-    stuck.memory.retry()
-    assert (stuck.world.held(), stuck.world.held(OTHER)) == (2, 1)
-
-
-def test_a_page_that_leaves_out_of_a_longer_range_put_off_does_not_take_the_others_with_it(stuck):
-    """A page may leave while its neighbours' zeros are still put off; their waiters must be served yet."""
-    touching = [read(stuck.world.at(page)) for page in (0, 2, 3)]
-    stuck.world.client.faults(3)
-    stuck.world.zero(0, 4)
-    stuck.memory.not_wanted(REGION, HARDWARE_PAGE, HARDWARE_PAGE)
-    stuck.let_go()
-    stuck.memory.retry()
-    assert stuck.world.held() == 3
-    assert [touch.result() for touch in touching] == [b"\0"] * 3
-
-
-def test_of_a_region_that_is_gone_what_was_put_off_is_poisoned(stuck):
-    if Feature.POISON not in stuck.world.client.features:
-        pytest.skip("this kernel cannot poison")
-    stuck.world.zero(0, 2)
-    stuck.memory.drop([REGION], ended=True)
-    stuck.let_go()
-    stuck.memory.retry()
-    assert stuck.world.held() == 0
-    assert [stuck.world.client.is_poisoned(stuck.world.at(page)) for page in (0, 1)] == [True, True]
-
-
-def test_zeros_for_which_there_is_no_memory_are_put_off(world, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(world.memory, "_zero_page", lambda *_: False)
-        patch.setattr(uffd, "zero", lambda *_, **__: Drained(HARDWARE_PAGE, errno.ENOMEM))
-        assert world.zero(0, 3)
-    world.memory.retry()
-    assert world.held() == 2  # the first of them is said to be done
-
-
-@pytest.mark.parametrize("tries", [1, 5])
-def test_protecting_is_tried_again_while_the_client_is_busy(world, monkeypatch, tries):
-    monkeypatch.setattr(client_memory, "time", Clock())
-    real, left = uffd.write_protect, itertools.count()
-
-    def write_protect(*arguments, **options):
-        if next(left) < tries:
-            raise BlockingIOError(errno.EAGAIN, "busy")
-        real(*arguments, **options)
-
-    world.zero(2)
-    monkeypatch.setattr(uffd, "write_protect", write_protect)
-    assert world.protect(2)
-
-
-def test_a_page_that_cannot_be_protected_is_not_said_to_be(world, monkeypatch):
-    def busy(*_, **__):
-        raise BlockingIOError(errno.EAGAIN, "busy")
-
-    clock = Clock()
-    monkeypatch.setattr(client_memory, "time", clock)  # for its sleep
-    monkeypatch.setattr(world.memory, "_clock", clock.monotonic)
-    monkeypatch.setattr(uffd, "write_protect", busy)
-    with structlog.testing.capture_logs() as logged:
-        assert not world.protect(2)
-        waited = clock.sleeps
-        assert not world.protect(3)
-    assert clock.sleeps == waited
-    assert logged == []  # a client on a busy machine may be long about a remap, which is no error
-
-
-def test_who_cannot_be_let_write_is_woken_and_told_again(world, monkeypatch):
-    world.zero(2)
-    world.protect(2)
-    writing = write(world.at(2), b"w")
-    assert world.client.faults() == [PageFault(REGION, 2, True, PROTECTED)]
-    with monkeypatch.context() as patch:
-
-        def busy(*_, **__):
-            raise BlockingIOError(errno.EAGAIN, "busy")
-
-        patch.setattr(uffd, "write_protect", busy)
-        world.unprotect(2)
-    assert world.client.faults() == [PageFault(REGION, 2, True, PROTECTED)]
-    world.unprotect(2)
-    writing.result()
 
 
 # The descriptor, and mappings of a process

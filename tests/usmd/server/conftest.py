@@ -5,6 +5,7 @@ from structlog.testing import capture_logs
 
 from tests.support.daemon import running_daemon
 from tests.support.raw_client import RawClient, admin_stub, open_channel
+from usm_wire.pb.usm.v1 import client_pb2 as pb
 
 
 @pytest.fixture
@@ -28,6 +29,14 @@ def daemon(tmp_path_factory):
 def client(daemon):
     with RawClient(daemon.address, "first") as session:
         yield session
+
+
+@pytest.fixture
+def first(client):
+    """The first stream of the client, which answers."""
+    client.stream().send_accesses(pb.Access())
+    client.stream().answers(1)
+    return client.stream()
 
 
 @pytest.fixture

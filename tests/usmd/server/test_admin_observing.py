@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.daemon import wait_until
 from tests.support.raw_client import refused
+from tests.usmd.server.admin_calls import process_of
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usm_wire.pb.usm.v1 import client_pb2
 
@@ -19,10 +20,6 @@ LIMIT = ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
 @pytest.fixture
 def region(client):
     return client.map(16 * PAGE, "index")
-
-
-def process_of(client):
-    return client.attached.process_id
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The admin service on the wire: every call, its limits, and what it answers to nonsense."""
+"""The admin service on the wire: lists, status, map, events and drain, with limits and answers to nonsense."""
 
 import asyncio
 import queue
@@ -7,7 +7,8 @@ import threading
 import grpc
 import pytest
 
-from tests.support.raw_client import RawClient, admin_stub, open_channel, refused
+from tests.support.raw_client import RawClient, open_channel, refused
+from tests.usmd.server.admin_calls import INVALID, NOT_FOUND, PAGE, TOP, admin, process_of, region
 from tests.usmd.server.test_admin_messages import DEFAULTS
 from tests.usmd.server.test_engine import Bench
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
@@ -21,38 +22,7 @@ from usmd.server.sampling_cost import SamplingCost
 from usmd.server.watch import Watch
 from usmd.version import VERSION
 
-PAGE = 4096
-TOP = (1 << 64) - 1
-INVALID = ("INVALID_ARGUMENT", "INVALID_ARGUMENT")
-NOT_FOUND = ("NOT_FOUND", "NOT_FOUND")
-
-
-@pytest.fixture
-def admin(daemon):
-    channel = open_channel(daemon.admin_address)
-    stub = admin_stub(channel)
-    methods = {
-        method.name: getattr(stub, method.name) for method in pb.DESCRIPTOR.services_by_name["AdminService"].methods
-    }
-    yield type("Calls", (), {name: staticmethod(_with_deadline(call)) for name, call in methods.items()})
-    channel.close()
-
-
-def _with_deadline(call):
-    return lambda request: call(request, timeout=90)
-
-
-@pytest.fixture
-def region(client):
-    """Four pages, of which 0 and 2 hold bytes."""
-    region = client.map(4 * PAGE, "index")
-    client.put(region, 0, b"zero")
-    client.put(region, 2, b"two")
-    return region
-
-
-def process_of(client):
-    return client.attached.process_id
+__all__ = ["admin", "region"]
 
 
 # Lists
@@ -281,181 +251,6 @@ def test_too_many_cells_are_refused(admin, wanted):
     answer = refused(admin.GetMemoryMap, pb.GetMemoryMapRequest(cells=wanted))
     assert answer[:2] == INVALID
     assert "65536" in answer[2]
-
-
-# A page
-
-
-def explain(admin, process, **where):
-    return admin.ExplainPage(pb.ExplainPageRequest(process_id=process, **where))
-
-
-def test_a_page_is_explained_by_address_by_region_number_and_by_region_name(admin, client, region):
-    client.hint(region, "PRIORITY=HIGH")
-    process = process_of(client)
-    address = admin.ListRegions(pb.ListRegionsRequest(process_id=process)).regions[0].address
-    answers = [
-        explain(admin, process, address=address + 2 * PAGE + 17),
-        explain(admin, process, region_offset=pb.RegionOffset(region_id=region, offset=3 * PAGE - 1)),
-        explain(admin, process, region_offset=pb.RegionOffset(region_name="index", offset=2 * PAGE)),
-    ]
-    assert answers[0] == answers[1] == answers[2]
-    page = answers[0]
-    assert (page.region_id, page.region_name, page.page, page.address) == (region, "index", 2, address + 2 * PAGE)
-    assert (page.state, page.HasField("frame"), page.dirty, page.hint.text) == ("PRESENT", True, True, "PRIORITY=HIGH")
-    assert list(page.policies) == ["async_aware", "hint_aware", "refuse"]
-    assert not page.HasField("slot")
-
-
-def test_a_page_in_swap_has_its_slot_and_last_eviction(daemon, admin, client, region):
-    client.evict(daemon, region, 0, text="SWAP=memory1; DONTNEED")
-    assert client.get(region, 0, 4) == b"zero"
-    page = explain(admin, process_of(client), region_offset=pb.RegionOffset(region_id=region))
-    assert (page.state, page.dirty) == ("PRESENT", False)
-    assert (page.slot.device, page.slot.device_name, page.slot.generation) == (1, "memory1", page.slot.generation)
-    eviction = page.last_eviction
-    assert (eviction.policy, eviction.reason, eviction.result) == ("hint", "DONTNEED", "swapped")
-    assert 0 <= eviction.seconds_ago < 20
-
-
-@pytest.mark.parametrize(
-    "where",
-    [
-        {"address": 0},
-        {"address": TOP},
-        {"region_offset": pb.RegionOffset(region_name="nowhere")},
-        {"region_offset": pb.RegionOffset(region_name="n" * (1 << 15))},
-        {"region_offset": pb.RegionOffset(region_id=TOP)},
-        {"region_offset": pb.RegionOffset(region_name="index", offset=4 * PAGE)},
-        {"region_offset": pb.RegionOffset(region_name="index", offset=TOP)},
-    ],
-)
-def test_a_page_that_does_not_exist_is_not_found(admin, client, region, where):
-    request = pb.ExplainPageRequest(process_id=process_of(client), **where)
-    assert refused(admin.ExplainPage, request)[:2] == NOT_FOUND
-
-
-def test_a_region_of_another_process_is_not_found(admin, client, other, region):
-    request = pb.ExplainPageRequest(process_id=process_of(other), region_offset=pb.RegionOffset(region_id=region))
-    assert refused(admin.ExplainPage, request)[:2] == NOT_FOUND
-
-
-def test_no_page_at_all_is_refused(admin, client):
-    answer = refused(admin.ExplainPage, pb.ExplainPageRequest(process_id=process_of(client)))
-    assert answer[:2] == INVALID
-
-
-def test_the_last_evictions_are_listed_newest_first(daemon, admin, client, region):
-    process = process_of(client)
-    for page in (0, 2):
-        client.evict(daemon, region, page)
-    answer = admin.ListEvictions(pb.ListEvictionsRequest(process_id=process))
-    assert [(each.region_id, each.region_name, each.page) for each in answer.evictions] == [
-        (region, "index", 2),
-        (region, "index", 0),
-    ]
-    assert (answer.records, answer.total) == (256, 2)
-    eviction = answer.evictions[0].eviction
-    assert (eviction.policy, eviction.reason, eviction.result) == ("hint", "DONTNEED", "swapped")
-    (last,) = admin.ListEvictions(pb.ListEvictionsRequest(process_id=process, limit=1)).evictions
-    assert last.page == 2
-    place = pb.RegionOffset(region_name="index", offset=5)
-    (first,) = admin.ListEvictions(pb.ListEvictionsRequest(process_id=process, region_offset=place)).evictions
-    assert first.page == 0
-    client.call("UnmapRegion", client_pb2.UnmapRegionRequest(region_id=region))
-    gone = admin.ListEvictions(pb.ListEvictionsRequest(process_id=process)).evictions
-    assert [(each.HasField("region_name"), each.address) for each in gone] == [(False, 0)] * 2
-    assert refused(admin.ListEvictions, pb.ListEvictionsRequest(process_id=process, address=1))[:2] == NOT_FOUND
-
-
-# Steering
-
-
-def in_force(admin, client):
-    listed = admin.ListPolicies(pb.ListPoliciesRequest()).processes
-    (mine,) = [each for each in listed if each.process_id == process_of(client)]
-    return {each.kind: each for each in mine.policies}
-
-
-def test_policies_of_a_live_process_are_set_and_what_was_is_told(admin, client, region):
-    assert not in_force(admin, client)["evict"].HasField("change")
-    answer = admin.SetPolicy(pb.SetPolicyRequest(process_id=process_of(client), evict="arc", alloc="first_fit"))
-    assert [(each.kind, each.before, each.after) for each in answer.changes] == [
-        ("alloc", "async_aware", "first_fit"),
-        ("evict", "hint_aware", "arc"),
-    ]
-    found = in_force(admin, client)
-    assert {kind: each.policy for kind, each in found.items()} == {
-        "alloc": "first_fit",
-        "evict": "arc",
-        "oom": "refuse",
-        "cond": "none",
-    }
-    assert (found["evict"].change.before, found["evict"].change.misbehaved) == ("hint_aware", False)
-    assert not found["oom"].HasField("change")
-    assert (client.get(region, 0, 4), client.get(region, 2, 3)) == (b"zero", b"two")
-
-
-@pytest.mark.parametrize(
-    ("policies", "said"),
-    [
-        ({}, "no policy is given"),
-        ({"alloc": "first_fit", "evict": "nothing"}, "evict policy 'nothing' does not exist"),
-        ({"alloc": "first_fit", "evict": "belady"}, "no known future"),
-        ({"alloc": "first_fit", "oom": "refuse(x=1)"}, "it has no parameter 'x'"),
-        ({"alloc": "first_fit", "evict": "/absent.py:Policy"}, "/absent.py cannot be read"),
-    ],
-)
-def test_one_policy_that_cannot_be_had_leaves_all_as_they_were(admin, client, policies, said):
-    answer = refused(admin.SetPolicy, pb.SetPolicyRequest(process_id=process_of(client), **policies))
-    assert answer[0] == "INVALID_ARGUMENT"
-    assert said in answer[2]
-    assert in_force(admin, client)["alloc"].policy == "async_aware"
-
-
-def test_the_hints_of_a_range_are_removed_and_the_budget_is_free_again(admin, client, region):
-    process = process_of(client)
-    client.hint(region, "EVICTION=DENY")
-
-    def hints():
-        return admin.ListHints(pb.ListHintsRequest(process_id=process))
-
-    (kept,) = hints().kept_pages
-    assert (kept.unevictable_pages, kept.hint_ranges, kept.process_name) == (2, 1, "first")
-    assert (hints().deny_budget, hints().deny_budget_total, hints().kept_total) == (32, 48, 2)
-    start = pb.RegionOffset(region_name="index", offset=2 * PAGE + 5)
-    answer = admin.ClearHints(pb.ClearHintsRequest(process_id=process, start=start, length=1))
-    assert (answer.region_id, answer.first_page, answer.page_count, answer.hint_ranges) == (region, 2, 1, 1)
-    assert [(each.first_page, each.page_count) for each in hints().hint_ranges] == [(0, 2), (3, 1)]
-    assert hints().kept_pages[0].unevictable_pages == 1
-    admin.ClearHints(pb.ClearHintsRequest(process_id=process, start=pb.RegionOffset(region_id=region)))
-    assert (len(hints().hint_ranges), len(hints().kept_pages), hints().kept_total) == (0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("start", "length", "status"),
-    [
-        (pb.RegionOffset(region_name="nowhere"), None, "NOT_FOUND"),
-        (pb.RegionOffset(region_name="index", offset=4 * PAGE), None, "OUT_OF_RANGE"),
-        (pb.RegionOffset(region_name="index"), 0, "OUT_OF_RANGE"),
-        (pb.RegionOffset(region_name="index", offset=1), 4 * PAGE, "OUT_OF_RANGE"),
-        (pb.RegionOffset(region_name="index"), TOP, "OUT_OF_RANGE"),
-    ],
-)
-def test_a_range_that_does_not_exist_keeps_its_hints(admin, client, region, start, length, status):
-    client.hint(region, "PRIORITY=HIGH")
-    request = pb.ClearHintsRequest(process_id=process_of(client), start=start, length=length)
-    assert refused(admin.ClearHints, request)[0] == status
-    assert len(admin.ListHints(pb.ListHintsRequest(process_id=process_of(client))).hint_ranges) == 1
-
-
-def test_faults_and_evictions_under_a_hint_are_counted(daemon, admin, client, region):
-    client.hint(region, "PRIORITY=HIGH")
-    client.evict(daemon, region, 0)
-    client.get(region, 0, 1)
-    client.put(region, 3, b"three")
-    (hint,) = admin.ListHints(pb.ListHintsRequest(process_id=process_of(client))).hint_ranges
-    assert (hint.faults, hint.evictions, hint.process_name, hint.region_name) == (2, 1, "first", "index")
 
 
 # Events and drain

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.usmd.server.test_sessions import PAGE, run
+from tests.support.session_bench import PAGE, run
 from usm_wire.pb.usm.v1 import client_pb2 as pb
 from usm_wire.pb.usm.v1 import common_pb2
 from usmd.errors import InvalidHint, LimitExceeded, NotFound

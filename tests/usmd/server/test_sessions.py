@@ -1,83 +1,22 @@
-"""Sessions: who gets one, what they are told at the end, and what they count. The wire is in test_client_service.py."""
+"""Sessions: who gets one, what they are told at the end, and what they leave."""
 
 import asyncio
 import gc
 from collections import Counter
-from functools import partial
 
 import pytest
 
-from usmd.core import commands, events
+from tests.support.session_bench import PAGE, FakeIdentity, fill, run
+from usmd.core import events
 from usmd.core.hints import parse_hint
-from usmd.core.region import page_key
-from usmd.core.settings import CoreSettings
 from usmd.errors import Draining, InvalidArgument, LimitExceeded, SessionKilled, UnknownSession
-from usmd.mechanism.simulated import SimulatedMemory
-from usmd.policy_rules import Choice, PolicyRule, PolicyRules
+from usmd.policy_rules import Choice, PolicyRule
 from usmd.server import sessions as module
-from usmd.server.engine import Engine
 from usmd.server.policy_changes import PolicyChanges
-from usmd.server.sessions import ENDS_A_TURN, Sessions
+from usmd.server.sessions import ENDS_A_TURN
 from usmd.server.watch import Watch
-from usmd.swap.memory import MemorySwapDevice
 
-PAGE = 16
 SECONDS = 60
-TOP = (1 << 64) - 1
-
-
-class FakeIdentity:
-    def __init__(self, uid):
-        self.pid = 4711
-        self.uid = uid
-        self.on_gone = None
-        self.closed = 0
-
-    def close(self):
-        self.closed += 1
-
-
-class FakeIdentities:
-    """Tickets as a test gives them out."""
-
-    def __init__(self):
-        self.tickets = {}
-
-    def find(self, ticket):
-        if ticket not in self.tickets:
-            raise UnknownSession("no such ticket")
-        return self.tickets.pop(ticket)
-
-
-class Bench:
-    def __init__(self, max_sessions=4, of_user=4, attach_timeout=1000.0, frames=2, **rules):
-        devices = [MemorySwapDevice(number=0, name="memory0", slots=1, page_size=PAGE)]
-        settings = CoreSettings(frames=frames, page_size=PAGE, deny_budget=frames, deny_budget_total=frames)
-        self.engine = Engine(settings, SimulatedMemory(frames, PAGE), devices)
-        self.identities = FakeIdentities()
-        self.sessions = Sessions(
-            self.engine,
-            self.identities,
-            PolicyRules(**rules),
-            max_sessions=max_sessions,
-            of_user=of_user,
-            attach_timeout=attach_timeout,
-        )
-
-    def processes(self):
-        return list(self.engine.core.state.processes.values())
-
-
-def run(conversation, **settings):
-    async def main():
-        bench = Bench(**settings)
-        try:
-            await conversation(bench)
-        finally:
-            bench.sessions.end_all("over")
-            await bench.engine.close()
-
-    asyncio.run(main())
 
 
 def test_a_session_is_found_by_its_own_token_alone():
@@ -257,16 +196,6 @@ def test_drain_ends_every_session_with_the_cause_and_refuses_new_ones():
     run(conversation)
 
 
-def fill(bench, session, pages):
-    region = bench.engine.submit(events.Map(session.process_id, 8 * PAGE, "")).region_id
-    for page in range(pages):
-        fault = events.FaultRequest(page, region, page, 1, True)
-        bench.engine.submit(events.Faults(session.process_id, [fault]))
-        store = partial(bench.engine.memory.store, first=page_key(region, page), offset=0, data=memoryview(b"x" * PAGE))
-        bench.engine.access(events.Access(session.process_id, region, page, 1, True), store)
-    return region
-
-
 def kill(bench, name="large"):
     """A session that the oom policy has killed."""
     large = bench.sessions.attach(name, "")
@@ -302,75 +231,6 @@ def test_only_so_many_ends_are_remembered(monkeypatch):
                 bench.sessions.find(session.token)
 
     run(conversation, oom="kill_largest", evict="fifo", alloc="first_fit")
-
-
-def test_outcomes_reach_the_outbox_of_their_process_and_wake_its_stream():
-    async def conversation(bench):
-        session = bench.sessions.attach("one", "")
-        one, two = session.open_stream(), bench.sessions.attach("two", "").open_stream()
-        fill(bench, session, 1)
-        bench.engine.on_outcomes(commands.Outcomes(session.process_id, [commands.Yielded(TOP, 1)], one.index))
-        assert [outcome.fault_id for outcome in one.outbox] == [0, TOP]
-        assert one.wake.is_set()
-        assert two.outbox == []
-        assert not two.wake.is_set()
-
-    run(conversation)
-
-
-def test_outcomes_reach_the_stream_that_filed_their_faults():
-    async def conversation(bench):
-        session = bench.sessions.attach("app", "")
-        first, second, third = (session.open_stream() for _ in range(3))
-        second.direct = True
-        outcomes = [commands.Yielded(TOP, token) for token in range(4)]
-        for stream, outcome in zip((third, first, second, third), outcomes, strict=True):
-            bench.engine.on_outcomes(commands.Outcomes(session.process_id, [outcome], stream.index))
-        assert (first.outbox, second.outbox, third.outbox) == (outcomes[1:2], outcomes[2:3], outcomes[0::3])
-        assert [stream.wake.is_set() for stream in (first, second, third)] == [True, False, True]
-
-    run(conversation)
-
-
-def test_outcomes_of_a_closed_stream_are_dropped_and_its_index_does_not_come_again():
-    async def conversation(bench):
-        session = bench.sessions.attach("app", "")
-        first, second = session.open_stream(), session.open_stream()
-        bench.sessions.close_stream(session, second)
-        third = session.open_stream()
-        assert (first.index, second.index, third.index) == (0, 1, 2)
-        bench.engine.on_outcomes(commands.Outcomes(session.process_id, [commands.Yielded(7, 1)], second.index))
-        assert first.outbox == second.outbox == third.outbox == []
-        assert session.room.is_set()
-        assert not session.ended.is_set()
-
-    run(conversation)
-
-
-def test_the_end_of_the_first_stream_ends_the_session():
-    async def conversation(bench):
-        session = bench.sessions.attach("app", "")
-        first, second = session.open_stream(), session.open_stream()
-        ended = []
-        second.on_ended = lambda: ended.append(second)
-        bench.sessions.close_stream(session, first)
-        assert session.ended.is_set()
-        assert ended == [second]
-        bench.sessions.close_stream(session, second)
-
-    run(conversation)
-
-
-def test_a_session_has_so_many_streams_at_a_time_and_no_more():
-    async def conversation(bench):
-        session = bench.sessions.attach("app", "")
-        streams = [session.open_stream() for _ in range(module.MAX_STREAMS)]
-        with pytest.raises(LimitExceeded, match="allowed are 64 at a time"):
-            session.open_stream()
-        bench.sessions.close_stream(session, streams[-1])
-        assert session.open_stream().index == module.MAX_STREAMS
-
-    run(conversation)
 
 
 def living():

@@ -1,4 +1,4 @@
-"""The queue of a device with a channel: what is submitted, what runs in a thread, and jobs that hang."""
+"""The queue of a device with a channel: what is submitted, and what runs in a thread."""
 
 import asyncio
 import errno
@@ -6,69 +6,14 @@ import errno
 import pytest
 
 from tests.support.channels import HeldSubmittingDevice
-from tests.support.queue_bench import SECONDS, QueueBench
+from tests.support.submitted_bench import PAGE, pages, run
 from tests.support.waiting import wait_until_async
-from usmd.core.commands import SlotPage
-from usmd.core.region import page_key
-from usmd.errors import DataLoss, SwapIOError, Unmapped
+from usmd.errors import DataLoss, SwapIOError
 from usmd.mechanism.simulated import SimulatedMemory
-from usmd.server.device_jobs import DeviceHangs
 from usmd.server.device_queue import BATCH, DeviceQueue
-from usmd.server.submitted_queue import WRITES, SubmittedQueue, queue_class
+from usmd.server.submitted_queue import WRITES, queue_class
 from usmd.swap.channel import DEPTH
 from usmd.swap.memory import MemorySwapDevice
-
-PAGE = 16
-FRAMES = 2048
-FAR = float("inf")
-"""A time at which every job that runs is late."""
-
-
-def pages(first, count, step=1, region=1):
-    slots = range(first, first + count * step, step)
-    return [SlotPage(slot, slot, 1, page_key(region, slot), 1) for slot in slots]
-
-
-class Bench(QueueBench):
-    """A queue over a channel that a test holds."""
-
-    def __init__(self, timeout=30.0):
-        super().__init__(HeldSubmittingDevice(FRAMES, PAGE), SimulatedMemory(FRAMES, PAGE), timeout=timeout)
-        self.held = self.device.held
-
-    async def put(self, first, count, data=b"x"):
-        """Store pages and write them to their slots."""
-        for slot in range(first, first + count):
-            self.memory.store([slot], 0, 0, memoryview(data * PAGE))
-        before = sum(len(event.errors) for event in self.events)
-        self.queue.write(pages(first, count))
-        while sum(len(event.errors) for event in self.events) < before + count:
-            self.held.let_go()
-            self.device.complete()
-            self.queue._go_on()
-        self.events.clear()
-
-    @property
-    def errors(self):
-        return [type(error) for event in self.events for error in event.errors]
-
-
-def run(conversation, **settings):
-    async def main():
-        bench = Bench(**settings)
-        assert isinstance(bench.queue, SubmittedQueue)
-        try:
-            await conversation(bench)
-        finally:
-            bench.held.let_go()
-            await wait_until_async(lambda: not bench.queue.hangs, "no job is late")
-            await asyncio.wait_for(bench.queue.close(), SECONDS)
-        bench.memory.close()
-        assert bench.queue.in_flight == 0
-        assert bench.held.closed
-        return bench
-
-    return asyncio.run(main())
 
 
 def test_a_device_without_a_channel_has_a_queue_with_threads_alone():
@@ -284,122 +229,3 @@ def test_a_defect_of_the_device_is_logged_and_a_thread_reads(logged):
 
     run(conversation)
     assert [(line["event"], line["device"]) for line in logged] == [("swap_device_defect", "held")]
-
-
-def test_a_read_that_hangs_fails_and_what_it_reads_late_reaches_no_frame(logged):
-    async def conversation(bench):
-        await bench.put(0, 2)
-        bench.memory.zero([0, 1], [0, 1])
-        bench.queue.read(pages(0, 1))
-        bench.queue.look(0.0)
-        assert bench.events == []
-        bench.queue.look(FAR)
-        assert bench.errors == [DeviceHangs]
-        assert bench.queue.in_flight == 0
-        bench.queue.read(pages(1, 1))
-        await asyncio.sleep(0)
-        assert len(bench.held.submitted) == 2
-        bench.held.submitted.reverse()
-        bench.held.let_go(1)
-        await bench.completed(2)
-        assert bench.queue.hangs
-        bench.held.let_go()
-        await wait_until_async(lambda: not bench.queue.hangs, "it has returned")
-        assert bench.memory.load([0], 0, 0, PAGE) == bytes(PAGE)
-        assert bench.memory.load([1], 1, 0, PAGE) == b"x" * PAGE
-
-    run(conversation)
-    assert [line["event"] for line in logged] == ["swap_device_hangs", "swap_device_returned"]
-    assert (logged[0]["operation"], logged[0]["pages"]) == ("read", 1)
-
-
-def test_while_a_write_hangs_nothing_else_is_written_and_its_slot_holds_nothing_once_it_has_returned():
-    async def conversation(bench):
-        bench.queue.write(pages(0, BATCH))
-        bench.queue.write(pages(BATCH, BATCH))
-        bench.queue.write(pages(2 * BATCH, 1))
-        bench.held.let_go(1)
-        await bench.completed(BATCH)
-        bench.queue.look(FAR)
-        await bench.completed(2 * BATCH + 1)
-        bench.queue.write(pages(500, 1))
-        await bench.completed(2 * BATCH + 2)
-        assert bench.errors == [type(None)] * BATCH + [DeviceHangs] * (BATCH + 2)
-        bench.held.let_go()
-        await wait_until_async(lambda: not bench.queue.hangs, "it has returned")
-        bench.queue.read(pages(BATCH, 1))
-        await bench.completed(2 * BATCH + 3)
-        assert "nothing is written in it" in str(bench.events[-1].errors[0])
-        await bench.put(500, 1)
-
-    run(conversation)
-
-
-def test_reads_that_wait_fail_when_the_channel_is_full_of_reads_that_hang():
-    async def conversation(bench):
-        await bench.put(0, 1024)
-        for first in range(0, 1024, 2 * BATCH):
-            bench.queue.read(pages(first, BATCH, step=2))
-        bench.queue.read(pages(1, 1))
-        await asyncio.sleep(0)
-        bench.queue.look(FAR)
-        assert bench.errors == [DeviceHangs] * (DEPTH + 1)
-        bench.queue.read(pages(3, 1))
-        await asyncio.sleep(0)
-        assert bench.errors == [DeviceHangs] * (DEPTH + 2)
-        bench.held.let_go()
-        await wait_until_async(lambda: not bench.queue.hangs, "they have returned")
-        bench.events.clear()
-        bench.queue.read(pages(3, 1))
-        bench.held.let_go()
-        await bench.completed(1)
-        assert bench.errors == [type(None)]
-
-    run(conversation)
-
-
-def test_reads_of_regions_that_are_gone_are_answered_if_they_have_not_begun():
-    async def conversation(bench):
-        await bench.put(0, 1024)
-        for first in range(0, 1024, 2 * BATCH):
-            bench.queue.read(pages(first, BATCH, step=2))
-        bench.queue.read(pages(1, 1))
-        bench.queue.regions_gone([1])
-        assert bench.errors == [Unmapped]
-        bench.held.let_go()
-        await bench.completed(DEPTH + 1)
-
-    run(conversation)
-
-
-def test_close_waits_for_what_is_in_flight():
-    async def main():
-        bench = Bench()
-        bench.queue.write(pages(0, 3))
-        closing = asyncio.create_task(bench.queue.close())
-        await asyncio.sleep(0)
-        assert not closing.done()
-        bench.held.let_go()
-        await asyncio.wait_for(closing, SECONDS)
-        assert bench.errors == [type(None)] * 3
-        assert bench.held.closed
-        bench.memory.close()
-
-    asyncio.run(main())
-
-
-def test_close_gives_up_a_job_that_hangs_and_the_channel_closes_when_it_has_ended(monkeypatch):
-    monkeypatch.setattr("usmd.server.device_queue.CLOSE_SECONDS", 0.01)
-
-    async def main():
-        bench = Bench(timeout=0.001)
-        bench.queue.write(pages(0, 3))
-        await asyncio.wait_for(bench.queue.close(), SECONDS)
-        assert bench.errors == [DeviceHangs] * 3
-        assert not bench.held.closed
-        bench.held.let_go()
-        bench.device.complete()
-        await wait_until_async(lambda: bench.held.closed, "the device is closed")
-        bench.memory.close()
-
-    asyncio.run(main())
