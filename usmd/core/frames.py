@@ -49,6 +49,11 @@ EVICTABLE_AT: Final = tuple(
 )
 """For `bytes.translate`, by priority: 1 if a page of that priority may be evicted. At LOW also 1 for a FREE frame."""
 
+CLEAN_AT: Final = tuple(
+    bytes(may_go and not flags & DIRTY for flags, may_go in enumerate(evictable)) for evictable in EVICTABLE_AT
+)
+"""As EVICTABLE_AT, without dirty pages."""
+
 ENDS_ZERO: Final = 0
 """The page is all zero: its eviction makes it ABSENT, without a slot."""
 ENDS_CLEAN: Final = 1

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from usmd.core.frames import DIRTY, EVICTABLE_AT, HELD, KEPT, PRESENT, PRIORITY_OF, WITHOUT
+from usmd.core.frames import CLEAN_AT, DIRTY, EVICTABLE_AT, HELD, KEPT, PRESENT, PRIORITY_OF, WITHOUT
 from usmd.core.hint_order import lowest_in_flight
 from usmd.core.hints import Priority
 from usmd.core.holds import Spared, end_all
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_EVICTING_FOR_HINTS: Final = 1024
 """DONTNEED waits while this many pages are on their way out."""
+MAX_WITHOUT_SLOT: Final = 256
+"""Once a policy has named this many dirty pages that have no slot, the sweep looks for a clean one, in less time."""
 
 
 class Settled(Enum):
@@ -191,6 +193,7 @@ class Reclaim:
         """No page of a higher priority than this goes: one of this has just gone, or is in flight."""
         floor = process.lowest_priority if policies.by_priority else bar
         looked = False
+        without_slot = 0
         chosen = 0
         for pfn in named:
             if self._unsettled and (settled := self._settle(pfn)):
@@ -201,7 +204,12 @@ class Reclaim:
             wrong = self._objection(process, pfn)
             if wrong is not None:
                 policies.record_error("evict", f"choose_victims named frame {safe_repr(pfn)}, which is {wrong}")
-            elif (slots <= 0 and flags[pfn] & DIRTY) or (passing and pfn in passing):
+            elif slots <= 0 and flags[pfn] & DIRTY:
+                process.counters.refused_victims += 1
+                without_slot += 1
+                if without_slot >= MAX_WITHOUT_SLOT:
+                    break
+            elif passing and pfn in passing:
                 process.counters.refused_victims += 1
             elif flags[pfn] & HELD or pfn in recent:
                 process.counters.refused_victims += 1
@@ -336,7 +344,7 @@ class Reclaim:
         frames = state.frames
         slots = self._slots_to_spare()
         begun, held = 0, False
-        marked = frames.flags.translate(EVICTABLE_AT[priority])
+        marked = frames.flags.translate((EVICTABLE_AT if slots > 0 else CLEAN_AT)[priority])
         pfn = self._hand
         for _ in range(min(limit, frames.count)):
             pfn = marked.find(1, pfn)

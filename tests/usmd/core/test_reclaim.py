@@ -3,7 +3,7 @@
 from tests.support.real_shell import DONE, WAITS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.reclaim import Reclaim
+from usmd.core.reclaim import MAX_WITHOUT_SLOT, Reclaim
 from usmd.core.region import page_key
 from usmd.errors import NoRoom, Refused, SwapIOError
 from usmd.policies import registry
@@ -410,3 +410,18 @@ def test_what_a_policy_gave_up_is_left_alone_once_its_frame_has_another_page():
     shell.fault(process, region, 1)
     assert (shell.state_of(region, 0), shell.state_of(region, 1)) == ("SWAPPED", "PRESENT")
     assert shell.counters()["policy_errors"] == 0
+
+
+def test_when_no_slot_is_left_few_dirty_pages_are_looked_at_and_clean_ones_are_found():
+    shell = Shell(make_core(frames=2000, devices=(("tiny", 2),)))
+    process = shell.attach()
+    region = shell.map(process, 2001)
+    fill(shell, process, region, range(2))
+    shell.evict(process, region)
+    fill(shell, process, region, range(2, 2000))
+    for page in (0, 1):
+        assert shell.get(process, region, page) == DATA  # clean, and the policy names them after 1,998 dirty ones
+    refused = shell.counters()["refused_victims"]
+    shell.put(process, region, 2000, DATA)
+    assert "SWAPPED" in {shell.state_of(region, page) for page in (0, 1)}
+    assert 0 < shell.counters()["refused_victims"] - refused <= 2 * MAX_WITHOUT_SLOT
