@@ -1,4 +1,4 @@
-"""Programs that know nothing of usmd, with libusm preloaded, in memory of an eighth of what they use."""
+"""Programs that know nothing of usmd, with libusm preloaded, in a part of the memory they use."""
 
 import errno
 import signal
@@ -49,7 +49,7 @@ def nothing_is_left(request):
 
 def test_a_program_of_8_threads_finds_every_byte(daemon, client):
     before = daemon.counters()
-    done = run_managed(daemon, client, "churn", 8, 400, 16, malloc=require_jemalloc())
+    done = run_managed(daemon, client, "churn", 8, 150, 16, malloc=require_jemalloc())
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
     after = daemon.counters()
     assert after["swap_outs"] - before["swap_outs"] > FRAMES
@@ -68,7 +68,7 @@ def test_a_signal_handler_may_map_while_its_thread_does(daemon, client):
 
 def test_python_with_numpy_works_on_more_than_there_is_memory_for(tmp_path):
     jemalloc = require_jemalloc()
-    with real_daemon(tmp_path, "--memory", "4MiB", swap="memory:64MiB") as daemon:
+    with real_daemon(tmp_path, "--memory", "12MiB", swap="memory:64MiB") as daemon:
         done = run_managed(daemon, sys.executable, "-c", NUMPY, malloc=jemalloc, name="numbers")
         assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
         assert daemon.events("process_attached", name="numbers")
