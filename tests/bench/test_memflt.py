@@ -10,12 +10,14 @@ from tests.support.real_memory import require_real_memory
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
-    monkeypatch.setattr(memflt, "MEMORY", "8MiB")
+    monkeypatch.setattr(memflt, "MEMORY", "6MiB")
     monkeypatch.setattr(memflt, "SWAP", "8MiB")
-    monkeypatch.setattr(memflt, "LENGTH", 4 << 20)
+    monkeypatch.setattr(memflt, "LENGTH", 2 << 20)
     monkeypatch.setattr(memflt, "ROUNDS", 1)
     monkeypatch.setattr(memflt, "LITTLE", "2MiB")
     monkeypatch.setattr(memflt, "TOUCHES", 20)
+    monkeypatch.setattr(memflt, "SIZES", ("4K", "64K", "2M", "AUTO"))
+    monkeypatch.setattr(memflt, "PRESSED", ("4K", "AUTO"))
     monkeypatch.setattr(memflt, "OUT", tmp_path / "out" / "memflt.png")
 
 
