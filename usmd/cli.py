@@ -12,6 +12,7 @@ import typer
 
 from usm_wire.places import runtime_folder
 from usmd import log, standard_streams
+from usmd.command_line import HELP_OPTIONS, built
 from usmd.config import Config, MemoryConfig, load
 from usmd.errors import AlreadyRunning, InvalidArgument, SwapDeviceError, UsmdError
 from usmd.policy_rules import PolicyRules
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": list(HELP_OPTIONS)},
 )
 
 _EXAMPLES = """[bold]Examples[/bold]
@@ -243,7 +244,7 @@ def _complaint(error: UsmdError, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-program = typer.main.get_command(app)
+program = built(app)
 """All commands, built once: each call of `app` would build them again."""
 
 

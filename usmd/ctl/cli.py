@@ -17,6 +17,7 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 
+from usmd.command_line import HELP_OPTIONS, built
 from usmd.ctl import (
     completion,
     debug_command,
@@ -72,7 +73,7 @@ app = typer.Typer(
     epilog="Start with: usmctl status",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": list(HELP_OPTIONS)},
 )
 
 ProcessFilter = Annotated[
@@ -303,7 +304,7 @@ for _command in (
 ):
     _command.help = flowing(_command.callback.__doc__ if _command.callback else None)
 
-program = typer.main.get_command(app)
+program = built(app)
 """All commands, built once: each call of `app` would build them again."""
 
 

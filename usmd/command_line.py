@@ -1,0 +1,26 @@
+"""What the command lines of usmd and usmctl have in common."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import typer
+import typer.main
+
+HELP_OPTIONS: Final = ("-h", "--help")
+
+
+def built(app: typer.Typer) -> Any:  # noqa: ANN401 - typer does not export the class of its commands
+    """All commands of an app, whose help shows no type for an option that takes no value."""
+    program = typer.main.get_command(app)
+    _show_no_types_of_flags(program)
+    return program
+
+
+def _show_no_types_of_flags(command: Any) -> None:  # noqa: ANN401 - as above
+    context = typer.Context(command, help_option_names=list(HELP_OPTIONS))
+    for parameter in command.get_params(context):
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    for each in getattr(command, "commands", {}).values():
+        _show_no_types_of_flags(each)
