@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -21,6 +24,7 @@ from usm_wire.pb.usm.v1 import admin_pb2_grpc, common_pb2
 from usmd.ctl.cli import main
 
 PAGE_SIZE = 4096
+USMCTL = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
 
 
 class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
@@ -305,3 +309,21 @@ def daemon(serve_admin, capsys, monkeypatch) -> Iterator[Daemon]:
     admin = FakeAdmin()
     yield Daemon(admin, serve_admin(admin, "admin.sock"), capsys)
     admin.hold_events.set()
+
+
+@pytest.fixture
+def start(daemon):
+    """Start usmctl as a process of its own; it is gone at the end of the test."""
+    started = []
+
+    def run(*arguments, **options):
+        environ = {**os.environ, "USM_ADMIN_ADDRESS": daemon.address, "TERM": "xterm-256color"}
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        process = subprocess.Popen([*USMCTL, *arguments], env=environ, **options)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()

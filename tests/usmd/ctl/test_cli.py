@@ -1,11 +1,6 @@
 import json
-import os
-import pty
-import re
-import select
 import signal
 import subprocess
-import sys
 
 import grpc
 import pytest
@@ -19,25 +14,6 @@ COMMANDS = [
     "status", "processes", "regions", "policies", "policy", "swap", "hints", "map", "explain", "watch", "drain",
     "doctor", "record", "run", "shadow",
 ]  # fmt: skip
-RUN = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
-
-
-@pytest.fixture
-def start(daemon):
-    """Start usmctl as a process of its own; it is gone at the end of the test."""
-    started = []
-
-    def run(*arguments, **options):
-        environ = {**os.environ, "USM_ADMIN_ADDRESS": daemon.address, "TERM": "xterm-256color"}
-        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        process = subprocess.Popen([*RUN, *arguments], env=environ, **options)
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize(
@@ -78,18 +54,6 @@ def test_status_is_told_as_picture_and_as_document(daemon):
     document = json.loads(daemon.ctl("status", "--format", "json")[1])
     assert set(document) == {field.name for field in pb.GetStatusResponse.DESCRIPTOR.fields}
     assert document["counters"]["faults"] == 12345
-
-
-def test_the_map_by_owner_names_the_processes(daemon):
-    text = daemon.ctl("map", "--by", "owner", "--cells", "14")[1]
-    assert "a indexer (process 1, 6 cells)   b cache (process 2, 6 cells)" in text
-    assert re.search(r"^ +0  \.aaaaaa\.bbbbbb$", text, re.MULTILINE)
-
-
-def test_the_map_without_a_size_fits_a_pipe(daemon):
-    rows = [line for line in daemon.ctl("map")[1].splitlines() if re.match(r" *[\d,]+  ", line)]
-    assert len(rows) == 16
-    assert {len(row) for row in rows} == {len("1,024") + 2 + 64}
 
 
 def test_watch_ends_with_the_stream(daemon):
@@ -168,29 +132,6 @@ def test_a_reader_that_leaves_ends_the_command_quietly(daemon, start, arguments)
     process.stdout = None
     _, err = process.communicate(timeout=90)
     assert err == b""
-
-
-def test_in_a_terminal_the_map_is_drawn_again_in_colour_until_ctrl_c(daemon, start):
-    leader, follower = pty.openpty()
-    process = start("map", "--watch", "--interval", "0.05", "--cells", "8", stdout=follower)
-    os.close(follower)
-    seen = b""
-    while seen.count(b"1,024 frames") < 3:
-        assert select.select([leader], [], [], 90)[0], seen
-        seen += os.read(leader, 65536)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=90)
-    os.close(leader)
-    assert (process.returncode, err) == (0, b"")
-    assert "\x1b[33m\u2588".encode() in seen
-
-
-def test_a_watched_map_ends_with_an_error_when_the_daemon_does(daemon):
-    daemon.admin.answers_before_failure = 4
-    daemon.admin.failure = (grpc.StatusCode.UNAVAILABLE, "usmd is draining")
-    code, text, err = daemon.ctl("map", "--watch", "--interval", "0.05")
-    assert (code, err) == (1, "usmctl: usmd is draining\n")
-    assert text.count("1,024 frames") == 2
 
 
 def test_drain_asks_first_and_takes_no_for_an_answer(daemon, start):

@@ -2,18 +2,16 @@ import json
 import os
 import pty
 import subprocess
-import sys
 
 import grpc
 import pytest
 
+from tests.usmd.ctl.conftest import USMCTL
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl import record_command
 from usmd.ctl.cli import main
 from usmd.ctl.command import ENDING
 from usmd.errors import InvalidArgument
-
-RUN = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
 
 
 def test_a_recording_is_a_file_that_replay_reads(daemon, tmp_path):
@@ -54,7 +52,7 @@ def test_ctrl_c_and_the_like_end_it_well_with_all_that_came(daemon, tmp_path, nu
     file = tmp_path / "r.usm"
     leader, follower = pty.openpty()
     with subprocess.Popen(
-        [*RUN, "record", "--process", "1", "-o", str(file), "--address", daemon.address],
+        [*USMCTL, "record", "--process", "1", "-o", str(file), "--address", daemon.address],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=follower,
     ) as process:  # fmt: skip
         os.close(follower)
@@ -72,7 +70,7 @@ def test_ctrl_c_and_the_like_end_it_well_with_all_that_came(daemon, tmp_path, nu
 
 def test_standard_output_has_the_recording_alone(daemon):
     done = subprocess.run(
-        [*RUN, "record", "--process", "1", "-o", "-", "--address", daemon.address],
+        [*USMCTL, "record", "--process", "1", "-o", "-", "--address", daemon.address],
         stdin=subprocess.DEVNULL, capture_output=True, timeout=90, check=True,
     )  # fmt: skip
     assert done.stdout.startswith(b"USMTRACE1\n{")

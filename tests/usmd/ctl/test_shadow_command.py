@@ -3,15 +3,13 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 
 import pytest
 
+from tests.usmd.ctl.conftest import USMCTL
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.shadow_command import parse_sample
 from usmd.errors import InvalidArgument
-
-RUN = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
 
 
 def test_what_is_asked_for_is_what_was_typed(daemon, tmp_path, monkeypatch):
@@ -54,7 +52,7 @@ def test_on_a_terminal_the_table_is_drawn_again_until_ctrl_c(daemon):
     daemon.admin.hold_events.clear()
     leader, follower = pty.openpty()
     with subprocess.Popen(
-        [*RUN, "shadow", "1", "--evict", "arc", "--address", daemon.address],
+        [*USMCTL, "shadow", "1", "--evict", "arc", "--address", daemon.address],
         stdin=subprocess.DEVNULL, stdout=follower, stderr=subprocess.PIPE, env={**os.environ, "TERM": "xterm-256color"},
     ) as process:  # fmt: skip
         os.close(follower)
