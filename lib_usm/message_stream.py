@@ -27,21 +27,13 @@ import h2.settings
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from lib_usm.errors import (
-    ClosedError,
-    ConnectionLost,
-    InternalError,
-    UsmError,
-    again,
-    error_of_status,
-)
+from lib_usm.errors import ConnectionLost, InternalError, UsmError, error_of_status
 from lib_usm.identity import connect
+from lib_usm.polled_stream import PolledStream
 from lib_usm.reach import unreachable
+from usm_wire.local_stream import MESSAGE, PREFIX
 
 _CONNECT_SECONDS: Final = 5.0
-_PREFIX_BYTES: Final = 5
-"""Prefix of a message: one byte that is 1 if it is compressed, then the length in four bytes."""
-_MAX_MESSAGE_BYTES: Final = 16 << 20
 _FRAME_HEADER_BYTES: Final = 9
 _MAX_FRAME_BYTES: Final = 1 << 20
 """Most bytes of a frame's content."""
@@ -57,7 +49,6 @@ _CONNECTION_WINDOW: Final = 65_535
 """Bytes that a connection takes before its first WINDOW_UPDATE (RFC 9113, 6.9.2)."""
 _WINDOW: Final = 8 << 20
 """Bytes that the daemon may send before this side announces more room."""
-_RECEIVE_BYTES: Final = 1 << 18
 _SMALL_BYTES: Final = 1 << 12
 """Messages up to this size are copied behind their prefix, which costs less than sending two pieces."""
 _MAX_PIECES: Final = 256
@@ -65,21 +56,19 @@ _MAX_PIECES: Final = 256
 _CODES: Final = {str(code.value[0]): code for code in grpc.StatusCode}
 
 
-class MessageStream:
+class MessageStream(PolledStream):
     """A call of `method` (/package.Service/Method) over the Unix socket at `path`.
 
-    Only the constructor blocks. It raises DaemonUnavailable and LimitExceeded. Poll `fileno` for reading, and for
-    writing too while `wants_to_send` is true.
+    Only the constructor blocks. It raises DaemonUnavailable and LimitExceeded. A message of kind 1 is compressed, which
+    this client does not ask for.
     """
 
     def __init__(self, path: str, method: str, metadata: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(_connected(path))
         self._goaway = 0
         """Error code of the daemon's GOAWAY, by which it announces the end of the connection; 0: none yet."""
-        self.end: UsmError | None = None
-        """Why the call ended; None before."""
         self._outgoing: deque[memoryview] = deque()
         """Messages, and parts of them, that are in no frame yet. They are sent without a copy."""
-        self._incoming = bytearray()
         self._frames = bytearray()
         self._unsent: deque[memoryview] = deque()
         """Pieces of frames."""
@@ -88,16 +77,6 @@ class MessageStream:
         """Message bytes received, which h2 does not see, since the daemon was last told of more room."""
         self._sent = 0
         """Message bytes sent, which h2 does not count."""
-        try:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        except OSError as error:
-            raise unreachable(error, f"the socket {path}") from None
-        try:
-            connect(self._socket, path, _CONNECT_SECONDS)
-        except OSError as error:
-            self._socket.close()
-            raise unreachable(error, f"the socket {path}") from None
-        self._socket.setblocking(False)
         config = h2.config.H2Configuration(client_side=True, header_encoding="latin-1", validate_outbound_headers=False)
         self._http = h2.connection.H2Connection(config)
         codes = h2.settings.SettingCodes
@@ -129,48 +108,16 @@ class MessageStream:
         )
         self._push()
 
-    def fileno(self) -> int:
-        """The descriptor of the connection; -1 once it is closed."""
-        return self._socket.fileno()
-
-    @property
-    def wants_to_send(self) -> bool:
-        """True if bytes wait for the connection to become writable; then call `receive`."""
-        return bool(self._unsent)
-
     def send(self, message: bytes) -> None:
         """Send a message, or keep it until the daemon has room. After the end it is dropped."""
         if self.end is not None:
             return
-        prefix = b"\0" + len(message).to_bytes(4, "big")
+        prefix = PREFIX.pack(MESSAGE, len(message))
         if len(message) <= _SMALL_BYTES:
             self._outgoing.append(memoryview(prefix + message))
         else:
             self._outgoing += (memoryview(prefix), memoryview(message))
         self._push()
-
-    def receive(self) -> list[bytes]:
-        """Return the messages that have arrived, and send what can be sent. After the last message `end` is set."""
-        if self.end is not None:
-            return []
-        closed = False
-        try:
-            data = self._socket.recv(_RECEIVE_BYTES)
-            closed = not data
-        except BlockingIOError:
-            data = b""
-        except OSError as error:
-            self._stop(ConnectionLost(f"the connection to the daemon broke: {error.strerror}; connect again"))
-            return []
-        if data:
-            self._take(data)
-        messages = self._messages()
-        if closed:
-            why = f" with HTTP/2 error {self._goaway}" if self._goaway else ""
-            self._stop(ConnectionLost(f"the daemon closed the connection{why}; connect again"))
-        elif self.end is None:
-            self._push()
-        return messages
 
     def close(self, error: UsmError | None = None) -> None:
         """End the call with `error` (None: ClosedError). May be called again."""
@@ -178,13 +125,7 @@ class MessageStream:
             with contextlib.suppress(h2.exceptions.H2Error, OSError):
                 self._http.reset_stream(self._stream, h2.errors.ErrorCodes.CANCEL)
                 self._socket.send(b"".join((*self._unsent, self._http.data_to_send())))
-            self._stop(error or ClosedError("the stream was closed"))
-
-    def __del__(self) -> None:
-        # For a client that was not closed; the client issues the warning.
-        connection: socket.socket | None = getattr(self, "_socket", None)
-        if connection is not None:
-            connection.close()
+        super().close(error)
 
     def _take(self, data: bytes) -> None:
         try:
@@ -238,51 +179,24 @@ class MessageStream:
         del frames[:start]
         return bytes(whole)
 
-    def _messages(self) -> list[bytes]:
-        """The complete messages received."""
-        messages = []
-        incoming, start = self._incoming, 0
-        with memoryview(incoming) as view:
-            while len(incoming) - start >= _PREFIX_BYTES:
-                length = int.from_bytes(view[start + 1 : start + _PREFIX_BYTES], "big")
-                if incoming[start] or length > _MAX_MESSAGE_BYTES:
-                    text = f"a message of {length} bytes, compressed or too long, came from the daemon"
-                    self._stop(InternalError(text))
-                    break
-                stop = start + _PREFIX_BYTES + length
-                if len(incoming) < stop:
-                    break
-                messages.append(bytes(view[start + _PREFIX_BYTES : stop]))
-                start = stop
-        del incoming[:start]
-        return messages
-
-    def _push(self) -> None:
-        """Send as much as the daemon's window and the socket accept."""
+    def _send_unsent(self) -> None:
         unsent = self._unsent
-        try:
-            control = self._http.data_to_send()
-            if self._taken >= _WINDOW // 2:
-                for stream_id in (_CONNECTION, self._stream_id):
-                    control += _header(4, _WINDOW_UPDATE, stream_id) + self._taken.to_bytes(4, "big")
-                self._taken = 0
-            if control:
-                unsent.append(memoryview(control))
-            if self._outgoing:
-                self._frame()
-            while unsent:
-                sent = self._socket.sendmsg(list(itertools.islice(unsent, _MAX_PIECES)))
-                while sent:
-                    piece = unsent.popleft()
-                    if len(piece) > sent:
-                        unsent.appendleft(piece[sent:])
-                    sent -= min(len(piece), sent)
-        except BlockingIOError:
-            return
-        except (h2.exceptions.H2Error, OSError) as error:
-            # The daemon's last messages may still be unread, so a broken pipe is left to `receive`.
-            if not isinstance(error, BrokenPipeError | ConnectionResetError):
-                self._stop(ConnectionLost(f"the connection to the daemon broke: {error}; connect again"))
+        control = self._http.data_to_send()
+        if self._taken >= _WINDOW // 2:
+            for stream_id in (_CONNECTION, self._stream_id):
+                control += _header(4, _WINDOW_UPDATE, stream_id) + self._taken.to_bytes(4, "big")
+            self._taken = 0
+        if control:
+            unsent.append(memoryview(control))
+        if self._outgoing:
+            self._frame()
+        while unsent:
+            sent = self._socket.sendmsg(list(itertools.islice(unsent, _MAX_PIECES)))
+            while sent:
+                piece = unsent.popleft()
+                if len(piece) > sent:
+                    unsent.appendleft(piece[sent:])
+                sent -= min(len(piece), sent)
 
     def _frame(self) -> None:
         """Put as much of the messages into frames as the daemon's window allows."""
@@ -305,6 +219,10 @@ class MessageStream:
                 unsent.append(piece)
                 left -= len(piece)
 
+    def _why_closed(self) -> UsmError:
+        why = f" with HTTP/2 error {self._goaway}" if self._goaway else ""
+        return ConnectionLost(f"the daemon closed the connection{why}; connect again")
+
     def _why(self) -> UsmError:
         """The error with which the daemon ended the call."""
         code = _CODES.get(self._trailers.get("grpc-status", ""), None)
@@ -321,10 +239,19 @@ class MessageStream:
         except (binascii.Error, ValueError, DecodeError):
             return None  # then the plain status is used
 
-    def _stop(self, error: UsmError) -> None:
-        if self.end is None:
-            self.end = again(error)
-        self._socket.close()
+
+def _connected(path: str) -> socket.socket:
+    """A connection to the socket at `path`. Raises DaemonUnavailable and LimitExceeded."""
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise unreachable(error, f"the socket {path}") from None
+    try:
+        connect(connection, path, _CONNECT_SECONDS)
+    except OSError as error:
+        connection.close()
+        raise unreachable(error, f"the socket {path}") from None
+    return connection
 
 
 def _header(length: int, kind: int, stream_id: bytes) -> bytes:

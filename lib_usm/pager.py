@@ -25,7 +25,7 @@ _MAX_TOKENS: Final = 1 << 16
 
 
 class Stream(Protocol):
-    """Messages each way: a lib_usm.message_stream.MessageStream, or a lib_usm.local_stream.LocalStream."""
+    """Messages each way: a lib_usm.polled_stream.PolledStream."""
 
     end: UsmError | None
     """Why the stream ended; None before."""

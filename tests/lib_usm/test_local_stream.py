@@ -36,19 +36,6 @@ def test_messages_go_there_and_come_back_in_order(ends):
     assert stream.end is None
 
 
-def test_a_message_that_comes_in_pieces_is_one(ends):
-    stream, daemon = ends
-    data = framed(b"whole") + framed(b"next")
-    for at in range(len(data)):
-        daemon.sendall(data[at : at + 1])
-        expected = {len(framed(b"whole")) - 1: [b"whole"], len(data) - 1: [b"next"]}
-        assert stream.receive() == expected.get(at, [])
-
-
-def test_receive_does_not_wait(ends):
-    assert ends[0].receive() == []
-
-
 def test_what_the_daemon_does_not_read_waits_here_and_is_sent_when_it_does(ends):
     stream, daemon = ends
     message = bytes(range(256)) * 256
@@ -98,19 +85,3 @@ def test_nonsense_ends_the_stream_with_an_error(ends, data):
     daemon.sendall(data)
     assert stream.receive() == []
     assert isinstance(stream.end, lib_usm.InternalError)
-
-
-def test_close_ends_it_once_and_the_daemon_sees_it(ends):
-    stream, daemon = ends
-    stream.close(lib_usm.InvalidArgument("first"))
-    stream.close()
-    assert str(stream.end) == "first"
-    assert daemon.recv(1) == b""
-
-
-def test_a_stream_that_is_dropped_is_closed():
-    ours, theirs = socket.socketpair()
-    stream = LocalStream(ours)
-    del stream
-    with theirs:
-        assert theirs.recv(1) == b""
