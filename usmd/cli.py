@@ -192,6 +192,15 @@ def serve(
             rich_help_panel=_PLACES,
         ),
     ] = None,
+    metrics_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS:PORT",
+            help="Serve metrics on this loopback port too, such as 127.0.0.1:9842. Default: on a Unix socket alone, at "
+            "the path of the operators' plus .metrics.",
+            rich_help_panel=_PLACES,
+        ),
+    ] = None,
     log_format: Annotated[
         str | None, typer.Option(metavar="auto|human|json", help="auto (default): human on a terminal, else json.")
     ] = None,
@@ -204,6 +213,7 @@ def serve(
         "server.uvloop": False if no_uvloop else None,
         "server.trace_events": str(trace_events.absolute()) if trace_events is not None else None,
         "server.log_format": log_format,
+        "metrics.listen": metrics_listen,
         "memory.size": memory,
         "memory.page_size": page_size,
         "memory.mechanism": mechanism,

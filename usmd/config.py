@@ -16,7 +16,7 @@ import msgspec
 
 from usm_wire.places import SOCKET_NAME, runtime_folder
 from usmd import config_values as values
-from usmd.config_values import check_keys, frames_of, not_allowed, read_table
+from usmd.config_values import check_keys, frames_of, host_and_port, not_allowed, read_table
 from usmd.errors import ConfigError
 from usmd.policy_rules import PolicyRules
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
@@ -26,12 +26,12 @@ from usmd.swap.kind import SwapKind
 from usmd.swap.memory import MemoryKind
 from usmd.text_files import read_text
 
-__all__ = ["Config", "MemoryConfig", "ServerConfig", "frames_of", "load"]
+__all__ = ["Config", "MemoryConfig", "MetricsConfig", "ServerConfig", "frames_of", "load"]
 
 
 MAX_FRAMES = (1 << 31) - 1
-AUTO_SAMPLING = 2.0
 """Most frames: frame numbers have 31 bits."""
+AUTO_SAMPLING = 2.0
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -190,6 +190,30 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.size // self.page_size
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[metrics]`: where scrapers find metrics, and of how many processes."""
+
+    unix: values.Switch = True
+    """Serve metrics on a Unix socket, at the path of `server.admin_socket` plus `.metrics`. On by default: it costs
+    nothing until a scraper asks, opens no port, and admits the users that `socket_mode` admits."""
+
+    socket_mode: values.Mode = 0o600
+    """Mode of that socket. Metrics name processes and users, so the default admits only the owner."""
+
+    listen: values.LoopbackPort | None = None
+    """Address and TCP port as well, for Prometheus, which reads no Unix sockets; of this machine alone, because there
+    is neither encryption nor a password. None: no port, because every local user may connect to one."""
+
+    processes: values.MetricProcesses = 10
+    """How many processes have metrics of their own, those with most memory; the others are summed up as one. The
+    default keeps a scrape small, however many clients there are."""
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Address and port of `listen`."""
+        return None if self.listen is None else host_and_port(self.listen)
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of the daemon."""
 
@@ -204,6 +228,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     policy: PolicyRules
     """Which process gets which policies."""
+
+    metrics: MetricsConfig = MetricsConfig()
+    """Metrics."""
 
 
 def _default_swap(memory: MemoryConfig) -> tuple[SwapKind, ...]:
@@ -244,6 +271,7 @@ def load(
         memory=memory,
         swap=tuple(swap) or _read_swap(document.get("swap", []), server.state_dir) or _default_swap(memory),
         policy=policy,
+        metrics=read_table(MetricsConfig, document.get("metrics", {}), "metrics"),
     )
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from ipaddress import ip_address
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -243,10 +244,27 @@ def _cpu_share(value: object) -> float:
     return float(match[1]) / 100
 
 
+def _loopback_port(value: object) -> str:
+    text = _text(value)
+    host, port = host_and_port(text)
+    if not ip_address(host).is_loopback or not 1 <= port <= 65_535:
+        raise ValueError
+    return text
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """The parts of `127.0.0.1:9842`, or of `[::1]:9842`. Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not re.fullmatch(r"\[[^\[\]]+\]|[^:\[\]]+", host) or not re.fullmatch(r"[0-9]{1,5}", port):
+        raise ValueError
+    return host.strip("[]"), int(port)
+
+
 _ADDRESS = "the absolute path of a Unix socket"
 
 Count = Annotated[int, _whole(1, 1_000_000)]
 CountOrZero = Annotated[int, _whole(0, 1_000_000)]
+MetricProcesses = Annotated[int, _whole(0, 1000)]
 Uid = Annotated[int, _whole(0, 2**32 - 2)]
 Seconds = Annotated[float, _seconds("a number of seconds from 0.001 to 86400", 0.001)]
 SecondsOrZero = Annotated[float, _seconds("a number of seconds from 0 to 86400", 0)]
@@ -261,6 +279,9 @@ Words = Annotated[tuple[str, ...], Kind('a list of printable texts, for example 
 AbsolutePath = Annotated[Path, Kind("an absolute path", _absolute)]
 ClientSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value)))]
 AdminSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value), identity=False))]
+LoopbackPort = Annotated[
+    str, Kind('an address of this machine alone, with a port, for example "127.0.0.1:9842"', _loopback_port)
+]
 LogFormat = Annotated[str, _one_of("auto", "human", "json")]
 IoWay = Annotated[str, _one_of("auto", "io_uring", "aio", "threads")]
 Mechanism = Annotated[str, _one_of("auto", "simulated", "userfaultfd")]

@@ -10,6 +10,8 @@ from usm_wire.places import IDENTITY_SUFFIX, MAX_SOCKET_PATH_BYTES
 from usmd.errors import ConfigError
 
 ADMIN_SOCKET_NAME = "admin.sock"
+METRICS_SUFFIX = ".metrics"
+"""Suffix of the metrics socket's path, after that of the operators' socket."""
 _WHAT_TO_DO = "choose other places with --socket, --admin-socket and --state-dir"
 
 

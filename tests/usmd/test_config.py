@@ -3,7 +3,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from usmd.config import Config, MemoryConfig, ServerConfig, frames_of, load
+from usmd.config import Config, MemoryConfig, MetricsConfig, ServerConfig, frames_of, load
 from usmd.errors import ConfigError
 from usmd.policy_rules import PolicyRule, PolicyRules
 from usmd.swap.file import FileKind
@@ -93,6 +93,11 @@ def test_every_key_of_a_file_is_read(tmp_path):
         hold_seconds = 2.5
         max_regions = 7
         max_mapped = "1GiB"
+        [metrics]
+        unix = false
+        socket_mode = "0640"
+        listen = "[::1]:9842"
+        processes = 3
         [[swap]]
         kind = "file"
         path = "/dev/shm/swap"
@@ -148,6 +153,8 @@ def test_every_key_of_a_file_is_read(tmp_path):
         max_mapped=1 << 30,
     )
     assert config.memory.frames == 64
+    assert config.metrics == MetricsConfig(unix=False, socket_mode=0o640, listen="[::1]:9842", processes=3)
+    assert config.metrics.address == ("::1", 9842)
     assert config.swap == (
         FileKind(size=1 << 30, path="/dev/shm/swap", name="ssd"),
         MemoryKind(size=65536),
@@ -262,6 +269,11 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ("[[swap]]\nkind = 1\nsize = 1", "swap[0].kind", "1", "one of memory, "),
         ('[[swap]]\nkind = "file"\nsize = 1\ndirect = "yes"', "swap[0].direct", "'yes'", "true or false"),
         ('[policy]\nalloc = ""', "policy.alloc", "''", "not empty"),
+        ('[metrics]\nlisten = "0.0.0.0:9842"', "metrics.listen", "'0.0.0.0:9842'", "of this machine alone"),
+        ('[metrics]\nlisten = "localhost:9842"', "metrics.listen", "'localhost:9842'", 'for example "127.0.0.1:9842"'),
+        ('[metrics]\nlisten = "127.0.0.1:0"', "metrics.listen", "'127.0.0.1:0'", "with a port"),
+        ("[metrics]\nprocesses = 1001", "metrics.processes", "1001", "from 0 to 1000"),
+        ("[metrics]\nunix = 1", "metrics.unix", "1", "true or false"),
         ("[policy]\nevict = 1", "policy.evict", "1", "text"),
         ("[policy]\nrules = 1", "policy.rules", "1", "[[policy.rules]]"),
         ('[[policy.rules]]\nalloc = "lru"', "policy.rules[0]", "none of them", "exactly one of name, glob, uid"),
@@ -285,7 +297,7 @@ def test_a_file_that_is_missing_or_no_toml_is_an_error_that_names_it(tmp_path):
         load(tmp_path / "usmd.toml")
 
 
-@pytest.mark.parametrize("struct", [Config, ServerConfig, MemoryConfig, PolicyRules, PolicyRule])
+@pytest.mark.parametrize("struct", [Config, ServerConfig, MemoryConfig, MetricsConfig, PolicyRules, PolicyRule])
 def test_sections_cannot_be_changed_and_take_no_unknown_field(struct):
     assert struct.__struct_config__.frozen
     assert struct.__struct_config__.forbid_unknown_fields

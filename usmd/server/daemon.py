@@ -23,21 +23,21 @@ from google.protobuf.descriptor import ServiceDescriptor
 from usm_wire.pb.usm.v1 import admin_pb2, client_pb2
 from usm_wire.places import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd import log
-from usmd.config import Config, MemoryConfig, frames_of
+from usmd.config import Config
 from usmd.core.commands import Notice
 from usmd.core.running import Running
-from usmd.core.settings import CoreSettings
 from usmd.errors import ConfigError, UsmdError
 from usmd.mechanism import choose, uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.policies import registry
-from usmd.policy_rules import PolicyRules
+from usmd.runtime_paths import METRICS_SUFFIX
 from usmd.server.admin_service import AdminService
 from usmd.server.admission import MAX_MESSAGE, STREAM_WINDOW, Admission
 from usmd.server.client_service import REQUEST_LIMITS, ClientService
 from usmd.server.collector import collect_rarely
 from usmd.server.connections import Connections
+from usmd.server.core_settings import core_settings
 from usmd.server.cpu_clock import CpuClock
 from usmd.server.descriptors import Shares, raise_limit
 from usmd.server.engine import Engine
@@ -48,9 +48,11 @@ from usmd.server.identity import Identities
 from usmd.server.lock import SocketLock
 from usmd.server.loop_watch import LoopWatch
 from usmd.server.memory_socket import MemorySocket
+from usmd.server.metrics import Metrics
+from usmd.server.metrics_server import MetricsServer
 from usmd.server.notify import Notifier
 from usmd.server.policy_changes import PolicyChanges
-from usmd.server.policy_check import check_policies, stand_ins
+from usmd.server.policy_check import check_policies
 from usmd.server.policy_watch import PolicyWatch
 from usmd.server.rpc import Read, service_handler
 from usmd.server.sampling_cost import SamplingCost
@@ -81,35 +83,6 @@ SERVER_OPTIONS: Final = (
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
 """Options of gRPC for both sockets. They bound what it keeps of a connection before anything is read."""
-MAX_HOLD: Final = 1024
-"""Most frames of the hold budget; more would only make reclaim look at more held frames. The budget is never 0: without
-a hold, reclaim could take each page between its fault and its first touch, for ever."""
-
-
-def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
-    """The core's settings by the configuration, whose shares become frames."""
-    total = memory.frames
-
-    def frames(share: str) -> int:
-        return frames_of(share, total, memory.page_size)
-
-    high = min(frames(memory.high_watermark), total - 1)
-    return CoreSettings(
-        frames=total,
-        page_size=memory.page_size,
-        low=min(frames(memory.low_watermark), high),
-        high=high,
-        deny_budget=frames(memory.deny_budget),
-        deny_budget_total=frames(memory.deny_budget_total),
-        hold_budget=max(1, min(frames(memory.hold_budget), MAX_HOLD)),
-        hold_seconds=memory.hold_seconds,
-        max_regions=memory.max_regions,
-        max_mapped=memory.max_mapped,
-        policy_errors=policy.max_errors,
-        default_policies=stand_ins(policy),
-        interruptible=False,  # SIGINT drains
-        sampling=memory.sampling_rate,
-    )
 
 
 class Daemon:
@@ -179,6 +152,13 @@ class Daemon:
         """Set when a second signal has ended the grace of running calls."""
         self._admission = Admission(lambda token: self.sessions.find(token).reads, self._identities.turns)
         self._facts: list[Facts] = []
+        self.metrics = Metrics(
+            self.engine,
+            processes=config.metrics.processes,
+            most_sessions=lambda: self.sessions.max_sessions,
+            draining=lambda: self.sessions.draining,
+        )
+        self._metrics_server = MetricsServer(self.metrics, locks[1].place(METRICS_SUFFIX))
 
     async def run(self) -> int:
         """Serve until a signal or Drain; returns the exit code."""
@@ -215,6 +195,7 @@ class Daemon:
         self._identities.serve(self._locks[0].place(IDENTITY_SUFFIX), server.socket_mode)
         if self._memory_socket is not None:
             self._memory_socket.serve(self._locks[0].place(MEMORY_SUFFIX), server.socket_mode)
+        self._metrics_server.apply(self._config.metrics)
         for lock in self._locks:
             lock.made()
         notifier = Notifier()
@@ -274,9 +255,12 @@ class Daemon:
 
     async def _tick(self, notifier: Notifier, loop_watch: LoopWatch) -> None:
         while True:
+            due = self.engine.now() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
             loop_watch.beat()
-            notifier.alive(self.engine.now())
+            now = self.engine.now()
+            self.metrics.lag.add(max(now - due, 0.0))
+            notifier.alive(now)
             self.engine.tick()
             self._connections.tick()
             if self._memory_socket is not None:
@@ -334,6 +318,7 @@ class Daemon:
         if self._memory_socket is not None:
             self._memory_socket.close()
         await self._stop_server(admin_server)
+        await self._metrics_server.close()
         await self.engine.close()
         log.event("stopped")
 

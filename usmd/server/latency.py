@@ -12,15 +12,19 @@ _UNITS: Final = 1e7
 """Units in a second: tenths of a microsecond."""
 _BUCKETS: Final = 256
 """Buckets: one for each unit up to 16, then 8 for each doubling, the last from 930 seconds on."""
+_DOUBLINGS: Final = range(4, 29)
+BOUNDS: Final = tuple((1 << each) / _UNITS for each in _DOUBLINGS)
+"""Seconds, 1.6 microseconds to 26.8 seconds, each twice the one before: `Histogram.below` counts exactly at these."""
 
 
 class Histogram:
-    """Durations since the daemon's start; a quantile is right to 1 in 16."""
+    """Durations since the daemon's start; a quantile is right to 1 in 16. `seconds`: their sum."""
 
-    __slots__ = ("_counts",)
+    __slots__ = ("_counts", "seconds")
 
     def __init__(self) -> None:
         self._counts = [0] * _BUCKETS
+        self.seconds = 0.0
 
     @property
     def count(self) -> int:
@@ -33,6 +37,17 @@ class Histogram:
         shift = units.bit_length() - 4
         bucket = units if shift <= 0 else (shift << 3) + (units >> shift)
         self._counts[bucket if bucket < _BUCKETS else _BUCKETS - 1] += count
+        self.seconds += seconds * count
+
+    def below(self) -> list[int]:
+        """How many durations were shorter than each of `BOUNDS`."""
+        counts, first = self._counts, 0
+        found: list[int] = []
+        for doubling in _DOUBLINGS:
+            end = (doubling - 2) << 3
+            found.append(sum(counts[first:end]) + (found[-1] if found else 0))
+            first = end
+        return found
 
     def quantile(self, share: float) -> float:
         """Seconds that a share of the durations, from 0 to 1, did not exceed; 0 if there are none."""

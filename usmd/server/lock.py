@@ -21,13 +21,15 @@ from types import TracebackType
 
 from usm_wire.places import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd.errors import AlreadyRunning, ConfigError
+from usmd.runtime_paths import METRICS_SUFFIX
 from usmd.server.identity import peer_of
 
 LOCK_SUFFIX = ".lock"
+_SUFFIXES = ("", IDENTITY_SUFFIX, MEMORY_SUFFIX, METRICS_SUFFIX)
 
 
 class SocketLock:
-    """The right to bind the socket at `path`, and the identity and memory sockets next to it; a context manager.
+    """The right to bind the socket at `path`, and those next to it; a context manager.
 
     `acquire` takes it or raises at once. It also removes socket files that no server uses.
     """
@@ -35,7 +37,7 @@ class SocketLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock_path = Path(f"{path}{LOCK_SUFFIX}")
-        self._sockets = tuple(f"{path.name}{suffix}" for suffix in ("", IDENTITY_SUFFIX, MEMORY_SUFFIX))
+        self._sockets = tuple(f"{path.name}{suffix}" for suffix in _SUFFIXES)
         self._made: dict[str, os.stat_result] = {}
         self._folder = -1
         self._descriptor: int | None = None

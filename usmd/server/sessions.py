@@ -143,7 +143,7 @@ class Sessions:
         self._engine = engine
         self._identities = identities
         self._rules = rules
-        self._max_sessions = max_sessions
+        self.max_sessions = max_sessions
         self._of_user = of_user
         self._attach_timeout = attach_timeout
         self._by_token: dict[str, Session] = {}
@@ -197,7 +197,7 @@ class Sessions:
     def _check_room(self) -> None:
         if self.draining:
             raise Draining("usmd is draining and takes no new sessions")
-        if len(self._by_token) >= self._max_sessions:
+        if len(self._by_token) >= self.max_sessions:
             raise LimitExceeded(f"there are {len(self._by_token)} sessions; server.max_sessions allows no more")
 
     def _begin(self, name: str, pid: int | None, uid: int | None, choice: Choice) -> Session:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usmd.server.latency import TIMED_A_TICK, Histogram, Stopwatch
+from usmd.server.latency import BOUNDS, TIMED_A_TICK, Histogram, Stopwatch
 
 
 @given(st.lists(st.floats(1e-6, 900.0), min_size=1, max_size=60), st.sampled_from([0.5, 0.9, 0.99, 1.0]))
@@ -32,6 +32,17 @@ def test_what_is_longer_than_any_bucket_is_in_the_last_and_nothing_is_zero():
     assert (histogram.count, histogram.quantile(0.5)) == (0, 0.0)
     histogram.add(1e9)
     assert histogram.quantile(0.5) > 900
+
+
+@given(st.lists(st.floats(0, 60.0), max_size=60))
+def test_what_is_below_each_bound_is_counted_exactly_and_the_sum_is_kept(durations):
+    histogram = Histogram()
+    for each in durations:
+        histogram.add(each)
+    # A tenth of a microsecond is the unit: a duration within one below a bound counts as at it.
+    units = [int(each * 1e7) for each in durations]
+    assert histogram.below() == [sum(each < round(bound * 1e7) for each in units) for bound in BOUNDS]
+    assert histogram.seconds == pytest.approx(sum(durations))
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""All metrics of a daemon: one of each name, none that falls, in small steps."""
+
+import asyncio
+
+from tests.support.shell import PAGE, Shell, make_core
+from tests.usmd.server.test_core_metrics import samples
+from tests.usmd.server.test_engine import Bench
+from usmd.core import events
+from usmd.server import metrics as module
+from usmd.server.metrics import Metrics, Totals
+
+
+def with_metrics(test):
+    async def main():
+        bench = Bench()
+        draining = [False]
+        metrics = Metrics(bench.engine, processes=10, most_sessions=lambda: 5, draining=lambda: draining[0])
+        await test(bench, metrics, draining)
+        await bench.engine.close()
+
+    asyncio.run(main())
+
+
+def test_each_family_comes_once_with_a_unit_in_its_name_and_a_help_that_is_a_sentence():
+    async def test(bench, metrics, draining):
+        await bench.fault(0)
+        families = [family for family in metrics.steps() if family is not None]
+        names = [family.name for family in families]
+        assert len(set(names)) == len(names) > 40
+        assert {name for name in names if not name.startswith(("usmd_", "process_"))} == set()
+        assert [family.name for family in families if not family.documentation.endswith(".")] == []
+        assert [family.name for family in families if family.type == "histogram" and "seconds" not in family.name] == []
+
+    with_metrics(test)
+
+
+def test_the_daemon_says_what_it_is_and_what_scrapes_and_reloads_have_been():
+    async def test(bench, metrics, draining):
+        draining[0] = True
+        metrics.scrapes, metrics.scrape_seconds = 3, 0.5
+        metrics.reloads["failure"], metrics.reloaded = 2, 0.0
+        found = samples(family for family in metrics.steps() if family is not None)
+        assert found["usmd_draining"] == {(): 1}
+        assert (found["usmd_scrapes"], found["usmd_scrape_cpu_seconds"]) == ({(): 3}, {(): 0.5})
+        assert found["usmd_config_reloads"] == {("success",): 0, ("failure",): 2}
+        assert found["usmd_config_last_reload_successful"] == {(): 0}
+        assert 0 < found["usmd_own_memory_bytes"][()] < found["process_resident_memory_bytes"][()]
+
+    with_metrics(test)
+
+
+def test_no_count_falls_while_processes_end_and_begin_in_the_middle_of_a_sum(monkeypatch):
+    monkeypatch.setattr(module, "PROCESSES_A_STEP", 1)
+    shell = Shell(make_core(frames=16))
+
+    def begin():
+        process = shell.attach()
+        region = shell.map(process, 2)
+        shell.put(process, region, 0, b"x" * PAGE)
+        return process
+
+    first = [begin() for _ in range(3)]
+    counted = []
+    for ending in [*first, None]:
+        totals = Totals(shell.core.state)
+        steps = totals.steps()
+        next(steps, None)
+        if ending is not None:
+            shell.do(events.Detach(ending, "bye"))
+            begin()
+        assert list(steps) == [None] * (len(totals.processes) - 1)
+        counted.append(totals.counters.zero_fills)
+    assert counted == [3, 4, 5, 6]

@@ -1,0 +1,65 @@
+"""Metrics of processes: those with most memory, and the rest as one."""
+
+from tests.support.shell import PAGE, Shell, make_core
+from usmd.core import events
+from usmd.server import process_metrics as module
+from usmd.server.process_metrics import process_metrics
+
+
+def shell_with(*pages, **settings):
+    """A shell with a process for each number, which has so many pages in memory."""
+    shell = Shell(make_core(frames=32, **settings))
+    for number, count in enumerate(pages):
+        process = shell.attach(f"p{number}", uid=1000 + number, memory_max=count + 4 if count > 3 else None)
+        region = shell.map(process, 8)
+        for page in range(count):
+            shell.put(process, region, page, b"x" * PAGE)
+    return shell
+
+
+def metrics(shell, most):
+    steps = list(process_metrics(list(shell.core.state.processes.values()), PAGE, most))
+    families = {family.name: family.samples for family in steps if family is not None}
+    return families, steps.count(None)
+
+
+def of(families, name):
+    return {sample.labels["name"] or sample.labels["process"]: sample.value for sample in families[name]}
+
+
+def test_the_largest_have_a_line_each_and_the_rest_one():
+    families, _ = metrics(shell_with(1, 4, 2, 3), 2)
+    assert of(families, "usmd_process_resident_bytes") == {"p1": 4 * PAGE, "p3": 3 * PAGE, "other": 3 * PAGE}
+    assert of(families, "usmd_process_mapped_bytes") == {"p1": 8 * PAGE, "p3": 8 * PAGE, "other": 16 * PAGE}
+    assert of(families, "usmd_process_memory_max_bytes") == {"p1": 8 * PAGE}
+    assert {sample.labels["uid"] for sample in families["usmd_process_resident_bytes"]} == {"1001", "1003", ""}
+
+
+def test_without_a_rest_there_is_no_line_for_it_and_with_none_of_their_own_that_line_alone():
+    families, _ = metrics(shell_with(1, 2), 2)
+    assert set(of(families, "usmd_process_resident_bytes")) == {"p0", "p1"}
+    families, _ = metrics(shell_with(1, 2), 0)
+    assert of(families, "usmd_process_resident_bytes") == {"other": 3 * PAGE}
+    families, _ = metrics(shell_with(), 10)
+    assert families["usmd_process_resident_bytes"] == []
+
+
+def test_pages_in_swap_and_kept_ones_are_told_apart():
+    shell = shell_with(4)
+    process, region = next(iter(shell.core.state.processes)), next(iter(shell.core.state.regions))
+    shell.evict(process, region, 0, 2)
+    shell.hint(process, region, "EVICTION=DENY", 2, 1)
+    families, _ = metrics(shell, 1)
+    assert of(families, "usmd_process_swapped_bytes") == {"p0": 2 * PAGE}
+    assert of(families, "usmd_process_kept_bytes") == {"p0": PAGE}
+
+
+def test_there_is_a_step_after_so_many_processes_and_regions_and_what_ends_meanwhile_is_left_out(monkeypatch):
+    monkeypatch.setattr(module, "REGIONS_A_STEP", 2 * module.A_PROCESS)
+    shell = shell_with(1, 1, 1, 1)
+    processes = list(shell.core.state.processes.values())
+    steps = process_metrics(processes, PAGE, 1)
+    assert next(steps) is None
+    shell.do(events.Detach(processes[3].process_id, "bye"))
+    families = {family.name: family.samples for family in steps if family is not None}
+    assert of(families, "usmd_process_resident_bytes") == {"p0": PAGE, "other": 2 * PAGE}
