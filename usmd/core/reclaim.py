@@ -201,7 +201,7 @@ class Reclaim:
                 if chosen >= wanted:
                     break
                 continue  # the policy was notified, and may name it again
-            wrong = self._objection(process, pfn)
+            wrong = self._life.objection(process, pfn)
             if wrong is not None:
                 policies.record_error("evict", f"choose_victims named frame {safe_repr(pfn)}, which is {wrong}")
             elif slots <= 0 and flags[pfn] & DIRTY:
@@ -259,7 +259,7 @@ class Reclaim:
         """Evict a frame that the evict policy named, if possible; returns whether it was. `held`: even if held."""
         if self._unsettled and self._settle(pfn) is Settled.GONE:
             return True
-        if self._objection(process, pfn) is not None or pfn in self.passed_over:
+        if self._life.objection(process, pfn) is not None or pfn in self.passed_over:
             return False
         if self._is_held(pfn) and not held:
             return False
@@ -287,22 +287,11 @@ class Reclaim:
                 continue  # the same event has evicted it already
             if self._unsettled and self._settle(pfn):
                 continue
-            wrong = self._objection(process, pfn)
+            wrong = self._life.objection(process, pfn)
             if wrong is not None:
                 process.policies.record_error("evict", f"give_up named frame {safe_repr(pfn)}, which is {wrong}")
             elif self.take(process, pfn):
                 state.victims.add(process.policies.specifications["evict"], GIVEN_UP, 1)
-
-    def _objection(self, process: Process, pfn: int) -> str | None:
-        """Why a policy of the process must not name the frame, or None; a held frame may be named."""
-        frames = self._state.frames
-        if not 0 <= pfn < frames.count:
-            return f"not a frame (there are 0 to {frames.count - 1})"
-        if frames.state[pfn] != PRESENT:
-            return "not present"
-        if self._state.regions[frames.page[pfn] >> PAGE_BITS].process is not process:
-            return "not the process's"
-        return "unevictable or pinned by its process" if frames.flags[pfn] & KEPT else None
 
     def _slots_to_spare(self) -> int:
         """Free slots that no eviction under way may need."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import mypyc_attr
 
-from usmd.core.frames import HELD, KEPT, PINNED, PRIORITY_MASK, PRIORITY_SHIFT, UNEVICTABLE
+from usmd.core.frames import HELD, KEPT, PINNED, PRESENT, PRIORITY_MASK, PRIORITY_SHIFT, UNEVICTABLE
 from usmd.core.hints import Priority
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 
@@ -20,10 +20,21 @@ NORMAL: Final = Priority.NORMAL << PRIORITY_SHIFT
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Rights:
-    """Sets and clears the flags that keep a page in memory. A base of `PageLife`."""
+    """Which pages may go; sets and clears the flags that keep a page in memory. A base of `PageLife`."""
 
     def __init__(self, state: State) -> None:
         self._state = state
+
+    def objection(self, process: Process, pfn: int) -> str | None:
+        """Why a policy of the process must not name the frame, or None; a held frame may be named."""
+        frames = self._state.frames
+        if not 0 <= pfn < frames.count:
+            return f"not a frame (there are 0 to {frames.count - 1})"
+        if frames.state[pfn] != PRESENT:
+            return "not present"
+        if self._state.regions[frames.page[pfn] >> PAGE_BITS].process is not process:
+            return "not the process's"
+        return "unevictable or pinned by its process" if frames.flags[pfn] & KEPT else None
 
     def end_hold(self, pfn: int) -> None:
         """End the hold of a frame."""

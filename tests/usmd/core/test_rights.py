@@ -59,3 +59,14 @@ def test_a_page_that_goes_gives_back_what_it_kept():
     shell.do(events.Unmap(process.process_id, region))
     assert (process.unevictable, process.pinned, len(shell.core.state.holds)) == (0, 0, 0)
     assert shell.core.life.kept_room(process) == 2
+
+
+def test_a_policy_may_name_frames_of_its_process_that_are_present_and_may_go():
+    shell, process, region = app()
+    other = shell.attach()
+    shell.fault(other, shell.map(other, 1), 0)
+    shell.do(events.Pin(process.process_id, region, 1, 1))
+    expected = [None, "unevictable or pinned by its process", None, None, "not the process's", "not present"]
+    assert [shell.core.life.objection(process, pfn) for pfn in range(6)] == expected
+    for pfn in (-1, 8):
+        assert shell.core.life.objection(process, pfn) == "not a frame (there are 0 to 7)"
