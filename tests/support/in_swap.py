@@ -3,10 +3,14 @@
 from tests.support.shell import PAGE, Shell, make_core
 
 
+def fill(shell, process, region, pages, data=b"x" * PAGE):
+    for page in pages:
+        shell.put(process, region, page, data)
+
+
 def resident(shell, process, pages, data=b"x" * PAGE):
     region = shell.map(process, pages)
-    for page in range(pages):
-        shell.put(process, region, page, data)
+    fill(shell, process, region, range(pages), data)
     return region
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.in_swap import resident
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
 from usmd.core.hints import parse_hint
@@ -13,13 +14,6 @@ DATA = b"x" * PAGE
 @pytest.fixture
 def shell():
     return Shell(make_core(deny_budget=3, deny_budget_total=4))
-
-
-def resident(shell, process, pages):
-    region = shell.map(process, pages)
-    for page in range(pages):
-        shell.put(process, region, page, DATA)
-    return region
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "new\nline", "\x00"])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.in_swap import resident
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events, work
 from usmd.core.region import page_key
@@ -19,13 +20,6 @@ def shell(monkeypatch):
     shell = Shell(make_core(frames=12, low=0, high=0))
     shell.hold_go_on = True
     return shell
-
-
-def resident(shell, process, pages, data=DATA):
-    region = shell.map(process, pages)
-    for page in range(pages):
-        shell.put(process, region, page, data)
-    return region
 
 
 def test_nothing_finds_a_region_whose_frames_are_not_free_yet(shell):
