@@ -43,12 +43,13 @@ FUZZ_SECONDS ?= 3600
 fuzz: $(STAMP) ## random use of all four sockets, with new seeds, for FUZZ_SECONDS
 	@USMD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q -x tests/hostile/test_fuzz.py
 
-lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, tests that wait, generated code
+lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, lengths, tests that wait, generated code
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/check_test_files.py
+	@$(BIN)/python tools/check_file_lengths.py
 	@$(BIN)/python tools/check_test_waits.py
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate_proto.py --check
 
