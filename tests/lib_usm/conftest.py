@@ -222,6 +222,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
             outbox = self.outbox if own else queue.SimpleQueue()
             if not own:
                 self.outboxes.append(outbox)
+            self.changed.notify_all()
         reader = threading.Thread(target=self._read_faults, args=(request_iterator, context, outbox))
         reader.start()
         if not context.add_callback(lambda: outbox.put(None)):
