@@ -15,6 +15,8 @@ PAGE = 4096
 FRAMES = 256
 OTHERS = 96
 """Pages of the bystander, which must keep every byte."""
+HELD_UP = 30.0
+"""Seconds: a deadline, which only a read reaches that waits until a hostile client ends."""
 _OTHERS_SEED = 4711
 _OF_CLIENTS = ("anon_inode:[userfaultfd]", "/memfd:", "anon_inode:[pidfd]")
 
@@ -81,15 +83,15 @@ class Bystander:
         assert self._client.do("wrong", name="data", seed=_OTHERS_SEED, first=0, pages=OTHERS) == []
 
     @contextmanager
-    def watching(self, longest: float = 5.0) -> Iterator[None]:
-        """Read its memory during the block; assert that every byte is right and no read takes longer (seconds)."""
+    def watching(self) -> Iterator[None]:
+        """Read its memory during the block; assert that every byte is right and that no read was held up."""
         watch = self._client.begin("watch", name="data", seed=_OTHERS_SEED, pages=OTHERS)
         watch.wait_begun()
         yield
         self._client.do("stop_watching")
         seen = watch.result()
         assert seen["wrong"] == [], seen
-        assert seen["longest"] <= longest, seen
+        assert seen["longest"] < HELD_UP, seen
 
     def wait_alone(self) -> None:
         """Wait until no session, frame, slot or descriptor of another client is left."""
