@@ -18,6 +18,7 @@ def rules(source):
         ("import time\nwhile not ready():\n    time.sleep(0.1)", ["poll", "sleep"]),
         ("import asyncio\nasync def f():\n    while not ready():\n        await asyncio.sleep(0)", ["poll"]),
         ("import time\nbegin = time.monotonic()", ["clock"]),
+        ("import time\nbegin = time.thread_time()", ["clock"]),
         ("from time import perf_counter_ns\nassert perf_counter_ns() < 5", ["clock"]),
         ("assert daemon.log[-1] == {}", ["log"]),
         ("assert not daemon.stray", ["log"]),

@@ -7,8 +7,8 @@ from usmd.server.cpu_clock import CpuClock, spent
 
 
 def compute(seconds):
-    end = time.thread_time() + seconds
-    while time.thread_time() < end:
+    end = time.thread_time() + seconds  # waits: CPU time is what the clock under test counts
+    while time.thread_time() < end:  # waits: likewise
         pass
 
 
