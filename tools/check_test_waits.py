@@ -5,7 +5,7 @@ In tests/, outside of the files of EXEMPT, these are reported:
 - sleep: time.sleep, asyncio.sleep of anything but 0, and waiting for a new Event that nothing sets. Use `wait_until`,
   `wait_equal` or `wait_until_async` of tests/support/waiting.py, or have the test control what it waits for.
 - poll: a while loop that sleeps, even for 0 seconds. Use the same.
-- clock: time.monotonic, time.time, time.perf_counter, time.process_time and time.thread_time. How long something takes depends on the
+- clock: monotonic, time, perf_counter, process_time and thread_time of `time`. How long something takes depends on the
   machine; inject a clock.
 - log: `.log` and `.stray` of a daemon, which have what was read so far. Use `expect`, `never`, `events` or `read_log`,
   which read all that the daemon has logged.
