@@ -39,6 +39,7 @@ def make_core(frames: int, overcommit: int = 8) -> tuple[Core, int, int]:
         high=frames * 6 // 100,
         deny_budget=frames // 2,
         deny_budget_total=frames * 3 // 4,
+        reserve=frames * (1 + overcommit) // 50,
         hold_budget=min(frames // 4, 1024),
     )
     core = Core(settings, [DeviceInfo("memory0", frames * overcommit)], registry.make, time.perf_counter)

@@ -140,6 +140,11 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Memory that all processes together may keep with EVICTION=DENY. The default leaves a quarter that can always be
     reclaimed."""
 
+    newcomer_reserve: values.Share = "2%"
+    """Part of memory and swap together that is kept for processes that hold less than that: none may take the last so
+    many pages, unless it holds fewer than are left. So the first touches of a new client succeed beside one that takes
+    all it can. The default is 5 % of the memory with the default swap. 0% keeps nothing."""
+
     hold_budget: values.Share = "25%"
     """Memory for pages that were faulted in and not yet touched. They are held so that they are not evicted before the
     touch; the default bounds the memory that clients occupy which never touch their pages."""
@@ -165,7 +170,14 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"{format_size(self.page_size)}: {format_size(MAX_FRAMES * self.page_size)} (a larger memory.page_size "
                 "allows more)"
             )
-        for name in ("low_watermark", "high_watermark", "deny_budget", "deny_budget_total", "hold_budget"):
+        for name in (
+            "low_watermark",
+            "high_watermark",
+            "deny_budget",
+            "deny_budget_total",
+            "hold_budget",
+            "newcomer_reserve",
+        ):
             try:
                 frames_of(getattr(self, name), self.frames, self.page_size)
             except ConfigError as error:
@@ -264,8 +276,12 @@ def load(
         try:
             policy.names_of(rule).memory_frames(memory.frames, memory.page_size)
             policy.names_of(rule).swap_pages(0, memory.page_size)  # how many slots there are, only the devices know
+            policy.names_of(rule).guaranteed_frames(memory.frames, memory.page_size)
         except ConfigError as error:
             raise ConfigError(f"policy.rules[{number}].{error}") from error
+    policy.check_guarantees(
+        memory.frames, memory.page_size, frames_of(memory.high_watermark, memory.frames, memory.page_size)
+    )
     return Config(
         server=server,
         memory=memory,

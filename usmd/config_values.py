@@ -273,6 +273,7 @@ Mode = Annotated[int, Kind('an octal file mode as text, for example "0660"', _mo
 Size = Annotated[int, Kind('a size from 1B to 256TiB, for example "64MiB"', _size)]
 PageSize = Annotated[int, Kind("a power of two from 512B to 2MiB", _page_size)]
 Share = Annotated[str, Kind(_SHARE, _share)]
+Weight = Annotated[int, _whole(1, 10_000)]
 SwapShare = Annotated[str, Kind(_SWAP_SHARE, _swap_share)]
 Word = Annotated[str, Kind("printable text, not empty", _text)]
 Words = Annotated[tuple[str, ...], Kind('a list of printable texts, for example ["lru", "arc"]', _words)]

@@ -58,6 +58,7 @@ NOTICES: Final[Mapping[str, int]] = {
     "policy_slow": logging.WARNING,
     "policy_replaced": logging.WARNING,
     "policy_restored": logging.INFO,
+    "limits_set": logging.INFO,
     "policy_set": logging.INFO,
     "hints_cleared": logging.INFO,
     "deny_over_budget": logging.WARNING,

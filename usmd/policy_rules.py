@@ -53,6 +53,12 @@ class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
     swap: str | None = None
     memory_max: str | None = None
     swap_max: str | None = None
+    memory_min: str | None = None
+    memory_weight: int | None = None
+
+    def guaranteed_frames(self, frames: int, page_size: int) -> int:
+        """Frames, of `frames` in all, that the process is guaranteed. Raises ConfigError."""
+        return 0 if self.memory_min is None else frames_of(self.memory_min, frames, page_size)
 
     def memory_frames(self, frames: int, page_size: int) -> int | None:
         """Most frames of the process, of `frames` in all; None: all. Raises ConfigError."""
@@ -102,10 +108,23 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Most memory of a process, a share as in `[memory]`, at least 32 pages. A process with that much evicts one of its
     own pages for each that is brought in. None: no limit."""
 
+    memory_min: values.Share | None = None
+    """Guaranteed memory of a process, a share as in `[memory]`. While it has at most that much, it loses no page to
+    another process, and others leave it room in memory and swap. All guarantees together may have the memory below the
+    high watermark; a process whose guarantee would exceed that is refused. None: no guarantee."""
+
+    memory_weight: values.Weight | None = None
+    """Share of a process under pressure, 1 to 10,000, compared with the weights of others: the process that has most
+    above its guarantee, divided by its weight, gives first. None: 100, the same for all."""
+
     swap_max: values.SwapShare | None = None
     """Most swap of a process, a share of all slots or a size in pages; needs `memory_max`, because what may not go to
     swap stays in memory. In a process with that much in swap and no room in memory, a fault on a new page fails. None:
     no limit."""
+
+
+CHANGES: Final = tuple(key for key in PolicyRule.__struct_fields__ if key not in ("name", "glob", "uid"))
+"""Keys of a rule that are not its selector."""
 
 
 class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,10 +169,9 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if len(given) != 1:
                 found = " and ".join(given) or "none of them"
                 raise ConfigError(f"policy.rules[{number}] has {found}; allowed is exactly one of name, glob, uid")
-            if not any((rule.alloc, rule.evict, rule.oom, rule.cond, rule.swap, rule.memory_max, rule.swap_max)):
+            if all(getattr(rule, key) is None for key in CHANGES):
                 raise ConfigError(
-                    f"policy.rules[{number}] changes nothing; give it at least one of alloc, evict, oom, cond, swap, "
-                    "memory_max, swap_max"
+                    f"policy.rules[{number}] changes nothing; give it at least one of {', '.join(CHANGES)}"
                 )
             if rule.swap_max is not None and rule.memory_max is None:
                 raise ConfigError(
@@ -191,4 +209,26 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             swap=rule.swap or self.swap,
             memory_max=rule.memory_max,
             swap_max=rule.swap_max,
+            memory_min=rule.memory_min,
+            memory_weight=rule.memory_weight,
         )
+
+    def check_guarantees(self, frames: int, page_size: int, high: int) -> None:
+        """Raise ConfigError if a `memory_min` exceeds its `memory_max`, or all together what there is for guarantees.
+
+        `high`: frames of the high watermark.
+        """
+        most, total = frames - max(high, 1), 0
+        for number, rule in enumerate(self.rules):
+            names, where = self.names_of(rule), f"policy.rules[{number}].memory_min"
+            guaranteed, bound = names.guaranteed_frames(frames, page_size), names.memory_frames(frames, page_size)
+            if bound is not None and guaranteed > bound:
+                raise not_allowed(where, rule.memory_min, f"at most memory_max, which is {rule.memory_max!r}")
+            total += guaranteed
+            if guaranteed and total > most:
+                raise not_allowed(
+                    where,
+                    rule.memory_min,
+                    f"at most {format_size(max(most - total + guaranteed, 0) * page_size)}, because the guarantees of "
+                    f"all rules together may have the memory below the high watermark, {format_size(most * page_size)}",
+                )

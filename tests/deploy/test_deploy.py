@@ -131,6 +131,7 @@ def test_what_is_commented_out_can_be_used(tmp_path):
         ("redis", None, None),
         (None, "batch-*", None),
         (None, "scratch-*", None),
+        ("database", None, None),
         (None, "web-*", None),
         (None, None, 1000),
     ]

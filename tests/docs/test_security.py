@@ -51,6 +51,7 @@ def phrases():
         f"| `server.attach_timeout` ({server['attach_timeout']:g} s) |",
         f"| `memory.max_regions` ({memory['max_regions']:,}),",
         f"`memory.max_mapped` ({format_size(memory['max_mapped'])}) |",
+        f"`memory.newcomer_reserve` ({share(memory['newcomer_reserve'])})",
         f"| `memory.deny_budget` ({share(memory['deny_budget'])}),",
         f"`memory.deny_budget_total` ({share(memory['deny_budget_total'])}) |",
         f"| Calls of a connection at a time | {calls} |",

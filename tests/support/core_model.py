@@ -1,5 +1,7 @@
 """What the owners of pages believe, and what must be true of a core after every step and at the end."""
 
+from typing import ClassVar
+
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
@@ -26,6 +28,8 @@ class CoreModel(RuleBasedStateMachine):
 
     sampling = 0.0
     """Pages taken out of page tables for each that comes in."""
+    more_settings: ClassVar = {}
+    """Of the core."""
 
     def begin(self, frames, marks, hold_budget, deny, slots, max_fault_pages, pages_an_event=None):
         """Make the shell, with nobody in it."""
@@ -47,6 +51,7 @@ class CoreModel(RuleBasedStateMachine):
                 reclaim_batch=3,
                 scan_limit=6,
                 sampling=self.sampling,
+                **self.more_settings,
             )
         )
         self.shell.hold_go_on = pages_an_event is not None

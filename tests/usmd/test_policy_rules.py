@@ -81,3 +81,28 @@ def test_a_clients_choice_goes_before_the_default_and_a_rule_that_sets_that_kind
 )
 def test_a_clients_bound_of_its_memory_may_only_lower_that_of_its_rule(of_rule, wanted, frames):
     assert Choice(memory_max=wanted * 4096 + 7 * bool(wanted)).bound(of_rule, 4096) == frames
+
+
+def test_a_rule_may_guarantee_memory_and_weigh_a_process():
+    rules = PolicyRules(rules=(PolicyRule(name="db", memory_min="25%"), PolicyRule(glob="batch-*", memory_weight=50)))
+    assert rules.choose("db", None).guaranteed_frames(1024, 4096) == 256
+    assert rules.choose("batch-1", None).guaranteed_frames(1024, 4096) == 0
+    assert [rules.choose(name, None).memory_weight for name in ("db", "batch-1")] == [None, 50]
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ([{"memory_min": "60%"}, {"memory_min": "40%"}], r"rules\[1\].memory_min = '40%' .* at most 1.*below the high"),
+        ([{"memory_min": "30%", "memory_max": "25%"}], r"rules\[0\].memory_min = '30%' .* memory_max, which is '25%'"),
+        ([{"memory_min": "100%"}], r"rules\[0\].memory_min = '100%' is not allowed"),
+    ],
+)
+def test_guarantees_of_all_rules_must_fit_below_the_high_watermark(rules, said):
+    names = iter("abc")
+    with pytest.raises(ConfigError, match=said):
+        PolicyRules(rules=tuple(PolicyRule(name=next(names), **rule) for rule in rules)).check_guarantees(
+            1024, 4096, 64
+        )
+    fits = PolicyRules(rules=(PolicyRule(name="a", memory_min="50%"), PolicyRule(name="b", memory_min="43%")))
+    fits.check_guarantees(1024, 4096, 64)

@@ -120,6 +120,7 @@ class BackgroundReclaim:
         while wanted > 0 and process.process_id in self._state.processes:
             if process.resident <= max(process.unevictable, process.pinned):
                 return
+            self._reclaim.slots.use(None)
             begun = self._reclaim.from_process(process, min(wanted, self._state.settings.reclaim_batch), TRIM)
             if begun == 0:
                 return

@@ -42,12 +42,15 @@ class BudgetQueue:
         Called before anything that could take the slot for a page of another process.
         """
         budgets = self._state.budgets
+        self._reclaim.slots.use(None, swap=True)  # what the lent frame holds came from swap
         for process in list(budgets.borrowers):
             if self._reclaim.lacks_slots(process):
                 continue
             above = process.resident - process.leaving - process.memory_max
+            if process.lent > 1:
+                budgets.shrinks(process)
             if above > 0:
-                self._reclaim.from_process(process, above, MEMORY_MAX)
+                self._reclaim.from_process(process, min(above, self._state.settings.reclaim_batch), MEMORY_MAX)
             elif process.resident <= process.memory_max:
                 budgets.take_back(process)
 
@@ -74,11 +77,11 @@ class BudgetQueue:
             self._placement.join(waiter, entry - 1)
         elif self._placement.may_have(region, waiter.page):
             queue.popleft()
-            if self._placement.waiting or not self._placement.room(swap=entry < 0):
+            if self._placement.waiting or not self._placement.room(process, swap=entry < 0):
                 self._placement.wait_for_memory(first)
             elif not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
                 waiter.came(None)
-        elif self._makes_room(process, len(queue)) or (entry < 0 and self._evict_clean(process)):
+        elif self._makes_room(process, len(queue), swap=entry < 0) or (entry < 0 and self._evict_clean(process)):
             return process.resident < resident  # clean pages went at once
         elif entry < 0 and self._lacks_a_slot(process):
             self._state.budgets.lend(process)
@@ -87,9 +90,13 @@ class BudgetQueue:
             waiter.came(self._refused(region, waiter.page, swap=entry < 0))
         return True
 
-    def _makes_room(self, process: Process, wanted: int) -> bool:
-        """Whether pages of a process are on their way out, or may go once work under way has ended."""
+    def _makes_room(self, process: Process, wanted: int, *, swap: bool) -> bool:
+        """Whether pages of a process are on their way out, or may go once work under way has ended.
+
+        `swap`: as for `SlotRoom.use`.
+        """
         state, reclaim = self._state, self._reclaim
+        reclaim.slots.use(process, swap=swap)
         wanted = min(wanted - process.leaving, state.settings.reclaim_batch)
         if wanted <= 0:
             return True

@@ -60,15 +60,43 @@ class Budgets:
             process.swap_max = swap_max
             self.limited += 1
 
+    def change_memory_max(self, process: Process, memory_max: int) -> None:
+        """Give a live process another `memory_max`.
+
+        The frames that it has above that are lent to it until those pages are gone, and one more for a page from swap.
+        """
+        self.take_back(process)
+        process.memory_max = memory_max
+        process.absent_max = memory_max - self.is_full(process)
+        if process.resident > memory_max:
+            self.lend(process, process.resident - memory_max + 1)
+
+    def change_swap_max(self, process: Process, swap_max: int, stored: dict[Region, int]) -> None:
+        """Give a live process another `swap_max`, which is not below what it has.
+
+        `stored`: its pages that count, by region.
+        """
+        full = self.is_full(process)
+        self.limited += (swap_max != NO_MAX) - (process.swap_max != NO_MAX)
+        process.swap_max = swap_max
+        for region in process.regions.values():
+            region.stored = stored.get(region, 0)
+        process.stored = sum(stored.values())
+        self.full += self.is_full(process) - full
+        process.absent_max = process.memory_max - self.is_full(process)
+
     def end(self, process: Process) -> None:
         """A process has ended, and its regions are gone."""
         if process.swap_max != NO_MAX:
             self.limited -= 1
         self.take_back(process)
 
-    def lend(self, process: Process) -> None:
-        """Lend a process a frame: it may bring in one page from swap above its `memory_max`."""
-        process.lent = 1
+    def lend(self, process: Process, frames: int = 1) -> None:
+        """Lend a process a frame: it may bring in one page from swap above its `memory_max`.
+
+        More frames are only lent for pages that it has, see `change_memory_max`.
+        """
+        process.lent = frames
         self.borrowers.append(process)
 
     def take_back(self, process: Process) -> None:
@@ -76,6 +104,10 @@ class Budgets:
         if process.lent:
             process.lent = 0
             self.borrowers.remove(process)
+
+    def shrinks(self, process: Process) -> None:
+        """Frames of pages above the `memory_max` are free again, so they are not lent any more."""
+        process.lent = min(process.lent, max(process.resident - process.memory_max, 0) + 1)
 
     def room(self, process: Process, *, swap: bool) -> int:
         """Pages that a process may bring in before it must evict one. `swap`: from swap."""

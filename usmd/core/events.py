@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from usmd.core.hints import Hint
+from usmd.core.region import DEFAULT_WEIGHT
 from usmd.errors import UsmdError
 
 
@@ -19,7 +20,8 @@ class Attach(Event, frozen=True):
     """A client begins a session. Policies are specifications such as `hint_aware(fallback=lru)`.
 
     `memory_max`: pages that it may have in memory; None: no bound. `swap_max`: pages that may count against it, see
-    `Budgets`; None: no bound. `number`: the process number to use if it is free; 0: the next one.
+    `Budgets`; None: no bound. `number`: the process number to use if it is free; 0: the next one. `memory_min`: pages
+    that are guaranteed to it, see `Guarantees`. `memory_weight`: its share under pressure, see `Givers`.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Attach(Event, frozen=True):
     memory_max: int | None = None
     number: int = 0
     swap_max: int | None = None
+    memory_min: int = 0
+    memory_weight: int = DEFAULT_WEIGHT
 
 
 class Detach(Event, frozen=True):
@@ -98,6 +102,19 @@ class SetPolicy(Event, frozen=True):
     process_id: int
     kind: str
     specification: str
+
+
+class SetLimits(Event, frozen=True):
+    """Replace the limits of a process; the fields are as those of Attach.
+
+    Pages above a lower `memory_max` go in parts.
+    """
+
+    process_id: int
+    memory_max: int | None
+    swap_max: int | None
+    memory_min: int
+    memory_weight: int
 
 
 class FaultRequest(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -34,7 +34,7 @@ PRIORITY_MASK: Final = 3 << PRIORITY_SHIFT
 """Two bits: the priority of the hint in force, see `hints.Priority`."""
 
 WITHOUT: Final = {
-    bits: bytes(not flags & bits for flags in range(256)) for bits in (KEPT, KEPT | DIRTY, KEPT | DIRTY | HELD)
+    bits: bytes(not flags & bits for flags in range(256)) for bits in (DIRTY, KEPT, KEPT | DIRTY, KEPT | DIRTY | HELD)
 }
 """For `bytes.translate`: 1 where flags have none of the bits."""
 

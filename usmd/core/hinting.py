@@ -135,7 +135,7 @@ class Hinting:
         for page in range(first, task.next_page):
             if (
                 region.gone is not None
-                or self._placement.spare(self._state.settings.low) <= 0
+                or self._placement.spare(self._state.settings.low, region.process) <= 0
                 or not self._placement.may_have(region, page)
             ):
                 return page - first, Progress.ENDED

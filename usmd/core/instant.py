@@ -313,7 +313,7 @@ class InstantCore(Core):
         frames = self._frames
         found, pfn, plan, _ = self._ladder.resolve(region, page, write, missed)
         if found != FILLED:
-            while not (self._placement.room(swap=found == SWAPPED) if self._high else frames.free):
+            while not (self._placement.room(process, swap=found == SWAPPED) if self._high else frames.free):
                 if not self.reclaim.from_process(process, 1):
                     process.counters.oom_refusals += 1
                     return

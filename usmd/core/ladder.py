@@ -56,7 +56,10 @@ def count_faults(region: Region, *, minor: int, major: int) -> None:
 class Ladder:
     """Resolves faults on pages."""
 
-    __slots__ = ("_flags", "_frames", "_life", "_limit", "_placement", "_states", "_waiting", "_windows", "_zero_fill")
+    __slots__ = (
+        "_flags", "_frames", "_guarantees", "_life", "_limit", "_placement", "_states", "_waiting", "_windows",
+        "_zero_fill",
+    )  # fmt: skip
 
     def __init__(self, state: State, life: PageLife, placement: Placement, windows: Windows | None = None) -> None:
         """`windows`: brings in the rest of a plan of more than `max_fault_pages`; None: each comes in at once."""
@@ -64,6 +67,7 @@ class Ladder:
         self._states = state.frames.state
         self._flags = state.frames.flags
         self._limit = state.settings.max_fault_pages
+        self._guarantees = state.guarantees
         self._life = life
         self._zero_fill = life.zero_fill
         self._placement = placement
@@ -110,7 +114,9 @@ class Ladder:
             plan = self._clip(plan, region, page, hint)
         if entry:
             return SWAPPED, NO_FRAME, plan, yields
-        room = self._frames.free > 1 and process.resident < process.absent_max
+        free = self._frames.free
+        room = free > self._guarantees.few or (free > 1 and self._placement.room(process, swap=False))
+        room = room and process.resident < process.absent_max
         if room and not self._waiting:
             if plan.count == 1:
                 return FILLED, self._zero_fill(region, page, plan.frame), plan, yields
@@ -141,7 +147,7 @@ class Ladder:
         elif (
             self._waiting
             or not self._placement.may_have(waiter.region, waiter.page)
-            or not self._placement.room(swap=found == SWAPPED)
+            or not self._placement.room(waiter.region.process, swap=found == SWAPPED)
         ):
             self._placement.wait(WaitingPage(waiter, plan, yields=yields, writable=writable))
         else:

@@ -15,12 +15,14 @@ from usmd.core import commands, events
 from usmd.core.background_reclaim import BackgroundReclaim
 from usmd.core.budget_queue import BudgetQueue
 from usmd.core.discarding import Discarding
+from usmd.core.dont_need import DontNeed
 from usmd.core.faults import Faults
 from usmd.core.fence import ANYTHING
 from usmd.core.frames import ALONG, DIRTY, HELD, KEPT, PRESENT
 from usmd.core.hinting import Hinting
 from usmd.core.holds import Holds
 from usmd.core.ladder import Ladder
+from usmd.core.limits import Limits
 from usmd.core.mapping import Mapping
 from usmd.core.memory_queue import MemoryQueue
 from usmd.core.migration import Migration
@@ -105,12 +107,13 @@ class Core:
             Kind.REFRESH: self._hinting.refresh_part,
             Kind.RELEASE: release.part,
             Kind.DISCARD: discarding.part,
-            Kind.EVICT: self.reclaim.evict_part,
+            Kind.EVICT: DontNeed(self.state, self.life, self.reclaim.slots).part,
             Kind.FETCH: self._hinting.fetch_part,
             Kind.TELL_SWAPPED: one_by_one,
             Kind.BACKGROUND: one_by_one,
             Kind.HAND_OVER: one_by_one,
             Kind.NOTE: one_by_one,
+            Kind.SHRINK: one_by_one,
             Kind.WINDOW: self.windows.part,
             Kind.NOTIFY: self.state.waits.part,
         }
@@ -122,6 +125,7 @@ class Core:
             events.Unmap: self._mapping.unmap,
             events.Discard: discarding.begin,
             events.SetHint: self._hinting.set,
+            events.SetLimits: Limits(self.state, self._budget_queue).set,
             events.SetPolicy: self._mapping.set_policy,
             events.Faults: self.faults.handle,
             events.PageFaults: self._real_faults.handle,

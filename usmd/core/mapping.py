@@ -46,11 +46,15 @@ class Mapping:
         self._sampler = sampler
 
     def attach(self, event: events.Attach) -> None:
-        """Begin a session; raises UnknownPolicy, InvalidArgument or InvalidHint (no such swap device)."""
+        """Begin a session.
+
+        Raises UnknownPolicy, InvalidArgument, LimitExceeded (its guarantee) or InvalidHint (no such swap device).
+        """
         state = self._state
         check_name(event.name, "process name", may_be_empty=False)
         device = None if event.swap_device is None else state.swap.named(event.swap_device)
         state.budgets.check(event.memory_max, event.swap_max)
+        state.guarantees.check(event.memory_min, event.memory_weight, event.memory_max)
         records = state.settings.eviction_records
         number = event.number
         if number < 1 or number in state.processes:
@@ -59,6 +63,7 @@ class Mapping:
         specifications = {"alloc": event.alloc, "evict": event.evict, "oom": event.oom, "cond": event.cond}
         process.policies = GuardedPolicies(state, process, specifications)
         state.budgets.begin(process, event.memory_max, event.swap_max)
+        state.guarantees.set(process, event.memory_min, event.memory_weight)
         if number != event.number:
             state.next_process = number + 1
         state.processes[number] = process
@@ -80,6 +85,7 @@ class Mapping:
         self._memory_queue.unmapped(process)
         self._budget_queue.unmapped(process)
         state.budgets.end(process)
+        state.guarantees.end(process)
         state.ended_counters.add(process.counters)
         state.first.append(commands.Ended(process.process_id, reason, killed))
         state.notice(

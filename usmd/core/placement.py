@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from usmd.core.allocation import Allocation
     from usmd.core.in_flight import Filling
     from usmd.core.page_life import PageLife
-    from usmd.core.region import Region
+    from usmd.core.region import Process, Region
     from usmd.core.state import State
     from usmd.core.waiters import Waiter, WaitingPage
 
@@ -32,6 +32,7 @@ class Placement:
     def __init__(self, state: State, life: PageLife) -> None:
         self._state = state
         self._life = life
+        self._guarantees = state.guarantees
         self.waiting: OrderedDict[WaitingPage, None] = OrderedDict()
         """Pages that wait for a free frame, in the order of their faults."""
         self.waiting_of: dict[int, dict[WaitingPage, None]] = {}
@@ -64,10 +65,22 @@ class Placement:
         """Whether the budget of memory of its process has room for a page that has no frame."""
         return self._state.budgets.room(region.process, swap=region.table[page] < 0) > 0
 
-    def room(self, *, swap: bool) -> bool:
-        """Whether a page may take a frame now. `swap`: the page comes from swap."""
+    def room(self, process: Process, *, swap: bool) -> bool:
+        """Whether a page of a process may take a frame now. `swap`: the page comes from swap."""
         free = self._state.frames.free
-        return free > 1 or (free == 1 and (swap or not self._reserve()))
+        if free > self._guarantees.few:
+            return True
+        return free > 0 and (swap or free > self.kept(process))
+
+    def kept(self, process: Process) -> int:
+        """Free frames that a new page of a process may not take, see `_reserve` and `Guarantees`."""
+        kept, reserve = self._guarantees.kept, self._reserve()
+        if kept == 0:
+            return reserve
+        slots = self._state.swap.room() - self._life.unwritten
+        if self._guarantees.found(slots) or slots >= kept:
+            return reserve
+        return max(self._guarantees.left_by(process) - slots, reserve)
 
     def serve(self, waiter: Waiter, plan: Allocation, *, yields: bool, writable: bool) -> bool:
         """Place a faulting page, which there is room for; False if it is present at once, else the waiter waits."""
@@ -135,7 +148,8 @@ class Placement:
     def _spare_beside(self, region: Region, guesses: int) -> int:
         """Frames for pages beside a faulting one, after that has taken its own."""
         state, free = self._state, self._state.frames.free - 1
-        reserve = self._reserve()
+        careful = free <= self._guarantees.few + guesses
+        reserve = self.kept(region.process) if careful else self._reserve()
         spare = free - max(state.settings.low, reserve) - len(self.waiting)
         leaving = len(self._life.evicting)
         if leaving and spare < guesses:
@@ -177,9 +191,14 @@ class Placement:
             return None
         return self._life.swap_in(region, page, prefer, writable=writable)
 
-    def spare(self, mark: int) -> int:
-        """Free frames above a mark, for pages without a waiter; 0 while pages wait for memory."""
-        return 0 if self.waiting else self._state.frames.free - max(mark, self._reserve())
+    def spare(self, mark: int, process: Process | None = None) -> int:
+        """Free frames above a mark, for pages without a waiter; 0 while pages wait for memory.
+
+        `process`: the one whose pages come in; None: they all come from swap.
+        """
+        if self.waiting:
+            return 0
+        return self._state.frames.free - max(mark, self._reserve() if process is None else self.kept(process))
 
     def _reserve(self) -> int:
         """Frames that only pages from swap may take: 1 if swap takes no more pages or a process is at its `swap_max`.
@@ -195,4 +214,6 @@ class Placement:
             return 0
         if state.budgets.full:
             return 1
-        return 1 if swap.free < swap.slots and (state.settings.low or not swap.writable(state.now)) else 0
+        if swap.free == swap.slots:
+            return 0
+        return 1 if state.settings.low or swap.writable(state.now) <= self._guarantees.kept else 0

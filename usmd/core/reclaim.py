@@ -1,7 +1,7 @@
-"""Reclaim: chooses the process that gives frames, asks its evict policy for victims, and sweeps if it names none.
+"""Reclaim: asks the evict policies of the processes that give frames for victims, and sweeps if they name none.
 
-Reclaim begins when fewer than `low` frames are free, works in batches, and ends at `high`. The process with most
-evictable pages gives first, so no process pays for another that has more.
+Reclaim begins when fewer than `low` frames are free, works in batches, and ends at `high`. The process furthest above
+its share gives first (see `givers`), so no process pays for another that has more.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from usmd.core.frames import CLEAN_AT, DIRTY, EVICTABLE_AT, HELD, KEPT, PRESENT, PRIORITY_OF, WITHOUT
+from usmd.core.frames import CLEAN_AT, DIRTY, EVICTABLE_AT, HELD, PRESENT, PRIORITY_OF
+from usmd.core.givers import Givers
 from usmd.core.hint_order import lowest_in_flight
 from usmd.core.hints import Priority
 from usmd.core.holds import Spared, end_all
 from usmd.core.passed_over import PassedOver
 from usmd.core.region import PAGE_BITS, PAGE_MASK
-from usmd.core.victims import DONTNEED, GIVEN_UP, HINT, LOW_WATERMARK, SWEEP, WAITING_FAULT
-from usmd.core.work import Progress, Work
+from usmd.core.slot_room import SlotRoom
+from usmd.core.victims import GIVEN_UP, LOW_WATERMARK, SWEEP, WAITING_FAULT
 from usmd.safe_repr import safe_repr
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from usmd.core.region import Process
     from usmd.core.state import State
 
-MAX_EVICTING_FOR_HINTS: Final = 1024
-"""DONTNEED waits while this many pages are on their way out."""
 MAX_WITHOUT_SLOT: Final = 256
 """Once a policy has named this many dirty pages that have no slot, the sweep looks for a clean one, in less time."""
 
@@ -51,10 +50,15 @@ class Reclaim:
         """Whether reclaim is under way from below the low watermark to the high one."""
         self._idle_until = 0.0
         """Time until which reclaim rests, because it found nothing to evict."""
+        self._lacked_slots = False
+        """Whether it found nothing because no slot was left, of those that it could take."""
         self._hand = 0
         """Where the default policy's sweep resumes."""
         self._barred = False
         """Whether reclaim last stopped before a page because one of lower priority is on its way in or out."""
+        self._givers = Givers(state)
+        self.slots = SlotRoom(state, life)
+        """Slots that evictions may take."""
         self._spared = Spared(state)
         self.passed_over = PassedOver(state)
         """Victims that could not be evicted, and are not tried again for a while."""
@@ -71,8 +75,9 @@ class Reclaim:
             self.reclaiming = False
         if not self.reclaiming or state.now < self._idle_until:
             return
+        self.slots.use(None)
         if self.evict(min(high - coming, settings.reclaim_batch), LOW_WATERMARK, spare_held=True) == 0:
-            self._idle_until = state.now + settings.reclaim_rest
+            self._rest()
 
     def went_on(self) -> None:
         """Something has become of pages in flight: if reclaim rests because it waits for them, it goes on."""
@@ -80,8 +85,11 @@ class Reclaim:
             self._barred = False
             self._idle_until = 0.0
 
-    def for_faults(self, wanted: int) -> int:
+    def for_faults(self, wanted: int, first: Process, own: int, *, swap: bool) -> int:
         """Begin evictions for faults that wait; returns how many.
+
+        `first`: the process of the first one, of which `own` pages wait. If others can give nothing, it gives that many
+        of its own, also below its guarantee. `swap`: its page comes from swap.
 
         If nothing can go while I/O is in flight, it rests, because the I/O will free frames. Without any I/O all holds
         end and every frame is looked at, before the oom policy is asked.
@@ -89,49 +97,61 @@ class Reclaim:
         state = self._state
         wanted = min(wanted, state.settings.reclaim_batch)
         in_flight = bool(self._life.evicting or self._life.filling or state.releasing or state.refreshing)
-        if in_flight and state.now < self._idle_until:
+        self.slots.use(first, swap=swap)
+        if in_flight and state.now < self._idle_until and not (self._lacked_slots and self.slots.to_spare() > 0):
             return 0
-        begun = self.evict(wanted)
+        begun = self.evict(wanted) or self._from_itself(first, own, wanted)
         if begun == 0 and in_flight:
-            self._idle_until = state.now + state.settings.reclaim_rest
-        elif begun == 0 and self.passed_over.may_try and self._something_could_go():
+            self._rest()
+        elif begun == 0 and self.passed_over.may_try and self.slots.something_could_go():
             end_all(state, self._life)
             self.passed_over.try_refused_again()
             begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count, WAITING_FAULT)
+            begun = begun or self._from_itself(first, own, wanted, state.frames.count)
         return begun
 
-    def _something_could_go(self) -> bool:
-        """Whether any frame may be evicted: it is not KEPT and, if it is dirty, there are slots. Cheap: one pass."""
-        frames = self._state.frames
-        stays = KEPT if self._slots_to_spare() > 0 else KEPT | DIRTY
-        free_to_go = frames.flags.translate(WITHOUT[stays]).count(1)
-        budgets = self._state.budgets
-        if stays == KEPT and budgets.limited:
-            free_to_go -= sum(budgets.stuck(process) for process in self._state.processes.values())
-        return free_to_go > frames.free + len(self._life.filling)  # both have no flags
+    def _rest(self) -> None:
+        self._idle_until = self._state.now + self._state.settings.reclaim_rest
+        self._lacked_slots = self.slots.to_spare() <= 0
+
+    def _from_itself(self, process: Process, own: int, wanted: int, limit: int = 0) -> int:
+        """Evict pages of a process for `own` faults of its own, also below its guarantee; returns how many.
+
+        `limit`: frames that a sweep looks at if its policy names none; 0: as usual.
+        """
+        wanted = min(own - process.leaving, wanted)
+        if not process.memory_min or wanted <= 0:  # no sweep either
+            return 0
+        return self.from_process(process, wanted) or (
+            self._sweep(process, wanted, limit, WAITING_FAULT) if limit else 0
+        )
 
     def evict(self, wanted: int, reason: str = WAITING_FAULT, *, spare_held: bool = False) -> int:
-        """Begin up to `wanted` evictions, from the largest process down; returns how many.
+        """Begin up to `wanted` evictions, in the order of `Givers`; returns how many.
 
         `reason`, `spare_held`: as for `from_process`.
         """
-        begun = 0
-        if self._slots_to_spare() <= 0 and not self._something_could_go():
+        if self.slots.to_spare() <= 0 and not self.slots.something_could_go():
             return 0
-
-        def kept(process: Process) -> int:
-            return process.unevictable + process.pinned - process.resident
-
-        # A page may be both unevictable and pinned, so the sum of the two says nothing about the other pages.
-        givers = [each for each in self._state.processes.values() if each.resident > max(each.unevictable, each.pinned)]
-        givers.sort(key=kept)
+        left = wanted
         barred = False
-        for process in givers:
-            if begun >= wanted:
+        more: list[Process] = []
+        for process, gives in self._givers.in_turn(wanted):
+            gives = min(gives, left)
+            begun = self.from_process(process, gives, reason, spare_held=spare_held)
+            left -= begun
+            barred = barred or self._barred
+            if left <= 0:
                 break
-            begun += self.from_process(process, wanted - begun, reason, spare_held=spare_held)
+            if begun == gives:
+                more.append(process)
+        for process in more:
+            if left <= 0:
+                break
+            left -= self.from_process(process, min(left, self._givers.most(process)), reason, spare_held=spare_held)
             barred = barred or self._barred
         self._barred = barred
+        begun = wanted - left
         if begun:
             self._state.notice(
                 "pages_evicted", 0, f"{begun} pages chosen for eviction", {"pages": str(begun), "wanted": str(wanted)}
@@ -148,7 +168,7 @@ class Reclaim:
         priority. Nor do pages in flight reverse it, see `hint_order`. `reason`: one of `victims.REASONS`. Returns how
         many evictions began.
         """
-        if self._state.budgets.gives_nothing(process):
+        if wanted <= 0 or self._state.budgets.gives_nothing(process):
             return 0
         chosen = 0
         self._barred = False
@@ -183,7 +203,7 @@ class Reclaim:
         flags, recent = self._state.frames.flags, self._state.recent
         passing = self.passed_over
         policies = process.policies
-        slots = self._slots_for(process)
+        slots = self.slots.of(process)
         name = policies.specifications["evict"]
         explained = self._state.settings.eviction_records > 0
         held: list[int] = []
@@ -263,7 +283,7 @@ class Reclaim:
             return False
         if self._is_held(pfn) and not held:
             return False
-        if self._needs_slot(pfn) and self._slots_for(process) <= 0:
+        if self._needs_slot(pfn) and self.slots.of(process) <= 0:
             return False
         policies = process.policies
         self._life.evict(pfn, policies.specifications["evict"], self._reason(policies, pfn))
@@ -277,6 +297,7 @@ class Reclaim:
     def evict_forced(self) -> None:
         """Evict the frames that policies gave up (`give_up`), as far as they may be evicted."""
         state = self._state
+        self.slots.use(None)
         forced = state.forced_victims[:]
         state.forced_victims.clear()
         frames = state.frames
@@ -293,18 +314,9 @@ class Reclaim:
             elif self.take(process, pfn):
                 state.victims.add(process.policies.specifications["evict"], GIVEN_UP, 1)
 
-    def _slots_to_spare(self) -> int:
-        """Free slots that no eviction under way may need."""
-        return self._state.swap.writable(self._state.now) - self._life.unwritten
-
     def lacks_slots(self, process: Process) -> bool:
         """Whether no eviction of a dirty page of a process may begin, or pages were passed over despite free slots."""
-        return self._slots_for(process) <= 0 or bool(self.passed_over)
-
-    def _slots_for(self, process: Process) -> int:
-        """As `_slots_to_spare`, within the `swap_max` of a process."""
-        spare, room = self._slots_to_spare(), self._state.budgets.swap_room(process)
-        return spare if spare < room else room
+        return self.slots.of(process) <= 0 or bool(self.passed_over)
 
     def _needs_slot(self, pfn: int) -> bool:
         return bool(self._state.frames.flags[pfn] & DIRTY)
@@ -331,7 +343,7 @@ class Reclaim:
         """Evict pages of one priority; returns how many, and whether a frame stayed only because it is held."""
         state = self._state
         frames = state.frames
-        slots = self._slots_to_spare()
+        slots = self.slots.to_spare()
         begun, held = 0, False
         marked = frames.flags.translate((EVICTABLE_AT if slots > 0 else CLEAN_AT)[priority])
         pfn = self._hand
@@ -354,7 +366,7 @@ class Reclaim:
                 if not EVICTABLE_AT[priority][frames.flags[pfn]]:
                     continue
             owner = state.regions[frames.page[pfn] >> PAGE_BITS].process
-            if process is not None and owner is not process:
+            if owner is not process and (process is not None or (owner.memory_min and not self._givers.most(owner))):
                 continue
             if self._needs_slot(pfn) and state.budgets.swap_room(owner) <= 0:
                 continue
@@ -367,30 +379,3 @@ class Reclaim:
             if begun >= wanted:
                 break
         return begun, held
-
-    def evict_part(self, task: Work, most: int) -> tuple[int, Progress]:
-        """Evict some evictable pages of a range, for DONTNEED; waits while MAX_EVICTING_FOR_HINTS are under way.
-
-        Evicts held pages, too: the application says that it will not touch them.
-        """
-        region, frames = task.region, self._state.frames
-        if region is None:
-            raise TypeError(f"{task.kind} has no region")
-        if region.gone is not None:
-            return 0, Progress.ENDED
-        room = MAX_EVICTING_FOR_HINTS - len(self._life.evicting)
-        if room <= 0:
-            return 0, Progress.WAITS
-        entries, task.next_page = region.table.part(task.next_page, task.end, min(most, room))
-        begun = 0
-        for _, entry in entries:
-            pfn = entry - 1
-            if pfn < 0 or frames.state[pfn] != PRESENT:
-                continue
-            if region.unsettled:
-                self._life.settle(pfn)
-            if not frames.flags[pfn] & KEPT and (not self._needs_slot(pfn) or self._slots_for(region.process) > 0):
-                self._life.evict(pfn, HINT, "DONTNEED")
-                begun += 1
-        self._state.victims.add(HINT, DONTNEED, begun)
-        return max(len(entries), 1), Progress.ENDED if task.next_page >= task.end else Progress.GOES_ON

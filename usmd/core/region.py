@@ -30,6 +30,8 @@ MAX_ADDRESS: Final = (1 << 63) - 1
 
 NO_MAX: Final = 1 << 62
 """A budget in pages without a bound."""
+DEFAULT_WEIGHT: Final = 100
+"""Share of memory of a process without a `memory_weight`."""
 EVICTION_RECORDS: Final = 256
 """Default number of evictions on record per process."""
 
@@ -152,6 +154,7 @@ class Process:
         "lowest_priority",
         "mapped",
         "memory_max",
+        "memory_min",
         "missing",
         "name",
         "pid",
@@ -167,6 +170,7 @@ class Process:
         "touches",
         "uid",
         "unevictable",
+        "weight",
         "work",
     )  # fmt: skip
 
@@ -197,6 +201,10 @@ class Process:
         """Pages with a frame."""
         self.memory_max = NO_MAX
         """Pages that may have a frame."""
+        self.memory_min = 0
+        """Pages in memory up to which it loses none to others, see `Guarantees`."""
+        self.weight = DEFAULT_WEIGHT
+        """Its share of memory under pressure, compared with those of other processes, see `Givers`."""
         self.lent = 0
         """1 while a frame above `memory_max` is lent to it for a page from swap, see `Budgets`; else 0."""
         self.absent_max = NO_MAX

@@ -15,8 +15,9 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the core, in frames unless another unit is given.
 
     `low`, `high`: watermarks; reclaim begins below `low` free frames and ends at `high`. `deny_budget`: pages that
-    EVICTION=DENY and pins may keep per process; `deny_budget_total`: in all. `hold_budget`: frames that faults may
-    hold, each for `hold_seconds` or until its page is touched; a real fault holds its frame until MAX_RECENT other ones
+    EVICTION=DENY and pins may keep per process; `deny_budget_total`: in all. `reserve`: pages of memory and swap
+    together that are kept for newcomers, see `Guarantees`. `hold_budget`: frames that faults may hold, each for
+    `hold_seconds` or until its page is touched; a real fault holds its frame until MAX_RECENT other ones
     have come. A hold never outweighs a hint. `max_regions`, `max_mapped` (bytes), `max_hint_ranges`: per process.
     `sampling`: pages of a process taken out of its page table for each of its pages that comes in, so that touches are
     heard; 0: none. `max_fault_pages`: pages of a fault, and of an FHP at once. `reclaim_batch`: most victims per event,
@@ -35,6 +36,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     high: int = 0
     deny_budget: int
     deny_budget_total: int
+    reserve: int = 0
     hold_budget: int = 0
     hold_seconds: float = 0.25
     max_regions: int = 1024

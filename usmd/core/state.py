@@ -12,6 +12,7 @@ from usmd.core.budgets import Budgets
 from usmd.core.counters import Counters
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
+from usmd.core.guarantees import Guarantees
 from usmd.core.hint_ends import HintEnds
 from usmd.core.in_flight import Evicting, Filling
 from usmd.core.region import Process, Region
@@ -55,6 +56,7 @@ class State:
         "forced_victims",
         "frames",
         "future",
+        "guarantees",
         "hint_ends",
         "holds",
         "identity",
@@ -120,6 +122,7 @@ class State:
         self.links = FrameLinks(settings.frames)
         self.swap = SwapMap(devices)
         self.budgets = Budgets()
+        self.guarantees = Guarantees(settings)
         self.processes: dict[int, Process] = {}
         self.regions: dict[int, Region] = {}
         """All but those of `dying`; those of `ending` are gone nevertheless."""

@@ -97,6 +97,10 @@ class SwapMap:
                 free += device.free
         return free
 
+    def room(self) -> int:
+        """Free slots of the devices that take writes now or after a rest."""
+        return sum(each.free for each in self.devices if not each.full and each.failures < MAX_FAILURES)
+
     def recovering(self, now: float) -> bool:
         """Whether a device with free slots rests, and has failed fewer than MAX_FAILURES times in a row."""
         return any(

@@ -43,7 +43,11 @@ class Windows:
     def _begin(self, region: Region, first: int, end: int) -> None:
         windows = self.under_way.get(region.process.process_id, [])
         under_way = any(each.region is region and each.next_page < end and first < each.end for each in windows)
-        if under_way or len(windows) >= MAX_WINDOWS or self._placement.spare(self._state.settings.high) <= 0:
+        if (
+            under_way
+            or len(windows) >= MAX_WINDOWS
+            or self._placement.spare(self._state.settings.high, region.process) <= 0
+        ):
             return
         task = Work(Kind.WINDOW, region.process, region, first, end)
         self.under_way[region.process.process_id] = [*windows, task]
@@ -77,7 +81,8 @@ class Windows:
     def _room(self, region: Region) -> int:
         """Pages that may come in now."""
         state = self._state
-        return min(self._placement.spare(state.settings.high), state.budgets.room(region.process, swap=False))
+        process = region.process
+        return min(self._placement.spare(state.settings.high, process), state.budgets.room(process, swap=False))
 
     def _step(self, region: Region, task: Work) -> int:
         """Bring in the pages up to the next multiple of CHUNK if all are ABSENT, else one; returns how many it did."""

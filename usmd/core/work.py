@@ -47,6 +47,8 @@ class Kind(Enum):
     """Notifies waiters whose waits have ended."""
     NOTE = "note"
     """Notes the pages in memory of a process that is sampled from now on."""
+    SHRINK = "shrink"
+    """Evicts pages of a process above its new `memory_max`."""
     WINDOW = "window"
     """Brings in the rest of a window that is too large for one event."""
 

@@ -22,6 +22,7 @@ from usmd.ctl import (
     events_view,
     explain_command,
     hints_command,
+    limit_command,
     lists_view,
     map_command,
     policy_command,
@@ -48,7 +49,7 @@ from usmd.ctl.connect import ADDRESS_VARIABLE
 from usmd.ctl.console import make_console
 from usmd.ctl.doctor import diagnose
 from usmd.ctl.doctor_probe import look
-from usmd.ctl.options import AddressOption, Format, FormatOption, Shared, chosen_format, sort_option
+from usmd.ctl.options import AddressOption, Format, FormatOption, ProcessFilter, Shared, chosen_format, sort_option
 from usmd.ctl.tables import in_order
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.event_levels import NOTICES
@@ -72,16 +73,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": list(HELP_OPTIONS)},
 )
-
-ProcessFilter = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="PROCESS",
-        help="Number or name of a process; default: all.",
-        show_default=False,
-        autocompletion=completion.processes,
-    ),
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -265,6 +256,7 @@ def doctor(context: typer.Context, output: FormatOption = None) -> None:
 # Commands with their own module.
 app.command(epilog=policy_command.LIST_EPILOG)(policy_command.policies)
 app.add_typer(policy_command.policy, name="policy")
+app.command(epilog=limit_command.EPILOG)(limit_command.limit)
 app.command(epilog=hints_command.EPILOG)(hints_command.hints)
 app.command(epilog=explain_command.EPILOG)(explain_command.explain)
 app.command(epilog=record_command.EPILOG)(record_command.record)

@@ -166,6 +166,10 @@ class Admin:
         """Replace policies of a process; `policies` are specifications by kind."""
         return self._call(self._stub.SetPolicy, admin_pb2.SetPolicyRequest(process_id=process_id, **policies))
 
+    def set_limits(self, request: admin_pb2.SetLimitsRequest) -> admin_pb2.SetLimitsResponse:
+        """Give live processes other limits."""
+        return self._call(self._stub.SetLimits, request)
+
     def swap_devices(self) -> list[admin_pb2.SwapDevice]:
         """All swap devices."""
         return list(self._call(self._stub.ListSwapDevices, admin_pb2.ListSwapDevicesRequest()).swap_devices)

@@ -82,6 +82,8 @@ def _may_go(page: admin_pb2.ExplainPageResponse) -> str:
         return "allowed: its hint says EVICTION=DENY, but the budget for that is spent"
     if page.dirty and page.at_swap_max:
         return "not now: the page is dirty, and its process is at its swap_max, so it has nowhere to go"
+    if page.at_memory_min:
+        return "only for its own process, which has no more than its memory_min"
     if page.dirty:
         return "allowed: the page is dirty, so it would be written to swap, unless it is all zeros"
     return "allowed: the page is clean, so its frame can be freed without I/O"

@@ -16,8 +16,16 @@ Region = admin_pb2.RegionInfo
 Device = admin_pb2.SwapDevice
 
 
-def process_columns(page_size: int = 0, *, budgets: bool = False, swap_budgets: bool = False) -> list[Column[Process]]:
-    """Columns of processes. A page size adds sizes to pages; `budgets` adds MAX, `swap_budgets` OF SWAP_MAX."""
+def process_columns(
+    page_size: int = 0, *, budgets: bool = False, swap_budgets: bool = False, guarantees: bool = False,
+    weights: bool = False,
+) -> list[Column[Process]]:  # fmt: skip
+    """Columns of processes. A page size adds sizes to pages.
+
+    `budgets` adds MAX, `guarantees` MIN, `weights` WEIGHT, `swap_budgets` OF SWAP_MAX.
+    """
+    least: Column[Process] = pages_column(">MIN", lambda it: it.memory_min_pages, page_size, 2)
+    weight = Column[Process](">WEIGHT", lambda it: str(it.memory_weight), lambda it: it.memory_weight, 2)
     most: Column[Process] = pages_column(">MAX", lambda it: it.memory_max_pages, page_size, 2)
     most_swap = Column[Process](">OF SWAP_MAX", _of_swap_max, lambda it: it.swap_max_used_pages, 2)
     return [
@@ -28,7 +36,9 @@ def process_columns(page_size: int = 0, *, budgets: bool = False, swap_budgets: 
         Column(">REGIONS", lambda it: f"{it.regions:,}", lambda it: it.regions, 6),
         Column(">MAPPED", lambda it: format_size(it.mapped_bytes), lambda it: it.mapped_bytes, 2),
         pages_column(">RES", lambda it: it.resident_pages, page_size),
+        *([least] if guarantees else []),
         *([most] if budgets else []),
+        *([weight] if weights else []),
         pages_column(">SWAP", lambda it: it.swapped_pages, page_size),
         *([most_swap] if swap_budgets else []),
         pages_column(">UNEVICTABLE", lambda it: it.unevictable_pages, page_size, 3),
@@ -82,6 +92,8 @@ def show_processes(console: Console, processes: Sequence[Process], page_size: in
     columns = process_columns(
         page_size,
         budgets=any(each.memory_max_pages for each in processes),
+        guarantees=any(each.memory_min_pages for each in processes),
+        weights=len({each.memory_weight for each in processes}) > 1,
         swap_budgets=any(each.HasField("swap_max_pages") for each in processes),
     )
     show_list(console, columns, processes, "no processes: no application is attached")

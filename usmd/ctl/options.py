@@ -48,6 +48,15 @@ def sort_option(columns: Sequence[Column[Any]]) -> typer.models.OptionInfo:
     return option
 
 
+ProcessFilter = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PROCESS",
+        help="Number or name of a process; default: all.",
+        show_default=False,
+        autocompletion=completion.processes,
+    ),
+]
 ProcessArgument = Annotated[
     str,
     typer.Argument(

@@ -45,6 +45,8 @@ class AdminMessages:
             memory_max_pages=0 if process.memory_max == NO_MAX else process.memory_max,
             swap_max_pages=None if process.swap_max == NO_MAX else process.swap_max,
             swap_max_used_pages=process.stored,
+            memory_min_pages=process.memory_min,
+            memory_weight=process.weight,
             counters=process.counters.as_dict(),
         )
 
@@ -187,6 +189,7 @@ class AdminMessages:
             unevictable=found.unevictable,
             waiting_faults=found.waiting,
             at_swap_max=process.stored >= process.swap_max,
+            at_memory_min=process.resident <= process.memory_min,
             policies=[each for each in process.policies.specifications.values() if each != NO_POLICY],
         )
         if found.slot is not None:

@@ -20,6 +20,7 @@ from usmd.core.mapping import KINDS
 from usmd.core.region import Process, Region, page_key
 from usmd.errors import InvalidArgument, NotFound
 from usmd.policies import registry
+from usmd.server.admin_limits import LimitSetting
 from usmd.server.admin_messages import AdminMessages, latencies
 from usmd.server.admin_observing import Observing
 from usmd.server.admin_steering import Steering
@@ -77,6 +78,7 @@ class AdminService:
         self._watch = watch
         self._messages = AdminMessages(engine, changes, defaults)
         self._steering = Steering(engine)
+        self._limits = LimitSetting(engine)
         self._observing = Observing(engine)
         self._started = started
         self._draining = draining
@@ -182,6 +184,13 @@ class AdminService:
         return admin_pb2.SetPolicyResponse(
             process_id=request.process_id, changes=[self._messages.policy_change(change) for change in changes]
         )
+
+    async def SetLimits(  # noqa: N802
+        self, request: admin_pb2.SetLimitsRequest, context: Context
+    ) -> admin_pb2.SetLimitsResponse:
+        """Give live processes other limits."""
+        del context
+        return self._limits.set(request)
 
     async def ListSwapDevices(  # noqa: N802
         self, request: admin_pb2.ListSwapDevicesRequest, context: Context

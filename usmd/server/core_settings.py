@@ -14,8 +14,8 @@ MAX_HOLD: Final = 1024
 a hold, reclaim could take each page between its fault and its first touch, for ever."""
 
 
-def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
-    """The core's settings by the configuration, whose shares become frames."""
+def core_settings(memory: MemoryConfig, policy: PolicyRules, slots: int = 0) -> CoreSettings:
+    """The core's settings by the configuration, whose shares become frames. `slots`: of all swap devices."""
     total = memory.frames
 
     def frames(share: str) -> int:
@@ -29,6 +29,7 @@ def core_settings(memory: MemoryConfig, policy: PolicyRules) -> CoreSettings:
         high=high,
         deny_budget=frames(memory.deny_budget),
         deny_budget_total=frames(memory.deny_budget_total),
+        reserve=frames_of(memory.newcomer_reserve, total + slots, memory.page_size),
         hold_budget=max(1, min(frames(memory.hold_budget), MAX_HOLD)),
         hold_seconds=memory.hold_seconds,
         max_regions=memory.max_regions,

@@ -107,8 +107,9 @@ class Daemon:
         memory = config.memory
         offer = uffd.probe()
         mechanism, self._why_not_real = choose.make(memory.mechanism, memory.frames, memory.page_size, offer, clock)
+        settings = core_settings(memory, config.policy, sum(device.slots for device in devices))
         self.engine = Engine(
-            core_settings(memory, config.policy), mechanism, devices, cpu_clock, event_log,
+            settings, mechanism, devices, cpu_clock, event_log,
             config.server.device_timeout, running, clock,
         )  # fmt: skip
         self.watch = Watch()

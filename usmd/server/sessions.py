@@ -14,6 +14,7 @@ from typing import Final
 
 from usm_wire.conventions import TOKEN_KEY
 from usmd.core import commands, events
+from usmd.core.region import DEFAULT_WEIGHT
 from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, UsmdError
 from usmd.policy_rules import NO_CHOICE, Choice, PolicyRules
 from usmd.server.admission import SESSION_READS, SESSION_SECONDS, Turns
@@ -209,6 +210,8 @@ class Sessions:
             if specification:
                 check_choice(kind, specification, self._rules.choices)
         policies, settings = self._rules.choose(name, uid, choice), self._engine.core.state.settings
+        bound = choice.bound(policies.memory_frames(settings.frames, settings.page_size), settings.page_size)
+        guaranteed = policies.guaranteed_frames(settings.frames, settings.page_size)
         attached = self._engine.submit(
             events.Attach(
                 name,
@@ -219,11 +222,11 @@ class Sessions:
                 uid=uid,
                 swap_device=policies.swap,
                 cond=policies.cond,
-                memory_max=choice.bound(
-                    policies.memory_frames(settings.frames, settings.page_size), settings.page_size
-                ),
+                memory_max=bound,
                 number=self._number(),
                 swap_max=policies.swap_pages(self._engine.core.state.swap.slots, settings.page_size),
+                memory_min=guaranteed if bound is None else min(guaranteed, bound),
+                memory_weight=policies.memory_weight or DEFAULT_WEIGHT,
             )
         )
         if not isinstance(attached, commands.Attached):

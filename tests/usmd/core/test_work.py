@@ -2,8 +2,8 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
+from usmd.core.dont_need import MAX_EVICTING_FOR_HINTS
 from usmd.core.hints import parse_hint
-from usmd.core.reclaim import MAX_EVICTING_FOR_HINTS
 from usmd.core.work import END_COSTS, MAX_WORK, PAGES_AN_EVENT, Kind, Work, WorkQueue, one_by_one
 from usmd.errors import LimitExceeded
 

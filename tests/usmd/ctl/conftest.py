@@ -162,6 +162,12 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
         changes = [pb.PolicyChange(kind=kind, before="old", after=getattr(request, kind)) for kind in kinds]
         return pb.SetPolicyResponse(process_id=request.process_id, changes=changes)
 
+    def SetLimits(self, request, context):
+        self._note(request, context)
+        before = pb.ProcessLimits(memory_max_pages=64, memory_weight=100)
+        after = pb.ProcessLimits(memory_min_pages=16, memory_weight=50, swap_max_pages=0)
+        return pb.SetLimitsResponse(changes=[pb.LimitsChange(process_id=2, name="cache", before=before, after=after)])
+
     def ListSwapDevices(self, request, context):
         self._note(request, context)
         return pb.ListSwapDevicesResponse(swap_devices=self.swap_devices)

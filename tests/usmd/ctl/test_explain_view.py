@@ -60,6 +60,10 @@ def test_frame_and_slot_are_compared(dirty, words):
         ({"state": "PRESENT", "at_swap_max": True}, "allowed: the page is clean"),
         ({"state": "PRESENT", "unevictable": True, "hint": DENY}, "not allowed: EVICTION=DENY protects it"),
         ({"state": "PRESENT", "hint": DENY}, "but the budget for that is spent"),
+        (
+            {"state": "PRESENT", "dirty": True, "at_memory_min": True},
+            "only for its own process, which has no more than",
+        ),
         ({"state": "PRESENT", "dirty": True}, "the page is dirty"),
         ({"state": "PRESENT"}, "the page is clean"),
         ({"state": "SWAPPED", "slot": SLOT}, "not in memory"),

@@ -347,6 +347,8 @@ class Process(_message.Message):
     MEMORY_MAX_PAGES_FIELD_NUMBER: _builtins.int
     SWAP_MAX_PAGES_FIELD_NUMBER: _builtins.int
     SWAP_MAX_USED_PAGES_FIELD_NUMBER: _builtins.int
+    MEMORY_MIN_PAGES_FIELD_NUMBER: _builtins.int
+    MEMORY_WEIGHT_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     name: _builtins.str
@@ -381,6 +383,10 @@ class Process(_message.Message):
     """Pages that may count against swap_max of its rule; unset: as many as there are slots."""
     swap_max_used_pages: _builtins.int
     """Pages that do: in swap, on their way out, and in memory with a slot that has their bytes; 0 without a swap_max."""
+    memory_min_pages: _builtins.int
+    """Pages in memory up to which it loses none to other processes (memory_min); 0: none."""
+    memory_weight: _builtins.int
+    """Its share of memory under pressure (memory_weight), 1 to 10,000."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters of the session, by name."""
@@ -406,10 +412,12 @@ class Process(_message.Message):
         memory_max_pages: _builtins.int = ...,
         swap_max_pages: _builtins.int | None = ...,
         swap_max_used_pages: _builtins.int = ...,
+        memory_min_pages: _builtins.int = ...,
+        memory_weight: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "swap_max_pages", b"swap_max_pages", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__swap_max_pages: _TypeAlias = _typing.Literal["swap_max_pages"]  # noqa: Y015
     _WhichOneofArgType__swap_max_pages: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages"]  # noqa: Y015
@@ -826,6 +834,172 @@ class SetPolicyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetPolicyResponse: _TypeAlias = SetPolicyResponse  # noqa: Y015
+
+@_typing.final
+class SetLimitsRequest(_message.Message):
+    """Gives a process, or all processes of a user that there are now, other limits until their sessions end. A share is as in
+    the configuration, "25%" or "64MiB"; "none" removes a limit; unset: it stays as it is.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    MEMORY_MAX_FIELD_NUMBER: _builtins.int
+    MEMORY_MIN_FIELD_NUMBER: _builtins.int
+    MEMORY_WEIGHT_FIELD_NUMBER: _builtins.int
+    SWAP_MAX_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    uid: _builtins.int
+    """The user."""
+    memory_max: _builtins.str
+    """Most memory."""
+    memory_min: _builtins.str
+    """Guaranteed memory."""
+    memory_weight: _builtins.int
+    """Share of memory under pressure, 1 to 10,000."""
+    swap_max: _builtins.str
+    """Most swap."""
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        uid: _builtins.int = ...,
+        memory_max: _builtins.str | None = ...,
+        memory_min: _builtins.str | None = ...,
+        memory_weight: _builtins.int | None = ...,
+        swap_max: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_memory_weight", b"_memory_weight", "_swap_max", b"_swap_max", "memory_max", b"memory_max", "memory_min", b"memory_min", "memory_weight", b"memory_weight", "process_id", b"process_id", "swap_max", b"swap_max", "uid", b"uid", "whose", b"whose"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_memory_weight", b"_memory_weight", "_swap_max", b"_swap_max", "memory_max", b"memory_max", "memory_min", b"memory_min", "memory_weight", b"memory_weight", "process_id", b"process_id", "swap_max", b"swap_max", "uid", b"uid", "whose", b"whose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__memory_max: _TypeAlias = _typing.Literal["memory_max"]  # noqa: Y015
+    _WhichOneofArgType__memory_max: _TypeAlias = _typing.Literal["_memory_max", b"_memory_max"]  # noqa: Y015
+    _WhichOneofReturnType__memory_min: _TypeAlias = _typing.Literal["memory_min"]  # noqa: Y015
+    _WhichOneofArgType__memory_min: _TypeAlias = _typing.Literal["_memory_min", b"_memory_min"]  # noqa: Y015
+    _WhichOneofReturnType__memory_weight: _TypeAlias = _typing.Literal["memory_weight"]  # noqa: Y015
+    _WhichOneofArgType__memory_weight: _TypeAlias = _typing.Literal["_memory_weight", b"_memory_weight"]  # noqa: Y015
+    _WhichOneofReturnType__swap_max: _TypeAlias = _typing.Literal["swap_max"]  # noqa: Y015
+    _WhichOneofArgType__swap_max: _TypeAlias = _typing.Literal["_swap_max", b"_swap_max"]  # noqa: Y015
+    _WhichOneofReturnType_whose: _TypeAlias = _typing.Literal["process_id", "uid"]  # noqa: Y015
+    _WhichOneofArgType_whose: _TypeAlias = _typing.Literal["whose", b"whose"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_max) -> _WhichOneofReturnType__memory_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_min) -> _WhichOneofReturnType__memory_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_weight) -> _WhichOneofReturnType__memory_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_max) -> _WhichOneofReturnType__swap_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_whose) -> _WhichOneofReturnType_whose | None: ...
+
+Global___SetLimitsRequest: _TypeAlias = SetLimitsRequest  # noqa: Y015
+
+@_typing.final
+class SetLimitsResponse(_message.Message):
+    """Limits were set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitsChange]:
+        """By process."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___LimitsChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLimitsResponse: _TypeAlias = SetLimitsResponse  # noqa: Y015
+
+@_typing.final
+class LimitsChange(_message.Message):
+    """Limits of a process, before and now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    name: _builtins.str
+    """Name it gave."""
+    @_builtins.property
+    def before(self) -> Global___ProcessLimits:
+        """Before."""
+
+    @_builtins.property
+    def after(self) -> Global___ProcessLimits:
+        """Now."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        before: Global___ProcessLimits | None = ...,
+        after: Global___ProcessLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "name", b"name", "process_id", b"process_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitsChange: _TypeAlias = LimitsChange  # noqa: Y015
+
+@_typing.final
+class ProcessLimits(_message.Message):
+    """Limits of a process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_MAX_PAGES_FIELD_NUMBER: _builtins.int
+    MEMORY_MIN_PAGES_FIELD_NUMBER: _builtins.int
+    MEMORY_WEIGHT_FIELD_NUMBER: _builtins.int
+    SWAP_MAX_PAGES_FIELD_NUMBER: _builtins.int
+    memory_max_pages: _builtins.int
+    """Most pages in memory; unset: as many as there are."""
+    memory_min_pages: _builtins.int
+    """Guaranteed pages in memory."""
+    memory_weight: _builtins.int
+    """Share of memory under pressure."""
+    swap_max_pages: _builtins.int
+    """Most pages in swap; unset: as many as there are slots."""
+    def __init__(
+        self,
+        *,
+        memory_max_pages: _builtins.int | None = ...,
+        memory_min_pages: _builtins.int = ...,
+        memory_weight: _builtins.int = ...,
+        swap_max_pages: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_max_pages", b"_memory_max_pages", "_swap_max_pages", b"_swap_max_pages", "memory_max_pages", b"memory_max_pages", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_max_pages", b"_memory_max_pages", "_swap_max_pages", b"_swap_max_pages", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__memory_max_pages: _TypeAlias = _typing.Literal["memory_max_pages"]  # noqa: Y015
+    _WhichOneofArgType__memory_max_pages: _TypeAlias = _typing.Literal["_memory_max_pages", b"_memory_max_pages"]  # noqa: Y015
+    _WhichOneofReturnType__swap_max_pages: _TypeAlias = _typing.Literal["swap_max_pages"]  # noqa: Y015
+    _WhichOneofArgType__swap_max_pages: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_max_pages) -> _WhichOneofReturnType__memory_max_pages | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_max_pages) -> _WhichOneofReturnType__swap_max_pages | None: ...
+
+Global___ProcessLimits: _TypeAlias = ProcessLimits  # noqa: Y015
 
 @_typing.final
 class ListSwapDevicesRequest(_message.Message):
@@ -1421,6 +1595,7 @@ class ExplainPageResponse(_message.Message):
     EVICTIONS_ON_RECORD_FIELD_NUMBER: _builtins.int
     EVICTION_RECORDS_FIELD_NUMBER: _builtins.int
     AT_SWAP_MAX_FIELD_NUMBER: _builtins.int
+    AT_MEMORY_MIN_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     region_id: _builtins.int
@@ -1451,6 +1626,8 @@ class ExplainPageResponse(_message.Message):
     """Most evictions that are kept on record; when as many are, last_eviction is unset for a page evicted before them."""
     at_swap_max: _builtins.bool
     """Its process is at its swap_max: while the page is dirty, it stays in memory."""
+    at_memory_min: _builtins.bool
+    """Its process has no more pages in memory than its memory_min: no other process can take the page."""
     @_builtins.property
     def slot(self) -> Global___SlotInfo:
         """Slot; unset without one."""
@@ -1489,10 +1666,11 @@ class ExplainPageResponse(_message.Message):
         evictions_on_record: _builtins.int = ...,
         eviction_records: _builtins.int = ...,
         at_swap_max: _builtins.bool = ...,
+        at_memory_min: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "frame", b"frame", "hint", b"hint", "last_eviction", b"last_eviction", "slot", b"slot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "address", b"address", "at_swap_max", b"at_swap_max", "dirty", b"dirty", "eviction_records", b"eviction_records", "evictions_on_record", b"evictions_on_record", "frame", b"frame", "held", b"held", "hint", b"hint", "last_eviction", b"last_eviction", "page", b"page", "pinned", b"pinned", "policies", b"policies", "process_id", b"process_id", "region_id", b"region_id", "region_name", b"region_name", "slot", b"slot", "state", b"state", "unevictable", b"unevictable", "waiting_faults", b"waiting_faults"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "_hint", b"_hint", "_last_eviction", b"_last_eviction", "_slot", b"_slot", "address", b"address", "at_memory_min", b"at_memory_min", "at_swap_max", b"at_swap_max", "dirty", b"dirty", "eviction_records", b"eviction_records", "evictions_on_record", b"evictions_on_record", "frame", b"frame", "held", b"held", "hint", b"hint", "last_eviction", b"last_eviction", "page", b"page", "pinned", b"pinned", "policies", b"policies", "process_id", b"process_id", "region_id", b"region_id", "region_name", b"region_name", "slot", b"slot", "state", b"state", "unevictable", b"unevictable", "waiting_faults", b"waiting_faults"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frame: _TypeAlias = _typing.Literal["frame"]  # noqa: Y015
     _WhichOneofArgType__frame: _TypeAlias = _typing.Literal["_frame", b"_frame"]  # noqa: Y015

@@ -60,6 +60,11 @@ class AdminServiceStub:
                 request_serializer=usm_dot_v1_dot_admin__pb2.SetPolicyRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_admin__pb2.SetPolicyResponse.FromString,
                 _registered_method=True)
+        self.SetLimits = channel.unary_unary(
+                '/usm.v1.AdminService/SetLimits',
+                request_serializer=usm_dot_v1_dot_admin__pb2.SetLimitsRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.SetLimitsResponse.FromString,
+                _registered_method=True)
         self.ListSwapDevices = channel.unary_unary(
                 '/usm.v1.AdminService/ListSwapDevices',
                 request_serializer=usm_dot_v1_dot_admin__pb2.ListSwapDevicesRequest.SerializeToString,
@@ -151,6 +156,13 @@ class AdminServiceServicer:
 
     def SetPolicy(self, request, context):
         """Gives a live process other policies, all or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLimits(self, request, context):
+        """Gives live processes other limits of memory and swap, all or none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -260,6 +272,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetPolicy,
                     request_deserializer=usm_dot_v1_dot_admin__pb2.SetPolicyRequest.FromString,
                     response_serializer=usm_dot_v1_dot_admin__pb2.SetPolicyResponse.SerializeToString,
+            ),
+            'SetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLimits,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.SetLimitsRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.SetLimitsResponse.SerializeToString,
             ),
             'ListSwapDevices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSwapDevices,
@@ -453,6 +470,33 @@ class AdminService:
             '/usm.v1.AdminService/SetPolicy',
             usm_dot_v1_dot_admin__pb2.SetPolicyRequest.SerializeToString,
             usm_dot_v1_dot_admin__pb2.SetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.AdminService/SetLimits',
+            usm_dot_v1_dot_admin__pb2.SetLimitsRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.SetLimitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

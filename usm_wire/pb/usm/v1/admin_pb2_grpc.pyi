@@ -43,6 +43,8 @@ class AdminServiceStub:
     """Policies that exist, who uses them, and what each process has."""
     SetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]
     """Gives a live process other policies, all or none."""
+    SetLimits: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetLimitsRequest, _admin_pb2.SetLimitsResponse]
+    """Gives live processes other limits of memory and swap, all or none."""
     ListSwapDevices: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSwapDevicesRequest, _admin_pb2.ListSwapDevicesResponse]
     """Swap devices."""
     GetMemoryMap: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetMemoryMapRequest, _admin_pb2.GetMemoryMapResponse]
@@ -81,6 +83,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Policies that exist, who uses them, and what each process has."""
     SetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]  # type: ignore[assignment]
     """Gives a live process other policies, all or none."""
+    SetLimits: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetLimitsRequest, _admin_pb2.SetLimitsResponse]  # type: ignore[assignment]
+    """Gives live processes other limits of memory and swap, all or none."""
     ListSwapDevices: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSwapDevicesRequest, _admin_pb2.ListSwapDevicesResponse]  # type: ignore[assignment]
     """Swap devices."""
     GetMemoryMap: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetMemoryMapRequest, _admin_pb2.GetMemoryMapResponse]  # type: ignore[assignment]
@@ -146,6 +150,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetPolicyResponse, _abc.Awaitable[_admin_pb2.SetPolicyResponse]]:
         """Gives a live process other policies, all or none."""
+
+    @_abc_1.abstractmethod
+    def SetLimits(
+        self,
+        request: _admin_pb2.SetLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetLimitsResponse, _abc.Awaitable[_admin_pb2.SetLimitsResponse]]:
+        """Gives live processes other limits of memory and swap, all or none."""
 
     @_abc_1.abstractmethod
     def ListSwapDevices(

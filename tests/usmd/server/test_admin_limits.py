@@ -1,0 +1,79 @@
+"""Limits as an operator sets them: of one process or of a user, whole or not at all."""
+
+import pytest
+
+from tests.usmd.server.test_engine import Bench
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
+from usmd.core import events
+from usmd.errors import InvalidArgument, LimitExceeded, NotFound
+from usmd.server.admin_limits import LimitSetting, limits_of
+
+
+class Users(Bench):
+    """A bench whose first process is of no user, and which has two of user 7."""
+
+    def __init__(self):
+        super().__init__(frames=64)
+        for name in ("one", "two"):
+            self.engine.submit(events.Attach(name, "first_fit", "fifo", "refuse", uid=7))
+        self.state = self.engine.core.state
+
+    def set(self, **fields):
+        return LimitSetting(self.engine).set(pb.SetLimitsRequest(**fields)).changes
+
+    def limits(self):
+        return [limits_of(each) for each in self.state.processes.values()]
+
+
+def test_shares_become_pages_and_what_is_not_given_stays():
+    bench = Users()
+    frames, size = bench.state.settings.frames, bench.state.settings.page_size
+    (change,) = bench.set(process_id=bench.process, memory_max=f"{40 * size}B", memory_weight=7)
+    assert (change.before.HasField("memory_max_pages"), change.before.memory_weight) == (False, 100)
+    assert (change.after.memory_max_pages, change.after.memory_min_pages, change.after.memory_weight) == (40, 0, 7)
+    bench.set(process_id=bench.process, swap_max="50%", memory_min="25%")
+    assert limits_of(bench.state.process(bench.process)) == events.SetLimits(
+        bench.process, 40, bench.state.swap.slots // 2, frames // 4, 7
+    )
+    (change,) = bench.set(process_id=bench.process, memory_max="none", swap_max="none", memory_min="none")
+    assert change.after == pb.ProcessLimits(memory_weight=7)
+
+
+def test_limits_of_a_user_are_those_of_its_processes():
+    bench = Users()
+    assert [each.name for each in bench.set(uid=7, memory_weight=50)] == ["one", "two"]
+    assert [each.memory_weight for each in bench.limits()] == [100, 50, 50]
+
+
+def test_one_that_cannot_have_it_leaves_all_as_they_were():
+    bench = Users()
+    before = bench.limits()
+    with pytest.raises(LimitExceeded, match="together may have"):
+        bench.set(uid=7, memory_min="60%")
+    assert bench.limits() == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "said"),
+    [
+        ({"process_id": 1}, InvalidArgument, "no limit is given"),
+        ({"memory_max": "1M"}, InvalidArgument, "no process is given"),
+        ({"process_id": 99, "memory_max": "1M"}, NotFound, "no process 99"),
+        ({"uid": 8, "memory_max": "1M"}, NotFound, "user 8 has no process"),
+        (
+            {"process_id": 1, "memory_max": "much"},
+            InvalidArgument,
+            "memory_max = 'much': share 'much' of .*; allowed is",
+        ),
+        ({"process_id": 1, "memory_max": "0%"}, InvalidArgument, "memory_max = '0%': .*32 pages and more"),
+        ({"process_id": 1, "memory_min": "101%"}, InvalidArgument, "memory_min = '101%'"),
+        ({"process_id": 1, "swap_max": "1%"}, InvalidArgument, "without memory_max"),
+        ({"process_id": 1, "memory_weight": 0}, InvalidArgument, "memory_weight of 0; allowed are 1 to 10000"),
+    ],
+)
+def test_what_cannot_be_set_is_refused_by_name(fields, error, said):
+    bench = Users()
+    before = bench.limits()
+    with pytest.raises(error, match=said):
+        bench.set(**fields)
+    assert bench.limits() == before

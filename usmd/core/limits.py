@@ -1,0 +1,94 @@
+"""Replaces the limits of a live process: `memory_max`, `swap_max`, `memory_min` and `memory_weight`.
+
+A lower `memory_max` holds for new pages at once. The pages above it are evicted in parts, as far as they can go. What a
+process has in swap cannot go anywhere, so a `swap_max` below it is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usmd.core.frames import DIRTY, IS_PRESENT, WITHOUT
+from usmd.core.region import NO_MAX, PAGE_BITS
+from usmd.core.work import Kind, Work
+from usmd.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from usmd.core.budget_queue import BudgetQueue
+    from usmd.core.events import SetLimits
+    from usmd.core.pages_left import Steps
+    from usmd.core.region import Process, Region
+    from usmd.core.state import State
+
+
+class Limits:
+    """Handles SetLimits. A request that raises has changed nothing."""
+
+    def __init__(self, state: State, budget_queue: BudgetQueue) -> None:
+        self._state = state
+        self._budget_queue = budget_queue
+
+    def set(self, event: SetLimits) -> None:
+        """Replace the limits of a process; raises NotFound, InvalidArgument or LimitExceeded."""
+        state = self._state
+        process = state.process(event.process_id)
+        state.budgets.check(event.memory_max, event.swap_max)
+        state.guarantees.check(event.memory_min, event.memory_weight, event.memory_max, process)
+        swap_max = NO_MAX if event.swap_max is None else event.swap_max
+        if swap_max != process.swap_max:
+            stored = {} if swap_max == NO_MAX else self._stored(process)
+            count = sum(stored.values())
+            if count > swap_max:
+                raise InvalidArgument(
+                    f"swap_max of {swap_max} pages; allowed are {count} and more, because {process.name} has so many "
+                    "pages in swap, or in memory with a slot, and they have nowhere to go"
+                )
+            state.budgets.change_swap_max(process, swap_max, stored)
+        state.guarantees.set(process, event.memory_min, event.memory_weight)
+        memory_max = NO_MAX if event.memory_max is None else event.memory_max
+        if memory_max != process.memory_max:
+            state.budgets.change_memory_max(process, memory_max)
+            if process.lent:
+                state.work.add(Work(Kind.SHRINK, process, steps=self._shrink(process)))
+        state.notice(
+            "limits_set",
+            process.process_id,
+            f"{process.name} (process {process.process_id}) has other limits",
+            {
+                "memory_max": "none" if event.memory_max is None else str(event.memory_max),
+                "memory_min": str(event.memory_min),
+                "memory_weight": str(event.memory_weight),
+                "swap_max": "none" if event.swap_max is None else str(event.swap_max),
+            },
+        )
+
+    def _stored(self, process: Process) -> dict[Region, int]:
+        """Pages of a process that count against a `swap_max`, by region."""
+        state, frames = self._state, self._state.frames
+        found = {region: region.swapped for region in process.regions.values()}
+        clean = int.from_bytes(frames.flags.translate(WITHOUT[DIRTY]), "little")
+        present = int.from_bytes(frames.state.translate(IS_PRESENT), "little")
+        marked = (clean & present).to_bytes(frames.count, "little")
+        pfn = marked.find(1)
+        in_memory = [*state.filling, *state.evicting]
+        while pfn >= 0:
+            in_memory.append(pfn)
+            pfn = marked.find(1, pfn + 1)
+        for pfn in in_memory:
+            region = state.regions.get(frames.page[pfn] >> PAGE_BITS)
+            if region is not None and region in found:
+                found[region] += 1
+        return found
+
+    def _shrink(self, process: Process) -> Steps:
+        """Evict pages of a process until it is within its `memory_max`, or can give none now.
+
+        What remains goes when it can, as a frame does that was lent, see `BudgetQueue.take_back`.
+        """
+        while process.lent and process.ended is None:
+            before = process.resident - process.leaving
+            self._budget_queue.take_back()
+            for _ in range(before - process.resident + process.leaving):
+                yield True
+            if process.resident - process.leaving == before:
+                return

@@ -1,0 +1,111 @@
+"""`usmctl limit`: gives live processes other limits of memory and swap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+
+import typer
+from rich.console import Console
+
+from usm_wire.pb.usm.v1 import admin_pb2
+from usmd.ctl import completion
+from usmd.ctl.as_json import plain
+from usmd.ctl.command import connected, show
+from usmd.ctl.options import AddressOption, FormatOption
+from usmd.ctl.tables import show_table
+from usmd.errors import InvalidArgument
+from usmd.sizes import format_size
+from usmd.text_output import printable
+
+EPILOG = """Examples:
+
+usmctl limit indexer memory_min=16M
+
+usmctl limit 481516 memory_max=25% swap_max=1G memory_weight=50
+
+usmctl limit --user 1000 memory_max=none"""
+
+Key = Literal["memory_max", "memory_min", "memory_weight", "swap_max"]
+KEYS: Final[tuple[Key, ...]] = ("memory_max", "memory_min", "memory_weight", "swap_max")
+
+
+def limit(
+    context: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[PROCESS] KEY=VALUE...",
+            help="Number or name of a process, and its limits: memory_max, memory_min, swap_max (a share such as 25%, "
+            "a size such as 64M, or none) and memory_weight (1 to 10,000).",
+            show_default=False,
+            autocompletion=completion.processes,
+        ),
+    ],
+    user: Annotated[
+        int | None,
+        typer.Option("--user", metavar="UID", help="Of all processes that this user has now.", show_default=False),
+    ] = None,
+    address: AddressOption = None,
+    output: FormatOption = None,
+) -> None:
+    """Give live processes other limits, until their sessions end. What is not named stays as it is.
+
+    memory_max: most memory; a process above it evicts its own pages. memory_min: guaranteed memory; while a process has
+    at most that much, no other one takes a page of it. memory_weight: its share under pressure, 100 unless set; twice
+    the weight keeps about twice the memory. swap_max: most swap; it needs memory_max.
+    """
+    process, pairs = (None, words) if user is not None else (words[0], words[1:])
+    request = _request(pairs)
+    with connected(context, address) as admin:
+        if process is None:
+            request.uid = user or 0
+        else:
+            request.process_id = admin.process_id(process)
+        answer = admin.set_limits(request)
+        size = admin.status().page_size
+    show(context, output, lambda: plain(answer), lambda console: show_limits(console, answer, size))
+
+
+def _request(pairs: Sequence[str]) -> admin_pb2.SetLimitsRequest:
+    """The limits of `KEY=VALUE` words; raises InvalidArgument."""
+    if not pairs:
+        raise InvalidArgument(f"no limit is given; give at least one of {', '.join(f'{key}=VALUE' for key in KEYS)}")
+    request = admin_pb2.SetLimitsRequest()
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        key = next((each for each in KEYS if each == name), None)
+        if not equals or key is None:
+            raise InvalidArgument(f"limit {pair!r}; allowed is KEY=VALUE with one of {', '.join(KEYS)}")
+        if request.HasField(key):
+            raise InvalidArgument(f"{key} is given twice; give it once")
+        if key != "memory_weight":
+            setattr(request, key, value)
+        elif value.isascii() and value.isdigit() and int(value) < 1 << 32:
+            request.memory_weight = int(value)
+        else:
+            raise InvalidArgument(f"memory_weight={value!r}; allowed is a whole number from 1 to 10000")
+    return request
+
+
+def show_limits(console: Console, answer: admin_pb2.SetLimitsResponse, page_size: int) -> None:
+    """Print the limits of each process, before and now."""
+    for change in answer.changes:
+        console.print(f"process {change.process_id} ({printable(change.name)})", style="bold", markup=False)
+        before, after = _texts(change.before, page_size), _texts(change.after, page_size)
+        show_table(console, ("LIMIT", "BEFORE", "NOW"), zip(KEYS, before, after, strict=True), "")
+
+
+def _texts(limits: admin_pb2.ProcessLimits, page_size: int) -> list[str]:
+    most = limits.memory_max_pages if limits.HasField("memory_max_pages") else None
+    swap = limits.swap_max_pages if limits.HasField("swap_max_pages") else None
+    return [
+        _pages(most, page_size),
+        _pages(limits.memory_min_pages or None, page_size),
+        str(limits.memory_weight),
+        _pages(swap, page_size),
+    ]
+
+
+def _pages(count: int | None, page_size: int) -> str:
+    return "none" if count is None else f"{count:,} ({format_size(count * page_size)})"
