@@ -8,7 +8,7 @@ import pytest
 
 from usmd.core.events import PageFault
 from usmd.mechanism import uffd
-from usmd.server.fault_reader import MAX_PIECES, MAX_ROUNDS, TURN_SECONDS, FaultReader
+from usmd.server.fault_reader import MAX_PIECES, MAX_ROUNDS, ROUNDS_BESIDE, TURN_SECONDS, FaultReader
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.sessions import Session
 
@@ -23,7 +23,10 @@ class World:
         self.descriptor, self._other = os.pipe()
         self.client = SimpleNamespace(read=read, last_thread=1, descriptor=self.descriptor, piece_count=1, **client)
         self.session = Session("token", 1)
-        engine, sampling = SimpleNamespace(now=lambda: self.now), SimpleNamespace(faults=self._serve)
+        self.guaranteed = []
+        core = SimpleNamespace(state=SimpleNamespace(guarantees=SimpleNamespace(processes=self.guaranteed)))
+        engine = SimpleNamespace(now=lambda: self.now, core=core)
+        sampling = SimpleNamespace(faults=self._serve)
         self.reader = FaultReader(engine, sampling, Sleep(), self.client, self.session, 1, self._fail)
 
     def _serve(self, process_id, faults):
@@ -64,6 +67,18 @@ def test_faults_that_take_long_leave_the_loop_its_turns(seconds, rounds):
     async def test():
         world = World(lambda: [FAULT])
         world.seconds = seconds
+        world.reader.read()
+        assert len(world.batches) == rounds
+        world.close()
+
+    in_loop(test)
+
+
+@pytest.mark.parametrize(("guaranteed", "rounds"), [([], MAX_ROUNDS), ([1], MAX_ROUNDS), ([1, 2], ROUNDS_BESIDE)])
+def test_beside_a_client_with_a_guarantee_another_one_has_short_turns(guaranteed, rounds):
+    async def test():
+        world = World(lambda: [FAULT])
+        world.guaranteed += [SimpleNamespace(process_id=number) for number in guaranteed]
         world.reader.read()
         assert len(world.batches) == rounds
         world.close()
