@@ -119,7 +119,7 @@ def test_full_swap_refuses_and_works_again_when_memory_is_freed(tmp_path):
         first.write(0, data)
         with pytest.warns(UserWarning, match="this session maps"):
             second, more = client.mmap(MIB), os.urandom(MIB)
-        with pytest.raises(lib_usm.OutOfMemory, match="7 of 128 swap slots free, 7 pages .* newcomers"):
+        with pytest.raises(lib_usm.OutOfMemory, match=r"7 of 128 swap slots free, 7 pages .* newcomers"):
             second.write(0, more)
         second.close()
         assert first.read(0, MIB) == data

@@ -188,3 +188,12 @@ def test_a_process_that_holds_much_in_swap_is_no_newcomer():
     shell.evict(hog.process_id, hog.region, 0, 20)
     assert hog.process.resident < 8
     assert 11 <= hog.fill() <= 12
+
+
+def test_however_many_pages_are_wanted_a_guarantee_stays_whole():
+    shell = Shell(make_core(frames=64))
+    owner, hog = App(shell, memory_min=20), App(shell)
+    owner.fill(30)
+    hog.fill(20)
+    assert shell.core.reclaim.evict(60) == 30
+    assert (owner.process.resident - owner.process.leaving, hog.process.resident - hog.process.leaving) == (20, 0)
