@@ -27,8 +27,9 @@ MAX_BATCH_ACCESSES: Final = 4096
 MAX_MISSING_PAGES: Final = 4096
 """While the faults of a session wait for more pages than this, no more faults are filed for it. It bounds the time of
 the event that unmaps a region or ends the session."""
-PART_PAGES: Final = 512
-"""Pages of a batch of faults or accesses handled before the loop has its turn."""
+PART_PAGES: Final = 128
+"""Pages of a batch of faults or accesses handled before the loop has its turn: about a millisecond in full memory. A
+fault or an access on more pages is not cut."""
 _EOF: Final = grpc.aio.EOF
 
 
