@@ -9,7 +9,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "usmd"
 READS = re.compile(r"\btime\.(?:monotonic|time)\(\)|\bloop\.time\(\)")
 CLOCK = SOURCES / "server" / "cpu_clock.py"
 """Is a clock itself, and is handed on like one."""
-WALL = SOURCES / "server" / "watch.py", SOURCES / "server" / "admin_observing.py"
+WALL = {SOURCES / "server" / name for name in ("watch.py", "admin_observing.py", "own_facts.py")}
 """Say when something was, for people."""
 
 

@@ -79,22 +79,28 @@ class HttpConnection:
     async def _request(self, seconds: float) -> Request | None:
         """The next request; None at the end of the connection. Raises TimeoutError and RemoteProtocolError."""
         found: Request | None = None
-        loop, until = self._loop, self._loop.time() + seconds
-        while True:
-            event = self._http.next_event()
-            if event is h11.NEED_DATA:
-                async with asyncio.timeout_at(until):
-                    data = await loop.sock_recv(self._peer, READ_BYTES)
-                until = min(until, loop.time() + HEAD_SECONDS)
-                self._http.receive_data(data)
-            elif isinstance(event, h11.Request):
+        event = self._http.next_event()
+        if event is h11.NEED_DATA:
+            async with asyncio.timeout(seconds):
+                event = await self._more()
+        async with asyncio.timeout(HEAD_SECONDS):
+            while True:
+                if event is h11.NEED_DATA:
+                    event = await self._more()
+                    continue
+                if isinstance(event, h11.EndOfMessage):
+                    return found
+                if isinstance(event, h11.Data):
+                    raise h11.RemoteProtocolError("requests have no body here", error_status_hint=413)
+                if not isinstance(event, h11.Request):
+                    return None
                 found = _request_of(event)
-            elif isinstance(event, h11.EndOfMessage):
-                return found
-            elif isinstance(event, h11.Data):
-                raise h11.RemoteProtocolError("requests have no body here", error_status_hint=413)
-            else:
-                return None
+                event = self._http.next_event()
+
+    async def _more(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Read bytes; returns what the peer has sent, or NEED_DATA if that is not all there yet."""
+        self._http.receive_data(await self._loop.sock_recv(self._peer, READ_BYTES))
+        return self._http.next_event()
 
     async def _send(self, answer: Answer, *, head: bool = False) -> None:
         headers = [
