@@ -53,7 +53,13 @@ class Mechanism(ABC):
         return True
 
     def release(self, pages: Sequence[int]) -> None:  # noqa: B027 - optional
-        """Give back the memory of pages that have left their frames. A touch of them faults from now on."""
+        """Give back the memory of pages that have left their frames. A touch of them faults from now on, or from soon.
+
+        Until then it finds the bytes that the page had, and a write is a fault if the page was protected.
+        """
+
+    def settle(self) -> None:  # noqa: B027 - optional
+        """Wait until touches of all released pages fault."""
 
     def restore(self, pages: Sequence[int], writable: Sequence[bool]) -> None:  # noqa: B027 - optional
         """Keep pages present, allow writes to the writable ones, and wake the threads that wait for them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from usm_wire.residency import RESIDENT, RESIDENT_BYTE
@@ -13,8 +13,8 @@ from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.errors import SwapIOError, Unmapped, UsmdError
 from usmd.mechanism.base import Busy, Errors
 from usmd.mechanism.client_memory import ClientMemory
-from usmd.mechanism.off_loop import Run
 from usmd.mechanism.real_region import RealRegion
+from usmd.mechanism.releasing import Releasing
 from usmd.mechanism.staging import MemfdStage
 
 IN_PLACE_AFTER: Final = 3
@@ -24,16 +24,17 @@ MAX_BUSY: Final = 1000
 
 
 class Filling:
-    """Fills pages of `regions`, the ones that are not gone. `punch` gives back the memory of ranges of a region."""
+    """Fills pages of `regions`, the ones that are not gone.
 
-    __slots__ = ("_page_size", "_punch", "_regions")
+    `releasing` may still have to empty what a page that left had there.
+    """
 
-    def __init__(
-        self, page_size: int, regions: Mapping[int, RealRegion], punch: Callable[[RealRegion, list[Run]], None]
-    ) -> None:
+    __slots__ = ("_page_size", "_regions", "_releasing")
+
+    def __init__(self, page_size: int, regions: Mapping[int, RealRegion], releasing: Releasing) -> None:
         self._page_size = page_size
         self._regions = regions
-        self._punch = punch
+        self._releasing = releasing
 
     def run(self, stage: MemfdStage, indexes: list[int], results: Errors) -> None:
         """Fill the pages of a stage at `indexes`, neighbours in one region; sets why a page cannot come in `results`.
@@ -46,6 +47,7 @@ class Filling:
         if region is None:
             return  # the core knows, and frees frame and slot
         page, count = first.page & PAGE_MASK, len(indexes)
+        self._releasing.settle_for(region, page * size, count * size)
         if region.unfreed:
             region.wanted(page * size, count * size)
         if region.client is None:
@@ -84,7 +86,7 @@ class Filling:
                     region.residency[page + whole] = RESIDENT
                     whole += 1
             else:
-                self._punch(region, [(position, mmap.PAGESIZE)])
+                self._releasing.punch(region, [(position, mmap.PAGESIZE)])
         if error in (errno.EEXIST, errno.EAGAIN) and stage.tries < MAX_BUSY:
             for index in indexes[whole:]:
                 results[index] = Busy("a page cannot be brought in just now")

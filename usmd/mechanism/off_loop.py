@@ -80,19 +80,35 @@ class Account:
 
 
 class Punching:
-    """Runs jobs that a client can delay on a thread, and waits for each while its account lasts.
+    """Runs jobs that a client can delay on a thread, one at a time, and waits for each while its account lasts.
 
     A job that overdraws its account is left behind with its thread; the next job has a new thread.
     """
 
     def __init__(self) -> None:
         self._thread = _Thread()
+        self._account = Account()
+        self._may_take = 0.0
 
     def run(self, job: Callable[[], object], pages: int, account: Account) -> Held | None:
         """Do a job on `pages` pages and wait for it; returns None unless it was too slow. Raises the job's OSError."""
-        thread = self._thread
-        may_take = JOB_SECONDS + pages * PAGE_SECONDS
-        thread.give(job)
+        self.begin(job, pages, account)
+        return self.finish()
+
+    def begin(self, job: Callable[[], object], pages: int, account: Account) -> None:
+        """Begin a job on `pages` pages. The one before must be finished."""
+        self._account = account
+        self._may_take = JOB_SECONDS + pages * PAGE_SECONDS
+        self._thread.give(job)
+
+    @property
+    def done(self) -> bool:
+        """Whether the job that has begun is done, so that `finish` does not wait."""
+        return self._thread.done
+
+    def finish(self) -> Held | None:
+        """Wait for the job that has begun; as `run`."""
+        thread, account, may_take = self._thread, self._account, self._may_take
         while not thread.wait(_LOOK_SECONDS):
             # No client is to blame for a wait for a CPU or for Python's lock.
             if thread.waits_for_a_lock() and account.charge(_LOOK_SECONDS):
@@ -151,6 +167,11 @@ class _Thread:
         self._job = job
         self._ran_before = -1.0
         self._wanted.release()
+
+    @property
+    def done(self) -> bool:
+        """Whether the job is done."""
+        return not self._done.locked()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the job; returns whether it is done. Raises the job's OSError."""

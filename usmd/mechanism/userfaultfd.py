@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Final
 
 from usm_wire.residency import RESIDENT, RESIDENT_BYTE, reason_at
@@ -26,15 +25,14 @@ from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.departures import Departures
 from usmd.mechanism.filling import Filling
 from usmd.mechanism.neighbours import neighbours
-from usmd.mechanism.off_loop import Punching, Run, punch
+from usmd.mechanism.off_loop import Run
 from usmd.mechanism.real_region import MAX_RUNS, RealRegion
+from usmd.mechanism.releasing import Releasing
 from usmd.mechanism.staging import Block, MemfdStage, Staging
 from usmd.mechanism.uffd import HARDWARE_PAGE, Feature
 from usmd.mechanism.zeroing import Ways, Zeroing
 
 NAME: Final = "userfaultfd"
-SPLIT_PAGES: Final = 32
-"""A folio that a punch splits may take the time of so many pages more; it took 0.25 ms."""
 STABLE_BYTES: Final = 1 << 20
 """Bytes of protected pages that are kept from the check for zeros until their write."""
 
@@ -60,10 +58,8 @@ class UserfaultfdMemory(Mechanism):
         self._staging = Staging(page_size)
         self._stable: dict[int, bytes] = {}
         """By page key: bytes of a protected page, so that its write does not read them again. The oldest go first."""
-        self._punching = Punching()
-        self._unfreed: set[RealRegion] = set()
-        """Regions with memory that could not be given back, see `RealRegion.unfreed`."""
-        self._filling = Filling(page_size, self._regions, self._punch)
+        self._releasing = Releasing(self._regions, lambda region, why: self.on_held(region, why))
+        self._filling = Filling(page_size, self._regions, self._releasing)
         self._departures = Departures(clock)
         self.on_held: Callable[[int, str], None] = lambda _region, _why: None
         """Called with a region and a reason when its client has delayed a job too long and must end."""
@@ -112,10 +108,9 @@ class UserfaultfdMemory(Mechanism):
     def _protect_all(self, region: RealRegion, client: ClientMemory) -> None:
         """Write-protect present pages: they may be clean or under eviction, so their first write must be reported."""
         found: list[tuple[int, int]] = []
-        held = self._punching.run(lambda: found.extend(region.data()), MAX_RUNS, region.account)
-        if held is not None:
-            self._held(region, held.wait_done, held.why)
-            raise OSError(errno.EBUSY, held.why)
+        why = self._releasing.run(lambda: found.extend(region.data()), MAX_RUNS, region)
+        if why:
+            raise OSError(errno.EBUSY, why)
         for start, end in found:
             if not client.protect(region.region_id, start, end - start):
                 raise OSError(errno.EAGAIN, "what it holds cannot be protected now")
@@ -123,6 +118,7 @@ class UserfaultfdMemory(Mechanism):
     def drop_regions(self, region_ids: Sequence[int], *, ended: bool) -> None:
         """Free the memory of regions, even if processes still map them."""
         regions = self._regions
+        self.settle()  # the descriptors of the regions are closed next, on another thread
         gone = {each: regions.pop(each) for each in region_ids if each in regions}
         self._departures.empty(gone)
         for client in {region.client for region in gone.values()}:
@@ -175,6 +171,7 @@ class UserfaultfdMemory(Mechanism):
             only = self._regions.get(pages[0] >> PAGE_BITS)
             if only is not None:
                 page = pages[0] & PAGE_MASK
+                self._releasing.settle_for(only, page * size, size)
                 only.residency[page] = RESIDENT
                 if only.unfreed:
                     only.wanted(page * size, size)
@@ -182,6 +179,7 @@ class UserfaultfdMemory(Mechanism):
                     only.client.zero(only.region_id, page * size, size)
             return
         for region, first, count in self._runs(pages):
+            self._releasing.settle_for(region, first * size, count * size)
             region.residency[first : first + count] = RESIDENT_BYTE * count
             if region.unfreed:
                 region.wanted(first * size, count * size)
@@ -189,7 +187,7 @@ class UserfaultfdMemory(Mechanism):
                 self._zeroing.fill(region, region.client, first * size, count * size)
 
     def release(self, pages: Sequence[int]) -> None:
-        """Punch the pages out of their memfds."""
+        """Punch the pages out of their memfds; those of the last region in the background."""
         size = self._page_size
         by_region: dict[int, list[Run]] = {}
         for region, first, count in self._runs(pages):
@@ -197,27 +195,14 @@ class UserfaultfdMemory(Mechanism):
             by_region.setdefault(region.region_id, []).append((first * size, count * size))
         for region_id, runs in by_region.items():
             region = self._regions[region_id]
-            self._punch(region, runs)
+            self._releasing.begin(region, runs)
             if region.client is not None:
                 for offset, length in runs:
                     region.client.not_wanted(region_id, offset, length)
 
-    def _punch(self, region: RealRegion, runs: list[Run]) -> None:
-        """Give back the memory of ranges. Once a client has delayed this too long, it waits until the client ends."""
-        job = partial(region.punch_parts if region.has_folios else partial(punch, region.memfd), runs)
-        if not region.shared:  # then no other process can hold its lock
-            job()
-        elif region.held is None:
-            pages = sum(length for _, length in runs) // HARDWARE_PAGE + SPLIT_PAGES * region.splits(runs)
-            held = self._punching.run(job, pages, region.account)
-            if held is not None:
-                self._held(region, held.wait_done, held.why)
-        if region.unfreed:
-            self._unfreed.add(region)
-
-    def _held(self, region: RealRegion, wait: Callable[[], object], why: str) -> None:
-        region.held = wait
-        self.on_held(region.region_id, why)
+    def settle(self) -> None:
+        """Wait for the punch that has begun, if one has."""
+        self._releasing.settle()
 
     def restore(self, pages: Sequence[int], writable: Sequence[bool]) -> None:
         """Wake the threads that wait for pages, and allow writes to the writable ones."""
@@ -281,6 +266,8 @@ class UserfaultfdMemory(Mechanism):
             region = self._regions.get(region_id)
             if region is not None:
                 region.residency[reason_at(region.page_count, key & PAGE_MASK)] = reason
+            if region is not None:
+                self._releasing.settle_for(region, (key & PAGE_MASK) * size, size)
             client = self._owner(region_id) if region is None else region.client
             if client is not None and not client.poison(region_id, (key & PAGE_MASK) * size, size):
                 stuck.append(key)
@@ -353,14 +340,10 @@ class UserfaultfdMemory(Mechanism):
 
     def tick(self) -> None:
         """Retry what an unfinished remap or a lack of memory has delayed."""
+        self._releasing.tick()
         self._departures.tick()
         for client in [each for each in self._served if each.is_behind]:
             client.retry()
-        unfreed, self._unfreed = self._unfreed, set()
-        for region in unfreed:
-            if region.region_id in self._regions:
-                runs, region.unfreed = list(region.unfreed.items()), {}
-                self._punch(region, runs)
 
     def load(self, frames: Sequence[int], first: int, offset: int, length: int) -> bytes:
         """Bytes of a region, read from its memfd."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +25,7 @@ from usmd.server.device_jobs import by_device
 from usmd.server.device_queue import TIMEOUT
 from usmd.server.event_log import EventLog
 from usmd.server.fault_times import FaultTimes
+from usmd.server.replies import Replies
 from usmd.server.sampling_cost import SamplingCost
 from usmd.server.stream_messages import number_of_reason
 from usmd.server.submitted_queue import queue_class
@@ -93,9 +93,8 @@ class Engine:
         """What may still be handled in this turn; the next one has at least that."""
         self._pumping = False
         self._goes_on = False
-        self._replies = itertools.count(1)
-        self._due: dict[int, asyncio.Future[int]] = {}
-        """By `reply_to`: hints that are being applied to their pages, and pages that are being discarded."""
+        self._replies = Replies()
+        """To hints that are being applied to their pages, and to discards."""
         self.performers = self._make_performers()
         """The function that performs each kind of command; only to be read."""
 
@@ -194,36 +193,32 @@ class Engine:
 
         The future's result is the number of pages over the budget. Raises what the core raises.
         """
-        reply_to = next(self._replies)
-        applied: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._due[reply_to] = applied  # now, because the hint may be applied before `submit` returns
+        reply_to, applied = self._replies.expect()
         answer: commands.Answer | None = None
         try:
             answer = self.submit(events.SetHint(process_id, region_id, offset, length, hint, reply_to))
         finally:
             if answer is None:
-                del self._due[reply_to]
+                self._replies.drop(reply_to)
         if not isinstance(answer, commands.HintSet):
             raise TypeError(f"the core answered {answer!r} to SetHint")
         if answer.over_budget is not None:
-            self._reply(reply_to, answer.over_budget)
+            self._replies.give(reply_to, answer.over_budget)
         return answer, applied
 
     def discard(self, process_id: int, region_id: int, first_page: int, page_count: int) -> asyncio.Future[int]:
         """Discard pages; the future is done when all are. Raises what the core raises."""
-        reply_to = next(self._replies)
-        done = self._due[reply_to] = asyncio.get_running_loop().create_future()
+        reply_to, done = self._replies.expect()
         try:
             self.submit(events.Discard(process_id, region_id, first_page, page_count, reply_to))
         except UsmdError:
-            del self._due[reply_to]
+            self._replies.drop(reply_to)
             raise
         return done
 
-    def _reply(self, reply_to: int, result: int = 0) -> None:
-        due = self._due.pop(reply_to)
-        if not due.done():  # else its caller waits no longer
-            due.set_result(result)
+    def _discarded(self, reply_to: int) -> None:
+        self.memory.settle()  # a touch finds zeros from now on
+        self._replies.give(reply_to)
 
     def _poison(self, command: commands.Poison) -> None:
         """Make touches of pages raise SIGBUS; publish a notice of each page for which threads wait instead."""
@@ -315,6 +310,9 @@ class Engine:
         def release(command: commands.Release) -> None:
             memory.release(command.pages)
 
+        def discarded(command: commands.Discarded) -> None:  # comes before the release of the last pages
+            asyncio.get_running_loop().call_soon(self._discarded, command.reply_to)
+
         def restore(command: commands.Restore) -> None:
             memory.restore(command.pages, command.writable)
 
@@ -377,8 +375,8 @@ class Engine:
             commands.Sample: sample,
             commands.Poison: self._poison,
             commands.RegionsGone: regions_gone,
-            commands.HintApplied: lambda command: self._reply(command.reply_to, command.over_budget),
-            commands.Discarded: lambda command: self._reply(command.reply_to),
+            commands.HintApplied: lambda command: self._replies.give(command.reply_to, command.over_budget),
+            commands.Discarded: discarded,
             commands.Protect: protect,
             commands.WriteSlots: write,
             commands.ReadSlots: read,

@@ -174,6 +174,7 @@ class MemorySocket:
             return
         each = self._engine.core.state.settings.page_size // uffd.HARDWARE_PAGE
         taken = 0
+        self._memory.settle()
         for region_id in list(process.regions):  # by number: those that go meanwhile are not kept, to go all at once
             region, real = process.regions.get(region_id), self._memory.region(region_id)
             if region is not None and real is not None:  # else it went meanwhile

@@ -17,7 +17,7 @@ from usmd.mechanism import huge_folios, uffd, zeroing
 from usmd.mechanism.base import Busy
 from usmd.mechanism.huge_folios import Folios
 from usmd.mechanism.uffd import Feature, Offer
-from usmd.mechanism.userfaultfd import SPLIT_PAGES
+from usmd.mechanism.releasing import SPLIT_PAGES
 from usmd.mechanism.zeroing import COPY, ZEROPAGE, Way, Zeroing, try_out
 
 FOLIO = 2 << 20
@@ -211,7 +211,11 @@ def test_a_region_that_is_not_aligned_gets_no_folios(huge):
 def test_a_punch_that_splits_folios_may_take_longer(huge, monkeypatch):
     huge.region.shared = True
     may_take = []
-    monkeypatch.setattr(huge.memory._punching, "run", lambda job, pages, account: may_take.append(pages) or job())
+    punching = huge.memory._releasing._punching
+    begin = punching.begin
+    monkeypatch.setattr(
+        punching, "begin", lambda job, pages, account: may_take.append(pages) or begin(job, pages, account)
+    )
     zero(huge, 0, PAGES)
     assert huge.region.folios == {0, 1, 2}
     huge.memory.release([key(page) for page in (5, 700, 701)])

@@ -240,7 +240,7 @@ def test_a_look_at_very_many_regions_keeps_none_that_goes_meanwhile():
     regions = {number: Region(region_id=number) for number in range(4)}
     real = SimpleNamespace(pages_in_memory=lambda: 0)
     state = SimpleNamespace(processes={1: SimpleNamespace(regions=regions)}, settings=SimpleNamespace(page_size=PAGE))
-    memory = SimpleNamespace(region=lambda number: real if number in regions else None)
+    memory = SimpleNamespace(settle=lambda: None, region=lambda number: real if number in regions else None)
     socket_ = SimpleNamespace(_engine=SimpleNamespace(core=SimpleNamespace(state=state)), _memory=memory)
     look = MemorySocket._audit(socket_, SimpleNamespace(session=SimpleNamespace(process_id=1)))
     next(look)
