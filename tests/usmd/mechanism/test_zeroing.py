@@ -16,8 +16,8 @@ from usmd.core.events import MINOR
 from usmd.mechanism import huge_folios, uffd, zeroing
 from usmd.mechanism.base import Busy
 from usmd.mechanism.huge_folios import Folios
-from usmd.mechanism.uffd import Feature, Offer
 from usmd.mechanism.releasing import SPLIT_PAGES
+from usmd.mechanism.uffd import Feature, Offer
 from usmd.mechanism.zeroing import COPY, ZEROPAGE, Way, Zeroing, try_out
 
 FOLIO = 2 << 20
