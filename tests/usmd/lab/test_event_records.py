@@ -133,7 +133,7 @@ def test_a_log_has_no_bytes_of_pages_and_each_line_is_json():
     header, *lines = map(json.loads, core.lines())
     assert header["usmd_events"] == FORMAT
     assert [line[:2] for line in lines] == [
-        [1.0, ["Attach", "app", "first_fit", "lru", "refuse", None, None, None, "none", None, 0, None]],
+        [1.0, ["Attach", "app", "first_fit", "lru", "refuse", None, None, None, "none", None, 0, None, 0, 100]],
         [2.0, ["Map", 1, PAGE, "heap", 0]],
         [3.0, ["Access", 1, 1, 0, 1, True]],
     ]
