@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Final
 
 import typer
@@ -24,3 +25,9 @@ def _show_no_types_of_flags(command: Any) -> None:  # noqa: ANN401 - as above
             parameter.metavar = ""
     for each in getattr(command, "commands", {}).values():
         _show_no_types_of_flags(each)
+
+
+def flowing(docstring: str | None) -> str:
+    """A docstring as help: paragraphs without inner line breaks, so that they fit any terminal."""
+    paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
+    return "\n\n".join(" ".join(each.split()) for each in paragraphs)

@@ -11,12 +11,13 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from usm_wire.places import SOCKET_NAME, runtime_folder
 from usmd import config_values as values
-from usmd.config_values import check_keys, frames_of, host_and_port, not_allowed, read_table
+from usmd.config_values import Gathered, check_keys, frames_of, host_and_port, not_allowed, read_table
 from usmd.errors import ConfigError
 from usmd.policy_rules import PolicyRules
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
@@ -88,6 +89,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     log_format: values.LogFormat = "auto"
     """`human`, `json`, or `auto`: human on a terminal, else json, which log collectors can read."""
+
+    log_level: values.LogLevel = "info"
+    """Least level of what is logged: `info`, `warning` or `error`. The default logs each session's begin and end."""
 
 
 class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,13 +166,15 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.size % self.page_size:
             raise ConfigError(
                 f"memory.size = {format_size(self.size)} is not allowed; "
-                f"allowed is a whole number of pages of {format_size(self.page_size)} (memory.page_size)"
+                f"allowed is a whole number of pages of {format_size(self.page_size)} (memory.page_size)",
+                "memory.size",
             )
         if self.frames > MAX_FRAMES:
             raise ConfigError(
                 f"memory.size = {format_size(self.size)} is not allowed; allowed are up to {MAX_FRAMES:,} pages of "
                 f"{format_size(self.page_size)}: {format_size(MAX_FRAMES * self.page_size)} (a larger memory.page_size "
-                "allows more)"
+                "allows more)",
+                "memory.size",
             )
         for name in (
             "low_watermark",
@@ -181,12 +187,13 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             try:
                 frames_of(getattr(self, name), self.frames, self.page_size)
             except ConfigError as error:
-                raise ConfigError(f"memory.{name}: {error}") from error
+                raise ConfigError(f"memory.{name}: {error}", f"memory.{name}") from error
         low, high = (frames_of(text, self.frames, self.page_size) for text in (self.low_watermark, self.high_watermark))
         if low > high:
             raise ConfigError(
                 f"memory.low_watermark = {self.low_watermark!r} ({low} frames) is not allowed; "
-                f"allowed is at most memory.high_watermark = {self.high_watermark!r} ({high} frames)"
+                f"allowed is at most memory.high_watermark = {self.high_watermark!r} ({high} frames)",
+                "memory.low_watermark",
             )
 
     @property
@@ -245,6 +252,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Metrics."""
 
 
+_NO_SERVER: Final = ServerConfig(socket=Path("/"), admin_socket=Path("/"), state_dir=Path("/"))
+"""In the place of a section that cannot be read, while other sections are."""
+
+
 def _default_swap(memory: MemoryConfig) -> tuple[SwapKind, ...]:
     """The devices of a configuration without `[[swap]]`: one in memory, 4 times as large as `memory`."""
     return (MemoryKind(size=4 * memory.size),)
@@ -260,38 +271,54 @@ def load(
 
     `overrides` are by whole key, for example {"memory.size": "64MiB"}, with values as in the file. `swap` replaces the
     file's devices unless it is empty. Only the file is opened; nothing is created. Raises ConfigError, which names the
-    key, the value and what is allowed.
+    key, the value and what is allowed, and has all errors that do not depend on each other.
     """
-    document = _read_file(path) if path is not None else {}
-    check_keys(document, Config.__struct_fields__, "")
+    document = read_file(path) if path is not None else {}
+    gathered = Gathered()
+    with gathered.attempt():
+        check_keys(document, Config.__struct_fields__, "")
     for key, value in (overrides or {}).items():
         section, _, name = key.partition(".")
         table = document.setdefault(section, {})
         if isinstance(table, dict):  # anything else is refused below, with the section's name
             table[name] = value
-    server = _read_server(document.get("server", {}), environ)
-    memory = read_table(MemoryConfig, document.get("memory", {}), "memory")
-    policy = read_table(PolicyRules, document.get("policy", {}), "policy")
+    server, memory, policy, metrics, devices = _NO_SERVER, MemoryConfig(), PolicyRules(), MetricsConfig(), tuple(swap)
+    with gathered.attempt():
+        server = _read_server(document.get("server", {}), environ)
+    with gathered.attempt():
+        memory = read_table(MemoryConfig, document.get("memory", {}), "memory")
+    with gathered.attempt():
+        policy = read_table(PolicyRules, document.get("policy", {}), "policy")
+    with gathered.attempt():
+        metrics = read_table(MetricsConfig, document.get("metrics", {}), "metrics")
+    with gathered.attempt():
+        check_rules(policy, memory)
+    if not swap:
+        with gathered.attempt():
+            devices = _read_swap(document.get("swap", []), server.state_dir)
+    gathered.raise_any()
+    return Config(server=server, memory=memory, swap=devices or _default_swap(memory), policy=policy, metrics=metrics)
+
+
+def check_rules(policy: PolicyRules, memory: MemoryConfig) -> None:
+    """Raise ConfigError for rules whose budgets do not fit the memory."""
+    gathered = Gathered()
     for number, rule in enumerate(policy.rules):
+        key = f"policy.rules[{number}]"
         try:
             policy.names_of(rule).memory_frames(memory.frames, memory.page_size)
             policy.names_of(rule).swap_pages(0, memory.page_size)  # how many slots there are, only the devices know
             policy.names_of(rule).guaranteed_frames(memory.frames, memory.page_size)
         except ConfigError as error:
-            raise ConfigError(f"policy.rules[{number}].{error}") from error
+            gathered.errors.append(ConfigError(f"{key}.{error}", key))
+    gathered.raise_any()
     policy.check_guarantees(
         memory.frames, memory.page_size, frames_of(memory.high_watermark, memory.frames, memory.page_size)
     )
-    return Config(
-        server=server,
-        memory=memory,
-        swap=tuple(swap) or _read_swap(document.get("swap", []), server.state_dir) or _default_swap(memory),
-        policy=policy,
-        metrics=read_table(MetricsConfig, document.get("metrics", {}), "metrics"),
-    )
 
 
-def _read_file(path: Path) -> dict[str, object]:
+def read_file(path: Path) -> dict[str, object]:
+    """A configuration file as TOML has it. Raises ConfigError."""
     try:
         return tomllib.loads(read_text(path))
     except OSError as error:
@@ -321,7 +348,13 @@ def _read_swap(tables: object, state_dir: Path) -> tuple[SwapKind, ...]:
     """
     if not isinstance(tables, list):
         raise not_allowed("swap", tables, "an array of tables: [[swap]]")
-    return tuple(_read_device(raw, f"swap[{number}]").placed(state_dir, number) for number, raw in enumerate(tables))
+    gathered: Gathered = Gathered()
+    devices: list[SwapKind] = []
+    for number, raw in enumerate(tables):
+        with gathered.attempt():
+            devices.append(_read_device(raw, f"swap[{number}]").placed(state_dir, number))
+    gathered.raise_any()
+    return tuple(devices)
 
 
 def _read_device(raw: object, key: str) -> SwapKind:
@@ -329,16 +362,16 @@ def _read_device(raw: object, key: str) -> SwapKind:
         raise not_allowed(key, raw, "a table with the keys kind, size, and those of its kind")
     allowed = f"one of {', '.join(kinds.TABLE)}"
     if "kind" not in raw:
-        raise ConfigError(f"{key}.kind is missing; allowed is {allowed}")
+        raise ConfigError(f"{key}.kind is missing; allowed is {allowed}", f"{key}.kind")
     name = raw["kind"]
     if not isinstance(name, str) or name not in kinds.TABLE:
         raise not_allowed(f"{key}.kind", name, allowed)
     try:
         kind = kinds.find(name)
     except ConfigError as error:
-        raise ConfigError(f"{key}.kind = {name!r}: {error}") from error
+        raise ConfigError(f"{key}.kind = {name!r}: {error}", f"{key}.kind") from error
     try:
         check_keys(raw, ("kind", *kind.__struct_fields__), key)
     except ConfigError as error:
-        raise ConfigError(f"{error} for kind = {name!r}") from error
+        raise ConfigError(f"{error} for kind = {name!r}", error.key, error.others) from error
     return read_table(kind, {each: value for each, value in raw.items() if each != "kind"}, key)

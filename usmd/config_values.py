@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from usmd.errors import ConfigError, InvalidSize
 from usmd.runtime_paths import parse_address
-from usmd.sizes import format_size, parse_size
+from usmd.sizes import exact_size, format_size, parse_size
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
@@ -34,10 +35,12 @@ class Kind:
     """A kind of value: what is allowed, in words, and the function that reads it.
 
     `read` raises ValueError for a value that is not allowed, or ConfigError or InvalidSize if it has a better message.
+    `show` makes of the value what a file would have in its place.
     """
 
     allowed: str
     read: Callable[[object], object]
+    show: Callable[[Any], object] = lambda value: value
 
 
 def frames_of(text: str, total_frames: int, page_size: int) -> int:
@@ -74,35 +77,76 @@ def _part(text: str, total: int, page_size: int, allowed: str) -> Fraction:
     return part
 
 
+def show(hint: object, value: object) -> object:
+    """What a file would have in the place of a value, whose field has this annotation; None if it is not set."""
+    return None if value is None else _kind(hint).show(value)
+
+
 def not_allowed(key: str, value: object, allowed: str) -> ConfigError:
     """The error for `value` at `key`."""
-    return ConfigError(f"{key} = {value!r} is not allowed; allowed is {allowed}")
+    return ConfigError(f"{key} = {value!r} is not allowed; allowed is {allowed}", key)
+
+
+class Gathered:
+    """Errors of a configuration, so that an operator gets all of them at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[ConfigError] = []
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Keep the ConfigError of a block, which ends the block alone."""
+        try:
+            yield
+        except ConfigError as error:
+            self.errors.extend(error.all)
+
+    def raise_any(self) -> None:
+        """Raise the first error, with the others in it, if there are any."""
+        if self.errors:
+            first, *others = self.errors
+            raise ConfigError(str(first), first.key, others) from first
 
 
 def read_table(struct: type[_Struct], table: object, key: str) -> _Struct:
     """Read a TOML table into `struct`; `key` is the table's own, "" for the document.
 
-    Raises ConfigError, which names the whole key, for an unknown or missing key and for a value that is not allowed.
+    Raises ConfigError, which names the whole key, for an unknown or missing key and for a value that is not allowed. It
+    has all such errors of the table.
     """
     if not isinstance(table, dict):
         raise not_allowed(key, table, f"a table with the keys {', '.join(struct.__struct_fields__)}")
-    check_keys(table, struct.__struct_fields__, key)
+    gathered = Gathered()
+    with gathered.attempt():
+        check_keys(table, struct.__struct_fields__, key)
     hints = get_type_hints(struct, include_extras=True)
     for field in msgspec.structs.fields(struct):
         if field.required and field.name not in table:
-            kind = _kind(hints[field.name])
-            raise ConfigError(f"{_join(key, field.name)} is missing; allowed is {kind.allowed}")
-    found = {name: _read(hints[name], value, _join(key, name)) for name, value in table.items()}
-    return struct(**found)
+            whole = _join(key, field.name)
+            missing = ConfigError(f"{whole} is missing; allowed is {_kind(hints[field.name]).allowed}", whole)
+            gathered.errors.append(missing)
+    found: dict[str, object] = {}
+    for name, value in table.items():
+        if name in hints:
+            with gathered.attempt():
+                found[name] = _read(hints[name], value, _join(key, name))
+    gathered.raise_any()
+    try:
+        return struct(**found)
+    except ConfigError as error:
+        raise ConfigError(str(error), error.key or key) from error
 
 
 def check_keys(table: dict[str, object], allowed: Sequence[str], key: str) -> None:
-    """Raise ConfigError for the first key of `table` that is not `allowed`; it names the most similar allowed key."""
+    """Raise ConfigError for the keys of `table` that are not `allowed`; it names the most similar allowed key."""
+    gathered = Gathered()
     for name in table:
         if name not in allowed:
             likely = difflib.get_close_matches(name, allowed, n=1)
             meant = f"did you mean {_join(key, likely[0])}? " if likely else ""
-            raise ConfigError(f"{_join(key, name)} is not a key; {meant}allowed are {', '.join(allowed)}")
+            whole = _join(key, name)
+            gathered.errors.append(ConfigError(f"{whole} is not a key; {meant}allowed are {', '.join(allowed)}", whole))
+    gathered.raise_any()
 
 
 def _join(key: str, name: str) -> str:
@@ -120,12 +164,17 @@ def _read(hint: object, value: object, key: str) -> object:
     if get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise not_allowed(key, value, f"an array of tables: [[{key}]]")
-        return tuple(read_table(get_args(hint)[0], table, f"{key}[{index}]") for index, table in enumerate(value))
+        gathered, tables = Gathered(), []
+        for index, table in enumerate(value):
+            with gathered.attempt():
+                tables.append(read_table(get_args(hint)[0], table, f"{key}[{index}]"))
+        gathered.raise_any()
+        return tuple(tables)
     kind = _kind(hint)
     try:
         return kind.read(value)
     except (ConfigError, InvalidSize) as error:
-        raise ConfigError(f"{key}: {error}") from error
+        raise ConfigError(f"{key}: {error}", key) from error
     except ValueError:
         raise not_allowed(key, value, kind.allowed) from None
 
@@ -269,25 +318,28 @@ Uid = Annotated[int, _whole(0, 2**32 - 2)]
 Seconds = Annotated[float, _seconds("a number of seconds from 0.001 to 86400", 0.001)]
 SecondsOrZero = Annotated[float, _seconds("a number of seconds from 0 to 86400", 0)]
 Switch = Annotated[bool, Kind("true or false", _switch)]
-Mode = Annotated[int, Kind('an octal file mode as text, for example "0660"', _mode)]
-Size = Annotated[int, Kind('a size from 1B to 256TiB, for example "64MiB"', _size)]
-PageSize = Annotated[int, Kind("a power of two from 512B to 2MiB", _page_size)]
+Mode = Annotated[int, Kind('an octal file mode as text, for example "0660"', _mode, "{:04o}".format)]
+Size = Annotated[int, Kind('a size from 1B to 256TiB, for example "64MiB"', _size, exact_size)]
+PageSize = Annotated[int, Kind("a power of two from 512B to 2MiB", _page_size, exact_size)]
 Share = Annotated[str, Kind(_SHARE, _share)]
 Weight = Annotated[int, _whole(1, 10_000)]
 SwapShare = Annotated[str, Kind(_SWAP_SHARE, _swap_share)]
 Word = Annotated[str, Kind("printable text, not empty", _text)]
-Words = Annotated[tuple[str, ...], Kind('a list of printable texts, for example ["lru", "arc"]', _words)]
-AbsolutePath = Annotated[Path, Kind("an absolute path", _absolute)]
-ClientSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value)))]
-AdminSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value), identity=False))]
+Words = Annotated[tuple[str, ...], Kind('a list of printable texts, for example ["lru", "arc"]', _words, list)]
+AbsolutePath = Annotated[Path, Kind("an absolute path", _absolute, str)]
+ClientSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value)), str)]
+AdminSocket = Annotated[Path, Kind(_ADDRESS, lambda value: parse_address(_text(value), identity=False), str)]
 LoopbackPort = Annotated[
     str, Kind('an address of this machine alone, with a port, for example "127.0.0.1:9842"', _loopback_port)
 ]
 LogFormat = Annotated[str, _one_of("auto", "human", "json")]
+LogLevel = Annotated[str, _one_of("info", "warning", "error")]
 IoWay = Annotated[str, _one_of("auto", "io_uring", "aio", "threads")]
 Mechanism = Annotated[str, _one_of("auto", "simulated", "userfaultfd")]
 Sampling = Annotated[str | float, Kind('"auto", "off", or a number above 0 and up to 16', _sampling)]
-CpuShare = Annotated[float, Kind('a share of CPU above "0%" and up to "100%"', _cpu_share)]
+CpuShare = Annotated[
+    float, Kind('a share of CPU above "0%" and up to "100%"', _cpu_share, lambda share: f"{100 * share:g}%")
+]
 FaultWakeup = Annotated[
     str, Kind('"auto", "sleep", "follow", or "spin:US" with 1 to 10000 microseconds', _fault_wakeup)
 ]

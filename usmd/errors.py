@@ -32,6 +32,7 @@ raised themselves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -69,7 +70,21 @@ class InvalidSize(InvalidArgument):
 
 
 class ConfigError(InvalidArgument):
-    """An unusable configuration; names the key, the value and what is allowed."""
+    """An unusable configuration; the message names the key, the value and what is allowed.
+
+    `key`: the whole key, such as `memory.size` or `swap[0].kind`; empty if there is none. `others`: more errors of the
+    same configuration.
+    """
+
+    def __init__(self, message: str, key: str = "", others: Sequence[ConfigError] = ()) -> None:
+        super().__init__(message)
+        self.key = key
+        self.others = tuple(others)
+
+    @property
+    def all(self) -> tuple[ConfigError, ...]:
+        """It and the others."""
+        return (self, *self.others)
 
 
 class UnknownPolicy(InvalidArgument):

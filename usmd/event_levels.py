@@ -15,6 +15,8 @@ UNLOGGED: Final = logging.NOTSET
 LOG_ONLY: Final[Mapping[str, int]] = {
     "ready": logging.INFO,
     "signal": logging.INFO,
+    "config_reloaded": logging.INFO,
+    "config_refused": logging.ERROR,
     "draining": logging.INFO,
     "stopped": logging.INFO,
     "log_lines_lost": logging.WARNING,

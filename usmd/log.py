@@ -50,14 +50,15 @@ class _Stream:
             return
 
 
-def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
-    """Send the log to `stream` (None: stderr). May be called again.
+def configure(log_format: str = "auto", stream: TextIO | None = None, level: str = "info") -> None:
+    """Send the log to `stream` (None: stderr), from a level on: info, warning or error. May be called again.
 
     `log_format` is `human`, `json`, or `auto`, which is human on a terminal. Call it before grpc is first imported,
     else grpc's native code writes lines of its own. Raises ConfigError for another format.
     """
     if log_format not in FORMATS:
         raise ConfigError(f"log format {log_format!r} is not allowed; allowed is one of {', '.join(FORMATS)}")
+    least = logging.getLevelNamesMapping()[level.upper()]
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     target = sys.stderr if stream is None else stream
     human = log_format == "human" or (log_format == "auto" and target.isatty())
@@ -77,7 +78,7 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
     out = cast(TextIO, _Stream(target))
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.WriteLoggerFactory(out),  # one write per line, so that threads do not mix theirs
         cache_logger_on_first_use=False,
     )
@@ -88,7 +89,7 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared], processors=[remove_meta, *last]
         )
     )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     sys.unraisablehook = _unraisable
     threading.excepthook = _in_thread

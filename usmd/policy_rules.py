@@ -165,18 +165,21 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         for number, rule in enumerate(self.rules):
-            given = [key for key in ("name", "glob", "uid") if getattr(rule, key) is not None]
+            key = f"policy.rules[{number}]"
+            given = [each for each in ("name", "glob", "uid") if getattr(rule, each) is not None]
             if len(given) != 1:
                 found = " and ".join(given) or "none of them"
-                raise ConfigError(f"policy.rules[{number}] has {found}; allowed is exactly one of name, glob, uid")
-            if all(getattr(rule, key) is None for key in CHANGES):
+                raise ConfigError(f"{key} has {found}; allowed is exactly one of name, glob, uid", key)
+            if all(getattr(rule, each) is None for each in CHANGES):
                 raise ConfigError(
-                    f"policy.rules[{number}] changes nothing; give it at least one of {', '.join(CHANGES)}"
+                    f"{key} changes nothing; give it at least one of {', '.join(CHANGES)}",
+                    key,
                 )
             if rule.swap_max is not None and rule.memory_max is None:
                 raise ConfigError(
-                    f"policy.rules[{number}] has swap_max = {rule.swap_max!r} without memory_max: pages that may not "
-                    "go to swap would stay in memory without a bound; give memory_max as well"
+                    f"{key} has swap_max = {rule.swap_max!r} without memory_max: pages that may not go to swap would "
+                    "stay in memory without a bound; give memory_max as well",
+                    f"{key}.swap_max",
                 )
 
     def choose(self, name: str, uid: int | None, choice: Choice = NO_CHOICE) -> PolicyNames:

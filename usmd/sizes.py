@@ -44,6 +44,14 @@ def parse_frames(text: str, page_size: int) -> int:
     return frames
 
 
+def exact_size(size: int) -> str:
+    """`size` bytes as text that `parse_size` reads: in the largest unit in which they are whole."""
+    for name, unit in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size and size % unit == 0:
+            return f"{size // unit}{name}"
+    return f"{size}B"
+
+
 def format_size(size: int) -> str:
     """`size` bytes as text: in the largest unit, with one decimal if it is not whole."""
     for name, unit in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):

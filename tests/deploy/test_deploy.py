@@ -49,6 +49,7 @@ def test_the_unit_file_verifies_without_a_word(tmp_path):
     text = (DEPLOY / "usmd.service").read_text()
     assert text.count("ExecStart=/usr/bin/usmd ") == 1
     copy = tmp_path / "usmd.service"
+    text = text.replace("ExecReload=/usr/bin/usmctl ", f"ExecReload={executable} ")
     copy.write_text(text.replace("ExecStart=/usr/bin/usmd ", f"ExecStart={executable} "))
     assert run(analyze, "verify", str(copy)) == (0, "", "")
     copy.write_text(copy.read_text() + "NoSuchSetting=1\n")
@@ -58,6 +59,10 @@ def test_the_unit_file_verifies_without_a_word(tmp_path):
 def test_the_unit_starts_the_command_that_exists_with_the_configuration_that_is_installed():
     assert unit()["ExecStart"] == ["/usr/bin/usmd serve --config /etc/usmd/usmd.toml"]
     assert "install -D -m 0644 deploy/usmd.toml /etc/usmd/usmd.toml" in (DEPLOY / "README.md").read_text()
+
+
+def test_the_unit_reloads_by_the_operators_socket_of_the_configuration_that_is_installed():
+    assert unit()["ExecReload"] == [f"/usr/bin/usmctl --address unix:{load(CONFIG).server.admin_socket} reload"]
 
 
 def test_the_unit_keeps_what_the_daemon_relies_on():

@@ -13,7 +13,8 @@ from usmd.core.windows import MAX_WINDOWS
 from usmd.mechanism import client_memory, departures, off_loop
 from usmd.server import admission, allowance, connections, descriptors, excess, fault_stream, loop_watch, memory_socket
 from usmd.server.client_service import REQUEST_LIMITS
-from usmd.server.daemon import SERVER_OPTIONS, TICK_SECONDS
+from usmd.server.daemon import TICK_SECONDS
+from usmd.server.grpc_server import SERVER_OPTIONS
 from usmd.server.rpc import MAX_REQUEST_BYTES
 from usmd.server.sessions import MAX_STREAMS
 from usmd.server.transfers import MAX_TRANSFER_BYTES

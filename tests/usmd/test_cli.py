@@ -21,8 +21,9 @@ class Daemon(types.ModuleType):
         self.error = None
         self.code = 0
 
-    def serve(self, config, signals):
+    def serve(self, config, signals, source):
         self.config = config
+        assert source.load() == config
         if self.error:
             raise self.error
         return self.code
@@ -32,7 +33,11 @@ class Daemon(types.ModuleType):
 def daemon(monkeypatch, tmp_path):
     fake = Daemon()
     monkeypatch.setitem(sys.modules, "usmd.server.daemon", fake)
-    monkeypatch.setattr(cli.log, "configure", lambda log_format: setattr(fake, "log_format", log_format))
+
+    def configure(log_format, level):
+        fake.log_format, fake.log_level = log_format, level
+
+    monkeypatch.setattr(cli.log, "configure", configure)
     monkeypatch.setattr(cli.standard_streams, "never_block", lambda: None)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "120")
@@ -58,6 +63,7 @@ def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
         *("--fault-wakeup", "spin:100"),
         *("--alloc", "first_fit", "--evict", "lru", "--oom", "kill_largest", "--cond", "trim", "--state-dir", "state"),
         *("--no-uvloop", "--log-format", "json", "--trace-events", "events.jsonl"),
+        *("--metrics-listen", "127.0.0.1:9842", "--log-level", "error"),
     )
     assert result.exit_code == 0, result.stderr
     server, memory, policy = daemon.config.server, daemon.config.memory, daemon.config.policy
@@ -69,7 +75,8 @@ def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
     assert daemon.config.swap == (MemoryKind(size=1 << 30), FileKind(size=2 << 30, path="/a:b/swap"))
     assert (policy.alloc, policy.evict, policy.oom, policy.cond) == ("first_fit", "lru", "kill_largest", "trim")
     assert not (tmp_path / "usmd").exists()
-    assert daemon.log_format == "json"
+    assert (daemon.log_format, daemon.log_level) == ("json", "error")
+    assert daemon.config.metrics.listen == "127.0.0.1:9842"
 
 
 def test_flags_override_the_file_and_leave_the_rest_of_it(daemon, tmp_path):
@@ -105,6 +112,16 @@ def test_a_bad_flag_is_one_line_on_stderr_and_exit_code_2(daemon, arguments, sai
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
     assert daemon.config is None
+
+
+def test_of_several_mistakes_the_first_is_named_and_how_to_get_all(daemon, tmp_path):
+    path = tmp_path / "usmd.toml"
+    path.write_text("[server]\nmax_sessions = 0\n[memory]\npage_size = 3\n")
+    result = run("serve", "--config", str(path))
+    assert result.exit_code == 2
+    assert re.fullmatch(
+        r"usmd: server.max_sessions = 0 .* \(and 1 more: `usmd config check FILE` .*\)\n", result.stderr
+    )
 
 
 @pytest.mark.parametrize(

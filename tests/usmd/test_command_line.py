@@ -3,6 +3,7 @@
 import pytest
 
 from usmd import cli
+from usmd.command_line import flowing
 from usmd.ctl import cli as ctl_cli
 
 
@@ -25,3 +26,13 @@ def test_no_option_without_a_value_has_a_type(program, names, capsys):
     shown = capsys.readouterr().out
     assert "--help" in shown
     assert "bool" not in shown
+
+
+def test_help_flows_in_paragraphs():
+    text = """One line.
+
+    Two lines
+    of a paragraph.
+    """
+    assert flowing(text) == "One line.\n\nTwo lines of a paragraph."
+    assert flowing(None) == ""

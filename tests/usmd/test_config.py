@@ -79,6 +79,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         uvloop = false
         device_timeout = 7.5
         log_format = "json"
+        log_level = "warning"
         [memory]
         size = 1048576
         page_size = "16KiB"
@@ -134,6 +135,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         "trace_events": Path("/var/log/events.jsonl"),
         "trace_events_size": 1 << 20,
         "log_format": "json",
+        "log_level": "warning",
     }
     paths = [str(path) for path in (config.server.socket, config.server.admin_socket, config.server.state_dir)]
     assert paths == ["/a/usmd.sock", "/a/admin.sock", "/var/lib/usmd"]
@@ -286,6 +288,42 @@ def test_a_bad_value_is_named_with_its_key_and_what_is_allowed(tmp_path, text, k
     assert message.startswith(key)
     assert value in message
     assert allowed in message
+
+
+def test_all_mistakes_of_a_file_are_in_one_error_with_their_keys(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        read(
+            tmp_path,
+            """
+            nothing = 1
+            [server]
+            max_sessions = 0
+            sokcet = "/a"
+            [memory]
+            size = "x"
+            low_watermark = "101%"
+            [metrics]
+            processes = -1
+            [[swap]]
+            kind = "memory"
+            [[swap]]
+            kind = "tape"
+            [[swap]]
+            kind = "memory"
+            size = "1MiB"
+            path = "/b"
+            [[policy.rules]]
+            name = ""
+            [[policy.rules]]
+            uid = -1
+            """,
+        )
+    assert [each.key for each in caught.value.all] == [
+        "nothing", "server.sokcet", "server.max_sessions", "memory.size", "memory.low_watermark",
+        "policy.rules[0].name", "policy.rules[1].uid", "metrics.processes",
+        "swap[0].size", "swap[1].kind", "swap[2].path",
+    ]  # fmt: skip
+    assert str(caught.value).startswith("nothing is not a key")
 
 
 def test_a_file_that_is_missing_or_no_toml_is_an_error_that_names_it(tmp_path):

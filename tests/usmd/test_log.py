@@ -63,6 +63,14 @@ def test_json_is_one_object_a_line_with_time_level_event_and_fields():
     assert second["level"] == "warning"
 
 
+def test_what_is_below_the_least_level_is_not_written():
+    stream = io.StringIO()
+    log.configure("json", stream, "warning")
+    log.event("process_attached")
+    log.event("policy_error")
+    assert [json.loads(line)["event"] for line in lines(stream)] == ["policy_error"]
+
+
 def test_human_is_one_plain_line_with_event_and_fields():
     stream = io.StringIO()
     log.configure("human", stream)

@@ -1,7 +1,7 @@
 import pytest
 
 from usmd.errors import InvalidSize
-from usmd.sizes import format_size, parse_frames, parse_size
+from usmd.sizes import exact_size, format_size, parse_frames, parse_size
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,12 @@ def test_less_than_a_page_and_other_text_is_no_number_of_frames(text):
     with pytest.raises(InvalidSize) as caught:
         parse_frames(text, 4096)
     assert repr(text.strip()) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0B"), (1, "1B"), (1023, "1023B"), (1024, "1KiB"), (1536, "1536B"), (64 << 20, "64MiB"), (3 << 40, "3TiB")],
+)
+def test_an_exact_size_is_read_back_as_it_was(size, text):
+    assert exact_size(size) == text
+    assert parse_size(text) == size

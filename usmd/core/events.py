@@ -233,5 +233,21 @@ class GoOn(Event, frozen=True):
     """Answer to the command GoOn, after the events that had already arrived."""
 
 
+class Configure(Event, frozen=True, kw_only=True):
+    """An operator changes settings while the core runs: watermarks in frames, and what the names of the others say.
+
+    Budgets of EVICTION=DENY may only grow: pages within one are kept whatever comes.
+    """
+
+    low: int
+    high: int
+    deny_budget: int
+    deny_budget_total: int
+    max_regions: int
+    max_mapped: int
+    policy_errors: int
+    default_policies: tuple[str, str, str]
+
+
 class Tick(Event, frozen=True):
     """Time has passed."""

@@ -38,7 +38,7 @@ class Guarantees:
 
     def __init__(self, settings: CoreSettings) -> None:
         self._page_size = settings.page_size
-        self.most = settings.frames - max(settings.high, 1)
+        self.most = _most(settings)
         """Most pages that all guarantees together may have: reclaim must reach its high watermark without them."""
         self.processes: list[Process] = []
         self._reserve = settings.reserve
@@ -66,6 +66,19 @@ class Guarantees:
                 f"{self._pages(self.most)} (the memory below the high watermark), and those of other processes have "
                 f"{self._pages(others)}"
             )
+
+    def check_settings(self, settings: CoreSettings) -> None:
+        """Raise LimitExceeded if the guarantees of processes leave too little below a new high watermark."""
+        total, most = sum(each.memory_min for each in self.processes), _most(settings)
+        if total > most:
+            raise LimitExceeded(
+                f"a high watermark of {self._pages(settings.high)}; the guarantees (memory_min) of processes have "
+                f"{self._pages(total)}, and may have the memory below it, {self._pages(max(most, 0))}"
+            )
+
+    def configured(self, settings: CoreSettings) -> None:
+        """The watermarks are new, and `check_settings` accepted them."""
+        self.most = _most(settings)
 
     def _pages(self, count: int) -> str:
         return f"{count} pages ({format_size(count * self._page_size)})"
@@ -113,3 +126,7 @@ class Guarantees:
     def first_in_turn(self) -> list[Process]:
         """Processes below their guarantee, whose faults are served before those of others."""
         return [each for each in self.processes if each.resident < each.memory_min]
+
+
+def _most(settings: CoreSettings) -> int:
+    return settings.frames - max(settings.high, 1)

@@ -36,7 +36,7 @@ from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.release import Release
 from usmd.core.running import Running
 from usmd.core.sampler import Sampler
-from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.settings import CoreSettings, DeviceInfo, changed
 from usmd.core.state import State
 from usmd.core.view import MakePolicy
 from usmd.core.windows import Windows
@@ -137,6 +137,7 @@ class Core:
             events.Punched: self._punched,
             events.SwapOutDone: self._swap_out_done,
             events.SwapInDone: self._swap_in_done,
+            events.Configure: self._configure,
             events.Tick: self._tick,
             events.GoOn: self._gone_on,
         }
@@ -309,6 +310,14 @@ class Core:
                 migration.arrived(pfn, error)
             else:
                 filled(pfn, error)
+
+    def _configure(self, event: events.Configure) -> None:
+        settings = changed(self.state.settings, event)
+        self.state.guarantees.check_settings(settings)
+        self.state.guarantees.configured(settings)
+        self.state.settings = settings
+        self._high = event.high
+        self._placement.configured()
 
     def _tick(self, event: events.Tick) -> None:
         del event

@@ -41,7 +41,12 @@ class Placement:
         """Process number → pages that wait because its budget has no room, in the order of their faults."""
         self.guesses_left = MAX_GUESSES
         """Pages that the batch of faults being handled may still bring in beside theirs; set when one begins."""
-        settings = state.settings
+        self._most_ahead = 0
+        self.configured()
+
+    def configured(self) -> None:
+        """The watermarks are new."""
+        settings = self._state.settings
         self._most_ahead = (settings.frames - settings.high) // AHEAD_SHARE if settings.high else 0
 
     def wait(self, page: WaitingPage) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from usmd.core.events import Configure
 from usmd.errors import InvalidArgument
 
 MAX_FRAMES: Final = (1 << 31) - 1
@@ -63,6 +64,17 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidArgument(
                 f"watermarks low {self.low} and high {self.high}; allowed is 0 <= low <= high < {self.frames} frames"
             )
+
+
+def changed(settings: CoreSettings, event: Configure) -> CoreSettings:
+    """The settings after an operator's change. Raises InvalidArgument."""
+    for name in ("deny_budget", "deny_budget_total"):
+        if getattr(event, name) < getattr(settings, name):
+            raise InvalidArgument(
+                f"{name} of {getattr(event, name)} frames is less than the {getattr(settings, name)} in force; it may "
+                "only grow while usmd runs"
+            )
+    return msgspec.structs.replace(settings, **{name: getattr(event, name) for name in event.__struct_fields__})
 
 
 class DeviceInfo(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from usmd.command_line import HELP_OPTIONS, built
+from usmd.command_line import HELP_OPTIONS, built, flowing
 from usmd.ctl import (
     completion,
     debug_command,
@@ -27,6 +27,7 @@ from usmd.ctl import (
     map_command,
     policy_command,
     record_command,
+    reload_command,
     replay_command,
     run_command,
     shadow_command,
@@ -40,7 +41,6 @@ from usmd.ctl.command import (
     Interrupt,
     connected,
     ended_by,
-    flowing,
     listed,
     show,
     until_interrupted,
@@ -262,6 +262,7 @@ app.command(epilog=explain_command.EPILOG)(explain_command.explain)
 app.command(epilog=record_command.EPILOG)(record_command.record)
 app.command(epilog=shadow_command.EPILOG)(shadow_command.shadow)
 app.command(epilog=replay_command.EPILOG)(replay_command.replay)
+app.command(epilog=reload_command.EPILOG)(reload_command.reload)
 app.command(epilog=run_command.EPILOG, context_settings={"allow_interspersed_args": False})(run_command.run)
 app.add_typer(debug_command.debug, name="debug")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import signal
 import sys
 import threading
@@ -101,12 +100,6 @@ def show(
         write_document(as_json(), sys.stdout)
     else:
         as_table(make_console())
-
-
-def flowing(docstring: str | None) -> str:
-    """A docstring as help: paragraphs without inner line breaks, so that they fit any terminal."""
-    paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
-    return "\n\n".join(" ".join(each.split()) for each in paragraphs)
 
 
 def listed(name: str, messages: Sequence[Message]) -> dict[str, object]:

@@ -235,6 +235,10 @@ class Admin:
         with self._explained():
             return off_main.call(lambda: self._stub.Validate(admin_pb2.ValidateRequest()))
 
+    def reload(self) -> admin_pb2.ReloadResponse:
+        """Have the daemon read its configuration again."""
+        return self._call(self._stub.Reload, admin_pb2.ReloadRequest())
+
     def drain(self, grace_seconds: float) -> admin_pb2.DrainResponse:
         """Drain the daemon; waits as long as that takes. 0 seconds: the daemon's setting."""
         with self._explained():

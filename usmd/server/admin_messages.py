@@ -13,6 +13,7 @@ from usmd.server.device_queue import DeviceQueue
 from usmd.server.engine import Engine
 from usmd.server.hint_messages import fields_from_hint
 from usmd.server.policy_changes import PolicyChange, PolicyChanges
+from usmd.text_output import to_json
 
 
 class AdminMessages:
@@ -223,6 +224,11 @@ class AdminMessages:
             reason=record.reason,
             result=record.result,
         )
+
+
+def config_change(key: str, before: object, after: object) -> admin_pb2.ConfigChange:
+    """A key of the configuration whose value differs; values as in JSON."""
+    return admin_pb2.ConfigChange(key=key, before=to_json(before), after=to_json(after))
 
 
 def latencies(engine: Engine) -> list[admin_pb2.Latency]:

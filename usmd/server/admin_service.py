@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,16 +18,17 @@ from usmd.core import report
 from usmd.core.hints import HintRange
 from usmd.core.mapping import KINDS
 from usmd.core.region import Process, Region, page_key
-from usmd.errors import InvalidArgument, NotFound
+from usmd.errors import ConfigError, InvalidArgument, NotFound
 from usmd.policies import registry
 from usmd.server.admin_limits import LimitSetting
-from usmd.server.admin_messages import AdminMessages, latencies
+from usmd.server.admin_messages import AdminMessages, config_change, latencies
 from usmd.server.admin_observing import Observing
 from usmd.server.admin_steering import Steering
 from usmd.server.admission import Context
 from usmd.server.engine import Engine
 from usmd.server.pauses import in_parts
 from usmd.server.policy_changes import PolicyChanges
+from usmd.server.reload import Reloaded
 from usmd.server.validation import validate
 from usmd.server.watch import Watch
 from usmd.version import VERSION
@@ -57,7 +58,8 @@ def paginate(items: Sequence[_T], page_size: int, page_token: str) -> tuple[Sequ
 class AdminService:
     """usm.v1.AdminService; the methods have the names of the proto.
 
-    `drain` takes a grace in seconds or None, begins to stop the daemon and returns the number of sessions.
+    `drain` takes a grace in seconds or None, begins to stop the daemon and returns the number of sessions. `reload`
+    reads the configuration again.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class AdminService:
         started: float,
         draining: Callable[[], bool],
         drain: Callable[[float | None], int],
+        reload: Callable[[], Awaitable[Reloaded]],
         state_dir: Path | None = None,
     ) -> None:
         """`state_dir`: where a failed check writes the last events before it; None: nowhere."""
@@ -83,6 +86,7 @@ class AdminService:
         self._started = started
         self._draining = draining
         self._drain = drain
+        self._reload = reload
         self._state_dir = state_dir
         self._validating = asyncio.Lock()  # each copies the tables
 
@@ -333,6 +337,20 @@ class AdminService:
         del request, context
         async with self._validating:
             return await validate(self._engine, self._state_dir)
+
+    async def Reload(  # noqa: N802
+        self, request: admin_pb2.ReloadRequest, context: Context
+    ) -> admin_pb2.ReloadResponse:
+        """Read the configuration again."""
+        del request, context
+        try:
+            done = await self._reload()
+        except ConfigError as error:
+            raise ConfigError("; ".join(str(each) for each in error.all)) from error
+        return admin_pb2.ReloadResponse(
+            applied=[config_change(*each) for each in done.applied],
+            needs_restart=[config_change(*each) for each in done.needs_restart],
+        )
 
     async def Drain(  # noqa: N802
         self, request: admin_pb2.DrainRequest, context: Context

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import grpc.aio
 import uvloop
@@ -24,6 +23,7 @@ from usm_wire.pb.usm.v1 import admin_pb2, client_pb2
 from usm_wire.places import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd import log
 from usmd.config import Config
+from usmd.config_source import Source
 from usmd.core.commands import Notice
 from usmd.core.running import Running
 from usmd.errors import ConfigError, UsmdError
@@ -33,7 +33,7 @@ from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.policies import registry
 from usmd.runtime_paths import METRICS_SUFFIX
 from usmd.server.admin_service import AdminService
-from usmd.server.admission import MAX_MESSAGE, STREAM_WINDOW, Admission
+from usmd.server.admission import Admission
 from usmd.server.client_service import REQUEST_LIMITS, ClientService
 from usmd.server.collector import collect_rarely
 from usmd.server.connections import Connections
@@ -44,6 +44,7 @@ from usmd.server.engine import Engine
 from usmd.server.event_log import EventLog
 from usmd.server.excess import Sessions as Holders
 from usmd.server.facts import Facts
+from usmd.server.grpc_server import SERVER_OPTIONS, bind
 from usmd.server.identity import Identities
 from usmd.server.lock import SocketLock
 from usmd.server.loop_watch import LoopWatch
@@ -54,6 +55,7 @@ from usmd.server.notify import Notifier
 from usmd.server.policy_changes import PolicyChanges
 from usmd.server.policy_check import check_policies
 from usmd.server.policy_watch import PolicyWatch
+from usmd.server.reload import Parts, Reload, Reloaded
 from usmd.server.rpc import Read, service_handler
 from usmd.server.sampling_cost import SamplingCost
 from usmd.server.session_calls import SessionCalls
@@ -67,22 +69,6 @@ from usmd.swap.open import open_devices
 from usmd.version import VERSION
 
 TICK_SECONDS: Final = 0.1
-MAX_CONCURRENT_CALLS: Final = 32
-"""Calls of one connection at a time. Answers of up to 1 MiB are kept for a client that does not read them."""
-SERVER_OPTIONS: Final = (
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_concurrent_streams", MAX_CONCURRENT_CALLS),
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.http2.lookahead_bytes", STREAM_WINDOW),
-    ("grpc.http2.bdp_probe", 0),  # which would widen the window of a stream that is not read
-    # A Unix socket itself reports that its peer is gone. lib_usm reads a stream only while a thread waits on it: after
-    # two quiet hours gRPC would ping the client, get no answer, and end the stream.
-    ("grpc.keepalive_time_ms", 0x7FFFFFFF),
-    ("grpc.max_metadata_size", 8 << 10),
-    ("grpc.absolute_max_metadata_size", 16 << 10),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-)
-"""Options of gRPC for both sockets. They bound what it keeps of a connection before anything is read."""
 
 
 class Daemon:
@@ -99,9 +85,15 @@ class Daemon:
         locks: Sequence[SocketLock],
         event_log: EventLog | None,
         clock: Callable[[], float],
+        source: Source,
     ) -> None:
-        """`locks`: of the clients' and of the operators' socket. `clock`: for all parts; seconds, never falling."""
+        """`locks`: of the clients' and of the operators' socket. `clock`: for all parts; seconds, never falling.
+
+        `source`: where `config` comes from, to be read again.
+        """
         self._config = config
+        self._notifier = Notifier()
+        self._reloading: set[asyncio.Task[Reloaded]] = set()
         self._signals = signals
         self._locks = locks
         memory = config.memory
@@ -160,6 +152,11 @@ class Daemon:
             draining=lambda: self.sessions.draining,
         )
         self._metrics_server = MetricsServer(self.metrics, locks[1].place(METRICS_SUFFIX))
+        self._defaults = {kind: getattr(config.policy, kind) for kind in registry.TABLES}
+        parts = Parts(
+            self.engine, self.sessions, self.metrics, self._metrics_server, self._set_grace, self._defaults, self._made
+        )
+        self._reload = Reload(config, source, parts, self._notifier.notify)
 
     async def run(self) -> int:
         """Serve until a signal or Drain; returns the exit code."""
@@ -176,10 +173,11 @@ class Daemon:
             self.engine,
             self.watch,
             self.policy_changes,
-            {kind: getattr(self._config.policy, kind) for kind in registry.TABLES},
+            self._defaults,
             started=self.engine.now(),
             draining=lambda: self.sessions.draining,
             drain=self._drain_asked,
+            reload=self._reload.reload,
             state_dir=server.state_dir,
         )
         client_server = await self._serve(
@@ -197,9 +195,8 @@ class Daemon:
         if self._memory_socket is not None:
             self._memory_socket.serve(self._locks[0].place(MEMORY_SUFFIX), server.socket_mode)
         self._metrics_server.apply(self._config.metrics)
-        for lock in self._locks:
-            lock.made()
-        notifier = Notifier()
+        self._made()
+        notifier = self._notifier
         loop_watch = LoopWatch(self._end_client, notifier.notify, self.engine.now)
         ticker = loop.create_task(self._tick(notifier, loop_watch))
         log.event(
@@ -240,13 +237,7 @@ class Daemon:
         server.add_generic_rpc_handlers((service_handler(descriptor, servicer, REQUEST_LIMITS, reads), *facts.handlers))
         await facts.serving()
         self._facts.append(facts)
-        before = os.umask(0o777 & ~mode)
-        try:
-            server.add_insecure_port(f"unix:{quote(str(path))}")
-        except RuntimeError as error:
-            raise ConfigError(f"socket {path} cannot be bound ({error}); choose another path") from error
-        finally:
-            os.umask(before)
+        bind(server, path, mode)
         await server.start()
         return server
 
@@ -287,7 +278,10 @@ class Daemon:
     def _signalled(self, number: int) -> None:
         meaning = MEANINGS[number]
         if meaning is Meaning.RELOAD:
-            message = "usmd cannot read its configuration again while it runs; nothing has changed"
+            message = "usmd reads its configuration again"
+            task = asyncio.get_running_loop().create_task(self._reload.reload())
+            self._reloading.add(task)
+            task.add_done_callback(self._reloaded)
         elif meaning is Meaning.NOTHING:
             message = "this signal means nothing to usmd; nothing has changed"
         elif self._stop.is_set():
@@ -297,6 +291,19 @@ class Daemon:
             message = "usmd drains; a second signal ends the grace of running calls"
             self._stop.set()
         log.event("signal", signal=name_of(number), message=message)
+
+    def _reloaded(self, task: asyncio.Task[Reloaded]) -> None:
+        self._reloading.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ConfigError):
+            log.event("defect", exc_info=error, method="reload")  # a refused configuration is logged
+
+    def _set_grace(self, seconds: float) -> None:
+        self._grace = seconds
+
+    def _made(self) -> None:
+        """Remember the sockets that were bound."""
+        for lock in self._locks:
+            lock.made()
 
     def _drain_asked(self, grace: float | None) -> int:
         sessions = len(self.sessions)
@@ -334,7 +341,7 @@ class Daemon:
         await stopping
 
 
-def serve(config: Config, signals: Signals) -> int:
+def serve(config: Config, signals: Signals, source: Source) -> int:
     """Serve until a signal or an operator ends it; returns the exit code. Raises UsmdError if it cannot start."""
     with ExitStack() as stack:
         locks = [stack.enter_context(SocketLock(path)) for path in (config.server.socket, config.server.admin_socket)]
@@ -344,7 +351,7 @@ def serve(config: Config, signals: Signals) -> int:
             running = Running()
             stack.enter_context(PolicyWatch(config.policy.call_timeout, running))
             cpu_clock = stack.enter_context(CpuClock())
-            check_policies(config, devices, running)
+            check_policies(config.policy, [device.name for device in devices], running)
             event_log = None
             place = config.server.trace_events
             if place is not None:
@@ -352,7 +359,7 @@ def serve(config: Config, signals: Signals) -> int:
             collect_rarely()
             factory = uvloop.new_event_loop if config.server.uvloop else asyncio.new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:
-                return runner.run(_run(config, devices, signals, cpu_clock, running, shares, locks, event_log))
+                return runner.run(_run(config, devices, signals, cpu_clock, running, shares, locks, event_log, source))
         finally:
             for device in devices:
                 _close(device)
@@ -367,8 +374,12 @@ async def _run(
     shares: Shares,
     locks: Sequence[SocketLock],
     event_log: EventLog | None,
+    source: Source,
 ) -> int:
-    return await Daemon(config, devices, signals, cpu_clock, running, shares, locks, event_log, time.monotonic).run()
+    daemon = Daemon(
+        config, devices, signals, cpu_clock, running, shares, locks, event_log, time.monotonic, source
+    )  # fmt: skip
+    return await daemon.run()
 
 
 def _close(device: SwapDevice) -> None:

@@ -43,7 +43,12 @@ def own_facts() -> OwnFacts:
     )
 
 
+def now() -> float:
+    """Seconds of the Unix epoch, to say when something was."""
+    return time.time()
+
+
 def started() -> float:
     """When this process began, in seconds of the Unix epoch."""
     ticks = int(_STAT.read_text(encoding="ascii").rpartition(")")[2].split()[_START_FIELD])
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    return now() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")

@@ -5,9 +5,9 @@ Each policy is made once, without a process, so that the user who names it gets 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from usmd.config import Config
+from usmd.config_values import Gathered
 from usmd.core.fence import ANYTHING, place
 from usmd.core.region import Process
 from usmd.core.running import Call, Running
@@ -18,7 +18,6 @@ from usmd.errors import ConfigError, InvalidArgument, UsmdError
 from usmd.policies import registry
 from usmd.policy_rules import PolicyRule, PolicyRules
 from usmd.safe_repr import safe_repr
-from usmd.swap.base import SwapDevice
 
 
 def check_policy(kind: str, specification: str, running: Running) -> None:
@@ -44,27 +43,36 @@ def check_policy(kind: str, specification: str, running: Running) -> None:
         running.call = None
 
 
-def check_policies(config: Config, devices: list[SwapDevice], running: Running) -> None:
-    """Raise ConfigError, which names the key, if a process could not get a policy or device that is named."""
-    names = {word for device in devices for word in (device.name, str(device.number))}
-    rules = config.policy
+def check_policies(rules: PolicyRules, device_names: Sequence[str], running: Running) -> None:
+    """Raise ConfigError, which names the key, if a process could not get a policy or device that is named.
+
+    `device_names`: of the swap devices, by number.
+    """
+    names = {*device_names, *(str(number) for number in range(len(device_names)))}
     choices: list[tuple[str, PolicyRules | PolicyRule]] = [("policy", rules)]
     choices += [(f"policy.rules[{number}]", rule) for number, rule in enumerate(rules.rules)]
+    gathered = Gathered()
     for where, choice in choices:
         for kind in registry.TABLES:
             specification = getattr(choice, kind)
-            if specification is None:
-                continue
-            try:
-                check_policy(kind, specification, running)
-            except UsmdError as error:
-                raise ConfigError(f"{where}.{kind}: {error}") from error
-        if isinstance(choice, PolicyRules):
-            _check_choices(choice.choices or ())
+            if specification is not None:
+                with gathered.attempt():
+                    _check_named(f"{where}.{kind}", kind, specification, running)
         if choice.swap is not None and choice.swap not in names:
-            raise ConfigError(
-                f"{where}.swap = {choice.swap!r} is not a swap device; there are {', '.join(sorted(names))}"
-            )
+            key = f"{where}.swap"
+            known = ", ".join(sorted(names))
+            gathered.errors.append(ConfigError(f"{key} = {choice.swap!r} is not a swap device; there are {known}", key))
+    with gathered.attempt():
+        _check_choices(rules.choices or ())
+    gathered.raise_any()
+
+
+def _check_named(key: str, kind: str, specification: str, running: Running) -> None:
+    """As `check_policy`, for a policy that the configuration names at `key`. Raises ConfigError."""
+    try:
+        check_policy(kind, specification, running)
+    except UsmdError as error:
+        raise ConfigError(f"{key}: {error}", key) from error
 
 
 def _check_choices(choices: Collection[str]) -> None:
@@ -73,7 +81,8 @@ def _check_choices(choices: Collection[str]) -> None:
     for name in choices:
         if name not in known and not registry.is_file(name):
             raise ConfigError(
-                f"policy.choices: no alloc or evict policy is called {name!r}; there are {', '.join(known)}"
+                f"policy.choices: no alloc or evict policy is called {name!r}; there are {', '.join(known)}",
+                "policy.choices",
             )
 
 

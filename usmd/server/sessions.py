@@ -143,9 +143,10 @@ class Sessions:
     ) -> None:
         self._engine = engine
         self._identities = identities
-        self._rules = rules
+        self.rules = rules
+        """For new sessions; may be set at any time, as the limits may."""
         self.max_sessions = max_sessions
-        self._of_user = of_user
+        self.of_user = of_user
         self._attach_timeout = attach_timeout
         self._by_token: dict[str, Session] = {}
         self._by_process: dict[int, Session] = {}
@@ -203,13 +204,13 @@ class Sessions:
 
     def _begin(self, name: str, pid: int | None, uid: int | None, choice: Choice) -> Session:
         own = sum(each.uid == uid for each in self._engine.core.state.processes.values())
-        if own >= self._of_user:
+        if own >= self.of_user:
             whose = "users without a ticket" if uid is None else f"user {uid}"
             raise LimitExceeded(f"there are {own} sessions of {whose}; server.max_user_sessions allows no more")
         for kind, specification in (("alloc", choice.alloc), ("evict", choice.evict)):
             if specification:
-                check_choice(kind, specification, self._rules.choices)
-        policies, settings = self._rules.choose(name, uid, choice), self._engine.core.state.settings
+                check_choice(kind, specification, self.rules.choices)
+        policies, settings = self.rules.choose(name, uid, choice), self._engine.core.state.settings
         bound = choice.bound(policies.memory_frames(settings.frames, settings.page_size), settings.page_size)
         guaranteed = policies.guaranteed_frames(settings.frames, settings.page_size)
         attached = self._engine.submit(

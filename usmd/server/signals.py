@@ -20,7 +20,7 @@ class Meaning(enum.Enum):
     DRAIN = "drain"
     """End the sessions and the daemon; the second one ends the grace of running calls."""
     RELOAD = "reload"
-    """Reserved for reading the configuration again, which usmd cannot do yet: logged."""
+    """Read the configuration again, and apply what can change; logged."""
     NOTHING = "nothing"
     """Logged."""
     IGNORED = "ignored"

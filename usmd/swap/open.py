@@ -34,28 +34,42 @@ def open_devices(specs: Sequence[SwapKind], page_size: int) -> list[SwapDevice]:
     Raises ConfigError for specs that conflict, and SwapDeviceError for a device that cannot be opened. Either way no
     device is left open.
     """
-    if len(specs) > MAX_DEVICES:
-        raise ConfigError(f"{len(specs)} swap devices; at most {MAX_DEVICES} are allowed, so merge some")
-    names: set[str] = set()
-    claims: set[str] = set()
+    names = check_specs(specs, page_size)
     with ExitStack() as opened:
         devices: list[SwapDevice] = []
-        for number, spec in enumerate(specs):
-            name = _name(number, spec)
-            _take(names, name, f"swap device {number}: the name {name!r} is taken by an earlier device; rename one")
-            claim = spec.claim()
-            if claim is not None:
-                _take(claims, claim, f"swap device {name}: {claim} is taken by an earlier device; change one")
-            if spec.size < page_size:
-                raise ConfigError(
-                    f"swap device {name}: {format_size(spec.size)} is smaller than one page of "
-                    f"{format_size(page_size)}; give at least one page"
-                )
+        for number, (name, spec) in enumerate(zip(names, specs, strict=True)):
             device = spec.open(number, name, page_size)
             opened.callback(device.close)
             devices.append(device)
         opened.pop_all()
     return devices
+
+
+def check_specs(specs: Sequence[SwapKind], page_size: int) -> list[str]:
+    """The names of the devices, by number; opens nothing. Raises ConfigError for specs that conflict."""
+    if len(specs) > MAX_DEVICES:
+        raise ConfigError(f"{len(specs)} swap devices; at most {MAX_DEVICES} are allowed, so merge some", "swap")
+    names: dict[str, None] = {}
+    claims: dict[str, None] = {}
+    for number, spec in enumerate(specs):
+        key = f"swap[{number}]"
+        name = _name(number, spec)
+        taken = f"swap device {number}: the name {name!r} is taken by an earlier device; rename one"
+        _take(names, name, ConfigError(taken, f"{key}.name"))
+        claim = spec.claim()
+        if claim is not None:
+            _take(
+                claims,
+                claim,
+                ConfigError(f"swap device {name}: {claim} is taken by an earlier device; change one", key),
+            )
+        if spec.size < page_size:
+            raise ConfigError(
+                f"swap device {name}: {format_size(spec.size)} is smaller than one page of "
+                f"{format_size(page_size)}; give at least one page",
+                f"{key}.size",
+            )
+    return list(names)
 
 
 def _name(number: int, spec: SwapKind) -> str:
@@ -65,12 +79,13 @@ def _name(number: int, spec: SwapKind) -> str:
     if not _NAME.fullmatch(spec.name):
         raise ConfigError(
             f"swap device {number}: the name {spec.name!r} is not allowed; a name is a letter and then up to 63 "
-            "letters, digits, '_', '.' or '-'"
+            "letters, digits, '_', '.' or '-'",
+            f"swap[{number}].name",
         )
     return spec.name
 
 
-def _take(taken: set[str], value: str, message: str) -> None:
+def _take(taken: dict[str, None], value: str, error: ConfigError) -> None:
     if value in taken:
-        raise ConfigError(message)
-    taken.add(value)
+        raise error
+    taken[value] = None

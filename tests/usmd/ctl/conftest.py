@@ -97,6 +97,10 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
             last_eviction=pb.Eviction(seconds_ago=3.2, policy="lru", reason="longest unused", result="swapped"),
             policies=["first_fit", "lru", "refuse"],
         )  # fmt: skip
+        self.reloaded = pb.ReloadResponse(
+            applied=[pb.ConfigChange(key="memory.low_watermark", before='"3%"', after='"5%"')],
+            needs_restart=[pb.ConfigChange(key="server.trace_events", before="null", after='"/var/log/events"')],
+        )
         self.explained: pb.ExplainPageRequest | None = None
         self.events = [
             pb.Event(time_seconds=1.7e9, kind="process_attached", process_id=1, message="indexer came"),
@@ -218,6 +222,9 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
     def Validate(self, request, context):
         self._note(request, context)
         return self.validation
+
+    def Reload(self, request, context):
+        return self.reloaded
 
     def Drain(self, request, context):
         self._note(request, context)

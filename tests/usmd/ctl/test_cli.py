@@ -12,7 +12,7 @@ from usmd.version import VERSION
 
 COMMANDS = [
     "status", "processes", "regions", "policies", "policy", "swap", "hints", "map", "explain", "watch", "drain",
-    "doctor", "record", "run", "shadow",
+    "doctor", "record", "run", "shadow", "reload",
 ]  # fmt: skip
 
 

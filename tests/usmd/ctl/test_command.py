@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
-from usmd.ctl.command import ENDING, connected, ended_by, flowing, listed, show, until_interrupted
+from usmd.ctl.command import ENDING, connected, ended_by, listed, show, until_interrupted
 from usmd.ctl.options import Format, Shared
 
 
@@ -86,13 +86,3 @@ def test_an_answer_is_written_in_the_format_asked_for(capsys):
 def test_a_list_is_a_document():
     document = listed("hints", [pb.HintRange(hint_id=1), pb.HintRange(hint_id=2)])
     assert [each["hint_id"] for each in document["hints"]] == [1, 2]
-
-
-def test_help_flows_in_paragraphs():
-    text = """One line.
-
-    Two lines
-    of a paragraph.
-    """
-    assert flowing(text) == "One line.\n\nTwo lines of a paragraph."
-    assert flowing(None) == ""

@@ -50,6 +50,7 @@ FIELDS = {
     "str | None": st.none() | st.text(),
     "bool": st.booleans(),
     "Hint | None": st.none() | HINTS,
+    "tuple[str, str, str]": st.tuples(st.text(), st.text(), st.text()),
     "Sequence[int]": st.lists(NUMBERS),
     "Sequence[bool | None]": st.lists(st.none() | st.booleans()),
     "Sequence[UsmdError | None]": st.lists(ERRORS),

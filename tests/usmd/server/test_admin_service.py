@@ -14,10 +14,11 @@ from tests.usmd.server.test_engine import Bench
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usm_wire.pb.usm.v1 import client_pb2
 from usmd.core import events
-from usmd.errors import InvalidArgument
+from usmd.errors import ConfigError, InvalidArgument
 from usmd.server.admin_service import MAX_PAGE, AdminService, paginate
 from usmd.server.pauses import ITEMS_A_PART
 from usmd.server.policy_changes import PolicyChanges
+from usmd.server.reload import Change, Reloaded
 from usmd.server.sampling_cost import SamplingCost
 from usmd.server.watch import Watch
 from usmd.version import VERSION
@@ -106,11 +107,12 @@ def test_regions_are_those_of_one_process_or_of_all(admin, client, other, region
     assert everyone[-2:] == [region, theirs]
 
 
-def service_of(bench):
+def service_of(bench, reload=None):
     engine = bench.engine
     return AdminService(
-        engine, Watch(), PolicyChanges(engine.now), DEFAULTS, started=0.0, draining=lambda: False, drain=lambda _: 0
-    )
+        engine, Watch(), PolicyChanges(engine.now), DEFAULTS, started=0.0, draining=lambda: False, drain=lambda _: 0,
+        reload=reload,
+    )  # fmt: skip
 
 
 def test_very_many_regions_are_listed_in_parts_and_one_that_goes_meanwhile_is_left_out():
@@ -299,3 +301,26 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(daemon):
     watch = channel.unary_stream("/usm.v1.AdminService/WatchEvents")(b"\xff", timeout=90)
     assert refused(next, watch) == (*INVALID, "the message is not a valid WatchEventsRequest")
     channel.close()
+
+
+def test_a_reload_says_what_is_in_force_and_what_is_not_as_json():
+    async def main():
+        async def reload():
+            return Reloaded([Change("memory.low_watermark", "3%", "5%")], [Change("swap", [], [{"kind": "memory"}])])
+
+        answer = await service_of(Bench(), reload).Reload(pb.ReloadRequest(), None)
+        assert answer.applied == [pb.ConfigChange(key="memory.low_watermark", before='"3%"', after='"5%"')]
+        assert answer.needs_restart == [pb.ConfigChange(key="swap", before="[]", after='[{"kind":"memory"}]')]
+
+    asyncio.run(main())
+
+
+def test_all_mistakes_of_a_refused_configuration_are_in_the_error():
+    async def main():
+        async def reload():
+            raise ConfigError("a is wrong", "a", [ConfigError("b is wrong", "b")])
+
+        with pytest.raises(ConfigError, match="a is wrong; b is wrong"):
+            await service_of(Bench(), reload).Reload(pb.ReloadRequest(), None)
+
+    asyncio.run(main())

@@ -46,14 +46,15 @@ def settings_with(**policy):
 def test_policies_and_devices_that_no_process_could_get_are_refused(policy, error, said):
     devices = open_devices([MemoryKind(size=PAGE)], PAGE)
     with pytest.raises(error, match=re.escape(said)):
-        check_policies(settings_with(**policy), devices, Running())
+        check_policies(PolicyRules(**policy), [each.name for each in devices], Running())
     devices[0].close()
 
 
 def test_policies_and_devices_that_exist_are_accepted():
     devices = open_devices([MemoryKind(size=PAGE), MemoryKind(size=PAGE, name="fast")], PAGE)
     rules = (PolicyRule(glob="a*", alloc="flexible_huge_pages(pages=7)", swap="fast"), PolicyRule(uid=0, swap="0"))
-    check_policies(settings_with(evict="hint_aware(fallback=lru)", swap="1", rules=rules), devices, Running())
+    rules = PolicyRules(evict="hint_aware(fallback=lru)", swap="1", rules=rules)
+    check_policies(rules, [each.name for each in devices], Running())
     for device in devices:
         device.close()
 

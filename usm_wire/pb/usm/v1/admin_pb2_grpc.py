@@ -115,6 +115,11 @@ class AdminServiceStub:
                 request_serializer=usm_dot_v1_dot_admin__pb2.ValidateRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_admin__pb2.ValidateResponse.FromString,
                 _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/usm.v1.AdminService/Reload',
+                request_serializer=usm_dot_v1_dot_admin__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.ReloadResponse.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/usm.v1.AdminService/Drain',
                 request_serializer=usm_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
@@ -238,6 +243,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reload(self, request, context):
+        """Reads the configuration again: applies what can change while usmd runs, or refuses all of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Drain(self, request, context):
         """Refuses new sessions, ends the running ones and stops the daemon.
         """
@@ -327,6 +339,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Validate,
                     request_deserializer=usm_dot_v1_dot_admin__pb2.ValidateRequest.FromString,
                     response_serializer=usm_dot_v1_dot_admin__pb2.ValidateResponse.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.ReloadRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.ReloadResponse.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -767,6 +784,33 @@ class AdminService:
             '/usm.v1.AdminService/Validate',
             usm_dot_v1_dot_admin__pb2.ValidateRequest.SerializeToString,
             usm_dot_v1_dot_admin__pb2.ValidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.AdminService/Reload',
+            usm_dot_v1_dot_admin__pb2.ReloadRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.ReloadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,8 @@ class AdminServiceStub:
     """How other evict policies would do on what a process touches."""
     Validate: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ValidateRequest, _admin_pb2.ValidateResponse]
     """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile."""
+    Reload: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReloadRequest, _admin_pb2.ReloadResponse]
+    """Reads the configuration again: applies what can change while usmd runs, or refuses all of it."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
     """Refuses new sessions, ends the running ones and stops the daemon."""
 
@@ -105,6 +107,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """How other evict policies would do on what a process touches."""
     Validate: _aio.UnaryUnaryMultiCallable[_admin_pb2.ValidateRequest, _admin_pb2.ValidateResponse]  # type: ignore[assignment]
     """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile."""
+    Reload: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReloadRequest, _admin_pb2.ReloadResponse]  # type: ignore[assignment]
+    """Reads the configuration again: applies what can change while usmd runs, or refuses all of it."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
     """Refuses new sessions, ends the running ones and stops the daemon."""
 
@@ -238,6 +242,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ValidateResponse, _abc.Awaitable[_admin_pb2.ValidateResponse]]:
         """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile."""
+
+    @_abc_1.abstractmethod
+    def Reload(
+        self,
+        request: _admin_pb2.ReloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ReloadResponse, _abc.Awaitable[_admin_pb2.ReloadResponse]]:
+        """Reads the configuration again: applies what can change while usmd runs, or refuses all of it."""
 
     @_abc_1.abstractmethod
     def Drain(
