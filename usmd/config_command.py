@@ -95,7 +95,11 @@ def check(
     Each problem is on one line, with the file, the line where it is known, the key, and what is allowed. Nothing is
     opened or changed, so a path that cannot be written, or a port that is taken, is found by the start alone.
     """
-    problems = Source(file).problems()
+    # Imported here, because other commands need no policies, and they take a while to be imported.
+    from usmd.core.running import Running
+    from usmd.server.policy_check import check_policies
+
+    problems = Source(file).problems(lambda rules, names: check_policies(rules, names, Running()))
     if output is Format.JSON:
         _write_json({
             "file": str(file),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, get_type_hints
 
@@ -13,8 +13,8 @@ import msgspec
 from usm_wire.places import is_own
 from usmd.config import Config, load, read_file
 from usmd.config_values import show
-from usmd.core.running import Running
 from usmd.errors import ConfigError
+from usmd.policy_rules import PolicyRules
 from usmd.swap.kind import SwapKind
 from usmd.swap.open import check_specs
 from usmd.text_files import read_text
@@ -67,15 +67,15 @@ class Source:
         """Read the configuration as it is now. Raises ConfigError."""
         return load(self.path, self._overrides, self._swap, self._environ)
 
-    def problems(self) -> list[Problem]:
-        """All that keeps usmd from using it: keys, values, conflicts, policies. No device or socket is opened."""
-        # Imported here, because the policies that there are belong to the daemon, and other commands need none.
-        from usmd.server.policy_check import check_policies
+    def problems(self, check_policies: Callable[[PolicyRules, Sequence[str]], object]) -> list[Problem]:
+        """All that keeps usmd from using it: keys, values, conflicts, policies. No device or socket is opened.
 
+        `check_policies` gets the names of devices too, and raises ConfigError.
+        """
         try:
             config = self.load()
             names = check_specs(config.swap, config.memory.page_size)
-            check_policies(config.policy, names, Running())
+            check_policies(config.policy, names)
         except ConfigError as error:
             lines = self._lines()
             found = [self._problem(each, lines) for each in error.all]

@@ -39,7 +39,7 @@ def as_rule(expression):
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory):
     """Each sample's name, and the values of its labels, of a daemon whose memory has been short."""
-    config = '[[policy.rules]]\nname = "app"\nmemory_max = "128KiB"\n'
+    config = '[[policy.rules]]\nname = "app"\nmemory_max = "128KiB"\nmemory_min = "128KiB"\n'
     with (
         running_daemon(tmp_path_factory.mktemp("monitored"), "--memory", "256KiB", config=config) as daemon,
         lib_usm.connect(daemon.address, name="app") as client,

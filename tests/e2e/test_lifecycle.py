@@ -31,6 +31,7 @@ def test_the_ready_line_says_where_and_what_is_served(tmp_path):
         ready = daemon.wait_for("ready")
         assert ready["socket"] == f"unix:{tmp_path}/usmd.sock"
         assert ready["admin_socket"] == f"unix:{tmp_path}/admin.sock"
+        assert ready["metrics"] == f"unix:{tmp_path}/admin.sock.metrics"
         assert (ready["pid"], ready["frames"], ready["page_size"]) == (daemon.process.pid, 256, 4096)
         modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usmd.sock", "admin.sock")}
         assert modes == {"usmd.sock": 0o660, "admin.sock": 0o600}

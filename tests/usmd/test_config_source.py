@@ -8,7 +8,9 @@ import msgspec
 from usmd.cli import app
 from usmd.config import Config, MemoryConfig, MetricsConfig, ServerConfig, load
 from usmd.config_source import FLAGS, Setting, Source, values_of
+from usmd.core.running import Running
 from usmd.policy_rules import PolicyRules
+from usmd.server.policy_check import check_policies
 from usmd.swap.open import parse_swap_spec
 
 
@@ -75,8 +77,12 @@ def test_every_flag_of_serve_is_named():
     assert set(FLAGS.values()) | {"--config", "--swap"} == flags
 
 
+def checked(rules, names):
+    check_policies(rules, names, Running())
+
+
 def problems(*given, **more):
-    return source(*given, **more).problems()
+    return source(*given, **more).problems(checked)
 
 
 def test_problems_have_key_and_line_in_the_order_of_the_file(tmp_path):
@@ -105,7 +111,7 @@ def test_what_is_not_toml_or_not_there_has_the_line_if_there_is_one(tmp_path):
     (broken,) = problems(tmp_path, "[memory]\nsize = \n")
     assert (broken.key, broken.line) == ("", 2)
     assert re.search("is not TOML", broken.message)
-    (absent,) = Source(tmp_path / "absent").problems()
+    (absent,) = Source(tmp_path / "absent").problems(checked)
     assert (absent.line, "cannot be read" in absent.message) == (None, True)
     assert problems(tmp_path) == []
 

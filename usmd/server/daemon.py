@@ -209,6 +209,7 @@ class Daemon:
             mechanism=self.engine.memory.name,
             **({"sampling": self.engine.memory.sampling} if self.engine.memory.sampling else {}),
             **({"why_not_real_memory": self._why_not_real} if self._why_not_real else {}),
+            **({"metrics": where} if (where := self._metrics_server.addresses(server.admin_socket)) else {}),
             swap=", ".join(f"{each.device.number} {each.device.name}" for each in self.engine.queues),
             version=VERSION,
         )

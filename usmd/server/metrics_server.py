@@ -18,6 +18,7 @@ from typing import Final
 from usmd import log
 from usmd.config import MetricsConfig
 from usmd.errors import ConfigError
+from usmd.runtime_paths import METRICS_SUFFIX
 from usmd.server.exposition import Text, expose
 from usmd.server.http import Answer, HttpConnection, Request
 from usmd.server.identity import bound
@@ -54,6 +55,11 @@ class MetricsServer:
     def connections(self) -> int:
         """Open connections."""
         return len(self._connections)
+
+    def addresses(self, admin_socket: Path) -> str:
+        """Where scrapers ask, for people; `admin_socket`: of operators, beside which the Unix socket is."""
+        unix = [f"unix:{admin_socket}{METRICS_SUFFIX}"] if self._config.unix else []
+        return ", ".join([*unix, *([f"http://{self._config.listen}{PATH}"] if self._config.listen else [])])
 
     def apply(self, config: MetricsConfig) -> None:
         """Serve as configured from now on; connections stay. Raises ConfigError, and has then changed nothing."""

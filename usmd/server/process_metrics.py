@@ -34,6 +34,9 @@ def process_metrics(processes: Sequence[Process], page_size: int, most: int) -> 
     limits = GaugeMetricFamily(
         "usmd_process_memory_max_bytes", "Most memory of a process, if it has a limit.", labels=_LABELS
     )
+    guarantees = GaugeMetricFamily(
+        "usmd_process_memory_min_bytes", "Memory that is guaranteed to a process, if any is.", labels=_LABELS
+    )
     largest = {each.process_id for each in heapq.nlargest(most, processes, key=lambda each: each.resident)}
     rest = [0] * len(families)
     counted = 0
@@ -47,6 +50,8 @@ def process_metrics(processes: Sequence[Process], page_size: int, most: int) -> 
                 family.add_metric(labels, value)
             if process.memory_max != NO_MAX:
                 limits.add_metric(labels, process.memory_max * page_size)
+            if process.memory_min:
+                guarantees.add_metric(labels, process.memory_min * page_size)
         else:
             rest = [each + more for each, more in zip(rest, found, strict=True)]
         counted += A_PROCESS + len(process.regions)
@@ -58,6 +63,7 @@ def process_metrics(processes: Sequence[Process], page_size: int, most: int) -> 
             family.add_metric([REST, "", ""], value)
     yield from families
     yield limits
+    yield guarantees
 
 
 def _bytes_of(process: Process, page_size: int) -> tuple[int, int, int, int]:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -125,6 +126,7 @@ def test_a_port_answers_this_machine_alone_and_closes_again(run):
             answer = await setup.ask(SCRAPE.replace(b"127.0.0.1:9", host), address)
             assert answer.startswith("HTTP/1.1 403 ")
         assert "only 1.0" in await setup.ask(SCRAPE.replace(b"127.0.0.1:9", b"any"))  # by the Unix socket
+        assert setup.server.addresses(Path("/a")) == f"unix:/a.metrics, http://127.0.0.1:{port}/metrics"
         setup.server.apply(MetricsConfig())
         with pytest.raises(ConnectionRefusedError):
             setup.connect(address)

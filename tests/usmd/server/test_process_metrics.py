@@ -10,7 +10,9 @@ def shell_with(*pages, **settings):
     """A shell with a process for each number, which has so many pages in memory."""
     shell = Shell(make_core(frames=32, **settings))
     for number, count in enumerate(pages):
-        process = shell.attach(f"p{number}", uid=1000 + number, memory_max=count + 4 if count > 3 else None)
+        process = shell.attach(
+            f"p{number}", uid=1000 + number, memory_max=count + 4 if count > 3 else None, memory_min=2 * (count == 3)
+        )
         region = shell.map(process, 8)
         for page in range(count):
             shell.put(process, region, page, b"x" * PAGE)
@@ -32,6 +34,7 @@ def test_the_largest_have_a_line_each_and_the_rest_one():
     assert of(families, "usmd_process_resident_bytes") == {"p1": 4 * PAGE, "p3": 3 * PAGE, "other": 3 * PAGE}
     assert of(families, "usmd_process_mapped_bytes") == {"p1": 8 * PAGE, "p3": 8 * PAGE, "other": 16 * PAGE}
     assert of(families, "usmd_process_memory_max_bytes") == {"p1": 8 * PAGE}
+    assert of(families, "usmd_process_memory_min_bytes") == {"p3": 2 * PAGE}
     assert {sample.labels["uid"] for sample in families["usmd_process_resident_bytes"]} == {"1001", "1003", ""}
 
 
