@@ -115,7 +115,7 @@ def settings(arguments: list[str]) -> dict[str, Any]:
             sorted(str(path) for path in Path("lib_usm/native").glob("*.c")),
             depends=sorted(str(path) for path in Path("lib_usm/native").glob("*.h")),
             extra_compile_args=["-std=gnu11", "-fvisibility=hidden"],
-            extra_link_args=["-Wl,-soname,libusm.so", "-ldl"],
+            extra_link_args=["-Wl,-soname,libusm.so", "-Wl,-z,now", "-ldl"],
             optional=True,
         ),
     ]

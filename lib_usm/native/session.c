@@ -155,6 +155,7 @@ bool usm_begin(const char *address, const char *name) {
         usm.owner = (pid_t)syscall(SYS_getpid);
         if (begin(address, name)) {
             usm.state = USM_READY;
+            usm_watch();
         } else {
             if (usm.base != NULL) {
                 syscall(SYS_munmap, usm.base, usm.length);

@@ -3,6 +3,7 @@
 
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -221,6 +222,44 @@ static void spawn_children(char *self) {
     CHECK(system("exit 7") >> 8 == 7);
 }
 
+/* outlive HOW: when usmd is gone, writes to each page that is in memory, and then touches one that is not */
+
+static int is_resident(char *page) {
+    unsigned char found;
+    CHECK(mincore(page, PAGE, &found) == 0);
+    return found & 1;
+}
+
+static void outlive(const char *how) {
+    size_t pages = 512, written = 0;
+    char *mapped = map(pages * PAGE), *lost = NULL, line[8];
+    signal(SIGBUS, SIG_IGN); /* the end is not to depend on what the program does with signals */
+    memset(mapped, 9, pages * PAGE);
+    CHECK(all(mapped, pages * PAGE, 9)); /* what was read last is clean: the next write to it is a fault */
+    puts("ready");
+    fflush(stdout);
+    CHECK(fgets(line, sizeof line, stdin) != NULL);
+    for (char *page = mapped; page < mapped + pages * PAGE; page += PAGE) {
+        if (is_resident(page)) {
+            CHECK(all(page, PAGE, 9));
+            memset(page, 8, PAGE);
+            written++;
+        } else {
+            lost = page;
+        }
+    }
+    printf("%zu\n", written);
+    fflush(stdout);
+    CHECK(lost != NULL);
+    if (strcmp(how, "by a system call") == 0) {
+        int zeros = open("/dev/zero", O_RDONLY);
+        CHECK(read(zeros, lost, 1) == 1);
+    } else if (strcmp(how, "in a child by vfork") == 0 && vfork() == 0) {
+        _exit(*lost);
+    }
+    printf("%d\n", *lost);
+}
+
 int main(int count, char **arguments) {
     const char *what = count > 1 ? arguments[1] : "";
     if (strcmp(what, "churn") == 0) {
@@ -269,6 +308,8 @@ int main(int count, char **arguments) {
         char *next[] = {arguments[0], "churn", "1", "300", "16", NULL};
         execv(arguments[0], next);
         return 1;
+    } else if (strcmp(what, "outlive") == 0) {
+        outlive(arguments[2]);
     } else if (strcmp(what, "hold") == 0) { /* holds bytes, and looks at them for each line of its input */
         size_t length = (size_t)atoi(arguments[2]) * PAGE;
         char *mapped = map(length), line[8];

@@ -145,18 +145,39 @@ def test_what_usmd_refuses_is_told(daemon, client):
     assert (done.returncode, done.stdout) == (0, "done\n")
 
 
-def test_when_usmd_is_killed_resident_pages_stay_and_new_memory_is_the_kernels(tmp_path, client):
-    require_native()
-    with real_daemon(tmp_path, exit_code=None) as daemon, started(daemon, client, "hold", FRAMES // 2) as process:
-        assert process.stdout.readline() == "right\n"
+GONE = "usmd has closed the connection; new memory is not usmd's from now on"
+LOST = "memory that usmd had is lost, and the program has touched it; it ends (SIGBUS)"
+
+
+def ends(process):
+    """What a process says on stderr until it has died of SIGBUS, without the beginnings of lines."""
+    assert process.wait(SECONDS) == -signal.SIGBUS
+    return [line.partition("): ")[2] for line in process.stderr.read().splitlines()]
+
+
+@pytest.mark.parametrize("how", ["itself", "by a system call", "in a child by vfork"])
+def test_when_usmd_is_killed_what_is_in_memory_can_be_written_and_a_touch_of_the_rest_ends_the_program(
+    tmp_path, client, how
+):
+    with real_daemon(tmp_path, exit_code=None) as daemon, started(daemon, client, "outlive", how) as process:
+        assert process.stdout.readline() == "ready\n"
         daemon.process.kill()
         daemon.wait_exit()
         process.stdin.write("\n")
         process.stdin.flush()
-        assert process.stdout.readline() == "right\n"
-        process.stdin.close()
-        assert process.stdout.read() == "done\n"
-        assert process.wait(SECONDS) == 0
+        assert int(process.stdout.readline()) > 0
+        assert process.stdout.read() == ""  # no child is left that has it open, either
+        assert ends(process) == [GONE, LOST]
+
+
+def test_a_program_hears_at_once_that_its_session_is_over_also_if_it_does_nothing(tmp_path, client):
+    with real_daemon(tmp_path) as daemon, started(daemon, client, "outlive", "itself") as process:
+        assert process.stdout.readline() == "ready\n"
+        daemon.admin.drain(0)
+        assert "; new memory is not usmd's from now on" in process.stderr.readline()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert ends(process) in ([], [LOST])  # it was poisoned, or is found to be lost
 
 
 def test_usmctl_run_starts_it_all(daemon, client):

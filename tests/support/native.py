@@ -108,10 +108,11 @@ def run_managed(
 
 
 @contextlib.contextmanager
-def started(daemon: RunningDaemon, *command: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def started(daemon: RunningDaemon | str, *command: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A program that runs until the end of the block, with pipes for its input and output."""
+    address = daemon if isinstance(daemon, str) else daemon.address
     process = subprocess.Popen(
-        list(map(str, command)), env=managed(daemon.address, **options), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        list(map(str, command)), env=managed(address, **options), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with process:

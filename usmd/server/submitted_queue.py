@@ -2,8 +2,8 @@
 
 A job that does not move all its bytes, or cannot be submitted, runs in a thread of `DeviceQueue`, which finds out why.
 A read is submitted at once if nothing is in flight, else together with those of the same turn of the loop, as long as
-the channel has room. Writes leave room for reads. Bytes to be written are copied to memory of the job, side by side, so
-that neighbouring slots are one request.
+the channel has room and few bytes of reads are in flight. Writes leave room for reads. Bytes to be written are copied
+to memory of the job, side by side, so that neighbouring slots are one request.
 
 A job that takes too long has failed, as in `DeviceQueue`. Its memory is the kernel's until it ends.
 """
@@ -29,6 +29,13 @@ from usmd.swap.submitting import Submission, SubmittingDevice
 
 WRITES: Final = 2
 """Writes of up to BATCH pages in flight: enough to keep a device at work, and few for a read to wait behind."""
+
+READ_BYTES: Final = 1 << 20
+"""Bytes that reads in flight may have, unless one job of BATCH pages has more.
+
+While the disk reads them they are in the page cache, where the kernel cannot take them back, and in memory of the
+daemon. In a memory cgroup with little room more of them have the kernel kill a process. It is the depth of 256 pages.
+"""
 
 
 class _Job(Submission):
@@ -80,7 +87,7 @@ class SubmittedQueue(DeviceQueue):
         if self._submitted and len(pages) < BATCH and not self._cached:
             self._reads.add(pages)  # those of one turn of the loop are one job: a submission may have to wake the disk
             self._go_on_soon()
-        elif self._reads or len(pages) > BATCH or self.device.room < BATCH:
+        elif self._reads or len(pages) > BATCH or not self._may_read():
             self._start_reads(pages)
         elif self._cached and self._read_at_once(pages):
             pass
@@ -90,12 +97,18 @@ class SubmittedQueue(DeviceQueue):
 
     def _start_reads(self, pages: Sequence[SlotPage]) -> None:
         self._reads.add(pages)
-        while self._reads and self.device.room >= BATCH:
+        while self._reads and self._may_read():
             share = self._reads.take(BATCH, BATCH)
             share.sort(key=page_key)  # neighbours are filled together
             self._submit_read(share)
-        if self._reads and self._late(READ) + self._late(WRITE) == len(self._submitted):
-            self._give_up_reads()  # the channel is full of jobs that hang
+        if self._reads and all(job.late for job in self._submitted if not job.writing):
+            self._give_up_reads()  # there is no room because of jobs that hang
+
+    def _may_read(self) -> bool:
+        """Whether there is room for another read of BATCH pages."""
+        device = self.device
+        most = max(READ_BYTES // device.page_size, BATCH)
+        return device.reading + BATCH <= most and device.room >= BATCH
 
     def _start_writes(self, pages: Sequence[SlotPage]) -> None:
         if self._late(WRITE):

@@ -63,7 +63,7 @@ class FileSwapDevice(SubmittingDevice):
             )
         self._descriptor = create_swap_file(self._file, page_size, slots)
         self._direct = direct_io.DirectIO(page_size) if direct else None
-        self._write_back = None if direct else write_back.WriteBack()
+        self._write_back = None if direct else write_back.WriteBack(self._descriptor)
         self._can_read_now = not direct  # direct I/O always waits for the disk
         if direct:
             self._bypass_cache()
@@ -86,7 +86,7 @@ class FileSwapDevice(SubmittingDevice):
 
     def _store(self, batch: Sequence[SlotIO]) -> Results:
         results, failures = self._transfer(os.pwritev if self._direct is None else self._direct.pwritev, batch)
-        if self._write_back is not None and self._write_back.due(len(batch) * self.page_size):
+        if self._wrote(len(batch)):
             write_back.start(self._descriptor)
         for index, error in failures.items():
             results[index] = self._failed(batch[index].slot, "written", error)
@@ -118,9 +118,12 @@ class FileSwapDevice(SubmittingDevice):
         return [None] * len(batch)
 
     def _has_submitted(self, pages: int) -> None:
-        due = self._write_back is not None and self._write_back.due(pages * self.page_size)
-        if due and self.channel is not None:
+        if self._wrote(pages) and self.channel is not None:
             self.channel.start_writing(NO_JOB)
+
+    def _wrote(self, pages: int) -> bool:
+        """Count pages that were written; True if the kernel is now to be asked to write them to the disk."""
+        return self._write_back is not None and self._write_back.due(pages * self.page_size)
 
     def _offset(self, slot: int) -> int:
         return (slot + 1) * self.page_size

@@ -63,6 +63,8 @@ class SubmittingDevice(SwapDevice):
         self._requests: dict[int, tuple[Submission, int]] = {}
         """By number: the job of each request in flight, and the bytes that it is to move."""
         self._number = 0
+        self.reading = 0
+        """Pages of the reads in flight."""
 
     @property
     def room(self) -> int:
@@ -99,6 +101,8 @@ class SubmittingDevice(SwapDevice):
                     del self._requests[request[-1]]
             if not job.left:
                 self._leave()
+            elif not job.writing:
+                self.reading += len(batch)
         return job.left > 0
 
     def _requests_of(self, job: Submission) -> list[Request]:
@@ -148,6 +152,8 @@ class SubmittingDevice(SwapDevice):
 
     def _end(self, job: Submission) -> None:
         results: Results | None = None
+        if not job.writing:
+            self.reading -= len(job.batch)
         try:
             if not job.failed:
                 results = [None] * len(job.batch)

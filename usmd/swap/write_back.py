@@ -1,9 +1,11 @@
-"""Has the kernel write a swap file's bytes to the disk early, where waiting could end the daemon.
+"""Keeps little of a swap file in the page cache, where what the kernel cannot take back at once could end the daemon.
 
 A buffered file has dirty pages in the page cache, which the kernel writes when it sees fit. In a memory cgroup of
 version 1 with a limit that can be too late: nothing holds writers back by the cgroup's own share of dirty pages, and
 where they fill it and none is being written yet, the kernel kills a process of the group. Once a page is being written,
-an allocation waits for that instead.
+an allocation waits for that instead. So the kernel is asked to begin early.
+
+Pages that the disk is reading cannot be taken back either, and read-ahead of the kernel would multiply them.
 """
 
 from __future__ import annotations
@@ -57,19 +59,29 @@ def _memberships(cgroups: str) -> list[tuple[str, str, str]]:
 
 
 class WriteBack:
-    """Counts what is written to a file. `bounded` tells whether the kernel is to be asked."""
+    """Counts what is written to a file. `bounded` tells whether memory is."""
 
-    def __init__(self, bounded: Callable[[], bool] = is_bounded) -> None:
+    def __init__(self, descriptor: int, bounded: Callable[[], bool] = is_bounded) -> None:
+        self._descriptor = descriptor
         self._bounded = bounded
         self._written = 0
+        self._was_bounded = False
 
     def due(self, written: int) -> bool:
-        """Count `written` bytes more; True if the kernel is now to be asked to write what is dirty."""
+        """Count `written` bytes more; True if the kernel is now to be asked to write what is dirty.
+
+        Read-ahead of the kernel is off where memory is bounded.
+        """
         self._written += written
         if self._written < PART:
             return False
         self._written = 0
-        return self._bounded()
+        bounded = self._bounded()
+        if bounded != self._was_bounded:
+            self._was_bounded = bounded
+            advice = os.POSIX_FADV_RANDOM if bounded else os.POSIX_FADV_NORMAL
+            os.posix_fadvise(self._descriptor, 0, 0, advice)
+        return bounded
 
 
 def start(descriptor: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import SECONDS
-from tests.support.native import compiled, require_native, run_managed
+from tests.support.native import compiled, require_native, run_managed, started
 from usm_wire.pb.usm.v1 import client_pb2 as pb
 
 CLIENT = Path(__file__).parents[2] / "e2e" / "native_client.c"
@@ -19,6 +19,7 @@ BEGUN = pb.MemoryReply(begun=pb.MemoryBegun(process_id=1, page_size=PAGE, capaci
 REGION = pb.MemoryReply(region=pb.Region(region_id=7, length=LENGTH, page_count=LENGTH // PAGE))
 OK = pb.MemoryReply(message="ok")
 GONE = None
+KILLED = pb.MemoryReply(reason=5, message="a policy has \x1b[31mchosen it")
 SIZES = (LENGTH, 2 * LENGTH // PAGE)
 NONSENSE = b"\xff" * 40
 NOT_UNDERSTOOD = "what usmd answered cannot be understood"
@@ -49,8 +50,11 @@ def answer(peer, what, sizes):
 
 
 @contextlib.contextmanager
-def daemon(folder, answers):
-    """A daemon that gives these answers, each with sizes of memfds, and then repeats the last one."""
+def daemon(folder, answers, unasked=None):
+    """A daemon that gives these answers, each with sizes of memfds, and then repeats the last one.
+
+    `unasked`: what it says after them before it goes, with no request for it.
+    """
     path = folder / "fake"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"{path}.memory")
@@ -73,6 +77,9 @@ def daemon(folder, answers):
                 if not data or what is GONE:
                     return
                 answer(peer, what, sizes)
+                if unasked is not None and len(left) == 1:
+                    answer(peer, unasked, ())
+                    return
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -137,3 +144,21 @@ def test_a_program_keeps_its_bytes_if_usmd_goes_later(tmp_path, client, last, wo
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     [line] = done.stderr.splitlines()
     assert line.endswith(f"): {words}; new memory is not usmd's from now on")
+
+
+@pytest.mark.parametrize(
+    ("unasked", "words"),
+    [
+        (KILLED, "usmd has ended the session: a policy has ?[31mchosen it"),
+        (NONSENSE, "usmd has closed the connection"),
+        (OK, "usmd has closed the connection"),
+    ],
+)
+def test_why_usmd_has_ended_the_session_is_told_without_a_request(tmp_path, client, unasked, words):
+    with (
+        daemon(tmp_path, [(BEGUN, ()), (REGION, SIZES), (OK, ()), (OK, ())], unasked) as address,
+        started(address, client, "hold", 64) as process,
+    ):
+        line = process.stderr.readline()
+        assert line.endswith(f"): {words}; new memory is not usmd's from now on\n")
+        assert process.communicate() == ("right\ndone\n", "")

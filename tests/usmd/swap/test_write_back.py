@@ -61,9 +61,18 @@ def test_what_is_dirty_is_written_by_a_thread_of_the_kernel(written):
 
 
 @pytest.mark.parametrize(("bounded", "parts"), [(True, [False] * 3 + [True]), (False, [False] * 4)])
-def test_the_kernel_is_asked_after_each_part_where_memory_is_bounded(bounded, parts):
-    asked = WriteBack(lambda: bounded)
+def test_the_kernel_is_asked_after_each_part_where_memory_is_bounded(monkeypatch, bounded, parts):
+    monkeypatch.setattr(os, "posix_fadvise", print)
+    asked = WriteBack(0, lambda: bounded)
     assert [asked.due(PART // 4) for _ in range(12)] == parts * 3
+
+
+def test_the_kernel_reads_nothing_ahead_while_memory_is_bounded(monkeypatch):
+    advised, answers = [], iter([False, True, True, False])
+    monkeypatch.setattr(os, "posix_fadvise", lambda *call: advised.append(call))
+    asked = WriteBack(7, lambda: next(answers))
+    assert [asked.due(PART) for _ in range(4)] == [False, True, True, False]
+    assert advised == [(7, 0, 0, os.POSIX_FADV_RANDOM), (7, 0, 0, os.POSIX_FADV_NORMAL)]
 
 
 def test_a_device_asks_for_what_it_has_written_in_a_thread(tmp_path, monkeypatch):
@@ -100,7 +109,7 @@ def test_a_device_asks_through_its_channel_for_what_it_has_submitted(tmp_path, m
 
 
 def bounded_by(answer, make=WriteBack.__init__):
-    return lambda self: make(self, lambda: answer)
+    return lambda self, descriptor: make(self, descriptor, lambda: answer)
 
 
 def cgroup(tmp_path, *, limit, within="/ours", mounted="/ours", options="rw,memory"):
