@@ -55,7 +55,8 @@ class Counters:
     policy that took too much CPU time. swap_read_errors, swap_write_errors: pages. protect_faults: real first writes to
     clean pages. sampled: pages taken out of the client's page table so that their next touch is heard;
     minor_faults_sampled: touches heard so, which `faults` does not count; rescued: those of pages that were taken out,
-    and not out by the client's own doing. poisoned: real faults that ended in SIGBUS. swapped_back: pages brought in
+    and not out by the client's own doing. poisoned: real faults that ended in SIGBUS, but for regions that were
+    unmapped meanwhile. swapped_back: pages brought in
     for a conditional policy; demotions: pages moved to another swap device for it.
     """
 

@@ -14,6 +14,7 @@ from usmd.core.ladder import FILLED, FILLING, PRESENT, SWAPPED
 from usmd.core.placement import MAX_GUESSES
 from usmd.core.waiters import Waiter
 from usmd.core.write_order import AHEAD
+from usmd.errors import Unmapped
 
 if TYPE_CHECKING:
     from usmd.core.events import PageFault, PageFaults
@@ -194,10 +195,17 @@ class RealFaults:
                 state.wakes.append(state.frames.page[pfn])
 
     def _poison(self, region: Region, page: int, error: UsmdError) -> None:
-        """A real fault cannot be served: the threads that wait get SIGBUS, the one error that the kernel has."""
+        """A real fault cannot be served: the threads that wait get SIGBUS, the one error that the kernel has.
+
+        If the region is gone, that is what its client has asked for, and no failure to report. The thread of a parked
+        fault may have gone on long ago. Poison hurts no page of another region at the same addresses: the shell knows
+        where each region is, and the kernel poisons what is missing alone.
+        """
         process = region.process
-        process.counters.poisoned += 1
         self._state.poisons[region.first_key + page] = error.reason
+        if isinstance(error, Unmapped):
+            return
+        process.counters.poisoned += 1
         self._state.notice(
             "page_poisoned",
             process.process_id,

@@ -55,6 +55,7 @@ def test_a_page_in_flight_whose_region_goes_is_sigbus_and_frees_all():
     waits, parks, other = app.touch(0), app.touch(0, DATA), app.touch(1)
     app.shell.do(events.Unmap(app.process, app.region))
     assert [thread.state for thread in (waits, parks, other)] == [SIGBUS] * 3
+    assert (app.notices("page_poisoned"), app.counters("poisoned")) == ([], (0,))
     assert app.state.processes[app.process].missing == 0
     while app.shell.pending:
         app.shell.complete_io()
