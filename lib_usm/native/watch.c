@@ -118,12 +118,16 @@ static void end(uint64_t page) {
         void *restorer;
         uint64_t mask;
     } action = {0};
-    struct uffdio_poison poison = {.range = {page, usm_hardware_page()}};
+    struct uffdio_writeprotect unmark = {{page, usm_hardware_page()}, UFFDIO_WRITEPROTECT_MODE_DONTWAKE};
+    struct uffdio_poison poison = {.range = unmark.range};
     uint64_t none = 0;
     long process = USM_RAW3(SYS_getpid, 0, 0, 0);
     say("memory that usmd had is lost, and the program has touched it; it ends (SIGBUS)");
     USM_RAW4(SYS_rt_sigaction, SIGBUS, &action, NULL, sizeof none);
-    control(UFFDIO_POISON, &poison); /* a child by vfork may be the one that waits, and outlives this process */
+    /* A child by vfork may be the one that waits, and outlives this process. An evicted page has a mark of write
+       protection, and the kernel poisons only what has none. */
+    control(UFFDIO_WRITEPROTECT, &unmark);
+    control(UFFDIO_POISON, &poison);
     USM_RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
     USM_RAW3(SYS_tgkill, process, USM_RAW3(SYS_gettid, 0, 0, 0), SIGBUS);
     USM_RAW3(SYS_exit_group, SIGNALLED + SIGBUS, 0, 0); /* the first process of a container has no default action */
