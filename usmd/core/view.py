@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 
 class ProcessView:
-    """A process, as policies see it."""
+    """A process, as policies see it. `guaranteed_pages`: its `memory_min`."""
 
-    __slots__ = ("name", "process_id", "resident_pages")
+    __slots__ = ("guaranteed_pages", "name", "process_id", "resident_pages")
 
     def __init__(self, process: Process) -> None:
         self.process_id = process.process_id
         self.name = process.name
         self.resident_pages = process.resident
+        self.guaranteed_pages = process.memory_min
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
