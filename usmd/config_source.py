@@ -147,9 +147,13 @@ class Source:
 def values_of(config: Config) -> dict[str, object]:
     """Every value by its key, as a file would have it; `swap` and `policy.rules` are lists of tables."""
     found = {f"{section}.{name}": value for section in SECTIONS for name, value in _values(getattr(config, section))}
-    found["policy.rules"] = [dict(_values(rule)) for rule in config.policy.rules]
-    found["swap"] = [{"kind": spec.device.kind, **dict(_values(spec))} for spec in config.swap]
+    found["policy.rules"] = [_table(rule) for rule in config.policy.rules]
+    found["swap"] = [{"kind": spec.device.kind, **_table(spec)} for spec in config.swap]
     return found
+
+
+def _table(struct: msgspec.Struct) -> dict[str, object]:
+    return {name: value for name, value in _values(struct) if value is not None}
 
 
 FLAGS: Final = {

@@ -71,6 +71,13 @@ def test_every_key_is_shown_and_is_read_back_as_it_was(tmp_path):
     assert msgspec.json.encode(values)
 
 
+def test_tables_of_an_array_have_the_keys_that_are_set(tmp_path):
+    text = '[[swap]]\nkind = "memory"\nsize = 8192\n[[policy.rules]]\nname = "a"\nevict = "lru"\n'
+    values = values_of(source(tmp_path, text).load())
+    assert values["swap"] == [{"kind": "memory", "size": "8KiB"}]
+    assert values["policy.rules"] == [{"name": "a", "evict": "lru"}]
+
+
 def test_every_flag_of_serve_is_named():
     serve = next(each for each in app.registered_commands if each.callback.__name__ == "serve")
     flags = {f"--{name.replace('_', '-')}" for name in serve.callback.__annotations__} - {"--return"}
