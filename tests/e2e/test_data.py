@@ -19,7 +19,7 @@ __all__ = ["each_way"]
 
 CLIENT = Path(__file__).with_name("random_client.py")
 SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "0"))
-MEMORY = 1 << 20
+MEMORY = 1 << 19
 CLIENTS = {
     "plain": "first_fit",
     "yielding": "async_aware(regular=readahead(auto=true))",

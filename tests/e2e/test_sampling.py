@@ -13,9 +13,9 @@ from usmd.lab.event_records import read_record
 from usmd.lab.event_replay import Replay
 
 PAGE = 4096
-FRAMES = 512
-PAGES = 1536
-HOT = 128
+FRAMES = 384
+PAGES = 1024
+HOT = 96
 """Pages that are touched between any STEP others. With fifo each goes out and comes back again and again."""
 STEP = 24
 MOST = "[memory]\nsampling = 16\n"
