@@ -1,7 +1,7 @@
 """No update is lost: threads count in pages that the daemon takes out and brings in under them all the time.
 
-The client is counting_client.py. Seconds of counting: $USMD_E2E_SECONDS, else 0.25. What keeps updates is that a page is
-write-protected before it is copied; the last test takes that away, and sees them go.
+The client is counting_client.py. Seconds of counting: $USMD_E2E_SECONDS, else 0.25. What keeps updates is that a page
+is write-protected before it is copied; the last test takes that away, and sees them go.
 """
 
 import json
