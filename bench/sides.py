@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeVar
@@ -14,6 +12,7 @@ import msgspec
 
 from bench.kernel_memory import MemoryCgroup
 from bench.native import PAGE
+from tools import own_daemon
 from tools.own_daemon import OwnDaemon, running
 
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -31,11 +30,14 @@ _R = TypeVar("_R", bound=Checked)
 
 def run_program(name: str, settings: Mapping[str, object], kind: type[_R], seconds: float) -> _R:
     """Run bench.NAME with settings, for `seconds` at most. Raises RuntimeError if it fails, or if a read is wrong."""
-    command = [sys.executable, "-m", f"bench.{name}", msgspec.json.encode(settings).decode()]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=seconds, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the {name} ended with {done.returncode}")
-    result = msgspec.json.decode(done.stdout, type=kind)
+    with own_daemon.start_python("-m", f"bench.{name}", msgspec.json.encode(settings).decode(), says=True) as program:
+        try:
+            said, _ = program.communicate(timeout=seconds)
+        finally:
+            program.kill()
+    if program.returncode:
+        raise RuntimeError(f"the {name} ended with {program.returncode}")
+    result = msgspec.json.decode(said, type=kind)
     if result.wrong:
         raise RuntimeError(f"{result.wrong} reads of the {name} did not find what had been stored")
     return result

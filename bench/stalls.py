@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,6 +26,7 @@ import lib_usm
 from bench.native import PAGE, NoCompilerError, Touch, address_of, compiled
 from bench.stalls_daemon import Meter
 from lib_usm.pin import Pin
+from tools import own_daemon
 from tools.own_daemon import OwnDaemon, running
 from usmd.ctl.connect import Admin, admin_socket
 from usmd.mechanism import uffd
@@ -49,6 +48,9 @@ DRAINED: Final = 50
 DRAINED_REGIONS: Final = 4
 """Regions of each of these."""
 TTL_SECONDS: Final = 0.5
+NOTHING_SECONDS: Final = 1.0
+GRACE_SECONDS: Final = 5.0
+"""For which a drain waits for sessions that do not leave."""
 NEIGHBOUR_PAGES: Final = 1 << 16
 NEIGHBOUR_SECONDS: Final = 0.001
 DESCRIPTORS: Final = 1 << 16
@@ -144,7 +146,7 @@ def resident(client: lib_usm.Client, size: int) -> lib_usm.Region:
 def victim(address: str, sessions: int, regions: int) -> Iterator[Callable[[], object]]:
     """A process with sessions that have so many regions each, all in memory: what kills it."""
     arguments = (address, str(sessions), str(regions), str(REGION_PAGES * PAGE))
-    with subprocess.Popen([sys.executable, "-c", _VICTIM, *arguments], stdout=subprocess.PIPE) as process:
+    with own_daemon.start_python("-c", _VICTIM, *arguments, says=True) as process:
         if process.stdout is None:
             raise TypeError("a pipe was asked for")
         process.stdout.readline()
@@ -174,11 +176,7 @@ def mappers(address: str) -> Iterator[Callable[[], object]]:
     """Processes that map regions without end: what kills them all."""
     with ExitStack() as stack:
         processes = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", _MAPPER, address, str(PAGE), str(MAPPED)], stdout=subprocess.PIPE
-                )
-            )
+            stack.enter_context(own_daemon.start_python("-c", _MAPPER, address, str(PAGE), str(MAPPED), says=True))
             for _ in range(MAPPING)
         ]
         for process in processes:
@@ -211,16 +209,14 @@ while True:
 @contextmanager
 def another_program(size: int) -> Iterator[Callable[[], object]]:
     """A program that has a memfd of so many bytes, all in memory, and maps it: what has it give them back."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _ANOTHER, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    with own_daemon.start_python("-c", _ANOTHER, str(size), says=True, hears=True) as process:
         wants, says = process.stdin, process.stdout
         if wants is None or says is None:
             raise TypeError("a pipe was asked for")
         says.readline()
 
         def free() -> None:
-            wants.write(b"\n")
+            wants.write("\n")
             wants.flush()
             says.readline()
 
@@ -246,7 +242,7 @@ print(flush=True)
 
 def measure(stalls: Stalls, size: int, regions: int) -> None:
     """All lines."""
-    stalls.report("nothing", lambda: time.sleep(1.0))
+    stalls.report("nothing", lambda: time.sleep(NOTHING_SECONDS))
     with another_program(size) as free_as_much:
         stalls.report("another program frees as much", free_as_much)
     with lib_usm.connect(stalls.address, name="large") as client, resident(client, size) as region:
@@ -269,7 +265,7 @@ def measure(stalls: Stalls, size: int, regions: int) -> None:
             small.extend(resident(client, REGION_PAGES * PAGE) for _ in range(regions))
 
     stalls.report(f"map {regions} regions", map_many)
-    stalls.report("  nothing, beside them", lambda: time.sleep(1.5))
+    stalls.report("  nothing, beside them", lambda: time.sleep(1.5 * NOTHING_SECONDS))
     with Admin(admin_socket(stalls.admin_address)) as admin:
         stalls.report("  usmctl status", admin.status)
         stalls.report("  usmctl regions", lambda: admin.regions(0))
@@ -287,7 +283,7 @@ def measure_want(stalls: Stalls) -> None:
     """The line of a client that is ended because memory and swap are used up, all of them by its own pages."""
 
     def use_all_up() -> None:
-        with subprocess.Popen([sys.executable, "-c", _GREEDY, stalls.address, str(2 * LITTLE)]) as process:
+        with own_daemon.start_python("-c", _GREEDY, stalls.address, str(2 * LITTLE)) as process:
             process.wait()  # SIGBUS ends it, or the error of a call
 
     stalls.report("a client uses all memory up", use_all_up)
@@ -326,6 +322,7 @@ def measured(mechanism: str, memory: int, regions: int) -> Iterator[tuple[OwnDae
         most_regions = max(regions, 2 * MAPPED, DRAINED_REGIONS) + 1  # a mapper has new ones before the old ones go
         most_sessions = max(SESSIONS, MAPPING, DRAINED) + 2
         text = f"[memory]\nmax_regions = {most_regions}\n[server]\nmax_user_sessions = {most_sessions}\n"
+        text += f"drain_grace = {GRACE_SECONDS}\n"
         config.write_text(text, encoding="utf-8")
         flags: tuple[str, ...] = ("--config", str(config), "--mechanism", mechanism, "--page-size", str(PAGE))
         flags += ("--memory", str(memory))

@@ -44,6 +44,16 @@ def launch(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
 
 
+def start_python(*arguments: str, says: bool = False, hears: bool = False) -> subprocess.Popen[str]:
+    """Start Python with these arguments, for a program beside the daemon. `says`, `hears`: with a pipe for that."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=subprocess.PIPE if hears else None,
+        stdout=subprocess.PIPE if says else None,
+        text=True,
+    )
+
+
 @contextmanager
 def started(command: list[str]) -> Iterator[None]:
     """A process that says `ready` on stderr before the block runs, and gets SIGTERM after it.

@@ -76,7 +76,8 @@ def test_the_stalls_bench_prints_a_line_for_each_thing_that_is_asked_of_many_pag
     ):
         monkeypatch.setattr(stalls, name, value)
     monkeypatch.setattr(stalls, "NEIGHBOUR_SECONDS", 0.01)
-    monkeypatch.setattr(stalls, "TTL_SECONDS", 0.1)
+    for name in ("TTL_SECONDS", "NOTHING_SECONDS", "GRACE_SECONDS"):
+        monkeypatch.setattr(stalls, name, 0.1)
     stalls.run("simulated", 1 << 20, 3)
     lines = capsys.readouterr().out.splitlines()[1:]
     assert [line[2:32].strip() for line in lines] == [
