@@ -41,6 +41,7 @@ struct uffdio_poison {
     int64_t updated;
 };
 #define UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uffdio_poison)
+#define UFFDIO_POISON_MODE_DONTWAKE ((uint64_t)1)
 #endif
 
 static char prefix[300]; /* of what it says */
@@ -118,8 +119,9 @@ static void end(uint64_t page) {
         void *restorer;
         uint64_t mask;
     } action = {0};
+    struct uffdio_range all = {(uintptr_t)usm.base, usm.length};
     struct uffdio_writeprotect unmark = {{page, usm_hardware_page()}, UFFDIO_WRITEPROTECT_MODE_DONTWAKE};
-    struct uffdio_poison poison = {.range = unmark.range};
+    struct uffdio_poison poison = {unmark.range, UFFDIO_POISON_MODE_DONTWAKE, 0};
     uint64_t none = 0;
     long process = USM_RAW3(SYS_getpid, 0, 0, 0);
     say("memory that usmd had is lost, and the program has touched it; it ends (SIGBUS)");
@@ -128,6 +130,11 @@ static void end(uint64_t page) {
        protection, and the kernel poisons only what has none. */
     control(UFFDIO_WRITEPROTECT, &unmark);
     control(UFFDIO_POISON, &poison);
+    /* The signal comes before the wake: a system call that waits for the page fails with EFAULT then, and the program
+       must not go on with that. */
+    USM_RAW3(SYS_kill, process, SIGBUS, 0);
+    control(UFFDIO_WAKE, &all);
+    /* No other thread takes the signal: */
     USM_RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
     USM_RAW3(SYS_tgkill, process, USM_RAW3(SYS_gettid, 0, 0, 0), SIGBUS);
     USM_RAW3(SYS_exit_group, SIGNALLED + SIGBUS, 0, 0); /* the first process of a container has no default action */
