@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from usmd.core.frames import DIRTY, HELD, IS_PRESENT, KEPT, WITHOUT
+from usmd.core.frames import DIRTY, HELD, KEPT
 from usmd.core.holds import end_those_of
 from usmd.core.region import PAGE_BITS
 from usmd.core.victims import MEMORY_MAX, SWEEP
@@ -115,18 +115,13 @@ class BudgetQueue:
         for pages from swap alone, if nothing else helps.
         """
         state, frames = self._state, self._state.frames
-        clean = int.from_bytes(frames.flags.translate(WITHOUT[KEPT | DIRTY | HELD]), "little")
-        present = int.from_bytes(frames.state.translate(IS_PRESENT), "little")
-        marked = (clean & present).to_bytes(frames.count, "little")
-        pfn = marked.find(1)
-        while pfn >= 0:
+        for pfn in frames.present_without(KEPT | DIRTY | HELD):
             region = state.regions.get(frames.page[pfn] >> PAGE_BITS)
             own = region is not None and region.process is process
             if own and pfn not in self._reclaim.passed_over and pfn not in state.recent:
                 self._life.evict(pfn, SWEEP, "it needs no slot, and swap takes no dirty page")
                 state.victims.add(SWEEP, MEMORY_MAX, 1)
                 return True
-            pfn = marked.find(1, pfn + 1)
         return False
 
     def _lacks_a_slot(self, process: Process) -> bool:

@@ -6,6 +6,7 @@ A frame costs 22 bytes here and 12 in `frame_list.FrameLinks`; nothing else grow
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from typing import Final
 
 FREE: Final = 0
@@ -129,6 +130,16 @@ class FrameTable:
         self.free += 1
         if pfn < self._lowest:
             self._lowest = pfn
+
+    def present_without(self, bits: int) -> Iterator[int]:
+        """Frames that are PRESENT without these flags as the first is asked for; `bits` is a key of WITHOUT."""
+        flags = int.from_bytes(self.flags.translate(WITHOUT[bits]), "little")
+        present = int.from_bytes(self.state.translate(IS_PRESENT), "little")
+        marked = (flags & present).to_bytes(self.count, "little")
+        pfn = marked.find(1)
+        while pfn >= 0:
+            yield pfn
+            pfn = marked.find(1, pfn + 1)
 
     def count_state(self, state: int) -> int:
         """Frames in a state."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usmd.core.frames import DIRTY, IS_PRESENT, WITHOUT
+from usmd.core.frames import DIRTY
 from usmd.core.region import NO_MAX, PAGE_BITS
 from usmd.core.work import Kind, Work
 from usmd.errors import InvalidArgument
@@ -66,15 +66,7 @@ class Limits:
         """Pages of a process that count against a `swap_max`, by region."""
         state, frames = self._state, self._state.frames
         found = {region: region.swapped for region in process.regions.values()}
-        clean = int.from_bytes(frames.flags.translate(WITHOUT[DIRTY]), "little")
-        present = int.from_bytes(frames.state.translate(IS_PRESENT), "little")
-        marked = (clean & present).to_bytes(frames.count, "little")
-        pfn = marked.find(1)
-        in_memory = [*state.filling, *state.evicting]
-        while pfn >= 0:
-            in_memory.append(pfn)
-            pfn = marked.find(1, pfn + 1)
-        for pfn in in_memory:
+        for pfn in (*state.filling, *state.evicting, *frames.present_without(DIRTY)):
             region = state.regions.get(frames.page[pfn] >> PAGE_BITS)
             if region is not None and region in found:
                 found[region] += 1

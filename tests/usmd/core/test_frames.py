@@ -13,6 +13,7 @@ from usmd.core.frames import (
     EVICTING,
     FILLING,
     FREE,
+    KEPT,
     NO_PAGE,
     NO_SLOT,
     PRESENT,
@@ -110,3 +111,15 @@ class Allocator(RuleBasedStateMachine):
 
 TestAllocator = Allocator.TestCase
 TestAllocator.settings = steps(20, 40)
+
+
+def test_present_frames_without_some_flags_are_those_as_the_first_is_asked_for():
+    frames = FrameTable(5)
+    for pfn, flags in enumerate((0, DIRTY, KEPT, 0)):
+        frames.take(pfn)
+        frames.state[pfn], frames.flags[pfn] = PRESENT, flags
+    found = frames.present_without(KEPT | DIRTY)
+    assert next(found) == 0
+    frames.state[3] = FILLING
+    assert list(found) == [3]
+    assert list(frames.present_without(DIRTY)) == [0, 2]
