@@ -266,7 +266,6 @@ class UserfaultfdMemory(Mechanism):
             region = self._regions.get(region_id)
             if region is not None:
                 region.residency[reason_at(region.page_count, key & PAGE_MASK)] = reason
-            if region is not None:
                 self._releasing.settle_for(region, (key & PAGE_MASK) * size, size)
             client = self._owner(region_id) if region is None else region.client
             if client is not None and not client.poison(region_id, (key & PAGE_MASK) * size, size):
