@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from enum import StrEnum
 from typing import Any, Final
 
 import typer
@@ -11,11 +12,27 @@ import typer.main
 HELP_OPTIONS: Final = ("-h", "--help")
 
 
+class Format(StrEnum):
+    """The format of an answer."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
 def built(app: typer.Typer) -> Any:  # noqa: ANN401 - typer does not export the class of its commands
-    """All commands of an app, whose help shows no type for an option that takes no value."""
+    """All commands of an app. Their docstrings are their help, which shows no type for an option without a value."""
+    _take_docstrings(app)
     program = typer.main.get_command(app)
     _show_no_types_of_flags(program)
     return program
+
+
+def _take_docstrings(app: typer.Typer) -> None:
+    for command in app.registered_commands:
+        command.help = flowing(command.callback.__doc__ if command.callback else None)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _take_docstrings(group.typer_instance)
 
 
 def _show_no_types_of_flags(command: Any) -> None:  # noqa: ANN401 - as above

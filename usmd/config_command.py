@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -38,7 +37,7 @@ from usmd.cli_options import (
     TraceEventsOption,
     source_of,
 )
-from usmd.command_line import flowing
+from usmd.command_line import Format
 from usmd.config_source import Problem, Setting, Source
 from usmd.errors import ConfigError
 from usmd.text_output import encoding_of, printable, to_json
@@ -71,13 +70,6 @@ What a flag changes:  [bold]usmd config show --config usmd.toml --memory 1GiB --
 
 Exit code: 0, or 2 if it cannot be used.
 """
-
-
-class Format(StrEnum):
-    """The format of an answer."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 FormatOption = Annotated[
@@ -152,10 +144,6 @@ def show_(
         _write_json({"settings": [each._asdict() | {"place": each.place or None} for each in settings]})
     else:
         _show_table(settings)
-
-
-for _command in app.registered_commands:
-    _command.help = flowing(_command.callback.__doc__ if _command.callback else None)
 
 
 def _line(file: Path, problem: Problem) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from usmd.command_line import HELP_OPTIONS, built, flowing
+from usmd.command_line import HELP_OPTIONS, Format, built
 from usmd.ctl import (
     completion,
     debug_command,
@@ -49,7 +49,7 @@ from usmd.ctl.connect import ADDRESS_VARIABLE
 from usmd.ctl.console import make_console
 from usmd.ctl.doctor import diagnose
 from usmd.ctl.doctor_probe import look
-from usmd.ctl.options import AddressOption, Format, FormatOption, ProcessFilter, Shared, chosen_format, sort_option
+from usmd.ctl.options import AddressOption, FormatOption, ProcessFilter, Shared, chosen_format, sort_option
 from usmd.ctl.tables import in_order
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.event_levels import NOTICES
@@ -265,13 +265,6 @@ app.command(epilog=replay_command.EPILOG)(replay_command.replay)
 app.command(epilog=reload_command.EPILOG)(reload_command.reload)
 app.command(epilog=run_command.EPILOG, context_settings={"allow_interspersed_args": False})(run_command.run)
 app.add_typer(debug_command.debug, name="debug")
-
-for _command in (
-    *app.registered_commands,
-    *policy_command.policy.registered_commands,
-    *debug_command.debug.registered_commands,
-):
-    _command.help = flowing(_command.callback.__doc__ if _command.callback else None)
 
 program = built(app)
 """All commands, built once: each call of `app` would build them again."""

@@ -14,10 +14,11 @@ import typer
 from google.protobuf.message import Message
 from rich.console import Console
 
+from usmd.command_line import Format
 from usmd.ctl.as_json import plain, write_document
 from usmd.ctl.connect import Admin, admin_socket
 from usmd.ctl.console import make_console
-from usmd.ctl.options import Format, chosen_format
+from usmd.ctl.options import chosen_format
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command as Ctrl-C does: what it has received is written completely."""

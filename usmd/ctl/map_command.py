@@ -10,12 +10,13 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 
+from usmd.command_line import Format
 from usmd.ctl import memory_map
 from usmd.ctl.as_json import plain, write_document, write_line
 from usmd.ctl.command import connected, until_interrupted
 from usmd.ctl.connect import Admin
 from usmd.ctl.console import can_redraw, make_console
-from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format
+from usmd.ctl.options import AddressOption, FormatOption, chosen_format
 
 EPILOG = "Example: usmctl map --by owner --watch"
 

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 import typer.models
 
+from usmd.command_line import Format
 from usmd.ctl import completion
 from usmd.ctl.connect import ADDRESS_VARIABLE
 from usmd.ctl.tables import Column
-
-
-class Format(StrEnum):
-    """The format of an answer."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ import typer
 from rich.console import Console
 
 from usm_wire.pb.usm.v1 import admin_pb2
+from usmd.command_line import Format
 from usmd.ctl import completion, record_view
 from usmd.ctl.as_json import write_document
 from usmd.ctl.command import ENDING, connected, ended_by
 from usmd.ctl.connect import Stream
-from usmd.ctl.options import AddressOption, Format, FormatOption, chosen_format
+from usmd.ctl.options import AddressOption, FormatOption, chosen_format
 from usmd.ctl.record_view import Summary
 from usmd.errors import InvalidArgument
 from usmd.lab.traces.recording import Recorder

@@ -12,11 +12,12 @@ from typing import Annotated
 
 import typer
 
+from usmd.command_line import Format
 from usmd.ctl import completion, curve_plot, replay_view
 from usmd.ctl.as_json import write_document
 from usmd.ctl.command import FAILED, INTERRUPTED
 from usmd.ctl.console import make_console
-from usmd.ctl.options import Format, FormatOption, chosen_format, listed
+from usmd.ctl.options import FormatOption, chosen_format, listed
 from usmd.ctl.progress import Advance, progress_bar
 from usmd.ctl.replay_arguments import columns_of, frames_of, page_size_of, specifications_of
 from usmd.errors import InvalidArgument

@@ -10,12 +10,13 @@ import typer
 from rich.live import Live
 
 from usm_wire.pb.usm.v1 import admin_pb2
+from usmd.command_line import Format
 from usmd.ctl import completion, shadow_view
 from usmd.ctl.as_json import plain, write_line
 from usmd.ctl.command import connected, until_interrupted
 from usmd.ctl.connect import Stream
 from usmd.ctl.console import can_redraw, make_console
-from usmd.ctl.options import AddressOption, Format, FormatOption, ProcessArgument, chosen_format, listed
+from usmd.ctl.options import AddressOption, FormatOption, ProcessArgument, chosen_format, listed
 from usmd.ctl.targets import absolute_files
 from usmd.errors import InvalidArgument, InvalidSize
 from usmd.policies.registry import several

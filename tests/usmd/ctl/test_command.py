@@ -9,8 +9,9 @@ import pytest
 import typer
 
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
+from usmd.command_line import Format
 from usmd.ctl.command import ENDING, connected, ended_by, listed, show, until_interrupted
-from usmd.ctl.options import Format, Shared
+from usmd.ctl.options import Shared
 
 
 def context(address=None, output=None):

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from usmd.ctl.options import Format, Shared, chosen_format, listed
+from usmd.command_line import Format
+from usmd.ctl.options import Shared, chosen_format, listed
 
 
 @pytest.mark.parametrize(
