@@ -8,22 +8,27 @@ fails and names the budgets that are used up.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from usmd.core.frames import DIRTY, HELD, KEPT
+from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
 from usmd.core.holds import end_those_of
 from usmd.core.region import PAGE_BITS
 from usmd.core.victims import MEMORY_MAX, SWEEP
+from usmd.core.work import Kind, Work
 from usmd.errors import OutOfMemory
 from usmd.sizes import format_size
 
 if TYPE_CHECKING:
     from usmd.core.page_life import PageLife
+    from usmd.core.pages_left import Steps
     from usmd.core.placement import Placement
     from usmd.core.reclaim import Reclaim
     from usmd.core.region import Process, Region
     from usmd.core.state import State
     from usmd.core.waiters import WaitingPage
+
+FRAMES_A_STEP: Final = 16
+"""Frames that a search looks at for what one page costs in other deferred work."""
 
 
 class BudgetQueue:
@@ -35,6 +40,8 @@ class BudgetQueue:
         self._placement = placement
         self._reclaim = reclaim
         self._waiting = placement.over_budget
+        self._searches: dict[int, bool] = {}
+        """By process: whether a search for a page that needs no slot is under way; False: it has found none."""
 
     def take_back(self) -> None:
         """Make each process with a lent frame evict a page for it, as soon as there is a slot for one.
@@ -81,7 +88,7 @@ class BudgetQueue:
                 self._placement.wait_for_memory(first)
             elif not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
                 waiter.came(None)
-        elif self._makes_room(process, len(queue), swap=entry < 0) or (entry < 0 and self._evict_clean(process)):
+        elif self._makes_room(process, len(queue), swap=entry < 0) or (entry < 0 and self._seeks_clean(process)):
             return process.resident < resident  # clean pages went at once
         elif entry < 0 and self._lacks_a_slot(process):
             self._state.budgets.lend(process)
@@ -108,21 +115,42 @@ class BudgetQueue:
             return True
         return end_those_of(process, state, self._life) and reclaim.from_process(process, wanted, MEMORY_MAX) > 0
 
-    def _evict_clean(self, process: Process) -> bool:
-        """Evict one page of a process that needs no slot; returns whether there was one.
+    def _seeks_clean(self, process: Process) -> bool:
+        """Whether a page of a process that needs no slot is looked for, to be evicted.
 
-        Policies and the sweep look at `scan_limit` pages, which may all be dirty. This looks at all frames, so it is
-        for pages from swap alone, if nothing else helps.
+        Policies and the sweep look at `scan_limit` pages, which may all be dirty. This looks at all frames, in parts,
+        so it is for pages from swap alone, if nothing else helps.
         """
-        state, frames = self._state, self._state.frames
-        for pfn in frames.present_without(KEPT | DIRTY | HELD):
+        under_way = self._searches.get(process.process_id)
+        if under_way is None and self._state.budgets.clean(process) > 0:
+            under_way = self._searches[process.process_id] = True
+            self._state.work.add(Work(Kind.SEARCH, process, steps=self._search(process)))
+        elif under_way is False:
+            del self._searches[process.process_id]
+        return under_way or False
+
+    def _search(self, process: Process) -> Steps:
+        """Evict a page of a process that needs no slot, for the faults that wait; they are served after each part."""
+        state, frames, number = self._state, self._state.frames, process.process_id
+        none_found = False
+        for looked, pfn in enumerate(frames.present_without(KEPT | DIRTY | HELD), 1):
+            if looked % FRAMES_A_STEP == 0:
+                yield True
+            if number not in self._waiting:
+                break
             region = state.regions.get(frames.page[pfn] >> PAGE_BITS)
             own = region is not None and region.process is process
-            if own and pfn not in self._reclaim.passed_over and pfn not in state.recent:
+            goes = frames.state[pfn] == PRESENT and not frames.flags[pfn] & (KEPT | DIRTY | HELD)
+            if own and goes and pfn not in self._reclaim.passed_over and pfn not in state.recent:
                 self._life.evict(pfn, SWEEP, "it needs no slot, and swap takes no dirty page")
                 state.victims.add(SWEEP, MEMORY_MAX, 1)
-                return True
-        return False
+                break
+        else:
+            none_found = number in self._waiting
+        if none_found:
+            self._searches[number] = False
+        else:
+            del self._searches[number]
 
     def _lacks_a_slot(self, process: Process) -> bool:
         """Whether pages of a process stay only because swap takes none, and no frame is lent to it yet."""
@@ -164,3 +192,5 @@ class BudgetQueue:
         queue.extend(kept)
         if not kept:
             del self._waiting[process.process_id]
+            if not self._searches.get(process.process_id, True):
+                del self._searches[process.process_id]

@@ -71,17 +71,11 @@ class Budgets:
         if process.resident > memory_max:
             self.lend(process, process.resident - memory_max + 1)
 
-    def change_swap_max(self, process: Process, swap_max: int, stored: dict[Region, int]) -> None:
-        """Give a live process another `swap_max`, which is not below what it has.
-
-        `stored`: its pages that count, by region.
-        """
+    def change_swap_max(self, process: Process, swap_max: int) -> None:
+        """Give a live process another `swap_max`, which is not below what it has."""
         full = self.is_full(process)
         self.limited += (swap_max != NO_MAX) - (process.swap_max != NO_MAX)
         process.swap_max = swap_max
-        for region in process.regions.values():
-            region.stored = stored.get(region, 0)
-        process.stored = sum(stored.values())
         self.full += self.is_full(process) - full
         process.absent_max = process.memory_max - self.is_full(process)
 
@@ -118,12 +112,13 @@ class Budgets:
         return process.swap_max - process.stored
 
     def charge(self, region: Region, change: int) -> None:
-        """A page of a region begins (1) or ceases (-1) to count against the `swap_max` of its process, if any."""
-        process = region.process
-        if process.swap_max == NO_MAX or region.gone is not None:
-            return
-        region.stored += change
-        self._count(process, change)
+        """Pages of a region begin (above 0) or cease (below 0) to count against the `swap_max` of its process.
+
+        They are counted without a `swap_max` as well, so that a process can be given one at any time.
+        """
+        if region.gone is None:
+            region.stored += change
+            self._count(region.process, change)
 
     def gone(self, process: Process, stored: int) -> None:
         """Regions of a process are gone: their `stored` pages no longer count."""
@@ -131,6 +126,9 @@ class Budgets:
             self._count(process, -stored)
 
     def _count(self, process: Process, change: int) -> None:
+        if process.swap_max == NO_MAX:
+            process.stored += change
+            return
         before = self.is_full(process)
         process.stored += change
         full = self.is_full(process)
@@ -150,9 +148,14 @@ class Budgets:
         in_memory = process.stored - _swapped(process)
         return max(process.resident - in_memory - process.unevictable - process.pinned, 0)
 
+    @staticmethod
+    def clean(process: Process) -> int:
+        """Pages of a process in memory that need no slot to be evicted, while none of its pages is being filled."""
+        return process.stored - _swapped(process) - process.leaving
+
     def gives_nothing(self, process: Process) -> bool:
         """Whether a process is at its `swap_max`, and all its pages in memory are dirty or on their way out."""
-        return process.stored >= process.swap_max and process.stored - _swapped(process) <= process.leaving
+        return process.stored >= process.swap_max and self.clean(process) <= 0
 
     @staticmethod
     def swap_in_words(process: Process, page_size: int) -> str:

@@ -197,7 +197,8 @@ class InstantCore(Core):
         """
         policies = process.policies
         on_miss, on_evict, on_fill = policies.on_miss, policies.on_evict, policies.on_fill
-        unusual = process.evictions.maxlen or self.state.budgets.limited or policies.hands_over
+        budgets = self.state.budgets
+        unusual = process.evictions.maxlen or budgets.limited or policies.hands_over
         if unusual or on_evict is None or on_fill is None:
             return None, lambda: None
         frames, counters = self._frames, process.counters
@@ -207,11 +208,11 @@ class InstantCore(Core):
         entry_after, free_slot = cast("InstantLife", self.life).entry_after, self.life.free_slot
         first_victim, raised = policies.first_victim, policies.raised
         listed, leave_list = self.state.links.owner, self.state.links.release
-        minor = major = 0
+        minor = major = freed = 0
         ends = [0, 0, 0]
 
         def exchange(page: int, write: bool) -> None:
-            nonlocal minor, major, on_miss
+            nonlocal minor, major, freed, on_miss
             if on_miss is not None:
                 try:
                     on_miss(first_key + page)
@@ -245,6 +246,7 @@ class InstantCore(Core):
                 major += 1
                 region.swapped -= 1
                 if write:
+                    freed += 1
                     free_slot(-entry - 1)
                     discards.clear()
                 slots[pfn] = NO_SLOT if write else -entry - 1
@@ -271,6 +273,7 @@ class InstantCore(Core):
             counters.swap_ins += major
             for end, times in enumerate(ends):
                 counters.count_end(end, times)
+            budgets.charge(region, ends[ENDS_WRITTEN] - freed)
             counters.evictions += minor + major
             region.evictions += minor + major
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usmd.core.frames import DIRTY
-from usmd.core.region import NO_MAX, PAGE_BITS
+from usmd.core.region import NO_MAX
 from usmd.core.work import Kind, Work
 from usmd.errors import InvalidArgument
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from usmd.core.budget_queue import BudgetQueue
     from usmd.core.events import SetLimits
     from usmd.core.pages_left import Steps
-    from usmd.core.region import Process, Region
+    from usmd.core.region import Process
     from usmd.core.state import State
 
 
@@ -36,14 +35,12 @@ class Limits:
         state.guarantees.check(event.memory_min, event.memory_weight, event.memory_max, process)
         swap_max = NO_MAX if event.swap_max is None else event.swap_max
         if swap_max != process.swap_max:
-            stored = {} if swap_max == NO_MAX else self._stored(process)
-            count = sum(stored.values())
-            if count > swap_max:
+            if process.stored > swap_max:
                 raise InvalidArgument(
-                    f"swap_max of {swap_max} pages; allowed are {count} and more, because {process.name} has so many "
+                    f"swap_max of {swap_max} pages; allowed are {process.stored} and more, because {process.name} has so many "
                     "pages in swap, or in memory with a slot, and they have nowhere to go"
                 )
-            state.budgets.change_swap_max(process, swap_max, stored)
+            state.budgets.change_swap_max(process, swap_max)
         state.guarantees.set(process, event.memory_min, event.memory_weight)
         memory_max = NO_MAX if event.memory_max is None else event.memory_max
         if memory_max != process.memory_max:
@@ -61,16 +58,6 @@ class Limits:
                 "swap_max": "none" if event.swap_max is None else str(event.swap_max),
             },
         )
-
-    def _stored(self, process: Process) -> dict[Region, int]:
-        """Pages of a process that count against a `swap_max`, by region."""
-        state, frames = self._state, self._state.frames
-        found = {region: region.swapped for region in process.regions.values()}
-        for pfn in (*state.filling, *state.evicting, *frames.present_without(DIRTY)):
-            region = state.regions.get(frames.page[pfn] >> PAGE_BITS)
-            if region is not None and region in found:
-                found[region] += 1
-        return found
 
     def _shrink(self, process: Process) -> Steps:
         """Evict pages of a process until it is within its `memory_max`, or can give none now.

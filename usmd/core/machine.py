@@ -114,6 +114,7 @@ class Core:
             Kind.HAND_OVER: one_by_one,
             Kind.NOTE: one_by_one,
             Kind.SHRINK: one_by_one,
+            Kind.SEARCH: one_by_one,
             Kind.WINDOW: self.windows.part,
             Kind.NOTIFY: self.state.waits.part,
         }

@@ -47,8 +47,7 @@ class PageSteps(Rights):
         if reference != NO_SLOT:
             frames.slot[pfn] = NO_SLOT
             self.free_slot(reference)
-            if self._state.budgets.limited:
-                self._state.budgets.charge(self._state.regions[frames.page[pfn] >> PAGE_BITS], -1)
+            self._state.budgets.charge(self._state.regions[frames.page[pfn] >> PAGE_BITS], -1)
 
     def came_along(self, region: Region, page: int) -> None:
         """A page has a frame because of a fault on another page, or of WILLNEED: no touch of it is known yet."""

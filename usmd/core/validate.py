@@ -362,7 +362,7 @@ def _budgets(copy: Snapshot) -> Iterator[Step]:
                 f"process {process.process_id} has {process.resident} pages in memory, its memory_max is "
                 f"{process.memory_max}, and {process.lent} are lent to it"
             )
-    for process in limited:
+    for process in copy.processes.values():
         stored = 0
         for region in [copy.regions[each] for each in process.regions if each in copy.regions]:
             in_region = 0

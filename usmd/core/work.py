@@ -49,6 +49,8 @@ class Kind(Enum):
     """Notes the pages in memory of a process that is sampled from now on."""
     SHRINK = "shrink"
     """Evicts pages of a process above its new `memory_max`."""
+    SEARCH = "search"
+    """Looks for a page of a process at its `memory_max` that needs no slot."""
     WINDOW = "window"
     """Brings in the rest of a window that is too large for one event."""
 

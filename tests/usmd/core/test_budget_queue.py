@@ -8,7 +8,7 @@ from tests.support.budgeted import DATA, evictions, shell_of
 from tests.support.examples import examples
 from tests.support.real_shell import DONE, SIGBUS, RealShell
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core import commands, events, work
+from usmd.core import budget_queue, commands, events, work
 from usmd.core.hints import parse_hint
 from usmd.core.validate import violations
 from usmd.errors import InvalidArgument, OutOfMemory
@@ -94,6 +94,68 @@ def test_a_page_whose_process_is_at_its_end_when_memory_is_free_at_last_does_not
     assert len(shell.core.waiting) == 2
     shell.do_work()
     assert [type(each) for each in shell.outcomes[process]] == [commands.Allocated] * 2 + [commands.Failed]
+
+
+def searching(monkeypatch, *, pin=False):
+    """A hog at its end whose clean page is behind those of a neighbour and its own dirty ones; a fault on page 1."""
+    monkeypatch.setattr(budget_queue, "FRAMES_A_STEP", 1)
+    monkeypatch.setattr(work, "PAGES_AN_EVENT", 8)
+    shell = Shell(make_core(frames=64, devices=(("swap0", 34),), scan_limit=1))
+    process, other = shell.attach("hog", memory_max=8), shell.attach("neighbour")
+    region, kept = shell.map(process, 16), shell.map(other, 32)
+    for page in range(32):
+        shell.put(other, kept, page, DATA)
+    shell.evict(other, kept, 0, 32)
+    assert all(shell.get(other, kept, page) == DATA for page in range(32))
+    for page in range(10):
+        shell.put(process, region, page, DATA)
+    assert shell.core.state.swap.free == 0
+    assert shell.get(process, region, 0) == DATA
+    for page in range(2, 10):
+        shell.load(process, region, page)
+    if pin:
+        shell.do(events.Pin(process, region, 0, 1))
+    shell.hold_go_on = True
+    shell.outcomes[process].clear()
+    shell.do(events.Faults(process, [events.FaultRequest(1, region, 1, 1, False)]))
+    return shell, process, region
+
+
+def test_a_page_that_needs_no_slot_is_looked_for_in_parts_and_goes(monkeypatch):
+    shell, process, region = searching(monkeypatch)
+    for _ in range(4):
+        assert not shell.outcomes[process]
+        shell.do_work()
+        assert violations(shell.core) == []
+    assert [type(each) for each in shell.outcomes[process]] == [commands.Allocated]
+    assert shell.state_of(region, 0) == "SWAPPED"
+    shell.hold_go_on = False
+    assert [shell.get(process, region, page) for page in range(10)] == [DATA] * 10
+
+
+def test_when_none_can_go_the_fault_fails_and_the_next_one_looks_again(monkeypatch):
+    shell, process, region = searching(monkeypatch, pin=True)
+    shell.hold_go_on = False
+    shell.do_work()
+    (failed,) = shell.outcomes[process]
+    assert isinstance(failed.error, OutOfMemory)
+    shell.do(events.Unpin(process, region, 0, 1))
+    assert shell.get(process, region, 1) == DATA
+    assert violations(shell.core) == []
+
+
+@pytest.mark.parametrize("end", [events.Detach(1, ""), events.Unmap(1, 1)])
+def test_a_search_for_faults_that_are_gone_ends_and_evicts_nothing(monkeypatch, end):
+    shell, process, region = searching(monkeypatch)
+    counters = shell.core.state.processes[process].counters
+    before = counters.evictions
+    assert (process, region) == (1, 1)
+    shell.do(end)
+    shell.hold_go_on = False
+    shell.do_work()
+    assert not shell.core.state.work.queue
+    assert counters.evictions == before
+    assert violations(shell.core) == []
 
 
 def test_threads_of_a_process_at_its_end_go_on_or_are_told():

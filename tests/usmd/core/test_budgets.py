@@ -158,14 +158,15 @@ def test_what_can_go_of_a_process_at_its_swap_max_is_clean():
     assert view.evictable(app.region.table[0] - 1)
 
 
-def test_without_a_swap_max_nothing_is_counted():
+def test_without_a_swap_max_pages_are_counted_and_nothing_is_full():
     budgets, process = Budgets(), Process(1, "app", None, None, None)
     budgets.begin(process, 3, None)
     region = Region(1, process, 0, PAGE, PAGE, "")
-    budgets.charge(region, 1)
+    budgets.charge(region, 2)
+    assert (process.stored, region.stored, budgets.limited, budgets.full) == (2, 2, 0, 0)
     budgets.gone(process, region.stored)
     budgets.end(process)
-    assert (process.stored, region.stored, budgets.limited, budgets.full) == (0, 0, 0, 0)
+    assert (process.stored, budgets.limited, budgets.full) == (0, 0, 0)
     assert (process.memory_max, process.absent_max, process.swap_max) == (3, 3, NO_MAX)
     assert not budgets.gives_nothing(process)
     assert budgets.stuck(process) == 0

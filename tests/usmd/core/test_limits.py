@@ -88,7 +88,7 @@ def test_a_swap_max_counts_what_the_process_has_there_and_may_not_be_less():
     app.check()
     assert app.process.stored == 6
     app.limit(memory_max=30)
-    assert (app.process.stored, app.process.absent_max, app.shell.core.state.budgets.limited) == (0, 30, 0)
+    assert (app.process.stored, app.process.absent_max, app.shell.core.state.budgets.limited) == (6, 30, 0)
 
 
 def test_a_guarantee_is_given_and_taken():
