@@ -37,8 +37,8 @@ class Limits:
         if swap_max != process.swap_max:
             if process.stored > swap_max:
                 raise InvalidArgument(
-                    f"swap_max of {swap_max} pages; allowed are {process.stored} and more, because {process.name} has so many "
-                    "pages in swap, or in memory with a slot, and they have nowhere to go"
+                    f"swap_max of {swap_max} pages; allowed are {process.stored} and more, because {process.name} has "
+                    "so many pages in swap, or in memory with a slot, and they have nowhere to go"
                 )
             state.budgets.change_swap_max(process, swap_max)
         state.guarantees.set(process, event.memory_min, event.memory_weight)

@@ -92,7 +92,7 @@ class Reclaim:
         of its own, also below its guarantee. `swap`: its page comes from swap.
 
         If nothing can go while I/O is in flight, it rests, because the I/O will free frames. Without any I/O all holds
-        end and every frame is looked at, before the oom policy is asked.
+        end, and every frame is looked at if counts say that a page may go, before the oom policy is asked.
         """
         state = self._state
         wanted = min(wanted, state.settings.reclaim_batch)
@@ -106,9 +106,21 @@ class Reclaim:
         elif begun == 0 and self.passed_over.may_try and self.slots.something_could_go():
             end_all(state, self._life)
             self.passed_over.try_refused_again()
-            begun = self.evict(wanted) or self._sweep(None, wanted, state.frames.count, WAITING_FAULT)
-            begun = begun or self._from_itself(first, own, wanted, state.frames.count)
+            begun = self.evict(wanted)
+            if begun == 0 and any(map(self._may_give, state.processes.values())):
+                begun = self._sweep(None, wanted, state.frames.count, WAITING_FAULT)
+            if begun == 0 and self._has_some(first):
+                begun = self._from_itself(first, own, wanted, state.frames.count)
         return begun
+
+    def _may_give(self, process: Process) -> bool:
+        """Whether a process may lose a page to others, as far as counts tell."""
+        return (not process.memory_min or self._givers.most(process) > 0) and self._has_some(process)
+
+    def _has_some(self, process: Process) -> bool:
+        """Whether a process has a page that may go, as far as counts tell."""
+        some = process.resident > max(process.unevictable, process.pinned)
+        return some and (self.slots.of(process) > 0 or self._state.budgets.clean(process) > 0)
 
     def _rest(self) -> None:
         self._idle_until = self._state.now + self._state.settings.reclaim_rest

@@ -107,6 +107,22 @@ def test_a_process_at_its_guarantee_gives_no_page_to_another():
     assert owner.process.resident >= 6
 
 
+def test_frames_that_a_guarantee_keeps_are_not_looked_at_one_by_one_when_a_fault_finds_no_memory():
+    shell = Shell(make_core(frames=32, devices=(("swap0", 8),), scan_limit=1))
+    owner, hog = App(shell, memory_min=8), App(shell)
+    owner.fill(8)
+    shell.evict(owner.process_id, owner.region, 0, 8)
+    owner.check()
+    hog.fill()
+    assert shell.core.state.swap.free == 0
+    for _ in range(3):
+        shell.core.reclaim._hand = 0
+        assert hog.fill(1) == 0
+        assert shell.core.reclaim._hand < 8, "the sweep went over all frames of the owner"
+    owner.check()
+    hog.check()
+
+
 def test_faults_of_a_process_that_is_given_a_guarantee_in_full_memory_take_from_others():
     shell = Shell(make_core(frames=16))
     hog = App(shell)
