@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from usmd.core.counters import Counters
 from usmd.core.frames import (
     DIRTY,
     EVICTING,
@@ -28,10 +29,12 @@ from usmd.errors import NotFound
 
 if TYPE_CHECKING:
     from usmd.core.machine import Core
+    from usmd.core.state import State
 
 _OWNER_SAMPLES = 16
 FRAMES_A_PART: Final = 1 << 16
 """Frames that are counted in a tenth of a millisecond."""
+PROCESSES_A_PART: Final = 64
 PAGES_A_PART: Final = 512
 """Pages of a hint's range that are looked up at a time."""
 
@@ -111,14 +114,31 @@ def dirty_frames(core: Core) -> Iterator[int]:
         yield flags[first : first + FRAMES_A_PART].translate(_HAS[DIRTY]).count(1)
 
 
-def hint_ranges(core: Core, process: Process | None) -> list[tuple[Region, HintRange]]:
-    """Hints in force, of one process or of all, by region and page."""
-    return [
-        (region, found)
-        for region in core.state.regions.values()
-        if region.gone is None and (process is None or region.process is process)
-        for found in region.hints
-    ]
+class Totals:
+    """Counters of the daemon: of all processes, ended ones included, added up in parts.
+
+    A process that ends meanwhile is in the list, and not yet in the sum of those that have ended. One that begins
+    meanwhile is in the next sum. So no count falls from one sum to the next.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.counters = Counters()
+        self.counters.add(state.ended_counters)
+        self.processes = list(state.processes.values())
+
+    def steps(self) -> Iterator[None]:
+        """Add up."""
+        for number, process in enumerate(self.processes):
+            self.counters.add(process.counters)
+            if number % PROCESSES_A_PART == PROCESSES_A_PART - 1:
+                yield None
+
+
+def hint_ranges(core: Core, process: Process | None) -> Iterator[list[tuple[Region, HintRange]]]:
+    """Hints in force, of one process or of all, region by region. Regions that go meanwhile are left out."""
+    regions = core.state.regions if process is None else process.regions
+    for region in list(regions.values()):
+        yield [] if region.gone is not None else [(region, found) for found in region.hints]
 
 
 class HintReport(msgspec.Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.core import report
 from usmd.core.guard import NO_POLICY
@@ -71,13 +73,8 @@ class AdminMessages:
             along_unused_pages=region.along_unused,
         )
 
-    def policy(self, kind: str, name: str) -> admin_pb2.Policy:
+    def policy(self, kind: str, name: str, users: Sequence[Process]) -> admin_pb2.Policy:
         """A policy, with the processes that use it."""
-        users = [
-            process
-            for process in self._core.state.processes.values()
-            if registry.parse(process.policies.specifications[kind])[0] == name
-        ]
         return admin_pb2.Policy(
             kind=kind,
             name=name,

@@ -93,9 +93,12 @@ class AdminService:
     async def GetStatus(  # noqa: N802
         self, request: admin_pb2.GetStatusRequest, context: Context
     ) -> admin_pb2.GetStatusResponse:
-        """State of the daemon at one moment, except the dirty frames, which are counted in parts before."""
+        """State of the daemon at one moment, except dirty frames and counters, which are added up in parts before."""
         del request, context
         dirty = sum([part async for part in in_parts(report.dirty_frames(self._core), 1)])
+        totals = report.Totals(self._core.state)
+        async for _ in in_parts(totals.steps(), 1):
+            pass
         state, cost = self._core.state, self._engine.sampling_cost
         frames, filling, evicting = state.frames, len(state.filling), len(state.evicting)
         devices = [self._messages.swap_device(queue) for queue in self._engine.queues]
@@ -130,7 +133,7 @@ class AdminService:
             free_swap_slots=state.swap.free,
             swap_capacity_bytes=sum(device.capacity_bytes for device in devices),
             swap_held_bytes=sum(device.held_bytes for device in devices),
-            counters=state.totals().as_dict(),
+            counters=totals.counters.as_dict(),
             latencies=latencies(self._engine),
         )
 
@@ -169,13 +172,23 @@ class AdminService:
     async def ListPolicies(  # noqa: N802
         self, request: admin_pb2.ListPoliciesRequest, context: Context
     ) -> admin_pb2.ListPoliciesResponse:
-        """Policies by kind and name."""
+        """Policies by kind and name. Processes are gone over in parts: one that ends meanwhile is left out."""
         del request, context
+        processes = self._core.state.processes
+        users: dict[tuple[str, str], list[Process]] = {}
+        of_processes = []
+        async for process in in_parts(list(processes.values()), cost=lambda _process: 8):
+            if process.process_id in processes:
+                of_processes.append(self._messages.process_policies(process))
+                for kind, specification in process.policies.specifications.items():
+                    users.setdefault((kind, registry.parse(specification)[0]), []).append(process)
         return admin_pb2.ListPoliciesResponse(
             policies=[
-                self._messages.policy(kind, name) for kind, table in registry.TABLES.items() for name in sorted(table)
+                self._messages.policy(kind, name, users.get((kind, name), ()))
+                for kind, table in registry.TABLES.items()
+                for name in sorted(table)
             ],
-            processes=[self._messages.process_policies(process) for process in self._core.state.processes.values()],
+            processes=of_processes,
         )
 
     async def SetPolicy(  # noqa: N802
@@ -227,7 +240,8 @@ class AdminService:
         """Hints in force, by region and page."""
         del context
         process = self._core.state.process(request.process_id) if request.process_id else None
-        ranges = report.hint_ranges(self._core, process)
+        by_region = in_parts(report.hint_ranges(self._core, process), cost=lambda ranges: 1 + len(ranges))
+        ranges = [each async for found in by_region for each in found]
         page, token = paginate(ranges, request.page_size, request.page_token)
         state = self._core.state
         return admin_pb2.ListHintsResponse(

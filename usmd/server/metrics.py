@@ -1,19 +1,17 @@
 """The metrics of a daemon, read from what it counts anyway when a scraper asks. docs/operating.md lists them.
 
 `Metrics.steps` is work in steps of a bounded size, between which the loop has its turn. So two families may be of
-moments some milliseconds apart, but each is of one moment, and a counter never falls: `Totals` sees to that.
+moments some milliseconds apart, but each is of one moment, and a counter never falls: `report.Totals` sees to that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
 
 from prometheus_client.metrics_core import CounterMetricFamily, InfoMetricFamily, Metric
 
 from usmd.compiled import BUILD
-from usmd.core.counters import Counters
-from usmd.core.state import State
+from usmd.core.report import Totals
 from usmd.server import core_metrics, device_metrics
 from usmd.server.engine import Engine
 from usmd.server.latency import Histogram
@@ -21,28 +19,6 @@ from usmd.server.metric_families import counter, gauge
 from usmd.server.own_facts import own_facts, started
 from usmd.server.process_metrics import process_metrics
 from usmd.version import VERSION
-
-PROCESSES_A_STEP: Final = 64
-
-
-class Totals:
-    """Counters of the daemon: of all processes, ended ones included, added up in steps.
-
-    A process that ends meanwhile is in the list, and not yet in the sum of those that have ended. One that begins
-    meanwhile is in the next sum. So no count falls from one sum to the next.
-    """
-
-    def __init__(self, state: State) -> None:
-        self.counters = Counters()
-        self.counters.add(state.ended_counters)
-        self.processes = list(state.processes.values())
-
-    def steps(self) -> Iterator[None]:
-        """Add up."""
-        for number, process in enumerate(self.processes):
-            self.counters.add(process.counters)
-            if number % PROCESSES_A_STEP == PROCESSES_A_STEP - 1:
-                yield None
 
 
 class Metrics:

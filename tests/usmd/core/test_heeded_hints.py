@@ -1,5 +1,7 @@
 """Hints that no policy of the process acts on are named, and none that one may act on."""
 
+from itertools import chain
+
 import pytest
 
 from tests.support.shell import Shell, make_core
@@ -60,7 +62,7 @@ def unheeded(text, alloc="first_fit", evict="lru", cond="none"):
     answer = shell.do(events.SetHint(process, region, 0, None, parse_hint(text)))
     assert isinstance(answer, commands.HintSet)
     core = shell.core
-    reported = [hint_report(*each, ()).unheeded for each in hint_ranges(core, None)]
+    reported = [hint_report(*each, ()).unheeded for each in chain(*hint_ranges(core, None))]
     assert reported in ([list(answer.unheeded)], [])
     return list(answer.unheeded)
 

@@ -1,8 +1,10 @@
 """Reports for operators: cells, hints, and all that is known of a page in every state."""
 
+from itertools import chain
+
 import pytest
 
-from tests.support.shell import Shell, make_core
+from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events, report
 from usmd.core.swap_map import SLOT_BITS
 from usmd.errors import NotFound
@@ -118,6 +120,33 @@ def test_a_region_counts_the_pages_that_are_in_swap_only(shell):
     assert shell.core.state.swap.slots - shell.core.state.swap.free == 3
 
 
+# Counters
+
+
+def test_no_count_falls_while_processes_end_and_begin_in_the_middle_of_a_sum(monkeypatch):
+    monkeypatch.setattr(report, "PROCESSES_A_PART", 1)
+    shell = Shell(make_core(frames=16))
+
+    def begin():
+        process = shell.attach()
+        region = shell.map(process, 2)
+        shell.put(process, region, 0, b"x" * PAGE)
+        return process
+
+    first = [begin() for _ in range(3)]
+    counted = []
+    for ending in [*first, None]:
+        totals = report.Totals(shell.core.state)
+        steps = totals.steps()
+        next(steps, None)
+        if ending is not None:
+            shell.do(events.Detach(ending, "bye"))
+            begin()
+        assert list(steps) == [None] * (len(totals.processes) - 1)
+        counted.append(totals.counters.zero_fills)
+    assert counted == [3, 4, 5, 6]
+
+
 # Hints
 
 
@@ -129,10 +158,10 @@ def test_hints_are_listed_of_one_process_or_of_all_with_what_they_cover_now(shel
     shell.hint(one, first, "PRIORITY=LOW", 0, 1)
     shell.hint(two, second, "PRIORITY=HIGH")
     state = shell.core.state
-    mine = [hinted(shell, *each) for each in report.hint_ranges(shell.core, state.processes[one])]
+    mine = [hinted(shell, *each) for each in chain(*report.hint_ranges(shell.core, state.processes[one]))]
     assert [(each.region_id, each.range.first, each.range.end) for each in mine] == [(first, 0, 1), (first, 2, 4)]
     assert [(each.process_id, each.resident, each.unevictable) for each in mine] == [(one, 1, 0), (one, 1, 1)]
-    everyone = report.hint_ranges(shell.core, None)
+    everyone = chain(*report.hint_ranges(shell.core, None))
     assert [region.region_id for region, _ in everyone] == [first, first, second]
 
 
@@ -144,7 +173,7 @@ def test_a_long_range_is_counted_in_parts(shell, monkeypatch):
     shell.hint(process, region, "EVICTION=DENY", 99, 1)
     for page in (0, 50, 97, 99):
         shell.fault(process, region, page)
-    (low, _) = report.hint_ranges(shell.core, None)
+    (low, _) = chain(*report.hint_ranges(shell.core, None))
     assert len(list(report.hinted_frames(shell.core, *low))) >= 3
     assert (hinted(shell, *low).resident, hinted(shell, *low).unevictable) == (3, 0)
 

@@ -18,10 +18,10 @@ def messages(bench):
 def test_a_policy_counts_its_users_and_is_the_default_whatever_its_parameters():
     bench = Bench()
     made, _ = messages(bench)
-    fifo = made.policy("evict", "fifo")
+    fifo = made.policy("evict", "fifo", [bench.engine.core.state.processes[bench.process]])
     assert (list(fifo.process_ids), fifo.is_default, fifo.errors) == ([bench.process], False, 0)
-    assert made.policy("evict", "hint_aware").is_default
-    assert made.policy("alloc", "first_fit").summary
+    assert made.policy("evict", "hint_aware", ()).is_default
+    assert made.policy("alloc", "first_fit", ()).summary
 
 
 def test_the_policies_of_a_process_come_with_the_change_that_brought_them():

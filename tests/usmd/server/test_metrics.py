@@ -2,12 +2,9 @@
 
 import asyncio
 
-from tests.support.shell import PAGE, Shell, make_core
 from tests.usmd.server.test_core_metrics import samples
 from tests.usmd.server.test_engine import Bench
-from usmd.core import events
-from usmd.server import metrics as module
-from usmd.server.metrics import Metrics, Totals
+from usmd.server.metrics import Metrics
 
 
 def with_metrics(test):
@@ -47,27 +44,3 @@ def test_the_daemon_says_what_it_is_and_what_scrapes_and_reloads_have_been():
         assert 0 < found["usmd_own_memory_bytes"][()] < found["process_resident_memory_bytes"][()]
 
     with_metrics(test)
-
-
-def test_no_count_falls_while_processes_end_and_begin_in_the_middle_of_a_sum(monkeypatch):
-    monkeypatch.setattr(module, "PROCESSES_A_STEP", 1)
-    shell = Shell(make_core(frames=16))
-
-    def begin():
-        process = shell.attach()
-        region = shell.map(process, 2)
-        shell.put(process, region, 0, b"x" * PAGE)
-        return process
-
-    first = [begin() for _ in range(3)]
-    counted = []
-    for ending in [*first, None]:
-        totals = Totals(shell.core.state)
-        steps = totals.steps()
-        next(steps, None)
-        if ending is not None:
-            shell.do(events.Detach(ending, "bye"))
-            begin()
-        assert list(steps) == [None] * (len(totals.processes) - 1)
-        counted.append(totals.counters.zero_fills)
-    assert counted == [3, 4, 5, 6]
