@@ -7,7 +7,7 @@ from usmd.core.hints import parse_hint
 from usmd.server.admin_messages import AdminMessages
 from usmd.server.policy_changes import PolicyChanges
 
-DEFAULTS = {"alloc": "first_fit", "evict": "hint_aware(fallback=lru)", "oom": "refuse"}
+DEFAULTS = {"alloc": "first_fit", "evict": "hint_aware(fallback=lru)", "oom": "refuse", "cond": "none"}
 
 
 def messages(bench):

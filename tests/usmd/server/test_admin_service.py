@@ -14,6 +14,7 @@ from tests.usmd.server.test_engine import Bench
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usm_wire.pb.usm.v1 import client_pb2
 from usmd.core import events
+from usmd.core.hints import parse_hint
 from usmd.errors import ConfigError, InvalidArgument
 from usmd.server.admin_service import MAX_PAGE, AdminService, paginate
 from usmd.server.pauses import ITEMS_A_PART
@@ -136,6 +137,37 @@ def test_very_many_regions_are_listed_in_parts_and_one_that_goes_meanwhile_is_le
         answer = await service.ListRegions(pb.ListRegionsRequest(), None)
         assert [each.region_id for each in answer.regions] == regions[:-1]
         assert parts[:3] == [ITEMS_A_PART, 2 * ITEMS_A_PART, 3 * ITEMS_A_PART]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("method", "field"), [
+    ("ListPolicies", "processes"), ("ListProcesses", "processes"), ("ListHints", "hint_ranges"), ("GetStatus", None),
+])  # fmt: skip
+def test_answers_about_very_many_processes_are_made_in_parts_and_leave_out_what_goes_meanwhile(method, field):
+    async def main():
+        bench = Bench()
+        service, engine = service_of(bench), bench.engine
+        more = [engine.submit(events.Attach("app", "first_fit", "lru", "refuse")).process_id for _ in range(200)]
+        for process in more:
+            region = engine.map(events.Map(process, PAGE, "")).region_id
+            engine.submit(events.SetHint(process, region, 0, None, parse_hint("PRIORITY=LOW")))
+        turns = 0
+
+        def beat():
+            nonlocal turns
+            turns += 1
+            if turns == 1 and field is not None:
+                engine.submit(events.Detach(more[-1], "bye"))
+            loop.call_soon(beat)
+
+        loop = asyncio.get_running_loop()
+        loop.call_soon(beat)
+        answer = await getattr(service, method)(getattr(pb, f"{method}Request")(), None)
+        assert turns > 2
+        if field is not None:
+            found = {each.process_id for each in getattr(answer, field)} - {bench.process}
+            assert found == set(more[:-1])
 
     asyncio.run(main())
 
