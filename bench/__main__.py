@@ -1,10 +1,10 @@
-"""`python -m bench [NAME …]`: runs all benchmarks, or those named."""
+"""Runs all benchmarks, or those named."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
-import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -53,10 +53,16 @@ BENCHES: Final[dict[str, Callable[[], None]]] = {
 
 def main() -> None:
     """Print the machine, then run the benchmarks."""
-    names = sys.argv[1:] or list(BENCHES)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        epilog="docs/benchmarks.md says what each measures, and `python -m bench.NAME --help` which options it has.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHES)} (default: all)")
+    names = parser.parse_args().names or list(BENCHES)
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
-        sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHES)}")
     print(f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} CPUs\n")
     for name in names:
         BENCHES[name]()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import lib_usm
+from bench import as_program
 from lib_usm import LocalManager
 from tools.own_daemon import running
 from usmd.mechanism import uffd
@@ -252,4 +253,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
+from bench import as_program
 from usmd.core import commands, events
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import parse_hint
@@ -177,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import uvloop
 
-from bench import real_swap
+from bench import as_program, real_swap
 from bench.native import PAGE, NoCompilerError, Touch, compiled
 from usmd.core.commands import SlotPage
 from usmd.core.events import Event
@@ -238,4 +238,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from bench import as_program
 from bench.native import PAGE
 from usmd.mechanism import uffd
 from usmd.mechanism.uffd import Feature
@@ -110,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

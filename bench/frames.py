@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from typing import Final
 
+from bench import as_program
 from bench.core import fault, make_core, settle
 
 FRAMES: Final = 32768
@@ -48,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 import lib_usm
+from bench import as_program
 from bench.folios import folios_allowed
 from bench.native import PAGE, NoCompilerError, Numbers, Touch, address_of, compiled
 from tools.own_daemon import running
@@ -311,4 +312,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 import lib_usm
-from bench import real_swap
+from bench import as_program, real_swap
 from bench.c_handler import CHandler
 from bench.folios import folios_allowed
 from bench.native import PAGE, Latency, Nanoseconds, NoCompilerError, Touch, address_of, compiled, on_cpus, present
@@ -224,4 +224,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

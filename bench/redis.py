@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bench import as_program
 from bench.kernel_memory import MemoryCgroup, UnavailableError, memory_cgroup, swap_file
 from bench.redis_server import NoRedisError, Redis, program, redis_server
 from bench.sides import usmd_for
@@ -218,4 +219,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

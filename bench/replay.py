@@ -17,6 +17,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Final
 
+from bench import as_program
 from usmd.lab.loading import Trace, gather
 from usmd.lab.replay import Replay, Setup
 from usmd.lab.traces.trace import cut
@@ -130,4 +131,4 @@ def _line(name: str, found: list[tuple[float, int]], reference: float, aim: str)
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

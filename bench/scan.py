@@ -11,6 +11,7 @@ import os
 from contextlib import ExitStack
 from typing import Final
 
+from bench import as_program
 from bench.kernel_memory import UnavailableError, memory_cgroup, swap_file
 from bench.native import PAGE
 from bench.scanner import Measured, Result
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

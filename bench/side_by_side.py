@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from bench import as_program
 from bench.kernel_memory import UnavailableError, memory_cgroup, swap_file
 from bench.native import NoCompilerError, compiled
 from bench.reader import Result
@@ -110,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

@@ -14,7 +14,6 @@ import os
 import random
 import tempfile
 import threading
-import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import lib_usm
+from bench import as_program
 from tools.own_daemon import running
 from usmd.core.region import PAGE_MASK
 from usmd.ctl.connect import Admin, admin_socket
@@ -221,6 +221,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    started = time.perf_counter()
-    main()
-    print(f"{time.perf_counter() - started:.0f} s")
+    as_program(main, __doc__)

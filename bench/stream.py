@@ -17,6 +17,7 @@ from typing import Final
 import grpc
 
 import lib_usm
+from bench import as_program
 from tools.own_daemon import running, started
 from usm_wire.pb.usm.v1 import client_pb2, client_pb2_grpc
 from usmd.mechanism import uffd
@@ -120,4 +121,4 @@ def report(client: lib_usm.Client, echo: Echo, batch: int, trips: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

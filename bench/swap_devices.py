@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bench import as_program
 from usmd.server.device_queue import BATCH
 from usmd.swap.base import SlotIO, SwapDevice
 from usmd.swap.open import open_devices, parse_swap_spec
@@ -138,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 import lib_usm
+from bench import as_program
 from lib_usm import LocalManager
 from tools.own_daemon import running
 
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main, __doc__)
