@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +63,7 @@ def started(command: list[str]) -> Iterator[None]:
     Raises RuntimeError with what it said when it ends before that.
     """
     process = launch(command)
+    rest: threading.Thread | None = None
     with process:
         try:
             said: list[str] = []
@@ -70,7 +73,14 @@ def started(command: list[str]) -> Iterator[None]:
                     break
             else:
                 raise RuntimeError(f"{' '.join(command)} ended before it was ready: {''.join(said)}")
+            # What it says later is dropped: a pipe that nobody reads is full after 64 KiB.
+            rest = threading.Thread(target=deque, args=(process.stderr, 0), daemon=True)
+            rest.start()
             yield
         finally:
             process.terminate()
-            process.communicate()
+            if rest is None:
+                process.communicate()
+            else:
+                process.wait()
+                rest.join()  # it reads until the end
