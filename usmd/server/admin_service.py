@@ -9,8 +9,11 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
+
+from google.protobuf.message import Message
 
 from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.compiled import BUILD
@@ -42,6 +45,18 @@ DEFAULT_CELLS: Final = 1024
 CELL_COSTS: Final = 2048
 """What a cell counts in frames."""
 _T = TypeVar("_T")
+_Call = TypeVar("_Call", bound=Callable[..., Awaitable[Message]])
+
+
+def _of_memory(call: _Call) -> _Call:
+    """A method that first waits until what has left is out of memory: a touch of a page that it calls absent faults."""
+
+    @wraps(call)
+    async def settled(self: AdminService, request: Message, context: Context) -> Message:
+        self._engine.memory.settle()
+        return await call(self, request, context)
+
+    return cast("_Call", settled)
 
 
 def paginate(items: Sequence[_T], page_size: int, page_token: str) -> tuple[Sequence[_T], str]:
@@ -90,6 +105,7 @@ class AdminService:
         self._state_dir = state_dir
         self._validating = asyncio.Lock()  # each copies the tables
 
+    @_of_memory
     async def GetStatus(  # noqa: N802
         self, request: admin_pb2.GetStatusRequest, context: Context
     ) -> admin_pb2.GetStatusResponse:
@@ -137,6 +153,7 @@ class AdminService:
             latencies=latencies(self._engine),
         )
 
+    @_of_memory
     async def ListProcesses(  # noqa: N802
         self, request: admin_pb2.ListProcessesRequest, context: Context
     ) -> admin_pb2.ListProcessesResponse:
@@ -158,6 +175,7 @@ class AdminService:
             return list(self._core.state.process(process_id).regions.values())
         return list(self._core.state.regions.values())
 
+    @_of_memory
     async def ListRegions(  # noqa: N802
         self, request: admin_pb2.ListRegionsRequest, context: Context
     ) -> admin_pb2.ListRegionsResponse:
@@ -218,6 +236,7 @@ class AdminService:
             swap_devices=[self._messages.swap_device(queue) for queue in self._engine.queues]
         )
 
+    @_of_memory
     async def GetMemoryMap(  # noqa: N802
         self, request: admin_pb2.GetMemoryMapRequest, context: Context
     ) -> admin_pb2.GetMemoryMapResponse:
@@ -234,6 +253,7 @@ class AdminService:
             frames=self._core.state.frames.count,
         )
 
+    @_of_memory
     async def ListHints(  # noqa: N802
         self, request: admin_pb2.ListHintsRequest, context: Context
     ) -> admin_pb2.ListHintsResponse:
@@ -261,6 +281,7 @@ class AdminService:
         length = request.length if request.HasField("length") else None
         return self._steering.clear_hints(request.process_id, request.start, length)
 
+    @_of_memory
     async def ExplainPage(  # noqa: N802
         self, request: admin_pb2.ExplainPageRequest, context: Context
     ) -> admin_pb2.ExplainPageResponse:
@@ -279,6 +300,7 @@ class AdminService:
         counted = [part async for part in in_parts(report.hinted_frames(self._core, region, found), 1)]
         return report.hint_report(region, found, counted)
 
+    @_of_memory
     async def ListEvictions(  # noqa: N802
         self, request: admin_pb2.ListEvictionsRequest, context: Context
     ) -> admin_pb2.ListEvictionsResponse:

@@ -16,6 +16,7 @@ from usm_wire.pb.usm.v1 import client_pb2
 from usmd.core import events
 from usmd.core.hints import parse_hint
 from usmd.errors import ConfigError, InvalidArgument
+from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server.admin_service import MAX_PAGE, AdminService, paginate
 from usmd.server.pauses import ITEMS_A_PART
 from usmd.server.policy_changes import PolicyChanges
@@ -137,6 +138,39 @@ def test_very_many_regions_are_listed_in_parts_and_one_that_goes_meanwhile_is_le
         answer = await service.ListRegions(pb.ListRegionsRequest(), None)
         assert [each.region_id for each in answer.regions] == regions[:-1]
         assert parts[:3] == [ITEMS_A_PART, 2 * ITEMS_A_PART, 3 * ITEMS_A_PART]
+
+    asyncio.run(main())
+
+
+class Lingering(SimulatedMemory):
+    """Memory whose released pages can be touched until it settles."""
+
+    lingers = False
+
+    def release(self, pages):
+        self.lingers = True
+        super().release(pages)
+
+    def settle(self):
+        self.lingers = False
+
+
+@pytest.mark.parametrize("method", [
+    "GetStatus", "ListProcesses", "ListRegions", "GetMemoryMap", "ListHints", "ExplainPage", "ListEvictions",
+])  # fmt: skip
+def test_what_an_answer_says_has_left_is_out_of_memory(method):
+    async def main():
+        bench = Bench(memory=Lingering)
+        await bench.fault(0)
+        bench.engine.submit(events.SetHint(bench.process, bench.region, 0, None, parse_hint("DONTNEED")))
+        assert bench.engine.memory.lingers
+        request = getattr(pb, f"{method}Request")()
+        if "process_id" in request.DESCRIPTOR.fields_by_name:
+            request.process_id = bench.process
+        if method == "ExplainPage":
+            request.region_offset.region_id = bench.region
+        await getattr(service_of(bench), method)(request, None)
+        assert not bench.engine.memory.lingers
 
     asyncio.run(main())
 
