@@ -63,6 +63,7 @@ def usmctl(scene, capsys):
         (("processes",), ["indexer", "async_aware", "hint_aware(fallback=lru)", "refuse"]),
         (("regions",), ["index", "cache"]),
         (("regions", "indexer"), ["index", "cache"]),
+        (("regions", "1"), ["index", "cache"]),  # the first that attached
         (("policies",), [name for names in TABLES.values() for name in names]),
         (("swap",), ["file0", "512"]),
         (("hints", "indexer"), ["PRIORITY=HIGH; EVICTION=DENY; X_OWNER=tests", "PRIORITY=LOW; DONTNEED"]),

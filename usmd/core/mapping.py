@@ -67,6 +67,8 @@ class Mapping:
         if number != event.number:
             state.next_process = number + 1
         state.processes[number] = process
+        state.attached += 1
+        process.order = state.attached
         state.first.append(commands.Attached(process.process_id))
         state.notice(
             "process_attached",

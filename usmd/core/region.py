@@ -157,6 +157,7 @@ class Process:
         "memory_min",
         "missing",
         "name",
+        "order",
         "pid",
         "pinned",
         "policies",
@@ -186,6 +187,8 @@ class Process:
         eviction_records: int = EVICTION_RECORDS,
     ) -> None:
         self.process_id = process_id
+        self.order = 0
+        """How many processes had attached when it had, itself included."""
         self.name = name
         self.pid = pid
         self.uid = uid
@@ -212,7 +215,7 @@ class Process:
         self.swap_max = NO_MAX
         """Pages of the process that may count as `stored`, see `Budgets`."""
         self.stored = 0
-        """Pages that count against `swap_max`; 0 without one."""
+        """Pages that count against `swap_max`, and would without one."""
         self.leaving = 0
         """Resident pages that are on their way out."""
         self.unevictable = 0

@@ -42,6 +42,7 @@ class State:
         "_outcomes",
         "ahead",
         "arriving",
+        "attached",
         "background_at",
         "begin_sampling_below",
         "budgets",
@@ -168,6 +169,8 @@ class State:
         self.victims = Victims()
         self.now = 0.0
         self.next_process = 1
+        self.attached = 0
+        """Processes that have ever attached."""
         self.next_region = 1
         self.next_ticket = 1
         self.hint_ends = HintEnds()

@@ -21,7 +21,7 @@ from usm_wire.pb.usm.v1 import admin_pb2, admin_pb2_grpc
 from usm_wire.places import runtime_folder
 from usmd.ctl import off_main
 from usmd.ctl.off_main import Messages
-from usmd.ctl.targets import Address, Place, find_process, from_argument, parse_process
+from usmd.ctl.targets import LAST_ORDER, Address, Place, find_process, from_argument, in_order, parse_process
 from usmd.errors import UsmdError
 from usmd.runtime_paths import ADMIN_SOCKET_NAME, check_folder, parse_address
 
@@ -131,14 +131,16 @@ class Admin:
         return _all_pages(fetch, lambda page: page.processes)
 
     def process_id(self, process: str | None) -> int:
-        """The number of a process given by number or name; 0, which means all, for None.
+        """The number of a process given by number, order or name; 0, which means all, for None.
 
         Raises InvalidArgument if the text is neither, and NotFound if no process, or several, have the name.
         """
         if process is None:
             return 0
         parsed = parse_process(process)
-        return parsed if isinstance(parsed, int) else find_process(parsed, self.processes())
+        if isinstance(parsed, str):
+            return find_process(parsed, self.processes())
+        return parsed if parsed > LAST_ORDER else in_order(parsed, self.processes())
 
     def process_ids(self, texts: Sequence[str]) -> list[int]:
         """The numbers of processes given by number or name; a text may have several separated by commas.

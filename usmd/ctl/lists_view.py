@@ -33,6 +33,7 @@ def process_columns(
         Column("NAME", lambda it: printable(it.name)),
         Column(">PID", lambda it: str(it.pid) if it.pid else "-", lambda it: it.pid, 4),
         Column(">UID", lambda it: str(it.uid) if it.HasField("uid") else "-", lambda it: it.uid, 7),
+        Column(">NTH", lambda it: str(it.order), lambda it: it.order, 8),
         Column(">REGIONS", lambda it: f"{it.regions:,}", lambda it: it.regions, 6),
         Column(">MAPPED", lambda it: format_size(it.mapped_bytes), lambda it: it.mapped_bytes, 2),
         pages_column(">RES", lambda it: it.resident_pages, page_size),

@@ -54,7 +54,8 @@ ProcessArgument = Annotated[
     str,
     typer.Argument(
         metavar="PROCESS",
-        help="Number or name of a process, as `usmctl processes` lists them.",
+        help="Number or name of a process, as `usmctl processes` lists them (ID, NAME); or 1 for the first that "
+        "attached since the daemon's start, 2 for the second (NTH).",
         show_default=False,
         autocompletion=completion.processes,
     ),

@@ -12,6 +12,8 @@ from usmd.errors import InvalidArgument, InvalidSize, NotFound
 from usmd.sizes import parse_size
 
 MAX_NUMBER = (1 << 64) - 1
+LAST_ORDER = 99_999
+"""Numbers of processes are drawn above; up to it, a number tells which process attached first, second, and so on."""
 _FILE = re.compile(r"[^\s(),=][^(),=]*\.py(?=:)")
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
@@ -114,6 +116,15 @@ def find_process(name: str, processes: Iterable[admin_pb2.Process]) -> int:
         listed = ", ".join(f"{process.process_id} (pid {process.pid or 'unknown'})" for process in found)
         raise NotFound(f"{len(found)} processes are named {name!r}: {listed}; name one by its number")
     return found[0].process_id
+
+
+def in_order(number: int, processes: Iterable[admin_pb2.Process]) -> int:
+    """The number of the process with a small number, or else of the one that was so many-th to attach.
+
+    If there is neither, `number` itself, of which the daemon says that there is none.
+    """
+    numbers = {process.order: process.process_id for process in processes}
+    return number if number in numbers.values() else numbers.get(number, number)
 
 
 def _parse_place(text: str, region: str, offset_text: str) -> Place:

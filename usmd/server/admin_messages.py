@@ -32,6 +32,7 @@ class AdminMessages:
         specifications = process.policies.specifications
         return admin_pb2.Process(
             process_id=process.process_id,
+            order=process.order,
             name=process.name,
             pid=process.pid or 0,
             uid=process.uid,

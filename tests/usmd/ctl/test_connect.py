@@ -45,10 +45,11 @@ def test_lists_of_several_pages_are_joined(daemon, admin):
 
 def test_a_process_is_found_by_number_without_asking_and_by_name_on_any_page(daemon, admin):
     assert admin.process_id(None) == 0
-    assert admin.process_id("17") == 17
+    assert admin.process_id("583912") == 583_912
     assert not daemon.admin.requests
     daemon.admin.page_items = 1
     assert admin.process_id("cache") == 2
+    assert admin.process_id("17") == 17
 
 
 def test_a_process_that_is_not_there_is_said_to_be_not_there(admin):

@@ -20,7 +20,7 @@ def columns(line):
 
 
 PROCESS = pb.Process(
-    process_id=1, name="indexer", pid=211, uid=0, alloc_policy="flexible_huge_pages(pages=8)",
+    process_id=1, order=3, name="indexer", pid=211, uid=0, alloc_policy="flexible_huge_pages(pages=8)",
     evict_policy="hint_aware", oom_policy="refuse", regions=2, mapped_bytes=8 << 20, resident_pages=1700,
     swapped_pages=900, unevictable_pages=64,
 )  # fmt: skip
@@ -29,7 +29,7 @@ PROCESS = pb.Process(
 def test_a_process_is_one_line_behind_a_pipe():
     header, line = shown(lists_view.show_processes, [PROCESS])
     policies = "flexible_huge_pages(pages=8), hint_aware, refuse"
-    assert columns(line) == ["1", "indexer", "211", "0", "2", "8 MiB", "1,700", "900", "64", "0", policies]
+    assert columns(line) == ["1", "indexer", "211", "0", "3", "2", "8 MiB", "1,700", "900", "64", "0", policies]
     assert len(columns(header)) == len(columns(line))
 
 

@@ -11,6 +11,7 @@ from usmd.ctl.targets import (
     Place,
     absolute_files,
     find_process,
+    in_order,
     parse_number,
     parse_page,
     parse_process,
@@ -145,3 +146,8 @@ def test_text_that_is_no_range_is_named(text):
 def test_paths_in_a_specification_are_made_absolute(text, absolute, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert absolute_files(text) == absolute.format(here=tmp_path, above=tmp_path.parent)
+
+
+def test_a_small_number_is_that_of_the_process_which_has_it_or_was_so_many_th_to_attach():
+    processes = [pb.Process(process_id=583_912, order=1), pb.Process(process_id=3, order=2)]
+    assert [in_order(number, processes) for number in (1, 2, 3, 4)] == [583_912, 3, 3, 4]

@@ -349,6 +349,7 @@ class Process(_message.Message):
     SWAP_MAX_USED_PAGES_FIELD_NUMBER: _builtins.int
     MEMORY_MIN_PAGES_FIELD_NUMBER: _builtins.int
     MEMORY_WEIGHT_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     name: _builtins.str
@@ -382,11 +383,17 @@ class Process(_message.Message):
     swap_max_pages: _builtins.int
     """Pages that may count against swap_max of its rule; unset: as many as there are slots."""
     swap_max_used_pages: _builtins.int
-    """Pages that do: in swap, on their way out, and in memory with a slot that has their bytes; 0 without a swap_max."""
+    """Pages that would count against a swap_max, and do if there is one: in swap, on their way in or out, and in memory
+    with a slot that has their bytes.
+    """
     memory_min_pages: _builtins.int
     """Pages in memory up to which it loses none to other processes (memory_min); 0: none."""
     memory_weight: _builtins.int
     """Its share of memory under pressure (memory_weight), 1 to 10,000."""
+    order: _builtins.int
+    """How many processes had attached when it had, since the daemon's start: the first has 1. usmctl takes it in the place
+    of process_id, which is drawn at random, so that it tells clients nothing of others, from numbers above 100,000.
+    """
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters of the session, by name."""
@@ -414,10 +421,11 @@ class Process(_message.Message):
         swap_max_used_pages: _builtins.int = ...,
         memory_min_pages: _builtins.int = ...,
         memory_weight: _builtins.int = ...,
+        order: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "swap_max_pages", b"swap_max_pages", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "name", b"name", "oom_policy", b"oom_policy", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "name", b"name", "oom_policy", b"oom_policy", "order", b"order", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__swap_max_pages: _TypeAlias = _typing.Literal["swap_max_pages"]  # noqa: Y015
     _WhichOneofArgType__swap_max_pages: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages"]  # noqa: Y015
