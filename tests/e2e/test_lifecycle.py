@@ -41,8 +41,8 @@ def test_everything_created_is_removed(tmp_path):
     swap = tmp_path / "swap"
     with running_daemon(tmp_path, "--memory", "1MiB", "--swap", f"file:{swap}:2MiB") as daemon:
         assert names_in(tmp_path) == [
-            "admin.sock", "admin.sock.lock", "admin.sock.metrics", "swap", "usmd.sock", "usmd.sock.identity",
-            "usmd.sock.lock",
+            "admin.sock", "admin.sock.calls", "admin.sock.lock", "admin.sock.metrics", "swap", "usmd.sock",
+            "usmd.sock.identity", "usmd.sock.lock",
         ]  # fmt: skip
         with lib_usm.connect(daemon.address) as client:
             client.mmap(2 << 20).write(0, b"x" * (2 << 20))

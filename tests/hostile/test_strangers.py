@@ -134,6 +134,7 @@ def test_connections_beyond_a_users_are_closed_and_others_are_served(tmp_path, s
     with neighbour(tmp_path) as daemon, ExitStack() as opened:
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
         folder = Path(f"/proc/{daemon.process.pid}/fd")
+        daemon.admin.status()  # what the loop opens with the first connection, and keeps, is open then
         before = len(list(folder.iterdir()))
         connections_to(opened, client_path(daemon) + suffix, 2 * DESCRIPTORS, kind)
         line = daemon.wait_for(event)

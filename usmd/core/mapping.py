@@ -33,6 +33,11 @@ def check_name(name: str, what: str, *, may_be_empty: bool) -> None:
         raise InvalidArgument(f"{what} {name[:80]!r}; allowed are {least} to {MAX_NAME} printable characters")
 
 
+def _caller(process: Process) -> dict[str, str]:
+    """The process and the user of a session, if a ticket vouches for them."""
+    return {name: str(value) for name, value in (("pid", process.pid), ("uid", process.uid)) if value is not None}
+
+
 class Mapping:
     """Handles Attach, Detach, Map, Unmap and SetPolicy. A request that raises has changed nothing."""
 
@@ -74,7 +79,7 @@ class Mapping:
             "process_attached",
             process.process_id,
             f"{event.name} attached as process {process.process_id}",
-            {"name": event.name, **specifications},
+            {"name": event.name, **specifications, **_caller(process)},
         )
 
     def end(self, process: Process, reason: str, *, killed: bool) -> None:
@@ -94,7 +99,7 @@ class Mapping:
             "process_killed" if killed else "process_detached",
             process.process_id,
             f"{process.name} (process {process.process_id}) {'lost its session' if killed else 'ended'}: {reason}",
-            {"name": process.name, "reason": reason},
+            {"name": process.name, "reason": reason, **_caller(process)},
         )
 
     def map(self, event: events.Map) -> None:

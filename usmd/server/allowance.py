@@ -18,17 +18,21 @@ TELL_SECONDS: Final = 10.0
 """Time between two log lines for one user."""
 
 
-class Complaints:
-    """Log lines, one for each user in TELL_SECONDS. `tell` writes one: uid, pid, why, and the connections it counts."""
+Tell = Callable[[int | None, int | None, str, int], None]
+"""Writes a line: uid, pid, why, and how many it counts."""
 
-    def __init__(self, tell: Callable[[int, int, str, int], None], clock: Callable[[], float] = time.monotonic) -> None:
+
+class Complaints:
+    """Log lines about refusals, one for each user in TELL_SECONDS."""
+
+    def __init__(self, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._log = tell
-        self._untold: Counter[int] = Counter()
-        self._quiet_until: dict[int, float] = {}
+        self._untold: Counter[int | None] = Counter()
+        self._quiet_until: dict[int | None, float] = {}
 
-    def add(self, uid: int, pid: int, why: str) -> None:
-        """A connection of `pid` was refused or closed because of `why`."""
+    def add(self, uid: int | None, pid: int | None, why: str) -> None:
+        """A connection or call of `pid` was refused or closed because of `why`; None: no ticket vouches for it."""
         self._untold[uid] += 1
         now = self._clock()
         if now >= self._quiet_until.get(uid, 0.0):
@@ -36,7 +40,7 @@ class Complaints:
             # In the loop's next turn, so that the line counts connections that end together.
             asyncio.get_running_loop().call_soon(self._tell, uid, pid, why)
 
-    def _tell(self, uid: int, pid: int, why: str) -> None:
+    def _tell(self, uid: int | None, pid: int | None, why: str) -> None:
         self._log(uid, pid, why, self._untold.pop(uid, 0))
 
 
@@ -82,5 +86,5 @@ class Allowance:
         if waiting:
             self.settle(uid)
 
-    def _tell(self, uid: int, pid: int, why: str, count: int) -> None:
+    def _tell(self, uid: int | None, pid: int | None, why: str, count: int) -> None:
         log.event("connections_refused", socket=self._socket, uid=uid, pid=pid, connections=count, message=why)

@@ -253,7 +253,7 @@ class Connections:
         return (int(resident) - int(shared)) * self._page
 
 
-def _tell(uid: int, pid: int, why: str, count: int) -> None:
+def _tell(uid: int | None, pid: int | None, why: str, count: int) -> None:
     log.event("connections_closed", uid=uid, pid=pid, connections=count, message=why)
 
 

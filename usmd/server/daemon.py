@@ -31,9 +31,10 @@ from usmd.mechanism import choose, uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.policies import registry
-from usmd.runtime_paths import METRICS_SUFFIX
+from usmd.runtime_paths import CALLS_SUFFIX, METRICS_SUFFIX
 from usmd.server.admin_service import AdminService
 from usmd.server.admission import Admission
+from usmd.server.audit import audited
 from usmd.server.client_service import REQUEST_LIMITS, ClientService
 from usmd.server.collector import collect_rarely
 from usmd.server.connections import Connections
@@ -52,6 +53,7 @@ from usmd.server.memory_socket import MemorySocket
 from usmd.server.metrics import Metrics
 from usmd.server.metrics_server import MetricsServer
 from usmd.server.notify import Notifier
+from usmd.server.operators import Operators
 from usmd.server.policy_changes import PolicyChanges
 from usmd.server.policy_check import check_policies
 from usmd.server.policy_watch import PolicyWatch
@@ -152,6 +154,7 @@ class Daemon:
             draining=lambda: self.sessions.draining,
         )
         self._metrics_server = MetricsServer(self.metrics, locks[1].place(METRICS_SUFFIX))
+        self._operators = Operators(locks[1].place(CALLS_SUFFIX))
         self._defaults = {kind: getattr(config.policy, kind) for kind in registry.TABLES}
         parts = Parts(
             self.engine, self.sessions, self.metrics, self._metrics_server, self._set_grace, self._defaults, self._made
@@ -185,12 +188,11 @@ class Daemon:
             ClientService(self.engine, self.sessions, self._calls, self._connections.admit),
             {"": self._admission.read, "Attach": self._admission.read_stranger},
         )  # fmt: skip
+        calls = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
         admin_server = await self._serve(
-            self._locks[1].place(),
-            server.admin_socket_mode,
-            admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
-            admin,
+            self._locks[1].place(CALLS_SUFFIX), 0o600, calls, audited(calls, admin, self._operators.caller)
         )
+        self._operators.serve(self._locks[1].place(), server.admin_socket_mode)
         self._identities.serve(self._locks[0].place(IDENTITY_SUFFIX), server.socket_mode)
         if self._memory_socket is not None:
             self._memory_socket.serve(self._locks[0].place(MEMORY_SUFFIX), server.socket_mode)
@@ -230,7 +232,7 @@ class Daemon:
         path: Path,
         mode: int,
         descriptor: ServiceDescriptor,
-        servicer: ClientService | AdminService,
+        servicer: object,
         reads: Mapping[str, Read] | None = None,
     ) -> grpc.aio.Server:
         server = grpc.aio.server(options=SERVER_OPTIONS)
@@ -327,6 +329,7 @@ class Daemon:
         if self._memory_socket is not None:
             self._memory_socket.close()
         await self._stop_server(admin_server)
+        await self._operators.close()
         await self._metrics_server.close()
         await self.engine.close()
         log.event("stopped")

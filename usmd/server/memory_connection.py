@@ -129,6 +129,7 @@ class Connection:
         except UsmdError as error:
             self._answer(reply_of(error))
             if self._client is None:
+                self._around.sessions.refusals.add(self._uid, self._pid, str(error))
                 self.close()  # a stranger has one try
 
     def _handle(self, request: client_pb2.MemoryRequest, descriptors: list[int]) -> None:

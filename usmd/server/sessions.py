@@ -13,11 +13,14 @@ from collections.abc import Callable
 from typing import Final
 
 from usm_wire.conventions import TOKEN_KEY
+from usmd import log
 from usmd.core import commands, events
 from usmd.core.region import DEFAULT_WEIGHT
 from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, UsmdError
 from usmd.policy_rules import NO_CHOICE, Choice, PolicyRules
+from usmd.safe_repr import MAX_MESSAGE, cut
 from usmd.server.admission import SESSION_READS, SESSION_SECONDS, Turns
+from usmd.server.allowance import Complaints
 from usmd.server.engine import Engine
 from usmd.server.few_a_turn import FewATurn
 from usmd.server.identity import Identities, Identity
@@ -36,6 +39,10 @@ FIRST_PROCESS: Final = 100_000
 """First number of a process that is drawn. If a drawn number is in use, the core chooses a lower one."""
 LAST_PROCESS: Final = 999_999
 """Six digits, which an operator can type."""
+
+
+def _tell(uid: int | None, pid: int | None, why: str, count: int) -> None:
+    log.event("attach_refused", uid=uid, pid=pid, attaches=count, message=cut(why, MAX_MESSAGE))
 
 
 def _nothing() -> None:
@@ -157,6 +164,8 @@ class Sessions:
         self._ended: deque[int] = deque(maxlen=REMEMBERED)
         """Numbers of the processes that ended last."""
         self.draining = False
+        self.refusals = Complaints(_tell, engine.now)
+        """Callers that got no session."""
         engine.on_outcomes = self._deliver
         engine.on_ended = self._process_ended
 
@@ -169,12 +178,17 @@ class Sessions:
         Raises Draining, LimitExceeded, UnknownSession (an unknown ticket), or InvalidArgument or UnknownPolicy for the
         name or the choice.
         """
-        self._check_room()
-        identity = self._identities.find(ticket) if ticket else None
-        pid, uid = (None, None) if identity is None else (identity.pid, identity.uid)
+        identity: Identity | None = None
+        pid = uid = None
         try:
+            self._check_room()
+            if ticket:
+                identity = self._identities.find(ticket)
+                pid, uid = identity.pid, identity.uid
             session = self._begin(name, pid, uid, choice)
-        except BaseException:  # raised again
+        except BaseException as error:  # raised again
+            if isinstance(error, UsmdError):
+                self.refusals.add(uid, pid, str(error))
             if identity is not None:
                 identity.close()  # its ticket is used, and without a session it is of no use
             raise

@@ -283,6 +283,21 @@ def test_sessions_that_have_ended_leave_nothing_behind():
     run(conversation)
 
 
+def test_callers_that_get_no_session_are_logged_by_user(logged):
+    async def conversation(bench):
+        bench.identities.tickets["t"] = FakeIdentity(1234)
+        for ticket, wrong in (("t", Choice(evict="nope")), ("", Choice(evict="nope")), ("forged", Choice())):
+            with pytest.raises((InvalidArgument, UnknownSession)):
+                bench.sessions.attach("app", ticket, wrong)
+        await asyncio.sleep(0)
+
+    run(conversation)
+    assert [(each["uid"], each["pid"], each["attaches"]) for each in logged if each["event"] == "attach_refused"] == [
+        (1234, 4711, 1),
+        (None, None, 2),
+    ]
+
+
 def test_a_session_that_has_a_stream_or_has_ended_keeps_no_timer():
     async def conversation(bench):
         idle, busy = bench.sessions.attach("idle", ""), bench.sessions.attach("busy", "")
