@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # The tests start hundreds of interpreters, each of which would compile every module.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test compiled pure delayed soak fuzz lint bench proto clean
+.PHONY: run test compiled pure delayed soak fuzz lint bench proto other-languages clean
 .DEFAULT_GOAL := run
 
 $(STAMP): pyproject.toml setup.py tools/build_backend.py $(wildcard lib_usm/*.c lib_usm/native/*.[ch])
@@ -59,5 +59,12 @@ bench: $(STAMP) ## every benchmark, with its settings
 proto: $(STAMP) ## generate usm_wire/pb from proto/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate_proto.py
 
+other-languages: examples/node/node_modules/.package-lock.json ## the examples in JavaScript and Go
+	@$(MAKE) --no-print-directory -C examples/go
+
+examples/node/node_modules/.package-lock.json: examples/node/package-lock.json
+	@cd examples/node && npm ci --no-audit --no-fund && touch $(notdir $(@D))/$(@F)
+
 clean: pure
+	rm -rf examples/node/node_modules examples/go/bin examples/go/build examples/go/usmv1
 	rm -rf $(VENV) bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
