@@ -71,7 +71,7 @@ class Observing:
         policies = list(request.evict_policies)
         interval = request.interval_seconds or 1.0
         if not 1 <= len(policies) <= MAX_SIMULATIONS:
-            raise LimitExceeded(f"{len(policies)} policies to shadow; allowed are 1 to {MAX_SIMULATIONS}")
+            raise InvalidArgument(f"{len(policies)} policies to shadow; allowed are 1 to {MAX_SIMULATIONS}")
         if not INTERVALS[0] <= interval <= INTERVALS[1]:
             raise InvalidArgument(f"interval_seconds {interval:g}; allowed are {INTERVALS[0]:g} to {INTERVALS[1]:g}")
         frames, sample = request.frames or self._frames(process), request.sample or 1

@@ -159,8 +159,8 @@ def test_a_simulation_that_fails_is_stopped_and_nobody_else_notices(daemon, admi
 @pytest.mark.parametrize(
     ("more", "status", "said"),
     [
-        ({}, LIMIT, "0 policies to shadow; allowed are 1 to 8"),
-        ({"evict_policies": ["lru"] * 9}, LIMIT, "9 policies"),
+        ({}, INVALID, "0 policies to shadow; allowed are 1 to 8"),
+        ({"evict_policies": ["lru"] * 9}, INVALID, "9 policies"),
         ({"evict_policies": ["nothing"]}, None, "evict policy 'nothing' does not exist"),
         ({"evict_policies": ["belady"]}, INVALID, "no known future"),
         ({"evict_policies": ["lru"], "frames": 1 << 40}, LIMIT, "2097152 frames in all"),

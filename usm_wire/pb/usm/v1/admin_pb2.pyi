@@ -151,14 +151,13 @@ class GetStatusResponse(_message.Message):
     build: _builtins.str
     """"compiled", or "pure Python: " and why its hot path does not run compiled."""
     sampling_cpu: _builtins.float
-    """Where touches are sampled: the share of the daemon's CPU that it took of late, and the share that it may take
-    (memory.sampling_cpu), each from 0 to 1;
-    The share of the CPU time of usmd's loop that sampling takes, from 0 to 1.
+    """Where touches are sampled: the share of the CPU time of usmd's loop that sampling took of late, from 0 to 1; else
+    0.
     """
     sampling_cpu_max: _builtins.float
-    """The share that it may take (memory.sampling_cpu), from 0 to 1."""
+    """The share that sampling may take (memory.sampling_cpu), from 0 to 1; 0 where touches are not sampled."""
     sampling_rests: _builtins.bool
-    """True while it rests, because it has taken more."""
+    """True while sampling rests, because it has taken more than its share."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -258,7 +257,7 @@ class ListProcessesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most processes to return; 0 is 1,000."""
+    """Most processes to return, at most 1,000; 0 is 1,000."""
     page_token: _builtins.str
     """next_page_token of the answer before; empty for the first page."""
     def __init__(
@@ -450,7 +449,7 @@ class ListRegionsRequest(_message.Message):
     process_id: _builtins.int
     """Number of a process; 0 is all."""
     page_size: _builtins.int
-    """Most regions to return; 0 is 1,000."""
+    """Most regions to return, at most 1,000; 0 is 1,000."""
     page_token: _builtins.str
     """next_page_token of the answer before; empty for the first page."""
     def __init__(
@@ -845,8 +844,8 @@ Global___SetPolicyResponse: _TypeAlias = SetPolicyResponse  # noqa: Y015
 
 @_typing.final
 class SetLimitsRequest(_message.Message):
-    """Gives a process, or all processes of a user that there are now, other limits until their sessions end. A share is as in
-    the configuration, "25%" or "64MiB"; "none" removes a limit; unset: it stays as it is.
+    """Gives a process, or all processes of a user that there are now, other limits until their sessions end. A share is as
+    in the configuration, "25%" or "64MiB"; "none" removes a limit; unset: it stays as it is.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1256,7 +1255,7 @@ class ListHintsRequest(_message.Message):
     process_id: _builtins.int
     """Number of a process; 0 is all."""
     page_size: _builtins.int
-    """Most ranges to return; 0 is 1,000."""
+    """Most ranges to return, at most 1,000; 0 is 1,000."""
     page_token: _builtins.str
     """next_page_token of the answer before; empty for the first page."""
     def __init__(
@@ -1384,13 +1383,13 @@ class HintRange(_message.Message):
     REGION_NAME_FIELD_NUMBER: _builtins.int
     UNHEEDED_KEYS_FIELD_NUMBER: _builtins.int
     hint_id: _builtins.int
-    """Number of the hint."""
+    """Number of the hint, counted by process."""
     process_id: _builtins.int
     """Number of the process."""
     region_id: _builtins.int
     """Number of the region."""
     first_page: _builtins.int
-    """First page."""
+    """First page, counted from the start of the region."""
     page_count: _builtins.int
     """Pages."""
     text: _builtins.str
@@ -1458,7 +1457,7 @@ class ClearHintsRequest(_message.Message):
     process_id: _builtins.int
     """Number of the process."""
     length: _builtins.int
-    """Bytes of the range; unset is: to the end of the region."""
+    """Length of the range in bytes; unset is: to the end of the region."""
     @_builtins.property
     def start(self) -> Global___RegionOffset:
         """Where the range begins; it is rounded outward to whole pages."""
@@ -1562,7 +1561,7 @@ class RegionOffset(_message.Message):
     region_name: _builtins.str
     """Name of the region, where the number is 0."""
     offset: _builtins.int
-    """Byte in the region."""
+    """Byte in the region, counted from its start."""
     def __init__(
         self,
         *,

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right.
+    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right; calls carry no token.
+    A call that fails has changed nothing. Each may fail with INVALID_ARGUMENT (the message cannot be parsed, or is
+    longer than 64 KiB) and INTERNAL; "Errors" names what else.
     """
 
     def __init__(self, channel):
@@ -128,11 +130,14 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right.
+    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right; calls carry no token.
+    A call that fails has changed nothing. Each may fail with INVALID_ARGUMENT (the message cannot be parsed, or is
+    longer than 64 KiB) and INTERNAL; "Errors" names what else.
     """
 
     def GetStatus(self, request, context):
         """State of the daemon.
+        Errors: none of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,6 +145,7 @@ class AdminServiceServicer:
 
     def ListProcesses(self, request, context):
         """Processes (client sessions).
+        Errors: INVALID_ARGUMENT (page_size or page_token).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,6 +153,7 @@ class AdminServiceServicer:
 
     def ListRegions(self, request, context):
         """Regions, of one process or of all.
+        Errors: NOT_FOUND (the process), INVALID_ARGUMENT (page_size or page_token).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,6 +161,7 @@ class AdminServiceServicer:
 
     def ListPolicies(self, request, context):
         """Policies that exist, who uses them, and what each process has.
+        Errors: none of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,6 +169,7 @@ class AdminServiceServicer:
 
     def SetPolicy(self, request, context):
         """Gives a live process other policies, all or none.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (no policy is given, or one does not exist or cannot be made).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +177,8 @@ class AdminServiceServicer:
 
     def SetLimits(self, request, context):
         """Gives live processes other limits of memory and swap, all or none.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
+        (guarantees of all processes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,6 +186,7 @@ class AdminServiceServicer:
 
     def ListSwapDevices(self, request, context):
         """Swap devices.
+        Errors: none of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -182,6 +194,7 @@ class AdminServiceServicer:
 
     def GetMemoryMap(self, request, context):
         """Memory as a row of cells, each a group of neighbouring frames.
+        Errors: INVALID_ARGUMENT (cells).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +202,7 @@ class AdminServiceServicer:
 
     def ListHints(self, request, context):
         """Hints in force, of one process or of all.
+        Errors: NOT_FOUND (the process), INVALID_ARGUMENT (page_size or page_token).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -196,6 +210,8 @@ class AdminServiceServicer:
 
     def ClearHints(self, request, context):
         """Removes the hints of a range, as its process could.
+        Errors: NOT_FOUND (process or region), OUT_OF_RANGE, LIMIT_EXCEEDED (it would cut more ranges in two than are
+        allowed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +219,7 @@ class AdminServiceServicer:
 
     def ExplainPage(self, request, context):
         """All that is known of one page.
+        Errors: NOT_FOUND (process, region, or no region is there), INVALID_ARGUMENT (no page is given).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,6 +227,7 @@ class AdminServiceServicer:
 
     def ListEvictions(self, request, context):
         """The last evictions of a process, newest first.
+        Errors: NOT_FOUND (process, region, or no region is there).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,6 +235,7 @@ class AdminServiceServicer:
 
     def WatchEvents(self, request, context):
         """Events of note as they happen.
+        Errors: INVALID_ARGUMENT (a kind that does not exist).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,6 +243,7 @@ class AdminServiceServicer:
 
     def RecordAccesses(self, request, context):
         """What a process touches, as it does so.
+        Errors: NOT_FOUND, LIMIT_EXCEEDED (it is recorded already).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -231,6 +251,8 @@ class AdminServiceServicer:
 
     def ShadowPolicies(self, request, context):
         """How other evict policies would do on what a process touches.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (policies, sample or interval), LIMIT_EXCEEDED (it is shadowed already, or the
+        simulations would have too many frames).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,6 +260,7 @@ class AdminServiceServicer:
 
     def Validate(self, request, context):
         """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile.
+        Errors: none of its own: what does not hold is in the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -245,6 +268,7 @@ class AdminServiceServicer:
 
     def Reload(self, request, context):
         """Reads the configuration again: applies what can change while usmd runs, or refuses all of it.
+        Errors: INVALID_ARGUMENT, which names all mistakes of the configuration.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -252,6 +276,7 @@ class AdminServiceServicer:
 
     def Drain(self, request, context):
         """Refuses new sessions, ends the running ones and stops the daemon.
+        Errors: INVALID_ARGUMENT (seconds outside 0 to 86,400).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -359,7 +384,9 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right.
+    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right; calls carry no token.
+    A call that fails has changed nothing. Each may fail with INVALID_ARGUMENT (the message cannot be parsed, or is
+    longer than 64 KiB) and INTERNAL; "Errors" names what else.
     """
 
     @staticmethod

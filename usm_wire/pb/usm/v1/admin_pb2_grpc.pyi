@@ -27,93 +27,180 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right."""
+    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right; calls carry no token.
+    A call that fails has changed nothing. Each may fail with INVALID_ARGUMENT (the message cannot be parsed, or is
+    longer than 64 KiB) and INTERNAL; "Errors" names what else.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]
-    """State of the daemon."""
+    """State of the daemon.
+    Errors: none of its own.
+    """
     ListProcesses: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListProcessesRequest, _admin_pb2.ListProcessesResponse]
-    """Processes (client sessions)."""
+    """Processes (client sessions).
+    Errors: INVALID_ARGUMENT (page_size or page_token).
+    """
     ListRegions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRegionsRequest, _admin_pb2.ListRegionsResponse]
-    """Regions, of one process or of all."""
+    """Regions, of one process or of all.
+    Errors: NOT_FOUND (the process), INVALID_ARGUMENT (page_size or page_token).
+    """
     ListPolicies: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListPoliciesRequest, _admin_pb2.ListPoliciesResponse]
-    """Policies that exist, who uses them, and what each process has."""
+    """Policies that exist, who uses them, and what each process has.
+    Errors: none of its own.
+    """
     SetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]
-    """Gives a live process other policies, all or none."""
+    """Gives a live process other policies, all or none.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (no policy is given, or one does not exist or cannot be made).
+    """
     SetLimits: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetLimitsRequest, _admin_pb2.SetLimitsResponse]
-    """Gives live processes other limits of memory and swap, all or none."""
+    """Gives live processes other limits of memory and swap, all or none.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
+    (guarantees of all processes).
+    """
     ListSwapDevices: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSwapDevicesRequest, _admin_pb2.ListSwapDevicesResponse]
-    """Swap devices."""
+    """Swap devices.
+    Errors: none of its own.
+    """
     GetMemoryMap: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetMemoryMapRequest, _admin_pb2.GetMemoryMapResponse]
-    """Memory as a row of cells, each a group of neighbouring frames."""
+    """Memory as a row of cells, each a group of neighbouring frames.
+    Errors: INVALID_ARGUMENT (cells).
+    """
     ListHints: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListHintsRequest, _admin_pb2.ListHintsResponse]
-    """Hints in force, of one process or of all."""
+    """Hints in force, of one process or of all.
+    Errors: NOT_FOUND (the process), INVALID_ARGUMENT (page_size or page_token).
+    """
     ClearHints: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ClearHintsRequest, _admin_pb2.ClearHintsResponse]
-    """Removes the hints of a range, as its process could."""
+    """Removes the hints of a range, as its process could.
+    Errors: NOT_FOUND (process or region), OUT_OF_RANGE, LIMIT_EXCEEDED (it would cut more ranges in two than are
+    allowed).
+    """
     ExplainPage: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainPageRequest, _admin_pb2.ExplainPageResponse]
-    """All that is known of one page."""
+    """All that is known of one page.
+    Errors: NOT_FOUND (process, region, or no region is there), INVALID_ARGUMENT (no page is given).
+    """
     ListEvictions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListEvictionsRequest, _admin_pb2.ListEvictionsResponse]
-    """The last evictions of a process, newest first."""
+    """The last evictions of a process, newest first.
+    Errors: NOT_FOUND (process, region, or no region is there).
+    """
     WatchEvents: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchEventsRequest, _admin_pb2.Event]
-    """Events of note as they happen."""
+    """Events of note as they happen.
+    Errors: INVALID_ARGUMENT (a kind that does not exist).
+    """
     RecordAccesses: _grpc.UnaryStreamMultiCallable[_admin_pb2.RecordAccessesRequest, _admin_pb2.RecordedAccesses]
-    """What a process touches, as it does so."""
+    """What a process touches, as it does so.
+    Errors: NOT_FOUND, LIMIT_EXCEEDED (it is recorded already).
+    """
     ShadowPolicies: _grpc.UnaryStreamMultiCallable[_admin_pb2.ShadowPoliciesRequest, _admin_pb2.ShadowReport]
-    """How other evict policies would do on what a process touches."""
+    """How other evict policies would do on what a process touches.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (policies, sample or interval), LIMIT_EXCEEDED (it is shadowed already, or the
+    simulations would have too many frames).
+    """
     Validate: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ValidateRequest, _admin_pb2.ValidateResponse]
-    """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile."""
+    """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile.
+    Errors: none of its own: what does not hold is in the answer.
+    """
     Reload: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReloadRequest, _admin_pb2.ReloadResponse]
-    """Reads the configuration again: applies what can change while usmd runs, or refuses all of it."""
+    """Reads the configuration again: applies what can change while usmd runs, or refuses all of it.
+    Errors: INVALID_ARGUMENT, which names all mistakes of the configuration.
+    """
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
-    """Refuses new sessions, ends the running ones and stops the daemon."""
+    """Refuses new sessions, ends the running ones and stops the daemon.
+    Errors: INVALID_ARGUMENT (seconds outside 0 to 86,400).
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right."""
+    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right; calls carry no token.
+    A call that fails has changed nothing. Each may fail with INVALID_ARGUMENT (the message cannot be parsed, or is
+    longer than 64 KiB) and INTERNAL; "Errors" names what else.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]  # type: ignore[assignment]
-    """State of the daemon."""
+    """State of the daemon.
+    Errors: none of its own.
+    """
     ListProcesses: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListProcessesRequest, _admin_pb2.ListProcessesResponse]  # type: ignore[assignment]
-    """Processes (client sessions)."""
+    """Processes (client sessions).
+    Errors: INVALID_ARGUMENT (page_size or page_token).
+    """
     ListRegions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRegionsRequest, _admin_pb2.ListRegionsResponse]  # type: ignore[assignment]
-    """Regions, of one process or of all."""
+    """Regions, of one process or of all.
+    Errors: NOT_FOUND (the process), INVALID_ARGUMENT (page_size or page_token).
+    """
     ListPolicies: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListPoliciesRequest, _admin_pb2.ListPoliciesResponse]  # type: ignore[assignment]
-    """Policies that exist, who uses them, and what each process has."""
+    """Policies that exist, who uses them, and what each process has.
+    Errors: none of its own.
+    """
     SetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]  # type: ignore[assignment]
-    """Gives a live process other policies, all or none."""
+    """Gives a live process other policies, all or none.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (no policy is given, or one does not exist or cannot be made).
+    """
     SetLimits: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetLimitsRequest, _admin_pb2.SetLimitsResponse]  # type: ignore[assignment]
-    """Gives live processes other limits of memory and swap, all or none."""
+    """Gives live processes other limits of memory and swap, all or none.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
+    (guarantees of all processes).
+    """
     ListSwapDevices: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSwapDevicesRequest, _admin_pb2.ListSwapDevicesResponse]  # type: ignore[assignment]
-    """Swap devices."""
+    """Swap devices.
+    Errors: none of its own.
+    """
     GetMemoryMap: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetMemoryMapRequest, _admin_pb2.GetMemoryMapResponse]  # type: ignore[assignment]
-    """Memory as a row of cells, each a group of neighbouring frames."""
+    """Memory as a row of cells, each a group of neighbouring frames.
+    Errors: INVALID_ARGUMENT (cells).
+    """
     ListHints: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListHintsRequest, _admin_pb2.ListHintsResponse]  # type: ignore[assignment]
-    """Hints in force, of one process or of all."""
+    """Hints in force, of one process or of all.
+    Errors: NOT_FOUND (the process), INVALID_ARGUMENT (page_size or page_token).
+    """
     ClearHints: _aio.UnaryUnaryMultiCallable[_admin_pb2.ClearHintsRequest, _admin_pb2.ClearHintsResponse]  # type: ignore[assignment]
-    """Removes the hints of a range, as its process could."""
+    """Removes the hints of a range, as its process could.
+    Errors: NOT_FOUND (process or region), OUT_OF_RANGE, LIMIT_EXCEEDED (it would cut more ranges in two than are
+    allowed).
+    """
     ExplainPage: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainPageRequest, _admin_pb2.ExplainPageResponse]  # type: ignore[assignment]
-    """All that is known of one page."""
+    """All that is known of one page.
+    Errors: NOT_FOUND (process, region, or no region is there), INVALID_ARGUMENT (no page is given).
+    """
     ListEvictions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListEvictionsRequest, _admin_pb2.ListEvictionsResponse]  # type: ignore[assignment]
-    """The last evictions of a process, newest first."""
+    """The last evictions of a process, newest first.
+    Errors: NOT_FOUND (process, region, or no region is there).
+    """
     WatchEvents: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchEventsRequest, _admin_pb2.Event]  # type: ignore[assignment]
-    """Events of note as they happen."""
+    """Events of note as they happen.
+    Errors: INVALID_ARGUMENT (a kind that does not exist).
+    """
     RecordAccesses: _aio.UnaryStreamMultiCallable[_admin_pb2.RecordAccessesRequest, _admin_pb2.RecordedAccesses]  # type: ignore[assignment]
-    """What a process touches, as it does so."""
+    """What a process touches, as it does so.
+    Errors: NOT_FOUND, LIMIT_EXCEEDED (it is recorded already).
+    """
     ShadowPolicies: _aio.UnaryStreamMultiCallable[_admin_pb2.ShadowPoliciesRequest, _admin_pb2.ShadowReport]  # type: ignore[assignment]
-    """How other evict policies would do on what a process touches."""
+    """How other evict policies would do on what a process touches.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (policies, sample or interval), LIMIT_EXCEEDED (it is shadowed already, or the
+    simulations would have too many frames).
+    """
     Validate: _aio.UnaryUnaryMultiCallable[_admin_pb2.ValidateRequest, _admin_pb2.ValidateResponse]  # type: ignore[assignment]
-    """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile."""
+    """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile.
+    Errors: none of its own: what does not hold is in the answer.
+    """
     Reload: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReloadRequest, _admin_pb2.ReloadResponse]  # type: ignore[assignment]
-    """Reads the configuration again: applies what can change while usmd runs, or refuses all of it."""
+    """Reads the configuration again: applies what can change while usmd runs, or refuses all of it.
+    Errors: INVALID_ARGUMENT, which names all mistakes of the configuration.
+    """
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
-    """Refuses new sessions, ends the running ones and stops the daemon."""
+    """Refuses new sessions, ends the running ones and stops the daemon.
+    Errors: INVALID_ARGUMENT (seconds outside 0 to 86,400).
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right."""
+    """Inspection and steering. Served on the admin socket alone, whose file mode is the access right; calls carry no token.
+    A call that fails has changed nothing. Each may fail with INVALID_ARGUMENT (the message cannot be parsed, or is
+    longer than 64 KiB) and INTERNAL; "Errors" names what else.
+    """
 
     @_abc_1.abstractmethod
     def GetStatus(
@@ -121,7 +208,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetStatusResponse, _abc.Awaitable[_admin_pb2.GetStatusResponse]]:
-        """State of the daemon."""
+        """State of the daemon.
+        Errors: none of its own.
+        """
 
     @_abc_1.abstractmethod
     def ListProcesses(
@@ -129,7 +218,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListProcessesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListProcessesResponse, _abc.Awaitable[_admin_pb2.ListProcessesResponse]]:
-        """Processes (client sessions)."""
+        """Processes (client sessions).
+        Errors: INVALID_ARGUMENT (page_size or page_token).
+        """
 
     @_abc_1.abstractmethod
     def ListRegions(
@@ -137,7 +228,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListRegionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListRegionsResponse, _abc.Awaitable[_admin_pb2.ListRegionsResponse]]:
-        """Regions, of one process or of all."""
+        """Regions, of one process or of all.
+        Errors: NOT_FOUND (the process), INVALID_ARGUMENT (page_size or page_token).
+        """
 
     @_abc_1.abstractmethod
     def ListPolicies(
@@ -145,7 +238,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListPoliciesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListPoliciesResponse, _abc.Awaitable[_admin_pb2.ListPoliciesResponse]]:
-        """Policies that exist, who uses them, and what each process has."""
+        """Policies that exist, who uses them, and what each process has.
+        Errors: none of its own.
+        """
 
     @_abc_1.abstractmethod
     def SetPolicy(
@@ -153,7 +248,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.SetPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetPolicyResponse, _abc.Awaitable[_admin_pb2.SetPolicyResponse]]:
-        """Gives a live process other policies, all or none."""
+        """Gives a live process other policies, all or none.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (no policy is given, or one does not exist or cannot be made).
+        """
 
     @_abc_1.abstractmethod
     def SetLimits(
@@ -161,7 +258,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.SetLimitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetLimitsResponse, _abc.Awaitable[_admin_pb2.SetLimitsResponse]]:
-        """Gives live processes other limits of memory and swap, all or none."""
+        """Gives live processes other limits of memory and swap, all or none.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
+        (guarantees of all processes).
+        """
 
     @_abc_1.abstractmethod
     def ListSwapDevices(
@@ -169,7 +269,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListSwapDevicesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListSwapDevicesResponse, _abc.Awaitable[_admin_pb2.ListSwapDevicesResponse]]:
-        """Swap devices."""
+        """Swap devices.
+        Errors: none of its own.
+        """
 
     @_abc_1.abstractmethod
     def GetMemoryMap(
@@ -177,7 +279,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetMemoryMapRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetMemoryMapResponse, _abc.Awaitable[_admin_pb2.GetMemoryMapResponse]]:
-        """Memory as a row of cells, each a group of neighbouring frames."""
+        """Memory as a row of cells, each a group of neighbouring frames.
+        Errors: INVALID_ARGUMENT (cells).
+        """
 
     @_abc_1.abstractmethod
     def ListHints(
@@ -185,7 +289,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListHintsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListHintsResponse, _abc.Awaitable[_admin_pb2.ListHintsResponse]]:
-        """Hints in force, of one process or of all."""
+        """Hints in force, of one process or of all.
+        Errors: NOT_FOUND (the process), INVALID_ARGUMENT (page_size or page_token).
+        """
 
     @_abc_1.abstractmethod
     def ClearHints(
@@ -193,7 +299,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ClearHintsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ClearHintsResponse, _abc.Awaitable[_admin_pb2.ClearHintsResponse]]:
-        """Removes the hints of a range, as its process could."""
+        """Removes the hints of a range, as its process could.
+        Errors: NOT_FOUND (process or region), OUT_OF_RANGE, LIMIT_EXCEEDED (it would cut more ranges in two than are
+        allowed).
+        """
 
     @_abc_1.abstractmethod
     def ExplainPage(
@@ -201,7 +310,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ExplainPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ExplainPageResponse, _abc.Awaitable[_admin_pb2.ExplainPageResponse]]:
-        """All that is known of one page."""
+        """All that is known of one page.
+        Errors: NOT_FOUND (process, region, or no region is there), INVALID_ARGUMENT (no page is given).
+        """
 
     @_abc_1.abstractmethod
     def ListEvictions(
@@ -209,7 +320,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListEvictionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListEvictionsResponse, _abc.Awaitable[_admin_pb2.ListEvictionsResponse]]:
-        """The last evictions of a process, newest first."""
+        """The last evictions of a process, newest first.
+        Errors: NOT_FOUND (process, region, or no region is there).
+        """
 
     @_abc_1.abstractmethod
     def WatchEvents(
@@ -217,7 +330,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.Event], _abc.AsyncIterator[_admin_pb2.Event]]:
-        """Events of note as they happen."""
+        """Events of note as they happen.
+        Errors: INVALID_ARGUMENT (a kind that does not exist).
+        """
 
     @_abc_1.abstractmethod
     def RecordAccesses(
@@ -225,7 +340,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RecordAccessesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.RecordedAccesses], _abc.AsyncIterator[_admin_pb2.RecordedAccesses]]:
-        """What a process touches, as it does so."""
+        """What a process touches, as it does so.
+        Errors: NOT_FOUND, LIMIT_EXCEEDED (it is recorded already).
+        """
 
     @_abc_1.abstractmethod
     def ShadowPolicies(
@@ -233,7 +350,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ShadowPoliciesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.ShadowReport], _abc.AsyncIterator[_admin_pb2.ShadowReport]]:
-        """How other evict policies would do on what a process touches."""
+        """How other evict policies would do on what a process touches.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (policies, sample or interval), LIMIT_EXCEEDED (it is shadowed already, or the
+        simulations would have too many frames).
+        """
 
     @_abc_1.abstractmethod
     def Validate(
@@ -241,7 +361,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ValidateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ValidateResponse, _abc.Awaitable[_admin_pb2.ValidateResponse]]:
-        """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile."""
+        """Checks that all that the daemon knows of its memory goes together. It goes on serving meanwhile.
+        Errors: none of its own: what does not hold is in the answer.
+        """
 
     @_abc_1.abstractmethod
     def Reload(
@@ -249,7 +371,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ReloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ReloadResponse, _abc.Awaitable[_admin_pb2.ReloadResponse]]:
-        """Reads the configuration again: applies what can change while usmd runs, or refuses all of it."""
+        """Reads the configuration again: applies what can change while usmd runs, or refuses all of it.
+        Errors: INVALID_ARGUMENT, which names all mistakes of the configuration.
+        """
 
     @_abc_1.abstractmethod
     def Drain(
@@ -257,6 +381,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DrainResponse, _abc.Awaitable[_admin_pb2.DrainResponse]]:
-        """Refuses new sessions, ends the running ones and stops the daemon."""
+        """Refuses new sessions, ends the running ones and stops the daemon.
+        Errors: INVALID_ARGUMENT (seconds outside 0 to 86,400).
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,12 +30,15 @@ class AttachRequest(_message.Message):
     ALLOC_FIELD_NUMBER: _builtins.int
     EVICT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the application, 1 to 64 printable characters; policies are assigned by it."""
+    """Name of the application, 1 to 64 printable characters; policies are assigned by it. Sessions may share a name."""
     ticket: _builtins.str
-    """One-time ticket from the identity socket, which vouches for pid and uid; empty: pid and uid are unknown."""
+    """One-time ticket, which vouches for pid and uid: the line that the identity socket sends to each connection. The
+    path of that socket is that of the clients' socket and ".identity". A line that begins with "!" is a refusal, with
+    the reason. The connection must stay open as long as the session. Empty: pid and uid are unknown.
+    """
     alloc: _builtins.str
-    """Alloc policy that the client chooses, such as `flexible_huge_pages(pages=64)`; empty: what the configuration gives it.
-    INVALID_ARGUMENT if the configuration does not allow the choice.
+    """Alloc policy that the client chooses, such as `flexible_huge_pages(pages=64)`; empty: what the configuration gives
+    it. INVALID_ARGUMENT if the configuration does not allow the choice.
     """
     evict: _builtins.str
     """Evict policy that the client chooses, such as `s3_fifo`; as `alloc`."""
@@ -78,7 +81,7 @@ class AttachResponse(_message.Message):
     max_transfer_bytes: _builtins.int
     """Most bytes that one Load or Store may move."""
     max_fault_pages: _builtins.int
-    """Most pages that one Fault may cover."""
+    """Most pages that one Fault, or one PinRegion, may cover."""
     max_batch_faults: _builtins.int
     """Most faults that one StreamFaultsRequest may hold."""
     mechanism: _builtins.str
@@ -150,7 +153,7 @@ class MapRegionRequest(_message.Message):
     LENGTH_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     length: _builtins.int
-    """Length in bytes, at least 1."""
+    """Length in bytes, at least 1. The region has as many whole pages as cover it."""
     name: _builtins.str
     """Name for people, at most 64 printable characters; may be empty."""
     def __init__(
@@ -169,7 +172,7 @@ Global___MapRegionRequest: _TypeAlias = MapRegionRequest  # noqa: Y015
 
 @_typing.final
 class Region(_message.Message):
-    """A region: a range of addresses of one process."""
+    """A region: a range of addresses of one process. Its pages are numbered from 0 in all messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -181,7 +184,7 @@ class Region(_message.Message):
     region_id: _builtins.int
     """Number of the region, unique in the daemon and drawn at random."""
     address: _builtins.int
-    """First address in the process's managed address space, in bytes."""
+    """First address in the process's managed address space, in bytes; operators see it, and no call of a client takes it."""
     length: _builtins.int
     """Length in bytes, as asked for."""
     page_count: _builtins.int
@@ -207,7 +210,7 @@ Global___Region: _TypeAlias = Region  # noqa: Y015
 
 @_typing.final
 class UnmapRegionRequest(_message.Message):
-    """A region to give back."""
+    """Which region to give back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -258,11 +261,13 @@ class HintRegionRequest(_message.Message):
     region_id: _builtins.int
     """Number of the region."""
     offset: _builtins.int
-    """First byte."""
+    """First byte of the range, counted from the start of the region. The range is rounded outward to whole pages."""
     length: _builtins.int
-    """Bytes; 0 means to the end of the region."""
+    """Length of the range in bytes; 0 means to the end of the region."""
     text: _builtins.str
-    """As text: KEY=VALUE pairs separated by ';', at most 1 KiB; empty text removes the hints of the range."""
+    """As text: KEY=VALUE pairs separated by ';', at most 1 KiB, such as "PRIORITY=HIGH; TTL=10s"; empty text removes
+    the hints of the range.
+    """
     @_builtins.property
     def fields(self) -> _common_pb2.HintFields:
         """As fields."""
@@ -298,7 +303,9 @@ class HintRegionResponse(_message.Message):
     OVER_BUDGET_PAGES_FIELD_NUMBER: _builtins.int
     UNHEEDED_KEYS_FIELD_NUMBER: _builtins.int
     hint_id: _builtins.int
-    """Number of the hint, counted by process; 0 when hints were removed, and for WILLNEED or DONTNEED alone, which are done at once."""
+    """Number of the hint, counted by process; 0 when hints were removed, and for WILLNEED or DONTNEED alone, which are
+    done at once.
+    """
     first_page: _builtins.int
     """First page it covers."""
     page_count: _builtins.int
@@ -393,9 +400,9 @@ class LoadRequest(_message.Message):
     region_id: _builtins.int
     """Number of the region."""
     offset: _builtins.int
-    """First byte."""
+    """First byte, counted from the start of the region; it need not be at the start of a page."""
     length: _builtins.int
-    """Bytes, at least 1."""
+    """Length in bytes, 1 to max_transfer_bytes."""
     def __init__(
         self,
         *,
@@ -420,10 +427,10 @@ class LoadResponse(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     ABSENT_PAGES_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The bytes from the offset up to the first absent page."""
+    """The bytes from the offset up to the first absent page; none if that is the first page of the range."""
     @_builtins.property
     def absent_pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Absent pages of the range, ascending; empty when data is complete."""
+        """Absent pages of the range, counted from the start of the region, ascending; empty when data is complete."""
 
     def __init__(
         self,
@@ -451,9 +458,9 @@ class StoreRequest(_message.Message):
     region_id: _builtins.int
     """Number of the region."""
     offset: _builtins.int
-    """First byte."""
+    """First byte, counted from the start of the region; it need not be at the start of a page."""
     data: _builtins.bytes
-    """The bytes, at least 1."""
+    """The bytes, 1 to max_transfer_bytes."""
     def __init__(
         self,
         *,
@@ -478,10 +485,10 @@ class StoreResponse(_message.Message):
     STORED_FIELD_NUMBER: _builtins.int
     ABSENT_PAGES_FIELD_NUMBER: _builtins.int
     stored: _builtins.int
-    """Bytes written from the offset on, up to the first absent page."""
+    """How many bytes were written from the offset on, up to the first absent page; they stay written."""
     @_builtins.property
     def absent_pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Absent pages of the range, ascending; empty when everything was stored."""
+        """Absent pages of the range, counted from the start of the region, ascending; empty when everything was stored."""
 
     def __init__(
         self,
@@ -512,7 +519,7 @@ class PinRegionRequest(_message.Message):
     first_page: _builtins.int
     """First page, counted from the start of the region."""
     page_count: _builtins.int
-    """Pages, at least 1."""
+    """Pages, 1 to max_fault_pages."""
     planned_page_count: _builtins.int
     """Pages from first_page on that the caller is about to pin, with this call and others; 0 is page_count. The call is
     refused if the budget has no room for all of these.
@@ -542,7 +549,7 @@ class PinRegionResponse(_message.Message):
     ABSENT_PAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def absent_pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Absent pages of the range, ascending; empty when all are pinned."""
+        """Absent pages of the range, counted from the start of the region, ascending; empty when all are pinned."""
 
     def __init__(
         self,
@@ -569,7 +576,7 @@ class UnpinRegionRequest(_message.Message):
     region_id: _builtins.int
     """Number of the region."""
     first_page: _builtins.int
-    """First page of the pin."""
+    """First page of the pin, counted from the start of the region."""
     page_count: _builtins.int
     """Pages of the pin."""
     def __init__(
@@ -629,8 +636,8 @@ class MemoryRequest(_message.Message):
 
     @_builtins.property
     def region(self) -> Global___MemoryRegion:
-        """The descriptors of a region: with the reply come its memfd and its residency map, read-only: a byte a page, 1 where
-        it is in memory, then a byte a page again, the FailureReason for which a touch of it is SIGBUS.
+        """The descriptors of a region: with the reply come its memfd and its residency map, read-only: a byte a page, 1
+        where it is in memory, then a byte a page again, the FailureReason for which a touch of it is SIGBUS.
         """
 
     @_builtins.property
@@ -657,10 +664,10 @@ class MemoryRequest(_message.Message):
 
     @_builtins.property
     def stream(self) -> Global___MemoryStream:
-        """A stream of faults: with the reply comes a stream socket, on which messages travel as on StreamFaults, but several
-        times cheaper. Each has a prefix of five bytes: its kind, and the length of what follows, the highest byte first.
-        Kind 0 is a StreamFaultsRequest of at most 256 KiB, or a StreamFaultsResponse; kind 1, from the daemon alone and
-        its last, is a MemoryReply that says why the stream ends. Either side may close the socket.
+        """A stream of faults: with the reply comes a stream socket, on which messages travel as on StreamFaults, but
+        several times cheaper. Each has a prefix of five bytes: its kind, and the length of what follows, the highest
+        byte first. Kind 0 is a StreamFaultsRequest of at most 256 KiB, or a StreamFaultsResponse; kind 1, from the
+        daemon alone and its last, is a MemoryReply that says why the stream ends. Either side may close the socket.
         """
 
     @_builtins.property
@@ -703,8 +710,8 @@ class MemoryAttach(_message.Message):
     session_token: _builtins.str
     """The token of the session."""
     system_calls_fault: _builtins.bool
-    """True if the userfaultfd reports faults of system calls, too. Only then may usmd take pages that are in memory out of
-    the page table for a while, to hear of touches: else a system call that meets one would fail with EFAULT.
+    """True if the userfaultfd reports faults of system calls, too. Only then may usmd take pages that are in memory out
+    of the page table for a while, to hear of touches: else a system call that meets one would fail with EFAULT.
     """
     def __init__(
         self,
@@ -829,7 +836,9 @@ Global___MemoryStream: _TypeAlias = MemoryStream  # noqa: Y015
 
 @_typing.final
 class MemoryDiscard(_message.Message):
-    """Bytes that are given up."""
+    """Bytes that are given up.
+    Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (no whole pages, or a pinned one).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -940,16 +949,18 @@ class StreamFaultsRequest(_message.Message):
     UNMAPPED_REGION_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
-        """The faults, in the order in which they happened."""
+        """The faults, in the order in which they happened; at most max_batch_faults."""
 
     @_builtins.property
     def accesses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Access]:
-        """Loads and stores, done in order after the faults of the message were filed."""
+        """Loads and stores, at most 4,096, done in order after the faults of the message were filed. One whose fault has
+        yielded finds its page absent.
+        """
 
     @_builtins.property
     def unmapped_region_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Numbers of regions to give back, which is done first, and without an answer: a number of no region of the session is
-        passed over.
+        """Numbers of regions to give back, which is done first, and without an answer: a number of no region of the session
+        is passed over.
         """
 
     def __init__(
@@ -969,7 +980,10 @@ Global___StreamFaultsRequest: _TypeAlias = StreamFaultsRequest  # noqa: Y015
 
 @_typing.final
 class Fault(_message.Message):
-    """A touch of pages that are not resident."""
+    """A touch of pages that are not resident; of those that are, it is answered at once. Its outcome may fail with
+    NOT_FOUND, OUT_OF_RANGE or INVALID_ARGUMENT (the fault itself), OUT_OF_MEMORY, DATA_LOSS, SWAP_IO, or UNMAPPED (the
+    region was given back meanwhile).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -979,15 +993,15 @@ class Fault(_message.Message):
     PAGE_COUNT_FIELD_NUMBER: _builtins.int
     WRITE_FIELD_NUMBER: _builtins.int
     fault_id: _builtins.int
-    """The client's number for this fault; unique among the stream's faults in flight."""
+    """The client's number for this fault, any; unique among the stream's faults in flight."""
     region_id: _builtins.int
     """Number of the region."""
     first_page: _builtins.int
     """First page, counted from the start of the region."""
     page_count: _builtins.int
-    """Pages, at least 1."""
+    """Pages, 1 to max_fault_pages."""
     write: _builtins.bool
-    """The touch is a write."""
+    """The touch is a write; a Store may follow a fault for reading all the same."""
     def __init__(
         self,
         *,
@@ -1015,7 +1029,7 @@ class Access(_message.Message):
     LOAD_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
     access_id: _builtins.int
-    """The client's number for this access; unique among its accesses in flight."""
+    """The client's number for this access, any; unique among its accesses in flight."""
     @_builtins.property
     def load(self) -> Global___LoadRequest:
         """Bytes to read."""
@@ -1051,8 +1065,8 @@ class StreamFaultsResponse(_message.Message):
     ACCESSED_FIELD_NUMBER: _builtins.int
     OVER_BUDGET_PAGES_FIELD_NUMBER: _builtins.int
     over_budget_pages: _builtins.int
-    """Beside answers of accesses: GetKeptResponse.refused_pages, each time that this has doubled since the client was last
-    told, here or by metadata of a unary call; else 0.
+    """Beside answers of accesses: GetKeptResponse.refused_pages, each time that this has doubled since the client was
+    last told, here or by metadata of a unary call; else 0.
     """
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]:
@@ -1173,7 +1187,9 @@ class Allocated(_message.Message):
     """The token of the USM_YIELD that this completes; 0 when the fault had not yielded."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrameRun]:
-        """Runs of pages on runs of frames, at most one run a gap; pages beyond the fault came along (FHP)."""
+        """Runs of pages on runs of frames, at most one run a gap; pages beyond the fault came along (FHP). A page stays in
+        memory until it is evicted, so a Load after it may find it absent again.
+        """
 
     def __init__(
         self,

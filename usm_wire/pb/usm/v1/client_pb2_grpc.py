@@ -26,7 +26,12 @@ if _version_not_supported:
 
 
 class ClientServiceStub:
-    """Memory of one application. Every call but Attach carries the session token as metadata "usm-session-token".
+    """Memory of one application. Served on the clients' socket. Every call but Attach carries the session token as metadata
+    "usm-session-token". A call that fails has changed nothing, unless it says otherwise. Each may fail with
+    UNKNOWN_SESSION, SESSION_KILLED or DRAINING (the session has ended, and the reason says how), INVALID_ARGUMENT (the
+    message cannot be parsed, or is longer than 64 KiB; Store and StreamFaults have room for more), LIMIT_EXCEEDED (the
+    message was not complete within 10 s) and INTERNAL; "Errors" names what else. No number reaches 2^53, but for
+    Region.address once a session has mapped 8 PiB, so a language whose numbers are doubles can hold them.
     """
 
     def __init__(self, channel):
@@ -93,11 +98,20 @@ class ClientServiceStub:
 
 
 class ClientServiceServicer:
-    """Memory of one application. Every call but Attach carries the session token as metadata "usm-session-token".
+    """Memory of one application. Served on the clients' socket. Every call but Attach carries the session token as metadata
+    "usm-session-token". A call that fails has changed nothing, unless it says otherwise. Each may fail with
+    UNKNOWN_SESSION, SESSION_KILLED or DRAINING (the session has ended, and the reason says how), INVALID_ARGUMENT (the
+    message cannot be parsed, or is longer than 64 KiB; Store and StreamFaults have room for more), LIMIT_EXCEEDED (the
+    message was not complete within 10 s) and INTERNAL; "Errors" names what else. No number reaches 2^53, but for
+    Region.address once a session has mapped 8 PiB, so a language whose numbers are doubles can hold them.
     """
 
     def Attach(self, request, context):
-        """Begins a session. The session ends with Detach, when its first stream breaks, or when no stream was opened in time.
+        """Begins a session. The session ends with Detach, when its first stream breaks, when the identity socket that gave
+        its ticket closes, or when no stream was opened in time (server.attach_timeout, 10 s). A call that carries the
+        ticket as metadata "usm-ticket", too, is read before those of strangers.
+        Errors: INVALID_ARGUMENT (name, or a policy that does not exist or may not be chosen), UNKNOWN_SESSION (the
+        ticket), LIMIT_EXCEEDED (sessions, or connections, or the guarantee of the session's rule), DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,6 +119,7 @@ class ClientServiceServicer:
 
     def Detach(self, request, context):
         """Ends the session: its regions, frames and slots are given back.
+        Errors: none of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +127,8 @@ class ClientServiceServicer:
 
     def MapRegion(self, request, context):
         """Makes a region of zero bytes. No frame is used until a page is touched.
+        Errors: INVALID_ARGUMENT (length 0, or the name), LIMIT_EXCEEDED (regions, mapped bytes, or descriptors where
+        memory is real).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,20 +136,26 @@ class ClientServiceServicer:
 
     def UnmapRegion(self, request, context):
         """Gives a region back; faults that wait for its pages fail with UNMAPPED.
+        Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HintRegion(self, request, context):
-        """Says something about a range of a region. The newest hint on a byte replaces the older ones.
+        """Says something about a range of a region. The newest hint on a byte replaces the older ones. The answer comes when
+        the hint is applied to all pages in memory.
+        Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_HINT, LIMIT_EXCEEDED (hinted ranges of the session, or hints that are
+        still being applied).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Load(self, request, context):
-        """Reads bytes as an MMU would: what is resident up to the first absent page, and which pages are absent.
+        """Reads bytes as an MMU would: what is resident up to the first absent page, and which pages are absent. An absent
+        page is no error: send a Fault for it, and load again.
+        Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (length 0, or above max_transfer_bytes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,6 +163,7 @@ class ClientServiceServicer:
 
     def Store(self, request, context):
         """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent.
+        Errors: those of Load: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,6 +172,8 @@ class ClientServiceServicer:
     def PinRegion(self, request, context):
         """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned. Beyond the
         budget it is refused, whether they are resident or not.
+        Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (no page, or more than max_fault_pages), LIMIT_EXCEEDED (the
+        budget).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,25 +181,31 @@ class ClientServiceServicer:
 
     def UnpinRegion(self, request, context):
         """Ends a pin of the same range.
+        Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (a page is not pinned).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetKept(self, request, context):
-        """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a unary
-        call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+        """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a
+        unary call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+        Errors: none of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamFaults(self, request_iterator, context):
-        """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
-        The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
-        each kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own
-        faults and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end
-        with the session.
+        """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way. The
+        first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for each
+        kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own faults
+        and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end with the
+        session. A fault or an access that fails has an outcome that says so, and the stream goes on; a message that is
+        invalid as a whole ends the stream.
+        Errors: INVALID_ARGUMENT (more faults than max_batch_faults, more than 4,096 accesses, or more than 2.5 MiB, in one
+        message), LIMIT_EXCEEDED (streams, or connections), and at the end of the session its reason: SESSION_KILLED,
+        DRAINING; after Detach none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,7 +278,12 @@ def add_ClientServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClientService:
-    """Memory of one application. Every call but Attach carries the session token as metadata "usm-session-token".
+    """Memory of one application. Served on the clients' socket. Every call but Attach carries the session token as metadata
+    "usm-session-token". A call that fails has changed nothing, unless it says otherwise. Each may fail with
+    UNKNOWN_SESSION, SESSION_KILLED or DRAINING (the session has ended, and the reason says how), INVALID_ARGUMENT (the
+    message cannot be parsed, or is longer than 64 KiB; Store and StreamFaults have room for more), LIMIT_EXCEEDED (the
+    message was not complete within 10 s) and INTERNAL; "Errors" names what else. No number reaches 2^53, but for
+    Region.address once a session has mapped 8 PiB, so a language whose numbers are doubles can hold them.
     """
 
     @staticmethod

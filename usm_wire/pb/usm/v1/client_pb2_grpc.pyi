@@ -27,83 +27,161 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ClientServiceStub:
-    """Memory of one application. Every call but Attach carries the session token as metadata "usm-session-token"."""
+    """Memory of one application. Served on the clients' socket. Every call but Attach carries the session token as metadata
+    "usm-session-token". A call that fails has changed nothing, unless it says otherwise. Each may fail with
+    UNKNOWN_SESSION, SESSION_KILLED or DRAINING (the session has ended, and the reason says how), INVALID_ARGUMENT (the
+    message cannot be parsed, or is longer than 64 KiB; Store and StreamFaults have room for more), LIMIT_EXCEEDED (the
+    message was not complete within 10 s) and INTERNAL; "Errors" names what else. No number reaches 2^53, but for
+    Region.address once a session has mapped 8 PiB, so a language whose numbers are doubles can hold them.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ClientServiceAsyncStub: ...
     Attach: _grpc.UnaryUnaryMultiCallable[_client_pb2.AttachRequest, _client_pb2.AttachResponse]
-    """Begins a session. The session ends with Detach, when its first stream breaks, or when no stream was opened in time."""
+    """Begins a session. The session ends with Detach, when its first stream breaks, when the identity socket that gave
+    its ticket closes, or when no stream was opened in time (server.attach_timeout, 10 s). A call that carries the
+    ticket as metadata "usm-ticket", too, is read before those of strangers.
+    Errors: INVALID_ARGUMENT (name, or a policy that does not exist or may not be chosen), UNKNOWN_SESSION (the
+    ticket), LIMIT_EXCEEDED (sessions, or connections, or the guarantee of the session's rule), DRAINING.
+    """
     Detach: _grpc.UnaryUnaryMultiCallable[_client_pb2.DetachRequest, _client_pb2.DetachResponse]
-    """Ends the session: its regions, frames and slots are given back."""
+    """Ends the session: its regions, frames and slots are given back.
+    Errors: none of its own.
+    """
     MapRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.MapRegionRequest, _client_pb2.Region]
-    """Makes a region of zero bytes. No frame is used until a page is touched."""
+    """Makes a region of zero bytes. No frame is used until a page is touched.
+    Errors: INVALID_ARGUMENT (length 0, or the name), LIMIT_EXCEEDED (regions, mapped bytes, or descriptors where
+    memory is real).
+    """
     UnmapRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.UnmapRegionRequest, _client_pb2.UnmapRegionResponse]
-    """Gives a region back; faults that wait for its pages fail with UNMAPPED."""
+    """Gives a region back; faults that wait for its pages fail with UNMAPPED.
+    Errors: NOT_FOUND.
+    """
     HintRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.HintRegionRequest, _client_pb2.HintRegionResponse]
-    """Says something about a range of a region. The newest hint on a byte replaces the older ones."""
+    """Says something about a range of a region. The newest hint on a byte replaces the older ones. The answer comes when
+    the hint is applied to all pages in memory.
+    Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_HINT, LIMIT_EXCEEDED (hinted ranges of the session, or hints that are
+    still being applied).
+    """
     Load: _grpc.UnaryUnaryMultiCallable[_client_pb2.LoadRequest, _client_pb2.LoadResponse]
-    """Reads bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
+    """Reads bytes as an MMU would: what is resident up to the first absent page, and which pages are absent. An absent
+    page is no error: send a Fault for it, and load again.
+    Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (length 0, or above max_transfer_bytes).
+    """
     Store: _grpc.UnaryUnaryMultiCallable[_client_pb2.StoreRequest, _client_pb2.StoreResponse]
-    """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
+    """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent.
+    Errors: those of Load: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT.
+    """
     PinRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.PinRegionRequest, _client_pb2.PinRegionResponse]
     """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned. Beyond the
     budget it is refused, whether they are resident or not.
+    Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (no page, or more than max_fault_pages), LIMIT_EXCEEDED (the
+    budget).
     """
     UnpinRegion: _grpc.UnaryUnaryMultiCallable[_client_pb2.UnpinRegionRequest, _client_pb2.UnpinRegionResponse]
-    """Ends a pin of the same range."""
+    """Ends a pin of the same range.
+    Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (a page is not pinned).
+    """
     GetKept: _grpc.UnaryUnaryMultiCallable[_client_pb2.GetKeptRequest, _client_pb2.GetKeptResponse]
-    """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a unary
-    call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+    """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a
+    unary call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+    Errors: none of its own.
     """
     StreamFaults: _grpc.StreamStreamMultiCallable[_client_pb2.StreamFaultsRequest, _client_pb2.StreamFaultsResponse]
-    """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
-    The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
-    each kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own
-    faults and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end
-    with the session.
+    """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way. The
+    first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for each
+    kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own faults
+    and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end with the
+    session. A fault or an access that fails has an outcome that says so, and the stream goes on; a message that is
+    invalid as a whole ends the stream.
+    Errors: INVALID_ARGUMENT (more faults than max_batch_faults, more than 4,096 accesses, or more than 2.5 MiB, in one
+    message), LIMIT_EXCEEDED (streams, or connections), and at the end of the session its reason: SESSION_KILLED,
+    DRAINING; after Detach none.
     """
 
 @_typing.type_check_only
 class ClientServiceAsyncStub(ClientServiceStub):
-    """Memory of one application. Every call but Attach carries the session token as metadata "usm-session-token"."""
+    """Memory of one application. Served on the clients' socket. Every call but Attach carries the session token as metadata
+    "usm-session-token". A call that fails has changed nothing, unless it says otherwise. Each may fail with
+    UNKNOWN_SESSION, SESSION_KILLED or DRAINING (the session has ended, and the reason says how), INVALID_ARGUMENT (the
+    message cannot be parsed, or is longer than 64 KiB; Store and StreamFaults have room for more), LIMIT_EXCEEDED (the
+    message was not complete within 10 s) and INTERNAL; "Errors" names what else. No number reaches 2^53, but for
+    Region.address once a session has mapped 8 PiB, so a language whose numbers are doubles can hold them.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.UnaryUnaryMultiCallable[_client_pb2.AttachRequest, _client_pb2.AttachResponse]  # type: ignore[assignment]
-    """Begins a session. The session ends with Detach, when its first stream breaks, or when no stream was opened in time."""
+    """Begins a session. The session ends with Detach, when its first stream breaks, when the identity socket that gave
+    its ticket closes, or when no stream was opened in time (server.attach_timeout, 10 s). A call that carries the
+    ticket as metadata "usm-ticket", too, is read before those of strangers.
+    Errors: INVALID_ARGUMENT (name, or a policy that does not exist or may not be chosen), UNKNOWN_SESSION (the
+    ticket), LIMIT_EXCEEDED (sessions, or connections, or the guarantee of the session's rule), DRAINING.
+    """
     Detach: _aio.UnaryUnaryMultiCallable[_client_pb2.DetachRequest, _client_pb2.DetachResponse]  # type: ignore[assignment]
-    """Ends the session: its regions, frames and slots are given back."""
+    """Ends the session: its regions, frames and slots are given back.
+    Errors: none of its own.
+    """
     MapRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.MapRegionRequest, _client_pb2.Region]  # type: ignore[assignment]
-    """Makes a region of zero bytes. No frame is used until a page is touched."""
+    """Makes a region of zero bytes. No frame is used until a page is touched.
+    Errors: INVALID_ARGUMENT (length 0, or the name), LIMIT_EXCEEDED (regions, mapped bytes, or descriptors where
+    memory is real).
+    """
     UnmapRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.UnmapRegionRequest, _client_pb2.UnmapRegionResponse]  # type: ignore[assignment]
-    """Gives a region back; faults that wait for its pages fail with UNMAPPED."""
+    """Gives a region back; faults that wait for its pages fail with UNMAPPED.
+    Errors: NOT_FOUND.
+    """
     HintRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.HintRegionRequest, _client_pb2.HintRegionResponse]  # type: ignore[assignment]
-    """Says something about a range of a region. The newest hint on a byte replaces the older ones."""
+    """Says something about a range of a region. The newest hint on a byte replaces the older ones. The answer comes when
+    the hint is applied to all pages in memory.
+    Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_HINT, LIMIT_EXCEEDED (hinted ranges of the session, or hints that are
+    still being applied).
+    """
     Load: _aio.UnaryUnaryMultiCallable[_client_pb2.LoadRequest, _client_pb2.LoadResponse]  # type: ignore[assignment]
-    """Reads bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
+    """Reads bytes as an MMU would: what is resident up to the first absent page, and which pages are absent. An absent
+    page is no error: send a Fault for it, and load again.
+    Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (length 0, or above max_transfer_bytes).
+    """
     Store: _aio.UnaryUnaryMultiCallable[_client_pb2.StoreRequest, _client_pb2.StoreResponse]  # type: ignore[assignment]
-    """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
+    """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent.
+    Errors: those of Load: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT.
+    """
     PinRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.PinRegionRequest, _client_pb2.PinRegionResponse]  # type: ignore[assignment]
     """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned. Beyond the
     budget it is refused, whether they are resident or not.
+    Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (no page, or more than max_fault_pages), LIMIT_EXCEEDED (the
+    budget).
     """
     UnpinRegion: _aio.UnaryUnaryMultiCallable[_client_pb2.UnpinRegionRequest, _client_pb2.UnpinRegionResponse]  # type: ignore[assignment]
-    """Ends a pin of the same range."""
+    """Ends a pin of the same range.
+    Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (a page is not pinned).
+    """
     GetKept: _aio.UnaryUnaryMultiCallable[_client_pb2.GetKeptRequest, _client_pb2.GetKeptResponse]  # type: ignore[assignment]
-    """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a unary
-    call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+    """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a
+    unary call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+    Errors: none of its own.
     """
     StreamFaults: _aio.StreamStreamMultiCallable[_client_pb2.StreamFaultsRequest, _client_pb2.StreamFaultsResponse]  # type: ignore[assignment]
-    """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
-    The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
-    each kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own
-    faults and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end
-    with the session.
+    """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way. The
+    first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for each
+    kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own faults
+    and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end with the
+    session. A fault or an access that fails has an outcome that says so, and the stream goes on; a message that is
+    invalid as a whole ends the stream.
+    Errors: INVALID_ARGUMENT (more faults than max_batch_faults, more than 4,096 accesses, or more than 2.5 MiB, in one
+    message), LIMIT_EXCEEDED (streams, or connections), and at the end of the session its reason: SESSION_KILLED,
+    DRAINING; after Detach none.
     """
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Memory of one application. Every call but Attach carries the session token as metadata "usm-session-token"."""
+    """Memory of one application. Served on the clients' socket. Every call but Attach carries the session token as metadata
+    "usm-session-token". A call that fails has changed nothing, unless it says otherwise. Each may fail with
+    UNKNOWN_SESSION, SESSION_KILLED or DRAINING (the session has ended, and the reason says how), INVALID_ARGUMENT (the
+    message cannot be parsed, or is longer than 64 KiB; Store and StreamFaults have room for more), LIMIT_EXCEEDED (the
+    message was not complete within 10 s) and INTERNAL; "Errors" names what else. No number reaches 2^53, but for
+    Region.address once a session has mapped 8 PiB, so a language whose numbers are doubles can hold them.
+    """
 
     @_abc_1.abstractmethod
     def Attach(
@@ -111,7 +189,12 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.AttachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.AttachResponse, _abc.Awaitable[_client_pb2.AttachResponse]]:
-        """Begins a session. The session ends with Detach, when its first stream breaks, or when no stream was opened in time."""
+        """Begins a session. The session ends with Detach, when its first stream breaks, when the identity socket that gave
+        its ticket closes, or when no stream was opened in time (server.attach_timeout, 10 s). A call that carries the
+        ticket as metadata "usm-ticket", too, is read before those of strangers.
+        Errors: INVALID_ARGUMENT (name, or a policy that does not exist or may not be chosen), UNKNOWN_SESSION (the
+        ticket), LIMIT_EXCEEDED (sessions, or connections, or the guarantee of the session's rule), DRAINING.
+        """
 
     @_abc_1.abstractmethod
     def Detach(
@@ -119,7 +202,9 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.DetachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.DetachResponse, _abc.Awaitable[_client_pb2.DetachResponse]]:
-        """Ends the session: its regions, frames and slots are given back."""
+        """Ends the session: its regions, frames and slots are given back.
+        Errors: none of its own.
+        """
 
     @_abc_1.abstractmethod
     def MapRegion(
@@ -127,7 +212,10 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.MapRegionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.Region, _abc.Awaitable[_client_pb2.Region]]:
-        """Makes a region of zero bytes. No frame is used until a page is touched."""
+        """Makes a region of zero bytes. No frame is used until a page is touched.
+        Errors: INVALID_ARGUMENT (length 0, or the name), LIMIT_EXCEEDED (regions, mapped bytes, or descriptors where
+        memory is real).
+        """
 
     @_abc_1.abstractmethod
     def UnmapRegion(
@@ -135,7 +223,9 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.UnmapRegionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.UnmapRegionResponse, _abc.Awaitable[_client_pb2.UnmapRegionResponse]]:
-        """Gives a region back; faults that wait for its pages fail with UNMAPPED."""
+        """Gives a region back; faults that wait for its pages fail with UNMAPPED.
+        Errors: NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def HintRegion(
@@ -143,7 +233,11 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.HintRegionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.HintRegionResponse, _abc.Awaitable[_client_pb2.HintRegionResponse]]:
-        """Says something about a range of a region. The newest hint on a byte replaces the older ones."""
+        """Says something about a range of a region. The newest hint on a byte replaces the older ones. The answer comes when
+        the hint is applied to all pages in memory.
+        Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_HINT, LIMIT_EXCEEDED (hinted ranges of the session, or hints that are
+        still being applied).
+        """
 
     @_abc_1.abstractmethod
     def Load(
@@ -151,7 +245,10 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.LoadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.LoadResponse, _abc.Awaitable[_client_pb2.LoadResponse]]:
-        """Reads bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
+        """Reads bytes as an MMU would: what is resident up to the first absent page, and which pages are absent. An absent
+        page is no error: send a Fault for it, and load again.
+        Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (length 0, or above max_transfer_bytes).
+        """
 
     @_abc_1.abstractmethod
     def Store(
@@ -159,7 +256,9 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.StoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.StoreResponse, _abc.Awaitable[_client_pb2.StoreResponse]]:
-        """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent."""
+        """Writes bytes as an MMU would: what is resident up to the first absent page, and which pages are absent.
+        Errors: those of Load: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT.
+        """
 
     @_abc_1.abstractmethod
     def PinRegion(
@@ -169,6 +268,8 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_client_pb2.PinRegionResponse, _abc.Awaitable[_client_pb2.PinRegionResponse]]:
         """Keeps pages in memory that are all resident, until UnpinRegion; when some are not, nothing is pinned. Beyond the
         budget it is refused, whether they are resident or not.
+        Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (no page, or more than max_fault_pages), LIMIT_EXCEEDED (the
+        budget).
         """
 
     @_abc_1.abstractmethod
@@ -177,7 +278,9 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.UnpinRegionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.UnpinRegionResponse, _abc.Awaitable[_client_pb2.UnpinRegionResponse]]:
-        """Ends a pin of the same range."""
+        """Ends a pin of the same range.
+        Errors: NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT (a page is not pinned).
+        """
 
     @_abc_1.abstractmethod
     def GetKept(
@@ -185,8 +288,9 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.GetKeptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.GetKeptResponse, _abc.Awaitable[_client_pb2.GetKeptResponse]]:
-        """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a unary
-        call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+        """What the session keeps in memory, by EVICTION=DENY and by pins, of the budget that both share. The answer to a
+        unary call carries metadata "usm-over-budget", GetKeptResponse.refused_pages, each time that this has doubled.
+        Errors: none of its own.
         """
 
     @_abc_1.abstractmethod
@@ -195,11 +299,15 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_client_pb2.StreamFaultsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_client_pb2.StreamFaultsResponse], _abc.AsyncIterator[_client_pb2.StreamFaultsResponse]]:
-        """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way.
-        The first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for
-        each kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own
-        faults and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end
-        with the session.
+        """Batches of faults and accesses one way; outcomes, and later the completions of yielded faults, the other way. The
+        first stream of a session is the session's own: when it breaks the session ends. More may be opened (one for each
+        kernel thread that schedules user-level threads, at most 64 at a time); each gets the outcomes of its own faults
+        and accesses, and ends alone, whereupon outcomes of its faults that are still to come are dropped. All end with the
+        session. A fault or an access that fails has an outcome that says so, and the stream goes on; a message that is
+        invalid as a whole ends the stream.
+        Errors: INVALID_ARGUMENT (more faults than max_batch_faults, more than 4,096 accesses, or more than 2.5 MiB, in one
+        message), LIMIT_EXCEEDED (streams, or connections), and at the end of the session its reason: SESSION_KILLED,
+        DRAINING; after Detach none.
         """
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

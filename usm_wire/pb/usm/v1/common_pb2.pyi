@@ -28,70 +28,86 @@ class _FailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Failure
     FAILURE_REASON_UNSPECIFIED: _FailureReason.ValueType  # 0
     """Not set; never sent."""
     FAILURE_REASON_INVALID_ARGUMENT: _FailureReason.ValueType  # 1
-    """A field has a value outside what it allows."""
+    """A field has a value outside what it allows, or a message is too long or cannot be parsed. Status INVALID_ARGUMENT."""
     FAILURE_REASON_OUT_OF_RANGE: _FailureReason.ValueType  # 2
-    """An offset or a length lies outside its region."""
+    """An offset, a page or a length lies outside its region. Status OUT_OF_RANGE."""
     FAILURE_REASON_INVALID_HINT: _FailureReason.ValueType  # 3
-    """A hint has an unknown key, a bad value, a duplicate key, or is too long."""
+    """A hint has an unknown key, a bad value, a duplicate key, or is too long. Status INVALID_ARGUMENT."""
     FAILURE_REASON_UNKNOWN_SESSION: _FailureReason.ValueType  # 4
-    """The session token is missing, unknown, or its session has ended."""
+    """The session token is missing, unknown, or its session has ended; or the ticket of Attach is unknown, used or too
+    old. Status UNAUTHENTICATED.
+    """
     FAILURE_REASON_SESSION_KILLED: _FailureReason.ValueType  # 5
-    """The session was ended by the daemon; the message says why."""
+    """The session was ended by the daemon; the message says why. Status ABORTED."""
     FAILURE_REASON_NOT_FOUND: _FailureReason.ValueType  # 6
-    """No such region, process or page for this caller."""
+    """No such region, process or page for this caller; whether another caller has it is not told. Status NOT_FOUND."""
     FAILURE_REASON_OUT_OF_MEMORY: _FailureReason.ValueType  # 7
-    """No frame could be freed and the oom policy refused."""
+    """No frame could be freed and the oom policy refused; trying again later may succeed. Status RESOURCE_EXHAUSTED."""
     FAILURE_REASON_LIMIT_EXCEEDED: _FailureReason.ValueType  # 8
-    """A limit of the daemon (sessions, regions, mapped bytes) is reached."""
+    """A limit of the daemon (sessions, regions, mapped bytes) is reached; the message names it. Status
+    RESOURCE_EXHAUSTED.
+    """
     FAILURE_REASON_DATA_LOSS: _FailureReason.ValueType  # 9
-    """The bytes of a swapped page do not match their checksum. They are gone; nothing is made up in their place."""
+    """The bytes of a swapped page do not match their checksum. They are gone; nothing is made up in their place.
+    Status DATA_LOSS.
+    """
     FAILURE_REASON_SWAP_IO: _FailureReason.ValueType  # 10
-    """A swap device could not be read or written; trying again may succeed."""
+    """A swap device could not be read or written; trying again may succeed. Status UNAVAILABLE."""
     FAILURE_REASON_UNMAPPED: _FailureReason.ValueType  # 11
-    """The region went away while the fault was waiting."""
+    """The region went away while the fault was waiting. Status ABORTED."""
     FAILURE_REASON_DRAINING: _FailureReason.ValueType  # 12
-    """The daemon is draining and takes no new work."""
+    """The daemon is draining and takes no new work. Status UNAVAILABLE."""
     FAILURE_REASON_INTERNAL: _FailureReason.ValueType  # 13
-    """A defect of the daemon. Its log has the details under the same request."""
+    """A defect of the daemon. Its log has the details, as event `defect` of the same call. Status INTERNAL."""
 
 class FailureReason(_FailureReason, metaclass=_FailureReasonEnumTypeWrapper):
-    """Why a request or a fault failed. The name without its prefix is also the `reason` of the google.rpc.ErrorInfo
-    (domain "usmd") that every failed call carries, so a client can tell causes apart without reading text.
+    """Why a request or a fault failed. The name without its prefix is also the `reason` of the google.rpc.ErrorInfo (domain
+    "usmd") that every failed call carries in its status details (metadata "grpc-status-details-bin"), so a client can
+    tell causes apart without reading text. Each value names the gRPC status of such a call, which several reasons share.
+    An error without the ErrorInfo comes from gRPC itself, such as UNAVAILABLE for a lost connection.
     """
 
 FAILURE_REASON_UNSPECIFIED: FailureReason.ValueType  # 0
 """Not set; never sent."""
 FAILURE_REASON_INVALID_ARGUMENT: FailureReason.ValueType  # 1
-"""A field has a value outside what it allows."""
+"""A field has a value outside what it allows, or a message is too long or cannot be parsed. Status INVALID_ARGUMENT."""
 FAILURE_REASON_OUT_OF_RANGE: FailureReason.ValueType  # 2
-"""An offset or a length lies outside its region."""
+"""An offset, a page or a length lies outside its region. Status OUT_OF_RANGE."""
 FAILURE_REASON_INVALID_HINT: FailureReason.ValueType  # 3
-"""A hint has an unknown key, a bad value, a duplicate key, or is too long."""
+"""A hint has an unknown key, a bad value, a duplicate key, or is too long. Status INVALID_ARGUMENT."""
 FAILURE_REASON_UNKNOWN_SESSION: FailureReason.ValueType  # 4
-"""The session token is missing, unknown, or its session has ended."""
+"""The session token is missing, unknown, or its session has ended; or the ticket of Attach is unknown, used or too
+old. Status UNAUTHENTICATED.
+"""
 FAILURE_REASON_SESSION_KILLED: FailureReason.ValueType  # 5
-"""The session was ended by the daemon; the message says why."""
+"""The session was ended by the daemon; the message says why. Status ABORTED."""
 FAILURE_REASON_NOT_FOUND: FailureReason.ValueType  # 6
-"""No such region, process or page for this caller."""
+"""No such region, process or page for this caller; whether another caller has it is not told. Status NOT_FOUND."""
 FAILURE_REASON_OUT_OF_MEMORY: FailureReason.ValueType  # 7
-"""No frame could be freed and the oom policy refused."""
+"""No frame could be freed and the oom policy refused; trying again later may succeed. Status RESOURCE_EXHAUSTED."""
 FAILURE_REASON_LIMIT_EXCEEDED: FailureReason.ValueType  # 8
-"""A limit of the daemon (sessions, regions, mapped bytes) is reached."""
+"""A limit of the daemon (sessions, regions, mapped bytes) is reached; the message names it. Status
+RESOURCE_EXHAUSTED.
+"""
 FAILURE_REASON_DATA_LOSS: FailureReason.ValueType  # 9
-"""The bytes of a swapped page do not match their checksum. They are gone; nothing is made up in their place."""
+"""The bytes of a swapped page do not match their checksum. They are gone; nothing is made up in their place.
+Status DATA_LOSS.
+"""
 FAILURE_REASON_SWAP_IO: FailureReason.ValueType  # 10
-"""A swap device could not be read or written; trying again may succeed."""
+"""A swap device could not be read or written; trying again may succeed. Status UNAVAILABLE."""
 FAILURE_REASON_UNMAPPED: FailureReason.ValueType  # 11
-"""The region went away while the fault was waiting."""
+"""The region went away while the fault was waiting. Status ABORTED."""
 FAILURE_REASON_DRAINING: FailureReason.ValueType  # 12
-"""The daemon is draining and takes no new work."""
+"""The daemon is draining and takes no new work. Status UNAVAILABLE."""
 FAILURE_REASON_INTERNAL: FailureReason.ValueType  # 13
-"""A defect of the daemon. Its log has the details under the same request."""
+"""A defect of the daemon. Its log has the details, as event `defect` of the same call. Status INTERNAL."""
 Global___FailureReason: _TypeAlias = FailureReason  # noqa: Y015
 
 @_typing.final
 class HintFields(_message.Message):
-    """What a hint says of a range, typed. The text form of HintRegionRequest says the same things."""
+    """What a hint says of a range, typed. The text form of HintRegionRequest says the same things, and has the same errors
+    (INVALID_HINT). A field that is 0, false or empty says nothing; if none is set, the hints of the range are removed.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -209,20 +225,22 @@ class HintFields(_message.Message):
     access: Global___HintFields.Access.ValueType
     """Expected order of accesses."""
     fhp_bytes: _builtins.int
-    """Flexible huge page size in bytes; 0 is not said, a value that is no multiple of the page size is rounded up."""
+    """Flexible huge page size in bytes, at most 1 GiB; 0 is not said, a value that is no multiple of the page size is
+    rounded up.
+    """
     fhp_auto: _builtins.bool
     """Flexible huge page size chosen by the policy; fhp_bytes is then ignored."""
     swap_device: _builtins.str
     """Number or name of the swap device to use; empty is not said."""
     ttl_seconds: _builtins.float
-    """Seconds until the hint ends by itself; 0 is never."""
+    """Seconds until the hint ends by itself, finite and not negative; 0 is never."""
     will_need: _builtins.bool
     """Bring the range into memory as far as free frames allow; nothing is evicted for it."""
     dont_need: _builtins.bool
-    """Evict the range now. No byte is discarded."""
+    """Evict the range now. No byte is discarded. Not together with will_need."""
     @_builtins.property
     def extra(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free-form keys that begin with X_, for the policy."""
+        """Free-form keys that begin with X_, for the policy; at most 16, without ';', and without '=' in the key."""
 
     def __init__(
         self,
