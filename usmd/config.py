@@ -77,6 +77,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds after which a read or write of a swap device that has not returned counts as failed; 0: never. The
     default is the time after which Linux gives up a request to a disk."""
 
+    pressure_threshold: values.Percent = 0.5
+    """Share of the last 10 s in which faults waited, of a process or of any, from which on `pressure_high` is reported;
+    0%: never. The default is far above that of a program which now and then needs a page from swap."""
+
     uvloop: values.Switch = True
     """Run on uvloop instead of asyncio's own loop, because it is faster."""
 

@@ -293,6 +293,14 @@ def _cpu_share(value: object) -> float:
     return float(match[1]) / 100
 
 
+def _percent(value: object) -> float:
+    text = _text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+    match = _PERCENT.fullmatch(text)
+    if match is None or float(match[1]) > 100:
+        raise ValueError
+    return float(match[1]) / 100
+
+
 def _loopback_port(value: object) -> str:
     text = _text(value)
     host, port = host_and_port(text)
@@ -340,6 +348,7 @@ Sampling = Annotated[str | float, Kind('"auto", "off", or a number above 0 and u
 CpuShare = Annotated[
     float, Kind('a share of CPU above "0%" and up to "100%"', _cpu_share, lambda share: f"{100 * share:g}%")
 ]
+Percent = Annotated[float, Kind('a percentage from "0%" to "100%"', _percent, lambda share: f"{100 * share:g}%")]
 FaultWakeup = Annotated[
     str, Kind('"auto", "sleep", "follow", or "spin:US" with 1 to 10000 microseconds', _fault_wakeup)
 ]

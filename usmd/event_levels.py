@@ -67,6 +67,8 @@ NOTICES: Final[Mapping[str, int]] = {
     "limits_set": logging.INFO,
     "policy_set": logging.INFO,
     "hints_cleared": logging.INFO,
+    "pressure_high": logging.WARNING,
+    "pressure_eased": logging.INFO,
     "deny_over_budget": logging.WARNING,
     "fault_over_budget": logging.WARNING,
     "swap_error": logging.WARNING,

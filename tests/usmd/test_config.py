@@ -55,6 +55,11 @@ def test_the_cost_of_sampling_is_a_share_of_cpu(tmp_path, text, share):
     assert MemoryConfig().sampling_cpu == 0.25
 
 
+@pytest.mark.parametrize(("text", "share"), [('"7.5%"', 0.075), ('"0%"', 0.0), ('"100 %"', 1.0)])
+def test_a_threshold_of_pressure_is_a_percentage_or_none(tmp_path, text, share):
+    assert read(tmp_path, f"[server]\npressure_threshold = {text}").server.pressure_threshold == pytest.approx(share)
+
+
 def test_the_default_swap_is_one_memory_device_of_four_times_the_memory(tmp_path):
     assert read(tmp_path, '[memory]\nsize = "8MiB"').swap == (MemoryKind(size=32 << 20),)
 
@@ -78,6 +83,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         drain_grace = 0
         uvloop = false
         device_timeout = 7.5
+        pressure_threshold = "80%"
         log_format = "json"
         log_level = "warning"
         [memory]
@@ -131,6 +137,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         "attach_timeout": 1.0,
         "drain_grace": 0.0,
         "device_timeout": 7.5,
+        "pressure_threshold": 0.8,
         "uvloop": False,
         "trace_events": Path("/var/log/events.jsonl"),
         "trace_events_size": 1 << 20,
@@ -236,6 +243,8 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ('[memory]\nsampling = "2"', "memory.sampling", "'2'", "up to 16"),
         ('[memory]\nsampling_cpu = "0%"', "memory.sampling_cpu", "'0%'", 'a share of CPU above "0%" and up to "100%"'),
         ('[memory]\nsampling_cpu = "100.1%"', "memory.sampling_cpu", "'100.1%'", 'up to "100%"'),
+        ('[server]\npressure_threshold = "101%"', "server.pressure_threshold", "'101%'", 'from "0%" to "100%"'),
+        ("[server]\npressure_threshold = 0.5", "server.pressure_threshold", "0.5", 'from "0%" to "100%"'),
         ("[memory]\nsampling_cpu = 0.25", "memory.sampling_cpu", "0.25", 'up to "100%"'),
         ('[memory]\nlow_watermark = "101%"', "memory.low_watermark", "'101%'", "0% to 100%"),
         ('[memory]\nlow_watermark = "-1%"', "memory.low_watermark", "'-1%'", "0% to 100%"),

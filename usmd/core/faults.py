@@ -170,6 +170,8 @@ class Faults:
         fault.missing -= 1
         if not fault.failed:
             process.missing -= 1
+            if not process.missing and process.stall.waits:
+                self._state.stalls.end(process.stall, self._state.now)
         if error is not None:
             self._fail(fault, waiter.page, error)
             return
@@ -187,6 +189,8 @@ class Faults:
         fault.failed = True
         process = fault.region.process
         process.missing -= fault.missing  # the failure is its answer, so it waits for no other page
+        if not process.missing and process.stall.waits:
+            self._state.stalls.end(process.stall, self._state.now)
         outcome = Failed(fault.fault_id, error, page, fault.yield_token)
         self._state.outcome(process.process_id, outcome, fault.reply_to)
 

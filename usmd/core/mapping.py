@@ -93,6 +93,7 @@ class Mapping:
         self._budget_queue.unmapped(process)
         state.budgets.end(process)
         state.guarantees.end(process)
+        state.stalls.end(process.stall, state.now)
         state.ended_counters.add(process.counters)
         state.first.append(commands.Ended(process.process_id, reason, killed))
         state.notice(

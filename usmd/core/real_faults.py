@@ -179,6 +179,8 @@ class RealFaults:
         region, state = waiter.region, self._state
         process = region.process
         process.missing -= 1
+        if not process.missing and process.stall.waits:
+            state.stalls.end(process.stall, state.now)
         if error is not None:
             self._poison(region, waiter.page, error)
             return

@@ -14,6 +14,7 @@ from usmd.core.page_table import PageTable
 from usmd.core.pages_left import PagesLeft
 from usmd.core.pin_counts import PinCounts
 from usmd.core.policy_set import PolicySet
+from usmd.core.pressure import Pressure, Stall
 from usmd.core.write_order import WriteOrder
 from usmd.errors import UsmdError
 
@@ -161,10 +162,12 @@ class Process:
         "pid",
         "pinned",
         "policies",
+        "pressure",
         "process_id",
         "regions",
         "resident",
         "sampling",
+        "stall",
         "stored",
         "swap_device",
         "swap_max",
@@ -232,6 +235,10 @@ class Process:
         """The lowest that a hint of it has had; NORMAL, that of pages without a hint, if none was lower."""
         self.missing = 0
         """Pages that its unanswered faults wait for."""
+        self.stall = Stall()
+        """The time in which its faults wait."""
+        self.pressure = Pressure()
+        """What the shell makes of that."""
         self.counters = Counters()
         self.evictions: deque[EvictionRecord] = deque(maxlen=eviction_records)
         self.sampling: Sampling | None = None

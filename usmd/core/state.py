@@ -18,6 +18,7 @@ from usmd.core.in_flight import Evicting, Filling
 from usmd.core.region import Process, Region
 from usmd.core.running import Running
 from usmd.core.settings import CoreSettings, DeviceInfo
+from usmd.core.stalls import Stalls
 from usmd.core.swap_map import SwapMap
 from usmd.core.victims import Victims
 from usmd.core.waits import Waits
@@ -86,6 +87,7 @@ class State:
         "sampling_links",
         "sampling_wanted",
         "settings",
+        "stalls",
         "stopwatch",
         "swap",
         "touch",
@@ -133,6 +135,7 @@ class State:
         """Frames of the latest real faults; their threads may not have touched them yet."""
         self.work = WorkQueue()
         self.waits = Waits(self.work)
+        self.stalls = Stalls()
         self.dying: dict[int, Region] = {}
         """Regions that are gone, with frames and slots that are still to become free."""
         self.ending: deque[dict[int, Region]] = deque()

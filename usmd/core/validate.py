@@ -122,6 +122,10 @@ class Snapshot:
         self.dying_frames, self.refreshing = state.dying_frames, state.refreshing
         self.work = Counter(each.kind for each in state.work.queue)
         self.notifies = bool(state.waits.late)
+        self.stalled = state.stalls.waiting
+        processes = state.processes.values()
+        self.stalls_wrongly = [each.process_id for each in processes if each.stall.waits and not each.missing]
+        self.waits = sum(each.stall.waits for each in processes)
         self.waiting, self.waiting_of = len(core.waiting), sum(map(len, core.waiting_of.values()))
         self.released = next((each.next_page for each in state.work.queue if each.kind is Kind.RELEASE), 0)
         """In the oldest region that is gone, the pages before this one are ABSENT."""
@@ -243,6 +247,8 @@ def _deferred(copy: Snapshot) -> Iterator[Step]:
     """Deferred work, and the regions that it still has to release."""
     if copy.work[Kind.NOTIFY] != copy.notifies:
         yield f"waiters are {'' if copy.notifies else 'not '}to be notified, and {copy.work[Kind.NOTIFY]} pieces do it"
+    if copy.stalled != copy.waits or copy.stalls_wrongly:
+        yield f"{copy.stalled} processes are counted as waiting, {copy.waits} do; without a fault {copy.stalls_wrongly}"
     if copy.waiting != copy.waiting_of:
         yield f"{copy.waiting} pages wait for memory, and processes have {copy.waiting_of} such pages"
     dying = [region for region in copy.regions.values() if not region.alive]

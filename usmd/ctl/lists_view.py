@@ -31,19 +31,21 @@ def process_columns(
     return [
         Column(">ID", lambda it: str(it.process_id), lambda it: it.process_id),
         Column("NAME", lambda it: printable(it.name)),
-        Column(">PID", lambda it: str(it.pid) if it.pid else "-", lambda it: it.pid, 4),
-        Column(">UID", lambda it: str(it.uid) if it.HasField("uid") else "-", lambda it: it.uid, 7),
-        Column(">NTH", lambda it: str(it.order), lambda it: it.order, 8),
-        Column(">REGIONS", lambda it: f"{it.regions:,}", lambda it: it.regions, 6),
-        Column(">MAPPED", lambda it: format_size(it.mapped_bytes), lambda it: it.mapped_bytes, 2),
+        Column(">PID", lambda it: str(it.pid) if it.pid else "-", lambda it: it.pid, 5),
+        Column(">UID", lambda it: str(it.uid) if it.HasField("uid") else "-", lambda it: it.uid, 8),
+        Column(">NTH", lambda it: str(it.order), lambda it: it.order, 9),
+        Column(">REGIONS", lambda it: f"{it.regions:,}", lambda it: it.regions, 7),
+        Column(">MAPPED", lambda it: format_size(it.mapped_bytes), lambda it: it.mapped_bytes, 3),
         pages_column(">RES", lambda it: it.resident_pages, page_size),
         *([least] if guarantees else []),
         *([most] if budgets else []),
         *([weight] if weights else []),
         pages_column(">SWAP", lambda it: it.swapped_pages, page_size),
         *([most_swap] if swap_budgets else []),
-        pages_column(">UNEVICTABLE", lambda it: it.unevictable_pages, page_size, 3),
-        pages_column(">PINNED", lambda it: it.pinned_pages, page_size, 5),
+        pages_column(">UNEVICTABLE", lambda it: it.unevictable_pages, page_size, 4),
+        pages_column(">PINNED", lambda it: it.pinned_pages, page_size, 6),
+        Column(">PRESSURE", lambda it: f"{it.pressure.some.avg10:.1%}", lambda it: it.pressure.some.avg10, 2),
+        Column(">FULL", _full, lambda it: it.pressure.full.avg10, 10),
         Column("POLICIES", lambda it: printable(_policies(it)), None, 1),
     ]
 
@@ -126,6 +128,10 @@ def _of_swap_max(process: Process) -> str:
     if not process.HasField("swap_max_pages"):
         return "-"
     return f"{used:,} of {most:,} ({used / most:.1%})" if most else f"{used:,} of 0"
+
+
+def _full(process: Process) -> str:
+    return f"{process.pressure.full.avg10:.1%}" if process.pressure.HasField("full") else "-"
 
 
 def _used(device: Device) -> int:

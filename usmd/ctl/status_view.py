@@ -57,6 +57,7 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
         facts.add_row("Along", _along(status))
     if any(each.count for each in status.latencies):
         facts.add_row("Latency", _latencies(status))
+    facts.add_row("Pressure", _pressure(status.pressure))
     for group, counters in group_counters(status.counters).items():
         facts.add_row(group, _counters(console, counters))
     console.print(facts)
@@ -183,6 +184,18 @@ def _latencies(status: admin_pb2.GetStatusResponse) -> Table:
             name = f"{each.operation.replace('_', ' ')} {printable(each.device)}".rstrip()
             p50, p99 = format_latency(each.p50_seconds), format_latency(each.p99_seconds)
             table.add_row(name, f"p50 {p50}", f"p99 {p99}", f"of {each.count:,}")
+    return table
+
+
+def _pressure(pressure: admin_pb2.Pressure) -> Table:
+    """A line for `some`, and one for `full` where it is known, as in the kernel's files."""
+    table = Table.grid(padding=(0, 2))
+    for justify in ("left", "right", "right", "right", "right"):
+        table.add_column(justify="right" if justify == "right" else "left", no_wrap=True)
+    for name, line in (("some", pressure.some), *([("full", pressure.full)] if pressure.HasField("full") else [])):
+        averages = ((10, line.avg10), (60, line.avg60), (300, line.avg300))
+        shares = [f"{100 * share:.2f}% of {window} s" for window, share in averages]
+        table.add_row(name, *shares, f"total {line.total_us:,} µs")
     return table
 
 

@@ -8,6 +8,7 @@ from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.core import report
 from usmd.core.guard import NO_POLICY
 from usmd.core.mapping import KINDS
+from usmd.core.pressure import Line, Pressure
 from usmd.core.region import NO_MAX, PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
 from usmd.policies import registry
@@ -52,6 +53,7 @@ class AdminMessages:
             memory_min_pages=process.memory_min,
             memory_weight=process.weight,
             counters=process.counters.as_dict(),
+            pressure=pressure_message(process.pressure),
         )
 
     @staticmethod
@@ -227,6 +229,17 @@ class AdminMessages:
 def config_change(key: str, before: object, after: object) -> admin_pb2.ConfigChange:
     """A key of the configuration whose value differs; values as in JSON."""
     return admin_pb2.ConfigChange(key=key, before=to_json(before), after=to_json(after))
+
+
+def pressure_message(pressure: Pressure) -> admin_pb2.Pressure:
+    """Pressure on a process, or on all."""
+    some, full = pressure.some, pressure.full
+    return admin_pb2.Pressure(some=_pressure_line(some), full=None if full is None else _pressure_line(full))
+
+
+def _pressure_line(line: Line) -> admin_pb2.PressureLine:
+    avg10, avg60, avg300 = line.averages
+    return admin_pb2.PressureLine(avg10=avg10, avg60=avg60, avg300=avg300, total_us=line.microseconds)
 
 
 def latencies(engine: Engine) -> list[admin_pb2.Latency]:

@@ -24,7 +24,7 @@ from usmd.core.region import Process, Region, page_key
 from usmd.errors import ConfigError, InvalidArgument, NotFound
 from usmd.policies import registry
 from usmd.server.admin_limits import LimitSetting
-from usmd.server.admin_messages import AdminMessages, config_change, latencies
+from usmd.server.admin_messages import AdminMessages, config_change, latencies, pressure_message
 from usmd.server.admin_observing import Observing
 from usmd.server.admin_steering import Steering
 from usmd.server.admission import Context
@@ -151,6 +151,7 @@ class AdminService:
             swap_held_bytes=sum(device.held_bytes for device in devices),
             counters=totals.counters.as_dict(),
             latencies=latencies(self._engine),
+            pressure=pressure_message(state.stalls.pressure),
         )
 
     @_of_memory

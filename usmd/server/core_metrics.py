@@ -8,6 +8,7 @@ from typing import Final
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from usmd.core.counters import Counters
+from usmd.core.pressure import WINDOWS, Pressure
 from usmd.core.state import State
 from usmd.core.victims import Victims
 from usmd.server.metric_families import counter, gauge
@@ -63,6 +64,27 @@ def frames(state: State, most_sessions: int) -> Iterator[Metric]:
     yield gauge("usmd_processes", "Client sessions.", len(state.processes))
     yield gauge("usmd_max_processes", "Most client sessions (server.max_sessions).", most_sessions)
     yield gauge("usmd_regions", "Regions.", state.region_count)
+
+
+def pressure(found: Pressure) -> Iterator[Metric]:
+    """Pressure on all processes together."""
+    lines = {"some": found.some} | ({} if found.full is None else {"full": found.full})
+    seconds = CounterMetricFamily(
+        "usmd_pressure_seconds",
+        "Time in which faults waited. some: at least one did; full: one did, and no thread of any process ran.",
+        labels=["kind"],
+    )
+    shares = GaugeMetricFamily(
+        "usmd_pressure_ratio",
+        "Share of the last 10, 60 and 300 s in which faults waited, as averages that decay.",
+        labels=["kind", "window"],
+    )
+    for kind, line in lines.items():
+        seconds.add_metric([kind], line.seconds)
+        for window, share in zip(WINDOWS, line.averages, strict=True):
+            shares.add_metric([kind, f"{window}s"], share)
+    yield seconds
+    yield shares
 
 
 def counts(totals: Counters) -> Iterator[Metric]:

@@ -57,6 +57,7 @@ from usmd.server.operators import Operators
 from usmd.server.policy_changes import PolicyChanges
 from usmd.server.policy_check import check_policies
 from usmd.server.policy_watch import PolicyWatch
+from usmd.server.pressure_watch import PressureWatch
 from usmd.server.reload import Parts, Reload, Reloaded
 from usmd.server.rpc import Read, service_handler
 from usmd.server.sampling_cost import SamplingCost
@@ -110,6 +111,7 @@ class Daemon:
         self.policy_changes = PolicyChanges(clock)
         self.engine.on_notice = self._notice
         server = config.server
+        self._pressure = PressureWatch(self.engine.core.state, self._notice, server.pressure_threshold, clock())
         self._identities = Identities(
             timeout=server.attach_timeout, of_user=server.max_user_connections, in_all=shares.connections, clock=clock
         )
@@ -157,8 +159,9 @@ class Daemon:
         self._operators = Operators(locks[1].place(CALLS_SUFFIX))
         self._defaults = {kind: getattr(config.policy, kind) for kind in registry.TABLES}
         parts = Parts(
-            self.engine, self.sessions, self.metrics, self._metrics_server, self._set_grace, self._defaults, self._made
-        )
+            self.engine, self.sessions, self.metrics, self._metrics_server, self._set_grace, self._defaults, self._made,
+            self._pressure,
+        )  # fmt: skip
         self._reload = Reload(config, source, parts, self._notifier.notify)
 
     async def run(self) -> int:
@@ -257,6 +260,7 @@ class Daemon:
             self.metrics.lag.add(max(now - due, 0.0))
             notifier.alive(now)
             self.engine.tick()
+            self._pressure.tick(self.engine.now())
             self._connections.tick()
             if self._memory_socket is not None:
                 self._memory_socket.tick()

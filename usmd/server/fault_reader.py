@@ -37,8 +37,11 @@ class FaultReader:
         pid: int,
         failed: Callable[[str], None],
     ) -> None:
+        state = engine.core.state
         self._now = engine.now
-        self._guaranteed = engine.core.state.guarantees.processes
+        self._guaranteed = state.guarantees.processes
+        self._stalls = state.stalls
+        self._process = state.processes[session.process_id]
         self._sampling = sampling
         self._wakeup = wakeup
         self._client = client
@@ -53,7 +56,9 @@ class FaultReader:
     def read(self) -> None:
         """Serve the faults that have happened, and those that happen meanwhile, for a turn of the loop."""
         client, session = self._client, self._session
-        rounds, linger_until, turn_ends = 0, 0.0, self._now() + TURN_SECONDS
+        began = self._now()
+        rounds, linger_until, turn_ends, served = 0, 0.0, began + TURN_SECONDS, 0.0
+        waited, waiting = self._process.stall.waits, self._stalls.waiting
         most = MAX_ROUNDS
         for process in self._guaranteed:
             if process.process_id != session.process_id:
@@ -74,9 +79,14 @@ class FaultReader:
                 self._sampling.faults(session.process_id, faults)
                 linger_until = self._wakeup.faulted(self._pid, client.last_thread, len(faults))
             now = self._now()
+            if faults:
+                served += now - began
+            began = now
             if now >= turn_ends or (not faults and now >= linger_until):
                 break
-        if not rounds and not self._closed and uffd.broken(client.descriptor):
+        if rounds:
+            self._stalls.served(self._process, waited, waiting, served, began)
+        elif not self._closed and uffd.broken(client.descriptor):
             self._failed("its userfaultfd reports no more faults")
 
     def check(self) -> None:

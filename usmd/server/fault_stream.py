@@ -142,11 +142,16 @@ class FaultStream:
             await session.room.wait()
         if session.ended.is_set():
             return
+        engine = self._engine
+        stalls, process = engine.core.state.stalls, engine.core.state.processes[session.process_id]
+        began, waited, waiting = engine.now(), process.stall.waits, stalls.waiting
         stream.direct = True
         try:
-            self._engine.submit(events.Faults(session.process_id, part, stream.index))
+            engine.submit(events.Faults(session.process_id, part, stream.index))
         finally:
             stream.direct = False
+        now = engine.now()
+        stalls.served(process, waited, waiting, now - began, now)
 
     def _missing(self) -> int:
         """Pages that the session's unanswered faults wait for."""

@@ -51,6 +51,7 @@ class Metrics:
         state = engine.core.state
         yield from self._daemon()
         yield from core_metrics.frames(state, self._most_sessions())
+        yield from core_metrics.pressure(state.stalls.pressure)
         totals = Totals(state)
         yield from totals.steps()
         yield from core_metrics.counts(totals.counters)

@@ -12,6 +12,7 @@ from typing import Final
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from usmd.core.pressure import WINDOWS
 from usmd.core.region import NO_MAX, Process
 
 REGIONS_A_STEP: Final = 2048
@@ -20,6 +21,7 @@ A_PROCESS: Final = 16
 REST: Final = "other"
 """Label `process` of the line for all others."""
 _LABELS: Final = ("process", "name", "uid")
+_OF_60: Final = WINDOWS.index(60)
 _FAMILIES: Final = (
     ("usmd_process_resident_bytes", "Memory of a process."),
     ("usmd_process_swapped_bytes", "Pages of a process that are in swap only."),
@@ -37,8 +39,14 @@ def process_metrics(processes: Sequence[Process], page_size: int, most: int) -> 
     guarantees = GaugeMetricFamily(
         "usmd_process_memory_min_bytes", "Memory that is guaranteed to a process, if any is.", labels=_LABELS
     )
+    pressure = GaugeMetricFamily(
+        "usmd_process_pressure_ratio",
+        "Share of the last 60 s in which faults of a process waited; of all others the highest.",
+        labels=[*_LABELS, "kind"],
+    )
     largest = {each.process_id for each in heapq.nlargest(most, processes, key=lambda each: each.resident)}
     rest = [0] * len(families)
+    rest_waits = 0.0
     counted = 0
     for process in processes:
         if process.ended is not None:
@@ -52,8 +60,12 @@ def process_metrics(processes: Sequence[Process], page_size: int, most: int) -> 
                 limits.add_metric(labels, process.memory_max * page_size)
             if process.memory_min:
                 guarantees.add_metric(labels, process.memory_min * page_size)
+            pressure.add_metric([*labels, "some"], process.pressure.some.averages[_OF_60])
+            if process.pressure.full is not None:
+                pressure.add_metric([*labels, "full"], process.pressure.full.averages[_OF_60])
         else:
             rest = [each + more for each, more in zip(rest, found, strict=True)]
+            rest_waits = max(rest_waits, process.pressure.some.averages[_OF_60])
         counted += A_PROCESS + len(process.regions)
         if counted >= REGIONS_A_STEP:
             counted = 0
@@ -61,9 +73,11 @@ def process_metrics(processes: Sequence[Process], page_size: int, most: int) -> 
     if len(processes) > len(largest):
         for family, value in zip(families, rest, strict=True):
             family.add_metric([REST, "", ""], value)
+        pressure.add_metric([REST, "", "", "some"], rest_waits)
     yield from families
     yield limits
     yield guarantees
+    yield pressure
 
 
 def _bytes_of(process: Process, page_size: int) -> tuple[int, int, int, int]:

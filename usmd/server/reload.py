@@ -22,10 +22,12 @@ from usmd.server.engine import Engine
 from usmd.server.metrics import Metrics
 from usmd.server.metrics_server import MetricsServer
 from usmd.server.policy_check import check_policies
+from usmd.server.pressure_watch import PressureWatch
 from usmd.server.sessions import Sessions
 
 LIVE: Final = frozenset((
     "server.max_sessions", "server.max_user_sessions", "server.drain_grace", "server.log_format", "server.log_level",
+    "server.pressure_threshold",
     "memory.low_watermark", "memory.high_watermark", "memory.deny_budget", "memory.deny_budget_total",
     "memory.max_regions", "memory.max_mapped", "memory.sampling_cpu",
     "metrics.unix", "metrics.socket_mode", "metrics.listen", "metrics.processes",
@@ -63,6 +65,7 @@ class Parts(NamedTuple):
     defaults: dict[str, str]
     made: Callable[[], object]
     """Called when sockets may have been bound."""
+    pressure: PressureWatch
 
 
 class Reload:
@@ -130,6 +133,7 @@ class Reload:
         parts.sessions.max_sessions = wanted.server.max_sessions
         parts.sessions.of_user = wanted.server.max_user_sessions
         parts.set_grace(wanted.server.drain_grace)
+        parts.pressure.threshold = wanted.server.pressure_threshold
         parts.defaults.update({kind: getattr(wanted.policy, kind) for kind in parts.defaults})
         log.configure(wanted.server.log_format, level=wanted.server.log_level)
         self.config = wanted

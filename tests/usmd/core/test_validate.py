@@ -51,6 +51,12 @@ def set_entry(page, entry):
     return corrupt
 
 
+def waits_for_nothing(core):
+    process = core.state.processes[1]
+    core.state.stalls.served(process, False, 0, 0.0, 0.0)
+    process.missing = 0
+
+
 def gone_region(core):
     region = Region(2, core.state.processes[1], 1 << 40, PAGE, PAGE, "")
     region.unmapped = Unmapped("it was unmapped")
@@ -121,6 +127,14 @@ CORRUPTIONS = {
     "lock that no count knows": (
         set_frame("flags", 1, PINNED),
         "are gone 0, and 1 have the flag",
+    ),
+    "processes that wait": (
+        set_attribute(lambda core: core.state.stalls, "waiting", 2),
+        "2 processes are counted as waiting, 0 do; without a fault []",
+    ),
+    "process that waits": (
+        waits_for_nothing,
+        "1 processes are counted as waiting, 1 do; without a fault [1]",
     ),
     "process's pinned": (
         set_attribute(lambda core: core.state.processes[1], "pinned", 1),

@@ -29,8 +29,18 @@ PROCESS = pb.Process(
 def test_a_process_is_one_line_behind_a_pipe():
     header, line = shown(lists_view.show_processes, [PROCESS])
     policies = "flexible_huge_pages(pages=8), hint_aware, refuse"
-    assert columns(line) == ["1", "indexer", "211", "0", "3", "2", "8 MiB", "1,700", "900", "64", "0", policies]
+    shown_line = ["1", "indexer", "211", "0", "3", "2", "8 MiB", "1,700", "900", "64", "0", "0.0%", "-", policies]
+    assert columns(line) == shown_line
     assert len(columns(header)) == len(columns(line))
+
+
+def test_the_pressure_on_a_process_is_that_of_10_seconds_and_full_where_it_is_known():
+    line = pb.PressureLine(avg10=0.5, avg60=0.1)
+    full = pb.Process(name="a", pressure=pb.Pressure(some=line, full=pb.PressureLine(avg10=0.125)))
+    some = pb.Process(name="b", pressure=pb.Pressure(some=line))
+    header, *lines = shown(lists_view.show_processes, [full, some])
+    first = columns(header).index("PRESSURE")
+    assert [columns(each)[first : first + 2] for each in lines] == [["50.0%", "12.5%"], ["50.0%", "-"]]
 
 
 def test_a_process_for_which_nobody_vouched_has_no_pid_and_no_user():

@@ -72,6 +72,16 @@ def test_swap_sessions_and_draining_are_told():
     assert "Swap        none" in shown(a_status(swap_slots=0, free_swap_slots=0))
 
 
+def test_pressure_is_told_as_the_kernel_tells_it():
+    some = pb.PressureLine(avg10=0.12345, avg60=0.05, avg300=1.0, total_us=1_234_567)
+    text = shown(a_status(pressure=pb.Pressure(some=some)))
+    line = "some  12.35% of 10 s  5.00% of 60 s  100.00% of 300 s  total 1,234,567 µs"
+    assert f"Pressure    {line}" in text
+    assert "full" not in text
+    both = shown(a_status(pressure=pb.Pressure(some=some, full=pb.PressureLine())))
+    assert "            full   0.00% of 10 s" in both
+
+
 def test_a_daemon_without_frames_is_no_division_by_zero():
     assert "0.1.0" in shown(pb.GetStatusResponse(version="0.1.0"))
 

@@ -4,7 +4,8 @@ from tests.usmd.server.test_engine import PAGE, Bench
 from usmd.core import events, report
 from usmd.core.commands import Notice
 from usmd.core.hints import parse_hint
-from usmd.server.admin_messages import AdminMessages
+from usmd.core.pressure import Pressure
+from usmd.server.admin_messages import AdminMessages, pressure_message
 from usmd.server.policy_changes import PolicyChanges
 
 DEFAULTS = {"alloc": "first_fit", "evict": "hint_aware(fallback=lru)", "oom": "refuse", "cond": "none"}
@@ -47,6 +48,19 @@ def test_the_policies_of_a_process_come_with_the_change_that_brought_them():
     assert (change.errors, change.did) == (101, "made 101 errors")
     assert 0 <= change.seconds_ago < 10
     assert not answer.policies[0].HasField("change")
+
+
+def test_pressure_is_shares_and_microseconds_and_full_is_unset_while_it_is_not_known():
+    found = Pressure()
+    found.advance(0.0, 0.0, None)
+    found.advance(10.0, 2.5, 1.0)
+    message = pressure_message(found)
+    some = found.some.averages
+    assert [message.some.avg10, message.some.avg60, message.some.avg300] == some == sorted(some, reverse=True)
+    assert message.some.total_us == 2_500_000
+    assert message.HasField("full")
+    found.advance(11.0, 2.5, None)
+    assert not pressure_message(found).HasField("full")
 
 
 def test_a_hint_tells_how_long_it_lasts():

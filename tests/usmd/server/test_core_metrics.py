@@ -2,7 +2,8 @@
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core.counters import Counters
-from usmd.server.core_metrics import COUNTED, counts, evictions, frames
+from usmd.core.pressure import Pressure
+from usmd.server.core_metrics import COUNTED, counts, evictions, frames, pressure
 
 
 def samples(families):
@@ -28,6 +29,19 @@ def test_frames_by_state_are_all_frames():
     assert found["usmd_frames"][("free",)] == shell.core.state.frames.free
     assert found["usmd_watermark_frames"] == {("low",): 1, ("high",): 2}
     assert (found["usmd_processes"], found["usmd_max_processes"], found["usmd_regions"]) == ({(): 1}, {(): 7}, {(): 1})
+
+
+def test_pressure_is_a_total_and_a_share_of_each_window_and_full_only_where_it_is_known():
+    found = Pressure()
+    found.advance(0.0, 0.0, None)
+    found.advance(10.0, 10.0, None)
+    families = samples(pressure(found))
+    assert families["usmd_pressure_seconds"] == {("some",): 10.0}
+    shares = families["usmd_pressure_ratio"]
+    assert list(shares) == [("some", "10s"), ("some", "60s"), ("some", "300s")]
+    assert 0.7 > shares["some", "10s"] > shares["some", "60s"] > shares["some", "300s"] > 0.0
+    found.advance(11.0, 10.0, 5.0)
+    assert samples(pressure(found))["usmd_pressure_seconds"] == {("some",): 10.0, ("full",): 0.0}
 
 
 def test_faults_by_kind_are_all_faults_and_each_counter_has_its_metric():

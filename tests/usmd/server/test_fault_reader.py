@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from usmd.core.events import PageFault
+from usmd.core.pressure import Stall
+from usmd.core.stalls import Stalls
 from usmd.mechanism import uffd
 from usmd.server.fault_reader import MAX_PIECES, MAX_ROUNDS, ROUNDS_BESIDE, TURN_SECONDS, FaultReader
 from usmd.server.fault_wakeup import Sleep
@@ -24,7 +26,14 @@ class World:
         self.client = SimpleNamespace(read=read, last_thread=1, descriptor=self.descriptor, piece_count=1, **client)
         self.session = Session("token", 1)
         self.guaranteed = []
-        core = SimpleNamespace(state=SimpleNamespace(guarantees=SimpleNamespace(processes=self.guaranteed)))
+        self.stalls, self.stall = Stalls(), Stall()
+        self.process = SimpleNamespace(stall=self.stall, missing=0, ended=None)
+        state = SimpleNamespace(
+            guarantees=SimpleNamespace(processes=self.guaranteed),
+            stalls=self.stalls,
+            processes={1: self.process},
+        )
+        core = SimpleNamespace(state=state)
         engine = SimpleNamespace(now=lambda: self.now, core=core)
         sampling = SimpleNamespace(faults=self._serve)
         self.reader = FaultReader(engine, sampling, Sleep(), self.client, self.session, 1, self._fail)
@@ -69,6 +78,43 @@ def test_faults_that_take_long_leave_the_loop_its_turns(seconds, rounds):
         world.seconds = seconds
         world.reader.read()
         assert len(world.batches) == rounds
+        world.close()
+
+    in_loop(test)
+
+
+def test_the_time_that_faults_take_to_be_served_has_been_a_wait_and_that_between_them_has_not():
+    async def test():
+        waiting = [[FAULT], [], [FAULT, FAULT]]
+
+        def read():
+            world.now += 0.00001
+            return waiting.pop(0) if waiting else []
+
+        world = World(read)
+        world.seconds = 0.0001
+        world.reader._wakeup = SimpleNamespace(faulted=lambda *_: 1.0)
+        world.reader.read()
+        assert len(world.batches) == 2
+        assert world.stall.seconds(world.now) == world.stalls.all.seconds(world.now) == pytest.approx(0.00022)
+        world.close()
+
+    in_loop(test)
+
+
+def test_a_wait_that_outlasts_the_turn_goes_on_and_later_turns_are_part_of_it():
+    async def test():
+        waiting = [[FAULT], [], [FAULT], []]
+        world = World(lambda: waiting.pop(0))
+        world.seconds = 0.25
+        world.process.missing = 1
+        world.reader.read()
+        world.now = 1.0
+        assert world.stall.seconds(world.now) == world.stalls.all.seconds(world.now) == 1.0
+        waiting.pop(0)
+        world.reader.read()
+        world.stalls.end(world.stall, 1.5)
+        assert world.stall.seconds(2.0) == world.stalls.all.seconds(2.0) == 1.5
         world.close()
 
     in_loop(test)

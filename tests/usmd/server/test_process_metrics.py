@@ -1,5 +1,7 @@
 """Metrics of processes: those with most memory, and the rest as one."""
 
+import pytest
+
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
 from usmd.server import process_metrics as module
@@ -55,6 +57,21 @@ def test_pages_in_swap_and_kept_ones_are_told_apart():
     families, _ = metrics(shell, 1)
     assert of(families, "usmd_process_swapped_bytes") == {"p0": 2 * PAGE}
     assert of(families, "usmd_process_kept_bytes") == {"p0": PAGE}
+
+
+def test_pressure_of_a_process_is_that_of_a_minute_and_of_all_others_the_highest():
+    shell = shell_with(4, 3, 2, 1)
+    for number, process in enumerate(shell.core.state.processes.values()):
+        process.pressure.advance(0.0, 0.0, 0.0 if number == 0 else None)
+        process.pressure.advance(60.0, 60.0 / (number + 1), 0.0 if number == 0 else None)
+    families, _ = metrics(shell, 2)
+    found = {
+        (sample.labels["name"] or sample.labels["process"], sample.labels["kind"]): sample.value
+        for sample in families["usmd_process_pressure_ratio"]
+    }
+    assert found.keys() == {("p0", "some"), ("p0", "full"), ("p1", "some"), ("other", "some")}
+    assert found["p0", "some"] == found["p0", "full"] == 2 * found["p1", "some"] > 0.6
+    assert found["other", "some"] == pytest.approx(found["p0", "some"] / 3)
 
 
 def test_there_is_a_step_after_so_many_processes_and_regions_and_what_ends_meanwhile_is_left_out(monkeypatch):

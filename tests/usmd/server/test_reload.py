@@ -12,6 +12,7 @@ from usmd.errors import ConfigError, InvalidArgument, LimitExceeded
 from usmd.server import reload as module
 from usmd.server.core_settings import core_settings
 from usmd.server.metrics import Metrics
+from usmd.server.pressure_watch import PressureWatch
 from usmd.server.reload import GROWING, LIVE, Parts, Reload
 
 FRAMES = 128
@@ -49,9 +50,11 @@ class Setup:
         self.sockets = Sockets()
         self.grace, self.told, self.logged = [], [], logged
         self.defaults = {"evict": config.policy.evict}
+        self.pressure = PressureWatch(self.state, lambda _: None, config.server.pressure_threshold, 0.0)
         parts = Parts(
-            self.bench.engine, self.sessions, self.metrics, self.sockets, self.grace.append, self.defaults, lambda: None
-        )
+            self.bench.engine, self.sessions, self.metrics, self.sockets, self.grace.append, self.defaults,
+            lambda: None, self.pressure,
+        )  # fmt: skip
         self.reload = Reload(config, source, parts, self.told.append)
 
     def write(self, text):
@@ -93,6 +96,7 @@ def test_what_can_change_is_in_force_at_once(run):
             max_user_sessions = 4
             drain_grace = 9
             log_level = "error"
+            pressure_threshold = "7.5%"
             [metrics]
             processes = 3
             [policy]
@@ -110,6 +114,7 @@ def test_what_can_change_is_in_force_at_once(run):
         assert (setup.sessions.max_sessions, setup.sessions.of_user, setup.grace) == (5, 4, [9.0])
         assert setup.sessions.rules.choose("a", None).memory_max == "25%"
         assert setup.sockets.config.processes == 3
+        assert setup.pressure.threshold == 0.075
         assert setup.logged == [("auto", "error")]
         assert setup.defaults == {"evict": "lru"}
         assert "policy.rules" in applied

@@ -94,6 +94,7 @@ class GetStatusResponse(_message.Message):
     SAMPLING_CPU_FIELD_NUMBER: _builtins.int
     SAMPLING_CPU_MAX_FIELD_NUMBER: _builtins.int
     SAMPLING_RESTS_FIELD_NUMBER: _builtins.int
+    PRESSURE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -166,6 +167,10 @@ class GetStatusResponse(_message.Message):
     def latencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Latency]:
         """How long faults take, and each device."""
 
+    @_builtins.property
+    def pressure(self) -> Global___Pressure:
+        """Pressure on all processes together."""
+
     def __init__(
         self,
         *,
@@ -201,14 +206,79 @@ class GetStatusResponse(_message.Message):
         sampling_cpu: _builtins.float = ...,
         sampling_cpu_max: _builtins.float = ...,
         sampling_rests: _builtins.bool = ...,
+        pressure: Global___Pressure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pressure", b"pressure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "pressure", b"pressure", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class Pressure(_message.Message):
+    """In which share of time faults waited, and for how long in all; 0.1 s old at most, for each 64 processes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOME_FIELD_NUMBER: _builtins.int
+    FULL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def some(self) -> Global___PressureLine:
+        """At least one fault waited."""
+
+    @_builtins.property
+    def full(self) -> Global___PressureLine:
+        """At least one fault waited, and no thread ran meanwhile, as far as CPU time tells; unset if that is not known."""
+
+    def __init__(
+        self,
+        *,
+        some: Global___PressureLine | None = ...,
+        full: Global___PressureLine | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "some", b"some"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "some", b"some"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pressure: _TypeAlias = Pressure  # noqa: Y015
+
+@_typing.final
+class PressureLine(_message.Message):
+    """Averages that decay exponentially, each a share of time from 0 to 1, and a total."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AVG10_FIELD_NUMBER: _builtins.int
+    AVG60_FIELD_NUMBER: _builtins.int
+    AVG300_FIELD_NUMBER: _builtins.int
+    TOTAL_US_FIELD_NUMBER: _builtins.int
+    avg10: _builtins.float
+    """Of the last 10 seconds."""
+    avg60: _builtins.float
+    """Of the last 60 seconds."""
+    avg300: _builtins.float
+    """Of the last 300 seconds."""
+    total_us: _builtins.int
+    """Microseconds in all, since the daemon's start or the session's begin."""
+    def __init__(
+        self,
+        *,
+        avg10: _builtins.float = ...,
+        avg60: _builtins.float = ...,
+        avg300: _builtins.float = ...,
+        total_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avg10", b"avg10", "avg300", b"avg300", "avg60", b"avg60", "total_us", b"total_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PressureLine: _TypeAlias = PressureLine  # noqa: Y015
 
 @_typing.final
 class Latency(_message.Message):
@@ -348,6 +418,7 @@ class Process(_message.Message):
     SWAP_MAX_USED_PAGES_FIELD_NUMBER: _builtins.int
     MEMORY_MIN_PAGES_FIELD_NUMBER: _builtins.int
     MEMORY_WEIGHT_FIELD_NUMBER: _builtins.int
+    PRESSURE_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
@@ -397,6 +468,10 @@ class Process(_message.Message):
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters of the session, by name."""
 
+    @_builtins.property
+    def pressure(self) -> Global___Pressure:
+        """Pressure on it."""
+
     def __init__(
         self,
         *,
@@ -420,11 +495,12 @@ class Process(_message.Message):
         swap_max_used_pages: _builtins.int = ...,
         memory_min_pages: _builtins.int = ...,
         memory_weight: _builtins.int = ...,
+        pressure: Global___Pressure | None = ...,
         order: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "swap_max_pages", b"swap_max_pages", "uid", b"uid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "pressure", b"pressure", "swap_max_pages", b"swap_max_pages", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "name", b"name", "oom_policy", b"oom_policy", "order", b"order", "pid", b"pid", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "name", b"name", "oom_policy", b"oom_policy", "order", b"order", "pid", b"pid", "pinned_pages", b"pinned_pages", "pressure", b"pressure", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__swap_max_pages: _TypeAlias = _typing.Literal["swap_max_pages"]  # noqa: Y015
     _WhichOneofArgType__swap_max_pages: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages"]  # noqa: Y015
