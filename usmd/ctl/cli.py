@@ -32,6 +32,7 @@ from usmd.ctl import (
     run_command,
     shadow_command,
     status_view,
+    top_command,
 )
 from usmd.ctl.as_json import plain, write_line
 from usmd.ctl.command import (
@@ -261,6 +262,7 @@ app.command(epilog=hints_command.EPILOG)(hints_command.hints)
 app.command(epilog=explain_command.EPILOG)(explain_command.explain)
 app.command(epilog=record_command.EPILOG)(record_command.record)
 app.command(epilog=shadow_command.EPILOG)(shadow_command.shadow)
+app.command(epilog=top_command.EPILOG)(top_command.top)
 app.command(epilog=replay_command.EPILOG)(replay_command.replay)
 app.command(epilog=reload_command.EPILOG)(reload_command.reload)
 app.command(epilog=run_command.EPILOG, context_settings={"allow_interspersed_args": False})(run_command.run)

@@ -50,12 +50,13 @@ def process_columns(
     ]
 
 
-def region_columns(page_size: int = 0) -> list[Column[Region]]:
-    """Columns of regions."""
+def region_columns(page_size: int = 0, *, of_one: bool = False) -> list[Column[Region]]:
+    """Columns of regions, without PROC if all are `of_one` process."""
+    process = Column[Region](">PROC", lambda it: str(it.process_id), lambda it: it.process_id, 1)
     return [
         Column(">ID", lambda it: str(it.region_id), lambda it: it.region_id),
         Column("NAME", lambda it: printable(it.name) or "-"),
-        Column(">PROC", lambda it: str(it.process_id), lambda it: it.process_id, 1),
+        *([] if of_one else [process]),
         Column(">ADDRESS", lambda it: f"{it.address:#x}", lambda it: it.address, 4),
         Column(">LENGTH", lambda it: format_size(it.length), lambda it: it.length, 3),
         pages_column(">RES", lambda it: it.resident_pages, page_size),
@@ -102,9 +103,9 @@ def show_processes(console: Console, processes: Sequence[Process], page_size: in
     show_list(console, columns, processes, "no processes: no application is attached")
 
 
-def show_regions(console: Console, regions: Sequence[Region], page_size: int = 0) -> None:
-    """Print one line per region."""
-    show_list(console, region_columns(page_size), regions, "no regions")
+def show_regions(console: Console, regions: Sequence[Region], page_size: int = 0, *, of_one: bool = False) -> None:
+    """Print one line per region; `of_one`: of one process, which need not be named."""
+    show_list(console, region_columns(page_size, of_one=of_one), regions, "no regions")
 
 
 def show_swap_devices(console: Console, devices: Sequence[Device], page_size: int = 0) -> None:

@@ -92,18 +92,25 @@ def draw_map(
     by: By,
 ) -> Group:
     """Draw the picture between its heading and its legend. `owners` are the names of processes by number."""
-    letters = _owner_letters(memory.cells)
+    letters = owner_letters(memory.cells)
     picture = Text(no_wrap=True)
     label = len(f"{memory.frames:,}")
     for start in range(0, len(memory.cells), columns):
         row = memory.cells[start : start + columns]
         picture.append("\n" if start else "")
         picture.append(f"{row[0].first_frame:>{label},}  ", style="dim")
-        glyphs = (_owner_glyph(cell, letters) if by is By.OWNER else _state_glyph(cell, console) for cell in row)
-        for (glyph, style), run in groupby(glyphs):
-            picture.append(glyph * len(list(run)), style=style)
+        draw_cells(picture, console, row, letters if by is By.OWNER else None)
     legend = _owner_legend(console, memory.cells, letters, owners) if by is By.OWNER else _state_legend(console)
     return Group(_heading(memory, status), picture, legend)
+
+
+def draw_cells(
+    picture: Text, console: Console, cells: Sequence[admin_pb2.MemoryMapCell], letters: Mapping[int, str] | None
+) -> None:
+    """Append one character per cell: its owner's letter, or its state if `letters` is None."""
+    glyphs = (_state_glyph(cell, console) if letters is None else _owner_glyph(cell, letters) for cell in cells)
+    for (glyph, style), run in groupby(glyphs):
+        picture.append(glyph * len(list(run)), style=style)
 
 
 def state_of(cell: admin_pb2.MemoryMapCell) -> State:
@@ -141,10 +148,11 @@ def _owner_glyph(cell: admin_pb2.MemoryMapCell, letters: Mapping[int, str]) -> t
     if cell.process_id == 0:
         return FREE_LETTER, FREE.colour
     letter = letters[cell.process_id]
-    return letter, _owner_style(letter, full=_fullness(cell) > 0.5)
+    return letter, owner_style(letter, full=_fullness(cell) > 0.5)
 
 
-def _owner_style(letter: str, *, full: bool) -> str:
+def owner_style(letter: str, *, full: bool) -> str:
+    """Style of an owner's letter: filled in where more than half of the cell is used."""
     if letter == OTHERS_LETTER:
         return "black on white" if full else "white"
     colour = OWNER_COLOURS[ascii_letters.index(letter) % len(OWNER_COLOURS)]
@@ -155,7 +163,7 @@ def _fullness(cell: admin_pb2.MemoryMapCell) -> float:
     return (cell.frames - cell.free) / cell.frames if cell.frames else 0.0
 
 
-def _owner_letters(cells: Sequence[admin_pb2.MemoryMapCell]) -> dict[int, str]:
+def owner_letters(cells: Sequence[admin_pb2.MemoryMapCell]) -> dict[int, str]:
     """Letter of each process, assigned by process number so that a refresh keeps it; `+` beyond the alphabet."""
     numbers = sorted({cell.process_id for cell in cells} - {0})
     letters = ascii_letters + OTHERS_LETTER * max(len(numbers) - len(ascii_letters), 0)
@@ -199,12 +207,12 @@ def _owner_legend(
         if letter == OTHERS_LETTER:
             continue
         legend.append("   ")
-        legend.append(letter, style=_owner_style(letter, full=True))
+        legend.append(letter, style=owner_style(letter, full=True))
         legend.append(f" {printable(owners.get(number, '(gone)'))} (process {number}, {_count(count[number], 'cell')})")
     others = [number for number, letter in letters.items() if letter == OTHERS_LETTER]
     if others:
         legend.append("   ")
-        legend.append(OTHERS_LETTER, style=_owner_style(OTHERS_LETTER, full=True))
+        legend.append(OTHERS_LETTER, style=owner_style(OTHERS_LETTER, full=True))
         legend.append(f" {len(others)} more processes ({_count(sum(count[number] for number in others), 'cell')})")
     legend.append("\nletter: process with most frames of a cell")
     if is_coloured(console):

@@ -5,7 +5,7 @@ Counters are grouped by words in their names, so that a counter unknown to this 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.columns import Columns
 from rich.console import Console
@@ -129,19 +129,28 @@ def split_bar(width: int, counts: list[int]) -> list[int]:
     return cells
 
 
-def _bar(console: Console, status: admin_pb2.GetStatusResponse) -> Text:
-    parts: list[tuple[State, int]] = [
+def memory_parts(status: admin_pb2.GetStatusResponse) -> list[tuple[State, int]]:
+    """All frames by state, as a bar shows them."""
+    return [
         (CLEAN, max(status.present_frames - status.dirty_frames, 0)),
         (DIRTY, status.dirty_frames),
         (FILLING, status.filling_frames),
         (EVICTING, status.evicting_frames),
         (FREE, status.free_frames),
     ]
-    width = MAX_BAR if is_piped(console) else max(min(console.width - 2, MAX_BAR), len(parts))
+
+
+def draw_bar(console: Console, parts: Sequence[tuple[State, int]], width: int) -> Text:
+    """A bar of `width` characters between brackets, divided in proportion to the counts."""
     bar = Text("[")
     for (state, _), cells in zip(parts, split_bar(width, [count for _, count in parts]), strict=True):
         bar.append(state_glyph(state, 1.0, console) * cells, style=state.colour)
-    bar.append("]")
+    return bar.append("]")
+
+
+def _bar(console: Console, status: admin_pb2.GetStatusResponse) -> Text:
+    parts = memory_parts(status)
+    bar = draw_bar(console, parts, MAX_BAR if is_piped(console) else max(min(console.width - 2, MAX_BAR), len(parts)))
     room = 0
     for state, count in parts:
         words = f" {state.name} {_share(count, status.frames)}"

@@ -12,7 +12,7 @@ from usmd.version import VERSION
 
 COMMANDS = [
     "status", "processes", "regions", "policies", "policy", "swap", "hints", "map", "explain", "watch", "drain",
-    "doctor", "record", "run", "shadow", "reload",
+    "doctor", "record", "run", "shadow", "reload", "top",
 ]  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def test_an_ambiguous_name_lists_the_candidates(daemon):
     assert "1 (pid 211), 2 (pid unknown)" in err
 
 
-@pytest.mark.parametrize("command", [["status"], ["watch"], ["map", "--watch"], ["drain", "--yes"]])
+@pytest.mark.parametrize("command", [["status"], ["watch"], ["map", "--watch"], ["top"], ["drain", "--yes"]])
 def test_no_daemon_is_an_error_that_says_what_to_do(tmp_path, capsys, command):
     address = f"unix:{tmp_path}/none.sock"
     assert main([*command, "--address", address]) == 1

@@ -23,6 +23,7 @@ ANSWERS = [
     ["regions"],
     ["regions", NAME],
     ["swap"],
+    ["top", "--interval", "0.1"],
     ["policies"],
     ["policy", "set", "1", "--evict", "lru"],
     ["hints"],

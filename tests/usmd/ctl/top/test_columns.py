@@ -1,0 +1,71 @@
+import pytest
+from rich.cells import cell_len
+
+from tests.usmd.ctl.top.conftest import process, reading
+from usmd.ctl.tables import in_order
+from usmd.ctl.top.columns import COLUMNS, FIELDS, GAP, brief_rate, brief_size, cells_of, fitting, titles_of
+from usmd.ctl.top.rates import rows_of
+
+NAME = "日本語サーバー-which-goes-on-and-on"
+
+
+def rows(*processes):
+    return rows_of(reading(2.0, processes), reading(1.0))
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0"), (1023, "1023"), (1024, "1.0K"), (60_500_000, "57.7M"), (104_752_742, "99.9M"), (104_857_600, "100M"),
+     (999 << 20, "999M"), (1023 << 20, "1.0G"), (1 << 50, "1.0P"), ((1 << 64) - 1, "16.0E")],
+)  # fmt: skip
+def test_a_size_takes_at_most_five_characters(size, text):
+    assert brief_size(size) == text
+    assert len(text) <= 5
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(0.0, "0"), (0.04, "0"), (0.5, "0.5"), (9.96, "10"), (1234.4, "1,234"), (99_999.4, "99,999"), (123_456.0, "123k"),
+     (9_999_400.0, "9,999k"), (1e7, "10M"), (1e12, "1,000G"), (1e20, "lots")],
+)  # fmt: skip
+def test_a_rate_takes_at_most_six_characters(rate, text):
+    assert brief_rate(rate) == text
+    assert len(text) <= 6
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 140, 300])
+def test_the_columns_fill_the_screen_and_do_not_exceed_it(width):
+    fields = fitting(width)
+    (row,) = rows(process(123456, NAME, 1234, uid=1000, memory_max_pages=64, swap_max_pages=8, evict_policy="lru"))
+    for cells in (titles_of(fields), cells_of(fields, row, "…")):
+        used = sum(map(cell_len, cells)) + GAP * (len(cells) - 1)
+        assert used == width or width < 40
+    assert {"id", "name", "res", "faults/s"} <= {each.column.name for each in fields}
+
+
+def test_a_narrow_screen_omits_what_matters_least_and_a_wide_one_has_all():
+    assert [each.column.name for each in fitting(80)] == [
+        "id", "name", "pid", "uid", "res", "swap", "faults/s", "major/s", "evict/s", "out/s"
+    ]  # fmt: skip
+    assert len(fitting(300)) == len(FIELDS)
+
+
+def test_text_is_cut_with_a_mark_and_a_number_is_not_cut():
+    fields = fitting(60)
+    (row,) = rows(process(12345678, NAME))
+    cells = cells_of(fields, row, "…")
+    assert cells[0] == "12345678"
+    assert cells[1].endswith("…")
+    assert cell_len(cells[1]) == fields[1].width
+
+
+def test_a_name_cannot_control_the_terminal():
+    (row,) = rows(process(1, "\x1b[31mred"))
+    assert cells_of(fitting(80), row, "…")[1].startswith(r"\x1b[31mred")
+
+
+def test_processes_are_sorted_by_numbers_from_the_largest_and_those_without_rates_last():
+    found = rows(process(1, "b", 10), process(2, "a", 30), process(3, "c", 20))
+    found += rows_of(reading(1.0, [process(4, "d")]), None)
+    assert [row.process.process_id for row in in_order(COLUMNS, found, "faults/s")] == [2, 3, 1, 4]
+    assert [row.process.process_id for row in in_order(COLUMNS, found, "name")] == [2, 1, 3, 4]
