@@ -10,7 +10,7 @@ def test_in_a_pipe_what_the_screen_shows_is_printed_once(daemon):
     assert (code, err) == (0, "")
     lines = text.splitlines()
     assert lines[0].startswith("usmd 0.1.0  up 1 h 2 min, 2 processes")
-    assert lines[1].startswith("Memory  [")
+    assert lines[1].startswith("Memory   [")
     titles = next(line for line in lines if line.startswith("ID"))
     assert titles.split()[-2:] == ["EVICT", "BY"]
     assert [line.split()[1] for line in lines[lines.index(titles) + 1 :]] == ["cache", "indexer"]

@@ -87,6 +87,7 @@ class TopApp(App[None]):
         Binding("M", "sort('res')", show=False),
         Binding("S", "sort('swap')", show=False),
         Binding("E", "sort('evict/s')", show=False),
+        Binding("P", "sort('pressure')", show=False),
         Binding("N", "sort('name')", show=False),
         Binding("enter", "explain", "Explain", key_display="Enter"),
         Binding("p", "pause", "Pause"),

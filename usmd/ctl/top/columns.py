@@ -42,6 +42,11 @@ def brief_rate(rate: float) -> str:
     return "lots"
 
 
+def brief_share(share: float) -> str:
+    """A share from 0 to 1 in at most 6 characters."""
+    return f"{share:.1%}" if share else "0"
+
+
 @dataclass(frozen=True)
 class Field:
     """A column and its width in characters."""
@@ -76,6 +81,15 @@ def _uid(row: Row) -> int:
     return row.process.uid if row.process.HasField("uid") else -1
 
 
+def _some(row: Row) -> float:
+    return row.process.pressure.some.avg10
+
+
+def _full(row: Row) -> str:
+    pressure = row.process.pressure
+    return brief_share(pressure.full.avg10) if pressure.HasField("full") else UNKNOWN
+
+
 def _swap_max(row: Row) -> int:
     return row.process.swap_max_pages if row.process.HasField("swap_max_pages") else 0
 
@@ -83,28 +97,30 @@ def _swap_max(row: Row) -> int:
 FIELDS: Final = (
     Field(Column(">ID", lambda it: str(it.process.process_id), lambda it: it.process.process_id), 6),
     Field(Column("NAME", lambda it: printable(it.process.name) or UNKNOWN), 0),
-    Field(Column(">PID", lambda it: str(it.process.pid or UNKNOWN), lambda it: it.process.pid, 4), 7),
-    Field(Column(">UID", lambda it: str(_uid(it)) if _uid(it) >= 0 else UNKNOWN, _uid, 6), 5),
+    Field(Column(">PID", lambda it: str(it.process.pid or UNKNOWN), lambda it: it.process.pid, 5), 7),
+    Field(Column(">UID", lambda it: str(_uid(it)) if _uid(it) >= 0 else UNKNOWN, _uid, 7), 5),
     _pages("RES", 6, lambda it: it.process.resident_pages),
     _pages("SWAP", 6, lambda it: it.process.swapped_pages, 1),
     _rate("FAULTS/S", lambda it: it.faults),
-    _rate("MAJOR/S", lambda it: it.major_faults, 3),
-    _rate("EVICT/S", lambda it: it.evictions, 2),
-    _rate("IN/S", lambda it: it.swap_ins, 8),
-    _rate("OUT/S", lambda it: it.swap_outs, 7),
-    _pages("MIN", 6, lambda it: it.process.memory_min_pages, 10, UNKNOWN),
-    _pages("MAX", 6, lambda it: it.process.memory_max_pages, 9, UNKNOWN),
-    _number("WEIGHT", 6, lambda it: it.process.memory_weight, 13),
-    _pages("SWAPMAX", 7, _swap_max, 14, UNKNOWN),
-    _pages("UNEVICT", 7, lambda it: it.process.unevictable_pages, 12),
-    _pages("PINNED", 6, lambda it: it.process.pinned_pages, 15),
+    _rate("MAJOR/S", lambda it: it.major_faults, 4),
+    _rate("EVICT/S", lambda it: it.evictions, 3),
+    Field(Column(">PRESSURE", lambda it: brief_share(_some(it)), _some, 2), 8),
+    Field(Column(">FULL", _full, lambda it: it.process.pressure.full.avg10, 6), 6),
+    _rate("IN/S", lambda it: it.swap_ins, 9),
+    _rate("OUT/S", lambda it: it.swap_outs, 8),
+    _pages("MIN", 6, lambda it: it.process.memory_min_pages, 11, UNKNOWN),
+    _pages("MAX", 6, lambda it: it.process.memory_max_pages, 10, UNKNOWN),
+    _number("WEIGHT", 6, lambda it: it.process.memory_weight, 14),
+    _pages("SWAPMAX", 7, _swap_max, 15, UNKNOWN),
+    _pages("UNEVICT", 7, lambda it: it.process.unevictable_pages, 13),
+    _pages("PINNED", 6, lambda it: it.process.pinned_pages, 16),
     Field(
         Column(
-            ">MAPPED", lambda it: brief_size(it.process.mapped_bytes), lambda it: it.process.mapped_bytes, 16
+            ">MAPPED", lambda it: brief_size(it.process.mapped_bytes), lambda it: it.process.mapped_bytes, 17
         ), 6,
     ),
-    _number("REGIONS", 7, lambda it: it.process.regions, 17),
-    Field(Column("EVICT BY", lambda it: printable(it.process.evict_policy) or UNKNOWN, None, 11), 18),
+    _number("REGIONS", 7, lambda it: it.process.regions, 18),
+    Field(Column("EVICT BY", lambda it: printable(it.process.evict_policy) or UNKNOWN, None, 12), 18),
 )  # fmt: skip
 COLUMNS: Final = [each.column for each in FIELDS]
 BUSIEST: Final = "faults/s"

@@ -24,10 +24,12 @@ from usmd.ctl.top.reading import Reading
 from usmd.sizes import format_size
 from usmd.text_output import printable
 
-LABEL: Final = 8
+LABEL: Final = 9
 """Characters of the labels at the left."""
 LEAST_BAR: Final = 10
 USED: Final = State("used", "#", "magenta")
+SOME: Final = State("some", "s", "yellow")
+FULL: Final = State("full", "f", "red")
 _LOW: Final = "bold red"
 _RATES: Final[tuple[tuple[str, Callable[[Rates], float]], ...]] = (
     ("faults", lambda it: it.faults),
@@ -59,11 +61,12 @@ def heading(reading: Reading, notes: Sequence[str], width: int) -> Text:
 
 
 def meters(console: Console, reading: Reading, rates: Rates | None, width: int) -> Text:
-    """Memory and swap as bars, and what happens each second."""
+    """Memory, swap and pressure as bars, and what happens each second."""
     status = reading.status
     lines = [
         _meter(console, "Memory", memory_parts(status), _memory_words(status), width),
         _swap(console, status, width),
+        _pressure(console, status.pressure, width),
         _activity(rates, width),
     ]
     return Text("\n").join(lines)
@@ -136,9 +139,19 @@ def _swap(console: Console, status: admin_pb2.GetStatusResponse, width: int) -> 
     return _meter(console, "Swap", [(USED, held), (FREE, max(size - held, 0))], words, width)
 
 
+def _pressure(console: Console, pressure: admin_pb2.Pressure, width: int) -> Text:
+    """The share of the last 10 s in which faults waited (some), and no client ran (full)."""
+    some, full = pressure.some.avg10, pressure.full.avg10
+    parts = [(FULL, full), (SOME, max(some - full, 0.0)), (FREE, max(1.0 - some, 0.0))]
+    words = Text(f"some {some:.1%}")
+    if pressure.HasField("full"):
+        words.append(f", full {full:.1%}")
+    return _meter(console, "Pressure", [(state, round(share * 1000)) for state, share in parts], words, width)
+
+
 def _activity(rates: Rates | None, width: int) -> Text:
     """Rates of the daemon, as many as there is room for."""
-    line = Text("A second ".ljust(LABEL), style="bold", no_wrap=True)
+    line = Text("A second".ljust(LABEL), style="bold", no_wrap=True)
     parts = [
         Text.assemble((UNKNOWN if rates is None else brief_rate(of(rates)), "bold"), (f" {words}  ", "not bold"))
         for words, of in _RATES

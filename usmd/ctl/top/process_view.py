@@ -91,6 +91,7 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("Limits", _limits(row)),
         ("Policies", printable(_policies(process))),
         ("A second", _rates(row.rates)),
+        ("Pressure", _pressure(process.pressure)),
         ("So far", ", ".join(counted) or "nothing"),
     ]
 
@@ -118,6 +119,13 @@ def _policies(process: admin_pb2.Process) -> str:
     kinds = (("alloc", process.alloc_policy), ("evict", process.evict_policy), ("oom", process.oom_policy),
              ("cond", process.cond_policy or NONE))  # fmt: skip
     return ", ".join(f"{kind} {policy}" for kind, policy in kinds)
+
+
+def _pressure(pressure: admin_pb2.Pressure) -> str:
+    lines = [("some", pressure.some), *([("full", pressure.full)] if pressure.HasField("full") else [])]
+    return "; ".join(
+        f"{name} {line.avg10:.1%} of 10 s, {line.avg60:.1%} of 60 s, {line.avg300:.1%} of 300 s" for name, line in lines
+    )
 
 
 def _rates(rates: Rates | None) -> str:

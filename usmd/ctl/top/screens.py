@@ -23,7 +23,7 @@ KEYS: Final = (
     ("Enter", "all about the marked process: limits, policies, regions, last evictions and why"),
     ("/, F4", "filter: part of a name, or a process number, PID or UID; Enter keeps it, Esc ends it"),
     ("<, >, F6", "sort by the column at the left, or at the right; a click on a title does so, too"),
-    ("F, M, S, E, N", "sort by faults, memory (RES), swap, evictions a second, or name"),
+    ("F, M, S, E, P, N", "sort by faults, memory (RES), swap, evictions a second, pressure, or name"),
     ("I", "the other way round"),
     ("m", "memory map: by state, by owner, none"),
     ("d", "swap devices: shown, or not"),
@@ -36,6 +36,7 @@ KEYS: Final = (
 COLUMNS: Final = (
     ("RES, SWAP", "memory in frames, and in swap only"),
     ("FAULTS/S, MAJOR/S", "faults a second, and those of them that needed I/O"),
+    ("PRESSURE, FULL", "share of the last 10 s in which faults waited, and no thread of the process ran meanwhile"),
     ("EVICT/S, IN/S, OUT/S", "pages evicted, read from swap, and written to it, a second"),
     ("MIN, MAX, WEIGHT, SWAPMAX", "limits, as of `usmctl limit`"),
     ("UNEVICT, PINNED", "memory that EVICTION=DENY keeps, and that the process pinned"),

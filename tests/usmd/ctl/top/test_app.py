@@ -17,9 +17,10 @@ async def test_the_screen_fits_every_size_of_terminal_and_asks_for_the_map_that_
         await screen.lists("indexer", "cache")
         lines = screen.lines
         assert lines[0].startswith("usmd 0.1.0  up 2.0 s, 2 processes, simulated, pid 4711")
-        assert lines[1].startswith("Memory  [")
-        assert lines[2].startswith("Swap    [")
-        assert lines[3].startswith("A second 3 faults")
+        assert lines[1].startswith("Memory   [")
+        assert lines[2].startswith("Swap     [")
+        assert lines[3].startswith("Pressure [")
+        assert lines[4].startswith("A second 3 faults")
         assert "a cell: 8.0K" in screen.text
         assert "and 7 more: usmctl swap" in screen.text
         await screen.until(lambda: screen.lines[-1].split()[:2] == ["q", "Quit"])
@@ -38,7 +39,7 @@ async def test_keys_sort_and_a_key_pressed_twice_reverses():
     async with live(source) as screen:
         for key, names in (
             ("M", "bca"), ("S", "abc"), ("N", "abc"), ("N", "cba"), ("I", "abc"), ("less_than_sign", "cab"),
-            ("greater_than_sign", "abc"), ("F", "cab"), ("F", "bac"), ("I", "cab"), ("E", "bac"),
+            ("greater_than_sign", "abc"), ("F", "cab"), ("F", "bac"), ("I", "cab"), ("E", "bac"), ("P", "bac"),
         ):  # fmt: skip
             await screen.press(key)
             await screen.lists(*names)

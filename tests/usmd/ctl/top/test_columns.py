@@ -2,6 +2,7 @@ import pytest
 from rich.cells import cell_len
 
 from tests.usmd.ctl.top.conftest import process, reading
+from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.tables import in_order
 from usmd.ctl.top.columns import COLUMNS, FIELDS, GAP, brief_rate, brief_size, cells_of, fitting, titles_of
 from usmd.ctl.top.rates import rows_of
@@ -45,7 +46,7 @@ def test_the_columns_fill_the_screen_and_do_not_exceed_it(width):
 
 def test_a_narrow_screen_omits_what_matters_least_and_a_wide_one_has_all():
     assert [each.column.name for each in fitting(80)] == [
-        "id", "name", "pid", "uid", "res", "swap", "faults/s", "major/s", "evict/s", "out/s"
+        "id", "name", "pid", "res", "swap", "faults/s", "major/s", "evict/s", "pressure"
     ]  # fmt: skip
     assert len(fitting(300)) == len(FIELDS)
 
@@ -57,6 +58,19 @@ def test_text_is_cut_with_a_mark_and_a_number_is_not_cut():
     assert cells[0] == "12345678"
     assert cells[1].endswith("…")
     assert cell_len(cells[1]) == fields[1].width
+
+
+def test_pressure_is_that_of_the_last_ten_seconds_and_full_is_not_always_known():
+    pressed, odd = pb.Pressure(), pb.Pressure()
+    pressed.some.avg10, pressed.full.avg10 = 0.1471, 1.0
+    odd.some.avg10 = 0.0
+    fields = fitting(100)
+    names = [each.column.name for each in fields]
+    cells = [
+        dict(zip(names, cells_of(fields, row, "…"), strict=True))
+        for row in rows(process(1, pressure=pressed), process(2, pressure=odd))
+    ]
+    assert [(each["pressure"].strip(), each["full"].strip()) for each in cells] == [("14.7%", "100.0%"), ("0", "-")]
 
 
 def test_a_name_cannot_control_the_terminal():

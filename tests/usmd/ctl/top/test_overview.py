@@ -40,12 +40,14 @@ def test_the_heading_has_as_many_facts_as_there_is_room_for():
     assert "DRAINING" in heading(reading(1.0, draining=True), [], 80).plain
 
 
-def test_the_meters_show_memory_swap_and_rates():
-    lines = meters(terminal(), reading(1.0), RATES, 80).plain.splitlines()
-    assert [len(line) for line in lines[:2]] == [80, 80]
+def test_the_meters_show_memory_swap_pressure_and_rates():
+    pressure = pb.Pressure(some=pb.PressureLine(avg10=0.147), full=pb.PressureLine(avg10=0.131))
+    lines = meters(terminal(), reading(1.0, pressure=pressure), RATES, 80).plain.splitlines()
+    assert [len(line) for line in lines[:3]] == [80, 80, 80]
     assert lines[0].endswith("] 4 MiB, 25.0% free")
     assert lines[1].endswith("] 16 MiB, 25.0% used")
-    assert lines[2] == "A second 68,801 faults  20,634 major  17,196 evicted  20,634 in  13,756 out  "
+    assert lines[2].endswith("] some 14.7%, full 13.1%")
+    assert lines[3] == "A second 68,801 faults  20,634 major  17,196 evicted  20,634 in  13,756 out  "
     assert meters(terminal(), reading(1.0), None, 80).plain.count("- ") == 5
     assert "(below low)" in meters(terminal(), reading(1.0, free_frames=63), None, 80).plain
     assert "none" in meters(terminal(), reading(1.0, swap_slots=0), None, 80).plain

@@ -62,7 +62,7 @@ async def test_a_click_sorts_by_a_title_marks_a_line_and_opens_the_marked_one():
         await screen.lists("c", "b", "a")
         for offset in ((8, 0), (79, 0)):
             await screen.pilot.click(ProcessList, offset=offset)
-        await screen.until(lambda: screen.app._settings.sort == "out/s")
+        await screen.until(lambda: screen.app._settings.sort == "pressure")
         await screen.pilot.click(ProcessList, offset=(8, 3))
         await screen.until(lambda: marked(screen) == 3)
         await screen.pilot.click(ProcessList, offset=(8, 7))  # below the last line

@@ -22,6 +22,7 @@ def test_all_about_a_process_is_told_in_words():
     assert "memory_min 16 (64 KiB), memory_max none, memory_weight 100, swap_max 0" in words
     assert "alloc async_aware, evict lru, oom refuse, cond none" in words
     assert "100 faults, 0 of them major" in words
+    assert "Pressure some 0.0% of 10 s, 0.0% of 60 s, 0.0% of 300 s" in words
     assert "faults 300, major faults 100" in words
 
 
