@@ -74,10 +74,11 @@ def victim(daemon):
 
 
 def holdings(daemon, session):
-    """What an operator sees of a session, but for counters."""
+    """What an operator sees of a session, but for counters, and for pressure, whose averages decay."""
     process_id = session.attached.process_id
     process = next(each for each in daemon.admin.processes() if each.process_id == process_id)
     process.ClearField("counters")
+    process.ClearField("pressure")
     regions = daemon.admin.regions(process_id)
     for region in regions:
         region.ClearField("faults")
