@@ -29,7 +29,7 @@ KEYS: Final = (
     ("d", "swap devices: shown, or not"),
     ("p", "pause: nothing is read until p again"),
     ("space", "read now"),
-    ("+, -", "read half, or twice, as often"),
+    ("+, -", "read twice, or half, as often"),
     ("Ctrl-Z", "suspend, as any program"),
     ("?, h, F1", "this help"),
 )
