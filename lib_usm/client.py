@@ -6,8 +6,9 @@ lib_usm.session has the session, lib_usm.paging the way pages are brought in, li
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import SupportsFloat, SupportsIndex, cast
 
 from lib_usm import pins, steps
@@ -32,6 +33,7 @@ from lib_usm.paging import PagingSession, page_range
 from lib_usm.pin import Pin, PinAsync
 from lib_usm.region import RegionBytes
 from lib_usm.session import interruptible
+from lib_usm.session_events import at_home
 from lib_usm.user_warnings import warn
 from lib_usm.waits import FaultRange
 from usm_wire.pb.usm.v1 import client_pb2
@@ -145,6 +147,29 @@ class Client(PagingSession):
         """Pages that EVICTION=DENY and pins keep in memory, and the budget that both share."""
         self.check_open()
         return ask_kept(self.channel)
+
+    def on_draining(self, callback: Callable[[float], object]) -> None:
+        """Call `callback(seconds)` once if usmd is about to end all sessions, `seconds` before it does.
+
+        That is when notice is given by `usmctl drain --notice` or `server.drain_notice`; without one the session ends
+        at once. Until then everything works, except that no new session begins: save what must outlive usmd. If the
+        notice has been given already, `callback` is called at once. A notice that is cut short is not told again.
+
+        Where it is called: if this is called in a task of asyncio, in its loop, as by `call_soon`. If in a uThread, as
+        another uThread of its LocalManager, while that runs. Else on a thread of lib_usm for that alone, named
+        usm-events, which may take its time, use regions, spawn uThreads, and close the client. An exception there is
+        reported by `threading.excepthook`. `callback` is kept until the session ends. Raises InvalidArgument for what
+        cannot be called or is a coroutine function, and LimitExceeded if there is no descriptor or thread for this.
+        """
+        if not callable(callback) or inspect.iscoroutinefunction(callback):
+            raise InvalidArgument(f"{shown(callback)} is not a plain function; give one that can be called")
+        home = at_home(callback)
+        self.call(lambda: self._hear_draining(home))
+
+    def _hear_draining(self, callback: Callable[[float], object]) -> None:
+        self.check_open()
+        ask_kept(self.channel)  # once this is answered, the daemon has the session's own stream, which must come first
+        self._events.on_draining(callback)
 
     def fault(
         self, region: Region, offset: SupportsIndex, n: SupportsIndex, *, write: bool = False, wait: bool = True

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import greenlet
 
@@ -24,7 +24,7 @@ from lib_usm.errors import InvalidArgument
 from lib_usm.limits import limit_reached
 from lib_usm.pager import Pager, Stream
 from lib_usm.plain_faults import PlainFaults
-from lib_usm.uthread import MAY_FAULT, Join, UThread, running
+from lib_usm.uthread import MAY_FAULT, Join, Manager, UThread, running
 from lib_usm.waits import Wait
 
 _T = TypeVar("_T")
@@ -34,26 +34,6 @@ Counts: TypeAlias = tuple[int, int, int, int, int]
 
 _READ: Final = select.POLLIN
 _READ_AND_WRITE: Final = select.POLLIN | select.POLLOUT
-
-
-class Manager(Protocol):
-    """The LocalManager, as its kThreads see it."""
-
-    finished: bool
-    """True if no uThread is left."""
-
-    @property
-    def session(self) -> object:
-        """The session whose regions are served."""
-
-    def is_stuck(self) -> bool:
-        """True if no kThread can wake another one; then a Deadlock is raised in each uThread."""
-
-    def interrupted(self, error: BaseException) -> None:
-        """Cancel all uThreads; `run` raises `error`."""
-
-    def one_ended(self) -> None:
-        """Count a uThread that has ended."""
 
 
 class KThread:

@@ -26,6 +26,7 @@ from lib_usm.memory import Memory
 from lib_usm.message_stream import MessageStream
 from lib_usm.pager import Pager, Stream
 from lib_usm.session import Session, SessionRegion
+from lib_usm.session_events import SessionEvents
 from lib_usm.steps import StepsRegion
 from lib_usm.waits import FaultRange
 
@@ -57,6 +58,7 @@ class PagingSession(Session):
         self._opener = partial(
             _open_pager, self._memory, str(self._where.path), self.channel, self.limits.max_batch_faults
         )
+        self._events = SessionEvents(self._opener)
         self.threads = BlockingRunner(self._opener, self._calls, self.channel.explained)
         """The runner of threads that wait."""
 
@@ -100,6 +102,7 @@ class PagingSession(Session):
         self.threads.run(lambda place: steps.ensure(place, region, first, count, write=write))
 
     def _end_streams(self) -> None:
+        self._events.close()
         for runner in self._asyncio_runners.values():
             runner.close()
         self.threads.close(ClosedError(f"the client of {self.address} was closed"))

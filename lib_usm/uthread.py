@@ -48,6 +48,29 @@ _ONCE: Final = (YIELD,)
 MAY_FAULT: Final = 2
 
 
+class Manager(Protocol):
+    """The LocalManager, as its kThreads see it."""
+
+    finished: bool
+    """True if no uThread is left."""
+
+    @property
+    def session(self) -> object:
+        """The session whose regions are served."""
+
+    def is_stuck(self) -> bool:
+        """True if no kThread can wake another one; then a Deadlock is raised in each uThread."""
+
+    def interrupted(self, error: BaseException) -> None:
+        """Cancel all uThreads; `run` raises `error`."""
+
+    def one_ended(self) -> None:
+        """Count a uThread that has ended."""
+
+    def spawn(self, function: Callable[..., object], /, *args: object) -> object:
+        """Make a uThread that calls `function(*args)`. Any thread may call this."""
+
+
 class Scheduler(Protocol):
     """The part of a kThread that its uThreads, and the code that runs in them, use."""
 
@@ -55,6 +78,7 @@ class Scheduler(Protocol):
     """The uThread whose code runs."""
     lock: threading.Lock
     """The lock of the LocalManager, shared by its kThreads."""
+    manager: Manager
     runs: bool
     switching: bool
     """True if the current uThread is a greenlet, which can be switched away from."""

@@ -73,6 +73,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds that running calls get when the daemon drains; 0 ends them at once. The default is well below the time
     that a service manager grants for stopping."""
 
+    drain_notice: values.SecondsOrZero = 0.0
+    """Seconds for which sessions go on after a signal to drain, once they were told; 0: they end at once. The default
+    is what an operator at a terminal expects."""
+
     device_timeout: values.SecondsOrZero = 30.0
     """Seconds after which a read or write of a swap device that has not returned counts as failed; 0: never. The
     default is the time after which Linux gives up a request to a disk."""

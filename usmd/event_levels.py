@@ -64,6 +64,7 @@ NOTICES: Final[Mapping[str, int]] = {
     "policy_slow": logging.WARNING,
     "policy_replaced": logging.WARNING,
     "policy_restored": logging.INFO,
+    "drain_notice": logging.WARNING,
     "limits_set": logging.INFO,
     "policy_set": logging.INFO,
     "hints_cleared": logging.INFO,

@@ -1,6 +1,8 @@
 """The daemon's life as a process: ready, one per socket, drain, refusals to start, and nothing left behind."""
 
+import asyncio
 import os
+import queue
 import signal
 import socket
 import stat
@@ -10,6 +12,7 @@ import pytest
 import lib_usm
 from tests.support.clients import busy_clients
 from tests.support.daemon import USMD, environment, run_usmd, running_daemon, wait_until
+from tests.support.real_memory import require_real_memory
 from usmd.policies.registry import TABLES
 
 
@@ -82,6 +85,46 @@ def test_a_signal_drains_while_clients_fault_and_they_are_told(tmp_path, number)
         daemon.never("defect")
         assert not daemon.stray  # waits: it has ended
     assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("mechanism", ["simulated", "userfaultfd"])
+def test_before_the_end_sessions_are_told_and_go_on_and_no_new_one_begins(tmp_path, mechanism):
+    if mechanism == "userfaultfd":
+        require_real_memory()
+    told = queue.SimpleQueue()
+    flags = {"config": "[server]\ndrain_notice = 600\n", "mechanism": mechanism, "exit_code": None}
+    with running_daemon(tmp_path, "--memory", "1MiB", **flags) as daemon:
+        client = lib_usm.connect(daemon.address, name="told")
+        client.on_draining(told.put)
+        region = client.mmap(8192)
+        region[0:3] = b"abc"
+
+        async def hear():
+            here = asyncio.get_running_loop().create_future()
+            client.on_draining(here.set_result)
+            daemon.signal()
+            return await here
+
+        assert 0 < asyncio.run(hear()) <= 600
+        assert 0 < told.get(timeout=60) <= 600
+        notice = daemon.expect("drain_notice", ends_in="600", sessions="1")
+        assert notice["losses"] == f"told (process {client.process_id}, pid {os.getpid()}) 4 KiB"
+        with pytest.raises(lib_usm.Draining, match=r"ends all sessions in \d+ s and takes no new sessions"):
+            lib_usm.connect(daemon.address)
+        region[4096:4099] = b"def"
+        assert region[0:3] + client.mmap(4096)[0:1] == b"abc\0"
+        would = daemon.usmctl("drain", "--dry-run")
+        assert (would["sessions"], [each["bytes"] for each in would["losses"]]) == (1, [2 * 4096])
+        assert 0 < daemon.admin.status().drain_seconds_left <= 600
+        daemon.signal()
+        assert daemon.wait_exit() == 0
+        with pytest.raises(lib_usm.Draining, match="usmd is draining"):
+            client.mmap(4096)
+        assert [each["message"] for each in daemon.events("signal")] == [
+            "usmd drains in 600 s; a second signal ends this notice",
+            "usmd drains; a second signal ends the grace of running calls",
+        ]
+        client.close()
 
 
 def test_a_call_after_the_drain_says_that_the_daemon_drained(tmp_path):

@@ -43,6 +43,7 @@ ECHOED = {
     "Outcome.fault_id": "the client's own number",
 }
 NOT_MET = {
+    "DrainNotice.seconds_left": "what the operator decided, and the same for all",
     "Failure.yield_token": "the same attribute of the fault as Allocated.yield_token; only device errors come so late",
 }
 INTEGERS = {

@@ -43,13 +43,17 @@ class ControlledStream:
     def receive(self):
         with contextlib.suppress(BlockingIOError):
             self._near.recv(4096)
-        answers = [answer.SerializeToString() for answer in self._answers]
+        answers = list(self._answers)
         self._answers.clear()
         return answers
 
     def answer(self, *outcomes, accessed=()):
         """Make a message with these outcomes arrive."""
-        self._answers.append(pb.StreamFaultsResponse(outcomes=outcomes, accessed=accessed))
+        self.answer_bytes(pb.StreamFaultsResponse(outcomes=outcomes, accessed=accessed).SerializeToString())
+
+    def answer_bytes(self, message):
+        """Make a message of these bytes arrive."""
+        self._answers.append(message)
         self._far.send(b"x")
 
     def complete(self, *pages):

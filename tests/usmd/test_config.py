@@ -81,6 +81,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         max_user_connections = 9
         attach_timeout = 1
         drain_grace = 0
+        drain_notice = 30
         uvloop = false
         device_timeout = 7.5
         pressure_threshold = "80%"
@@ -136,6 +137,7 @@ def test_every_key_of_a_file_is_read(tmp_path):
         "max_user_connections": 9,
         "attach_timeout": 1.0,
         "drain_grace": 0.0,
+        "drain_notice": 30.0,
         "device_timeout": 7.5,
         "pressure_threshold": 0.8,
         "uvloop": False,

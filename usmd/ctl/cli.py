@@ -19,6 +19,7 @@ from usmd.ctl import (
     completion,
     debug_command,
     doctor_view,
+    drain_command,
     events_view,
     explain_command,
     hints_command,
@@ -55,7 +56,7 @@ from usmd.ctl.tables import in_order
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.event_levels import NOTICES
 from usmd.standard_streams import open_missing
-from usmd.text_output import complain, encoding_of, printable, use_escapes
+from usmd.text_output import complain, use_escapes
 from usmd.version import VERSION
 
 BAD_USAGE = 2
@@ -218,24 +219,6 @@ def watch(
                 sys.stdout.flush()
 
 
-@app.command(epilog="Examples:\n\nusmctl drain\n\nusmctl drain --yes --grace 30")
-def drain(
-    context: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    grace: Annotated[
-        float, typer.Option(min=0, max=86_400, help="Seconds for running calls; 0: the daemon's setting.")
-    ] = 0.0,
-    address: AddressOption = None,
-    output: FormatOption = None,
-) -> None:
-    """End all sessions and stop the daemon; asks first."""
-    with connected(context, address) as admin:
-        if not yes:
-            _ask(f"Stop usmd at {admin.address}? This ends {_sessions(admin.status().processes)}.")
-        answer = admin.drain(grace)
-    show(context, output, lambda: plain(answer), lambda console: console.print(f"{_sessions(answer.sessions)} ended"))
-
-
 @app.command(epilog="Examples:\n\nusmctl doctor\n\nusmctl doctor --format json")
 def doctor(context: typer.Context, output: FormatOption = None) -> None:
     """Show what this machine offers for real memory, what usmd will use, and how to get what is missing.
@@ -258,6 +241,7 @@ def doctor(context: typer.Context, output: FormatOption = None) -> None:
 app.command(epilog=policy_command.LIST_EPILOG)(policy_command.policies)
 app.add_typer(policy_command.policy, name="policy")
 app.command(epilog=limit_command.EPILOG)(limit_command.limit)
+app.command(epilog=drain_command.EPILOG)(drain_command.drain)
 app.command(epilog=hints_command.EPILOG)(hints_command.hints)
 app.command(epilog=explain_command.EPILOG)(explain_command.explain)
 app.command(epilog=record_command.EPILOG)(record_command.record)
@@ -315,19 +299,3 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _complain(error: UsmdError | str, code: int) -> int:
     complain("usmctl", error)
     return code
-
-
-def _ask(question: str) -> None:
-    """Exit unless the answer is yes.
-
-    The question goes to standard error, so that standard output has only the result.
-    """
-    sys.stderr.write(f"{printable(question, encoding_of(sys.stderr))} [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        complain("usmctl", "not confirmed, so nothing was done; --yes does not ask")
-        raise typer.Exit(FAILED)
-
-
-def _sessions(count: int) -> str:
-    return f"{count:,} session" if count == 1 else f"{count:,} sessions"

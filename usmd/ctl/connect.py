@@ -241,10 +241,14 @@ class Admin:
         """Have the daemon read its configuration again."""
         return self._call(self._stub.Reload, admin_pb2.ReloadRequest())
 
-    def drain(self, grace_seconds: float) -> admin_pb2.DrainResponse:
-        """Drain the daemon; waits as long as that takes. 0 seconds: the daemon's setting."""
+    def drain(
+        self, grace_seconds: float, notice_seconds: float = 0.0, *, dry_run: bool = False
+    ) -> admin_pb2.DrainResponse:
+        """Drain the daemon, or give notice of it. 0 seconds: the daemon's setting of the grace, and no notice."""
         with self._explained():
-            request = admin_pb2.DrainRequest(grace_seconds=grace_seconds)
+            request = admin_pb2.DrainRequest(
+                grace_seconds=grace_seconds, notice_seconds=notice_seconds, dry_run=dry_run
+            )
             return off_main.call(lambda: self._stub.Drain(request))
 
     def _call(self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request) -> _Response:

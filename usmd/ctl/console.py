@@ -43,10 +43,14 @@ class _Trimmed(io.TextIOBase):
         self._stream.flush()
 
 
-def make_console() -> Console:
-    """A console on standard output: no colour in a pipe or with NO_COLOR, and no interpretation of text as markup."""
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    file = cast(IO[str], _Trimmed(sys.stdout))
+def make_console(stream: IO[str] | None = None) -> Console:
+    """A console on a stream, by default standard output.
+
+    No colour in a pipe or with NO_COLOR, and no interpretation of text as markup.
+    """
+    stream = stream or sys.stdout
+    width = None if stream.isatty() else PIPE_WIDTH
+    file = cast(IO[str], _Trimmed(stream))
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
 
 

@@ -39,7 +39,8 @@ def show_status(console: Console, status: admin_pb2.GetStatusResponse) -> None:
     if status.build:
         heading.append(f", {printable(status.build)}", "not bold")
     if status.draining:
-        heading.append("  DRAINING: no new session is taken", style="bold red")
+        left = f", sessions end in {status.drain_seconds_left:.0f} s" if status.HasField("drain_seconds_left") else ""
+        heading.append(f"  DRAINING: no new session is taken{left}", style="bold red")
     console.print(heading)
     console.print()
     console.print(_bar(console, status))

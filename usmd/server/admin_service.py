@@ -23,11 +23,13 @@ from usmd.core.mapping import KINDS
 from usmd.core.region import Process, Region, page_key
 from usmd.errors import ConfigError, InvalidArgument, NotFound
 from usmd.policies import registry
+from usmd.server.admin_drain import DrainRequests
 from usmd.server.admin_limits import LimitSetting
 from usmd.server.admin_messages import AdminMessages, config_change, latencies, pressure_message
 from usmd.server.admin_observing import Observing
 from usmd.server.admin_steering import Steering
 from usmd.server.admission import Context
+from usmd.server.ending import Ending
 from usmd.server.engine import Engine
 from usmd.server.pauses import in_parts
 from usmd.server.policy_changes import PolicyChanges
@@ -38,7 +40,6 @@ from usmd.version import VERSION
 
 MAX_PAGE: Final = 1000
 """Items in a page, so that even the largest fit in a message of gRPC's usual 4 MiB."""
-MAX_GRACE: Final = 86400.0
 _TOKEN: Final = re.compile("[0-9]{0,18}")
 MAX_CELLS: Final = 65536
 DEFAULT_CELLS: Final = 1024
@@ -73,8 +74,7 @@ def paginate(items: Sequence[_T], page_size: int, page_token: str) -> tuple[Sequ
 class AdminService:
     """usm.v1.AdminService; the methods have the names of the proto.
 
-    `drain` takes a grace in seconds or None, begins to stop the daemon and returns the number of sessions. `reload`
-    reads the configuration again.
+    `reload` reads the configuration again.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class AdminService:
         *,
         started: float,
         draining: Callable[[], bool],
-        drain: Callable[[float | None], int],
+        ending: Ending,
         reload: Callable[[], Awaitable[Reloaded]],
         state_dir: Path | None = None,
     ) -> None:
@@ -100,7 +100,8 @@ class AdminService:
         self._observing = Observing(engine)
         self._started = started
         self._draining = draining
-        self._drain = drain
+        self._ending = ending
+        self._drains = DrainRequests(engine, ending)
         self._reload = reload
         self._state_dir = state_dir
         self._validating = asyncio.Lock()  # each copies the tables
@@ -124,6 +125,7 @@ class AdminService:
             pid=os.getpid(),
             uptime_seconds=self._engine.now() - self._started,
             draining=self._draining(),
+            drain_seconds_left=self._ending.seconds_left,
             mechanism=self._engine.memory.name,
             sampling=self._engine.memory.sampling,
             sampling_cpu=0.0 if cost is None else cost.share,
@@ -392,8 +394,6 @@ class AdminService:
     async def Drain(  # noqa: N802
         self, request: admin_pb2.DrainRequest, context: Context
     ) -> admin_pb2.DrainResponse:
-        """Begin to drain."""
+        """Begin to drain, or to give notice of it."""
         del context
-        if not 0 <= request.grace_seconds <= MAX_GRACE:
-            raise InvalidArgument(f"grace_seconds {request.grace_seconds:g}; allowed are 0 to {MAX_GRACE:g}")
-        return admin_pb2.DrainResponse(sessions=self._drain(request.grace_seconds or None))
+        return await self._drains.answer(request)

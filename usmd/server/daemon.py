@@ -1,7 +1,7 @@
 """The daemon's life: locks, devices, sockets, ready, drain.
 
-To drain: health reports NOT_SERVING, new sessions are refused, sessions end, both servers stop within the grace, the
-devices finish and close, and all that was created is removed.
+To drain: health reports NOT_SERVING and new sessions are refused, from a notice on if there is one (see `ending`).
+Then sessions end, both servers stop within the grace, the devices finish and close, and what was created is removed.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from usmd.server.connections import Connections
 from usmd.server.core_settings import core_settings
 from usmd.server.cpu_clock import CpuClock
 from usmd.server.descriptors import Shares, raise_limit
+from usmd.server.ending import Ending
 from usmd.server.engine import Engine
 from usmd.server.event_log import EventLog
 from usmd.server.excess import Sessions as Holders
@@ -96,7 +97,8 @@ class Daemon:
         """
         self._config = config
         self._notifier = Notifier()
-        self._reloading: set[asyncio.Task[Reloaded]] = set()
+        self._tasks: set[asyncio.Task[Reloaded] | asyncio.Task[None]] = set()
+        """Those that nothing waits for."""
         self._signals = signals
         self._locks = locks
         memory = config.memory
@@ -143,10 +145,11 @@ class Daemon:
         self._connections = Connections(
             locks[0].place(), self._holders, of_user=server.max_user_connections, in_all=shares.connections, clock=clock
         )
-        self._grace = config.server.drain_grace
-        self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
-        """Set when a second signal has ended the grace of running calls."""
+        self._ending = Ending(
+            self.engine, self.sessions, self._notice, self._notifier,
+            grace=server.drain_grace, notice=server.drain_notice,
+        )  # fmt: skip
+        self._ending.given = self._notice_given
         self._admission = Admission(lambda token: self.sessions.find(token).reads, self._identities.turns)
         self._facts: list[Facts] = []
         self.metrics = Metrics(
@@ -159,8 +162,8 @@ class Daemon:
         self._operators = Operators(locks[1].place(CALLS_SUFFIX))
         self._defaults = {kind: getattr(config.policy, kind) for kind in registry.TABLES}
         parts = Parts(
-            self.engine, self.sessions, self.metrics, self._metrics_server, self._set_grace, self._defaults, self._made,
-            self._pressure,
+            self.engine, self.sessions, self.metrics, self._metrics_server, self._ending.set, self._defaults,
+            self._made, self._pressure,
         )  # fmt: skip
         self._reload = Reload(config, source, parts, self._notifier.notify)
 
@@ -182,7 +185,7 @@ class Daemon:
             self._defaults,
             started=self.engine.now(),
             draining=lambda: self.sessions.draining,
-            drain=self._drain_asked,
+            ending=self._ending,
             reload=self._reload.reload,
             state_dir=server.state_dir,
         )
@@ -219,7 +222,7 @@ class Daemon:
             version=VERSION,
         )
         notifier.notify("READY=1")
-        waits = {loop.create_task(self._stop.wait()), ticker}
+        waits = {loop.create_task(self._ending.over.wait()), ticker}
         with loop_watch:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         notifier.notify("STOPPING=1")
@@ -262,6 +265,7 @@ class Daemon:
             self.engine.tick()
             self._pressure.tick(self.engine.now())
             self._connections.tick()
+            self._ending.tick()
             if self._memory_socket is not None:
                 self._memory_socket.tick()
 
@@ -287,42 +291,37 @@ class Daemon:
         if meaning is Meaning.RELOAD:
             message = "usmd reads its configuration again"
             task = asyncio.get_running_loop().create_task(self._reload.reload())
-            self._reloading.add(task)
+            self._tasks.add(task)
             task.add_done_callback(self._reloaded)
         elif meaning is Meaning.NOTHING:
             message = "this signal means nothing to usmd; nothing has changed"
-        elif self._stop.is_set():
-            message = "the grace of running calls is over"
-            self._hurry.set()
         else:
-            message = "usmd drains; a second signal ends the grace of running calls"
-            self._stop.set()
+            message = self._ending.signalled()
         log.event("signal", signal=name_of(number), message=message)
 
     def _reloaded(self, task: asyncio.Task[Reloaded]) -> None:
-        self._reloading.discard(task)
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ConfigError):
             log.event("defect", exc_info=error, method="reload")  # a refused configuration is logged
-
-    def _set_grace(self, seconds: float) -> None:
-        self._grace = seconds
 
     def _made(self) -> None:
         """Remember the sockets that were bound."""
         for lock in self._locks:
             lock.made()
 
-    def _drain_asked(self, grace: float | None) -> int:
-        sessions = len(self.sessions)
-        if grace is not None:
-            self._grace = grace
-        self._stop.set()
-        return sessions
+    def _notice_given(self, seconds: float) -> None:
+        for report in (self._report_stopping(), self._ending.tell(seconds)):
+            task = asyncio.get_running_loop().create_task(report)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _drain(self, client_server: grpc.aio.Server, admin_server: grpc.aio.Server) -> None:
-        log.event("draining", sessions=len(self.sessions), grace_seconds=self._grace)
+    async def _report_stopping(self) -> None:
         for facts in self._facts:
             await facts.stopping()
+
+    async def _drain(self, client_server: grpc.aio.Server, admin_server: grpc.aio.Server) -> None:
+        log.event("draining", sessions=len(self.sessions), grace_seconds=self._ending.grace)
+        await self._report_stopping()
         self.sessions.draining = True
         self.sessions.end_all("usmd is draining")
         await self.sessions.finish()
@@ -340,8 +339,8 @@ class Daemon:
 
     async def _stop_server(self, server: grpc.aio.Server) -> None:
         """Stop a server when its calls have ended, the grace is over, or a second signal came."""
-        stopping = asyncio.ensure_future(server.stop(self._grace))
-        hurry = asyncio.ensure_future(self._hurry.wait())
+        stopping = asyncio.ensure_future(server.stop(self._ending.grace))
+        hurry = asyncio.ensure_future(self._ending.hurry.wait())
         await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         if not stopping.done():

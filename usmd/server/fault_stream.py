@@ -96,6 +96,8 @@ class FaultStream:
         while (message := await self._wire.read()) is not _EOF:
             check_message(message)
             faults, accesses = message.faults, message.accesses
+            if message.hear_session:
+                self._sessions.hear(self._stream)
             if message.unmapped_region_ids:
                 await self._unmap(message.unmapped_region_ids)
             if len(faults) > MAX_BATCH_FAULTS:

@@ -26,8 +26,8 @@ from usmd.server.pressure_watch import PressureWatch
 from usmd.server.sessions import Sessions
 
 LIVE: Final = frozenset((
-    "server.max_sessions", "server.max_user_sessions", "server.drain_grace", "server.log_format", "server.log_level",
-    "server.pressure_threshold",
+    "server.max_sessions", "server.max_user_sessions", "server.drain_grace", "server.drain_notice", "server.log_format",
+    "server.log_level", "server.pressure_threshold",
     "memory.low_watermark", "memory.high_watermark", "memory.deny_budget", "memory.deny_budget_total",
     "memory.max_regions", "memory.max_mapped", "memory.sampling_cpu",
     "metrics.unix", "metrics.socket_mode", "metrics.listen", "metrics.processes",
@@ -55,13 +55,16 @@ class Reloaded(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The parts of a daemon that have settings which change. `set_grace` takes seconds, `defaults` policies by kind."""
+    """The parts of a daemon that have settings which change.
+
+    `set_drain` takes the grace and the notice in seconds, `defaults` policies by kind.
+    """
 
     engine: Engine
     sessions: Sessions
     metrics: Metrics
     metrics_server: MetricsServer
-    set_grace: Callable[[float], object]
+    set_drain: Callable[[float, float], object]
     defaults: dict[str, str]
     made: Callable[[], object]
     """Called when sockets may have been bound."""
@@ -132,7 +135,7 @@ class Reload:
         parts.sessions.rules = wanted.policy
         parts.sessions.max_sessions = wanted.server.max_sessions
         parts.sessions.of_user = wanted.server.max_user_sessions
-        parts.set_grace(wanted.server.drain_grace)
+        parts.set_drain(wanted.server.drain_grace, wanted.server.drain_notice)
         parts.pressure.threshold = wanted.server.pressure_threshold
         parts.defaults.update({kind: getattr(wanted.policy, kind) for kind in parts.defaults})
         log.configure(wanted.server.log_format, level=wanted.server.log_level)

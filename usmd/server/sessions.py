@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from usm_wire.conventions import TOKEN_KEY
@@ -25,7 +26,7 @@ from usmd.server.engine import Engine
 from usmd.server.few_a_turn import FewATurn
 from usmd.server.identity import Identities, Identity
 from usmd.server.policy_check import check_choice
-from usmd.server.stream_messages import Entry
+from usmd.server.stream_messages import Drains, Entry
 
 MAX_STREAMS: Final = 64
 """Streams that a session may have at a time."""
@@ -35,6 +36,8 @@ ENDS_A_TURN: Final = 2
 """Sessions that are ended in one turn of the loop, because very many clients may end at the same time."""
 STREAMS_A_TURN: Final = 4
 """Streams whose end is handled in one turn of the loop, as is the end of so many local connections."""
+NOTICES_A_TURN: Final = 8
+"""Streams that are told of a drain in one turn of the loop."""
 FIRST_PROCESS: Final = 100_000
 """First number of a process that is drawn. If a drawn number is in use, the core chooses a lower one."""
 LAST_PROCESS: Final = 999_999
@@ -161,9 +164,15 @@ class Sessions:
         self._ends = FewATurn(ENDS_A_TURN)
         self.stream_ends = FewATurn(STREAMS_A_TURN)
         """Spreads what follows from the end of a stream."""
+        self._notices = FewATurn(NOTICES_A_TURN)
         self._ended: deque[int] = deque(maxlen=REMEMBERED)
         """Numbers of the processes that ended last."""
         self.draining = False
+        """No new session begins."""
+        self.drains_at: float | None = None
+        """When sessions end, once notice of it was given; by the engine's clock."""
+        self._hearing: dict[Stream, None] = {}
+        """Open streams that are told of it."""
         self.refusals = Complaints(_tell, engine.now)
         """Callers that got no session."""
         engine.on_outcomes = self._deliver
@@ -212,7 +221,8 @@ class Sessions:
 
     def _check_room(self) -> None:
         if self.draining:
-            raise Draining("usmd is draining and takes no new sessions")
+            when = "is draining" if self.drains_at is None else f"ends all sessions in {self._left():.0f} s"
+            raise Draining(f"usmd {when} and takes no new sessions")
         if len(self._by_token) >= self.max_sessions:
             raise LimitExceeded(f"there are {len(self._by_token)} sessions; server.max_sessions allows no more")
 
@@ -280,8 +290,29 @@ class Sessions:
     def close_stream(self, session: Session, stream: Stream) -> None:
         """Close a stream, and end the session if it is the session's own; late outcomes of the stream are dropped."""
         session.streams.pop(stream.index, None)
+        self._hearing.pop(stream, None)
         if stream.index == 0:
             self.end(session, "its fault stream ended")
+
+    def hear(self, stream: Stream) -> None:
+        """Tell a stream of a notice of the end: of one that is under way at once, and of one to come."""
+        if stream not in self._hearing:
+            self._hearing[stream] = None
+            self._give_notice(stream)
+
+    def tell_draining(self, at: float) -> None:
+        """Begin no more sessions, and tell the streams that want to hear of it, some in the next turns."""
+        self.draining, self.drains_at = True, at
+        for stream in self._hearing:
+            self._notices.call(partial(self._give_notice, stream))
+
+    def _give_notice(self, stream: Stream) -> None:
+        if self.drains_at is not None and stream in self._hearing:
+            stream.outbox.append(Drains(self._left()))
+            stream.wake.set()
+
+    def _left(self) -> float:
+        return 0.0 if self.drains_at is None else max(self.drains_at - self._engine.now(), 0.0)
 
     def end_all(self, reason: str) -> int:
         """End all sessions because the daemon drains, as `end` does; returns how many."""

@@ -18,7 +18,7 @@ class Meaning(enum.Enum):
     """What is done about a signal."""
 
     DRAIN = "drain"
-    """End the sessions and the daemon; the second one ends the grace of running calls."""
+    """End the sessions and the daemon, after a notice if one is configured. `Ending` knows what the second one does."""
     RELOAD = "reload"
     """Read the configuration again, and apply what can change; logged."""
     NOTHING = "nothing"

@@ -68,7 +68,13 @@ class Refused(Answer, frozen=True, gc=False):
         return _RUN_BYTES + _FAILURE_BYTES
 
 
-Entry = commands.Outcome | Answer
+class Drains(msgspec.Struct, frozen=True, gc=False):
+    """The session is to end."""
+
+    seconds_left: float
+
+
+Entry = commands.Outcome | Answer | Drains
 
 
 def message_full(outbox: Sequence[Entry]) -> Sequence[Entry]:
@@ -111,6 +117,8 @@ def message_of(entries: Sequence[Entry]) -> client_pb2.StreamFaultsResponse:
                 allocated.SetInParent()
         elif isinstance(outcome, Answer):
             _add_answer(message, outcome)
+        elif isinstance(outcome, Drains):
+            message.draining.seconds_left = outcome.seconds_left
         elif isinstance(outcome, commands.Yielded):
             entry = add()
             entry.fault_id = outcome.fault_id

@@ -136,6 +136,7 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
         ]  # fmt: skip
         self.validation = pb.ValidateResponse(frames=1024, regions=3, swap_slots=4096, seconds=0.0123)
         self.drained: pb.DrainRequest | None = None
+        self.losses: list[pb.MemoryLoss] = []
         self.page_items = 1000
         self.requests: list[object] = []
         self.failure: tuple[grpc.StatusCode, str] | None = None
@@ -228,8 +229,9 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
 
     def Drain(self, request, context):
         self._note(request, context)
-        self.drained = request
-        return pb.DrainResponse(sessions=2)
+        if not request.dry_run:
+            self.drained = request
+        return pb.DrainResponse(sessions=2, seconds_left=request.notice_seconds, losses=self.losses)
 
     def _hold(self, context) -> None:
         if not self.hold_events.is_set():

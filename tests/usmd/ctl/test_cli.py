@@ -1,6 +1,5 @@
 import json
 import signal
-import subprocess
 
 import grpc
 import pytest
@@ -132,31 +131,6 @@ def test_a_reader_that_leaves_ends_the_command_quietly(daemon, start, arguments)
     process.stdout = None
     _, err = process.communicate(timeout=90)
     assert err == b""
-
-
-def test_drain_asks_first_and_takes_no_for_an_answer(daemon, start):
-    process = start("drain", stdin=subprocess.PIPE)
-    out, err = process.communicate(b"n\n", timeout=90)
-    assert process.returncode == 1
-    assert out == b""
-    assert b"This ends 2 sessions" in err
-    assert daemon.admin.drained is None
-
-
-def test_drain_with_nobody_to_ask_does_nothing(daemon, start):
-    process = start("drain")
-    _, err = process.communicate(timeout=90)
-    assert process.returncode == 1
-    assert b"nothing was done; --yes does not ask" in err
-    assert daemon.admin.drained is None
-
-
-def test_drain_goes_ahead_when_told_so(daemon, start):
-    out, _ = start("drain", "--format", "json", stdin=subprocess.PIPE).communicate(b"y\n", timeout=90)
-    assert json.loads(out) == {"sessions": 2}
-    daemon.admin.drained = None
-    assert daemon.ctl("drain", "--yes", "--grace", "2.5") == (0, "2 sessions ended\n", "")
-    assert daemon.admin.drained.grace_seconds == 2.5
 
 
 def test_the_daemons_no_is_an_error_in_its_words(daemon):

@@ -68,6 +68,9 @@ def test_swap_sessions_and_draining_are_told():
     budgets = shown(a_status(processes_at_memory_max=2, processes_at_swap_max=1))
     assert "2 with 3 regions; 2 at their memory_max; 1 at their swap_max" in budgets
     assert "DRAINING" in text
+    assert "DRAINING: no new session is taken, sessions end in 12 s" in shown(
+        a_status(draining=True, drain_seconds_left=12.3)
+    )
     assert "DRAINING" not in shown(a_status())
     assert "Swap        none" in shown(a_status(swap_slots=0, free_swap_slots=0))
 

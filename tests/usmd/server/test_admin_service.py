@@ -1,8 +1,9 @@
-"""The admin service on the wire: lists, status, map, events and drain, with limits and answers to nonsense."""
+"""The admin service on the wire: lists, status, map, and events, with limits and answers to nonsense."""
 
 import asyncio
 import queue
 import threading
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -112,8 +113,8 @@ def test_regions_are_those_of_one_process_or_of_all(admin, client, other, region
 def service_of(bench, reload=None):
     engine = bench.engine
     return AdminService(
-        engine, Watch(), PolicyChanges(engine.now), DEFAULTS, started=0.0, draining=lambda: False, drain=lambda _: 0,
-        reload=reload,
+        engine, Watch(), PolicyChanges(engine.now), DEFAULTS, started=0.0, draining=lambda: False,
+        ending=SimpleNamespace(seconds_left=None), reload=reload,
     )  # fmt: skip
 
 
@@ -321,7 +322,7 @@ def test_too_many_cells_are_refused(admin, wanted):
     assert "65536" in answer[2]
 
 
-# Events and drain
+# Events
 
 
 def test_a_watcher_hears_of_sessions_from_the_moment_it_is_told_that_it_watches(daemon, admin):
@@ -351,12 +352,6 @@ def test_a_watcher_hears_of_sessions_from_the_moment_it_is_told_that_it_watches(
     watching.cancel()
     thread.join(90)
     assert heard.get(timeout=90) is grpc.StatusCode.CANCELLED
-
-
-@pytest.mark.parametrize("grace", [-1.0, float("nan"), float("inf"), 1e300])
-def test_a_drain_with_a_grace_that_is_none_is_refused_and_nothing_drains(admin, grace):
-    assert refused(admin.Drain, pb.DrainRequest(grace_seconds=grace))[:2] == INVALID
-    assert not admin.GetStatus(pb.GetStatusRequest()).draining
 
 
 def test_bytes_that_are_no_message_are_an_invalid_argument(daemon):

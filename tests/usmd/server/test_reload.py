@@ -52,8 +52,8 @@ class Setup:
         self.defaults = {"evict": config.policy.evict}
         self.pressure = PressureWatch(self.state, lambda _: None, config.server.pressure_threshold, 0.0)
         parts = Parts(
-            self.bench.engine, self.sessions, self.metrics, self.sockets, self.grace.append, self.defaults,
-            lambda: None, self.pressure,
+            self.bench.engine, self.sessions, self.metrics, self.sockets,
+            lambda *both: self.grace.append(both), self.defaults, lambda: None, self.pressure,
         )  # fmt: skip
         self.reload = Reload(config, source, parts, self.told.append)
 
@@ -95,6 +95,7 @@ def test_what_can_change_is_in_force_at_once(run):
             max_sessions = 5
             max_user_sessions = 4
             drain_grace = 9
+            drain_notice = 30
             log_level = "error"
             pressure_threshold = "7.5%"
             [metrics]
@@ -111,7 +112,7 @@ def test_what_can_change_is_in_force_at_once(run):
         settings = setup.state.settings
         assert (settings.low, settings.high, settings.max_regions, settings.policy_errors) == (12, 25, 7, 3)
         assert (settings.deny_budget, settings.default_policies[1]) == (76, "lru")
-        assert (setup.sessions.max_sessions, setup.sessions.of_user, setup.grace) == (5, 4, [9.0])
+        assert (setup.sessions.max_sessions, setup.sessions.of_user, setup.grace) == (5, 4, [(9.0, 30.0)])
         assert setup.sessions.rules.choose("a", None).memory_max == "25%"
         assert setup.sockets.config.processes == 3
         assert setup.pressure.threshold == 0.075

@@ -6,7 +6,16 @@ import pytest
 from usm_wire.pb.usm.v1 import common_pb2
 from usmd import errors
 from usmd.core import commands
-from usmd.server.stream_messages import MESSAGE_BYTES, Loaded, Refused, Stored, failure_reason, message_full, message_of
+from usmd.server.stream_messages import (
+    MESSAGE_BYTES,
+    Drains,
+    Loaded,
+    Refused,
+    Stored,
+    failure_reason,
+    message_full,
+    message_of,
+)
 
 TOP = (1 << 64) - 1
 
@@ -37,6 +46,12 @@ def test_outcomes_keep_their_order_and_say_everything():
     assert (third.WhichOneof("outcome"), third.allocated.yield_token) == ("allocated", 11)
     assert (fourth.failure.message, fourth.failure.page, fourth.failure.yield_token) == ("gone", 4, 12)
     assert fourth.failure.reason == common_pb2.FAILURE_REASON_DATA_LOSS
+
+
+def test_a_notice_of_the_end_travels_with_outcomes():
+    message = message_of([commands.Yielded(2, 11), Drains(12.5), commands.Allocated(2, ())])
+    assert (len(message.outcomes), message.draining.seconds_left) == (2, 12.5)
+    assert not message_of([commands.Yielded(2, 11)]).HasField("draining")
 
 
 def test_an_outcome_has_the_fault_id_of_its_client():

@@ -95,6 +95,7 @@ class GetStatusResponse(_message.Message):
     SAMPLING_CPU_MAX_FIELD_NUMBER: _builtins.int
     SAMPLING_RESTS_FIELD_NUMBER: _builtins.int
     PRESSURE_FIELD_NUMBER: _builtins.int
+    DRAIN_SECONDS_LEFT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -102,7 +103,7 @@ class GetStatusResponse(_message.Message):
     uptime_seconds: _builtins.float
     """Seconds since the daemon was ready."""
     draining: _builtins.bool
-    """No new session is taken."""
+    """No new session is taken: the daemon drains, or has given notice of it."""
     mechanism: _builtins.str
     """Name of the memory mechanism."""
     page_size: _builtins.int
@@ -159,6 +160,8 @@ class GetStatusResponse(_message.Message):
     """The share that sampling may take (memory.sampling_cpu), from 0 to 1; 0 where touches are not sampled."""
     sampling_rests: _builtins.bool
     """True while sampling rests, because it has taken more than its share."""
+    drain_seconds_left: _builtins.float
+    """Seconds until the sessions end, while a drain is under notice."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -207,12 +210,15 @@ class GetStatusResponse(_message.Message):
         sampling_cpu_max: _builtins.float = ...,
         sampling_rests: _builtins.bool = ...,
         pressure: Global___Pressure | None = ...,
+        drain_seconds_left: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["pressure", b"pressure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "drain_seconds_left", b"drain_seconds_left", "pressure", b"pressure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "pressure", b"pressure", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "drain_seconds_left", b"drain_seconds_left", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "pressure", b"pressure", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__drain_seconds_left: _TypeAlias = _typing.Literal["drain_seconds_left"]  # noqa: Y015
+    _WhichOneofArgType__drain_seconds_left: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__drain_seconds_left) -> _WhichOneofReturnType__drain_seconds_left | None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
 
@@ -2371,16 +2377,26 @@ class DrainRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GRACE_SECONDS_FIELD_NUMBER: _builtins.int
+    NOTICE_SECONDS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     grace_seconds: _builtins.float
-    """Seconds that running calls get; 0 is the daemon's setting."""
+    """Seconds that running calls get, for once; 0: the daemon's setting."""
+    notice_seconds: _builtins.float
+    """Seconds for which sessions go on after they were told; 0: none. While a notice is under way a request can cut it
+    short, and not lengthen it.
+    """
+    dry_run: _builtins.bool
+    """Nothing is done; the answer is what it would be."""
     def __init__(
         self,
         *,
         grace_seconds: _builtins.float = ...,
+        notice_seconds: _builtins.float = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_seconds", b"grace_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "grace_seconds", b"grace_seconds", "notice_seconds", b"notice_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2388,25 +2404,69 @@ Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
 
 @_typing.final
 class DrainResponse(_message.Message):
-    """The daemon is draining."""
+    """The daemon is draining, or will be at the end of the notice."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSIONS_FIELD_NUMBER: _builtins.int
+    SECONDS_LEFT_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
     sessions: _builtins.int
-    """Sessions that were ended."""
+    """Sessions that end."""
+    seconds_left: _builtins.float
+    """Seconds until they do."""
+    @_builtins.property
+    def losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryLoss]:
+        """What they lose, most memory first; a session without memory is not among them."""
+
     def __init__(
         self,
         *,
         sessions: _builtins.int = ...,
+        seconds_left: _builtins.float = ...,
+        losses: _abc.Iterable[Global___MemoryLoss] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["losses", b"losses", "seconds_left", b"seconds_left", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainResponse: _TypeAlias = DrainResponse  # noqa: Y015
+
+@_typing.final
+class MemoryLoss(_message.Message):
+    """Memory that exists only in usmd, and so ends with its session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.int
+    """Number of the process."""
+    name: _builtins.str
+    """Name of the application."""
+    pid: _builtins.int
+    """Process number of the client; 0: unknown."""
+    bytes: _builtins.int
+    """Bytes of its pages, in memory and in swap."""
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "name", b"name", "pid", b"pid", "process_id", b"process_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryLoss: _TypeAlias = MemoryLoss  # noqa: Y015
 
 @_typing.final
 class ValidateRequest(_message.Message):

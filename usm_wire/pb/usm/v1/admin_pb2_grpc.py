@@ -275,7 +275,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """Refuses new sessions, ends the running ones and stops the daemon.
+        """Refuses new sessions, ends the running ones, after a notice if there is one, and stops the daemon.
         Errors: INVALID_ARGUMENT (seconds outside 0 to 86,400).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -108,7 +108,7 @@ class AdminServiceStub:
     Errors: INVALID_ARGUMENT, which names all mistakes of the configuration.
     """
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
-    """Refuses new sessions, ends the running ones and stops the daemon.
+    """Refuses new sessions, ends the running ones, after a notice if there is one, and stops the daemon.
     Errors: INVALID_ARGUMENT (seconds outside 0 to 86,400).
     """
 
@@ -192,7 +192,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors: INVALID_ARGUMENT, which names all mistakes of the configuration.
     """
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
-    """Refuses new sessions, ends the running ones and stops the daemon.
+    """Refuses new sessions, ends the running ones, after a notice if there is one, and stops the daemon.
     Errors: INVALID_ARGUMENT (seconds outside 0 to 86,400).
     """
 
@@ -381,7 +381,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DrainResponse, _abc.Awaitable[_admin_pb2.DrainResponse]]:
-        """Refuses new sessions, ends the running ones and stops the daemon.
+        """Refuses new sessions, ends the running ones, after a notice if there is one, and stops the daemon.
         Errors: INVALID_ARGUMENT (seconds outside 0 to 86,400).
         """
 

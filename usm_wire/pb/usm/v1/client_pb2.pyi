@@ -947,6 +947,11 @@ class StreamFaultsRequest(_message.Message):
     FAULTS_FIELD_NUMBER: _builtins.int
     ACCESSES_FIELD_NUMBER: _builtins.int
     UNMAPPED_REGION_IDS_FIELD_NUMBER: _builtins.int
+    HEAR_SESSION_FIELD_NUMBER: _builtins.int
+    hear_session: _builtins.bool
+    """From now on this stream tells what concerns the session as a whole: `draining`. It is best a stream for that alone,
+    which its client always reads: what waits to be read comes before the reason for the session's end.
+    """
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
         """The faults, in the order in which they happened; at most max_batch_faults."""
@@ -969,10 +974,11 @@ class StreamFaultsRequest(_message.Message):
         faults: _abc.Iterable[Global___Fault] | None = ...,
         accesses: _abc.Iterable[Global___Access] | None = ...,
         unmapped_region_ids: _abc.Iterable[_builtins.int] | None = ...,
+        hear_session: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "faults", b"faults", "unmapped_region_ids", b"unmapped_region_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "faults", b"faults", "hear_session", b"hear_session", "unmapped_region_ids", b"unmapped_region_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1064,6 +1070,7 @@ class StreamFaultsResponse(_message.Message):
     OUTCOMES_FIELD_NUMBER: _builtins.int
     ACCESSED_FIELD_NUMBER: _builtins.int
     OVER_BUDGET_PAGES_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
     over_budget_pages: _builtins.int
     """Beside answers of accesses: GetKeptResponse.refused_pages, each time that this has doubled since the client was
     last told, here or by metadata of a unary call; else 0.
@@ -1076,20 +1083,47 @@ class StreamFaultsResponse(_message.Message):
     def accessed(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessOutcome]:
         """Answers of accesses, in the order in which they were done."""
 
+    @_builtins.property
+    def draining(self) -> Global___DrainNotice:
+        """usmd is about to drain, on a stream that asked for `hear_session`; told again if the time left is cut short."""
+
     def __init__(
         self,
         *,
         outcomes: _abc.Iterable[Global___Outcome] | None = ...,
         accessed: _abc.Iterable[Global___AccessOutcome] | None = ...,
         over_budget_pages: _builtins.int = ...,
+        draining: Global___DrainNotice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessed", b"accessed", "outcomes", b"outcomes", "over_budget_pages", b"over_budget_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessed", b"accessed", "draining", b"draining", "outcomes", b"outcomes", "over_budget_pages", b"over_budget_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamFaultsResponse: _TypeAlias = StreamFaultsResponse  # noqa: Y015
+
+@_typing.final
+class DrainNotice(_message.Message):
+    """usmd ends all sessions soon, and with them their memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_LEFT_FIELD_NUMBER: _builtins.int
+    seconds_left: _builtins.float
+    """Seconds that are left. Until then the session goes on, and no new one begins."""
+    def __init__(
+        self,
+        *,
+        seconds_left: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seconds_left", b"seconds_left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainNotice: _TypeAlias = DrainNotice  # noqa: Y015
 
 @_typing.final
 class AccessOutcome(_message.Message):
