@@ -60,6 +60,8 @@ NOTICES: Final[Mapping[str, int]] = {
     "process_attached": logging.INFO,
     "process_detached": logging.INFO,
     "process_killed": logging.WARNING,
+    "process_frozen": logging.WARNING,
+    "process_thawed": logging.INFO,
     "policy_error": logging.WARNING,
     "policy_slow": logging.WARNING,
     "policy_replaced": logging.WARNING,

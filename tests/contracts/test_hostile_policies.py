@@ -257,6 +257,24 @@ def test_an_oom_victim_that_does_not_exist_is_a_refusal(answer):
     assert_reported(shell, "oom")
 
 
+@pytest.mark.parametrize(
+    "patience",
+    [
+        *(lambda _self, _fault, answer=answer: answer for answer in (-1, HUGE, float("nan"), True, None, Unshowable())),
+        raiser(Boom()),
+    ],
+)  # fmt: skip
+def test_patience_that_is_none_is_a_refusal_at_once(patience):
+    policy = type("Wrong", (OomPolicy,), {"choose": lambda _self, _fault: None, "patience": patience})
+    shell = shell_with({"oom": policy}, devices=(), frames=1)
+    process = shell.attach(oom="hostile")
+    region = shell.map(process, 2)
+    shell.put(process, region, 0, b"x" * PAGE)
+    assert shell.fault(process, region, 1)[-1].error.reason == "OUT_OF_MEMORY"
+    assert shell.core.frozen == {}
+    assert_reported(shell, "oom")
+
+
 def test_an_oom_policy_that_raises_or_kills_the_empty_is_a_refusal():
     class KillsTheEmpty(OomPolicy):
         def choose(self, fault):

@@ -3,6 +3,7 @@
 import os
 import queue
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -134,6 +135,36 @@ def test_kill_largest_ends_the_largest_process_with_a_reason_and_the_other_goes_
         killed = daemon.expect("process_killed", name="large")
         assert "out of memory" in killed["reason"]
         assert daemon.counters()["oom_kills"] == 1
+
+
+def test_a_frozen_process_is_shown_and_waits_until_there_is_memory_and_another_goes_on(tmp_path):
+    config = '[policy]\noom = "freeze(seconds=600)"\n[[policy.rules]]\nname = "large"\noom = "refuse"\n'
+    data = os.urandom(MIB // 2)
+    with (
+        running_daemon(tmp_path, "--memory", "1MiB", "--swap", "memory:256KiB", config=config) as daemon,
+        lib_usm.connect(daemon.address, name="small") as small,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        with lib_usm.connect(daemon.address, name="large") as large:
+            with pytest.warns(UserWarning, match="this session maps"):
+                most = large.mmap(2 * MIB)
+            with pytest.raises(lib_usm.OutOfMemory):
+                most.write(0, os.urandom(2 * MIB))
+            region = small.mmap(MIB // 2)
+            written = threads.submit(region.write, 0, data)
+            (frozen,) = wait_until(
+                lambda: [each for each in daemon.admin.processes() if each.frozen_faults], "a frozen process"
+            )
+            assert frozen.name == "small"
+            assert daemon.usmctl("status")["frozen_processes"] == 1
+            assert "FROZEN" in daemon.run_usmctl("processes").stdout
+            assert len(most.read(0, MIB // 2)) == MIB // 2
+            assert not written.done()
+        written.result(90)
+        assert region.read(0, len(data)) == data
+        assert daemon.wait_for("process_frozen", name="small")["seconds"] == "600"
+        assert daemon.wait_for("process_thawed", name="small")["refused"] == "0"
+        assert daemon.counters()["oom_freezes"] > 0
 
 
 def test_refuse_fails_the_fault_and_the_client_goes_on_with_what_it_has(tmp_path):

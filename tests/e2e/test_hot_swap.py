@@ -139,7 +139,7 @@ def test_a_mistake_in_one_policy_changes_none(tmp_path):
     with running_daemon(tmp_path, *MEMORY) as daemon, lib_usm.connect(daemon.address, name="app") as app:
         done = daemon.run_usmctl("policy", "set", "app", "--evict", "arc", "--oom", "kill_smallest")
         assert done.returncode == 1
-        assert "oom policy 'kill_smallest' does not exist; there are kill_largest, refuse" in done.stderr
+        assert "oom policy 'kill_smallest' does not exist; there are freeze, kill_largest, " in done.stderr
         assert in_force(daemon, app.process_id)["evict"]["policy"] == "hint_aware"
         daemon.never("policy_set")
         assert (

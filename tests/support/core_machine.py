@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from tests.support.core_model import CoreModel, OneOf
+from tests.support.core_model import PATIENCE, CoreModel, OneOf
 from tests.support.shell import PAGE
 from usmd.core import events
 from usmd.core.region import PAGE_BITS, PAGE_MASK
@@ -20,7 +20,7 @@ ALLOC = st.sampled_from(
     ]
 )
 EVICT = st.sampled_from(["fifo", "lru", "hint_aware", "hint_aware(fallback=fifo)"])
-OOM = st.sampled_from(["refuse", "refuse", "kill_largest"])
+OOM = st.sampled_from(["refuse", "refuse", "kill_largest", "kill_lowest_priority", f"freeze(seconds={PATIENCE})"])
 HINT = st.sampled_from(
     [
         "EVICTION=DENY",

@@ -7,8 +7,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events, release, work
+from usmd.core.faults import StreamWaiter
 from usmd.core.frames import FREE
 from usmd.core.region import PAGE_BITS, PAGE_MASK
+
+PATIENCE = 2.0
+"""Seconds of every `freeze`."""
 
 
 class OneOf:
@@ -136,7 +140,7 @@ class CoreModel(RuleBasedStateMachine):
         """Nothing waits for nothing, every byte is somewhere, and the built-in policies make no mistake."""
         self.hear()
         if not self.under_way() and not self.recovering():
-            assert self.open_faults == {}
+            assert self.open_faults.keys() == self.frozen_faults()
             assert self.discards == {}
             assert not self.shell.core.waiting
             assert not self.shell.core.over_budget
@@ -148,6 +152,13 @@ class CoreModel(RuleBasedStateMachine):
         for (_, region), pages in self.model.items():
             assert [self.shell.bytes_of(region, page) for page in range(len(pages))] == pages
         assert self.mistakes() == 0
+
+    def frozen_faults(self):
+        """(process, fault) of those that wait for memory, which no one does for longer than its time."""
+        pages = [(process, page) for process, each in self.shell.core.frozen.items() for page in each.pages]
+        assert all(self.shell.now < page.until <= self.shell.now + PATIENCE for _, page in pages)
+        streams = [(process, page.waiter) for process, page in pages if isinstance(page.waiter, StreamWaiter)]
+        return {(process, waiter.fault.fault_id) for process, waiter in streams if not waiter.failed}
 
     def mistakes(self):
         """Answers of built-in policies that were not used."""
@@ -163,7 +174,7 @@ class CoreModel(RuleBasedStateMachine):
     def end(self):
         """All that is under way ends, every byte is read back, and nothing is left of anything."""
         shell = self.shell
-        while self.under_way() or self.recovering():
+        while self.under_way() or self.recovering() or shell.core.frozen:
             if not self.go_on():
                 shell.tick(1.0)
         self.all_is_well()
@@ -211,6 +222,9 @@ class CoreModel(RuleBasedStateMachine):
                 assert data == expected
                 return
             outcomes = self.shell.fault(process, region, page, fault_id=self.next_fault)
+            while not outcomes:
+                self.shell.tick(PATIENCE)
+                outcomes = self.shell.outcomes[process][-1:]
             if process in self.shell.ended or isinstance(outcomes[-1], commands.Failed):
                 return
             assert isinstance(outcomes[-1], commands.Allocated)

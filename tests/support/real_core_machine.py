@@ -150,11 +150,16 @@ class RealMachine(CoreMachine):
             if thread.state == SIGBUS and not gone:
                 assert (str(thread.region), str(thread.page)) in told
         if not self.under_way() and not self.recovering():
-            assert self.shell.waiting == []
+            frozen = {
+                (page.waiter.region.region_id, page.waiter.page)
+                for each in self.shell.core.frozen.values()
+                for page in each.pages
+            }
+            assert {(thread.region, thread.page) for thread in self.shell.waiting} <= frozen
 
     def teardown(self):
         if hasattr(self, "shell"):
-            while self.under_way() or self.recovering():
+            while self.under_way() or self.recovering() or self.shell.core.frozen:
                 if not self.go_on():
                     self.shell.tick(1.0)
             self.no_thread_waits_for_nothing()

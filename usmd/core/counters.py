@@ -24,6 +24,7 @@ _NAMES = (
     "deny_over_budget",
     "oom_refusals",
     "oom_kills",
+    "oom_freezes",
     "budget_refusals",
     "refused_victims",
     "policy_errors",
@@ -43,21 +44,21 @@ _NAMES = (
 class Counters:
     """Counts since the start, by name.
 
-    accesses: page touches by load and store. faults: pages faulted on; minor_faults needed no I/O, major_faults needed
-    it, and parked_faults waited for a page already in flight. yields: faults answered USM_YIELD. zero_fills, swap_ins,
-    swap_outs: pages. read_ahead: pages filled without a fault on them; read_ahead_used: those known to be touched,
-    read_ahead_unused: those evicted before one was. evictions: pages evicted; clean_drops and
-    zero_drops needed no write. retaken: evictions cancelled by a fault, a pin or EVICTION=DENY. deny_over_budget: pages
-    that asked for EVICTION=DENY beyond the budget. oom_refusals: faults that failed for want of memory; oom_kills:
-    sessions that the oom policy ended. budget_refusals: the refusals of faults of a process at its memory_max, about
-    which no policy is asked. refused_victims: victims passed over, which is not an error: they were held, could not be
-    protected, or found no slot. policy_errors: answers of a policy that were not used. policy_slow_calls: calls of a
-    policy that took too much CPU time. swap_read_errors, swap_write_errors: pages. protect_faults: real first writes to
-    clean pages. sampled: pages taken out of the client's page table so that their next touch is heard;
-    minor_faults_sampled: touches heard so, which `faults` does not count; rescued: those of pages that were taken out,
-    and not out by the client's own doing. poisoned: real faults that ended in SIGBUS, but for regions that were
-    unmapped meanwhile. swapped_back: pages brought in
-    for a conditional policy; demotions: pages moved to another swap device for it.
+    accesses: page touches by load and store. faults: pages faulted on; minor_faults needed no I/O, major_faults
+    needed it, and parked_faults waited for a page already in flight. yields: faults answered USM_YIELD. zero_fills,
+    swap_ins, swap_outs: pages. read_ahead: pages filled without a fault on them; read_ahead_used: those known to be
+    touched, read_ahead_unused: those evicted before one was. evictions: pages evicted; clean_drops and zero_drops
+    needed no write. retaken: evictions cancelled by a fault, a pin or EVICTION=DENY. deny_over_budget: pages that
+    asked for EVICTION=DENY beyond the budget. oom_refusals: faults that failed for want of memory; oom_kills:
+    sessions that the oom policy ended; oom_freezes: faults that it had wait for memory. budget_refusals: the
+    refusals of faults of a process at its memory_max, about which no policy is asked. refused_victims: victims
+    passed over, which is not an error: they were held, could not be protected, or found no slot. policy_errors:
+    answers of a policy that were not used. policy_slow_calls: calls of a policy that took too much CPU time.
+    swap_read_errors, swap_write_errors: pages. protect_faults: real first writes to clean pages. sampled: pages
+    taken out of the client's page table so that their next touch is heard; minor_faults_sampled: touches heard so,
+    which `faults` does not count; rescued: those of pages that were taken out, and not out by the client's own
+    doing. poisoned: real faults that ended in SIGBUS, but for regions that were unmapped meanwhile. swapped_back:
+    pages brought in for a conditional policy; demotions: pages moved to another swap device for it.
     """
 
     __slots__ = _NAMES
@@ -81,6 +82,7 @@ class Counters:
     deny_over_budget: int
     oom_refusals: int
     oom_kills: int
+    oom_freezes: int
     budget_refusals: int
     refused_victims: int
     policy_errors: int

@@ -13,7 +13,7 @@ from usmd.core.fence import ANYTHING, heeded_by, place
 from usmd.core.frame_list import FrameLinks
 from usmd.core.hand_over import HandOver
 from usmd.core.hints import Hint, policy_keys
-from usmd.core.policy import ANY_EXTRA, AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy
+from usmd.core.policy import ANY_EXTRA, MOST_PATIENCE, AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy
 from usmd.core.running import Call
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument, UsmdError
@@ -180,3 +180,22 @@ class GuardedPolicies(HandOver):
             self.record_error("oom", f"choose answered {safe_repr(answer)}, which is not a process with memory")
             return None
         return victim.process_id
+
+    def patience(self, fault: Fault) -> float:
+        """Seconds that a refused fault waits for memory before it fails, at most MOST_PATIENCE."""
+        policy: Any = self._oom  # see ANYTHING
+        if policy is None:
+            return 0.0
+        stopwatch = self._state.stopwatch
+        started = stopwatch()
+        self._running.call = self._oom_call
+        try:
+            answer: object = policy.patience(fault)
+        except ANYTHING as error:  # a policy may raise anything
+            self.raised("oom", "patience", error)
+            return 0.0
+        self._timed("oom", stopwatch, started)
+        if type(answer) in (int, float) and 0 <= answer <= MOST_PATIENCE:  # type: ignore[operator]
+            return float(answer)  # type: ignore[arg-type]
+        self.record_error("oom", f"patience answered {safe_repr(answer)}; allowed are 0 to {MOST_PATIENCE:g} seconds")
+        return 0.0

@@ -49,7 +49,7 @@ class Core:
     """The state machine.
 
     Reports, invariants and tests read `state`, `life`, `reclaim`, `faults`, and the pages that wait for a frame,
-    `waiting`, `waiting_of` and `over_budget` (see `Placement`), and the `windows` that come in by parts.
+    `waiting`, `waiting_of` and `over_budget` (see `Placement`), `frozen` ones, and the `windows` that come in by parts.
     """
 
     hinted_at_once: ClassVar[int | None] = None
@@ -85,6 +85,7 @@ class Core:
         self._memory_queue = MemoryQueue(self.state, self.life, self._placement, self.reclaim)
         self._budget_queue = BudgetQueue(self.state, self.life, self._placement, self.reclaim)
         self.over_budget = self._placement.over_budget
+        self.frozen = self._memory_queue.frozen.of
         self._holds = Holds(self.state)
         self.windows = Windows(self.state, self.life, self._placement)
         windows = self.windows if self.windows_in_parts else None
@@ -154,7 +155,7 @@ class Core:
             self._handlers[type(event)](event)
             if self._borrowers:
                 self._budget_queue.take_back()
-            if self.waiting or self.over_budget:
+            if self.waiting or self.over_budget or self.frozen:
                 self._serve_faults()
             if now >= state.background_at:
                 self._background.begin()
@@ -179,6 +180,14 @@ class Core:
         return state.take_commands()
 
     def _serve_faults(self) -> None:
+        """Serve the faults that wait, and then the frozen ones that it is time for."""
+        self._serve_queues()
+        if self.frozen:
+            for page in self._memory_queue.frozen.due():
+                self._placement.wait(page)
+                self._serve_queues()
+
+    def _serve_queues(self) -> None:
         """Serve both queues of faults until neither has put pages into the other."""
         moved = True
         while moved:
@@ -206,7 +215,7 @@ class Core:
         """Do a part of the deferred work, and ask the shell once for the GoOn that does the next part."""
         more = self.state.work.go_on(self._parts)
         pieces = len(self._work)
-        if self.waiting or self.over_budget:
+        if self.waiting or self.over_budget or self.frozen:
             self._serve_faults()
         if (more or len(self._work) > pieces) and not self._queue.asked:
             self._queue.asked = True

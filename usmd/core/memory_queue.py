@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from usmd.core.allocation import Fault
+from usmd.core.freezing import Frozen
 from usmd.errors import OutOfMemory
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class MemoryQueue:
         self._placement = placement
         self._reclaim = reclaim
         self._waiting = placement.waiting
+        self.frozen = Frozen(state, placement)
         self.victim_of_oom: int | None = None
         """Process that the oom policy chose; `Core` ends its session and clears this."""
 
@@ -105,7 +107,7 @@ class MemoryQueue:
         )
 
     def _out_of_memory(self, first: WaitingPage) -> bool:
-        """Ask the oom policy; True: the fault was refused, serve the next page; False: a process must end first."""
+        """Ask the oom policy; True: the fault waits or failed, serve the next page; False: a process must end first."""
         waiter = first.waiter
         region, page, state = waiter.region, waiter.page, self._state
         process = region.process
@@ -116,8 +118,11 @@ class MemoryQueue:
             process.counters.oom_kills += 1
             self.victim_of_oom = victim
             return False
-        process.counters.oom_refusals += 1
         self._placement.take(first)
+        patience = process.policies.patience(fault)
+        if patience and self.frozen.add(first, patience):
+            return True
+        process.counters.oom_refusals += 1
         frames = state.frames
         refused = self._reclaim.passed_over.refused_pages
         unstored = f", {refused} refused by every swap device" if refused else ""
@@ -126,18 +131,20 @@ class MemoryQueue:
         kept = f", or kept for {whose} ({frames.free} free)," if frames.free else ""
         reserved = f", {others} pages of memory and swap kept for guarantees and newcomers" if others else ""
         used = state.budgets.swap_in_words(process, state.settings.page_size)
+        waited = f"; it waited {patience:g} s for memory" if patience else ""
         over = f"; {process.name} keeps dirty pages because {used}: raise it in its rule" if used else ""
         waiter.came(
             OutOfMemory(
                 f"no frame for page {page} of region {region.region_id}: all {frames.count} are in use{kept} and none "
                 f"can be evicted ({state.unevictable} unevictable, {state.pinned} pinned, {len(state.holds)} held for "
-                f"a moment, {state.swap.free} of {state.swap.slots} swap slots free{reserved}{unstored}){over}"
+                f"a moment, {state.swap.free} of {state.swap.slots} swap slots free{reserved}{unstored}){over}{waited}"
             ),
         )
         return True
 
     def unmapped(self, process: Process) -> None:
         """Fail the waiting pages of regions of a process that are gone."""
+        self.frozen.unmapped(process)
         waiting, number = self._waiting, process.process_id
         own = self._placement.waiting_of.get(number)
         if own is None:

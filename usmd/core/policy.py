@@ -186,6 +186,10 @@ def heeded_by_all(policies: Iterable[Policy]) -> frozenset[str] | None:
     return heeded
 
 
+MOST_PATIENCE: Final = 3600.0
+"""Most seconds that a fault may wait for memory."""
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class OomPolicy(Policy, ABC):
     """Decides what to do if no frame is free and none can be freed (USM: `usm_oom`)."""
@@ -195,6 +199,14 @@ class OomPolicy(Policy, ABC):
     @abstractmethod
     def choose(self, fault: Fault) -> int | None:
         """Number of the process whose session ends, or None to refuse the fault."""
+
+    def patience(self, fault: Fault) -> float:
+        """Seconds that a fault which `choose` refuses waits for memory before it fails; 0: it fails at once.
+
+        At most MOST_PATIENCE. Other processes go on meanwhile.
+        """
+        del fault
+        return 0.0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -56,6 +56,10 @@ class PolicySet(ABC):
         """Number of a process to end, or None to refuse the fault."""
 
     @abstractmethod
+    def patience(self, fault: Fault) -> float:
+        """Seconds that a refused fault waits for memory before it fails."""
+
+    @abstractmethod
     def page_filled(self, pfn: int) -> None:
         """A page may be evicted."""
 

@@ -148,6 +148,7 @@ class Process:
         "counters",
         "ended",
         "evictions",
+        "freezes",
         "hint_ranges",
         "hints_set",
         "leaving",
@@ -225,6 +226,8 @@ class Process:
         """Resident pages that EVICTION=DENY protects."""
         self.pinned = 0
         """Resident pages that it pinned."""
+        self.freezes = 0
+        """How often it was frozen, see `freezing`."""
         self.work = 0
         """Hints with WILLNEED or DONTNEED that are still being done."""
         self.hint_ranges = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -237,7 +237,11 @@ def explain(core: Core, region: Region, page: int) -> PageReport:
     pfn = entry - 1 if entry > 0 else None
     flags = 0 if pfn is None else frames.flags[pfn]
     reference: int | None = -entry - 1 if entry < 0 else None
-    waiting = sum(1 for each in core.waiting if each.waiter.region is region and each.waiter.page == page)
+    frozen = core.frozen.get(region.process.process_id)
+    waiting = sum(
+        each.waiter.region is region and each.waiter.page == page
+        for each in chain(core.waiting, () if frozen is None else frozen.pages)
+    )
     if pfn is not None:
         if frames.slot[pfn] != NO_SLOT:
             reference = frames.slot[pfn]

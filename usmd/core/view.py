@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 
 class ProcessView:
-    """A process, as policies see it. `guaranteed_pages`: its `memory_min`."""
+    """A process, as policies see it. `guaranteed_pages`: its `memory_min`; `weight`: its `memory_weight`."""
 
-    __slots__ = ("guaranteed_pages", "name", "process_id", "resident_pages")
+    __slots__ = ("guaranteed_pages", "name", "process_id", "resident_pages", "weight")
 
     def __init__(self, process: Process) -> None:
         self.process_id = process.process_id
         self.name = process.name
         self.resident_pages = process.resident
         self.guaranteed_pages = process.memory_min
+        self.weight = process.weight
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -41,7 +41,7 @@ class Waiter(ABC):
 class WaitingPage:
     """A page that waits for a free frame: its waiter, and the answer of the alloc policy."""
 
-    __slots__ = ("plan", "waiter", "writable", "yields")
+    __slots__ = ("plan", "until", "waiter", "writable", "yields")
 
     def __init__(self, waiter: Waiter, plan: Allocation, *, yields: bool, writable: bool) -> None:
         self.waiter = waiter
@@ -49,3 +49,5 @@ class WaitingPage:
         self.yields = yields
         self.writable = writable
         """As for `PageLife.swap_in`, for the page and those beside it."""
+        self.until: float | None = None
+        """Time at which its fault fails if it is frozen, see `freezing`; None: it never was."""

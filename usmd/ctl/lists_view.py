@@ -18,16 +18,17 @@ Device = admin_pb2.SwapDevice
 
 def process_columns(
     page_size: int = 0, *, budgets: bool = False, swap_budgets: bool = False, guarantees: bool = False,
-    weights: bool = False,
+    weights: bool = False, frozen: bool = False,
 ) -> list[Column[Process]]:  # fmt: skip
     """Columns of processes. A page size adds sizes to pages.
 
-    `budgets` adds MAX, `guarantees` MIN, `weights` WEIGHT, `swap_budgets` OF SWAP_MAX.
+    `budgets` adds MAX, `guarantees` MIN, `weights` WEIGHT, `swap_budgets` OF SWAP_MAX, `frozen` FROZEN.
     """
     least: Column[Process] = pages_column(">MIN", lambda it: it.memory_min_pages, page_size, 2)
     weight = Column[Process](">WEIGHT", lambda it: str(it.memory_weight), lambda it: it.memory_weight, 2)
     most: Column[Process] = pages_column(">MAX", lambda it: it.memory_max_pages, page_size, 2)
     most_swap = Column[Process](">OF SWAP_MAX", _of_swap_max, lambda it: it.swap_max_used_pages, 2)
+    waits = Column[Process](">FROZEN", _frozen, lambda it: it.frozen_seconds)
     return [
         Column(">ID", lambda it: str(it.process_id), lambda it: it.process_id),
         Column("NAME", lambda it: printable(it.name)),
@@ -42,6 +43,7 @@ def process_columns(
         *([weight] if weights else []),
         pages_column(">SWAP", lambda it: it.swapped_pages, page_size),
         *([most_swap] if swap_budgets else []),
+        *([waits] if frozen else []),
         pages_column(">UNEVICTABLE", lambda it: it.unevictable_pages, page_size, 4),
         pages_column(">PINNED", lambda it: it.pinned_pages, page_size, 6),
         Column(">PRESSURE", lambda it: f"{it.pressure.some.avg10:.1%}", lambda it: it.pressure.some.avg10, 2),
@@ -98,6 +100,7 @@ def show_processes(console: Console, processes: Sequence[Process], page_size: in
         budgets=any(each.memory_max_pages for each in processes),
         guarantees=any(each.memory_min_pages for each in processes),
         weights=len({each.memory_weight for each in processes}) > 1,
+        frozen=any(each.frozen_faults for each in processes),
         swap_budgets=any(each.HasField("swap_max_pages") for each in processes),
     )
     show_list(console, columns, processes, "no processes: no application is attached")
@@ -122,6 +125,11 @@ def _policies(process: Process) -> str:
     if process.cond_policy not in ("", "none"):
         found.append(process.cond_policy)
     return ", ".join(found)
+
+
+def _frozen(process: Process) -> str:
+    """Faults that wait for memory, and for how long the process has been frozen."""
+    return f"{process.frozen_faults:,} for {process.frozen_seconds:.0f} s" if process.frozen_faults else "-"
 
 
 def _of_swap_max(process: Process) -> str:

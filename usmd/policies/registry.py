@@ -55,7 +55,9 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "w_tinylfu": "usmd.policies.evict.w_tinylfu:WTinyLfu",
     },
     "oom": {
+        "freeze": "usmd.policies.oom.freeze:Freeze",
         "kill_largest": "usmd.policies.oom.kill_largest:KillLargest",
+        "kill_lowest_priority": "usmd.policies.oom.kill_lowest_priority:KillLowestPriority",
         "refuse": "usmd.policies.oom.refuse:Refuse",
     },
     "cond": {

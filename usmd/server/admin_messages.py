@@ -31,6 +31,7 @@ class AdminMessages:
     def process(self, process: Process) -> admin_pb2.Process:
         """A session."""
         specifications = process.policies.specifications
+        frozen = self._core.frozen.get(process.process_id)
         return admin_pb2.Process(
             process_id=process.process_id,
             order=process.order,
@@ -52,6 +53,8 @@ class AdminMessages:
             swap_max_used_pages=process.stored,
             memory_min_pages=process.memory_min,
             memory_weight=process.weight,
+            frozen_faults=0 if frozen is None else len(frozen.pages),
+            frozen_seconds=0.0 if frozen is None else self._core.state.now - frozen.since,
             counters=process.counters.as_dict(),
             pressure=pressure_message(process.pressure),
         )

@@ -146,6 +146,7 @@ class AdminService:
             processes=len(state.processes),
             processes_at_memory_max=sum(each.resident >= each.memory_max for each in state.processes.values()),
             processes_at_swap_max=sum(each.stored >= each.swap_max for each in state.processes.values()),
+            frozen_processes=len(self._core.frozen),
             regions=state.region_count,
             swap_slots=state.swap.slots,
             free_swap_slots=state.swap.free,

@@ -28,6 +28,7 @@ COUNTED: Final = (
     ("refused_victims", "refused_victims", "Victims that were passed over: held, or without a slot to go to."),
     ("deny_over_budget", "deny_over_budget_pages", "Pages that asked for EVICTION=DENY beyond the budget."),
     ("oom_kills", "oom_kills", "Sessions that an oom policy ended."),
+    ("oom_freezes", "oom_freezes", "Faults that an oom policy had wait for memory."),
     ("policy_errors", "policy_errors", "Answers of policies that were not used."),
     ("policy_slow_calls", "policy_slow_calls", "Calls of policies that took more than 50 ms of CPU time."),
 )  # fmt: skip

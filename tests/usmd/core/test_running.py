@@ -66,6 +66,10 @@ def watched(running, seen, *, fails=False):
             note("swap_device")
 
     class Oom(OomPolicy):
+        def patience(self, fault):
+            note("patience")
+            return super().patience(fault)
+
         def choose(self, fault):
             note("choose")
 
@@ -115,7 +119,7 @@ MARKS = {
     "alloc": ALLOC, "allocate": ALLOC, "heeded_keys": ALLOC,
     "page_filled": EVICT, "page_left": EVICT, "page_accessed": EVICT, "page_missed": EVICT, "hint_changed": EVICT,
     "choose_victims": EVICT, "next victim": EVICT, "no more victims": EVICT, "reason": EVICT, "swap_device": EVICT,
-    "choose": OOM,
+    "choose": OOM, "patience": OOM,
     "page_swapped": COND, "page_returned": COND, "turn": COND,
 }  # fmt: skip
 

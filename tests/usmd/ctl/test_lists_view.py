@@ -48,6 +48,15 @@ def test_a_process_for_which_nobody_vouched_has_no_pid_and_no_user():
     assert columns(line)[:4] == ["1", "x", "-", "-"]
 
 
+def test_a_frozen_process_has_its_faults_and_for_how_long_and_others_none():
+    header, frozen, other = shown(
+        lists_view.show_processes, [pb.Process(name="x", frozen_faults=1234, frozen_seconds=61.7), pb.Process(name="y")]
+    )
+    at = columns(header).index("FROZEN")
+    assert [columns(line)[at] for line in (frozen, other)] == ["1,234 for 62 s", "-"]
+    assert "FROZEN" not in shown(lists_view.show_processes, [pb.Process(name="y")])[0]
+
+
 def test_names_cannot_steer_the_terminal_and_are_not_markup():
     line = shown(lists_view.show_processes, [pb.Process(name="[red]\x1b[2J:smile:")])[1]
     assert "[red]\\x1b[2J:smile:" in line

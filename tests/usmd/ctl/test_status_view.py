@@ -67,6 +67,7 @@ def test_swap_sessions_and_draining_are_told():
     assert "swap_max" not in text
     budgets = shown(a_status(processes_at_memory_max=2, processes_at_swap_max=1))
     assert "2 with 3 regions; 2 at their memory_max; 1 at their swap_max" in budgets
+    assert "2 with 3 regions; 1 frozen" in shown(a_status(frozen_processes=1))
     assert "DRAINING" in text
     assert "DRAINING: no new session is taken, sessions end in 12 s" in shown(
         a_status(draining=True, drain_seconds_left=12.3)

@@ -96,6 +96,7 @@ class GetStatusResponse(_message.Message):
     SAMPLING_RESTS_FIELD_NUMBER: _builtins.int
     PRESSURE_FIELD_NUMBER: _builtins.int
     DRAIN_SECONDS_LEFT_FIELD_NUMBER: _builtins.int
+    FROZEN_PROCESSES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -162,6 +163,8 @@ class GetStatusResponse(_message.Message):
     """True while sampling rests, because it has taken more than its share."""
     drain_seconds_left: _builtins.float
     """Seconds until the sessions end, while a drain is under notice."""
+    frozen_processes: _builtins.int
+    """Processes of which faults wait for memory, because their oom policy has patience."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -211,10 +214,11 @@ class GetStatusResponse(_message.Message):
         sampling_rests: _builtins.bool = ...,
         pressure: Global___Pressure | None = ...,
         drain_seconds_left: _builtins.float | None = ...,
+        frozen_processes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "drain_seconds_left", b"drain_seconds_left", "pressure", b"pressure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "drain_seconds_left", b"drain_seconds_left", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "pressure", b"pressure", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "drain_seconds_left", b"drain_seconds_left", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "frozen_processes", b"frozen_processes", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "pressure", b"pressure", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__drain_seconds_left: _TypeAlias = _typing.Literal["drain_seconds_left"]  # noqa: Y015
     _WhichOneofArgType__drain_seconds_left: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left"]  # noqa: Y015
@@ -426,6 +430,8 @@ class Process(_message.Message):
     MEMORY_WEIGHT_FIELD_NUMBER: _builtins.int
     PRESSURE_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    FROZEN_FAULTS_FIELD_NUMBER: _builtins.int
+    FROZEN_SECONDS_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     name: _builtins.str
@@ -470,6 +476,10 @@ class Process(_message.Message):
     """How many processes had attached when it had, since the daemon's start: the first has 1. usmctl takes it in the place
     of process_id, which is drawn at random, so that it tells clients nothing of others, from numbers above 100,000.
     """
+    frozen_faults: _builtins.int
+    """Faults that wait for memory, because its oom policy has patience: it is frozen."""
+    frozen_seconds: _builtins.float
+    """Seconds for which it has been frozen."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters of the session, by name."""
@@ -503,10 +513,12 @@ class Process(_message.Message):
         memory_weight: _builtins.int = ...,
         pressure: Global___Pressure | None = ...,
         order: _builtins.int = ...,
+        frozen_faults: _builtins.int = ...,
+        frozen_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "pressure", b"pressure", "swap_max_pages", b"swap_max_pages", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "name", b"name", "oom_policy", b"oom_policy", "order", b"order", "pid", b"pid", "pinned_pages", b"pinned_pages", "pressure", b"pressure", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "frozen_faults", b"frozen_faults", "frozen_seconds", b"frozen_seconds", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "name", b"name", "oom_policy", b"oom_policy", "order", b"order", "pid", b"pid", "pinned_pages", b"pinned_pages", "pressure", b"pressure", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__swap_max_pages: _TypeAlias = _typing.Literal["swap_max_pages"]  # noqa: Y015
     _WhichOneofArgType__swap_max_pages: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages"]  # noqa: Y015
