@@ -69,6 +69,8 @@ With a policy of your own, from a file:  [bold]usmd serve --evict './cflru.py:Cl
 Sizes are written 4096, 4KiB, 64MiB, 1GiB, or 4K, 64M, 1G: all are powers of 1,024.
 
 Ctrl-C or SIGTERM ends the sessions, stops usmd, and removes what it created.
+
+Exit codes: 0 after that, 2 for a configuration that cannot be used, 3 if another daemon serves the socket.
 """
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, TypedDict
 
 import typer
 from rich.console import Console
@@ -72,6 +72,37 @@ Exit code: 0, or 2 if it cannot be used.
 """
 
 
+class ProblemDocument(TypedDict):
+    """A mistake for programs; null: not known."""
+
+    message: str
+    key: str | None
+    line: int | None
+
+
+class CheckDocument(TypedDict):
+    """What `usmd config check` found, for programs."""
+
+    file: str
+    usable: bool
+    problems: list[ProblemDocument]
+
+
+class SettingDocument(TypedDict):
+    """A value in force for programs; `place` null: a default."""
+
+    key: str
+    value: Any
+    origin: str
+    place: str | None
+
+
+class ShowDocument(TypedDict):
+    """What `usmd config show` found, for programs."""
+
+    settings: list[SettingDocument]
+
+
 FormatOption = Annotated[
     Format, typer.Option("--format", metavar="table|json", help="table (default) for people, json for programs.")
 ]
@@ -93,11 +124,8 @@ def check(
 
     problems = Source(file).problems(lambda rules, names: check_policies(rules, names, Running()))
     if output is Format.JSON:
-        _write_json({
-            "file": str(file),
-            "usable": not problems,
-            "problems": [each._asdict() | {"key": each.key or None} for each in problems],
-        })  # fmt: skip
+        found = [ProblemDocument(message=each.message, key=each.key or None, line=each.line) for each in problems]
+        _write_json(CheckDocument(file=str(file), usable=not problems, problems=found))
     else:
         for problem in problems:
             _write(_line(file, problem))
@@ -141,7 +169,14 @@ def show_(
             sys.stderr.write(f"usmd: {printable(str(each), encoding_of(sys.stderr))}\n")
         raise typer.Exit(UNUSABLE) from error
     if output is Format.JSON:
-        _write_json({"settings": [each._asdict() | {"place": each.place or None} for each in settings]})
+        _write_json(
+            ShowDocument(
+                settings=[
+                    SettingDocument(key=each.key, value=each.value, origin=each.origin, place=each.place or None)
+                    for each in settings
+                ]
+            )
+        )
     else:
         _show_table(settings)
 

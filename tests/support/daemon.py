@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support import delays, served
+from tests.support import delays, documents, served
 from tests.support.forked import ForkedProcess, run_forked
 from tests.support.waiting import wait_equal, wait_until
 from usmd.ctl.connect import Admin, AdminError
@@ -191,10 +191,15 @@ class RunningDaemon:
         return ForkedProcess(served.run_usmctl, given, environ=environment(**environ), stdout=True)
 
     def usmctl(self, *arguments: str) -> Any:
-        """Run usmctl with `--format json`; return what it printed, parsed. AssertionError unless it exits with 0."""
+        """Run usmctl with `--format json`; return what it printed, parsed.
+
+        AssertionError unless it exits with 0 and its schema admits what it printed.
+        """
         done = self.run_usmctl("--format", "json", *arguments)
         assert done.returncode == 0, f"usmctl {arguments}: {done.returncode} {done.stderr}"
-        return json.loads(done.stdout)
+        document = json.loads(done.stdout)
+        documents.check(arguments, document)
+        return document
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         """Send a signal, unless the daemon has ended."""

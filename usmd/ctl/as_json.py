@@ -23,7 +23,7 @@ def plain(message: Message) -> dict[str, object]:
             document[field.name] = None
             continue
         enum = field.enum_type
-        names = {} if enum is None else {v.number: _without_prefix(v.name, enum.name) for v in enum.values}
+        names = {} if enum is None else {v.number: without_prefix(v.name, enum.name) for v in enum.values}
         document[field.name] = _plain(getattr(message, field.name), names)
     return document
 
@@ -52,6 +52,7 @@ def _plain(value: object, enum_names: Mapping[int, str]) -> object:
     return value
 
 
-def _without_prefix(value_name: str, enum_name: str) -> str:
+def without_prefix(value_name: str, enum_name: str) -> str:
+    """The name of an enum's value as documents have it."""
     prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum_name).upper() + "_"
     return value_name.removeprefix(prefix)

@@ -31,6 +31,7 @@ from usmd.ctl import (
     reload_command,
     replay_command,
     run_command,
+    schema_command,
     shadow_command,
     status_view,
     top_command,
@@ -70,7 +71,8 @@ app = typer.Typer(
     help="Inspect and control usmd.\n\n"
     "Every command accepts --format json for programs. The daemon's address is --address, else "
     f"${ADDRESS_VARIABLE}, else the default socket of the same user's daemon.",
-    epilog="Start with: usmctl status",
+    epilog="Start with: usmctl status\n\nExit codes: 0 done, 1 the daemon cannot be reached or refuses, 2 bad usage, "
+    "130 ended by a signal; those of doctor, debug and run are in their help.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": list(HELP_OPTIONS)},
@@ -250,6 +252,7 @@ app.command(epilog=top_command.EPILOG)(top_command.top)
 app.command(epilog=replay_command.EPILOG)(replay_command.replay)
 app.command(epilog=reload_command.EPILOG)(reload_command.reload)
 app.command(epilog=run_command.EPILOG, context_settings={"allow_interspersed_args": False})(run_command.run)
+app.command(epilog=schema_command.EPILOG)(schema_command.schema)
 app.add_typer(debug_command.debug, name="debug")
 
 program = built(app)

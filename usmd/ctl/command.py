@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -93,7 +93,7 @@ def until_interrupted() -> Iterator[None]:
 def show(
     context: typer.Context,
     output: Format | None,
-    as_json: Callable[[], dict[str, object]],
+    as_json: Callable[[], Mapping[str, object]],
     as_table: Callable[[Console], None],
 ) -> None:
     """Write an answer in the chosen format."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypedDict
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -29,6 +28,29 @@ debug = typer.Typer(
     epilog="Example: usmctl debug validate",
     no_args_is_help=True,
 )
+
+
+class DifferenceDocument(TypedDict):
+    """The first event that differs, for programs."""
+
+    number: int
+    seconds: float
+    event: str
+    what: str
+
+
+class ReplayedDocument(TypedDict):
+    """What came of a replay, for programs."""
+
+    version: str
+    events: int
+    compared: int
+    states: int
+    seconds: float
+    ended: str
+    difference: DifferenceDocument | None
+    violations: list[str]
+    same: bool
 
 
 @debug.command(epilog=VALIDATE_EPILOG)
@@ -76,9 +98,25 @@ def replay_events(
         raise EventLogError(f"{file} cannot be read: {error.strerror}") from error
     except EventLogError as error:
         raise EventLogError(f"{file}: {error}") from error
-    document = {**msgspec.to_builtins(found), "same": found.same}
-    show(context, output, lambda: document, lambda console: _show_replay(console, found))
+    show(context, output, lambda: _document(found), lambda console: _show_replay(console, found))
     raise typer.Exit(0 if found.same else FAILED)
+
+
+def _document(found: Replayed) -> ReplayedDocument:
+    first = found.difference
+    return {
+        "version": found.version,
+        "events": found.events,
+        "compared": found.compared,
+        "states": found.states,
+        "seconds": found.seconds,
+        "ended": found.ended,
+        "difference": None
+        if first is None
+        else DifferenceDocument(number=first.number, seconds=first.seconds, event=first.event, what=first.what),
+        "violations": found.violations,
+        "same": found.same,
+    }
 
 
 def _show_replay(console: Console, found: Replayed) -> None:

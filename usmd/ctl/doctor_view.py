@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -44,14 +46,106 @@ def show_report(console: Console, report: Report) -> None:
         console.print(f"  {advice.how}", soft_wrap=True)  # unbroken, so that a command can be copied
 
 
-def as_document(report: Report) -> dict[str, object]:
-    """All of a report as plain values; `mechanism` and `missing` are conclusions, the rest are findings."""
+class AdviceDocument(TypedDict):
+    """Something missing, and how to get it."""
+
+    what: str
+    how: str
+    blocks: bool
+
+
+class DeviceDocument(TypedDict):
+    """The device of userfaultfd; `denied`: why not for this user."""
+
+    path: str
+    mode: str
+    owner: str
+    group: str
+    denied: str
+
+
+class FeatureDocument(TypedDict):
+    """A feature of userfaultfd; `here` null: unknown."""
+
+    name: str
+    since: str
+    use: Use
+    here: bool | None
+    gives: str
+
+
+class UserfaultfdDocument(TypedDict):
+    """How userfaultfd can be opened."""
+
+    way: str
+    error: str
+    device: DeviceDocument | None
+    unprivileged_userfaultfd: int | None
+    cap_sys_ptrace: bool
+    seccomp_filter: bool
+    features: list[FeatureDocument]
+
+
+class FoliosDocument(TypedDict):
+    """Huge folios of shared memory."""
+
+    sizes: list[int]
+    others: list[int]
+    shmem_enabled: str
+
+
+class ZeroFillDocument(TypedDict):
+    """How runs of zeros from so many bytes on are filled."""
+
+    least_bytes: int
+    way: str
+
+
+class LimitDocument(TypedDict):
+    """A limit; null: none."""
+
+    soft: int | None
+    hard: int | None
+
+
+class LimitsDocument(TypedDict):
+    """Limits of this process and machine."""
+
+    open_files: LimitDocument
+    locked_bytes: LimitDocument
+    max_map_count: int | None
+    memory_bytes: int | None
+
+
+class DoctorDocument(TypedDict):
+    """A report for programs: `mechanism`, `reason` and `missing` are conclusions, the rest are findings."""
+
+    mechanism: str
+    reason: str
+    missing: list[AdviceDocument]
+    kernel: str
+    machine: str
+    page_size: int
+    build: str
+    userfaultfd: UserfaultfdDocument
+    sampling_error: str
+    folios: FoliosDocument
+    zero_fill: list[ZeroFillDocument]
+    container: bool
+    memfd_error: str
+    pidfd_error: str
+    io_errors: dict[str, str]
+    limits: LimitsDocument
+
+
+def as_document(report: Report) -> DoctorDocument:
+    """All of a report."""
     found = report.findings
     device = found.device
     return {
         "mechanism": report.mechanism,
         "reason": report.reason,
-        "missing": [advice._asdict() for advice in report.advice],
+        "missing": [AdviceDocument(what=each.what, how=each.how, blocks=each.blocks) for each in report.advice],
         "kernel": found.kernel,
         "machine": found.machine,
         "page_size": found.page_size,
@@ -59,22 +153,37 @@ def as_document(report: Report) -> dict[str, object]:
         "userfaultfd": {
             "way": found.offer.way,
             "error": found.offer.why_not,
-            "device": None if device is None else {"path": DEVICE, **device._asdict(), "mode": f"{device.mode:04o}"},
+            "device": None
+            if device is None
+            else {
+                "path": DEVICE,
+                "mode": f"{device.mode:04o}",
+                "owner": device.owner,
+                "group": device.group,
+                "denied": device.denied,
+            },
             "unprivileged_userfaultfd": found.unprivileged,
             "cap_sys_ptrace": found.may_trace,
             "seccomp_filter": found.filtered,
-            "features": [{**row._asdict(), "use": row.use.value} for row in report.features],
+            "features": [
+                FeatureDocument(name=row.name, since=row.since, use=row.use, here=row.here, gives=row.gives)
+                for row in report.features
+            ],
         },
         "sampling_error": found.sampling_error,
-        "folios": found.folios._asdict(),
+        "folios": {
+            "sizes": list(found.folios.sizes),
+            "others": list(found.folios.others),
+            "shmem_enabled": found.folios.shmem_enabled,
+        },
         "zero_fill": [{"least_bytes": least, "way": way} for least, way in found.ways],
         "container": found.container,
         "memfd_error": found.memfd_error,
         "pidfd_error": found.pidfd_error,
         "io_errors": found.io_errors,
         "limits": {
-            "open_files": found.open_files._asdict(),
-            "locked_bytes": found.locked_bytes._asdict(),
+            "open_files": {"soft": found.open_files.soft, "hard": found.open_files.hard},
+            "locked_bytes": {"soft": found.locked_bytes.soft, "hard": found.locked_bytes.hard},
             "max_map_count": found.map_count,
             "memory_bytes": found.memory_bytes,
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from typing import TypedDict
 
 from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.sizes import format_size
@@ -95,7 +96,28 @@ def others_seen(sampling: str) -> str:
     return f"no other touches of pages in memory ({printable(sampling or 'off: unknown')})"
 
 
-def as_document(summary: Summary, out: str) -> dict[str, object]:
+class RecordDocument(TypedDict):
+    """A summary for programs; `file` is - for standard output."""
+
+    file: str
+    process_id: int
+    process_name: str
+    evict_policy: str
+    frames: int
+    page_size: int
+    mechanism: str
+    faults_only: bool
+    sampling: str
+    seconds: float
+    accesses: int
+    faults: int
+    writes: int
+    distinct_pages: int
+    dropped: int
+    ended: str
+
+
+def as_document(summary: Summary, out: str) -> RecordDocument:
     """The summary as plain values, for programs."""
     header = summary.header
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import typer
 from rich.console import Console
@@ -23,6 +24,21 @@ usmd config check /etc/usmd/usmd.toml && usmctl reload
 usmctl reload --format json"""
 
 
+class ChangeDocument(TypedDict):
+    """A key for programs, with its values as a file has them."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+class ReloadDocument(TypedDict):
+    """What a reload did, for programs."""
+
+    applied: list[ChangeDocument]
+    needs_restart: list[ChangeDocument]
+
+
 def reload(context: typer.Context, address: AddressOption = None, output: FormatOption = None) -> None:
     """Have usmd read its configuration again, and show what has changed; SIGHUP does the same.
 
@@ -37,7 +53,7 @@ def reload(context: typer.Context, address: AddressOption = None, output: Format
     show(
         context,
         output,
-        lambda: {"applied": _plain(answer.applied), "needs_restart": _plain(answer.needs_restart)},
+        lambda: ReloadDocument(applied=_plain(answer.applied), needs_restart=_plain(answer.needs_restart)),
         lambda console: show_reloaded(console, answer),
     )
 
@@ -67,5 +83,5 @@ def _text(value: str) -> str:
     return "-" if value == "null" else printable(value)
 
 
-def _plain(changes: Sequence[admin_pb2.ConfigChange]) -> list[dict[str, object]]:
+def _plain(changes: Sequence[admin_pb2.ConfigChange]) -> list[ChangeDocument]:
     return [{"key": each.key, "before": json.loads(each.before), "after": json.loads(each.after)} for each in changes]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
-import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -24,7 +24,20 @@ SPECIFICATION = 60
 """Columns are omitted to show this many characters of a policy: if they were cut, two policies could look alike."""
 
 
-def as_document(trace: Trace, rows: Sequence[Row], page_size: int, *, complete: bool) -> dict[str, object]:
+class ReplayDocument(TypedDict):
+    """The results of replays for programs."""
+
+    trace: str
+    trace_format: str
+    accesses: int
+    distinct_pages: int
+    writes: int
+    page_size: int
+    complete: bool
+    rows: list[Row]
+
+
+def as_document(trace: Trace, rows: Sequence[Row], page_size: int, *, complete: bool) -> ReplayDocument:
     """The results for programs: the trace, and in `rows` one object per replay."""
     return {
         "trace": trace.name,
@@ -34,7 +47,7 @@ def as_document(trace: Trace, rows: Sequence[Row], page_size: int, *, complete: 
         "writes": trace.writes.count(1),
         "page_size": page_size,
         "complete": complete,
-        "rows": [msgspec.to_builtins(row) for row in rows],
+        "rows": list(rows),
     }
 
 

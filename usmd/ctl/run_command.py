@@ -165,6 +165,8 @@ def run(
 
     Stacks, files, executable and fixed mappings are left to the kernel. Programs that it starts by exec are treated
     alike. Without usmd it starts unmanaged, with a line on stderr. See docs/native.md.
+
+    Exit code: the program's own; 126 if it cannot be executed, 127 if there is no such program.
     """
     if context.obj.address is not None:
         raise InvalidArgument("--address is the operators' socket; give `usmctl run` the clients' by --socket")

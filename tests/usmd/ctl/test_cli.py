@@ -11,7 +11,7 @@ from usmd.version import VERSION
 
 COMMANDS = [
     "status", "processes", "regions", "policies", "policy", "swap", "hints", "map", "explain", "watch", "drain",
-    "doctor", "record", "run", "shadow", "reload", "top",
+    "doctor", "record", "run", "schema", "shadow", "reload", "top",
 ]  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_labels_name_the_alloc_policy_only_where_there_are_several(trace):
 def test_the_document_says_whether_it_is_complete(trace):
     document = as_document(trace, [row_of(trace)], 4096, complete=False)
     assert (document["complete"], document["accesses"], document["trace_format"]) == (False, 4, "made")
-    assert document["rows"][0]["frames"] == 2
+    assert document["rows"][0].frames == 2
 
 
 @pytest.mark.parametrize("width", range(40, 141, 4))
