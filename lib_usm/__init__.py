@@ -54,6 +54,7 @@ from lib_usm.errors import (
 from lib_usm.hints import Hint, Kept
 from lib_usm.local_manager import LocalManager, LocalManagerStats
 from lib_usm.outcomes import Allocated, FrameRun, Outcome, Yielded
+from lib_usm.pressure import Pressure
 from lib_usm.uthread import UThread, UThreadLocal
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "OutOfRange",
     "Outcome",
     "PageUnavailable",
+    "Pressure",
     "Region",
     "SessionEnded",
     "SessionKilled",

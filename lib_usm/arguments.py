@@ -5,6 +5,7 @@ Behind this module only plain values are used: a NumPy integer could overflow, w
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import operator
@@ -71,6 +72,22 @@ def seconds(value: SupportsFloat | SupportsIndex | None, what: str) -> float | N
     if math.isnan(number):
         raise InvalidArgument(f"{what} is not a number; a number of seconds is needed")
     return None if number > threading.TIMEOUT_MAX else max(number, 0.0)
+
+
+def share(value: SupportsFloat, what: str) -> float:
+    """Convert a share, above 0 and up to 1. Raises WrongType and InvalidArgument."""
+    if isinstance(value, (str, bytes, bytearray)) or not hasattr(type(value), "__float__"):
+        raise WrongType(f"{what} {shown(value)} is {kind_of(value)}; a number is needed")
+    number = float(value)
+    if not 0.0 < number <= 1.0:
+        raise InvalidArgument(f"{what} {shown(value)} is not allowed; allowed is a share above 0, up to 1")
+    return number
+
+
+def check_function(callback: object) -> None:
+    """Raise InvalidArgument for a callback that is not a plain function."""
+    if not callable(callback) or inspect.iscoroutinefunction(callback):
+        raise InvalidArgument(f"{shown(callback)} is not a plain function; give one that can be called")
 
 
 def byte(value: SupportsIndex) -> int:

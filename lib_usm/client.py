@@ -6,13 +6,12 @@ lib_usm.session has the session, lib_usm.paging the way pages are brought in, li
 from __future__ import annotations
 
 import contextlib
-import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import SupportsFloat, SupportsIndex, cast
 
 from lib_usm import pins, steps
-from lib_usm.arguments import encodable, seconds, shown, whole
+from lib_usm.arguments import check_function, encodable, seconds, share, shown, whole
 from lib_usm.errors import (
     ClosedError,
     InvalidArgument,
@@ -31,6 +30,7 @@ from lib_usm.mapping import Mapping
 from lib_usm.outcomes import Allocated, Outcome, Yielded, allocated
 from lib_usm.paging import PagingSession, page_range
 from lib_usm.pin import Pin, PinAsync
+from lib_usm.pressure import Pressure
 from lib_usm.region import RegionBytes
 from lib_usm.session import interruptible
 from lib_usm.session_events import at_home
@@ -161,10 +161,30 @@ class Client(PagingSession):
         reported by `threading.excepthook`. `callback` is kept until the session ends. Raises InvalidArgument for what
         cannot be called or is a coroutine function, and LimitExceeded if there is no descriptor or thread for this.
         """
-        if not callable(callback) or inspect.iscoroutinefunction(callback):
-            raise InvalidArgument(f"{shown(callback)} is not a plain function; give one that can be called")
+        check_function(callback)
         home = at_home(callback)
         self.call(lambda: self._hear_draining(home))
+
+    def on_pressure(self, callback: Callable[[Pressure], object], threshold: SupportsFloat = 0.5) -> None:
+        """Call `callback(pressure)` whenever faults of this client wait much, and when they do no more.
+
+        `threshold`: share of time, above 0 and up to 1. The callback is called when faults of the client have waited
+        for so much of the last 10 seconds (`pressure.above`), and again when it is less than three quarters of that.
+        `pressure.some` and `pressure.full` say how much it is then. It is a moment to work on less data at a time, or
+        to hint what may go (`EVICTION=ALLOW`, `DONTNEED`). docs/monitoring.md says what counts.
+
+        Where it is called, how long it is kept, and what is raised: as of `on_draining`. A client may have 16 different
+        thresholds, each with any number of callbacks.
+        """
+        check_function(callback)
+        part = share(threshold, "threshold")
+        home = at_home(callback)
+        self.call(lambda: self._hear_pressure(home, part))
+
+    def _hear_pressure(self, callback: Callable[[Pressure], object], threshold: float) -> None:
+        self.check_open()
+        ask_kept(self.channel)  # as for `_hear_draining`
+        self._events.on_pressure(callback, threshold)
 
     def _hear_draining(self, callback: Callable[[float], object]) -> None:
         self.check_open()

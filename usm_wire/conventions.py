@@ -16,5 +16,7 @@ REASON_PREFIX: Final = "FAILURE_REASON_"
 """Prefix of the names of FailureReason."""
 TICKET_REFUSAL: Final = "!"
 """First character of the identity socket's line if it refuses a ticket; the reason follows."""
+MAX_PRESSURE_THRESHOLDS: Final = 16
+"""Thresholds of pressure that a session may have at a time."""
 MAX_PACKET_BYTES: Final = 4096
 """Most bytes of a packet on the memory socket, in either direction."""

@@ -44,6 +44,9 @@ ECHOED = {
 }
 NOT_MET = {
     "DrainNotice.seconds_left": "what the operator decided, and the same for all",
+    "PressureNotice.threshold": "the client's own number",
+    "PressureNotice.some_avg10": "how long its own faults waited, which it can measure",
+    "PressureNotice.full_avg10": "the same, with the CPU time of its own process",
     "Failure.yield_token": "the same attribute of the fault as Allocated.yield_token; only device errors come so late",
 }
 INTEGERS = {

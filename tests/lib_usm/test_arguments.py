@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lib_usm
-from lib_usm.arguments import content, counted, kind_of, seconds, whole
+from lib_usm.arguments import check_function, content, counted, kind_of, seconds, share, whole
 from lib_usm.byte_sequence import ByteSequence
 from tests.support.arguments import BUFFERS, INTEGERS, NOT_BUFFERS, NOT_INTEGERS, UNREADABLE, Index, Number, label
 from tests.support.uthreads import Scene
@@ -93,6 +93,30 @@ def test_what_is_no_number_of_seconds_is_refused(value):
         seconds(value, "timeout")
     with pytest.raises(lib_usm.InvalidArgument, match="not a number"):
         seconds(math.nan, "timeout")
+
+
+@pytest.mark.parametrize("value", [1, 0.25, np.float32(0.5), Fraction(1, 4)], ids=label)
+def test_a_share_is_a_float(value):
+    assert (share(value, "part"), type(share(value, "part"))) == (float(value), float)
+
+
+@pytest.mark.parametrize("value", ["1", b"1", [1], None, 1j], ids=label)
+def test_what_is_no_share_is_refused(value):
+    with pytest.raises(lib_usm.WrongType, match="a number is needed"):
+        share(value, "part")
+    with pytest.raises(lib_usm.InvalidArgument, match=r"part 1\.5 is not allowed; allowed is a share above 0, up to 1"):
+        share(1.5, "part")
+
+
+def test_a_function_is_anything_that_can_be_called_and_is_done_when_it_returns():
+    async def coroutine():
+        """Not to be called."""
+
+    check_function(print)
+    check_function([].append)
+    for wrong in (None, "print", coroutine):
+        with pytest.raises(lib_usm.InvalidArgument, match="is not a plain function"):
+            check_function(wrong)
 
 
 @pytest.mark.parametrize("data", BUFFERS, ids=label)

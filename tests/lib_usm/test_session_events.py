@@ -27,13 +27,16 @@ def notice(seconds):
 @pytest.fixture
 def daemon(daemon, monkeypatch):
     """The session's own stream comes first, as it does where calls on one connection are taken in their order."""
-    hear = Client._hear_draining
 
-    def hear_second(client, callback):
-        daemon.until(lambda: daemon.streams or client.ended)
-        hear(client, callback)
+    def second(hear):
+        def hear_second(client, *arguments):
+            daemon.until(lambda: daemon.streams or client.ended)
+            hear(client, *arguments)
 
-    monkeypatch.setattr(Client, "_hear_draining", hear_second)
+        return hear_second
+
+    for name in ("_hear_draining", "_hear_pressure"):
+        monkeypatch.setattr(Client, name, second(getattr(Client, name)))
     return daemon
 
 
@@ -46,6 +49,10 @@ def tell(daemon):
         daemon.outboxes[-1].put(notice(seconds))
 
     return send
+
+
+def passed(threshold, above, some):
+    return pb.StreamFaultsResponse(pressure=[pb.PressureNotice(threshold=threshold, above=above, some_avg10=some)])
 
 
 @pytest.fixture
@@ -187,14 +194,72 @@ def test_a_stream_that_breaks_alone_is_opened_again_for_the_next_caller(daemon, 
     heard.next()
 
 
+def thresholds(daemon):
+    """The thresholds that the daemon was asked for, in all messages."""
+    return [each for request in daemon.requests("StreamFaults") for each in request.pressure_thresholds]
+
+
+def test_pressure_is_heard_by_the_callbacks_of_its_threshold_as_often_as_it_passes(client, daemon, heard):
+    other = queue.SimpleQueue()
+    client.on_pressure(heard, threshold=0.25)
+    client.on_pressure(other.put)
+    client.on_pressure(other.put, 0.25)
+    daemon.until(lambda: thresholds(daemon) == [0.25, 0.5])
+    for above, some in ((True, 0.375), (False, 0.125), (True, 0.25)):
+        daemon.outboxes[-1].put(passed(0.25, above, some))
+        pressure, thread = heard.next()
+        assert (pressure, thread) == (lib_usm.Pressure(above, some, None), THREAD_NAME)
+        assert other.get(timeout=SECONDS) == pressure
+    assert [request.hear_session for request in daemon.requests("StreamFaults")].count(True) == 1
+
+
+def test_a_drain_and_pressure_are_heard_on_one_stream_and_a_new_stream_asks_again(daemon, client, tell, heard, poll):
+    client.on_pressure(heard, 0.25)
+    daemon.until(lambda: len(daemon.outboxes) == 1 and thresholds(daemon))
+    daemon.outboxes[-1].put(None)
+    poll(lambda: not listening())
+    drains = queue.SimpleQueue()
+    client.on_draining(drains.put)
+    daemon.until(lambda: thresholds(daemon) == [0.25, 0.25])
+    daemon.outboxes[-1].put(passed(0.25, True, 0.5))
+    assert heard.next()[0].above
+    tell(30.0)
+    assert drains.get(timeout=SECONDS) <= 30.0
+
+
+def test_a_task_hears_of_pressure_in_its_loop(client, daemon):
+    async def main():
+        told = asyncio.get_running_loop().create_future()
+        client.on_pressure(lambda pressure: told.set_result((pressure, threading.current_thread())), 1)
+        daemon.until(lambda: thresholds(daemon))
+        daemon.outboxes[-1].put(passed(1.0, True, 1.0))
+        return await told
+
+    assert asyncio.run(main()) == (lib_usm.Pressure(True, 1.0, None), threading.main_thread())
+
+
+@pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan")])
+def test_a_threshold_that_is_no_share_is_refused_and_so_is_one_too_many(client, heard, threshold):
+    with pytest.raises(lib_usm.InvalidArgument, match="allowed is a share above 0, up to 1"):
+        client.on_pressure(heard, threshold)
+    with pytest.raises(lib_usm.WrongType, match="a number is needed"):
+        client.on_pressure(heard, "50%")
+    assert listening() == []
+    for number in range(16):
+        client.on_pressure(heard, 1 / (1 + number))
+    with pytest.raises(lib_usm.LimitExceeded, match="16 thresholds"):
+        client.on_pressure(heard, 0.99)
+
+
 async def coroutine(_seconds):
     """Not to be called."""
 
 
 @pytest.mark.parametrize("callback", [None, 3, coroutine])
 def test_what_cannot_be_called_is_refused(client, callback):
-    with pytest.raises(lib_usm.InvalidArgument, match="is not a plain function; give one that can be called"):
-        client.on_draining(callback)
+    for ask in (client.on_draining, client.on_pressure):
+        with pytest.raises(lib_usm.InvalidArgument, match="is not a plain function; give one that can be called"):
+            ask(callback)
     assert listening() == []
 
 

@@ -125,6 +125,7 @@ class Daemon:
             of_user=server.max_user_sessions,
             attach_timeout=config.server.attach_timeout,
         )
+        self._pressure.on_advanced = self.sessions.pressure.tell
         self._calls = SessionCalls(self.engine, shares if isinstance(mechanism, UserfaultfdMemory) else None)
         self._memory_socket: MemorySocket | None = None
         if isinstance(mechanism, UserfaultfdMemory):

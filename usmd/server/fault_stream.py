@@ -98,6 +98,8 @@ class FaultStream:
             faults, accesses = message.faults, message.accesses
             if message.hear_session:
                 self._sessions.hear(self._stream)
+            if message.pressure_thresholds:
+                self._sessions.hear_pressure(self._session, self._stream, message.pressure_thresholds)
             if message.unmapped_region_ids:
                 await self._unmap(message.unmapped_region_ids)
             if len(faults) > MAX_BATCH_FAULTS:

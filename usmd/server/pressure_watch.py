@@ -31,7 +31,10 @@ def cpu_seconds(pid: int) -> float | None:
 
 
 class PressureWatch:
-    """The pressure on the processes of one core. `threshold`: that of the operator; may be set at any time."""
+    """The pressure on the processes of one core. `threshold`: that of the operator; may be set at any time.
+
+    `on_advanced` is called with the number of each process whose pressure has been brought up to date.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class PressureWatch:
     ) -> None:
         """`cpu`: CPU time in seconds by process number, None where it is not known. `now`: the time of events."""
         self.threshold = threshold
+        self.on_advanced: Callable[[int, Pressure], object] = lambda _process_id, _pressure: None
         self._state = state
         self._notice = notice
         self._cpu = cpu
@@ -65,6 +69,7 @@ class PressureWatch:
             process = self._round.popleft()
             if process.ended is None:
                 process.pressure.advance(now, process.stall.seconds(now), self._ran_of(process.pid))
+                self.on_advanced(process.process_id, process.pressure)
                 if process.pressure.alarm.changes(process.pressure.some.averages[0], self.threshold):
                     whose = f"{process.name} (process {process.process_id})"
                     self._report(process.pressure, process.process_id, whose)

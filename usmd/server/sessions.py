@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -26,6 +26,7 @@ from usmd.server.engine import Engine
 from usmd.server.few_a_turn import FewATurn
 from usmd.server.identity import Identities, Identity
 from usmd.server.policy_check import check_choice
+from usmd.server.pressure_hearing import PressureHearing
 from usmd.server.stream_messages import Drains, Entry
 
 MAX_STREAMS: Final = 64
@@ -171,6 +172,8 @@ class Sessions:
         """No new session begins."""
         self.drains_at: float | None = None
         """When sessions end, once notice of it was given; by the engine's clock."""
+        self.pressure = PressureHearing()
+        """Told by what brings pressure up to date."""
         self._hearing: dict[Stream, None] = {}
         """Open streams that are told of it."""
         self.refusals = Complaints(_tell, engine.now)
@@ -291,6 +294,7 @@ class Sessions:
         """Close a stream, and end the session if it is the session's own; late outcomes of the stream are dropped."""
         session.streams.pop(stream.index, None)
         self._hearing.pop(stream, None)
+        self.pressure.forget(session.process_id, stream)
         if stream.index == 0:
             self.end(session, "its fault stream ended")
 
@@ -299,6 +303,11 @@ class Sessions:
         if stream not in self._hearing:
             self._hearing[stream] = None
             self._give_notice(stream)
+
+    def hear_pressure(self, session: Session, stream: Stream, thresholds: Sequence[float]) -> None:
+        """Tell a stream when the pressure on its session passes thresholds. Raises InvalidArgument or LimitExceeded."""
+        if stream.index in session.streams and not session.ended.is_set():
+            self.pressure.hear(session.process_id, stream, thresholds)
 
     def tell_draining(self, at: float) -> None:
         """Begin no more sessions, and tell the streams that want to hear of it, some in the next turns."""

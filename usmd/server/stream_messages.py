@@ -74,7 +74,23 @@ class Drains(msgspec.Struct, frozen=True, gc=False):
     seconds_left: float
 
 
-Entry = commands.Outcome | Answer | Drains
+class PressurePassed:
+    """The pressure on the session has passed a threshold. Says what holds when its message is made.
+
+    `queued`: it is in an outbox.
+    """
+
+    __slots__ = ("above", "full", "queued", "some", "threshold")
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self.above = False
+        self.some = 0.0
+        self.full: float | None = None
+        self.queued = False
+
+
+Entry = commands.Outcome | Answer | Drains | PressurePassed
 
 
 def message_full(outbox: Sequence[Entry]) -> Sequence[Entry]:
@@ -119,6 +135,11 @@ def message_of(entries: Sequence[Entry]) -> client_pb2.StreamFaultsResponse:
             _add_answer(message, outcome)
         elif isinstance(outcome, Drains):
             message.draining.seconds_left = outcome.seconds_left
+        elif isinstance(outcome, PressurePassed):
+            outcome.queued = False
+            message.pressure.add(
+                threshold=outcome.threshold, above=outcome.above, some_avg10=outcome.some, full_avg10=outcome.full
+            )
         elif isinstance(outcome, commands.Yielded):
             entry = add()
             entry.fault_id = outcome.fault_id

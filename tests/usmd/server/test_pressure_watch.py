@@ -151,6 +151,14 @@ def test_a_threshold_that_is_passed_is_reported_of_the_process_and_of_all_and_so
     assert {each.kind for each in setup.notices} < set(NOTICES)
 
 
+def test_whoever_hears_of_pressure_is_called_for_each_process_that_was_brought_up_to_date():
+    setup = Setup(11, 12)
+    heard = []
+    setup.watch.on_advanced = lambda process_id, pressure: heard.append((process_id, pressure))
+    setup.pass_time(0.1)
+    assert heard == [(process_id, setup.of(number)) for number, process_id in enumerate(setup.processes)]
+
+
 def test_another_threshold_holds_at_once_and_none_ends_what_was_reported():
     setup = Setup(None, threshold=0.0)
     setup.begin(0)

@@ -948,6 +948,7 @@ class StreamFaultsRequest(_message.Message):
     ACCESSES_FIELD_NUMBER: _builtins.int
     UNMAPPED_REGION_IDS_FIELD_NUMBER: _builtins.int
     HEAR_SESSION_FIELD_NUMBER: _builtins.int
+    PRESSURE_THRESHOLDS_FIELD_NUMBER: _builtins.int
     hear_session: _builtins.bool
     """From now on this stream tells what concerns the session as a whole: `draining`. It is best a stream for that alone,
     which its client always reads: what waits to be read comes before the reason for the session's end.
@@ -968,6 +969,12 @@ class StreamFaultsRequest(_message.Message):
         is passed over.
         """
 
+    @_builtins.property
+    def pressure_thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """From now on this stream tells when the pressure on the session passes one of these: shares of time above 0, up to 1, at
+        most 16 in a session.
+        """
+
     def __init__(
         self,
         *,
@@ -975,10 +982,11 @@ class StreamFaultsRequest(_message.Message):
         accesses: _abc.Iterable[Global___Access] | None = ...,
         unmapped_region_ids: _abc.Iterable[_builtins.int] | None = ...,
         hear_session: _builtins.bool = ...,
+        pressure_thresholds: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "faults", b"faults", "hear_session", b"hear_session", "unmapped_region_ids", b"unmapped_region_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "faults", b"faults", "hear_session", b"hear_session", "pressure_thresholds", b"pressure_thresholds", "unmapped_region_ids", b"unmapped_region_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1071,6 +1079,7 @@ class StreamFaultsResponse(_message.Message):
     ACCESSED_FIELD_NUMBER: _builtins.int
     OVER_BUDGET_PAGES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    PRESSURE_FIELD_NUMBER: _builtins.int
     over_budget_pages: _builtins.int
     """Beside answers of accesses: GetKeptResponse.refused_pages, each time that this has doubled since the client was
     last told, here or by metadata of a unary call; else 0.
@@ -1087,6 +1096,10 @@ class StreamFaultsResponse(_message.Message):
     def draining(self) -> Global___DrainNotice:
         """usmd is about to drain, on a stream that asked for `hear_session`; told again if the time left is cut short."""
 
+    @_builtins.property
+    def pressure(self) -> _containers.RepeatedCompositeFieldContainer[Global___PressureNotice]:
+        """The pressure on the session has passed thresholds that this stream asked for."""
+
     def __init__(
         self,
         *,
@@ -1094,14 +1107,51 @@ class StreamFaultsResponse(_message.Message):
         accessed: _abc.Iterable[Global___AccessOutcome] | None = ...,
         over_budget_pages: _builtins.int = ...,
         draining: Global___DrainNotice | None = ...,
+        pressure: _abc.Iterable[Global___PressureNotice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessed", b"accessed", "draining", b"draining", "outcomes", b"outcomes", "over_budget_pages", b"over_budget_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessed", b"accessed", "draining", b"draining", "outcomes", b"outcomes", "over_budget_pages", b"over_budget_pages", "pressure", b"pressure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamFaultsResponse: _TypeAlias = StreamFaultsResponse  # noqa: Y015
+
+@_typing.final
+class PressureNotice(_message.Message):
+    """The share of the last 10 seconds in which faults of the session waited has risen to a threshold, or fallen back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    ABOVE_FIELD_NUMBER: _builtins.int
+    SOME_AVG10_FIELD_NUMBER: _builtins.int
+    FULL_AVG10_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.float
+    """The threshold, as it was asked for."""
+    above: _builtins.bool
+    """True: the share has risen to it. False: it has fallen below three quarters of it."""
+    some_avg10: _builtins.float
+    """The share, from 0 to 1."""
+    full_avg10: _builtins.float
+    """The share in which no thread of the client ran either, as far as CPU time tells; unset if that is not known."""
+    def __init__(
+        self,
+        *,
+        threshold: _builtins.float = ...,
+        above: _builtins.bool = ...,
+        some_avg10: _builtins.float = ...,
+        full_avg10: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_full_avg10", b"_full_avg10", "full_avg10", b"full_avg10"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_full_avg10", b"_full_avg10", "above", b"above", "full_avg10", b"full_avg10", "some_avg10", b"some_avg10", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__full_avg10: _TypeAlias = _typing.Literal["full_avg10"]  # noqa: Y015
+    _WhichOneofArgType__full_avg10: _TypeAlias = _typing.Literal["_full_avg10", b"_full_avg10"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__full_avg10) -> _WhichOneofReturnType__full_avg10 | None: ...
+
+Global___PressureNotice: _TypeAlias = PressureNotice  # noqa: Y015
 
 @_typing.final
 class DrainNotice(_message.Message):
