@@ -53,6 +53,22 @@ lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, l
 	@$(BIN)/python tools/check_test_waits.py
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate_proto.py --check
 
+# Where the files of the service go, below $(DESTDIR). They name each other, so the places are fixed.
+DESTDIR ?=
+CONFIG := $(DESTDIR)/etc/usmd/usmd.toml
+SERVICE := usmd.service:systemd/system/usmd.service usmd.sysusers.conf:sysusers.d/usmd.conf \
+	usmd.tmpfiles.conf:tmpfiles.d/usmd.conf 60-usmd.rules:udev/rules.d/60-usmd.rules
+
+.PHONY: install-service uninstall-service
+install-service: ## the service's files into $DESTDIR/etc; a configuration that is there stays
+	@set -e; for each in $(SERVICE); do install -v -D -m 0644 "deploy/$${each%%:*}" "$(DESTDIR)/etc/$${each#*:}"; done
+	@test -e "$(CONFIG)" || install -v -D -m 0644 deploy/usmd.toml "$(CONFIG)"
+
+uninstall-service: ## remove them again; a configuration that was changed stays
+	@for each in $(SERVICE); do rm -v -f "$(DESTDIR)/etc/$${each#*:}"; done
+	@! cmp -s deploy/usmd.toml "$(CONFIG)" || rm -v -f "$(CONFIG)"
+	@! test -d "$(DESTDIR)/etc/usmd" || rmdir --ignore-fail-on-non-empty "$(DESTDIR)/etc/usmd"
+
 bench: $(STAMP) ## every benchmark, with its settings
 	@$(BIN)/python -m bench
 

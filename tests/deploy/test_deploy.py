@@ -32,6 +32,7 @@ def unit():
 def tool(name):
     path = shutil.which(name)
     if path is None:
+        assert "CI" not in os.environ, f"{name} is not on this machine; .ci/run installs it"
         pytest.skip(f"{name} is not on this machine")
     return path
 
@@ -56,9 +57,23 @@ def test_the_unit_file_verifies_without_a_word(tmp_path):
     assert "NoSuchSetting" in run(analyze, "verify", str(copy))[2]
 
 
-def test_the_unit_starts_the_command_that_exists_with_the_configuration_that_is_installed():
+def exposure(most):
+    """Whether systemd finds the unit exposed by so much at most, and what it says."""
+    analyze = tool("systemd-analyze")
+    threshold = f"--threshold={round(10 * most)}"
+    code, out, complaint = run(analyze, "security", "--offline=true", threshold, str(DEPLOY / "usmd.service"))
+    return code == 0, out + complaint
+
+
+def test_the_unit_is_hardened():
+    low, text = exposure(2.0)
+    assert low, text
+    assert not exposure(0.5)[0]  # or it does not look
+
+
+def test_the_unit_starts_the_command_that_exists_with_the_configuration_that_is_installed(installed):
     assert unit()["ExecStart"] == ["/usr/bin/usmd serve --config /etc/usmd/usmd.toml"]
-    assert "install -D -m 0644 deploy/usmd.toml /etc/usmd/usmd.toml" in (DEPLOY / "README.md").read_text()
+    assert (installed / "etc/usmd/usmd.toml").read_bytes() == CONFIG.read_bytes()
 
 
 def test_the_unit_reloads_by_the_operators_socket_of_the_configuration_that_is_installed():
@@ -171,7 +186,62 @@ def test_the_user_and_its_folders_can_be_made(tmp_path):
     assert [entry.name for entry in state.iterdir()] == ["other"]
 
 
-def test_the_readme_installs_every_file_of_the_folder():
+def make(target, folder):
+    done = subprocess.run(
+        ["make", "--no-print-directory", target, f"DESTDIR={folder}"],
+        cwd=DEPLOY.parent, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def files_in(folder):
+    return {str(path.relative_to(folder)): path for path in folder.rglob("*") if not path.is_dir()}
+
+
+@pytest.fixture
+def installed(tmp_path):
+    folder = tmp_path / "destination with a blank"
+    make("install-service", folder)
+    return folder
+
+
+PLACES_OF_FILES = {
+    "etc/systemd/system/usmd.service": "usmd.service",
+    "etc/sysusers.d/usmd.conf": "usmd.sysusers.conf",
+    "etc/tmpfiles.d/usmd.conf": "usmd.tmpfiles.conf",
+    "etc/udev/rules.d/60-usmd.rules": "60-usmd.rules",
+    "etc/usmd/usmd.toml": "usmd.toml",
+}
+
+
+def test_the_service_is_installed_and_removed_as_a_whole(installed):
+    found = files_in(installed)
+    assert {place: path.read_bytes() for place, path in found.items()} == {
+        place: (DEPLOY / name).read_bytes() for place, name in PLACES_OF_FILES.items()
+    }
+    assert {path.stat().st_mode & 0o777 for path in found.values()} == {0o644}
+    make("install-service", installed)
+    assert files_in(installed).keys() == found.keys()
+    make("uninstall-service", installed)
+    assert files_in(installed) == {}
+    assert not (installed / "etc/usmd").exists()
+    make("uninstall-service", installed)
+
+
+def test_a_configuration_of_the_operator_stays(installed):
+    config, unit_file = installed / "etc/usmd/usmd.toml", installed / "etc/systemd/system/usmd.service"
+    config.write_text("[memory]\nsize = '1GiB'\n")
+    unit_file.write_text("old")
+    make("install-service", installed)
+    assert unit_file.read_bytes() == (DEPLOY / "usmd.service").read_bytes()
+    make("uninstall-service", installed)
+    assert {place: path.read_text() for place, path in files_in(installed).items()} == {
+        "etc/usmd/usmd.toml": "[memory]\nsize = '1GiB'\n"
+    }
+
+
+def test_the_readme_says_of_every_file_of_the_folder_how_it_is_installed():
     text = (DEPLOY / "README.md").read_text()
-    files = {path.name for path in DEPLOY.iterdir()} - {"README.md"}
+    files = {path.name for path in DEPLOY.iterdir()} - {"README.md", "Containerfile", *PLACES_OF_FILES.values()}
+    assert "\n   make install-service\n" in text
     assert {name for name in files if f"install -D -m 0644 deploy/{name} " not in text} == set()
