@@ -63,8 +63,6 @@ class Frozen:
         until = state.now + patience if page.until is None else page.until
         freeze = self.of.get(process.process_id)
         if not new and state.now >= until:
-            if freeze is not None:
-                freeze.refused += 1
             return False
         page.until = until
         if freeze is None:
@@ -76,6 +74,12 @@ class Frozen:
             freeze.pages.appendleft(page)
         self._ends_at = min(self._ends_at, until)
         return True
+
+    def refused(self, process: Process) -> None:
+        """A fault of a process failed after all."""
+        freeze = self.of.get(process.process_id)
+        if freeze is not None:
+            freeze.refused += 1
 
     def _begin(self, process: Process, patience: float) -> Freeze:
         if not self.of:

@@ -122,6 +122,7 @@ class MemoryQueue:
         patience = process.policies.patience(fault)
         if patience and self.frozen.add(first, patience):
             return True
+        self.frozen.refused(process)
         process.counters.oom_refusals += 1
         frames = state.frames
         refused = self._reclaim.passed_over.refused_pages

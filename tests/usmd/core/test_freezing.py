@@ -109,6 +109,7 @@ def test_a_policy_set_meanwhile_decides_at_the_next_try():
     (failed,) = shell.outcomes[process]
     assert isinstance(failed, Failed)
     assert "waited" not in str(failed.error)
+    assert shell.notices[-1].fields["refused"] == "1"
 
 
 def test_a_policy_that_kills_frees_the_memory_that_frozen_faults_wait_for():
