@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from usmd.core.events import PageFault
-from usmd.core.pressure import Stall
+from usmd.core.region import Process
 from usmd.core.stalls import Stalls
 from usmd.mechanism import uffd
 from usmd.server.fault_reader import MAX_PIECES, MAX_ROUNDS, ROUNDS_BESIDE, TURN_SECONDS, FaultReader
@@ -26,8 +26,8 @@ class World:
         self.client = SimpleNamespace(read=read, last_thread=1, descriptor=self.descriptor, piece_count=1, **client)
         self.session = Session("token", 1)
         self.guaranteed = []
-        self.stalls, self.stall = Stalls(), Stall()
-        self.process = SimpleNamespace(stall=self.stall, missing=0, ended=None)
+        self.stalls, self.process = Stalls(), Process(1, "app", None, None, None)
+        self.stall = self.process.stall
         state = SimpleNamespace(
             guarantees=SimpleNamespace(processes=self.guaranteed),
             stalls=self.stalls,
