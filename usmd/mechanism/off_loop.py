@@ -153,6 +153,8 @@ class _Thread:
     def _run(self) -> None:
         while not self._left:
             self._wanted.acquire()
+            if self._job is _nothing:  # it was left after its last job
+                return
             began = time.thread_time()
             try:
                 self._job()
@@ -183,8 +185,10 @@ class _Thread:
         return True
 
     def leave(self) -> Callable[[], object]:
-        """Let the thread end with its job; returns a call that waits for that."""
+        """Let the thread end with its job, which may be done by now; returns a call that waits for that."""
         self._left = True
+        if self._wanted.locked():  # else it has still to take the job
+            self._wanted.release()
         return self._thread.join
 
     def waits_for_a_lock(self) -> bool:

@@ -81,6 +81,19 @@ def test_jobs_that_compute_too_long_use_their_account_up(numbers, monkeypatch):
     held.wait_done()
 
 
+def test_a_thread_that_is_left_ends_with_its_job_also_if_that_is_done_by_then(pipe):
+    early, late = off_loop._Thread(), off_loop._Thread()
+    early.give(lambda: None)
+    wait_until(lambda: early.done, "the job is done")
+    early.leave()
+    late.give(lambda: os.read(pipe[0], 1))
+    late.leave()
+    os.write(pipe[1], b"x")
+    for thread in (early, late):
+        wait_until(lambda thread=thread: not thread._thread.is_alive(), "it ends")
+        assert thread.done
+
+
 def test_an_account_is_of_a_minute(monkeypatch):
     account = Account()
     assert [account.charge(0.02) for _ in range(3)] == [False, False, True]

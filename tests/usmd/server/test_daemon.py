@@ -228,8 +228,8 @@ def test_drain_ends_sessions_with_the_cause_refuses_new_ones_and_leaves_nothing(
             health_pb2.HealthCheckRequest(service="usm.v1.ClientService"), timeout=90
         )
         states = [next(health).status]
-        # The health watcher never leaves by itself, so the grace is what it is given.
-        answer = admin_stub(channel).Drain(admin_pb2.DrainRequest(grace_seconds=0.2), timeout=90)
+        # The health watcher does not leave by itself: the daemon waits for it, and sessions get their cause meanwhile.
+        answer = admin_stub(channel).Drain(admin_pb2.DrainRequest(grace_seconds=600), timeout=90)
         assert answer.sessions == 2
         states.append(next(health).status)
         assert states == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
@@ -238,6 +238,7 @@ def test_drain_ends_sessions_with_the_cause_refuses_new_ones_and_leaves_nothing(
             assert session.refused("MapRegion", client_pb2.MapRegionRequest(length=1))[0] == "UNAVAILABLE"
         attach = client_pb2_grpc.ClientServiceStub(other).Attach
         assert refused(attach, client_pb2.AttachRequest(name="late"), timeout=90)[0] == "UNAVAILABLE"
+        health.cancel()
         assert {event.kind for event in watching} == {"process_detached"}
         assert daemon.wait_exit() == 0
         for session in sessions:
