@@ -39,6 +39,21 @@ def lowest_in_flight(state: State, process: Process, bound: int) -> int:
     return lowest
 
 
+def has_lower(state: State, process: Process, pfn: int) -> bool:
+    """Whether, where the evict policy heeds PRIORITY, a page of lower priority than `pfn` has may go, or soon will.
+
+    Then a policy cannot give the page up: it may order pages by priority, while a policy below it gives up its own.
+    """
+    flags, policies = state.frames.flags, process.policies
+    priority: int = PRIORITY_OF[flags[pfn]]
+    if not policies.by_priority or priority <= process.lowest_priority:
+        return False
+    if lowest_in_flight(state, process, priority) < priority:
+        return True
+    first = policies.first_victim()
+    return 0 <= first < len(flags) and PRIORITY_OF[flags[first]] < priority
+
+
 def _priority_to_come(region: Region, page: int, bound: int) -> int:
     """The priority that a page will have once it is in memory; `bound` if it is not to be evicted then."""
     found = region.hints.find(page) if region.hints.ranges else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from usmd.core.frames import CLEAN_AT, DIRTY, EVICTABLE_AT, HELD, PRESENT, PRIORITY_OF
 from usmd.core.givers import Givers
-from usmd.core.hint_order import lowest_in_flight
+from usmd.core.hint_order import has_lower, lowest_in_flight
 from usmd.core.hints import Priority
 from usmd.core.holds import Spared, end_all
 from usmd.core.passed_over import PassedOver
@@ -187,8 +187,8 @@ class Reclaim:
         while chosen < wanted:
             begun, held = self._from_policy(process, wanted - chosen)
             may_go = [pfn for pfn in held if not (spare_held and self._spared.spares(pfn))]
-            taken = [pfn for pfn in may_go[: wanted - chosen - begun] if self._take_held(process, pfn)]
-            chosen += begun + len(taken)
+            taken = self._take_all_held(process, may_go[: wanted - chosen - begun])
+            chosen += begun + taken
             if not taken:
                 break
         if chosen or self._barred:
@@ -196,11 +196,18 @@ class Reclaim:
             return chosen
         return self._sweep(process, wanted, self._state.settings.scan_limit, reason)
 
-    def _take_held(self, process: Process, pfn: int) -> bool:
-        key = self._state.frames.page[pfn]
-        taken = self.take(process, pfn, held=True)
-        if taken:
-            self._spared.forget(key)
+    def _take_all_held(self, process: Process, held: list[int]) -> int:
+        """Evict held frames, in order of priority, until one has a higher priority than one that went."""
+        frames = self._state.frames
+        bar, taken = Priority.HIGH.value, 0
+        for pfn in held:
+            key, priority = frames.page[pfn], PRIORITY_OF[frames.flags[pfn]]
+            if priority > bar:
+                break
+            if self.take(process, pfn, held=True):
+                self._spared.forget(key)
+                bar = priority
+                taken += 1
         return taken
 
     def _from_policy(self, process: Process, wanted: int) -> tuple[int, list[int]]:
@@ -323,7 +330,7 @@ class Reclaim:
             wrong = self._life.objection(process, pfn)
             if wrong is not None:
                 process.policies.record_error("evict", f"give_up named frame {safe_repr(pfn)}, which is {wrong}")
-            elif self.take(process, pfn):
+            elif not has_lower(state, process, pfn) and self.take(process, pfn):
                 state.victims.add(process.policies.specifications["evict"], GIVEN_UP, 1)
 
     def lacks_slots(self, process: Process) -> bool:

@@ -1,7 +1,7 @@
 """The order of hints: no hold, sweep or refusal of the core's own evicts a page before one of a lower priority."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.real_shell import DONE, RealShell
@@ -93,6 +93,16 @@ STEP = st.tuples(
     marks=st.sampled_from([(0, 0), (1, 3), (2, 2)]),
     steps=st.lists(STEP, min_size=10, max_size=60),
 )
+@example(  # a LOW and a NORMAL page are held, and both are wanted
+    evict="hint_aware(fallback=arc)",
+    frames=8,
+    hold=3,
+    marks=(1, 3),
+    steps=[
+        *[("read", 0, page, "") for page in range(8)], ("hint", 0, 0, "PRIORITY=HIGH"), ("hint", 1, 0, "PRIORITY=LOW"),
+        ("read", 0, 0, ""), ("read", 1, 0, ""), ("read", 2, 0, ""), ("tick", 0, 0, ""),
+    ],
+)  # fmt: skip
 def test_no_page_is_evicted_before_one_of_a_lower_priority(evict, frames, hold, marks, steps):
     core = make_core(
         frames=frames, low=marks[0], high=marks[1], hold_budget=hold, hold_seconds=1.0, make_policy=make, deny_budget=2
@@ -134,6 +144,22 @@ def test_no_page_is_evicted_before_one_of_a_lower_priority(evict, frames, hold, 
         max_size=60,
     ),
 )
+@example(  # slru gives up NORMAL pages as another is touched
+    evict="hint_aware(fallback=slru)",
+    alloc="first_fit",
+    frames=20,
+    marks=(0, 0),
+    steps=[
+        ("hint", 0, 12, 5, "PRIORITY=LOW; EVICTION=DENY"), ("fault", 0, 15, 11, ""), ("fault", 0, 11, 2, ""),
+        ("fault", 0, 12, 8, ""), ("fault", 0, 0, 1, ""), ("fault", 0, 0, 4, ""), ("fault", 0, 0, 16, ""),
+        ("fault", 0, 2, 4, ""), ("fault", 0, 0, 14, ""), ("load", 0, 7, 4, ""), ("io", 0, 8, 10, ""),
+        ("load", 1, 14, 10, ""), ("io", 0, 13, 10, ""), ("fault", 1, 6, 1, ""), ("fault", 0, 14, 16, ""),
+        ("fault", 0, 13, 10, ""), ("hint", 0, 4, 12, ""), ("fault", 0, 14, 9, ""), ("tick", 0, 15, 11, ""),
+        ("io", 1, 7, 6, ""), ("io", 0, 15, 6, ""), ("fault", 1, 13, 11, ""), ("io", 0, 11, 13, ""),
+        ("io", 0, 2, 4, ""), ("io", 0, 15, 13, ""), ("io", 1, 10, 1, ""), ("fault", 1, 9, 1, ""),
+        ("io", 0, 11, 6, ""), ("fault", 0, 15, 12, ""),
+    ],
+)  # fmt: skip
 def test_no_page_is_evicted_while_one_of_a_lower_priority_is_on_its_way_in_or_out(evict, alloc, frames, marks, steps):
     core = make_core(frames=frames, low=marks[0], high=marks[1], hold_budget=2, make_policy=make, deny_budget=2)
     shell = Shell(core)
