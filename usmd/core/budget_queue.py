@@ -8,7 +8,7 @@ fails and names the budgets that are used up.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
 from usmd.core.holds import end_those_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from usmd.core.state import State
     from usmd.core.waiters import WaitingPage
 
-FRAMES_A_STEP: Final = 16
+FRAMES_A_STEP = 16
 """Frames that a search looks at for what one page costs in other deferred work."""
 
 
