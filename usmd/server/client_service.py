@@ -163,7 +163,14 @@ class ClientService:
         session = self._session(context)
         if session.opened:  # the session's own stream comes on the connection of its Attach
             await self._check_connections(session)
-        await FaultStream(self._engine, self._transfers, self._sessions, session, context).run()
+        stream = FaultStream(self._engine, self._transfers, self._sessions, session, context)
+        try:
+            # Not with the first message: if the stream ends during that, gRPC sends them again, and then no status.
+            await context.send_initial_metadata(())
+        except BaseException:  # raised again
+            stream.close()
+            raise
+        await stream.run()
 
     async def _check_connections(self, session: Session) -> None:
         """Raise LimitExceeded if the call's connection may be one too many; Attach and StreamFaults can open one."""

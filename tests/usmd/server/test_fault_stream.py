@@ -99,6 +99,13 @@ def test_the_end_of_the_first_stream_ends_all(client, first):
     assert FaultStream(client.channel, client.token).ends_with()[:2] == UNKNOWN
 
 
+def test_a_stream_has_its_headers_before_its_first_message_which_its_end_may_cut_off(client, first):
+    second = FaultStream(client.channel, client.token)
+    assert second.call.initial_metadata() is not None  # waits for them
+    client.call("Detach", pb.DetachRequest())
+    assert second.ends_with()[0] == "OK"
+
+
 def test_a_detach_ends_all_streams_without_an_error(client, first):
     second = client.further_stream()
     client.call("Detach", pb.DetachRequest())
