@@ -145,13 +145,13 @@ class Budgets:
         """A lower bound of the dirty pages of a process that stay in memory because it is at its `swap_max`."""
         if process.stored < process.swap_max:
             return 0
-        in_memory = process.stored - _swapped(process)
+        in_memory = process.stored - process.swapped
         return max(process.resident - in_memory - process.unevictable - process.pinned, 0)
 
     @staticmethod
     def clean(process: Process) -> int:
         """Pages of a process in memory that need no slot to be evicted, while none of its pages is being filled."""
-        return process.stored - _swapped(process) - process.leaving
+        return process.stored - process.swapped - process.leaving
 
     def gives_nothing(self, process: Process) -> bool:
         """Whether a process is at its `swap_max`, and all its pages in memory are dirty or on their way out."""
@@ -164,8 +164,3 @@ class Budgets:
             return ""
         size = format_size(process.swap_max * page_size)
         return f"{process.stored} pages count against its swap_max of {process.swap_max} ({size})"
-
-
-def _swapped(process: Process) -> int:
-    """Pages of a process that are in swap and in no frame."""
-    return sum(region.swapped for region in process.regions.values())

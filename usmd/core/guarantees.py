@@ -120,7 +120,7 @@ class Guarantees:
         if held < process.memory_min:
             return left
         if held < self._reserve:
-            held += sum(region.swapped for region in process.regions.values())
+            held += process.swapped
         return left + min(held, self._reserve)
 
     def first_in_turn(self) -> list[Process]:

@@ -250,6 +250,11 @@ class Process:
         """Touches since the shell last took them, for a recording or a shadow; None without one. Two entries each: the
         page key, and 0 read, 1 write, 2 read fault or 3 write fault."""
 
+    @property
+    def swapped(self) -> int:
+        """Its pages that are in swap and in no frame."""
+        return sum(region.swapped for region in self.regions.values())
+
     def region_at(self, address: int) -> Region | None:
         """The region that covers an address, or None."""
         regions = list(self.regions.values())  # in order of address, because addresses only grow

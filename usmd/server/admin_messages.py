@@ -45,7 +45,7 @@ class AdminMessages:
             regions=len(process.regions),
             mapped_bytes=process.mapped,
             resident_pages=process.resident,
-            swapped_pages=sum(region.swapped for region in process.regions.values()),
+            swapped_pages=process.swapped,
             unevictable_pages=process.unevictable,
             pinned_pages=process.pinned,
             memory_max_pages=0 if process.memory_max == NO_MAX else process.memory_max,

@@ -39,7 +39,7 @@ async def losses_of(engine: Engine) -> list[Loss]:
     size = state.settings.page_size
     losses = []
     async for each in in_parts(list(state.processes.values()), cost=lambda each: 4 + len(each.regions) // 16):
-        pages = each.resident + sum(region.swapped for region in each.regions.values())
+        pages = each.resident + each.swapped
         if pages:
             losses.append(Loss(each.process_id, each.name, each.pid or 0, pages * size))
     return sorted(losses, key=lambda each: (-each.bytes, each.process_id))

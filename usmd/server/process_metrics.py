@@ -84,7 +84,7 @@ def _bytes_of(process: Process, page_size: int) -> tuple[int, int, int, int]:
     """Values of a process in the order of `_FAMILIES`."""
     return (
         process.resident * page_size,
-        sum(region.swapped for region in process.regions.values()) * page_size,
+        process.swapped * page_size,
         process.mapped,
         max(process.unevictable, process.pinned) * page_size,
     )
