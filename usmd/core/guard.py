@@ -28,6 +28,7 @@ _NO_PLAN: Allocation | None = None
 """Not Final, and not None where it is used: mypy would take it that `AsyncRequest.plan` stays None."""
 _ONE: Final[object] = 1
 """CPython has one object for each small int, so what is this one is an int, and no bool or float that equals 1."""
+_NO_ANSWER: Final = object()
 NO_POLICY: Final = "none"
 """Specification of no conditional policy."""
 
@@ -159,21 +160,26 @@ class GuardedPolicies(HandOver):
         """Whether the alloc policy always brings in the faulting page alone, on any frame."""
         return self._alloc is None or type(self._alloc).single_page is True
 
-    def out_of_memory(self, fault: Fault) -> int | None:
-        """Number of a process that has memory and is to be ended, or None to refuse the fault."""
+    def _ask_oom(self, method: str, fault: Fault) -> object:
+        """What the oom policy answers about a fault; _NO_ANSWER if it raises, or there is none."""
         policy: Any = self._oom  # see ANYTHING
         if policy is None:
-            return None
+            return _NO_ANSWER
         stopwatch = self._state.stopwatch
         started = stopwatch()
         self._running.call = self._oom_call
         try:
-            answer: object = policy.choose(fault)
+            answer: object = getattr(policy, method)(fault)
         except ANYTHING as error:  # a policy may raise anything
-            self.raised("oom", "choose", error)
-            return None
+            self.raised("oom", method, error)
+            return _NO_ANSWER
         self._timed("oom", stopwatch, started)
-        if answer is None:
+        return answer
+
+    def out_of_memory(self, fault: Fault) -> int | None:
+        """Number of a process that has memory and is to be ended, or None to refuse the fault."""
+        answer = self._ask_oom("choose", fault)
+        if answer is None or answer is _NO_ANSWER:
             return None
         victim = self._state.processes.get(answer) if type(answer) is int else None
         if victim is None or victim.resident == 0:
@@ -183,18 +189,9 @@ class GuardedPolicies(HandOver):
 
     def patience(self, fault: Fault) -> float:
         """Seconds that a refused fault waits for memory before it fails, at most MOST_PATIENCE."""
-        policy: Any = self._oom  # see ANYTHING
-        if policy is None:
+        answer = self._ask_oom("patience", fault)
+        if answer is _NO_ANSWER:
             return 0.0
-        stopwatch = self._state.stopwatch
-        started = stopwatch()
-        self._running.call = self._oom_call
-        try:
-            answer: object = policy.patience(fault)
-        except ANYTHING as error:  # a policy may raise anything
-            self.raised("oom", "patience", error)
-            return 0.0
-        self._timed("oom", stopwatch, started)
         if type(answer) in (int, float) and 0 <= answer <= MOST_PATIENCE:  # type: ignore[operator]
             return float(answer)  # type: ignore[arg-type]
         self.record_error("oom", f"patience answered {safe_repr(answer)}; allowed are 0 to {MOST_PATIENCE:g} seconds")
