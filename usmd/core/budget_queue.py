@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FRAMES_A_STEP = 16
 """Frames that a search looks at for what one page costs in other deferred work."""
+_STAYS = KEPT | DIRTY | HELD
+"""Flags of frames that a search passes over."""
 
 
 class BudgetQueue:
@@ -133,14 +135,14 @@ class BudgetQueue:
         """Evict a page of a process that needs no slot, for the faults that wait; they are served after each part."""
         state, frames, number = self._state, self._state.frames, process.process_id
         none_found = False
-        for looked, pfn in enumerate(frames.present_without(KEPT | DIRTY | HELD), 1):
+        for looked, pfn in enumerate(frames.present_without(_STAYS), 1):
             if looked % FRAMES_A_STEP == 0:
                 yield True
             if number not in self._waiting:
                 break
             region = state.regions.get(frames.page[pfn] >> PAGE_BITS)
             own = region is not None and region.process is process
-            goes = frames.state[pfn] == PRESENT and not frames.flags[pfn] & (KEPT | DIRTY | HELD)
+            goes = frames.state[pfn] == PRESENT and not frames.flags[pfn] & _STAYS
             if own and goes and pfn not in self._reclaim.passed_over and pfn not in state.recent:
                 self._life.evict(pfn, SWEEP, "it needs no slot, and swap takes no dirty page")
                 state.victims.add(SWEEP, MEMORY_MAX, 1)
