@@ -12,6 +12,8 @@ from weakref import WeakValueDictionary
 
 from mypy_extensions import mypyc_attr
 
+from usmd.core.consecutive import consecutive
+
 _NONE: Final = -1
 
 
@@ -149,8 +151,8 @@ class FrameList:
         else:
             self._previous[first] = last
             self._following[last] = first
-        self._previous[first + 1 : end] = array("I", range(first, end - 1))
-        self._following[first : end - 1] = array("I", range(first + 1, end))
+        self._previous[first + 1 : end] = consecutive("I", first, count - 1)
+        self._following[first : end - 1] = consecutive("I", first + 1, count - 1)
         self._last = end - 1
         self.length += count
 

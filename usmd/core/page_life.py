@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
 
+from usmd.core.consecutive import consecutive
 from usmd.core.frames import (
     ALONG,
     DIRTY,
@@ -72,10 +73,10 @@ class PageLife(PageSteps):
         """ABSENT → PRESENT for consecutive pages on consecutive free frames. All have the same hint, without DENY."""
         state = self._state
         frames, process = state.frames, region.process
-        keys = range(region.first_key + first, region.first_key + first + count)
+        keys = consecutive("q", region.first_key + first, count)
         end = pfn + count
         frames.take_run(pfn, count, PRESENT)
-        frames.page[pfn:end] = array("q", keys)
+        frames.page[pfn:end] = keys
         frames.filled[pfn:end] = array("f", [state.now]) * count
         rights = self._rights(region, first) if region.hints.ranges else NORMAL
         frames.flags[pfn:end] = bytes((DIRTY | rights,)) * count
@@ -85,10 +86,8 @@ class PageLife(PageSteps):
         process.counters.zero_fills += count
         state.zero_fills.extend(range(pfn, end))
         state.zero_pages.extend(keys)
-        if process.sampling is not None:
-            for each in range(pfn, end):
-                if process.sampling.came(each):
-                    state.sampling_wanted.append(process)
+        if process.sampling is not None and process.sampling.run_came(range(pfn, end)):
+            state.sampling_wanted.append(process)
         process.policies.pages_filled(range(pfn, end))
 
     def swap_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:

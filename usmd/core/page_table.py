@@ -6,6 +6,8 @@ from array import array
 from collections.abc import Iterator
 from typing import Final
 
+from usmd.core.consecutive import consecutive
+
 CHUNK_BITS: Final = 9
 CHUNK: Final = 1 << CHUNK_BITS
 CHUNK_MASK: Final = CHUNK - 1
@@ -61,7 +63,7 @@ class PageTable:
             found = self.chunks[chunk]
             if found is None:
                 found = self.chunks[chunk] = array("q", _EMPTY)
-            found[start:end] = array("q", range(entry, entry + end - start))
+            found[start:end] = consecutive("q", entry, end - start)
             entry += end - start
 
     @staticmethod

@@ -54,6 +54,18 @@ class Sampling:
         self.since += 1
         return self.since == self._batch_at
 
+    def run_came(self, frames: range) -> bool:
+        """As `came` for pages on frames that follow each other."""
+        before = self.since
+        if self.in_vain:
+            for pfn in range(-(-frames.start // PART) * PART, frames.stop, PART):
+                self.mapped.append(pfn)
+                self.since += 1
+        elif frames:
+            self.mapped.extend(frames)
+            self.since += len(frames)
+        return before < self._batch_at <= self.since
+
     def batch(self) -> int:
         """Begin a batch; returns how many pages the pages that came in have earned."""
         earned = int(self.since * self._rate)

@@ -50,3 +50,18 @@ def test_a_few_pages_touched_again_of_many_are_enough_to_go_on_in_full(sampling)
         sampling.heard(pfn)
     sampling.took(WINDOW, WINDOW)
     assert not sampling.in_vain
+
+
+@pytest.mark.parametrize("in_vain", [False, True])
+@pytest.mark.parametrize("came_before", [0, BATCH // 2 - 3, BATCH // 2, BATCH])
+@pytest.mark.parametrize("frames", [range(0), range(3, 4), range(100, 103), range(101, 101 + 2 * BATCH)])
+def test_a_run_of_pages_counts_as_its_pages_do_one_by_one(in_vain, came_before, frames):
+    one_by_one, at_once = Sampling(FrameLinks(512), 2.0), Sampling(FrameLinks(512), 2.0)
+    for each in (one_by_one, at_once):
+        for pfn in range(300, 300 + came_before):
+            each.came(pfn)
+        each.in_vain = in_vain
+    due = [one_by_one.came(pfn) for pfn in frames]
+    assert at_once.run_came(frames) is any(due)
+    assert list(at_once.mapped) == list(one_by_one.mapped)
+    assert at_once.since == one_by_one.since
