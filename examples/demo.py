@@ -7,10 +7,12 @@ the text first. Prints the cost of each run, and compares every byte with the fi
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -215,8 +217,30 @@ def main(
     return without, with_hints, mechanism
 
 
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.demo",
+        description=__doc__,
+        epilog="example: python -m examples.demo --queries 200 --mechanism simulated",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--queries", type=int, default=QUERIES, metavar="N", help=f"queries of each run ({QUERIES:,})")
+    parser.add_argument(
+        "--mechanism",
+        choices=("auto", *MEMORY_IS),
+        default="auto",
+        help="kind of memory: userfaultfd is real, simulated is in the daemon; auto: what this machine can (default)",
+    )
+    found = parser.parse_args(given)
+    if found.queries < 1:
+        parser.error(f"argument --queries: {found.queries}; allowed is 1 and more")
+    return found
+
+
 if __name__ == "__main__":
+    asked = arguments()
     try:
-        main()
+        main(queries=asked.queries, mechanism=asked.mechanism)
     except KeyboardInterrupt:
         sys.exit("interrupted")

@@ -36,3 +36,13 @@ def test_a_byte_that_comes_back_different_ends_the_demo(monkeypatch):
     monkeypatch.setattr(demo.Demo, "query", lambda self, index, admin, title: None)
     with pytest.raises(SystemExit, match="came back different"):
         demo.main(demo.standard_library()[:40], queries=1)
+
+
+def test_its_help_teaches_and_what_makes_no_sense_is_named(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        demo.arguments(["--help"])
+    assert "example: python -m examples.demo" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        demo.arguments(["--queries", "0"])
+    assert "--queries: 0; allowed is 1 and more" in capsys.readouterr().err
+    assert (demo.arguments([]).queries, demo.arguments([]).mechanism) == (demo.QUERIES, "auto")
