@@ -61,6 +61,11 @@ ANSWERS = {
     "far away": lambda fault: Allocation(HUGE, HUGE),
     "a truth for a page": lambda fault: Allocation(fault.page == 1 or fault.page),
     "a page that cannot be compared": lambda fault: Allocation(Odd(fault.page)),
+    "no stride": lambda fault: Allocation(fault.page, 3, None, 0),
+    "a stride that cannot be compared": lambda fault: Allocation(fault.page, 1, None, Odd(1)),
+    "a truth for a stride": lambda fault: Allocation(fault.page, 3, None, True),
+    "negative stride": lambda fault: Allocation(fault.page, 3, None, -1),
+    "a stride that leaves the page out": lambda fault: Allocation(fault.page - 1, 3, None, 2),
     "a plan of its own": lambda fault: OddPlan(fault.page),
 }
 
@@ -85,6 +90,9 @@ def test_nonsense_of_an_alloc_policy_is_one_page(answer):
         lambda fault: Allocation(fault.page, 1, HUGE),
         lambda fault: Allocation(fault.page, 1, -1),
         lambda fault: Allocation(fault.page, 3, 0),
+        lambda fault: Allocation(fault.page, HUGE, None, HUGE),
+        lambda fault: Allocation(fault.page - 2 * HUGE, 2 * HUGE, None, 2),
+        lambda fault: Allocation(fault.page, 1, None, HUGE),
     ],
 )
 def test_too_much_of_an_alloc_policy_is_cut_to_what_there_is(plan):

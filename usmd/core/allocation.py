@@ -30,11 +30,14 @@ class Allocation(msgspec.Struct, frozen=True, gc=False):
 
     The core leaves out pages beyond the region or the hint's range. The pages beside the faulting one take only frames
     above the low watermark, or in the place of frames that are about to be free: nothing is evicted for a guess.
+
+    With a `stride` the pages are `first`, `first + stride` and so on; no more than a fault may bring in at once.
     """
 
     first: int
     count: int = 1
     frame: int | None = None
+    stride: int = 1
 
 
 class UsmYield:

@@ -12,6 +12,7 @@ from usmd.core.waiters import Waiter
 from usmd.errors import InvalidArgument, NotFound, OutOfRange, UsmdError
 
 if TYPE_CHECKING:
+    from usmd.core.allocation import Allocation
     from usmd.core.events import FaultRequest
     from usmd.core.events import Faults as FaultsEvent
     from usmd.core.holds import Holds
@@ -92,8 +93,7 @@ class Faults:
                 found, pfn, plan, _ = outcome
                 if found <= FILLED:
                     hold(process, pfn, write, found != PRESENT)
-                    count = plan.count
-                    runs = ((page, pfn, 1),) if count <= 1 else self.runs(region, plan.first, plan.first + count)
+                    runs = ((page, pfn, 1),) if plan.count <= 1 else self.runs(region, *_row(plan, page))
                     outcomes.append(Allocated(request.fault_id, runs))
                 else:
                     self._one_page(StreamFault(region, request, reply_to), outcome)
@@ -120,7 +120,8 @@ class Faults:
         page = fault.first
         _, _, plan, yields = outcome
         self._bring_in(fault, page, outcome)
-        self._answer(fault, min(page, plan.first), max(page + 1, plan.first + plan.count), yields=yields)
+        first, end = _row(plan, page)
+        self._answer(fault, min(page, first), max(page + 1, end), yields=yields)
 
     def _pages(self, process: Process, fault: StreamFault) -> None:
         """Handle a fault on several pages, in order, because each may bring in the next ones."""
@@ -135,7 +136,8 @@ class Faults:
             else:
                 self._bring_in(fault, page, outcome)
             if plan.count:
-                low, high = min(low, plan.first), max(high, plan.first + plan.count)
+                first, end = _row(plan, page)
+                low, high = min(low, first), max(high, end)
             yields = yields or page_yields
         self._answer(fault, low, high, yields=yields)
 
@@ -212,3 +214,8 @@ class Faults:
         if length:
             found.append((start, start_frame, length))
         return tuple(found)
+
+
+def _row(plan: Allocation, page: int) -> tuple[int, int]:
+    """First page and end of what an answer names of a plan: all of it, or with a stride the faulting page alone."""
+    return (plan.first, plan.first + plan.count) if plan.stride == 1 else (page, page + 1)

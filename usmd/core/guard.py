@@ -71,11 +71,14 @@ class GuardedPolicies(HandOver):
         exact = type(plan) is Allocation
         if exact:  # by way of a variable, so that mypy, and thus mypyc, does not take it that the fields are ints
             first, count, frame = plan.first, plan.count, plan.frame
-            if first is fault.page and count is _ONE and frame is None:  # the usual answer, without a look at types
+            stride = plan.stride
+            if first is fault.page and count is _ONE is stride and frame is None:  # the usual answer; no look at types
                 return plan, yields
             if (
-                type(first) is type(count) is int
-                and first <= fault.page < first + count
+                type(first) is type(count) is type(stride) is int
+                and stride > 0
+                and first <= fault.page < first + count * stride
+                and (stride == 1 or (fault.page - first) % stride == 0)
                 and (frame is None or type(frame) is int)
             ):
                 return plan, yields

@@ -160,16 +160,28 @@ class Ladder:
         A plan of more than `max_fault_pages` is cut at multiples of that. The part with the faulting page comes in at
         once, the others in later events.
         """
+        limit = self._limit
+        if plan.stride != 1:
+            return clip_stride(plan, page, (0, region.page_count) if hint is None else (hint.first, hint.end), limit)
         first, end = max(plan.first, 0), min(plan.first + plan.count, region.page_count)
         if hint is not None:
             first, end = max(first, hint.first), min(end, hint.end)
-        limit = self._limit
         if end - first > limit and self._windows is not None:
             part = page // limit * limit
             part_first, part_end = max(first, part), min(end, part + limit)
             self._windows.begin(region, first, end, part_first, part_end)
             first, end = part_first, part_end
         return Allocation(first, end - first, plan.frame)
+
+
+def clip_stride(plan: Allocation, page: int, within: tuple[int, int], limit: int) -> Allocation:
+    """As `Ladder._clip` for a plan with a stride, of which at most `limit` pages come in, those around the page."""
+    stride = plan.stride
+    before = min((page - plan.first) // stride, (page - within[0]) // stride)
+    behind = min(plan.count - 1 - (page - plan.first) // stride, (within[1] - 1 - page) // stride)
+    before = min(before, max(limit - 1 - behind, (limit - 1) // 2))
+    behind = min(behind, limit - 1 - before)
+    return Allocation(page - before * stride, before + behind + 1, plan.frame, stride)
 
 
 def _hint_of(region: Region, page: int) -> HintRange | None:

@@ -125,13 +125,14 @@ class Placement:
         frames = self._state.frames
         prefer = plan.frame
         spare = self._spare_beside(region, guesses)
+        stride = plan.stride
         run: int | None = None
-        if spare > 0 and prefer is None:
+        if spare > 0 and prefer is None and stride == 1:
             run = frames.find_run(plan.count)
             prefer = None if run is None else run + page - plan.first
         filling = self._bring_in(region, page, prefer, writable=writable)
         counters, life, table = region.process.counters, self._life, region.table
-        for other in range(plan.first, plan.first + plan.count):
+        for other in range(plan.first, plan.first + plan.count * stride, stride):
             entry = table[other]
             if entry > 0:
                 continue  # also the faulting page
@@ -166,7 +167,9 @@ class Placement:
         """Place a faulting page and those beside it at once, if there are frames and all are alike; see `zero_run`."""
         count = plan.count
         self._state.ahead = max(self._state.ahead, min(count, self._most_ahead))
-        if self._spare_beside(region, count - 1) < count - 1 or not self.zero_run(region, plan.first, count):
+        if plan.stride != 1 or self._spare_beside(region, count - 1) < count - 1:
+            return False
+        if not self.zero_run(region, plan.first, count):
             return False
         self._life.run_came_along(region, plan.first, count, page)
         region.process.counters.read_ahead += count - 1

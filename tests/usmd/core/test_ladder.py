@@ -1,9 +1,24 @@
 """What a fault finds on its page; that all sources count alike is in test_one_ladder.py."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core.ladder import ABSENT, FILLED, FILLING, NO_FRAME, PRESENT, RETAKEN, SWAPPED, Ladder, count_faults
+from usmd.core.allocation import Allocation
+from usmd.core.ladder import (
+    ABSENT,
+    FILLED,
+    FILLING,
+    NO_FRAME,
+    PRESENT,
+    RETAKEN,
+    SWAPPED,
+    Ladder,
+    clip_stride,
+    count_faults,
+)
 from usmd.core.placement import Placement
 
 
@@ -62,3 +77,22 @@ def test_faults_of_a_run_are_counted_at_its_end_as_they_are_one_by_one():
     counters = region.process.counters
     assert (counters.faults, counters.minor_faults, counters.major_faults, counters.parked_faults) == (5, 3, 2, 0)
     assert (region.faults, region.major_faults) == (5, 2)
+
+
+@given(
+    st.integers(0, 300), st.integers(1, 400), st.integers(1, 400), st.integers(1, 90), st.integers(1, 40),
+    st.integers(0, 300), st.integers(0, 300),
+)  # fmt: skip
+@examples(200)
+def test_a_plan_with_a_stride_is_cut_to_the_pages_around_the_faulting_one_that_may_come_in(
+    page, before, behind, stride, limit, below, above
+):
+    plan = Allocation(page - (before - 1) * stride, before + behind - 1, 5, stride)
+    low, high = max(page - below, 0), page + 1 + above
+    cut = clip_stride(plan, page, (low, high), limit)
+    wanted = [each for each in range(plan.first, plan.first + plan.count * stride, stride) if low <= each < high]
+    found = list(range(cut.first, cut.first + cut.count * stride, stride))
+    assert page in found
+    assert set(found) <= set(wanted)
+    assert len(found) == min(len(wanted), limit)
+    assert (cut.frame, cut.stride) == (5, stride)

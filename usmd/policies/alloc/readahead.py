@@ -9,6 +9,7 @@ Leap", 2020).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -55,9 +56,9 @@ CACHE_SHARE: Final = 4
 class _Stream:
     """Faults that follow each other.
 
-    `last`: the page of the latest fault, which brought in `window` pages. `step`: 1 upwards, -1 downwards. `next`: the
-    first page behind the window. `below`: the page before `last` while the stream may still turn downwards, else -1.
-    `hits`: faults on the expected page so far, up to OPENS_AT.
+    `last`: the page of the latest fault, which brought in `window` pages. `step`: pages from one to the next, negative
+    downwards. `next`: the first page behind the window. `below`: the page before `last` while the stream may still turn
+    downwards, else -1. `hits`: faults on the expected page so far, up to OPENS_AT.
     """
 
     __slots__ = ("below", "hits", "last", "next", "step", "window")
@@ -118,7 +119,8 @@ class _Blocks:
 class Readahead(AllocPolicy):
     """A fault behind the pages that the one before it brought in brings in twice as many; any other fault, one.
 
-    The third fault in a row on neighbouring pages opens a window, upwards or downwards, which grows to `pages`.
+    The third fault in a row on neighbouring pages, or on pages that are equally far apart, opens a window, upwards or
+    downwards, which grows to `pages`.
     ACCESS=SEQUENTIAL opens it at the first fault, upwards; with ACCESS=RANDOM there is none. `hinted` is the alloc
     policy of the pages that have the hint FHP=<size>. With FHP=AUTO, or without a hint if `auto`, a fault brings in the
     aligned block around it while frames are ample. Blocks grow from fault to fault up to 2 MiB. They shrink as frames
@@ -155,6 +157,8 @@ class Readahead(AllocPolicy):
             if region is not None and not region.streams:
                 page, alone = fault.page, region.alone
                 if page - 1 not in alone and page + 1 not in alone:  # the usual case of faults in no order
+                    if stride := _stride(alone, page):
+                        return self._begin_stride(region, fault, stride)
                     alone.append(page)
                     return Allocation(page)
         return self._follow(fault, async_rq)
@@ -264,8 +268,8 @@ class Readahead(AllocPolicy):
 
         A page in the window was left out when memory was short, or evicted before it was used.
         """
-        ahead = (fault.page - stream.last) * stream.step
-        if not 0 < ahead < 2 * stream.window:
+        ahead, beside = divmod(fault.page - stream.last, stream.step)
+        if beside or not 0 < ahead < 2 * stream.window:
             return False
         frame = self.memory.frame
         return ahead < stream.window or all(
@@ -275,6 +279,8 @@ class Readahead(AllocPolicy):
     def _begin(self, region: _Region, fault: Fault, *, ordered: bool) -> Allocation:
         """Begin a stream with one page, or with a window if a hint says that the pages are used in order."""
         streams = region.streams
+        if not ordered and (stride := _stride([each.last for each in streams if not each.hits], fault.page)):
+            return self._begin_stride(region, fault, stride)
         stream = None
         if len(streams) >= STREAMS:
             stream = streams.pop(0)
@@ -292,6 +298,15 @@ class Readahead(AllocPolicy):
             stream.begin(fault.page, window, hits)
         streams.append(stream)
         return Allocation(fault.page) if window == 1 else self._plan(stream, fault)
+
+    def _begin_stride(self, region: _Region, fault: Fault, stride: int) -> Allocation:
+        """Begin a stream of faults that are so many pages apart, with a window."""
+        stream = _Stream(fault.page, self._at_most(region, FIRST_WINDOW), OPENS_AT)
+        stream.step = stride
+        stream.next = fault.page + stride * stream.window
+        region.alone.clear()
+        region.streams = [*(each for each in region.streams if each.hits), stream]
+        return self._plan(stream, fault)
 
     def _go_on(self, region: _Region, stream: _Stream, fault: Fault, *, grows: bool) -> Allocation:
         """The next window of a stream."""
@@ -314,14 +329,14 @@ class Readahead(AllocPolicy):
     @staticmethod
     def _plan(stream: _Stream, fault: Fault) -> Allocation:
         """The window of a stream, cut to the region and to the hint."""
-        page, window, hint = fault.page, stream.window, fault.hint
+        page, window, hint, stride = fault.page, stream.window, fault.hint, abs(stream.step)
         if window == 1:
             return Allocation(page)
         if stream.step > 0:
             end = fault.page_count if hint is None else min(hint.end, fault.page_count)
-            return Allocation(page, min(window, end - page))
-        first = max(page - window + 1, 0 if hint is None else hint.first)
-        return Allocation(first, page - first + 1)
+            return Allocation(page, min(window, (end - page + stride - 1) // stride), None, stride)
+        count = min(window, (page - (0 if hint is None else hint.first)) // stride + 1)
+        return Allocation(page - (count - 1) * stride, count, None, stride)
 
     def _at_most(self, region: _Region, window: int) -> int:
         """A window within the region's bound and its share of the memory."""
@@ -332,3 +347,13 @@ class Readahead(AllocPolicy):
         if len(self._regions) > REGIONS:
             del self._regions[next(iter(self._regions))]
         return region
+
+
+def _stride(faults: Sequence[int], page: int) -> int:
+    """Pages from one fault to the next, if three are so many apart, in a row or by turns with others; else 0."""
+    for turn in (1, 2):
+        if len(faults) >= 2 * turn:
+            stride = page - faults[-turn]
+            if stride == faults[-turn] - faults[-2 * turn] and abs(stride) > 1:
+                return stride
+    return 0

@@ -56,7 +56,8 @@ class Scan:
                 continue
             plan = self.fault(page, region=region, **options)
             plans.append(plan)
-            came = sorted(range(plan.first, plan.first + plan.count), key=lambda each: abs(each - page))
+            planned = range(plan.first, plan.first + plan.count * plan.stride, plan.stride)
+            came = sorted(planned, key=lambda each: abs(each - page))
             self.memory.present.update((region, each) for each in came[:most])
         return plans
 
