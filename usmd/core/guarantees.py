@@ -34,7 +34,7 @@ class Guarantees:
     which a fault finds out, until reclaim finds them short.
     """
 
-    __slots__ = ("_careful", "_page_size", "_reserve", "few", "kept", "most", "processes")
+    __slots__ = ("_careful", "_page_size", "_reserve", "changes", "few", "kept", "most", "processes")
 
     def __init__(self, settings: CoreSettings) -> None:
         self._page_size = settings.page_size
@@ -43,6 +43,8 @@ class Guarantees:
         self.processes: list[Process] = []
         self._reserve = settings.reserve
         self.kept = self.few = self._careful = 0
+        self.changes = 0
+        """Grows whenever other processes may have a guarantee than before."""
         self._count()
 
     def check(self, memory_min: int, weight: int, memory_max: int | None, process: Process | None = None) -> None:
@@ -99,6 +101,7 @@ class Guarantees:
             self._count()
 
     def _count(self) -> None:
+        self.changes += 1
         self.kept = self._reserve + sum(each.memory_min for each in self.processes)
         self.few = self._careful = max(self.kept, 1)
 

@@ -11,6 +11,7 @@ from usmd.mechanism import uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
+from usmd.server.guaranteed_faults import GuaranteedFaults
 from usmd.server.sessions import Session
 from usmd.server.touch_sampling import TouchSampling
 
@@ -18,8 +19,6 @@ MAX_PIECES: Final = 4096
 """Pieces that the regions of a client may be in."""
 MAX_ROUNDS: Final = 16
 """Reads of one client's faults before other work has its turn: a thread that was woken may fault again at once."""
-ROUNDS_BESIDE: Final = 2
-"""As MAX_ROUNDS while another client has a guarantee: its faults wait for less work, which halved their usual wait."""
 TURN_SECONDS: Final = 0.0005
 """No further read after so long: faults on pages that come from swap at once take long."""
 
@@ -32,6 +31,7 @@ class FaultReader:
         engine: Engine,
         sampling: TouchSampling,
         wakeup: Sleep,
+        guaranteed: GuaranteedFaults,
         client: ClientMemory,
         session: Session,
         pid: int,
@@ -39,7 +39,7 @@ class FaultReader:
     ) -> None:
         state = engine.core.state
         self._now = engine.now
-        self._guaranteed = state.guarantees.processes
+        self._guaranteed = guaranteed
         self._stalls = state.stalls
         self._process = state.processes[session.process_id]
         self._sampling = sampling
@@ -52,17 +52,24 @@ class FaultReader:
         self._loop = asyncio.get_running_loop()
         client.on_early = self._serve_soon
         self._loop.add_reader(client.descriptor, self.read)
+        guaranteed.add(session.process_id, client.descriptor, self)
 
     def read(self) -> None:
-        """Serve the faults that have happened, and those that happen meanwhile, for a turn of the loop."""
+        """Serve the faults that have happened, and those that happen meanwhile, for a turn of the loop.
+
+        Those of clients with a guarantee are served in between.
+        """
+        self._serve(MAX_ROUNDS)
+
+    def serve_once(self) -> None:
+        """Serve the faults that have happened."""
+        self._serve(1)
+
+    def _serve(self, most: int) -> None:
         client, session = self._client, self._session
         began = self._now()
         rounds, linger_until, turn_ends, served = 0, 0.0, began + TURN_SECONDS, 0.0
         waited, waiting = self._process.stall.waits, self._stalls.waiting
-        most = MAX_ROUNDS
-        for process in self._guaranteed:
-            if process.process_id != session.process_id:
-                most = ROUNDS_BESIDE
         while rounds < most and not self._closed:  # its faults may have ended it
             try:
                 faults = client.read()
@@ -77,10 +84,14 @@ class FaultReader:
                 client.refuse(faults)
             elif faults:
                 self._sampling.faults(session.process_id, faults)
-                linger_until = self._wakeup.faulted(self._pid, client.last_thread, len(faults))
+                if most > 1:
+                    linger_until = self._wakeup.faulted(self._pid, client.last_thread, len(faults))
             now = self._now()
             if faults:
                 served += now - began
+                if most > 1:
+                    self._guaranteed.serve(session.process_id)
+                    now = self._now()
             began = now
             if now >= turn_ends or (not faults and now >= linger_until):
                 break
@@ -115,4 +126,5 @@ class FaultReader:
     def close(self) -> None:
         """Read no more faults."""
         self._closed = True
+        self._guaranteed.remove(self._session.process_id)
         self._loop.remove_reader(self._client.descriptor)

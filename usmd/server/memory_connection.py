@@ -31,6 +31,7 @@ from usmd.server.fault_reader import FaultReader
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.few_a_turn import FewATurn
 from usmd.server.few_ready import FewReady
+from usmd.server.guaranteed_faults import GuaranteedFaults
 from usmd.server.local_stream import LocalStreams
 from usmd.server.memory_packets import MAX_DESCRIPTORS, peer_pidfd, reply_of, request_of, send_kill
 from usmd.server.session_calls import EMPTIED_SECONDS, SessionCalls
@@ -63,6 +64,7 @@ class Surroundings:
     allowance: Allowance
     sampling: TouchSampling
     streams: LocalStreams
+    guaranteed: GuaranteedFaults
     dispose: Callable[[int], None]
     ends: FewATurn = field(default_factory=lambda: FewATurn(ENDS_A_TURN))
     ready: FewReady = field(default_factory=lambda: FewReady(READ_A_TURN))
@@ -272,7 +274,7 @@ class Connection:
         around.sampling.begin(client, session.process_id, pidfd)
         around.ready.add(pidfd, lambda: self._gone(pidfd, "its client is gone"))
         self._faults = FaultReader(
-            around.engine, around.sampling, around.wakeup, client, session, self._pid, self._ended
+            around.engine, around.sampling, around.wakeup, around.guaranteed, client, session, self._pid, self._ended
         )
         return session
 

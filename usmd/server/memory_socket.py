@@ -26,6 +26,7 @@ from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.identity import bound, peer_of
 from usmd.server.listener import Listener
+from usmd.server.guaranteed_faults import GuaranteedFaults
 from usmd.server.local_stream import LocalStreams
 from usmd.server.memory_connection import Connection, Surroundings
 from usmd.server.memory_packets import refuse
@@ -77,6 +78,7 @@ class MemorySocket:
             self._allowance,
             sampling,
             LocalStreams(engine, sessions, min(in_all, MAX_CONNECTIONS)),
+            GuaranteedFaults(engine.core.state.guarantees),
             self._dispose,
         )
         memory.on_held = self._held
@@ -194,6 +196,7 @@ class MemorySocket:
         for connection in self.connections:
             connection.close(poison=True)
         self._around.ready.close()
+        self._around.guaranteed.close()
 
 
 def _refused(error: str) -> None:

@@ -10,7 +10,7 @@ from usmd.core.events import PageFault
 from usmd.core.region import Process
 from usmd.core.stalls import Stalls
 from usmd.mechanism import uffd
-from usmd.server.fault_reader import MAX_PIECES, MAX_ROUNDS, ROUNDS_BESIDE, TURN_SECONDS, FaultReader
+from usmd.server.fault_reader import MAX_PIECES, MAX_ROUNDS, TURN_SECONDS, FaultReader
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.sessions import Session
 
@@ -25,18 +25,20 @@ class World:
         self.descriptor, self._other = os.pipe()
         self.client = SimpleNamespace(read=read, last_thread=1, descriptor=self.descriptor, piece_count=1, **client)
         self.session = Session("token", 1)
-        self.guaranteed = []
+        self.between = []
+        self.guaranteed = SimpleNamespace(
+            add=lambda *_: None, remove=lambda _: None, serve=lambda beside: self.between.append(beside)
+        )
         self.stalls, self.process = Stalls(), Process(1, "app", None, None, None)
         self.stall = self.process.stall
         state = SimpleNamespace(
-            guarantees=SimpleNamespace(processes=self.guaranteed),
             stalls=self.stalls,
             processes={1: self.process},
         )
         core = SimpleNamespace(state=state)
         engine = SimpleNamespace(now=lambda: self.now, core=core)
         sampling = SimpleNamespace(faults=self._serve)
-        self.reader = FaultReader(engine, sampling, Sleep(), self.client, self.session, 1, self._fail)
+        self.reader = FaultReader(engine, sampling, Sleep(), self.guaranteed, self.client, self.session, 1, self._fail)
 
     def _serve(self, process_id, faults):
         self.batches.append(faults)
@@ -120,13 +122,21 @@ def test_a_wait_that_outlasts_the_turn_goes_on_and_later_turns_are_part_of_it():
     in_loop(test)
 
 
-@pytest.mark.parametrize(("guaranteed", "rounds"), [([], MAX_ROUNDS), ([1], MAX_ROUNDS), ([1, 2], ROUNDS_BESIDE)])
-def test_beside_a_client_with_a_guarantee_another_one_has_short_turns(guaranteed, rounds):
+def test_clients_with_a_guarantee_are_served_between_the_faults_of_another_one():
     async def test():
         world = World(lambda: [FAULT])
-        world.guaranteed += [SimpleNamespace(process_id=number) for number in guaranteed]
         world.reader.read()
-        assert len(world.batches) == rounds
+        assert world.between == [1] * MAX_ROUNDS
+        world.close()
+
+    in_loop(test)
+
+
+def test_served_between_those_of_another_client_faults_are_served_once_and_nobody_between_them():
+    async def test():
+        world = World(lambda: [FAULT])
+        world.reader.serve_once()
+        assert (len(world.batches), world.between) == (1, [])
         world.close()
 
     in_loop(test)

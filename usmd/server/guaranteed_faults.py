@@ -1,0 +1,79 @@
+"""Faults of clients with a guarantee (`memory_min`), which are served between those of another client.
+
+A client whose threads fault without pause keeps the loop busy with its userfaultfd. What a client with a guarantee may
+expect is that its own faults wait for one batch of those at most, and not for a turn of the loop. The userfaultfds of
+all such clients are in one epoll set, so that a look at them costs the same however many there are.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Final, Protocol
+
+from usmd.core.guarantees import Guarantees
+
+MOST: Final = 4
+"""Clients that are served at a look; others that are ready have their turn at the next one."""
+
+
+class Serves(Protocol):
+    """What serves the faults of a client."""
+
+    def serve_once(self) -> None:
+        """Serve those that have happened."""
+
+
+class GuaranteedFaults:
+    """The userfaultfds of all clients, of which those with a guarantee are looked at."""
+
+    def __init__(self, guarantees: Guarantees) -> None:
+        self._guarantees = guarantees
+        self._seen = guarantees.changes
+        self._all: dict[int, tuple[int, Serves]] = {}
+        """By process: its userfaultfd, and what serves it."""
+        self._set = select.epoll()
+        self._watched: dict[int, int] = {}
+        """The processes with a guarantee, by their userfaultfds, which are in the set."""
+
+    def add(self, process_id: int, descriptor: int, reader: Serves) -> None:
+        """Serve this client, whenever it has a guarantee, until `remove`."""
+        self._all[process_id] = descriptor, reader
+        self._seen = -1
+
+    def remove(self, process_id: int) -> None:
+        """Forget a client, whose userfaultfd is still open. A second call does nothing."""
+        known = self._all.pop(process_id, None)
+        if known is not None and self._watched.pop(known[0], None) is not None:
+            self._set.unregister(known[0])
+
+    def serve(self, beside: int) -> None:
+        """Serve those whose faults wait, but for process `beside`."""
+        if self._seen != self._guarantees.changes:
+            self._look()
+        watched = self._watched
+        if not watched or (len(watched) == 1 and beside in watched.values()):
+            return
+        for process_id in [watched[descriptor] for descriptor, _ in self._set.poll(0, MOST)]:
+            # A client that was served before it may have ended it.
+            if process_id != beside and (known := self._all.get(process_id)) is not None:
+                known[1].serve_once()
+
+    def _look(self) -> None:
+        """Have those in the set that have a guarantee now."""
+        self._seen = self._guarantees.changes
+        wanted = {
+            self._all[each.process_id][0]: each.process_id
+            for each in self._guarantees.processes
+            if each.process_id in self._all
+        }
+        for descriptor in self._watched.keys() - wanted.keys():
+            self._set.unregister(descriptor)
+        for descriptor in wanted.keys() - self._watched.keys():
+            self._set.register(descriptor, select.EPOLLIN)
+        self._watched = wanted
+
+    def close(self) -> None:
+        """Serve nobody any more."""
+        self._all.clear()
+        self._watched.clear()
+        self._set.close()
