@@ -24,9 +24,9 @@ from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
+from usmd.server.guaranteed_faults import GuaranteedFaults
 from usmd.server.identity import bound, peer_of
 from usmd.server.listener import Listener
-from usmd.server.guaranteed_faults import GuaranteedFaults
 from usmd.server.local_stream import LocalStreams
 from usmd.server.memory_connection import Connection, Surroundings
 from usmd.server.memory_packets import refuse

@@ -1,6 +1,7 @@
 """Which clients are served between the faults of another one. Descriptors are pipes in place of userfaultfds."""
 
 import os
+from itertools import chain
 
 import pytest
 
@@ -14,9 +15,9 @@ class World:
     """Clients 1, 2, and so on. What was served is in `served`."""
 
     def __init__(self, count):
-        self.guarantees = Guarantees(CoreSettings(
-            frames=1000, page_size=4096, low=10, high=20, deny_budget=0, deny_budget_total=0
-        ))
+        self.guarantees = Guarantees(
+            CoreSettings(frames=1000, page_size=4096, low=10, high=20, deny_budget=0, deny_budget_total=0)
+        )
         self.faults = GuaranteedFaults(self.guarantees)
         self.served = []
         self.ends = {}
@@ -141,6 +142,6 @@ def test_of_very_many_some_are_served_at_a_look_and_each_has_its_turn():
             world.fault(number)
         found = [world.serve() for _ in range(4)]
         assert [len(each) for each in found] == [MOST, MOST, MOST, 0]
-        assert sorted(sum(found, [])) == list(world.processes)
+        assert sorted(chain.from_iterable(found)) == list(world.processes)
     finally:
         world.close()
