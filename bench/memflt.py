@@ -25,7 +25,8 @@ from bench import as_program
 from bench.folios import folios_allowed
 from bench.native import PAGE, NoCompilerError, Numbers, Touch, address_of, compiled
 from tools.own_daemon import running
-from usmd.ctl.connect import Admin, admin_socket
+from usmd.ctl.address import admin_socket
+from usmd.ctl.connect import Admin
 from usmd.mechanism import uffd
 from usmd.sizes import format_size
 

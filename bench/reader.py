@@ -22,7 +22,8 @@ import numpy as np
 
 import lib_usm
 from bench.native import PAGE, RECORD, Nanoseconds, Numbers, Touch, address_of
-from usmd.ctl.connect import Admin, admin_socket
+from usmd.ctl.address import admin_socket
+from usmd.ctl.connect import Admin
 
 SEED: Final = 20
 _RECORDS: Final = PAGE // RECORD

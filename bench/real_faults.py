@@ -22,7 +22,8 @@ from bench.c_handler import CHandler
 from bench.folios import folios_allowed
 from bench.native import PAGE, Latency, Nanoseconds, NoCompilerError, Touch, address_of, compiled, on_cpus, present
 from tools.own_daemon import running
-from usmd.ctl.connect import Admin, admin_socket
+from usmd.ctl.address import admin_socket
+from usmd.ctl.connect import Admin
 from usmd.mechanism import uffd
 
 MEMORY: Final = "256MiB"

@@ -26,7 +26,8 @@ from bench.redis_server import NoRedisError, Redis, program, redis_server
 from bench.sides import usmd_for
 from usm_wire.native import WHY_NOT, library
 from usmd import BUILD
-from usmd.ctl.connect import Admin, admin_socket
+from usmd.ctl.address import admin_socket
+from usmd.ctl.connect import Admin
 from usmd.mechanism import uffd
 
 MEMORY: Final = 32 << 20

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 import lib_usm
 from bench.native import PAGE
-from usmd.ctl.connect import Admin, admin_socket
+from usmd.ctl.address import admin_socket
+from usmd.ctl.connect import Admin
 
 SEED: Final = 20
 WORDS: Final = PAGE // 8

@@ -25,7 +25,8 @@ import lib_usm
 from bench import as_program
 from tools.own_daemon import running
 from usmd.core.region import PAGE_MASK
-from usmd.ctl.connect import Admin, admin_socket
+from usmd.ctl.address import admin_socket
+from usmd.ctl.connect import Admin
 from usmd.ctl.doctor_probe import look
 from usmd.lab.loading import gather
 from usmd.lab.replay import Replay, Setup

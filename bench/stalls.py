@@ -28,7 +28,8 @@ from bench.stalls_daemon import Meter
 from lib_usm.pin import Pin
 from tools import own_daemon
 from tools.own_daemon import OwnDaemon, running
-from usmd.ctl.connect import Admin, admin_socket
+from usmd.ctl.address import admin_socket
+from usmd.ctl.connect import Admin
 from usmd.mechanism import uffd
 from usmd.sizes import parse_size
 

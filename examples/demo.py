@@ -23,7 +23,8 @@ from rich.table import Table
 import lib_usm
 from examples.word_index import Corpus, Scan, WordIndex
 from tools.own_daemon import OwnDaemon, running
-from usmd.ctl.connect import Admin, admin_socket
+from usmd.ctl.address import admin_socket
+from usmd.ctl.connect import Admin
 from usmd.sizes import format_size
 
 QUERIES: Final = 1000

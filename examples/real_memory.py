@@ -16,7 +16,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColum
 
 import lib_usm
 from tools.own_daemon import running
-from usmd.ctl.connect import Admin, admin_socket
+from usmd.ctl.address import admin_socket
+from usmd.ctl.connect import Admin
 from usmd.errors import InvalidSize
 from usmd.mechanism.uffd import probe, usable
 from usmd.sizes import format_size, parse_size

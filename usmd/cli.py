@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from usm_wire.places import runtime_folder
-from usmd import config_command, log, standard_streams
+from usmd import config_command, standard_streams
 from usmd.cli_options import (
     AdminSocketOption,
     AllocOption,
@@ -127,6 +127,8 @@ def serve(
 
 def _run(config: Config, source: Source) -> int:
     """Prepare the log and the runtime folder, serve, and return the exit code."""
+    from usmd import log  # structlog, which `--help` and `usmd config` do without
+
     standard_streams.never_block()
     log.configure(config.server.log_format, level=config.server.log_level)
     server = config.server

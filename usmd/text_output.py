@@ -12,8 +12,6 @@ import sys
 from functools import lru_cache
 from typing import Final, TextIO
 
-import msgspec
-
 ESCAPES: Final = "usmd.escapes"
 """Name of the error handler that writes missing characters in ASCII, so that no write fails for them."""
 _IN_ASCII: Final = {"…": "...", "·": ".", "µ": "u", "→": "->", "≥": ">=", "≤": "<="}
@@ -62,6 +60,8 @@ def to_json(document: object, encoding: str = "utf-8", *, indent: int = 0) -> st
     Characters that the encoding lacks, or that could control a terminal, become JSON escapes, which keep the value. A
     byte of a file's name that is not text becomes the text `\xHH`, because JSON cannot represent it.
     """
+    import msgspec  # which tables, help and complaints do without
+
     try:
         encoded = msgspec.json.encode(document)
     except UnicodeEncodeError:

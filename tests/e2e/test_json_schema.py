@@ -10,7 +10,7 @@ from tests.support.daemon import running_daemon
 from tests.support.documents import check
 from usmd import cli as usmd_cli
 from usmd.ctl.cli import main
-from usmd.ctl.schema_command import DOCUMENTS
+from usmd.ctl.schema_command import COMMANDS
 
 PAGE = 4096
 
@@ -18,7 +18,7 @@ PAGE = 4096
 @pytest.fixture
 def written(tmp_path):
     """By command, how many of its documents were checked."""
-    return dict.fromkeys(DOCUMENTS, 0)
+    return dict.fromkeys(COMMANDS, 0)
 
 
 def lines_of(process):

@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from usmd.ctl.schema_command import DOCUMENTS, schema_for
+from usmd.ctl.schema_command import COMMANDS, schema_for
 
 
 @functools.cache
@@ -21,7 +21,7 @@ def validator(command: str) -> Draft202012Validator:
 
 def command_of(arguments: Sequence[str]) -> str:
     """The command in the arguments of a call, which begin with it."""
-    return next(name for name in (" ".join(arguments[:2]), arguments[0]) if name in DOCUMENTS)
+    return next(name for name in (" ".join(arguments[:2]), arguments[0]) if name in COMMANDS)
 
 
 def check(arguments: Sequence[str], document: Any) -> None:

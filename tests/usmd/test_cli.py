@@ -37,7 +37,7 @@ def daemon(monkeypatch, tmp_path):
     def configure(log_format, level):
         fake.log_format, fake.log_level = log_format, level
 
-    monkeypatch.setattr(cli.log, "configure", configure)
+    monkeypatch.setattr("usmd.log.configure", configure)
     monkeypatch.setattr(cli.standard_streams, "never_block", lambda: None)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "120")

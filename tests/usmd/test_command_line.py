@@ -1,5 +1,8 @@
 """Help as both programs show it."""
 
+import subprocess
+import sys
+
 import pytest
 
 from usmd import cli
@@ -36,3 +39,24 @@ def test_help_flows_in_paragraphs():
     """
     assert flowing(text) == "One line.\n\nTwo lines of a paragraph."
     assert flowing(None) == ""
+
+
+IMPORTS = """
+import sys
+import usmd.ctl.cli
+print(*sys.modules)
+import usmd.cli
+print(*sys.modules)
+"""
+NOT_FOR_ALL = ("asyncio", "grpc", "matplotlib", "numpy", "structlog", "textual", "usm_wire.pb", "usmd.mechanism",
+               "usmd.policies", "usmd.server.daemon")  # fmt: skip
+NOT_FOR_ALL_OF_USMCTL = (*NOT_FOR_ALL, "importlib.metadata", "msgspec", "usmd.config", "usmd.core", "usmd.lab.replay",
+                         "usmd.lab.traces.reading", "usmd.swap")  # fmt: skip
+
+
+def test_what_only_some_commands_need_is_not_imported_at_a_start():
+    """Each import here would be waited for at every start: of `usmctl`, then of `usmd`."""
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=60, check=True)
+    usmctl, both = (set(line.split()) for line in done.stdout.splitlines())
+    assert {name for name in NOT_FOR_ALL_OF_USMCTL if name in usmctl} == set()
+    assert {name for name in NOT_FOR_ALL if name in both} == set()

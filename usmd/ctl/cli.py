@@ -18,7 +18,6 @@ from usmd.command_line import HELP_OPTIONS, Format, built
 from usmd.ctl import (
     completion,
     debug_command,
-    doctor_view,
     drain_command,
     events_view,
     explain_command,
@@ -36,6 +35,7 @@ from usmd.ctl import (
     status_view,
     top_command,
 )
+from usmd.ctl.address import ADDRESS_VARIABLE
 from usmd.ctl.as_json import plain, write_line
 from usmd.ctl.command import (
     ENDING,
@@ -48,17 +48,13 @@ from usmd.ctl.command import (
     show,
     until_interrupted,
 )
-from usmd.ctl.connect import ADDRESS_VARIABLE
 from usmd.ctl.console import make_console
-from usmd.ctl.doctor import diagnose
-from usmd.ctl.doctor_probe import look
 from usmd.ctl.options import AddressOption, FormatOption, ProcessFilter, Shared, chosen_format, sort_option
 from usmd.ctl.tables import in_order
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.event_levels import NOTICES
 from usmd.standard_streams import open_missing
 from usmd.text_output import complain, use_escapes
-from usmd.version import VERSION
 
 BAD_USAGE = 2
 _UNWRITABLE = (
@@ -81,6 +77,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from usmd.version import VERSION  # reads the metadata of packages
+
         typer.echo(f"usmctl {VERSION}")
         raise typer.Exit
 
@@ -229,6 +227,10 @@ def doctor(context: typer.Context, output: FormatOption = None) -> None:
 
     Exit code: 0 if real memory (userfaultfd) can be used, 1 if only simulated memory can.
     """
+    from usmd.ctl import doctor_view  # these import the mechanisms and the log
+    from usmd.ctl.doctor import diagnose
+    from usmd.ctl.doctor_probe import look
+
     report = diagnose(look())
     show(
         context,

@@ -8,17 +8,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 from google.protobuf.message import Message
 from rich.console import Console
 
 from usmd.command_line import Format
+from usmd.ctl.address import admin_socket
 from usmd.ctl.as_json import plain, write_document
-from usmd.ctl.connect import Admin, admin_socket
 from usmd.ctl.console import make_console
 from usmd.ctl.options import chosen_format
+
+if TYPE_CHECKING:
+    from usmd.ctl.connect import Admin
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command as Ctrl-C does: what it has received is written completely."""
@@ -31,6 +34,8 @@ FAILED = 1
 @contextmanager
 def connected(context: typer.Context, address: str | None) -> Iterator[Admin]:
     """The connection to the daemon at `address`, else at the one given before the command, else at the default."""
+    from usmd.ctl.connect import Admin  # gRPC, which help, replays and `run` do without
+
     with Admin(admin_socket(address or context.obj.address)) as admin:
         yield admin
 

@@ -6,15 +6,17 @@ Typer calls these functions with the command line typed so far; `usmctl --instal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from usmd.ctl.connect import Admin, admin_socket
+from usmd.ctl.address import admin_socket
 from usmd.ctl.targets import from_argument
 from usmd.errors import UsmdError
 from usmd.event_levels import NOTICES
-from usmd.policies import registry
+
+if TYPE_CHECKING:
+    from usmd.ctl.connect import Admin
 
 _Answer = TypeVar("_Answer")
 Offer = Callable[[str], list[str]]
@@ -25,6 +27,8 @@ def policies(kind: str) -> Offer:
     """Policies of a kind, for an option that takes several separated by commas."""
 
     def offer(incomplete: str) -> list[str]:
+        from usmd.policies import registry  # imports the core, which only this needs
+
         return in_list(registry.TABLES[kind], incomplete)
 
     return offer
@@ -45,7 +49,7 @@ kinds = one_of(NOTICES)
 
 def processes(context: typer.Context, incomplete: str) -> list[str]:
     """Names of processes, and the numbers of those without a unique name."""
-    found = [(process.process_id, process.name) for process in _ask(context, Admin.processes)]
+    found = [(process.process_id, process.name) for process in _ask(context, lambda admin: admin.processes())]
     names = [name for _, name in found]
     offered = [name if name and names.count(name) == 1 and "," not in name else str(number) for number, name in found]
     return in_list(offered, incomplete)
@@ -81,6 +85,8 @@ def in_list(names: Iterable[str], incomplete: str) -> list[str]:
 def _ask(context: typer.Context, question: Callable[[Admin], Sequence[_Answer]]) -> Sequence[_Answer]:
     """Ask the daemon of the command line; without an answer, empty."""
     address = context.params.get("address") or (context.parent and context.parent.params.get("address"))
+    from usmd.ctl.connect import Admin
+
     try:
         with Admin(admin_socket(from_argument(address) if isinstance(address, str) else None)) as admin:
             return question(admin)

@@ -15,17 +15,13 @@ from typing import Generic, Protocol, Self, TypeVar, cast
 from urllib.parse import quote
 
 import grpc
-from grpc_status import rpc_status
 
 from usm_wire.pb.usm.v1 import admin_pb2, admin_pb2_grpc
-from usm_wire.places import runtime_folder
 from usmd.ctl import off_main
 from usmd.ctl.off_main import Messages
 from usmd.ctl.targets import LAST_ORDER, Address, Place, find_process, from_argument, in_order, parse_process
 from usmd.errors import UsmdError
-from usmd.runtime_paths import ADMIN_SOCKET_NAME, check_folder, parse_address
 
-ADDRESS_VARIABLE = "USM_ADMIN_ADDRESS"
 ANSWER_SECONDS = (
     10.0  # an inspection takes milliseconds; a daemon that takes longer is stuck, and the operator must know
 )
@@ -44,19 +40,6 @@ class _Page(Protocol):
 
 
 _PageT = TypeVar("_PageT", bound=_Page)
-
-
-def admin_socket(address: str | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The socket to use: `address`, else $USM_ADMIN_ADDRESS, else the default of this user's daemon.
-
-    Raises ConfigError for an address that is not `unix:PATH`, and if another user owns the default folder.
-    """
-    text = address or environ.get(ADDRESS_VARIABLE, "")
-    if text:
-        return parse_address(text, identity=False)
-    folder = runtime_folder(environ)
-    check_folder(folder, f"name the socket of a daemon that you trust with --address or ${ADDRESS_VARIABLE}")
-    return folder / ADMIN_SOCKET_NAME
 
 
 _Item_co = TypeVar("_Item_co", covariant=True)
@@ -298,6 +281,8 @@ def _region_offset(place: Place) -> admin_pb2.RegionOffset:
 
 def _status_message(call: grpc.Call) -> str:
     """The message of the google.rpc.Status that usmd sends with its errors; empty if there is none."""
+    from grpc_status import rpc_status
+
     try:
         status = rpc_status.from_call(call)
     except ValueError:  # the trailer contradicts the call, so it is not usmd's

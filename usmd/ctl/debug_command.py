@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypedDict
 
-import msgspec
 import typer
 from rich.console import Console
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.as_json import plain
 from usmd.ctl.command import FAILED, connected, show
 from usmd.ctl.options import AddressOption, FormatOption
@@ -17,6 +15,7 @@ from usmd.errors import EventLogError
 from usmd.text_output import printable
 
 if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
     from usmd.lab.event_replay import Replayed
 
 REPLAY_EPILOG: Final = (
@@ -90,6 +89,8 @@ def replay_events(
     Exit code: 0 if all is the same, 1 if something differs, an invariant does not hold at the end, or the file is not
     an event log.
     """
+    import msgspec
+
     from usmd.lab.event_replay import Replay  # imports policies and the core, which other commands do not need
 
     try:

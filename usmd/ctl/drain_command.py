@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.as_json import plain
 from usmd.ctl.command import FAILED, connected, show
 from usmd.ctl.console import make_console
@@ -18,6 +17,9 @@ from usmd.ctl.tables import show_table
 from usmd.errors import InvalidArgument
 from usmd.sizes import format_size
 from usmd.text_output import complain, encoding_of, printable
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
 
 EPILOG = """Examples:
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.text_output import printable
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
 
 _BAD = ("error", "failed", "killed", "loss", "poisoned", "blocked", "replaced")
 

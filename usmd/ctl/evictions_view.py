@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.tables import PROSE, Column, show_list
 from usmd.text_output import printable
 
-COLUMNS: Final = [
-    Column[admin_pb2.EvictedPage](
-        ">AGO", lambda it: f"{it.eviction.seconds_ago:,.3f} s", lambda it: it.eviction.seconds_ago
-    ),
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
+
+COLUMNS: Final[list[Column[admin_pb2.EvictedPage]]] = [
+    Column(">AGO", lambda it: f"{it.eviction.seconds_ago:,.3f} s", lambda it: it.eviction.seconds_ago),
     Column("REGION", lambda it: f"{it.region_id} {_region(it)}".rstrip(), None, 2),
     Column(">PAGE", lambda it: f"{it.page:,}", lambda it: it.page),
     Column(">ADDRESS", lambda it: f"{it.address:#x}" if it.address else "-", lambda it: it.address, 3),

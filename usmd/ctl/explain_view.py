@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.hints_view import unheeded
 from usmd.ctl.tables import page_range
 from usmd.text_output import printable
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
 
 _STATES = {
     "ABSENT": "it was never touched, or holds only zeros; the next touch gets a page of zeros, a minor fault",

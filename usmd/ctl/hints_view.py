@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.text import Text
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.tables import Column, page_range, show_list, show_table
 from usmd.text_output import printable
 
-COLUMNS: Final = [
-    Column[admin_pb2.HintRange](">HINT", lambda it: str(it.hint_id), lambda it: it.hint_id),
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
+
+COLUMNS: Final[list[Column[admin_pb2.HintRange]]] = [
+    Column(">HINT", lambda it: str(it.hint_id), lambda it: it.hint_id),
     Column("PROCESS", lambda it: f"{it.process_id} {printable(it.process_name)}", None, 1),
     Column("REGION", lambda it: f"{it.region_id} {printable(it.region_name)}".rstrip()),
     Column(">PAGES", page_range, lambda it: it.page_count),

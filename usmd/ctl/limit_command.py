@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 from rich.console import Console
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl import completion
 from usmd.ctl.as_json import plain
 from usmd.ctl.command import connected, show
@@ -17,6 +16,9 @@ from usmd.ctl.tables import show_table
 from usmd.errors import InvalidArgument
 from usmd.sizes import format_size
 from usmd.text_output import printable
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
 
 EPILOG = """Examples:
 
@@ -71,6 +73,8 @@ def _request(pairs: Sequence[str]) -> admin_pb2.SetLimitsRequest:
     """The limits of `KEY=VALUE` words; raises InvalidArgument."""
     if not pairs:
         raise InvalidArgument(f"no limit is given; give at least one of {', '.join(f'{key}=VALUE' for key in KEYS)}")
+    from usm_wire.pb.usm.v1 import admin_pb2
+
     request = admin_pb2.SetLimitsRequest()
     for pair in pairs:
         name, equals, value = pair.partition("=")

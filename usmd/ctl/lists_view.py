@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.tables import Column, pages_column, show_list
 from usmd.sizes import format_size
 from usmd.text_output import printable
 
-Process = admin_pb2.Process
-Region = admin_pb2.RegionInfo
-Device = admin_pb2.SwapDevice
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1.admin_pb2 import Process
+    from usm_wire.pb.usm.v1.admin_pb2 import RegionInfo as Region
+    from usm_wire.pb.usm.v1.admin_pb2 import SwapDevice as Device
 
 
 def process_columns(
@@ -25,10 +26,10 @@ def process_columns(
     `budgets` adds MAX, `guarantees` MIN, `weights` WEIGHT, `swap_budgets` OF SWAP_MAX, `frozen` FROZEN.
     """
     least: Column[Process] = pages_column(">MIN", lambda it: it.memory_min_pages, page_size, 2)
-    weight = Column[Process](">WEIGHT", lambda it: str(it.memory_weight), lambda it: it.memory_weight, 2)
+    weight: Column[Process] = Column(">WEIGHT", lambda it: str(it.memory_weight), lambda it: it.memory_weight, 2)
     most: Column[Process] = pages_column(">MAX", lambda it: it.memory_max_pages, page_size, 2)
-    most_swap = Column[Process](">OF SWAP_MAX", _of_swap_max, lambda it: it.swap_max_used_pages, 2)
-    waits = Column[Process](">FROZEN", _frozen, lambda it: it.frozen_seconds)
+    most_swap: Column[Process] = Column(">OF SWAP_MAX", _of_swap_max, lambda it: it.swap_max_used_pages, 2)
+    waits: Column[Process] = Column(">FROZEN", _frozen, lambda it: it.frozen_seconds)
     return [
         Column(">ID", lambda it: str(it.process_id), lambda it: it.process_id),
         Column("NAME", lambda it: printable(it.name)),
@@ -54,7 +55,7 @@ def process_columns(
 
 def region_columns(page_size: int = 0, *, of_one: bool = False) -> list[Column[Region]]:
     """Columns of regions, without PROC if all are `of_one` process."""
-    process = Column[Region](">PROC", lambda it: str(it.process_id), lambda it: it.process_id, 1)
+    process: Column[Region] = Column(">PROC", lambda it: str(it.process_id), lambda it: it.process_id, 1)
     return [
         Column(">ID", lambda it: str(it.region_id), lambda it: it.region_id),
         Column("NAME", lambda it: printable(it.name) or "-"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console, Group
@@ -14,9 +14,11 @@ from usmd.command_line import Format
 from usmd.ctl import memory_map
 from usmd.ctl.as_json import plain, write_document, write_line
 from usmd.ctl.command import connected, until_interrupted
-from usmd.ctl.connect import Admin
 from usmd.ctl.console import can_redraw, make_console
 from usmd.ctl.options import AddressOption, FormatOption, chosen_format
+
+if TYPE_CHECKING:
+    from usmd.ctl.connect import Admin
 
 EPILOG = "Example: usmctl map --by owner --watch"
 

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from string import ascii_letters
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.text import Text
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.console import has_blocks, is_coloured, is_piped
 from usmd.sizes import format_size
 from usmd.text_output import printable
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
 
 MAX_CELLS = 65_536
 PIPE_COLUMNS = 64

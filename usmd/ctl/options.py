@@ -11,7 +11,7 @@ import typer.models
 
 from usmd.command_line import Format
 from usmd.ctl import completion
-from usmd.ctl.connect import ADDRESS_VARIABLE
+from usmd.ctl.address import ADDRESS_VARIABLE
 from usmd.ctl.tables import Column
 
 

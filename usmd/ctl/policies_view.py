@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.text import Text
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.status_view import format_duration
 from usmd.ctl.tables import PROSE, Column, show_list, show_table
 from usmd.text_output import printable
 
-COLUMNS: Final = [
-    Column[admin_pb2.Policy]("KIND", lambda it: printable(it.kind)),
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
+
+COLUMNS: Final[list[Column[admin_pb2.Policy]]] = [
+    Column("KIND", lambda it: printable(it.kind)),
     Column("NAME", lambda it: printable(it.name)),
     Column("DEFAULT", lambda it: "yes" if it.is_default else "-", None, 1),
     Column("PROCESSES", lambda it: ", ".join(map(str, it.process_ids)) or "-", None, 2),

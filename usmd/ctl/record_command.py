@@ -10,22 +10,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, repeat
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 from rich.console import Console
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.command_line import Format
 from usmd.ctl import completion, record_view
 from usmd.ctl.as_json import write_document
 from usmd.ctl.command import ENDING, connected, ended_by
-from usmd.ctl.connect import Stream
 from usmd.ctl.options import AddressOption, FormatOption, chosen_format
 from usmd.ctl.record_view import Summary
 from usmd.errors import InvalidArgument
-from usmd.lab.traces.recording import Recorder
-from usmd.lab.traces.records import Header
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
+    from usmd.ctl.connect import Stream
+    from usmd.lab.traces.recording import Recorder
 
 EPILOG = """Examples:
 
@@ -131,6 +132,9 @@ def _file(out: str, *, force: bool) -> BinaryIO:
 
 
 def _opened(out: str, header: admin_pb2.RecordingHeader, *, force: bool) -> Recorder:
+    from usmd.lab.traces.recording import Recorder
+    from usmd.lab.traces.records import Header
+
     try:
         file = _file(out, force=force)
     except OSError as error:

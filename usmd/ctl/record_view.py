@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.sizes import format_size
 from usmd.text_output import printable
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
 
 RECORD_BYTES = 17
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import typer
 from rich.console import Console
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.command import connected, show
 from usmd.ctl.options import AddressOption, FormatOption
 from usmd.ctl.tables import PROSE, Cell, show_table
 from usmd.text_output import printable
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
 
 EPILOG = """Examples:
 

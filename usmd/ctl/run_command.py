@@ -15,9 +15,6 @@ from typing import Annotated, Final
 import typer
 
 from usm_wire.native import WHY_NOT, library
-from usmd.core.hints import parse_hint
-from usmd.core.mapping import check_name
-from usmd.ctl.connect import AdminError
 from usmd.errors import InvalidArgument
 from usmd.runtime_paths import parse_address
 from usmd.sizes import format_size, parse_size
@@ -76,6 +73,9 @@ def variables(
     fork: Fork,
 ) -> dict[str, str]:
     """What libusm is to read. Raises InvalidArgument, InvalidSize, InvalidHint or ConfigError."""
+    from usmd.core.hints import parse_hint  # the core, which other commands do not need
+    from usmd.core.mapping import check_name
+
     found = {"USM_RUN": "1", "USM_MIN_SIZE": str(_size(min_size, "--min-size"))}
     if socket is not None:
         found["USM_ADDRESS"] = f"unix:{parse_address(socket)}"
@@ -110,6 +110,8 @@ def preloaded(libraries: list[Path], environ: Mapping[str, str]) -> str:
     """LD_PRELOAD with these libraries before those that are there. Raises AdminError if it cannot name one."""
     for path in libraries:
         if any(each in str(path) for each in " :\t\n"):
+            from usmd.ctl.connect import AdminError
+
             raise AdminError(f"LD_PRELOAD cannot name {str(path)!r}: blanks and colons separate its entries")
     return ":".join([*map(str, libraries), *filter(None, [environ.get("LD_PRELOAD")])])
 
@@ -182,6 +184,8 @@ def run(
             complain("usmctl", f"there is no {JEMALLOC}: memory of glibc's malloc is not usmd's; install jemalloc")
         environ["LD_PRELOAD"] = preloaded([each for each in (found, jemalloc) if each], environ)
     elif require:
+        from usmd.ctl.connect import AdminError
+
         raise AdminError(WHY_NOT)
     else:
         complain("usmctl", f"{WHY_NOT}; {program[0]} runs without usmd")

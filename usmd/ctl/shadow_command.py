@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.live import Live
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.command_line import Format
 from usmd.ctl import completion, shadow_view
 from usmd.ctl.as_json import plain, write_line
 from usmd.ctl.command import connected, until_interrupted
-from usmd.ctl.connect import Stream
 from usmd.ctl.console import can_redraw, make_console
 from usmd.ctl.options import AddressOption, FormatOption, ProcessArgument, chosen_format, listed
 from usmd.ctl.targets import absolute_files
 from usmd.errors import InvalidArgument, InvalidSize
-from usmd.policies.registry import several
 from usmd.sizes import parse_frames
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
+    from usmd.ctl.connect import Stream
 
 EPILOG = """Examples:
 
@@ -79,6 +80,9 @@ def shadow(
     force, and not the touches of pages in memory. So their numbers do not show how they would do.
     """
     as_json = chosen_format(context, output) is Format.JSON
+    from usm_wire.pb.usm.v1 import admin_pb2
+    from usmd.policies.registry import several
+
     policies = [absolute_files(each) for each in several(listed(evict))]
     if not policies:
         raise InvalidArgument(f"--evict {listed(evict)!r} names no policy; `usmctl policies` lists them")

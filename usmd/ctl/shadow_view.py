@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console, Group
 from rich.text import Text
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.record_view import are_sampled, others_seen
 from usmd.ctl.status_view import format_duration
 from usmd.ctl.tables import Cell, fitted
 from usmd.text_output import printable
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
 
 ITSELF = "the process itself"
 TITLES = ("POLICY", ">ACCESSES", ">MISSES", ">MISS RATIO", ">LAST", ">VS LIVE", ">µs/ACCESS")

@@ -6,17 +6,20 @@ Counters are grouped by words in their names, so that a counter unknown to this 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.console import is_piped
 from usmd.ctl.memory_map import CLEAN, DIRTY, EVICTING, FILLING, FREE, State, state_glyph
 from usmd.sizes import format_size
 from usmd.text_output import printable
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
 
 MAX_BAR = 72
 COUNTER_GROUPS = (

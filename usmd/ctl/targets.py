@@ -6,10 +6,13 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.errors import InvalidArgument, InvalidSize, NotFound
 from usmd.sizes import parse_size
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
 
 MAX_NUMBER = (1 << 64) - 1
 LAST_ORDER = 99_999

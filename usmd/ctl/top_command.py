@@ -5,23 +5,24 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from usmd.command_line import Format
+from usmd.ctl.address import admin_socket
 from usmd.ctl.as_json import plain, write_document
 from usmd.ctl.command import FAILED
-from usmd.ctl.connect import admin_socket
 from usmd.ctl.console import can_redraw, make_console
 from usmd.ctl.options import AddressOption, FormatOption, chosen_format, sort_option
 from usmd.ctl.status_view import MAX_BAR
 from usmd.ctl.tables import in_order, show_list
-from usmd.ctl.top import overview
 from usmd.ctl.top.columns import BUSIEST, COLUMNS
-from usmd.ctl.top.rates import Row, matches, rates_of, rows_of
-from usmd.ctl.top.reading import LEAST_INTERVAL, MOST_INTERVAL, AdminSource, Reading, Wanted
+from usmd.ctl.top.rates import LEAST_INTERVAL, MOST_INTERVAL, Row, matches, rates_of, rows_of
+
+if TYPE_CHECKING:
+    from usmd.ctl.top.reading import AdminSource, Reading
 
 EPILOG = """Examples:
 
@@ -59,6 +60,8 @@ def top(
 
     In a pipe, with --format json, or where no live screen is possible, what it shows is printed once, as with --once.
     """
+    from usmd.ctl.top.reading import AdminSource, Wanted
+
     in_order(COLUMNS, [], sort)
     source = AdminSource(admin_socket(address or context.obj.address))
     try:
@@ -107,6 +110,8 @@ def _document(reading: Reading, before: Reading, rows: list[Row]) -> dict[str, o
 
 
 def _print(console: Console, reading: Reading, before: Reading, rows: list[Row]) -> None:
+    from usmd.ctl.top import overview
+
     width = min(console.width, MAX_BAR)
     console.print(overview.heading(reading, [], width))
     console.print(overview.meters(console, reading, rates_of(reading, before), width))

@@ -1,6 +1,5 @@
 import os
 import socket
-from pathlib import Path
 
 import grpc
 import pytest
@@ -9,28 +8,15 @@ from google.rpc import status_pb2
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usm_wire.pb.usm.v1 import admin_pb2_grpc
 from usmd.ctl import connect
-from usmd.ctl.connect import Admin, AdminError, admin_socket
+from usmd.ctl.connect import Admin, AdminError
 from usmd.ctl.targets import Address, Place
-from usmd.errors import ConfigError, InvalidArgument, NotFound
+from usmd.errors import InvalidArgument, NotFound
 
 
 @pytest.fixture
 def admin(daemon):
     with Admin(daemon.path) as connected:
         yield connected
-
-
-def test_the_address_given_comes_before_the_variable_and_the_variable_before_the_default():
-    environ = {"USM_ADMIN_ADDRESS": "unix:/variable.sock", "XDG_RUNTIME_DIR": "/run/user/7"}
-    assert admin_socket("unix:/given.sock", environ) == Path("/given.sock")
-    assert admin_socket(None, environ) == Path("/variable.sock")
-    assert admin_socket(None, {**environ, "USM_ADMIN_ADDRESS": ""}) == Path("/run/user/7/usmd/admin.sock")
-
-
-@pytest.mark.parametrize("address", ["localhost:50051", "unix:relative.sock", "unix:/" + "x" * 200])
-def test_an_address_that_is_no_unix_path_is_bad_usage(address):
-    with pytest.raises(ConfigError, match="allow"):
-        admin_socket(address, {})
 
 
 def test_lists_of_several_pages_are_joined(daemon, admin):
@@ -184,9 +170,3 @@ def test_an_error_that_does_not_come_from_usmd_itself_is_told_as_far_as_it_goes(
             admin.status()
         with pytest.raises(AdminError, match=r"^usmd at unix:.*strange\.sock answered INTERNAL$"):
             admin.policies()
-
-
-def test_a_default_place_that_another_user_may_have_made_is_refused(tmp_path):
-    (tmp_path / "usmd").symlink_to(tmp_path)
-    with pytest.raises(ConfigError, match=r"symbolic link.*--address"):
-        admin_socket(None, {"XDG_RUNTIME_DIR": str(tmp_path)})

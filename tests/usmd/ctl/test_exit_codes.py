@@ -49,7 +49,7 @@ def file(folder, text):
 
 
 def interrupted(monkeypatch):
-    monkeypatch.setattr(cli, "look", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("usmd.ctl.doctor_probe.look", lambda: signal.raise_signal(signal.SIGINT))
     return cli.main(["doctor"])
 
 
@@ -58,9 +58,9 @@ def examined(monkeypatch, reason):
         pass
 
     Report.reason = reason
-    monkeypatch.setattr(cli, "look", lambda: None)
-    monkeypatch.setattr(cli, "diagnose", lambda _: Report)
-    monkeypatch.setattr(cli.doctor_view, "show_report", lambda *_: None)
+    monkeypatch.setattr("usmd.ctl.doctor_probe.look", lambda: None)
+    monkeypatch.setattr("usmd.ctl.doctor.diagnose", lambda _: Report)
+    monkeypatch.setattr("usmd.ctl.doctor_view.show_report", lambda *_: None)
     return cli.main(["doctor"])
 
 

@@ -7,7 +7,7 @@ from jsonschema import Draft202012Validator
 
 from usmd import cli as usmd_cli
 from usmd.ctl import cli
-from usmd.ctl.schema_command import DOCUMENTS
+from usmd.ctl.schema_command import COMMANDS
 
 
 def commands(command, name=()):
@@ -19,10 +19,10 @@ def commands(command, name=()):
 
 
 def test_every_command_with_a_format_has_a_schema():
-    assert sorted(DOCUMENTS) == sorted([*commands(cli.program), *commands(usmd_cli.program)])
+    assert sorted(COMMANDS) == sorted([*commands(cli.program), *commands(usmd_cli.program)])
 
 
-@pytest.mark.parametrize("command", DOCUMENTS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_schema_of_a_command_is_valid_and_says_whose_it_is(command, capsys):
     assert cli.main(["schema", *command.split()]) == 0
     schema = json.loads(capsys.readouterr().out)

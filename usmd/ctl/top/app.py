@@ -25,8 +25,8 @@ from usmd.ctl.tables import in_order
 from usmd.ctl.top import overview
 from usmd.ctl.top.columns import BUSIEST, COLUMNS
 from usmd.ctl.top.process_list import ProcessList
-from usmd.ctl.top.rates import Row, matches, rates_of, rows_of
-from usmd.ctl.top.reading import LEAST_INTERVAL, MOST_INTERVAL, Reading, Source, Wanted
+from usmd.ctl.top.rates import LEAST_INTERVAL, MOST_INTERVAL, Row, matches, rates_of, rows_of
+from usmd.ctl.top.reading import Reading, Source, Wanted
 from usmd.ctl.top.screens import HelpScreen, ProcessScreen
 from usmd.text_output import printable
 

@@ -8,21 +8,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from string import ascii_letters
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.console import has_blocks
 from usmd.ctl.memory_map import FREE, STATES, By, State, draw_cells, owner_letters, owner_style, state_glyph
 from usmd.ctl.status_view import draw_bar, format_duration, memory_parts
 from usmd.ctl.top.columns import UNKNOWN, brief_rate, brief_size
 from usmd.ctl.top.rates import Rates
-from usmd.ctl.top.reading import Reading
 from usmd.sizes import format_size
 from usmd.text_output import printable
+
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
+    from usmd.ctl.top.reading import Reading
 
 LABEL: Final = 9
 """Characters of the labels at the left."""

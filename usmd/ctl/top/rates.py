@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from usm_wire.pb.usm.v1 import admin_pb2
-from usmd.ctl.top.reading import Reading
+if TYPE_CHECKING:
+    from usm_wire.pb.usm.v1 import admin_pb2
+    from usmd.ctl.top.reading import Reading
+
+LEAST_INTERVAL: Final = 0.1
+"""Seconds between two readings, at least."""
+MOST_INTERVAL: Final = 3600.0
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,6 @@ from typing import Protocol
 from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.connect import Admin, AdminError
 
-LEAST_INTERVAL = 0.1
-"""Seconds between two readings, at least."""
-MOST_INTERVAL = 3600.0
 EVICTIONS = 50
 """Evictions that are read of a process."""
 

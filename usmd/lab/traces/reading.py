@@ -11,6 +11,7 @@ from usmd.lab.traces.columns import check_overrides
 from usmd.lab.traces.context import Context
 from usmd.lab.traces.csv_table import read_csv
 from usmd.lab.traces.detecting import detect
+from usmd.lab.traces.formats import AUTO, FORMATS
 from usmd.lab.traces.lackey import read_lackey
 from usmd.lab.traces.oracle_general import read_oracle_general
 from usmd.lab.traces.perf import read_perf
@@ -21,7 +22,7 @@ from usmd.lab.traces.text import read_text
 from usmd.lab.traces.time_units import UNITS
 from usmd.lab.traces.trace import Batch
 
-FORMATS: dict[str, Callable[[Iterable[bytes], Context], Iterator[Batch]]] = {
+READERS: dict[str, Callable[[Iterable[bytes], Context], Iterator[Batch]]] = {
     "csv": read_csv,
     "lackey": read_lackey,
     "oracle_general": read_oracle_general,
@@ -30,8 +31,6 @@ FORMATS: dict[str, Callable[[Iterable[bytes], Context], Iterator[Batch]]] = {
     "usm": read_recording,
 }
 """Readers by the name of their format."""
-
-AUTO = "auto"
 
 _ADVICE = {"perf": "record addresses of data with perf record -d, and let perf script print them with -F +addr"}
 """Advice if a trace has no access, by format."""
@@ -57,7 +56,7 @@ class OpenTrace:
         self._source = source
         self._context = context
         self._closed = False
-        self._batches = FORMATS[format](source.chunks(), context)
+        self._batches = READERS[format](source.chunks(), context)
 
     @property
     def size(self) -> int | None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from usmd.errors import TraceError
+from usmd.lab.traces.formats import FORMATS
 from usmd.lab.traces.oracle_general import RECORD
-from usmd.lab.traces.reading import FORMATS, open_trace
+from usmd.lab.traces.reading import open_trace
 from usmd.lab.traces.recording import Recorder
 from usmd.lab.traces.records import Header
 from usmd.lab.traces.trace import BATCH_LIMIT
