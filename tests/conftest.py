@@ -24,10 +24,16 @@ def pytest_configure(config):
     first_run.compile_tests(config)
 
 
-def pytest_collection_finish():
-    """Exempt all imported objects from garbage collection, which tests call often."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Search for garbage once, when the tests are collected; what there is then stays, and is exempt from then on."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()  # tests collect garbage often
+        gc.enable()
 
 
 def pytest_runtest_teardown():
