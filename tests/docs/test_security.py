@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.hostile import bounds, test_many
 from usm_wire import local_stream
 from usmd.config import MemoryConfig, PolicyRules, ServerConfig
 from usmd.core.placement import MAX_GUESSES
@@ -16,15 +17,31 @@ from usmd.server.client_service import REQUEST_LIMITS
 from usmd.server.daemon import TICK_SECONDS
 from usmd.server.grpc_server import SERVER_OPTIONS
 from usmd.server.rpc import MAX_REQUEST_BYTES
-from usmd.server.sessions import MAX_STREAMS
+from usmd.server.sessions import MAX_STREAMS, MAX_UNREAD_LOADS
 from usmd.server.transfers import MAX_TRANSFER_BYTES
 from usmd.sizes import format_size
 
 TEXT = " ".join((Path(__file__).parents[2] / "docs" / "security.md").read_text().split())
 LIMITS = TEXT.partition("## Limits")[2].partition("**Descriptors.**")[0]
+HOSTILE = Path(__file__).parents[1] / "hostile"
 MIB = 1 << 20
 MEASURED = "under 256 MiB (226 at most in 24 waves, each as the one before had been disconnected)"
 """What tests/hostile/test_strangers.py holds, and what was measured."""
+TRIED = {
+    "noise": ("Random bytes, HTTP/1 requests, HTTP/2 frames and messages, on every socket", "test_fuzz.py"),
+    "messages": ("128 messages of 3.9 MiB, none of them complete", "test_strangers.py"),
+    "headers": ("Headers without end", "test_strangers.py"),
+    "connections": ("More connections than there are descriptors", "test_strangers.py"),
+    "streams": (f"{test_many.STREAMS:,} streams, each opened and cancelled", "test_many.py"),
+    "unread": ("Calls, watches, requests for memory and scrapes, of which no answer is read", "test_many.py"),
+    "regions": (f"{test_many.REGIONS:,} regions", "test_many.py"),
+    "killed": (
+        f"{test_many.CLIENTS} clients, of which half are killed while the others read their memory",
+        "test_many.py",
+    ),
+    "clocks": ("Clocks that jump", "test_surroundings.py"),
+}
+"""Rows about hostile tests, by the name of their bound."""
 
 
 def default(config, name):
@@ -65,6 +82,7 @@ def phrases():
         f"{MAX_REQUEST_BYTES >> 10} KiB of any other request,",
         f"{local_stream.MAX_REQUEST_BYTES >> 10} KiB on a fault stream of the memory socket |",
         f"| A Load or Store | {MAX_TRANSFER_BYTES // MIB} MiB, or one page if that is more |",
+        f"does not read | {MAX_UNREAD_LOADS} | further calls wait |",
         f"| {fault_stream.MAX_BATCH_FAULTS:,} faults; {pages} pages.",
         f"A message is handled {fault_stream.PART_PAGES} pages at a stretch,",
         f"at most {MAX_GUESSES:,} pages come along with a batch (FHP).",
@@ -111,3 +129,14 @@ def test_numbers_that_are_words_and_those_of_the_other_parts_are_of_the_code():
     ]
     assert [phrase for phrase in told if phrase not in TEXT] == []
     assert default(PolicyRules, "call_timeout") == 10
+
+
+def test_the_bounds_of_hostile_tests_are_those_that_the_tests_hold():
+    rows = TEXT.partition("**What is tried.**")[2].partition("## Files")[0]
+    wanted = {name: f"| {words} | {bounds.GROWTH[name]} MiB | `{file}` |" for name, (words, file) in TRIED.items()}
+    assert [row for row in wanted.values() if row not in rows] == []
+    assert rows.count("MiB |") == len(wanted)
+    assert f"({bounds.GROWTH['standard streams']} MiB)" in rows
+    assert set(bounds.GROWTH) - set(TRIED) == {"standard streams"}
+    for name, (_, file) in TRIED.items():
+        assert f'GROWTH["{name}"]' in (HOSTILE / file).read_text(), name

@@ -1,4 +1,4 @@
-"""Random use of the four sockets of a daemon: valid messages, nearly valid ones, and noise, determined by a seed.
+"""Random use of all sockets of a daemon: valid messages, nearly valid ones, and noise, determined by a seed.
 
 Each call must return an answer, or an error with a cause. Else it raises an AssertionError that names the call.
 """
@@ -12,10 +12,12 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import grpc
 from google.protobuf.message import Message
 
+from tests.support import noise
 from tests.support.daemon import RunningDaemon
 from tests.support.grammar import Grammar, Value, path
 from tests.support.raw_client import SECONDS, TOKEN_KEY, RawClient, open_channel
@@ -30,12 +32,18 @@ MAX_KEPT: Final = 12
 _CLIENT: Final = client_pb2.DESCRIPTOR.services_by_name["ClientService"].methods
 _ADMIN: Final = [each for each in admin_pb2.DESCRIPTOR.services_by_name["AdminService"].methods if each.name != "Drain"]
 _SCRATCH_PAGES: Final = 16
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_FRAME: Final = b"\0\0\4\3\0\0\0\0\1\0\0\0\1"
 _SPECIFICATIONS: Final = (
     "lru", "s3_fifo", "arc", "hint_aware(fallback=arc)", "flexible_huge_pages(pages=8)", "refuse", "kill_largest",
     "trim", "swap_back", "first_fit", "async_aware", "none", "nope", "lru(", "lru(x=1)", "/etc/passwd.py:X", "a" * 5000,
 )  # fmt: skip
+
+
+def scraped(daemon: RunningDaemon) -> list[str | tuple[str, int]]:
+    """The places of metrics: a path, and host and port where there is one."""
+    return [
+        place.removeprefix("unix:") if place.startswith("unix:") else (urlsplit(place).hostname, urlsplit(place).port)
+        for place in daemon.wait_for("ready")["metrics"].split(", ")
+    ]
 
 
 class Fuzz:
@@ -49,6 +57,8 @@ class Fuzz:
         """Number of calls by status."""
         self._sessions: list[RawClient] = []
         self._tokens: list[Value] = [""]
+        self._begun: list[str] = []
+        """The tokens of all sessions that ever began."""
         self._regions: dict[str | None, list[Value]] = {}
         """Session token → regions."""
         self._current: str | None = None
@@ -59,11 +69,12 @@ class Fuzz:
         self._calls: list[Any] = []
         self._clients = open_channel(daemon.address)
         self._operators = open_channel(daemon.admin_address)
+        self._scraped = scraped(daemon)
         self._scratch = map_memory(_SCRATCH_PAGES * PAGE)
         self._actions: list[tuple[int, Callable[[], None]]] = [
             (9, self._attach), (2, self._detach), (30, self._client_call), (6, self._client_noise), (8, self._map),
-            (12, self._stream), (8, self._admin_call), (2, self._admin_noise), (4, self._stranger), (3, self._identity),
-            (12, self._memory), (3, self._close_something),
+            (12, self._stream), (8, self._admin_call), (2, self._admin_noise), (8, self._stranger), (3, self._identity),
+            (12, self._memory), (6, self._metrics), (3, self._close_something),
         ]  # fmt: skip
 
     def _known(self, field: str) -> list[Value]:
@@ -122,11 +133,15 @@ class Fuzz:
             lambda: RawClient(self._daemon.address, self._source.choice(("app", "", "é" * 30))), "Attach"
         )
         if session is not None:
-            self._tokens = [*self._tokens, session.token][-MAX_KEPT:]
+            self._begin(session.token)
             self._processes = [*self._processes, session.attached.process_id][-MAX_KEPT:]
             if self._source.random() < 0.9:  # a session without a stream ends by itself
                 session.stream()
             self._keep(self._sessions, session, RawClient.close)
+
+    def _begin(self, token: str) -> None:
+        self._begun.append(token)
+        self._tokens = [*self._tokens, token][-MAX_KEPT:]
 
     def _token(self) -> str | None:
         if self._sessions and self._source.random() < 0.9:
@@ -153,7 +168,9 @@ class Fuzz:
         method = self._source.choice([each for each in _CLIENT if not each.client_streaming])
         token = self._token()
         message = self._grammar.message(method.input_type)
-        self._call(self._clients, path(method), message.SerializeToString(), token)
+        found = self._call(self._clients, path(method), message.SerializeToString(), token)
+        if found is not None and method.name == "Attach":
+            self._begin(client_pb2.AttachResponse.FromString(found).session_token)
 
     def _client_noise(self) -> None:
         method = self._source.choice(_CLIENT)
@@ -206,8 +223,8 @@ class Fuzz:
 
     # Strangers
 
-    def _connect(self, name: str, kind: int) -> socket.socket | None:
-        connection = socket.socket(socket.AF_UNIX, kind)
+    def _connect(self, name: str | tuple[str, int], kind: int) -> socket.socket | None:
+        connection = socket.socket(socket.AF_UNIX if isinstance(name, str) else socket.AF_INET, kind)
         connection.settimeout(SECONDS)
         try:
             connection.connect(name)
@@ -224,11 +241,20 @@ class Fuzz:
                 socket.send_fds(connection, [data], descriptors)
 
     def _stranger(self) -> None:
-        """Bytes on a gRPC socket."""
-        address = self._source.choice((self._daemon.address, self._daemon.admin_address)).removeprefix("unix:")
-        noise = self._source.randbytes(self._source.choice((1, 100, 5000)))
-        data = self._source.choice((noise, _PREFACE + noise, _PREFACE + _FRAME, _PREFACE + _FRAME + noise))
-        self._say(self._connect(address, socket.SOCK_STREAM), data, [])
+        """Bytes and frames on a gRPC socket."""
+        address, methods = self._source.choice(((self._daemon.address, _CLIENT), (self._daemon.admin_address, _ADMIN)))
+        data = self._source.randbytes(self._source.choice((1, 100, 5000)))
+        if self._source.random() < 0.8:
+            data = noise.http2(self._source, path(self._source.choice(methods)))
+        self._say(self._connect(address.removeprefix("unix:"), socket.SOCK_STREAM), data, [])
+
+    def _metrics(self) -> None:
+        data = noise.http1(self._source) if self._source.random() < 0.8 else noise.http2(self._source, "/metrics")
+        connection = self._connect(self._source.choice(self._scraped), socket.SOCK_STREAM)
+        self._say(connection, data, [])
+        if connection is not None and self._source.random() < 0.3:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
 
     def _identity(self) -> None:
         name = self._daemon.address.removeprefix("unix:") + ".identity"
@@ -261,7 +287,10 @@ class Fuzz:
             self._sockets.pop(self._source.randrange(len(self._sockets))).close()
 
     def close(self) -> None:
-        """Close everything that is open."""
+        """Close everything that is open, and end sessions that are without a stream, which would end only later."""
+        detach = self._clients.unary_unary("/usm.v1.ClientService/Detach")
+        for call in [detach.future(b"", metadata=((TOKEN_KEY, token),), timeout=SECONDS) for token in self._begun]:
+            call.exception()
         for call in self._calls:
             call.cancel()
         for thing in (*self._sockets, *self._sessions, self._clients, self._operators):

@@ -11,9 +11,14 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 
+from tests.support.waiting import SECONDS
+
 DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 6, 7, 8, 9
 RST_STREAM = 3
+END_STREAM = 1
 END_HEADERS = 4
+_CANCEL = struct.pack(">I", 8)
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WINDOW = 65535
 _PIECE = 16384
 STILL_ROUNDS = 40
@@ -30,11 +35,23 @@ def literal(name: str, value: str) -> bytes:
     return b"\0" + b"".join(_text(each.encode()) for each in (name, value))
 
 
-def call_headers(path: str) -> bytes:
-    """The headers of a gRPC call."""
+def call_headers(path: str, token: str = "") -> bytes:
+    """The headers of a gRPC call, with the token of a session if there is one."""
     fields = ((":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost"))
     rest = (("te", "trailers"), ("content-type", "application/grpc"))
-    return b"".join(literal(*field) for field in (*fields, *rest))
+    session = (("usm-session-token", token),) if token else ()
+    return b"".join(literal(*field) for field in (*fields, *rest, *session))
+
+
+def call(stream: int, path: str, message: bytes, token: str = "") -> bytes:
+    """A whole call with one message."""
+    content = b"\0" + struct.pack(">I", len(message)) + message
+    return frame(HEADERS, END_HEADERS, stream, call_headers(path, token)) + frame(DATA, END_STREAM, stream, content)
+
+
+def cancelled(stream: int, path: str, token: str = "") -> bytes:
+    """A call that is begun and cancelled at once."""
+    return frame(HEADERS, END_HEADERS, stream, call_headers(path, token)) + frame(RST_STREAM, 0, stream, _CANCEL)
 
 
 def _text(data: bytes) -> bytes:
@@ -55,12 +72,20 @@ class Connection:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(path)
         self._socket.setblocking(False)
-        self._out = bytearray(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
+        self._out = bytearray(PREFACE + frame(SETTINGS, 0, 0))
         self._in = bytearray()
         self._windows = {0: _WINDOW}
         self._first_window = _WINDOW
         self._left: dict[int, int] = {}
+        self._again, self._times = b"", 0
+        self._settled = False
+        self.pongs = 0
+        """Answered pings."""
         self.ended = False
+        # At once: gRPC closes a connection without settings after a while, and its own are answered between two frames.
+        self.pump()
+        while not self._settled and not self.ended and select.select([self], [], [], SECONDS)[0]:
+            self.pump()
 
     def __enter__(self) -> Connection:
         return self
@@ -82,10 +107,22 @@ class Connection:
         """Queue bytes."""
         self._out += data
 
+    def send_often(self, data: bytes, times: int) -> None:
+        """Queue bytes so often, each time when all that is queued has been sent."""
+        self._again, self._times = data, times
+
+    @property
+    def over(self) -> bool:
+        """Whether all has been sent, or the daemon has closed the connection."""
+        return self.ended or not (self._out or self._times)
+
     def pump(self) -> bool:
         """Read and write without waiting; returns whether any byte moved."""
         if self.ended:
             return False
+        if self._times and not self._out:
+            self._out += self._again
+            self._times -= 1
         moved = False
         try:
             while data := self._socket.recv(65536):
@@ -130,7 +167,9 @@ class Connection:
                 self._windows[stream] = self._windows.get(stream, self._first_window) + more
             elif kind == SETTINGS and not flags & 1:
                 self._settle(payload)
-            elif kind == PING and not flags & 1:
+            elif kind == PING and flags & 1:
+                self.pongs += 1
+            elif kind == PING:
                 self.send(frame(PING, 1, 0, payload))
             elif kind == RST_STREAM:
                 self._left.pop(stream, None)
@@ -142,14 +181,35 @@ class Connection:
                     self._windows[stream] += value - self._first_window
                 self._first_window = value
         self.send(frame(SETTINGS, 1, 0))
+        self._settled = True
 
 
-def pump_until_still(connections: Iterable[Connection], between: Callable[[], None]) -> None:
-    """Read and write on all connections until no byte moves; calls `between` in each round."""
+def unread(path: str, calls: Iterable[bytes]) -> socket.socket:
+    """A connection with these calls, of whose answers as many may come as will, and none is read."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(SECONDS)
+    connection.connect(path)
+    most = (1 << 31) - 1
+    connection.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, most)) + b"".join(calls))
+    connection.sendall(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", most - _WINDOW)))
+    return connection
+
+
+def pump_until(over: Callable[[], bool], connections: Iterable[Connection]) -> None:
+    """Read and write on all connections until `over`."""
+    mine = list(connections)
+    while not over():
+        moved = [each.pump() for each in mine]
+        if not any(moved):
+            there = [each for each in mine if not each.ended]
+            select.select(there, [each for each in there if not each.over], [], 0.01)
+
+
+def pump_until_still(connections: Iterable[Connection]) -> None:
+    """Read and write on all connections until no byte moves."""
     mine = list(connections)
     still = 0
     while still < STILL_ROUNDS:
         moved = [each.pump() for each in mine]
         still = 0 if any(moved) else still + 1
-        between()
         select.select([each for each in mine if not each.ended], [], [], 0.01)

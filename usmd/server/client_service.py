@@ -134,7 +134,10 @@ class ClientService:
         return client_pb2.UnpinRegionResponse()
 
     async def Load(self, request: client_pb2.LoadRequest, context: Context) -> client_pb2.LoadResponse:  # noqa: N802
-        """Read bytes of resident pages."""
+        """Read bytes of resident pages, once few answers to earlier calls are unread."""
+        unread = self._caller(context).unread_loads
+        await unread.acquire()
+        context.add_done_callback(lambda _: unread.release())  # type: ignore[arg-type] # the stub wants a class of its own
         data, absent = self._transfers.load(self._caller(context).process_id, request)
         return client_pb2.LoadResponse(data=data, absent_pages=absent)
 

@@ -31,6 +31,8 @@ from usmd.server.stream_messages import Drains, Entry
 
 MAX_STREAMS: Final = 64
 """Streams that a session may have at a time."""
+MAX_UNREAD_LOADS: Final = 8
+"""Answers to a session's Load calls, of up to 1 MiB each, that its client has not read; further calls wait."""
 REMEMBERED: Final = 1024
 """Sessions that usmd ended whose clients still get the reason, and ended ones whose numbers are not drawn again."""
 ENDS_A_TURN: Final = 2
@@ -88,6 +90,7 @@ class Session:
         "room",
         "streams",
         "token",
+        "unread_loads",
     )
 
     def __init__(self, token: str, process_id: int) -> None:
@@ -99,6 +102,8 @@ class Session:
         """Streams opened so far, which is the index of the next."""
         self.reads = Turns(SESSION_READS, SESSION_SECONDS)
         """Turns in which the messages of the session's calls are read."""
+        self.unread_loads = asyncio.Semaphore(MAX_UNREAD_LOADS)
+        """Held by each Load from before its bytes are copied until gRPC has sent them."""
         self.room = asyncio.Event()
         """Set when a fault of the session is answered."""
         self.over_budget_told = 0

@@ -4,7 +4,9 @@ import contextlib
 
 import pytest
 
+from tests.support.own_memory import at_most_grown
 from tests.support.raw_client import RawClient, refused
+from tests.support.raw_http2 import call, unread
 from usm_wire.pb.usm.v1 import client_pb2 as pb
 from usm_wire.pb.usm.v1 import common_pb2
 from usmd.server.fault_stream import MAX_BATCH_ACCESSES, MAX_BATCH_FAULTS
@@ -128,21 +130,6 @@ def test_a_hint_covers_its_range_rounded_outward_and_empty_text_removes_it(clien
 # A client that does not read
 
 
-@contextlib.contextmanager
-def at_most_grown(daemon, mib):
-    """Whatever happens in the block, the daemon's memory does not grow by more, not even for a moment."""
-
-    def kib(field):
-        with open(f"/proc/{daemon.process.pid}/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith(field))
-
-    with open(f"/proc/{daemon.process.pid}/clear_refs", "w") as marks:
-        marks.write("5")  # the peak is what is resident now
-    before = kib("VmRSS")
-    yield
-    assert kib("VmHWM") - before < mib << 10
-
-
 def test_a_client_that_never_reads_holds_up_nobody_and_its_end_frees_everything(daemon, client):
     region = client.map(16 * PAGE)
     client.put(region, 0, b"served")
@@ -179,6 +166,23 @@ def test_a_client_that_never_reads_its_loads_holds_up_nobody_and_its_end_frees_e
                 assert client.get(served, 0, 6) == b"served"
     daemon.wait_for("process_detached", name=f"mute {further}")
     assert client.get(served, 0, 6) == b"served"
+
+
+def test_answers_to_calls_that_a_client_never_reads_are_few_and_wait_for_no_other_session(daemon, client, other):
+    region, served = other.map(32 * PAGE), client.map(PAGE)
+    client.put(served, 0, b"served")
+    for page in range(32):
+        other.put(region, page, b"x")
+    other.call("PinRegion", pb.PinRegionRequest(region_id=region, page_count=32))
+    load = pb.LoadRequest(region_id=region, length=32 * PAGE).SerializeToString()
+    calls = [call(1 + 2 * number, "/usm.v1.ClientService/Load", load, other.token) for number in range(32)]
+    path = daemon.address.removeprefix("unix:")
+    with at_most_grown(daemon, 20), contextlib.ExitStack() as opened:
+        for _ in range(12):  # 48 MiB
+            opened.callback(unread(path, calls).close)
+            assert client.get(served, 0, 6) == b"served"
+        assert other.hint(region, "PRIORITY=LOW").hint_id
+    assert other.get(region, 31, 1) == b"x"
 
 
 def test_a_long_message_of_nothing_but_fields_ends_the_stream(client):
