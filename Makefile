@@ -40,7 +40,7 @@ soak: $(STAMP) ## for an hour or so: many new examples of every property, long e
 	@$(MAKE) --no-print-directory delayed
 
 FUZZ_SECONDS ?= 3600
-fuzz: $(STAMP) ## random use of all four sockets, with new seeds, for FUZZ_SECONDS
+fuzz: $(STAMP) ## random use of all sockets, with new seeds, for FUZZ_SECONDS
 	@USMD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q -x tests/hostile/test_fuzz.py
 
 lint: $(STAMP) ## ruff, mypy, import contracts, one test file per source file, lengths, tests that wait, generated code

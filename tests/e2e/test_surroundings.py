@@ -11,7 +11,9 @@ import subprocess
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import lib_usm
+from tests.hostile.bounds import GROWTH
 from tests.support.daemon import USMCTL, USMD, environment, running_daemon, wait_until
+from tests.support.own_memory import at_most_grown
 from tests.support.policy_files import write_policies
 from tests.support.raw_client import open_channel
 from usmd.server.signals import MEANINGS, Meaning, name_of
@@ -67,7 +69,8 @@ def test_readers_that_sleep_hold_up_neither_faults_nor_the_end(tmp_path):
     )  # fmt: skip
     try:
         wait_until((tmp_path / "a").exists, "the socket")
-        use(f"unix:{tmp_path}/s")
+        with at_most_grown(daemon.pid, GROWTH["standard streams"]):
+            use(f"unix:{tmp_path}/s")
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(90) == 0
     finally:
@@ -93,7 +96,8 @@ def test_without_standard_descriptors_usmd_serves_and_usmctl_does_what_it_is_tol
     )  # fmt: skip
     try:
         wait_until((tmp_path / "a").exists, "the socket")
-        use(f"unix:{tmp_path}/s")
+        with at_most_grown(daemon.pid, GROWTH["standard streams"]):
+            use(f"unix:{tmp_path}/s")
         targets = [os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in (0, 1, 2)]
         assert targets == [os.devnull] * 3
         assert without_descriptors(*USMCTL, "--address", f"unix:{tmp_path}/a", "drain", "--yes").wait(20) == 0

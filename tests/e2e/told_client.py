@@ -95,7 +95,7 @@ class Told:
                     wrong.append(page)
                 longest = max(longest, time.monotonic() - started)  # waits: as above
             rounds += 1
-            time.sleep(0.002)  # waits: the others have the CPU too
+            time.sleep(0.01)  # waits: the others have the CPU too
         return {"rounds": rounds, "wrong": wrong, "longest": longest}
 
     def stop_watching(self) -> None:

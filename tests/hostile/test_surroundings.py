@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import lib_usm
+from tests.hostile.bounds import GROWTH
 from tests.support.daemon import running_daemon, wait_equal, wait_until
 from tests.support.forked import ForkedProcess, run_script
+from tests.support.own_memory import at_most_grown
 from tests.support.raw_client import RawClient
 from tests.support.real_daemon import PAGE, Bystander, real_daemon, to_swap
 from tests.support.real_memory import require_real_memory
@@ -78,7 +80,11 @@ def test_a_swap_file_has_its_room_from_the_start_so_that_a_full_disk_costs_nothi
 def test_clocks_that_jump_change_no_byte_and_end_no_session(tmp_path, change):
     flags = ("--memory", "64KiB", "--swap", "memory:4MiB")
     changes = (f"tests.support.odd_clock:{change}",)
-    with running_daemon(tmp_path, *flags, changes=changes) as daemon, RawClient(daemon.address) as client:
+    with (
+        running_daemon(tmp_path, *flags, changes=changes) as daemon,
+        at_most_grown(daemon, GROWTH["clocks"]),
+        RawClient(daemon.address) as client,
+    ):
         region = client.map(4 * PAGE)
         client.put(region, 0, b"kept")
         client.hint(region, "TTL=3600; EVICTION=DENY", 0, PAGE)
@@ -175,7 +181,7 @@ def test_yields_that_nobody_waits_for_hold_up_nobody(tmp_path):
             region = careless.map(256 * PAGE)
             for page in range(0, 256, 4):
                 careless.put(region, page, b"c")
-            for number in range(0, 40_000, 200):
+            for number in range(0, 10_000, 200):
                 careless.stream().send(*((number + each, region, (number + each) % 256, 1) for each in range(200)))
             use(daemon.address)
         wait_equal(lambda: len(daemon.admin.processes()), 0, "its session ends")

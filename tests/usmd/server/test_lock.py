@@ -183,6 +183,12 @@ def test_a_place_without_a_folder_is_an_error_of_the_configuration(tmp_path):
     assert "No such file" in str(caught.value)
 
 
+def test_a_folder_that_is_not_writable_is_an_error_of_the_configuration():
+    with pytest.raises(ConfigError, match=r"Permission denied|Read-only file system") as caught:
+        SocketLock(Path("/sys/usmd.sock")).acquire()  # where not even root makes files
+    assert "make its folder writable for this user, or choose another path" in str(caught.value)
+
+
 def test_a_link_in_the_lock_files_place_is_not_followed(path, tmp_path):
     target = tmp_path / "target"
     target.write_text("precious")
