@@ -36,6 +36,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 
+class EndsRun(BaseException):
+    """Raised within a policy call by the program that runs the core, to end the run. Not an error of the policy."""
+
+
 class UsmdError(Exception):
     """Base of all errors; the message says what was wrong, what is allowed and what to do."""
 

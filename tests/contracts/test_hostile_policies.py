@@ -11,10 +11,9 @@ import pytest
 from tests.support.hostile_policies import HOOKS, HUGE, Unshowable, assert_reported, shell_with, work
 from tests.support.shell import PAGE
 from usmd.core import commands, events
-from usmd.core.fence import EndsRun
 from usmd.core.policy import USM_YIELD, Allocation, AllocPolicy, OomPolicy
 from usmd.core.running import PolicyHung
-from usmd.errors import InvalidArgument
+from usmd.errors import EndsRun, InvalidArgument
 from usmd.policies import registry
 
 

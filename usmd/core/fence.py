@@ -8,15 +8,13 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from mypy_extensions import mypyc_attr
-
 from usmd.core.blame import Blame
 from usmd.core.hints import MAX_HINT_BYTES
 from usmd.core.policy import Policy
 from usmd.core.policy_set import PolicySet
 from usmd.core.running import Call, PolicyHung
 from usmd.core.view import MemoryView
-from usmd.errors import UsmdError
+from usmd.errors import EndsRun, UsmdError
 from usmd.safe_repr import contexts, safe_repr, type_name
 from usmd.safe_repr import place as place_of
 
@@ -37,11 +35,6 @@ Every handler must call `record_error`, which re-raises exceptions that are not 
 
 _MAX_KEYS: Final = 1024
 """Hint keys that are read from one policy at most."""
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class EndsRun(BaseException):
-    """Raised within a policy call by the program that runs the core, to end the run. Not an error of the policy."""
 
 
 def _hung(error: BaseException | None) -> bool:

@@ -19,6 +19,7 @@ from usmd.ctl.address import admin_socket
 from usmd.ctl.as_json import plain, write_document
 from usmd.ctl.console import make_console
 from usmd.ctl.options import chosen_format
+from usmd.errors import EndsRun
 
 if TYPE_CHECKING:
     from usmd.ctl.connect import Admin
@@ -64,8 +65,12 @@ def ended_by(handler: Callable[[int, FrameType | None], object], *signals: int) 
             signal.signal(number, handler_before)
 
 
+class Interrupted(EndsRun, KeyboardInterrupt):
+    """The end of a command by a signal. If it comes within a policy, it is no error of the policy."""
+
+
 class Interrupt:
-    """A signal handler that raises KeyboardInterrupt. `came` says so even if that comes out as another error.
+    """A signal handler that raises Interrupted. `came` says so even if that comes out as another error.
 
     Python calls the handler between any two steps of the main thread. In the middle of a wait for a lock, such as that
     for a thread to start, the lock is not held, and the error of its release replaces the interrupt. Calls of gRPC,
@@ -79,7 +84,7 @@ class Interrupt:
         """Interrupt the main thread."""
         del number, frame
         self.came = True
-        raise KeyboardInterrupt
+        raise Interrupted
 
 
 @contextmanager

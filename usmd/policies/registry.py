@@ -21,7 +21,7 @@ from typing import Final, cast
 from usmd.compiled_classes import docstring_of, parameters_of
 from usmd.core.policy import AllocPolicy, ConditionalPolicy, EvictPolicy, OomPolicy, Policy
 from usmd.core.view import MemoryView
-from usmd.errors import InvalidArgument, InvalidSize, UnknownPolicy, UsmdError
+from usmd.errors import EndsRun, InvalidArgument, InvalidSize, UnknownPolicy, UsmdError
 from usmd.safe_repr import MAX_MESSAGE, MAX_SHOWN, cut, message_of, safe_repr
 from usmd.sizes import parse_size
 
@@ -81,6 +81,7 @@ _BASES: Final[dict[str, type[Policy]]] = {
 _GROUP: Final = "usmd.policies."
 _FILE_LOADER: Final = "usmd.plug_ins"
 """Not imported here, because policies are pure: only a specification that names a file loads this module."""
+_OWN: Final = "usmd.policies."
 _LOADERS: Final = (__name__, _FILE_LOADER, "importlib")
 """Modules that a traceback skips in the search for the module at fault."""
 
@@ -278,7 +279,11 @@ def _load(kind: str, name: str) -> type[Policy]:
             module = importlib.import_module(place)
         found: object = getattr(module, attribute, None)
         problem = _problem(kind, module, attribute, found)
+    except EndsRun:
+        raise
     except BaseException as error:  # the import of a module may raise anything
+        if isinstance(error, KeyboardInterrupt) and target.startswith(_OWN):
+            raise  # Ctrl-C: no module of usmd raises that
         raise InvalidArgument(f"{title} cannot be loaded: {_told(error)}") from error
     if problem:
         raise InvalidArgument(f"{title} {cut(problem, MAX_MESSAGE)}")

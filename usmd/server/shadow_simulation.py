@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from usmd.core import events
-from usmd.core.fence import ANYTHING, EndsRun, place
+from usmd.core.fence import ANYTHING, place
 from usmd.core.running import Call, Running
 from usmd.core.settings import DeviceInfo
 from usmd.core.swap_map import MAX_DEVICES, DeviceMap
 from usmd.core.touches import Touches
-from usmd.errors import InvalidArgument, UsmdError
+from usmd.errors import EndsRun, InvalidArgument, UsmdError
 from usmd.lab.simulation import Simulation
 from usmd.safe_repr import safe_repr
 from usmd.server.cpu_clock import spent

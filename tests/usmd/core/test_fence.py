@@ -5,8 +5,9 @@ import pytest
 from tests.support.made_policies import Quiet, shell_with
 from tests.support.shell import Shell, make_core
 from usmd.core import events
-from usmd.core.fence import EndsRun, place
+from usmd.core.fence import place
 from usmd.core.running import PolicyHung
+from usmd.errors import EndsRun
 from usmd.policies import registry
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.shell import Shell, make_core
 from usmd.compiled_classes import docstring_of
-from usmd.errors import InvalidArgument, UnknownPolicy
+from usmd.errors import EndsRun, InvalidArgument, UnknownPolicy
 from usmd.policies import registry
 
 TABLES_BEFORE = {kind: dict(table) for kind, table in registry.TABLES.items()}
@@ -278,6 +278,22 @@ def test_a_file_that_cannot_be_loaded_says_why_with_its_place_whatever_it_does(t
         registry.find("evict", f"{path}:Mine")
     assert str(caught.value).startswith(f"evict policy {path}:Mine cannot be loaded: ")
     assert said.format(file=path) in str(caught.value)
+
+
+class Ended(EndsRun, KeyboardInterrupt):
+    """As usmctl raises when a signal comes."""
+
+
+@pytest.mark.parametrize("raised", [Ended, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("own", [True, False])
+def test_an_interrupt_that_comes_while_a_policy_is_loaded_is_no_fault_of_the_policy(monkeypatch, file, raised, own):
+    def load(name):
+        raise raised
+
+    monkeypatch.setattr(registry.importlib, "import_module", load)
+    theirs = raised is SystemExit or (raised is KeyboardInterrupt and not own)  # a file may raise that by itself
+    with pytest.raises(InvalidArgument if theirs else raised):
+        registry.find("evict", "lru" if own else f"{file}:Mine")
 
 
 def test_a_file_that_does_not_exist_or_is_not_trusted_is_named(file):
