@@ -79,6 +79,8 @@ class Shell:
         self.outcomes: dict[int, list[commands.Outcome]] = {}
         self.ended: dict[int, commands.Ended] = {}
         self.notices: list[commands.Notice] = []
+        self.retired: dict[int, UsmdError | None] = {}
+        """Device number → how its last retirement ended."""
         self.discarded: list[int] = []
         """`reply_to` of the discards that are done."""
         self.fail_write: UsmdError | None = None
@@ -154,6 +156,11 @@ class Shell:
                 self.discarded.append(command.reply_to)
             case commands.Ended():
                 self.ended[command.process_id] = command
+            case commands.RetirementEnded():
+                self.retired[command.number] = command.error
+                if command.error is None:
+                    assert not [slot for slot in self.slots if slot >> SLOT_BITS == command.number]
+                    yield events.DeviceClosed(command.number)
             case commands.Notice():
                 self.notices.append(command)
 

@@ -231,6 +231,16 @@ class DiscardSlots(Command, frozen=True):
     slots: Sequence[int]
 
 
+class RetirementEnded(Command, frozen=True):
+    """A retiring swap device has no page any more: close it. With an error: it keeps its pages, and takes pages again.
+
+    It comes after the discards of the device's slots.
+    """
+
+    number: int
+    error: UsmdError | None
+
+
 class GoOn(Command, frozen=True):
     """Deferred work remains. Send the event GoOn after the events that have already arrived."""
 

@@ -249,5 +249,34 @@ class Configure(Event, frozen=True, kw_only=True):
     default_policies: tuple[str, str, str]
 
 
+class AddDevice(Event, frozen=True):
+    """A swap device is open, under a number that is free."""
+
+    number: int
+    name: str
+    slots: int
+
+
+class RetireDevice(Event, frozen=True):
+    """Move the pages of a swap device away, which takes none from now on. A RetirementEnded follows.
+
+    The caller has asked `Retirement.check` whether there is room for them.
+    """
+
+    number: int
+
+
+class CancelRetirement(Event, frozen=True):
+    """A device that is retiring takes pages again, and keeps what it still has. No RetirementEnded follows."""
+
+    number: int
+
+
+class DeviceClosed(Event, frozen=True):
+    """Answer to a RetirementEnded without error: the device is closed, and its number is free."""
+
+    number: int
+
+
 class Tick(Event, frozen=True):
     """Time has passed."""

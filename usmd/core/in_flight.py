@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from usmd.core.frames import NO_SLOT
 
 if TYPE_CHECKING:
     from usmd.core.region import EvictionRecord, Region
     from usmd.core.waiters import Waiter
+
+ANYWHERE: Final = -1
+"""In place of the device to which a page is MOVING: any other one will do, because its own is retiring."""
 
 
 class Filling:
@@ -41,7 +44,7 @@ class Filling:
 class Evicting:
     """An eviction under way. `ticket`: of its Protect. `reference`: its slot, once a write has begun.
 
-    `device`: the page is MOVING to that device; None: it is not. `refused`: devices that refused the page, bit n for
+    `device`: the page is MOVING to that device, or ANYWHERE; None: it is not. `refused`: devices that refused the page, bit n for
     device n.
     """
 

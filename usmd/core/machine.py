@@ -34,6 +34,7 @@ from usmd.core.real_faults import RealFaults
 from usmd.core.reclaim import Reclaim
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.release import Release
+from usmd.core.retirement import Retirement
 from usmd.core.running import Running
 from usmd.core.sampler import Sampler
 from usmd.core.settings import CoreSettings, DeviceInfo, changed
@@ -100,6 +101,7 @@ class Core:
         self._borrowers = self.state.budgets.borrowers
         self._background = BackgroundReclaim(self.state, self.life, self._migration, self._placement, self.reclaim)
         release = Release(self.state, self.life)
+        self.retirement = Retirement(self.state, self.life, self._migration, self._placement, self.reclaim)
         self._mapping = Mapping(self.state, self._memory_queue, self._budget_queue, release, self._sampler)
         self._hinting = Hinting(self.state, self.life, self._placement, self.hinted_at_once)
         pins = Pins(self.state, self.life, self._sampler)
@@ -117,6 +119,7 @@ class Core:
             Kind.SHRINK: one_by_one,
             Kind.SEARCH: one_by_one,
             Kind.WINDOW: self.windows.part,
+            Kind.RETIRE: self.retirement.part,
             Kind.NOTIFY: self.state.waits.part,
         }
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -140,6 +143,10 @@ class Core:
             events.SwapOutDone: self._swap_out_done,
             events.SwapInDone: self._swap_in_done,
             events.Configure: self._configure,
+            events.AddDevice: self.retirement.add,
+            events.RetireDevice: self.retirement.begin,
+            events.CancelRetirement: self.retirement.cancel,
+            events.DeviceClosed: self.retirement.closed,
             events.Tick: self._tick,
             events.GoOn: self._gone_on,
         }

@@ -1,5 +1,7 @@
 """Migration of a page from one swap device to another: SWAPPED → MOVING → SWAPPED on the other device.
 
+A page whose device is retiring moves ANYWHERE: to any other device, or to memory if none takes it.
+
 The frame of a MOVING page is FILLING, then EVICTING. The page keeps its slot until it is written to the new one. So a
 fault parks on it or retakes it, as any page that comes in or goes. If the read or the write fails, or there is no slot,
 the page stays where it was. The evict policy is notified of such a page only if it is retaken.
@@ -7,20 +9,25 @@ the page stays where it was. The evict policy is notified of such a page only if
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import mypyc_attr
 
 from usmd.core.frames import FILLING, NO_PAGE, PRIORITY_MASK, PRIORITY_SHIFT
-from usmd.core.in_flight import Evicting
+from usmd.core.in_flight import ANYWHERE, Evicting
 from usmd.core.region import PAGE_MASK, EvictionRecord
 from usmd.core.rights import NORMAL
+from usmd.core.swap_map import SLOT_BITS
+from usmd.errors import Unmapped
 
 if TYPE_CHECKING:
     from usmd.core.page_life import PageLife
     from usmd.core.region import Region
     from usmd.core.state import State
     from usmd.errors import UsmdError
+
+RETIREMENT: Final = "retirement"
+"""In place of the policy, in the record of a page whose device is retiring."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -33,7 +40,7 @@ class Migration:
         self.arriving: dict[int, int] = state.arriving
 
     def begin(self, region: Region, page: int, device: int) -> None:
-        """SWAPPED → MOVING on a free frame, towards another device."""
+        """SWAPPED → MOVING on a free frame, towards another device, or ANYWHERE."""
         if self._life.swap_in(region, page, None) is not None:
             self.arriving[region.table[page] - 1] = device
 
@@ -43,6 +50,9 @@ class Migration:
         device = self.arriving.pop(pfn)
         key = state.frames.page[pfn]
         region = self._life.filling[pfn].region
+        if device == ANYWHERE:
+            source = state.swap.devices[self._life.filling[pfn].reference >> SLOT_BITS]
+            source.left(None if isinstance(error, Unmapped) else error)
         if error is not None or region is None or key == NO_PAGE or self._life.filling[pfn].waiters:
             self._life.filled(pfn, error)
             return
@@ -53,8 +63,12 @@ class Migration:
         frames = state.frames
         frames.slot[pfn] = self._life.filling.pop(pfn).reference
         frames.flags[pfn] = NORMAL if found is None else found.hint.priority << PRIORITY_SHIFT & PRIORITY_MASK
-        policy = region.process.policies.specifications["cond"]
-        record = EvictionRecord(key, state.now, policy, f"demoted to swap device {state.swap.devices[device].name}")
+        if device == ANYWHERE:
+            policy, reason = RETIREMENT, "its swap device is being retired"
+        else:
+            policy = region.process.policies.specifications["cond"]
+            reason = f"demoted to swap device {state.swap.devices[device].name}"
+        record = EvictionRecord(key, state.now, policy, reason)
         self._life.begin_eviction(pfn, Evicting(region, state.next_ticket, record, device))
 
     def under_way(self, pfn: int) -> bool:

@@ -31,7 +31,7 @@ from usmd.core.frames import (
     UNEVICTABLE,
     ZERO,
 )
-from usmd.core.in_flight import Evicting, Filling
+from usmd.core.in_flight import ANYWHERE, Evicting, Filling
 from usmd.core.page_steps import PageSteps
 from usmd.core.page_table import ABSENT
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Region
@@ -52,9 +52,6 @@ class PageLife(PageSteps):
         super().__init__(state)
         self.slots = Slots(state)
         self.filling = state.filling
-        self.evicting = state.evicting
-        self.unwritten = 0
-        """Evictions under way that have no slot yet, and may need one."""
         self.writing: dict[int, int | None] = {}
         """Slot reference → frame whose write is under way; None: free the slot when it ends."""
 
@@ -172,6 +169,7 @@ class PageLife(PageSteps):
         self.evicting[pfn] = evicting
         evicting.region.process.leaving += 1
         self.unwritten += 1
+        self.moving += evicting.device is not None
         state.protects.append(pfn)
         state.protect_pages.append(state.frames.page[pfn])
 
@@ -215,11 +213,22 @@ class PageLife(PageSteps):
         self._state.writes.append(self._slot_page(reference, pfn, region, page))
         return True
 
-    def _not_written(self, pfn: int, result: str) -> bool:
-        """An eviction ends without a write: the page stays in memory (True), or in its old slot (False)."""
-        reference = self._state.frames.slot[pfn]
+    def _not_written(self, pfn: int, result: str, *, failed: bool = False) -> bool:
+        """An eviction ends without a write: the page stays in memory (True), or in its old slot (False).
+
+        `failed`: a write failed. Else no device takes the page: if its own is retiring, it stays in memory if it may.
+        """
+        frames = self._state.frames
+        reference = frames.slot[pfn]
         if reference == NO_SLOT:
             self._restore(pfn, result)
+            return True
+        evicting = self.evicting[pfn]
+        process = evicting.region.process
+        spare = frames.free > self._state.settings.high and process.resident <= process.memory_max
+        if evicting.device == ANYWHERE and spare and not failed:
+            self._restore(pfn, "back in memory")
+            self.give_up_slot(pfn)
             return True
         self._gone(pfn, -reference - 1, result)
         return False
@@ -249,14 +258,20 @@ class PageLife(PageSteps):
         if error is None:
             process.counters.swap_outs += 1
             state.swap.devices[reference >> SLOT_BITS].failures = 0
-            if before != NO_SLOT:
+            if before == NO_SLOT:
+                result = "swapped"
+            elif self.evicting[pfn].device == ANYWHERE:
+                result = "moved"
+            else:
+                result = "demoted"
                 process.counters.demotions += 1
+            if before != NO_SLOT:
                 self.free_slot(before)
-            self._gone(pfn, -reference - 1, "swapped" if before == NO_SLOT else "demoted")
+            self._gone(pfn, -reference - 1, result)
         else:
             process.counters.swap_write_errors += 1
             self.free_slot(reference)
-            self._not_written(pfn, "write failed")
+            self._not_written(pfn, "write failed", failed=True)
         return None
 
     def _refused(self, reference: int, pfn: int | None, error: Refused) -> int | None:
@@ -361,39 +376,3 @@ class PageLife(PageSteps):
         elif frames.state[pfn] == PRESENT and before & KEPT and not after & KEPT:
             policies.page_filled(pfn)
         return bool(rights & UNEVICTABLE) or not wants_deny
-
-    # Steps
-
-    def _end_eviction(self, pfn: int, result: str, *, in_swap: bool = False) -> Evicting:
-        evicting = self.evicting.pop(pfn)
-        evicting.region.process.leaving -= 1
-        evicting.record.result = result
-        if evicting.reference == NO_SLOT:
-            self.unwritten -= 1
-        if evicting.device is not None and not in_swap:
-            self._returned(evicting.region, self._state.frames.page[pfn] & PAGE_MASK)
-        return evicting
-
-    def _gone(self, pfn: int, entry: int, result: str) -> None:
-        state = self._state
-        evicting = self._end_eviction(pfn, result, in_swap=entry != ABSENT)
-        region = evicting.region
-        key = state.frames.page[pfn]
-        page = key & PAGE_MASK
-        state.releases.append(key)
-        if evicting.device is None:
-            self._count_eviction(region, page, pfn, zero=entry == ABSENT)
-        self._disown(region, pfn)
-        if entry == ABSENT:
-            state.budgets.charge(region, -1)
-            region.table.clear(page)
-        else:
-            self._in_swap(region, page, -entry - 1)
-
-    def _restore(self, pfn: int, result: str) -> None:
-        evicting = self._end_eviction(pfn, result)
-        if self._state.frames.slot[pfn] == NO_SLOT:
-            self._state.budgets.charge(evicting.region, -1)
-        self._state.frames.state[pfn] = PRESENT
-        self.restore(pfn)
-        evicting.region.process.policies.page_filled(pfn)

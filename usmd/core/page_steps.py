@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mypy_extensions import mypyc_attr
 
 from usmd.core.commands import SlotPage
@@ -18,16 +20,28 @@ from usmd.core.frames import (
     RESULTS,
     UNEVICTABLE,
 )
-from usmd.core.page_table import CHUNK_BITS, CHUNK_MASK
+from usmd.core.page_table import ABSENT, CHUNK_BITS, CHUNK_MASK
 from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Region
 from usmd.core.rights import NORMAL, Rights
 from usmd.core.swap_map import SLOT_BITS, DeviceMap
 from usmd.errors import UsmdError
 
+if TYPE_CHECKING:
+    from usmd.core.in_flight import Evicting
+    from usmd.core.state import State
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PageSteps(Rights):
     """The base of `PageLife`, which alone calls the steps that change the state of a page."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self.evicting = state.evicting
+        self.unwritten = 0
+        """Evictions under way that have no slot yet, and may need one."""
+        self.moving = 0
+        """Evictions under way of pages that are MOVING."""
 
     def free_slot(self, reference: int) -> None:
         """Free a slot, by reference."""
@@ -48,6 +62,11 @@ class PageSteps(Rights):
             frames.slot[pfn] = NO_SLOT
             self.free_slot(reference)
             self._state.budgets.charge(self._state.regions[frames.page[pfn] >> PAGE_BITS], -1)
+
+    def give_up_slot(self, pfn: int) -> None:
+        """Free the slot of a PRESENT page, whose device is retiring: its bytes are in memory alone from now on."""
+        self.dirty(pfn)
+        self.restore(pfn)
 
     def came_along(self, region: Region, page: int) -> None:
         """A page has a frame because of a fault on another page, or of WILLNEED: no touch of it is known yet."""
@@ -198,3 +217,38 @@ class PageSteps(Rights):
                 {"device": device.name, "operation": "write", "failures": str(device.failures)},
             )
         device.rests_until = state.now + state.settings.write_backoff
+
+    def _end_eviction(self, pfn: int, result: str, *, in_swap: bool = False) -> Evicting:
+        evicting = self.evicting.pop(pfn)
+        evicting.region.process.leaving -= 1
+        evicting.record.result = result
+        if evicting.reference == NO_SLOT:
+            self.unwritten -= 1
+        self.moving -= evicting.device is not None
+        if evicting.device is not None and not in_swap:
+            self._returned(evicting.region, self._state.frames.page[pfn] & PAGE_MASK)
+        return evicting
+
+    def _gone(self, pfn: int, entry: int, result: str) -> None:
+        state = self._state
+        evicting = self._end_eviction(pfn, result, in_swap=entry != ABSENT)
+        region = evicting.region
+        key = state.frames.page[pfn]
+        page = key & PAGE_MASK
+        state.releases.append(key)
+        if evicting.device is None:
+            self._count_eviction(region, page, pfn, zero=entry == ABSENT)
+        self._disown(region, pfn)
+        if entry == ABSENT:
+            state.budgets.charge(region, -1)
+            region.table.clear(page)
+        else:
+            self._in_swap(region, page, -entry - 1)
+
+    def _restore(self, pfn: int, result: str) -> None:
+        evicting = self._end_eviction(pfn, result)
+        if self._state.frames.slot[pfn] == NO_SLOT:
+            self._state.budgets.charge(evicting.region, -1)
+        self._state.frames.state[pfn] = PRESENT
+        self.restore(pfn)
+        evicting.region.process.policies.page_filled(pfn)

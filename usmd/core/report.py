@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,7 @@ from usmd.core.frames import (
 )
 from usmd.core.hints import HintRange
 from usmd.core.region import PAGE_BITS, EvictionRecord, Process, Region, page_key
+from usmd.core.swap_map import SLOT_BITS
 from usmd.errors import NotFound
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _OWNER_SAMPLES = 16
 FRAMES_A_PART: Final = 1 << 16
 """Frames that are counted in a tenth of a millisecond."""
+_DEVICE_BYTE: Final = SLOT_BITS // 8 if sys.byteorder == "little" else 7 - SLOT_BITS // 8
+"""Where the number of the device is in a slot reference of 8 bytes."""
 PROCESSES_A_PART: Final = 64
 PAGES_A_PART: Final = 512
 """Pages of a hint's range that are looked up at a time."""
@@ -112,6 +116,14 @@ def dirty_frames(core: Core) -> Iterator[int]:
     flags = core.state.frames.flags
     for first in range(0, len(flags), FRAMES_A_PART):
         yield flags[first : first + FRAMES_A_PART].translate(_HAS[DIRTY]).count(1)
+
+
+def pages_with_slot(core: Core, numbers: Collection[int]) -> Iterator[int]:
+    """How many frames have pages that are on one of these swap devices too, of FRAMES_A_PART after FRAMES_A_PART."""
+    slots = core.state.frames.slot
+    for first in range(0, len(slots), FRAMES_A_PART):
+        devices = slots[first : first + FRAMES_A_PART].tobytes()[_DEVICE_BYTE :: slots.itemsize]
+        yield sum(devices.count(number) for number in numbers)
 
 
 class Totals:

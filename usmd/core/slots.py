@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usmd.core.in_flight import ANYWHERE
+
 if TYPE_CHECKING:
     from usmd.core.hints import Hint
     from usmd.core.region import Region
@@ -26,9 +28,9 @@ class Slots:
         """Take a slot for a page in a frame; returns its reference, or None if there is no slot.
 
         `refused`: devices that refused the page, bit n for device n. `device`: the page migrates to this device, and
-        may not take a slot of another one.
+        may not take a slot of another one; ANYWHERE: it may.
         """
-        if device is None:
+        if device is None or device == ANYWHERE:
             return self._swap.take(self._wanted(region, page, pfn), self._state.now, refused)
         return None if refused >> device & 1 else self._swap.take_from(device, self._state.now)
 

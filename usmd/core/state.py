@@ -82,6 +82,7 @@ class State:
         "regions",
         "releases",
         "restores",
+        "retirements",
         "running",
         "samples",
         "sampling_links",
@@ -208,6 +209,7 @@ class State:
         """Memory is short for them if fewer frames are free; 0 if there are none."""
         self._outcomes: dict[tuple[int, int], list[commands.Outcome]] = {}
         """(process number, `reply_to` of the faults) → outcomes."""
+        self.retirements: list[commands.RetirementEnded] = []
         self._notices: list[commands.Notice] = []
 
     def tells_slowness(self, stopwatch: Callable[[], float]) -> bool:
@@ -309,6 +311,9 @@ class State:
                 if outcomes and process_id in self.processes:
                     out.append(commands.Outcomes(process_id, outcomes, reply_to))
             self._outcomes = {}
+        if self.retirements:
+            out.extend(self.retirements)
+            self.retirements = []
         if self._notices:
             out.extend(self._notices)
             self._notices = []

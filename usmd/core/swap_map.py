@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from usmd.core.settings import DeviceInfo
-from usmd.errors import InvalidHint
+from usmd.errors import InvalidArgument, InvalidHint, UsmdError
 
 SLOT_BITS: Final = 40
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
@@ -18,12 +18,24 @@ MAX_DEVICES: Final = 32
 MAX_FAILURES: Final = 3
 """Failures in a row after which faults no longer wait for a device."""
 
+ACTIVE: Final = 0
+"""A device takes pages. The other states are true, so that one look tells."""
+RETIRING: Final = 1
+"""It takes no page, and those that it has are moved away."""
+EMPTIED: Final = 2
+"""It has no page any more, and the shell closes it."""
+GONE: Final = 3
+"""There is no device of this number."""
+STATUSES: Final = ("active", "retiring", "closing", "gone")
+"""The states for operators."""
+
 
 class DeviceMap:
     """Slots of one device: one byte and a generation of 16 bits each. A search begins where the last one ended."""
 
     __slots__ = (
-        "_cursor", "failures", "free", "full", "generation", "name", "number", "rests_until", "slots", "used",
+        "_cursor", "error", "failures", "free", "full", "generation", "name", "number", "rests_until", "slots",
+        "status", "unread", "used",
     )  # fmt: skip
 
     def __init__(self, number: int, info: DeviceInfo) -> None:
@@ -39,11 +51,20 @@ class DeviceMap:
         """Whether the device had no room for a page, and no slot was freed since. It may have free slots."""
         self.failures = 0
         """Rests since the last write that succeeded."""
+        self.status = ACTIVE
+        self.unread = 0
+        """Pages in a row that could not be read to be moved away."""
+        self.error = ""
+        """Why the last of them could not."""
         self._cursor = 0
 
     def takes(self, now: float) -> bool:
         """Whether a page may be written to the device now."""
-        return self.free > 0 and not self.full and self.rests_until <= now
+        return self.free > 0 and not self.full and not self.status and self.rests_until <= now
+
+    def in_time(self) -> bool:
+        """Whether a page may be written to the device now or after a rest, if a slot is free."""
+        return not self.full and not self.status and self.failures < MAX_FAILURES
 
     def take(self) -> int:
         """Take a free slot, if possible next to the last one, with a new generation; returns its reference.
@@ -58,6 +79,14 @@ class DeviceMap:
         self._cursor = slot + 1
         self.generation[slot] = (self.generation[slot] + 1) & 0xFFFF
         return self.number << SLOT_BITS | slot
+
+    def left(self, error: UsmdError | None) -> None:
+        """A page was read to be moved away, or could not be."""
+        if error is None:
+            self.unread = 0
+        else:
+            self.unread += 1
+            self.error = str(error)
 
     def give_back(self, slot: int) -> None:
         """Make a slot free, which makes room for another page."""
@@ -78,6 +107,22 @@ class SwapMap:
 
     def __init__(self, devices: Sequence[DeviceInfo]) -> None:
         self.devices = [DeviceMap(number, info) for number, info in enumerate(devices)]
+        """Those that are gone included, without slots."""
+
+    def add(self, number: int, info: DeviceInfo) -> None:
+        """Add a device, under a number that is free. Raises InvalidArgument."""
+        taken = number > len(self.devices) or number >= MAX_DEVICES or number < 0
+        if taken or (number < len(self.devices) and self.devices[number].status != GONE):
+            raise InvalidArgument(f"swap device {info.name}: the number {number} is not free")
+        if self.number_of(info.name) is not None:
+            raise InvalidArgument(f"swap device {info.name!r} exists already; give another name")
+        self.devices[number : number + 1] = [DeviceMap(number, info)]
+
+    def remove(self, number: int) -> None:
+        """An empty device is closed: its number is free."""
+        gone = DeviceMap(number, DeviceInfo(self.devices[number].name, 0))
+        gone.status = GONE
+        self.devices[number] = gone
 
     @property
     def slots(self) -> int:
@@ -93,20 +138,17 @@ class SwapMap:
         """Free slots of the devices that take writes now."""
         free = 0
         for device in self.devices:
-            if device.rests_until <= now and not device.full:
+            if device.rests_until <= now and not device.full and not device.status:
                 free += device.free
         return free
 
     def room(self) -> int:
         """Free slots of the devices that take writes now or after a rest."""
-        return sum(each.free for each in self.devices if not each.full and each.failures < MAX_FAILURES)
+        return sum(each.free for each in self.devices if each.in_time())
 
     def recovering(self, now: float) -> bool:
         """Whether a device with free slots rests, and has failed fewer than MAX_FAILURES times in a row."""
-        return any(
-            each.free and not each.full and each.rests_until > now and each.failures < MAX_FAILURES
-            for each in self.devices
-        )
+        return any(each.free and each.rests_until > now and each.in_time() for each in self.devices)
 
     def take(self, preferred: int | None, now: float, forbidden: int = 0) -> int | None:
         """Take a slot on the preferred device, else on the first one that takes a page; None if there is none.
@@ -118,7 +160,7 @@ class SwapMap:
             if taken is not None:
                 return taken
         for device in self.devices:
-            if device.free and device.rests_until <= now and not device.full and not forbidden >> device.number & 1:
+            if device.takes(now) and not forbidden >> device.number & 1:
                 return device.take()
         return None
 
@@ -139,13 +181,13 @@ class SwapMap:
         """Number of the device that has this name or number; raises InvalidHint."""
         number = self.number_of(name)
         if number is None:
-            allowed = ", ".join(f"{device.number} ({device.name})" for device in self.devices)
+            allowed = ", ".join(f"{each.number} ({each.name})" for each in self.devices if each.status != GONE)
             raise InvalidHint(f"swap device {name!r} does not exist; allowed are {allowed or 'none'}")
         return number
 
     def number_of(self, name: str) -> int | None:
         """Number of the device that has this name or number, or None."""
         for device in self.devices:
-            if name in (device.name, str(device.number)):
+            if device.status != GONE and name in (device.name, str(device.number)):
                 return device.number
         return None

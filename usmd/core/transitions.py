@@ -46,8 +46,9 @@ TRANSITIONS: Final = frozenset(
         Transition(MOVING, "arrived", SWAPPED),  # the read failed
         Transition(MOVING, "protected", SWAPPED),  # there is no slot on the other device
         Transition(MOVING, "protected", ABSENT),  # its client punched it out
-        Transition(MOVING, "protected", PRESENT),  # it cannot be protected
+        Transition(MOVING, "protected", PRESENT),  # it cannot be protected; or its device is retiring, no other has room
         Transition(MOVING, "written", SWAPPED),  # on the other device; or where it was, if the write failed
+        Transition(MOVING, "written", PRESENT),  # its device is retiring, and every other one refused it
         Transition(MOVING, "retake", PRESENT),
         Transition(FILLING, "discard", ABSENT),
         Transition(PRESENT, "discard", ABSENT),

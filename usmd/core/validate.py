@@ -32,7 +32,7 @@ from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import Priority
 from usmd.core.page_table import PageTable
 from usmd.core.region import NO_MAX, Process, Region, page_key
-from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
+from usmd.core.swap_map import RETIRING, SLOT_BITS, SLOT_MASK
 from usmd.core.work import Kind
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class Snapshot:
         self.evicting = {pfn: each.reference for pfn, each in life.evicting.items()}
         self.writing = dict(life.writing)
         self.unwritten = life.unwritten
+        self.moving = life.moving, sum(each.device is not None for each in life.evicting.values())
         self.arriving = set(state.arriving)
         self.holds = set(state.holds)
         links = state.sampling_links
@@ -132,6 +133,9 @@ class Snapshot:
         self.devices = [
             _Device(each.number, each.name, each.slots, each.free, bytes(each.used)) for each in state.swap.devices
         ]
+        retiring = {each.number for each in state.swap.devices if each.status == RETIRING}
+        self.retiring_wrongly = sorted(retiring ^ core.retirement.of.keys())
+        self.retiring = bool(retiring)
 
 
 def _copy_of(process: Process) -> _Process:
@@ -258,6 +262,8 @@ def _deferred(copy: Snapshot) -> Iterator[Step]:
         yield f"{len(dying)} regions are gone, and {copy.work[Kind.RELEASE]} pieces of work release them"
     for page, entry in dying[0].table.entries(0, copy.released) if dying else ():
         yield f"page {page} of region {dying[0].region_id} was released, and has entry {entry}"
+    if copy.retiring_wrongly or (copy.retiring and not copy.work[Kind.RETIRE]):
+        yield f"swap devices {copy.retiring_wrongly} are retiring or counted so, and {copy.work[Kind.RETIRE]} pieces do"
     if copy.refreshing != copy.work[Kind.REFRESH]:
         yield f"{copy.refreshing} hints are being brought to pages, and {copy.work[Kind.REFRESH]} pieces of work do it"
     waiting = sum(len(region.unsettled) for region in copy.regions.values() if region.alive)
@@ -342,6 +348,8 @@ def _counts(copy: Snapshot) -> Iterator[Step]:
     unwritten = sum(1 for reference in copy.evicting.values() if reference == NO_SLOT)
     if copy.unwritten != unwritten:
         yield f"{copy.unwritten} evictions without a slot are counted, there are {unwritten}"
+    if copy.moving[0] != copy.moving[1]:
+        yield f"{copy.moving[0]} evictions to another device are counted, there are {copy.moving[1]}"
     if not copy.arriving <= copy.filling.keys():
         lost = sorted(copy.arriving - copy.filling.keys())
         yield f"frames {lost} migrate to another device, and are not being filled"

@@ -51,8 +51,14 @@ class Kind(Enum):
     """Evicts pages of a process above its new `memory_max`."""
     SEARCH = "search"
     """Looks for a page of a process at its `memory_max` that needs no slot."""
+    RETIRE = "retire"
+    """Moves the pages of swap devices that are retiring."""
     WINDOW = "window"
     """Brings in the rest of a window that is too large for one event."""
+
+
+_GIVES_WAY: Final = frozenset((Kind.WINDOW, Kind.RETIRE))
+"""Work that delays no other work by more than a part: a guess, and what may take very long."""
 
 
 class Progress(Enum):
@@ -153,6 +159,6 @@ class WorkQueue:
             elif progress is Progress.WAITS:
                 queue.rotate(-1)  # continue with another piece
                 waiting += 1
-            elif work.kind is Kind.WINDOW:
-                queue.rotate(-1)  # a guess delays no other work by more than a part
+            elif work.kind in _GIVES_WAY:
+                queue.rotate(-1)
         return len(queue) > 0

@@ -10,7 +10,7 @@ from usmd.core.guard import NO_POLICY
 from usmd.core.mapping import KINDS
 from usmd.core.pressure import Line, Pressure
 from usmd.core.region import NO_MAX, PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
-from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
+from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, STATUSES
 from usmd.policies import registry
 from usmd.server.device_queue import DeviceQueue
 from usmd.server.engine import Engine
@@ -137,6 +137,8 @@ class AdminMessages:
             pages_refused=queue.pages_refused,
             io=queue.io,
             io_reason=queue.io_reason,
+            state=STATUSES[slots.status],
+            retiring_pages=self._core.retirement.of.get(device.number, 0),
         )
 
     def hint_range(self, found: report.HintReport) -> admin_pb2.HintRange:

@@ -28,12 +28,14 @@ from usmd.server.admin_limits import LimitSetting
 from usmd.server.admin_messages import AdminMessages, config_change, latencies, pressure_message
 from usmd.server.admin_observing import Observing
 from usmd.server.admin_steering import Steering
+from usmd.server.admin_swap import SwapCalls
 from usmd.server.admission import Context
 from usmd.server.ending import Ending
 from usmd.server.engine import Engine
 from usmd.server.pauses import in_parts
 from usmd.server.policy_changes import PolicyChanges
 from usmd.server.reload import Reloaded
+from usmd.server.swap_devices import SwapDevices
 from usmd.server.validation import validate
 from usmd.server.watch import Watch
 from usmd.version import VERSION
@@ -71,7 +73,7 @@ def paginate(items: Sequence[_T], page_size: int, page_token: str) -> tuple[Sequ
     return items[start:end], str(end) if end < len(items) else ""
 
 
-class AdminService:
+class AdminService(SwapCalls):
     """usm.v1.AdminService; the methods have the names of the proto.
 
     `reload` reads the configuration again.
@@ -88,18 +90,18 @@ class AdminService:
         draining: Callable[[], bool],
         ending: Ending,
         reload: Callable[[], Awaitable[Reloaded]],
+        swap_devices: SwapDevices,
         state_dir: Path | None = None,
     ) -> None:
         """`state_dir`: where a failed check writes the last events before it; None: nowhere."""
-        self._engine = engine
+        messages = AdminMessages(engine, changes, defaults)
+        super().__init__(engine, messages, swap_devices, draining)
         self._core = engine.core
         self._watch = watch
-        self._messages = AdminMessages(engine, changes, defaults)
         self._steering = Steering(engine)
         self._limits = LimitSetting(engine)
         self._observing = Observing(engine)
         self._started = started
-        self._draining = draining
         self._ending = ending
         self._drains = DrainRequests(engine, ending)
         self._reload = reload
@@ -230,15 +232,6 @@ class AdminService:
         """Give live processes other limits."""
         del context
         return self._limits.set(request)
-
-    async def ListSwapDevices(  # noqa: N802
-        self, request: admin_pb2.ListSwapDevicesRequest, context: Context
-    ) -> admin_pb2.ListSwapDevicesResponse:
-        """Swap devices by number."""
-        del request, context
-        return admin_pb2.ListSwapDevicesResponse(
-            swap_devices=[self._messages.swap_device(queue) for queue in self._engine.queues]
-        )
 
     @_of_memory
     async def GetMemoryMap(  # noqa: N802

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from usmd.core.commands import SlotPage
-from usmd.core.swap_map import SLOT_BITS
 from usmd.errors import SwapIOError, UsmdError
 from usmd.swap.base import Results, SlotIO
 
 Perform = Callable[[Sequence[SlotIO]], Results]
-_T = TypeVar("_T")
 WRITE: Final = "write"
 READ: Final = "read"
 
@@ -148,15 +146,3 @@ def no_memory(pages: Sequence[SlotPage], error: Exception) -> Sequence[UsmdError
     return [SwapIOError(f"usmd has no memory to move the page: {type(error).__name__} {why or ''}".rstrip())] * len(
         pages
     )
-
-
-def by_device(
-    items: Sequence[_T], reference_of: Callable[[_T], int], devices: int
-) -> Iterable[tuple[int, Sequence[_T]]]:
-    """Items grouped by the device of their slot reference, in their order."""
-    if devices == 1:
-        return ((0, items),)
-    found: dict[int, list[_T]] = {}
-    for item in items:
-        found.setdefault(reference_of(item) >> SLOT_BITS, []).append(item)
-    return found.items()

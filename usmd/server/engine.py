@@ -15,14 +15,13 @@ from usmd.core.machine import Core
 from usmd.core.region import PAGE_BITS, PAGE_MASK
 from usmd.core.running import Running
 from usmd.core.settings import CoreSettings, DeviceInfo
-from usmd.core.swap_map import SLOT_MASK
 from usmd.errors import UsmdError
 from usmd.mechanism.base import Mechanism
 from usmd.policies import registry
 from usmd.server.command_failures import completion_of, owners_of, pages_of
 from usmd.server.completions import PAGES_A_TURN, weight
-from usmd.server.device_jobs import by_device
 from usmd.server.device_queue import TIMEOUT
+from usmd.server.device_queues import DeviceQueues
 from usmd.server.event_log import EventLog
 from usmd.server.fault_times import FaultTimes
 from usmd.server.replies import Replies
@@ -35,6 +34,7 @@ from usmd.swap.base import SwapDevice
 OnOutcomes = Callable[[commands.Outcomes], None]
 OnEnded = Callable[[commands.Ended], None]
 OnNotice = Callable[[commands.Notice], None]
+OnRetirementEnded = Callable[[commands.RetirementEnded], None]
 Touch = Callable[[Sequence[int]], None]
 
 LAST_EVENTS: Final = 512
@@ -78,13 +78,18 @@ class Engine:
         self.event_log = event_log
         self.last_events: deque[tuple[float, events.Event]] = deque(maxlen=LAST_EVENTS)
         self.taps = Taps()
-        self.queues = [
-            queue_class(device)(device, memory, self.complete, timeout=device_timeout, clock=clock)
-            for device in devices
-        ]
+        self.devices = DeviceQueues(
+            lambda device: queue_class(device)(device, memory, self.complete, timeout=device_timeout, clock=clock),
+            self._failed,
+        )
+        for device in devices:
+            self.devices.add(device)
+        self.queues = self.devices.live
+        """Of all devices, by number; only to be read."""
         self.on_outcomes: OnOutcomes = lambda _: None
         self.on_ended: OnEnded = lambda _ended: None
         self.on_notice: OnNotice = lambda _notice: None
+        self.on_retirement_ended: OnRetirementEnded = lambda _ended: None
         self.fault_times = FaultTimes(self.core, clock)
         self.sampling_cost: SamplingCost | None = None
         """Measures sampled touches; None: there are none."""
@@ -132,7 +137,7 @@ class Engine:
     def capacity(self) -> int:
         """Bytes of memory and of swap, together."""
         settings = self.core.state.settings
-        return settings.frames * settings.page_size + sum(queue.device.usage(0).capacity for queue in self.queues)
+        return settings.frames * settings.page_size + self.devices.capacity
 
     @property
     def pending(self) -> Iterable[events.Event]:
@@ -239,8 +244,7 @@ class Engine:
         self.complete(events.Tick())
         now = self.now()
         self.fault_times.tick()
-        for queue in self.queues:
-            queue.look(now)
+        self.devices.look(now)
         if self.event_log is not None:
             self.event_log.flush()
 
@@ -334,30 +338,11 @@ class Engine:
             else:
                 self.sampling_cost.take_out(lambda: memory.sample(command.pages))
 
-        def write(command: commands.WriteSlots) -> None:
-            for number, pages in by_device(command.pages, lambda page: page.slot, len(self.queues)):
-                try:
-                    self.queues[number].write(pages)
-                except Exception as error:  # noqa: BLE001 - logged and reported; other devices' pages are under way
-                    self._failed(commands.WriteSlots(pages), error)
-
-        def read(command: commands.ReadSlots) -> None:
-            for number, pages in by_device(command.pages, lambda page: page.slot, len(self.queues)):
-                try:
-                    self.queues[number].read(pages)
-                except Exception as error:  # noqa: BLE001 - as above
-                    self._failed(commands.ReadSlots(pages), error)
-
         def regions_gone(command: commands.RegionsGone) -> None:
             try:
                 memory.drop_regions(command.region_ids, ended=command.ended)
             finally:
-                for queue in self.queues:
-                    queue.regions_gone(command.region_ids)
-
-        def discard(command: commands.DiscardSlots) -> None:
-            for number, references in by_device(command.slots, lambda reference: reference, len(self.queues)):
-                self.queues[number].device.discard([reference & SLOT_MASK for reference in references])
+                self.devices.regions_gone(command.region_ids)
 
         def ended(command: commands.Ended) -> None:
             try:
@@ -378,9 +363,10 @@ class Engine:
             commands.HintApplied: lambda command: self._replies.give(command.reply_to, command.over_budget),
             commands.Discarded: discarded,
             commands.Protect: protect,
-            commands.WriteSlots: write,
-            commands.ReadSlots: read,
-            commands.DiscardSlots: discard,
+            commands.WriteSlots: self.devices.write,
+            commands.ReadSlots: self.devices.read,
+            commands.DiscardSlots: self.devices.discard,
+            commands.RetirementEnded: lambda command: self.on_retirement_ended(command),
             commands.GoOn: lambda _: asyncio.get_running_loop().call_soon(self.complete, events.GoOn()),
             commands.Ended: ended,
             commands.Notice: lambda command: self.on_notice(command),
@@ -388,11 +374,10 @@ class Engine:
 
     async def close(self) -> None:
         """Wait for the devices, close them, and give the memory back."""
-        for queue in self.queues:
-            await queue.close()
+        hang = await self.devices.close()
         try:
             self.memory.close()
         except BufferError:
-            if not any(queue.hangs for queue in self.queues):
+            if not hang:
                 raise
             # A late write still reads the memory, which ends with the process.

@@ -43,12 +43,13 @@ def check_policy(kind: str, specification: str, running: Running) -> None:
         running.call = None
 
 
-def check_policies(rules: PolicyRules, device_names: Sequence[str], running: Running) -> None:
+def check_policies(rules: PolicyRules, device_names: Sequence[str | None], running: Running) -> None:
     """Raise ConfigError, which names the key, if a process could not get a policy or device that is named.
 
-    `device_names`: of the swap devices, by number.
+    `device_names`: of the swap devices, by number; None: there is none of this number.
     """
-    names = {*device_names, *(str(number) for number in range(len(device_names)))}
+    devices = [(str(number), name) for number, name in enumerate(device_names) if name is not None]
+    names = {each for names_of_one in devices for each in names_of_one}
     choices: list[tuple[str, PolicyRules | PolicyRule]] = [("policy", rules)]
     choices += [(f"policy.rules[{number}]", rule) for number, rule in enumerate(rules.rules)]
     gathered = Gathered()

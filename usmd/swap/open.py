@@ -52,27 +52,34 @@ def check_specs(specs: Sequence[SwapKind], page_size: int) -> list[str]:
     names: dict[str, None] = {}
     claims: dict[str, None] = {}
     for number, spec in enumerate(specs):
-        key = f"swap[{number}]"
-        name = _name(number, spec)
-        taken = f"swap device {number}: the name {name!r} is taken by an earlier device; rename one"
-        _take(names, name, ConfigError(taken, f"{key}.name"))
-        claim = spec.claim()
-        if claim is not None:
-            _take(
-                claims,
-                claim,
-                ConfigError(f"swap device {name}: {claim} is taken by an earlier device; change one", key),
-            )
-        if spec.size < page_size:
-            raise ConfigError(
-                f"swap device {name}: {format_size(spec.size)} is smaller than one page of "
-                f"{format_size(page_size)}; give at least one page",
-                f"{key}.size",
-            )
+        check_beside(number, spec, page_size, names, claims)
     return list(names)
 
 
-def _name(number: int, spec: SwapKind) -> str:
+def check_beside(number: int, spec: SwapKind, page_size: int, names: dict[str, None], claims: dict[str, None]) -> str:
+    """The name of a device beside others, whose names and claims it joins. Raises ConfigError if it conflicts."""
+    key = f"swap[{number}]"
+    name = name_of(number, spec)
+    taken = f"swap device {number}: the name {name!r} is taken by an earlier device; rename one"
+    _take(names, name, ConfigError(taken, f"{key}.name"))
+    claim = spec.claim()
+    if claim is not None:
+        _take(
+            claims,
+            claim,
+            ConfigError(f"swap device {name}: {claim} is taken by an earlier device; change one", key),
+        )
+    if spec.size < page_size:
+        raise ConfigError(
+            f"swap device {name}: {format_size(spec.size)} is smaller than one page of "
+            f"{format_size(page_size)}; give at least one page",
+            f"{key}.size",
+        )
+    return name
+
+
+def name_of(number: int, spec: SwapKind) -> str:
+    """The name of a device. Raises ConfigError if it is not allowed."""
     if spec.name is None:
         return f"{spec.device.kind}{number}"
     # The hint is SWAP=<number or name>, in pairs separated by ';': so a name must be neither a number nor a pair.

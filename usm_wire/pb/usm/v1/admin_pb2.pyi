@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from usm_wire.pb.usm.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -1165,6 +1166,8 @@ class SwapDevice(_message.Message):
     PAGES_REFUSED_FIELD_NUMBER: _builtins.int
     IO_FIELD_NUMBER: _builtins.int
     IO_REASON_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RETIRING_PAGES_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number of the device, 0 to 31."""
     name: _builtins.str
@@ -1197,6 +1200,10 @@ class SwapDevice(_message.Message):
     """How reads and writes run: "io_uring" or "aio", submitted by the event loop; or "threads"."""
     io_reason: _builtins.str
     """Why so, where there was a choice: what the faster ways lack here, or that the configuration says so."""
+    state: _builtins.str
+    """What it is doing: "active"; "retiring": it takes no page, and its pages are moved away; "closing": it is empty."""
+    retiring_pages: _builtins.int
+    """Pages that it had when its retirement began; 0: it is not retiring."""
     def __init__(
         self,
         *,
@@ -1216,14 +1223,205 @@ class SwapDevice(_message.Message):
         pages_refused: _builtins.int = ...,
         io: _builtins.str = ...,
         io_reason: _builtins.str = ...,
+        state: _builtins.str = ...,
+        retiring_pages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "errors", b"errors", "free_slots", b"free_slots", "held_bytes", b"held_bytes", "in_flight", b"in_flight", "io", b"io", "io_reason", b"io_reason", "kind", b"kind", "name", b"name", "number", b"number", "pages_read", b"pages_read", "pages_refused", b"pages_refused", "pages_written", b"pages_written", "path", b"path", "slots", b"slots", "stored_bytes", b"stored_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "errors", b"errors", "free_slots", b"free_slots", "held_bytes", b"held_bytes", "in_flight", b"in_flight", "io", b"io", "io_reason", b"io_reason", "kind", b"kind", "name", b"name", "number", b"number", "pages_read", b"pages_read", "pages_refused", b"pages_refused", "pages_written", b"pages_written", "path", b"path", "retiring_pages", b"retiring_pages", "slots", b"slots", "state", b"state", "stored_bytes", b"stored_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SwapDevice: _TypeAlias = SwapDevice  # noqa: Y015
+
+@_typing.final
+class AddSwapDeviceRequest(_message.Message):
+    """Asks for a swap device."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """The device, as `usmd serve --swap` takes it, for example "file:/var/lib/usmd/more:8GiB". A relative path is in the
+    daemon's folder of swap files.
+    """
+    name: _builtins.str
+    """Its name; empty: its kind and number."""
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddSwapDeviceRequest: _TypeAlias = AddSwapDeviceRequest  # noqa: Y015
+
+@_typing.final
+class AddSwapDeviceResponse(_message.Message):
+    """The device takes pages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAP_DEVICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def swap_device(self) -> Global___SwapDevice:
+        """The new device."""
+
+    def __init__(
+        self,
+        *,
+        swap_device: Global___SwapDevice | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["swap_device", b"swap_device"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["swap_device", b"swap_device"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddSwapDeviceResponse: _TypeAlias = AddSwapDeviceResponse  # noqa: Y015
+
+@_typing.final
+class RetireSwapDeviceRequest(_message.Message):
+    """Asks for the retirement of a swap device."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """Number or name of the device."""
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetireSwapDeviceRequest: _TypeAlias = RetireSwapDeviceRequest  # noqa: Y015
+
+@_typing.final
+class SwapRetirement(_message.Message):
+    """How far a retirement is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _End:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _EndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SwapRetirement._End.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        END_UNSPECIFIED: SwapRetirement._End.ValueType  # 0
+        """It goes on."""
+        END_CLOSED: SwapRetirement._End.ValueType  # 1
+        """The device is closed, and its file removed."""
+        END_NOT_REMOVED: SwapRetirement._End.ValueType  # 2
+        """The device is closed, and message says what could not be removed."""
+        END_CANCELLED: SwapRetirement._End.ValueType  # 3
+        """An operator cancelled it: the device takes pages again."""
+
+    class End(_End, metaclass=_EndEnumTypeWrapper):
+        """How a retirement ends."""
+
+    END_UNSPECIFIED: SwapRetirement.End.ValueType  # 0
+    """It goes on."""
+    END_CLOSED: SwapRetirement.End.ValueType  # 1
+    """The device is closed, and its file removed."""
+    END_NOT_REMOVED: SwapRetirement.End.ValueType  # 2
+    """The device is closed, and message says what could not be removed."""
+    END_CANCELLED: SwapRetirement.End.ValueType  # 3
+    """An operator cancelled it: the device takes pages again."""
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGES_FIELD_NUMBER: _builtins.int
+    PAGES_LEFT_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Number of the device."""
+    name: _builtins.str
+    """Name of the device."""
+    pages: _builtins.int
+    """Pages that it had when its retirement began."""
+    pages_left: _builtins.int
+    """Pages that it still has."""
+    end: Global___SwapRetirement.End.ValueType
+    """How it ended, in the last answer."""
+    message: _builtins.str
+    """What an operator must know about the end; empty: nothing."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        name: _builtins.str = ...,
+        pages: _builtins.int = ...,
+        pages_left: _builtins.int = ...,
+        end: Global___SwapRetirement.End.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "message", b"message", "name", b"name", "number", b"number", "pages", b"pages", "pages_left", b"pages_left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SwapRetirement: _TypeAlias = SwapRetirement  # noqa: Y015
+
+@_typing.final
+class CancelSwapRetirementRequest(_message.Message):
+    """Asks for the end of a retirement."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """Number or name of the device."""
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelSwapRetirementRequest: _TypeAlias = CancelSwapRetirementRequest  # noqa: Y015
+
+@_typing.final
+class CancelSwapRetirementResponse(_message.Message):
+    """The device takes pages again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAP_DEVICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def swap_device(self) -> Global___SwapDevice:
+        """The device."""
+
+    def __init__(
+        self,
+        *,
+        swap_device: Global___SwapDevice | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["swap_device", b"swap_device"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["swap_device", b"swap_device"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelSwapRetirementResponse: _TypeAlias = CancelSwapRetirementResponse  # noqa: Y015
 
 @_typing.final
 class GetMemoryMapRequest(_message.Message):

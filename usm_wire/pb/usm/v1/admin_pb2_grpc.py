@@ -72,6 +72,21 @@ class AdminServiceStub:
                 request_serializer=usm_dot_v1_dot_admin__pb2.ListSwapDevicesRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_admin__pb2.ListSwapDevicesResponse.FromString,
                 _registered_method=True)
+        self.AddSwapDevice = channel.unary_unary(
+                '/usm.v1.AdminService/AddSwapDevice',
+                request_serializer=usm_dot_v1_dot_admin__pb2.AddSwapDeviceRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.AddSwapDeviceResponse.FromString,
+                _registered_method=True)
+        self.RetireSwapDevice = channel.unary_stream(
+                '/usm.v1.AdminService/RetireSwapDevice',
+                request_serializer=usm_dot_v1_dot_admin__pb2.RetireSwapDeviceRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.SwapRetirement.FromString,
+                _registered_method=True)
+        self.CancelSwapRetirement = channel.unary_unary(
+                '/usm.v1.AdminService/CancelSwapRetirement',
+                request_serializer=usm_dot_v1_dot_admin__pb2.CancelSwapRetirementRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.CancelSwapRetirementResponse.FromString,
+                _registered_method=True)
         self.GetMemoryMap = channel.unary_unary(
                 '/usm.v1.AdminService/GetMemoryMap',
                 request_serializer=usm_dot_v1_dot_admin__pb2.GetMemoryMapRequest.SerializeToString,
@@ -187,6 +202,35 @@ class AdminServiceServicer:
     def ListSwapDevices(self, request, context):
         """Swap devices.
         Errors: none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddSwapDevice(self, request, context):
+        """Opens a swap device, which takes pages at once.
+        Errors: INVALID_ARGUMENT (the device or its name, or as many devices as are allowed), FAILED_PRECONDITION (it cannot
+        be opened), UNAVAILABLE (the daemon drains).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetireSwapDevice(self, request, context):
+        """Moves the pages of a swap device to other devices or to memory, then closes it and removes its file. The answers say
+        how far it is; the last one says how it ended. A caller that leaves ends nothing; for a device that is retiring
+        already the answers go on.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), RESOURCE_EXHAUSTED (there is no room for
+        its pages: at once, or later if that has gone meanwhile), UNAVAILABLE (pages cannot be read, so they stay where they
+        are; or the daemon drains). After each of them the device takes pages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSwapRetirement(self, request, context):
+        """Ends a retirement: the device keeps the pages that it still has, and takes pages again.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (it is not retiring, or empty already).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -319,6 +363,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListSwapDevices,
                     request_deserializer=usm_dot_v1_dot_admin__pb2.ListSwapDevicesRequest.FromString,
                     response_serializer=usm_dot_v1_dot_admin__pb2.ListSwapDevicesResponse.SerializeToString,
+            ),
+            'AddSwapDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddSwapDevice,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.AddSwapDeviceRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.AddSwapDeviceResponse.SerializeToString,
+            ),
+            'RetireSwapDevice': grpc.unary_stream_rpc_method_handler(
+                    servicer.RetireSwapDevice,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.RetireSwapDeviceRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.SwapRetirement.SerializeToString,
+            ),
+            'CancelSwapRetirement': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSwapRetirement,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.CancelSwapRetirementRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.CancelSwapRetirementResponse.SerializeToString,
             ),
             'GetMemoryMap': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMemoryMap,
@@ -568,6 +627,87 @@ class AdminService:
             '/usm.v1.AdminService/ListSwapDevices',
             usm_dot_v1_dot_admin__pb2.ListSwapDevicesRequest.SerializeToString,
             usm_dot_v1_dot_admin__pb2.ListSwapDevicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddSwapDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.AdminService/AddSwapDevice',
+            usm_dot_v1_dot_admin__pb2.AddSwapDeviceRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.AddSwapDeviceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireSwapDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/usm.v1.AdminService/RetireSwapDevice',
+            usm_dot_v1_dot_admin__pb2.RetireSwapDeviceRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.SwapRetirement.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSwapRetirement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.AdminService/CancelSwapRetirement',
+            usm_dot_v1_dot_admin__pb2.CancelSwapRetirementRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.CancelSwapRetirementResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,23 @@ class AdminServiceStub:
     """Swap devices.
     Errors: none of its own.
     """
+    AddSwapDevice: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddSwapDeviceRequest, _admin_pb2.AddSwapDeviceResponse]
+    """Opens a swap device, which takes pages at once.
+    Errors: INVALID_ARGUMENT (the device or its name, or as many devices as are allowed), FAILED_PRECONDITION (it cannot
+    be opened), UNAVAILABLE (the daemon drains).
+    """
+    RetireSwapDevice: _grpc.UnaryStreamMultiCallable[_admin_pb2.RetireSwapDeviceRequest, _admin_pb2.SwapRetirement]
+    """Moves the pages of a swap device to other devices or to memory, then closes it and removes its file. The answers say
+    how far it is; the last one says how it ended. A caller that leaves ends nothing; for a device that is retiring
+    already the answers go on.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), RESOURCE_EXHAUSTED (there is no room for
+    its pages: at once, or later if that has gone meanwhile), UNAVAILABLE (pages cannot be read, so they stay where they
+    are; or the daemon drains). After each of them the device takes pages.
+    """
+    CancelSwapRetirement: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CancelSwapRetirementRequest, _admin_pb2.CancelSwapRetirementResponse]
+    """Ends a retirement: the device keeps the pages that it still has, and takes pages again.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (it is not retiring, or empty already).
+    """
     GetMemoryMap: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetMemoryMapRequest, _admin_pb2.GetMemoryMapResponse]
     """Memory as a row of cells, each a group of neighbouring frames.
     Errors: INVALID_ARGUMENT (cells).
@@ -148,6 +165,23 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListSwapDevices: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSwapDevicesRequest, _admin_pb2.ListSwapDevicesResponse]  # type: ignore[assignment]
     """Swap devices.
     Errors: none of its own.
+    """
+    AddSwapDevice: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddSwapDeviceRequest, _admin_pb2.AddSwapDeviceResponse]  # type: ignore[assignment]
+    """Opens a swap device, which takes pages at once.
+    Errors: INVALID_ARGUMENT (the device or its name, or as many devices as are allowed), FAILED_PRECONDITION (it cannot
+    be opened), UNAVAILABLE (the daemon drains).
+    """
+    RetireSwapDevice: _aio.UnaryStreamMultiCallable[_admin_pb2.RetireSwapDeviceRequest, _admin_pb2.SwapRetirement]  # type: ignore[assignment]
+    """Moves the pages of a swap device to other devices or to memory, then closes it and removes its file. The answers say
+    how far it is; the last one says how it ended. A caller that leaves ends nothing; for a device that is retiring
+    already the answers go on.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), RESOURCE_EXHAUSTED (there is no room for
+    its pages: at once, or later if that has gone meanwhile), UNAVAILABLE (pages cannot be read, so they stay where they
+    are; or the daemon drains). After each of them the device takes pages.
+    """
+    CancelSwapRetirement: _aio.UnaryUnaryMultiCallable[_admin_pb2.CancelSwapRetirementRequest, _admin_pb2.CancelSwapRetirementResponse]  # type: ignore[assignment]
+    """Ends a retirement: the device keeps the pages that it still has, and takes pages again.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (it is not retiring, or empty already).
     """
     GetMemoryMap: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetMemoryMapRequest, _admin_pb2.GetMemoryMapResponse]  # type: ignore[assignment]
     """Memory as a row of cells, each a group of neighbouring frames.
@@ -271,6 +305,41 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ListSwapDevicesResponse, _abc.Awaitable[_admin_pb2.ListSwapDevicesResponse]]:
         """Swap devices.
         Errors: none of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def AddSwapDevice(
+        self,
+        request: _admin_pb2.AddSwapDeviceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AddSwapDeviceResponse, _abc.Awaitable[_admin_pb2.AddSwapDeviceResponse]]:
+        """Opens a swap device, which takes pages at once.
+        Errors: INVALID_ARGUMENT (the device or its name, or as many devices as are allowed), FAILED_PRECONDITION (it cannot
+        be opened), UNAVAILABLE (the daemon drains).
+        """
+
+    @_abc_1.abstractmethod
+    def RetireSwapDevice(
+        self,
+        request: _admin_pb2.RetireSwapDeviceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.SwapRetirement], _abc.AsyncIterator[_admin_pb2.SwapRetirement]]:
+        """Moves the pages of a swap device to other devices or to memory, then closes it and removes its file. The answers say
+        how far it is; the last one says how it ended. A caller that leaves ends nothing; for a device that is retiring
+        already the answers go on.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), RESOURCE_EXHAUSTED (there is no room for
+        its pages: at once, or later if that has gone meanwhile), UNAVAILABLE (pages cannot be read, so they stay where they
+        are; or the daemon drains). After each of them the device takes pages.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelSwapRetirement(
+        self,
+        request: _admin_pb2.CancelSwapRetirementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.CancelSwapRetirementResponse, _abc.Awaitable[_admin_pb2.CancelSwapRetirementResponse]]:
+        """Ends a retirement: the device keeps the pages that it still has, and takes pages again.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (it is not retiring, or empty already).
         """
 
     @_abc_1.abstractmethod
