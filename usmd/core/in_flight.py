@@ -44,8 +44,8 @@ class Filling:
 class Evicting:
     """An eviction under way. `ticket`: of its Protect. `reference`: its slot, once a write has begun.
 
-    `device`: the page is MOVING to that device, or ANYWHERE; None: it is not. `refused`: devices that refused the page, bit n for
-    device n.
+    `device`: the page is MOVING to that device, or ANYWHERE; None: it is not. `refused`: devices that refused the page,
+    bit n for device n.
     """
 
     __slots__ = ("device", "record", "reference", "refused", "region", "ticket")

@@ -121,11 +121,16 @@ class Retirement:
 
     def part(self, work: Work, most: int) -> tuple[int, Progress]:
         """Do a part; devices without a page are done with, whatever became of their pages."""
+        self._end_empty()
+        done = one_by_one(work, most)
+        self._end_empty()
+        return done
+
+    def _end_empty(self) -> None:
         for number in list(self.of):
             device = self._swap.devices[number]
             if device.free == device.slots:
                 self._end(device, None)
-        return one_by_one(work, most)
 
     def _end(self, device: DeviceMap, error: UsmdError | None) -> None:
         device.status = EMPTIED if error is None else ACTIVE

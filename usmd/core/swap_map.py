@@ -111,18 +111,17 @@ class SwapMap:
 
     def add(self, number: int, info: DeviceInfo) -> None:
         """Add a device, under a number that is free. Raises InvalidArgument."""
-        taken = number > len(self.devices) or number >= MAX_DEVICES or number < 0
-        if taken or (number < len(self.devices) and self.devices[number].status != GONE):
+        if not 0 <= number < MAX_DEVICES or (number < len(self.devices) and self.devices[number].status != GONE):
             raise InvalidArgument(f"swap device {info.name}: the number {number} is not free")
         if self.number_of(info.name) is not None:
             raise InvalidArgument(f"swap device {info.name!r} exists already; give another name")
+        for skipped in range(len(self.devices), number):
+            self.devices.append(_gone(skipped, ""))
         self.devices[number : number + 1] = [DeviceMap(number, info)]
 
     def remove(self, number: int) -> None:
         """An empty device is closed: its number is free."""
-        gone = DeviceMap(number, DeviceInfo(self.devices[number].name, 0))
-        gone.status = GONE
-        self.devices[number] = gone
+        self.devices[number] = _gone(number, self.devices[number].name)
 
     @property
     def slots(self) -> int:
@@ -191,3 +190,10 @@ class SwapMap:
             if device.status != GONE and name in (device.name, str(device.number)):
                 return device.number
         return None
+
+
+def _gone(number: int, name: str) -> DeviceMap:
+    """In place of a device that there is not."""
+    gone = DeviceMap(number, DeviceInfo(name, 0))
+    gone.status = GONE
+    return gone

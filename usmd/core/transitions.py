@@ -46,7 +46,7 @@ TRANSITIONS: Final = frozenset(
         Transition(MOVING, "arrived", SWAPPED),  # the read failed
         Transition(MOVING, "protected", SWAPPED),  # there is no slot on the other device
         Transition(MOVING, "protected", ABSENT),  # its client punched it out
-        Transition(MOVING, "protected", PRESENT),  # it cannot be protected; or its device is retiring, no other has room
+        Transition(MOVING, "protected", PRESENT),  # it cannot be protected, or has nowhere else to go
         Transition(MOVING, "written", SWAPPED),  # on the other device; or where it was, if the write failed
         Transition(MOVING, "written", PRESENT),  # its device is retiring, and every other one refused it
         Transition(MOVING, "retake", PRESENT),

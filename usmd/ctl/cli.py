@@ -33,6 +33,7 @@ from usmd.ctl import (
     schema_command,
     shadow_command,
     status_view,
+    swap_command,
     top_command,
 )
 from usmd.ctl.address import ADDRESS_VARIABLE
@@ -152,28 +153,6 @@ def regions(
     )
 
 
-@app.command(epilog="Examples:\n\nusmctl swap\n\nusmctl swap --sort share")
-def swap(
-    context: typer.Context,
-    sort: Annotated[str | None, sort_option(lists_view.device_columns())] = None,
-    address: AddressOption = None,
-    output: FormatOption = None,
-) -> None:
-    """List the swap devices with their slots, traffic and errors.
-
-    A slot holds a page. WRITTEN and READ are pages since the start, IN FLIGHT those in progress.
-    """
-    with connected(context, address) as admin:
-        found = in_order(lists_view.device_columns(), admin.swap_devices(), sort)
-        size = admin.status().page_size
-    show(
-        context,
-        output,
-        lambda: listed("swap_devices", found),
-        lambda console: lists_view.show_swap_devices(console, found, size),
-    )
-
-
 app.command("map", epilog=map_command.EPILOG)(map_command.map_)
 
 
@@ -244,6 +223,7 @@ def doctor(context: typer.Context, output: FormatOption = None) -> None:
 # Commands with their own module.
 app.command(epilog=policy_command.LIST_EPILOG)(policy_command.policies)
 app.add_typer(policy_command.policy, name="policy")
+app.add_typer(swap_command.swap, name="swap")
 app.command(epilog=limit_command.EPILOG)(limit_command.limit)
 app.command(epilog=drain_command.EPILOG)(drain_command.drain)
 app.command(epilog=hints_command.EPILOG)(hints_command.hints)

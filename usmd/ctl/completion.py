@@ -69,6 +69,11 @@ def regions(context: typer.Context, incomplete: str) -> list[str]:
     return in_list(_ask(context, ask), incomplete)
 
 
+def devices(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of swap devices."""
+    return in_list([device.name for device in _ask(context, lambda admin: admin.swap_devices())], incomplete)
+
+
 def places(context: typer.Context, incomplete: str) -> list[str]:
     """Regions with a `+`, after which the offset is typed."""
     return [f"{region}+" for region in regions(context, incomplete)]
@@ -84,9 +89,12 @@ def in_list(names: Iterable[str], incomplete: str) -> list[str]:
 
 def _ask(context: typer.Context, question: Callable[[Admin], Sequence[_Answer]]) -> Sequence[_Answer]:
     """Ask the daemon of the command line; without an answer, empty."""
-    address = context.params.get("address") or (context.parent and context.parent.params.get("address"))
     from usmd.ctl.connect import Admin
 
+    address = context.params.get("address")
+    place = context.parent
+    while not address and place is not None:  # also given before the command, or before the group that it is in
+        address, place = place.params.get("address"), place.parent
     try:
         with Admin(admin_socket(from_argument(address) if isinstance(address, str) else None)) as admin:
             return question(admin)

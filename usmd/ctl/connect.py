@@ -159,6 +159,21 @@ class Admin:
         """All swap devices."""
         return list(self._call(self._stub.ListSwapDevices, admin_pb2.ListSwapDevicesRequest()).swap_devices)
 
+    def add_swap_device(self, device: str, name: str) -> admin_pb2.AddSwapDeviceResponse:
+        """Add a swap device; waits as long as its opening takes."""
+        with self._explained():
+            request = admin_pb2.AddSwapDeviceRequest(device=device, name=name)
+            return off_main.call(lambda: self._stub.AddSwapDevice(request))
+
+    def retire_swap_device(self, device: str) -> Stream[admin_pb2.SwapRetirement]:
+        """Retire a swap device: how far that is, until its end."""
+        request = admin_pb2.RetireSwapDeviceRequest(device=device)
+        return Stream(off_main.call(lambda: self._stub.RetireSwapDevice(request)), self._explained)
+
+    def cancel_swap_retirement(self, device: str) -> admin_pb2.CancelSwapRetirementResponse:
+        """Cancel a retirement."""
+        return self._call(self._stub.CancelSwapRetirement, admin_pb2.CancelSwapRetirementRequest(device=device))
+
     def hints(self, process_id: int) -> admin_pb2.ListHintsResponse:
         """All ranges of a process with a hint in force, and the pages that it keeps; for 0, of all processes."""
         pages: list[admin_pb2.ListHintsResponse] = []
@@ -221,8 +236,9 @@ class Admin:
             return off_main.call(lambda: self._stub.Validate(admin_pb2.ValidateRequest()))
 
     def reload(self) -> admin_pb2.ReloadResponse:
-        """Have the daemon read its configuration again."""
-        return self._call(self._stub.Reload, admin_pb2.ReloadRequest())
+        """Have the daemon read its configuration again; waits as long as that takes, for it may open swap devices."""
+        with self._explained():
+            return off_main.call(lambda: self._stub.Reload(admin_pb2.ReloadRequest()))
 
     def drain(
         self, grace_seconds: float, notice_seconds: float = 0.0, *, dry_run: bool = False

@@ -29,6 +29,8 @@ DOCUMENTS: Final[dict[str, Sequence[Document]]] = {
     "policies": (pb.ListPoliciesResponse,),
     "policy set": (pb.SetPolicyResponse,),
     "limit": (pb.SetLimitsResponse,),
+    "swap add": (pb.AddSwapDeviceResponse,),
+    "swap retire": (pb.SwapRetirement, pb.CancelSwapRetirementResponse),
     "swap": (Fields(swap_devices=ListOf(pb.SwapDevice)),),
     "hints": (pb.ListHintsResponse, pb.ClearHintsResponse),
     "map": (pb.GetMemoryMapResponse,),

@@ -73,12 +73,13 @@ def region_columns(page_size: int = 0, *, of_one: bool = False) -> list[Column[R
     ]
 
 
-def device_columns(page_size: int = 0) -> list[Column[Device]]:
-    """Columns of swap devices."""
+def device_columns(page_size: int = 0, *, states: bool = False) -> list[Column[Device]]:
+    """Columns of swap devices. `states`: with what each is doing."""
     return [
         Column(">NO", lambda it: str(it.number), lambda it: it.number),
         Column("NAME", lambda it: printable(it.name)),
         Column("KIND", lambda it: printable(it.kind), None, 6),
+        *([Column("STATE", _state, None, 1)] if states else []),
         pages_column(">SLOTS", lambda it: it.slots, page_size, 2),
         pages_column(">USED", _used, page_size),
         Column(">HELD", lambda it: format_size(it.held_bytes), lambda it: it.held_bytes, 10),
@@ -115,7 +116,8 @@ def show_regions(console: Console, regions: Sequence[Region], page_size: int = 0
 def show_swap_devices(console: Console, devices: Sequence[Device], page_size: int = 0) -> None:
     """Print one line per swap device."""
     nothing = "no swap devices: evicted pages have nowhere to go; see `usmd serve --swap`"
-    show_list(console, device_columns(page_size), devices, nothing)
+    states = any(each.state not in ("", "active") for each in devices)
+    show_list(console, device_columns(page_size, states=states), devices, nothing)
     for device in devices:
         if device.io_reason:
             console.print(f"{printable(device.name)}: {device.io}, because {printable(device.io_reason)}", markup=False)
@@ -142,6 +144,13 @@ def _of_swap_max(process: Process) -> str:
 
 def _full(process: Process) -> str:
     return f"{process.pressure.full.avg10:.1%}" if process.pressure.HasField("full") else "-"
+
+
+def _state(device: Device) -> str:
+    """What a device is doing, and how far a retirement is."""
+    if device.state != "retiring" or not device.retiring_pages:
+        return printable(device.state) or "-"
+    return f"retiring {max(1 - _used(device) / device.retiring_pages, 0.0):.0%}"
 
 
 def _used(device: Device) -> int:

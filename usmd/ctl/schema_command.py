@@ -29,6 +29,8 @@ COMMANDS: Final = (
     "policies",
     "policy set",
     "limit",
+    "swap add",
+    "swap retire",
     "swap",
     "hints",
     "map",

@@ -26,7 +26,7 @@ from usmd.config import Config
 from usmd.config_source import Source
 from usmd.core.commands import Notice
 from usmd.core.running import Running
-from usmd.errors import ConfigError, UsmdError
+from usmd.errors import ConfigError
 from usmd.mechanism import choose, uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
@@ -65,6 +65,7 @@ from usmd.server.sampling_cost import SamplingCost
 from usmd.server.session_calls import SessionCalls
 from usmd.server.sessions import Sessions
 from usmd.server.signals import MEANINGS, Meaning, Signals, name_of
+from usmd.server.swap_devices import SwapDevices, close_quietly
 from usmd.server.touch_sampling import TouchSampling
 from usmd.server.wakeup_choice import parse_wakeup
 from usmd.server.watch import Watch
@@ -162,9 +163,12 @@ class Daemon:
         self._metrics_server = MetricsServer(self.metrics, locks[1].place(METRICS_SUFFIX))
         self._operators = Operators(locks[1].place(CALLS_SUFFIX))
         self._defaults = {kind: getattr(config.policy, kind) for kind in registry.TABLES}
+        self._swap_devices = SwapDevices(
+            self.engine, config.swap, devices, server.state_dir, lambda: self.sessions.rules, self._notice
+        )
         parts = Parts(
             self.engine, self.sessions, self.metrics, self._metrics_server, self._ending.set, self._defaults,
-            self._made, self._pressure,
+            self._made, self._pressure, self._swap_devices,
         )  # fmt: skip
         self._reload = Reload(config, source, parts, self._notifier.notify)
 
@@ -188,6 +192,7 @@ class Daemon:
             draining=lambda: self.sessions.draining,
             ending=self._ending,
             reload=self._reload.reload,
+            swap_devices=self._swap_devices,
             state_dir=server.state_dir,
         )
         client_server = await self._serve(
@@ -370,7 +375,7 @@ def serve(config: Config, signals: Signals, source: Source) -> int:
                 return runner.run(_run(config, devices, signals, cpu_clock, running, shares, locks, event_log, source))
         finally:
             for device in devices:
-                _close(device)
+                close_quietly(device)
 
 
 async def _run(
@@ -388,11 +393,3 @@ async def _run(
         config, devices, signals, cpu_clock, running, shares, locks, event_log, time.monotonic, source
     )  # fmt: skip
     return await daemon.run()
-
-
-def _close(device: SwapDevice) -> None:
-    """Close a device that the daemon may not have closed; a second close does nothing."""
-    try:
-        device.close()
-    except UsmdError as error:
-        log.event("swap_device_not_closed", device=device.name, error=str(error))

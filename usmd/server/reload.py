@@ -15,7 +15,7 @@ from usmd import log
 from usmd.config import Config, check_rules, frames_of
 from usmd.config_source import SECTIONS, Source, values_of
 from usmd.core import events
-from usmd.errors import ConfigError, LimitExceeded
+from usmd.errors import ConfigError, LimitExceeded, SwapDeviceError
 from usmd.server import own_facts
 from usmd.server.core_settings import core_settings
 from usmd.server.engine import Engine
@@ -24,6 +24,9 @@ from usmd.server.metrics_server import MetricsServer
 from usmd.server.policy_check import check_policies
 from usmd.server.pressure_watch import PressureWatch
 from usmd.server.sessions import Sessions
+from usmd.server.swap_changes import SwapChanges, changes_of
+from usmd.server.swap_devices import Opened, SwapDevices
+from usmd.swap.kind import SwapKind
 
 LIVE: Final = frozenset((
     "server.max_sessions", "server.max_user_sessions", "server.drain_grace", "server.drain_notice", "server.log_format",
@@ -34,9 +37,12 @@ LIVE: Final = frozenset((
     "policy.alloc", "policy.evict", "policy.oom", "policy.cond", "policy.swap", "policy.max_errors", "policy.choices",
     "policy.rules",
 ))  # fmt: skip
-"""Keys that change while the daemon runs. Policies, budgets and limits of a session are those of its beginning."""
+"""Keys that change while the daemon runs, beside SWAP. Policies, budgets and limits of a session are those of its
+beginning."""
 GROWING: Final = ("memory.deny_budget", "memory.deny_budget_total")
 """Of these, those that may only grow: what is within such a budget is kept whatever comes."""
+SWAP: Final = "swap"
+"""The list of swap devices: those that are new are opened, and those that are left out retire."""
 
 
 class Change(NamedTuple):
@@ -69,6 +75,7 @@ class Parts(NamedTuple):
     made: Callable[[], object]
     """Called when sockets may have been bound."""
     pressure: PressureWatch
+    swap: SwapDevices
 
 
 class Reload:
@@ -87,8 +94,7 @@ class Reload:
             self._tell(f"RELOADING=1\nMONOTONIC_USEC={int(self._parts.engine.now() * 1e6)}")
             metrics = self._parts.metrics
             try:
-                new = await self._read()
-                done = self._apply(new)
+                done = await self._reload(await self._read())
             except ConfigError as error:
                 metrics.reloads["failure"] += 1
                 metrics.reloaded = 0.0
@@ -115,9 +121,24 @@ class Reload:
         except RuntimeError as error:  # no thread can be started
             raise ConfigError(f"the configuration cannot be read now: {error}; try again") from error
 
-    def _apply(self, new: Config) -> Reloaded:
-        applied, needs_restart = self._differences(new)
-        wanted = _merged(self.config, new, [each.key for each in applied])
+    async def _reload(self, new: Config) -> Reloaded:
+        """Open the swap devices that are new, which may take its time, and apply the configuration."""
+        swap = self._parts.swap
+        changes = changes_of(self.config.swap, new.swap, swap.specs)
+        try:
+            opened = await swap.open(changes.added)
+        except SwapDeviceError as error:
+            raise ConfigError(str(error), "swap") from error
+        try:
+            return self._apply(new, changes, opened, await swap.in_memory(changes.retired))
+        except BaseException:  # raised again
+            await swap.drop([each for each in opened if each[0].number not in swap.numbers()])
+            raise
+
+    def _apply(self, new: Config, swap: SwapChanges, opened: list[Opened], in_memory: int) -> Reloaded:
+        applied, needs_restart = self._differences(new, swap.in_force)
+        wanted = _merged(self.config, new, [each.key for each in applied if each.key != SWAP])
+        wanted = msgspec.structs.replace(wanted, swap=swap.in_force)
         parts, state = self._parts, self._parts.engine.core.state
         settings = core_settings(wanted.memory, wanted.policy, state.swap.slots)
         try:
@@ -125,9 +146,17 @@ class Reload:
         except LimitExceeded as error:
             raise ConfigError(f"memory.high_watermark: {error}", "memory.high_watermark") from error
         check_rules(wanted.policy, wanted.memory)
-        check_policies(wanted.policy, [each.name for each in parts.engine.device_infos], state.running)
+        retired = [number for number in swap.retired if parts.swap.is_active(number)]
+        check_policies(wanted.policy, parts.swap.names(without=retired, more=opened), state.running)
+        try:
+            parts.engine.core.retirement.check(retired, in_memory, sum(device.slots for device, _ in opened))
+        except LimitExceeded as error:
+            raise ConfigError(str(error), SWAP) from error
         parts.metrics_server.apply(wanted.metrics)  # the last that may fail
         parts.made()
+        parts.swap.use(opened)
+        for number in retired:
+            parts.swap.begin(number)
         names = events.Configure.__struct_fields__
         parts.engine.submit(events.Configure(**{name: getattr(settings, name) for name in names}))
         if parts.engine.sampling_cost is not None:
@@ -142,12 +171,21 @@ class Reload:
         self.config = wanted
         return Reloaded(applied, needs_restart)
 
-    def _differences(self, new: Config) -> tuple[list[Change], list[Change]]:
-        """What differs from the configuration in force: what can be applied, and what cannot."""
+    def _differences(self, new: Config, swap: tuple[SwapKind, ...]) -> tuple[list[Change], list[Change]]:
+        """What differs from the configuration in force: what can be applied, and what cannot.
+
+        `swap`: the devices that will be in force.
+        """
         before, after = values_of(self.config), values_of(new)
-        changes = [Change(key, before[key], after[key]) for key in after if before[key] != after[key]]
+        changes = [Change(key, before[key], after[key]) for key in after if before[key] != after[key] and key != SWAP]
         live = [each for each in changes if each.key in LIVE and not self._shrinks(each)]
-        return live, [each for each in changes if each not in live]
+        others = [each for each in changes if each not in live]
+        between = values_of(msgspec.structs.replace(new, swap=swap))[SWAP]
+        if before[SWAP] != between:
+            live.append(Change(SWAP, before[SWAP], between))
+        if between != after[SWAP]:
+            others.append(Change(SWAP, between, after[SWAP]))
+        return live, others
 
     def _shrinks(self, change: Change) -> bool:
         """Whether a budget that may only grow would be less. Both are shares of the memory in force."""

@@ -24,6 +24,9 @@ from usmd.swap.base import MAX_DEVICES, SwapDevice
 from usmd.swap.kind import SwapKind
 from usmd.swap.open import check_beside
 
+Opened = tuple[SwapDevice, SwapKind]
+"""An open device, and what was asked for."""
+
 
 class Retiring:
     """A retirement for those who watch it. `pages`: those that the device had. `ended` is done at its end.
@@ -43,6 +46,14 @@ def _heard(ended: asyncio.Future[str | None]) -> None:
     """Take note of an error, which need not have a watcher."""
     if not ended.cancelled():
         ended.exception()
+
+
+def close_quietly(device: SwapDevice) -> None:
+    """Close a device that may be closed already: a second close does nothing."""
+    try:
+        device.close()
+    except UsmdError as error:
+        log.event("swap_device_not_closed", device=device.name, error=str(error))
 
 
 async def _close(closing: Awaitable[None], name: str) -> str:
@@ -83,10 +94,24 @@ class SwapDevices:
         """Closings, and additions whose caller may have left."""
         engine.on_retirement_ended = self._retirement_ended
 
-    def names(self) -> list[str | None]:
-        """The names of the devices that take pages, by number; None: there is none of this number, or it is leaving."""
-        devices = self._engine.core.state.swap.devices
-        return [each.name if each.status == ACTIVE else None for each in devices]
+    def names(self, without: Collection[int] = (), more: Sequence[Opened] = ()) -> list[str | None]:
+        """The names of the devices that take pages, by number; None: there is none of this number, or it is leaving.
+
+        `without`: numbers of those that are about to leave; `more`: devices that are about to come.
+        """
+        found = {device.number: device.name for device, _ in more}
+        for each in self._engine.core.state.swap.devices:
+            if self.is_active(each.number) and each.number not in without:
+                found[each.number] = each.name
+        return [found.get(number) for number in range(MAX_DEVICES)]
+
+    def is_active(self, number: int) -> bool:
+        """Whether a device takes pages."""
+        return self._engine.core.state.swap.devices[number].status == ACTIVE
+
+    def numbers(self) -> set[int]:
+        """The numbers of the devices in use."""
+        return {queue.device.number for queue in self._engine.queues}
 
     def find(self, text: str) -> int:
         """The number of a device by number or name; raises NotFound."""
@@ -105,7 +130,7 @@ class SwapDevices:
         self.use(opened)
         return [self._engine.devices.of(device.number) for device, _ in opened]
 
-    async def open(self, specs: Sequence[SwapKind]) -> list[tuple[SwapDevice, SwapKind]]:
+    async def open(self, specs: Sequence[SwapKind]) -> list[Opened]:
         """Open devices, all or none; `use` or `drop` them before anything else is opened. Raises as `add`.
 
         A caller that is cancelled leaves none behind.
@@ -117,11 +142,11 @@ class SwapDevices:
             task.add_done_callback(self._drop_late)
             raise
 
-    def _drop_late(self, task: asyncio.Task[list[tuple[SwapDevice, SwapKind]]]) -> None:
+    def _drop_late(self, task: asyncio.Task[list[Opened]]) -> None:
         if not task.cancelled() and task.exception() is None:
             self._start(self.drop(task.result()))
 
-    async def _open(self, specs: Sequence[SwapKind]) -> list[tuple[SwapDevice, SwapKind]]:
+    async def _open(self, specs: Sequence[SwapKind]) -> list[Opened]:
         size = self._engine.core.state.settings.page_size
         async with self._turn:
             devices = self._engine.core.state.swap.devices
@@ -135,7 +160,7 @@ class SwapDevices:
                 (check_beside(number, spec, size, names, claims), number, spec)
                 for spec, number in zip(placed, free, strict=False)
             ]
-            opened: list[tuple[SwapDevice, SwapKind]] = []
+            opened: list[Opened] = []
             try:
                 for name, number, spec in wanted:
                     opened.append((await asyncio.to_thread(spec.open, number, name, size), spec))
@@ -145,13 +170,13 @@ class SwapDevices:
             self.specs.update({device.number: spec for device, spec in opened})
             return opened
 
-    async def drop(self, opened: Sequence[tuple[SwapDevice, SwapKind]]) -> None:
+    async def drop(self, opened: Sequence[Opened]) -> None:
         """Close devices that are not used."""
         for device, _ in opened:
             await _close(asyncio.to_thread(device.close), device.name)
             self.specs.pop(device.number, None)
 
-    def use(self, opened: Sequence[tuple[SwapDevice, SwapKind]]) -> None:
+    def use(self, opened: Sequence[Opened]) -> None:
         """Let the core write to opened devices."""
         for device, _ in opened:
             self._opened.append(device)
@@ -187,7 +212,8 @@ class SwapDevices:
         """Begin to retire an active device; the caller has asked whether there is room."""
         slots = self._engine.core.state.swap.devices[number]
         retiring = self._retiring[number] = Retiring(number, slots.name, slots.slots - slots.free)
-        self._tell(retiring, "swap_device_retiring", f"the {retiring.pages} pages of swap device {slots.name} move away")
+        message = f"swap device {slots.name} is being retired: its {retiring.pages} pages move away"
+        self._tell(retiring, "swap_device_retiring", message)
         self._engine.submit(events.RetireDevice(number))
 
     def cancel(self, text: str) -> DeviceQueue:
@@ -212,7 +238,7 @@ class SwapDevices:
         for key, choice in choices:
             if choice in (name, str(number)):
                 raise InvalidArgument(
-                    f"swap device {name} is what {key} of the configuration names; change that and reload, then retire it"
+                    f"swap device {name} is what {key} of the configuration names; change that and reload first"
                 )
 
     def _retirement_ended(self, command: RetirementEnded) -> None:

@@ -223,7 +223,9 @@ def test_a_check_says_how_much_room_is_lacking():
     core = App(pages=12, swapped=0, frames=4, slots=(12, 4)).shell.core
     assert core.state.swap.devices[0].free == 4
     core.retirement.check([0], 4, 0)
-    with pytest.raises(LimitExceeded, match=r"old: 8 pages \(128 B\) are to be .* room for 4 pages .* 4 pages .* lacking"):
+    with pytest.raises(
+        LimitExceeded, match=r"old: 8 pages \(128 B\) are to be .* room for 4 pages .* 4 pages .* lacking"
+    ):
         core.retirement.check([0], 0, 0)
     core.retirement.check([0], 0, 4)
     with pytest.raises(LimitExceeded, match="old, new: 8 pages"):
@@ -245,7 +247,7 @@ def test_room_that_is_gone_meanwhile_ends_it():
 
 def test_a_new_device_takes_pages_and_its_number_and_name_must_be_free():
     app = App(swapped=0, slots=(1,), frames=8)
-    for number, name in ((0, "more"), (2, "more"), (32, "more"), (-1, "more"), (1, "old"), (1, "0")):
+    for number, name in ((0, "more"), (32, "more"), (-1, "more"), (1, "old"), (1, "0")):
         with pytest.raises(InvalidArgument):
             app.shell.do(events.AddDevice(number, name, 4))
     app.shell.do(events.AddDevice(1, "more", 4))
@@ -266,5 +268,5 @@ def test_a_new_device_takes_pages_and_its_number_and_name_must_be_free():
 )
 def test_what_a_device_is_not_in_the_state_for_is_refused(event):
     app = App()
-    with pytest.raises(InvalidArgument, match="swap device -?\\d is not "):
+    with pytest.raises(InvalidArgument, match=r"swap device -?\d is not "):
         app.shell.do(event)

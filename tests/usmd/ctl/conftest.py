@@ -68,6 +68,10 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
                 pages_written=5000, pages_read=1200, errors=1, in_flight=4,
             )
         ]  # fmt: skip
+        self.retirement = [
+            pb.SwapRetirement(number=0, name="file0", pages=1024, pages_left=left, end=end)
+            for left, end in ((1024, 0), (300, 0), (0, pb.SwapRetirement.END_CLOSED))
+        ]
         self.hints = [
             pb.HintRange(
                 hint_id=7, process_id=1, region_id=1, first_page=0, page_count=64, text="PRIORITY=HIGH; EVICTION=DENY",
@@ -176,6 +180,21 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
     def ListSwapDevices(self, request, context):
         self._note(request, context)
         return pb.ListSwapDevicesResponse(swap_devices=self.swap_devices)
+
+    def AddSwapDevice(self, request, context):
+        self._note(request, context)
+        kind, _, path = request.device.partition(":")
+        added = pb.SwapDevice(number=1, name=request.name or f"{kind}1", kind=kind, path=path, slots=1024)
+        return pb.AddSwapDeviceResponse(swap_device=added)
+
+    def RetireSwapDevice(self, request, context):
+        self._note(request, context)
+        yield from self.retirement
+        self._hold(context)
+
+    def CancelSwapRetirement(self, request, context):
+        self._note(request, context)
+        return pb.CancelSwapRetirementResponse(swap_device=self.swap_devices[0])
 
     def GetMemoryMap(self, request, context):
         self._note(request, context)

@@ -114,7 +114,7 @@ def service_of(bench, reload=None):
     engine = bench.engine
     return AdminService(
         engine, Watch(), PolicyChanges(engine.now), DEFAULTS, started=0.0, draining=lambda: False,
-        ending=SimpleNamespace(seconds_left=None), reload=reload,
+        ending=SimpleNamespace(seconds_left=None), reload=reload, swap_devices=None,
     )  # fmt: skip
 
 

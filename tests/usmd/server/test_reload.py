@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from tests.support.waiting import wait_until_async
 from tests.usmd.server.test_engine import PAGE, Bench
 from usmd.config import load
 from usmd.config_source import Source, values_of
@@ -14,6 +15,8 @@ from usmd.server.core_settings import core_settings
 from usmd.server.metrics import Metrics
 from usmd.server.pressure_watch import PressureWatch
 from usmd.server.reload import GROWING, LIVE, Parts, Reload
+from usmd.server.swap_devices import SwapDevices
+from usmd.swap.memory import MemoryKind
 
 FRAMES = 128
 BASE = f'[memory]\nsize = "{4 * FRAMES}KiB"\n'
@@ -51,9 +54,14 @@ class Setup:
         self.grace, self.told, self.logged = [], [], logged
         self.defaults = {"evict": config.policy.evict}
         self.pressure = PressureWatch(self.state, lambda _: None, config.server.pressure_threshold, 0.0)
+        engine = self.bench.engine
+        self.swap = SwapDevices(
+            engine, (*config.swap, MemoryKind(size=1)), [queue.device for queue in engine.queues], folder,
+            lambda: self.sessions.rules, lambda _: None,
+        )  # fmt: skip
         parts = Parts(
-            self.bench.engine, self.sessions, self.metrics, self.sockets,
-            lambda *both: self.grace.append(both), self.defaults, lambda: None, self.pressure,
+            engine, self.sessions, self.metrics, self.sockets,
+            lambda *both: self.grace.append(both), self.defaults, lambda: None, self.pressure, self.swap,
         )  # fmt: skip
         self.reload = Reload(config, source, parts, self.told.append)
 
@@ -141,11 +149,70 @@ def test_the_new_watermark_makes_reclaim_begin(run):
 
 def test_what_cannot_change_is_named_until_the_restart_and_the_rest_is_in_force(run):
     async def test(setup):
-        text = '[[swap]]\nkind = "memory"\nsize = "8MiB"\n[server]\nuvloop = false\nmax_sessions = 5\n'
+        text = "[server]\nuvloop = false\nmax_sessions = 5\n"
         for applied in (["server.max_sessions"], []):
-            assert await setup.reloaded(text) == [applied, ["server.uvloop", "swap"]]
+            assert await setup.reloaded(text) == [applied, ["server.uvloop"]]
         assert setup.reload.config.server.uvloop is True
         assert await setup.reloaded("[server]\nmax_sessions = 5\n") == [[], []]
+
+    run(test)
+
+
+MORE = """[[swap]]
+kind = "memory"
+size = "2MiB"
+[[swap]]
+kind = "file"
+path = "more"
+size = "1MiB"
+"""
+OTHER = '[[swap]]\nkind = "file"\npath = "other"\nsize = "1MiB"\n'
+
+
+def names_of(setup):
+    return [queue.device.name for queue in setup.bench.engine.queues]
+
+
+def test_swap_devices_that_are_new_are_opened_and_those_that_are_left_out_retire(run, tmp_path):
+    async def test(setup):
+        (tmp_path / "usmd").mkdir()
+        assert await setup.reloaded(MORE) == [["swap"], []]
+        assert names_of(setup) == ["memory0", "memory1", "file2"]
+        assert (tmp_path / "usmd" / "more").exists()
+        assert await setup.reloaded(MORE) == [[], []]
+        larger = MORE.replace("1MiB", "2MiB")
+        assert await setup.reloaded(larger) == [[], ["swap"]]
+        setup.write("")
+        done = await setup.reload.reload()
+        (change,) = done.applied
+        assert (len(change.before), len(change.after), done.needs_restart) == (2, 1, [])
+        await wait_until_async(lambda: names_of(setup) == ["memory0", "memory1"], "it is closed")
+        assert not (tmp_path / "usmd" / "more").exists()
+
+    run(test)
+
+
+def test_a_swap_device_that_cannot_be_opened_or_retired_leaves_everything(run, tmp_path):
+    async def test(setup):
+        (tmp_path / "usmd").mkdir()
+        (tmp_path / "foreign").write_text("mine")
+        await setup.reloaded(MORE)
+        with pytest.raises(ConfigError, match="not a usmd swap file"):
+            await setup.reloaded(MORE + OTHER + OTHER.replace("other", str(tmp_path / "foreign")))
+        assert not (tmp_path / "usmd" / "other").exists()
+        setup.sockets.error = ConfigError("the port is taken", "metrics.listen")
+        with pytest.raises(ConfigError, match="the port is taken"):
+            await setup.reloaded(MORE + OTHER)
+        assert not (tmp_path / "usmd" / "other").exists()
+        setup.sockets.error = None
+        with pytest.raises(ConfigError, match=r"policy.swap = 'file2' is not a swap device"):
+            await setup.reloaded('[policy]\nswap = "file2"\n')
+        setup.state.swap.devices[2].free = -1000  # as if so many pages were there
+        with pytest.raises(ConfigError, match="are lacking"):
+            await setup.reloaded("")
+        setup.state.swap.devices[2].free = setup.state.swap.devices[2].slots
+        assert names_of(setup) == ["memory0", "memory1", "file2"]
+        assert await setup.reloaded(MORE + '[policy]\nswap = "file2"\n') == [["policy.swap"], []]
 
     run(test)
 
