@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from usmd.core.swap_map import SwapMap
+from usmd.core.swap_map import RETIRING, SwapMap
 from usmd.server.device_queue import DeviceQueue
 from usmd.server.fault_times import FaultTimes
 from usmd.server.latency import Histogram
@@ -48,6 +48,9 @@ def devices(queues: Sequence[DeviceQueue], swap: SwapMap) -> Iterator[Metric]:
     hangs = GaugeMetricFamily(
         "usmd_swap_hangs", "Whether a read or write is later than server.device_timeout.", labels=["device"]
     )
+    retiring = GaugeMetricFamily(
+        "usmd_swap_retiring_pages", "Pages to be moved away from a swap device that is being retired.", labels=["device"]
+    )
     moved = CounterMetricFamily(
         "usmd_swap_pages", "Pages read from and written to devices.", labels=["device", "operation"]
     )
@@ -67,8 +70,9 @@ def devices(queues: Sequence[DeviceQueue], swap: SwapMap) -> Iterator[Metric]:
         most.add_metric([name], usage.capacity)
         flight.add_metric([name], queue.in_flight)
         hangs.add_metric([name], float(queue.hangs))
+        retiring.add_metric([name], known.slots - known.free if known.status == RETIRING else 0)
         moved.add_metric([name, "in"], queue.pages_read)
         moved.add_metric([name, "out"], queue.pages_written)
         errors.add_metric([name], queue.errors)
         refused.add_metric([name], queue.pages_refused)
-    yield from (slots, held, most, flight, hangs, moved, errors, refused)
+    yield from (slots, held, most, flight, hangs, retiring, moved, errors, refused)

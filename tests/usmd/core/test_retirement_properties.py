@@ -133,7 +133,7 @@ class ChangingRealMachine(Changing, RealMachine):
 
 
 for machine in (ChangingMachine, ChangingRealMachine):
-    machine.TestCase.settings = steps(14, 50)
+    machine.TestCase.settings = steps(9, 50)
 
 
 class TestCore(ChangingMachine.TestCase):
