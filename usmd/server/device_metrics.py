@@ -49,7 +49,9 @@ def devices(queues: Sequence[DeviceQueue], swap: SwapMap) -> Iterator[Metric]:
         "usmd_swap_hangs", "Whether a read or write is later than server.device_timeout.", labels=["device"]
     )
     retiring = GaugeMetricFamily(
-        "usmd_swap_retiring_pages", "Pages to be moved away from a swap device that is being retired.", labels=["device"]
+        "usmd_swap_retiring_pages",
+        "Pages to be moved away from a swap device that is being retired.",
+        labels=["device"],
     )
     moved = CounterMetricFamily(
         "usmd_swap_pages", "Pages read from and written to devices.", labels=["device", "operation"]

@@ -41,6 +41,11 @@ class Retiring:
         self.ended: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self.ended.add_done_callback(_heard)
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """It for programs."""
+        return {"device": self.name, "number": str(self.number), "pages": str(self.pages)}
+
 
 def _heard(ended: asyncio.Future[str | None]) -> None:
     """Take note of an error, which need not have a watcher."""
@@ -213,7 +218,7 @@ class SwapDevices:
         slots = self._engine.core.state.swap.devices[number]
         retiring = self._retiring[number] = Retiring(number, slots.name, slots.slots - slots.free)
         message = f"swap device {slots.name} is being retired: its {retiring.pages} pages move away"
-        self._tell(retiring, "swap_device_retiring", message)
+        self._report(Notice("swap_device_retiring", 0, message, retiring.fields))
         self._engine.submit(events.RetireDevice(number))
 
     def cancel(self, text: str) -> DeviceQueue:
@@ -225,7 +230,14 @@ class SwapDevices:
             raise InvalidArgument(f"swap device {text} is {what}, so there is nothing to cancel")
         self._engine.submit(events.CancelRetirement(number))
         del self._retiring[number]
-        self._tell(retiring, "swap_device_stays", f"swap device {retiring.name} takes pages again: it was cancelled")
+        self._report(
+            Notice(
+                "swap_device_stays",
+                0,
+                f"swap device {retiring.name} takes pages again: it was cancelled",
+                retiring.fields,
+            )
+        )
         retiring.ended.set_result(None)
         return self._engine.devices.of(number)
 
@@ -247,12 +259,8 @@ class SwapDevices:
             return
         retiring = self._retiring.pop(command.number)
         message = f"swap device {retiring.name} keeps the pages that it has, and takes pages again: {command.error}"
-        self._tell(retiring, "swap_device_stays", message)
+        self._report(Notice("swap_device_stays", 0, message, retiring.fields))
         retiring.ended.set_exception(command.error)
-
-    def _tell(self, retiring: Retiring, kind: str, message: str) -> None:
-        fields = {"device": retiring.name, "number": str(retiring.number), "pages": str(retiring.pages)}
-        self._report(Notice(kind, 0, message, fields))
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -268,5 +276,12 @@ class SwapDevices:
         del self.specs[number]
         self._engine.submit(events.DeviceClosed(number))
         retiring = self._retiring.pop(number)
-        self._tell(retiring, "swap_device_retired", f"swap device {retiring.name} is closed{why and f', but {why}'}")
+        self._report(
+            Notice(
+                "swap_device_retired",
+                0,
+                f"swap device {retiring.name} is closed{why and f', but {why}'}",
+                retiring.fields,
+            )
+        )
         retiring.ended.set_result(why)

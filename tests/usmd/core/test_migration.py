@@ -3,8 +3,9 @@
 import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core.swap_map import SLOT_BITS
-from usmd.errors import DataLoss, SwapIOError
+from usmd.core.in_flight import ANYWHERE
+from usmd.core.swap_map import RETIRING, SLOT_BITS
+from usmd.errors import DataLoss, Refused, SwapIOError
 
 DATA = b"x" * PAGE
 
@@ -85,3 +86,43 @@ def test_a_hint_that_denies_its_eviction_meanwhile_has_it_stay_in_memory():
     app.shell.hint(app.process, app.number, "EVICTION=DENY")
     app.shell.complete_io()
     assert (app.where(), app.used()) == (("PRESENT", None), [1, 0])
+
+
+def anywhere(*, full=False, refuses=None):
+    """A page that moves because its device is retiring."""
+    app = App()
+    app.finish()
+    app.shell.check, app.shell.refuses = False, refuses or {}
+    first, second = app.shell.core.state.swap.devices
+    first.full, second.status = full, RETIRING
+    app.migration.begin(app.region, 0, ANYWHERE)
+    app.shell.tick()
+    app.finish()
+    return app
+
+
+def test_one_whose_device_retires_goes_anywhere_else():
+    app = anywhere()
+    assert (app.where(), app.used()) == (("SWAPPED", 0), [1, 0])
+    assert app.shell.counters()["demotions"] == 1  # it is not counted as one; this is that of the start
+    (record,) = [each for each in app.region.process.evictions if each.result == "moved"]
+    assert (record.policy, record.reason) == ("retirement", "its swap device is being retired")
+
+
+@pytest.mark.parametrize(("full", "refuses"), [(True, None), (False, {0: Refused("it does not compress")})])
+def test_or_stays_in_memory_and_its_slot_is_free(full, refuses):
+    app = anywhere(full=full, refuses=refuses)
+    assert app.where() == ("PRESENT", None)
+    assert app.shell.core.state.swap.devices[1].free == 4
+    assert app.shell.load(app.process, app.number, 0) == DATA
+
+
+def test_why_it_could_not_be_read_is_kept_for_the_retirement():
+    app = App()
+    app.finish()
+    app.migration.begin(app.region, 0, ANYWHERE)
+    app.shell.tick()
+    app.shell.fail_read = DataLoss("the checksum is wrong")
+    app.shell.complete_io()
+    device = app.shell.core.state.swap.devices[1]
+    assert (device.unread, device.error, app.where()) == (1, "the checksum is wrong", ("SWAPPED", 1))

@@ -294,3 +294,17 @@ def test_the_last_evictions_come_newest_first_of_all_pages_or_of_one(shell):
     assert [record.page - key for record in report.last_evictions(owner, None, 2)] == [0, 1]
     assert [record.page - key for record in report.last_evictions(owner, key + 1, 0)] == [1]
     assert report.last_evictions(owner, key + 2, 0) == []
+
+
+def test_pages_that_are_on_a_device_and_in_memory_are_counted_by_device(shell, monkeypatch):
+    process = shell.attach()
+    region = shell.map(process, 4)
+    for page, device in enumerate("0110"):
+        shell.put(process, region, page, b"x" * PAGE)
+        shell.hint(process, region, f"SWAP={device}; DONTNEED", page, 1)
+        shell.hint(process, region, "", page, 1)
+    shell.fault(process, region, 0, 3)
+    for part in (1, 3, 8):
+        monkeypatch.setattr(report, "FRAMES_A_PART", part)
+        counts = [sum(report.pages_with_slot(shell.core, numbers)) for numbers in ([0], [1], [0, 1], [2], [])]
+        assert counts == [1, 2, 3, 0, 0]

@@ -4,7 +4,8 @@ import pytest
 
 from tests.support.made_policies import make_over
 from tests.support.shell import Shell, make_core
-from usmd.core.swap_map import SLOT_BITS
+from usmd.core.in_flight import ANYWHERE
+from usmd.core.swap_map import RETIRING, SLOT_BITS
 
 
 def page(hint="", *, policy=None, process_device=None):
@@ -57,3 +58,10 @@ def test_a_page_that_migrates_takes_a_slot_of_that_device_and_of_no_other():
 def test_a_page_migrates_unless_its_hint_says_otherwise(hint, may):
     slots, (region, number, _) = page(hint)
     assert slots.may_migrate(region, number, 2) == may
+
+
+def test_a_page_whose_device_retires_takes_a_slot_of_any_other_the_hinted_one_first():
+    slots, where = page("SWAP=1")
+    assert slots.take(*where, device=ANYWHERE) >> SLOT_BITS == 1
+    slots._swap.devices[1].status = RETIRING
+    assert slots.take(*where, device=ANYWHERE, refused=0b001) >> SLOT_BITS == 2

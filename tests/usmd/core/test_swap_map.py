@@ -3,7 +3,8 @@
 import pytest
 
 from usmd.core.settings import DeviceInfo
-from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, SwapMap
+from usmd.core.swap_map import GONE, RETIRING, SLOT_BITS, SLOT_MASK, SwapMap
+from usmd.errors import InvalidHint, SwapIOError
 
 
 @pytest.fixture
@@ -84,3 +85,32 @@ def test_a_forbidden_device_is_passed_over_also_when_it_is_preferred(swap, forbi
     assert swap.take(0, 0.0, forbidden) >> SLOT_BITS == device
     assert swap.take(None, 0.0, forbidden) >> SLOT_BITS == device
     assert swap.take(0, 0.0, 0b11) is None
+
+
+def test_a_device_that_is_retiring_takes_nothing_and_is_not_waited_for(swap):
+    swap.take(1, 0.0)
+    swap.devices[0].status = RETIRING
+    assert (swap.take_from(0, 0.0), swap.take(0, 0.0) >> SLOT_BITS) == (None, 1)
+    assert (swap.writable(0.0), swap.room()) == (swap.devices[1].free,) * 2
+    swap.devices[0].rests_until = 5.0
+    assert not swap.recovering(0.0)
+    assert swap.named("fast") == 0
+
+
+def test_a_device_that_is_gone_has_no_name_and_its_number_is_free(swap):
+    swap.remove(0)
+    assert (swap.number_of("fast"), swap.number_of("0"), swap.slots) == (None, None, swap.devices[1].slots)
+    with pytest.raises(InvalidHint, match=r"'fast' does not exist; allowed are 1 \(slow\)"):
+        swap.named("fast")
+    swap.add(0, DeviceInfo("fast", 5))
+    swap.add(3, DeviceInfo("far", 1))
+    assert [(each.name, each.slots, each.status) for each in swap.devices[2:]] == [("", 0, GONE), ("far", 1, 0)]
+    assert (swap.take(0, 0.0), swap.named("3")) == (0, 3)
+
+
+def test_pages_in_a_row_that_cannot_be_read_are_counted(swap):
+    device = swap.devices[0]
+    for error, unread in ((SwapIOError("no"), 1), (SwapIOError("gone"), 2), (None, 0)):
+        device.left(error)
+        assert device.unread == unread
+    assert device.error == "gone"

@@ -7,12 +7,13 @@ from tests.support.real_shell import RealShell
 from tests.support.shell import PAGE, make_core
 from tests.support.watched_life import watched
 from usmd.core import events
+from usmd.core.in_flight import ANYWHERE
 from usmd.core.instant import InstantCore, InstantLife
 from usmd.core.region import page_key
 from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.core.touches import Touches
 from usmd.core.transitions import INSTANT, TRANSITIONS, Transition
-from usmd.errors import SwapIOError
+from usmd.errors import Refused, SwapIOError
 from usmd.policies import registry
 
 ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
@@ -116,6 +117,10 @@ def test_each_transition_of_the_table_happens():
     shell.punch(region, 0)
     shell.tell()
     app.finish()
+    app.moving(to=ANYWHERE)
+    shell.refuses = dict.fromkeys(range(3), Refused("it does not compress"))
+    app.finish()  # it stays in memory
+    shell.refuses = {}
     shell.fault(app.process, app.page("EVICTING"), 0)
     app.finish()
     shell.fail_write = error

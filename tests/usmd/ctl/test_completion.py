@@ -39,7 +39,7 @@ def offered(monkeypatch, capsys):
         (["policy", "set", "1", "--cond", "swap"], ["swap_back"]),
         (["policies", "--sort", "er"], ["errors"]),
         (["swap", "--sort", "in"], ["in-flight"]),
-        (["watch", "--kind", "process_killed,swap"], ["process_killed,swap_error"]),
+        (["watch", "--kind", "process_killed,swap_e"], ["process_killed,swap_error"]),
         (["status", "--format", ""], ["table", "json"]),
         (["map", "--by", "o"], ["owner"]),
     ],

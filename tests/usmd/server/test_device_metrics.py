@@ -4,6 +4,7 @@ import asyncio
 
 from tests.usmd.server.test_core_metrics import samples
 from tests.usmd.server.test_engine import PAGE, Bench
+from usmd.core.swap_map import RETIRING
 from usmd.server.device_metrics import devices, durations
 from usmd.server.latency import Histogram
 
@@ -20,6 +21,12 @@ def test_devices_have_slots_bytes_and_traffic_by_name():
         assert found["usmd_swap_pages"][("memory0", "out")] == engine.queues[0].pages_written
         assert found["usmd_swap_capacity_bytes"] == {("memory0",): 4096 * PAGE, ("memory1",): 4096 * PAGE}
         assert found["usmd_swap_hangs"] == {("memory0",): 0, ("memory1",): 0}
+        assert found["usmd_swap_retiring_pages"] == {("memory0",): 0, ("memory1",): 0}
+        slots = engine.core.state.swap.devices[0]
+        slots.status, used = RETIRING, slots.slots - slots.free
+        assert samples(devices(engine.queues, engine.core.state.swap))["usmd_swap_retiring_pages"] == {
+            ("memory0",): used, ("memory1",): 0,
+        }  # fmt: skip
         await engine.close()
 
     asyncio.run(main())

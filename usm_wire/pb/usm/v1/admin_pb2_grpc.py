@@ -209,8 +209,8 @@ class AdminServiceServicer:
 
     def AddSwapDevice(self, request, context):
         """Opens a swap device, which takes pages at once.
-        Errors: INVALID_ARGUMENT (the device or its name, or as many devices as are allowed), FAILED_PRECONDITION (it cannot
-        be opened), UNAVAILABLE (the daemon drains).
+        Errors: INVALID_ARGUMENT (the device or its name, or there are as many as are allowed), SWAP_IO (it cannot be
+        opened), DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,9 +220,9 @@ class AdminServiceServicer:
         """Moves the pages of a swap device to other devices or to memory, then closes it and removes its file. The answers say
         how far it is; the last one says how it ended. A caller that leaves ends nothing; for a device that is retiring
         already the answers go on.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), RESOURCE_EXHAUSTED (there is no room for
-        its pages: at once, or later if that has gone meanwhile), UNAVAILABLE (pages cannot be read, so they stay where they
-        are; or the daemon drains). After each of them the device takes pages.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), LIMIT_EXCEEDED (there is no room for its
+        pages: at once, or later if others took it meanwhile), SWAP_IO (pages cannot be read, so they stay where they are),
+        DRAINING. After each of them the device takes pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

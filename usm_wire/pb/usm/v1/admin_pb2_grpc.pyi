@@ -67,16 +67,16 @@ class AdminServiceStub:
     """
     AddSwapDevice: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddSwapDeviceRequest, _admin_pb2.AddSwapDeviceResponse]
     """Opens a swap device, which takes pages at once.
-    Errors: INVALID_ARGUMENT (the device or its name, or as many devices as are allowed), FAILED_PRECONDITION (it cannot
-    be opened), UNAVAILABLE (the daemon drains).
+    Errors: INVALID_ARGUMENT (the device or its name, or there are as many as are allowed), SWAP_IO (it cannot be
+    opened), DRAINING.
     """
     RetireSwapDevice: _grpc.UnaryStreamMultiCallable[_admin_pb2.RetireSwapDeviceRequest, _admin_pb2.SwapRetirement]
     """Moves the pages of a swap device to other devices or to memory, then closes it and removes its file. The answers say
     how far it is; the last one says how it ended. A caller that leaves ends nothing; for a device that is retiring
     already the answers go on.
-    Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), RESOURCE_EXHAUSTED (there is no room for
-    its pages: at once, or later if that has gone meanwhile), UNAVAILABLE (pages cannot be read, so they stay where they
-    are; or the daemon drains). After each of them the device takes pages.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), LIMIT_EXCEEDED (there is no room for its
+    pages: at once, or later if others took it meanwhile), SWAP_IO (pages cannot be read, so they stay where they are),
+    DRAINING. After each of them the device takes pages.
     """
     CancelSwapRetirement: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CancelSwapRetirementRequest, _admin_pb2.CancelSwapRetirementResponse]
     """Ends a retirement: the device keeps the pages that it still has, and takes pages again.
@@ -168,16 +168,16 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     AddSwapDevice: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddSwapDeviceRequest, _admin_pb2.AddSwapDeviceResponse]  # type: ignore[assignment]
     """Opens a swap device, which takes pages at once.
-    Errors: INVALID_ARGUMENT (the device or its name, or as many devices as are allowed), FAILED_PRECONDITION (it cannot
-    be opened), UNAVAILABLE (the daemon drains).
+    Errors: INVALID_ARGUMENT (the device or its name, or there are as many as are allowed), SWAP_IO (it cannot be
+    opened), DRAINING.
     """
     RetireSwapDevice: _aio.UnaryStreamMultiCallable[_admin_pb2.RetireSwapDeviceRequest, _admin_pb2.SwapRetirement]  # type: ignore[assignment]
     """Moves the pages of a swap device to other devices or to memory, then closes it and removes its file. The answers say
     how far it is; the last one says how it ended. A caller that leaves ends nothing; for a device that is retiring
     already the answers go on.
-    Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), RESOURCE_EXHAUSTED (there is no room for
-    its pages: at once, or later if that has gone meanwhile), UNAVAILABLE (pages cannot be read, so they stay where they
-    are; or the daemon drains). After each of them the device takes pages.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), LIMIT_EXCEEDED (there is no room for its
+    pages: at once, or later if others took it meanwhile), SWAP_IO (pages cannot be read, so they stay where they are),
+    DRAINING. After each of them the device takes pages.
     """
     CancelSwapRetirement: _aio.UnaryUnaryMultiCallable[_admin_pb2.CancelSwapRetirementRequest, _admin_pb2.CancelSwapRetirementResponse]  # type: ignore[assignment]
     """Ends a retirement: the device keeps the pages that it still has, and takes pages again.
@@ -314,8 +314,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.AddSwapDeviceResponse, _abc.Awaitable[_admin_pb2.AddSwapDeviceResponse]]:
         """Opens a swap device, which takes pages at once.
-        Errors: INVALID_ARGUMENT (the device or its name, or as many devices as are allowed), FAILED_PRECONDITION (it cannot
-        be opened), UNAVAILABLE (the daemon drains).
+        Errors: INVALID_ARGUMENT (the device or its name, or there are as many as are allowed), SWAP_IO (it cannot be
+        opened), DRAINING.
         """
 
     @_abc_1.abstractmethod
@@ -327,9 +327,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Moves the pages of a swap device to other devices or to memory, then closes it and removes its file. The answers say
         how far it is; the last one says how it ended. A caller that leaves ends nothing; for a device that is retiring
         already the answers go on.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), RESOURCE_EXHAUSTED (there is no room for
-        its pages: at once, or later if that has gone meanwhile), UNAVAILABLE (pages cannot be read, so they stay where they
-        are; or the daemon drains). After each of them the device takes pages.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (policies of the configuration name it), LIMIT_EXCEEDED (there is no room for its
+        pages: at once, or later if others took it meanwhile), SWAP_IO (pages cannot be read, so they stay where they are),
+        DRAINING. After each of them the device takes pages.
         """
 
     @_abc_1.abstractmethod
