@@ -59,7 +59,9 @@ def test_processes_and_regions_are_asked_of_the_daemon(daemon, monkeypatch, offe
     assert offered("explain", "indexer", "in") == ["index+"]
     assert offered("explain", "indexer", "") == ["index+", "2+"]  # a region without a name has its number
     assert offered("hints", "indexer", "--clear", "i") == ["index"]
+    assert offered("swap", "retire", "f") == ["file0"]
     assert offered("regions", "--address", "unix:/nowhere", "") == []
+    assert offered("--address", "unix:/nowhere", "swap", "retire", "") == []
 
 
 def test_a_name_that_two_processes_have_is_offered_as_their_numbers(daemon, monkeypatch, offered):

@@ -15,6 +15,7 @@ WITHOUT_HARM = {
     commands.RegionsGone, commands.DiscardSlots, commands.Ended,  # what they are about is gone in any case
     commands.Notice, commands.GoOn, commands.HintApplied, commands.Discarded,
     commands.Sample,  # nothing but hearing of touches depends on it
+    commands.RetirementEnded,  # an empty device that is not closed takes nothing
 }  # fmt: skip
 
 

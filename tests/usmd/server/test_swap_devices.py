@@ -1,6 +1,7 @@
 """Swap devices that come and go in a running engine; the core's part is in tests/usmd/core/test_retirement.py."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -192,9 +193,8 @@ def test_one_that_cannot_be_read_stays_with_its_pages_and_says_so(tmp_path, monk
         monkeypatch.setattr(retirement, "MAX_UNREAD", 1)
         setup.engine.queues[0]._read_again._pauses = ()
         retiring = await setup.swap.retire("memory0")
-        while not retiring.ended.done():
-            setup.engine.complete(events.Tick())
-            await asyncio.sleep(0)
+        tick = partial(setup.engine.complete, events.Tick())
+        await wait_until_async(lambda: tick() or retiring.ended.done(), "it has ended")
         monkeypatch.setattr(MemorySwapDevice, "_fetch", fetch)
         with pytest.raises(SwapIOError, match="the disk is gone"):
             await retiring.ended
