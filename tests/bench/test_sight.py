@@ -11,9 +11,9 @@ from tests.support.real_memory import require_sampling
 
 def test_it_prints_a_line_for_each_trace_and_policy_and_one_for_each_recording(monkeypatch, capsys):
     require_sampling()
-    for name, value in (("PAGES", 1024), ("FRAMES", 256), ("READS", 3000), ("POLICIES", ("lru", "lirs"))):
+    for name, value in (("PAGES", 512), ("FRAMES", 128), ("READS", 1500), ("POLICIES", ("lru", "lirs"))):
         monkeypatch.setattr(sight, name, value)
-    monkeypatch.setattr(sight, "traces", lambda: {"zipf": sight.zipf(range(1024), 3000, 1.0, sight.random.Random(1))})
+    monkeypatch.setattr(sight, "traces", lambda: {"zipf": sight.zipf(range(512), 1500, 1.0, sight.random.Random(1))})
     sight.main()
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines if line.startswith("zipf")]

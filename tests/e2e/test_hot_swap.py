@@ -11,11 +11,8 @@ import pytest
 import lib_usm
 from tests.support.clients import start_client
 from tests.support.daemon import running_daemon, wait_until
-from tests.support.io_ways import each_way
 from tests.support.policy_files import write_policies
 from tests.support.real_memory import require_real_memory
-
-__all__ = ["each_way"]
 
 PAGE = 4096
 MEMORY = ("--memory", "512KiB", "--swap", "memory:8MiB")
@@ -39,7 +36,6 @@ ALLOC = ("first_fit", "flexible_huge_pages(pages=4)", "async_aware", "async_awar
 
 
 @pytest.mark.parametrize("mechanism", ["simulated", "userfaultfd"])
-@pytest.mark.usefixtures("each_way")
 def test_policies_change_under_a_client_that_works_and_every_byte_stays_right(tmp_path, mechanism):
     if mechanism == "userfaultfd":
         require_real_memory()

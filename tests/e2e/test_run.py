@@ -49,7 +49,7 @@ def nothing_is_left(request):
 
 def test_a_program_of_8_threads_finds_every_byte(daemon, client):
     before = daemon.counters()
-    done = run_managed(daemon, client, "churn", 8, 150, 16, malloc=require_jemalloc())
+    done = run_managed(daemon, client, "churn", 8, 60, 16, malloc=require_jemalloc())
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
     after = daemon.counters()
     assert after["swap_outs"] - before["swap_outs"] > FRAMES

@@ -10,7 +10,7 @@ from examples.vector_index import Found, VectorIndex, train
 from tests.support.real_memory import require_real_memory
 from usmd.mechanism.uffd import Feature, Offer
 
-SMALL = Plan(size=8 << 20, memory=2 << 20, queries=60, cells=64, probes=4)
+SMALL = Plan(size=4 << 20, memory=1 << 20, queries=40, cells=32, probes=4)
 
 
 class NoBars:

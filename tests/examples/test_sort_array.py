@@ -26,10 +26,10 @@ def filled():
 
 def test_an_array_four_times_the_memory_is_sorted_in_place():
     require_real_memory()
-    result = sort_array.sort_array(8 << 20, 2 << 20)
+    result = sort_array.sort_array(2 << 20, 1 << 19)
     filling, sorting, checking = result.steps
-    assert (result.numbers, result.mechanism) == (1 << 20, "userfaultfd")
-    pages = (8 << 20) // real_memory.PAGE
+    assert (result.numbers, result.mechanism) == (1 << 18, "userfaultfd")
+    pages = (2 << 20) // real_memory.PAGE
     assert filling.counts.swap_outs > pages // 2
     assert sorting.counts.swap_ins > pages // 2
     assert checking.counts.swap_ins > pages // 2
