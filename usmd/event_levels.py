@@ -23,6 +23,7 @@ LOG_ONLY: Final[Mapping[str, int]] = {
     "notify_failed": logging.WARNING,
     "client_ended": logging.WARNING,
     "loop_stands": logging.WARNING,
+    "self_check_failed": logging.ERROR,
     "aftercare_late": logging.WARNING,
     "aftercare_failed": logging.ERROR,
     "defect": logging.ERROR,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from usmd.server.notify import Notifier
@@ -16,9 +17,9 @@ def stand() -> None:
     fifo = Path(os.environ[VARIABLE])
     alive = Notifier.alive
 
-    def wait(self: Notifier, now: float) -> None:
+    def wait(self: Notifier, now: float, check: Callable[[], str | None]) -> None:
         if fifo.exists():
             fifo.read_bytes()
-        alive(self, now)
+        alive(self, now, check)
 
     Notifier.alive = wait  # type: ignore[method-assign]

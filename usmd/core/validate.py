@@ -28,6 +28,7 @@ from usmd.core.frames import (
     STATE_NAMES,
     UNEVICTABLE,
 )
+from usmd.core.glance import disagreement
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import Priority
 from usmd.core.page_table import PageTable
@@ -173,7 +174,7 @@ def _copied(region: Region) -> _Region:
 
 def violations(core: Core) -> list[str]:
     """The violations in words; empty if all invariants hold. Looks at every frame, page and slot."""
-    return [step for step in check(Snapshot(core)) if step is not None]
+    return [step for step in (disagreement(core), *check(Snapshot(core))) if step is not None]
 
 
 def check(copy: Snapshot) -> Iterator[Step]:

@@ -25,6 +25,7 @@ from usmd import log
 from usmd.config import Config
 from usmd.config_source import Source
 from usmd.core.commands import Notice
+from usmd.core.glance import disagreement
 from usmd.core.running import Running
 from usmd.errors import ConfigError
 from usmd.mechanism import choose, uffd
@@ -74,6 +75,7 @@ from usmd.swap.open import open_devices
 from usmd.version import VERSION
 
 TICK_SECONDS: Final = 0.1
+_UNWATCHED: Final = "the thread that watches the event loop has ended"
 
 
 class Daemon:
@@ -267,7 +269,7 @@ class Daemon:
             loop_watch.beat()
             now = self.engine.now()
             self.metrics.lag.add(max(now - due, 0.0))
-            notifier.alive(now)
+            notifier.alive(now, lambda: disagreement(self.engine.core) if loop_watch.watches else _UNWATCHED)
             self.engine.tick()
             self._pressure.tick(self.engine.now())
             self._connections.tick()

@@ -46,13 +46,14 @@ class LoopWatch:
         self._thread = threading.get_ident()
         self._stat = Path(f"/proc/self/task/{threading.get_native_id()}/stat")
         self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._run, name="usmd-loop-watch", daemon=True)
         self._beat = self._looked = self._clock()
         self._told = False
         self._place: tuple[int, int] | None = None
         """Where the loop waited for a client at the last look."""
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._run, name="usmd-loop-watch", daemon=True).start()
+        self._watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,6 +62,11 @@ class LoopWatch:
     def beat(self) -> None:
         """Record that the loop runs."""
         self._beat = self._clock()
+
+    @property
+    def watches(self) -> bool:
+        """Whether its thread runs."""
+        return self._watcher.is_alive()
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):

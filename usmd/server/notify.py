@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from usmd import log
@@ -34,6 +34,8 @@ class Notifier:
         self._aside: Aside[str] | None = None
         self._alive_every = _watchdog_seconds(environ) / 2
         self._alive_next = 0.0
+        self._wrong = False
+        """What the last self-check found."""
         if self._address and self._address[0] not in "/@":
             self._failed("allowed is a path or an abstract name (@NAME)")
         elif self._address:
@@ -44,14 +46,22 @@ class Notifier:
         if self._aside is not None and not self._aside.put(state):
             self._failed(f"{MAX_WAITING} messages wait already, because it does not read")
 
-    def alive(self, now: float) -> None:
-        """Send `WATCHDOG=1` if the service manager asks for it and it is due; `now`: monotonic, seconds.
+    def alive(self, now: float, check: Callable[[], str | None]) -> None:
+        """Send `WATCHDOG=1` if the service manager asks for it, it is due, and `check` finds nothing wrong.
 
-        Only the event loop calls this, so that a loop that stands is silent.
+        `now`: monotonic, seconds. `check` returns what is wrong in words, or None. Only the event loop calls this, so
+        that a loop that stands is silent.
         """
-        if self._alive_every and now >= self._alive_next:
-            self._alive_next = now + self._alive_every
+        if not self._alive_every or now < self._alive_next:
+            return
+        self._alive_next = now + self._alive_every
+        wrong = check()
+        if wrong is None:
             self.notify("WATCHDOG=1")
+        elif not self._wrong:
+            log.event("self_check_failed", message=wrong)
+            self.notify(f"STATUS=the self-check has failed: {wrong}")
+        self._wrong = wrong is not None
 
     def finish(self) -> bool:
         """Wait a moment for unsent messages; returns whether all are sent."""

@@ -125,3 +125,12 @@ assert gc.isenabled()
 stop.set()
 """
     subprocess.run([sys.executable, "-c", program], timeout=30, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_it_says_whether_its_thread_runs():
+    watch = LoopWatch(lambda _: None, lambda _: None)
+    assert not watch.watches
+    with watch:
+        assert watch.watches
+    watch._watcher.join()
+    assert not watch.watches

@@ -118,7 +118,20 @@ def test_a_service_manager_that_asks_for_it_hears_twice_in_its_time_that_the_loo
     manager.bind(path)
     notifier = Notifier({"NOTIFY_SOCKET": path, **environ})
     for now in (10.0, 11.0, 12.0, 13.9, 14.0):
-        notifier.alive(now)
+        notifier.alive(now, lambda: None)
     notifier.notify("STOPPING=1")
     assert notifier.finish()
     assert [manager.recv(4096) for _ in range(sent + 1)] == [b"WATCHDOG=1"] * sent + [b"STOPPING=1"]
+
+
+def test_nothing_is_sent_while_the_self_check_finds_something_and_that_is_said_once(manager, tmp_path, logged):
+    path = str(tmp_path / "notify")
+    manager.bind(path)
+    notifier = Notifier({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000"})
+    found = iter([None, "1 frame is lost", "1 frame is lost", None])
+    for now in (10.0, 10.5, 11.0, 12.0, 13.0):
+        notifier.alive(now, lambda: next(found))  # at 10.5 it is not due
+    assert notifier.finish()
+    said = [manager.recv(4096) for _ in range(3)]
+    assert said == [b"WATCHDOG=1", b"STATUS=the self-check has failed: 1 frame is lost", b"WATCHDOG=1"]
+    assert [(each["event"], each["message"]) for each in logged] == [("self_check_failed", "1 frame is lost")]
