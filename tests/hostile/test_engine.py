@@ -44,9 +44,18 @@ def test_a_daemon_without_memory_to_read_to_gives_an_error_and_serves_again_when
         bystander.wait_alone()
 
 
-def test_a_device_that_often_fails_ends_no_client_and_loses_no_byte(tmp_path):
-    with daemon_with_faults(tmp_path) as (daemon, faults), told_clients(daemon.address, "other", "app") as clients:
-        other, client = clients
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """A daemon, and the faults of its swap file, which a test ends."""
+    require_real_memory()
+    with daemon_with_faults(tmp_path_factory.mktemp("faulty")) as (daemon, faults):
+        yield daemon, faults
+
+
+def test_a_device_that_often_fails_ends_no_client_and_loses_no_byte(faulty):
+    daemon, faults = faulty
+    poisoned = daemon.counters()["poisoned"]
+    with told_clients(daemon.address, "other", "app") as (other, client):
         bystander = Bystander(daemon, other)
         client.map("data", 2 * PAGES)
         with bystander.watching():
@@ -59,12 +68,13 @@ def test_a_device_that_often_fails_ends_no_client_and_loses_no_byte(tmp_path):
         bystander.check()
         for operation in ("read", "write"):
             assert daemon.wait_for("swap_tried_again", operation=operation)["device"] == "file0"
-        assert daemon.counters()["poisoned"] == 0
+        faults.end()
+        assert daemon.counters()["poisoned"] == poisoned
 
 
-def test_a_device_that_fails_for_good_ends_the_thread_that_needs_it_after_some_tries(tmp_path):
-    with daemon_with_faults(tmp_path) as (daemon, faults), told_clients(daemon.address, "other", "app") as clients:
-        other, client = clients
+def test_a_device_that_fails_for_good_ends_the_thread_that_needs_it_after_some_tries(faulty):
+    daemon, faults = faulty
+    with told_clients(daemon.address, "other", "app") as (other, client):
         bystander = Bystander(daemon, other)
         client.map("data", PAGES)
         client.do("fill", name="data", seed=1, first=0, pages=PAGES)
@@ -117,23 +127,17 @@ POLICIES = """
 
 
 @pytest.mark.parametrize("name", ["Raises", "Answers", "Refuses"])
-def test_what_a_policy_says_at_length_is_cut_before_it_costs_anybody_anything(tmp_path, name):
+def test_what_a_policy_says_at_length_is_cut_before_it_costs_anybody_anything(daemon, tmp_path, name):
     policies = write_policies(tmp_path, POLICIES)
-    with (
-        real_daemon(tmp_path) as daemon,
-        told_clients(daemon.address, "other", "app") as (other, client),
-    ):
-        bystander = Bystander(daemon, other)
+    with told_clients(daemon.address, "app") as (client,):
         client.map("data", PAGES)
-        with bystander.watching():
-            done = daemon.run_usmctl("policy", "set", "app", "--evict", f"{policies}:{name}")
-            client.do("fill", name="data", seed=1, first=0, pages=8)
-            client.do("evict", name="data", first=0, pages=8)
-            assert client.do("wrong", name="data", seed=1, first=0, pages=8) == []
-        bystander.check()
+        done = daemon.run_usmctl("policy", "set", "app", "--evict", f"{policies}:{name}")
+        client.do("fill", name="data", seed=1, first=0, pages=8)
+        client.do("evict", name="data", first=0, pages=8)
+        assert client.do("wrong", name="data", seed=1, first=0, pages=8) == []
         said = {"Raises": "policy_error", "Answers": "policy_set", "Refuses": ""}[name]
         if said:
-            daemon.wait_for(said)
+            wait_until(lambda: [each for each in daemon.events(said) if name in str(each)], "it is logged")
         else:
             assert done.returncode == 1
             assert "ééé" in done.stderr

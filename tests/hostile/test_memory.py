@@ -9,11 +9,8 @@ import pytest
 
 from bench import hostile_client
 from tests.support import off_the_loop
-from tests.support.daemon import environment
+from tests.support.daemon import environment, wait_until
 from tests.support.forked import ForkedProcess, run_script
-from tests.support.real_daemon import Bystander, real_daemon
-from tests.support.real_memory import require_real_memory
-from tests.support.told_client import told_clients
 
 SECONDS = 90.0
 HELD = "a memfd may be mapped, not written to"
@@ -24,11 +21,14 @@ ENDED_BY_USMD = {
     "hold_by_an_accomplice": HELD,
     "map_it_often": OFTEN,
 }
+THREADS = "threads"
 
 
-@pytest.fixture(autouse=True)
-def real_memory():
-    require_real_memory()
+def OPTIONS(folder):  # noqa: N802 - of the fixture `shared`
+    return {
+        "changes": ("tests.support.off_the_loop:write_down",),
+        "environ": environment(**{off_the_loop.VARIABLE: str(folder / THREADS)}),
+    }
 
 
 def hostile(daemon, way):
@@ -38,38 +38,26 @@ def hostile(daemon, way):
 
 
 @pytest.mark.parametrize(("way", "reason"), ENDED_BY_USMD.items())
-def test_a_client_that_makes_usmd_wait_for_its_memory_is_ended_and_no_neighbour_waits(tmp_path, way, reason):
-    with real_daemon(tmp_path) as daemon, told_clients(daemon.address, "other") as (other,):
-        bystander = Bystander(daemon, other)
-        with bystander.watching():
-            client = hostile(daemon, way)
-            try:
-                assert client.wait(SECONDS) == -signal.SIGKILL
-                line = daemon.expect("client_ended", level="warning", killed=True)
-                assert line["reason"].endswith(reason)
-                assert daemon.admin.status().processes == 1
-            finally:
-                client.close()  # the accomplice ends with its stdin
-        bystander.wait_alone()
-        bystander.check()
+def test_a_client_that_makes_usmd_wait_for_its_memory_is_ended_and_no_neighbour_waits(daemon, way, reason):
+    before = len(daemon.events("client_ended"))
+    client = hostile(daemon, way)
+    try:
+        assert client.wait(SECONDS) == -signal.SIGKILL
+        (line,) = wait_until(lambda: daemon.events("client_ended", level="warning", killed=True)[before:], "a line")
+        assert line["reason"].endswith(reason)
+        assert daemon.admin.status().processes == 1
+    finally:
+        client.close()  # the accomplice ends with its stdin
 
 
 @pytest.mark.parametrize("way", ["leave_much_unserved", "map_other_things"])
-def test_the_end_of_a_session_holds_up_no_neighbour_however_much_its_process_has_mapped(tmp_path, way):
-    threads = tmp_path / "threads"
-    options = {
-        "changes": ("tests.support.off_the_loop:write_down",),
-        "environ": environment(**{off_the_loop.VARIABLE: str(threads)}),
-    }
-    with real_daemon(tmp_path, **options) as daemon, told_clients(daemon.address, "other") as (other,):
-        bystander = Bystander(daemon, other)
-        threads.write_text("")  # not what the daemon tried out at its start
-        with bystander.watching():
-            client = hostile(daemon, way)
-            try:
-                assert client.wait(SECONDS) == -signal.SIGBUS, client.stderr.read()
-                bystander.wait_alone()
-            finally:
-                client.close()
-        bystander.check()
-        assert off_the_loop.seen(threads) == {(name, off_the_loop.ASIDE) for _, name in off_the_loop.WORK}
+def test_the_end_of_a_session_holds_up_no_neighbour_however_much_its_process_has_mapped(shared, daemon, way):
+    threads = shared.folder / THREADS
+    threads.write_text("")  # not what the daemon tried out at its start
+    client = hostile(daemon, way)
+    try:
+        assert client.wait(SECONDS) == -signal.SIGBUS, client.stderr.read()
+        shared.bystander.wait_alone()
+    finally:
+        client.close()
+    assert off_the_loop.seen(threads) == {(name, off_the_loop.ASIDE) for _, name in off_the_loop.WORK}

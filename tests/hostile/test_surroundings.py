@@ -93,10 +93,8 @@ def test_clocks_that_jump_change_no_byte_and_end_no_session(tmp_path, change):
         assert len(daemon.admin.processes()) == 1
 
 
-def test_a_daemon_that_stood_still_goes_on_where_it_was(tmp_path):
-    require_real_memory()
-    with real_daemon(tmp_path) as daemon, told_clients(daemon.address, "other", "app") as (other, client):
-        bystander = Bystander(daemon, other)
+def test_a_daemon_that_stood_still_goes_on_where_it_was(daemon):
+    with told_clients(daemon.address, "app") as (client,):
         client.map("data", PAGES)
         daemon.signal(signal.SIGSTOP)
         filling = client.begin("fill", name="data", seed=1, first=0, pages=PAGES)
@@ -104,7 +102,6 @@ def test_a_daemon_that_stood_still_goes_on_where_it_was(tmp_path):
         daemon.signal(signal.SIGCONT)
         filling.result()
         assert client.do("wrong", name="data", seed=1, first=0, pages=PAGES) == []
-        bystander.check()
 
 
 # Memory
@@ -197,20 +194,15 @@ def many_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_thousands_of_memory_connections_of_a_stranger_leave_nothing(tmp_path, many_descriptors):
-    require_real_memory()
-    with real_daemon(tmp_path) as daemon, told_clients(daemon.address, "other") as (other,):
-        bystander = Bystander(daemon, other)
-        with bystander.watching(), contextlib.ExitStack() as stack:
-            for _ in range(min(CONNECTIONS, many_descriptors - 500)):
-                stack.callback(connect(daemon.address).close)
-            with pytest.raises(lib_usm.LimitExceeded, match="without a session to the memory socket"):
-                use(daemon.address)  # it is the same user's
-            stack.close()
-            wait_until(lambda: attaches(daemon.address), "its connections are forgotten")
-            use(daemon.address)
-        bystander.check()
-        bystander.wait_alone()
+def test_thousands_of_memory_connections_of_a_stranger_leave_nothing(daemon, many_descriptors):
+    with at_most_grown(daemon, GROWTH["connections"]), contextlib.ExitStack() as stack:
+        for _ in range(min(CONNECTIONS, many_descriptors - 500)):
+            stack.callback(connect(daemon.address).close)
+        with pytest.raises(lib_usm.LimitExceeded, match="without a session to the memory socket"):
+            use(daemon.address)  # it is the same user's
+        stack.close()
+        wait_until(lambda: attaches(daemon.address), "its connections are forgotten")
+        use(daemon.address)
 
 
 # Another process's userfaultfd
@@ -236,23 +228,16 @@ peer.recv(1)
 
 
 @pytest.mark.parametrize("dies", ["the accomplice", "the client"])
-def test_a_userfaultfd_of_another_process_serves_that_one_at_most_and_harms_nobody(tmp_path, dies):
-    require_real_memory()
+def test_a_userfaultfd_of_another_process_serves_that_one_at_most_and_harms_nobody(daemon, tmp_path, dies):
     script = tmp_path / "accomplice.py"
     script.write_text(ACCOMPLICE)
     door = socket.socket(socket.AF_UNIX)
     door.bind(str(tmp_path / "door"))
     door.listen()
-    with (
-        real_daemon(tmp_path) as daemon,
-        told_clients(daemon.address, "other") as (other,),
-        Peer(daemon, "client", attach=False) as client,
-        contextlib.closing(door),
-    ):
-        bystander = Bystander(daemon, other)
+    with Peer(daemon, "client", attach=False) as client, contextlib.closing(door):
         accomplice = ForkedProcess(run_script, str(script), [str(tmp_path / "door")], environ=dict(os.environ))
         peer, _ = door.accept()
-        with contextlib.closing(peer), bystander.watching():
+        with contextlib.closing(peer):
             _, (theirs,), _, _ = socket.recv_fds(peer, 1, 1)
             assert client.ask(attach_packet(client.session.token), [theirs]).reason == ""
             os.close(theirs)
@@ -274,5 +259,3 @@ def test_a_userfaultfd_of_another_process_serves_that_one_at_most_and_harms_nobo
         accomplice.kill()
         accomplice.wait()
         accomplice.stderr.close()
-        bystander.check()
-        bystander.wait_alone()

@@ -31,7 +31,8 @@ def descriptors(daemon: RunningDaemon) -> int:
 class SharedDaemon:
     """A daemon with real memory, and its bystander `other`."""
 
-    def __init__(self, daemon: RunningDaemon, bystander: Bystander) -> None:
+    def __init__(self, folder: Path, daemon: RunningDaemon, bystander: Bystander) -> None:
+        self.folder = folder
         self.daemon = daemon
         self.bystander = bystander
 
@@ -60,4 +61,4 @@ def shared_daemon(folder: Path, *flags: str, **options: Any) -> Iterator[SharedD
             first.works()
         daemon.admin.status()
         bystander.wait_alone()
-        yield SharedDaemon(daemon, bystander)
+        yield SharedDaemon(folder, daemon, bystander)
