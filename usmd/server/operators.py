@@ -79,8 +79,17 @@ class Operators:
         near.other, far.other = far, near
         far.on_lost = lambda: self._by_name.pop(name)
         loop = asyncio.get_running_loop()
-        await loop.create_unix_connection(lambda: far, sock=onward)
-        await loop.connect_accepted_socket(lambda: near, peer)
+        try:
+            await loop.create_unix_connection(lambda: far, sock=onward)
+            await loop.connect_accepted_socket(lambda: near, peer)
+        except OSError as error:  # the loop does not take one of them over
+            peer.close()
+            if far._connected:
+                far.transport.abort()
+            else:
+                onward.close()
+                del self._by_name[name]
+            _refused(error.strerror or str(error))
 
     async def close(self) -> None:
         """Stop listening, and wait until the connections have ended, which gRPC does; close those left after a while.

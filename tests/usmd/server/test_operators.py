@@ -1,12 +1,14 @@
 """Operators' connections go on to gRPC, which knows their callers by them; nothing is lost, and little is kept."""
 
 import asyncio
+import errno
 import os
 import socket
 from types import SimpleNamespace
 
 import grpc
 import grpc.aio
+import pytest
 
 from tests.support.waiting import wait_until_async
 from usmd.server import operators as module
@@ -149,6 +151,29 @@ def test_without_a_descriptor_to_go_on_with_a_connection_is_closed_and_logged(tm
 
     run(tmp_path, conversation)
     assert [(each["event"], each["error"]) for each in logged] == [("operators_socket_refused", "Too many open files")]
+
+
+@pytest.mark.parametrize("end", ["create_unix_connection", "connect_accepted_socket"])
+def test_a_connection_that_the_loop_does_not_take_is_closed_on_both_sides_and_logged(
+    tmp_path, logged, monkeypatch, end
+):
+    async def refuse(*_, **__):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    async def conversation(operators, inner):
+        monkeypatch.setattr(asyncio.get_running_loop(), end, refuse)
+        with socket.socket(socket.AF_UNIX) as operator:
+            operator.setblocking(False)
+            operator.connect(str(tmp_path / "outer"))
+            assert await asyncio.get_running_loop().sock_recv(operator, 1) == b""
+        theirs, _ = await inner.accepted(1)
+        assert await theirs.read() == b""
+        await wait_until_async(lambda: not operators._by_name, "it is forgotten")
+
+    run(tmp_path, conversation)
+    assert [(each["event"], each["error"]) for each in logged] == [
+        ("operators_socket_refused", "Cannot allocate memory")
+    ]
 
 
 def test_at_the_end_what_was_answered_still_arrives(tmp_path):
