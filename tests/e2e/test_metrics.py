@@ -3,14 +3,13 @@
 import contextlib
 import http.client
 import os
-import random
 import socket
 import stat
 
 import pytest
 
 import lib_usm
-from tests.support.daemon import running_daemon, wait_until
+from tests.support.daemon import running_daemon
 from tests.support.scraping import OPEN_METRICS, ask, families, metrics_of, values
 from usmd.server.metrics_server import MAX_CONNECTIONS
 
@@ -113,33 +112,6 @@ def test_scrapers_that_are_silent_or_do_not_read_hold_up_neither_faults_nor_othe
         assert region.read(0, len(data)) == data
         assert scrape(daemon)[0] == 200
     assert scrape(daemon)[0] == 200
-
-
-PARTS = (
-    b"GET ", b"HEAD ", b"POST ", b"/metrics", b"/", b"?a=%zz", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"Host: x\r\n",
-    b"Accept: application/openmetrics-text;version=9.a\r\n", b"Content-Length: 99999999999\r\n",
-    b"Expect: 100-continue\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: upgrade\r\n", b"Upgrade: h2c\r\n",
-    b"\r\n", b"\r\n\r\n", b"\n", b"\0",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"5\r\nabcde\r\n", b"x" * 20_000, b"\xff" * 100,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_noise_on_the_socket_breaks_nothing_and_every_descriptor_comes_back(daemon, seed):
-    chosen = random.Random(seed)
-    path = f"{daemon.admin_address.removeprefix('unix:')}.metrics"
-    before = values(families(scrape(daemon)[2]))["process_open_fds",]
-    for _ in range(60):
-        with socket.socket(socket.AF_UNIX) as peer:
-            peer.connect(path)
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                for part in chosen.choices(PARTS, k=chosen.randint(0, 12)):
-                    peer.send(part)
-                if chosen.random() < 0.3:
-                    peer.shutdown(socket.SHUT_WR)
-                    peer.recv(4096)
-    wait_until(lambda: values(families(scrape(daemon)[2]))["process_open_fds",] <= before, "descriptors come back")
-    daemon.never("defect")
 
 
 def test_the_socket_admits_its_owner_alone_and_scrapes_say_what_they_cost(daemon):

@@ -3,7 +3,7 @@
 import os
 import resource
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -110,20 +110,40 @@ def connections_to(stack, path, count, kind):
     ids=["client", "identity", "memory"],
 )
 def test_connections_beyond_a_users_are_closed_and_others_are_served(daemon, suffix, kind, event):
+    opened_before, seen = descriptors(daemon), len(daemon.events(event))
+    with few_descriptors(daemon), at_most_grown(daemon, GROWTH["connections"]), ExitStack() as opened:
+        connections_to(opened, client_path(daemon) + suffix, 2 * DESCRIPTORS, kind)
+        line = wait_until(lambda: daemon.events(event)[seen:], "it is logged")[0]
+        assert (line["pid"], line["uid"]) == (os.getpid(), os.getuid())
+        assert daemon.run_usmctl("status").returncode == 0
+        wait_until(lambda: descriptors(daemon) < opened_before + 150, "most are closed again")
+        opened.close()
+        wait_until(lambda: descriptors(daemon) <= opened_before, "all are closed again")
+        wait_until(lambda: attaches(daemon), "this process is no more the one with too many")
+        serves(daemon)
+
+
+def test_operators_that_take_all_descriptors_hold_up_no_session_and_others_begin_once_they_have_left(daemon):
+    """They are trusted with more than that, and no limit is theirs. The bystander is served meanwhile."""
+    opened_before, seen = descriptors(daemon), len(daemon.events("operators_socket_refused"))
+    with few_descriptors(daemon), at_most_grown(daemon, GROWTH["connections"]), ExitStack() as opened:
+        connections_to(opened, daemon.admin_address.removeprefix("unix:"), DESCRIPTORS, socket.SOCK_STREAM)
+        wait_until(lambda: daemon.events("operators_socket_refused")[seen:], "it is logged")
+        assert daemon.admin.status().processes == 1
+        opened.close()
+        wait_until(lambda: descriptors(daemon) <= opened_before, "all are closed again")
+        # After a connection that could not be accepted, usmd and gRPC rest for a second.
+        wait_until(lambda: daemon.run_usmctl("status").returncode == 0, "operators are answered again")
+        serves(daemon)
+
+
+@contextmanager
+def few_descriptors(daemon):
+    """The daemon may open no more than DESCRIPTORS meanwhile."""
     before = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
-    opened_before, seen = descriptors(daemon), len(daemon.events(event))
     try:
-        with at_most_grown(daemon, GROWTH["connections"]), ExitStack() as opened:
-            connections_to(opened, client_path(daemon) + suffix, 2 * DESCRIPTORS, kind)
-            line = wait_until(lambda: daemon.events(event)[seen:], "it is logged")[0]
-            assert (line["pid"], line["uid"]) == (os.getpid(), os.getuid())
-            assert daemon.run_usmctl("status").returncode == 0
-            wait_until(lambda: descriptors(daemon) < opened_before + 150, "most are closed again")
-            opened.close()
-            wait_until(lambda: descriptors(daemon) <= opened_before, "all are closed again")
-            wait_until(lambda: attaches(daemon), "this process is no more the one with too many")
-            serves(daemon)
+        yield
     finally:
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, before)
 

@@ -74,7 +74,7 @@ class Fuzz:
         self._actions: list[tuple[int, Callable[[], None]]] = [
             (9, self._attach), (2, self._detach), (30, self._client_call), (6, self._client_noise), (8, self._map),
             (12, self._stream), (8, self._admin_call), (2, self._admin_noise), (8, self._stranger), (3, self._identity),
-            (12, self._memory), (6, self._metrics), (3, self._close_something),
+            (12, self._memory), (12, self._metrics), (3, self._close_something),
         ]  # fmt: skip
 
     def _known(self, field: str) -> list[Value]:
