@@ -31,15 +31,19 @@ class Slots:
         may not take a slot of another one; ANYWHERE: it may.
         """
         if device is None or device == ANYWHERE:
-            return self._swap.take(self._wanted(region, page, pfn), self._state.now, refused)
+            wanted = self._wanted(region, page, pfn, asks=device is None)
+            return self._swap.take(wanted, self._state.now, refused)
         return None if refused >> device & 1 else self._swap.take_from(device, self._state.now)
 
-    def _wanted(self, region: Region, page: int, pfn: int) -> int | None:
-        """The preferred device. If it has no room, the first device with room takes the page."""
+    def _wanted(self, region: Region, page: int, pfn: int, *, asks: bool) -> int | None:
+        """The preferred device. If it has no room, the first device with room takes the page.
+
+        `asks`: ask the evict policy, which does not know of a page that is MOVING.
+        """
         hint = _hint(region, page) if region.hints.ranges else None
         if hint is not None and hint.swap_device is not None:
             return self._swap.number_of(hint.swap_device)
-        number = region.process.policies.swap_device(pfn)
+        number = region.process.policies.swap_device(pfn) if asks else None
         return region.process.swap_device if number is None else number
 
     def may_migrate(self, region: Region, page: int, device: int) -> bool:

@@ -237,7 +237,8 @@ def _swap(status: admin_pb2.GetStatusResponse) -> str:
     used = status.swap_slots - status.free_swap_slots
     held, size = format_size(status.swap_held_bytes), format_size(status.swap_capacity_bytes)
     share = _share(status.swap_held_bytes, status.swap_capacity_bytes)
-    return f"{used:,} slots used, {held} of {size} ({share})"
+    retiring = f"; {status.retiring_swap_devices} retiring" if status.retiring_swap_devices else ""
+    return f"{used:,} slots used, {held} of {size} ({share}){retiring}"
 
 
 def _counters(console: Console, counters: Mapping[str, int]) -> Columns | Text:

@@ -152,6 +152,7 @@ class AdminService(SwapCalls):
             regions=state.region_count,
             swap_slots=state.swap.slots,
             free_swap_slots=state.swap.free,
+            retiring_swap_devices=len(self._core.retirement.of),
             swap_capacity_bytes=sum(device.capacity_bytes for device in devices),
             swap_held_bytes=sum(device.held_bytes for device in devices),
             counters=totals.counters.as_dict(),

@@ -61,7 +61,7 @@ def close_quietly(device: SwapDevice) -> None:
         log.event("swap_device_not_closed", device=device.name, error=str(error))
 
 
-async def _close(closing: Awaitable[None], name: str) -> str:
+async def _failure(closing: Awaitable[None], name: str) -> str:
     """Close a device; returns why that failed, or nothing."""
     try:
         await closing
@@ -178,7 +178,7 @@ class SwapDevices:
     async def drop(self, opened: Sequence[Opened]) -> None:
         """Close devices that are not used."""
         for device, _ in opened:
-            await _close(asyncio.to_thread(device.close), device.name)
+            await _failure(asyncio.to_thread(device.close), device.name)
             self.specs.pop(device.number, None)
 
     def use(self, opened: Sequence[Opened]) -> None:
@@ -270,7 +270,7 @@ class SwapDevices:
     async def _close(self, number: int) -> None:
         """Close an empty device, and forget it."""
         queue = self._engine.devices.of(number)
-        why = await _close(queue.close(), queue.device.name)
+        why = await _failure(queue.close(), queue.device.name)
         self._engine.devices.remove(number)
         self._opened.remove(queue.device)
         del self.specs[number]

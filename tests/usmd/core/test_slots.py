@@ -61,6 +61,8 @@ def test_a_page_migrates_unless_its_hint_says_otherwise(hint, may):
 
 
 def test_a_page_whose_device_retires_takes_a_slot_of_any_other_the_hinted_one_first():
+    slots, where = page(policy=1)
+    assert slots.take(*where, device=ANYWHERE) >> SLOT_BITS == 0  # the policy does not know of the page
     slots, where = page("SWAP=1")
     assert slots.take(*where, device=ANYWHERE) >> SLOT_BITS == 1
     slots._swap.devices[1].status = RETIRING

@@ -73,6 +73,7 @@ def test_swap_sessions_and_draining_are_told():
         a_status(draining=True, drain_seconds_left=12.3)
     )
     assert "DRAINING" not in shown(a_status())
+    assert "%); 1 retiring" in shown(a_status(retiring_swap_devices=1))
     assert "Swap        none" in shown(a_status(swap_slots=0, free_swap_slots=0))
 
 

@@ -98,6 +98,7 @@ class GetStatusResponse(_message.Message):
     PRESSURE_FIELD_NUMBER: _builtins.int
     DRAIN_SECONDS_LEFT_FIELD_NUMBER: _builtins.int
     FROZEN_PROCESSES_FIELD_NUMBER: _builtins.int
+    RETIRING_SWAP_DEVICES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -166,6 +167,8 @@ class GetStatusResponse(_message.Message):
     """Seconds until the sessions end, while a drain is under notice."""
     frozen_processes: _builtins.int
     """Processes of which faults wait for memory, because their oom policy has patience."""
+    retiring_swap_devices: _builtins.int
+    """Swap devices that take no page, because theirs are being moved away."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -216,10 +219,11 @@ class GetStatusResponse(_message.Message):
         pressure: Global___Pressure | None = ...,
         drain_seconds_left: _builtins.float | None = ...,
         frozen_processes: _builtins.int = ...,
+        retiring_swap_devices: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "drain_seconds_left", b"drain_seconds_left", "pressure", b"pressure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "drain_seconds_left", b"drain_seconds_left", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "frozen_processes", b"frozen_processes", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "pressure", b"pressure", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "drain_seconds_left", b"drain_seconds_left", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "frozen_processes", b"frozen_processes", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "pressure", b"pressure", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "retiring_swap_devices", b"retiring_swap_devices", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__drain_seconds_left: _TypeAlias = _typing.Literal["drain_seconds_left"]  # noqa: Y015
     _WhichOneofArgType__drain_seconds_left: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left"]  # noqa: Y015
