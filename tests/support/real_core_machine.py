@@ -27,7 +27,10 @@ class RealMachine(CoreMachine):
 
     def touched(self, thread):
         """A thread has read, and perhaps written, a page: it saw what was stored, and nobody else did meanwhile."""
-        pages = self.model[thread.process, thread.region]
+        pages = self.model.get((thread.process, thread.region))
+        if pages is None:  # a session has ended, and its regions go in parts
+            assert thread.process in self.shell.ended
+            return
         assert thread.read == pages[thread.page]
         if thread.data is not None:
             self.now_has((thread.process, thread.region), thread.page, thread.data)
