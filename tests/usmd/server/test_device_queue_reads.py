@@ -311,9 +311,9 @@ def test_all_who_wait_for_a_page_get_it_by_one_read():
 def test_when_a_region_goes_its_waiting_reads_are_never_made_and_frames_and_slots_come_free(end):
     async def conversation(bench):
         region = await bench.swapped("slow")
-        bench.fault(region, 0, 2, 4, 6)
+        bench.fault(region, 0, 5, 2, 9)
         await bench.slow.begun(4)
-        bench.fault(region, 8, 10, 12, 14)
+        bench.fault(region, 15, 7, 12, 4)
         core = bench.engine.core
         free = core.state.frames.free
         if end == "unmap":
