@@ -72,9 +72,10 @@ def test_no_token_is_in_the_log_or_the_event_log_whatever_happens(tmp_path):
     ) as daemon:  # fmt: skip
         with Peer(daemon, "peer") as peer:
             peer.works()
+            peers_token = peer.session.token
             descriptor, _ = open_userfaultfd()
             with connect(daemon.address) as thief:
-                send(thief, attach_packet(peer.session.token), [descriptor])
+                send(thief, attach_packet(peers_token), [descriptor])
                 assert receive(thief).reason == "UNKNOWN_SESSION"
             os.close(descriptor)
         fuzzing = Fuzz(daemon, "tokens")
@@ -86,5 +87,5 @@ def test_no_token_is_in_the_log_or_the_event_log_whatever_happens(tmp_path):
         assert daemon.wait_for("attach_refused", pid=os.getpid(), uid=os.getuid())
     written = f"{daemon.read_log()} {events.read_text()}"
     made = tokens.read_text().split()
-    assert len(made) > 4
+    assert peers_token in made  # how many sessions a fuzzer begins is a matter of timing
     assert [token for token in made if token in written] == []
