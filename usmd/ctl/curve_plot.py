@@ -82,6 +82,7 @@ def draw(trace: Trace, rows: Sequence[Row], target: Path) -> list[Path]:
         try:
             for path, name in zip(written, ("Software", "Creator"), strict=True):
                 figure.savefig(path, dpi=150, metadata={name: MADE_BY})
+                figure.set_layout_engine("none")  # the other picture has the layout of this one
         except OSError as error:
             raise TraceError(f"the picture cannot be written: {error}") from error
     return written
