@@ -311,12 +311,13 @@ def load(
 def check_rules(policy: PolicyRules, memory: MemoryConfig) -> None:
     """Raise ConfigError for rules whose budgets do not fit the memory."""
     gathered = Gathered()
-    for number, rule in enumerate(policy.rules):
-        key = f"policy.rules[{number}]"
+    named = [(f"policy.rules[{number}]", policy.names_of(rule)) for number, rule in enumerate(policy.rules)]
+    named += [(f"policy.users[{number}]", user.names) for number, user in enumerate(policy.users)]
+    for key, names in named:
         try:
-            policy.names_of(rule).memory_frames(memory.frames, memory.page_size)
-            policy.names_of(rule).swap_pages(0, memory.page_size)  # how many slots there are, only the devices know
-            policy.names_of(rule).guaranteed_frames(memory.frames, memory.page_size)
+            names.memory_frames(memory.frames, memory.page_size)
+            names.swap_pages(0, memory.page_size)  # how many slots there are, only the devices know
+            names.guaranteed_frames(memory.frames, memory.page_size)
         except ConfigError as error:
             gathered.errors.append(ConfigError(f"{key}.{error}", key))
     gathered.raise_any()

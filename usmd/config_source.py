@@ -113,10 +113,10 @@ class Source:
                 key = f"swap[{number}].{name}"
                 origin = DEFAULT if swap == FILE and key not in lines else swap
                 yield Setting(key, value, origin, self._place(origin, key, lines))
-        for number, rule in enumerate(config.policy.rules):
-            for name, value in _values(rule):
+        for array, rules in _arrays(config).items():
+            for number, name, value in ((number, *each) for number, rule in enumerate(rules) for each in _values(rule)):
                 if value is not None:
-                    key = f"policy.rules[{number}].{name}"
+                    key = f"{array}[{number}].{name}"
                     yield Setting(key, value, FILE, self._place(FILE, key, lines))
 
     def _origin(self, key: str, lines: Mapping[str, int], *, given: bool) -> tuple[str, str]:
@@ -145,11 +145,17 @@ class Source:
 
 
 def values_of(config: Config) -> dict[str, object]:
-    """Every value by its key, as a file would have it; `swap` and `policy.rules` are lists of tables."""
+    """Every value by its key, as a file would have it; arrays of tables are lists of tables."""
     found = {f"{section}.{name}": value for section in SECTIONS for name, value in _values(getattr(config, section))}
-    found["policy.rules"] = [_table(rule) for rule in config.policy.rules]
+    for array, rules in _arrays(config).items():
+        found[array] = [_table(rule) for rule in rules]
     found["swap"] = [{"kind": spec.device.kind, **_table(spec)} for spec in config.swap]
     return found
+
+
+def _arrays(config: Config) -> dict[str, Sequence[msgspec.Struct]]:
+    """Arrays of tables in sections, by their keys."""
+    return {"policy.rules": config.policy.rules, "policy.users": config.policy.users}
 
 
 def _table(struct: msgspec.Struct) -> dict[str, object]:
@@ -182,5 +188,5 @@ def _values(struct: msgspec.Struct) -> Iterator[tuple[str, object]]:
     hints = get_type_hints(type(struct), include_extras=True)
     for field in msgspec.structs.fields(struct):
         value = getattr(struct, field.name)
-        if not (isinstance(value, tuple) and field.name == "rules"):
+        if not (isinstance(value, tuple) and field.name in ("rules", "users")):
             yield field.name, show(hints[field.name], value)

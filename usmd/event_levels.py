@@ -69,6 +69,7 @@ NOTICES: Final[Mapping[str, int]] = {
     "policy_restored": logging.INFO,
     "drain_notice": logging.WARNING,
     "limits_set": logging.INFO,
+    "user_limits_set": logging.INFO,
     "policy_set": logging.INFO,
     "hints_cleared": logging.INFO,
     "pressure_high": logging.WARNING,

@@ -1,4 +1,4 @@
-"""Section `[policy]`: the policies and budgets that processes get, and the rules that choose them.
+"""Section `[policy]`: the policies and budgets that processes get, the rules that choose them, and limits of users.
 
 Covers no name of a policy or a device: those are checked when there are devices (usmd/server/policy_check.py).
 """
@@ -123,6 +123,34 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     no limit."""
 
 
+class UserRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[policy.users]]`: limits of one user, for all its processes together. None: no limit."""
+
+    uid: values.Uid
+    """The user, as the kernel reports it."""
+
+    max_sessions: values.Count | None = None
+    """Most sessions of the user at a time."""
+
+    memory_max: values.Share | None = None
+    """Most memory of the user, a share as in `[memory]`, at least 32 pages for each session. When it is reached, the
+    process of the user that is furthest above its share gives pages for those that come in."""
+
+    swap_max: values.SwapShare | None = None
+    """Most swap of the user, as that of a rule; needs `memory_max`."""
+
+    memory_min: values.Share | None = None
+    """Guaranteed memory of the user: while its processes have at most that much in sum, they lose no page to those of
+    others. It counts with the guarantees of processes, and beside them."""
+
+    @property
+    def names(self) -> PolicyNames:
+        """Its limits, as those of a process."""
+        return PolicyNames(
+            alloc="", evict="", oom="", memory_max=self.memory_max, swap_max=self.swap_max, memory_min=self.memory_min
+        )
+
+
 CHANGES: Final = tuple(key for key in PolicyRule.__struct_fields__ if key not in ("name", "glob", "uid"))
 """Keys of a rule that are not its selector."""
 
@@ -163,6 +191,9 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rules: tuple[PolicyRule, ...] = ()
     """Rules in the order of the file; none: every process gets the defaults."""
 
+    users: tuple[UserRule, ...] = ()
+    """Limits of users; a user without a rule has none."""
+
     def __post_init__(self) -> None:
         for number, rule in enumerate(self.rules):
             key = f"policy.rules[{number}]"
@@ -175,12 +206,17 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                     f"{key} changes nothing; give it at least one of {', '.join(CHANGES)}",
                     key,
                 )
-            if rule.swap_max is not None and rule.memory_max is None:
-                raise ConfigError(
-                    f"{key} has swap_max = {rule.swap_max!r} without memory_max: pages that may not go to swap would "
-                    "stay in memory without a bound; give memory_max as well",
-                    f"{key}.swap_max",
-                )
+            _check_swap_max(key, rule)
+        seen: set[int] = set()
+        for number, user in enumerate(self.users):
+            key = f"policy.users[{number}]"
+            if user.uid in seen:
+                raise ConfigError(f"{key}.uid = {user.uid}: the user has a rule already", f"{key}.uid")
+            seen.add(user.uid)
+            limits = [name for name in UserRule.__struct_fields__ if name != "uid"]
+            if all(getattr(user, name) is None for name in limits):
+                raise ConfigError(f"{key} changes nothing; give it at least one of {', '.join(limits)}", key)
+            _check_swap_max(key, user)
 
     def choose(self, name: str, uid: int | None, choice: Choice = NO_CHOICE) -> PolicyNames:
         """The policies of a process called `name` of user `uid` (None: unknown; no uid rule matches).
@@ -222,16 +258,27 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         `high`: frames of the high watermark.
         """
         most, total = frames - max(high, 1), 0
-        for number, rule in enumerate(self.rules):
-            names, where = self.names_of(rule), f"policy.rules[{number}].memory_min"
+        named = [(f"policy.rules[{number}].memory_min", self.names_of(rule)) for number, rule in enumerate(self.rules)]
+        named += [(f"policy.users[{number}].memory_min", user.names) for number, user in enumerate(self.users)]
+        for where, names in named:
             guaranteed, bound = names.guaranteed_frames(frames, page_size), names.memory_frames(frames, page_size)
             if bound is not None and guaranteed > bound:
-                raise not_allowed(where, rule.memory_min, f"at most memory_max, which is {rule.memory_max!r}")
+                raise not_allowed(where, names.memory_min, f"at most memory_max, which is {names.memory_max!r}")
             total += guaranteed
             if guaranteed and total > most:
                 raise not_allowed(
                     where,
-                    rule.memory_min,
+                    names.memory_min,
                     f"at most {format_size(max(most - total + guaranteed, 0) * page_size)}, because the guarantees of "
                     f"all rules together may have the memory below the high watermark, {format_size(most * page_size)}",
                 )
+
+
+def _check_swap_max(key: str, rule: PolicyRule | UserRule) -> None:
+    """Raise ConfigError for a `swap_max` without a `memory_max`."""
+    if rule.swap_max is not None and rule.memory_max is None:
+        raise ConfigError(
+            f"{key} has swap_max = {rule.swap_max!r} without memory_max: pages that may not go to swap would "
+            "stay in memory without a bound; give memory_max as well",
+            f"{key}.swap_max",
+        )

@@ -10,7 +10,7 @@ import pytest
 from usm_wire.places import SOCKET_NAME, runtime_folder
 from usmd.config import MemoryConfig, MetricsConfig, ServerConfig, load
 from usmd.config_values import frames_of
-from usmd.policy_rules import PolicyRule, PolicyRules
+from usmd.policy_rules import PolicyRule, PolicyRules, UserRule
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -120,10 +120,10 @@ def test_the_annotated_swap_is_the_default_one():
     assert load(CONFIG).swap == load(None).swap
 
 
-@pytest.mark.parametrize("struct", [*SECTIONS.values(), PolicyRule])
+@pytest.mark.parametrize("struct", [*SECTIONS.values(), PolicyRule, UserRule])
 def test_the_annotated_configuration_has_every_key(struct):
     text = CONFIG.read_text()
-    keys = [field for field in struct.__struct_fields__ if field != "rules"]
+    keys = [field for field in struct.__struct_fields__ if field not in ("rules", "users")]
     assert [key for key in keys if not re.search(rf"^#?{key} = ", text, re.MULTILINE)] == []
 
 
@@ -155,6 +155,7 @@ def test_what_is_commented_out_can_be_used(tmp_path):
         (None, "web-*", None),
         (None, None, 1000),
     ]
+    assert [(user.uid, user.max_sessions) for user in config.policy.users] == [(1000, 64)]
 
 
 def test_the_default_watermarks_leave_something_to_reclaim():

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -40,6 +41,7 @@ def as_rule(expression):
 def labels(tmp_path_factory):
     """Each sample's name, and the values of its labels, of a daemon whose memory has been short."""
     config = '[[policy.rules]]\nname = "app"\nmemory_max = "128KiB"\nmemory_min = "128KiB"\n'
+    config += f'[[policy.users]]\nuid = {os.getuid()}\nmemory_max = "160KiB"\nswap_max = "64MiB"\nmemory_min = "4KiB"\n'
     with (
         running_daemon(tmp_path_factory.mktemp("monitored"), "--memory", "256KiB", config=config) as daemon,
         lib_usm.connect(daemon.address, name="app") as client,

@@ -108,7 +108,7 @@ def test_at_its_swap_max_a_process_is_told_and_keeps_every_byte_and_its_neighbou
 def test_the_example_of_the_guide_bounds_memory_and_swap(tmp_path):
     (example,) = [
         each for each in re.findall(r"```toml\n(.*?)```", OPERATING.read_text(encoding="utf-8"), re.DOTALL)
-        if "swap_max" in each
+        if "swap_max" in each and "policy.rules" in each
     ]  # fmt: skip
     with (
         running_daemon(tmp_path, "--memory", "4MiB", "--swap", "compressed:1MiB", config=example) as daemon,

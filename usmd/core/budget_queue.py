@@ -3,6 +3,10 @@
 So they hold up no fault of another process. Pages of their own process are evicted for them. If none can be evicted and
 nothing is under way, a page from swap comes in on a lent frame if its process lacks only a free slot; any other fault
 fails and names the budgets that are used up.
+
+If it is the user of a process that is at its `memory_max`, the process of the user furthest above its share gives the
+pages. Of the faults that wait for one user, those of the process furthest below its share are served first, so that no
+other process of the user takes what leaves for them.
 """
 
 from __future__ import annotations
@@ -11,9 +15,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
+from usmd.core.guarantees import MOST_GIVERS
 from usmd.core.holds import end_those_of
 from usmd.core.region import PAGE_BITS
-from usmd.core.victims import MEMORY_MAX, SWEEP
+from usmd.core.victims import MEMORY_MAX, SWEEP, USER_MAX
 from usmd.core.work import Kind, Work
 from usmd.errors import OutOfMemory
 from usmd.sizes import format_size
@@ -42,6 +47,8 @@ class BudgetQueue:
         self._placement = placement
         self._reclaim = reclaim
         self._waiting = placement.over_budget
+        self._users = state.users
+        self._users.watch(placement.waiting_of)
         self._searches: dict[int, bool] = {}
         """By process: whether a search for a page that needs no slot is under way; False: it has found none."""
 
@@ -65,12 +72,19 @@ class BudgetQueue:
 
     def serve(self) -> None:
         """Serve the faults for which there is room now, and make each process without room evict pages."""
-        for process_id in list(self._waiting):
+        turns = list(self._waiting)
+        if self._users.of:
+            turns.sort(key=self._standing)
+        for process_id in turns:
             queue = self._waiting[process_id]
             while queue and self._serve_first(queue):
                 pass
             if not queue:
                 del self._waiting[process_id]
+
+    def _standing(self, process_id: int) -> float:
+        process = self._state.processes.get(process_id)
+        return 0.0 if process is None else (process.resident - process.leaving) / process.weight
 
     def _serve_first(self, queue: deque[WaitingPage]) -> bool:
         """Whether to look at the first page in the queue again: this one has left it, or was lent a frame."""
@@ -90,6 +104,8 @@ class BudgetQueue:
                 self._placement.wait_for_memory(first)
             elif not self._placement.serve(waiter, first.plan, yields=first.yields, writable=first.writable):
                 waiter.came(None)
+        elif (again := self._from_user(process, len(queue), swap=entry < 0)) is not None:
+            return again
         elif self._makes_room(process, len(queue), swap=entry < 0) or (entry < 0 and self._seeks_clean(process)):
             return process.resident < resident  # clean pages went at once
         elif entry < 0 and self._lacks_a_slot(process):
@@ -98,6 +114,36 @@ class BudgetQueue:
             queue.popleft()
             waiter.came(self._refused(region, waiter.page, swap=entry < 0))
         return True
+
+    def _from_user(self, process: Process, wanted: int, *, swap: bool) -> bool | None:
+        """Have the user of a process grant it more; True: look again, False: pages are on their way out, None: cannot.
+
+        `swap`: as for `SlotRoom.use`.
+        """
+        state, users, user = self._state, self._users, process.user
+        if user is None or not users.limits_memory(process):
+            return None
+        if users.grow(process, wanted):
+            return True
+        wanted = leaving = 0
+        for each in user.processes:
+            wanted += len(self._waiting.get(each.process_id, ()))
+            leaving += each.leaving
+        wanted = min(wanted - leaving, state.settings.reclaim_batch)
+        if wanted <= 0:
+            return False
+        self._reclaim.slots.use(process, swap=swap)
+        resident, begun = user.resident, 0
+        givers = users.givers(process, wanted)[:MOST_GIVERS]
+        for giver, gives in givers:
+            begun += self._reclaim.from_process(giver, gives, USER_MAX)
+        for giver, gives in [] if begun else givers:
+            if end_those_of(giver, state, self._life):
+                begun += self._reclaim.from_process(giver, gives, USER_MAX)
+        if begun:
+            return users.grow(process, wanted) or user.resident < resident
+        coming = any(each.region is not None and each.region.process.user is user for each in state.filling.values())
+        return False if coming else None
 
     def _makes_room(self, process: Process, wanted: int, *, swap: bool) -> bool:
         """Whether pages of a process are on their way out, or may go once work under way has ended.
@@ -166,12 +212,19 @@ class BudgetQueue:
         used = state.budgets.swap_in_words(process, size)
         free = f"{state.swap.free} of {state.swap.slots} swap slots free"
         kept = ", of which one is for pages from swap" if used and process.absent_max < process.memory_max else ""
+        whose = (
+            f"{process.name} has {process.resident} pages in memory, its memory_max is {process.memory_max} "
+            f"({format_size(process.memory_max * size)})"
+        )
+        rule = "its rule"
+        if process.user is not None and (self._users.limits_memory(process) or "of user" in used):
+            process.user.refusals += 1
+            whose, rule = process.user.memory_words(size), f"user {process.user.uid}"
         error = OutOfMemory(
-            f"no frame for page {page} of region {region.region_id}: {process.name} has {process.resident} pages in "
-            f"memory, its memory_max is {process.memory_max} ({format_size(process.memory_max * size)})"
+            f"no frame for page {page} of region {region.region_id}: {whose}"
             f"{'' if swap else kept}, and none of them can be evicted ({process.unevictable} unevictable, "
             f"{process.pinned} pinned, {used or free}); unmap regions, or raise {'swap_max' if used else 'memory_max'} "
-            "of its rule"
+            f"of {rule}"
         )
         process.counters.oom_refusals += 1
         process.counters.budget_refusals += 1

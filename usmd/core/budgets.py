@@ -11,6 +11,8 @@ EVICTION=DENY or a pin keeps the page in that frame.
 If other processes fill swap, or devices refuse pages, a process may reach its `memory_max` with dirty pages alone. It
 is then lent one frame for pages from swap. A write to such a page frees its slot, and a dirty page of the same process
 takes that slot in the same event. So a process is never more than one page above its `memory_max`.
+
+Both are what a process may have now: its own limits, or less if its user has limits, see `Users`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
     from usmd.core.region import Process, Region
 
 
+class Grants:
+    """What may change the budgets of a process in the midst of its work: nothing, without `Users`."""
+
+    __slots__ = ()
+
+    def more_swap(self, process: Process) -> int:
+        """Give a process that is at its `swap_max` a higher one, if it can have it; returns the pages of room then."""
+        return process.swap_max - process.stored
+
+    def stored_less(self, process: Process, pages: int) -> None:
+        """A process has so many pages fewer in swap."""
+
+
 class Budgets:
     """Checks the budgets of processes, and counts pages against `swap_max`.
 
@@ -32,9 +47,10 @@ class Budgets:
     `borrowers`: processes with a lent frame.
     """
 
-    __slots__ = ("borrowers", "full", "limited")
+    __slots__ = ("borrowers", "full", "limited", "users")
 
     def __init__(self) -> None:
+        self.users = Grants()
         self.limited = 0
         self.full = 0
         self.borrowers: list[Process] = []
@@ -55,9 +71,9 @@ class Budgets:
     def begin(self, process: Process, memory_max: int | None, swap_max: int | None) -> None:
         """Give a new process its budgets, which `check` accepted."""
         if memory_max is not None:
-            process.memory_max = process.absent_max = memory_max
+            process.own_memory_max = process.memory_max = process.absent_max = memory_max
         if swap_max is not None:
-            process.swap_max = swap_max
+            process.own_swap_max = process.swap_max = swap_max
             self.limited += 1
 
     def change_memory_max(self, process: Process, memory_max: int) -> None:
@@ -109,7 +125,8 @@ class Budgets:
 
     def swap_room(self, process: Process) -> int:
         """Dirty pages of a process whose eviction may begin."""
-        return process.swap_max - process.stored
+        room = process.swap_max - process.stored
+        return room if room > 0 or process.user is None else self.users.more_swap(process)
 
     def charge(self, region: Region, change: int) -> None:
         """Pages of a region begin (above 0) or cease (below 0) to count against the `swap_max` of its process.
@@ -131,10 +148,14 @@ class Budgets:
             return
         before = self.is_full(process)
         process.stored += change
+        if change < 0 and process.user is not None:
+            self.users.stored_less(process, -change)
         full = self.is_full(process)
         if full != before:
             self.full += full - before
             process.absent_max = process.memory_max - full
+        if full and process.user is not None:
+            self.users.more_swap(process)
 
     @staticmethod
     def is_full(process: Process) -> bool:
@@ -143,7 +164,7 @@ class Budgets:
 
     def stuck(self, process: Process) -> int:
         """A lower bound of the dirty pages of a process that stay in memory because it is at its `swap_max`."""
-        if process.stored < process.swap_max:
+        if self.swap_room(process) > 0:
             return 0
         in_memory = process.stored - process.swapped
         return max(process.resident - in_memory - process.unevictable - process.pinned, 0)
@@ -155,12 +176,16 @@ class Budgets:
 
     def gives_nothing(self, process: Process) -> bool:
         """Whether a process is at its `swap_max`, and all its pages in memory are dirty or on their way out."""
-        return process.stored >= process.swap_max and self.clean(process) <= 0
+        return self.swap_room(process) <= 0 and self.clean(process) <= 0
 
     @staticmethod
     def swap_in_words(process: Process, page_size: int) -> str:
         """For an error message: how much of its `swap_max` a process uses; empty if it is not at it."""
         if process.stored < process.swap_max:
             return ""
+        user = process.user
+        if user is not None and user.swap_max != NO_MAX and process.stored < process.own_swap_max:
+            size = format_size(user.swap_max * page_size)
+            return f"{user.stored} pages count against the swap_max of user {user.uid}, {user.swap_max} ({size})"
         size = format_size(process.swap_max * page_size)
         return f"{process.stored} pages count against its swap_max of {process.swap_max} ({size})"

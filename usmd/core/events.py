@@ -117,6 +117,24 @@ class SetLimits(Event, frozen=True):
     memory_weight: int
 
 
+class SetUserLimits(Event, frozen=True):
+    """Replace the limits of a user, for all its processes together, see `Users`. None: no bound.
+
+    Pages above a lower `memory_max` go in parts; above a lower `swap_max` they stay, and no more come.
+    """
+
+    uid: int
+    max_sessions: int | None = None
+    memory_max: int | None = None
+    swap_max: int | None = None
+    memory_min: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no limit."""
+        return (self.max_sessions, self.memory_max, self.swap_max, self.memory_min) == (None, None, None, 0)
+
+
 class FaultRequest(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A fault on `page_count` pages from `first_page` on. `fault_id`: the client's number, which its outcomes carry."""
 

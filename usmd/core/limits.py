@@ -1,4 +1,4 @@
-"""Replaces the limits of a live process: `memory_max`, `swap_max`, `memory_min` and `memory_weight`.
+"""Replaces the limits of a live process: `memory_max`, `swap_max`, `memory_min` and `memory_weight`; and of a user.
 
 A lower `memory_max` holds for new pages at once. The pages above it are evicted in parts, as far as they can go. What a
 process has in swap cannot go anywhere, so a `swap_max` below it is refused.
@@ -14,14 +14,14 @@ from usmd.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from usmd.core.budget_queue import BudgetQueue
-    from usmd.core.events import SetLimits
+    from usmd.core.events import SetLimits, SetUserLimits
     from usmd.core.pages_left import Steps
     from usmd.core.region import Process
     from usmd.core.state import State
 
 
 class Limits:
-    """Handles SetLimits. A request that raises has changed nothing."""
+    """Handles SetLimits and SetUserLimits. A request that raises has changed nothing."""
 
     def __init__(self, state: State, budget_queue: BudgetQueue) -> None:
         self._state = state
@@ -32,19 +32,25 @@ class Limits:
         state = self._state
         process = state.process(event.process_id)
         state.budgets.check(event.memory_max, event.swap_max)
-        state.guarantees.check(event.memory_min, event.memory_weight, event.memory_max, process)
+        state.guarantees.check(event.memory_min, event.memory_weight, event.memory_max, process.own_memory_min)
         swap_max = NO_MAX if event.swap_max is None else event.swap_max
-        if swap_max != process.swap_max:
+        if swap_max != process.own_swap_max:
             if process.stored > swap_max:
                 raise InvalidArgument(
                     f"swap_max of {swap_max} pages; allowed are {process.stored} and more, because {process.name} has "
                     "so many pages in swap, or in memory with a slot, and they have nowhere to go"
                 )
-            state.budgets.change_swap_max(process, swap_max)
+            process.own_swap_max = swap_max
+            user = process.user
+            granted = user is not None and user.swap_max != NO_MAX
+            state.budgets.change_swap_max(process, min(swap_max, process.swap_max) if granted else swap_max)
         state.guarantees.set(process, event.memory_min, event.memory_weight)
         memory_max = NO_MAX if event.memory_max is None else event.memory_max
-        if memory_max != process.memory_max:
-            state.budgets.change_memory_max(process, memory_max)
+        if memory_max != process.own_memory_max:
+            process.own_memory_max = memory_max
+            user = process.user
+            granted = user is not None and user.memory_max != NO_MAX
+            state.budgets.change_memory_max(process, min(memory_max, process.memory_max) if granted else memory_max)
             if process.lent:
                 state.work.add(Work(Kind.SHRINK, process, steps=self._shrink(process)))
         state.notice(
@@ -58,6 +64,18 @@ class Limits:
                 "swap_max": "none" if event.swap_max is None else str(event.swap_max),
             },
         )
+
+    def set_user(self, event: SetUserLimits) -> None:
+        """Replace the limits of a user; raises InvalidArgument or LimitExceeded."""
+        state = self._state
+        state.users.check(event, state.processes.values())
+        for process in state.users.set(event, state.processes.values()):
+            state.work.add(Work(Kind.SHRINK, process, steps=self._shrink(process)))
+        texts = {
+            name: "none" if (value := getattr(event, name)) is None else str(value)
+            for name in ("max_sessions", "memory_max", "memory_min", "swap_max")
+        }
+        state.notice("user_limits_set", 0, f"user {event.uid} has other limits", {"uid": str(event.uid), **texts})
 
     def _shrink(self, process: Process) -> Steps:
         """Evict pages of a process until it is within its `memory_max`, or can give none now.

@@ -105,6 +105,7 @@ class Core:
         self._mapping = Mapping(self.state, self._memory_queue, self._budget_queue, release, self._sampler)
         self._hinting = Hinting(self.state, self.life, self._placement, self.hinted_at_once)
         pins = Pins(self.state, self.life, self._sampler)
+        limits = Limits(self.state, self._budget_queue)
         discarding = Discarding(self.state, self.life)
         self._parts: dict[Kind, DoPart] = {
             Kind.REFRESH: self._hinting.refresh_part,
@@ -130,7 +131,8 @@ class Core:
             events.Unmap: self._mapping.unmap,
             events.Discard: discarding.begin,
             events.SetHint: self._hinting.set,
-            events.SetLimits: Limits(self.state, self._budget_queue).set,
+            events.SetLimits: limits.set,
+            events.SetUserLimits: limits.set_user,
             events.SetPolicy: self._mapping.set_policy,
             events.Faults: self.faults.handle,
             events.PageFaults: self._real_faults.handle,

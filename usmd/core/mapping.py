@@ -53,13 +53,15 @@ class Mapping:
     def attach(self, event: events.Attach) -> None:
         """Begin a session.
 
-        Raises UnknownPolicy, InvalidArgument, LimitExceeded (its guarantee) or InvalidHint (no such swap device).
+        Raises UnknownPolicy, InvalidArgument, LimitExceeded (its guarantee, or its user's limits) or InvalidHint (no
+        such swap device).
         """
         state = self._state
         check_name(event.name, "process name", may_be_empty=False)
         device = None if event.swap_device is None else state.swap.named(event.swap_device)
         state.budgets.check(event.memory_max, event.swap_max)
         state.guarantees.check(event.memory_min, event.memory_weight, event.memory_max)
+        state.users.check_room(event.uid)
         records = state.settings.eviction_records
         number = event.number
         if number < 1 or number in state.processes:
@@ -69,6 +71,7 @@ class Mapping:
         process.policies = GuardedPolicies(state, process, specifications)
         state.budgets.begin(process, event.memory_max, event.swap_max)
         state.guarantees.set(process, event.memory_min, event.memory_weight)
+        state.users.begin(process)
         if number != event.number:
             state.next_process = number + 1
         state.processes[number] = process
@@ -93,6 +96,7 @@ class Mapping:
         self._budget_queue.unmapped(process)
         state.budgets.end(process)
         state.guarantees.end(process)
+        state.users.end(process)
         state.stalls.end(process.stall, state.now)
         state.ended_counters.add(process.counters)
         state.first.append(commands.Ended(process.process_id, reason, killed))

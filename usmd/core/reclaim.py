@@ -127,16 +127,13 @@ class Reclaim:
         self._lacked_slots = self.slots.to_spare() <= 0
 
     def _from_itself(self, process: Process, own: int, wanted: int, limit: int = 0) -> int:
-        """Evict pages of a process for `own` faults of its own, also below its guarantee; returns how many.
-
-        `limit`: frames that a sweep looks at if its policy names none; 0: as usual.
-        """
+        """Evict pages for `own` faults of a process, also within its guarantee; how many. `limit`: of a sweep, or 0."""
         wanted = min(own - process.leaving, wanted)
-        if not process.memory_min or wanted <= 0:  # no sweep either
-            return 0
-        return self.from_process(process, wanted) or (
-            self._sweep(process, wanted, limit, WAITING_FAULT) if limit else 0
-        )
+        for each in self._state.guarantees.within(process) if wanted > 0 else ():  # else no sweep either
+            begun = self.from_process(each, wanted)
+            if begun or (limit and (begun := self._sweep(each, wanted, limit, WAITING_FAULT))):
+                return begun
+        return 0
 
     def evict(self, wanted: int, reason: str = WAITING_FAULT, *, spare_held: bool = False) -> int:
         """Begin up to `wanted` evictions, in the order of `Givers`; returns how many.
@@ -145,6 +142,7 @@ class Reclaim:
         """
         if self.slots.to_spare() <= 0 and not self.slots.something_could_go():
             return 0
+        self._state.guarantees.balance()
         left = wanted
         barred = False
         more: list[Process] = []

@@ -1,4 +1,4 @@
-"""Processes, their regions, and the counts of their pages."""
+"""Users, processes, their regions, and the counts of their pages."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from usmd.core.policy_set import PolicySet
 from usmd.core.pressure import Pressure, Stall
 from usmd.core.write_order import WriteOrder
 from usmd.errors import UsmdError
+from usmd.sizes import format_size
 
 if TYPE_CHECKING:
     from usmd.core.sampling import Sampling
@@ -136,6 +137,61 @@ class EvictionRecord:
         self.result = "under way"
 
 
+class User:
+    """A user with limits, and its processes."""
+
+    __slots__ = (
+        "max_sessions", "memory_max", "memory_min", "processes", "refusals", "swap_excess", "swap_max", "swap_spent",
+        "uid",
+    )  # fmt: skip
+
+    def __init__(self, uid: int) -> None:
+        self.uid = uid
+        self.max_sessions = NO_MAX
+        self.memory_max = NO_MAX
+        self.swap_max = NO_MAX
+        self.memory_min = 0
+        self.processes: list[Process] = []
+        self.refusals = 0
+        """Faults that failed because of its limits."""
+        self.swap_spent = False
+        """No grant of swap can grow until a process of the user has less in swap."""
+        self.swap_excess = 0
+        """Pages that its processes had in swap above a lower `swap_max`, and still have."""
+
+    @property
+    def resident(self) -> int:
+        """Pages of its processes with a frame."""
+        return sum([each.resident for each in self.processes])
+
+    @property
+    def stored(self) -> int:
+        """Pages of its processes that count against `swap_max`."""
+        return sum([each.stored for each in self.processes])
+
+    @property
+    def is_at_limit(self) -> bool:
+        """Whether its processes have all the memory, or all the swap, that they may have in sum."""
+        return self.resident >= self.memory_max or self.stored >= self.swap_max
+
+    @property
+    def is_overdrawn(self) -> bool:
+        """Whether grants exceed the limits, which no event may bring about."""
+        memory, swap = (
+            sum([each.memory_max for each in self.processes]),
+            sum([each.swap_max for each in self.processes]),
+        )
+        of_swap = self.swap_max + self.swap_excess
+        return (memory > self.memory_max < NO_MAX) or (swap > of_swap and self.swap_max < NO_MAX)
+
+    def memory_words(self, page_size: int) -> str:
+        """For an error message: its memory, and its `memory_max`."""
+        return (
+            f"the {len(self.processes)} sessions of user {self.uid} have {self.resident} pages in memory, its "
+            f"memory_max is {self.memory_max} ({format_size(self.memory_max * page_size)})"
+        )
+
+
 class Process:
     """One client session: its regions, policies, counters and last evictions.
 
@@ -160,6 +216,9 @@ class Process:
         "missing",
         "name",
         "order",
+        "own_memory_max",
+        "own_memory_min",
+        "own_swap_max",
         "pid",
         "pinned",
         "policies",
@@ -175,6 +234,7 @@ class Process:
         "touches",
         "uid",
         "unevictable",
+        "user",
         "weight",
         "work",
     )  # fmt: skip
@@ -206,6 +266,10 @@ class Process:
         """Bytes mapped, in whole pages."""
         self.resident = 0
         """Pages with a frame."""
+        self.user: User | None = None
+        """Its user, if that has limits. Its own limits are those below; in force is what its user grants of them."""
+        self.own_memory_max = self.own_swap_max = NO_MAX
+        self.own_memory_min = 0
         self.memory_max = NO_MAX
         """Pages that may have a frame."""
         self.memory_min = 0

@@ -20,6 +20,7 @@ from usmd.core.running import Running
 from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.core.stalls import Stalls
 from usmd.core.swap_map import SwapMap
+from usmd.core.users import Users
 from usmd.core.victims import Victims
 from usmd.core.waits import Waits
 from usmd.core.work import WorkQueue
@@ -94,6 +95,7 @@ class State:
         "touch",
         "unevictable",
         "unsampled",
+        "users",
         "victims",
         "waits",
         "wakes",
@@ -127,6 +129,8 @@ class State:
         self.swap = SwapMap(devices)
         self.budgets = Budgets()
         self.guarantees = Guarantees(settings)
+        self.users = Users(self.budgets, self.guarantees, settings.page_size)
+        self.budgets.users = self.users
         self.processes: dict[int, Process] = {}
         self.regions: dict[int, Region] = {}
         """All but those of `dying`; those of `ending` are gone nevertheless."""

@@ -119,6 +119,7 @@ class Snapshot:
         self.unevictable, self.pinned = state.unevictable, state.pinned
         self.budget, self.budget_total = state.settings.deny_budget, state.settings.deny_budget_total
         self.limited, self.full = state.budgets.limited, state.budgets.full
+        self.overdrawn = [each.uid for each in state.users.of.values() if each.is_overdrawn]
         self.processes = {each.process_id: _copy_of(each) for each in state.processes.values()}
         self.regions = {each.region_id: _copied(each) for each in (*state.dying.values(), *state.regions.values())}
         self.dying_frames, self.refreshing = state.dying_frames, state.refreshing
@@ -377,6 +378,8 @@ def _budgets(copy: Snapshot) -> Iterator[Step]:
                 f"process {process.process_id} has {process.resident} pages in memory, its memory_max is "
                 f"{process.memory_max}, and {process.lent} are lent to it"
             )
+    for uid in copy.overdrawn:
+        yield f"the processes of user {uid} have grants beyond its limits"
     for process in copy.processes.values():
         stored = 0
         for region in [copy.regions[each] for each in process.regions if each in copy.regions]:

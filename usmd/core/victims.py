@@ -14,13 +14,15 @@ WAITING_FAULT: Final = "waiting_fault"
 """A fault waits for a frame."""
 MEMORY_MAX: Final = "memory_max"
 """The process of the page is at its own budget."""
+USER_MAX: Final = "user_memory_max"
+"""The user of the process is at its `memory_max`."""
 TRIM: Final = "trim"
 """A conditional policy asks for it."""
 DONTNEED: Final = "dontneed"
 """A hint asks for it."""
 GIVEN_UP: Final = "given_up"
 """The evict policy gave the page up by itself."""
-REASONS: Final = (LOW_WATERMARK, WAITING_FAULT, MEMORY_MAX, TRIM, DONTNEED, GIVEN_UP)
+REASONS: Final = (LOW_WATERMARK, WAITING_FAULT, MEMORY_MAX, USER_MAX, TRIM, DONTNEED, GIVEN_UP)
 
 SWEEP: Final = "default"
 """In place of a policy: the core's sweep."""

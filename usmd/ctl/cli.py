@@ -23,6 +23,7 @@ from usmd.ctl import (
     explain_command,
     hints_command,
     limit_command,
+    limits_command,
     lists_view,
     map_command,
     policy_command,
@@ -225,6 +226,7 @@ app.command(epilog=policy_command.LIST_EPILOG)(policy_command.policies)
 app.add_typer(policy_command.policy, name="policy")
 app.add_typer(swap_command.swap, name="swap")
 app.command(epilog=limit_command.EPILOG)(limit_command.limit)
+app.command(epilog=limits_command.EPILOG)(limits_command.limits)
 app.command(epilog=drain_command.EPILOG)(drain_command.drain)
 app.command(epilog=hints_command.EPILOG)(hints_command.hints)
 app.command(epilog=explain_command.EPILOG)(explain_command.explain)

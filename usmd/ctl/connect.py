@@ -155,6 +155,14 @@ class Admin:
         """Give live processes other limits."""
         return self._call(self._stub.SetLimits, request)
 
+    def set_user_limits(self, request: admin_pb2.SetUserLimitsRequest) -> admin_pb2.SetUserLimitsResponse:
+        """Give a user other limits."""
+        return self._call(self._stub.SetUserLimits, request)
+
+    def users(self) -> list[admin_pb2.UserInfo]:
+        """Users with limits."""
+        return list(self._call(self._stub.ListUsers, admin_pb2.ListUsersRequest()).users)
+
     def swap_devices(self) -> list[admin_pb2.SwapDevice]:
         """All swap devices."""
         return list(self._call(self._stub.ListSwapDevices, admin_pb2.ListSwapDevicesRequest()).swap_devices)

@@ -29,6 +29,7 @@ COMMANDS: Final = (
     "policies",
     "policy set",
     "limit",
+    "limits",
     "swap add",
     "swap retire",
     "swap",

@@ -227,8 +227,10 @@ def _watermarks(status: admin_pb2.GetStatusResponse) -> str:
 def _sessions(status: admin_pb2.GetStatusResponse) -> str:
     text = f"{status.processes:,} with {status.regions:,} regions"
     budgets = (("memory_max", status.processes_at_memory_max), ("swap_max", status.processes_at_swap_max))
+    users = status.users_at_limits
+    at_limits = [f"{users:,} {'user' if users == 1 else 'users'} at a limit"] if users else []
     frozen = [f"{status.frozen_processes:,} frozen"] if status.frozen_processes else []
-    return "; ".join([text, *(f"{count:,} at their {name}" for name, count in budgets if count), *frozen])
+    return "; ".join([text, *(f"{count:,} at their {name}" for name, count in budgets if count), *at_limits, *frozen])
 
 
 def _swap(status: admin_pb2.GetStatusResponse) -> str:

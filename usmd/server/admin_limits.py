@@ -1,4 +1,4 @@
-"""Limits of live processes, as an operator sets them: shares become pages, and a change is whole or not at all."""
+"""Limits of live processes and of users, as an operator sets them: shares become pages, and a change is whole."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ from usmd.core import events
 from usmd.core.region import NO_MAX, Process
 from usmd.errors import ConfigError, InvalidArgument, NotFound, UsmdError
 from usmd.policy_rules import PolicyNames
+from usmd.server.admission import Context
 from usmd.server.engine import Engine
+from usmd.server.user_limits import limits_of_user
 
 NONE = "none"
 """Text that removes a limit."""
 Limit = Literal["memory_max", "memory_min", "memory_weight", "swap_max"]
 LIMITS: Final[tuple[Limit, ...]] = ("memory_max", "memory_min", "memory_weight", "swap_max")
+UserLimit = Literal["max_sessions", "memory_max", "memory_min", "swap_max"]
+USER_LIMITS: Final[tuple[UserLimit, ...]] = ("max_sessions", "memory_max", "memory_min", "swap_max")
+MOST_SESSIONS: Final = 1_000_000
+Request = admin_pb2.SetLimitsRequest | admin_pb2.SetUserLimitsRequest
+Pages = tuple[int | None, int | None, int]
 
 
 def limits_of(process: Process) -> events.SetLimits:
     """The event that would give a process the limits that it has."""
     return events.SetLimits(
         process.process_id,
-        None if process.memory_max == NO_MAX else process.memory_max,
-        None if process.swap_max == NO_MAX else process.swap_max,
-        process.memory_min,
+        None if process.own_memory_max == NO_MAX else process.own_memory_max,
+        None if process.own_swap_max == NO_MAX else process.own_swap_max,
+        process.own_memory_min,
         process.weight,
     )
 
@@ -84,6 +91,12 @@ class LimitSetting:
         return found
 
     def _wanted(self, request: admin_pb2.SetLimitsRequest, now: events.SetLimits) -> events.SetLimits:
+        pages = self._pages(request, (now.memory_max, now.swap_max, now.memory_min))
+        weight = request.memory_weight if request.HasField("memory_weight") else now.memory_weight
+        return events.SetLimits(now.process_id, *pages, weight)
+
+    def _pages(self, request: Request, now: Pages) -> Pages:
+        """`memory_max`, `swap_max` and `memory_min` in pages; those of `now` where a request has none."""
         state = self._engine.core.state
         frames, size = state.settings.frames, state.settings.page_size
 
@@ -91,7 +104,7 @@ class LimitSetting:
             given: str = getattr(request, name)
             return None if given == NONE else given
 
-        memory_max, swap_max, memory_min = now.memory_max, now.swap_max, now.memory_min
+        memory_max, swap_max, memory_min = now
         names = PolicyNames(
             alloc="", evict="", oom="",
             memory_max=text("memory_max"), swap_max=text("swap_max"), memory_min=text("memory_min"),
@@ -106,5 +119,76 @@ class LimitSetting:
                 swap_max = names.swap_pages(state.swap.slots, size)
         except ConfigError as error:
             raise InvalidArgument(f"{name} = {getattr(request, name)!r}: {error}") from error
-        weight = request.memory_weight if request.HasField("memory_weight") else now.memory_weight
-        return events.SetLimits(now.process_id, memory_max, swap_max, memory_min, weight)
+        return memory_max, swap_max, memory_min
+
+    def set_user(self, request: admin_pb2.SetUserLimitsRequest) -> admin_pb2.SetUserLimitsResponse:
+        """Set limits of a user. Raises InvalidArgument or LimitExceeded, and has then changed nothing."""
+        if not any(request.HasField(name) for name in USER_LIMITS):
+            raise InvalidArgument(f"no limit is given; give at least one of {', '.join(USER_LIMITS)}")
+        before = limits_of_user(request.uid, self._engine.core.state)
+        sessions = before.max_sessions
+        if request.HasField("max_sessions"):
+            text = request.max_sessions
+            if text != NONE and not (text.isascii() and text.isdigit() and int(text) <= MOST_SESSIONS):
+                raise InvalidArgument(
+                    f"max_sessions = {text!r}; allowed is a whole number from 0 to {MOST_SESSIONS}, or {NONE}"
+                )
+            sessions = None if text == NONE else int(text)
+        pages = self._pages(request, (before.memory_max, before.swap_max, before.memory_min))
+        after = events.SetUserLimits(request.uid, sessions, *pages)
+        self._engine.submit(after)
+        return admin_pb2.SetUserLimitsResponse(uid=request.uid, before=_of_user(before), after=_of_user(after))
+
+    def users(self) -> admin_pb2.ListUsersResponse:
+        """Users with limits."""
+        state = self._engine.core.state
+        return admin_pb2.ListUsersResponse(
+            users=[
+                admin_pb2.UserInfo(
+                    uid=uid,
+                    sessions=len(user.processes),
+                    resident_pages=user.resident,
+                    swap_max_used_pages=user.stored,
+                    refused_faults=user.refusals,
+                    limits=_of_user(limits_of_user(uid, state)),
+                )
+                for uid, user in sorted(state.users.of.items())
+            ]
+        )
+
+
+def _of_user(limits: events.SetUserLimits) -> admin_pb2.UserLimits:
+    return admin_pb2.UserLimits(
+        max_sessions=limits.max_sessions,
+        memory_max_pages=limits.memory_max,
+        memory_min_pages=limits.memory_min,
+        swap_max_pages=limits.swap_max,
+    )
+
+
+class LimitCalls:
+    """The calls of the admin service about limits."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._limits = LimitSetting(engine)
+
+    async def SetLimits(  # noqa: N802
+        self, request: admin_pb2.SetLimitsRequest, context: Context
+    ) -> admin_pb2.SetLimitsResponse:
+        """Give live processes other limits."""
+        del context
+        return self._limits.set(request)
+
+    async def ListUsers(  # noqa: N802
+        self, request: admin_pb2.ListUsersRequest, context: Context
+    ) -> admin_pb2.ListUsersResponse:
+        """Users with limits."""
+        del request, context
+        return self._limits.users()
+
+    async def SetUserLimits(  # noqa: N802
+        self, request: admin_pb2.SetUserLimitsRequest, context: Context
+    ) -> admin_pb2.SetUserLimitsResponse:
+        """Give a user other limits."""
+        del context
+        return self._limits.set_user(request)

@@ -24,7 +24,7 @@ from usmd.core.region import Process, Region, page_key
 from usmd.errors import ConfigError, InvalidArgument, NotFound
 from usmd.policies import registry
 from usmd.server.admin_drain import DrainRequests
-from usmd.server.admin_limits import LimitSetting
+from usmd.server.admin_limits import LimitCalls
 from usmd.server.admin_messages import AdminMessages, config_change, latencies, pressure_message
 from usmd.server.admin_observing import Observing
 from usmd.server.admin_steering import Steering
@@ -73,7 +73,7 @@ def paginate(items: Sequence[_T], page_size: int, page_token: str) -> tuple[Sequ
     return items[start:end], str(end) if end < len(items) else ""
 
 
-class AdminService(SwapCalls):
+class AdminService(SwapCalls, LimitCalls):
     """usm.v1.AdminService; the methods have the names of the proto.
 
     `reload` reads the configuration again.
@@ -95,11 +95,11 @@ class AdminService(SwapCalls):
     ) -> None:
         """`state_dir`: where a failed check writes the last events before it; None: nowhere."""
         messages = AdminMessages(engine, changes, defaults)
-        super().__init__(engine, messages, swap_devices, draining)
+        SwapCalls.__init__(self, engine, messages, swap_devices, draining)
+        LimitCalls.__init__(self, engine)
         self._core = engine.core
         self._watch = watch
         self._steering = Steering(engine)
-        self._limits = LimitSetting(engine)
         self._observing = Observing(engine)
         self._started = started
         self._ending = ending
@@ -146,8 +146,9 @@ class AdminService(SwapCalls):
             low_watermark_frames=state.settings.low,
             high_watermark_frames=state.settings.high,
             processes=len(state.processes),
-            processes_at_memory_max=sum(each.resident >= each.memory_max for each in state.processes.values()),
-            processes_at_swap_max=sum(each.stored >= each.swap_max for each in state.processes.values()),
+            processes_at_memory_max=sum(each.resident >= each.own_memory_max for each in state.processes.values()),
+            processes_at_swap_max=sum(each.stored >= each.own_swap_max for each in state.processes.values()),
+            users_at_limits=sum(each.is_at_limit for each in state.users.of.values()),
             frozen_processes=len(self._core.frozen),
             regions=state.region_count,
             swap_slots=state.swap.slots,
@@ -226,13 +227,6 @@ class AdminService(SwapCalls):
         return admin_pb2.SetPolicyResponse(
             process_id=request.process_id, changes=[self._messages.policy_change(change) for change in changes]
         )
-
-    async def SetLimits(  # noqa: N802
-        self, request: admin_pb2.SetLimitsRequest, context: Context
-    ) -> admin_pb2.SetLimitsResponse:
-        """Give live processes other limits."""
-        del context
-        return self._limits.set(request)
 
     @_of_memory
     async def GetMemoryMap(  # noqa: N802

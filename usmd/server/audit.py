@@ -18,7 +18,7 @@ from usmd.server.operators import Operator
 
 LOOKS: Final = frozenset((
     "GetStatus", "ListProcesses", "ListRegions", "ListPolicies", "ListSwapDevices", "GetMemoryMap", "ListHints",
-    "ExplainPage", "ListEvictions", "WatchEvents",
+    "ExplainPage", "ListEvictions", "ListUsers", "WatchEvents",
 ))  # fmt: skip
 """Calls that are not logged, because they change nothing and cost little. Every other call is, and so each new one."""
 Call = Callable[[Any, Context], Awaitable[Any]]

@@ -18,6 +18,7 @@ from usmd.server.latency import Histogram
 from usmd.server.metric_families import counter, gauge
 from usmd.server.own_facts import own_facts, started
 from usmd.server.process_metrics import process_metrics
+from usmd.server.user_metrics import user_metrics
 from usmd.version import VERSION
 
 
@@ -59,6 +60,7 @@ class Metrics:
         yield from device_metrics.durations(engine.fault_times, engine.queues, self.lag)
         yield from device_metrics.devices(engine.queues, state.swap)
         yield from process_metrics(totals.processes, state.settings.page_size, self.processes)
+        yield from user_metrics(list(state.users.of.values()), state.settings.page_size, self.processes)
 
     def _daemon(self) -> Iterator[Metric]:
         build = InfoMetricFamily("usmd_build", "The version of usmd, how it runs, and where the bytes of pages are.")

@@ -56,10 +56,10 @@ def process_metrics(processes: Sequence[Process], page_size: int, most: int) -> 
             labels = [str(process.process_id), process.name, "" if process.uid is None else str(process.uid)]
             for family, value in zip(families, found, strict=True):
                 family.add_metric(labels, value)
-            if process.memory_max != NO_MAX:
-                limits.add_metric(labels, process.memory_max * page_size)
-            if process.memory_min:
-                guarantees.add_metric(labels, process.memory_min * page_size)
+            if process.own_memory_max != NO_MAX:
+                limits.add_metric(labels, process.own_memory_max * page_size)
+            if process.own_memory_min:
+                guarantees.add_metric(labels, process.own_memory_min * page_size)
             pressure.add_metric([*labels, "some"], process.pressure.some.averages[_OF_60])
             if process.pressure.full is not None:
                 pressure.add_metric([*labels, "full"], process.pressure.full.averages[_OF_60])

@@ -16,7 +16,7 @@ from usmd.config import Config, check_rules, frames_of
 from usmd.config_source import SECTIONS, Source, values_of
 from usmd.core import events
 from usmd.errors import ConfigError, LimitExceeded, SwapDeviceError
-from usmd.server import own_facts
+from usmd.server import own_facts, user_limits
 from usmd.server.core_settings import core_settings
 from usmd.server.engine import Engine
 from usmd.server.metrics import Metrics
@@ -35,7 +35,7 @@ LIVE: Final = frozenset((
     "memory.max_regions", "memory.max_mapped", "memory.sampling_cpu",
     "metrics.unix", "metrics.socket_mode", "metrics.listen", "metrics.processes",
     "policy.alloc", "policy.evict", "policy.oom", "policy.cond", "policy.swap", "policy.max_errors", "policy.choices",
-    "policy.rules",
+    "policy.rules", "policy.users",
 ))  # fmt: skip
 """Keys that change while the daemon runs, beside SWAP. Policies, budgets and limits of a session are those of its
 beginning."""
@@ -152,6 +152,8 @@ class Reload:
             parts.engine.core.retirement.check(retired, in_memory, sum(device.slots for device, _ in opened))
         except LimitExceeded as error:
             raise ConfigError(str(error), SWAP) from error
+        limits = user_limits.changes(self.config.policy.users, wanted.policy.users, state)
+        user_limits.check(limits, state)
         parts.metrics_server.apply(wanted.metrics)  # the last that may fail
         parts.made()
         parts.swap.use(opened)
@@ -159,6 +161,8 @@ class Reload:
             parts.swap.begin(number)
         names = events.Configure.__struct_fields__
         parts.engine.submit(events.Configure(**{name: getattr(settings, name) for name in names}))
+        for each in limits:
+            parts.engine.submit(each)
         if parts.engine.sampling_cost is not None:
             parts.engine.sampling_cost.most = wanted.memory.sampling_cpu
         parts.sessions.rules = wanted.policy

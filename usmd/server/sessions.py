@@ -20,6 +20,7 @@ from usmd.core.region import DEFAULT_WEIGHT
 from usmd.errors import Draining, LimitExceeded, SessionKilled, UnknownSession, UsmdError
 from usmd.policy_rules import NO_CHOICE, Choice, PolicyRules
 from usmd.safe_repr import MAX_MESSAGE, cut
+from usmd.server import user_limits
 from usmd.server.admission import SESSION_READS, SESSION_SECONDS, Turns
 from usmd.server.allowance import Complaints
 from usmd.server.engine import Engine
@@ -183,6 +184,8 @@ class Sessions:
         """Open streams that are told of it."""
         self.refusals = Complaints(_tell, engine.now)
         """Callers that got no session."""
+        for limits in user_limits.changes((), rules.users, engine.core.state):
+            engine.submit(limits)
         engine.on_outcomes = self._deliver
         engine.on_ended = self._process_ended
 

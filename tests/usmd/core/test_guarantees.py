@@ -50,7 +50,7 @@ def test_guarantees_have_the_memory_below_the_high_watermark_together():
     first, second = (Process(number, "app", None, None, None) for number in (1, 2))
     found.check(90, DEFAULT_WEIGHT, None)
     found.set(first, 60, DEFAULT_WEIGHT)
-    found.check(90, DEFAULT_WEIGHT, None, first)  # it takes the place of its own
+    found.check(90, DEFAULT_WEIGHT, None, first.memory_min)  # it takes the place of its own
     found.check(30, DEFAULT_WEIGHT, 30)
     with pytest.raises(
         LimitExceeded,

@@ -105,6 +105,12 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
             applied=[pb.ConfigChange(key="memory.low_watermark", before='"3%"', after='"5%"')],
             needs_restart=[pb.ConfigChange(key="server.trace_events", before="null", after='"/var/log/events"')],
         )
+        self.users = [
+            pb.UserInfo(
+                uid=1000, sessions=3, resident_pages=64, limits=pb.UserLimits(max_sessions=8, memory_max_pages=128)
+            ),
+            pb.UserInfo(uid=1001, limits=pb.UserLimits(memory_min_pages=1)),
+        ]
         self.explained: pb.ExplainPageRequest | None = None
         self.events = [
             pb.Event(time_seconds=1.7e9, kind="process_attached", process_id=1, message="indexer came"),
@@ -170,6 +176,15 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
         kinds = [kind for kind in ("alloc", "evict", "oom") if getattr(request, kind)]
         changes = [pb.PolicyChange(kind=kind, before="old", after=getattr(request, kind)) for kind in kinds]
         return pb.SetPolicyResponse(process_id=request.process_id, changes=changes)
+
+    def ListUsers(self, request, context):
+        return pb.ListUsersResponse(users=self.users)
+
+    def SetUserLimits(self, request, context):
+        self.requests.append(request)
+        return pb.SetUserLimitsResponse(
+            uid=request.uid, before=pb.UserLimits(memory_max_pages=64), after=pb.UserLimits(max_sessions=3)
+        )
 
     def SetLimits(self, request, context):
         self._note(request, context)

@@ -31,9 +31,29 @@ def test_limits_of_all_processes_of_a_user(daemon):
     assert asked == pb.SetLimitsRequest(uid=1000, memory_max="25%")
 
 
+def test_limits_of_a_user_for_all_its_sessions_together(daemon):
+    code, text, err = daemon.ctl("limit", "--uid", "1000", "max_sessions=3", "memory_max=none", "swap_max=5%")
+    assert (code, err) == (0, "")
+    asked = next(each for each in daemon.admin.requests if isinstance(each, pb.SetUserLimitsRequest))
+    assert asked == pb.SetUserLimitsRequest(uid=1000, max_sessions="3", memory_max="none", swap_max="5%")
+    lines = text.splitlines()
+    assert lines[0] == "user 1000, all sessions together"
+    assert [line.split() for line in lines[2:]] == [
+        ["max_sessions", "none", "3"], ["memory_max", "64", "(256", "KiB)", "none"], ["memory_min", "none", "none"],
+        ["swap_max", "none", "none"],
+    ]  # fmt: skip
+    document = json.loads(daemon.ctl("limit", "--uid", "1000", "max_sessions=3", "--format", "json")[1])
+    assert document["after"]["max_sessions"] == 3
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--uid", "1", "--user", "1", "memory_max=1M"], "--user and --uid are both given"),
+        (["--uid", "1", "memory_weight=3"], "limit 'memory_weight=3'; allowed with --uid is KEY=VALUE with one of"),
+        (["--uid", "1", "cache", "memory_max=1M"], "limit 'cache'; allowed with --uid"),
+        (["--uid", "1", "memory_max=1M", "memory_max=1M"], "memory_max is given twice"),
+        (["--uid", "-1", "memory_max=1M"], "--uid -1; allowed is a user's number"),
         (["cache"], "no limit is given"),
         (["cache", "memory=1M"], "limit 'memory=1M'; allowed is KEY=VALUE with one of memory_max, memory_min"),
         (["cache", "memory_max"], "limit 'memory_max'; allowed is KEY=VALUE"),

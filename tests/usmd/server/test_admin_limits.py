@@ -77,3 +77,34 @@ def test_what_cannot_be_set_is_refused_by_name(fields, error, said):
     with pytest.raises(error, match=said):
         bench.set(**fields)
     assert bench.limits() == before
+
+
+def test_limits_of_a_user_in_sum_are_set_kept_and_listed():
+    bench = Users()
+    setting = LimitSetting(bench.engine)
+    size = bench.state.settings.page_size
+    done = setting.set_user(pb.SetUserLimitsRequest(uid=7, max_sessions="5", memory_max=f"{64 * size}B"))
+    assert done.before == pb.UserLimits()
+    assert done.after == pb.UserLimits(max_sessions=5, memory_max_pages=64)
+    done = setting.set_user(pb.SetUserLimitsRequest(uid=7, swap_max="50%", max_sessions="none"))
+    assert done.after == pb.UserLimits(memory_max_pages=64, swap_max_pages=bench.state.swap.slots // 2)
+    (user,) = setting.users().users
+    assert (user.uid, user.sessions, user.resident_pages, user.limits) == (7, 2, 0, done.after)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "said"),
+    [
+        ({}, InvalidArgument, "no limit is given; give at least one of max_sessions"),
+        ({"max_sessions": "many"}, InvalidArgument, "max_sessions = 'many'; allowed is a whole number from 0 to"),
+        ({"memory_max": "much"}, InvalidArgument, "memory_max = 'much'"),
+        ({"memory_max": "100%"}, InvalidArgument, "which is 33 for each of its 2 sessions"),
+        ({"memory_min": "100%"}, LimitExceeded, "together may have"),
+    ],
+)
+def test_what_a_user_cannot_have_is_refused_by_name(fields, error, said):
+    bench = Users()
+    bench.state.users.least = 33
+    with pytest.raises(error, match=said):
+        LimitSetting(bench.engine).set_user(pb.SetUserLimitsRequest(uid=7, **fields))
+    assert bench.state.users.of == {}

@@ -12,8 +12,8 @@ from usmd.server.operators import Operator
 SERVICE = pb.DESCRIPTOR.services_by_name["AdminService"]
 METHODS = [method.name for method in SERVICE.methods]
 STEERING = {
-    "SetPolicy", "SetLimits", "ClearHints", "RecordAccesses", "ShadowPolicies", "Validate", "Reload", "Drain",
-    "AddSwapDevice", "RetireSwapDevice", "CancelSwapRetirement",
+    "SetPolicy", "SetLimits", "SetUserLimits", "ClearHints", "RecordAccesses", "ShadowPolicies", "Validate", "Reload",
+    "Drain", "AddSwapDevice", "RetireSwapDevice", "CancelSwapRetirement",
 }  # fmt: skip
 
 

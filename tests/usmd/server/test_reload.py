@@ -133,6 +133,25 @@ def test_what_can_change_is_in_force_at_once(run):
     run(test)
 
 
+def test_limits_of_users_change_at_once_and_those_that_do_not_fit_change_nothing(run):
+    user = '[[policy.users]]\nuid = 5\nmemory_max = "50%"\n'
+
+    async def test(setup):
+        assert await setup.reloaded(user) == [["policy.users"], []]
+        assert setup.state.users.of[5].memory_max == FRAMES // 2
+        await setup.reloaded(user.replace("50%", "75%"))
+        assert setup.state.users.of[5].memory_max == FRAMES * 3 // 4
+        for _ in range(3):
+            setup.bench.engine.submit(events.Attach("more", "first_fit", "fifo", "refuse", uid=5))
+        with pytest.raises(ConfigError, match=r"policy.users: user 5: memory_max of 64 pages .* 96 and more"):
+            await setup.reloaded(user)
+        assert setup.state.users.of[5].memory_max == FRAMES * 3 // 4
+        await setup.reloaded("")
+        assert setup.state.users.of == {}
+
+    run(test)
+
+
 def test_the_new_watermark_makes_reclaim_begin(run):
     async def test(setup):
         region = setup.bench.engine.map(events.Map(setup.bench.process, FRAMES * PAGE, "")).region_id

@@ -99,6 +99,7 @@ class GetStatusResponse(_message.Message):
     DRAIN_SECONDS_LEFT_FIELD_NUMBER: _builtins.int
     FROZEN_PROCESSES_FIELD_NUMBER: _builtins.int
     RETIRING_SWAP_DEVICES_FIELD_NUMBER: _builtins.int
+    USERS_AT_LIMITS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of usmd."""
     pid: _builtins.int
@@ -169,6 +170,10 @@ class GetStatusResponse(_message.Message):
     """Processes of which faults wait for memory, because their oom policy has patience."""
     retiring_swap_devices: _builtins.int
     """Swap devices that take no page, because theirs are being moved away."""
+    users_at_limits: _builtins.int
+    """Users whose sessions have as many pages in memory as their memory_max allows, or as many that count against their
+    swap_max.
+    """
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since start, by name."""
@@ -220,10 +225,11 @@ class GetStatusResponse(_message.Message):
         drain_seconds_left: _builtins.float | None = ...,
         frozen_processes: _builtins.int = ...,
         retiring_swap_devices: _builtins.int = ...,
+        users_at_limits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "drain_seconds_left", b"drain_seconds_left", "pressure", b"pressure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "drain_seconds_left", b"drain_seconds_left", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "frozen_processes", b"frozen_processes", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "pressure", b"pressure", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "retiring_swap_devices", b"retiring_swap_devices", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left", "build", b"build", "counters", b"counters", "dirty_frames", b"dirty_frames", "drain_seconds_left", b"drain_seconds_left", "draining", b"draining", "evicting_frames", b"evicting_frames", "filling_frames", b"filling_frames", "frames", b"frames", "free_frames", b"free_frames", "free_swap_slots", b"free_swap_slots", "frozen_processes", b"frozen_processes", "held_frames", b"held_frames", "high_watermark_frames", b"high_watermark_frames", "latencies", b"latencies", "low_watermark_frames", b"low_watermark_frames", "mechanism", b"mechanism", "page_size", b"page_size", "pid", b"pid", "pinned_frames", b"pinned_frames", "present_frames", b"present_frames", "pressure", b"pressure", "processes", b"processes", "processes_at_memory_max", b"processes_at_memory_max", "processes_at_swap_max", b"processes_at_swap_max", "regions", b"regions", "retiring_swap_devices", b"retiring_swap_devices", "sampling", b"sampling", "sampling_cpu", b"sampling_cpu", "sampling_cpu_max", b"sampling_cpu_max", "sampling_rests", b"sampling_rests", "swap_capacity_bytes", b"swap_capacity_bytes", "swap_held_bytes", b"swap_held_bytes", "swap_slots", b"swap_slots", "unevictable_frames", b"unevictable_frames", "uptime_seconds", b"uptime_seconds", "users_at_limits", b"users_at_limits", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__drain_seconds_left: _TypeAlias = _typing.Literal["drain_seconds_left"]  # noqa: Y015
     _WhichOneofArgType__drain_seconds_left: _TypeAlias = _typing.Literal["_drain_seconds_left", b"_drain_seconds_left"]  # noqa: Y015
@@ -1106,6 +1112,225 @@ class ProcessLimits(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_max_pages) -> _WhichOneofReturnType__swap_max_pages | None: ...
 
 Global___ProcessLimits: _TypeAlias = ProcessLimits  # noqa: Y015
+
+@_typing.final
+class ListUsersRequest(_message.Message):
+    """Asks for users with limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUsersRequest: _TypeAlias = ListUsersRequest  # noqa: Y015
+
+@_typing.final
+class ListUsersResponse(_message.Message):
+    """Users with limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserInfo]:
+        """By uid."""
+
+    def __init__(
+        self,
+        *,
+        users: _abc.Iterable[Global___UserInfo] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUsersResponse: _TypeAlias = ListUsersResponse  # noqa: Y015
+
+@_typing.final
+class UserInfo(_message.Message):
+    """What the sessions of a user have together, and may have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UID_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    RESIDENT_PAGES_FIELD_NUMBER: _builtins.int
+    SWAP_MAX_USED_PAGES_FIELD_NUMBER: _builtins.int
+    REFUSED_FAULTS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    uid: _builtins.int
+    """The user."""
+    sessions: _builtins.int
+    """Sessions."""
+    resident_pages: _builtins.int
+    """Pages in memory."""
+    swap_max_used_pages: _builtins.int
+    """Pages that count against swap_max, as those of a process do."""
+    refused_faults: _builtins.int
+    """Faults that failed because of these limits."""
+    @_builtins.property
+    def limits(self) -> Global___UserLimits:
+        """Limits."""
+
+    def __init__(
+        self,
+        *,
+        uid: _builtins.int = ...,
+        sessions: _builtins.int = ...,
+        resident_pages: _builtins.int = ...,
+        swap_max_used_pages: _builtins.int = ...,
+        refused_faults: _builtins.int = ...,
+        limits: Global___UserLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "refused_faults", b"refused_faults", "resident_pages", b"resident_pages", "sessions", b"sessions", "swap_max_used_pages", b"swap_max_used_pages", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserInfo: _TypeAlias = UserInfo  # noqa: Y015
+
+@_typing.final
+class UserLimits(_message.Message):
+    """Limits of a user, for all its sessions together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_SESSIONS_FIELD_NUMBER: _builtins.int
+    MEMORY_MAX_PAGES_FIELD_NUMBER: _builtins.int
+    MEMORY_MIN_PAGES_FIELD_NUMBER: _builtins.int
+    SWAP_MAX_PAGES_FIELD_NUMBER: _builtins.int
+    max_sessions: _builtins.int
+    """Most sessions; unset: as many as the daemon allows."""
+    memory_max_pages: _builtins.int
+    """Most pages in memory; unset: as many as there are."""
+    memory_min_pages: _builtins.int
+    """Guaranteed pages in memory."""
+    swap_max_pages: _builtins.int
+    """Most pages in swap; unset: as many as there are slots."""
+    def __init__(
+        self,
+        *,
+        max_sessions: _builtins.int | None = ...,
+        memory_max_pages: _builtins.int | None = ...,
+        memory_min_pages: _builtins.int = ...,
+        swap_max_pages: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions", "_memory_max_pages", b"_memory_max_pages", "_swap_max_pages", b"_swap_max_pages", "max_sessions", b"max_sessions", "memory_max_pages", b"memory_max_pages", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions", "_memory_max_pages", b"_memory_max_pages", "_swap_max_pages", b"_swap_max_pages", "max_sessions", b"max_sessions", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_sessions: _TypeAlias = _typing.Literal["max_sessions"]  # noqa: Y015
+    _WhichOneofArgType__max_sessions: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions"]  # noqa: Y015
+    _WhichOneofReturnType__memory_max_pages: _TypeAlias = _typing.Literal["memory_max_pages"]  # noqa: Y015
+    _WhichOneofArgType__memory_max_pages: _TypeAlias = _typing.Literal["_memory_max_pages", b"_memory_max_pages"]  # noqa: Y015
+    _WhichOneofReturnType__swap_max_pages: _TypeAlias = _typing.Literal["swap_max_pages"]  # noqa: Y015
+    _WhichOneofArgType__swap_max_pages: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_sessions) -> _WhichOneofReturnType__max_sessions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_max_pages) -> _WhichOneofReturnType__memory_max_pages | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_max_pages) -> _WhichOneofReturnType__swap_max_pages | None: ...
+
+Global___UserLimits: _TypeAlias = UserLimits  # noqa: Y015
+
+@_typing.final
+class SetUserLimitsRequest(_message.Message):
+    """Gives a user other limits, until they are set again or usmd restarts. A share is as in the configuration, "25%" or
+    "64MiB"; "none" removes a limit; unset: it stays as it is.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UID_FIELD_NUMBER: _builtins.int
+    MAX_SESSIONS_FIELD_NUMBER: _builtins.int
+    MEMORY_MAX_FIELD_NUMBER: _builtins.int
+    MEMORY_MIN_FIELD_NUMBER: _builtins.int
+    SWAP_MAX_FIELD_NUMBER: _builtins.int
+    uid: _builtins.int
+    """The user."""
+    max_sessions: _builtins.str
+    """Most sessions, a number."""
+    memory_max: _builtins.str
+    """Most memory."""
+    memory_min: _builtins.str
+    """Guaranteed memory."""
+    swap_max: _builtins.str
+    """Most swap."""
+    def __init__(
+        self,
+        *,
+        uid: _builtins.int = ...,
+        max_sessions: _builtins.str | None = ...,
+        memory_max: _builtins.str | None = ...,
+        memory_min: _builtins.str | None = ...,
+        swap_max: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions", "_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_swap_max", b"_swap_max", "max_sessions", b"max_sessions", "memory_max", b"memory_max", "memory_min", b"memory_min", "swap_max", b"swap_max"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions", "_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_swap_max", b"_swap_max", "max_sessions", b"max_sessions", "memory_max", b"memory_max", "memory_min", b"memory_min", "swap_max", b"swap_max", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_sessions: _TypeAlias = _typing.Literal["max_sessions"]  # noqa: Y015
+    _WhichOneofArgType__max_sessions: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions"]  # noqa: Y015
+    _WhichOneofReturnType__memory_max: _TypeAlias = _typing.Literal["memory_max"]  # noqa: Y015
+    _WhichOneofArgType__memory_max: _TypeAlias = _typing.Literal["_memory_max", b"_memory_max"]  # noqa: Y015
+    _WhichOneofReturnType__memory_min: _TypeAlias = _typing.Literal["memory_min"]  # noqa: Y015
+    _WhichOneofArgType__memory_min: _TypeAlias = _typing.Literal["_memory_min", b"_memory_min"]  # noqa: Y015
+    _WhichOneofReturnType__swap_max: _TypeAlias = _typing.Literal["swap_max"]  # noqa: Y015
+    _WhichOneofArgType__swap_max: _TypeAlias = _typing.Literal["_swap_max", b"_swap_max"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_sessions) -> _WhichOneofReturnType__max_sessions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_max) -> _WhichOneofReturnType__memory_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_min) -> _WhichOneofReturnType__memory_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_max) -> _WhichOneofReturnType__swap_max | None: ...
+
+Global___SetUserLimitsRequest: _TypeAlias = SetUserLimitsRequest  # noqa: Y015
+
+@_typing.final
+class SetUserLimitsResponse(_message.Message):
+    """Limits of a user were set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UID_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    uid: _builtins.int
+    """The user."""
+    @_builtins.property
+    def before(self) -> Global___UserLimits:
+        """Before."""
+
+    @_builtins.property
+    def after(self) -> Global___UserLimits:
+        """Now."""
+
+    def __init__(
+        self,
+        *,
+        uid: _builtins.int = ...,
+        before: Global___UserLimits | None = ...,
+        after: Global___UserLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUserLimitsResponse: _TypeAlias = SetUserLimitsResponse  # noqa: Y015
 
 @_typing.final
 class ListSwapDevicesRequest(_message.Message):

@@ -67,6 +67,16 @@ class AdminServiceStub:
                 request_serializer=usm_dot_v1_dot_admin__pb2.SetLimitsRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_admin__pb2.SetLimitsResponse.FromString,
                 _registered_method=True)
+        self.ListUsers = channel.unary_unary(
+                '/usm.v1.AdminService/ListUsers',
+                request_serializer=usm_dot_v1_dot_admin__pb2.ListUsersRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.ListUsersResponse.FromString,
+                _registered_method=True)
+        self.SetUserLimits = channel.unary_unary(
+                '/usm.v1.AdminService/SetUserLimits',
+                request_serializer=usm_dot_v1_dot_admin__pb2.SetUserLimitsRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_admin__pb2.SetUserLimitsResponse.FromString,
+                _registered_method=True)
         self.ListSwapDevices = channel.unary_unary(
                 '/usm.v1.AdminService/ListSwapDevices',
                 request_serializer=usm_dot_v1_dot_admin__pb2.ListSwapDevicesRequest.SerializeToString,
@@ -194,6 +204,23 @@ class AdminServiceServicer:
         """Gives live processes other limits of memory and swap, all or none.
         Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
         (guarantees of all processes).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUsers(self, request, context):
+        """Users with limits, and what the sessions of each have in sum.
+        Errors: none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetUserLimits(self, request, context):
+        """Gives a user other limits, for all its sessions together, also those to come.
+        Errors: INVALID_ARGUMENT (no limit, or a limit outside what is allowed), LIMIT_EXCEEDED (guarantees of all
+        processes and users, or users with limits).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -358,6 +385,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetLimits,
                     request_deserializer=usm_dot_v1_dot_admin__pb2.SetLimitsRequest.FromString,
                     response_serializer=usm_dot_v1_dot_admin__pb2.SetLimitsResponse.SerializeToString,
+            ),
+            'ListUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsers,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.ListUsersRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.ListUsersResponse.SerializeToString,
+            ),
+            'SetUserLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUserLimits,
+                    request_deserializer=usm_dot_v1_dot_admin__pb2.SetUserLimitsRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_admin__pb2.SetUserLimitsResponse.SerializeToString,
             ),
             'ListSwapDevices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSwapDevices,
@@ -600,6 +637,60 @@ class AdminService:
             '/usm.v1.AdminService/SetLimits',
             usm_dot_v1_dot_admin__pb2.SetLimitsRequest.SerializeToString,
             usm_dot_v1_dot_admin__pb2.SetLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.AdminService/ListUsers',
+            usm_dot_v1_dot_admin__pb2.ListUsersRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.ListUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUserLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.AdminService/SetUserLimits',
+            usm_dot_v1_dot_admin__pb2.SetUserLimitsRequest.SerializeToString,
+            usm_dot_v1_dot_admin__pb2.SetUserLimitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

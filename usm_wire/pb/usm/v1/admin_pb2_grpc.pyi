@@ -61,6 +61,15 @@ class AdminServiceStub:
     Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
     (guarantees of all processes).
     """
+    ListUsers: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListUsersRequest, _admin_pb2.ListUsersResponse]
+    """Users with limits, and what the sessions of each have in sum.
+    Errors: none of its own.
+    """
+    SetUserLimits: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetUserLimitsRequest, _admin_pb2.SetUserLimitsResponse]
+    """Gives a user other limits, for all its sessions together, also those to come.
+    Errors: INVALID_ARGUMENT (no limit, or a limit outside what is allowed), LIMIT_EXCEEDED (guarantees of all
+    processes and users, or users with limits).
+    """
     ListSwapDevices: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSwapDevicesRequest, _admin_pb2.ListSwapDevicesResponse]
     """Swap devices.
     Errors: none of its own.
@@ -161,6 +170,15 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Gives live processes other limits of memory and swap, all or none.
     Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
     (guarantees of all processes).
+    """
+    ListUsers: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListUsersRequest, _admin_pb2.ListUsersResponse]  # type: ignore[assignment]
+    """Users with limits, and what the sessions of each have in sum.
+    Errors: none of its own.
+    """
+    SetUserLimits: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetUserLimitsRequest, _admin_pb2.SetUserLimitsResponse]  # type: ignore[assignment]
+    """Gives a user other limits, for all its sessions together, also those to come.
+    Errors: INVALID_ARGUMENT (no limit, or a limit outside what is allowed), LIMIT_EXCEEDED (guarantees of all
+    processes and users, or users with limits).
     """
     ListSwapDevices: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSwapDevicesRequest, _admin_pb2.ListSwapDevicesResponse]  # type: ignore[assignment]
     """Swap devices.
@@ -295,6 +313,27 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives live processes other limits of memory and swap, all or none.
         Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
         (guarantees of all processes).
+        """
+
+    @_abc_1.abstractmethod
+    def ListUsers(
+        self,
+        request: _admin_pb2.ListUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListUsersResponse, _abc.Awaitable[_admin_pb2.ListUsersResponse]]:
+        """Users with limits, and what the sessions of each have in sum.
+        Errors: none of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def SetUserLimits(
+        self,
+        request: _admin_pb2.SetUserLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetUserLimitsResponse, _abc.Awaitable[_admin_pb2.SetUserLimitsResponse]]:
+        """Gives a user other limits, for all its sessions together, also those to come.
+        Errors: INVALID_ARGUMENT (no limit, or a limit outside what is allowed), LIMIT_EXCEEDED (guarantees of all
+        processes and users, or users with limits).
         """
 
     @_abc_1.abstractmethod
