@@ -2,17 +2,22 @@
 
 import contextlib
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
 import lib_usm
+from lib_usm.errors import LimitExceeded, OutOfMemory
 from tests.support.daemon import running_daemon
 from tests.support.other_user import UID, OtherUser
-from usmd.errors import LimitExceeded, OutOfMemory
 
 PAGE = 4096
 MOST = 96
 CONFIG = f"""
+[server]
+socket_mode = "0666"
+
 [[policy.users]]
 uid = {UID}
 max_sessions = 2
@@ -21,13 +26,21 @@ swap_max = "{MOST * PAGE}B"
 """
 
 
+@pytest.fixture
+def folder():
+    """A folder that every user may enter."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts a process of another user")
-def test_sessions_of_a_user_share_its_limits_and_another_user_pays_for_nothing(tmp_path):
+def test_sessions_of_a_user_share_its_limits_and_another_user_pays_for_nothing(folder):
     flags = ("--memory", f"{512 * PAGE}B", "--swap", "memory:4MiB")
-    with running_daemon(tmp_path, *flags, config=CONFIG) as daemon, OtherUser(UID) as other:
+    with running_daemon(folder, *flags, config=CONFIG) as daemon, OtherUser(UID) as other:
         socket = daemon.address.removeprefix("unix:")
-        address = other.relay(socket, tmp_path / "other")
-        other.relay(socket + ".identity", tmp_path / "other.identity")
+        address = other.relay(socket, folder / "other")
+        other.relay(socket + ".identity", folder / "other.identity")
         with contextlib.ExitStack() as stack:
             ours = stack.enter_context(lib_usm.connect(daemon.address, name="ours"))
             kept = ours.mmap(64 * PAGE)
