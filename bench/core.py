@@ -5,6 +5,7 @@ The times are CPU time, with the daemon's default policies, and include what fol
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -23,9 +24,8 @@ ROUNDS: Final = 7
 EVENTS: Final = 20000
 HINTS: Final = 10_000
 ALLOC: Final = "async_aware"
+SEED: Final = 20
 EVICT: Final = "hint_aware"
-SCATTER: Final = 7919
-"""Coprime to all numbers of pages below: its multiples are all pages, in an order in which no policy reads ahead."""
 
 
 def make_core(frames: int, overcommit: int = 8) -> tuple[Core, int, int]:
@@ -47,6 +47,11 @@ def make_core(frames: int, overcommit: int = 8) -> tuple[Core, int, int]:
     process = answer(core, events.Attach("bench", ALLOC, EVICT, "refuse"), commands.Attached).process_id
     region = answer(core, events.Map(process, frames * overcommit * 4096, ""), commands.Mapped).region_id
     return core, process, region
+
+
+def scattered(count: int) -> list[int]:
+    """The pages up to `count` in an order in which no policy reads ahead."""
+    return random.Random(SEED).sample(range(count), count)
 
 
 _T = TypeVar("_T")
@@ -85,14 +90,14 @@ def fault(process: int, region: int, page: int, count: int = 1) -> events.Faults
 def minor_faults() -> float:
     """Microseconds of a minor fault on an untouched page, with free frames."""
     core, process, region = make_core(FRAMES)
-    todo = [fault(process, region, number * SCATTER % EVENTS) for number in range(EVENTS)]
+    todo = [fault(process, region, page) for page in scattered(EVENTS)]
     return per_event(core, todo, EVENTS)
 
 
 def batched_faults() -> float:
     """Microseconds per minor fault in a batch of 64."""
     core, process, region = make_core(FRAMES)
-    pages = [number * SCATTER % EVENTS for number in range(EVENTS)]
+    pages = scattered(EVENTS)
     todo = [
         events.Faults(process, [events.FaultRequest(1, region, page, 1, False) for page in pages[first : first + 64]])
         for first in range(0, EVENTS, 64)
@@ -106,7 +111,7 @@ def resident_accesses() -> float:
     pages = EVENTS // 4
     for page in range(pages):
         core.handle(fault(process, region, page), 0.0)
-    order = [number * SCATTER % pages for number in range(EVENTS)]
+    order = [page % pages for page in scattered(EVENTS)]
     todo = [events.Access(process, region, page, 1, number % 2 == 0) for number, page in enumerate(order)]
     return per_event(core, todo, EVENTS)
 
@@ -120,9 +125,10 @@ def evicting_faults() -> float:
         settle(core, core.handle(fault(process, region, page), 0.0))
         settle(core, core.handle(events.Access(process, region, page, 1, True), 0.0))
 
+    order = [page % pages for page in scattered(EVENTS // 2)]
     start = time.process_time()
-    for page in range(EVENTS // 2):
-        settle(core, core.handle(fault(process, region, page * SCATTER % pages), 0.0))
+    for page in order:
+        settle(core, core.handle(fault(process, region, page), 0.0))
     return (time.process_time() - start) / (EVENTS // 2) * 1e6
 
 

@@ -8,6 +8,7 @@ same requests, and its server parses them and sends prepared outcomes.
 from __future__ import annotations
 
 import queue
+import random
 import statistics
 import sys
 import time
@@ -23,6 +24,7 @@ from usm_wire.pb.usm.v1 import client_pb2, client_pb2_grpc
 from usmd.mechanism import uffd
 
 MEMORY: Final = "256MiB"
+SEED: Final = 20
 PAGES: Final = 49152
 ROUNDS: Final = 8
 TRIPS: Final = {1: 400, 64: 80}
@@ -102,7 +104,8 @@ def report(client: lib_usm.Client, echo: Echo, batch: int, trips: int) -> None:
     ours, bare = [], []
     for _ in range(ROUNDS):
         region = client.mmap(PAGES * client.page_size)
-        fresh = (page * 7919 % PAGES for page in range(PAGES))  # in no order, or most pages would come without a fault
+        # In no order, or most pages would come without a fault.
+        fresh = iter(random.Random(SEED).sample(range(PAGES), PAGES))
 
         def trip(count: int, region: lib_usm.Region = region, fresh: Iterator[int] = fresh) -> None:
             answers = client.fault_many([(region, next(fresh), 1) for _ in range(count)])

@@ -157,7 +157,11 @@ class Readahead(AllocPolicy):
             if region is not None and not region.streams:
                 page, alone = fault.page, region.alone
                 if page - 1 not in alone and page + 1 not in alone:  # the usual case of faults in no order
-                    if stride := _stride(alone, page):
+                    likely = True
+                    if len(alone) == STREAMS:  # the usual case, at the cost of a glance
+                        first, _, third, fourth = alone
+                        likely = page - fourth == fourth - third or page - third == third - first
+                    if likely and (stride := _stride(alone, page)):
                         return self._begin_stride(region, fault, stride)
                     alone.append(page)
                     return Allocation(page)
