@@ -105,7 +105,7 @@ def test_a_fault_after_the_end_of_the_stream_fails_at_once():
         handle.result()
 
 
-def test_a_storm_of_ten_thousand_uthreads():
+def test_a_storm_of_four_thousand_uthreads():
     scene = Scene()
     scene.client.prepare = lambda stream: stream.complete_when_sent()
     done = []
@@ -120,13 +120,13 @@ def test_a_storm_of_ten_thousand_uthreads():
         await scene.lm.yield_now()
         done.append(number)
 
-    for number in range(5000):
+    for number in range(2000):
         scene.lm.spawn(green, number)
-        scene.lm.spawn_async(coroutine, number + 5000)
+        scene.lm.spawn_async(coroutine, number + 2000)
     scene.lm.run()
-    assert sorted(done) == list(range(10000))
-    assert scene.lm.stats().done == 10000
-    assert scene.lm.stats().faults == 10000
+    assert sorted(done) == list(range(4000))
+    assert scene.lm.stats().done == 4000
+    assert scene.lm.stats().faults == 4000
 
 
 def test_an_interrupt_while_it_sleeps_cancels_all_and_is_raised():

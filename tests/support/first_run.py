@@ -15,21 +15,21 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def compile_tests(config: pytest.Config) -> None:
-    """Have two processes collect a half of the tests each, if none was collected before and xdist will."""
+    """Have two processes import a half of the tests each, if none was collected before and xdist will."""
     if sys.dont_write_bytecode or not config.getoption("numprocesses", None):
         return
     if next(TESTS.rglob("__pycache__/test_*-pytest-*.pyc"), None) is not None:
         return
-    half = TESTS / "usmd"
-    rest = sorted(path for path in TESTS.iterdir() if path.is_dir() and path != half and path.name != "__pycache__")
+    files = sorted(TESTS.rglob("test_*.py"), key=lambda path: path.stat().st_size)
     collecting = [
         subprocess.Popen(
-            [sys.executable, "-m", "pytest", "--collect-only", "-q", *map(str, paths)],
+            [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "tests.imported_only", *half],
+            cwd=TESTS.parent,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for paths in ([half], rest)
+        for half in (files[::2], files[1::2])
     ]
     for each in collecting:
-        each.wait()  # what cannot be collected is told by the run itself
+        each.wait()  # what cannot be imported is told by the run itself

@@ -1,6 +1,7 @@
 """Every event has its level in one table, which the docs repeat, and no place in the code has one of its own."""
 
 import ast
+import functools
 import logging
 import re
 from pathlib import Path
@@ -39,9 +40,15 @@ def kinds(argument):
     return {argument.value if isinstance(argument, ast.Constant) and isinstance(argument.value, str) else None}
 
 
-def reports(tree):
+@functools.cache
+def nodes_of(path):
+    """All nodes of a module."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def reports(nodes):
     """The kinds of events that a module reports, and the places where the kind is not written down."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if not isinstance(node, ast.Call):
             continue
         called = node.func
@@ -59,7 +66,7 @@ def reports(tree):
 def test_every_event_that_is_reported_is_in_the_table_and_every_one_in_the_table_is_reported():
     found, open_ones = set(), []
     for path in SOURCES:
-        for kind, line in reports(ast.parse(path.read_text(encoding="utf-8"))):
+        for kind, line in reports(nodes_of(path)):
             if kind is None:
                 open_ones.append(f"{path.relative_to(ROOT)}:{line}")
             else:
@@ -70,9 +77,9 @@ def test_every_event_that_is_reported_is_in_the_table_and_every_one_in_the_table
     assert '_render("log_lines_lost"' in (ROOT / "usmd" / "log.py").read_text(encoding="utf-8")
 
 
-def imported(tree):
+def imported(nodes):
     """The packages that a module imports."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (each.name.split(".")[0] for each in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -83,7 +90,7 @@ def test_one_module_has_a_logger_and_one_other_knows_levels():
     found = {
         str(path.relative_to(ROOT)): packages
         for path in SOURCES
-        if (packages := {"structlog", "logging", "warnings"} & set(imported(ast.parse(path.read_text("utf-8")))))
+        if (packages := {"structlog", "logging", "warnings"} & set(imported(nodes_of(path))))
     }
     silences_matplotlib = {"usmd/ctl/curve_plot.py": {"logging", "warnings"}}
     assert found == {
