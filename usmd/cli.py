@@ -25,6 +25,7 @@ from usmd.cli_options import (
     MetricsListenOption,
     NoUvloopOption,
     OomOption,
+    PageListenOption,
     PageSizeOption,
     SocketOption,
     StateDirOption,
@@ -110,6 +111,7 @@ def serve(
     no_uvloop: NoUvloopOption = False,
     trace_events: TraceEventsOption = None,
     metrics_listen: MetricsListenOption = None,
+    page_listen: PageListenOption = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
 ) -> None:

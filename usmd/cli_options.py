@@ -139,6 +139,14 @@ MetricsListenOption = Annotated[
         rich_help_panel=_PLACES,
     ),
 ]
+PageListenOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS:PORT",
+        help="Serve a live page for browsers on this loopback port, such as 127.0.0.1:9843. Default: none.",
+        rich_help_panel=_PLACES,
+    ),
+]
 LogFormatOption = Annotated[
     str | None, typer.Option(metavar="auto|human|json", help="auto (default): human on a terminal, else json.")
 ]
@@ -159,6 +167,7 @@ def source_of(given: Mapping[str, object]) -> Source:
         "server.log_format": given["log_format"],
         "server.log_level": given["log_level"],
         "metrics.listen": given["metrics_listen"],
+        "page.listen": given["page_listen"],
         "memory.size": given["memory"],
         "memory.page_size": given["page_size"],
         "memory.mechanism": given["mechanism"],

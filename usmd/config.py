@@ -17,8 +17,9 @@ import msgspec
 
 from usm_wire.places import SOCKET_NAME, runtime_folder
 from usmd import config_values as values
-from usmd.config_values import Gathered, check_keys, frames_of, host_and_port, not_allowed, read_table
+from usmd.config_values import Gathered, check_keys, frames_of, not_allowed, read_table
 from usmd.errors import ConfigError
+from usmd.http_config import MetricsConfig, PageConfig
 from usmd.policy_rules import PolicyRules
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
 from usmd.sizes import format_size
@@ -27,7 +28,7 @@ from usmd.swap.kind import SwapKind
 from usmd.swap.memory import MemoryKind
 from usmd.text_files import read_text
 
-__all__ = ["Config", "MemoryConfig", "MetricsConfig", "ServerConfig", "frames_of", "load"]
+__all__ = ["Config", "MemoryConfig", "MetricsConfig", "PageConfig", "ServerConfig", "frames_of", "load"]
 
 
 MAX_FRAMES = (1 << 31) - 1
@@ -217,30 +218,6 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.size // self.page_size
 
 
-class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section `[metrics]`: where scrapers find metrics, and of how many processes."""
-
-    unix: values.Switch = True
-    """Serve metrics on a Unix socket, at the path of `server.admin_socket` plus `.metrics`. On by default: it costs
-    nothing until a scraper asks, opens no port, and admits the users that `socket_mode` admits."""
-
-    socket_mode: values.Mode = 0o600
-    """Mode of that socket. Metrics name processes and users, so the default admits only the owner."""
-
-    listen: values.LoopbackPort | None = None
-    """Address and TCP port as well, for Prometheus, which reads no Unix sockets; of this machine alone, because there
-    is neither encryption nor a password. None: no port, because every local user may connect to one."""
-
-    processes: values.MetricProcesses = 10
-    """How many processes have metrics of their own, those with most memory; the others are summed up as one. The
-    default keeps a scrape small, however many clients there are."""
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Address and port of `listen`."""
-        return None if self.listen is None else host_and_port(self.listen)
-
-
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of the daemon."""
 
@@ -258,6 +235,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     metrics: MetricsConfig = MetricsConfig()
     """Metrics."""
+
+    page: PageConfig = PageConfig()
+    """The live page."""
 
 
 _NO_SERVER: Final = ServerConfig(socket=Path("/"), admin_socket=Path("/"), state_dir=Path("/"))
@@ -290,7 +270,8 @@ def load(
         table = document.setdefault(section, {})
         if isinstance(table, dict):  # anything else is refused below, with the section's name
             table[name] = value
-    server, memory, policy, metrics, devices = _NO_SERVER, MemoryConfig(), PolicyRules(), MetricsConfig(), tuple(swap)
+    server, memory, policy, devices = _NO_SERVER, MemoryConfig(), PolicyRules(), tuple(swap)
+    metrics, page = MetricsConfig(), PageConfig()
     with gathered.attempt():
         server = _read_server(document.get("server", {}), environ)
     with gathered.attempt():
@@ -300,12 +281,16 @@ def load(
     with gathered.attempt():
         metrics = read_table(MetricsConfig, document.get("metrics", {}), "metrics")
     with gathered.attempt():
+        page = _read_page(document.get("page", {}), metrics)
+    with gathered.attempt():
         check_rules(policy, memory)
     if not swap:
         with gathered.attempt():
             devices = _read_swap(document.get("swap", []), server.state_dir)
     gathered.raise_any()
-    return Config(server=server, memory=memory, swap=devices or _default_swap(memory), policy=policy, metrics=metrics)
+    return Config(
+        server=server, memory=memory, swap=devices or _default_swap(memory), policy=policy, metrics=metrics, page=page
+    )
 
 
 def check_rules(policy: PolicyRules, memory: MemoryConfig) -> None:
@@ -348,6 +333,14 @@ def _read_server(table: object, environ: Mapping[str, str]) -> ServerConfig:
     if server.socket == server.admin_socket:
         raise not_allowed("server.admin_socket", str(server.admin_socket), "any path but that of server.socket")
     return server
+
+
+def _read_page(table: object, metrics: MetricsConfig) -> PageConfig:
+    """Read `[page]`. Raises ConfigError."""
+    page = read_table(PageConfig, table, "page")
+    if page.address is not None and page.address == metrics.address:
+        raise not_allowed("page.listen", page.listen, "any port but that of metrics.listen")
+    return page
 
 
 def _read_swap(tables: object, state_dir: Path) -> tuple[SwapKind, ...]:

@@ -26,7 +26,7 @@ ENVIRONMENT: Final = "environment"
 FLAG: Final = "flag"
 PLACES: Final = ("server.socket", "server.admin_socket", "server.state_dir")
 """Keys whose defaults are in the runtime folder, which the environment may name."""
-SECTIONS: Final = ("server", "memory", "metrics", "policy")
+SECTIONS: Final = ("server", "memory", "metrics", "page", "policy")
 VARIABLE: Final = "XDG_RUNTIME_DIR"
 _TOML_LINE: Final = re.compile(r"at line (\d+)")
 
@@ -171,6 +171,7 @@ FLAGS: Final = {
     "server.log_format": "--log-format",
     "server.log_level": "--log-level",
     "metrics.listen": "--metrics-listen",
+    "page.listen": "--page-listen",
     "memory.size": "--memory",
     "memory.page_size": "--page-size",
     "memory.mechanism": "--mechanism",

@@ -49,6 +49,7 @@ LOG_ONLY: Final[Mapping[str, int]] = {
     "operators_socket_refused": logging.ERROR,
     "memory_socket_refused": logging.ERROR,
     "metrics_socket_refused": logging.ERROR,
+    "page_socket_refused": logging.ERROR,
     "swap_device_not_closed": logging.ERROR,
     "event_log_ended": logging.WARNING,
     "check_failed": logging.ERROR,

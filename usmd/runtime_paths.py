@@ -12,6 +12,8 @@ from usmd.errors import ConfigError
 ADMIN_SOCKET_NAME = "admin.sock"
 METRICS_SUFFIX = ".metrics"
 """Suffix of the metrics socket's path, after that of the operators' socket."""
+PAGE_SUFFIX = ".page"
+"""Suffix of the path of the live page's socket, likewise."""
 CALLS_SUFFIX = ".calls"
 """Suffix of the path of the socket on which gRPC gets the calls of operators, after that of their own socket."""
 _WHAT_TO_DO = "choose other places with --socket, --admin-socket and --state-dir"

@@ -8,14 +8,20 @@ import msgspec
 import pytest
 
 from usm_wire.places import SOCKET_NAME, runtime_folder
-from usmd.config import MemoryConfig, MetricsConfig, ServerConfig, load
+from usmd.config import MemoryConfig, MetricsConfig, PageConfig, ServerConfig, load
 from usmd.config_values import frames_of
 from usmd.policy_rules import PolicyRule, PolicyRules, UserRule
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CONFIG = DEPLOY / "usmd.toml"
-SECTIONS = {"server": ServerConfig, "memory": MemoryConfig, "policy": PolicyRules, "metrics": MetricsConfig}
+SECTIONS = {
+    "server": ServerConfig,
+    "memory": MemoryConfig,
+    "policy": PolicyRules,
+    "metrics": MetricsConfig,
+    "page": PageConfig,
+}
 PLACES = ("socket", "admin_socket", "state_dir")
 
 

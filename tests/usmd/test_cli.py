@@ -63,7 +63,7 @@ def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
         *("--fault-wakeup", "spin:100"),
         *("--alloc", "first_fit", "--evict", "lru", "--oom", "kill_largest", "--cond", "trim", "--state-dir", "state"),
         *("--no-uvloop", "--log-format", "json", "--trace-events", "events.jsonl"),
-        *("--metrics-listen", "127.0.0.1:9842", "--log-level", "error"),
+        *("--metrics-listen", "127.0.0.1:9842", "--page-listen", "[::1]:9843", "--log-level", "error"),
     )
     assert result.exit_code == 0, result.stderr
     server, memory, policy = daemon.config.server, daemon.config.memory, daemon.config.policy
@@ -77,6 +77,7 @@ def test_every_flag_reaches_the_configuration(daemon, tmp_path, monkeypatch):
     assert not (tmp_path / "usmd").exists()
     assert (daemon.log_format, daemon.log_level) == ("json", "error")
     assert daemon.config.metrics.listen == "127.0.0.1:9842"
+    assert daemon.config.page.listen == "[::1]:9843"
 
 
 def test_flags_override_the_file_and_leave_the_rest_of_it(daemon, tmp_path):

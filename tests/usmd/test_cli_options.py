@@ -25,6 +25,7 @@ def test_each_flag_sets_the_key_that_is_said_of_it(tmp_path, monkeypatch):
         "socket": "/a/u", "admin_socket": "/a/a", "state_dir": Path("s"), "memory": "1MiB", "page_size": "8KiB",
         "mechanism": "simulated", "fault_wakeup": "sleep", "alloc": "first_fit", "evict": "lru", "oom": "refuse",
         "cond": "none", "no_uvloop": True, "trace_events": Path("t"), "metrics_listen": "127.0.0.1:1",
+        "page_listen": "127.0.0.1:2",
         "log_format": "json", "log_level": "error",
     }  # fmt: skip
     settings = source_of(given(**values)).settings()

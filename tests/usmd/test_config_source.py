@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from usmd.cli import app
-from usmd.config import Config, MemoryConfig, MetricsConfig, ServerConfig, load
+from usmd.config import Config, MemoryConfig, MetricsConfig, PageConfig, ServerConfig, load
 from usmd.config_source import FLAGS, Setting, Source, values_of
 from usmd.core.running import Running
 from usmd.policy_rules import PolicyRules
@@ -58,7 +58,8 @@ def test_every_key_is_shown_and_is_read_back_as_it_was(tmp_path):
         expected = {
             f"{section}.{name}"
             for section, struct in (
-                ("server", ServerConfig), ("memory", MemoryConfig), ("metrics", MetricsConfig), ("policy", PolicyRules)
+                ("server", ServerConfig), ("memory", MemoryConfig), ("metrics", MetricsConfig),
+                ("page", PageConfig), ("policy", PolicyRules)
             )
             for name in struct.__struct_fields__
         }  # fmt: skip
@@ -67,7 +68,7 @@ def test_every_key_is_shown_and_is_read_back_as_it_was(tmp_path):
             key: value for key, value in values.items() if value is not None and key not in ("swap", "policy.rules")
         }
         assert load(None, given, config.swap) == config
-    assert set(Config.__struct_fields__) == {"server", "memory", "metrics", "policy", "swap"}
+    assert set(Config.__struct_fields__) == {"server", "memory", "metrics", "page", "policy", "swap"}
     assert msgspec.json.encode(values)
 
 

@@ -32,7 +32,7 @@ from usmd.mechanism import choose, uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.policies import registry
-from usmd.runtime_paths import CALLS_SUFFIX, METRICS_SUFFIX
+from usmd.runtime_paths import CALLS_SUFFIX
 from usmd.server.admin_service import AdminService
 from usmd.server.admission import Admission
 from usmd.server.audit import audited
@@ -43,6 +43,7 @@ from usmd.server.core_settings import core_settings
 from usmd.server.cpu_clock import CpuClock
 from usmd.server.descriptors import Shares, raise_limit
 from usmd.server.ending import Ending
+from usmd.server.endpoints import Endpoints
 from usmd.server.engine import Engine
 from usmd.server.event_log import EventLog
 from usmd.server.excess import Sessions as Holders
@@ -53,9 +54,9 @@ from usmd.server.lock import SocketLock
 from usmd.server.loop_watch import LoopWatch
 from usmd.server.memory_socket import MemorySocket
 from usmd.server.metrics import Metrics
-from usmd.server.metrics_server import MetricsServer
 from usmd.server.notify import Notifier
 from usmd.server.operators import Operators
+from usmd.server.page_reading import PageReading
 from usmd.server.policy_changes import PolicyChanges
 from usmd.server.policy_check import check_policies
 from usmd.server.policy_watch import PolicyWatch
@@ -162,14 +163,15 @@ class Daemon:
             most_sessions=lambda: self.sessions.max_sessions,
             draining=lambda: self.sessions.draining,
         )
-        self._metrics_server = MetricsServer(self.metrics, locks[1].place(METRICS_SUFFIX))
+        reading = PageReading(self.engine, lambda: self.sessions.draining, lambda: self._ending.seconds_left)
+        self._endpoints = Endpoints(self.metrics, reading, locks[1].place)
         self._operators = Operators(locks[1].place(CALLS_SUFFIX))
         self._defaults = {kind: getattr(config.policy, kind) for kind in registry.TABLES}
         self._swap_devices = SwapDevices(
             self.engine, config.swap, devices, server.state_dir, lambda: self.sessions.rules, self._notice
         )
         parts = Parts(
-            self.engine, self.sessions, self.metrics, self._metrics_server, self._ending.set, self._defaults,
+            self.engine, self.sessions, self.metrics, self._endpoints, self._ending.set, self._defaults,
             self._made, self._pressure, self._swap_devices,
         )  # fmt: skip
         self._reload = Reload(config, source, parts, self._notifier.notify)
@@ -210,7 +212,7 @@ class Daemon:
         self._identities.serve(self._locks[0].place(IDENTITY_SUFFIX), server.socket_mode)
         if self._memory_socket is not None:
             self._memory_socket.serve(self._locks[0].place(MEMORY_SUFFIX), server.socket_mode)
-        self._metrics_server.apply(self._config.metrics)
+        self._endpoints.apply(self._config.metrics, self._config.page)
         self._made()
         notifier = self._notifier
         loop_watch = LoopWatch(self._end_client, notifier.notify, self.engine.now)
@@ -225,7 +227,7 @@ class Daemon:
             mechanism=self.engine.memory.name,
             **({"sampling": self.engine.memory.sampling} if self.engine.memory.sampling else {}),
             **({"why_not_real_memory": self._why_not_real} if self._why_not_real else {}),
-            **({"metrics": where} if (where := self._metrics_server.addresses(server.admin_socket)) else {}),
+            **self._endpoints.addresses(server.admin_socket),
             swap=", ".join(f"{each.device.number} {each.device.name}" for each in self.engine.queues),
             version=VERSION,
         )
@@ -341,7 +343,7 @@ class Daemon:
             self._memory_socket.close()
         await self._stop_server(admin_server)
         await self._operators.close()
-        await self._metrics_server.close()
+        await self._endpoints.close()
         await self.engine.close()
         log.event("stopped")
 

@@ -6,7 +6,6 @@ several milliseconds.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Protocol
@@ -16,10 +15,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
 
+from usmd.server.pauses import Turns
+
 SAMPLES_A_STEP: Final = 48
 """Samples of which text is made at once, which takes 0.3 ms, or 0.5 as OpenMetrics."""
-TURN_SECONDS: Final = 0.0005
-"""After so long the loop has its turn: a turn of a scrape takes that and one step."""
 _END: Final = b"# EOF\n"
 _OPEN_METRICS: Final = "application/openmetrics-text"
 
@@ -58,22 +57,18 @@ async def expose(steps: Iterable[Metric | None], accept: str, clock: Callable[[]
     wants_open = any(each.split(";")[0].strip().lower() == _OPEN_METRICS for each in accept.split(","))
     encode = _open_metrics if wants_open else generate_latest
     parts: list[bytes] = []
-    spent, cpu = 0.0, time.thread_time()
-    began = clock()
+    turns = Turns(clock)
     for family in steps:
         # A family without samples still has its head, so that a scraper learns of all metrics that there are.
         for first in range(0, 1 if family is None else max(len(family.samples), 1), SAMPLES_A_STEP):
             if family is not None:
                 text = encode(_Part(family, first))
                 parts.append(_without_head(text) if first else text)
-            if clock() - began >= TURN_SECONDS:
-                spent += time.thread_time() - cpu
-                await asyncio.sleep(0)
-                cpu, began = time.thread_time(), clock()
+            await turns.step()
     if wants_open:
         parts.append(_END)
-    spent += time.thread_time() - cpu
-    return Text(b"".join(parts), CONTENT_TYPE_LATEST if wants_open else CONTENT_TYPE_PLAIN_0_0_4, spent)
+    content_type = CONTENT_TYPE_LATEST if wants_open else CONTENT_TYPE_PLAIN_0_0_4
+    return Text(b"".join(parts), content_type, turns.cpu_seconds)
 
 
 def _open_metrics(families: Families) -> bytes:

@@ -38,12 +38,12 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is answered. `allow`: methods, for status 405."""
+    """What is answered. `headers`: beside those that every answer has."""
 
     status: int
     body: bytes
     content_type: str = PLAIN
-    allow: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class HttpConnection:
@@ -108,9 +108,8 @@ class HttpConnection:
             ("Content-Length", str(len(answer.body))),
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
+            *answer.headers,
         ]
-        if answer.allow:
-            headers.append(("Allow", answer.allow))
         http = self._http
         parts = [http.send(h11.Response(status_code=answer.status, headers=headers))]
         parts.append(b"" if head else http.send(h11.Data(answer.body)))

@@ -21,11 +21,11 @@ from types import TracebackType
 
 from usm_wire.places import IDENTITY_SUFFIX, MEMORY_SUFFIX
 from usmd.errors import AlreadyRunning, ConfigError
-from usmd.runtime_paths import CALLS_SUFFIX, METRICS_SUFFIX
+from usmd.runtime_paths import CALLS_SUFFIX, METRICS_SUFFIX, PAGE_SUFFIX
 from usmd.server.identity import peer_of
 
 LOCK_SUFFIX = ".lock"
-_SUFFIXES = ("", IDENTITY_SUFFIX, MEMORY_SUFFIX, METRICS_SUFFIX, CALLS_SUFFIX)
+_SUFFIXES = ("", IDENTITY_SUFFIX, MEMORY_SUFFIX, METRICS_SUFFIX, PAGE_SUFFIX, CALLS_SUFFIX)
 
 
 class SocketLock:

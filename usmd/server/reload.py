@@ -18,9 +18,9 @@ from usmd.core import events
 from usmd.errors import ConfigError, LimitExceeded, SwapDeviceError
 from usmd.server import own_facts, user_limits
 from usmd.server.core_settings import core_settings
+from usmd.server.endpoints import Endpoints
 from usmd.server.engine import Engine
 from usmd.server.metrics import Metrics
-from usmd.server.metrics_server import MetricsServer
 from usmd.server.policy_check import check_policies
 from usmd.server.pressure_watch import PressureWatch
 from usmd.server.sessions import Sessions
@@ -34,6 +34,7 @@ LIVE: Final = frozenset((
     "memory.low_watermark", "memory.high_watermark", "memory.deny_budget", "memory.deny_budget_total",
     "memory.max_regions", "memory.max_mapped", "memory.sampling_cpu",
     "metrics.unix", "metrics.socket_mode", "metrics.listen", "metrics.processes",
+    "page.unix", "page.socket_mode", "page.listen",
     "policy.alloc", "policy.evict", "policy.oom", "policy.cond", "policy.swap", "policy.max_errors", "policy.choices",
     "policy.rules", "policy.users",
 ))  # fmt: skip
@@ -69,7 +70,7 @@ class Parts(NamedTuple):
     engine: Engine
     sessions: Sessions
     metrics: Metrics
-    metrics_server: MetricsServer
+    endpoints: Endpoints
     set_drain: Callable[[float, float], object]
     defaults: dict[str, str]
     made: Callable[[], object]
@@ -154,7 +155,7 @@ class Reload:
             raise ConfigError(str(error), SWAP) from error
         limits = user_limits.changes(self.config.policy.users, wanted.policy.users, state)
         user_limits.check(limits, state)
-        parts.metrics_server.apply(wanted.metrics)  # the last that may fail
+        parts.endpoints.apply(wanted.metrics, wanted.page)  # the last that may fail
         parts.made()
         parts.swap.use(opened)
         for number in retired:

@@ -8,7 +8,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
 
-from usmd.server import exposition
+from usmd.server import pauses
 from usmd.server.exposition import SAMPLES_A_STEP, expose
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3"
@@ -74,4 +74,4 @@ def test_the_loop_has_its_turn_after_each_step_that_took_long():
 
 def test_what_is_quick_is_done_in_one_turn():
     assert turns_of(lambda: 0.0)[0] == 0
-    assert exposition.TURN_SECONDS < 0.002
+    assert pauses.TURN_SECONDS < 0.002

@@ -73,7 +73,7 @@ def test_requests_on_one_connection_are_answered_one_after_another():
     serve(test)
 
 
-def test_head_has_the_length_and_no_body_and_allow_is_said():
+def test_head_has_the_length_and_no_body_and_headers_of_the_answer_are_sent():
     async def test(peer):
         await peer.send(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         answer = (await peer.rest()).lower()
@@ -81,7 +81,7 @@ def test_head_has_the_length_and_no_body_and_allow_is_said():
         assert b"allow: get\r\n" in answer
         assert answer.endswith(b"\r\n\r\n")
 
-    serve(test, answer=Answer(405, b"body\n", allow="GET"))
+    serve(test, answer=Answer(405, b"body\n", headers=(("Allow", "GET"),)))
 
 
 @pytest.mark.parametrize(

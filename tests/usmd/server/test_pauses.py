@@ -1,11 +1,11 @@
-"""Long lists: how many items a turn of the loop takes."""
+"""Long work: how much of it a turn of the loop takes."""
 
 import asyncio
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 
-from usmd.server.pauses import in_parts
+from usmd.server.pauses import TURN_SECONDS, Turns, in_parts
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,22 @@ def test_the_loop_has_its_turn_after_each_part(most, cost, turns):
 
     seen = [0, *asyncio.run(main()), 10]
     assert [after - before for before, after in pairwise(seen) if after > before] == turns
+
+
+@pytest.mark.parametrize(("seconds", "turns"), [(TURN_SECONDS, 4), (0.6 * TURN_SECONDS, 2), (0.0, 0)])
+def test_the_loop_has_its_turn_after_steps_that_took_long(seconds, turns):
+    now = count()
+
+    async def work():
+        found = Turns(lambda: seconds * next(now))
+        for _ in range(4):
+            await found.step()
+        assert found.cpu_seconds > 0
+
+    steps = work()
+    for found in count():
+        try:
+            steps.send(None)
+        except StopIteration:
+            assert found == turns
+            return

@@ -23,16 +23,16 @@ BASE = f'[memory]\nsize = "{4 * FRAMES}KiB"\n'
 
 
 class Sockets:
-    """In the place of the metrics server."""
+    """In the place of the endpoints."""
 
     def __init__(self):
         self.config = None
         self.error = None
 
-    def apply(self, config):
+    def apply(self, metrics, page):
         if self.error is not None:
             raise self.error
-        self.config = config
+        self.config, self.page = metrics, page
 
 
 class Setup:
@@ -108,6 +108,8 @@ def test_what_can_change_is_in_force_at_once(run):
             pressure_threshold = "7.5%"
             [metrics]
             processes = 3
+            [page]
+            listen = "127.0.0.1:9843"
             [policy]
             evict = "lru"
             max_errors = 3
