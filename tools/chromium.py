@@ -79,6 +79,7 @@ class Chromium:
         self._number = 0
         self._session = ""
         self._seen = b""
+        self._loaded = False
         self.complaints: list[str] = []
 
     def __enter__(self) -> Chromium:
@@ -127,6 +128,8 @@ class Chromium:
         method, found = event.get("method"), event.get("params", {})
         if method == "Log.entryAdded":
             self.complaints.append(f"{found['entry']['text']} {found['entry'].get('url', '')}".strip())
+        elif method == "Page.loadEventFired":
+            self._loaded = True
         elif method == "Runtime.exceptionThrown":
             self.complaints.append(found["exceptionDetails"].get("exception", {}).get("description", "exception"))
 
@@ -139,8 +142,11 @@ class Chromium:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, address: str) -> None:
-        """Go to an address."""
+        """Go to an address, and wait until its document is there."""
+        self._loaded = False
         self.call("Page.navigate", url=address)
+        while not self._loaded:
+            self._hear(self._next())
 
     def value(self, expression: str) -> Any:  # noqa: ANN401 - any value of JSON
         """The value of an expression of JavaScript; that of its promise, once it has one."""
