@@ -11,7 +11,7 @@ import pytest
 import lib_usm
 from tests.support.daemon import running_daemon
 from tests.support.scraping import OPEN_METRICS, ask, families, metrics_of, values
-from usmd.server.metrics_server import MAX_CONNECTIONS
+from usmd.server.http_server import MAX_CONNECTIONS
 
 PAGE = 4096
 FRAMES = 64
