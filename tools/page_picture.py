@@ -18,9 +18,9 @@ from pathlib import Path
 from tools.chromium import Chromium
 from tools.own_daemon import running
 
-CLIENTS = (("web-cache", 90, 0.5), ("search-index", 40, 0.3), ("batch-7", 24, 0.9))
+CLIENTS = (("web-cache", 24, 0.5), ("search-index", 12, 0.3), ("batch-7", 8, 0.9))
 """Names, MiB, and how far from the first page touches spread."""
-READINGS = 40
+READINGS = 30
 SCREENS = ((1600, 1000), (800, 1000), (360, 800))
 TOUCH = "--touch"
 
@@ -30,7 +30,7 @@ def touch(address: str, name: str, mib: int, spread: float) -> None:
     import lib_usm
 
     with lib_usm.connect(address, name=name) as client:
-        table, index = client.mmap(mib << 20, name="table"), client.mmap(2 << 20, name="index")
+        table, index = client.mmap(mib << 20, name="table"), client.mmap(1 << 20, name="index")
         client.usm_hint(index, "PRIORITY=HIGH; EVICTION=DENY")
         chance, pages = random.Random(name), len(table) // 4096
         while True:
@@ -40,7 +40,7 @@ def touch(address: str, name: str, mib: int, spread: float) -> None:
                     table.write(page * 4096, b"written")
                 else:
                     table.read(page * 4096, 8)
-                index.write(chance.randrange(512) * 4096, b"word")
+                index.write(chance.randrange(256) * 4096, b"word")
 
 
 def take(picture: Path, folder: Path | None) -> None:
@@ -48,7 +48,7 @@ def take(picture: Path, folder: Path | None) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = ("--memory", "64MiB", "--swap", "memory:256MiB", "--page-listen", f"127.0.0.1:{port}")
+    flags = ("--memory", "16MiB", "--swap", "memory:64MiB", "--page-listen", f"127.0.0.1:{port}")
     with running(*flags) as daemon, ExitStack() as stack, Chromium() as browser:
         for name, mib, spread in CLIENTS:
             client = subprocess.Popen(
