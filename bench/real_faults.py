@@ -7,6 +7,8 @@ sides alternate. Then bench.real_swap measures eviction and swap-in of real page
 
 from __future__ import annotations
 
+import functools
+import itertools
 import mmap
 import os
 from collections.abc import Iterator
@@ -20,7 +22,18 @@ import lib_usm
 from bench import as_program, real_swap
 from bench.c_handler import CHandler
 from bench.folios import folios_allowed
-from bench.native import PAGE, Latency, Nanoseconds, NoCompilerError, Touch, address_of, compiled, on_cpus, present
+from bench.native import (
+    PAGE,
+    Latency,
+    Nanoseconds,
+    NoCompilerError,
+    Numbers,
+    Touch,
+    address_of,
+    compiled,
+    on_cpus,
+    present,
+)
 from tools.own_daemon import running
 from usmd.ctl.address import admin_socket
 from usmd.ctl.connect import Admin
@@ -60,6 +73,17 @@ PLACEMENTS: Final = (
 )
 
 
+@functools.cache
+def in_no_order(count: int) -> Numbers:
+    """The numbers up to `count` in an order in which no three are equally far apart, which readahead would follow."""
+    seeds = itertools.count()
+    while True:
+        found = np.random.default_rng(next(seeds)).permutation(count)
+        in_a_row, by_turns = np.diff(found, 2), found[4:] - 2 * found[2:-2] + found[:-4]
+        if np.all(in_a_row) and np.all(by_turns):
+            return found.astype(np.uint32)
+
+
 class Setting(NamedTuple):
     """The setting of one line: CPUs of the faulting thread and of another, pages per fault, the C programs."""
 
@@ -79,7 +103,7 @@ class Setting(NamedTuple):
 
         In ascending order most pages would come without a fault.
         """
-        blocks = np.random.default_rng(0).permutation(FAULTS[self.pages]).astype(np.uint32) * np.uint32(self.pages)
+        blocks = in_no_order(FAULTS[self.pages]) * np.uint32(self.pages)
         with on_cpus(self.here):
             return self.touch.touch(address, blocks, write=True)
 
