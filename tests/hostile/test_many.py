@@ -114,16 +114,6 @@ def flood(connection, data):
             connection.send(data)
 
 
-@pytest.fixture
-def many_descriptors():
-    """This process may open as many as it can be given."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if Shares.of(hard).regions * 3 // 4 < 2 * (REGIONS + 1):
-        pytest.skip(f"{hard} open files are too few for {REGIONS} regions")
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def map_one(connection):
     """A region of a page, of which the descriptors are closed again."""
     request = client_pb2.MemoryRequest(map=client_pb2.MapRegionRequest(length=PAGE))
@@ -134,7 +124,10 @@ def map_one(connection):
     assert (client_pb2.MemoryReply.FromString(data).region.page_count, len(taken)) == (1, 2)
 
 
-def test_two_thousand_regions(daemon, many_descriptors):
+def test_two_thousand_regions(daemon):
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if Shares.of(limit).regions * 3 // 4 < 2 * (REGIONS + 1):
+        pytest.skip(f"{limit} open files are too few for {REGIONS} regions")
     with at_most_grown(daemon, GROWTH["regions"]), ExitStack() as opened:
         sessions = [opened.enter_context(Plain(daemon, f"many{number}")) for number in range(2)]
         for session, count in zip(sessions, (OF_A_SESSION, REGIONS - OF_A_SESSION), strict=True):
