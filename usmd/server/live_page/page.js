@@ -549,10 +549,11 @@ async function read() {
     const answer = await fetch("reading.json", { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
     if (!answer.ok) throw new Error(answer.status === 503 ? "too many viewers" : `status ${answer.status}`);
     const reading = await answer.json();
+    if (stopped) return; // it was under way when the button was pressed
     failures = 0;
     lastAt = Date.now();
     take(reading);
-    if (!stopped) say("live", "live");
+    say("live", "live");
   } catch (error) {
     wait = RETRIES[Math.min(failures, RETRIES.length - 1)];
     failures += 1;
