@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -84,6 +85,8 @@ class FaultReader:
                 client.refuse(faults)
             elif faults:
                 self._sampling.faults(session.process_id, faults)
+                if self._process.memory_min:
+                    os.sched_yield()  # its thread, now woken, may wait for this CPU
                 if most > 1:
                     linger_until = self._wakeup.faulted(self._pid, client.last_thread, len(faults))
             now = self._now()

@@ -21,6 +21,7 @@ from usmd.errors import SessionKilled
 from usmd.mechanism import uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
+from usmd.server import time_slice
 from usmd.server.allowance import Allowance
 from usmd.server.engine import Engine
 from usmd.server.fault_wakeup import Sleep
@@ -96,6 +97,7 @@ class MemorySocket:
 
     def serve(self, path: Path, mode: int) -> None:
         """Listen on `path`, with this file mode from the start."""
+        time_slice.ask()
         self._listener = Listener(bound(path, mode, socket.SOCK_SEQPACKET), self._accepted, _refused)
 
     def _accepted(self, peer: socket.socket) -> None:

@@ -132,6 +132,21 @@ def test_clients_with_a_guarantee_are_served_between_the_faults_of_another_one()
     in_loop(test)
 
 
+@pytest.mark.parametrize(("memory_min", "ways"), [(0, []), (1, ["gave way"])])
+def test_a_thread_of_a_client_with_a_guarantee_need_not_wait_for_the_cpu_of_the_loop(monkeypatch, memory_min, ways):
+    found = []
+    monkeypatch.setattr(os, "sched_yield", lambda: found.append("gave way"))
+
+    async def test():
+        world = World(lambda: [FAULT])
+        world.process.memory_min = memory_min
+        world.reader.serve_once()
+        world.close()
+
+    in_loop(test)
+    assert found == ways
+
+
 def test_served_between_those_of_another_client_faults_are_served_once_and_nobody_between_them():
     async def test():
         world = World(lambda: [FAULT])
