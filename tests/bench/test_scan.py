@@ -18,7 +18,7 @@ ORDERS = ["first_touch", "fill", "sum", "backward", "strided", "interleaved", "z
 @pytest.fixture
 def tiny(monkeypatch):
     kernel_swap.is_used()
-    for name, value in {"MEMORY": MIB, "DATA": 2 * MIB, "SWAP": 4 * MIB, "FRESH": MIB // 2}.items():
+    for name, value in {"MEMORY": 2 * MIB, "DATA": 4 * MIB, "SWAP": 8 * MIB, "FRESH": MIB}.items():
         monkeypatch.setattr(scan, name, value)
     monkeypatch.setattr(scan, "ZIPF", 200)
     monkeypatch.setattr(scan, "PASSES", 1)
