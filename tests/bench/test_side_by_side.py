@@ -19,8 +19,8 @@ MIB = 1 << 20
 @pytest.fixture
 def tiny(monkeypatch):
     kernel_swap.is_used()
-    monkeypatch.setattr(side_by_side, "DATA", 4 * MIB)
-    monkeypatch.setattr(side_by_side, "SWAP", 6 * MIB)
+    monkeypatch.setattr(side_by_side, "DATA", 16 * MIB)
+    monkeypatch.setattr(side_by_side, "SWAP", 24 * MIB)
     monkeypatch.setattr(side_by_side, "WARM", 100)
     monkeypatch.setattr(side_by_side, "READS", 200)
 
