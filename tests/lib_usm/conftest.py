@@ -74,6 +74,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         self.metadata = None
         self.outbox = queue.SimpleQueue()  # of the session's own stream: None to end it, a grpc.Status to break it
         self.outboxes = []  # of the other streams, the newest last; responses too
+        self.hearing = []  # those of streams that hear of the session
         self.streams = self.streams_ended = 0
         self._ids = itertools.count(1)
         self._server = grpc.server(ThreadPoolExecutor(16), options=(("grpc.so_reuseport", 0),))
@@ -250,6 +251,8 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
         # The iterator raises when the call is cancelled.
         with contextlib.suppress(grpc.RpcError):
             for request in request_iterator:
+                if request.hear_session:
+                    self.hearing.append(outbox)
                 self._enter("StreamFaults", request, context)
                 with self.changed:
                     outcomes = [(self.answers or self.serve_fault)(fault) for fault in request.faults]

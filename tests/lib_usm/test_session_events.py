@@ -45,8 +45,8 @@ def tell(daemon):
     """Sends a notice on the stream that hears of the session."""
 
     def send(seconds):
-        daemon.until(lambda: any(request.hear_session for request in daemon.requests("StreamFaults")))
-        daemon.outboxes[-1].put(notice(seconds))
+        daemon.until(lambda: daemon.hearing)
+        daemon.hearing[-1].put(notice(seconds))
 
     return send
 
@@ -172,7 +172,7 @@ def test_the_thread_ends_with_the_client_and_is_not_there_without_a_callback(dae
 
 def test_the_end_of_the_session_ends_the_thread_and_is_the_error_of_a_later_call(daemon, client, heard, poll, wire):
     client.on_draining(heard)
-    daemon.until(lambda: len(daemon.outboxes) == 1)
+    daemon.until(lambda: daemon.hearing)
     daemon.outbox.put(wire.rich_status(grpc.StatusCode.UNAVAILABLE, "DRAINING", "it is over"))
     poll(lambda: not listening())
     poll(lambda: client.ended)
@@ -183,8 +183,8 @@ def test_the_end_of_the_session_ends_the_thread_and_is_the_error_of_a_later_call
 
 def test_a_stream_that_breaks_alone_is_opened_again_for_the_next_caller(daemon, client, tell, heard, poll):
     client.on_draining(heard)
-    daemon.until(lambda: len(daemon.outboxes) == 1)
-    daemon.outboxes[-1].put(None)
+    daemon.until(lambda: daemon.hearing)
+    daemon.hearing[-1].put(None)
     poll(lambda: not listening())
     other = queue.SimpleQueue()
     client.on_draining(other.put)
@@ -206,7 +206,7 @@ def test_pressure_is_heard_by_the_callbacks_of_its_threshold_as_often_as_it_pass
     client.on_pressure(other.put, 0.25)
     daemon.until(lambda: thresholds(daemon) == [0.25, 0.5])
     for above, some in ((True, 0.375), (False, 0.125), (True, 0.25)):
-        daemon.outboxes[-1].put(passed(0.25, above, some))
+        daemon.hearing[-1].put(passed(0.25, above, some))
         pressure, thread = heard.next()
         assert (pressure, thread) == (lib_usm.Pressure(above, some, None), THREAD_NAME)
         assert other.get(timeout=SECONDS) == pressure
@@ -215,13 +215,13 @@ def test_pressure_is_heard_by_the_callbacks_of_its_threshold_as_often_as_it_pass
 
 def test_a_drain_and_pressure_are_heard_on_one_stream_and_a_new_stream_asks_again(daemon, client, tell, heard, poll):
     client.on_pressure(heard, 0.25)
-    daemon.until(lambda: len(daemon.outboxes) == 1 and thresholds(daemon))
-    daemon.outboxes[-1].put(None)
+    daemon.until(lambda: daemon.hearing and thresholds(daemon))
+    daemon.hearing[-1].put(None)
     poll(lambda: not listening())
     drains = queue.SimpleQueue()
     client.on_draining(drains.put)
     daemon.until(lambda: thresholds(daemon) == [0.25, 0.25])
-    daemon.outboxes[-1].put(passed(0.25, True, 0.5))
+    daemon.hearing[-1].put(passed(0.25, True, 0.5))
     assert heard.next()[0].above
     tell(30.0)
     assert drains.get(timeout=SECONDS) <= 30.0
@@ -232,7 +232,7 @@ def test_a_task_hears_of_pressure_in_its_loop(client, daemon):
         told = asyncio.get_running_loop().create_future()
         client.on_pressure(lambda pressure: told.set_result((pressure, threading.current_thread())), 1)
         daemon.until(lambda: thresholds(daemon))
-        daemon.outboxes[-1].put(passed(1.0, True, 1.0))
+        daemon.hearing[-1].put(passed(1.0, True, 1.0))
         return await told
 
     assert asyncio.run(main()) == (lib_usm.Pressure(True, 1.0, None), threading.main_thread())
