@@ -48,6 +48,8 @@ def take(picture: Path, folder: Path | None) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     flags = ("--memory", "16MiB", "--swap", "memory:64MiB", "--page-listen", f"127.0.0.1:{port}")
     with running(*flags) as daemon, ExitStack() as stack, Chromium() as browser:
         for name, mib, spread in CLIENTS:
