@@ -8,15 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from usmd.core.machine import Core
+    from usmd.core.page_life import PageLife
+    from usmd.core.state import State
 
 
-def disagreement(core: Core) -> str | None:
+def disagreement(state: State, life: PageLife) -> str | None:
     """What does not agree, in words; None if all does."""
-    state, frames = core.state, core.state.frames
+    frames = state.frames
     used = frames.count - frames.free
     owned = state.dying_frames + sum(process.resident for process in state.processes.values())
-    owned += sum(1 for filling in core.life.filling.values() if filling.region is None)
+    owned += sum(1 for filling in life.filling.values() if filling.region is None)
     if used != owned:
         return f"{used} frames are in use, and {owned} belong to a session, to a region that is gone or to a read"
     for device in state.swap.devices:

@@ -175,7 +175,7 @@ def _copied(region: Region) -> _Region:
 
 def violations(core: Core) -> list[str]:
     """The violations in words; empty if all invariants hold. Looks at every frame, page and slot."""
-    return [step for step in (disagreement(core), *check(Snapshot(core))) if step is not None]
+    return [step for step in (disagreement(core.state, core.life), *check(Snapshot(core))) if step is not None]
 
 
 def check(copy: Snapshot) -> Iterator[Step]:

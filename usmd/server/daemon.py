@@ -265,13 +265,14 @@ class Daemon:
             self._memory_socket.kill_process_of(client)
 
     async def _tick(self, notifier: Notifier, loop_watch: LoopWatch) -> None:
+        core = self.engine.core
         while True:
             due = self.engine.now() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
             loop_watch.beat()
             now = self.engine.now()
             self.metrics.lag.add(max(now - due, 0.0))
-            notifier.alive(now, lambda: disagreement(self.engine.core) if loop_watch.watches else _UNWATCHED)
+            notifier.alive(now, lambda: disagreement(core.state, core.life) if loop_watch.watches else _UNWATCHED)
             self.engine.tick()
             self._pressure.tick(self.engine.now())
             self._connections.tick()
