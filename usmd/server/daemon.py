@@ -48,7 +48,7 @@ from usmd.server.engine import Engine
 from usmd.server.event_log import EventLog
 from usmd.server.excess import Sessions as Holders
 from usmd.server.facts import Facts
-from usmd.server.grpc_server import SERVER_OPTIONS, bind
+from usmd.server.grpc_server import SERVER_OPTIONS, bind, start
 from usmd.server.identity import Identities
 from usmd.server.lock import SocketLock
 from usmd.server.loop_watch import LoopWatch
@@ -257,7 +257,7 @@ class Daemon:
         await facts.serving()
         self._facts.append(facts)
         bind(server, path, mode)
-        await server.start()
+        await start(server)
         return server
 
     def _end_client(self, client: ClientMemory) -> None:

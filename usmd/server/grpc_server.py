@@ -1,10 +1,14 @@
-"""Options of gRPC's servers, and how they are bound to Unix sockets."""
+"""Options of gRPC's servers, how they are bound to Unix sockets, and how they are started."""
 
 from __future__ import annotations
 
+import asyncio
+import codecs
 import os
+import types
+import weakref
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import grpc.aio
@@ -39,3 +43,35 @@ def bind(server: grpc.aio.Server, path: Path, mode: int) -> None:
         raise ConfigError(f"socket {path} cannot be bound ({error}); choose another path") from error
     finally:
         os.umask(before)
+
+
+_takes_calls_in: Final[weakref.WeakSet[asyncio.Task[Any]]] = weakref.WeakSet()
+"""gRPC's own tasks that take calls in."""
+
+
+async def start(server: grpc.aio.Server) -> None:
+    """Start a server, which no call can end.
+
+    gRPC reads the name of a method as UTF-8 in the task that takes calls in. An error there ends the server with all
+    its calls, so one call of a stranger would end all sessions. For that task such bytes are U+FFFD, and the method is
+    one that does not exist. For all else in the process, Python's strict reading stays what it is.
+    """
+    before = asyncio.all_tasks()
+    await server.start()
+    began = asyncio.all_tasks() - before
+    _takes_calls_in.update(task for task in began if not isinstance(task.get_coro(), types.CoroutineType))
+    codecs.register_error("strict", _strict)
+
+
+def _strict(error: UnicodeError) -> tuple[str, int]:
+    """Python's error handler `strict`, but for gRPC's tasks that take calls in."""
+    if isinstance(error, UnicodeDecodeError) and _within_grpc():
+        return "\N{REPLACEMENT CHARACTER}", error.end
+    raise error
+
+
+def _within_grpc() -> bool:
+    try:
+        return asyncio.current_task() in _takes_calls_in
+    except RuntimeError:  # there is no loop in this thread
+        return False
