@@ -190,10 +190,9 @@ RUNS = st.lists(
 )  # fmt: skip
 
 
-@given(RUNS)
-@examples(30)
-def test_whatever_the_order_the_bytes_are_what_was_stored(runs):
-    shell = Shell(make_core(frames=24, low=2, high=8, devices=(("swap0", 4 * PAGES),)))
+def check_bytes(runs, frames):
+    """Read and write in runs of (first page, length, step, write), and compare what is read with what was stored."""
+    shell = Shell(make_core(frames=frames, low=2, high=8, devices=(("swap0", 4 * PAGES),)))
     process = shell.attach(alloc="async_aware(regular=readahead(pages=16))", evict="lru")
     region = shell.map(process, PAGES)
     stored = {}
@@ -208,6 +207,12 @@ def test_whatever_the_order_the_bytes_are_what_was_stored(runs):
                 assert shell.get(process, region, page) == stored.get(page, bytes(PAGE))
     for page in range(PAGES):
         assert shell.get(process, region, page) == stored.get(page, bytes(PAGE))
+
+
+@given(RUNS)
+@examples(30)
+def test_whatever_the_order_the_bytes_are_what_was_stored(runs):
+    check_bytes(runs, frames=24)
 
 
 def replayed(alloc, order):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from tests.support.shell import PAGE, Shell, make_core
-from tests.usmd.policies.alloc.test_readahead import PAGES, Scan, counts
+from tests.usmd.policies.alloc.test_readahead import PAGES, Scan, check_bytes, counts
 from usmd.core.policy import Allocation
 
 
@@ -75,21 +75,7 @@ RUNS = st.lists(
 @given(RUNS)
 @examples(20)
 def test_whatever_the_strides_the_bytes_are_what_was_stored(runs):
-    shell = Shell(make_core(frames=40, low=2, high=8, devices=(("swap0", 4 * PAGES),)))
-    process = shell.attach(alloc="async_aware(regular=readahead(pages=16))", evict="lru")
-    region = shell.map(process, PAGES)
-    stored = {}
-    for number, (start, length, step, write) in enumerate(runs):
-        for page in range(start, start + step * length, step):
-            if not 0 <= page < PAGES:
-                break
-            if write:
-                stored[page] = bytes([number + 1]) * PAGE
-                shell.put(process, region, page, stored[page])
-            else:
-                assert shell.get(process, region, page) == stored.get(page, bytes(PAGE))
-    for page in range(PAGES):
-        assert shell.get(process, region, page) == stored.get(page, bytes(PAGE))
+    check_bytes(runs, frames=40)
 
 
 def test_a_strided_pass_over_swapped_pages_has_few_faults():
