@@ -180,9 +180,12 @@ class SwapMap:
         """Number of the device that has this name or number; raises InvalidHint."""
         number = self.number_of(name)
         if number is None:
-            allowed = ", ".join(f"{each.number} ({each.name})" for each in self.devices if each.status != GONE)
-            raise InvalidHint(f"swap device {name!r} does not exist; allowed are {allowed or 'none'}")
+            raise InvalidHint(f"swap device {name!r} does not exist; allowed are {self.in_words()}")
         return number
+
+    def in_words(self) -> str:
+        """The devices that there are, for an error message."""
+        return ", ".join(f"{each.number} ({each.name})" for each in self.devices if each.status != GONE) or "none"
 
     def number_of(self, name: str) -> int | None:
         """Number of the device that has this name or number, or None."""

@@ -123,8 +123,7 @@ class SwapDevices:
         swap = self._engine.core.state.swap
         number = swap.number_of(text)
         if number is None:
-            known = ", ".join(f"{each.number} ({each.name})" for each in swap.devices if each.status != GONE)
-            raise NotFound(f"no swap device {text!r}; there are {known or 'none'}")
+            raise NotFound(f"no swap device {text!r}; there are {swap.in_words()}")
         return number
 
     # Additions
