@@ -279,10 +279,8 @@ def _load(kind: str, name: str) -> type[Policy]:
             module = importlib.import_module(place)
         found: object = getattr(module, attribute, None)
         problem = _problem(kind, module, attribute, found)
-    except EndsRun:
-        raise
     except BaseException as error:  # the import of a module may raise anything
-        if isinstance(error, KeyboardInterrupt) and target.startswith(_OWN):
+        if isinstance(error, EndsRun) or (isinstance(error, KeyboardInterrupt) and target.startswith(_OWN)):
             raise  # Ctrl-C: no module of usmd raises that
         raise InvalidArgument(f"{title} cannot be loaded: {_told(error)}") from error
     if problem:

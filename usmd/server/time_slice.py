@@ -18,8 +18,8 @@ from usmd.syscalls import syscall
 
 SECONDS: Final = 0.0001
 """The kernel allows 0.1 to 100 ms."""
-_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
-_GETATTR: Final = {"x86_64": 315, "aarch64": 275}
+_CALLS: Final = {"x86_64": (314, 315), "aarch64": (274, 275)}
+"""Numbers of sched_setattr and sched_getattr."""
 _ATTRIBUTES: Final = struct.Struct("=IIQiIQQQ")
 """size, policy, flags, nice, priority, runtime, deadline, period."""
 
@@ -29,17 +29,15 @@ def ask(seconds: float = SECONDS) -> float | None:
 
     A thread with a real-time policy, which somebody gave it, stays as it is.
     """
-    if os.sched_getscheduler(0) not in (os.SCHED_OTHER, os.SCHED_BATCH):
+    policy, calls = os.sched_getscheduler(0), _CALLS.get(platform.machine())
+    if policy not in (os.SCHED_OTHER, os.SCHED_BATCH) or calls is None:
         return None
-    machine = platform.machine()
-    if machine not in _SETATTR:
-        return None
-    nice, policy = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
     wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, round(seconds * 1e9), 0, 0)
     attributes = ctypes.create_string_buffer(wanted, len(wanted))
     try:
-        syscall(_SETATTR[machine], 0, ctypes.addressof(attributes), 0)
-        syscall(_GETATTR[machine], 0, ctypes.addressof(attributes), _ATTRIBUTES.size, 0)
+        syscall(calls[0], 0, ctypes.addressof(attributes), 0)
+        syscall(calls[1], 0, ctypes.addressof(attributes), _ATTRIBUTES.size, 0)
     except OSError:  # refused by a filter of system calls: the slices stay as they are
         return None
     runtime: int = _ATTRIBUTES.unpack(attributes.raw)[5]

@@ -120,11 +120,10 @@ class Readahead(AllocPolicy):
     """A fault behind the pages that the one before it brought in brings in twice as many; any other fault, one.
 
     The third fault in a row on neighbouring pages, or on pages that are equally far apart, opens a window, upwards or
-    downwards, which grows to `pages`.
-    ACCESS=SEQUENTIAL opens it at the first fault, upwards; with ACCESS=RANDOM there is none. `hinted` is the alloc
-    policy of the pages that have the hint FHP=<size>. With FHP=AUTO, or without a hint if `auto`, a fault brings in the
-    aligned block around it while frames are ample. Blocks grow from fault to fault up to 2 MiB. They shrink as frames
-    become fewer, and if of what came along more is evicted unused than is used.
+    downwards, which grows to `pages`. ACCESS=SEQUENTIAL opens it at the first fault, upwards; with ACCESS=RANDOM there
+    is none. `hinted` is the alloc policy of the pages that have the hint FHP=<size>. With FHP=AUTO, or without a hint
+    if `auto`, a fault brings in the aligned block around it while frames are ample. Blocks grow from fault to fault up
+    to 2 MiB. They shrink as frames become fewer, and if of what came along more is evicted unused than is used.
     """
 
     builds_on = ("hinted",)
