@@ -228,3 +228,15 @@ def test_it_has_neither_addresses_nor_bytes_of_applications(run):
         assert "address" not in text
 
     run(test)
+
+
+def test_the_limits_of_a_process_are_its_own_and_not_what_its_user_has_granted_it(run):
+    async def test(setup):
+        submit = setup.bench.engine.submit
+        submit(events.SetUserLimits(7, memory_max=64, memory_min=2))
+        submit(events.Attach("bounded", "first_fit", "fifo", "refuse", uid=7, memory_max=50, memory_min=1))
+        submit(events.Attach("free", "first_fit", "fifo", "refuse", uid=7))
+        found = {each["name"]: (each["memory_min"], each["memory_max"]) for each in (await setup.read())["processes"]}
+        assert (found["bounded"], found["free"]) == ((1, 50), (0, None))
+
+    run(test)
