@@ -5,13 +5,13 @@ The times are CPU time, with the daemon's default policies, and include what fol
 
 from __future__ import annotations
 
-import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from bench import as_program
+from bench.orders import in_no_order
 from usmd.core import commands, events
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import parse_hint
@@ -24,7 +24,6 @@ ROUNDS: Final = 7
 EVENTS: Final = 20000
 HINTS: Final = 10_000
 ALLOC: Final = "async_aware"
-SEED: Final = 20
 EVICT: Final = "hint_aware"
 
 
@@ -47,11 +46,6 @@ def make_core(frames: int, overcommit: int = 8) -> tuple[Core, int, int]:
     process = answer(core, events.Attach("bench", ALLOC, EVICT, "refuse"), commands.Attached).process_id
     region = answer(core, events.Map(process, frames * overcommit * 4096, ""), commands.Mapped).region_id
     return core, process, region
-
-
-def scattered(count: int) -> list[int]:
-    """The pages up to `count` in an order in which no policy reads ahead."""
-    return random.Random(SEED).sample(range(count), count)
 
 
 _T = TypeVar("_T")
@@ -90,14 +84,14 @@ def fault(process: int, region: int, page: int, count: int = 1) -> events.Faults
 def minor_faults() -> float:
     """Microseconds of a minor fault on an untouched page, with free frames."""
     core, process, region = make_core(FRAMES)
-    todo = [fault(process, region, page) for page in scattered(EVENTS)]
+    todo = [fault(process, region, page) for page in in_no_order(EVENTS).tolist()]
     return per_event(core, todo, EVENTS)
 
 
 def batched_faults() -> float:
     """Microseconds per minor fault in a batch of 64."""
     core, process, region = make_core(FRAMES)
-    pages = scattered(EVENTS)
+    pages = in_no_order(EVENTS).tolist()
     todo = [
         events.Faults(process, [events.FaultRequest(1, region, page, 1, False) for page in pages[first : first + 64]])
         for first in range(0, EVENTS, 64)
@@ -111,7 +105,7 @@ def resident_accesses() -> float:
     pages = EVENTS // 4
     for page in range(pages):
         core.handle(fault(process, region, page), 0.0)
-    order = [page % pages for page in scattered(EVENTS)]
+    order = [page % pages for page in in_no_order(EVENTS).tolist()]
     todo = [events.Access(process, region, page, 1, number % 2 == 0) for number, page in enumerate(order)]
     return per_event(core, todo, EVENTS)
 
@@ -125,7 +119,7 @@ def evicting_faults() -> float:
         settle(core, core.handle(fault(process, region, page), 0.0))
         settle(core, core.handle(events.Access(process, region, page, 1, True), 0.0))
 
-    order = [page % pages for page in scattered(EVENTS // 2)]
+    order = [page % pages for page in in_no_order(EVENTS // 2).tolist()]
     start = time.process_time()
     for page in order:
         settle(core, core.handle(fault(process, region, page), 0.0))

@@ -7,8 +7,6 @@ sides alternate. Then bench.real_swap measures eviction and swap-in of real page
 
 from __future__ import annotations
 
-import functools
-import itertools
 import mmap
 import os
 from collections.abc import Iterator
@@ -27,13 +25,13 @@ from bench.native import (
     Latency,
     Nanoseconds,
     NoCompilerError,
-    Numbers,
     Touch,
     address_of,
     compiled,
     on_cpus,
     present,
 )
+from bench.orders import in_no_order
 from tools.own_daemon import running
 from usmd.ctl.address import admin_socket
 from usmd.ctl.connect import Admin
@@ -71,17 +69,6 @@ PLACEMENTS: Final = (
     Placement("spin:50", 50, "other CPU"),
     Placement("follow", 0, "same CPU"),
 )
-
-
-@functools.cache
-def in_no_order(count: int) -> Numbers:
-    """The numbers up to `count` in an order in which no three are equally far apart, which readahead would follow."""
-    seeds = itertools.count()
-    while True:
-        found = np.random.default_rng(next(seeds)).permutation(count)
-        in_a_row, by_turns = np.diff(found, 2), found[4:] - 2 * found[2:-2] + found[:-4]
-        if np.all(in_a_row) and np.all(by_turns):
-            return found.astype(np.uint32)
 
 
 class Setting(NamedTuple):

@@ -8,7 +8,6 @@ same requests, and its server parses them and sends prepared outcomes.
 from __future__ import annotations
 
 import queue
-import random
 import statistics
 import sys
 import time
@@ -19,12 +18,12 @@ import grpc
 
 import lib_usm
 from bench import as_program
+from bench.orders import in_no_order
 from tools.own_daemon import running, started
 from usm_wire.pb.usm.v1 import client_pb2, client_pb2_grpc
 from usmd.mechanism import uffd
 
 MEMORY: Final = "256MiB"
-SEED: Final = 20
 PAGES: Final = 49152
 ROUNDS: Final = 8
 TRIPS: Final = {1: 400, 64: 80}
@@ -105,7 +104,7 @@ def report(client: lib_usm.Client, echo: Echo, batch: int, trips: int) -> None:
     for _ in range(ROUNDS):
         region = client.mmap(PAGES * client.page_size)
         # In no order, or most pages would come without a fault.
-        fresh = iter(random.Random(SEED).sample(range(PAGES), PAGES))
+        fresh = iter(in_no_order(PAGES).tolist())
 
         def trip(count: int, region: lib_usm.Region = region, fresh: Iterator[int] = fresh) -> None:
             answers = client.fault_many([(region, next(fresh), 1) for _ in range(count)])

@@ -92,11 +92,3 @@ def test_without_a_compiler_it_says_so(monkeypatch, capsys):
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     real_faults.main()
     assert "skipped: no gcc or cc on PATH" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("count", [30, 1000])
-def test_no_three_touches_of_the_order_are_equally_far_apart(count):
-    order = [int(page) for page in real_faults.in_no_order(count)]
-    assert sorted(order) == list(range(count))
-    for turn in (1, 2):
-        assert all(c - b != b - a for a, b, c in zip(order, order[turn:], order[2 * turn :], strict=False))
