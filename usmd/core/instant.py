@@ -6,7 +6,7 @@ begins, and a page from swap is present at once. Touches come in runs. A page co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import cast
 
@@ -146,13 +146,21 @@ class InstantCore(Core):
         process = region.process
         plain = not (event.times or region.hints.ranges or process.unevictable or process.pinned)
         plain = plain and process.touches is None
-        if plain and self.state.future is None and process.policies.single_page and self._high == 0:
-            misses = self._plain_touches(region, event.pages, event.writes)
+        if plain and process.policies.single_page and self._high == 0:
+            pages = event.pages if self.state.future is None else self._numbered(event)
+            misses = self._plain_touches(region, pages, event.writes)
         else:
             misses = self._any_touches(region, event)
         process.counters.accesses += len(event.pages) - misses
 
-    def _plain_touches(self, region: Region, pages: Sequence[int], writes: bytes) -> int:
+    def _numbered(self, event: Touches) -> Iterator[int]:
+        """The pages of a run; at each the state has the number of its touch, from which policies look ahead."""
+        state = self.state
+        for number, page in enumerate(event.pages, event.first):
+            state.touch = number
+            yield page
+
+    def _plain_touches(self, region: Region, pages: Iterable[int], writes: bytes) -> int:
         """Handle touches without times, hints or pages beside the missed one; returns how many pages were missed."""
         process, chunks = region.process, region.table.chunks
         policies, forced, frames = process.policies, self.state.forced_victims, self._frames
