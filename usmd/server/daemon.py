@@ -10,14 +10,11 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Final
 
-import grpc.aio
 import uvloop
-from google.protobuf.descriptor import ServiceDescriptor
 
 from usm_wire.pb.usm.v1 import admin_pb2, client_pb2
 from usm_wire.places import IDENTITY_SUFFIX, MEMORY_SUFFIX
@@ -36,7 +33,7 @@ from usmd.runtime_paths import CALLS_SUFFIX
 from usmd.server.admin_service import AdminService
 from usmd.server.admission import Admission
 from usmd.server.audit import audited
-from usmd.server.client_service import REQUEST_LIMITS, ClientService
+from usmd.server.client_service import ClientService
 from usmd.server.collector import collect_rarely
 from usmd.server.connections import Connections
 from usmd.server.core_settings import core_settings
@@ -47,8 +44,7 @@ from usmd.server.endpoints import Endpoints
 from usmd.server.engine import Engine
 from usmd.server.event_log import EventLog
 from usmd.server.excess import Sessions as Holders
-from usmd.server.facts import Facts
-from usmd.server.grpc_server import SERVER_OPTIONS, bind, start
+from usmd.server.grpc_endpoint import GrpcEndpoint
 from usmd.server.identity import Identities
 from usmd.server.lock import SocketLock
 from usmd.server.loop_watch import LoopWatch
@@ -62,7 +58,6 @@ from usmd.server.policy_check import check_policies
 from usmd.server.policy_watch import PolicyWatch
 from usmd.server.pressure_watch import PressureWatch
 from usmd.server.reload import Parts, Reload, Reloaded
-from usmd.server.rpc import Read, service_handler
 from usmd.server.sampling_cost import SamplingCost
 from usmd.server.session_calls import SessionCalls
 from usmd.server.sessions import Sessions
@@ -156,7 +151,7 @@ class Daemon:
         )  # fmt: skip
         self._ending.given = self._notice_given
         self._admission = Admission(lambda token: self.sessions.find(token).reads, self._identities.turns)
-        self._facts: list[Facts] = []
+        self._served: list[GrpcEndpoint] = []
         self.metrics = Metrics(
             self.engine,
             processes=config.metrics.processes,
@@ -199,15 +194,17 @@ class Daemon:
             swap_devices=self._swap_devices,
             state_dir=server.state_dir,
         )
-        client_server = await self._serve(
-            self._locks[0].place(), server.socket_mode, client_pb2.DESCRIPTOR.services_by_name["ClientService"],
+        clients = GrpcEndpoint(
+            client_pb2.DESCRIPTOR.services_by_name["ClientService"],
             ClientService(self.engine, self.sessions, self._calls, self._connections.admit),
+            self._admission,
             {"": self._admission.read, "Attach": self._admission.read_stranger},
-        )  # fmt: skip
-        calls = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
-        admin_server = await self._serve(
-            self._locks[1].place(CALLS_SUFFIX), 0o600, calls, audited(calls, admin, self._operators.caller)
         )
+        calls = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+        operators = GrpcEndpoint(calls, audited(calls, admin, self._operators.caller), self._admission)
+        self._served += (clients, operators)
+        await clients.serve(self._locks[0].place(), server.socket_mode)
+        await operators.serve(self._locks[1].place(CALLS_SUFFIX), 0o600)
         self._operators.serve(self._locks[1].place(), server.admin_socket_mode)
         self._identities.serve(self._locks[0].place(IDENTITY_SUFFIX), server.socket_mode)
         if self._memory_socket is not None:
@@ -236,29 +233,12 @@ class Daemon:
         with loop_watch:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         notifier.notify("STOPPING=1")
-        await self._drain(client_server, admin_server)
+        await self._drain(clients, operators)
         if ticker.done():
             ticker.result()  # only a defect ends the ticker: raise that
         ticker.cancel()
         notifier.finish()
         return 0
-
-    async def _serve(
-        self,
-        path: Path,
-        mode: int,
-        descriptor: ServiceDescriptor,
-        servicer: object,
-        reads: Mapping[str, Read] | None = None,
-    ) -> grpc.aio.Server:
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        facts = Facts(descriptor, self._admission)
-        server.add_generic_rpc_handlers((service_handler(descriptor, servicer, REQUEST_LIMITS, reads), *facts.handlers))
-        await facts.serving()
-        self._facts.append(facts)
-        bind(server, path, mode)
-        await start(server)
-        return server
 
     def _end_client(self, client: ClientMemory) -> None:
         if self._memory_socket is not None:
@@ -327,36 +307,26 @@ class Daemon:
             task.add_done_callback(self._tasks.discard)
 
     async def _report_stopping(self) -> None:
-        for facts in self._facts:
-            await facts.stopping()
+        for endpoint in self._served:
+            await endpoint.stopping()
 
-    async def _drain(self, client_server: grpc.aio.Server, admin_server: grpc.aio.Server) -> None:
+    async def _drain(self, clients: GrpcEndpoint, operators: GrpcEndpoint) -> None:
         log.event("draining", sessions=len(self.sessions), grace_seconds=self._ending.grace)
         await self._report_stopping()
         self.sessions.draining = True
         self.sessions.end_all("usmd is draining")
         await self.sessions.finish()
         self.watch.end()
-        await self._stop_server(client_server)
+        await clients.stop(self._ending.grace, self._ending.hurry)
         await self._connections.close()
         self._identities.close()
         if self._memory_socket is not None:
             self._memory_socket.close()
-        await self._stop_server(admin_server)
+        await operators.stop(self._ending.grace, self._ending.hurry)
         await self._operators.close()
         await self._endpoints.close()
         await self.engine.close()
         log.event("stopped")
-
-    async def _stop_server(self, server: grpc.aio.Server) -> None:
-        """Stop a server when its calls have ended, the grace is over, or a second signal came."""
-        stopping = asyncio.ensure_future(server.stop(self._ending.grace))
-        hurry = asyncio.ensure_future(self._ending.hurry.wait())
-        await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
-        if not stopping.done():
-            await server.stop(0)
-        await stopping
 
 
 def serve(config: Config, signals: Signals, source: Source) -> int:

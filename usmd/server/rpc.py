@@ -22,6 +22,7 @@ from usm_wire.conventions import ERROR_DOMAIN
 from usmd import log
 from usmd.errors import InvalidArgument, UsmdError
 from usmd.server.admission import Context
+from usmd.server.running_calls import RunningCalls
 
 MAX_MESSAGE_BYTES: Final = 1000
 """Bytes of an error's text, which may quote what the client sent. It is in the trailers twice, once with up to three
@@ -125,11 +126,12 @@ def service_handler(
     servicer: object,
     limits: Mapping[str, int] | None = None,
     reads: Mapping[str, Read] | None = None,
+    running: RunningCalls | None = None,
 ) -> grpc.GenericRpcHandler:
     """Handlers for all methods of a service, found on `servicer` by the method's name.
 
     `limits`: bytes of a request message by method, if not MAX_REQUEST_BYTES. `reads`: by method, what reads its single
-    request, which gRPC does not read before; "" for all methods that are not named.
+    request, which gRPC does not read before; "" for all methods that are not named. `running` is told of each call.
 
     A method is a coroutine. It gets (request, context) and returns its response. A stream of requests it reads by
     `context.read()`, and gets (context) alone; a stream of responses it writes by `context.write()`.
@@ -142,8 +144,10 @@ def service_handler(
             message_factory.GetMessageClass(method.input_type).FromString, method.input_type.name, limit
         )
         read = None if reads is None else reads.get(method.name) or reads[""]
+        work = work if read is None or method.client_streaming else _reading(read, work)
+        call = _guarded(method, work, running)
         if method.client_streaming:
-            handlers[method.name] = grpc.stream_stream_rpc_method_handler(_guarded(method, work), parse, _serialize)
+            handlers[method.name] = grpc.stream_stream_rpc_method_handler(call, parse, _serialize)
         elif read is not None:
             # Declared as a stream of requests, the same on the wire: else gRPC would take in the message at once.
             handler = (
@@ -151,11 +155,11 @@ def service_handler(
                 if method.server_streaming
                 else grpc.stream_unary_rpc_method_handler
             )
-            handlers[method.name] = handler(_guarded(method, _reading(read, work)), parse, _serialize)
+            handlers[method.name] = handler(call, parse, _serialize)
         elif method.server_streaming:
-            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_guarded(method, work), parse, _serialize)
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(call, parse, _serialize)
         else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_guarded(method, work), parse, _serialize)
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(call, parse, _serialize)
     return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
 
 
@@ -174,10 +178,14 @@ def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _guarded(method: MethodDescriptor, work: Callable[..., Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
+def _guarded(
+    method: MethodDescriptor, work: Callable[..., Awaitable[Any]], running: RunningCalls | None
+) -> Callable[[Any, Context], Awaitable[Any]]:
     """The method; a UsmdError becomes the call's status, any other error INTERNAL with its details in the log alone."""
 
     async def call(request: object, context: Context) -> object:
+        if running is not None:
+            running.began(context)
         try:
             if method.client_streaming:
                 return await work(context)
