@@ -198,10 +198,11 @@ class Daemon:
             client_pb2.DESCRIPTOR.services_by_name["ClientService"],
             ClientService(self.engine, self.sessions, self._calls, self._connections.admit),
             self._admission,
+            self.engine.now,
             {"": self._admission.read, "Attach": self._admission.read_stranger},
         )
         calls = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
-        operators = GrpcEndpoint(calls, audited(calls, admin, self._operators.caller), self._admission)
+        operators = GrpcEndpoint(calls, audited(calls, admin, self._operators.caller), self._admission, self.engine.now)
         self._served += (clients, operators)
         await clients.serve(self._locks[0].place(), server.socket_mode)
         await operators.serve(self._locks[1].place(CALLS_SUFFIX), 0o600)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,15 +19,17 @@ from usmd.server.running_calls import RunningCalls
 
 
 class GrpcEndpoint:
-    """Serves a service from `serve` until `stop`. `reads`: as for `service_handler`."""
+    """Serves a service from `serve` until `stop`. `clock`: seconds. `reads`: as for `service_handler`."""
 
     def __init__(
         self,
         descriptor: ServiceDescriptor,
         servicer: object,
         admission: Admission,
+        clock: Callable[[], float],
         reads: Mapping[str, Read] | None = None,
     ) -> None:
+        self._clock = clock
         self._facts = Facts(descriptor, admission)
         self._calls = RunningCalls()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
@@ -58,8 +60,7 @@ class GrpcEndpoint:
         await stopping
 
     async def _stop(self, grace: float) -> None:
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + grace
+        ends = self._clock() + grace
         with suppress(TimeoutError):
             await asyncio.wait_for(self._calls.answered(), grace)
-        await self._server.stop(max(ends - loop.time(), 0.0))
+        await self._server.stop(max(ends - self._clock(), 0.0))

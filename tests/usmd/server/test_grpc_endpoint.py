@@ -52,7 +52,8 @@ def in_the_end(tmp_path):
         async def main():
             operators = Operators()
             admission = Admission(lambda token: Turns(1, 1.0, 1.0), lambda ticket: None)
-            endpoint = GrpcEndpoint(admin_pb2.DESCRIPTOR.services_by_name["AdminService"], operators, admission)
+            service = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+            endpoint = GrpcEndpoint(service, operators, admission, asyncio.get_running_loop().time)
             await endpoint.serve(tmp_path / "s", 0o600)
             hurry = asyncio.Event()
             with socket.socket(socket.AF_UNIX) as peer:
