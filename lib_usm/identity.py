@@ -12,7 +12,7 @@ import struct
 from lib_usm.address import SocketAddress
 from lib_usm.errors import DaemonUnavailable, LimitExceeded
 from lib_usm.reach import unreachable
-from usm_wire.conventions import TICKET_REFUSAL
+from usm_wire.conventions import REFUSAL
 
 _TIMEOUT_SECONDS = 5.0
 _MAX_TICKET_BYTES = 512
@@ -84,6 +84,6 @@ def _read_ticket(connection: socket.socket) -> str:
             raise ConnectionAbortedError("closed before the ticket was complete")
         line += piece
     text = line[:-1].decode("ascii")
-    if text.startswith(TICKET_REFUSAL):
-        raise LimitExceeded(text.removeprefix(TICKET_REFUSAL))
+    if text.startswith(REFUSAL):
+        raise LimitExceeded(text.removeprefix(REFUSAL))
     return text

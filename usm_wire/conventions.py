@@ -14,8 +14,8 @@ ERROR_DOMAIN: Final = "usmd"
 """Domain of the ErrorInfo that every failed call carries; its reason is a FailureReason without REASON_PREFIX."""
 REASON_PREFIX: Final = "FAILURE_REASON_"
 """Prefix of the names of FailureReason."""
-TICKET_REFUSAL: Final = "!"
-"""First character of the identity socket's line if it refuses a ticket; the reason follows."""
+REFUSAL: Final = "!"
+"""First character of the line with which the identity or the operators' socket refuses; the reason follows."""
 MAX_PRESSURE_THRESHOLDS: Final = 16
 """Thresholds of pressure that a session may have at a time."""
 MAX_PACKET_BYTES: Final = 4096

@@ -64,7 +64,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     max_user_connections: values.Count = 128
     """Connections that one user may have to the clients' socket, and unclaimed ones to each socket beside it, beyond
-    those of its sessions. The default is far above the needs of programs that are about to attach."""
+    those of its sessions; and connections to the operators' socket. The default is far above the needs of programs that
+    are about to attach, and of operators."""
 
     attach_timeout: values.Seconds = 10.0
     """Seconds that a session may exist without a fault stream. The default is far above what a loaded machine needs to

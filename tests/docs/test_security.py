@@ -12,7 +12,17 @@ from usmd.core.placement import MAX_GUESSES
 from usmd.core.settings import CoreSettings
 from usmd.core.windows import MAX_WINDOWS
 from usmd.mechanism import client_memory, departures, off_loop
-from usmd.server import admission, allowance, connections, descriptors, excess, fault_stream, loop_watch, memory_socket
+from usmd.server import (
+    admission,
+    allowance,
+    connections,
+    descriptors,
+    excess,
+    fault_stream,
+    http_server,
+    loop_watch,
+    memory_socket,
+)
 from usmd.server.client_service import REQUEST_LIMITS
 from usmd.server.daemon import TICK_SECONDS
 from usmd.server.grpc_server import SERVER_OPTIONS
@@ -66,6 +76,8 @@ def phrases():
         f"| {of_user}, and {excess.A_SESSION} a session |",
         f"closed after {excess.GRACE_SECONDS:g} s, at once beyond {excess.MOST_IN_GRACE} of them |",
         f"| {of_user} | the reason, then closed |",
+        f"| {of_user}, and three quarters of all that operators may have | the reason, then closed |",
+        f"| {http_server.MAX_CONNECTIONS} each | the one that usmd has waited for longest is closed |",
         f"| `server.attach_timeout` ({server['attach_timeout']:g} s) |",
         f"| `memory.max_regions` ({memory['max_regions']:,}),",
         f"`memory.max_mapped` ({format_size(memory['max_mapped'])}) |",
@@ -108,15 +120,18 @@ def test_no_number_among_the_limits_is_unknown_here():
 def test_numbers_that_are_words_and_those_of_the_other_parts_are_of_the_code():
     assert connections.YOUNG_SECONDS == 0.5
     assert connections.LOOKS_A_TICK / connections.TICK_SECONDS == 50
-    shares = descriptors.Shares.of(8 * 1024 + descriptors.KEPT)
-    assert (shares.regions, shares.connections) == (4096, 1024)
-    assert shares.memory_connections == 2048 // descriptors.OF_MEMORY
-    assert (descriptors.OF_A_REGION, descriptors.OF_MEMORY) == (2, 4)
+    shares = descriptors.Shares.of(2 * 1024 + descriptors.KEPT)
+    assert (shares.regions, shares.connections) == (1024, 256)
+    assert shares.memory_connections == 512 // descriptors.OF_MEMORY
+    assert (descriptors.OF_A_REGION, descriptors.OF_MEMORY, descriptors.OF_OPERATOR) == (2, 4, 3)
+    least, most = descriptors.Shares.of(1024).operators, descriptors.Shares.of(descriptors.MOST).operators
     patience, minute = off_loop.PATIENCE_SECONDS, off_loop.MINUTE
     assert (minute, allowance.TELL_SECONDS) == (60, 10)
     latest = loop_watch.CLIENT_SECONDS + loop_watch.LOOK_SECONDS + TICK_SECONDS
     told = [
-        f"{descriptors.KEPT} (a quarter of fewer than 1,024) are kept",
+        f"{descriptors.KEPT} (a quarter of fewer than 1,024; from {16 * descriptors.KEPT:,} on a sixteenth,",
+        f"up to {descriptors.MOST_KEPT:,}) are kept",
+        f"{least} connections of {descriptors.KEPT}, {most} of {descriptors.MOST_KEPT:,}.",
         f"each may be up to {admission.MAX_MESSAGE // MIB} MiB, {MAX_STREAMS} streams a session",
         "ended after `policy.call_timeout`",
         f"pages that it takes in this way beyond {format_size(memory_socket.MAX_TAKEN * 4096)} end its session",

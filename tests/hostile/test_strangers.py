@@ -123,17 +123,19 @@ def test_connections_beyond_a_users_are_closed_and_others_are_served(daemon, suf
         serves(daemon)
 
 
-def test_operators_that_take_all_descriptors_hold_up_no_session_and_others_begin_once_they_have_left(daemon):
-    """They are trusted with more than that, and no limit is theirs. The bystander is served meanwhile."""
-    opened_before, seen = descriptors(daemon), len(daemon.events("operators_socket_refused"))
-    with few_descriptors(daemon), at_most_grown(daemon, GROWTH["connections"]), ExitStack() as opened:
+def test_an_operator_with_too_many_connections_holds_up_no_session_and_is_told_what_is_allowed(daemon):
+    """The bystander is served meanwhile."""
+    opened_before, seen = descriptors(daemon), len(daemon.events("connections_refused"))
+    with at_most_grown(daemon, GROWTH["connections"]), ExitStack() as opened:
         connections_to(opened, daemon.admin_address.removeprefix("unix:"), DESCRIPTORS, socket.SOCK_STREAM)
-        wait_until(lambda: daemon.events("operators_socket_refused")[seen:], "it is logged")
+        line = wait_until(lambda: daemon.events("connections_refused")[seen:], "it is logged")[0]
+        assert (line["socket"], line["pid"], line["uid"]) == ("admin", os.getpid(), os.getuid())
         assert daemon.admin.status().processes == 1
+        refused = daemon.run_usmctl("status")
+        assert refused.returncode == 1
+        assert f"takes no connection: user {os.getuid()} has" in refused.stderr
         opened.close()
         wait_until(lambda: descriptors(daemon) <= opened_before, "all are closed again")
-        # After a connection that could not be accepted, usmd and gRPC rest for a second.
-        wait_until(lambda: daemon.run_usmctl("status").returncode == 0, "operators are answered again")
         serves(daemon)
 
 

@@ -3,7 +3,7 @@ import string
 
 import pytest
 
-from usm_wire.conventions import OVER_BUDGET_KEY, REASON_PREFIX, TICKET_KEY, TICKET_REFUSAL, TOKEN_KEY
+from usm_wire.conventions import OVER_BUDGET_KEY, REASON_PREFIX, REFUSAL, TICKET_KEY, TOKEN_KEY
 from usm_wire.pb.usm.v1 import common_pb2
 
 
@@ -21,4 +21,4 @@ def test_every_failure_reason_has_the_prefix_and_fits_into_a_byte_of_a_residency
 
 
 def test_no_ticket_begins_as_a_refusal_does():
-    assert TICKET_REFUSAL not in string.ascii_letters + string.digits + "-_"  # what a ticket is made of
+    assert REFUSAL not in string.ascii_letters + string.digits + "-_"  # what a ticket is made of

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar, cast
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import grpc
 
+from usm_wire.conventions import REFUSAL
 from usm_wire.pb.usm.v1 import admin_pb2, admin_pb2_grpc
 from usmd.ctl import off_main
 from usmd.ctl.off_main import Messages
@@ -25,6 +26,10 @@ from usmd.errors import UsmdError
 ANSWER_SECONDS = (
     10.0  # an inspection takes milliseconds; a daemon that takes longer is stuck, and the operator must know
 )
+
+PROBE_SECONDS = 1.0
+MOST_SAID = 4096
+"""Bytes that are read of a refusal."""
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -296,6 +301,11 @@ class Admin:
                 return f"permission denied at {self.address}: run usmctl as a user whom the socket's mode admits"
             except OSError:
                 return f"no usmd at {self.address}: start it with 'usmd serve', or name it with --address"
+            probe.settimeout(PROBE_SECONDS)
+            with suppress(OSError):  # what listens there says nothing
+                said = probe.recv(MOST_SAID).decode(errors="replace")
+                if said.startswith(REFUSAL):
+                    return f"usmd at {self.address} takes no connection: {said.removeprefix(REFUSAL).strip()}"
         return f"something listens at {self.address}, but it does not answer as usmd does; name usmd with --address"
 
 

@@ -1,4 +1,4 @@
-"""Limits the connections without a session of one user to a socket, and all connections to it.
+"""Limits the connections of one user to a socket, where clients connect those without a session, and all of them.
 
 For sockets on which the daemon itself accepts; for gRPC's see `connections`. Refused connections are logged at most
 once in `TELL_SECONDS` for each user.
@@ -16,6 +16,7 @@ from usmd import log
 
 TELL_SECONDS: Final = 10.0
 """Time between two log lines for one user."""
+LIMIT_OF_FILES: Final = "usmd's limit of open files"
 
 
 Tell = Callable[[int | None, int | None, str, int], None]
@@ -47,10 +48,22 @@ class Complaints:
 class Allowance:
     """Counts the connections to one socket."""
 
-    def __init__(self, socket: str, of_user: int, in_all: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        socket: str,
+        of_user: int,
+        in_all: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        counted: str = "connections without a session",
+        allows: str = "server.max_user_connections",
+    ) -> None:
+        """`counted`: what a user may have so many of; `allows`: what says how many. Both are for people."""
         self._socket = socket
         self._of_user = of_user
         self._in_all = in_all
+        self._counted = counted
+        self._allows = allows
         self._waiting: Counter[int] = Counter()
         self._open = 0
         self._complaints = Complaints(self._tell, clock)
@@ -59,12 +72,12 @@ class Allowance:
         """Count a connection that waits for a session; or do not, and return why it is refused, for its peer."""
         if self._waiting[uid] >= self._of_user:
             why = (
-                f"user {uid} has {self._waiting[uid]} connections without a session to the {self._socket} socket; "
-                f"server.max_user_connections allows {self._of_user}"
+                f"user {uid} has {self._waiting[uid]} {self._counted} to the {self._socket} socket; "
+                f"{self._allows} allows {self._of_user}"
             )
         elif self._open >= self._in_all:
             why = (
-                f"there are {self._open} connections to the {self._socket} socket; usmd's limit of open files allows "
+                f"there are {self._open} connections to the {self._socket} socket; {LIMIT_OF_FILES} allows "
                 f"{self._in_all}"
             )
         else:

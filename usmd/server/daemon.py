@@ -160,7 +160,7 @@ class Daemon:
         )
         reading = PageReading(self.engine, lambda: self.sessions.draining, lambda: self._ending.seconds_left)
         self._endpoints = Endpoints(self.metrics, reading, locks[1].place)
-        self._operators = Operators(locks[1].place(CALLS_SUFFIX))
+        self._operators = Operators(locks[1].place(CALLS_SUFFIX), server.max_user_connections, shares.operators)
         self._defaults = {kind: getattr(config.policy, kind) for kind in registry.TABLES}
         self._swap_devices = SwapDevices(
             self.engine, config.swap, devices, server.state_dir, lambda: self.sessions.rules, self._notice

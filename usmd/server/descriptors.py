@@ -15,13 +15,17 @@ from usmd.core.region import Process
 from usmd.errors import LimitExceeded
 
 KEPT: Final = 256
-"""Kept for operators, swap files and libraries; a quarter of all if there are fewer than 1,024."""
+"""Kept at least for operators, swap files and libraries; a quarter of all if there are fewer than 1,024."""
+MOST_KEPT: Final = 1024
+"""Kept at most; in between a sixteenth of all."""
 MOST: Final = 1 << 20
 """The limit is not raised beyond this."""
 OF_A_REGION: Final = 2
 """Descriptors of a region of real memory: its memfd and its residency map."""
 OF_MEMORY: Final = 4
 """Descriptors of a memory connection: itself, a userfaultfd, a pidfd, and a fault stream handed over by it."""
+OF_OPERATOR: Final = 3
+"""Descriptors of an operator's connection: itself, the one that goes on from it, and gRPC's end of that."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,20 @@ class Shares:
     memory_connections: int
     """Connections to the memory socket; and as many fault streams that were handed over by them."""
 
+    operators: int
+    """Connections to the operators' socket, which take half of what is kept."""
+
     @classmethod
     def of(cls, limit: int) -> Shares:
         """The shares of a process that may open `limit` descriptors."""
-        rest = limit - min(KEPT, limit // 4)
-        return cls(regions=rest // 2, connections=rest // 8, memory_connections=rest // 4 // OF_MEMORY)
+        kept = min(max(KEPT, limit // 16), MOST_KEPT, limit // 4)
+        rest = limit - kept
+        return cls(
+            regions=rest // 2,
+            connections=rest // 8,
+            memory_connections=rest // 4 // OF_MEMORY,
+            operators=kept // 2 // OF_OPERATOR,
+        )
 
     def check_region(self, process: Process, processes: Mapping[int, Process]) -> None:
         """Raise LimitExceeded if a process may not have another region of real memory."""

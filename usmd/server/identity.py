@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from usm_wire.conventions import TICKET_REFUSAL
+from usm_wire.conventions import REFUSAL
 from usmd import log
 from usmd.errors import UnknownSession
 from usmd.server.admission import QUEUE_SECONDS, STRANGER_SECONDS, Turns
@@ -113,7 +113,7 @@ class Identities:
         pid, uid, gid = peer_of(peer)
         if (why := self._allowance.enter(uid, pid)) is not None:
             with suppress(OSError):  # the peer is gone
-                peer.send(f"{TICKET_REFUSAL}{why}\n".encode())
+                peer.send(f"{REFUSAL}{why}\n".encode())
             peer.close()
             return
         ticket = secrets.token_urlsafe(24)

@@ -3,6 +3,8 @@
 gRPC does not show who is at the other end of a Unix socket, but it shows the name of that end. So each connection goes
 on to gRPC's own socket from a socket with a name of its own, by which a call tells whose it is. gRPC's socket is for
 usmd's own user: a connection that does not come from here has no such name.
+
+A connection beyond the limits is not passed on: it gets one line with the reason, which gRPC cannot take for an answer.
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
+from usm_wire.conventions import REFUSAL
 from usmd import log
 from usmd.server.admission import Context
+from usmd.server.allowance import LIMIT_OF_FILES, Allowance, Complaints
 from usmd.server.identity import bound, peer_of
 from usmd.server.listener import Listener
 
@@ -34,8 +39,13 @@ class Operator(NamedTuple):
 class Operators:
     """Listens for operators, and knows the callers of gRPC's socket at `inner`."""
 
-    def __init__(self, inner: Path) -> None:
+    def __init__(self, inner: Path, of_user: int, in_all: int) -> None:
+        """`of_user`: connections of one user, who gets three quarters of `in_all` at most, so that others get in."""
         self._inner = inner
+        share = in_all * 3 // 4
+        allows = LIMIT_OF_FILES if share < of_user else "server.max_user_connections"
+        self._allowance = Allowance("admin", min(of_user, share), in_all, counted="connections", allows=allows)
+        self._complaints = Complaints(_tell)
         self._by_name: dict[str, Operator] = {}
         """Operators by the name of the socket from which their connection goes on."""
         self._ends: set[_End] = set()
@@ -52,44 +62,63 @@ class Operators:
 
     def _accepted(self, peer: socket.socket) -> None:
         pid, uid, _ = peer_of(peer)
+        if (why := self._allowance.enter(uid, pid)) is not None:
+            _turn_away(peer, why)
+            return
         name = f"usmd-{secrets.token_hex(16)}"
         try:
-            onward = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            onward = self._onward(name)
         except OSError as error:
-            peer.close()
-            _refused(error.strerror or str(error))
-            return
-        try:
-            onward.setblocking(False)
-            onward.bind(f"\0{name}")
-            onward.connect(str(self._inner))
-        except OSError as error:  # gRPC, which accepts on threads of its own, does not
-            onward.close()
-            peer.close()
-            _refused(error.strerror or str(error))
+            self._allowance.leave(uid, waiting=True)
+            self._failed(peer, Operator(pid, uid), error)
             return
         self._by_name[name] = Operator(pid, uid)
         task = asyncio.get_running_loop().create_task(self._join(name, peer, onward))
         self._joining.add(task)
         task.add_done_callback(self._joining.discard)
 
+    def _onward(self, name: str) -> socket.socket:
+        """A connection to gRPC's socket from one with this name. Raises OSError."""
+        onward = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            onward.setblocking(False)
+            onward.bind(f"\0{name}")
+            onward.connect(str(self._inner))
+        except OSError:  # gRPC, which accepts on threads of its own, does not
+            onward.close()
+            raise
+        return onward
+
     async def _join(self, name: str, peer: socket.socket, onward: socket.socket) -> None:
         """Pass bytes on both ways, until one end closes."""
+        operator = self._by_name[name]
         near, far = _End(self._ends), _End(self._ends)
         near.other, far.other = far, near
-        far.on_lost = lambda: self._by_name.pop(name)
+        near.on_both_lost = far.on_both_lost = lambda: self._ended(name)
         loop = asyncio.get_running_loop()
         try:
             await loop.create_unix_connection(lambda: far, sock=onward)
             await loop.connect_accepted_socket(lambda: near, peer)
         except OSError as error:  # the loop does not take one of them over
-            peer.close()
-            if far._connected:
-                far.transport.abort()
-            else:
+            near.gone.set_result(None)
+            if not far._connected:
                 onward.close()
-                del self._by_name[name]
-            _refused(error.strerror or str(error))
+                far.gone.set_result(None)
+            if far.gone.done():
+                self._ended(name)
+            else:
+                far.transport.abort()
+            self._failed(peer, operator, error)
+
+    def _failed(self, peer: socket.socket, operator: Operator, error: OSError) -> None:
+        """Close a connection that cannot be passed on."""
+        why = error.strerror or str(error)
+        _turn_away(peer, why)
+        self._complaints.add(operator.uid, operator.pid, why)
+
+    def _ended(self, name: str) -> None:
+        """Both ends of a connection are closed. Until then it counts: an operator who does not read keeps one open."""
+        self._allowance.leave(self._by_name.pop(name).uid, waiting=True)
 
     async def close(self) -> None:
         """Stop listening, and wait until the connections have ended, which gRPC does; close those left after a while.
@@ -118,7 +147,7 @@ class _End(asyncio.Protocol):
         self._connected = False
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the connection is closed."""
-        self.on_lost = _nothing
+        self.on_both_lost = _nothing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -151,13 +180,25 @@ class _End(asyncio.Protocol):
         """Close the other end, once that has written what it has."""
         self.gone.set_result(None)
         self._ends.discard(self)
-        self.on_lost()
         if self.other._connected:
             self.other.transport.close()
+        if self.other.gone.done():
+            self.on_both_lost()
 
 
 def _nothing() -> object:
-    """Do nothing: the default of `on_lost`."""
+    """Do nothing: the default of `on_both_lost`."""
+
+
+def _turn_away(peer: socket.socket, why: str) -> None:
+    """Close a connection, with the reason for its peer."""
+    with suppress(OSError):  # the peer is gone
+        peer.send(f"{REFUSAL}{why}\n".encode())
+    peer.close()
+
+
+def _tell(uid: int | None, pid: int | None, why: str, count: int) -> None:
+    log.event("operators_socket_refused", error=why, uid=uid, pid=pid, connections=count)
 
 
 def _refused(error: str) -> None:

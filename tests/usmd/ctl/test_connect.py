@@ -1,5 +1,7 @@
 import os
 import socket
+import threading
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -117,17 +119,30 @@ def test_a_daemon_that_does_not_answer_is_not_waited_for_forever(tmp_path, monke
             admin.status()
 
 
-def test_a_listener_that_is_not_usmd_is_said_not_to_be(tmp_path, monkeypatch):
-    with Admin(tmp_path / "none.sock") as admin, socket.socket(socket.AF_UNIX) as other:
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [(b"", "does not answer as usmd does"), (b"!user 7 has too many\n", r"takes no connection: user 7 has too many$")],
+)
+def test_a_listener_that_does_not_answer_calls_is_asked_why(tmp_path, monkeypatch, says, message):
+    with Admin(tmp_path / "none.sock") as admin, socket.socket(socket.AF_UNIX) as other, ExitStack() as opened:
         original = admin._why_unreachable
+
+        def answers():
+            opened.enter_context(other.accept()[0]).send(says)
 
         def appears_meanwhile():
             other.bind(os.fspath(tmp_path / "none.sock"))
             other.listen()
-            return original()
+            thread = threading.Thread(target=answers)
+            thread.start()
+            try:
+                return original()
+            finally:
+                thread.join()
 
+        monkeypatch.setattr(connect, "PROBE_SECONDS", 0.01 if not says else 60.0)
         monkeypatch.setattr(admin, "_why_unreachable", appears_meanwhile)
-        with pytest.raises(AdminError, match="does not answer as usmd does"):
+        with pytest.raises(AdminError, match=message):
             admin.status()
 
 

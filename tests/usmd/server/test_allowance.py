@@ -44,6 +44,15 @@ def test_all_users_together_have_so_many():
     in_loop(work)
 
 
+def test_the_reason_says_what_is_counted_and_what_allows_so_many():
+    def work():
+        door = Allowance("admin", of_user=1, in_all=9, counted="connections", allows="a setting")
+        assert door.enter(7, 1) is None
+        assert door.enter(7, 1) == "user 7 has 1 connections to the admin socket; a setting allows 1"
+
+    in_loop(work)
+
+
 def test_one_line_tells_of_all_of_a_user_that_go_together():
     told = []
 

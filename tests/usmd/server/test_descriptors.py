@@ -7,15 +7,28 @@ import pytest
 
 from usmd.errors import LimitExceeded
 from usmd.server import descriptors
-from usmd.server.descriptors import KEPT, MOST, OF_A_REGION, OF_MEMORY, Shares, raise_limit
+from usmd.server.descriptors import (
+    KEPT,
+    MOST,
+    OF_A_REGION,
+    OF_MEMORY,
+    OF_OPERATOR,
+    Shares,
+    raise_limit,
+)
 
 
-@pytest.mark.parametrize("limit", [64, 1024, 6000, 262144])
-def test_the_shares_leave_some_over(limit):
+@pytest.mark.parametrize(
+    ("limit", "kept", "operators"),
+    [(64, 16, 2), (1024, KEPT, 42), (4096, KEPT, 42), (8000, 500, 83), (262144, 1024, 170)],
+)
+def test_the_shares_leave_some_over(limit, kept, operators):
     shares = Shares.of(limit)
     taken = shares.regions + 2 * shares.connections + OF_MEMORY * shares.memory_connections
-    assert taken <= limit - min(KEPT, limit // 4)
+    assert taken <= limit - kept
     assert min(shares.regions, shares.connections, shares.memory_connections) > 0
+    assert shares.operators == operators
+    assert OF_OPERATOR * operators <= kept // 2
 
 
 def processes(*owners):
@@ -36,9 +49,9 @@ def processes(*owners):
 def test_a_region_beyond_a_share_is_refused_with_its_number(owners, whose):
     there = processes(*owners)
     with pytest.raises(LimitExceeded, match=f"takes {OF_A_REGION} descriptors.*{whose}"):
-        Shares(200, 1, 1).check_region(there[0], there)
+        Shares(200, 1, 1, 1).check_region(there[0], there)
     there[0].regions.popitem()
-    Shares(200, 1, 1).check_region(there[0], there)
+    Shares(200, 1, 1, 1).check_region(there[0], there)
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,10 @@ class Inner:
         self._server.close()
 
 
-def run(folder, conversation, *, serves=True):
+def run(folder, conversation, *, serves=True, of_user=100, in_all=100):
     async def main():
         inner = Inner(folder / "inner")
-        operators = Operators(folder / "inner")
+        operators = Operators(folder / "inner", of_user, in_all)
         if serves:
             await inner.serve()
         operators.serve(folder / "outer", 0o640)
@@ -127,10 +127,60 @@ def test_grpc_shows_who_calls_and_knows_nobody_that_comes_by_another_way(tmp_pat
     run(tmp_path, conversation, serves=False)
 
 
+@pytest.mark.parametrize(
+    ("of_user", "in_all", "why"),
+    [
+        (1, 100, "user {uid} has 1 connections to the admin socket; server.max_user_connections allows 1"),
+        (100, 2, "user {uid} has 1 connections to the admin socket; usmd's limit of open files allows 1"),
+        (100, 0, "user {uid} has 0 connections to the admin socket; usmd's limit of open files allows 0"),
+    ],
+)
+def test_a_connection_beyond_a_users_is_told_why_and_closed_and_logged(tmp_path, logged, of_user, in_all, why):
+    async def conversation(operators, inner):
+        taken = [await connect(tmp_path) for _ in range(min(in_all, 1))]
+        for _ in range(2):
+            reader, writer = await connect(tmp_path)
+            assert await reader.read() == f"!{why.format(uid=os.getuid())}\n".encode()
+            writer.close()
+        assert len(operators._by_name) == len(taken)
+        for _, writer in taken:
+            writer.close()
+
+    run(tmp_path, conversation, of_user=of_user, in_all=in_all)
+    assert [(each["event"], each["socket"], each["pid"]) for each in logged] == [
+        ("connections_refused", "admin", os.getpid())
+    ]
+
+
+def test_a_connection_counts_until_both_of_its_ends_are_closed(tmp_path):
+    async def conversation(operators, inner):
+        reader, writer = await connect(tmp_path)
+        reader._transport.pause_reading()
+        _, answers = await inner.accepted(1)
+
+        def waits():
+            answers.write(bytes(1 << 14))
+            return any(end.transport.get_write_buffer_size() for end in operators._ends)
+
+        await wait_until_async(waits, "the kernel takes no more, and usmd has the rest")
+        answers.close()
+        await wait_until_async(lambda: len(operators._ends) == 1, "gRPC's end is closed")
+        refused, other = await connect(tmp_path)
+        assert (await refused.read()).startswith(b"!user")
+        other.close()
+        writer.close()
+        await wait_until_async(lambda: not operators._by_name, "it counts no more")
+        _, writer = await connect(tmp_path)
+        await inner.accepted(2)
+        writer.close()
+
+    run(tmp_path, conversation, of_user=1)
+
+
 def test_a_connection_that_grpc_does_not_take_is_closed_and_logged(tmp_path, logged):
     async def conversation(operators, _):
         reader, writer = await connect(tmp_path)
-        assert await reader.read() == b""
+        assert await reader.read() == b"!No such file or directory\n"
         writer.close()
 
     run(tmp_path, conversation, serves=False)
@@ -146,7 +196,7 @@ def test_without_a_descriptor_to_go_on_with_a_connection_is_closed_and_logged(tm
     async def conversation(operators, inner):
         monkeypatch.setattr(module, "socket", SimpleNamespace(**vars(socket) | {"socket": none_left}))
         reader, writer = await connect(tmp_path)
-        assert await reader.read() == b""
+        assert await reader.read() == b"!Too many open files\n"
         writer.close()
 
     run(tmp_path, conversation)
@@ -165,7 +215,7 @@ def test_a_connection_that_the_loop_does_not_take_is_closed_on_both_sides_and_lo
         with socket.socket(socket.AF_UNIX) as operator:
             operator.setblocking(False)
             operator.connect(str(tmp_path / "outer"))
-            assert await asyncio.get_running_loop().sock_recv(operator, 1) == b""
+            assert await asyncio.get_running_loop().sock_recv(operator, 100) == b"!Cannot allocate memory\n"
         theirs, _ = await inner.accepted(1)
         assert await theirs.read() == b""
         await wait_until_async(lambda: not operators._by_name, "it is forgotten")
@@ -176,7 +226,9 @@ def test_a_connection_that_the_loop_does_not_take_is_closed_on_both_sides_and_lo
     ]
 
 
-def test_at_the_end_what_was_answered_still_arrives(tmp_path):
+def test_at_the_end_what_was_answered_still_arrives(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 60.0)  # a busy machine takes longer than an operator may
+
     async def conversation(operators, inner):
         reader, writer = await connect(tmp_path)
         _, answers = await inner.accepted(1)

@@ -33,7 +33,7 @@ def test_a_region_beyond_the_share_of_descriptors_is_refused():
         with pytest.raises(LimitExceeded, match="descriptors"):
             calls.map(session, pb.MapRegionRequest(length=1))
 
-    with_a_session(test, Shares(2 * OF_A_REGION, 1, 1))
+    with_a_session(test, Shares(2 * OF_A_REGION, 1, 1, 1))
 
 
 def test_a_region_that_was_given_back_is_none_any_more_and_holds_nothing():
