@@ -79,7 +79,7 @@ def device_columns(page_size: int = 0, *, states: bool = False) -> list[Column[D
         Column(">NO", lambda it: str(it.number), lambda it: it.number),
         Column("NAME", lambda it: printable(it.name)),
         Column("KIND", lambda it: printable(it.kind), None, 6),
-        *([Column("STATE", _state, None, 1)] if states else []),
+        *([Column("STATE", device_state, None, 1)] if states else []),
         pages_column(">SLOTS", lambda it: it.slots, page_size, 2),
         pages_column(">USED", _used, page_size),
         Column(">HELD", lambda it: format_size(it.held_bytes), lambda it: it.held_bytes, 10),
@@ -146,7 +146,7 @@ def _full(process: Process) -> str:
     return f"{process.pressure.full.avg10:.1%}" if process.pressure.HasField("full") else "-"
 
 
-def _state(device: Device) -> str:
+def device_state(device: Device) -> str:
     """What a device is doing, and how far a retirement is."""
     if device.state != "retiring" or not device.retiring_pages:
         return printable(device.state) or "-"

@@ -18,7 +18,7 @@ from usmd.ctl.console import can_redraw, make_console
 from usmd.ctl.options import AddressOption, FormatOption, chosen_format, sort_option
 from usmd.ctl.status_view import MAX_BAR
 from usmd.ctl.tables import in_order, show_list
-from usmd.ctl.top.columns import BUSIEST, COLUMNS
+from usmd.ctl.top.columns import BUSIEST, COLUMNS, STATE, is_frozen
 from usmd.ctl.top.rates import LEAST_INTERVAL, MOST_INTERVAL, Row, matches, rates_of, rows_of
 
 if TYPE_CHECKING:
@@ -117,4 +117,5 @@ def _print(console: Console, reading: Reading, before: Reading, rows: list[Row])
     console.print(overview.meters(console, reading, rates_of(reading, before), width))
     console.print(overview.device_lines(console, reading, before, width, len(reading.devices)))
     console.print()
-    show_list(console, COLUMNS, rows, "no processes")
+    states = any(map(is_frozen, rows))
+    show_list(console, [each for each in COLUMNS if states or each is not STATE.column], rows, "no processes")

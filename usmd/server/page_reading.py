@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from usmd.core import report
+from usmd.core.machine import Core
 from usmd.core.pressure import Pressure
 from usmd.core.region import NO_MAX, PAGE_BITS, PAGE_MASK, EvictionRecord, Process
 from usmd.core.report import Cell, Totals
@@ -103,6 +104,7 @@ class Others(msgspec.Struct):
 
     count: int
     resident: int
+    frozen: int
 
 
 class Device(msgspec.Struct):
@@ -120,6 +122,8 @@ class Device(msgspec.Struct):
     in_flight: int
     errors: int
     hangs: bool
+    retiring: int | None
+    """Pages that it had when its retirement began; None: it is not retiring."""
 
 
 class Eviction(msgspec.Struct):
@@ -220,7 +224,7 @@ class PageReading:
         for process in totals.processes:
             _add_evictions(evictions, process)
             yield None
-        devices = [_device(queue, state) for queue in engine.queues]
+        devices = [_device(queue, engine.core) for queue in engine.queues]
         yield None
         yield Reading(
             version=VERSION,
@@ -239,6 +243,7 @@ class PageReading:
             others=Others(
                 len(totals.processes) - len(largest),
                 sum(each.resident for each in totals.processes) - sum(each.resident for each in largest),
+                max(len(engine.core.frozen) - sum(row.frozen for row in rows), 0),
             ),
             regions=state.region_count,
             devices=devices,
@@ -332,8 +337,8 @@ def _add_evictions(newest: list[tuple[float, int, Process, EvictionRecord]], pro
             break
 
 
-def _device(queue: DeviceQueue, state: State) -> Device:
-    known = state.swap.devices[queue.device.number]
+def _device(queue: DeviceQueue, core: Core) -> Device:
+    known = core.state.swap.devices[queue.device.number]
     usage = queue.device.usage(known.slots - known.free)
     return Device(
         number=queue.device.number,
@@ -348,4 +353,5 @@ def _device(queue: DeviceQueue, state: State) -> Device:
         in_flight=queue.in_flight,
         errors=queue.errors,
         hangs=queue.hangs,
+        retiring=core.retirement.of.get(queue.device.number),
     )

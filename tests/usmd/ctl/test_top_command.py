@@ -33,6 +33,12 @@ def test_once_reads_twice_and_asks_for_no_map(daemon):
     assert asked == ["GetStatusRequest", "ListProcessesRequest", "ListSwapDevicesRequest"] * 2
 
 
+def test_a_frozen_process_has_a_state(daemon):
+    assert "STATE" not in daemon.ctl(*ONCE)[1]
+    daemon.admin.processes[0].frozen_faults = 1
+    assert "FROZEN 0s" in daemon.ctl(*ONCE)[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -57,7 +57,8 @@ def test_a_daemon_at_rest_has_free_memory_and_a_process_without_pages(run):
         assert found["map"] == {"states": "....", "used": "0000", "owners": [NOBODY] * 4}
         assert [each["name"] for each in found["processes"]] == ["app"]
         assert (found["page_size"], found["mechanism"], found["regions"]) == (PAGE, "simulated", 1)
-        assert (found["evictions"], found["victims"], found["others"]) == ([], [], {"count": 0, "resident": 0})
+        assert (found["evictions"], found["victims"]) == ([], [])
+        assert found["others"] == {"count": 0, "resident": 0, "frozen": 0}
         assert [each["name"] for each in found["devices"]] == ["memory0", "memory1"]
         assert found["uptime"] >= 0
 
@@ -91,6 +92,25 @@ def test_it_says_that_the_daemon_drains_and_when_sessions_end(run):
         setup.draining, setup.left = True, 2.5
         found = await setup.read()
         assert (found["draining"], found["seconds_left"]) == (True, 2.5)
+
+    run(test)
+
+
+def test_it_says_which_devices_retire_and_which_processes_are_frozen(run, monkeypatch):
+    async def test(setup):
+        monkeypatch.setattr(page_reading, "PROCESSES", 1)
+        core = setup.bench.engine.core
+        found = await setup.read()
+        assert [each["retiring"] for each in found["devices"]] == [None, None]
+        assert [each["frozen"] for each in found["processes"]] == [False]
+        core.retirement.of[1] = 40  # as if they were
+        core.frozen.update(dict.fromkeys([setup.bench.process, setup.attach("small")[0]]))
+        found = await setup.read()
+        assert [each["retiring"] for each in found["devices"]] == [None, 40]
+        assert [each["frozen"] for each in found["processes"]] == [True]
+        assert found["others"] == {"count": 1, "resident": 0, "frozen": 1}
+        core.retirement.of.clear()
+        core.frozen.clear()
 
     run(test)
 
@@ -173,7 +193,7 @@ def test_its_size_has_a_bound(run, monkeypatch):
                 state.process(process).evictions.appendleft(record)
         found = await setup.read()
         assert [each["name"] for each in found["processes"]] == ["p4", "p3"]
-        assert found["others"] == {"count": 4, "resident": 3}
+        assert found["others"] == {"count": 4, "resident": 3, "frozen": 0}
         assert [(each["name"], each["page"]) for each in found["evictions"]] == [("p0", 0), ("p1", 0), ("p2", 0)]
         assert {len(each["reason"]) for each in found["evictions"]} == {MOST_REASON}
         for process in state.processes.values():

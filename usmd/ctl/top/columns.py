@@ -90,15 +90,35 @@ def _full(row: Row) -> str:
     return brief_share(pressure.full.avg10) if pressure.HasField("full") else UNKNOWN
 
 
+def brief_time(seconds: float) -> str:
+    """A time in at most 3 characters, up to four days."""
+    for unit, size in (("s", 1.0), ("m", 60.0)):
+        if seconds < 99.5 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds / 3600:.0f}h"
+
+
+def is_frozen(row: Row) -> bool:
+    """Whether faults of a process wait for memory, because its oom policy has patience."""
+    return row.process.frozen_faults > 0
+
+
+def _state(row: Row) -> str:
+    return f"FROZEN {brief_time(row.process.frozen_seconds)}" if is_frozen(row) else UNKNOWN
+
+
 def _swap_max(row: Row) -> int:
     return row.process.swap_max_pages if row.process.HasField("swap_max_pages") else 0
 
 
+STATE: Final = Field(Column(">STATE", _state, lambda it: it.process.frozen_seconds), 10)
+"""A column that stands there once a process has been frozen."""
 FIELDS: Final = (
     Field(Column(">ID", lambda it: str(it.process.process_id), lambda it: it.process.process_id), 6),
     Field(Column("NAME", lambda it: printable(it.process.name) or UNKNOWN), 0),
     Field(Column(">PID", lambda it: str(it.process.pid or UNKNOWN), lambda it: it.process.pid, 5), 7),
     Field(Column(">UID", lambda it: str(_uid(it)) if _uid(it) >= 0 else UNKNOWN, _uid, 7), 5),
+    STATE,
     _pages("RES", 6, lambda it: it.process.resident_pages),
     _pages("SWAP", 6, lambda it: it.process.swapped_pages, 1),
     _rate("FAULTS/S", lambda it: it.faults),
@@ -127,10 +147,10 @@ BUSIEST: Final = "faults/s"
 """The order at the start."""
 
 
-def fitting(width: int) -> list[Field]:
-    """The columns that fit `width` characters, with NAME as wide as there is room."""
-    fields = list(FIELDS)
-    for spare in sorted((each for each in FIELDS if each.column.spare), key=lambda each: -each.column.spare):
+def fitting(width: int, *, states: bool) -> list[Field]:
+    """The columns that fit `width` characters, with NAME as wide as there is room; STATE only with `states`."""
+    fields = [each for each in FIELDS if states or each is not STATE]
+    for spare in sorted((each for each in fields if each.column.spare), key=lambda each: -each.column.spare):
         if _needed(fields) <= width:
             break
         fields.remove(spare)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from usmd.ctl.console import has_blocks
+from usmd.ctl.lists_view import device_state
 from usmd.ctl.memory_map import FREE, STATES, By, State, draw_cells, owner_letters, owner_style, state_glyph
 from usmd.ctl.status_view import draw_bar, format_duration, memory_parts
 from usmd.ctl.top.columns import UNKNOWN, brief_rate, brief_size
@@ -47,8 +48,12 @@ def heading(reading: Reading, notes: Sequence[str], width: int) -> Text:
     status = reading.status
     right = "  ".join(notes)
     line = Text(f"usmd {printable(status.version)}", style="bold", no_wrap=True)
-    if status.draining:
+    if status.HasField("drain_seconds_left"):
+        line.append(f"  DRAINS in {format_duration(status.drain_seconds_left)}", style=_LOW)
+    elif status.draining:
         line.append("  DRAINING", style=_LOW)
+    if status.frozen_processes:
+        line.append(f"  {status.frozen_processes:,} FROZEN", style=_LOW)
     facts = [
         f"  up {format_duration(status.uptime_seconds)}",
         f", {_count(status.processes, 'process')}",
@@ -138,6 +143,8 @@ def _swap(console: Console, status: admin_pb2.GetStatusResponse, width: int) -> 
     held, size = status.swap_held_bytes, status.swap_capacity_bytes
     share = held / size if size else 0.0
     words = Text(f"{format_size(size)}, {share:.1%} used")
+    if status.retiring_swap_devices:
+        words.append(", ").append(f"{status.retiring_swap_devices} retiring", style="bold")
     return _meter(console, "Swap", [(USED, held), (FREE, max(size - held, 0))], words, width)
 
 
@@ -211,7 +218,11 @@ def _device(
     ):
         rate = brief_rate(max(done - then, 0) / seconds) if seconds else UNKNOWN
         words.append(f"  {name} {rate + '/s':<7}")
-    words.append(f" {_count(device.errors, 'error')}", style=_LOW if device.errors else "")
+    is_retiring = device.state not in ("", "active")
+    if is_retiring:
+        words.append(f" {device_state(device)}", style="bold")
+    if device.errors or not is_retiring:
+        words.append(f" {_count(device.errors, 'error')}", style=_LOW if device.errors else "")
     return [(USED, held), (FREE, max(size - held, 0))], words
 
 

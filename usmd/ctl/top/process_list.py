@@ -18,7 +18,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from usmd.ctl.top.columns import GAP, Field, cells_of, fitting, titles_of
+from usmd.ctl.top.columns import GAP, STATE, Field, cells_of, fitting, is_frozen, titles_of
 from usmd.ctl.top.overview import cut_mark
 from usmd.ctl.top.rates import Row
 
@@ -27,6 +27,7 @@ _SORTED = Style(bold=True, reverse=True)
 _MARKED = Style(reverse=True)
 _PLAIN = Style()
 _DIM = Style(dim=True)
+_FROZEN = Style(bold=True, color="red")
 _DIMMED = ("0", "-")
 """Texts of cells that say nothing of note."""
 
@@ -58,6 +59,8 @@ class ProcessList(Widget, can_focus=True):
         self._mark = cut_mark(console)
         self._rows: Sequence[Row] = ()
         self._fields: list[Field] = []
+        self._states = False
+        """Whether a process was frozen: from then on the column STATE stays, so that the others do."""
         self._sort = ""
         self._empty = ""
         self._first = 0
@@ -77,12 +80,15 @@ class ProcessList(Widget, can_focus=True):
     def show(self, rows: Sequence[Row], sort: str, empty: str) -> None:
         """Show these processes in this order. `empty` stands there if there are none."""
         self._rows, self._sort, self._empty = rows, sort.removeprefix("-"), empty
+        if not self._states and any(map(is_frozen, rows)):
+            self._states = True
+            self._fields = fitting(self.size.width, states=True)
         place = next((n for n, row in enumerate(rows) if row.process.process_id == self._follows), None)
         self._put(self._marked if place is None and self._follows else place or 0)
 
     def on_resize(self, event: events.Resize) -> None:
         """Choose the columns that fit."""
-        self._fields = fitting(event.size.width)
+        self._fields = fitting(event.size.width, states=self._states)
         self._put(self._marked)
 
     def action_move(self, lines: int) -> None:
@@ -163,7 +169,9 @@ class ProcessList(Widget, can_focus=True):
     def _line(self, row: Row, *, marked: bool) -> Strip:
         segments = []
         for number, cell in enumerate(cells_of(self._fields, row, self._mark)):
-            style = _MARKED if marked else _DIM if cell.strip() in _DIMMED else _PLAIN
+            says_frozen = self._fields[number] is STATE and is_frozen(row)
+            plain = _FROZEN if says_frozen else _DIM if cell.strip() in _DIMMED else _PLAIN
+            style = _MARKED if marked else plain
             segments.append(Segment((" " * GAP if number else "") + cell, style))
         return self._strip(segments, _MARKED if marked else _PLAIN)
 

@@ -13,9 +13,9 @@ from rich.text import Text
 from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.evictions_view import show_evictions
 from usmd.ctl.lists_view import show_regions
-from usmd.ctl.status_view import group_counters
+from usmd.ctl.status_view import format_duration, group_counters
 from usmd.ctl.tables import in_pages
-from usmd.ctl.top.columns import brief_rate
+from usmd.ctl.top.columns import brief_rate, is_frozen
 from usmd.ctl.top.rates import Rates, Row
 from usmd.ctl.top.reading import Detail
 from usmd.sizes import format_size
@@ -87,6 +87,7 @@ def _facts(row: Row) -> list[tuple[str, str]]:
     ]
     return [
         ("Who", f"pid {process.pid or 'unknown'}, uid {uid}"),
+        *([("State", _frozen(row.process))] if is_frozen(row) else []),
         ("Memory", _memory(row)),
         ("Limits", _limits(row)),
         ("Policies", printable(_policies(process))),
@@ -94,6 +95,13 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("Pressure", _pressure(process.pressure)),
         ("So far", ", ".join(counted) or "nothing"),
     ]
+
+
+def _frozen(process: admin_pb2.Process) -> str:
+    """How many faults wait for memory, for how long, and by whose patience."""
+    faults = f"{process.frozen_faults:,} {'fault waits' if process.frozen_faults == 1 else 'faults wait'}"
+    since = format_duration(process.frozen_seconds)
+    return f"FROZEN for {since}: {faults} for memory, as its oom policy {printable(process.oom_policy)} has it"
 
 
 def _memory(row: Row) -> str:

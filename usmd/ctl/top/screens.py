@@ -34,6 +34,7 @@ KEYS: Final = (
     ("?, h, F1", "this help"),
 )
 COLUMNS: Final = (
+    ("STATE", "FROZEN, and for how long: faults wait for memory (oom policy freeze); there once a process has been"),
     ("RES, SWAP", "memory in frames, and in swap only"),
     ("FAULTS/S, MAJOR/S", "faults a second, and those of them that needed I/O"),
     ("PRESSURE, FULL", "share of the last 10 s in which faults waited, and no thread of the process ran meanwhile"),

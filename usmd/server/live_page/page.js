@@ -442,8 +442,18 @@ const processes = new Table("processes", [
   { title: "Evicted by", class: "second-rank third", text: (process) => process.evict },
 ], "resident");
 
+const moved = (device) => (device.retiring ? Math.max(1 - (device.slots - device.free) / device.retiring, 0) : 1);
+
 const devices = new Table("devices", [
-  { title: "Device", class: "name", text: (device) => `${device.number} ${device.name}` },
+  {
+    title: "Device", class: "name",
+    fill: (cell, device) => {
+      if (!cell.children.length) cell.append(make("span"), make("span", { class: "badge" }));
+      put(cell.children[0], `${device.number} ${device.name}`);
+      put(cell.children[1], `retiring ${share(moved(device))}`);
+      cell.children[1].hidden = device.retiring === null;
+    },
+  },
   { title: () => `Used of ${unit.name}`, class: "number", text: (device) => `${bytesOf(device.slots - device.free)} / ${bytesOf(device.slots)}` },
   { title: "Used", class: "number", text: (device) => share(device.slots ? (device.slots - device.free) / device.slots : 0) },
   { title: () => `Holds, ${unit.name}`, class: "number second-rank", text: (device) => inUnit(device.held, unit) },
@@ -504,10 +514,10 @@ function show() {
   evictions.show(last.evictions);
   byId("no-causes").hidden = last.victims.length > 0;
   byId("no-evictions").hidden = last.evictions.length > 0;
-  const { count, resident } = last.others;
+  const { count, resident, frozen } = last.others;
   put(byId("no-processes"), last.processes.length === 0
     ? "No process is attached. A program attaches by lib_usm.connect(), or by usmctl run -- PROGRAM."
-    : count > 0 ? `And ${whole.format(count)} more, with ${size(resident * last.page_size)} of memory.` : "");
+    : count > 0 ? `And ${whole.format(count)} more, with ${size(resident * last.page_size)} of memory${frozen ? `; ${whole.format(frozen)} of them frozen` : ""}.` : "");
   const notice = byId("notice");
   notice.hidden = !last.draining && last.seconds_left === null;
   put(notice, last.seconds_left === null

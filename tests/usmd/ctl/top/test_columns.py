@@ -4,7 +4,18 @@ from rich.cells import cell_len
 from tests.usmd.ctl.top.conftest import process, reading
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.tables import in_order
-from usmd.ctl.top.columns import COLUMNS, FIELDS, GAP, brief_rate, brief_size, cells_of, fitting, titles_of
+from usmd.ctl.top.columns import (
+    COLUMNS,
+    FIELDS,
+    GAP,
+    STATE,
+    brief_rate,
+    brief_size,
+    brief_time,
+    cells_of,
+    fitting,
+    titles_of,
+)
 from usmd.ctl.top.rates import rows_of
 
 NAME = "日本語サーバー-which-goes-on-and-on"
@@ -34,9 +45,10 @@ def test_a_rate_takes_at_most_six_characters(rate, text):
     assert len(text) <= 6
 
 
+@pytest.mark.parametrize("states", [False, True])
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 140, 300])
-def test_the_columns_fill_the_screen_and_do_not_exceed_it(width):
-    fields = fitting(width)
+def test_the_columns_fill_the_screen_and_do_not_exceed_it(width, states):
+    fields = fitting(width, states=states)
     (row,) = rows(process(123456, NAME, 1234, uid=1000, memory_max_pages=64, swap_max_pages=8, evict_policy="lru"))
     for cells in (titles_of(fields), cells_of(fields, row, "…")):
         used = sum(map(cell_len, cells)) + GAP * (len(cells) - 1)
@@ -45,14 +57,29 @@ def test_the_columns_fill_the_screen_and_do_not_exceed_it(width):
 
 
 def test_a_narrow_screen_omits_what_matters_least_and_a_wide_one_has_all():
-    assert [each.column.name for each in fitting(80)] == [
+    assert [each.column.name for each in fitting(80, states=False)] == [
         "id", "name", "pid", "res", "swap", "faults/s", "major/s", "evict/s", "pressure"
     ]  # fmt: skip
-    assert len(fitting(300)) == len(FIELDS)
+    assert len(fitting(300, states=True)) == len(FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0s"), (99.4, "99s"), (99.6, "2m"), (5960.0, "99m"), (86_400.0, "24h")]
+)
+def test_a_time_takes_at_most_three_characters(seconds, text):
+    assert brief_time(seconds) == text
+
+
+def test_a_frozen_process_says_for_how_long_and_the_others_say_nothing():
+    found = rows(process(1), process(2, frozen_faults=3, frozen_seconds=12.4))
+    fields = fitting(60, states=True)
+    place = fields.index(STATE)
+    assert [cells_of(fields, row, "…")[place].strip() for row in found] == ["-", "FROZEN 12s"]
+    assert [row.process.process_id for row in in_order(COLUMNS, found, "state")] == [2, 1]
 
 
 def test_text_is_cut_with_a_mark_and_a_number_is_not_cut():
-    fields = fitting(60)
+    fields = fitting(60, states=False)
     (row,) = rows(process(12345678, NAME))
     cells = cells_of(fields, row, "…")
     assert cells[0] == "12345678"
@@ -64,7 +91,7 @@ def test_pressure_is_that_of_the_last_ten_seconds_and_full_is_not_always_known()
     pressed, odd = pb.Pressure(), pb.Pressure()
     pressed.some.avg10, pressed.full.avg10 = 0.1471, 1.0
     odd.some.avg10 = 0.0
-    fields = fitting(100)
+    fields = fitting(100, states=False)
     names = [each.column.name for each in fields]
     cells = [
         dict(zip(names, cells_of(fields, row, "…"), strict=True))
@@ -75,7 +102,7 @@ def test_pressure_is_that_of_the_last_ten_seconds_and_full_is_not_always_known()
 
 def test_a_name_cannot_control_the_terminal():
     (row,) = rows(process(1, "\x1b[31mred"))
-    assert cells_of(fitting(80), row, "…")[1].startswith(r"\x1b[31mred")
+    assert cells_of(fitting(80, states=False), row, "…")[1].startswith(r"\x1b[31mred")
 
 
 def test_processes_are_sorted_by_numbers_from_the_largest_and_those_without_rates_last():

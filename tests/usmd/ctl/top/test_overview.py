@@ -40,6 +40,23 @@ def test_the_heading_has_as_many_facts_as_there_is_room_for():
     assert "DRAINING" in heading(reading(1.0, draining=True), [], 80).plain
 
 
+def test_the_heading_says_when_sessions_end_and_how_many_processes_are_frozen():
+    now = reading(1.0, draining=True, drain_seconds_left=28.4, frozen_processes=2)
+    assert "usmd 0.1.0  DRAINS in 28.4 s  2 FROZEN  up" in heading(now, [], 80).plain
+
+
+def test_a_device_that_retires_says_how_far_that_is_and_the_swap_meter_that_there_is_one():
+    half = device(1, state="retiring", retiring_pages=100, slots=1000, free_slots=950)
+    for width in (80, 200):
+        line = device_lines(terminal(), reading(1.0, devices=[half]), None, width, 2).plain
+        assert line.startswith("file1 [")
+        assert line.endswith("retiring 50%")
+    half.errors = 2
+    assert "retiring 50% 2 errors" in device_lines(terminal(), reading(1.0, devices=[half]), None, 80, 2).plain
+    now = reading(1.0, retiring_swap_devices=1)
+    assert meters(terminal(), now, None, 80).plain.splitlines()[1].endswith("25.0% used, 1 retiring")
+
+
 def test_the_meters_show_memory_swap_pressure_and_rates():
     pressure = pb.Pressure(some=pb.PressureLine(avg10=0.147), full=pb.PressureLine(avg10=0.131))
     lines = meters(terminal(), reading(1.0, pressure=pressure), RATES, 80).plain.splitlines()

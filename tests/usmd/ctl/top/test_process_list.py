@@ -57,6 +57,24 @@ async def test_the_mark_stays_on_its_process_or_on_the_first_line():
 
 
 @run
+async def test_a_frozen_process_has_a_state_and_the_column_stays_once_it_was_there():
+    source = FakeSource([process(1, "a"), process(2, "b")])
+    async with live(source) as screen:
+        await screen.lists("b", "a")
+        assert "STATE" not in screen.text
+        source.processes[0].frozen_faults, source.processes[0].frozen_seconds = 2, 7.0
+        await screen.read()
+        await screen.shows("FROZEN 7s")
+        await screen.press("enter", "escape", "down", "enter")
+        await screen.shows("State     FROZEN for 7.0 s: 2 faults wait for memory")
+        await screen.press("escape")
+        source.processes[0].frozen_faults = 0
+        await screen.read()
+        await screen.until(lambda: "FROZEN" not in screen.text)
+        assert "STATE" in screen.text
+
+
+@run
 async def test_a_click_sorts_by_a_title_marks_a_line_and_opens_the_marked_one():
     async with live(FakeSource([process(1, "a"), process(2, "b"), process(3, "c")])) as screen:
         await screen.lists("c", "b", "a")

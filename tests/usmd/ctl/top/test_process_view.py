@@ -34,6 +34,12 @@ def test_before_a_second_reading_and_for_an_unknown_peer_it_says_so():
     assert "So far nothing" in words
 
 
+def test_of_a_frozen_process_it_says_what_waits_and_why():
+    frozen = process(2, frozen_faults=1, frozen_seconds=75.0, oom_policy="freeze(seconds=30)")
+    words, _ = told(*rows_of(reading(1.0, [frozen]), None))
+    assert "State FROZEN for 1 min 15 s: 1 fault waits for memory, as its oom policy freeze(seconds=30) has it" in words
+
+
 def test_regions_and_evictions_follow_as_usmctl_prints_them():
     (row,) = rows_of(reading(1.0, [process(2, "indexer")]), None)
     evicted = pb.EvictedPage(
