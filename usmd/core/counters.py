@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from usmd.core.frames import ENDS_CLEAN, ENDS_ZERO
 
-_NAMES = (
+NAMES: Final = (
     "accesses",
     "faults",
     "minor_faults",
@@ -61,7 +64,7 @@ class Counters:
     pages brought in for a conditional policy; demotions: pages moved to another swap device for it.
     """
 
-    __slots__ = _NAMES
+    __slots__ = NAMES
 
     accesses: int
     faults: int
@@ -98,7 +101,7 @@ class Counters:
     demotions: int
 
     def __init__(self) -> None:
-        for name in _NAMES:
+        for name in NAMES:
             setattr(self, name, 0)
 
     def count_end(self, end: int, times: int = 1) -> None:
@@ -112,9 +115,9 @@ class Counters:
 
     def add(self, other: Counters) -> None:
         """Add another set to this one."""
-        for name in _NAMES:
+        for name in NAMES:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
-    def as_dict(self) -> dict[str, int]:
-        """The counts by name."""
-        return {name: getattr(self, name) for name in _NAMES}
+    def as_dict(self, names: Sequence[str] = NAMES) -> dict[str, int]:
+        """The counts by name, of all counters or of some."""
+        return {name: getattr(self, name) for name in names}

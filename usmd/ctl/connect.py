@@ -110,11 +110,12 @@ class Admin:
         """The state of the daemon."""
         return self._call(self._stub.GetStatus, admin_pb2.GetStatusRequest())
 
-    def processes(self) -> list[admin_pb2.Process]:
-        """All processes."""
+    def processes(self, counters: Sequence[str] = ()) -> list[admin_pb2.Process]:
+        """All processes, with these counters of each; none given: with all."""
 
         def fetch(token: str) -> admin_pb2.ListProcessesResponse:
-            return self._call(self._stub.ListProcesses, admin_pb2.ListProcessesRequest(page_token=token))
+            request = admin_pb2.ListProcessesRequest(page_token=token, counters=counters)
+            return self._call(self._stub.ListProcesses, request)
 
         return _all_pages(fetch, lambda page: page.processes)
 

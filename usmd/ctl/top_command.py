@@ -19,7 +19,7 @@ from usmd.ctl.options import AddressOption, FormatOption, chosen_format, sort_op
 from usmd.ctl.status_view import MAX_BAR
 from usmd.ctl.tables import in_order, show_list
 from usmd.ctl.top.columns import BUSIEST, COLUMNS, STATE, is_frozen
-from usmd.ctl.top.rates import LEAST_INTERVAL, MOST_INTERVAL, Row, matches, rates_of, rows_of
+from usmd.ctl.top.rates import COUNTED, LEAST_INTERVAL, MOST_INTERVAL, Row, matches, rates_of, rows_of
 
 if TYPE_CHECKING:
     from usmd.ctl.top.reading import AdminSource, Reading
@@ -65,16 +65,18 @@ def top(
     in_order(COLUMNS, [], sort)
     source = AdminSource(admin_socket(address or context.obj.address))
     try:
-        first = source.read_now(Wanted())
         console = make_console()
         as_json = chosen_format(context, output) is Format.JSON
-        if not as_json and not once and _has_keys() and can_redraw(console):
+        is_live = not as_json and not once and _has_keys() and can_redraw(console)
+        wanted = Wanted(counters=() if as_json else COUNTED)
+        first = source.read_now(wanted)
+        if is_live:
             code = _watch(source, first, console, interval, sort, filter_)
             if code:
                 raise typer.Exit(code)
             return
         time.sleep(interval)
-        second = source.read_now(Wanted())
+        second = source.read_now(wanted)
     finally:
         source.close()
     rows = in_order(COLUMNS, [row for row in rows_of(second, first) if matches(row, filter_)], sort)

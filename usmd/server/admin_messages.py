@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.core import report
+from usmd.core.counters import NAMES
 from usmd.core.guard import NO_POLICY
 from usmd.core.mapping import KINDS
 from usmd.core.pressure import Line, Pressure
@@ -28,8 +29,8 @@ class AdminMessages:
         self._changes = changes
         self._defaults = defaults
 
-    def process(self, process: Process) -> admin_pb2.Process:
-        """A session."""
+    def process(self, process: Process, counters: Sequence[str] = NAMES) -> admin_pb2.Process:
+        """A session, with these counters."""
         specifications = process.policies.specifications
         frozen = self._core.frozen.get(process.process_id)
         return admin_pb2.Process(
@@ -55,7 +56,7 @@ class AdminMessages:
             memory_weight=process.weight,
             frozen_faults=0 if frozen is None else len(frozen.pages),
             frozen_seconds=0.0 if frozen is None else self._core.state.now - frozen.since,
-            counters=process.counters.as_dict(),
+            counters=process.counters.as_dict(counters),
             pressure=pressure_message(process.pressure),
         )
 

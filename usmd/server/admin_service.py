@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.compiled import BUILD
 from usmd.core import report
+from usmd.core.counters import NAMES
 from usmd.core.hints import HintRange
 from usmd.core.mapping import KINDS
 from usmd.core.region import Process, Region, page_key
@@ -169,9 +170,12 @@ class AdminService(SwapCalls, LimitCalls):
         del context
         processes = self._core.state.processes
         page, token = paginate(list(processes.values()), request.page_size, request.page_token)
+        counters = list(request.counters) or NAMES
+        if unknown := set(counters).difference(NAMES):
+            raise InvalidArgument(f"counter {min(unknown)[:40]!r} does not exist; there are {', '.join(NAMES)}")
         return admin_pb2.ListProcessesResponse(
             processes=[
-                self._messages.process(each)
+                self._messages.process(each, counters)
                 async for each in in_parts(page, cost=lambda each: 4 + len(each.regions) // 16)
                 if each.process_id in processes
             ],

@@ -11,6 +11,7 @@ def test_counters_begin_at_zero_and_add_up_by_name():
     one.add(two)
     assert {name: count for name, count in one.as_dict().items() if count} == {"faults": 7, "yields": 1}
     assert two.faults == 4
+    assert one.as_dict(["yields"]) == {"yields": 1}
 
 
 def test_every_counter_is_explained():

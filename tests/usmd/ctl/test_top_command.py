@@ -27,10 +27,12 @@ def test_programs_get_one_document(daemon):
     assert (process["name"], process["rates"]) == ("indexer", None)
 
 
-def test_once_reads_twice_and_asks_for_no_map(daemon):
-    assert daemon.ctl(*ONCE, "--once")[0] == 0
+@pytest.mark.parametrize(("output", "has_all"), [("table", False), ("json", True)])
+def test_once_reads_twice_and_asks_for_no_map_and_for_all_counters_only_for_programs(daemon, output, has_all):
+    assert daemon.ctl(*ONCE, "--once", "--format", output)[0] == 0
     asked = [type(request).__name__ for request in daemon.admin.requests]
     assert asked == ["GetStatusRequest", "ListProcessesRequest", "ListSwapDevicesRequest"] * 2
+    assert (not daemon.admin.requests[1].counters) == has_all
 
 
 def test_a_frozen_process_has_a_state(daemon):

@@ -15,6 +15,7 @@ from tests.usmd.server.test_engine import Bench
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usm_wire.pb.usm.v1 import client_pb2
 from usmd.core import events
+from usmd.core.counters import NAMES
 from usmd.core.hints import parse_hint
 from usmd.errors import ConfigError, InvalidArgument
 from usmd.mechanism.simulated import SimulatedMemory
@@ -97,6 +98,17 @@ def test_a_process_shows_what_it_has_and_does(admin, client, region):
     assert (process.resident_pages, process.swapped_pages, process.unevictable_pages) == (2, 0, 1)
     assert (process.alloc_policy, process.evict_policy, process.oom_policy) == ("async_aware", "hint_aware", "refuse")
     assert (process.pid, process.HasField("uid"), process.counters["faults"]) == (0, False, 2)
+    assert len(process.counters) == len(NAMES)
+
+
+def test_of_processes_the_counters_are_sent_that_are_asked_for(admin, client, region):
+    asked = pb.ListProcessesRequest(counters=["yields", "faults"])
+    process = next(each for each in admin.ListProcesses(asked).processes if each.process_id == process_of(client))
+    assert dict(process.counters) == {"faults": 2, "yields": 0}
+    asked.counters.append("fauls")
+    *cause, words = refused(admin.ListProcesses, asked)
+    assert tuple(cause) == INVALID
+    assert "counter 'fauls' does not exist; there are accesses, faults" in words
 
 
 def test_regions_are_those_of_one_process_or_of_all(admin, client, other, region):

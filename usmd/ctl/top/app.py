@@ -25,7 +25,7 @@ from usmd.ctl.tables import in_order
 from usmd.ctl.top import overview
 from usmd.ctl.top.columns import BUSIEST, COLUMNS
 from usmd.ctl.top.process_list import ProcessList
-from usmd.ctl.top.rates import LEAST_INTERVAL, MOST_INTERVAL, Row, matches, rates_of, rows_of
+from usmd.ctl.top.rates import COUNTED, LEAST_INTERVAL, MOST_INTERVAL, Row, matches, rates_of, rows_of
 from usmd.ctl.top.reading import Reading, Source, Wanted
 from usmd.ctl.top.screens import HelpScreen, ProcessScreen
 from usmd.text_output import printable
@@ -182,11 +182,12 @@ class TopApp(App[None]):
         self._draw()
 
     def _wanted(self) -> Wanted:
-        """What the open screen shows of the daemon."""
+        """What the open screen shows of the daemon: of one process all counters."""
         if isinstance(self.screen, ProcessScreen):
             return Wanted(process_id=self.screen.process_id)
         rows = self._map_rows
-        return Wanted(cells=min(rows * self.size.width, self._reading.status.frames)) if rows and self._by else Wanted()
+        cells = min(rows * self.size.width, self._reading.status.frames) if rows and self._by else 0
+        return Wanted(cells=cells, counters=COUNTED)
 
     @property
     def _map_rows(self) -> int:

@@ -55,14 +55,14 @@ def printed(console: Console, width: int, show: Callable[[Console], None]) -> Te
 
 
 def show_process(console: Console, row: Row, detail: Detail | None) -> None:
-    """Print all about a process. Without `detail`: what is known without its regions and evictions."""
+    """Print all about a process. `detail`, which comes with all counters, has regions and evictions."""
     process = row.process
     name = printable(process.name)
     console.print(Text(f"Process {process.process_id} {name}", style="bold"))
     facts = Table.grid(padding=(0, 2))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
-    for fact, text in _facts(row):
+    for fact, text in [*_facts(row), *([] if detail is None else [("So far", _so_far(process))])]:
         facts.add_row(f"  {fact}", text)
     console.print(facts)
     if detail is None:
@@ -79,12 +79,6 @@ def show_process(console: Console, row: Row, detail: Detail | None) -> None:
 def _facts(row: Row) -> list[tuple[str, str]]:
     process = row.process
     uid = str(process.uid) if process.HasField("uid") else "unknown"
-    counted = [
-        f"{printable(counter).replace('_', ' ')} {count:,}"
-        for counters in group_counters(process.counters).values()
-        for counter, count in counters.items()
-        if count
-    ]
     return [
         ("Who", f"pid {process.pid or 'unknown'}, uid {uid}"),
         *([("State", _frozen(row.process))] if is_frozen(row) else []),
@@ -93,8 +87,18 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("Policies", printable(_policies(process))),
         ("A second", _rates(row.rates)),
         ("Pressure", _pressure(process.pressure)),
-        ("So far", ", ".join(counted) or "nothing"),
     ]
+
+
+def _so_far(process: admin_pb2.Process) -> str:
+    """All that was counted of it."""
+    counted = [
+        f"{printable(counter).replace('_', ' ')} {count:,}"
+        for counters in group_counters(process.counters).values()
+        for counter, count in counters.items()
+        if count
+    ]
+    return ", ".join(counted) or "nothing"
 
 
 def _frozen(process: admin_pb2.Process) -> str:

@@ -26,6 +26,10 @@ class Rates:
     swap_outs: float
 
 
+COUNTED: Final = tuple(Rates.__dataclass_fields__)
+"""The counters of which rates are shown."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A process. `rates` is None until there are two readings."""
@@ -65,5 +69,4 @@ def matches(row: Row, text: str) -> bool:
 
 
 def _rates(now: Mapping[str, int], before: Mapping[str, int], seconds: float) -> Rates:
-    names = Rates.__dataclass_fields__
-    return Rates(**{name: max(now.get(name, 0) - before.get(name, 0), 0) / seconds for name in names})
+    return Rates(**{name: max(now.get(name, 0) - before.get(name, 0), 0) / seconds for name in COUNTED})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,10 +26,12 @@ class Wanted:
     """What to read besides status, processes and devices.
 
     `cells`: of the memory map; 0: no map. `process_id`: the process whose regions and evictions to read; 0: none.
+    `counters`: of each process; none is all.
     """
 
     cells: int = 0
     process_id: int = 0
+    counters: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class AdminSource:
         try:
             return Reading(
                 status=admin.status(),
-                processes=admin.processes(),
+                processes=admin.processes(wanted.counters),
                 devices=admin.swap_devices(),
                 memory=admin.memory_map(wanted.cells) if wanted.cells else None,
                 detail=_detail(admin, wanted.process_id),

@@ -30,7 +30,11 @@ async def test_the_screen_fits_every_size_of_terminal_and_asks_for_the_map_that_
             await screen.until(lambda: source.wanted[-1].cells == cells)  # noqa: B023
             if height >= 9:
                 await screen.lists("indexer", "cache")
-        await screen.press("enter", "escape", "question_mark", "escape", "slash", "escape")
+        assert set(source.wanted[-1].counters) == {"faults", "major_faults", "evictions", "swap_ins", "swap_outs"}
+        await screen.press("enter")
+        await screen.until(lambda: source.wanted[-1].process_id == 2)
+        assert not source.wanted[-1].counters  # all
+        await screen.press("escape", "question_mark", "escape", "slash", "escape")
 
 
 @run

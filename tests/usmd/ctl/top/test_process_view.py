@@ -23,6 +23,8 @@ def test_all_about_a_process_is_told_in_words():
     assert "alloc async_aware, evict lru, oom refuse, cond none" in words
     assert "100 faults, 0 of them major" in words
     assert "Pressure some 0.0% of 10 s, 0.0% of 60 s, 0.0% of 300 s" in words
+    assert "So far" not in words  # a list has not all counters
+    words, _ = told(row, Detail(2, [], pb.ListEvictionsResponse()))
     assert "faults 300, major faults 100" in words
 
 
@@ -31,6 +33,7 @@ def test_before_a_second_reading_and_for_an_unknown_peer_it_says_so():
     words, _ = told(row)
     assert "pid unknown, uid unknown" in words
     assert "known after the next reading" in words
+    words, _ = told(row, Detail(3, [], pb.ListEvictionsResponse()))
     assert "So far nothing" in words
 
 

@@ -30,6 +30,13 @@ def test_a_reading_has_what_is_wanted_and_no_more(daemon, source):
     assert whole.names == {1: "indexer", 2: "cache"}
 
 
+def test_the_counters_are_asked_for_that_are_wanted(daemon, source):
+    source.read_now(Wanted(counters=["faults", "swap_ins"]))
+    source.read_now(Wanted())
+    asked = [list(each.counters) for each in daemon.admin.requests if isinstance(each, pb.ListProcessesRequest)]
+    assert asked == [["faults", "swap_ins"], []]
+
+
 def test_a_process_that_is_gone_has_no_detail(daemon, source):
     source.read_now(Wanted())
     daemon.admin.answers_before_failure = 3

@@ -170,7 +170,7 @@ class AdminServiceServicer:
 
     def ListProcesses(self, request, context):
         """Processes (client sessions).
-        Errors: INVALID_ARGUMENT (page_size or page_token).
+        Errors: INVALID_ARGUMENT (page_size, page_token, or a counter that does not exist).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class AdminServiceStub:
     """
     ListProcesses: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListProcessesRequest, _admin_pb2.ListProcessesResponse]
     """Processes (client sessions).
-    Errors: INVALID_ARGUMENT (page_size or page_token).
+    Errors: INVALID_ARGUMENT (page_size, page_token, or a counter that does not exist).
     """
     ListRegions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRegionsRequest, _admin_pb2.ListRegionsResponse]
     """Regions, of one process or of all.
@@ -152,7 +152,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ListProcesses: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListProcessesRequest, _admin_pb2.ListProcessesResponse]  # type: ignore[assignment]
     """Processes (client sessions).
-    Errors: INVALID_ARGUMENT (page_size or page_token).
+    Errors: INVALID_ARGUMENT (page_size, page_token, or a counter that does not exist).
     """
     ListRegions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRegionsRequest, _admin_pb2.ListRegionsResponse]  # type: ignore[assignment]
     """Regions, of one process or of all.
@@ -271,7 +271,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListProcessesResponse, _abc.Awaitable[_admin_pb2.ListProcessesResponse]]:
         """Processes (client sessions).
-        Errors: INVALID_ARGUMENT (page_size or page_token).
+        Errors: INVALID_ARGUMENT (page_size, page_token, or a counter that does not exist).
         """
 
     @_abc_1.abstractmethod
