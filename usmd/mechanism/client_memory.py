@@ -128,27 +128,37 @@ class ClientMemory:
 
     # Faults
 
-    def read(self) -> list[PageFault]:
-        """Faults to be served, about 64 at most. Pages outside all regions are poisoned here. Raises OSError."""
+    def read(self, most: int | None = None) -> list[PageFault]:
+        """Faults to be served, at most `most`; None: about 64. Pages outside all regions are poisoned here.
+
+        Raises OSError.
+        """
         faults: list[PageFault] = []
-        for fault in self._early:
+        early = self._early if most is None else self._early[:most]
+        for fault in early:
             if fault.region_id in self._at.maps and fault.region_id not in self._gone:
                 faults.append(fault)
             else:  # gone since it was read
                 self.refuse([fault])
-        self._early.clear()
-        self._read(faults)
+        del self._early[: len(early)]
+        if most is None or len(faults) < most:
+            self._read(faults, None if most is None else min(most - len(faults), MAX_MESSAGES))
         return faults
+
+    @property
+    def has_early(self) -> bool:
+        """Whether another operation has read faults that `read` has not returned."""
+        return bool(self._early)
 
     def refuse(self, faults: Iterable[PageFault]) -> None:
         """Make touches of the pages of faults an error, because their region or session is gone."""
         for fault in faults:
             self.poison(fault.region_id, fault.page * self._page_size, self._page_size)
 
-    def _read(self, faults: list[PageFault]) -> int:
-        """Read messages once; returns how many there were."""
+    def _read(self, faults: list[PageFault], most: int | None = None) -> int:
+        """Read messages once, at most `most`; returns how many there were."""
         count = 0
-        for event, first, second, third in self._messages.read():
+        for event, first, second, third in self._messages.read(most):
             count += 1
             if event == EVENT_PAGEFAULT:
                 self.last_thread = third & 0xFFFFFFFF

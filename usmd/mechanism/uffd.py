@@ -321,13 +321,14 @@ class Messages:
         self._list = [self._buffer]
         self._flags = os.RWF_NOWAIT
 
-    def read(self) -> Iterable[tuple[int, int, int, int]]:
-        """Unread messages, each as in `MESSAGE`; empty if there are none. Raises OSError.
+    def read(self, most: int | None = None) -> Iterable[tuple[int, int, int, int]]:
+        """Unread messages, each as in `MESSAGE`, at most `most`; empty if there are none. Raises OSError.
 
         Since Linux 6.9 this never waits, even if the client has made the descriptor blocking.
         """
+        into = self._list if most is None else [memoryview(self._buffer)[: most * MESSAGE.size]]
         try:
-            size = os.preadv(self._descriptor, self._list, -1, self._flags)
+            size = os.preadv(self._descriptor, into, -1, self._flags)
         except BlockingIOError:
             return ()
         except OSError as error:
@@ -335,7 +336,7 @@ class Messages:
                 raise
             self._flags = 0
             os.set_blocking(self._descriptor, False)
-            return self.read()
+            return self.read(most)
         if size == MESSAGE.size:
             return (MESSAGE.unpack_from(self._buffer),)
         return MESSAGE.iter_unpack(self._buffer[:size])

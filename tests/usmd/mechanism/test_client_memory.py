@@ -60,6 +60,20 @@ def test_faults_of_several_regions_are_told_apart(world):
         touch.result()
 
 
+def test_no_more_faults_are_read_than_are_asked_for_and_early_ones_come_first(world):
+    touches = [read(world.at(page)) for page in range(3)]
+    found = set(world.client.faults(3))
+    world.memory._early += found
+    assert world.memory.has_early
+    first = world.memory.read(2)
+    assert (len(first), world.memory.has_early) == (2, True)
+    assert {*first, *world.memory.read(2)} == found
+    assert (world.memory.has_early, world.memory.read(1)) == (False, [])
+    world.zero(0, 3)
+    for touch in touches:
+        touch.result()
+
+
 def test_a_write_to_a_protected_page_is_a_fault_of_its_own_kind(world):
     world.zero(2)
     assert world.protect(2)

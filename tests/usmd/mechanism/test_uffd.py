@@ -329,6 +329,18 @@ def test_as_many_messages_are_read_as_there_is_room_for(area):
         touch.result()
 
 
+def test_no_more_messages_are_read_than_are_asked_for(area):
+    touches = [read(area.at(page)) for page in range(3)]
+    seen = set()
+    while len(seen) < 3:
+        area.wait()
+        (message,) = area.messages.read(1)
+        seen.add(message[2])
+    uffd.zero(area.descriptor, area.at(0), 3 * HARDWARE_PAGE, on_busy=never)
+    for touch in touches:
+        touch.result()
+
+
 def test_reading_never_waits_even_if_the_descriptor_was_made_blocking_in_between(area, monkeypatch):
     calls = []
 
