@@ -20,7 +20,7 @@ from usmd import config_values as values
 from usmd.config_values import Gathered, check_keys, frames_of, not_allowed, read_table
 from usmd.errors import ConfigError
 from usmd.http_config import MetricsConfig, PageConfig
-from usmd.policy_rules import PolicyRules
+from usmd.policy_rules import PolicyNames, PolicyRules
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
 from usmd.sizes import format_size
 from usmd.swap import kinds
@@ -295,7 +295,7 @@ def load(
 
 
 def check_rules(policy: PolicyRules, memory: MemoryConfig) -> None:
-    """Raise ConfigError for rules whose budgets do not fit the memory."""
+    """Raise ConfigError for rules whose budgets do not fit the memory, or whose limits exceed those of each process."""
     gathered = Gathered()
     named = [(f"policy.rules[{number}]", policy.names_of(rule)) for number, rule in enumerate(policy.rules)]
     named += [(f"policy.users[{number}]", user.names) for number, user in enumerate(policy.users)]
@@ -304,12 +304,25 @@ def check_rules(policy: PolicyRules, memory: MemoryConfig) -> None:
             names.memory_frames(memory.frames, memory.page_size)
             names.swap_pages(0, memory.page_size)  # how many slots there are, only the devices know
             names.guaranteed_frames(memory.frames, memory.page_size)
+            _check_quotas(names, memory)
         except ConfigError as error:
             gathered.errors.append(ConfigError(f"{key}.{error}", key))
     gathered.raise_any()
     policy.check_guarantees(
         memory.frames, memory.page_size, frames_of(memory.high_watermark, memory.frames, memory.page_size)
     )
+
+
+def _check_quotas(names: PolicyNames, memory: MemoryConfig) -> None:
+    """Raise ConfigError for limits of a rule that exceed those of `[memory]`."""
+    quotas = names.quotas(memory.frames, memory.page_size)
+    if quotas.max_regions is not None and quotas.max_regions > memory.max_regions:
+        allowed = f"at most memory.max_regions, which is {memory.max_regions}"
+        raise not_allowed("max_regions", names.max_regions, allowed)
+    budget = frames_of(memory.deny_budget, memory.frames, memory.page_size)
+    if quotas.deny_budget is not None and quotas.deny_budget > budget:
+        allowed = f"at most memory.deny_budget, which is {memory.deny_budget!r}"
+        raise not_allowed("deny_budget", names.deny_budget, allowed)
 
 
 def read_file(path: Path) -> dict[str, object]:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type
 
 import msgspec
 
+from usmd.core.settings import MAX_FAULTS, MAX_HINT_RANGES
 from usmd.errors import ConfigError, InvalidSize
 from usmd.runtime_paths import parse_address
 from usmd.sizes import exact_size, format_size, parse_size
@@ -321,6 +322,8 @@ _ADDRESS = "the absolute path of a Unix socket"
 
 Count = Annotated[int, _whole(1, 1_000_000)]
 CountOrZero = Annotated[int, _whole(0, 1_000_000)]
+HintRanges = Annotated[int, _whole(0, MAX_HINT_RANGES)]
+Faults = Annotated[int, _whole(1, MAX_FAULTS)]
 MetricProcesses = Annotated[int, _whole(0, 1000)]
 Uid = Annotated[int, _whole(0, 2**32 - 2)]
 Seconds = Annotated[float, _seconds("a number of seconds from 0.001 to 86400", 0.001)]

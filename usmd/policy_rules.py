@@ -12,6 +12,7 @@ import msgspec
 
 from usmd import config_values as values
 from usmd.config_values import frames_of, not_allowed, slots_of
+from usmd.core.events import Quotas
 from usmd.errors import ConfigError, InvalidArgument
 from usmd.sizes import format_size
 
@@ -55,6 +56,18 @@ class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
     swap_max: str | None = None
     memory_min: str | None = None
     memory_weight: int | None = None
+    max_regions: int | None = None
+    max_hint_ranges: int | None = None
+    max_faults: int | None = None
+    deny_budget: str | None = None
+
+    def quotas(self, frames: int, page_size: int) -> Quotas:
+        """Limits in numbers; `frames`: in all. Raises ConfigError."""
+        try:
+            budget = None if self.deny_budget is None else frames_of(self.deny_budget, frames, page_size)
+        except ConfigError as error:
+            raise ConfigError(f"deny_budget: {error}") from error
+        return Quotas(self.max_regions, self.max_hint_ranges, self.max_faults, budget)
 
     def guaranteed_frames(self, frames: int, page_size: int) -> int:
         """Frames, of `frames` in all, that the process is guaranteed. Raises ConfigError."""
@@ -117,6 +130,19 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Share of a process under pressure, 1 to 10,000, compared with the weights of others: the process that has most
     above its guarantee, divided by its weight, gives first. None: 100, the same for all."""
 
+    max_regions: values.Count | None = None
+    """Most regions of a process, at most `memory.max_regions`, which is the limit where this is None."""
+
+    max_hint_ranges: values.HintRanges | None = None
+    """Most ranges of a process with a hint. None: 16,384."""
+
+    max_faults: values.Faults | None = None
+    """Most pages that faults of a process wait for at a time; further faults are taken when fewer wait. None: 4,096."""
+
+    deny_budget: values.Share | None = None
+    """Memory that a process may keep with EVICTION=DENY and pins, a share as in `[memory]`, at most
+    `memory.deny_budget`, which is the limit where this is None."""
+
     swap_max: values.SwapShare | None = None
     """Most swap of a process, a share of all slots or a size in pages; needs `memory_max`, because what may not go to
     swap stays in memory. In a process with that much in swap and no room in memory, a fault on a new page fails. None:
@@ -142,6 +168,19 @@ class UserRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     memory_min: values.Share | None = None
     """Guaranteed memory of the user: while its processes have at most that much in sum, they lose no page to those of
     others. It counts with the guarantees of processes, and beside them."""
+
+    memory_weight: values.Weight | None = None
+    """Share of the user under pressure: its processes stand as one with this weight and all their pages, and give in
+    the order of their own weights. None: each stands for itself."""
+
+    max_regions: values.Count | None = None
+    """Most regions of the user."""
+
+    max_hint_ranges: values.CountOrZero | None = None
+    """Most ranges of the user with a hint."""
+
+    max_faults: values.Count | None = None
+    """Most pages that faults of the user wait for at a time; further faults are taken when fewer wait."""
 
     @property
     def names(self) -> PolicyNames:
@@ -250,6 +289,10 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             swap_max=rule.swap_max,
             memory_min=rule.memory_min,
             memory_weight=rule.memory_weight,
+            max_regions=rule.max_regions,
+            max_hint_ranges=rule.max_hint_ranges,
+            max_faults=rule.max_faults,
+            deny_budget=rule.deny_budget,
         )
 
     def check_guarantees(self, frames: int, page_size: int, high: int) -> None:

@@ -158,6 +158,7 @@ def test_what_is_commented_out_can_be_used(tmp_path):
         (None, "batch-*", None),
         (None, "scratch-*", None),
         ("database", None, None),
+        (None, "tenant-*", None),
         (None, "web-*", None),
         (None, None, 1000),
     ]

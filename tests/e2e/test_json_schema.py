@@ -52,7 +52,8 @@ def test_every_command_writes_what_its_schema_says(tmp_path, capsys, written):
             for words in (
                 "status", "processes", "regions", "policies", "swap", "hints", "map --cells 8", "top --interval 0.1",
                 "explain app index+0", "explain app cache+0", "explain app --evictions 3",
-                "policy set app --evict arc", "limit app memory_weight=50", "limit --uid 99 max_sessions=5", "limits",
+                "policy set app --evict arc", "limit app memory_weight=50 max_regions=99",
+                "limit --uid 99 max_sessions=5", "limits",
                 "swap add memory:1MiB --name more",
                 "swap retire more", "hints app --clear index",
                 "debug validate", f"record --process app -o {record} --seconds 0.1",

@@ -292,6 +292,10 @@ def test_an_unknown_key_is_named_with_those_that_exist(tmp_path, text, parts):
         ('[[policy.rules]]\nalloc = "lru"', "policy.rules[0]", "none of them", "exactly one of name, glob, uid"),
         ('[[policy.rules]]\nname = "a"\nuid = 1', "policy.rules[0]", "name and uid", "exactly one of name, glob, uid"),
         ('[[policy.rules]]\nuid = "root"', "policy.rules[0].uid", "'root'", "a whole number from 0"),
+        ("[[policy.rules]]\nuid = 1\nmax_faults = 0", "policy.rules[0].max_faults", "0", "from 1 to 4096"),
+        ("[[policy.rules]]\nuid = 1\nmax_hint_ranges = -1", "policy.rules[0].max_hint_ranges", "-1", "from 0 to 16384"),
+        ("[[policy.rules]]\nuid = 1\nmax_regions = 1025", "policy.rules[0].max_regions", "1025", "which is 1024"),
+        ('[[policy.rules]]\nuid = 1\ndeny_budget = "51%"', "policy.rules[0].deny_budget", "'51%'", "which is '50%'"),
     ],
 )
 def test_a_bad_value_is_named_with_its_key_and_what_is_allowed(tmp_path, text, key, value, allowed):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from usmd.core.events import Quotas
 from usmd.errors import ConfigError, InvalidArgument
 from usmd.policy_rules import Choice, PolicyNames, PolicyRule, PolicyRules
 
@@ -65,6 +66,19 @@ def test_a_rule_may_bound_the_swap_of_a_process_also_by_more_than_there_is(share
     rules = PolicyRules(rules=(PolicyRule(name="hog", memory_max="25%", swap_max=share),))
     assert rules.choose("hog", None).swap_pages(slots, 4096) == pages
     assert rules.choose("other", None).swap_pages(slots, 4096) is None
+
+
+def test_a_rule_may_narrow_the_limits_of_a_process_in_numbers():
+    rules = PolicyRules(
+        rules=(
+            PolicyRule(name="a", max_regions=3, max_hint_ranges=0, max_faults=5),
+            PolicyRule(name="b", deny_budget="25%"),
+        )
+    )
+    found = [rules.choose(name, None).quotas(1024, 4096) for name in ("a", "b", "c")]
+    assert found == [Quotas(3, 0, 5), Quotas(deny_budget=256), Quotas()]
+    with pytest.raises(ConfigError, match=r"^deny_budget: share '2GiB' of 4 MiB"):
+        PolicyNames(alloc="A", evict="E", oom="O", deny_budget="2GiB").quotas(1024, 4096)
 
 
 def test_a_clients_choice_goes_before_the_default_and_a_rule_that_sets_that_kind_refuses_it():

@@ -76,6 +76,12 @@ class Accessed(Answer, frozen=True):
     absent: Sequence[int]
 
 
+class FaultsFit(Command, frozen=True):
+    """The faults of a process wait for fewer pages than its `max_faults` again, so it may have more of them."""
+
+    process_id: int
+
+
 class Ended(Command, frozen=True):
     """A session is over. `killed`: the daemon ended it, and its owner must learn the `reason`."""
 

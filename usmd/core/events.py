@@ -16,12 +16,28 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
     """Base of all events. An event log keeps one as an array: its type by name, then its fields in their order."""
 
 
+class Quotas(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Limits of a process that are numbers; None: as for every process. `deny_budget`: pages.
+
+    `max_faults`: pages that its faults may wait for at a time.
+    """
+
+    max_regions: int | None = None
+    max_hint_ranges: int | None = None
+    max_faults: int | None = None
+    deny_budget: int | None = None
+
+
+NO_QUOTAS: Final = Quotas()
+
+
 class Attach(Event, frozen=True):
     """A client begins a session. Policies are specifications such as `hint_aware(fallback=lru)`.
 
     `memory_max`: pages that it may have in memory; None: no bound. `swap_max`: pages that may count against it, see
     `Budgets`; None: no bound. `number`: the process number to use if it is free; 0: the next one. `memory_min`: pages
-    that are guaranteed to it, see `Guarantees`. `memory_weight`: its share under pressure, see `Givers`.
+    that are guaranteed to it, see `Guarantees`. `memory_weight`: its share under pressure, see `Givers`. `quotas`: its
+    limits beside those.
     """
 
     name: str
@@ -37,6 +53,7 @@ class Attach(Event, frozen=True):
     swap_max: int | None = None
     memory_min: int = 0
     memory_weight: int = DEFAULT_WEIGHT
+    quotas: Quotas = NO_QUOTAS
 
 
 class Detach(Event, frozen=True):
@@ -107,7 +124,7 @@ class SetPolicy(Event, frozen=True):
 class SetLimits(Event, frozen=True):
     """Replace the limits of a process; the fields are as those of Attach.
 
-    Pages above a lower `memory_max` go in parts.
+    Pages above a lower `memory_max` go in parts; those above a lower `deny_budget` lose that right in parts.
     """
 
     process_id: int
@@ -115,12 +132,14 @@ class SetLimits(Event, frozen=True):
     swap_max: int | None
     memory_min: int
     memory_weight: int
+    quotas: Quotas = NO_QUOTAS
 
 
 class SetUserLimits(Event, frozen=True):
     """Replace the limits of a user, for all its processes together, see `Users`. None: no bound.
 
-    Pages above a lower `memory_max` go in parts; above a lower `swap_max` they stay, and no more come.
+    Pages above a lower `memory_max` go in parts; above a lower `swap_max` they stay, and no more come. `memory_weight`:
+    see `Givers`; None: its processes stand for themselves. The last three are as in `Quotas`, in sum.
     """
 
     uid: int
@@ -128,11 +147,15 @@ class SetUserLimits(Event, frozen=True):
     memory_max: int | None = None
     swap_max: int | None = None
     memory_min: int = 0
+    memory_weight: int | None = None
+    max_regions: int | None = None
+    max_hint_ranges: int | None = None
+    max_faults: int | None = None
 
     @property
     def empty(self) -> bool:
         """Whether it has no limit."""
-        return (self.max_sessions, self.memory_max, self.swap_max, self.memory_min) == (None, None, None, 0)
+        return self == SetUserLimits(self.uid)
 
 
 class FaultRequest(msgspec.Struct, frozen=True, gc=False, array_like=True):

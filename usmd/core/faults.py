@@ -146,7 +146,7 @@ class Faults:
         region = fault.region
         if self._ladder.bring_in(StreamWaiter(self, fault, page), outcome, writable=False):
             fault.missing += 1
-            region.process.missing += 1
+            region.process.waits_more()
         else:
             self._hold(region.process, region.table[page] - 1, fault.write, True)
 
@@ -171,9 +171,7 @@ class Faults:
         process = region.process
         fault.missing -= 1
         if not fault.failed:
-            process.missing -= 1
-            if not process.missing and process.stall.waits:
-                self._state.stalls.end(process.stall, self._state.now)
+            self._state.waits_less(process, 1)
         if error is not None:
             self._fail(fault, waiter.page, error)
             return
@@ -190,9 +188,7 @@ class Faults:
             return
         fault.failed = True
         process = fault.region.process
-        process.missing -= fault.missing  # the failure is its answer, so it waits for no other page
-        if not process.missing and process.stall.waits:
-            self._state.stalls.end(process.stall, self._state.now)
+        self._state.waits_less(process, fault.missing)  # the failure is its answer, so it waits for no other page
         outcome = Failed(fault.fault_id, error, page, fault.yield_token)
         self._state.outcome(process.process_id, outcome, fault.reply_to)
 

@@ -4,6 +4,9 @@ The process furthest above its share gives first. What it has above its share is
 weight: evictable pages above its guarantee. It gives until it stands where the next one stands, but LEAST pages in one
 go, so that a policy is not asked for single pages. With equal weights and no guarantee, the process with most evictable
 pages gives first, and two processes of the same size give by turns.
+
+The processes of a user with a weight stand as one with that weight and all their pages. What they give, they give in
+the same order among themselves.
 """
 
 from __future__ import annotations
@@ -21,7 +24,18 @@ LEAST: Final = 16
 """Pages that a process gives before the next one gives, if it has as many."""
 
 
-def _above(standing: tuple[float, Process]) -> float:
+class Together:
+    """The processes of a user with a weight. `above`: pages above what they keep, in sum."""
+
+    __slots__ = ("above", "standings", "weight")
+
+    def __init__(self, weight: int) -> None:
+        self.weight = weight
+        self.above = 0
+        self.standings: list[tuple[float, Process | Together]] = []
+
+
+def _above(standing: tuple[float, Process | Together]) -> float:
     return standing[0]
 
 
@@ -37,7 +51,8 @@ class Givers:
         The caller takes the pages before it asks for the next process. The last one should give all `wanted` pages.
         """
         arriving = self._arriving() if self._state.arriving else None
-        standings: list[tuple[float, Process]] = []
+        standings: list[tuple[float, Process | Together]] = []
+        together: dict[int, Together] = {}
         for process in self._state.processes.values():
             # A page may be both unevictable and pinned, so the sum of the two says nothing about the other pages.
             if process.resident > max(process.unevictable, process.pinned):
@@ -45,17 +60,37 @@ class Givers:
                 stays = process.resident - process.leaving - moving
                 if process.memory_min == 0 or stays > process.memory_min:
                     kept = max(process.memory_min, process.unevictable + process.pinned)
-                    standings.append(((stays - kept) / process.weight, process))
+                    standing = (stays - kept) / process.weight
+                    user = process.user
+                    if user is None or not user.weight:
+                        standings.append((standing, process))
+                        continue
+                    if (own := together.get(user.uid)) is None:
+                        own = together[user.uid] = Together(user.weight)
+                    own.above += stays - kept
+                    own.standings.append((standing, process))
+        for own in together.values():
+            standings.append((own.above / own.weight, own))
+        yield from self._turns(standings, wanted)
+
+    def _turns(self, standings: list[tuple[float, Process | Together]], wanted: int) -> Iterator[tuple[Process, int]]:
         if len(standings) > 1:
             standings.sort(key=_above, reverse=True)
         last = len(standings) - 1
-        for index, (above, process) in enumerate(standings):
+        for index, (above, giver) in enumerate(standings):
             gives = wanted
             if index < last:
-                gives = max(int((above - standings[index + 1][0]) * process.weight), LEAST)
-            if process.memory_min:
-                gives = min(gives, self.most(process))
-            yield process, gives
+                gives = max(int((above - standings[index + 1][0]) * giver.weight), LEAST)
+            if isinstance(giver, Together):
+                for process, part in self._turns(giver.standings, gives):
+                    yield process, min(part, gives)
+                    gives -= part
+                    if gives <= 0:
+                        break
+            else:
+                if giver.memory_min:
+                    gives = min(gives, self.most(giver))
+                yield giver, gives
 
     def most(self, process: Process) -> int:
         """Pages that a process may lose to others now."""

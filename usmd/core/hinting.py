@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from usmd.core import commands, events, work
+from usmd.core.quotas import hints_words
 from usmd.core.work import MAX_WORK, Kind, Progress, Work
 from usmd.errors import LimitExceeded, OutOfRange
 
@@ -77,13 +78,9 @@ class Hinting:
 
     def _check_ranges(self, region: Region, first: int, end: int, hint: Hint | None) -> None:
         """Raise LimitExceeded if the process would have too many ranges, or the region has too many hints under way."""
-        ranges = region.process.hint_ranges
         growth = region.hints.growth(first, end, clear=hint is None)
-        if growth > 0 and ranges + growth > self._state.settings.max_hint_ranges:
-            raise LimitExceeded(
-                f"{ranges} ranges of the process have a hint, this would make {growth} more, and "
-                f"{self._state.settings.max_hint_ranges} are allowed; hint larger ranges, or clear some"
-            )
+        if growth > 0 and (full := hints_words(region.process, growth, self._state.settings)) is not None:
+            raise LimitExceeded(full)
         if len(region.unsettled) >= MAX_WORK and min(region.resident, end - first) > self._most():
             raise LimitExceeded(
                 f"{len(region.unsettled)} hints on region {region.region_id} are still being brought to its pages; try "

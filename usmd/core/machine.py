@@ -105,7 +105,7 @@ class Core:
         self._mapping = Mapping(self.state, self._memory_queue, self._budget_queue, release, self._sampler)
         self._hinting = Hinting(self.state, self.life, self._placement, self.hinted_at_once)
         pins = Pins(self.state, self.life, self._sampler)
-        limits = Limits(self.state, self._budget_queue)
+        limits = Limits(self.state, self.life, self._budget_queue)
         discarding = Discarding(self.state, self.life)
         self._parts: dict[Kind, DoPart] = {
             Kind.REFRESH: self._hinting.refresh_part,
@@ -118,6 +118,7 @@ class Core:
             Kind.HAND_OVER: one_by_one,
             Kind.NOTE: one_by_one,
             Kind.SHRINK: one_by_one,
+            Kind.LET_GO: one_by_one,
             Kind.SEARCH: one_by_one,
             Kind.WINDOW: self.windows.part,
             Kind.RETIRE: self.retirement.part,

@@ -6,7 +6,7 @@ from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from usmd.core import commands, events
+from usmd.core import commands, events, quotas
 from usmd.core.background_reclaim import tell_swapped
 from usmd.core.guard import NO_POLICY, GuardedPolicies
 from usmd.core.region import MAX_ADDRESS, MAX_REGION_ID, PAGE_MASK, Process, Region
@@ -61,6 +61,7 @@ class Mapping:
         device = None if event.swap_device is None else state.swap.named(event.swap_device)
         state.budgets.check(event.memory_max, event.swap_max)
         state.guarantees.check(event.memory_min, event.memory_weight, event.memory_max)
+        quotas.check(event.quotas, state.settings)
         state.users.check_room(event.uid)
         records = state.settings.eviction_records
         number = event.number
@@ -71,6 +72,7 @@ class Mapping:
         process.policies = GuardedPolicies(state, process, specifications)
         state.budgets.begin(process, event.memory_max, event.swap_max)
         state.guarantees.set(process, event.memory_min, event.memory_weight)
+        quotas.give(process, event.quotas, state.settings)
         state.users.begin(process)
         if number != event.number:
             state.next_process = number + 1
@@ -123,8 +125,8 @@ class Mapping:
                 f"a region of {format_size(event.length)}; the process may map {format_size(room)} more "
                 f"(memory.max_mapped is {format_size(settings.max_mapped)})"
             )
-        if len(process.regions) >= settings.max_regions:
-            raise LimitExceeded(f"the process has {len(process.regions)} regions; memory.max_regions allows no more")
+        if (full := quotas.regions_words(process, settings)) is not None:
+            raise LimitExceeded(full)
         if state.next_region > MAX_REGION_ID:
             raise LimitExceeded("region numbers are used up; restart usmd")
         number = event.number

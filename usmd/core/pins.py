@@ -55,14 +55,15 @@ class Pins:
         room = max(self._life.kept_room(process), 0)
         if count <= room or (more := count - region.pins.pages(first, first + count)) <= room:
             return
-        name, budget, unevictable, pinned = "deny_budget", settings.deny_budget, process.unevictable, process.pinned
+        budget, unevictable, pinned = self._life.budget(process), process.unevictable, process.pinned
+        name = "its deny_budget" if budget < settings.deny_budget else "memory.deny_budget"
         if room < budget - unevictable - pinned:
-            name, budget = "deny_budget_total", settings.deny_budget_total
+            name, budget = "memory.deny_budget_total", settings.deny_budget_total
             unevictable, pinned = self._state.unevictable, self._state.pinned
         size = settings.page_size
         raise LimitExceeded(
             f"a pin of {count} pages ({format_size(count * size)}) from page {first} of region {region.region_id} "
-            f"would keep {more} more frames in memory, and {room} may be: memory.{name} is {budget} pages "
+            f"would keep {more} more frames in memory, and {room} may be: {name} is {budget} pages "
             f"({format_size(budget * size)}), of which EVICTION=DENY keeps {unevictable} and pins {pinned}; "
             "pin less at a time"
         )

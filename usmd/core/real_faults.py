@@ -106,7 +106,7 @@ class RealFaults:
                 writable = self._comes_writable(region, page, write=write) if found == SWAPPED else write
                 waiter = ThreadWaiter(self, region, fault, parked=found == FILLING)
                 if self._ladder.bring_in(waiter, outcome, writable=writable):
-                    process.missing += 1
+                    process.waits_more()
                 else:
                     pfn = region.table[page] - 1
                     recent.append(pfn)
@@ -178,9 +178,7 @@ class RealFaults:
         """A page came in, or `error` says why it cannot."""
         region, state = waiter.region, self._state
         process = region.process
-        process.missing -= 1
-        if not process.missing and process.stall.waits:
-            state.stalls.end(process.stall, state.now)
+        state.waits_less(process, 1)
         if error is not None:
             self._poison(region, waiter.page, error)
             return

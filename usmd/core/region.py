@@ -141,8 +141,8 @@ class User:
     """A user with limits, and its processes."""
 
     __slots__ = (
-        "max_sessions", "memory_max", "memory_min", "processes", "refusals", "swap_excess", "swap_max", "swap_spent",
-        "uid",
+        "max_faults", "max_hint_ranges", "max_regions", "max_sessions", "memory_max", "memory_min", "missing",
+        "processes", "refusals", "swap_excess", "swap_max", "swap_spent", "told", "uid", "weight",
     )  # fmt: skip
 
     def __init__(self, uid: int) -> None:
@@ -151,6 +151,13 @@ class User:
         self.memory_max = NO_MAX
         self.swap_max = NO_MAX
         self.memory_min = 0
+        self.weight = 0
+        """Its share under pressure, for its processes together, see `Givers`; 0: each stands for itself."""
+        self.max_regions = self.max_hint_ranges = self.max_faults = NO_MAX
+        self.missing = 0
+        """Pages that unanswered faults of its processes wait for, also of those that have ended since."""
+        self.told = 0
+        """How often it was told that faults fit."""
         self.processes: list[Process] = []
         self.refusals = 0
         """Faults that failed because of its limits."""
@@ -163,6 +170,16 @@ class User:
     def resident(self) -> int:
         """Pages of its processes with a frame."""
         return sum([each.resident for each in self.processes])
+
+    @property
+    def regions(self) -> int:
+        """Regions of its processes."""
+        return sum([len(each.regions) for each in self.processes])
+
+    @property
+    def hint_ranges(self) -> int:
+        """Ranges of its processes with a hint."""
+        return sum([each.hint_ranges for each in self.processes])
 
     @property
     def stored(self) -> int:
@@ -202,8 +219,10 @@ class Process:
         "absent_max",
         "address",
         "counters",
+        "deny_budget",
         "ended",
         "evictions",
+        "faults_limited",
         "freezes",
         "hint_ranges",
         "hints_set",
@@ -211,6 +230,9 @@ class Process:
         "lent",
         "lowest_priority",
         "mapped",
+        "max_faults",
+        "max_hint_ranges",
+        "max_regions",
         "memory_max",
         "memory_min",
         "missing",
@@ -276,6 +298,13 @@ class Process:
         """Pages in memory up to which it loses none to others, see `Guarantees`."""
         self.weight = DEFAULT_WEIGHT
         """Its share of memory under pressure, compared with those of other processes, see `Givers`."""
+        self.max_regions = self.max_hint_ranges = NO_MAX
+        self.max_faults = NO_MAX
+        """Pages that its faults may wait for at a time."""
+        self.faults_limited = False
+        """Whether it or its user may have less of them than every process, so that real faults are counted, too."""
+        self.deny_budget = NO_MAX
+        """Pages that EVICTION=DENY and pins may keep; like those above a limit within that of all processes."""
         self.lent = 0
         """1 while a frame above `memory_max` is lent to it for a page from swap, see `Budgets`; else 0."""
         self.absent_max = NO_MAX
@@ -313,6 +342,18 @@ class Process:
         self.touches: array[int] | None = None
         """Touches since the shell last took them, for a recording or a shadow; None without one. Two entries each: the
         page key, and 0 read, 1 write, 2 read fault or 3 write fault."""
+
+    def waits_more(self) -> None:
+        """A fault waits for one more page."""
+        self.missing += 1
+        if self.user is not None:
+            self.user.missing += 1
+
+    @property
+    def fault_room(self) -> int:
+        """Pages that further faults may wait for."""
+        own, user = self.max_faults - self.missing, self.user
+        return own if user is None else min(own, user.max_faults - user.missing)
 
     @property
     def swapped(self) -> int:

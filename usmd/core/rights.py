@@ -63,13 +63,16 @@ class Rights:
         if not frames.flags[pfn] & KEPT:
             region.process.policies.page_filled(pfn)
 
+    def budget(self, process: Process) -> int:
+        """Pages that a process may keep, by EVICTION=DENY or by pins."""
+        return min(self._state.settings.deny_budget, process.deny_budget)
+
     def kept_room(self, process: Process) -> int:
-        """How many more pages a process may keep, by EVICTION=DENY or by pins."""
+        """How many more pages a process may keep."""
         state = self._state
-        settings = state.settings
         return min(
-            settings.deny_budget - process.unevictable - process.pinned,
-            settings.deny_budget_total - state.unevictable - state.pinned,
+            self.budget(process) - process.unevictable - process.pinned,
+            state.settings.deny_budget_total - state.unevictable - state.pinned,
         )
 
     def _end_rights(self, region: Region, pfn: int) -> None:
@@ -106,7 +109,7 @@ class Rights:
                 "deny_over_budget",
                 process.process_id,
                 f"{process.name} asked for EVICTION=DENY beyond its budget: pages stay evictable ({count} so far); it "
-                f"keeps {process.unevictable + process.pinned} pages of {self._state.settings.deny_budget} it may keep",
+                f"keeps {process.unevictable + process.pinned} pages of {self.budget(process)} it may keep",
                 {"refused": str(count), "kept": str(process.unevictable + process.pinned)},
             )
 

@@ -10,6 +10,9 @@ from usmd.core.events import Configure
 from usmd.errors import InvalidArgument
 
 MAX_FRAMES: Final = (1 << 31) - 1
+MAX_HINT_RANGES: Final = 16384
+MAX_FAULTS: Final = 4096
+"""It bounds the time of the event that unmaps a region or ends a session."""
 
 
 class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +22,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     EVICTION=DENY and pins may keep per process; `deny_budget_total`: in all. `reserve`: pages of memory and swap
     together that are kept for newcomers, see `Guarantees`. `hold_budget`: frames that faults may hold, each for
     `hold_seconds` or until its page is touched; a real fault holds its frame until MAX_RECENT other ones
-    have come. A hold never outweighs a hint. `max_regions`, `max_mapped` (bytes), `max_hint_ranges`: per process.
+    have come. A hold never outweighs a hint. `max_regions`, `max_mapped` (bytes), `max_hint_ranges`, `max_faults`
+    (pages that faults wait for at a time): per process.
     `sampling`: pages of a process taken out of its page table for each of its pages that comes in, so that touches are
     heard; 0: none. `max_fault_pages`: pages of a fault, and of an FHP at once. `reclaim_batch`: most victims per event,
     which bounds the time an event takes; `scan_limit`: most frames looked at for them. `write_backoff`: seconds without
@@ -42,7 +46,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     hold_seconds: float = 0.25
     max_regions: int = 1024
     max_mapped: int = 1 << 36
-    max_hint_ranges: int = 16384
+    max_hint_ranges: int = MAX_HINT_RANGES
+    max_faults: int = MAX_FAULTS
     max_fault_pages: int = 512
     reclaim_batch: int = 64
     scan_limit: int = 4096

@@ -15,7 +15,7 @@ from usmd.core.frames import FrameTable
 from usmd.core.guarantees import Guarantees
 from usmd.core.hint_ends import HintEnds
 from usmd.core.in_flight import Evicting, Filling
-from usmd.core.region import Process, Region
+from usmd.core.region import Process, Region, User
 from usmd.core.running import Running
 from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.core.stalls import Stalls
@@ -264,6 +264,34 @@ class State:
         """The queue of outcomes for a stream of a process, until the event has been handled."""
         return self._outcomes.setdefault((process_id, reply_to), [])
 
+    def waits_less(self, process: Process, pages: int) -> None:
+        """Faults of a process wait for so many pages fewer."""
+        before = process.missing
+        process.missing = left = before - pages
+        if not left and process.stall.waits:
+            self.stalls.end(process.stall, self.now)
+        if left < process.max_faults <= before:
+            self.faults_fit(process)
+        user = process.user
+        if user is not None:
+            before = user.missing
+            user.missing = left = before - pages
+            if left < user.max_faults <= before:
+                self.user_faults_fit(user)
+
+    def faults_fit(self, process: Process) -> None:
+        """The faults of a process, which were as many as are allowed, are fewer."""
+        self.first.append(commands.FaultsFit(process.process_id))
+
+    def user_faults_fit(self, user: User) -> None:
+        """The same of a user: its processes with the fewest go first, and those with equally many by turns."""
+        count = len(user.processes)
+        user.told += 1
+        turns = [user.processes[(index + user.told) % count] for index in range(count)]
+        turns.sort(key=_missing)
+        for process in turns:
+            self.faults_fit(process)
+
     def notice(self, kind: str, process_id: int, message: str, fields: dict[str, str] | None = None) -> None:
         """Queue a message for operators, see `commands.Notice`."""
         self._notices.append(commands.Notice(kind, process_id, message, fields or {}))
@@ -330,3 +358,7 @@ class State:
         for process in self.processes.values():
             total.add(process.counters)
         return total
+
+
+def _missing(process: Process) -> int:
+    return process.missing

@@ -1,4 +1,4 @@
-"""Limits of a user, for all its processes together: sessions, memory, swap, and a guarantee.
+"""Limits of a user, for all its processes together: sessions, memory, swap, a guarantee and a weight, and numbers.
 
 A process of such a user has grants of memory and swap. They are its `memory_max` and `swap_max`, so a fault looks at
 what it looks at without limits of users. The grants of a user's processes are never more in sum than its limits. A
@@ -68,9 +68,17 @@ class Users(Grants):
                 if count > 1
                 else f"memory_max of {most} pages for user {event.uid}; allowed is {least} and more"
             )
+        for name, number, lowest in (
+            ("max_regions", event.max_regions, 1),
+            ("max_hint_ranges", event.max_hint_ranges, 0),
+            ("max_faults", event.max_faults, 1),
+        ):
+            if number is not None and number < lowest:
+                raise InvalidArgument(f"{name} of {number} for user {event.uid}; allowed is {lowest} and more")
         self._budgets.check(most, event.swap_max)
         before = 0 if user is None else user.memory_min
-        self._guarantees.check(event.memory_min, DEFAULT_WEIGHT, most, before - more)
+        weight = DEFAULT_WEIGHT if event.memory_weight is None else event.memory_weight
+        self._guarantees.check(event.memory_min, weight, most, before - more)
         if user is None and not event.empty and len(self.of) >= MAX_USERS:
             raise LimitExceeded(f"{len(self.of)} users have limits; allowed are {MAX_USERS}")
 
@@ -82,7 +90,14 @@ class Users(Grants):
             user.processes = [each for each in processes if each.uid == event.uid]
             for process in user.processes:
                 process.user = user
+                user.missing += process.missing
         user.max_sessions = NO_MAX if event.max_sessions is None else event.max_sessions
+        user.weight = event.memory_weight or 0
+        user.max_regions = NO_MAX if event.max_regions is None else event.max_regions
+        user.max_hint_ranges = NO_MAX if event.max_hint_ranges is None else event.max_hint_ranges
+        user.max_faults = NO_MAX if event.max_faults is None else event.max_faults
+        for process in user.processes:
+            self._limit_faults(process, user)
         self._guarantees.set_user(user, event.memory_min)
         self._set_swap(user, NO_MAX if event.swap_max is None else event.swap_max)
         shrinking = self._set_memory(user, NO_MAX if event.memory_max is None else event.memory_max)
@@ -142,6 +157,7 @@ class Users(Grants):
             return
         process.user = user
         user.processes.append(process)
+        self._limit_faults(process, user)
         if user.memory_max != NO_MAX:
             self._budgets.change_memory_max(process, 0)
             self.grow(process, 1)
@@ -149,6 +165,10 @@ class Users(Grants):
             self._budgets.change_swap_max(process, 0)
             self.more_swap(process)
         self._guarantees.joined(process)
+
+    @staticmethod
+    def _limit_faults(process: Process, user: User) -> None:
+        process.faults_limited = process.faults_limited or user.max_faults != NO_MAX
 
     def end(self, process: Process) -> None:
         """A process has ended, and its grants are its user's again."""

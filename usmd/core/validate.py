@@ -32,6 +32,7 @@ from usmd.core.glance import disagreement
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import Priority
 from usmd.core.page_table import PageTable
+from usmd.core.quotas import over_budget
 from usmd.core.region import NO_MAX, Process, Region, page_key
 from usmd.core.swap_map import RETIRING, SLOT_BITS, SLOT_MASK
 from usmd.core.work import Kind
@@ -117,7 +118,7 @@ class Snapshot:
         self.sampled = b"" if links is None else links.owner.tobytes()
         """Four bytes a frame: not 0 if its page counts as in a page table whose touches are sampled."""
         self.unevictable, self.pinned = state.unevictable, state.pinned
-        self.budget, self.budget_total = state.settings.deny_budget, state.settings.deny_budget_total
+        self.over_budget, self.budget_total = over_budget(state, life), state.settings.deny_budget_total
         self.limited, self.full = state.budgets.limited, state.budgets.full
         self.overdrawn = [each.uid for each in state.users.of.values() if each.is_overdrawn]
         self.processes = {each.process_id: _copy_of(each) for each in state.processes.values()}
@@ -345,7 +346,7 @@ def _counts(copy: Snapshot) -> Iterator[Step]:
             yield f"process {process.process_id} counts {process.hint_ranges} ranges with a hint wrongly"
         if process.resident != sum(region.resident for region in own):
             yield f"process {process.process_id} counts {process.resident} resident pages wrongly"
-        if process.unevictable + process.pinned > copy.budget:
+        if process.process_id in copy.over_budget:
             yield f"process {process.process_id} keeps more frames than its budget"
     unwritten = sum(1 for reference in copy.evicting.values() if reference == NO_SLOT)
     if copy.unwritten != unwritten:

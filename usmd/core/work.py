@@ -49,6 +49,8 @@ class Kind(Enum):
     """Notes the pages in memory of a process that is sampled from now on."""
     SHRINK = "shrink"
     """Evicts pages of a process above its new `memory_max`."""
+    LET_GO = "let go"
+    """Ends EVICTION=DENY of pages of a process above its new budget."""
     SEARCH = "search"
     """Looks for a page of a process at its `memory_max` that needs no slot."""
     RETIRE = "retire"

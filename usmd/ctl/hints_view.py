@@ -44,7 +44,7 @@ def show_hints(console: Console, found: admin_pb2.ListHintsResponse) -> None:
             f"{each.hint_ranges:,}",
             f"{each.unevictable_pages:,}",
             f"{each.pinned_pages:,}",
-            _share(each.unevictable_pages + each.pinned_pages, found.deny_budget),
+            _share(each.unevictable_pages + each.pinned_pages, each.deny_budget),
             f"{each.over_budget:,}",
         )
         for each in found.kept_pages

@@ -1,4 +1,4 @@
-"""`usmctl limit`: gives live processes, or a user, other limits of memory and swap."""
+"""`usmctl limit`: gives live processes, or a user, other limits."""
 
 from __future__ import annotations
 
@@ -26,14 +26,20 @@ usmctl limit indexer memory_min=16M
 
 usmctl limit 481516 memory_max=25% swap_max=1G memory_weight=50
 
+usmctl limit batch max_regions=16 max_faults=32 deny_budget=5%
+
 usmctl limit --user 1000 memory_max=none
 
-usmctl limit --uid 1000 max_sessions=8 memory_max=1G swap_max=4G"""
+usmctl limit --uid 1000 max_sessions=8 memory_max=1G swap_max=4G memory_weight=200"""
 
-Key = Literal["memory_max", "memory_min", "memory_weight", "swap_max"]
-KEYS: Final[tuple[Key, ...]] = ("memory_max", "memory_min", "memory_weight", "swap_max")
-UserKey = Literal["max_sessions", "memory_max", "memory_min", "swap_max"]
-USER_KEYS: Final[tuple[UserKey, ...]] = ("max_sessions", "memory_max", "memory_min", "swap_max")
+Quota = Literal["max_faults", "max_hint_ranges", "max_regions"]
+QUOTAS: Final[tuple[Quota, ...]] = ("max_faults", "max_hint_ranges", "max_regions")
+Key = Literal["memory_max", "memory_min", "memory_weight", "swap_max", "deny_budget", Quota]
+KEYS: Final[tuple[Key, ...]] = ("memory_max", "memory_min", "memory_weight", "swap_max", "deny_budget", *QUOTAS)
+UserNumber = Literal["memory_weight", Quota]
+USER_NUMBERS: Final[tuple[UserNumber, ...]] = ("memory_weight", *QUOTAS)
+UserKey = Literal["max_sessions", "memory_max", "memory_min", "swap_max", UserNumber]
+USER_KEYS: Final[tuple[UserKey, ...]] = ("max_sessions", "memory_max", "memory_min", "swap_max", *USER_NUMBERS)
 
 
 def limit(
@@ -42,9 +48,9 @@ def limit(
         list[str],
         typer.Argument(
             metavar="[PROCESS] KEY=VALUE...",
-            help="Number or name of a process, and its limits: memory_max, memory_min, swap_max (a share such as 25%, "
-            "a size such as 64M, or none) and memory_weight (1 to 10,000); with --uid max_sessions (a number, or none) "
-            "in place of memory_weight.",
+            help="Number or name of a process, and its limits: memory_max, memory_min, swap_max, deny_budget (a share "
+            "such as 25%, a size such as 64M, or none), max_regions, max_hint_ranges, max_faults (a number, or none) "
+            "and memory_weight (1 to 10,000); with --uid max_sessions in place of deny_budget.",
             show_default=False,
             autocompletion=completion.processes,
         ),
@@ -68,11 +74,16 @@ def limit(
     """Give live processes other limits until their sessions end, or a user until usmd restarts.
 
     What is not named stays as it is. With --uid a limit is for what the user's sessions have in sum: a user at its
-    memory_max evicts pages of its own process that is furthest above its share. `usmctl limits` lists such limits.
+    memory_max evicts pages of its own process that is furthest above its share, and one with a memory_weight competes
+    with others as one process of that weight. `usmctl limits` lists such limits.
 
     memory_max: most memory; a process above it evicts its own pages. memory_min: guaranteed memory; while a process has
     at most that much, no other one takes a page of it. memory_weight: its share under pressure, 100 unless set; twice
     the weight keeps about twice the memory. swap_max: most swap; it needs memory_max.
+
+    deny_budget: memory that EVICTION=DENY and pins may keep. max_regions, max_hint_ranges: most regions, and ranges
+    with a hint. max_faults: most pages that its faults wait for at a time; more are taken when fewer wait. Each is at
+    most what every process may have.
     """
     if uid is not None:
         if user is not None:
@@ -151,6 +162,7 @@ def user_texts(limits: admin_pb2.UserLimits, page_size: int) -> list[str]:
         _pages(limits.memory_max_pages if limits.HasField("memory_max_pages") else None, page_size),
         _pages(limits.memory_min_pages or None, page_size),
         _pages(limits.swap_max_pages if limits.HasField("swap_max_pages") else None, page_size),
+        *(f"{getattr(limits, name):,}" if limits.HasField(name) else "none" for name in USER_NUMBERS),
     ]
 
 
@@ -165,11 +177,14 @@ def show_limits(console: Console, answer: admin_pb2.SetLimitsResponse, page_size
 def _texts(limits: admin_pb2.ProcessLimits, page_size: int) -> list[str]:
     most = limits.memory_max_pages if limits.HasField("memory_max_pages") else None
     swap = limits.swap_max_pages if limits.HasField("swap_max_pages") else None
+    budget = limits.deny_budget_pages if limits.HasField("deny_budget_pages") else None
     return [
         _pages(most, page_size),
         _pages(limits.memory_min_pages or None, page_size),
         str(limits.memory_weight),
         _pages(swap, page_size),
+        _pages(budget, page_size),
+        *(f"{getattr(limits, name):,}" if limits.HasField(name) else "none" for name in QUOTAS),
     ]
 
 

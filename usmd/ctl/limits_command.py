@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -24,8 +24,21 @@ usmctl limits
 usmctl limits --sort res --format json"""
 
 
-def columns(page_size: int = 0) -> list[Column[User]]:
-    """Columns of users. A page size adds sizes to pages."""
+Number = Literal["max_regions", "max_hint_ranges", "max_faults"]
+
+
+def numbers_of(user: User) -> str:
+    """What a user has of its limits in numbers; "-" if it has none."""
+    limits: tuple[tuple[Number, int, int], ...] = (
+        ("max_regions", user.regions, user.limits.max_regions),
+        ("max_hint_ranges", user.hint_ranges, user.limits.max_hint_ranges),
+        ("max_faults", user.waiting_pages, user.limits.max_faults),
+    )
+    return ", ".join(f"{name} {has:,}/{most:,}" for name, has, most in limits if user.limits.HasField(name)) or "-"
+
+
+def columns(page_size: int = 0, *, numbers: bool = True) -> list[Column[User]]:
+    """Columns of users. A page size adds sizes to pages, `numbers` the limits in numbers."""
 
     def limit(title: str, index: int, key: Callable[[UserLimits], int]) -> Column[User]:
         return Column(title, lambda it: user_texts(it.limits, page_size)[index], lambda it: key(it.limits))
@@ -39,7 +52,9 @@ def columns(page_size: int = 0) -> list[Column[User]]:
         limit(">MEMORY_MIN", 2, lambda it: it.memory_min_pages),
         pages_column(">STORED", lambda it: it.swap_max_used_pages, page_size),
         limit(">SWAP_MAX", 3, lambda it: it.swap_max_pages),
+        limit(">WEIGHT", 4, lambda it: it.memory_weight),
         Column(">REFUSED", lambda it: f"{it.refused_faults:,}", lambda it: it.refused_faults, 1),
+        *([Column("LIMITS", numbers_of, None, 2)] if numbers else []),
     ]
 
 
@@ -51,8 +66,8 @@ def limits(
 ) -> None:
     """List users with limits, and what their sessions have in sum.
 
-    STORED are the pages that count against SWAP_MAX; REFUSED the faults that failed because of these limits. Limits of
-    single processes are in `usmctl processes`.
+    STORED are the pages that count against SWAP_MAX; REFUSED the faults that failed because of these limits. LIMITS are
+    those in numbers, after what there is. Limits of single processes are in `usmctl processes`.
     """
     with connected(context, address) as admin:
         users, size = admin.users(), admin.status().page_size
@@ -62,4 +77,5 @@ def limits(
 
 def show_users(console: Console, users: list[User], page_size: int) -> None:
     """Print one line per user."""
-    show_list(console, columns(page_size), users, "no user has limits of its own; usmctl limit --uid sets them")
+    shown = columns(page_size, numbers=any(numbers_of(each) != "-" for each in users))
+    show_list(console, shown, users, "no user has limits of its own; usmctl limit --uid sets them")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from usm_wire.pb.usm.v1.admin_pb2 import RegionInfo as Region
     from usm_wire.pb.usm.v1.admin_pb2 import SwapDevice as Device
 
+Quota = Literal["max_regions", "max_hint_ranges", "max_faults", "deny_budget_pages"]
+
 
 def process_columns(
     page_size: int = 0, *, budgets: bool = False, swap_budgets: bool = False, guarantees: bool = False,
-    weights: bool = False, frozen: bool = False,
+    weights: bool = False, frozen: bool = False, quotas: bool = False,
 ) -> list[Column[Process]]:  # fmt: skip
     """Columns of processes. A page size adds sizes to pages.
 
-    `budgets` adds MAX, `guarantees` MIN, `weights` WEIGHT, `swap_budgets` OF SWAP_MAX, `frozen` FROZEN.
+    `budgets` adds MAX, `guarantees` MIN, `weights` WEIGHT, `swap_budgets` OF SWAP_MAX, `frozen` FROZEN,
+    `quotas` LIMITS.
     """
     least: Column[Process] = pages_column(">MIN", lambda it: it.memory_min_pages, page_size, 2)
     weight: Column[Process] = Column(">WEIGHT", lambda it: str(it.memory_weight), lambda it: it.memory_weight, 2)
@@ -49,8 +52,22 @@ def process_columns(
         pages_column(">PINNED", lambda it: it.pinned_pages, page_size, 6),
         Column(">PRESSURE", lambda it: f"{it.pressure.some.avg10:.1%}", lambda it: it.pressure.some.avg10, 2),
         Column(">FULL", _full, lambda it: it.pressure.full.avg10, 10),
+        *([Column("LIMITS", quotas_of, None, 2)] if quotas else []),
         Column("POLICIES", lambda it: printable(_policies(it)), None, 1),
     ]
+
+
+def quotas_of(process: Process) -> str:
+    """What a process has of its own limits in numbers; "-" if it has none."""
+    kept = process.unevictable_pages + process.pinned_pages
+    limits: tuple[tuple[Quota, int, int], ...] = (
+        ("max_regions", process.regions, process.max_regions),
+        ("max_hint_ranges", process.hint_ranges, process.max_hint_ranges),
+        ("max_faults", process.waiting_pages, process.max_faults),
+        ("deny_budget_pages", kept, process.deny_budget_pages),
+    )
+    own = [f"{name.removesuffix('_pages')} {has:,}/{most:,}" for name, has, most in limits if process.HasField(name)]
+    return ", ".join(own) or "-"
 
 
 def region_columns(page_size: int = 0, *, of_one: bool = False) -> list[Column[Region]]:
@@ -104,6 +121,7 @@ def show_processes(console: Console, processes: Sequence[Process], page_size: in
         weights=len({each.memory_weight for each in processes}) > 1,
         frozen=any(each.frozen_faults for each in processes),
         swap_budgets=any(each.HasField("swap_max_pages") for each in processes),
+        quotas=any(quotas_of(each) != "-" for each in processes),
     )
     show_list(console, columns, processes, "no processes: no application is attached")
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final, Literal
 
+import msgspec
+
 from usm_wire.pb.usm.v1 import admin_pb2
+from usmd.config_values import frames_of
 from usmd.core import events
+from usmd.core.quotas import quotas_of
 from usmd.core.region import NO_MAX, Process
+from usmd.core.settings import CoreSettings
 from usmd.errors import ConfigError, InvalidArgument, NotFound, UsmdError
 from usmd.policy_rules import PolicyNames
 from usmd.server.admission import Context
@@ -16,16 +21,23 @@ from usmd.server.user_limits import limits_of_user
 
 NONE = "none"
 """Text that removes a limit."""
-Limit = Literal["memory_max", "memory_min", "memory_weight", "swap_max"]
-LIMITS: Final[tuple[Limit, ...]] = ("memory_max", "memory_min", "memory_weight", "swap_max")
-UserLimit = Literal["max_sessions", "memory_max", "memory_min", "swap_max"]
-USER_LIMITS: Final[tuple[UserLimit, ...]] = ("max_sessions", "memory_max", "memory_min", "swap_max")
-MOST_SESSIONS: Final = 1_000_000
+Quota = Literal["max_faults", "max_hint_ranges", "max_regions"]
+QUOTAS: Final[tuple[Quota, ...]] = ("max_faults", "max_hint_ranges", "max_regions")
+"""Limits of a process that are numbers."""
+Limit = Literal["memory_max", "memory_min", "memory_weight", "swap_max", "deny_budget", Quota]
+LIMITS: Final[tuple[Limit, ...]] = ("memory_max", "memory_min", "memory_weight", "swap_max", "deny_budget", *QUOTAS)
+UserNumber = Literal["max_sessions", "memory_weight", Quota]
+USER_NUMBERS: Final[tuple[UserNumber, ...]] = ("max_sessions", "memory_weight", *QUOTAS)
+"""Limits of a user that are numbers."""
+UserLimit = Literal["memory_max", "memory_min", "swap_max", UserNumber]
+USER_LIMITS: Final[tuple[UserLimit, ...]] = ("memory_max", "memory_min", "swap_max", *USER_NUMBERS)
+MOST: Final = 1_000_000
+"""Largest number that a limit may be."""
 Request = admin_pb2.SetLimitsRequest | admin_pb2.SetUserLimitsRequest
 Pages = tuple[int | None, int | None, int]
 
 
-def limits_of(process: Process) -> events.SetLimits:
+def limits_of(process: Process, settings: CoreSettings) -> events.SetLimits:
     """The event that would give a process the limits that it has."""
     return events.SetLimits(
         process.process_id,
@@ -33,6 +45,7 @@ def limits_of(process: Process) -> events.SetLimits:
         None if process.own_swap_max == NO_MAX else process.own_swap_max,
         process.own_memory_min,
         process.weight,
+        quotas_of(process, settings),
     )
 
 
@@ -42,7 +55,20 @@ def _message(limits: events.SetLimits) -> admin_pb2.ProcessLimits:
         memory_min_pages=limits.memory_min,
         memory_weight=limits.memory_weight,
         swap_max_pages=limits.swap_max,
+        max_regions=limits.quotas.max_regions,
+        max_hint_ranges=limits.quotas.max_hint_ranges,
+        max_faults=limits.quotas.max_faults,
+        deny_budget_pages=limits.quotas.deny_budget,
     )
+
+
+def _number(name: str, text: str) -> int | None:
+    """The number in the text of a limit; None: no limit. Raises InvalidArgument."""
+    if text == NONE:
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and int(text) <= MOST:
+        return int(text)
+    raise InvalidArgument(f"{name} = {text!r}; allowed is a whole number from 0 to {MOST}, or {NONE}")
 
 
 class LimitSetting:
@@ -59,7 +85,7 @@ class LimitSetting:
         if not any(request.HasField(name) for name in LIMITS):
             raise InvalidArgument(f"no limit is given; give at least one of {', '.join(LIMITS)}")
         processes = self._chosen(request)
-        before = [limits_of(process) for process in processes]
+        before = [limits_of(process, self._engine.core.state.settings) for process in processes]
         wanted = [self._wanted(request, limits) for limits in before]
         for index, limits in enumerate(wanted):
             try:
@@ -93,7 +119,19 @@ class LimitSetting:
     def _wanted(self, request: admin_pb2.SetLimitsRequest, now: events.SetLimits) -> events.SetLimits:
         pages = self._pages(request, (now.memory_max, now.swap_max, now.memory_min))
         weight = request.memory_weight if request.HasField("memory_weight") else now.memory_weight
-        return events.SetLimits(now.process_id, *pages, weight)
+        return events.SetLimits(now.process_id, *pages, weight, self._quotas(request, now.quotas))
+
+    def _quotas(self, request: admin_pb2.SetLimitsRequest, now: events.Quotas) -> events.Quotas:
+        changed: dict[str, int | None] = {
+            name: _number(name, getattr(request, name)) for name in QUOTAS if request.HasField(name)
+        }
+        if request.HasField("deny_budget"):
+            text, settings = request.deny_budget, self._engine.core.state.settings
+            try:
+                changed["deny_budget"] = None if text == NONE else frames_of(text, settings.frames, settings.page_size)
+            except ConfigError as error:
+                raise InvalidArgument(f"deny_budget = {text!r}: {error}") from error
+        return msgspec.structs.replace(now, **changed)
 
     def _pages(self, request: Request, now: Pages) -> Pages:
         """`memory_max`, `swap_max` and `memory_min` in pages; those of `now` where a request has none."""
@@ -126,16 +164,12 @@ class LimitSetting:
         if not any(request.HasField(name) for name in USER_LIMITS):
             raise InvalidArgument(f"no limit is given; give at least one of {', '.join(USER_LIMITS)}")
         before = limits_of_user(request.uid, self._engine.core.state)
-        sessions = before.max_sessions
-        if request.HasField("max_sessions"):
-            text = request.max_sessions
-            if text != NONE and not (text.isascii() and text.isdigit() and int(text) <= MOST_SESSIONS):
-                raise InvalidArgument(
-                    f"max_sessions = {text!r}; allowed is a whole number from 0 to {MOST_SESSIONS}, or {NONE}"
-                )
-            sessions = None if text == NONE else int(text)
+        numbers = {name: _number(name, getattr(request, name)) for name in USER_NUMBERS if request.HasField(name)}
         pages = self._pages(request, (before.memory_max, before.swap_max, before.memory_min))
-        after = events.SetUserLimits(request.uid, sessions, *pages)
+        memory_max, swap_max, memory_min = pages
+        after = msgspec.structs.replace(
+            before, memory_max=memory_max, swap_max=swap_max, memory_min=memory_min, **numbers
+        )
         self._engine.submit(after)
         return admin_pb2.SetUserLimitsResponse(uid=request.uid, before=_of_user(before), after=_of_user(after))
 
@@ -150,6 +184,9 @@ class LimitSetting:
                     resident_pages=user.resident,
                     swap_max_used_pages=user.stored,
                     refused_faults=user.refusals,
+                    regions=user.regions,
+                    hint_ranges=user.hint_ranges,
+                    waiting_pages=user.missing,
                     limits=_of_user(limits_of_user(uid, state)),
                 )
                 for uid, user in sorted(state.users.of.items())
@@ -163,6 +200,10 @@ def _of_user(limits: events.SetUserLimits) -> admin_pb2.UserLimits:
         memory_max_pages=limits.memory_max,
         memory_min_pages=limits.memory_min,
         swap_max_pages=limits.swap_max,
+        memory_weight=limits.memory_weight,
+        max_regions=limits.max_regions,
+        max_hint_ranges=limits.max_hint_ranges,
+        max_faults=limits.max_faults,
     )
 
 

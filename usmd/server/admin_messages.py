@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from usm_wire.pb.usm.v1 import admin_pb2
-from usmd.core import report
+from usmd.core import quotas, report
 from usmd.core.counters import NAMES
 from usmd.core.guard import NO_POLICY
 from usmd.core.mapping import KINDS
@@ -33,6 +33,7 @@ class AdminMessages:
         """A session, with these counters."""
         specifications = process.policies.specifications
         frozen = self._core.frozen.get(process.process_id)
+        own = quotas.quotas_of(process, self._core.state.settings)
         return admin_pb2.Process(
             process_id=process.process_id,
             order=process.order,
@@ -56,6 +57,12 @@ class AdminMessages:
             memory_weight=process.weight,
             frozen_faults=0 if frozen is None else len(frozen.pages),
             frozen_seconds=0.0 if frozen is None else self._core.state.now - frozen.since,
+            max_regions=own.max_regions,
+            hint_ranges=process.hint_ranges,
+            max_hint_ranges=own.max_hint_ranges,
+            waiting_pages=process.missing,
+            max_faults=own.max_faults,
+            deny_budget_pages=own.deny_budget,
             counters=process.counters.as_dict(counters),
             pressure=pressure_message(process.pressure),
         )
@@ -163,8 +170,7 @@ class AdminMessages:
             unheeded_keys=found.unheeded,
         )
 
-    @staticmethod
-    def kept_pages(process: Process) -> admin_pb2.KeptPages:
+    def kept_pages(self, process: Process) -> admin_pb2.KeptPages:
         """Pages that a process keeps in memory, which count towards the budget of EVICTION=DENY."""
         return admin_pb2.KeptPages(
             process_id=process.process_id,
@@ -173,6 +179,7 @@ class AdminMessages:
             pinned_pages=process.pinned,
             over_budget=process.counters.deny_over_budget,
             hint_ranges=process.hint_ranges,
+            deny_budget=self._core.life.budget(process),
         )
 
     def page(

@@ -156,7 +156,7 @@ class ClientService:
         return client_pb2.GetKeptResponse(
             unevictable_pages=process.unevictable,
             pinned_pages=process.pinned,
-            budget_pages=core.state.settings.deny_budget,
+            budget_pages=core.life.budget(process),
             room_pages=max(core.life.kept_room(process), 0),
             refused_pages=process.counters.deny_over_budget,
         )

@@ -42,4 +42,4 @@ def pages_of(command: commands.Command) -> Sequence[int]:
 
 def owners_of(command: commands.Command) -> set[int]:
     """Processes that a command names."""
-    return {command.process_id} if isinstance(command, commands.Outcomes) else set()
+    return {command.process_id} if isinstance(command, commands.Outcomes | commands.FaultsFit) else set()

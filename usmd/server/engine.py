@@ -33,6 +33,7 @@ from usmd.swap.base import SwapDevice
 
 OnOutcomes = Callable[[commands.Outcomes], None]
 OnEnded = Callable[[commands.Ended], None]
+OnFaultsFit = Callable[[commands.FaultsFit], None]
 OnNotice = Callable[[commands.Notice], None]
 OnRetirementEnded = Callable[[commands.RetirementEnded], None]
 Touch = Callable[[Sequence[int]], None]
@@ -88,6 +89,7 @@ class Engine:
         """Of all devices, by number; only to be read."""
         self.on_outcomes: OnOutcomes = lambda _: None
         self.on_ended: OnEnded = lambda _ended: None
+        self.on_faults_fit: OnFaultsFit = lambda _fit: None
         self.on_notice: OnNotice = lambda _notice: None
         self.on_retirement_ended: OnRetirementEnded = lambda _ended: None
         self.fault_times = FaultTimes(self.core, clock)
@@ -369,6 +371,7 @@ class Engine:
             commands.RetirementEnded: lambda command: self.on_retirement_ended(command),
             commands.GoOn: lambda _: asyncio.get_running_loop().call_soon(self.complete, events.GoOn()),
             commands.Ended: ended,
+            commands.FaultsFit: lambda command: self.on_faults_fit(command),
             commands.Notice: lambda command: self.on_notice(command),
         }
 

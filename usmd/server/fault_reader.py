@@ -1,4 +1,8 @@
-"""Reads the page faults of one client from its userfaultfd, and has them served."""
+"""Reads the page faults of one client from its userfaultfd, and has them served.
+
+While the faults of its process wait for as many pages as its `max_faults`, no more are read: they wait in the kernel,
+in their order, and the loop does not look at them until the core says that fewer wait.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +53,33 @@ class FaultReader:
         self._session = session
         self._pid = pid
         self._failed = failed
-        self._early = self._closed = False
+        self._early = self._closed = self._paused = False
         self._loop = asyncio.get_running_loop()
         client.on_early = self._serve_soon
-        self._loop.add_reader(client.descriptor, self.read)
-        guaranteed.add(session.process_id, client.descriptor, self)
+        session.on_room = self._go_on
+        self._begin()
+
+    def _begin(self) -> None:
+        self._loop.add_reader(self._client.descriptor, self.read)
+        self._guaranteed.add(self._session.process_id, self._client.descriptor, self)
+
+    def _end(self) -> None:
+        self._guaranteed.remove(self._session.process_id)
+        self._loop.remove_reader(self._client.descriptor)
+
+    def _pause(self) -> None:
+        """Read no faults until `_go_on`."""
+        if not self._paused:
+            self._paused = True
+            self._end()
+
+    def _go_on(self) -> None:
+        """The process may have more faults, or its session has ended and they are errors."""
+        if self._paused and not self._closed:
+            self._paused = False
+            self._begin()
+            if self._client.has_early:
+                self._serve_soon()
 
     def read(self) -> None:
         """Serve the faults that have happened, and those that happen meanwhile, for a turn of the loop.
@@ -70,10 +96,17 @@ class FaultReader:
         client, session = self._client, self._session
         began = self._now()
         rounds, linger_until, turn_ends, served = 0, 0.0, began + TURN_SECONDS, 0.0
-        waited, waiting = self._process.stall.waits, self._stalls.waiting
+        process = self._process
+        waited, waiting = process.stall.waits, self._stalls.waiting
         while rounds < most and not self._closed:  # its faults may have ended it
+            room: int | None = None
+            if process.faults_limited and not session.ended.is_set():
+                room = process.fault_room
+                if room <= 0:
+                    self._pause()
+                    break
             try:
-                faults = client.read()
+                faults = client.read(room)
             except OSError as error:
                 if not uffd.broken(client.descriptor):
                     log.event("faults_not_read", process_id=session.process_id, error=str(error))
@@ -85,7 +118,7 @@ class FaultReader:
                 client.refuse(faults)
             elif faults:
                 self._sampling.faults(session.process_id, faults)
-                if self._process.memory_min:
+                if process.memory_min:
                     os.sched_yield()  # its thread, now woken, may wait for this CPU
                 if most > 1:
                     linger_until = self._wakeup.faulted(self._pid, client.last_thread, len(faults))
@@ -99,7 +132,7 @@ class FaultReader:
             if now >= turn_ends or (not faults and now >= linger_until):
                 break
         if rounds:
-            self._stalls.served(self._process, waited, waiting, served, began)
+            self._stalls.served(process, waited, waiting, served, began)
         elif not self._closed and uffd.broken(client.descriptor):
             self._failed("its userfaultfd reports no more faults")
 
@@ -129,5 +162,4 @@ class FaultReader:
     def close(self) -> None:
         """Read no more faults."""
         self._closed = True
-        self._guaranteed.remove(self._session.process_id)
-        self._loop.remove_reader(self._client.descriptor)
+        self._end()

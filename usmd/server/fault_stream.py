@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from usm_wire.pb.usm.v1 import client_pb2
 from usmd.core import events
+from usmd.core.region import Process
 from usmd.errors import InvalidArgument, NotFound, UsmdError
 from usmd.server.engine import Engine
 from usmd.server.rpc import check_message
@@ -24,9 +25,6 @@ from usmd.server.transfers import Transfers
 
 MAX_BATCH_FAULTS: Final = 4096
 MAX_BATCH_ACCESSES: Final = 4096
-MAX_MISSING_PAGES: Final = 4096
-"""While the faults of a session wait for more pages than this, no more faults are filed for it. It bounds the time of
-the event that unmaps a region or ends the session."""
 PART_PAGES: Final = 128
 """Pages of a batch of faults or accesses handled before the loop has its turn: about a millisecond in full memory. A
 fault or an access on more pages is not cut."""
@@ -129,25 +127,37 @@ class FaultStream:
         for fault in faults:
             count = fault.page_count
             if part and pages + count > PART_PAGES:
-                await self._file(part)
+                await self._file(part, pages)
                 await self._flush()
                 part, pages = [], 0
                 await asyncio.sleep(0)
             part.append(events.FaultRequest(fault.fault_id, fault.region_id, fault.first_page, count, fault.write))
             pages += count
         if part:
-            await self._file(part)
+            await self._file(part, pages)
 
-    async def _file(self, part: list[events.FaultRequest]) -> None:
-        """File part of a batch once there is room for more."""
-        session, stream = self._session, self._stream
-        while self._missing() > MAX_MISSING_PAGES:
-            session.room.clear()
-            await session.room.wait()
-        if session.ended.is_set():
-            return
-        engine = self._engine
-        stalls, process = engine.core.state.stalls, engine.core.state.processes[session.process_id]
+    async def _file(self, part: list[events.FaultRequest], pages: int) -> None:
+        """File part of a batch, which is about so many pages.
+
+        While the session's faults wait for `max_faults` pages, no more are filed; the last of them may exceed it.
+        """
+        session = self._session
+        process = self._engine.core.state.processes.get(session.process_id)
+        while part and process is not None and not session.ended.is_set():
+            room = process.fault_room
+            if room <= 0:
+                session.room.clear()
+                await self._flush()
+                await session.room.wait()
+                continue
+            count = len(part) if pages <= room else _fitting(part, room)
+            self._submit(part if count == len(part) else part[:count], process)
+            part = part[count:]
+
+    def _submit(self, part: list[events.FaultRequest], process: Process) -> None:
+        """File faults, and answer those that are served at once."""
+        session, stream, engine = self._session, self._stream, self._engine
+        stalls = engine.core.state.stalls
         began, waited, waiting = engine.now(), process.stall.waits, stalls.waiting
         stream.direct = True
         try:
@@ -156,11 +166,6 @@ class FaultStream:
             stream.direct = False
         now = engine.now()
         stalls.served(process, waited, waiting, now - began, now)
-
-    def _missing(self) -> int:
-        """Pages that the session's unanswered faults wait for."""
-        process = self._engine.core.state.processes.get(self._session.process_id)
-        return 0 if process is None else process.missing
 
     async def _access_all(self, accesses: Sequence[client_pb2.Access]) -> None:
         """Do accesses in their order and write the answers, of which about MESSAGE_BYTES may wait to be written."""
@@ -223,3 +228,12 @@ class FaultStream:
                 if process is not None and message.accessed:
                     message.over_budget_pages = self._session.newly_over_budget(process.counters.deny_over_budget)
                 await self._wire.write(message)
+
+
+def _fitting(part: Sequence[events.FaultRequest], room: int) -> int:
+    """How many faults there is room for; the last one may be about more pages than are left."""
+    for index, fault in enumerate(part, 1):
+        room -= fault.page_count
+        if room <= 0:
+            return index
+    return len(part)

@@ -84,6 +84,7 @@ class Session:
         "ending",
         "identity",
         "on_ended",
+        "on_room",
         "opened",
         "over_budget_told",
         "process_id",
@@ -106,7 +107,9 @@ class Session:
         self.unread_loads = asyncio.Semaphore(MAX_UNREAD_LOADS)
         """Held by each Load from before its bytes are copied until gRPC has sent them."""
         self.room = asyncio.Event()
-        """Set when a fault of the session is answered."""
+        """Set when its faults are fewer than its `max_faults` again."""
+        self.on_room: Callable[[], None] = _nothing
+        """Called when they are, and when the session has ended."""
         self.over_budget_told = 0
         """Pages beyond the budget of EVICTION=DENY in the last warning to the client."""
         self.identity: Identity | None = None
@@ -188,6 +191,7 @@ class Sessions:
             engine.submit(limits)
         engine.on_outcomes = self._deliver
         engine.on_ended = self._process_ended
+        engine.on_faults_fit = self._faults_fit
 
     def __len__(self) -> int:
         return len(self._by_token)
@@ -263,6 +267,7 @@ class Sessions:
                 swap_max=policies.swap_pages(self._engine.core.state.swap.slots, settings.page_size),
                 memory_min=guaranteed if bound is None else min(guaranteed, bound),
                 memory_weight=policies.memory_weight or DEFAULT_WEIGHT,
+                quotas=policies.quotas(settings.frames, settings.page_size),
             )
         )
         if not isinstance(attached, commands.Attached):
@@ -350,12 +355,17 @@ class Sessions:
         session = self._by_process.get(command.process_id)
         if session is None:
             return
-        session.room.set()
         stream = session.streams.get(command.reply_to)
         if stream is not None:  # else it was closed meanwhile
             stream.outbox.extend(command.outcomes)
             if not stream.direct:
                 stream.wake.set()
+
+    def _faults_fit(self, command: commands.FaultsFit) -> None:
+        session = self._by_process.get(command.process_id)
+        if session is not None:
+            session.room.set()
+            session.on_room()
 
     def _process_ended(self, ended: commands.Ended) -> None:
         session = self._by_process.pop(ended.process_id)
@@ -371,6 +381,7 @@ class Sessions:
             session.identity.close()  # or a client could pile up connections that no session needs
         session.cancel_deadline()
         session.ended.set()
+        session.on_room()
         for stream in session.streams.values():
             stream.on_ended()
         session.on_ended()

@@ -20,6 +20,10 @@ def limits_by(rule: UserRule, state: State) -> SetUserLimits:
         rule.names.memory_frames(frames, size),
         rule.names.swap_pages(state.swap.slots, size),
         rule.names.guaranteed_frames(frames, size),
+        rule.memory_weight,
+        rule.max_regions,
+        rule.max_hint_ranges,
+        rule.max_faults,
     )
 
 
@@ -28,10 +32,13 @@ def limits_of_user(uid: int, state: State) -> SetUserLimits:
     user = state.users.of.get(uid)
     if user is None:
         return SetUserLimits(uid)
-    sessions, memory_max, swap_max = (
-        None if most == NO_MAX else most for most in (user.max_sessions, user.memory_max, user.swap_max)
-    )
-    return SetUserLimits(uid, sessions, memory_max, swap_max, user.memory_min)
+    sessions, memory_max, swap_max, *numbers = (
+        None if most == NO_MAX else most
+        for most in (
+            user.max_sessions, user.memory_max, user.swap_max, user.max_regions, user.max_hint_ranges, user.max_faults,
+        )
+    )  # fmt: skip
+    return SetUserLimits(uid, sessions, memory_max, swap_max, user.memory_min, user.weight or None, *numbers)
 
 
 def changes(before: Sequence[UserRule], after: Sequence[UserRule], state: State) -> list[SetUserLimits]:

@@ -81,3 +81,39 @@ def test_under_pressure_memory_is_divided_by_weight(weights, ratio):
                 shell.put(process, region, (page + turn) % 300, DATA)
     first, second = (shell.core.state.processes[process].resident for process in processes)
     assert first / second == pytest.approx(ratio, rel=0.25)
+
+
+def test_processes_of_a_user_with_a_weight_stand_as_one_and_give_in_their_own_order():
+    shell = Shell(make_core(frames=400))
+    for pages in (30, 60, 20):
+        fill(shell, pages, uid=7)
+    fill(shell, 80)
+    assert [process for process, _ in in_turn(shell)] == [4, 2, 1, 3]
+    shell.do(events.SetUserLimits(7, memory_weight=100))
+    assert in_turn(shell) == [(2, 30), (4, 64)]
+    shell.do(events.SetUserLimits(7, memory_weight=400))
+    assert in_turn(shell) == [(4, 52), (2, 30), (1, 16), (3, 18)]
+    shell.do(events.SetUserLimits(7))
+    assert [process for process, _ in in_turn(shell)] == [4, 2, 1, 3]
+
+
+def test_within_a_user_a_guarantee_of_a_process_is_kept():
+    shell = Shell(make_core(frames=400))
+    fill(shell, 50, uid=7, memory_min=45)
+    fill(shell, 20, uid=7)
+    shell.do(events.SetUserLimits(7, memory_weight=100))
+    assert in_turn(shell) == [(2, 16), (1, 5)]
+
+
+@pytest.mark.parametrize(("weights", "ratio"), [((100, 100), 1.0), ((300, 100), 3.0)])
+def test_under_pressure_memory_is_divided_by_weight_of_users_however_many_processes_they_have(weights, ratio):
+    shell = Shell(make_core(frames=160, devices=(("swap0", 1000),), low=4, high=8), check=False)
+    for uid, weight in enumerate(weights):
+        shell.do(events.SetUserLimits(uid, memory_weight=weight))
+    processes = [shell.attach(uid=uid, evict="lru") for uid in (0, 1, 1, 1)]
+    regions = [shell.map(process, 200) for process in processes]
+    for page in range(200):
+        for process, region in zip(processes, regions, strict=True):
+            shell.put(process, region, page, DATA)
+    first, *others = (shell.core.state.processes[process].resident for process in processes)
+    assert first / sum(others) == pytest.approx(ratio, rel=0.25)

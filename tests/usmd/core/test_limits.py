@@ -3,7 +3,8 @@
 import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core import events, work
+from usmd.core import commands, events, work
+from usmd.core.events import Quotas
 from usmd.core.region import NO_MAX
 from usmd.errors import InvalidArgument, LimitExceeded, NotFound, OutOfMemory
 
@@ -21,8 +22,8 @@ class App:
             self.shell.put(self.process_id, self.region, page, DATA)
         self.process = self.shell.core.state.processes[self.process_id]
 
-    def limit(self, memory_max=None, swap_max=None, memory_min=0, weight=100):
-        self.shell.do(events.SetLimits(self.process_id, memory_max, swap_max, memory_min, weight))
+    def limit(self, memory_max=None, swap_max=None, memory_min=0, weight=100, **quotas):
+        self.shell.do(events.SetLimits(self.process_id, memory_max, swap_max, memory_min, weight, Quotas(**quotas)))
 
     def check(self, pages=20):
         assert all(self.shell.get(self.process_id, self.region, page) == DATA for page in range(pages))
@@ -114,3 +115,51 @@ def test_invalid_limits_change_nothing(limits, said):
     assert app.process.memory_max == NO_MAX
     with pytest.raises(NotFound):
         app.shell.do(events.SetLimits(99, None, None, 0, 100))
+
+
+def test_pages_above_a_lower_budget_of_deny_lose_that_right_in_parts(monkeypatch):
+    monkeypatch.setattr(work, "PAGES_AN_EVENT", 4)
+    app = App()
+    app.shell.hint(app.process_id, app.region, "EVICTION=DENY")
+    assert app.process.unevictable == 20
+    app.shell.hold_go_on = True
+    app.limit(deny_budget=3)
+    assert 3 < app.process.unevictable < 20
+    assert app.shell.core.life.kept_room(app.process) < 0
+    while app.shell.asked:
+        app.shell.do_work()
+    assert (app.process.unevictable, app.shell.core.life.kept_room(app.process)) == (3, 0)
+    assert app.process.counters.deny_over_budget == 17
+    told = [each for each in app.shell.notices if each.kind == "deny_over_budget"][-1]
+    assert "of 3 it may keep" in told.message
+    app.shell.hold_go_on = False
+    app.limit(memory_max=8, deny_budget=3)
+    assert app.process.resident == 8
+    app.check()
+    app.limit(memory_max=8, deny_budget=5)
+    app.shell.hint(app.process_id, app.region, "EVICTION=DENY")
+    assert app.process.unevictable == 5
+
+
+def test_a_budget_of_deny_below_what_is_pinned_is_refused_because_only_the_process_unpins():
+    app = App()
+    app.shell.hint(app.process_id, app.region, "EVICTION=DENY", 4, 4)
+    app.shell.do(events.Pin(app.process_id, app.region, 0, 3))
+    with pytest.raises(InvalidArgument, match=r"^deny_budget of 2 pages; allowed are 3 and more, because app has pin"):
+        app.limit(memory_min=5, deny_budget=2)
+    assert (app.process.memory_min, app.process.deny_budget) == (0, NO_MAX)
+    app.limit(deny_budget=3)
+    assert (app.process.unevictable, app.process.pinned) == (0, 3)
+    with pytest.raises(LimitExceeded, match=r"and 0 may be: its deny_budget is 3 pages .* and pins 3"):
+        app.shell.do(events.Pin(app.process_id, app.region, 5, 1))
+
+
+def test_a_higher_limit_of_faults_says_that_they_fit():
+    app = App()
+    app.limit(max_faults=2)
+    for limits, told in (({"max_faults": 1}, 0), ({"max_faults": 5}, 1), ({}, 1)):
+        event = events.SetLimits(app.process_id, None, None, 0, 100, Quotas(**limits))
+        happened = app.shell.core.handle(event, 1.0)
+        assert happened.count(commands.FaultsFit(app.process_id)) == told
+    (*_, last) = [each for each in app.shell.notices if each.kind == "limits_set"]
+    assert last.fields["max_faults"] == "2"

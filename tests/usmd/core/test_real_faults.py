@@ -321,3 +321,24 @@ def test_a_store_by_call_to_a_clean_page_frees_its_slot_and_a_write_after_it_goe
     assert (thread.state, thread.read) == (DONE, OTHER)
     app.evict()
     assert app.touch(0).read == DATA
+
+
+def test_when_fewer_faults_wait_than_a_process_may_have_the_shell_is_told_once():
+    app = App().swapped(4)
+    app.shell.auto_io = False
+    process = app.state.processes[app.process]
+    process.max_faults = 3
+    told = []
+    perform = app.shell._perform
+
+    def watched(command):
+        told.extend([command] if isinstance(command, commands.FaultsFit) else [])
+        return perform(command)
+
+    app.shell._perform = watched
+    for page in range(4):
+        app.touch(page)
+    assert (process.missing, told) == (4, [])
+    for left, times in ((3, 0), (2, 1), (1, 1), (0, 1)):
+        app.shell.complete_io()
+        assert (process.missing, len(told)) == (left, times)

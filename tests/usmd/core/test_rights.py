@@ -34,6 +34,16 @@ def test_the_budget_of_all_processes_bounds_each():
     assert (process.unevictable, shell.core.life.kept_room(process)) == (1, 0)
 
 
+def test_a_budget_of_its_own_bounds_a_process_and_no_other():
+    shell, process, region = app()
+    process.deny_budget = 1
+    assert (shell.core.life.budget(process), shell.core.life.kept_room(process)) == (1, 1)
+    shell.hint(process.process_id, region, "EVICTION=DENY", 0, 4)
+    assert (process.unevictable, process.counters.deny_over_budget) == (1, 3)
+    other = shell.core.state.processes[shell.attach()]
+    assert (shell.core.life.budget(other), shell.core.life.kept_room(other)) == (2, 2)
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_page_that_is_pinned_several_times_stays_until_the_last_pin_ends(times):
     shell, process, number = app()

@@ -95,19 +95,22 @@ class UserMachine(CoreMachine):
         sessions=st.sampled_from([None, None, 0, 1, 3]),
         maxima=MAXIMA,
         least=st.sampled_from([0, 0, 1, 3, 6]),
+        weight=st.sampled_from([None, 50, 300]),
     )
-    def limit_user(self, uid, sessions, maxima, least):
+    def limit_user(self, uid, sessions, maxima, least, weight):
         with suppress(InvalidArgument, LimitExceeded):
-            self.shell.do(events.SetUserLimits(uid, sessions, *maxima, least))
+            self.shell.do(events.SetUserLimits(uid, sessions, *maxima, least, weight))
 
     @precondition(lambda self: self.live())
-    @rule(pick=INDEX, budgets=OWN)
-    def limit(self, pick, budgets):
+    @rule(pick=INDEX, budgets=OWN, kept=st.sampled_from([None, 0, 1]))
+    def limit(self, pick, budgets, kept):
         process = self.live()[pick % len(self.live())]
+        found, settings = self.shell.core.state.processes[process], self.shell.core.state.settings
         try:
-            self.shell.do(events.SetLimits(process, *budgets, 0, 100))
+            self.shell.do(events.SetLimits(process, *budgets, 0, 100, events.Quotas(deny_budget=kept)))
         except InvalidArgument:
-            assert self.shell.core.state.processes[process].stored > budgets[1]
+            above = kept is not None and not found.pinned <= kept <= settings.deny_budget
+            assert above or found.stored > budgets[1]
 
     @invariant()
     def all_is_well(self):
@@ -118,6 +121,7 @@ class UserMachine(CoreMachine):
             granted = sum(each.swap_max for each in user.processes)
             assert granted <= user.swap_max + user.swap_excess or user.swap_max == NO_MAX
             assert user.stored <= user.swap_max + user.swap_excess
+            assert user.missing >= sum(each.missing for each in user.processes)
             assert {each.process_id for each in user.processes} == {
                 each.process_id for each in state.processes.values() if each.uid == user.uid
             }

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
-from usmd.core import events
+from usmd.core import commands, events
 from usmd.core.region import NO_MAX
 from usmd.core.users import MAX_USERS
 from usmd.errors import InvalidArgument, LimitExceeded, OutOfMemory
@@ -253,3 +253,72 @@ def test_so_many_users_have_limits_and_no_more():
     assert bench.limit(MAX_USERS) is None
     bench.limit(0)
     bench.limit(MAX_USERS, max_sessions=1)
+
+
+def test_regions_and_hint_ranges_of_a_user_are_those_of_all_its_processes():
+    bench = Bench()
+    bench.limit(max_regions=3, max_hint_ranges=2)
+    first, second, other = bench.begin(), bench.begin(), bench.begin(uid=8)
+    shell = bench.shell
+    shell.map(first.process_id, 1)
+    with pytest.raises(LimitExceeded, match=r"^user 7 has 3 regions; its max_regions is 3$"):
+        shell.map(second.process_id, 1)
+    shell.map(other.process_id, 1)
+    for process in (first, second):
+        shell.hint(process.process_id, bench.regions[process.process_id], "PRIORITY=HIGH", 0, 1)
+    with pytest.raises(LimitExceeded, match=r"^2 ranges of user 7 have a hint, .* and its max_hint_ranges is 2"):
+        shell.hint(second.process_id, bench.regions[second.process_id], "PRIORITY=HIGH", 4, 1)
+    shell.do(events.Detach(first.process_id, "over"))
+    shell.hint(second.process_id, bench.regions[second.process_id], "PRIORITY=HIGH", 4, 1)
+    shell.map(second.process_id, 1)
+
+
+def test_faults_of_a_user_are_those_of_all_its_processes_and_who_has_fewest_goes_first():
+    bench = Bench()
+    processes = [bench.begin(4), bench.begin(4), bench.begin(4)]
+    shell = bench.shell
+    for each in processes:
+        shell.evict(each.process_id, bench.regions[each.process_id], 0, 4)
+    shell.auto_io = False
+    first, second, third = processes
+
+    def fault(process, page):
+        shell.fault(process.process_id, bench.regions[process.process_id], page)
+
+    def told(event):
+        happened = shell.core.handle(event, shell.now)
+        return [each.process_id for each in happened if isinstance(each, commands.FaultsFit)]
+
+    fault(first, 0)
+    user = bench.limit(max_faults=3)
+    assert (user.missing, first.fault_room) == (1, 2)
+    fault(second, 0)
+    fault(second, 1)
+    assert [each.fault_room for each in processes] == [0, 0, 0]
+    assert (third.missing, user.missing) == (0, 3)
+    assert told(shell._completion()) == [third.process_id, first.process_id, second.process_id]
+    assert (user.missing, third.fault_room) == (2, 1)
+    fault(third, 0)
+    assert sorted(told(events.SetUserLimits(7, max_faults=4))) == sorted(each.process_id for each in processes)
+    shell.do(events.Detach(second.process_id, "over"))
+    assert user.missing == sum(each.missing for each in processes)
+    while shell.pending:
+        shell.complete_io()
+    assert (user.missing, third.fault_room) == (0, 4)
+    assert all(each.faults_limited for each in (third, bench.begin()))
+    bench.limit()
+    assert third.user is None
+    shell.do(events.SetLimits(third.process_id, None, None, 0, 100))
+    assert not third.faults_limited
+
+
+def test_of_processes_with_equally_many_faults_each_goes_first_in_its_turn():
+    bench = Bench()
+    processes = [bench.begin() for _ in range(3)]
+    user = bench.limit(max_faults=1)
+    state = bench.state
+    firsts = []
+    for _ in range(3):
+        state.user_faults_fit(user)
+        firsts.append(state.take_commands()[0].process_id)
+    assert sorted(firsts) == [each.process_id for each in processes]

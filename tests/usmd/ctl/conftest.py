@@ -83,7 +83,14 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
             pb.HintRange(hint_id=8, process_id=2, region_id=3, first_page=0, page_count=1, text="PRIORITY=LOW"),
         ]  # fmt: skip
         self.kept_pages = [
-            pb.KeptPages(process_id=1, process_name="indexer", unevictable_pages=64, over_budget=5, hint_ranges=1)
+            pb.KeptPages(
+                process_id=1,
+                process_name="indexer",
+                unevictable_pages=64,
+                over_budget=5,
+                hint_ranges=1,
+                deny_budget=512,
+            )
         ]
         self.evictions = pb.ListEvictionsResponse(
             evictions=[
@@ -107,7 +114,13 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
         )
         self.users = [
             pb.UserInfo(
-                uid=1000, sessions=3, resident_pages=64, limits=pb.UserLimits(max_sessions=8, memory_max_pages=128)
+                uid=1000,
+                sessions=3,
+                resident_pages=64,
+                regions=3,
+                limits=pb.UserLimits(
+                    max_sessions=8, memory_max_pages=128, memory_weight=200, max_regions=9, max_faults=7
+                ),
             ),
             pb.UserInfo(uid=1001, limits=pb.UserLimits(memory_min_pages=1)),
         ]
@@ -183,13 +196,17 @@ class FakeAdmin(admin_pb2_grpc.AdminServiceServicer):
     def SetUserLimits(self, request, context):
         self.requests.append(request)
         return pb.SetUserLimitsResponse(
-            uid=request.uid, before=pb.UserLimits(memory_max_pages=64), after=pb.UserLimits(max_sessions=3)
+            uid=request.uid,
+            before=pb.UserLimits(memory_max_pages=64),
+            after=pb.UserLimits(max_sessions=3, max_hint_ranges=5),
         )
 
     def SetLimits(self, request, context):
         self._note(request, context)
-        before = pb.ProcessLimits(memory_max_pages=64, memory_weight=100)
-        after = pb.ProcessLimits(memory_min_pages=16, memory_weight=50, swap_max_pages=0)
+        before = pb.ProcessLimits(memory_max_pages=64, memory_weight=100, max_regions=1000)
+        after = pb.ProcessLimits(
+            memory_min_pages=16, memory_weight=50, swap_max_pages=0, deny_budget_pages=8, max_regions=16
+        )
         return pb.SetLimitsResponse(changes=[pb.LimitsChange(process_id=2, name="cache", before=before, after=after)])
 
     def ListSwapDevices(self, request, context):

@@ -51,13 +51,19 @@ def test_no_hints_at_all_are_said_to_be_none():
 def test_what_is_kept_is_shown_against_the_budget_of_each_and_of_all():
     kept = [
         pb.KeptPages(
-            process_id=1, process_name="app", unevictable_pages=100, pinned_pages=28, over_budget=5, hint_ranges=2
+            process_id=1,
+            process_name="app",
+            unevictable_pages=100,
+            pinned_pages=28,
+            over_budget=5,
+            hint_ranges=2,
+            deny_budget=256,
         ),
         pb.KeptPages(process_id=2, process_name="b"),
     ]
     lines = shown(show_hints, answer(kept_pages=kept, deny_budget=512, deny_budget_total=768, kept_total=128))
     assert columns(lines[2]) == ["PROCESS", "RANGES", "UNEVICTABLE", "PINNED", "OF ITS BUDGET", "OVER BUDGET"]
-    assert columns(lines[3]) == ["1 app", "2", "100", "28", "128 of 512 (25.0%)", "5"]
+    assert columns(lines[3]) == ["1 app", "2", "100", "28", "128 of 256 (50.0%)", "5"]
     assert lines[5] == ("all processes keep 128 of 768 frames (deny_budget_total); each may keep 512 (deny_budget)")
     assert "0 of 0" in shown(show_hints, answer(kept_pages=kept[1:]))[3]
 

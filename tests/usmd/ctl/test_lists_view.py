@@ -117,3 +117,16 @@ def test_what_counts_against_a_swap_max_is_shown_beside_what_it_allows_where_the
     assert [columns(line)[columns(header).index("OF SWAP_MAX")] for line in lines] == [
         "256 of 1,024 (25.0%)", "0 of 0", "-",
     ]  # fmt: skip
+
+
+def test_limits_in_numbers_are_shown_beside_what_there_is_where_a_process_has_some():
+    assert "LIMITS" not in columns(shown(lists_view.show_processes, [PROCESS])[0])
+    limited = pb.Process(
+        name="hog", regions=3, max_regions=4, waiting_pages=1, max_faults=8, pinned_pages=2, unevictable_pages=5,
+        deny_budget_pages=1000, hint_ranges=9, max_hint_ranges=0,
+    )  # fmt: skip
+    assert lists_view.quotas_of(limited) == "max_regions 3/4, max_hint_ranges 9/0, max_faults 1/8, deny_budget 7/1,000"
+    header, line, other = shown(lists_view.show_processes, [limited, PROCESS])
+    at = columns(header).index("LIMITS")
+    assert columns(other)[at] == "-"
+    assert columns(line)[at].startswith("max_regions 3/4, max_h")

@@ -55,6 +55,7 @@ FIELDS = {
     "Sequence[bool | None]": st.lists(st.none() | st.booleans()),
     "Sequence[UsmdError | None]": st.lists(ERRORS),
 }
+FIELDS["Quotas"] = an_event(events.Quotas)
 FIELDS["Sequence[FaultRequest]"] = st.lists(an_event(events.FaultRequest))
 FIELDS["Sequence[PageFault]"] = st.lists(an_event(events.PageFault))
 EVENTS = st.one_of(
@@ -133,8 +134,9 @@ def test_a_log_has_no_bytes_of_pages_and_each_line_is_json():
     core.handle(events.Access(1, 1, 0, 1, True), 3.0)
     header, *lines = map(json.loads, core.lines())
     assert header["usmd_events"] == FORMAT
+    words = ["Attach", "app", "first_fit", "lru", "refuse", None, None, None, "none", None, 0, None, 0, 100]
     assert [line[:2] for line in lines] == [
-        [1.0, ["Attach", "app", "first_fit", "lru", "refuse", None, None, None, "none", None, 0, None, 0, 100]],
+        [1.0, [*words, [None] * 4]],
         [2.0, ["Map", 1, PAGE, "heap", 0]],
         [3.0, ["Access", 1, 1, 0, 1, True]],
     ]

@@ -40,14 +40,14 @@ def test_what_has_none_names_its_pages(command):
     assert list(pages_of(command)) == [7]
 
 
-def test_outcomes_name_their_process():
-    assert owners_of(commands.Outcomes(4, [])) == {4}
+def test_what_a_process_waits_for_names_it():
+    assert owners_of(commands.Outcomes(4, [])) == owners_of(commands.FaultsFit(4)) == {4}
 
 
 def test_no_command_is_forgotten():
     handled = {
         commands.Protect, commands.ReadSlots, commands.WriteSlots, commands.ZeroFill, commands.Release,
-        commands.Restore, commands.MapAgain, commands.Wake, commands.Poison, commands.Outcomes,
+        commands.Restore, commands.MapAgain, commands.Wake, commands.Poison, commands.Outcomes, commands.FaultsFit,
     }  # fmt: skip
     every = {
         each

@@ -252,14 +252,16 @@ class Wire:
         self.written.append(message)
 
 
-def test_no_more_faults_are_filed_while_those_of_a_session_wait_for_many_pages(monkeypatch):
-    monkeypatch.setattr(fault_stream, "MAX_MISSING_PAGES", 4)
-    monkeypatch.setattr(fault_stream, "PART_PAGES", 2)
+@pytest.mark.parametrize(("of_all", "own", "part"), [(4, None, 2), (4, None, 3), (64, 4, 128)])
+def test_no_more_faults_are_filed_while_those_of_a_session_wait_for_many_pages(monkeypatch, of_all, own, part):
+    monkeypatch.setattr(fault_stream, "PART_PAGES", part)
     pages, size = 32, 16
 
     async def main():
         device = HeldDevice(slots=pages, page_size=size)
-        settings = CoreSettings(frames=2 * pages, page_size=size, deny_budget=pages, deny_budget_total=pages)
+        settings = CoreSettings(
+            frames=2 * pages, page_size=size, deny_budget=pages, deny_budget_total=pages, max_faults=of_all
+        )
         engine = Engine(settings, SimulatedMemory(2 * pages, size), [device])
         sessions = Sessions(
             engine, None, PolicyRules(alloc="first_fit"), max_sessions=1, of_user=1, attach_timeout=1000.0
@@ -267,6 +269,7 @@ def test_no_more_faults_are_filed_while_those_of_a_session_wait_for_many_pages(m
         session = sessions.attach("app", "")
         process = engine.core.state.processes[session.process_id]
         region = engine.map(events.Map(process.process_id, pages * size, ""))
+        engine.submit(events.SetLimits(process.process_id, None, None, 0, 100, events.Quotas(max_faults=own)))
         faults = [events.FaultRequest(page, region.region_id, page, 1, True) for page in range(pages)]
         engine.submit(events.Faults(process.process_id, faults))
         first, content = page_key(region.region_id, 0), memoryview(b"x" * pages * size)
@@ -282,10 +285,10 @@ def test_no_more_faults_are_filed_while_those_of_a_session_wait_for_many_pages(m
             message.faults.add(fault_id=page, region_id=region.region_id, first_page=page, page_count=1)
         wire = Wire(message)
         stream = asyncio.create_task(fault_stream.FaultStream(engine, None, sessions, session, wire).run())
-        await wait_until_async(lambda: process.missing > 4, "the faults wait for more than 4 pages")
+        await wait_until_async(lambda: process.missing == 4, "the faults wait for 4 pages")
         for _ in range(4 * pages):  # turns of the loop in which the rest could be filed
             await asyncio.sleep(0)
-        assert process.missing == 6
+        assert process.missing == 4
         device.let_go()
         await wait_until_async(lambda: sum(len(each.outcomes) for each in wire.written) == pages, "all are answered")
         assert process.missing == 0

@@ -47,8 +47,22 @@ def test_outcomes_of_a_closed_stream_are_dropped_and_its_index_does_not_come_aga
         assert (first.index, second.index, third.index) == (0, 1, 2)
         bench.engine.on_outcomes(commands.Outcomes(session.process_id, [commands.Yielded(7, 1)], second.index))
         assert first.outbox == second.outbox == third.outbox == []
-        assert session.room.is_set()
         assert not session.ended.is_set()
+
+    run(conversation)
+
+
+def test_when_the_faults_of_a_session_fit_what_waits_for_that_is_told_and_of_one_that_is_gone_nothing():
+    async def conversation(bench):
+        session = bench.sessions.attach("app", "")
+        told = []
+        session.on_room = lambda: told.append(session.ended.is_set())
+        bench.engine.on_faults_fit(commands.FaultsFit(session.process_id))
+        assert (session.room.is_set(), told) == (True, [False])
+        bench.sessions.end(session, "over")
+        assert told == [False, True]
+        bench.engine.on_faults_fit(commands.FaultsFit(session.process_id))
+        assert told == [False, True]
 
     run(conversation)
 

@@ -24,6 +24,11 @@ def shell():
 def test_shares_become_pages(shell):
     assert limits_by(ONE, shell.core.state) == SetUserLimits(1, None, 50, 50, 10)
     assert limits_by(TWO, shell.core.state) == SetUserLimits(2, 3)
+    numbers = {"memory_weight": 50, "max_regions": 9, "max_hint_ranges": 0, "max_faults": 8}
+    limits = limits_by(UserRule(uid=3, **numbers), shell.core.state)
+    assert limits == SetUserLimits(3, **numbers)
+    shell.do(limits)
+    assert limits_of_user(3, shell.core.state) == limits
 
 
 def test_only_users_whose_rule_changes_get_other_limits_and_one_without_a_rule_none(shell):
@@ -60,4 +65,4 @@ def test_the_example_of_the_guide_bounds_what_it_says(tmp_path):
     path.write_text(example)
     (user,) = load(path).policy.users
     large = Shell(make_core(frames=16384, devices=(), page_size=4096))
-    assert limits_by(user, large.core.state) == SetUserLimits(1000, 8, 512, 1024, 128)
+    assert limits_by(user, large.core.state) == SetUserLimits(1000, 8, 512, 1024, 128, 200, 256, 1024, 512)

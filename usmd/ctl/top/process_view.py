@@ -12,7 +12,7 @@ from rich.text import Text
 
 from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.ctl.evictions_view import show_evictions
-from usmd.ctl.lists_view import show_regions
+from usmd.ctl.lists_view import quotas_of, show_regions
 from usmd.ctl.status_view import format_duration, group_counters
 from usmd.ctl.tables import in_pages
 from usmd.ctl.top.columns import brief_rate, is_frozen
@@ -120,10 +120,11 @@ def _limits(row: Row) -> str:
     process = row.process
     swap_max = in_pages(process.swap_max_pages, row.page_size) if process.HasField("swap_max_pages") else NONE
     least, most = (in_pages(count, row.page_size) for count in (process.memory_min_pages, process.memory_max_pages))
+    quotas = quotas_of(process)
     return (
         f"memory_min {least if process.memory_min_pages else NONE}, "
         f"memory_max {most if process.memory_max_pages else NONE}, "
-        f"memory_weight {process.memory_weight}, swap_max {swap_max}"
+        f"memory_weight {process.memory_weight}, swap_max {swap_max}" + (f", {quotas}" if quotas != "-" else "")
     )
 
 

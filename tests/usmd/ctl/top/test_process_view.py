@@ -14,12 +14,13 @@ def test_all_about_a_process_is_told_in_words():
     who = process(
         2, "indexer", 300, 100, uid=1000, resident_pages=256, swapped_pages=64, memory_min_pages=16, swap_max_pages=0,
         alloc_policy="async_aware", evict_policy="lru", oom_policy="refuse", cond_policy="none", mapped_bytes=8 << 20,
+        max_regions=9,
     )  # fmt: skip
     (row,) = rows_of(reading(2.0, [who]), reading(1.0, [process(2, "indexer", 200, 100)]))
     words, _ = told(row)
     assert words.startswith("Process 2 indexer Who pid 1002, uid 1000")
     assert "8 MiB mapped in 0 regions; pages: 256 (1 MiB) in memory, 64 (256 KiB) in swap only" in words
-    assert "memory_min 16 (64 KiB), memory_max none, memory_weight 100, swap_max 0" in words
+    assert "memory_min 16 (64 KiB), memory_max none, memory_weight 100, swap_max 0, max_regions 0/9" in words
     assert "alloc async_aware, evict lru, oom refuse, cond none" in words
     assert "100 faults, 0 of them major" in words
     assert "Pressure some 0.0% of 10 s, 0.0% of 60 s, 0.0% of 300 s" in words

@@ -449,6 +449,12 @@ class Process(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     FROZEN_FAULTS_FIELD_NUMBER: _builtins.int
     FROZEN_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_REGIONS_FIELD_NUMBER: _builtins.int
+    HINT_RANGES_FIELD_NUMBER: _builtins.int
+    MAX_HINT_RANGES_FIELD_NUMBER: _builtins.int
+    WAITING_PAGES_FIELD_NUMBER: _builtins.int
+    MAX_FAULTS_FIELD_NUMBER: _builtins.int
+    DENY_BUDGET_PAGES_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     name: _builtins.str
@@ -497,6 +503,18 @@ class Process(_message.Message):
     """Faults that wait for memory, because its oom policy has patience: it is frozen."""
     frozen_seconds: _builtins.float
     """Seconds for which it has been frozen."""
+    max_regions: _builtins.int
+    """Most regions of its own rule (max_regions); unset: as many as each process may have."""
+    hint_ranges: _builtins.int
+    """Ranges on which it has a hint."""
+    max_hint_ranges: _builtins.int
+    """Most of them of its own rule (max_hint_ranges); unset: as many as each process may have."""
+    waiting_pages: _builtins.int
+    """Pages that its faults wait for."""
+    max_faults: _builtins.int
+    """Most of them of its own rule (max_faults); unset: as many as each process may have."""
+    deny_budget_pages: _builtins.int
+    """Pages that it may keep with EVICTION=DENY and pins, of its own rule (deny_budget); unset: as many as each process."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters of the session, by name, as far as they were asked for."""
@@ -532,15 +550,37 @@ class Process(_message.Message):
         order: _builtins.int = ...,
         frozen_faults: _builtins.int = ...,
         frozen_seconds: _builtins.float = ...,
+        max_regions: _builtins.int | None = ...,
+        hint_ranges: _builtins.int = ...,
+        max_hint_ranges: _builtins.int | None = ...,
+        waiting_pages: _builtins.int = ...,
+        max_faults: _builtins.int | None = ...,
+        deny_budget_pages: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "pressure", b"pressure", "swap_max_pages", b"swap_max_pages", "uid", b"uid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deny_budget_pages", b"_deny_budget_pages", "_max_faults", b"_max_faults", "_max_hint_ranges", b"_max_hint_ranges", "_max_regions", b"_max_regions", "_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "deny_budget_pages", b"deny_budget_pages", "max_faults", b"max_faults", "max_hint_ranges", b"max_hint_ranges", "max_regions", b"max_regions", "pressure", b"pressure", "swap_max_pages", b"swap_max_pages", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "evict_policy", b"evict_policy", "frozen_faults", b"frozen_faults", "frozen_seconds", b"frozen_seconds", "mapped_bytes", b"mapped_bytes", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "name", b"name", "oom_policy", b"oom_policy", "order", b"order", "pid", b"pid", "pinned_pages", b"pinned_pages", "pressure", b"pressure", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deny_budget_pages", b"_deny_budget_pages", "_max_faults", b"_max_faults", "_max_hint_ranges", b"_max_hint_ranges", "_max_regions", b"_max_regions", "_swap_max_pages", b"_swap_max_pages", "_uid", b"_uid", "alloc_policy", b"alloc_policy", "cond_policy", b"cond_policy", "counters", b"counters", "deny_budget_pages", b"deny_budget_pages", "evict_policy", b"evict_policy", "frozen_faults", b"frozen_faults", "frozen_seconds", b"frozen_seconds", "hint_ranges", b"hint_ranges", "mapped_bytes", b"mapped_bytes", "max_faults", b"max_faults", "max_hint_ranges", b"max_hint_ranges", "max_regions", b"max_regions", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "name", b"name", "oom_policy", b"oom_policy", "order", b"order", "pid", b"pid", "pinned_pages", b"pinned_pages", "pressure", b"pressure", "process_id", b"process_id", "regions", b"regions", "resident_pages", b"resident_pages", "swap_max_pages", b"swap_max_pages", "swap_max_used_pages", b"swap_max_used_pages", "swapped_pages", b"swapped_pages", "uid", b"uid", "unevictable_pages", b"unevictable_pages", "waiting_pages", b"waiting_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deny_budget_pages: _TypeAlias = _typing.Literal["deny_budget_pages"]  # noqa: Y015
+    _WhichOneofArgType__deny_budget_pages: _TypeAlias = _typing.Literal["_deny_budget_pages", b"_deny_budget_pages"]  # noqa: Y015
+    _WhichOneofReturnType__max_faults: _TypeAlias = _typing.Literal["max_faults"]  # noqa: Y015
+    _WhichOneofArgType__max_faults: _TypeAlias = _typing.Literal["_max_faults", b"_max_faults"]  # noqa: Y015
+    _WhichOneofReturnType__max_hint_ranges: _TypeAlias = _typing.Literal["max_hint_ranges"]  # noqa: Y015
+    _WhichOneofArgType__max_hint_ranges: _TypeAlias = _typing.Literal["_max_hint_ranges", b"_max_hint_ranges"]  # noqa: Y015
+    _WhichOneofReturnType__max_regions: _TypeAlias = _typing.Literal["max_regions"]  # noqa: Y015
+    _WhichOneofArgType__max_regions: _TypeAlias = _typing.Literal["_max_regions", b"_max_regions"]  # noqa: Y015
     _WhichOneofReturnType__swap_max_pages: _TypeAlias = _typing.Literal["swap_max_pages"]  # noqa: Y015
     _WhichOneofArgType__swap_max_pages: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages"]  # noqa: Y015
     _WhichOneofReturnType__uid: _TypeAlias = _typing.Literal["uid"]  # noqa: Y015
     _WhichOneofArgType__uid: _TypeAlias = _typing.Literal["_uid", b"_uid"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deny_budget_pages) -> _WhichOneofReturnType__deny_budget_pages | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_faults) -> _WhichOneofReturnType__max_faults | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_hint_ranges) -> _WhichOneofReturnType__max_hint_ranges | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_regions) -> _WhichOneofReturnType__max_regions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_max_pages) -> _WhichOneofReturnType__swap_max_pages | None: ...
     @_typing.overload
@@ -967,6 +1007,10 @@ class SetLimitsRequest(_message.Message):
     MEMORY_MIN_FIELD_NUMBER: _builtins.int
     MEMORY_WEIGHT_FIELD_NUMBER: _builtins.int
     SWAP_MAX_FIELD_NUMBER: _builtins.int
+    MAX_REGIONS_FIELD_NUMBER: _builtins.int
+    MAX_HINT_RANGES_FIELD_NUMBER: _builtins.int
+    MAX_FAULTS_FIELD_NUMBER: _builtins.int
+    DENY_BUDGET_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     uid: _builtins.int
@@ -979,6 +1023,14 @@ class SetLimitsRequest(_message.Message):
     """Share of memory under pressure, 1 to 10,000."""
     swap_max: _builtins.str
     """Most swap."""
+    max_regions: _builtins.str
+    """Most regions, a number; like those below within the limit of each process."""
+    max_hint_ranges: _builtins.str
+    """Most ranges with a hint, a number."""
+    max_faults: _builtins.str
+    """Most pages that faults wait for at a time, a number."""
+    deny_budget: _builtins.str
+    """Memory that EVICTION=DENY and pins may keep, a share."""
     def __init__(
         self,
         *,
@@ -988,11 +1040,23 @@ class SetLimitsRequest(_message.Message):
         memory_min: _builtins.str | None = ...,
         memory_weight: _builtins.int | None = ...,
         swap_max: _builtins.str | None = ...,
+        max_regions: _builtins.str | None = ...,
+        max_hint_ranges: _builtins.str | None = ...,
+        max_faults: _builtins.str | None = ...,
+        deny_budget: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_memory_weight", b"_memory_weight", "_swap_max", b"_swap_max", "memory_max", b"memory_max", "memory_min", b"memory_min", "memory_weight", b"memory_weight", "process_id", b"process_id", "swap_max", b"swap_max", "uid", b"uid", "whose", b"whose"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deny_budget", b"_deny_budget", "_max_faults", b"_max_faults", "_max_hint_ranges", b"_max_hint_ranges", "_max_regions", b"_max_regions", "_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_memory_weight", b"_memory_weight", "_swap_max", b"_swap_max", "deny_budget", b"deny_budget", "max_faults", b"max_faults", "max_hint_ranges", b"max_hint_ranges", "max_regions", b"max_regions", "memory_max", b"memory_max", "memory_min", b"memory_min", "memory_weight", b"memory_weight", "process_id", b"process_id", "swap_max", b"swap_max", "uid", b"uid", "whose", b"whose"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_memory_weight", b"_memory_weight", "_swap_max", b"_swap_max", "memory_max", b"memory_max", "memory_min", b"memory_min", "memory_weight", b"memory_weight", "process_id", b"process_id", "swap_max", b"swap_max", "uid", b"uid", "whose", b"whose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deny_budget", b"_deny_budget", "_max_faults", b"_max_faults", "_max_hint_ranges", b"_max_hint_ranges", "_max_regions", b"_max_regions", "_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_memory_weight", b"_memory_weight", "_swap_max", b"_swap_max", "deny_budget", b"deny_budget", "max_faults", b"max_faults", "max_hint_ranges", b"max_hint_ranges", "max_regions", b"max_regions", "memory_max", b"memory_max", "memory_min", b"memory_min", "memory_weight", b"memory_weight", "process_id", b"process_id", "swap_max", b"swap_max", "uid", b"uid", "whose", b"whose"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deny_budget: _TypeAlias = _typing.Literal["deny_budget"]  # noqa: Y015
+    _WhichOneofArgType__deny_budget: _TypeAlias = _typing.Literal["_deny_budget", b"_deny_budget"]  # noqa: Y015
+    _WhichOneofReturnType__max_faults: _TypeAlias = _typing.Literal["max_faults"]  # noqa: Y015
+    _WhichOneofArgType__max_faults: _TypeAlias = _typing.Literal["_max_faults", b"_max_faults"]  # noqa: Y015
+    _WhichOneofReturnType__max_hint_ranges: _TypeAlias = _typing.Literal["max_hint_ranges"]  # noqa: Y015
+    _WhichOneofArgType__max_hint_ranges: _TypeAlias = _typing.Literal["_max_hint_ranges", b"_max_hint_ranges"]  # noqa: Y015
+    _WhichOneofReturnType__max_regions: _TypeAlias = _typing.Literal["max_regions"]  # noqa: Y015
+    _WhichOneofArgType__max_regions: _TypeAlias = _typing.Literal["_max_regions", b"_max_regions"]  # noqa: Y015
     _WhichOneofReturnType__memory_max: _TypeAlias = _typing.Literal["memory_max"]  # noqa: Y015
     _WhichOneofArgType__memory_max: _TypeAlias = _typing.Literal["_memory_max", b"_memory_max"]  # noqa: Y015
     _WhichOneofReturnType__memory_min: _TypeAlias = _typing.Literal["memory_min"]  # noqa: Y015
@@ -1003,6 +1067,14 @@ class SetLimitsRequest(_message.Message):
     _WhichOneofArgType__swap_max: _TypeAlias = _typing.Literal["_swap_max", b"_swap_max"]  # noqa: Y015
     _WhichOneofReturnType_whose: _TypeAlias = _typing.Literal["process_id", "uid"]  # noqa: Y015
     _WhichOneofArgType_whose: _TypeAlias = _typing.Literal["whose", b"whose"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deny_budget) -> _WhichOneofReturnType__deny_budget | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_faults) -> _WhichOneofReturnType__max_faults | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_hint_ranges) -> _WhichOneofReturnType__max_hint_ranges | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_regions) -> _WhichOneofReturnType__max_regions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_max) -> _WhichOneofReturnType__memory_max | None: ...
     @_typing.overload
@@ -1088,6 +1160,10 @@ class ProcessLimits(_message.Message):
     MEMORY_MIN_PAGES_FIELD_NUMBER: _builtins.int
     MEMORY_WEIGHT_FIELD_NUMBER: _builtins.int
     SWAP_MAX_PAGES_FIELD_NUMBER: _builtins.int
+    MAX_REGIONS_FIELD_NUMBER: _builtins.int
+    MAX_HINT_RANGES_FIELD_NUMBER: _builtins.int
+    MAX_FAULTS_FIELD_NUMBER: _builtins.int
+    DENY_BUDGET_PAGES_FIELD_NUMBER: _builtins.int
     memory_max_pages: _builtins.int
     """Most pages in memory; unset: as many as there are."""
     memory_min_pages: _builtins.int
@@ -1096,6 +1172,14 @@ class ProcessLimits(_message.Message):
     """Share of memory under pressure."""
     swap_max_pages: _builtins.int
     """Most pages in swap; unset: as many as there are slots."""
+    max_regions: _builtins.int
+    """Most regions; unset, as those below: as many as each process may have."""
+    max_hint_ranges: _builtins.int
+    """Most ranges with a hint."""
+    max_faults: _builtins.int
+    """Most pages that faults wait for at a time."""
+    deny_budget_pages: _builtins.int
+    """Most pages that EVICTION=DENY and pins keep."""
     def __init__(
         self,
         *,
@@ -1103,15 +1187,35 @@ class ProcessLimits(_message.Message):
         memory_min_pages: _builtins.int = ...,
         memory_weight: _builtins.int = ...,
         swap_max_pages: _builtins.int | None = ...,
+        max_regions: _builtins.int | None = ...,
+        max_hint_ranges: _builtins.int | None = ...,
+        max_faults: _builtins.int | None = ...,
+        deny_budget_pages: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_max_pages", b"_memory_max_pages", "_swap_max_pages", b"_swap_max_pages", "memory_max_pages", b"memory_max_pages", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deny_budget_pages", b"_deny_budget_pages", "_max_faults", b"_max_faults", "_max_hint_ranges", b"_max_hint_ranges", "_max_regions", b"_max_regions", "_memory_max_pages", b"_memory_max_pages", "_swap_max_pages", b"_swap_max_pages", "deny_budget_pages", b"deny_budget_pages", "max_faults", b"max_faults", "max_hint_ranges", b"max_hint_ranges", "max_regions", b"max_regions", "memory_max_pages", b"memory_max_pages", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_max_pages", b"_memory_max_pages", "_swap_max_pages", b"_swap_max_pages", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deny_budget_pages", b"_deny_budget_pages", "_max_faults", b"_max_faults", "_max_hint_ranges", b"_max_hint_ranges", "_max_regions", b"_max_regions", "_memory_max_pages", b"_memory_max_pages", "_swap_max_pages", b"_swap_max_pages", "deny_budget_pages", b"deny_budget_pages", "max_faults", b"max_faults", "max_hint_ranges", b"max_hint_ranges", "max_regions", b"max_regions", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deny_budget_pages: _TypeAlias = _typing.Literal["deny_budget_pages"]  # noqa: Y015
+    _WhichOneofArgType__deny_budget_pages: _TypeAlias = _typing.Literal["_deny_budget_pages", b"_deny_budget_pages"]  # noqa: Y015
+    _WhichOneofReturnType__max_faults: _TypeAlias = _typing.Literal["max_faults"]  # noqa: Y015
+    _WhichOneofArgType__max_faults: _TypeAlias = _typing.Literal["_max_faults", b"_max_faults"]  # noqa: Y015
+    _WhichOneofReturnType__max_hint_ranges: _TypeAlias = _typing.Literal["max_hint_ranges"]  # noqa: Y015
+    _WhichOneofArgType__max_hint_ranges: _TypeAlias = _typing.Literal["_max_hint_ranges", b"_max_hint_ranges"]  # noqa: Y015
+    _WhichOneofReturnType__max_regions: _TypeAlias = _typing.Literal["max_regions"]  # noqa: Y015
+    _WhichOneofArgType__max_regions: _TypeAlias = _typing.Literal["_max_regions", b"_max_regions"]  # noqa: Y015
     _WhichOneofReturnType__memory_max_pages: _TypeAlias = _typing.Literal["memory_max_pages"]  # noqa: Y015
     _WhichOneofArgType__memory_max_pages: _TypeAlias = _typing.Literal["_memory_max_pages", b"_memory_max_pages"]  # noqa: Y015
     _WhichOneofReturnType__swap_max_pages: _TypeAlias = _typing.Literal["swap_max_pages"]  # noqa: Y015
     _WhichOneofArgType__swap_max_pages: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deny_budget_pages) -> _WhichOneofReturnType__deny_budget_pages | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_faults) -> _WhichOneofReturnType__max_faults | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_hint_ranges) -> _WhichOneofReturnType__max_hint_ranges | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_regions) -> _WhichOneofReturnType__max_regions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_max_pages) -> _WhichOneofReturnType__memory_max_pages | None: ...
     @_typing.overload
@@ -1172,6 +1276,9 @@ class UserInfo(_message.Message):
     SWAP_MAX_USED_PAGES_FIELD_NUMBER: _builtins.int
     REFUSED_FAULTS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    REGIONS_FIELD_NUMBER: _builtins.int
+    HINT_RANGES_FIELD_NUMBER: _builtins.int
+    WAITING_PAGES_FIELD_NUMBER: _builtins.int
     uid: _builtins.int
     """The user."""
     sessions: _builtins.int
@@ -1182,6 +1289,12 @@ class UserInfo(_message.Message):
     """Pages that count against swap_max, as those of a process do."""
     refused_faults: _builtins.int
     """Faults that failed because of these limits."""
+    regions: _builtins.int
+    """Regions."""
+    hint_ranges: _builtins.int
+    """Ranges with a hint."""
+    waiting_pages: _builtins.int
+    """Pages that faults wait for."""
     @_builtins.property
     def limits(self) -> Global___UserLimits:
         """Limits."""
@@ -1195,10 +1308,13 @@ class UserInfo(_message.Message):
         swap_max_used_pages: _builtins.int = ...,
         refused_faults: _builtins.int = ...,
         limits: Global___UserLimits | None = ...,
+        regions: _builtins.int = ...,
+        hint_ranges: _builtins.int = ...,
+        waiting_pages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "refused_faults", b"refused_faults", "resident_pages", b"resident_pages", "sessions", b"sessions", "swap_max_used_pages", b"swap_max_used_pages", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint_ranges", b"hint_ranges", "limits", b"limits", "refused_faults", b"refused_faults", "regions", b"regions", "resident_pages", b"resident_pages", "sessions", b"sessions", "swap_max_used_pages", b"swap_max_used_pages", "uid", b"uid", "waiting_pages", b"waiting_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1214,6 +1330,10 @@ class UserLimits(_message.Message):
     MEMORY_MAX_PAGES_FIELD_NUMBER: _builtins.int
     MEMORY_MIN_PAGES_FIELD_NUMBER: _builtins.int
     SWAP_MAX_PAGES_FIELD_NUMBER: _builtins.int
+    MEMORY_WEIGHT_FIELD_NUMBER: _builtins.int
+    MAX_REGIONS_FIELD_NUMBER: _builtins.int
+    MAX_HINT_RANGES_FIELD_NUMBER: _builtins.int
+    MAX_FAULTS_FIELD_NUMBER: _builtins.int
     max_sessions: _builtins.int
     """Most sessions; unset: as many as the daemon allows."""
     memory_max_pages: _builtins.int
@@ -1222,6 +1342,14 @@ class UserLimits(_message.Message):
     """Guaranteed pages in memory."""
     swap_max_pages: _builtins.int
     """Most pages in swap; unset: as many as there are slots."""
+    memory_weight: _builtins.int
+    """Share of memory under pressure of its sessions together, 1 to 10,000; unset: each stands for itself."""
+    max_regions: _builtins.int
+    """Most regions; unset, as those below: as many as its sessions may have."""
+    max_hint_ranges: _builtins.int
+    """Most ranges with a hint."""
+    max_faults: _builtins.int
+    """Most pages that faults wait for at a time."""
     def __init__(
         self,
         *,
@@ -1229,21 +1357,41 @@ class UserLimits(_message.Message):
         memory_max_pages: _builtins.int | None = ...,
         memory_min_pages: _builtins.int = ...,
         swap_max_pages: _builtins.int | None = ...,
+        memory_weight: _builtins.int | None = ...,
+        max_regions: _builtins.int | None = ...,
+        max_hint_ranges: _builtins.int | None = ...,
+        max_faults: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions", "_memory_max_pages", b"_memory_max_pages", "_swap_max_pages", b"_swap_max_pages", "max_sessions", b"max_sessions", "memory_max_pages", b"memory_max_pages", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_faults", b"_max_faults", "_max_hint_ranges", b"_max_hint_ranges", "_max_regions", b"_max_regions", "_max_sessions", b"_max_sessions", "_memory_max_pages", b"_memory_max_pages", "_memory_weight", b"_memory_weight", "_swap_max_pages", b"_swap_max_pages", "max_faults", b"max_faults", "max_hint_ranges", b"max_hint_ranges", "max_regions", b"max_regions", "max_sessions", b"max_sessions", "memory_max_pages", b"memory_max_pages", "memory_weight", b"memory_weight", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions", "_memory_max_pages", b"_memory_max_pages", "_swap_max_pages", b"_swap_max_pages", "max_sessions", b"max_sessions", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_faults", b"_max_faults", "_max_hint_ranges", b"_max_hint_ranges", "_max_regions", b"_max_regions", "_max_sessions", b"_max_sessions", "_memory_max_pages", b"_memory_max_pages", "_memory_weight", b"_memory_weight", "_swap_max_pages", b"_swap_max_pages", "max_faults", b"max_faults", "max_hint_ranges", b"max_hint_ranges", "max_regions", b"max_regions", "max_sessions", b"max_sessions", "memory_max_pages", b"memory_max_pages", "memory_min_pages", b"memory_min_pages", "memory_weight", b"memory_weight", "swap_max_pages", b"swap_max_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_faults: _TypeAlias = _typing.Literal["max_faults"]  # noqa: Y015
+    _WhichOneofArgType__max_faults: _TypeAlias = _typing.Literal["_max_faults", b"_max_faults"]  # noqa: Y015
+    _WhichOneofReturnType__max_hint_ranges: _TypeAlias = _typing.Literal["max_hint_ranges"]  # noqa: Y015
+    _WhichOneofArgType__max_hint_ranges: _TypeAlias = _typing.Literal["_max_hint_ranges", b"_max_hint_ranges"]  # noqa: Y015
+    _WhichOneofReturnType__max_regions: _TypeAlias = _typing.Literal["max_regions"]  # noqa: Y015
+    _WhichOneofArgType__max_regions: _TypeAlias = _typing.Literal["_max_regions", b"_max_regions"]  # noqa: Y015
     _WhichOneofReturnType__max_sessions: _TypeAlias = _typing.Literal["max_sessions"]  # noqa: Y015
     _WhichOneofArgType__max_sessions: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions"]  # noqa: Y015
     _WhichOneofReturnType__memory_max_pages: _TypeAlias = _typing.Literal["memory_max_pages"]  # noqa: Y015
     _WhichOneofArgType__memory_max_pages: _TypeAlias = _typing.Literal["_memory_max_pages", b"_memory_max_pages"]  # noqa: Y015
+    _WhichOneofReturnType__memory_weight: _TypeAlias = _typing.Literal["memory_weight"]  # noqa: Y015
+    _WhichOneofArgType__memory_weight: _TypeAlias = _typing.Literal["_memory_weight", b"_memory_weight"]  # noqa: Y015
     _WhichOneofReturnType__swap_max_pages: _TypeAlias = _typing.Literal["swap_max_pages"]  # noqa: Y015
     _WhichOneofArgType__swap_max_pages: _TypeAlias = _typing.Literal["_swap_max_pages", b"_swap_max_pages"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_faults) -> _WhichOneofReturnType__max_faults | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_hint_ranges) -> _WhichOneofReturnType__max_hint_ranges | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_regions) -> _WhichOneofReturnType__max_regions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_sessions) -> _WhichOneofReturnType__max_sessions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_max_pages) -> _WhichOneofReturnType__memory_max_pages | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_weight) -> _WhichOneofReturnType__memory_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_max_pages) -> _WhichOneofReturnType__swap_max_pages | None: ...
 
@@ -1262,6 +1410,10 @@ class SetUserLimitsRequest(_message.Message):
     MEMORY_MAX_FIELD_NUMBER: _builtins.int
     MEMORY_MIN_FIELD_NUMBER: _builtins.int
     SWAP_MAX_FIELD_NUMBER: _builtins.int
+    MEMORY_WEIGHT_FIELD_NUMBER: _builtins.int
+    MAX_REGIONS_FIELD_NUMBER: _builtins.int
+    MAX_HINT_RANGES_FIELD_NUMBER: _builtins.int
+    MAX_FAULTS_FIELD_NUMBER: _builtins.int
     uid: _builtins.int
     """The user."""
     max_sessions: _builtins.str
@@ -1272,6 +1424,14 @@ class SetUserLimitsRequest(_message.Message):
     """Guaranteed memory."""
     swap_max: _builtins.str
     """Most swap."""
+    memory_weight: _builtins.str
+    """Share of memory under pressure, a number from 1 to 10,000."""
+    max_regions: _builtins.str
+    """Most regions, a number."""
+    max_hint_ranges: _builtins.str
+    """Most ranges with a hint, a number."""
+    max_faults: _builtins.str
+    """Most pages that faults wait for at a time, a number."""
     def __init__(
         self,
         *,
@@ -1280,25 +1440,45 @@ class SetUserLimitsRequest(_message.Message):
         memory_max: _builtins.str | None = ...,
         memory_min: _builtins.str | None = ...,
         swap_max: _builtins.str | None = ...,
+        memory_weight: _builtins.str | None = ...,
+        max_regions: _builtins.str | None = ...,
+        max_hint_ranges: _builtins.str | None = ...,
+        max_faults: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions", "_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_swap_max", b"_swap_max", "max_sessions", b"max_sessions", "memory_max", b"memory_max", "memory_min", b"memory_min", "swap_max", b"swap_max"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_faults", b"_max_faults", "_max_hint_ranges", b"_max_hint_ranges", "_max_regions", b"_max_regions", "_max_sessions", b"_max_sessions", "_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_memory_weight", b"_memory_weight", "_swap_max", b"_swap_max", "max_faults", b"max_faults", "max_hint_ranges", b"max_hint_ranges", "max_regions", b"max_regions", "max_sessions", b"max_sessions", "memory_max", b"memory_max", "memory_min", b"memory_min", "memory_weight", b"memory_weight", "swap_max", b"swap_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions", "_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_swap_max", b"_swap_max", "max_sessions", b"max_sessions", "memory_max", b"memory_max", "memory_min", b"memory_min", "swap_max", b"swap_max", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_faults", b"_max_faults", "_max_hint_ranges", b"_max_hint_ranges", "_max_regions", b"_max_regions", "_max_sessions", b"_max_sessions", "_memory_max", b"_memory_max", "_memory_min", b"_memory_min", "_memory_weight", b"_memory_weight", "_swap_max", b"_swap_max", "max_faults", b"max_faults", "max_hint_ranges", b"max_hint_ranges", "max_regions", b"max_regions", "max_sessions", b"max_sessions", "memory_max", b"memory_max", "memory_min", b"memory_min", "memory_weight", b"memory_weight", "swap_max", b"swap_max", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_faults: _TypeAlias = _typing.Literal["max_faults"]  # noqa: Y015
+    _WhichOneofArgType__max_faults: _TypeAlias = _typing.Literal["_max_faults", b"_max_faults"]  # noqa: Y015
+    _WhichOneofReturnType__max_hint_ranges: _TypeAlias = _typing.Literal["max_hint_ranges"]  # noqa: Y015
+    _WhichOneofArgType__max_hint_ranges: _TypeAlias = _typing.Literal["_max_hint_ranges", b"_max_hint_ranges"]  # noqa: Y015
+    _WhichOneofReturnType__max_regions: _TypeAlias = _typing.Literal["max_regions"]  # noqa: Y015
+    _WhichOneofArgType__max_regions: _TypeAlias = _typing.Literal["_max_regions", b"_max_regions"]  # noqa: Y015
     _WhichOneofReturnType__max_sessions: _TypeAlias = _typing.Literal["max_sessions"]  # noqa: Y015
     _WhichOneofArgType__max_sessions: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions"]  # noqa: Y015
     _WhichOneofReturnType__memory_max: _TypeAlias = _typing.Literal["memory_max"]  # noqa: Y015
     _WhichOneofArgType__memory_max: _TypeAlias = _typing.Literal["_memory_max", b"_memory_max"]  # noqa: Y015
     _WhichOneofReturnType__memory_min: _TypeAlias = _typing.Literal["memory_min"]  # noqa: Y015
     _WhichOneofArgType__memory_min: _TypeAlias = _typing.Literal["_memory_min", b"_memory_min"]  # noqa: Y015
+    _WhichOneofReturnType__memory_weight: _TypeAlias = _typing.Literal["memory_weight"]  # noqa: Y015
+    _WhichOneofArgType__memory_weight: _TypeAlias = _typing.Literal["_memory_weight", b"_memory_weight"]  # noqa: Y015
     _WhichOneofReturnType__swap_max: _TypeAlias = _typing.Literal["swap_max"]  # noqa: Y015
     _WhichOneofArgType__swap_max: _TypeAlias = _typing.Literal["_swap_max", b"_swap_max"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_faults) -> _WhichOneofReturnType__max_faults | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_hint_ranges) -> _WhichOneofReturnType__max_hint_ranges | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_regions) -> _WhichOneofReturnType__max_regions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_sessions) -> _WhichOneofReturnType__max_sessions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_max) -> _WhichOneofReturnType__memory_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_min) -> _WhichOneofReturnType__memory_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_weight) -> _WhichOneofReturnType__memory_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_max) -> _WhichOneofReturnType__swap_max | None: ...
 
@@ -1815,7 +1995,7 @@ class ListHintsResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty at the end."""
     deny_budget: _builtins.int
-    """Frames that a process may keep."""
+    """Frames that a process may keep, unless its own deny_budget is less."""
     deny_budget_total: _builtins.int
     """Frames that all processes together may keep."""
     kept_total: _builtins.int
@@ -1858,6 +2038,7 @@ class KeptPages(_message.Message):
     PINNED_PAGES_FIELD_NUMBER: _builtins.int
     OVER_BUDGET_FIELD_NUMBER: _builtins.int
     HINT_RANGES_FIELD_NUMBER: _builtins.int
+    DENY_BUDGET_FIELD_NUMBER: _builtins.int
     process_id: _builtins.int
     """Number of the process."""
     process_name: _builtins.str
@@ -1870,6 +2051,8 @@ class KeptPages(_message.Message):
     """Times that a page asked for EVICTION=DENY beyond the budget, since the session began."""
     hint_ranges: _builtins.int
     """Ranges on which it has a hint."""
+    deny_budget: _builtins.int
+    """Pages that it may keep."""
     def __init__(
         self,
         *,
@@ -1879,10 +2062,11 @@ class KeptPages(_message.Message):
         pinned_pages: _builtins.int = ...,
         over_budget: _builtins.int = ...,
         hint_ranges: _builtins.int = ...,
+        deny_budget: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint_ranges", b"hint_ranges", "over_budget", b"over_budget", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "process_name", b"process_name", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deny_budget", b"deny_budget", "hint_ranges", b"hint_ranges", "over_budget", b"over_budget", "pinned_pages", b"pinned_pages", "process_id", b"process_id", "process_name", b"process_name", "unevictable_pages", b"unevictable_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

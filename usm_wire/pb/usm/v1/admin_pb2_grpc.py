@@ -201,7 +201,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetLimits(self, request, context):
-        """Gives live processes other limits of memory and swap, all or none.
+        """Gives live processes other limits, all or none.
         Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
         (guarantees of all processes).
         """

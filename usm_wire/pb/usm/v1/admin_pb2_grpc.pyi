@@ -57,7 +57,7 @@ class AdminServiceStub:
     Errors: NOT_FOUND, INVALID_ARGUMENT (no policy is given, or one does not exist or cannot be made).
     """
     SetLimits: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetLimitsRequest, _admin_pb2.SetLimitsResponse]
-    """Gives live processes other limits of memory and swap, all or none.
+    """Gives live processes other limits, all or none.
     Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
     (guarantees of all processes).
     """
@@ -167,7 +167,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors: NOT_FOUND, INVALID_ARGUMENT (no policy is given, or one does not exist or cannot be made).
     """
     SetLimits: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetLimitsRequest, _admin_pb2.SetLimitsResponse]  # type: ignore[assignment]
-    """Gives live processes other limits of memory and swap, all or none.
+    """Gives live processes other limits, all or none.
     Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
     (guarantees of all processes).
     """
@@ -310,7 +310,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.SetLimitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetLimitsResponse, _abc.Awaitable[_admin_pb2.SetLimitsResponse]]:
-        """Gives live processes other limits of memory and swap, all or none.
+        """Gives live processes other limits, all or none.
         Errors: NOT_FOUND, INVALID_ARGUMENT (no process, no limit, or a limit outside what is allowed), LIMIT_EXCEEDED
         (guarantees of all processes).
         """
