@@ -75,8 +75,11 @@ def test_a_viewer_sees_processes_evictions_a_drain_the_end_and_the_next_daemon(t
             ground = "getComputedStyle(document.body).backgroundColor"
             light = browser.value(ground)
             browser.show(360, 800, dark=True)
-            browser.until("return document.documentElement.clientWidth === 360")
-            assert browser.value("document.documentElement.scrollWidth") == 360
+            # The map is drawn anew with the event of the browser, a moment after the screen is narrow.
+            browser.until(
+                "const { clientWidth, scrollWidth } = document.documentElement; "
+                "return clientWidth === 360 && scrollWidth === 360"
+            )
             assert browser.value(ground) != light
             assert browser.complaints == []  # neither its policy nor its script
 
