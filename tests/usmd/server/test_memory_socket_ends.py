@@ -158,13 +158,17 @@ def test_a_daemon_that_is_out_of_descriptors_says_so_and_goes_on(daemon, peer):
 
 
 def attached_in_time(daemon):
-    """A peer that has attached before the timeout; where the machine was slow it is tried again."""
+    """A peer that has attached, with its stream, before the timeout; where the machine was slow it is tried again."""
 
     def attached():
-        try:
-            return Peer(daemon)
-        except (AssertionError, OSError, grpc.RpcError):
-            return None
+        with contextlib.ExitStack() as undo:
+            try:
+                peer = undo.enter_context(Peer(daemon))
+                peer.works()  # gRPC sends the stream when it gets to it
+            except (AssertionError, OSError, grpc.RpcError):
+                return None
+            undo.pop_all()
+            return peer
 
     return wait_until(attached, "a peer attaches in time")
 
