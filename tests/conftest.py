@@ -1,4 +1,4 @@
-"""For all tests: hypothesis, delays, patience, their order, and the table of policies, restored after each test."""
+"""For all tests: sets up hypothesis, delays and patience, and restores the table of policies after each test."""
 
 import gc
 import signal
@@ -7,7 +7,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.support")  # a failed assertion there shows its values too
 
-from tests.support import delays, examples, first_run, kernel_swap, mixed_order, patience  # noqa: E402 - what follows is rewritten
+from tests.support import delays, examples, first_run, kernel_swap, patience  # noqa: E402 - what follows is rewritten
 from usmd.policies import registry  # noqa: E402
 
 assert examples.FACTOR >= 0  # importing it sets up hypothesis
@@ -34,15 +34,6 @@ def pytest_collection():
         gc.collect()
         gc.freeze()  # tests collect garbage often
         gc.enable()
-
-
-def pytest_collection_modifyitems(config, items):
-    """Have the processes of xdist, of which each begins with a part of the list, run tests of all kinds at any time.
-
-    In the order of their folders all tests that wait for daemons would be left to the end, with the processors idle.
-    """
-    if hasattr(config, "workerinput"):
-        items[:] = mixed_order.mixed(items)
 
 
 def pytest_runtest_teardown():
