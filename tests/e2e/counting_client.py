@@ -19,7 +19,7 @@ import numpy as np
 import lib_usm
 
 THREADS = 2
-ROUND_SECONDS = 0.25
+ROUND_SECONDS = 0.1
 RECENT = 48
 """Pages that a thread returns to; in between they are chosen as victims."""
 MOST_SHOWN = 5

@@ -26,7 +26,7 @@ PRESSURE = 512
 """Pages of the region that keeps the daemon busy; twice the memory."""
 MOST = 8
 """Pages that are played with at a time."""
-ROUNDS = 7
+ROUNDS = 4
 READ, WRITE = mmap.PROT_READ, mmap.PROT_WRITE
 FRESH = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 NO_REPLACE = 0x100000  # MAP_FIXED_NOREPLACE

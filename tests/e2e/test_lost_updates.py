@@ -1,6 +1,6 @@
 """No update is lost: threads count in pages that the daemon takes out and brings in under them all the time.
 
-The client is counting_client.py. Seconds of counting: $USMD_E2E_SECONDS, else 0.25. What keeps updates is that a page
+The client is counting_client.py. Seconds of counting: $USMD_E2E_SECONDS, else 0.1. What keeps updates is that a page
 is write-protected before it is copied; the last test takes that away, and sees them go.
 """
 
@@ -20,8 +20,8 @@ __all__ = ["each_way"]
 
 CLIENT = Path(__file__).with_name("counting_client.py")
 UNPROTECTED = "tests.support.unprotected_daemon:lose_updates"
-SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "0.25"))
-INCREMENTS = 200_000
+SECONDS = float(os.environ.get("USMD_E2E_SECONDS", "0.1"))
+INCREMENTS = 100_000
 PAGE = 4096
 PAGES = 256
 """Of memory; the clients' regions together have 8 times as many."""

@@ -11,7 +11,7 @@ from tests.support.daemon import SECONDS, wait_equal, wait_until
 from tests.support.native import managed, need, require_jemalloc
 from tests.support.real_daemon import FRAMES, in_use, real_daemon
 
-KEYS = range(900)
+KEYS = range(600)
 SIZE = 3000
 """2.7 MB in all; the daemon has 1 MiB."""
 IN_A_BATCH = 100
