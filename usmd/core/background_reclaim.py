@@ -121,7 +121,7 @@ class BackgroundReclaim:
             if process.resident <= max(process.unevictable, process.pinned):
                 return
             self._reclaim.slots.use(None)
-            begun = self._reclaim.from_process(process, min(wanted, self._state.settings.reclaim_batch), TRIM)
+            begun = self._reclaim.from_process(process, min(wanted, self._state.guarantees.batch), TRIM)
             if begun == 0:
                 return
             wanted -= begun

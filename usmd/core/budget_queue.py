@@ -66,7 +66,7 @@ class BudgetQueue:
             if process.lent > 1:
                 budgets.shrinks(process)
             if above > 0:
-                self._reclaim.from_process(process, min(above, self._state.settings.reclaim_batch), MEMORY_MAX)
+                self._reclaim.from_process(process, min(above, self._state.guarantees.batch), MEMORY_MAX)
             elif process.resident <= process.memory_max:
                 budgets.take_back(process)
 
@@ -129,7 +129,7 @@ class BudgetQueue:
         for each in user.processes:
             wanted += len(self._waiting.get(each.process_id, ()))
             leaving += each.leaving
-        wanted = min(wanted - leaving, state.settings.reclaim_batch)
+        wanted = min(wanted - leaving, state.guarantees.batch)
         if wanted <= 0:
             return False
         self._reclaim.slots.use(process, swap=swap)
@@ -152,7 +152,7 @@ class BudgetQueue:
         """
         state, reclaim = self._state, self._reclaim
         reclaim.slots.use(process, swap=swap)
-        wanted = min(wanted - process.leaving, state.settings.reclaim_batch)
+        wanted = min(wanted - process.leaving, state.guarantees.batch)
         if wanted <= 0:
             return True
         if reclaim.from_process(process, wanted, MEMORY_MAX) or process.leaving:

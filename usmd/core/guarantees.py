@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MAX_WEIGHT: Final = 10_000
 MOST_GIVERS: Final = 8
 """Processes of one user that are asked for pages for one fault."""
+BATCH: Final = 8
+"""Most victims in one event while a process has a guarantee: its faults wait for the event under way."""
 AMPLE: Final = 2048
 """So many free slots beyond `kept` are ample: evictions take fewer between two looks at them."""
 
@@ -38,10 +40,13 @@ class Guarantees:
     `processes`: those with a guarantee, their own or their user's; `users`: those with one. `kept`: most pages of room
     that a process may have to leave; 0: none at all.
     `few`: a process that finds more free frames than this may take one without asking. It is 1 while slots are ample,
-    which a fault finds out, until reclaim finds them short.
+    which a fault finds out, until reclaim finds them short. `batch`: most victims in one event.
     """
 
-    __slots__ = ("_careful", "_page_size", "_reserve", "changes", "few", "kept", "most", "processes", "users")
+    __slots__ = (
+        "_careful", "_most_in_batch", "_page_size", "_reserve", "batch", "changes", "few", "kept", "most", "processes",
+        "users",
+    )  # fmt: skip
 
     def __init__(self, settings: CoreSettings) -> None:
         self._page_size = settings.page_size
@@ -51,6 +56,7 @@ class Guarantees:
         self.users: list[User] = []
         self._reserve = settings.reserve
         self.kept = self.few = self._careful = 0
+        self.batch = self._most_in_batch = settings.reclaim_batch
         self.changes = 0
         """Grows whenever other processes may have a guarantee than before."""
         self._count()
@@ -141,6 +147,7 @@ class Guarantees:
         self.changes += 1
         self.kept = self._reserve + self._total()
         self.few = self._careful = max(self.kept, 1)
+        self.batch = min(self._most_in_batch, BATCH) if self.processes else self._most_in_batch
 
     def found(self, slots: int) -> bool:
         """Note how many slots are free; returns whether they are ample."""

@@ -76,7 +76,7 @@ class Reclaim:
         if not self.reclaiming or state.now < self._idle_until:
             return
         self.slots.use(None)
-        if self.evict(min(high - coming, settings.reclaim_batch), LOW_WATERMARK, spare_held=True) == 0:
+        if self.evict(min(high - coming, state.guarantees.batch), LOW_WATERMARK, spare_held=True) == 0:
             self._rest()
 
     def went_on(self) -> None:
@@ -95,7 +95,7 @@ class Reclaim:
         end, and every frame is looked at if counts say that a page may go, before the oom policy is asked.
         """
         state = self._state
-        wanted = min(wanted, state.settings.reclaim_batch)
+        wanted = min(wanted, state.guarantees.batch)
         in_flight = bool(self._life.evicting or self._life.filling or state.releasing or state.refreshing)
         self.slots.use(first, swap=swap)
         if in_flight and state.now < self._idle_until and not (self._lacked_slots and self.slots.to_spare() > 0):

@@ -41,7 +41,6 @@ Touch = Callable[[Sequence[int]], None]
 LAST_EVENTS: Final = 512
 """Events kept in memory, for the search for a defect; the oldest gives way."""
 
-
 _FAULTS: Final = frozenset((events.PageFaults, events.Faults))
 """Events that bring faults, which are timed."""
 
@@ -87,6 +86,9 @@ class Engine:
             self.devices.add(device)
         self.queues = self.devices.live
         """Of all devices, by number; only to be read."""
+        self.between: Callable[[], object] = lambda: None
+        """Called between two events of a chain; an event that it submits is handled at once."""
+        self._is_between = False
         self.on_outcomes: OnOutcomes = lambda _: None
         self.on_ended: OnEnded = lambda _ended: None
         self.on_faults_fit: OnFaultsFit = lambda _fit: None
@@ -113,6 +115,12 @@ class Engine:
         Raises what the core raises for a refused request, which has then changed nothing. A command that cannot be
         performed is not the caller's error: its failure reaches the core as an event.
         """
+        if self._is_between:
+            self._is_between = False  # what its commands submit follows
+            try:
+                return self._handle(event, touch)
+            finally:
+                self._is_between = True
         if self._pumping:
             self._events.append(event)
             return None
@@ -254,6 +262,11 @@ class Engine:
         """Handle what follows from events, as far as this turn of the loop has room for it."""
         following = self._events
         while following and self._room > 0:
+            self._is_between = True
+            try:
+                self.between()
+            finally:
+                self._is_between = False
             event = following.popleft()
             self._room -= weight(event)
             self._handle_following(event)

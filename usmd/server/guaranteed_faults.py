@@ -12,6 +12,8 @@ from typing import Final, Protocol
 
 from usmd.core.guarantees import Guarantees
 
+NOBODY: Final = 0
+"""The number of no process."""
 MOST: Final = 4
 """Clients that are served at a look; others that are ready have their turn at the next one."""
 
@@ -46,7 +48,7 @@ class GuaranteedFaults:
         if known is not None and self._watched.pop(known[0], None) is not None:
             self._set.unregister(known[0])
 
-    def serve(self, beside: int) -> None:
+    def serve(self, beside: int = NOBODY) -> None:
         """Serve those whose faults wait, but for process `beside`."""
         if self._seen != self._guarantees.changes:
             self._look()

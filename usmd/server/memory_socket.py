@@ -82,6 +82,7 @@ class MemorySocket:
             GuaranteedFaults(engine.core.state.guarantees),
             self._dispose,
         )
+        engine.between = self._around.guaranteed.serve
         memory.on_held = self._held
         self._ticks = 0
         self._round: Iterator[bool] | None = None

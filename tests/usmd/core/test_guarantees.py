@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands
-from usmd.core.guarantees import MAX_WEIGHT, Guarantees
+from usmd.core.guarantees import BATCH, MAX_WEIGHT, Guarantees
 from usmd.core.region import DEFAULT_WEIGHT, Process
 from usmd.core.settings import CoreSettings
 from usmd.errors import InvalidArgument, LimitExceeded, OutOfMemory
@@ -76,6 +76,32 @@ def test_guarantees_have_the_memory_below_the_high_watermark_together():
 def test_an_invalid_guarantee_or_weight_is_refused(memory_min, weight, memory_max, said):
     with pytest.raises(InvalidArgument, match=said):
         guarantees().check(memory_min, weight, memory_max)
+
+
+@pytest.mark.parametrize("memory_min", [0, 4])
+def test_beside_a_guarantee_few_pages_go_in_one_event(memory_min):
+    shell = Shell(make_core(frames=100, devices=(("swap0", 400),), low=30, high=70))
+    greedy = App(shell, pages=200)
+    shell.attach(memory_min=memory_min)
+    parts, perform = [], shell._perform
+
+    def performed(command):
+        if isinstance(command, commands.Protect):
+            parts.append(len(command.frames))
+        return perform(command)
+
+    shell._perform = performed
+    assert greedy.fill(200) == 200
+    greedy.check()
+    assert (max(parts) <= BATCH) == bool(memory_min)
+
+
+def test_the_batch_is_what_is_set_once_no_process_has_a_guarantee_any_more():
+    found, process = guarantees(), Process(1, "app", None, None, None)
+    found.set(process, 5, DEFAULT_WEIGHT)
+    assert found.batch == BATCH
+    found.end(process)
+    assert found.batch == guarantees().batch > BATCH
 
 
 def test_a_process_leaves_what_others_lack_and_of_the_reserve_as_much_as_it_holds():

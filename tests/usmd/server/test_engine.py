@@ -220,6 +220,35 @@ def test_an_event_from_within_is_handled_after_the_commands_of_the_one_before():
     assert order == ["ended", "process_detached"]
 
 
+def test_an_event_between_two_of_a_chain_is_handled_at_once_and_what_its_commands_submit_follows():
+    seen = []
+
+    async def conversation(bench):
+        engine, handle = bench.engine, bench.engine._handle
+
+        def handled(event, touch=None):
+            seen.append(type(event))
+            return handle(event, touch)
+
+        def noticed(notice):
+            if notice.kind == "process_attached":
+                assert engine.submit(events.Tick()) is None
+
+        def between():
+            if events.Attach not in seen:
+                answer = engine.submit(events.Attach("other", "first_fit", "fifo", "refuse"))
+                assert isinstance(answer, commands.Attached)
+                seen.append("answered")
+
+        engine._handle, engine.on_notice, engine.between = handled, noticed, between
+        bench.faults(*range(8))  # through 4 frames
+        await bench.answered(8)
+
+    run(conversation, pages=8)
+    assert seen[:3] == [events.Faults, events.Attach, "answered"]
+    assert seen.index(events.Protected) < seen.index(events.Tick)
+
+
 def test_a_request_that_is_refused_changes_nothing_and_the_next_is_served():
     async def conversation(bench):
         with pytest.raises(NotFound):
