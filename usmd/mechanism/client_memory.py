@@ -134,16 +134,23 @@ class ClientMemory:
         Raises OSError.
         """
         faults: list[PageFault] = []
-        early = self._early if most is None else self._early[:most]
+        if self._early:
+            self._take_early(faults, len(self._early) if most is None else most)
+        if most is None:  # the usual case
+            self._read(faults)
+        elif len(faults) < most:
+            self._read(faults, min(most - len(faults), MAX_MESSAGES))
+        return faults
+
+    def _take_early(self, faults: list[PageFault], most: int) -> None:
+        """Faults that another operation has read, at most `most` of them."""
+        early = self._early[:most]
+        del self._early[:most]
         for fault in early:
             if fault.region_id in self._at.maps and fault.region_id not in self._gone:
                 faults.append(fault)
             else:  # gone since it was read
                 self.refuse([fault])
-        del self._early[: len(early)]
-        if most is None or len(faults) < most:
-            self._read(faults, None if most is None else min(most - len(faults), MAX_MESSAGES))
-        return faults
 
     @property
     def has_early(self) -> bool:

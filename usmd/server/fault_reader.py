@@ -46,6 +46,7 @@ class FaultReader:
         self._now = engine.now
         self._guaranteed = guaranteed
         self._stalls = state.stalls
+        self._guarantees = state.guarantees
         self._process = state.processes[session.process_id]
         self._sampling = sampling
         self._wakeup = wakeup
@@ -112,24 +113,28 @@ class FaultReader:
                     log.event("faults_not_read", process_id=session.process_id, error=str(error))
                 self._failed("its userfaultfd reports no more faults")
                 return
-            if faults:
-                rounds += 1
-            if faults and session.ended.is_set():
+            if not faults:
+                if linger_until:
+                    began = self._now()
+                if began >= linger_until or began >= turn_ends:
+                    break
+                continue
+            rounds += 1
+            if session.ended.is_set():
                 client.refuse(faults)
-            elif faults:
+            else:
                 self._sampling.faults(session.process_id, faults)
                 if process.memory_min:
                     os.sched_yield()  # its thread, now woken, may wait for this CPU
                 if most > 1:
                     linger_until = self._wakeup.faulted(self._pid, client.last_thread, len(faults))
             now = self._now()
-            if faults:
-                served += now - began
-                if most > 1:
-                    self._guaranteed.serve(session.process_id)
-                    now = self._now()
+            served += now - began
+            if most > 1 and self._guarantees.processes:
+                self._guaranteed.serve(session.process_id)
+                now = self._now()
             began = now
-            if now >= turn_ends or (not faults and now >= linger_until):
+            if now >= turn_ends:
                 break
         if rounds:
             self._stalls.served(process, waited, waiting, served, began)

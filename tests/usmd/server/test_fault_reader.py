@@ -33,6 +33,7 @@ class World:
         self.stall = self.process.stall
         state = SimpleNamespace(
             stalls=self.stalls,
+            guarantees=SimpleNamespace(processes=[None]),  # so others are looked at
             processes={1: self.process},
         )
         core = SimpleNamespace(state=state)
