@@ -54,7 +54,7 @@ class ControlledStream:
     def answer_bytes(self, message):
         """Make a message of these bytes arrive."""
         self._answers.append(message)
-        self._far.send(b"x")
+        self._wake()
 
     def complete(self, *pages):
         """Answer the faults on these pages."""
@@ -70,7 +70,11 @@ class ControlledStream:
     def break_off(self, error):
         """End the stream, as if the daemon were gone."""
         self.end = error
-        self._far.send(b"x")
+        self._wake()
+
+    def _wake(self):
+        with contextlib.suppress(OSError):  # a reader that was awake has seen it, and closed the stream
+            self._far.send(b"x")
 
     def close(self, error=None):
         self.end = self.end or error
