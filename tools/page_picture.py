@@ -12,11 +12,12 @@ import random
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tools.chromium import Chromium
-from tools.own_daemon import running
+from tools.own_daemon import OwnDaemon, running
 
 CLIENTS = (("web-cache", 24, 0.5), ("search-index", 12, 0.3), ("batch-7", 8, 0.9))
 """Names, MiB, and how far from the first page touches spread."""
@@ -43,6 +44,20 @@ def touch(address: str, name: str, mib: int, spread: float) -> None:
                 index.write(chance.randrange(256) * 4096, b"word")
 
 
+@contextmanager
+def clients(daemon: OwnDaemon) -> Iterator[None]:
+    """Clients of a daemon that `touch` their pages, each a process, during the block."""
+    with ExitStack() as stack:
+        for name, mib, spread in CLIENTS:
+            client = subprocess.Popen(
+                [sys.executable, "-m", "tools.page_picture", TOUCH, daemon.address, name, str(mib), str(spread)],
+                stderr=subprocess.DEVNULL,
+            )
+            stack.callback(client.wait)
+            stack.callback(client.kill)
+        yield
+
+
 def take(picture: Path, folder: Path | None) -> None:
     """Start a daemon, its clients and a browser, and take the pictures."""
     with socket.socket() as free:
@@ -51,14 +66,7 @@ def take(picture: Path, folder: Path | None) -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     flags = ("--memory", "16MiB", "--swap", "memory:64MiB", "--page-listen", f"127.0.0.1:{port}")
-    with running(*flags) as daemon, ExitStack() as stack, Chromium() as browser:
-        for name, mib, spread in CLIENTS:
-            client = subprocess.Popen(
-                [sys.executable, "-m", "tools.page_picture", TOUCH, daemon.address, name, str(mib), str(spread)],
-                stderr=subprocess.DEVNULL,
-            )
-            stack.callback(client.wait)
-            stack.callback(client.kill)
+    with running(*flags) as daemon, clients(daemon), Chromium() as browser:
         browser.show(*SCREENS[0])
         browser.open(f"http://127.0.0.1:{port}/")
         browser.until(f"return points.length >= {READINGS} && last.evictions.length", seconds=600)

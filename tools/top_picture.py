@@ -10,15 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-import subprocess
 import sys
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
 
 from tools.own_daemon import running
-from tools.page_picture import CLIENTS, TOUCH
+from tools.page_picture import clients
 from usmd.ctl.top.app import Settings, TopApp
 from usmd.ctl.top.reading import AdminSource, Reading, Source, Wanted
 
@@ -61,15 +60,11 @@ async def picture(source: Source, first: Reading, size: tuple[int, int], reading
 
 def take(place: Path) -> None:
     """Start a daemon and its clients, and take the picture."""
-    with running("--memory", "16MiB", "--swap", "memory:64MiB") as daemon, ExitStack() as stack:
-        for name, mib, spread in CLIENTS:
-            client = subprocess.Popen(
-                [sys.executable, "-m", "tools.page_picture", TOUCH, daemon.address, name, str(mib), str(spread)],
-                stderr=subprocess.DEVNULL,
-            )
-            stack.callback(client.wait)
-            stack.callback(client.kill)
-        source = stack.enter_context(closing(AdminSource(Path(daemon.admin_address.removeprefix("unix:")))))
+    with (
+        running("--memory", "16MiB", "--swap", "memory:64MiB") as daemon,
+        clients(daemon),
+        closing(AdminSource(Path(daemon.admin_address.removeprefix("unix:")))) as source,
+    ):
         place.write_text(asyncio.run(picture(source, source.read_now(Wanted()), SIZE, READINGS, 1.0)))
 
 

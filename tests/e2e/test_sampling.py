@@ -54,7 +54,7 @@ def with_fifo(tmp_path_factory):
     return misses(tmp_path_factory.mktemp("fifo") / "usmd", "fifo")[0]
 
 
-@pytest.mark.parametrize("evict", ["lru", "s3_fifo"])
+@pytest.mark.parametrize("evict", ["lru", "clock", "arc", "s3_fifo"])
 def test_pages_that_are_touched_often_stay_with_a_policy_that_looks_at_touches(tmp_path, with_fifo, evict):
     found, counters = misses(tmp_path / "usmd", evict)
     assert counters["rescued"] > 0
