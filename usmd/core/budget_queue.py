@@ -48,7 +48,6 @@ class BudgetQueue:
         self._reclaim = reclaim
         self._waiting = placement.over_budget
         self._users = state.users
-        self._users.watch(placement.waiting_of)
         self._searches: dict[int, bool] = {}
         """By process: whether a search for a page that needs no slot is under way; False: it has found none."""
 

@@ -47,10 +47,11 @@ class Budgets:
     `borrowers`: processes with a lent frame.
     """
 
-    __slots__ = ("borrowers", "full", "limited", "users")
+    __slots__ = ("_grants", "borrowers", "full", "limited")
 
-    def __init__(self) -> None:
-        self.users = Grants()
+    def __init__(self, grants: Grants | None = None) -> None:
+        """`grants`: what may change budgets; None: nothing."""
+        self._grants = Grants() if grants is None else grants
         self.limited = 0
         self.full = 0
         self.borrowers: list[Process] = []
@@ -126,7 +127,7 @@ class Budgets:
     def swap_room(self, process: Process) -> int:
         """Dirty pages of a process whose eviction may begin."""
         room = process.swap_max - process.stored
-        return room if room > 0 or process.user is None else self.users.more_swap(process)
+        return room if room > 0 or process.user is None else self._grants.more_swap(process)
 
     def charge(self, region: Region, change: int) -> None:
         """Pages of a region begin (above 0) or cease (below 0) to count against the `swap_max` of its process.
@@ -149,13 +150,13 @@ class Budgets:
         before = self.is_full(process)
         process.stored += change
         if change < 0 and process.user is not None:
-            self.users.stored_less(process, -change)
+            self._grants.stored_less(process, -change)
         full = self.is_full(process)
         if full != before:
             self.full += full - before
             process.absent_max = process.memory_max - full
         if full and process.user is not None:
-            self.users.more_swap(process)
+            self._grants.more_swap(process)
 
     @staticmethod
     def is_full(process: Process) -> bool:

@@ -35,7 +35,7 @@ class Placement:
         self._guarantees = state.guarantees
         self.waiting: OrderedDict[WaitingPage, None] = OrderedDict()
         """Pages that wait for a free frame, in the order of their faults."""
-        self.waiting_of: dict[int, dict[WaitingPage, None]] = {}
+        self.waiting_of = state.waiting_of
         """Process number → those of the process."""
         self.over_budget: dict[int, deque[WaitingPage]] = {}
         """Process number → pages that wait because its budget has no room, in the order of their faults."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from usmd.core import commands
-from usmd.core.budgets import Budgets
 from usmd.core.counters import Counters
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
@@ -25,6 +24,9 @@ from usmd.core.victims import Victims
 from usmd.core.waits import Waits
 from usmd.core.work import WorkQueue
 from usmd.errors import NotFound
+
+if TYPE_CHECKING:
+    from usmd.core.waiters import WaitingPage
 
 CPU_CLOCK_SECONDS: Final = 60.0
 """After a policy call took long by the wall clock, calls are timed in CPU time for this long."""
@@ -97,6 +99,7 @@ class State:
         "unsampled",
         "users",
         "victims",
+        "waiting_of",
         "waits",
         "wakes",
         "work",
@@ -127,10 +130,11 @@ class State:
         self.frames = FrameTable(settings.frames)
         self.links = FrameLinks(settings.frames)
         self.swap = SwapMap(devices)
-        self.budgets = Budgets()
         self.guarantees = Guarantees(settings)
-        self.users = Users(self.budgets, self.guarantees, settings.page_size)
-        self.budgets.users = self.users
+        self.waiting_of: dict[int, dict[WaitingPage, None]] = {}
+        """Process number → its pages that wait for a free frame."""
+        self.users = Users(self.guarantees, settings.page_size, self.waiting_of)
+        self.budgets = self.users.budgets
         self.processes: dict[int, Process] = {}
         self.regions: dict[int, Region] = {}
         """All but those of `dying`; those of `ending` are gone nevertheless."""

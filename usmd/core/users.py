@@ -12,17 +12,16 @@ they are added up when they move, and no count of them can be wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sized
+from collections.abc import Collection, Mapping, Sized
 from typing import TYPE_CHECKING, Final
 
-from usmd.core.budgets import Grants
+from usmd.core.budgets import Budgets, Grants
 from usmd.core.level import level
 from usmd.core.region import DEFAULT_WEIGHT, NO_MAX, User
 from usmd.errors import InvalidArgument, LimitExceeded
 from usmd.sizes import format_size
 
 if TYPE_CHECKING:
-    from usmd.core.budgets import Budgets
     from usmd.core.events import SetUserLimits
     from usmd.core.guarantees import Guarantees
     from usmd.core.region import Process
@@ -34,22 +33,22 @@ MAX_USERS: Final = 1024
 
 
 class Users(Grants):
-    """The users with limits, and the grants of their processes."""
+    """The users with limits, and the grants of their processes.
 
-    __slots__ = ("_budgets", "_guarantees", "_page_size", "_waiting_of", "least", "of")
+    `waiting_of`: number of a process → its pages that wait for a frame. What they take of its grant is in use.
+    """
 
-    def __init__(self, budgets: Budgets, guarantees: Guarantees, page_size: int) -> None:
-        self._budgets = budgets
+    __slots__ = ("_guarantees", "_page_size", "_waiting_of", "budgets", "least", "of")
+
+    def __init__(self, guarantees: Guarantees, page_size: int, waiting_of: Mapping[int, Sized]) -> None:
+        self.budgets = Budgets(self)
+        """The budgets of all processes, those without a user among them."""
         self._guarantees = guarantees
         self._page_size = page_size
-        self._waiting_of: Callable[[int], Sized | None] = _none
+        self._waiting_of = waiting_of
         self.of: dict[int, User] = {}
         """uid → the user, if it has limits."""
         self.least = LEAST
-
-    def watch(self, waiting_of: Mapping[int, Sized]) -> None:
-        """Number of a process → its pages that wait for a frame: what they take of its grant is in use."""
-        self._waiting_of = waiting_of.get
 
     def check(self, event: SetUserLimits, processes: Collection[Process], more: int = 0) -> None:
         """Raise InvalidArgument or LimitExceeded for limits that a user cannot have.
@@ -75,7 +74,7 @@ class Users(Grants):
         ):
             if number is not None and number < lowest:
                 raise InvalidArgument(f"{name} of {number} for user {event.uid}; allowed is {lowest} and more")
-        self._budgets.check(most, event.swap_max)
+        self.budgets.check(most, event.swap_max)
         before = 0 if user is None else user.memory_min
         weight = DEFAULT_WEIGHT if event.memory_weight is None else event.memory_weight
         self._guarantees.check(event.memory_min, weight, most, before - more)
@@ -113,13 +112,13 @@ class Users(Grants):
         user.memory_max = most
         if most == NO_MAX:
             for process in user.processes:
-                self._budgets.change_memory_max(process, process.own_memory_max)
+                self.budgets.change_memory_max(process, process.own_memory_max)
             return []
         used = [(max(min(each.resident, each.memory_max), 1), each) for each in user.processes]
         above = [(max(pages - self.least, 0), each) for pages, each in used]
         gives = {each.process_id: pages for each, pages in level(above, sum([pages for pages, _ in used]) - most)}
         for pages, process in used:
-            self._budgets.change_memory_max(process, pages - gives.get(process.process_id, 0))
+            self.budgets.change_memory_max(process, pages - gives.get(process.process_id, 0))
         return [process for process in user.processes if process.lent]
 
     def _set_swap(self, user: User, most: int) -> None:
@@ -127,7 +126,7 @@ class Users(Grants):
             return
         user.swap_max = most
         for process in user.processes:
-            self._budgets.change_swap_max(process, process.own_swap_max if most == NO_MAX else process.stored)
+            self.budgets.change_swap_max(process, process.own_swap_max if most == NO_MAX else process.stored)
         self._count_swap(user)
 
     def _count_swap(self, user: User) -> None:
@@ -159,10 +158,10 @@ class Users(Grants):
         user.processes.append(process)
         self._limit_faults(process, user)
         if user.memory_max != NO_MAX:
-            self._budgets.change_memory_max(process, 0)
+            self.budgets.change_memory_max(process, 0)
             self.grow(process, 1)
         if user.swap_max != NO_MAX:
-            self._budgets.change_swap_max(process, 0)
+            self.budgets.change_swap_max(process, 0)
             self.more_swap(process)
         self._guarantees.joined(process)
 
@@ -204,19 +203,19 @@ class Users(Grants):
             unused.sort(key=_spare, reverse=True)
             for spare, each in unused:
                 part = min(spare, short)
-                self._budgets.change_memory_max(each, each.memory_max - part)
+                self.budgets.change_memory_max(each, each.memory_max - part)
                 short -= part
                 if short <= 0:
                     break
-        self._budgets.change_memory_max(process, process.memory_max + gets)
+        self.budgets.change_memory_max(process, process.memory_max + gets)
         return True
 
     def _unused(self, process: Process) -> int:
         """Pages of its grant that a process does not use, beyond what each may have."""
         if process.lent:
             return 0
-        waiting = self._waiting_of(process.process_id)
-        used = process.resident + (0 if waiting is None else len(waiting)) + self._budgets.is_full(process)
+        waiting = self._waiting_of.get(process.process_id)
+        used = process.resident + (0 if waiting is None else len(waiting)) + self.budgets.is_full(process)
         return process.memory_max - max(used, self.least)
 
     def givers(self, process: Process, wanted: int) -> list[tuple[Process, int]]:
@@ -225,7 +224,7 @@ class Users(Grants):
         for each in [] if process.user is None else process.user.processes:
             kept = max(self.least, each.own_memory_min, each.unevictable + each.pinned)
             above = each.resident - each.leaving - kept
-            if above > 0 and not self._budgets.gives_nothing(each):
+            if above > 0 and not self.budgets.gives_nothing(each):
                 standings.append((above, each))
         return level(standings, wanted)
 
@@ -247,9 +246,9 @@ class Users(Grants):
                     break
                 if each is not process:
                     part = min(each.swap_max - each.stored, short)
-                    self._budgets.change_swap_max(each, each.swap_max - part)
+                    self.budgets.change_swap_max(each, each.swap_max - part)
                     short -= part
-            self._budgets.change_swap_max(process, process.swap_max + gets)
+            self.budgets.change_swap_max(process, process.swap_max + gets)
         return process.swap_max - process.stored
 
     def stored_less(self, process: Process, pages: int) -> None:
@@ -266,9 +265,3 @@ class Users(Grants):
 
 def _spare(of: tuple[int, Process]) -> int:
     return of[0]
-
-
-def _none(process_id: int) -> Sized | None:
-    """No page waits: the default of `watch`."""
-    del process_id
-    return None
