@@ -1,4 +1,4 @@
-"""An object of the core has all its collaborators once it is constructed: no constructor sets an attribute of another."""
+"""A constructor of the core sets attributes of its own object alone: what an object needs is there when it is made."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,14 @@ from pathlib import Path
 import usmd.core
 
 SOURCES = sorted(Path(next(iter(usmd.core.__path__))).glob("*.py"))
-ELSEWHERE = "class A:\n def __init__(self, b):\n  self.b = b\n  self.b.a: A = self\n  b.c, b.d = 1, 2\n  self.x[0] = 1\n"
+ELSEWHERE = """
+class A:
+    def __init__(self, b):
+        self.b = b
+        self.b.a: A = self
+        b.c, b.d = 1, 2
+        self.x[0] = 1
+"""
 
 
 def wired(source):
@@ -23,7 +30,7 @@ def wired(source):
 
 
 def test_what_is_set_elsewhere_is_found():
-    assert sorted(wired(ELSEWHERE)) == [(4, "self.b.a"), (5, "b.c"), (5, "b.d")]
+    assert sorted(wired(ELSEWHERE)) == [(5, "self.b.a"), (6, "b.c"), (6, "b.d")]
 
 
 def test_no_constructor_of_the_core_completes_another_object():
