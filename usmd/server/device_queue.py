@@ -71,7 +71,7 @@ class DeviceQueue(PageResults):
         timeout: float = TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(device.name, memory, deliver, pauses, clock)
+        super().__init__(device.name, memory, deliver, pauses, clock, device.patience)
         self.device = device
         self._writes: list[SlotPage] = []
         self._writer: asyncio.Task[None] | None = None

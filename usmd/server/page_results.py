@@ -26,7 +26,8 @@ _UNDONE: Final = (Busy, TriedAgain)
 class PageResults:
     """Results of one device's pages. `deliver` gets each completion, on the loop; the bytes are those of `memory`.
 
-    A page that the device could not read or write is tried again after each of `pauses` (seconds), and then fails.
+    A page that the device could not read or write is tried again after each of `pauses` (seconds), and then fails; to
+    be read it is tried for `patience` seconds more.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class PageResults:
         deliver: Callable[[Event], object],
         pauses: Sequence[float],
         clock: Callable[[], float] = time.monotonic,
+        patience: float = 0.0,
     ) -> None:
         self._clock = clock
         self.pages_written = 0
@@ -53,7 +55,7 @@ class PageResults:
         self._memory = memory
         self._deliver = deliver
         self._filling: set[asyncio.Task[None]] = set()
-        self._read_again = Retries(name, "read", self._start_reads, pauses)
+        self._read_again = Retries(name, "read", self._start_reads, pauses, patience)
         self._write_again = Retries(name, "write", self._start_writes, pauses)
 
     @property

@@ -6,17 +6,20 @@ Between two tries a page is not queued, so that neither the loop nor a worker wa
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from usmd import log
 from usmd.core.commands import SlotPage
 from usmd.core.region import PAGE_BITS
-from usmd.errors import Refused, SwapIOError, UsmdError
+from usmd.errors import DataLoss, Refused, SwapIOError, UsmdError
 from usmd.server.device_jobs import DeviceHangs
 
 PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds before each further try: 0.4 s in all. An error after that is no accident."""
+LONGEST: Final = 0.5
+"""Seconds before each try beyond these, of a device for which pages wait longer."""
 
 
 class TriedAgain(SwapIOError):
@@ -26,13 +29,20 @@ class TriedAgain(SwapIOError):
 class Retries:
     """The tries of one operation of one device, by slot. `again` queues pages once more, on the loop.
 
-    `pauses`: seconds before each further try.
+    `pauses`: seconds before each further try. A page whose device does not answer is then tried for `patience` seconds
+    more; one whose bytes are wrong is not.
     """
 
     def __init__(
-        self, device: str, operation: str, again: Callable[[list[SlotPage]], None], pauses: Sequence[float]
+        self,
+        device: str,
+        operation: str,
+        again: Callable[[list[SlotPage]], None],
+        pauses: Sequence[float],
+        patience: float = 0.0,
     ) -> None:
-        self._pauses = pauses
+        self._usual = len(pauses)
+        self._pauses = (*pauses, *[LONGEST] * math.ceil(patience / LONGEST))
         self._device = device
         self._operation = operation
         self._again = again
@@ -54,7 +64,7 @@ class Retries:
         for page, error in zip(pages, errors, strict=True):
             final = error is None or isinstance(error, (Refused, DeviceHangs))
             failed = 0 if final else tries.get(page.slot, 0) + 1
-            if final or failed > len(self._pauses):
+            if final or failed > (self._usual if isinstance(error, DataLoss) else len(self._pauses)):
                 tries.pop(page.slot, None)
                 sifted.append(error)
             else:

@@ -47,6 +47,8 @@ class SwapDevice(ABC):
     kind: ClassVar[str]
     read_jobs: ClassVar[int] = 1
     """Number of reads that are worth running at the same time."""
+    patience: float = 0.0
+    """Seconds for which a page that cannot be read is tried again, beyond the tries that every device gets."""
 
     def __init__(self, *, number: int, name: str, path: str | None, slots: int, page_size: int) -> None:
         """Make an empty device.

@@ -54,6 +54,7 @@ class FakeDevice:
     def __init__(self, name="fake"):
         self.name = name
         self.read_jobs = 1
+        self.patience = 0.0
         self.batches = []
         self.reads = []
         self.kept = {}

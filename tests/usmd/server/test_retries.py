@@ -11,6 +11,7 @@ from usmd.core.commands import SlotPage
 from usmd.core.region import page_key
 from usmd.errors import DataLoss, NoRoom, Refused, SwapIOError, Unmapped
 from usmd.mechanism.simulated import SimulatedMemory
+from usmd.server import retries
 from usmd.server.retries import PAUSES
 
 PAGE = 16
@@ -119,6 +120,32 @@ def test_what_fails_too_often_has_failed_and_can_be_tried_anew():
         assert delivered(bench) == {1: None}
 
     run(conversation, Unlucky(0))
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(SwapIOError, None), (DataLoss, DataLoss)])
+def test_reads_of_a_patient_device_are_tried_for_longer_but_wrong_bytes_and_writes_are_not(
+    monkeypatch, error, outcome
+):
+    monkeypatch.setattr(retries, "LONGEST", 0.001)
+
+    async def conversation(bench):
+        device.unlucky = 0
+        bench.queue.write(reads(1))
+        await bench.completed(1)
+        bench.events.clear()
+        device.unlucky = len(PAUSES_HERE) + 3
+        bench.queue.read(reads(1))
+        await bench.completed(1)
+        assert delivered(bench) == {1: outcome}
+        bench.events.clear()
+        bench.queue.write(reads(2))
+        await bench.completed(1)
+        assert delivered(bench) == {2: error}
+
+    device = Unlucky(0, error)
+    device.patience = 0.003
+    run(conversation, device)
+    assert device.tried["write", 2] == len(PAUSES_HERE) + 1
 
 
 def test_the_region_of_a_page_between_two_tries_goes():
