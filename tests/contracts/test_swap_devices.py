@@ -2,7 +2,8 @@
 typed error.
 
 A device is opened from its size alone, with its paths in a temporary folder; and once for each setting that is false
-unless said. A device with a channel is tried with each way of I/O, its jobs submitted as the loop does it.
+unless said. A device with a channel is tried with each way of I/O, its jobs submitted as the loop does it. The servers
+of a remote one are real.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from tests.support.io_ways import require_way
+from tests.support.redis_servers import RedisServer, require_redis
 from tests.support.submitting import Submitter
 from usmd.config_values import read_table
 from usmd.errors import DataLoss, InvalidArgument, OutOfRange, Refused, SwapIOError
@@ -39,9 +41,19 @@ def variants():
         yield pytest.param(("file", {"io": way, "direct": direct}), id=f"file-{way}{'-direct' if direct else ''}")
 
 
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory):
+    require_redis()
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.close()
+
+
 @pytest.fixture(params=variants())
 def make(request, tmp_path):
     name, settings = request.param
+    if name == "redis":
+        settings = {"url": request.getfixturevalue("redis_server").url}
     kind = kinds.find(name)
     devices = []
     submits = "io" in settings

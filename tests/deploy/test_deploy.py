@@ -152,7 +152,7 @@ def test_what_is_commented_out_can_be_used(tmp_path):
     path = tmp_path / "usmd.toml"
     path.write_text(re.sub(r"^#(?=[\[a-z])", "", CONFIG.read_text(), flags=re.MULTILINE))
     config = load(path)
-    assert [spec.name for spec in config.swap] == [None, None, "ssd"]
+    assert [spec.name for spec in config.swap] == [None, None, "ssd", None]
     assert [(rule.name, rule.glob, rule.uid) for rule in config.policy.rules] == [
         ("redis", None, None),
         (None, "batch-*", None),

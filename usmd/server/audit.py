@@ -15,6 +15,7 @@ from usmd.errors import UsmdError
 from usmd.safe_repr import MAX_MESSAGE, cut
 from usmd.server.admission import Context
 from usmd.server.operators import Operator
+from usmd.swap.remote.address import hide_passwords
 
 LOOKS: Final = frozenset((
     "GetStatus", "ListProcesses", "ListRegions", "ListPolicies", "ListSwapDevices", "GetMemoryMap", "ListHints",
@@ -38,7 +39,7 @@ def _logged(name: str, work: Call, caller: Callable[[Context], Operator | None])
     async def call(request: Message, context: Context) -> object:
         operator = caller(context)
         who: dict[str, object] = {"call": name, "pid": operator and operator.pid, "uid": operator and operator.uid}
-        who["request"] = cut(text_format.MessageToString(request, as_one_line=True), MAX_MESSAGE)
+        who["request"] = cut(hide_passwords(text_format.MessageToString(request, as_one_line=True)), MAX_MESSAGE)
         try:
             answer = await work(request, context)
         except UsmdError as error:

@@ -20,6 +20,7 @@ TABLE: Final[dict[str, str]] = {
     "memory": "usmd.swap.memory:MemoryKind",
     "compressed": "usmd.swap.compressed:CompressedKind",
     "file": "usmd.swap.file:FileKind",
+    "redis": "usmd.swap.remote.kind:RedisKind",
 }
 GROUP: Final = "usmd.swap_kinds"
 _BUILT_IN: Final = frozenset(TABLE)

@@ -11,12 +11,19 @@ from usmd.sizes import format_size
 from usmd.swap import kinds
 from usmd.swap.base import MAX_DEVICES, SwapDevice
 from usmd.swap.kind import SwapKind
+from usmd.swap.remote.address import WHERE_PASSWORDS_BELONG, hide_passwords
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 def parse_swap_spec(text: str) -> SwapKind:
-    """Read `KIND:...`, for example `memory:64MiB`. Raises ConfigError, which names the form of the kind."""
+    """Read `KIND:...`, for example `memory:64MiB`.
+
+    Raises ConfigError, which names the form of the kind, and shows no password.
+    """
+    shown = hide_passwords(text)
+    if shown != text:
+        raise ConfigError(f"swap device {shown!r}: {WHERE_PASSWORDS_BELONG}")
     kind, _, rest = text.partition(":")
     try:
         found = kinds.find(kind)

@@ -36,6 +36,13 @@ def calls(error=None, operator=Operator(7, 1000)):  # noqa: B008 - it cannot cha
     return audited(SERVICE, Servicer(error), lambda context: operator)
 
 
+def test_a_password_in_a_url_is_not_logged(logged):
+    request = pb.AddSwapDeviceRequest(device="redis:redis://swap:s3cret@far:8GiB")
+    asyncio.run(calls().AddSwapDevice(request, None))
+    (line,) = logged
+    assert line["request"] == 'device: "redis:redis://...@far:8GiB"'
+
+
 def test_looks_are_the_calls_that_only_read():
     """A new call is logged, until it stands in LOOKS and here."""
     assert set(METHODS) - LOOKS == STEERING

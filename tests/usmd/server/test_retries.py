@@ -123,9 +123,7 @@ def test_what_fails_too_often_has_failed_and_can_be_tried_anew():
 
 
 @pytest.mark.parametrize(("error", "outcome"), [(SwapIOError, None), (DataLoss, DataLoss)])
-def test_reads_of_a_patient_device_are_tried_for_longer_but_wrong_bytes_and_writes_are_not(
-    monkeypatch, error, outcome
-):
+def test_reads_of_a_patient_device_are_tried_for_longer_but_wrong_bytes_and_writes_are_not(monkeypatch, error, outcome):
     monkeypatch.setattr(retries, "LONGEST", 0.001)
 
     async def conversation(bench):

@@ -1,0 +1,1 @@
+"""A remote swap file: swap in the memory of other machines, on Redis or Valkey."""
