@@ -129,7 +129,7 @@ class Lease:
 
         A key that is not renewed is waited for, at most as long as it takes to expire. Raises SwapDeviceError.
         """
-        dead, last = b"", self._seconds + LOOK_SECONDS
+        dead, most = b"", self._seconds + LOOK_SECONDS
         while True:
             found = self._ask(dead)
             if isinstance(found, Failure):
@@ -139,10 +139,11 @@ class Lease:
             if found.other != dead and is_dead(found.other, self.owner):
                 dead = found.other
                 continue
-            if not 0 <= found.expires < last:
+            if not 0 <= found.expires <= most:
                 break  # it was renewed, or never expires, or long after a lease of ours would
-            last = found.expires
-            pause(min(LOOK_SECONDS, last + 0.001))
+            step = min(LOOK_SECONDS, found.expires + 0.001)
+            most = found.expires - step / 2
+            pause(step)
         raise SwapDeviceError(
             f"the keyspace {self._keyspace} is owned by {_in_words(found.other)}; give each daemon and each device a "
             "keyspace of its own"
