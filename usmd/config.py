@@ -23,9 +23,9 @@ from usmd.http_config import MetricsConfig, PageConfig
 from usmd.policy_rules import PolicyNames, PolicyRules
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
 from usmd.sizes import format_size
-from usmd.swap import kinds
 from usmd.swap.kind import SwapKind
 from usmd.swap.memory import MemoryKind
+from usmd.swap.tables import read_device
 from usmd.text_files import read_text
 
 __all__ = ["Config", "MemoryConfig", "MetricsConfig", "PageConfig", "ServerConfig", "frames_of", "load"]
@@ -368,26 +368,6 @@ def _read_swap(tables: object, state_dir: Path) -> tuple[SwapKind, ...]:
     devices: list[SwapKind] = []
     for number, raw in enumerate(tables):
         with gathered.attempt():
-            devices.append(_read_device(raw, f"swap[{number}]").placed(state_dir, number))
+            devices.append(read_device(raw, f"swap[{number}]").placed(state_dir, number))
     gathered.raise_any()
     return tuple(devices)
-
-
-def _read_device(raw: object, key: str) -> SwapKind:
-    if not isinstance(raw, dict):
-        raise not_allowed(key, raw, "a table with the keys kind, size, and those of its kind")
-    allowed = f"one of {', '.join(kinds.TABLE)}"
-    if "kind" not in raw:
-        raise ConfigError(f"{key}.kind is missing; allowed is {allowed}", f"{key}.kind")
-    name = raw["kind"]
-    if not isinstance(name, str) or name not in kinds.TABLE:
-        raise not_allowed(f"{key}.kind", name, allowed)
-    try:
-        kind = kinds.find(name)
-    except ConfigError as error:
-        raise ConfigError(f"{key}.kind = {name!r}: {error}", f"{key}.kind") from error
-    try:
-        check_keys(raw, ("kind", *kind.__struct_fields__), key)
-    except ConfigError as error:
-        raise ConfigError(f"{error} for kind = {name!r}", error.key, error.others) from error
-    return read_table(kind, {each: value for each, value in raw.items() if each != "kind"}, key)

@@ -17,6 +17,7 @@ from usmd.errors import ConfigError
 from usmd.policy_rules import PolicyRules
 from usmd.swap.kind import SwapKind
 from usmd.swap.open import check_specs
+from usmd.swap.tables import show_device
 from usmd.text_files import read_text
 from usmd.toml_lines import line_of, lines_of
 
@@ -149,7 +150,7 @@ def values_of(config: Config) -> dict[str, object]:
     found = {f"{section}.{name}": value for section in SECTIONS for name, value in _values(getattr(config, section))}
     for array, rules in _arrays(config).items():
         found[array] = [_table(rule) for rule in rules]
-    found["swap"] = [{"kind": spec.device.kind, **_table(spec)} for spec in config.swap]
+    found["swap"] = [show_device(spec) for spec in config.swap]
     return found
 
 

@@ -174,7 +174,10 @@ def _read(hint: object, value: object, key: str) -> object:
     kind = _kind(hint)
     try:
         return kind.read(value)
-    except (ConfigError, InvalidSize) as error:
+    except ConfigError as error:
+        first, *others = (ConfigError(f"{key}: {each}", _join(key, each.key) if each.key else key) for each in error.all)
+        raise ConfigError(str(first), first.key, others) from error
+    except InvalidSize as error:
         raise ConfigError(f"{key}: {error}", key) from error
     except ValueError:
         raise not_allowed(key, value, kind.allowed) from None

@@ -39,6 +39,8 @@ LOG_ONLY: Final[Mapping[str, int]] = {
     "swap_keyspace_regained": logging.WARNING,
     "swap_keyspace_was_free": logging.WARNING,
     "swap_extents_gone": logging.ERROR,
+    "mirror_degraded": logging.WARNING,
+    "mirror_in_step": logging.INFO,
     "command_failed": logging.ERROR,
     "event_refused": logging.INFO,
     "fill_failed": logging.ERROR,

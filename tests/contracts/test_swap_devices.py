@@ -3,7 +3,7 @@ typed error.
 
 A device is opened from its size alone, with its paths in a temporary folder; and once for each setting that is false
 unless said. A device with a channel is tried with each way of I/O, its jobs submitted as the loop does it. The servers
-of a remote one are real.
+of a remote one are real. A device of others is tried over some of them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,16 @@ SLOTS = 4096
 def variants():
     """Each kind by name with its settings, and each of its switches alone."""
     for name in kinds.TABLE:
+        if name == "mirror":
+            continue
         yield pytest.param((name, {}), id=name)
         for field in msgspec.structs.fields(kinds.find(name)):
             if field.default is False:
                 yield pytest.param((name, {field.name: True}), id=f"{name}-{field.name}")
     for way, direct in (("io_uring", False), ("io_uring", True), ("aio", True)):
         yield pytest.param(("file", {"io": way, "direct": direct}), id=f"file-{way}{'-direct' if direct else ''}")
+    for far, local in (("memory", "compressed"), ("compressed", "memory")):
+        yield pytest.param(("mirror", {"far": {"kind": far}, "local": {"kind": local}}), id=f"mirror-{far}-{local}")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,8 @@ def make(request, tmp_path):
         settings = {**settings, "io": "threads"}
 
     def build(slots=SLOTS):
-        table = {"size": slots * PAGE, **settings}
+        size = {"size": slots * PAGE}
+        table = size | {key: value | size if isinstance(value, dict) else value for key, value in settings.items()}
         spec = read_table(kind, table, "swap[0]").placed(tmp_path, len(devices))
         devices.extend(open_devices([spec], PAGE))
         devices[-1].at_once = reads_at_once(devices[-1])

@@ -1,6 +1,7 @@
 """A change to a daemon: its swap files fail or wait, as tests.support.swap_faults says.
 
-$USMD_TEST_FAULTS names a file with a JSON object. For `read` and `write` that has `slots` (null: all) and `error`: an
+$USMD_TEST_FAULTS names a file with a JSON object. For `read` and `write` that has `slots` (null: all), `file` (the name
+of a swap file; null: all) and `error`: an
 errno by name; `wait`: until the file changes; or `sometimes`: of five calls two fail with EIO, one fails with EAGAIN,
 and one moves half a page. Only the system call is replaced, and jobs run in threads. While reads fail, none is tried
 without waiting.
@@ -25,10 +26,12 @@ _transfer = file.transfer
 _fetch_now = file.FileSwapDevice._fetch_now
 
 
-def _fault(operation: str, slots: set[int]) -> str:
-    """The `error` of an operation on slots now; empty if there is none."""
+def _fault(operation: str, slots: set[int], descriptor: int) -> str:
+    """The `error` of an operation on slots of an open file now; empty if there is none."""
     told = json.loads(_FAULTS.read_text()).get(operation)
     if told is None or not (told["slots"] is None or slots & set(told["slots"])):
+        return ""
+    if told["file"] not in (None, os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))):  # noqa: PTH115, PTH119
         return ""
     return str(told["error"])
 
@@ -41,7 +44,7 @@ def _faulty_transfer(
     def faulty(descriptor: int, pending: Sequence[memoryview], position: int) -> int:
         first = position // len(buffers[0]) - 1
         slots = set(range(first, first + len(pending)))
-        while fault := _fault(operation, slots):  # waits: until the test changes the file
+        while fault := _fault(operation, slots, descriptor):  # waits: until the test changes the file
             if fault == "sometimes":
                 return _sometimes(call, descriptor, pending, position)
             if fault != "wait":
@@ -67,7 +70,7 @@ def _sometimes(call: VectoredCall, descriptor: int, pending: Sequence[memoryview
 
 
 def _faulty_fetch_now(self: file.FileSwapDevice, batch: Sequence[SlotIO]) -> Results | None:
-    return None if _fault("read", {entry.slot for entry in batch}) else _fetch_now(self, batch)
+    return None if _fault("read", {entry.slot for entry in batch}, self._descriptor) else _fetch_now(self, batch)
 
 
 def fail_as_told() -> None:

@@ -14,7 +14,7 @@ FAILING = "tests.support.faulty_daemon:fail_as_told"
 
 
 class SwapFaults:
-    """Sets the faults of reads and writes of the swap file."""
+    """Sets the faults of reads and writes of the swap files."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -26,9 +26,12 @@ class SwapFaults:
         fresh.write_text(json.dumps(self._told))
         os.replace(fresh, self._path)
 
-    def fail(self, operation: str, error: str, slots: list[int] | None = None) -> None:
-        """Make `read` or `write` of these slots (None: of all) fail with an errno, given by name."""
-        self._told[operation] = {"error": error, "slots": slots}
+    def fail(self, operation: str, error: str, slots: list[int] | None = None, file: str | None = None) -> None:
+        """Make `read` or `write` of these slots (None: of all) fail with an errno, given by name.
+
+        `file`: the name of the swap file; None: of all.
+        """
+        self._told[operation] = {"error": error, "slots": slots, "file": file}
         self._tell()
 
     def hold_up(self, operation: str) -> None:

@@ -12,7 +12,7 @@ from usmd.sizes import format_size
 from usmd.text_output import printable
 
 if TYPE_CHECKING:
-    from usm_wire.pb.usm.v1.admin_pb2 import Process
+    from usm_wire.pb.usm.v1.admin_pb2 import Mirror, Process
     from usm_wire.pb.usm.v1.admin_pb2 import RegionInfo as Region
     from usm_wire.pb.usm.v1.admin_pb2 import SwapDevice as Device
 
@@ -134,11 +134,24 @@ def show_regions(console: Console, regions: Sequence[Region], page_size: int = 0
 def show_swap_devices(console: Console, devices: Sequence[Device], page_size: int = 0) -> None:
     """Print one line per swap device."""
     nothing = "no swap devices: evicted pages have nowhere to go; see `usmd serve --swap`"
-    states = any(each.state not in ("", "active") for each in devices)
+    states = any(each.state not in ("", "active") or each.HasField("mirror") for each in devices)
     show_list(console, device_columns(page_size, states=states), devices, nothing)
     for device in devices:
         if device.io_reason:
             console.print(f"{printable(device.name)}: {device.io}, because {printable(device.io_reason)}", markup=False)
+        if device.HasField("mirror"):
+            console.print(f"{printable(device.name)}: {mirror_state(device.mirror)}", markup=False)
+
+
+def mirror_state(mirror: Mirror) -> str:
+    """How the parts of a mirror stand, in words."""
+    parts = f"mirror of {printable(mirror.far_kind)} (far) and {printable(mirror.local_kind)} (local)"
+    more = [f"{mirror.pages_to_repair:,} pages to repair"] if mirror.pages_to_repair else []
+    if mirror.local_only_pages:
+        more.append(f"{mirror.local_only_pages:,} pages in the local part alone")
+    if mirror.away:
+        more.append(f"the far part is away: {printable(mirror.reason)}")
+    return ", ".join([parts, "in step" if mirror.in_step else "degraded", *more])
 
 
 def _policies(process: Process) -> str:
@@ -165,7 +178,9 @@ def _full(process: Process) -> str:
 
 
 def device_state(device: Device) -> str:
-    """What a device is doing, and how far a retirement is."""
+    """What a device is doing, how far a retirement is, and how a mirror stands."""
+    if device.state == "active" and device.HasField("mirror"):
+        return "in step" if device.mirror.in_step else "degraded"
     if device.state != "retiring" or not device.retiring_pages:
         return printable(device.state) or "-"
     return f"retiring {max(1 - _used(device) / device.retiring_pages, 0.0):.0%}"

@@ -17,6 +17,7 @@ from usmd.server.device_queue import DeviceQueue
 from usmd.server.engine import Engine
 from usmd.server.hint_messages import fields_from_hint
 from usmd.server.policy_changes import PolicyChange, PolicyChanges
+from usmd.swap.mirror import MirrorStatus
 from usmd.text_output import to_json
 
 
@@ -147,6 +148,7 @@ class AdminMessages:
             io_reason=queue.io_reason,
             state=STATUSES[slots.status],
             retiring_pages=self._core.retirement.of.get(device.number, 0),
+            mirror=mirror_message(queue.mirror),
         )
 
     def hint_range(self, found: report.HintReport) -> admin_pb2.HintRange:
@@ -273,3 +275,20 @@ def latencies(engine: Engine) -> list[admin_pb2.Latency]:
         )
         for operation, device, times in timed
     ]
+
+
+def mirror_message(mirror: MirrorStatus | None) -> admin_pb2.Mirror | None:
+    """How the parts of a mirror stand."""
+    if mirror is None:
+        return None
+    return admin_pb2.Mirror(
+        far_kind=mirror.parts[0],
+        local_kind=mirror.parts[1],
+        in_step=mirror.in_step,
+        away=mirror.away,
+        pages_to_repair=mirror.to_repair,
+        local_only_pages=mirror.local_only,
+        fallbacks=mirror.fallbacks,
+        repaired_pages=mirror.repaired,
+        reason=mirror.why,
+    )

@@ -53,6 +53,16 @@ def devices(queues: Sequence[DeviceQueue], swap: SwapMap) -> Iterator[Metric]:
         "Pages to be moved away from a swap device that is being retired.",
         labels=["device"],
     )
+    repair = GaugeMetricFamily(
+        "usmd_swap_repair_pages", "Pages of a mirror that its far part lacks, and gets.", labels=["device"]
+    )
+    away = GaugeMetricFamily("usmd_swap_away", "Whether the far part of a mirror does not answer.", labels=["device"])
+    fallbacks = CounterMetricFamily(
+        "usmd_swap_fallbacks", "Reads of a page that the local part of a mirror answered for the far one.", labels=["device"]
+    )
+    repaired = CounterMetricFamily(
+        "usmd_swap_repaired_pages", "Pages that were copied to the far part of a mirror to repair it.", labels=["device"]
+    )
     moved = CounterMetricFamily(
         "usmd_swap_pages", "Pages read from and written to devices.", labels=["device", "operation"]
     )
@@ -73,8 +83,13 @@ def devices(queues: Sequence[DeviceQueue], swap: SwapMap) -> Iterator[Metric]:
         flight.add_metric([name], queue.in_flight)
         hangs.add_metric([name], float(queue.hangs))
         retiring.add_metric([name], known.slots - known.free if known.status == RETIRING else 0)
+        mirror = queue.mirror
+        repair.add_metric([name], mirror.to_repair if mirror else 0)
+        away.add_metric([name], float(mirror.away) if mirror else 0.0)
+        fallbacks.add_metric([name], mirror.fallbacks if mirror else 0)
+        repaired.add_metric([name], mirror.repaired if mirror else 0)
         moved.add_metric([name, "in"], queue.pages_read)
         moved.add_metric([name, "out"], queue.pages_written)
         errors.add_metric([name], queue.errors)
         refused.add_metric([name], queue.pages_refused)
-    yield from (slots, held, most, flight, hangs, retiring, moved, errors, refused)
+    yield from (slots, held, most, flight, hangs, retiring, repair, away, fallbacks, repaired, moved, errors, refused)

@@ -24,10 +24,12 @@ from usmd.core.swap_map import SLOT_MASK
 from usmd.errors import SwapIOError, Unmapped, UsmdError
 from usmd.mechanism.base import Mechanism, Stage
 from usmd.server.device_jobs import READ, WRITE, DeviceHangs, DeviceJobs, Job, Release, no_memory
+from usmd.server.mirror_watch import MirrorWatch
 from usmd.server.page_results import PageResults
 from usmd.server.retries import PAUSES
 from usmd.server.waiting_reads import WaitingReads
 from usmd.swap.base import Results, SlotIO, SwapDevice
+from usmd.swap.mirror import MirrorStatus, MirrorSwapDevice
 from usmd.swap.submitting import SubmittingDevice
 from usmd.swap.ways import THREADS
 
@@ -81,6 +83,12 @@ class DeviceQueue(PageResults):
         """Readers whose job runs; the others look for one in this turn of the loop."""
         self._jobs = DeviceJobs(device.name, 1 + device.read_jobs, timeout)
         self._hangs_since = 0.0
+        self._mirror = MirrorWatch(device) if isinstance(device, MirrorSwapDevice) else None
+
+    @property
+    def mirror(self) -> MirrorStatus | None:
+        """How the parts of a mirror stand; None: the device is no mirror."""
+        return self.device.status() if isinstance(self.device, MirrorSwapDevice) else None
 
     @property
     def io(self) -> str:
@@ -174,6 +182,8 @@ class DeviceQueue(PageResults):
         """Give up the jobs that are late at `now` (seconds of the queue's clock)."""
         self.reads.tick()
         self.writes.tick()
+        if self._mirror is not None:
+            self._mirror.look(now)
         for job in self._jobs.look(now)[:1]:
             self._begins_to_hang(job.operation, len(job.batch), job.began, now)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from usmd.swap.kind import SwapKind
+from usmd.swap.open import claims_of
 
 
 class SwapChanges(NamedTuple):
@@ -60,4 +61,4 @@ def _taken(live: dict[int, SwapKind], spec: SwapKind) -> int | None:
 def _is_changed(before: SwapKind, after: SwapKind) -> bool:
     """Whether a device of the old configuration is another one in the new: both have its name, or its file."""
     named = before.name is not None and before.name == after.name
-    return named or (before.claim() is not None and before.claim() == after.claim())
+    return named or not set(claims_of(before)).isdisjoint(claims_of(after))

@@ -22,7 +22,7 @@ from usmd.server.pauses import in_parts
 from usmd.sizes import format_size
 from usmd.swap.base import MAX_DEVICES, SwapDevice
 from usmd.swap.kind import SwapKind
-from usmd.swap.open import check_beside
+from usmd.swap.open import check_beside, claims_of
 
 Opened = tuple[SwapDevice, SwapKind]
 """An open device, and what was asked for."""
@@ -155,7 +155,7 @@ class SwapDevices:
         async with self._turn:
             devices = self._engine.core.state.swap.devices
             names = {each.name: None for each in devices if each.status != GONE}
-            claims = {claim: None for each in self.specs.values() if (claim := each.claim()) is not None}
+            claims = {claim: None for each in self.specs.values() for claim in claims_of(each)}
             free = [number for number in range(MAX_DEVICES) if number not in self.specs]
             if len(specs) > len(free):
                 raise ConfigError(f"{len(names) + len(specs)} swap devices; at most {MAX_DEVICES} are allowed", "swap")

@@ -182,6 +182,10 @@ class FileKind(SwapKind, frozen=True, kw_only=True):
         """The same device with its file in `folder`, unless its path is absolute."""
         return msgspec.structs.replace(self, path=str(folder / (self.path or f"swap{number}")))
 
+    def in_threads(self) -> Self:
+        """The same device without a channel, which only the event loop uses."""
+        return msgspec.structs.replace(self, io=ways.THREADS)
+
     def claim(self) -> str | None:
         """The path without symbolic links; None if there is none."""
         return None if self.path is None else f"the path {os.path.realpath(self.path)}"

@@ -47,6 +47,14 @@ class SwapKind(msgspec.Struct, frozen=True, kw_only=True):
         del folder, number
         return self
 
+    def parts(self) -> tuple[SwapKind, ...]:
+        """The devices that it is made of, which are checked as others are."""
+        return ()
+
+    def in_threads(self) -> Self:
+        """The same device for a caller that runs all its jobs in threads."""
+        return self
+
     def claim(self) -> str | None:
         """What only one device may use, such as a file, in a canonical spelling; None: nothing."""
         return None

@@ -21,6 +21,7 @@ TABLE: Final[dict[str, str]] = {
     "compressed": "usmd.swap.compressed:CompressedKind",
     "file": "usmd.swap.file:FileKind",
     "redis": "usmd.swap.remote.kind:RedisKind",
+    "mirror": "usmd.swap.mirror:MirrorKind",
 }
 GROUP: Final = "usmd.swap_kinds"
 _BUILT_IN: Final = frozenset(TABLE)

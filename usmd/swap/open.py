@@ -69,20 +69,25 @@ def check_beside(number: int, spec: SwapKind, page_size: int, names: dict[str, N
     name = name_of(number, spec)
     taken = f"swap device {number}: the name {name!r} is taken by an earlier device; rename one"
     _take(names, name, ConfigError(taken, f"{key}.name"))
-    claim = spec.claim()
-    if claim is not None:
+    for claim in claims_of(spec):
         _take(
             claims,
             claim,
             ConfigError(f"swap device {name}: {claim} is taken by an earlier device; change one", key),
         )
-    if spec.size < page_size:
-        raise ConfigError(
-            f"swap device {name}: {format_size(spec.size)} is smaller than one page of "
-            f"{format_size(page_size)}; give at least one page",
-            f"{key}.size",
-        )
+    for each in (spec, *spec.parts()):
+        if each.size < page_size:
+            raise ConfigError(
+                f"swap device {name}: {format_size(each.size)} is smaller than one page of "
+                f"{format_size(page_size)}; give at least one page",
+                f"{key}.size",
+            )
     return name
+
+
+def claims_of(spec: SwapKind) -> list[str]:
+    """What a device and its parts claim."""
+    return [claim for each in (spec, *spec.parts()) if (claim := each.claim()) is not None]
 
 
 def name_of(number: int, spec: SwapKind) -> str:

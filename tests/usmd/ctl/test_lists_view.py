@@ -77,6 +77,26 @@ def test_why_a_swap_device_has_its_way_of_io_is_told_below():
     assert lines[3:] == ["disk: threads, because io_uring: no"]
 
 
+@pytest.mark.parametrize(
+    ("mirror", "state", "words"),
+    [
+        (pb.Mirror(in_step=True), "in step", "in step"),
+        (pb.Mirror(in_step=True, local_only_pages=2), "in step", "in step, 2 pages in the local part alone"),
+        (
+            pb.Mirror(away=True, pages_to_repair=1234, reason="no [b]answer"),
+            "degraded",
+            "degraded, 1,234 pages to repair, the far part is away: no [b]answer",
+        ),
+    ],
+)
+def test_how_the_parts_of_a_mirror_stand_is_told_in_its_line_and_below(mirror, state, words):
+    mirror.far_kind, mirror.local_kind = "memory", "file"
+    device = pb.SwapDevice(name="m", kind="mirror", state="active", mirror=mirror)
+    lines = shown(lambda console, each: lists_view.show_swap_devices(console, each, 4096), [device])
+    assert f" {state} " in lines[1]
+    assert lines[2:] == [f"m: mirror of memory (far) and file (local), {words}"]
+
+
 def test_a_swap_device_tells_what_it_holds_its_share_and_how_well_it_compresses():
     device = pb.SwapDevice(
         number=3, name="zip", kind="compressed", path="/s", slots=1000, free_slots=750, errors=1, pages_refused=7,

@@ -22,6 +22,8 @@ def test_devices_have_slots_bytes_and_traffic_by_name():
         assert found["usmd_swap_capacity_bytes"] == {("memory0",): 4096 * PAGE, ("memory1",): 4096 * PAGE}
         assert found["usmd_swap_hangs"] == {("memory0",): 0, ("memory1",): 0}
         assert found["usmd_swap_retiring_pages"] == {("memory0",): 0, ("memory1",): 0}
+        for name in ("repair_pages", "away", "fallbacks", "repaired_pages"):
+            assert found[f"usmd_swap_{name}"] == {("memory0",): 0, ("memory1",): 0}
         slots = engine.core.state.swap.devices[0]
         slots.status, used = RETIRING, slots.slots - slots.free
         assert samples(devices(engine.queues, engine.core.state.swap))["usmd_swap_retiring_pages"] == {

@@ -1583,6 +1583,7 @@ class SwapDevice(_message.Message):
     IO_REASON_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     RETIRING_PAGES_FIELD_NUMBER: _builtins.int
+    MIRROR_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number of the device, 0 to 31."""
     name: _builtins.str
@@ -1619,6 +1620,10 @@ class SwapDevice(_message.Message):
     """What it is doing: "active"; "retiring": it takes no page, and its pages are moved away; "closing": it is empty."""
     retiring_pages: _builtins.int
     """Pages that it had when its retirement began; 0: it is not retiring."""
+    @_builtins.property
+    def mirror(self) -> Global___Mirror:
+        """How the parts of a mirror stand; unset for any other device."""
+
     def __init__(
         self,
         *,
@@ -1640,14 +1645,69 @@ class SwapDevice(_message.Message):
         io_reason: _builtins.str = ...,
         state: _builtins.str = ...,
         retiring_pages: _builtins.int = ...,
+        mirror: Global___Mirror | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mirror", b"mirror"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "errors", b"errors", "free_slots", b"free_slots", "held_bytes", b"held_bytes", "in_flight", b"in_flight", "io", b"io", "io_reason", b"io_reason", "kind", b"kind", "name", b"name", "number", b"number", "pages_read", b"pages_read", "pages_refused", b"pages_refused", "pages_written", b"pages_written", "path", b"path", "retiring_pages", b"retiring_pages", "slots", b"slots", "state", b"state", "stored_bytes", b"stored_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "errors", b"errors", "free_slots", b"free_slots", "held_bytes", b"held_bytes", "in_flight", b"in_flight", "io", b"io", "io_reason", b"io_reason", "kind", b"kind", "mirror", b"mirror", "name", b"name", "number", b"number", "pages_read", b"pages_read", "pages_refused", b"pages_refused", "pages_written", b"pages_written", "path", b"path", "retiring_pages", b"retiring_pages", "slots", b"slots", "state", b"state", "stored_bytes", b"stored_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SwapDevice: _TypeAlias = SwapDevice  # noqa: Y015
+
+@_typing.final
+class Mirror(_message.Message):
+    """How the far and the local part of a mirror stand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAR_KIND_FIELD_NUMBER: _builtins.int
+    LOCAL_KIND_FIELD_NUMBER: _builtins.int
+    IN_STEP_FIELD_NUMBER: _builtins.int
+    AWAY_FIELD_NUMBER: _builtins.int
+    PAGES_TO_REPAIR_FIELD_NUMBER: _builtins.int
+    LOCAL_ONLY_PAGES_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    REPAIRED_PAGES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    far_kind: _builtins.str
+    """Kind of the far part, which is read."""
+    local_kind: _builtins.str
+    """Kind of the local part, which has every page."""
+    in_step: _builtins.bool
+    """Whether the far part answers and has every page that it takes."""
+    away: _builtins.bool
+    """Whether the far part does not answer."""
+    pages_to_repair: _builtins.int
+    """Pages that the far part lacks, and gets."""
+    local_only_pages: _builtins.int
+    """Pages that it lacks and does not get, because it refused them, or because the local part cannot read them."""
+    fallbacks: _builtins.int
+    """Reads of a page since start that the far part was to answer, and the local one did."""
+    repaired_pages: _builtins.int
+    """Pages that were repaired since start."""
+    reason: _builtins.str
+    """Why the far part is away; empty: it is not."""
+    def __init__(
+        self,
+        *,
+        far_kind: _builtins.str = ...,
+        local_kind: _builtins.str = ...,
+        in_step: _builtins.bool = ...,
+        away: _builtins.bool = ...,
+        pages_to_repair: _builtins.int = ...,
+        local_only_pages: _builtins.int = ...,
+        fallbacks: _builtins.int = ...,
+        repaired_pages: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["away", b"away", "fallbacks", b"fallbacks", "far_kind", b"far_kind", "in_step", b"in_step", "local_kind", b"local_kind", "local_only_pages", b"local_only_pages", "pages_to_repair", b"pages_to_repair", "reason", b"reason", "repaired_pages", b"repaired_pages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mirror: _TypeAlias = Mirror  # noqa: Y015
 
 @_typing.final
 class AddSwapDeviceRequest(_message.Message):
