@@ -10,6 +10,7 @@ from typing import Final
 
 from bench import (
     colocation,
+    compressed,
     core,
     disk,
     fills,
@@ -38,6 +39,7 @@ BENCHES: Final[dict[str, Callable[[], None]]] = {
     "side_by_side": side_by_side.main,
     "scan": scan.main,
     "swap_devices": swap_devices.main,
+    "compressed": compressed.main,
     "disk": disk.main,
     "switches": switches.main,
     "colocation": colocation.main,

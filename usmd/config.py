@@ -159,6 +159,10 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     many pages, unless it holds fewer than are left. So the first touches of a new client succeed beside one that takes
     all it can. The default is 5 % of the memory with the default swap. 0% keeps nothing."""
 
+    demotion_rate: values.Size = 64 << 20
+    """Bytes a second that conditional policies may have moved from one swap device to another, all processes together.
+    The default leaves a disk most of its time for pages that are waited for."""
+
     hold_budget: values.Share = "25%"
     """Memory for pages that were faulted in and not yet touched. They are held so that they are not evicted before the
     touch; the default bounds the memory that clients occupy which never touch their pages."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from tests.support.failing_device import FailingDevice
 from tests.support.waiting import wait_until
@@ -34,11 +35,11 @@ def types_of(results):
 class Mirror:
     """A mirror, `far` and `local`. It is closed at the end, when nothing fails any more."""
 
-    def __init__(self, repair_rate=AT_ONCE, slots=SLOTS):
+    def __init__(self, repair_rate=AT_ONCE, slots=SLOTS, clock=time.monotonic):
         self.far = FailingDevice("m.far", slots=slots, page_size=PAGE)
         self.local = FailingDevice("m.local", slots=slots, page_size=PAGE)
         self.device = MirrorSwapDevice(
-            number=0, name="m", far=self.far, local=self.local, late=NEVER_LATE, repair_rate=repair_rate
+            number=0, name="m", far=self.far, local=self.local, late=NEVER_LATE, repair_rate=repair_rate, clock=clock
         )
 
     @property

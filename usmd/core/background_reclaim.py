@@ -145,6 +145,8 @@ class BackgroundReclaim:
             # reclaim does not begin for it. Otherwise no page would move while memory rests at the watermark.
             if self._placement.spare(state.settings.low // 2) <= 0 or self._reclaim.reclaiming:
                 return
+            if state.moves.room(state.now) < 1:
+                return
             process = region.process
             if process.resident >= process.memory_max:
                 return
@@ -152,4 +154,5 @@ class BackgroundReclaim:
             if takes and self._is_there(region, page) and self._life.slots.may_migrate(region, page, number):
                 room[number] -= 1
                 self._migration.begin(region, page, number)
+                state.moves.spend(1)
             yield True

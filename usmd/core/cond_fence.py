@@ -17,15 +17,18 @@ class CondFence(Fence):
     """Calls the conditional policy of a process, if there is one.
 
     `on_swapped` and `on_returned`: the policy's `page_swapped` and `page_returned` if it defines them, else None.
+    `promotes`: what the policy says.
     """
 
     _cond: ConditionalPolicy | None
     on_swapped: Callable[[int, int], None] | None
     on_returned: Callable[[int], None] | None
+    promotes: bool
 
     def _use_cond(self, policy: ConditionalPolicy | None) -> None:
         self._cond = policy
         self.on_swapped = self.on_returned = None
+        self.promotes = False
         if policy is not None:
             self._running.call = self._cond_call
             try:
@@ -33,6 +36,7 @@ class CondFence(Fence):
                     self.on_swapped = policy.page_swapped
                 if type(policy).page_returned is not ConditionalPolicy.page_returned:
                     self.on_returned = policy.page_returned
+                self.promotes = policy.promotes is True
             except ANYTHING as error:  # a policy may raise anything
                 self.raised("cond", "it", error, " when asked which calls it handles")
             state = self._state

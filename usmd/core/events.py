@@ -320,4 +320,10 @@ class DeviceClosed(Event, frozen=True):
 
 
 class Tick(Event, frozen=True):
-    """Time has passed."""
+    """Time has passed.
+
+    `held`: (device, share of its bytes that it holds) for swap devices whose bytes are not those of their used slots,
+    if that has changed.
+    """
+
+    held: Sequence[tuple[int, float]] = ()

@@ -340,7 +340,8 @@ class Core:
         self._placement.configured()
 
     def _tick(self, event: events.Tick) -> None:
-        del event
+        for number, share in event.held:
+            self.state.swap.devices[number].held = share
         self.state.choose_stopwatch()
         self.state.ahead = self.state.ahead * 7 // 8
         self._hinting.expire()

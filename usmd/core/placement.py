@@ -197,6 +197,8 @@ class Placement:
         if region.table[page] == 0:
             self._life.zero_fill(region, page, prefer)
             return None
+        # A page that comes in dirty gives up its slot.
+        writable = writable or self._life.slots.promotes(region, page)
         return self._life.swap_in(region, page, prefer, writable=writable)
 
     def spare(self, mark: int, process: Process | None = None) -> int:

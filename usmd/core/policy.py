@@ -219,6 +219,14 @@ class ConditionalPolicy(Policy, ABC):
 
     essential = ("turn",)
 
+    @property
+    def promotes(self) -> bool:
+        """Whether a page that a fault brings in from a later swap device than the first gives up its slot there.
+
+        So it is stored on the first device with room when it is evicted again, which costs a write. Read once.
+        """
+        return False
+
     @abstractmethod
     def turn(self) -> Requests | None:
         """The requests to do now, or None. Called about every `CoreSettings.cond_interval` seconds."""

@@ -31,7 +31,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     `policy_slow_seconds`: CPU time beyond which a policy call is reported. `policy_errors`: recent errors after which
     the default replaces a policy; 0: never. `eviction_records`: evictions on record per process, for `explain`.
     `default_policies`: the alloc, evict and oom policy that replace others. `cond_interval`: seconds between two turns
-    of a conditional policy; `cond_batch`: most pages for each kind of its requests. `interruptible`: Ctrl-C may end a
+    of a conditional policy; `cond_batch`: most pages for each kind of its requests; `demotion_rate`: bytes a second that
+    all of them together may move between swap devices, 0: any. `interruptible`: Ctrl-C may end a
     policy call by KeyboardInterrupt; if not, that counts as an error of the policy, like any exception.
     """
 
@@ -58,6 +59,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     eviction_records: int = 256
     cond_interval: float = 0.1
     cond_batch: int = 256
+    demotion_rate: int = 0
     interruptible: bool = True
     sampling: float = 0.0
     default_policies: tuple[str, str, str] = ("async_aware", "hint_aware", "refuse")

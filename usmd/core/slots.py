@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usmd.core.in_flight import ANYWHERE
+from usmd.core.swap_map import SLOT_BITS
 
 if TYPE_CHECKING:
     from usmd.core.hints import Hint
@@ -45,6 +46,23 @@ class Slots:
             return self._swap.number_of(hint.swap_device)
         number = region.process.policies.swap_device(pfn) if asks else None
         return region.process.swap_device if number is None else number
+
+    def promotes(self, region: Region, page: int) -> bool:
+        """Whether a page in swap that a fault brings in is to be stored again when it goes, on the device for it.
+
+        That is for its conditional policy to say; a page whose hint names a device stays there.
+        """
+        process = region.process
+        if not process.policies.promotes:
+            return False
+        hint = _hint(region, page) if region.hints.ranges else None
+        if hint is not None and hint.swap_device is not None:
+            return False
+        now, wanted, device = self._state.now, process.swap_device, (-region.table[page] - 1) >> SLOT_BITS
+        if wanted is not None:
+            return wanted != device and self._swap.devices[wanted].takes(now)
+        first = self._swap.first(now)
+        return first is not None and first < device
 
     def may_migrate(self, region: Region, page: int, device: int) -> bool:
         """Whether no hint keeps the page in memory, or on another device."""

@@ -12,6 +12,7 @@ from usmd.core.counters import Counters
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
 from usmd.core.guarantees import Guarantees
+from usmd.core.move_rate import MoveRate
 from usmd.core.hint_ends import HintEnds
 from usmd.core.in_flight import Evicting, Filling
 from usmd.core.region import Process, Region, User
@@ -69,6 +70,7 @@ class State:
         "make_policy",
         "maps_again",
         "misbehaving",
+        "moves",
         "next_process",
         "next_region",
         "next_ticket",
@@ -130,6 +132,7 @@ class State:
         self.frames = FrameTable(settings.frames)
         self.links = FrameLinks(settings.frames)
         self.swap = SwapMap(devices)
+        self.moves = MoveRate(settings.demotion_rate / settings.page_size)
         self.guarantees = Guarantees(settings)
         self.waiting_of: dict[int, dict[WaitingPage, None]] = {}
         """Process number → its pages that wait for a free frame."""

@@ -31,11 +31,11 @@ STATUSES: Final = ("active", "retiring", "closing", "gone")
 
 
 class DeviceMap:
-    """Slots of one device: one byte and a generation of 16 bits each. A search begins where the last one ended."""
+    """Slots of one device: 7 bytes each. A search begins where the last one ended."""
 
     __slots__ = (
-        "_cursor", "error", "failures", "free", "full", "generation", "name", "number", "rests_until", "slots",
-        "status", "unread", "used",
+        "_cursor", "error", "failures", "free", "full", "generation", "held", "name", "number", "rests_until", "slots",
+        "status", "stored_at", "unread", "used",
     )  # fmt: skip
 
     def __init__(self, number: int, info: DeviceInfo) -> None:
@@ -45,6 +45,10 @@ class DeviceMap:
         self.free = info.slots
         self.used = bytearray(info.slots)
         self.generation = array("H", [0]) * info.slots
+        self.stored_at = array("f", [0.0]) * info.slots
+        """When the last page took each slot, in seconds; good to tell which of two is much older."""
+        self.held: float | None = None
+        """Share of its bytes that the device holds, if that is not the share of its slots."""
         self.rests_until = 0.0
         """Time until which the device takes no writes, because one failed."""
         self.full = False
@@ -58,6 +62,13 @@ class DeviceMap:
         """Why the last of them could not."""
         self._cursor = 0
 
+    @property
+    def share(self) -> float:
+        """How full it is, from 0 to 1."""
+        if self.full or not self.slots:
+            return 1.0
+        return 1 - self.free / self.slots if self.held is None else self.held
+
     def takes(self, now: float) -> bool:
         """Whether a page may be written to the device now."""
         return self.free > 0 and not self.full and not self.status and self.rests_until <= now
@@ -66,7 +77,7 @@ class DeviceMap:
         """Whether a page may be written to the device now or after a rest, if a slot is free."""
         return not self.full and not self.status and self.failures < MAX_FAILURES
 
-    def take(self) -> int:
+    def take(self, now: float) -> int:
         """Take a free slot, if possible next to the last one, with a new generation; returns its reference.
 
         The caller checks that `free` is not 0.
@@ -78,6 +89,7 @@ class DeviceMap:
         self.free -= 1
         self._cursor = slot + 1
         self.generation[slot] = (self.generation[slot] + 1) & 0xFFFF
+        self.stored_at[slot] = now
         return self.number << SLOT_BITS | slot
 
     def left(self, error: UsmdError | None) -> None:
@@ -160,13 +172,13 @@ class SwapMap:
                 return taken
         for device in self.devices:
             if device.takes(now) and not forbidden >> device.number & 1:
-                return device.take()
+                return device.take(now)
         return None
 
     def take_from(self, number: int, now: float) -> int | None:
         """Take a slot on this device; None if it takes no page now."""
         device = self.devices[number]
-        return device.take() if device.takes(now) else None
+        return device.take(now) if device.takes(now) else None
 
     def give_back(self, reference: int) -> None:
         """Make a slot free, by reference."""
@@ -175,6 +187,17 @@ class SwapMap:
     def generation(self, reference: int) -> int:
         """Generation of the bytes in a slot, by reference."""
         return self.devices[reference >> SLOT_BITS].generation[reference & SLOT_MASK]
+
+    def stored_at(self, reference: int) -> float:
+        """When the page in a slot was stored, by reference."""
+        return self.devices[reference >> SLOT_BITS].stored_at[reference & SLOT_MASK]
+
+    def first(self, now: float) -> int | None:
+        """Number of the first device that takes a page now; None if there is none."""
+        for device in self.devices:
+            if device.takes(now):
+                return device.number
+        return None
 
     def named(self, name: str) -> int:
         """Number of the device that has this name or number; raises InvalidHint."""

@@ -11,11 +11,13 @@ from usmd.core.frame_list import FrameLinks, FrameList
 from usmd.core.frames import DIRTY, HELD, KEPT, NO_PAGE, PRESENT, PRIORITY_OF, ZERO
 from usmd.core.hints import HintRange, Priority
 from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.core.swap_map import GONE
 from usmd.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from usmd.core.region import Process
     from usmd.core.state import State
+    from usmd.core.swap_map import DeviceMap
 
 
 class ProcessView:
@@ -29,6 +31,22 @@ class ProcessView:
         self.resident_pages = process.resident
         self.guaranteed_pages = process.memory_min
         self.weight = process.weight
+
+
+class TierView:
+    """A swap device, as policies see it. `used`: its slots in use; `share`: how full it is, from 0 to 1, by its bytes.
+
+    `takes`: whether it takes a page now.
+    """
+
+    __slots__ = ("name", "number", "share", "takes", "used")
+
+    def __init__(self, device: DeviceMap, now: float) -> None:
+        self.number = device.number
+        self.name = device.name
+        self.used = device.slots - device.free
+        self.share = device.share
+        self.takes = device.takes(now)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -90,6 +108,25 @@ class MemoryView:
     def spare_frames(self) -> int:
         """Free frames above half the low watermark, which migrations may take."""
         return max(self._state.frames.free - self._state.settings.low // 2, 0)
+
+    @property
+    def movable_pages(self) -> int:
+        """Pages that may be moved to other swap devices now: as many as there are spare frames, within the rate."""
+        return min(self.spare_frames, self._state.moves.room(self._state.now))
+
+    def swap_tiers(self) -> list[TierView]:
+        """The swap devices in their order, the first of which takes what is evicted."""
+        state = self._state
+        return [TierView(device, state.now) for device in state.swap.devices if device.status != GONE]
+
+    def stored_since(self, page: int) -> float | None:
+        """When a page of the process was stored where it is in swap, in seconds as `now`; None: it is not in swap."""
+        region = self._process.regions.get(page >> PAGE_BITS)
+        number = page & PAGE_MASK
+        if region is None or number >= region.page_count:
+            return None
+        entry = region.table[number]
+        return self._state.swap.stored_at(-entry - 1) if entry < 0 else None
 
     @property
     def ample_frames(self) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
+from usmd.ctl.status_view import format_latency
 from usmd.ctl.tables import Column, pages_column, show_list
 from usmd.sizes import format_size
 from usmd.text_output import printable
@@ -95,20 +96,22 @@ def device_columns(page_size: int = 0, *, states: bool = False) -> list[Column[D
     return [
         Column(">NO", lambda it: str(it.number), lambda it: it.number),
         Column("NAME", lambda it: printable(it.name)),
-        Column("KIND", lambda it: printable(it.kind), None, 6),
+        Column("KIND", lambda it: printable(it.kind), None, 5),
         *([Column("STATE", device_state, None, 1)] if states else []),
-        pages_column(">SLOTS", lambda it: it.slots, page_size, 2),
+        pages_column(">SLOTS", lambda it: it.slots, page_size, 6),
         pages_column(">USED", _used, page_size),
-        Column(">HELD", lambda it: format_size(it.held_bytes), lambda it: it.held_bytes, 10),
+        Column(">HELD", lambda it: format_size(it.held_bytes), lambda it: it.held_bytes, 12),
         Column(">SHARE", lambda it: f"{_share(it):.1%}" if it.capacity_bytes else "-", lambda it: _share(it)),
-        Column(">RATIO", lambda it: f"{_packed(it) * page_size:.2f}" if it.held_bytes else "-", _packed, 8),
-        Column(">WRITTEN", lambda it: f"{it.pages_written:,}", lambda it: it.pages_written, 3),
-        Column(">READ", lambda it: f"{it.pages_read:,}", lambda it: it.pages_read, 4),
-        Column(">IN FLIGHT", lambda it: f"{it.in_flight:,}", lambda it: it.in_flight, 5),
-        Column(">REFUSED", lambda it: f"{it.pages_refused:,}", lambda it: it.pages_refused, 9),
+        Column(">RATIO", lambda it: f"{_packed(it) * page_size:.2f}" if it.held_bytes else "-", _packed, 4),
+        Column(">WRITTEN", lambda it: f"{it.pages_written:,}", lambda it: it.pages_written, 7),
+        Column(">READ", lambda it: f"{it.pages_read:,}", lambda it: it.pages_read, 8),
+        Column(">P50", lambda it: _latency(it.read_p50_seconds), lambda it: it.read_p50_seconds, 3),
+        Column(">P99", lambda it: _latency(it.read_p99_seconds), lambda it: it.read_p99_seconds, 2),
+        Column(">IN FLIGHT", lambda it: f"{it.in_flight:,}", lambda it: it.in_flight, 9),
+        Column(">REFUSED", lambda it: f"{it.pages_refused:,}", lambda it: it.pages_refused, 11),
         Column(">ERRORS", lambda it: f"{it.errors:,}", lambda it: it.errors, 1),
-        Column("IO", lambda it: printable(it.io) or "-", None, 11),
-        Column("PATH", lambda it: printable(it.path) or "-", None, 7),
+        Column("IO", lambda it: printable(it.io) or "-", None, 13),
+        Column("PATH", lambda it: printable(it.path) or "-", None, 10),
     ]
 
 
@@ -188,6 +191,10 @@ def device_state(device: Device) -> str:
 
 def _used(device: Device) -> int:
     return device.slots - device.free_slots
+
+
+def _latency(seconds: float) -> str:
+    return format_latency(seconds) if seconds else "-"
 
 
 def _packed(device: Device) -> float:

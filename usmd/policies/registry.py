@@ -65,6 +65,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "demote": "usmd.policies.cond.demote:Demote",
         "none": "usmd.policies.cond.none:Nothing",
         "swap_back": "usmd.policies.cond.swap_back:SwapBack",
+        "tiers": "usmd.policies.cond.tiers:Tiers",
         "trim": "usmd.policies.cond.trim:Trim",
     },
 }

@@ -149,6 +149,10 @@ class AdminMessages:
             state=STATUSES[slots.status],
             retiring_pages=self._core.retirement.of.get(device.number, 0),
             mirror=mirror_message(queue.mirror),
+            read_p50_seconds=queue.reads.times.quantile(0.5),
+            read_p99_seconds=queue.reads.times.quantile(0.99),
+            write_p50_seconds=queue.writes.times.quantile(0.5),
+            write_p99_seconds=queue.writes.times.quantile(0.99),
         )
 
     def hint_range(self, found: report.HintReport) -> admin_pb2.HintRange:

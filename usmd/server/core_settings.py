@@ -34,6 +34,7 @@ def core_settings(memory: MemoryConfig, policy: PolicyRules, slots: int = 0) -> 
         hold_seconds=memory.hold_seconds,
         max_regions=memory.max_regions,
         max_mapped=memory.max_mapped,
+        demotion_rate=memory.demotion_rate,
         policy_errors=policy.max_errors,
         default_policies=stand_ins(policy),
         interruptible=False,  # SIGINT drains

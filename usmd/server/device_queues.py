@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from usmd.core import commands
-from usmd.core.swap_map import SLOT_BITS, SLOT_MASK
+from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, SwapMap
 from usmd.server.device_queue import DeviceQueue
 from usmd.swap.base import SwapDevice
 
+LEAST_CHANGE: Final = 0.01
+"""Of the share of a device that is held, for the core to hear of it."""
 _T = TypeVar("_T")
 
 
@@ -26,6 +28,8 @@ class DeviceQueues:
         self._failed = failed
         self._by_number: dict[int, DeviceQueue] = {}
         self.live: list[DeviceQueue] = []
+        self._shares: dict[int, float] = {}
+        """What `shares` returned last, by number."""
 
     def add(self, device: SwapDevice) -> None:
         """Make the queue of a device, before the core hears of it."""
@@ -39,6 +43,7 @@ class DeviceQueues:
     def remove(self, number: int) -> None:
         """Forget a device, of which the core has no slot, and which is closed."""
         del self._by_number[number]
+        self._shares.pop(number, None)
         self._changed()
 
     def _changed(self) -> None:
@@ -48,6 +53,24 @@ class DeviceQueues:
     def capacity(self) -> int:
         """Bytes that the devices may hold."""
         return sum(queue.device.usage(0).capacity for queue in self.live)
+
+    def shares(self, swap: SwapMap) -> list[tuple[int, float]]:
+        """(device, share of its bytes that it holds), where that has changed by a hundredth since the last call.
+
+        Only of devices whose bytes are not those of their used slots, as one that compresses.
+        """
+        changed: list[tuple[int, float]] = []
+        for queue in self.live:
+            device = queue.device
+            if type(device).usage is SwapDevice.usage:
+                continue
+            slots = swap.devices[device.number]
+            usage = device.usage(slots.slots - slots.free)
+            share = min(usage.held / usage.capacity, 1.0) if usage.capacity else 1.0
+            if abs(share - self._shares.get(device.number, -1.0)) >= LEAST_CHANGE:
+                self._shares[device.number] = share
+                changed.append((device.number, share))
+        return changed
 
     def write(self, command: commands.WriteSlots) -> None:
         """Begin writes. Those that a queue cannot take have failed; other devices' pages are under way."""

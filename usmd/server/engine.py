@@ -251,7 +251,7 @@ class Engine:
 
     def tick(self) -> None:
         """Hand the core a Tick, give up late jobs of devices, and flush the event log."""
-        self.complete(events.Tick())
+        self.complete(events.Tick(self.devices.shares(self.core.state.swap)))
         now = self.now()
         self.fault_times.tick()
         self.devices.look(now)

@@ -28,7 +28,8 @@ LEAST: Final = 1 / 16
 """Smallest share of a page that a chunk takes, however well the page compresses."""
 SLAB_PAGES: Final = 8
 """Size of a slab in pages."""
-_LEVEL: Final = 1
+LEVEL: Final = 1
+"""Of zstd: higher ones take longer and save little (`python -m bench compressed`)."""
 _SPARE: Final = 8
 """Compressors and decompressors kept for later jobs; only one job at a time uses each."""
 
@@ -76,7 +77,7 @@ class CompressedSwapDevice(SwapDevice):
 
     def _store(self, batch: Sequence[SlotIO]) -> Results:
         results: Results = []
-        with _borrowed(self._compressors, lambda: zstandard.ZstdCompressor(_LEVEL)) as compressor:
+        with _borrowed(self._compressors, lambda: zstandard.ZstdCompressor(LEVEL)) as compressor:
             for entry in batch:
                 data = compressor.compress(entry.buffer)
                 with self._lock:

@@ -111,8 +111,9 @@ class MirrorSwapDevice(SwapDevice):
         )
 
     def usage(self, pages: int) -> Usage:
-        """What the local part holds."""
-        return self._local.usage(pages)
+        """What the local part holds, of as much as both parts take."""
+        usage = self._local.usage(pages)
+        return usage._replace(capacity=min(usage.capacity, self.slots * self.page_size))
 
     def _is_away(self) -> bool:
         """Whether the far part does not answer."""

@@ -106,6 +106,17 @@ def test_a_device_without_room_is_not_read_for():
     app.is_right()
 
 
+def test_no_more_pages_move_than_the_rate_allows():
+    app = App(4, [0, 1, 2, 3], demotion_rate=10 * PAGE)
+    app.demote(0, 1, 2, 3)  # 0.1 s: one page
+    assert app.counted("demotions") == [1]
+    app.shell.tick(10.0)
+    app.demote(1, 2, 3)
+    assert app.counted("demotions") == [3], "two pages were saved up"
+    assert app.errors == 0
+    app.is_right()
+
+
 def test_a_device_that_became_full_meanwhile_leaves_the_page_where_it_was():
     app = App(4, [0], slots=(16, 1))
     app.shell.auto_io = False

@@ -36,6 +36,32 @@ def test_a_generation_wraps(swap):
     assert swap.generation(swap.take(0, 0.0)) == 0
 
 
+def test_when_a_page_was_stored_is_known_by_its_slot(swap):
+    first, second = swap.take(0, 1.5), swap.take(1, 2.5)
+    assert (swap.stored_at(first), swap.stored_at(second)) == (1.5, 2.5)
+    swap.give_back(first)
+    swap.take(0, 3.0)
+    assert swap.stored_at(swap.take(0, 4.0)) == 4.0
+
+
+def test_how_full_a_device_is_is_what_the_shell_says_else_its_slots_in_use(swap):
+    device = swap.devices[0]
+    swap.take(0, 0.0)
+    assert device.share == 0.5
+    device.held = 0.9
+    assert device.share == 0.9
+    device.full = True
+    assert device.share == 1.0
+
+
+def test_the_first_device_that_takes_a_page(swap):
+    assert swap.first(0.0) == 0
+    swap.devices[0].full = True
+    assert swap.first(0.0) == 1
+    swap.devices[1].rests_until = 2.0
+    assert (swap.first(1.0), swap.first(2.0)) == (None, 1)
+
+
 def test_a_device_that_rests_takes_no_writes(swap):
     swap.devices[0].rests_until = 5.0
     assert swap.writable(4.9) == 3

@@ -5,6 +5,7 @@ import pytest
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import events
 from usmd.core.hints import parse_hint
+from usmd.core.move_rate import MoveRate
 from usmd.core.region import page_key
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
@@ -229,3 +230,43 @@ def test_frames_are_ample_above_the_high_watermark_and_within_the_budget_of_the_
     assert views[0].came_along(region) == (1, 0)
     assert views[1].came_along(region) == (0, 0), "it is another's"
     assert views[1].missing_pages(region) == 0
+
+
+def test_swap_devices_as_tiers_and_since_when_a_page_is_stored():
+    shell = Shell(make_core(frames=6, devices=(("fast", 4), ("slow", 8)), demotion_rate=0))
+    process, other = shell.attach(), shell.attach("other")
+    region, theirs = shell.map(process, 2), shell.map(other, 1)
+    for each, number in ((process, region), (other, theirs)):
+        shell.put(each, number, 0, b"x" * PAGE)
+    shell.now = 4.5
+    shell.evict(process, region, 0, 1)
+    shell.evict(other, theirs, 0, 1)
+    view = view_of(shell, process)
+    fast, slow = view.swap_tiers()
+    assert (fast.number, fast.name, fast.used, fast.share, fast.takes) == (0, "fast", 2, 0.5, True)
+    assert (slow.number, slow.used, slow.share) == (1, 0, 0.0)
+    assert view.stored_since(page_key(region, 0)) == 4.5
+    assert [view.stored_since(page_key(number, page)) for number, page in ((region, 1), (region, 9), (theirs, 0))] == [
+        None, None, None,
+    ]  # fmt: skip
+
+
+def test_pages_that_may_be_moved_are_bounded_by_spare_frames_and_by_the_rate():
+    shell = Shell(make_core(frames=6, low=2, high=2, demotion_rate=10 * PAGE))
+    view = view_of(shell, shell.attach())
+    assert view.movable_pages == 0
+    shell.now = 0.2
+    shell.tick()
+    assert view.movable_pages == 2
+    shell.now = 60.0
+    shell.tick()
+    assert view.movable_pages == 2
+    shell.core.state.moves = MoveRate(0)
+    assert view.movable_pages == view.spare_frames == 5
+
+
+def test_the_share_that_a_device_holds_is_what_the_shell_says():
+    shell = Shell(make_core(devices=(("zip", 64),)))
+    shell.do(events.Tick([(0, 0.75)]))
+    (tier,) = view_of(shell, shell.attach()).swap_tiers()
+    assert (tier.share, tier.used) == (0.75, 0)

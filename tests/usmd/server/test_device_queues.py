@@ -4,9 +4,11 @@ import asyncio
 
 from tests.support.queue_bench import QueueBench
 from usmd.core import commands
-from usmd.core.swap_map import SLOT_BITS
+from usmd.core.settings import DeviceInfo
+from usmd.core.swap_map import SLOT_BITS, SwapMap
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server.device_queues import DeviceQueues
+from usmd.swap.base import Usage
 from usmd.swap.memory import MemorySwapDevice
 
 PAGE = 16
@@ -18,6 +20,30 @@ def device(number):
 
 def page(number, slot, pfn):
     return commands.SlotPage(number << SLOT_BITS | slot, pfn, 1, 1 << 40, 1)
+
+
+def test_devices_tell_their_share_where_it_is_not_that_of_their_slots_and_has_changed():
+    class Packed(MemorySwapDevice):
+        held = 0
+
+        def usage(self, pages):
+            return Usage(1000, self.held, self.held)
+
+    async def main():
+        memory = SimulatedMemory(4, PAGE)
+        packed = Packed(number=1, name="packed", slots=4, page_size=PAGE)
+        benches = {each.number: QueueBench(each, memory) for each in (device(0), packed)}
+        queues = DeviceQueues(lambda each: benches[each.number].queue, lambda *_: None)
+        for bench in benches.values():
+            queues.add(bench.device)
+        swap = SwapMap([DeviceInfo("memory0", 4), DeviceInfo("packed", 4)])
+        told = []
+        for packed.held in (500, 505, 510, 2000):
+            told.append(queues.shares(swap))
+        assert told == [[(1, 0.5)], [], [(1, 0.51)], [(1, 1.0)]]
+        assert not await queues.close()
+
+    asyncio.run(main())
 
 
 def test_pages_go_to_the_queues_of_their_devices_whatever_numbers_these_have():

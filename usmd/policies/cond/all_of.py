@@ -24,6 +24,11 @@ class AllOf(ConditionalPolicy):
         """The keys of its parts."""
         return heeded_by_all(self.parts)
 
+    @property
+    def promotes(self) -> bool:
+        """Whether one of its parts does."""
+        return any(part.promotes for part in self.parts)
+
     def page_swapped(self, page: int, device: int) -> None:
         """Pass it on to each part."""
         for part in self.parts:

@@ -48,9 +48,9 @@ class Demote(ConditionalPolicy):
         self.since.pop(page, None)
 
     def turn(self) -> Requests | None:
-        """The pages whose time is over, as far as there are spare frames; a page that stays is named again later."""
+        """The pages whose time is over, as far as they can be moved now; a page that stays is named again later."""
         now = self.memory.now
-        first = list(islice(self.since.items(), min(self.batch, self.memory.spare_frames)))
+        first = list(islice(self.since.items(), min(self.batch, self.memory.movable_pages)))
         due = [page for page, since in first if now - since >= self.after]
         for page in due:
             self.since[page] = now
