@@ -1,4 +1,4 @@
-"""Compression of single pages from heaps of real programs, by zstd and lz4 with and without dictionaries; then the device.
+"""Single pages of heaps of real programs, compressed by zstd and lz4 with and without dictionaries; then the device.
 
 The pages are those of a Python with JSON records, of a Python with NumPy arrays, and of a redis-server, read from
 /proc/PID/mem, as many at random as `PAGES` says; pages of zeros are left out, because usmd stores none. A dictionary is
@@ -88,7 +88,7 @@ def heap_of(process: int, count: int) -> list[bytes]:
             places += range(int(found[1], 16), int(found[2], 16), PAGE)
     random.Random(_SEED).shuffle(places)
     pages: list[bytes] = []
-    with open(f"/proc/{process}/mem", "rb", buffering=0) as memory:
+    with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
         for place in places:
             page = os.pread(memory.fileno(), PAGE, place)
             if page.count(0) != PAGE:
@@ -117,18 +117,18 @@ def python(program: str) -> Iterator[int]:
 def redis(keys: int = 40_000) -> Iterator[int]:
     """A redis-server with records as JSON, and hashes. Raises NoRedisError."""
     generator = random.Random(_SEED)
-    with tempfile.TemporaryDirectory() as folder:
-        with (
-            redis_server.redis_server(Path(folder)) as (server, socket),
-            redis_server.Redis(socket) as connection,
-        ):
-            commands: list[Sequence[bytes]] = []
-            for number in range(keys):
-                name = b"session:%d" % generator.randrange(1 << 30)
-                commands.append((b"SET", name, b'{"user": %d, "at": %d, "cart": []}' % (number, 1_700_000_000 + number)))
-                commands.append((b"HSET", b"user:%d" % number, b"visits", b"%d" % generator.randrange(99), b"name", name))
-            connection.ask(*commands)
-            yield server.pid
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        redis_server.redis_server(Path(folder)) as (server, socket),
+        redis_server.Redis(socket) as connection,
+    ):
+        commands: list[Sequence[bytes]] = []
+        for number in range(keys):
+            name = b"session:%d" % generator.randrange(1 << 30)
+            commands.append((b"SET", name, b'{"user": %d, "at": %d, "cart": []}' % (number, 1_700_000_000 + number)))
+            commands.append((b"HSET", b"user:%d" % number, b"visits", b"%d" % generator.randrange(99), b"name", name))
+        connection.ask(*commands)
+        yield server.pid
 
 
 def zstd(level: int, training: Sequence[bytes] = ()) -> Method:
@@ -179,9 +179,7 @@ def measure(pages: Sequence[bytes], training: Sequence[bytes]) -> dict[str, Meas
     for name in tried:
         lengths = [length for length in rounds[0][name][2] if length <= PAGE * MOST]
         held = sum(max(length, PAGE * LEAST) for length in lengths)
-        write, read = (
-            statistics.median(each[name][index] for each in rounds) / len(pages) * 1e6 for index in (0, 1)
-        )
+        write, read = (statistics.median(each[name][index] for each in rounds) / len(pages) * 1e6 for index in (0, 1))
         ratio = len(lengths) * PAGE / held if held else 1.0
         found[name] = Measured(write, read, ratio, len(lengths) / len(pages))
     return found

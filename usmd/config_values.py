@@ -175,7 +175,9 @@ def _read(hint: object, value: object, key: str) -> object:
     try:
         return kind.read(value)
     except ConfigError as error:
-        first, *others = (ConfigError(f"{key}: {each}", _join(key, each.key) if each.key else key) for each in error.all)
+        first, *others = (
+            ConfigError(f"{key}: {each}", _join(key, each.key) if each.key else key) for each in error.all
+        )
         raise ConfigError(str(first), first.key, others) from error
     except InvalidSize as error:
         raise ConfigError(f"{key}: {error}", key) from error

@@ -31,7 +31,7 @@ def _fault(operation: str, slots: set[int], descriptor: int) -> str:
     told = json.loads(_FAULTS.read_text()).get(operation)
     if told is None or not (told["slots"] is None or slots & set(told["slots"])):
         return ""
-    if told["file"] not in (None, os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))):  # noqa: PTH115, PTH119
+    if told["file"] not in (None, os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))):
         return ""
     return str(told["error"])
 

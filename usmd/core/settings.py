@@ -31,9 +31,9 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     `policy_slow_seconds`: CPU time beyond which a policy call is reported. `policy_errors`: recent errors after which
     the default replaces a policy; 0: never. `eviction_records`: evictions on record per process, for `explain`.
     `default_policies`: the alloc, evict and oom policy that replace others. `cond_interval`: seconds between two turns
-    of a conditional policy; `cond_batch`: most pages for each kind of its requests; `demotion_rate`: bytes a second that
-    all of them together may move between swap devices, 0: any. `interruptible`: Ctrl-C may end a
-    policy call by KeyboardInterrupt; if not, that counts as an error of the policy, like any exception.
+    of a conditional policy; `cond_batch`: most pages for each kind of its requests; `demotion_rate`: bytes a second
+    that all of them together may move between swap devices, 0: any. `interruptible`: Ctrl-C may end a policy call by
+    KeyboardInterrupt; if not, that counts as an error of the policy, like any exception.
     """
 
     frames: int

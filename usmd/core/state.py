@@ -12,9 +12,9 @@ from usmd.core.counters import Counters
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
 from usmd.core.guarantees import Guarantees
-from usmd.core.move_rate import MoveRate
 from usmd.core.hint_ends import HintEnds
 from usmd.core.in_flight import Evicting, Filling
+from usmd.core.move_rate import MoveRate
 from usmd.core.region import Process, Region, User
 from usmd.core.running import Running
 from usmd.core.settings import CoreSettings, DeviceInfo

@@ -58,10 +58,14 @@ def devices(queues: Sequence[DeviceQueue], swap: SwapMap) -> Iterator[Metric]:
     )
     away = GaugeMetricFamily("usmd_swap_away", "Whether the far part of a mirror does not answer.", labels=["device"])
     fallbacks = CounterMetricFamily(
-        "usmd_swap_fallbacks", "Reads of a page that the local part of a mirror answered for the far one.", labels=["device"]
+        "usmd_swap_fallbacks",
+        "Reads of a page that the local part of a mirror answered for the far one.",
+        labels=["device"],
     )
     repaired = CounterMetricFamily(
-        "usmd_swap_repaired_pages", "Pages that were copied to the far part of a mirror to repair it.", labels=["device"]
+        "usmd_swap_repaired_pages",
+        "Pages that were copied to the far part of a mirror to repair it.",
+        labels=["device"],
     )
     moved = CounterMetricFamily(
         "usmd_swap_pages", "Pages read from and written to devices.", labels=["device", "operation"]

@@ -69,7 +69,7 @@ class Copies:
         return numbers
 
     def settle(self, slot: int, number: int, state: int) -> bool:
-        """The bytes of a write are in this state now. False, and nothing changes, if a later write or a discard came."""
+        """The bytes of a write are in this state now. False, and nothing changes, if a later write or discard came."""
         with self._lock:
             if self._numbers[slot] != number:
                 return False
@@ -84,8 +84,7 @@ class Copies:
                 self._set(slot, NOTHING)
 
     def find(self, state: int, most: int = 1) -> list[tuple[int, int]]:
-        """Up to `most` slots in a state, neighbours if possible, each with its number; the next call looks behind them.
-        """
+        """Up to `most` slots in a state, each with its number, by slot; the next call looks behind them."""
         found: list[tuple[int, int]] = []
         with self._lock:
             if self._counts[state] == 0:

@@ -1,4 +1,4 @@
-"""A swap device of two others: a far one, which is read, and a local one, which has all pages whatever the far one does.
+"""A swap device of two others: a far one, which is read, and a local one, which has all pages whatever that does.
 
 A page is written once the local part has it; the far part gets it a moment later (usmd.swap.far_writer). A page is read
 from the far part, and from the local one if the far one lacks it, fails, is late, or returns other bytes. What the far
@@ -296,7 +296,9 @@ class MirrorKind(SwapKind, frozen=True, kw_only=True):
     def parse(cls, text: str) -> Self:
         """Read `FAR,LOCAL`; what is behind the comma begins with the name of a kind and a colon."""
         commas = [
-            index for index, each in enumerate(text) if each == "," and text[index + 1 :].partition(":")[0] in kinds.TABLE
+            index
+            for index, each in enumerate(text)
+            if each == "," and text[index + 1 :].partition(":")[0] in kinds.TABLE
         ]
         if len(commas) != 1:
             raise ValueError("it has no second device" if not commas else "it has more than two devices")

@@ -40,7 +40,5 @@ def read_device(raw: object, key: str) -> SwapKind:
 def show_device(spec: SwapKind) -> dict[str, object]:
     """The table of a device as a file would have it."""
     hints = get_type_hints(type(spec), include_extras=True)
-    shown = {
-        field.name: show(hints[field.name], getattr(spec, field.name)) for field in msgspec.structs.fields(spec)
-    }
+    shown = {field.name: show(hints[field.name], getattr(spec, field.name)) for field in msgspec.structs.fields(spec)}
     return {"kind": spec.device.kind, **{name: value for name, value in shown.items() if value is not None}}

@@ -10,12 +10,12 @@ def test_no_rate_is_no_limit():
 
 
 def test_pages_come_with_time_and_only_a_little_of_what_is_not_used_is_kept():
-    rate = MoveRate(100)
+    rate = MoveRate(128)
     assert rate.room(0.0) == 0
-    assert rate.room(0.1) == 10
-    rate.spend(10)
-    assert [rate.room(0.1), rate.room(0.15)] == [0, 5]
-    assert rate.room(3600.0) == 100 * SAVED_SECONDS
+    assert rate.room(0.125) == 16
+    rate.spend(16)
+    assert [rate.room(0.125), rate.room(0.1875)] == [0, 8]
+    assert rate.room(3600.0) == 128 * SAVED_SECONDS
 
 
 def test_a_rate_below_a_page_in_that_time_moves_a_page_now_and_then():

@@ -77,7 +77,7 @@ def in_swap(hint="", *, promotes=True, process_device=None, device=2):
         return make_over(kind, specification, view, **members)
 
     shell = Shell(make_core(devices=tuple((f"device{n}", 2) for n in range(3)), make_policy=make))
-    process = shell.attach(swap_device=process_device)
+    process = shell.attach(cond="trim", swap_device=process_device)
     region = shell.map(process, 1)
     shell.put(process, region, 0, b"x" * 16)
     shell.hint(process, region, f"SWAP={device}")

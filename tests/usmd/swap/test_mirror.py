@@ -145,7 +145,12 @@ def test_a_page_that_the_local_part_has_lost_comes_from_the_far_one_even_if_that
 
 @pytest.mark.parametrize(
     ("far", "local", "error"),
-    [("io", "io", SwapIOError), ("io", "noise", SwapIOError), ("noise", "io", SwapIOError), ("noise", "noise", DataLoss)],
+    [
+        ("io", "io", SwapIOError),
+        ("io", "noise", SwapIOError),
+        ("noise", "io", SwapIOError),
+        ("noise", "noise", DataLoss),
+    ],
 )
 def test_a_page_that_neither_returns_is_lost_only_if_both_have_lost_it(quick, far, local, error):
     entry = out(1, 65)
@@ -365,10 +370,10 @@ def test_if_a_part_cannot_be_opened_neither_stays_open(tmp_path):
 
 def test_parts_share_no_file_with_each_other_or_with_another_device(tmp_path):
     twice = parse_swap_spec(f"mirror:file:{tmp_path}/a:8KiB,file:{tmp_path}/a:8KiB")
-    with pytest.raises(ConfigError, match="the path .*/a is taken by an earlier device"):
+    with pytest.raises(ConfigError, match=r"the path .*/a is taken by an earlier device"):
         open_devices([twice], 4096)
     apart = parse_swap_spec(f"mirror:memory:8KiB,file:{tmp_path}/a:8KiB")
-    with pytest.raises(ConfigError, match="the path .*/a is taken by an earlier device"):
+    with pytest.raises(ConfigError, match=r"the path .*/a is taken by an earlier device"):
         open_devices([parse_swap_spec(f"file:{tmp_path}/a:8KiB"), apart], 4096)
     with pytest.raises(ConfigError, match="512 B is smaller than one page"):
         open_devices([parse_swap_spec("mirror:memory:8KiB,memory:512")], 4096)

@@ -15,13 +15,14 @@ from usmd.errors import InvalidArgument
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Tiers(ConditionalPolicy):
-    """When more than the share `high` of a swap device is full, its oldest pages go down to the next device with room,
-    until only `low` is. With `after` above 0, so do pages that have been on a device for as many seconds.
+    """When more than the share `high` of a swap device is full, its oldest pages go to the next one, until `low` is.
+
+    With `after` above 0, so do pages that have been on a device for as many seconds.
 
     What is evicted goes to the first device with room, so the devices are tiers in the order of the configuration:
     fast ones first. The last one is never lowered. With `promote`, a page that a fault brings in from a later device is
-    stored on the first again when it is evicted. Each process gives its part of what must go. Each turn (0.1 s) moves at
-    most `batch` pages, within memory.demotion_rate. The policy remembers each page in swap, in about 200 bytes.
+    stored on the first again when it is evicted. Each process gives its part of what must go. Each turn (0.1 s) moves
+    at most `batch` pages, within memory.demotion_rate. The policy remembers each page in swap, in about 200 bytes.
     """
 
     heeds = NO_HINTS

@@ -8,7 +8,7 @@ from usmd.policies.cond.demote import Demote
 
 
 def policy_with(**parameters):
-    return Demote(fake_view(now=0.0, spare_frames=100), **parameters)
+    return Demote(fake_view(now=0.0, movable_pages=100), **parameters)
 
 
 def requested(policy, now):
@@ -58,11 +58,11 @@ def test_a_page_that_was_in_memory_in_between_begins_anew():
 def test_as_many_as_there_are_frames_for_and_at_most_a_batch():
     policy = policy_with(batch=3)
     swapped(policy, 0.0, *range(9))
-    policy.memory.spare_frames = 2
+    policy.memory.movable_pages = 2
     assert requested(policy, 3.0) == [(0, 1), (1, 1)]
-    policy.memory.spare_frames = 100
+    policy.memory.movable_pages = 100
     assert requested(policy, 3.0) == [(2, 1), (3, 1), (4, 1)]
-    policy.memory.spare_frames = 0
+    policy.memory.movable_pages = 0
     assert requested(policy, 3.0) == []
 
 
