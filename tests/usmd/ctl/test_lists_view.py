@@ -100,14 +100,15 @@ def test_how_the_parts_of_a_mirror_stand_is_told_in_its_line_and_below(mirror, s
 def test_a_swap_device_tells_what_it_holds_its_share_and_how_well_it_compresses():
     device = pb.SwapDevice(
         number=3, name="zip", kind="compressed", path="/s", slots=1000, free_slots=750, errors=1, pages_refused=7,
-        capacity_bytes=2 << 20, held_bytes=512 << 10, stored_bytes=500 << 10, io="threads",
+        capacity_bytes=2 << 20, held_bytes=512 << 10, stored_bytes=500 << 10, io="threads", read_p50_seconds=8e-6,
+        read_p99_seconds=1.25e-3,
     )  # fmt: skip
     line = shown(lambda console, devices: lists_view.show_swap_devices(console, devices, 4096), [device])[1]
     assert " ".join(line.split()) == (
-        "3 zip compressed 1,000 (3.9 MiB) 250 (1000 KiB) 512 KiB 25.0% 1.95 0 0 0 7 1 threads /s"
+        "3 zip compressed 1,000 (3.9 MiB) 250 (1000 KiB) 512 KiB 25.0% 1.95 0 0 8 µs 1.25 ms 0 7 1 threads /s"
     )
     empty = pb.SwapDevice(number=0, name="m", kind="memory", slots=8, free_slots=8)
-    assert " ".join(shown(lists_view.show_swap_devices, [empty])[1].split()) == "0 m memory 8 0 0 B - - 0 0 0 0 0 - -"
+    assert " ".join(shown(lists_view.show_swap_devices, [empty])[1].split()) == "0 m memory 8 0 0 B - - 0 0 - - 0 0 0 - -"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from tests.support.mirrors import NEVER_LATE, PAGE, SLOTS, Mirror, into, mirror, out, types_of
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_equal, wait_until
 from usmd.errors import ConfigError, DataLoss, NoRoom, Refused, SwapDeviceError, SwapIOError
 from usmd.swap import reachable
 from usmd.swap.memory import MemoryKind
@@ -231,8 +231,9 @@ def test_repairs_are_no_faster_than_their_rate(monkeypatch):
         one.write(*[out(slot, 65) for slot in range(3)])
         one.degraded(3)
         one.far.mend()
-        wait_until(lambda: one.device._writer._repair_at == 6.0, "a try repairs one page, and the next comes later")
-        assert (one.status.away, one.status.to_repair, one.status.repaired) == (False, 2, 1)
+        wait_until(lambda: one.status.repaired == 1 and not one.status.away, "a try repairs one page")
+        wait_equal(lambda: one.device._writer._repair_at, 6.0, "the next repair comes a second later")
+        assert (one.status.to_repair, one.status.repaired) == (2, 1)
 
 
 def test_a_mirror_closes_although_a_call_of_its_far_part_hangs(monkeypatch):

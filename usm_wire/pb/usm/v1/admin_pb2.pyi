@@ -1584,6 +1584,10 @@ class SwapDevice(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     RETIRING_PAGES_FIELD_NUMBER: _builtins.int
     MIRROR_FIELD_NUMBER: _builtins.int
+    READ_P50_SECONDS_FIELD_NUMBER: _builtins.int
+    READ_P99_SECONDS_FIELD_NUMBER: _builtins.int
+    WRITE_P50_SECONDS_FIELD_NUMBER: _builtins.int
+    WRITE_P99_SECONDS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number of the device, 0 to 31."""
     name: _builtins.str
@@ -1620,6 +1624,16 @@ class SwapDevice(_message.Message):
     """What it is doing: "active"; "retiring": it takes no page, and its pages are moved away; "closing": it is empty."""
     retiring_pages: _builtins.int
     """Pages that it had when its retirement began; 0: it is not retiring."""
+    read_p50_seconds: _builtins.float
+    """Seconds that half of the pages read since start took from the request to their arrival in memory, at most, of a
+    sample; 0: none was read.
+    """
+    read_p99_seconds: _builtins.float
+    """The same for 99 % of them."""
+    write_p50_seconds: _builtins.float
+    """Seconds that half of the pages written since start took, at most, of a sample; 0: none was written."""
+    write_p99_seconds: _builtins.float
+    """The same for 99 % of them."""
     @_builtins.property
     def mirror(self) -> Global___Mirror:
         """How the parts of a mirror stand; unset for any other device."""
@@ -1646,10 +1660,14 @@ class SwapDevice(_message.Message):
         state: _builtins.str = ...,
         retiring_pages: _builtins.int = ...,
         mirror: Global___Mirror | None = ...,
+        read_p50_seconds: _builtins.float = ...,
+        read_p99_seconds: _builtins.float = ...,
+        write_p50_seconds: _builtins.float = ...,
+        write_p99_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["mirror", b"mirror"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "errors", b"errors", "free_slots", b"free_slots", "held_bytes", b"held_bytes", "in_flight", b"in_flight", "io", b"io", "io_reason", b"io_reason", "kind", b"kind", "mirror", b"mirror", "name", b"name", "number", b"number", "pages_read", b"pages_read", "pages_refused", b"pages_refused", "pages_written", b"pages_written", "path", b"path", "retiring_pages", b"retiring_pages", "slots", b"slots", "state", b"state", "stored_bytes", b"stored_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "errors", b"errors", "free_slots", b"free_slots", "held_bytes", b"held_bytes", "in_flight", b"in_flight", "io", b"io", "io_reason", b"io_reason", "kind", b"kind", "mirror", b"mirror", "name", b"name", "number", b"number", "pages_read", b"pages_read", "pages_refused", b"pages_refused", "pages_written", b"pages_written", "path", b"path", "read_p50_seconds", b"read_p50_seconds", "read_p99_seconds", b"read_p99_seconds", "retiring_pages", b"retiring_pages", "slots", b"slots", "state", b"state", "stored_bytes", b"stored_bytes", "write_p50_seconds", b"write_p50_seconds", "write_p99_seconds", b"write_p99_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
